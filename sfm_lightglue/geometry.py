@@ -1,0 +1,312 @@
+"""Rigid and similarity transforms, epipolar geometry, alignment: numpy only.
+
+Transforms are named `target_from_source`, so that inner names meet in a product:
+`cam1_from_cam0 = cam1_from_world @ world_from_cam0`. Camera axes: x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+Float64Array = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rigid3:
+    """A rotation followed by a translation: x_target = R @ x_source + t.
+
+    Args:
+        R: rotation matrix [3, 3].
+        t: translation [3], in the unit of the target frame.
+
+    Raises:
+        ValueError: on wrong shapes, or where R is not a rotation within 1e-4.
+    """
+
+    R: Float64Array
+    t: Float64Array
+
+    def __post_init__(self) -> None:
+        R = np.asarray(self.R, dtype=np.float64)
+        t = np.asarray(self.t, dtype=np.float64)
+        if R.shape != (3, 3) or t.shape != (3,):
+            raise ValueError(f"Rigid3: expected R [3, 3] and t [3], got {R.shape} and {t.shape}")
+        if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
+            raise ValueError("Rigid3: R is not a rotation matrix")
+        object.__setattr__(self, "R", R)
+        object.__setattr__(self, "t", t)
+
+    @classmethod
+    def identity(cls) -> Rigid3:
+        """The transform that moves nothing."""
+        return cls(np.eye(3), np.zeros(3))
+
+    @classmethod
+    def from_matrix(cls, matrix: AnyArray) -> Rigid3:
+        """From a matrix [3, 4] or [4, 4]."""
+        matrix = np.asarray(matrix, dtype=np.float64)
+        if matrix.shape not in {(3, 4), (4, 4)}:
+            raise ValueError(f"Rigid3: expected a matrix [3, 4] or [4, 4], got {matrix.shape}")
+        return cls(matrix[:3, :3], matrix[:3, 3])
+
+    @classmethod
+    def from_rotvec(cls, rotvec: AnyArray, t: AnyArray) -> Rigid3:
+        """From an axis times an angle in radians [3], and a translation [3]."""
+        return cls(rotation_from_rotvec(np.asarray(rotvec, dtype=np.float64)), np.asarray(t))
+
+    @classmethod
+    def look_at(cls, center: AnyArray, target: AnyArray, up: AnyArray) -> Rigid3:
+        """`cam_from_world` of a camera at `center` [3] that looks at `target` [3] with `up` [3] upwards."""
+        z = np.asarray(target, dtype=np.float64) - center
+        z = z / np.linalg.norm(z)
+        x = np.cross(z, up)
+        x = x / np.linalg.norm(x)
+        R = np.stack([x, np.cross(z, x), z])
+        return cls(R, -R @ center)
+
+    def as_matrix(self) -> Float64Array:
+        """The transform as a matrix [4, 4]."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.R
+        matrix[:3, 3] = self.t
+        return matrix
+
+    @property
+    def center(self) -> Float64Array:
+        """Origin of the target frame in the source frame [3]: the camera centre of a `cam_from_world`."""
+        return -self.R.T @ self.t
+
+    def inverse(self) -> Rigid3:
+        """`source_from_target`."""
+        return Rigid3(self.R.T, self.center)
+
+    @overload
+    def __matmul__(self, other: Rigid3) -> Rigid3: ...
+    @overload
+    def __matmul__(self, other: AnyArray) -> Float64Array: ...
+    def __matmul__(self, other: Rigid3 | AnyArray) -> Rigid3 | Float64Array:
+        """Compose with a transform, or apply to points [..., 3]."""
+        if isinstance(other, Rigid3):
+            return Rigid3(self.R @ other.R, self.R @ other.t + self.t)
+        return np.asarray(other, dtype=np.float64) @ self.R.T + self.t
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sim3:
+    """A similarity: x_target = scale * R @ x_source + t.
+
+    Args:
+        scale: positive factor.
+        R: rotation matrix [3, 3].
+        t: translation [3], in the unit of the target frame.
+    """
+
+    scale: float
+    R: Float64Array
+    t: Float64Array
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"Sim3: the scale must be positive, got {self.scale}")
+        Rigid3(self.R, self.t)
+
+    @classmethod
+    def identity(cls) -> Sim3:
+        """The similarity that moves nothing."""
+        return cls(1.0, np.eye(3), np.zeros(3))
+
+    def inverse(self) -> Sim3:
+        """`source_from_target`."""
+        return Sim3(1.0 / self.scale, self.R.T, -self.R.T @ self.t / self.scale)
+
+    @overload
+    def __matmul__(self, other: Sim3) -> Sim3: ...
+    @overload
+    def __matmul__(self, other: AnyArray) -> Float64Array: ...
+    def __matmul__(self, other: Sim3 | AnyArray) -> Sim3 | Float64Array:
+        """Compose with a similarity, or apply to points [..., 3]."""
+        if isinstance(other, Sim3):
+            return Sim3(self.scale * other.scale, self.R @ other.R, self.scale * self.R @ other.t + self.t)
+        return self.scale * (np.asarray(other, dtype=np.float64) @ self.R.T) + self.t
+
+
+def rotation_from_rotvec(rotvec: Float64Array) -> Float64Array:
+    """Rodrigues' formula: axis times angle in radians [3] -> rotation matrix [3, 3]."""
+    angle = float(np.linalg.norm(rotvec))
+    K = cross_matrix(rotvec)
+    if angle < 1e-8:
+        return project_to_rotation(np.eye(3) + K)
+    rotation: Float64Array = (
+        np.eye(3) + np.sin(angle) / angle * K + (1 - np.cos(angle)) / angle**2 * (K @ K)
+    )
+    return rotation
+
+
+def cross_matrix(v: AnyArray) -> Float64Array:
+    """The matrix [3, 3] with cross_matrix(v) @ x = v × x."""
+    x, y, z = (float(value) for value in v)
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def project_to_rotation(matrix: AnyArray) -> Float64Array:
+    """The rotation [3, 3] nearest to a matrix [3, 3] in the Frobenius norm."""
+    U, _, Vt = np.linalg.svd(matrix)
+    rotation: Float64Array = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+    return rotation
+
+
+def rotation_angle_deg(R: AnyArray) -> float:
+    """Angle of a rotation matrix [3, 3] in degrees, exact for small angles too."""
+    sine = np.linalg.norm([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
+    return float(np.degrees(np.arctan2(sine, (np.trace(R) - 1) / 2)))
+
+
+def direction_angle_deg(a: AnyArray, b: AnyArray) -> float:
+    """Angle between two vectors [3] in degrees, 0 to 180; 90 where one of them is zero."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b)))) if np.any(a) and np.any(b) else 90.0
+
+
+def relative_pose_error_deg(cam1_from_cam0: Rigid3, truth: Rigid3) -> tuple[float, float]:
+    """Errors of a relative pose: rotation, and direction of translation, both in degrees.
+
+    The length of the translation cannot be observed from two images and is not compared.
+    """
+    return (
+        rotation_angle_deg(cam1_from_cam0.R @ truth.R.T),
+        direction_angle_deg(cam1_from_cam0.t, truth.t),
+    )
+
+
+def essential_from_pose(cam1_from_cam0: Rigid3) -> Float64Array:
+    """E [3, 3] with x1ᵀ E x0 = 0 for normalised image points; ‖E‖ = √2 ‖t‖."""
+    return cross_matrix(cam1_from_cam0.t) @ cam1_from_cam0.R
+
+
+def homogeneous(points: AnyArray) -> Float64Array:
+    """[N, D] -> [N, D + 1] with ones."""
+    points = np.asarray(points, dtype=np.float64)
+    return np.concatenate([points, np.ones((len(points), 1))], axis=1)
+
+
+def squared_sampson_errors(matrix: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
+    """First-order squared distances of correspondences to an epipolar geometry.
+
+    Args:
+        matrix: E or F [3, 3] with x1ᵀ matrix x0 = 0.
+        points0: [N, 2] in image 0, normalised for E, pixels for F.
+        points1: [N, 2] in image 1.
+
+    Returns:
+        [N] squared errors in the unit of the points.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, equation 11.9.
+    """
+    x0, x1 = homogeneous(points0), homogeneous(points1)
+    lines1, lines0 = x0 @ matrix.T, x1 @ matrix
+    residuals = np.einsum("ni,ni->n", x1, lines1)
+    norms = (lines1[:, :2] ** 2).sum(1) + (lines0[:, :2] ** 2).sum(1)
+    errors: Float64Array = residuals**2 / np.maximum(norms, 1e-300)
+    return errors
+
+
+def squared_symmetric_epipolar_errors(matrix: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
+    """Squared distances of correspondences to their epipolar lines, summed over both images.
+
+    Args and returned shape as in `squared_sampson_errors`.
+    """
+    x0, x1 = homogeneous(points0), homogeneous(points1)
+    lines1, lines0 = x0 @ matrix.T, x1 @ matrix
+    residuals = np.einsum("ni,ni->n", x1, lines1)
+    inverse = 1 / np.maximum((lines1[:, :2] ** 2).sum(1), 1e-300)
+    inverse += 1 / np.maximum((lines0[:, :2] ** 2).sum(1), 1e-300)
+    errors: Float64Array = residuals**2 * inverse
+    return errors
+
+
+def triangulate(cam1_from_cam0: Rigid3, points0: AnyArray, points1: AnyArray) -> Float64Array:
+    """Points in the frame of camera 0 by the linear method.
+
+    Args:
+        cam1_from_cam0: relative pose.
+        points0: [N, 2] normalised image points of camera 0.
+        points1: [N, 2] normalised image points of camera 1.
+
+    Returns:
+        [N, 3]; points at infinity have huge coordinates, never NaN.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, section 12.2.
+    """
+    P0 = np.eye(3, 4)
+    P1 = cam1_from_cam0.as_matrix()[:3]
+    points0, points1 = np.asarray(points0, dtype=np.float64), np.asarray(points1, dtype=np.float64)
+    A = np.stack(
+        [
+            points0[:, :1] * P0[2] - P0[0],
+            points0[:, 1:] * P0[2] - P0[1],
+            points1[:, :1] * P1[2] - P1[0],
+            points1[:, 1:] * P1[2] - P1[1],
+        ],
+        axis=1,
+    )  # [N, 4, 4]
+    X = np.linalg.svd(A)[2][:, -1]
+    w = np.where(np.abs(X[:, 3:]) < 1e-12, 1e-12, X[:, 3:])
+    points: Float64Array = X[:, :3] / w
+    return points
+
+
+def umeyama(source: AnyArray, target: AnyArray, with_scale: bool = True) -> Sim3:
+    """The similarity `target_from_source` that aligns corresponding points in the least-squares sense.
+
+    Args:
+        source: points [N, 3], N >= 3.
+        target: points [N, 3].
+        with_scale: False keeps the scale at 1.
+
+    Raises:
+        ValueError: on fewer than three points, unequal shapes, or source points that all coincide.
+
+    Source: Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
+    """
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3 or len(source) < 3:
+        raise ValueError(f"umeyama: expected two arrays [N >= 3, 3], got {source.shape} and {target.shape}")
+    mean_source, mean_target = source.mean(0), target.mean(0)
+    centred_source, centred_target = source - mean_source, target - mean_target
+    variance = (centred_source**2).sum() / len(source)
+    if variance == 0:
+        raise ValueError("umeyama: all source points coincide")
+    U, D, Vt = np.linalg.svd(centred_target.T @ centred_source / len(source))
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
+    R = U @ np.diag(signs) @ Vt
+    scale = float((D * signs).sum() / variance) if with_scale else 1.0
+    return Sim3(scale, R, mean_target - scale * R @ mean_source)
+
+
+def pose_auc(errors_deg: AnyArray, thresholds_deg: tuple[float, ...] = (5.0, 10.0, 20.0)) -> tuple[float, ...]:
+    """Area under the cumulative error curve up to each threshold, divided by the threshold.
+
+    Args:
+        errors_deg: [N] errors; a failed pair counts as infinity.
+        thresholds_deg: upper limits.
+
+    Returns:
+        One value in [0, 1] per threshold; 0 where there are no errors at all.
+
+    Source: the exact integral of the curve that SuperGlue's evaluation (2020) plots.
+    """
+    errors = np.sort(np.asarray(errors_deg, dtype=np.float64))
+    if len(errors) == 0:
+        return (0.0,) * len(thresholds_deg)
+    recall = np.arange(1, len(errors) + 1) / len(errors)
+    areas = []
+    for threshold in thresholds_deg:
+        last = int(np.searchsorted(errors, threshold))
+        x = np.concatenate([[0.0], errors[:last], [threshold]])
+        y = np.concatenate([[0.0], recall[:last], [recall[last - 1] if last else 0.0]])
+        areas.append(float(np.trapezoid(y, x) / threshold))
+    return tuple(areas)

@@ -1,0 +1,289 @@
+"""The values that flow between the stages: frozen, numpy, on the CPU, unbatched.
+
+Pixels are those of the full-resolution image as it is stored on disk, in COLMAP's convention: the corner of
+the image is (0, 0), the centre of its first pixel (0.5, 0.5). Sizes are (width, height).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sfm_lightglue.geometry import Float64Array, Rigid3
+
+Float32Array = npt.NDArray[np.float32]
+Int32Array = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+
+IntrinsicsSource = Literal["given", "exif", "guessed"]
+"""Where a camera's focal length comes from: the user, the photo's EXIF data, or nothing but its size."""
+
+TwoViewKind = Literal["general", "planar", "pure_rotation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Intrinsics of one or several images.
+
+    Args:
+        model: COLMAP's name of the camera model, such as "SIMPLE_RADIAL".
+        width: in pixels of the stored image.
+        height: in pixels of the stored image.
+        params: in COLMAP's order, in pixels where COLMAP has pixels.
+        source: where the focal length comes from.
+    """
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+    source: IntrinsicsSource = "given"
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f"Camera: size must be positive, got {self.width} x {self.height}")
+        object.__setattr__(self, "params", tuple(float(value) for value in self.params))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True)
+class SceneImage:
+    """One photo of a scene.
+
+    Args:
+        name: path below the scene's image folder with forward slashes; the key everywhere.
+        path: the file.
+        camera: its intrinsics.
+        camera_idx: images with the same index share one camera, in refinement too.
+    """
+
+    name: str
+    path: Path
+    camera: Camera
+    camera_idx: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedImage:
+    """A file that looked like a photo and was left out, with the reason for people."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A folder of photos, ordered by name.
+
+    Args:
+        root: the folder below which the images' names are.
+        images: the usable photos.
+        skipped: the unusable ones.
+    """
+
+    root: Path
+    images: tuple[SceneImage, ...]
+    skipped: tuple[SkippedImage, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [image.name for image in self.images]
+        if names != sorted(set(names)):
+            raise ValueError("Scene: images must be sorted by name, without repetition")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the usable photos, sorted."""
+        return tuple(image.name for image in self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Local features of one image.
+
+    Args:
+        keypoints: [N, 2] float32 (x, y) in pixels.
+        scores: [N] float32, higher is better.
+        descriptors: [N, D] float32.
+        image_size: (width, height) in pixels.
+        scales: [N] float32 diameters in pixels of the picture that the detector saw (which may have been
+            smaller than the image), or None.
+        orientations: [N] float32 radians in the stored image, or None.
+        quarter_turns: how often the stored image must be turned clockwise by 90 degrees to stand upright, 0..3.
+        key: digest of what the features were computed from, set by the store; "" where there is no store.
+
+    Raises:
+        ValueError: where shapes or types disagree.
+    """
+
+    keypoints: Float32Array
+    scores: Float32Array
+    descriptors: Float32Array
+    image_size: tuple[int, int]
+    scales: Float32Array | None = None
+    orientations: Float32Array | None = None
+    quarter_turns: int = 0
+    key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.keypoints)
+        _require_array("keypoints", self.keypoints, np.float32, (n, 2))
+        _require_array("scores", self.scores, np.float32, (n,))
+        _require_array("descriptors", self.descriptors, np.float32, (n, None))
+        for name in ("scales", "orientations"):
+            if getattr(self, name) is not None:
+                _require_array(name, getattr(self, name), np.float32, (n,))
+        if self.quarter_turns not in range(4):
+            raise ValueError(f"quarter_turns: expected 0 to 3, got {self.quarter_turns}")
+        width, height = self.image_size
+        if n and not (
+            (self.keypoints >= -1).all() and (self.keypoints <= (width + 1, height + 1)).all()
+        ):
+            raise ValueError(f"keypoints: some lie outside the image of {width} x {height} pixels")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @cached_property
+    def digest(self) -> str:
+        """`key`, or the sha256 of the content where no key was set."""
+        if self.key:
+            return self.key
+        hasher = hashlib.sha256(repr((self.image_size, self.quarter_turns)).encode())
+        for array in (self.keypoints, self.scores, self.descriptors, self.scales, self.orientations):
+            hasher.update(b"none" if array is None else repr(array.shape).encode() + array.tobytes())
+        return hasher.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImagePair:
+    """Two different image names in sorted order; `ImagePair.of` sorts them."""
+
+    name0: str
+    name1: str
+
+    def __post_init__(self) -> None:
+        if not self.name0 < self.name1:
+            raise ValueError(f"ImagePair: expected two names in order, got {self.name0!r}, {self.name1!r}")
+
+    @classmethod
+    def of(cls, name_a: str, name_b: str) -> ImagePair:
+        """The pair of two names given in any order."""
+        return cls(min(name_a, name_b), max(name_a, name_b))
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Correspondences between the features of two images; no feature occurs twice on the same side.
+
+    Args:
+        indices: [M, 2] int32 rows of the two `Features`.
+        scores: [M] float32 in [0, 1], higher is better.
+        stop_layer: layers that an adaptive network went through, 0 for matchers without layers.
+        key: digest of what the matches were computed from, set by the store; "" where there is no store.
+    """
+
+    indices: Int32Array
+    scores: Float32Array
+    stop_layer: int = 0
+    key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        _require_array("indices", self.indices, np.int32, (len(self.indices), 2))
+        _require_array("scores", self.scores, np.float32, (len(self.indices),))
+        for side in (0, 1):
+            if len(np.unique(self.indices[:, side])) != len(self.indices):
+                raise ValueError(f"indices: a feature of side {side} is matched twice")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @classmethod
+    def empty(cls) -> Matches:
+        """No correspondence."""
+        return cls(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
+
+    def swapped(self) -> Matches:
+        """The same correspondences with the images exchanged, sorted by the new first index."""
+        order = np.argsort(self.indices[:, 1], kind="stable")
+        return Matches(
+            np.ascontiguousarray(self.indices[order, ::-1]), self.scores[order], self.stop_layer
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """`key`, or the sha256 of the content where no key was set."""
+        return self.key or hashlib.sha256(self.indices.tobytes() + self.scores.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class TwoViewGeometry:
+    """The verified relation of two images.
+
+    Args:
+        kind: "general"; "planar" where one homography explains the matches; "pure_rotation" where the camera
+            only turned, so that no direction of motion and no depth can be known.
+        inlier_mask: [M] bool over the matches.
+        cam1_from_cam0: relative pose with ‖t‖ = 1, or t = 0 for a pure rotation. Where a focal length was
+            guessed, it is only as good as the guess.
+        F: fundamental matrix [3, 3] on pixels (of the undistorted images where cameras are distorted).
+        E: essential matrix [3, 3]; None where a focal length was only guessed.
+        H: homography [3, 3] on pixels from image 0 to image 1, where one fits many of the matches.
+    """
+
+    kind: TwoViewKind
+    inlier_mask: BoolArray
+    cam1_from_cam0: Rigid3
+    F: Float64Array
+    E: Float64Array | None = None
+    H: Float64Array | None = None
+
+    def __post_init__(self) -> None:
+        _require_array("inlier_mask", self.inlier_mask, np.bool_, (len(self.inlier_mask),))
+
+    @property
+    def num_inliers(self) -> int:
+        """Number of matches that fit."""
+        return int(self.inlier_mask.sum())
+
+
+RejectionReason = Literal["too_few_matches", "no_model", "too_few_inliers", "degenerate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Two images without a usable relation: a normal outcome, not an error.
+
+    Args:
+        reason: "too_few_matches", "no_model" (the estimator found none), "too_few_inliers", or "degenerate"
+            (the inliers leave the pose open, for example all in one spot).
+        num_matches: what there was to go by.
+        num_inliers: how many of them agreed.
+    """
+
+    reason: RejectionReason
+    num_matches: int
+    num_inliers: int = 0
+
+
+def _require_array(name: str, array: npt.NDArray[Any], dtype: Any, shape: Sequence[int | None]) -> None:
+    if (
+        array.dtype != dtype
+        or array.ndim != len(shape)
+        or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True))
+    ):
+        wanted = [size if size is not None else "D" for size in shape]
+        raise ValueError(
+            f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}"
+        )
