@@ -67,12 +67,14 @@ class SceneImage:
         path: the file.
         camera: its intrinsics.
         camera_idx: images with the same index share one camera, in refinement too.
+        digest: sha256 of the file's bytes.
     """
 
     name: str
     path: Path
     camera: Camera
     camera_idx: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

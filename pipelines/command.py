@@ -1,0 +1,84 @@
+"""What the commands share: how an error becomes an exit code, and what progress looks like."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from sfm_lightglue.errors import SfmError
+
+
+def run_command(body: Callable[[], int | None]) -> int:
+    """Run a command: errors that a user can repair become one line and their exit code.
+
+    Args:
+        body: the command after its arguments were parsed; returns its exit code, None for 0.
+
+    Returns:
+        The exit code: that of the `SfmError`, 130 after Ctrl-C, else what `body` returned.
+    """
+    try:
+        return body() or 0
+    except SfmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): no error, and nothing left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def show_warnings() -> None:
+    """Send the library's warnings to standard error, one line each, also beside a progress bar."""
+    logger = logging.getLogger("sfm_lightglue")
+    if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
+        handler = _TqdmHandler()
+        handler.setFormatter(logging.Formatter("%(levelname_lower)s: %(message)s"))
+        handler.addFilter(_lower_level_name)
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def _lower_level_name(record: logging.LogRecord) -> bool:
+    record.levelname_lower = record.levelname.lower()
+    return True
+
+
+class _TqdmHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class ProgressBars:
+    """A `Progress` that shows one bar per stage on standard error, with rate and time left."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
+        self._bar: tqdm[object] | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, num_done: int, num_total: int) -> None:
+        """Move the bar of the stage; a new stage closes the bar before it."""
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = self._tqdm(
+                desc=f"{stage:<8}", total=num_total, file=sys.stderr, dynamic_ncols=True, leave=True
+            )
+        self._bar.update(num_done - self._bar.n)
+
+    def close(self) -> None:
+        """Finish the bar that is showing, if any."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+            self._stage = ""

@@ -1,0 +1,196 @@
+"""Components that remember what they computed: decorators of the same type, so that callers never know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.geometry import AnyArray, Rigid3
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.images import Image
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
+
+
+class CachedExtractor:
+    """An `Extractor` that computes each image once.
+
+    Args:
+        extractor: does the work where the store has no entry.
+        store: remembers it.
+    """
+
+    def __init__(self, extractor: Extractor, store: Store) -> None:
+        self.extractor = extractor
+        self.store = store
+
+    @property
+    def identity(self) -> Identity:
+        """That of the wrapped extractor."""
+        return self.extractor.identity
+
+    def extract(self, image: Image) -> Features:
+        """Features of an image, from the store where it has them."""
+        key = make_key("features", self.identity, image.digest, image.quarter_turns)
+        arrays = self.store.load("features", key)
+        if arrays is not None:
+            return features_from_arrays(arrays, key)
+        features = dataclasses.replace(self.extractor.extract(image), key=key)
+        self.store.save("features", key, _arrays_from_features(features))
+        return features
+
+
+class CachedMatcher:
+    """A `Matcher` that computes each pair once.
+
+    Args:
+        matcher: does the work where the store has no entry.
+        store: remembers it.
+    """
+
+    def __init__(self, matcher: Matcher, store: Store) -> None:
+        self.matcher = matcher
+        self.store = store
+
+    @property
+    def identity(self) -> Identity:
+        """That of the wrapped matcher."""
+        return self.matcher.identity
+
+    @property
+    def batch_size(self) -> int:
+        """That of the wrapped matcher."""
+        return self.matcher.batch_size
+
+    def match(self, features0: Features, features1: Features) -> Matches:
+        """Matches of two images, from the store where it has them."""
+        return self.match_batch([(features0, features1)])[0]
+
+    def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Matches of several pairs; only those that the store lacks are computed."""
+        keys = [make_key("matches", self.identity, f0.digest, f1.digest) for f0, f1 in pairs]
+        found = [self.store.load("matches", key) for key in keys]
+        missing = [i for i, arrays in enumerate(found) if arrays is None]
+        computed = dict(zip(missing, self.matcher.match_batch([pairs[i] for i in missing]), strict=True))
+        result = []
+        for i, (key, arrays) in enumerate(zip(keys, found, strict=True)):
+            if arrays is None:
+                matches = dataclasses.replace(computed[i], key=key)
+                self.store.save("matches", key, _arrays_from_matches(matches))
+            else:
+                matches = Matches(
+                    arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key
+                )
+            result.append(matches)
+        return result
+
+
+class CachedVerifier:
+    """Two-view geometry of each pair, computed once.
+
+    Args:
+        config: thresholds.
+        seed: of the run; every pair has a seed of its own, made of it and of the two names.
+        store: remembers the results.
+    """
+
+    def __init__(self, config: TwoViewConfig, seed: int, store: Store) -> None:
+        self.config = config
+        self.seed = seed
+        self.store = store
+
+    def verify(
+        self,
+        pair: ImagePair,
+        features: tuple[Features, Features],
+        matches: Matches,
+        cameras: tuple[Camera, Camera],
+    ) -> TwoViewGeometry | Rejected:
+        """The geometry of a pair, from the store where it has it."""
+        seed = pair_seed(self.seed, pair)
+        key = make_key("two_view", self.config, seed, matches.digest, [f.digest for f in features], cameras)
+        arrays = self.store.load("two_view", key)
+        if arrays is not None:
+            return _geometry_from_arrays(arrays)
+        geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, seed)
+        self.store.save("two_view", key, _arrays_from_geometry(geometry))
+        return geometry
+
+
+def pair_seed(seed: int, pair: ImagePair) -> int:
+    """A seed for one pair, 31 bits: neither order nor the number of workers matters."""
+    return int(make_key(seed, pair.name0, pair.name1), 16) & 0x7FFFFFFF
+
+
+def _arrays_from_features(features: Features) -> dict[str, AnyArray]:
+    arrays: dict[str, AnyArray] = {
+        "keypoints": features.keypoints,
+        "scores": features.scores,
+        "descriptors": features.descriptors,
+        "image_size": np.array(features.image_size),
+        "quarter_turns": np.array(features.quarter_turns),
+    }
+    optional = {"scales": features.scales, "orientations": features.orientations}
+    return arrays | {name: array for name, array in optional.items() if array is not None}
+
+
+def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
+    """`Features` from an entry of the store."""
+    width, height = (int(value) for value in arrays["image_size"])
+    return Features(
+        arrays["keypoints"],
+        arrays["scores"],
+        arrays["descriptors"],
+        (width, height),
+        arrays.get("scales"),
+        arrays.get("orientations"),
+        int(arrays["quarter_turns"]),
+        key,
+    )
+
+
+def _arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
+    return {
+        "indices": matches.indices,
+        "scores": matches.scores,
+        "stop_layer": np.array(matches.stop_layer),
+    }
+
+
+def _arrays_from_geometry(geometry: TwoViewGeometry | Rejected) -> dict[str, AnyArray]:
+    if isinstance(geometry, Rejected):
+        return {
+            "kind": np.array("rejected"),
+            "reason": np.array(geometry.reason),
+            "counts": np.array([geometry.num_matches, geometry.num_inliers]),
+        }
+    arrays: dict[str, AnyArray] = {
+        "kind": np.array(geometry.kind),
+        "inlier_mask": geometry.inlier_mask,
+        "cam1_from_cam0": geometry.cam1_from_cam0.as_matrix(),
+        "F": geometry.F,
+    }
+    optional = {"E": geometry.E, "H": geometry.H}
+    return arrays | {name: matrix for name, matrix in optional.items() if matrix is not None}
+
+
+def _geometry_from_arrays(arrays: Mapping[str, AnyArray]) -> TwoViewGeometry | Rejected:
+    kind: Any = str(arrays["kind"])
+    if kind == "rejected":
+        reason: Any = str(arrays["reason"])
+        num_matches, num_inliers = (int(count) for count in arrays["counts"])
+        return Rejected(reason, num_matches, num_inliers)
+    return TwoViewGeometry(
+        kind,
+        arrays["inlier_mask"],
+        Rigid3.from_matrix(arrays["cam1_from_cam0"]),
+        arrays["F"],
+        arrays.get("E"),
+        arrays.get("H"),
+    )

@@ -1,0 +1,137 @@
+"""COLMAP's camera models: undo distortion, turn a camera with its photo, guess one for a photo.
+
+The models themselves are pycolmap's, so that two-view geometry and mapping see the same rays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry import AnyArray, Float64Array
+from sfm_lightglue.types import Camera, IntrinsicsSource
+
+DEFAULT_FOCAL_FACTOR = 1.2
+"""Focal length over the longer side where nothing is known: COLMAP's default, a lens of about 43 mm."""
+
+
+def make_camera(
+    model: str, size: tuple[int, int], params: Sequence[float], source: IntrinsicsSource = "given"
+) -> Camera:
+    """A camera with checked parameters.
+
+    Args:
+        model: COLMAP's name, in any case.
+        size: (width, height) in pixels.
+        params: in COLMAP's order.
+        source: where they come from.
+
+    Raises:
+        ConfigError: for an unknown model, a wrong number of parameters, or a focal length that is not positive.
+    """
+    camera = Camera(model.upper(), size[0], size[1], tuple(params), source)
+    native = as_pycolmap(camera)
+    if not all(np.isfinite(camera.params)) or min(native.params[i] for i in native.focal_length_idxs()) <= 0:
+        raise ConfigError(f"camera parameters {list(camera.params)}: the focal length must be positive")
+    return camera
+
+
+def default_camera(model: str, size: tuple[int, int], focal_length_px: float | None) -> Camera:
+    """A camera that looks through the centre of its image, without distortion.
+
+    Args:
+        model: COLMAP's name.
+        size: (width, height) in pixels.
+        focal_length_px: None where it is not known; then 1.2 times the longer side is assumed.
+
+    Raises:
+        ConfigError: for an unknown model.
+    """
+    focal = focal_length_px or DEFAULT_FOCAL_FACTOR * max(size)
+    native = pycolmap.Camera.create_from_model_name(0, _checked_model(model), focal, size[0], size[1])
+    return Camera(model.upper(), size[0], size[1], tuple(native.params), "exif" if focal_length_px else "guessed")
+
+
+def as_pycolmap(camera: Camera, camera_id: int = 0) -> pycolmap.Camera:
+    """The same camera for pycolmap.
+
+    Raises:
+        ConfigError: for an unknown model or a wrong number of parameters.
+    """
+    native = pycolmap.Camera.create_from_model_name(
+        camera_id, _checked_model(camera.model), 1.0, camera.width, camera.height
+    )
+    if len(native.params) != len(camera.params):
+        raise ConfigError(
+            f"camera model {camera.model}: expected {len(native.params)} parameters ({native.params_info}),"
+            f" got {len(camera.params)}"
+        )
+    native.params = list(camera.params)
+    native.has_prior_focal_length = camera.source != "guessed"
+    return native
+
+
+def mean_focal_length(camera: Camera) -> float:
+    """Focal length in pixels, the mean of x and y."""
+    return float(as_pycolmap(camera).mean_focal_length())
+
+
+def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
+    """Undo intrinsics and distortion.
+
+    Args:
+        camera: any of COLMAP's models.
+        points: [N, 2] pixels, COLMAP convention.
+
+    Returns:
+        [N, 2] on the plane z = 1 of the camera; NaN where a model cannot be inverted at a point.
+    """
+    if len(points) == 0:
+        return np.zeros((0, 2))
+    normalized: Float64Array = as_pycolmap(camera).cam_from_img(np.asarray(points, dtype=np.float64))
+    return normalized
+
+
+def calibration_matrix(camera: Camera) -> Float64Array:
+    """K [3, 3] in COLMAP's pixel convention, without the distortion."""
+    K: Float64Array = np.asarray(as_pycolmap(camera).calibration_matrix())
+    return K
+
+
+def turned_camera(camera: Camera, quarter_turns: int) -> Camera:
+    """The camera of a picture after it was turned clockwise by quarter turns.
+
+    Raises:
+        ConfigError: for models whose distortion cannot be turned (those with thin-prism terms).
+    """
+    for _ in range(quarter_turns % 4):
+        camera = _turned_once(camera)
+    return camera
+
+
+def _turned_once(camera: Camera) -> Camera:
+    """Pixel (x, y) goes to (height - y, x): the new x axis is minus the old y axis, the new y axis the old x."""
+    names = [name.strip() for name in as_pycolmap(camera).params_info.split(",")]
+    values = dict(zip(names, camera.params, strict=True))
+    if {"sx1", "s0"} & set(names):
+        raise ConfigError(f"camera model {camera.model}: thin-prism distortion cannot be turned with the photo")
+    turned = values | {"cx": camera.height - values["cy"], "cy": values["cx"]}
+    if "fx" in values:
+        turned |= {"fx": values["fy"], "fy": values["fx"]}
+    if "p1" in values:
+        # Tangential distortion is the vector (p2, p1) along (x, y); it turns like a point.
+        turned |= {"p2": -values["p1"], "p1": values["p2"]}
+    return Camera(
+        camera.model, camera.height, camera.width, tuple(turned[name] for name in names), camera.source
+    )
+
+
+def _checked_model(model: str) -> str:
+    # A spherical panorama has no image plane: neither the networks nor two-view geometry could use it.
+    known = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID", "EQUIRECTANGULAR"})
+    if model.upper() not in known:
+        raise ConfigError(f"camera model {model!r} is unknown; COLMAP has {', '.join(known)}")
+    return model.upper()

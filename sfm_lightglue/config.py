@@ -1,0 +1,66 @@
+"""Plain mappings (flags, TOML) -> frozen configuration dataclasses; nothing unknown passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from sfm_lightglue.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def config_from_mapping(config_type: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
+    """A configuration with some fields set, the others at their defaults.
+
+    Args:
+        config_type: a dataclass.
+        values: by field name.
+        where: for messages.
+
+    Raises:
+        ConfigError: for an unknown field (the nearest one is named), or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(config_type)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    checked = {}
+    for name, value in values.items():
+        if name not in fields:
+            known = f"; it has {', '.join(fields)}" if fields else "; it has no options"
+            raise ConfigError(f"{where}: unknown option {name!r}{nearest_hint(name, fields)}{known}")
+        checked[name] = _checked(value, fields[name], f"{where}: {name}")
+    return config_type(**checked)
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """A question after the nearest known name, or nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in {types.UnionType, typing.Union}:
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+        return _checked(value, hint, where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            choices = ", ".join(str(choice) for choice in typing.get_args(hint))
+            raise ConfigError(f"{where}: expected one of {choices}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        item = typing.get_args(hint)[0]
+        return tuple(_checked(part, item, where) for part in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,1 @@
+"""Local features: an `Extractor` turns an image into `Features`; one adapter per file."""

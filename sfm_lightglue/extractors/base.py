@@ -1,0 +1,138 @@
+"""What every extractor does alike: size, upright picture, back to the pixels of the stored image, limits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.images import Image, quarter_turned, resize_to_fit, turn_back
+from sfm_lightglue.types import Features, Float32Array, UInt8Array
+
+
+class Extractor(Protocol):
+    """Finds and describes local features. Safe to call from several threads."""
+
+    @property
+    def identity(self) -> Identity:
+        """Name, configuration and weights: part of the store's keys."""
+
+    def extract(self, image: Image) -> Features:
+        """Features in pixels of the stored image.
+
+        Raises:
+            DataError: where the image cannot be decoded.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What a detector finds in the picture that it is shown.
+
+    Args:
+        keypoints: [N, 2] float32 (x, y) in pixels of that picture, COLMAP convention.
+        scores: [N] float32.
+        descriptors: [N, D] float32.
+        scales: [N] float32 diameters in pixels of that picture, or None.
+        orientations: [N] float32 radians in that picture, or None.
+    """
+
+    keypoints: Float32Array
+    scores: Float32Array
+    descriptors: Float32Array
+    scales: Float32Array | None = None
+    orientations: Float32Array | None = None
+
+    def rows(self, index: np.ndarray) -> Detection:  # type: ignore[type-arg]
+        """The selected features, by an index or a boolean mask [N]."""
+        return replace(
+            self,
+            keypoints=self.keypoints[index],
+            scores=self.scores[index],
+            descriptors=self.descriptors[index],
+            scales=None if self.scales is None else self.scales[index],
+            orientations=None if self.orientations is None else self.orientations[index],
+        )
+
+
+class UprightExtractor(ABC):
+    """An `Extractor` made of a detector that wants an upright picture of limited size.
+
+    Subclasses set `max_image_size` (longer side in pixels) and `needs_colour`.
+    """
+
+    max_image_size: int
+    needs_colour: bool = False
+
+    @property
+    @abstractmethod
+    def identity(self) -> Identity:
+        """Name, configuration and weights."""
+
+    @abstractmethod
+    def detect(self, picture: UInt8Array) -> Detection:
+        """Find features in an upright picture [H, W] or [H, W, 3]."""
+
+    def extract(self, image: Image) -> Features:
+        """Decode, shrink, turn upright, detect, and bring everything back to the stored image."""
+        pixels = image.rgb() if self.needs_colour else image.grey()
+        height, width = pixels.shape[:2]
+        small, factors = resize_to_fit(pixels, self.max_image_size)
+        turns = image.quarter_turns
+        picture = quarter_turned(small, turns)
+        found = self.detect(picture)
+        upright_size = (float(picture.shape[1]), float(picture.shape[0]))
+        keypoints = turn_back(found.keypoints.astype(np.float64), turns, upright_size) * factors
+        orientations = found.orientations
+        if orientations is not None:
+            turned = orientations.astype(np.float64) - turns * np.pi / 2
+            orientations = np.mod(turned, 2 * np.pi).astype(np.float32)
+        return Features(
+            np.ascontiguousarray(keypoints, dtype=np.float32),
+            found.scores,
+            found.descriptors,
+            (width, height),
+            found.scales,
+            orientations,
+            turns,
+        )
+
+
+def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+    """Choose the best keypoints without leaving parts of the picture empty.
+
+    Half of the places go to the best ones of each cell of a grid, the other half to the best of the rest,
+    wherever they are.
+
+    Args:
+        keypoints: [N, 2] in the picture.
+        scores: [N].
+        max_keypoints: the limit.
+        size: (width, height) of the picture.
+
+    Returns:
+        Indices [min(N, max_keypoints)], best score first.
+    """
+    order = np.lexsort((keypoints[:, 1], keypoints[:, 0], -scores))
+    if len(order) <= max_keypoints:
+        return order
+    side = max(size) / _GRID_CELLS_PER_SIDE
+    columns = int(np.ceil(size[0] / side))
+    rows = int(np.ceil(size[1] / side))
+    cells = np.clip(keypoints[order] // side, 0, (columns - 1, rows - 1)).astype(np.int64)
+    cell = cells[:, 1] * columns + cells[:, 0]
+    by_cell = np.argsort(cell, kind="stable")
+    first_of_cell = np.searchsorted(cell[by_cell], cell[by_cell])
+    rank_in_cell = np.empty(len(order), dtype=np.int64)
+    rank_in_cell[by_cell] = np.arange(len(order)) - first_of_cell
+    quota = max_keypoints // 2 // (columns * rows)
+    chosen = rank_in_cell < quota
+    rest = np.flatnonzero(~chosen)[: max_keypoints - int(chosen.sum())]
+    chosen[rest] = True
+    return order[chosen]
+
+
+_GRID_CELLS_PER_SIDE = 8

@@ -1,0 +1,119 @@
+"""A COLMAP database with our cameras, keypoints, matches and verified geometries."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.cameras import as_pycolmap
+from sfm_lightglue.errors import StoreError
+from sfm_lightglue.types import (
+    Camera,
+    Float32Array,
+    ImagePair,
+    Matches,
+    Rejected,
+    SceneImage,
+    TwoViewGeometry,
+)
+
+_CONFIGURATION_FROM_KIND = {
+    "general": pycolmap.TwoViewGeometryConfiguration.CALIBRATED,
+    "planar": pycolmap.TwoViewGeometryConfiguration.PLANAR,
+    "pure_rotation": pycolmap.TwoViewGeometryConfiguration.PANORAMIC,
+}
+
+
+class DatabaseWriter:
+    """Writes a new COLMAP database, which takes its place only when the `with` block ends well.
+
+    Args:
+        path: of the database; an existing one is replaced.
+
+    Raises:
+        StoreError: where the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        self._camera_id_from_idx: dict[int, int] = {}
+        self._image_id_from_name: dict[str, int] = {}
+
+    def __enter__(self) -> DatabaseWriter:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = pycolmap.Database.open(self._temporary)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f"{self._path}: cannot be written ({error})") from error
+        # One transaction for everything: hundreds of times as fast as one for each write.
+        self._transaction = pycolmap.DatabaseTransaction(self._database)
+        self._transaction.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, trace)
+        self._database.close()
+        try:
+            if error is None:
+                os.replace(self._temporary, self._path)
+        except OSError as failure:
+            raise StoreError(f"{self._path}: cannot be written ({failure.strerror})") from failure
+        finally:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+
+    def add_image(self, image: SceneImage, keypoints: Float32Array) -> None:
+        """Add a photo with its camera, and its keypoints [N, 2] in pixels."""
+        camera_id = self._camera_id_from_idx.get(image.camera_idx)
+        if camera_id is None:
+            camera_id = self._database.write_camera(as_pycolmap(image.camera))
+            self._camera_id_from_idx[image.camera_idx] = camera_id
+        image_id = self._database.write_image(pycolmap.Image(name=image.name, camera_id=camera_id))
+        self._image_id_from_name[image.name] = image_id
+        self._database.write_keypoints(image_id, keypoints)
+
+    def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
+        """Add the matches of a pair, and its geometry where it was verified."""
+        id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
+        indices = matches.indices.astype(np.uint32)
+        self._database.write_matches(id0, id1, indices)
+        if isinstance(geometry, TwoViewGeometry):
+            self._database.write_two_view_geometry(id0, id1, _as_pycolmap_geometry(geometry, indices))
+
+    def camera_id(self, camera_idx: int) -> int:
+        """The identifier that the database gave to a camera of the scene."""
+        return self._camera_id_from_idx[camera_idx]
+
+
+def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: np.ndarray) -> pycolmap.TwoViewGeometry:  # type: ignore[type-arg]
+    native = pycolmap.TwoViewGeometry()
+    calibrated = geometry.E is not None or geometry.kind != "general"
+    native.config = (
+        _CONFIGURATION_FROM_KIND[geometry.kind]
+        if calibrated
+        else pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+    )
+    native.inlier_matches = indices[geometry.inlier_mask]
+    native.F = geometry.F
+    if geometry.E is not None:
+        native.E = geometry.E
+        pose = geometry.cam1_from_cam0
+        native.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.R), pose.t)
+    if geometry.H is not None:
+        native.H = geometry.H
+    return native
+
+
+def given_camera_idxs(images: tuple[SceneImage, ...]) -> frozenset[int]:
+    """Cameras whose intrinsics the user stated."""
+    cameras: dict[int, Camera] = {image.camera_idx: image.camera for image in images}
+    return frozenset(idx for idx, camera in cameras.items() if camera.source == "given")

@@ -1,0 +1,71 @@
+"""Models on the disk: COLMAP's binary files and a PLY cloud, and the same as arrays for the store."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.errors import StoreError
+from sfm_lightglue.geometry import AnyArray
+from sfm_lightglue.store import atomic_write
+
+PLY_NAME = "points.ply"
+
+
+def pack_models(models: Sequence[pycolmap.Reconstruction]) -> dict[str, AnyArray]:
+    """The files of models, and the cloud of the first, as arrays of bytes [size] uint8 by relative path."""
+    files: dict[str, AnyArray] = {}
+    with tempfile.TemporaryDirectory(prefix="sfm_lightglue_") as name:
+        for index, model in enumerate(models):
+            folder = Path(name) / str(index)
+            folder.mkdir()
+            model.write_binary(folder)
+            for path in sorted(folder.iterdir()):
+                files[f"sparse/{index}/{path.name}"] = np.fromfile(path, dtype=np.uint8)
+        if models:
+            cloud = Path(name) / PLY_NAME
+            models[0].export_PLY(cloud)
+            files[PLY_NAME] = np.fromfile(cloud, dtype=np.uint8)
+    return files
+
+
+def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
+    """Write what `pack_models` packed below a folder, and remove models of an earlier run beyond these.
+
+    Files that are there already with the same bytes are left alone.
+
+    Raises:
+        StoreError: where the folder cannot be written.
+    """
+    for name, array in files.items():
+        path = output / name
+        content = array.tobytes()
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == content:
+                continue
+        with atomic_write(path) as file:
+            file.write(content)
+    kept = {output / name for name in files}
+    for folder in sorted((output / "sparse").glob("*")):
+        if folder.is_dir() and re.fullmatch(r"\d+", folder.name):
+            _remove_stale(folder, kept)
+
+
+def _remove_stale(folder: Path, kept: set[Path]) -> None:
+    """A file of an earlier run beside the new ones would make a model that never existed."""
+    try:
+        if not any(path.parent == folder for path in kept):
+            shutil.rmtree(folder)
+            return
+        for path in folder.iterdir():
+            if path not in kept and path.stem in {"cameras", "images", "points3D", "rigs", "frames"}:
+                path.unlink()
+    except OSError as error:
+        raise StoreError(f"{folder}: a model of an earlier run cannot be removed ({error.strerror})") from error

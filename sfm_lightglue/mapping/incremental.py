@@ -1,0 +1,110 @@
+"""Incremental structure from motion by pycolmap, with progress and in a defined order of models."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycolmap
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.progress import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class MappingConfig:
+    """Options of the incremental mapping."""
+
+    min_model_size: int = 3
+    """Smallest number of images of a model that is worth keeping; two photos alone make a model all the same."""
+
+    max_reprojection_error_px: float = 4.0
+    """Observations with a larger error are dropped."""
+
+    min_triangulation_angle_deg: float = 1.5
+    """Points seen under a smaller angle are dropped: their depth is not known."""
+
+    refine_principal_point: bool = False
+    """Refine the principal point of unknown cameras too; needs many photos from many sides."""
+
+    def __post_init__(self) -> None:
+        if self.min_model_size < 2:
+            raise ConfigError(f"mapping: min_model_size must be at least 2, got {self.min_model_size}")
+        if self.max_reprojection_error_px <= 0 or self.min_triangulation_angle_deg <= 0:
+            raise ConfigError("mapping: max_reprojection_error_px and min_triangulation_angle_deg must be positive")
+
+
+def map_incrementally(
+    database_path: Path,
+    image_root: Path,
+    num_images: int,
+    config: MappingConfig,
+    constant_camera_ids: frozenset[int] = frozenset(),
+    num_threads: int = 1,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[pycolmap.Reconstruction]:
+    """Build models from a database.
+
+    Args:
+        database_path: with images, keypoints and verified two-view geometries.
+        image_root: folder below which the photos are; the points take their colours from them.
+        num_images: for the progress.
+        config: thresholds.
+        constant_camera_ids: cameras whose intrinsics are not refined.
+        num_threads: with 1, two runs with the same seed give the same bytes.
+        seed: of the random samples.
+        progress: told of each registered image.
+
+    Returns:
+        The models, the one with most images first; none where no pair of images can start one.
+    """
+    options = pycolmap.IncrementalPipelineOptions()
+    options.min_model_size = min(config.min_model_size, num_images)
+    options.num_threads = num_threads
+    options.random_seed = seed
+    options.image_path = str(image_root)
+    options.extract_colors = False
+    options.ba_refine_principal_point = config.refine_principal_point
+    options.constant_cameras = set(constant_camera_ids)
+    options.mapper.filter_max_reproj_error = config.max_reprojection_error_px
+    options.mapper.filter_min_tri_angle = config.min_triangulation_angle_deg
+    options.triangulation.min_angle = config.min_triangulation_angle_deg
+    num_registered = 0
+
+    def registered(count: int) -> None:
+        nonlocal num_registered
+        # A second model starts again at two: images are counted once.
+        num_registered = min(num_registered + count, num_images)
+        progress("map", num_registered, num_images)
+
+    progress("map", 0, num_images)
+    with tempfile.TemporaryDirectory(prefix="sfm_lightglue_") as folder, _quiet_log():
+        models = pycolmap.incremental_mapping(
+            database_path,
+            image_root,
+            folder,
+            options,
+            initial_image_pair_callback=lambda: registered(2),
+            next_image_callback=lambda: registered(1),
+        )
+        for model in models.values():
+            if model.num_points3D():
+                model.extract_colors_for_all_images(image_root, num_threads)
+    return sorted(
+        models.values(), key=lambda model: (-model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids()))
+    )
+
+
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Let COLMAP log errors only, and put its level back afterwards."""
+    before = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR.value)
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = before

@@ -1,0 +1,74 @@
+"""Match and verify the pairs of a scene, streaming: each pair is forgotten once it is in the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sfm_lightglue.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, TwoViewGeometry
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairResult:
+    """What is known of one pair, and the seconds of work that it took."""
+
+    pair: ImagePair
+    matches: Matches
+    geometry: TwoViewGeometry | Rejected
+    match_seconds: float
+    verify_seconds: float
+
+
+def match_pairs(
+    pairs: Sequence[ImagePair],
+    features: SceneFeatures,
+    camera_from_name: Mapping[str, Camera],
+    matcher: CachedMatcher,
+    verifier: CachedVerifier,
+    num_threads: int = 1,
+    progress: Progress = silent,
+) -> Iterator[PairResult]:
+    """Matches and geometry of each pair, in the given order.
+
+    Args:
+        pairs: of extracted images.
+        features: of the scene.
+        camera_from_name: intrinsics.
+        matcher: with the store behind it.
+        verifier: with the store behind it.
+        num_threads: batches of pairs under way at a time.
+        progress: told of each pair.
+    """
+
+    def work(batch: Sequence[ImagePair]) -> list[PairResult]:
+        start = time.perf_counter()
+        loaded = [(features[pair.name0], features[pair.name1]) for pair in batch]
+        found = matcher.match_batch(loaded)
+        middle = time.perf_counter()
+        geometries = [
+            verifier.verify(
+                pair, both, matches, (camera_from_name[pair.name0], camera_from_name[pair.name1])
+            )
+            for pair, both, matches in zip(batch, loaded, found, strict=True)
+        ]
+        match_seconds = (middle - start) / len(batch)
+        verify_seconds = (time.perf_counter() - middle) / len(batch)
+        return [
+            PairResult(pair, matches, geometry, match_seconds, verify_seconds)
+            for pair, matches, geometry in zip(batch, found, geometries, strict=True)
+        ]
+
+    size = matcher.batch_size
+    batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    num_done = 0
+    progress("match", 0, len(pairs))
+    for results in ordered_map(work, batches, num_threads):
+        for result in results:
+            num_done += 1
+            progress("match", num_done, len(pairs))
+            yield result

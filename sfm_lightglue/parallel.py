@@ -1,0 +1,48 @@
+"""Work on several threads with the results in order, and only so much under way as is needed."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+def num_usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int
+) -> Iterator[ResultT]:
+    """Results of `function` in the order of the items, computed by several threads.
+
+    A few items more than threads are under way at a time, so that results which nobody took yet do not pile
+    up. When the caller stops early, or an item raises, what has not begun is not begun.
+
+    Args:
+        function: safe to call from several threads.
+        items: may be endless.
+        num_threads: 1 computes in the caller's thread.
+    """
+    if num_threads <= 1:
+        yield from map(function, items)
+        return
+    under_way: deque[Future[ResultT]] = deque()
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > 2 * num_threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

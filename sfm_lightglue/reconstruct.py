@@ -1,0 +1,221 @@
+"""The main job: a folder of photos -> camera poses and a point cloud. What happens, in which order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pycolmap
+
+from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.mapping.cached_models import MapStatistics, ModelCache
+from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs
+from sfm_lightglue.mapping.incremental import map_incrementally
+from sfm_lightglue.pair_matching import match_pairs
+from sfm_lightglue.parallel import num_usable_cores
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.run_record import Summary, peak_memory_mb, write_run_record
+from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.types import ImagePair, Scene, SkippedImage, TwoViewGeometry
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("scan", "extract", "match", "verify", "map", "write")
+
+
+def reconstruct(
+    scene_dir: Path, output: Path | None = None, config: ReconstructConfig | None = None, progress: Progress = silent
+) -> Summary:
+    """Reconstruct a folder of photos.
+
+    Everything that was computed is kept in the output folder: a second run, an interrupted run or a run with
+    more photos repeats nothing.
+
+    Args:
+        scene_dir: folder of photos, or with a sub-folder `images` of photos.
+        output: for the results, `scene_dir/reconstruction` where it is None.
+        config: all choices and thresholds.
+        progress: told how each stage advances.
+
+    Returns:
+        Counts, accuracy and times; the largest model lies in `output/sparse/0`.
+
+    Raises:
+        DataError: where there is no folder or no readable photo.
+        ConfigError: where the configuration does not fit the photos.
+        WeightsError: where a network's weights are missing.
+        ReconstructionError: where no model can be built; what was computed so far is kept.
+        StoreError: where the output folder cannot be written.
+    """
+    config = config or ReconstructConfig()
+    scene_dir = Path(scene_dir)
+    output = Path(output) if output is not None else scene_dir / "reconstruction"
+    return _Run(scene_dir, output, config, progress).summary()
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+    def total(self) -> dict[str, float]:
+        return self.seconds | {"total": time.perf_counter() - self.start}
+
+
+class _Run:
+    """One run of the main job: the stages share its scene, store and clock."""
+
+    def __init__(self, scene_dir: Path, output: Path, config: ReconstructConfig, progress: Progress) -> None:
+        self.config, self.output, self.progress = config, output, progress
+        self.num_threads = config.num_threads or num_usable_cores()
+        self.clock = _Clock()
+        with self.clock.stage("scan"):
+            self.scene = load_scene(scene_dir, config.cameras, [output], self.num_threads)
+            if len(self.scene.images) < 2:
+                raise ReconstructionError(
+                    f"{self.scene.root}: only one readable photo ({self.scene.names[0]}); a reconstruction needs at"
+                    " least two with a common view"
+                )
+            self.extractor = EXTRACTORS.build(config.extractor, config.device)
+            self.matcher = MATCHERS.build(config.matcher, config.device)
+            self.pairs = PAIR_SELECTORS.build(config.pairs).select(self.scene)
+            self.store = Store(output)
+
+    def summary(self) -> Summary:
+        cache = ModelCache(self.store)
+        key = self._model_key()
+        with self.clock.stage("write"):
+            statistics = cache.restore(key, self.output)
+        if statistics is None:
+            statistics = self._compute(cache, key)
+        else:
+            for skipped in statistics.skipped[len(self.scene.skipped) :]:
+                logger.warning("left out %s: %s", skipped.name, skipped.reason)
+        summary = Summary.of(statistics, self.clock.total(), self.store.counts, peak_memory_mb())
+        write_run_record(self.output, self.config, {"model": key}, summary)
+        return summary
+
+    def _model_key(self) -> str:
+        """Of all that the model depends on; one thread more or less matters only where one alone is repeatable."""
+        return make_key(
+            "models",
+            [(image.name, image.digest, image.camera, image.camera_idx) for image in self.scene.images],
+            self.pairs,
+            self.extractor.identity,
+            self.matcher.identity,
+            self.config.two_view,
+            self.config.mapping,
+            self.config.cameras.refine,
+            self.config.seed,
+            self.num_threads == 1,
+            pycolmap.__version__,
+        )
+
+    def _compute(self, cache: ModelCache, key: str) -> MapStatistics:
+        features = SceneFeatures(self.scene, CachedExtractor(self.extractor, self.store))
+        with self.clock.stage("extract"):
+            features.extract(self.num_threads, self.progress)
+        if not features.keypoints_from_name:
+            raise DataError(f"{self.scene.root}: none of the {len(self.scene.images)} photos can be decoded")
+        with DatabaseWriter(self.output / "database.db") as database:
+            counts = self._match(features, database)
+            constant = frozenset(
+                database.camera_id(idx)
+                for idx in given_camera_idxs(features.decoded_images)
+                if not self.config.cameras.refine
+            )
+        models = []
+        with self.clock.stage("map"):
+            if counts.num_verified:
+                models = map_incrementally(
+                    self.output / "database.db",
+                    self.scene.root,
+                    len(features.keypoints_from_name),
+                    self.config.mapping,
+                    constant,
+                    self.num_threads,
+                    self.config.seed,
+                    self.progress,
+                )
+        if not models:
+            raise ReconstructionError(counts.explain(features, self.scene))
+        with self.clock.stage("write"):
+            skipped = (*self.scene.skipped, *features.skipped)
+            return cache.keep(key, models, len(features.keypoints_from_name), skipped, self.output)
+
+    def _match(self, features: SceneFeatures, database: DatabaseWriter) -> _PairCounts:
+        for image in features.decoded_images:
+            database.add_image(image, features.keypoints_from_name[image.name])
+        pairs = [pair for pair in self.pairs if {pair.name0, pair.name1} <= features.keypoints_from_name.keys()]
+        counts = _PairCounts(len(pairs))
+        start = time.perf_counter()
+        for result in match_pairs(
+            pairs,
+            features,
+            {image.name: image.camera for image in self.scene.images},
+            CachedMatcher(self.matcher, self.store),
+            CachedVerifier(self.config.two_view, self.config.seed, self.store),
+            self.num_threads,
+            self.progress,
+        ):
+            database.add_pair(result.pair, result.matches, result.geometry)
+            counts.add(result.pair, result.geometry)
+            self.clock.seconds["match"] += result.match_seconds
+            self.clock.seconds["verify"] += result.verify_seconds
+        self._share_out(time.perf_counter() - start)
+        return counts
+
+    def _share_out(self, wall_seconds: float) -> None:
+        """Matching and verification run side by side on all threads: the time that passed is split in proportion."""
+        worked = self.clock.seconds["match"] + self.clock.seconds["verify"]
+        for stage in ("match", "verify"):
+            share = self.clock.seconds[stage] / worked if worked else 0.5
+            self.clock.seconds[stage] = wall_seconds * share
+
+
+@dataclass(slots=True)
+class _PairCounts:
+    """How many pairs saw the same thing, for the message where no model comes of it."""
+
+    num_pairs: int
+    num_verified: int = 0
+    best: tuple[int, ImagePair] | None = None
+
+    def add(self, pair: ImagePair, geometry: object) -> None:
+        if isinstance(geometry, TwoViewGeometry):
+            self.num_verified += 1
+            if self.best is None or geometry.num_inliers > self.best[0]:
+                self.best = geometry.num_inliers, pair
+
+    def explain(self, features: SceneFeatures, scene: Scene) -> str:
+        num_keypoints = sorted(len(keypoints) for keypoints in features.keypoints_from_name.values())
+        text = (
+            f"{scene.root}: no model: {len(num_keypoints)} photos with {num_keypoints[len(num_keypoints) // 2]}"
+            f" keypoints (median), {self.num_pairs} pairs matched, {self.num_verified} of them with a common view"
+        )
+        if self.best is None:
+            return f"{text}. Do neighbouring photos overlap by half? Try more --max-keypoints, or --pairs exhaustive"
+        return (
+            f"{text}, at best {self.best[0]} inliers ({self.best[1].name0}, {self.best[1].name1}). Was the camera"
+            " moved sideways between the photos, not only turned? Try --camera-params if the focal length is known"
+        )
+
+
+__all__ = ["ReconstructConfig", "SkippedImage", "Summary", "reconstruct"]

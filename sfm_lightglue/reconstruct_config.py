@@ -1,0 +1,105 @@
+"""All choices of the main job in one frozen value."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue.config import config_from_mapping, nearest_hint
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.mapping.incremental import MappingConfig
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Registry
+from sfm_lightglue.scene import CameraConfig
+from sfm_lightglue.two_view import TwoViewConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructConfig:
+    """What `reconstruct` is to do, and how."""
+
+    extractor: Choice = field(default_factory=lambda: EXTRACTORS.choose("sift"))
+    """The local features."""
+
+    matcher: Choice = field(default_factory=lambda: MATCHERS.choose("nearest"))
+    """What matches them."""
+
+    pairs: Choice = field(default_factory=lambda: PAIR_SELECTORS.choose("exhaustive"))
+    """Which images are matched."""
+
+    cameras: CameraConfig = field(default_factory=CameraConfig)
+    """How photos share cameras, and what is known of them."""
+
+    two_view: TwoViewConfig = field(default_factory=TwoViewConfig)
+    """When two images count as seeing the same thing."""
+
+    mapping: MappingConfig = field(default_factory=MappingConfig)
+    """Thresholds of the incremental mapping."""
+
+    seed: int = 0
+    """Of everything random."""
+
+    num_threads: int = 0
+    """Threads of every stage, 0 for all cores; with 1, two runs give the same bytes."""
+
+    device: str = "auto"
+    """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is any."""
+
+    def __post_init__(self) -> None:
+        if self.num_threads < 0:
+            raise ConfigError(f"num_threads must not be negative, got {self.num_threads}")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed must lie in [0, 2^31), got {self.seed}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ReconstructConfig:
+        """From nested mappings, such as a TOML file holds: tables `extractor`, `matcher` and `pairs` with a `name`
+        and options, tables `cameras`, `two_view` and `mapping` with options, and single values.
+
+        Raises:
+            ConfigError: for an unknown key (the nearest one is named), or a bad value.
+        """  # noqa: D205
+        registries: dict[str, Registry[Any]] = {
+            "extractor": EXTRACTORS,
+            "matcher": MATCHERS,
+            "pairs": PAIR_SELECTORS,
+        }
+        sections: dict[str, type[Any]] = {
+            "cameras": CameraConfig,
+            "two_view": TwoViewConfig,
+            "mapping": MappingConfig,
+        }
+        defaults = cls()
+        known = [item.name for item in fields(cls)]
+        plain: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                raise ConfigError(f"unknown option {key!r}{nearest_hint(key, known)}; there are {', '.join(known)}")
+            if key in registries or key in sections:
+                if not isinstance(value, Mapping):
+                    raise ConfigError(f"{key}: expected a table, got {value!r}")
+                options = dict(value)
+                if key in registries:
+                    name = options.pop("name", getattr(defaults, key).name)
+                    plain[key] = registries[key].choose(name, options)
+                else:
+                    plain[key] = config_from_mapping(sections[key], options, key)
+        simple = {key: value for key, value in values.items() if key not in plain}
+        checked = config_from_mapping(cls, simple, "configuration")
+        return cls(**{name: plain.get(name, getattr(checked, name)) for name in known})
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: where it cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not a TOML file ({error})") from error

@@ -1,0 +1,124 @@
+"""What a run tells: a summary in numbers, one line for people, and `run.json` beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue import __version__
+from sfm_lightglue.mapping.cached_models import MapStatistics
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.scene import RESULTS_MARKER
+from sfm_lightglue.store import CacheCounts, atomic_write
+
+_RECORDED_PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "pillow", "pycolmap", "scipy", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A reconstruction in numbers; accuracy is that of the largest model.
+
+    Args:
+        num_images: photos that could be read.
+        num_skipped: photos that could not.
+        num_registered: photos with a pose in the largest model.
+        num_points: its 3D points.
+        mean_track_length: images that see a point.
+        mean_reprojection_error_px: of all its observations.
+        seconds: by stage, and "total".
+        peak_memory_mb: largest resident memory of the process so far, in MiB; None where it cannot be told.
+        cache: "hits" and "misses" of the store, in all and by kind of entry.
+        models: of each model its path below the output folder, and its own counts.
+    """
+
+    num_images: int
+    num_skipped: int
+    num_registered: int
+    num_points: int
+    mean_track_length: float
+    mean_reprojection_error_px: float
+    seconds: dict[str, float]
+    peak_memory_mb: float | None
+    cache: dict[str, Any]
+    models: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(
+        cls,
+        statistics: MapStatistics,
+        seconds: Mapping[str, float],
+        counts: Mapping[str, CacheCounts],
+        memory_mb: float | None,
+    ) -> Summary:
+        """Put together what the stages told."""
+        best = statistics.models[0]
+        return cls(
+            statistics.num_images,
+            len(statistics.skipped),
+            best.num_registered,
+            best.num_points,
+            best.mean_track_length,
+            best.mean_reprojection_error_px,
+            {stage: round(value, 3) for stage, value in seconds.items()},
+            memory_mb,
+            {
+                "hits": sum(count.hits for count in counts.values()),
+                "misses": sum(count.misses for count in counts.values()),
+                "by_kind": {kind: dataclasses.asdict(count) for kind, count in sorted(counts.items())},
+            },
+            tuple(dataclasses.asdict(model) for model in statistics.models),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        stages = ", ".join(
+            f"{stage} {value:.1f}" for stage, value in self.seconds.items() if stage != "total" and value >= 0.05
+        )
+        others = f" (and {len(self.models) - 1} smaller models)" if len(self.models) > 1 else ""
+        return (
+            f"{self.num_registered} of {self.num_images} images registered{others}, {self.num_points} points,"
+            f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"
+            f" {self.seconds['total']:.1f} s" + (f" ({stages})" if stages else "")
+        )
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process so far, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str, str], summary: Summary) -> None:
+    """Write `run.json`: the resolved configuration, versions, keys and summary.
+
+    Raises:
+        StoreError: where the folder cannot be written.
+    """
+    versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    record = {
+        "config": dataclasses.asdict(config),
+        "versions": versions,
+        "keys": dict(keys),
+        "summary": summary.as_dict(),
+    }
+    with atomic_write(output / RESULTS_MARKER) as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,222 @@
+"""A folder of photos -> `Scene`: names, sizes, and cameras from EXIF data or from what the user states."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sfm_lightglue.cameras import default_camera, make_camera, turned_camera
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.images import MIN_SIDE_PX, PHOTO_SUFFIXES, Exif, Image
+from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.types import Camera, Scene, SceneImage, SkippedImage
+
+logger = logging.getLogger(__name__)
+
+CameraMode = Literal["auto", "single", "per-folder", "per-image"]
+
+RESULTS_MARKER = "run.json"
+"""A folder that holds this file is an output of ours: no photos are looked for below it."""
+
+_UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
+
+
+@dataclass(frozen=True, slots=True)
+class CameraConfig:
+    """How photos share cameras, and what is known of them."""
+
+    mode: CameraMode = "auto"
+    """auto: photos with the same EXIF camera, lens and focal length share one; without EXIF data, those of a
+    folder do if they are all of one size. single: all share one. per-folder, per-image: as named."""
+
+    model: str = "SIMPLE_RADIAL"
+    """COLMAP's name of the camera model."""
+
+    params: tuple[float, ...] = ()
+    """Known intrinsics in COLMAP's order and pixel convention; empty where they are not known."""
+
+    refine: bool = False
+    """Refine known intrinsics in the mapping too; unknown ones always are."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in {"auto", "single", "per-folder", "per-image"}:
+            raise ConfigError(f"camera mode {self.mode!r}: expected auto, single, per-folder or per-image")
+
+
+@dataclass(frozen=True, slots=True)
+class _Photo:
+    name: str
+    path: Path
+    size: tuple[int, int]
+    exif: Exif
+    digest: str
+
+    @property
+    def folder(self) -> str:
+        return self.name.rpartition("/")[0]
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        width, height = self.size
+        return (height, width) if self.exif.quarter_turns % 2 else (width, height)
+
+
+def load_scene(
+    root: Path, cameras: CameraConfig | None = None, ignore: Iterable[Path] = (), num_threads: int = 1
+) -> Scene:
+    """Find the photos of a scene, and give each its camera.
+
+    Args:
+        root: a folder of photos, nested or not; where it has a sub-folder `images`, only that one counts.
+        cameras: how photos share cameras.
+        ignore: folders to leave out, such as that of the results.
+        num_threads: files read at a time.
+
+    Returns:
+        The photos, sorted by name; what could not be read is in `skipped`, and logged as a warning.
+
+    Raises:
+        DataError: where there is no such folder, or no readable photo in it.
+        ConfigError: where the stated cameras do not fit the photos.
+    """
+    cameras = cameras or CameraConfig()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder" if not root.exists() else f"{root}: not a folder")
+    folder = root / "images" if (root / "images").is_dir() else root
+    paths = _find_photos(folder, {path.resolve() for path in ignore})
+    read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
+    photos = [photo for photo in read if isinstance(photo, _Photo)]
+    skipped = tuple(photo for photo in read if isinstance(photo, SkippedImage))
+    for photo in skipped:
+        logger.warning("left out %s: %s", photo.name, photo.reason)
+    if not photos:
+        tried = f", {len(skipped)} could not be read" if skipped else ""
+        raise DataError(
+            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are looked for, at any depth"
+        )
+    return Scene(folder, _assign_cameras(photos, cameras), skipped)
+
+
+def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
+    paths = []
+    for directory, subdirectories, files in os.walk(folder):
+        here = Path(directory)
+        subdirectories[:] = [
+            name
+            for name in subdirectories
+            if not name.startswith(".")
+            and (here / name).resolve() not in ignore
+            and not (here / name / RESULTS_MARKER).is_file()
+        ]
+        paths += [
+            here / name
+            for name in files
+            if not name.startswith(".")
+            and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
+        ]
+    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _read_photo(path: Path, folder: Path) -> _Photo | SkippedImage:
+    name = path.relative_to(folder).as_posix()
+    if path.suffix.lower() in _UNREADABLE_SUFFIXES:
+        return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
+    try:
+        image = Image.read(path, name)
+        photo = _Photo(name, path, image.size, image.exif, image.digest)
+    except DataError as error:
+        return SkippedImage(name, str(error).removeprefix(f"{name}: ").removeprefix(f"{path}: "))
+    if min(photo.size) < MIN_SIDE_PX:
+        return SkippedImage(name, f"only {photo.size[0]} x {photo.size[1]} pixels")
+    return photo
+
+
+def _assign_cameras(photos: list[_Photo], config: CameraConfig) -> tuple[SceneImage, ...]:
+    given = _given_cameras(photos, config)
+    group_from_name = _group_by_camera(photos, config)
+    focal_from_group: dict[object, float] = {}
+    for photo in photos:
+        if photo.exif.focal_length_px:
+            focal_from_group.setdefault(group_from_name[photo.name], photo.exif.focal_length_px)
+    idx_from_key: dict[object, int] = {}
+    images = []
+    for photo in photos:
+        group = group_from_name[photo.name]
+        camera = given.get(photo.name) or default_camera(config.model, photo.size, focal_from_group.get(group))
+        # One COLMAP camera has one size, so a camera held upright is another than the same held level.
+        key = (group, camera)
+        camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
+        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest))
+    return tuple(images)
+
+
+def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, object]:
+    if config.mode in {"single", "per-folder"}:
+        _require_one_size(photos, config.mode)
+    sizes_from_folder: dict[str, set[tuple[int, int]]] = {}
+    for photo in photos:
+        if not photo.exif.camera_id:
+            sizes_from_folder.setdefault(photo.folder, set()).add(photo.upright_size)
+
+    def automatic(photo: _Photo) -> object:
+        if photo.exif.camera_id:
+            return photo.exif.camera_id, photo.upright_size
+        # Photos of many sizes and without EXIF data were collected, not taken by one camera.
+        return photo.folder if len(sizes_from_folder[photo.folder]) == 1 else ("", photo.name)
+
+    group: dict[str, Callable[[_Photo], object]] = {
+        "auto": automatic,
+        "single": lambda photo: "",
+        "per-folder": lambda photo: photo.folder,
+        "per-image": lambda photo: photo.name,
+    }
+    return {photo.name: group[config.mode](photo) for photo in photos}
+
+
+def _require_one_size(photos: list[_Photo], mode: CameraMode) -> None:
+    sizes_from_folder: dict[str, dict[tuple[int, int], str]] = {}
+    for photo in photos:
+        folder = photo.folder if mode == "per-folder" else ""
+        sizes_from_folder.setdefault(folder, {}).setdefault(photo.upright_size, photo.name)
+    for sizes in sizes_from_folder.values():
+        if len(sizes) > 1:
+            examples = ", ".join(f"{name} {width} x {height}" for (width, height), name in sizes.items())
+            raise ConfigError(f"camera mode {mode}: the photos differ in size ({examples}); try auto")
+
+
+def _given_cameras(photos: list[_Photo], config: CameraConfig) -> dict[str, Camera]:
+    """The stated intrinsics for each photo that they fit.
+
+    Cameras store the pixels of their sensor and note how they were held: then all stored sizes are equal, and
+    so are the intrinsics. Other software turns the pixels: then the upright sizes are equal, and the
+    intrinsics, which hold for the upright picture, are turned along with each photo.
+    """
+    if not config.params:
+        return {}
+    (stored_size, num_stored), *_ = Counter(photo.size for photo in photos).most_common(1)
+    (upright_size, num_upright), *_ = Counter(photo.upright_size for photo in photos).most_common(1)
+    if num_stored >= num_upright:
+        camera = make_camera(config.model, stored_size, config.params)
+        given = {photo.name: camera for photo in photos if photo.size == stored_size}
+    else:
+        camera = make_camera(config.model, upright_size, config.params)
+        given = {
+            photo.name: turned_camera(camera, -photo.exif.quarter_turns)
+            for photo in photos
+            if photo.upright_size == upright_size
+        }
+    others = [photo.name for photo in photos if photo.name not in given]
+    if others:
+        logger.warning(
+            "the camera parameters are taken for photos of %d x %d pixels; %d of another size (%s, ...) get a camera"
+            " of their own",
+            *camera.size,
+            len(others),
+            others[0],
+        )
+    return given

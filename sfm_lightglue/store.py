@@ -1,0 +1,138 @@
+"""A crash-safe, content-addressed store of `.npz` files.
+
+An entry's key is the sha256 of everything that it depends on, so a changed threshold, image or weight file
+is a miss and nothing else is. An entry is written to a temporary file beside its place, flushed and renamed:
+after a crash there is either the whole entry or none, and two runs on one store do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import secrets
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from sfm_lightglue.errors import StoreError
+from sfm_lightglue.geometry import AnyArray
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+"""Part of every key: entries of another layout are never found, so never misread."""
+
+_KEY_FIELD = "__key__"
+
+
+def make_key(*parts: object) -> str:
+    """The sha256 of values: strings, numbers, tuples, mappings and dataclasses of such, in canonical JSON."""
+    text = json.dumps([FORMAT_VERSION, *parts], sort_keys=True, default=_plain, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return [type(value).__qualname__, fields]
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """How often the store was asked for entries of one kind."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class Store:
+    """A folder of entries, by kind ("features", "matches", ...) and key.
+
+    Args:
+        root: made if it is missing.
+
+    Raises:
+        StoreError: where the folder cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.counts: dict[str, CacheCounts] = {}
+        self._lock = threading.Lock()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{root}: cannot be made ({error.strerror}); choose another --output") from error
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the entry lies, or would lie."""
+        return self.root / kind / key[:2] / f"{key}.npz"
+
+    def load(self, kind: str, key: str) -> dict[str, AnyArray] | None:
+        """The arrays of an entry; None, a miss, where there is none or where it is damaged."""
+        arrays = self.read(kind, key)
+        with self._lock:
+            counts = self.counts.setdefault(kind, CacheCounts())
+            if arrays is None:
+                counts.misses += 1
+            else:
+                counts.hits += 1
+        return arrays
+
+    def read(self, kind: str, key: str) -> dict[str, AnyArray] | None:
+        """As `load`, without being counted: for entries that this run has met already."""
+        path = self.path(kind, key)
+        try:
+            with np.load(path, allow_pickle=False) as entry:
+                arrays = {name: entry[name] for name in entry.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, SyntaxError) as error:
+            logger.warning("%s: damaged, will be computed again (%s)", path, error)
+            return None
+        if str(arrays.pop(_KEY_FIELD, "")) != key:
+            logger.warning("%s: holds something else, will be computed again", path)
+            return None
+        return arrays
+
+    def save(self, kind: str, key: str, arrays: Mapping[str, AnyArray]) -> None:
+        """Write an entry, replacing what is there.
+
+        Raises:
+            StoreError: where the folder is not writable or the disk is full.
+        """
+        path = self.path(kind, key)
+        with atomic_write(path) as file:
+            np.savez(file, allow_pickle=False, **{_KEY_FIELD: np.array(key)}, **arrays)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears at `path` only once it is complete, and on the disk.
+
+    Raises:
+        StoreError: where the folder is not writable or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,433 @@
+"""Matches -> `TwoViewGeometry` or `Rejected`: robust estimation by OpenCV, verdict, refinement.
+
+Both images are brought to an ideal camera of one focal length without distortion, each by its own
+intrinsics, so that two different cameras are no special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.optimize import least_squares
+
+from sfm_lightglue.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry import (
+    AnyArray,
+    Float64Array,
+    Rigid3,
+    cross_matrix,
+    essential_from_pose,
+    homogeneous,
+    project_to_rotation,
+    rotation_from_rotvec,
+    squared_sampson_errors,
+    triangulate,
+)
+from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
+
+
+@dataclass(frozen=True, slots=True)
+class TwoViewConfig:
+    """Options of the two-view verification."""
+
+    max_error_px: float = 2.0
+    """Largest distance of an inlier to its epipolar line, in pixels of the full-resolution images; for larger
+    images than `reference_size_px` in proportion, since their keypoints are as much coarser."""
+
+    reference_size_px: float = 1600.0
+    """Longer side of an image up to which `max_error_px` is taken as it is."""
+
+    min_inliers: int = 15
+    """Fewer make the pair `Rejected`."""
+
+    min_inlier_ratio: float = 0.1
+    """A smaller share of inliers makes the pair `Rejected`: chance agrees with as many."""
+
+    confidence: float = 0.9999
+    """Probability that the best geometry was found."""
+
+    max_iterations: int = 10000
+    """Upper limit on the samples drawn."""
+
+    max_homography_ratio: float = 0.8
+    """A homography that explains a larger share of the inliers makes the pair planar or a pure rotation."""
+
+    min_parallax_deg: float = 0.5
+    """A smaller median angle between the rays, with a rotation that explains the matches, is no parallax."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_error_px", "reference_size_px", "max_iterations"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"two_view: {name} must be positive, got {getattr(self, name)}")
+        if self.min_inliers < 5:
+            raise ConfigError(f"two_view: min_inliers must be at least 5, got {self.min_inliers}")
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"two_view: confidence must lie in (0, 1), got {self.confidence}")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Correspondences:
+    """Normalised image points [M, 2], the focal length that scales them to pixels, and an error limit there."""
+
+    points0: Float64Array
+    points1: Float64Array
+    focal_px: float
+    max_error_px: float
+
+    @property
+    def max_error(self) -> float:
+        return self.max_error_px / self.focal_px
+
+    def rows(self, mask: BoolArray) -> _Correspondences:
+        return _Correspondences(self.points0[mask], self.points1[mask], self.focal_px, self.max_error_px)
+
+
+def estimate_two_view_geometry(
+    features0: Features,
+    features1: Features,
+    matches: Matches,
+    camera0: Camera,
+    camera1: Camera,
+    config: TwoViewConfig | None = None,
+    seed: int = 0,
+) -> TwoViewGeometry | Rejected:
+    """Find the relative pose that most matches agree with.
+
+    Where both focal lengths are given or from EXIF data, an essential matrix is estimated; otherwise a
+    fundamental matrix, and the pose then rests on a guessed focal length.
+
+    Args:
+        features0: of image 0.
+        features1: of image 1.
+        matches: between them.
+        camera0: intrinsics of image 0.
+        camera1: intrinsics of image 1.
+        config: thresholds.
+        seed: of the random samples; the same seed gives the same result.
+
+    Source: Barath et al., MAGSAC++, a fast, reliable and accurate robust estimator, 2020 (by OpenCV's USAC).
+    """
+    config = config or TwoViewConfig()
+    num_matches = len(matches)
+    if num_matches < config.min_inliers:
+        return Rejected("too_few_matches", num_matches)
+    data, usable = _normalize(features0, features1, matches, camera0, camera1, config)
+    if usable.sum() < config.min_inliers:
+        return Rejected("too_few_matches", num_matches, 0)
+    data = data.rows(usable)
+    calibrated = "guessed" not in {camera0.source, camera1.source}
+    epipolar = _estimate_epipolar(data, calibrated, config, seed)
+    homography = _estimate_homography(data, config, seed)
+    num_best = max(
+        0 if epipolar is None else int(epipolar[1].sum()), 0 if homography is None else int(homography[1].sum())
+    )
+    if epipolar is None and homography is None:
+        return Rejected("no_model", num_matches)
+    if num_best < max(config.min_inliers, config.min_inlier_ratio * num_matches):
+        return Rejected("too_few_inliers", num_matches, num_best)
+    found = _judge(data, epipolar, homography, calibrated, config)
+    if isinstance(found, Rejected):
+        return Rejected(found.reason, num_matches, found.num_inliers)
+    return _in_pixels(found, usable, camera0, camera1, data.focal_px, calibrated)
+
+
+def _normalize(
+    features0: Features,
+    features1: Features,
+    matches: Matches,
+    camera0: Camera,
+    camera1: Camera,
+    config: TwoViewConfig,
+) -> tuple[_Correspondences, BoolArray]:
+    points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
+    points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
+    usable = np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1)
+    focals = [mean_focal_length(camera) for camera in (camera0, camera1)]
+    # The error limit is an angle: that of the coarser of the two cameras.
+    limits = [
+        config.max_error_px * max(1.0, max(camera.size) / config.reference_size_px) / focal
+        for camera, focal in zip((camera0, camera1), focals, strict=True)
+    ]
+    focal = float(np.mean(focals))
+    return _Correspondences(points0, points1, focal, max(limits) * focal), usable
+
+
+def _usac_parameters(data: _Correspondences, config: TwoViewConfig, seed: int) -> cv2.UsacParams:
+    parameters = cv2.UsacParams()
+    parameters.threshold = data.max_error_px
+    parameters.confidence = config.confidence
+    parameters.maxIterations = config.max_iterations
+    parameters.randomGeneratorState = seed % (1 << 31)
+    parameters.score = cv2.SCORE_METHOD_MAGSAC
+    parameters.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    parameters.loIterations = 10
+    parameters.loSampleSize = 50
+    parameters.final_polisher = cv2.MAGSAC
+    return parameters
+
+
+Model = tuple[Float64Array, BoolArray]
+"""A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
+
+
+def _estimate_epipolar(
+    data: _Correspondences, calibrated: bool, config: TwoViewConfig, seed: int
+) -> Model | None:
+    """E where the cameras are calibrated, else F in the same normalised coordinates."""
+    pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
+    parameters = _usac_parameters(data, config, seed)
+    K = np.diag([data.focal_px, data.focal_px, 1.0])
+    try:
+        if calibrated:
+            no_distortion = np.zeros(0)
+            matrix, _ = cv2.findEssentialMat(pixels0, pixels1, K, K, no_distortion, no_distortion, parameters)
+        else:
+            matrix, _ = cv2.findFundamentalMat(pixels0, pixels1, parameters)
+    except cv2.error:
+        return None  # OpenCV's solvers throw on degenerate samples that they do not recognise
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
+        return None
+    normalized = np.asarray(matrix if calibrated else K @ matrix @ K, dtype=np.float64)
+    normalized /= np.linalg.norm(normalized)
+    errors = squared_sampson_errors(normalized, data.points0, data.points1)
+    return normalized, errors <= data.max_error**2
+
+
+def _estimate_homography(data: _Correspondences, config: TwoViewConfig, seed: int) -> Model | None:
+    pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
+    try:
+        matrix, _ = cv2.findHomography(pixels0, pixels1, _usac_parameters(data, config, seed))
+    except cv2.error:
+        return None
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        return None
+    K = np.diag([data.focal_px, data.focal_px, 1.0])
+    normalized = np.linalg.inv(K) @ matrix @ K
+    determinant = np.linalg.det(normalized)
+    if abs(determinant) < 1e-12:
+        return None
+    normalized /= np.cbrt(determinant)
+    return normalized, homography_errors(normalized, data.points0, data.points1) <= data.max_error
+
+
+def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
+    """Transfer errors of correspondences under a homography, the larger of both directions.
+
+    Args:
+        H: [3, 3] from image 0 to image 1.
+        points0: [N, 2].
+        points1: [N, 2].
+
+    Returns:
+        [N] in the unit of the points; infinity for points that land behind the camera.
+    """
+
+    def transfer(matrix: AnyArray, source: AnyArray, target: AnyArray) -> Float64Array:
+        mapped = homogeneous(source) @ matrix.T
+        depth = mapped[:, 2:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.linalg.norm(mapped[:, :2] / depth - target, axis=1)
+        return np.where(depth[:, 0] > 0, error, np.inf)
+
+    forward = transfer(H / np.cbrt(np.linalg.det(H)), points0, points1)
+    inverse = np.linalg.inv(H)
+    return np.maximum(forward, transfer(inverse / np.cbrt(np.linalg.det(inverse)), points1, points0))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Found:
+    kind: str
+    pose: Rigid3
+    matrix: Float64Array
+    H: Float64Array | None
+    mask: BoolArray
+
+
+def _judge(
+    data: _Correspondences,
+    epipolar: Model | None,
+    homography: Model | None,
+    calibrated: bool,
+    config: TwoViewConfig,
+) -> _Found | Rejected:
+    """General, planar or pure rotation? COLMAP's rule: by the share of inliers that a homography explains."""
+    num_epipolar = 0 if epipolar is None else int(epipolar[1].sum())
+    H, mask_H = homography if homography is not None else (None, np.zeros(len(data.points0), np.bool_))
+    is_flat = int(mask_H.sum()) > config.max_homography_ratio * num_epipolar and mask_H.sum() >= config.min_inliers
+    if is_flat and homography is not None:
+        rotation = _pure_rotation(data, homography, config)
+        if rotation is not None:
+            R, mask = rotation
+            return _Found("pure_rotation", Rigid3(R, np.zeros(3)), R, R, mask)
+    candidates: list[Float64Array] = [] if epipolar is None else [epipolar[0]]
+    if is_flat and homography is not None:
+        candidates += [essential_from_pose(pose) for pose in _poses_from_homography(homography[0])]
+    poses = [
+        pose
+        for matrix in candidates
+        if (pose := _recover_pose(data, matrix, mask_H if is_flat else _mask(epipolar))) is not None
+    ]
+    if not poses:
+        return Rejected("degenerate", len(data.points0), max(num_epipolar, int(mask_H.sum())))
+    refined = [_refine(data, pose) for pose in poses]
+    counts = [(_support(data, pose), -index) for index, pose in enumerate(refined)]
+    pose = refined[-max(counts)[1]]
+    matrix = essential_from_pose(pose)
+    mask = _in_front(data, pose) & (
+        squared_sampson_errors(matrix, data.points0, data.points1) <= data.max_error**2
+    )
+    if not calibrated and not is_flat and epipolar is not None:
+        # The focal length is a guess: F is what was measured, and its inliers are the ones to keep.
+        matrix, mask = epipolar
+    if mask.sum() < max(config.min_inliers, config.min_inlier_ratio * len(data.points0)):
+        return Rejected("too_few_inliers", len(data.points0), int(mask.sum()))
+    return _Found("planar" if is_flat else "general", pose, matrix, H if is_flat else None, mask)
+
+
+def _mask(model: Model | None) -> BoolArray:
+    assert model is not None
+    return model[1]
+
+
+def _pure_rotation(data: _Correspondences, homography: Model, config: TwoViewConfig) -> Model | None:
+    """The rotation that explains nearly all that the homography does, if there is one.
+
+    It is refined on the inliers by the orthogonal Procrustes solution on the rays.
+    """
+    H, mask = homography
+    rays0, rays1 = (_rays(points) for points in (data.points0, data.points1))
+    R = project_to_rotation(H)
+    limit = max(data.max_error, np.radians(config.min_parallax_deg) / 2)
+    for _ in range(5):
+        errors = np.linalg.norm(rays0 @ R.T - rays1, axis=1)
+        inliers = errors <= limit
+        if inliers.sum() < config.min_inliers:
+            return None
+        R = project_to_rotation(rays1[inliers].T @ rays0[inliers])
+    errors = homography_errors(R, data.points0, data.points1)
+    agreeing = errors <= data.max_error
+    parallax = np.median(np.linalg.norm(rays0[mask] @ R.T - rays1[mask], axis=1))
+    is_rotation = (
+        agreeing.sum() >= config.max_homography_ratio * mask.sum()
+        and parallax <= np.radians(config.min_parallax_deg)
+    )
+    return (R, agreeing) if is_rotation else None
+
+
+def _rays(points: Float64Array) -> Float64Array:
+    rays = homogeneous(points)
+    unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit
+
+
+def _poses_from_homography(H: Float64Array) -> list[Rigid3]:
+    """The poses that a plane's homography allows, by OpenCV (Malis and Vargas, 2007)."""
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(H, np.eye(3))
+    return [
+        Rigid3(project_to_rotation(R), t[:, 0] / np.linalg.norm(t))
+        for R, t in zip(rotations, translations, strict=True)
+        if np.linalg.norm(t) > 1e-9 and np.linalg.det(R) > 0
+    ]
+
+
+def _recover_pose(data: _Correspondences, matrix: Float64Array, mask: BoolArray) -> Rigid3 | None:
+    """Of the four poses of an essential matrix the one with most points before both cameras."""
+    points0, points1 = data.points0[mask], data.points1[mask]
+    if len(points0) < 5:
+        return None
+    num_in_front, R, t, _ = cv2.recoverPose(matrix, points0, points1, np.eye(3))[:4]
+    if num_in_front < 1 or not np.isfinite(R).all() or not np.isfinite(t).all():
+        return None
+    return Rigid3(project_to_rotation(R), t[:, 0] / np.linalg.norm(t))
+
+
+def _in_front(data: _Correspondences, pose: Rigid3) -> BoolArray:
+    """[M] whether a point, triangulated, lies before both cameras; far points may be a little past infinity.
+
+    With both rays in the frame of camera 1, r1 and R r0, the signs of the depths are those of
+    (t × r1)·(r1 × R r0) and (t × R r0)·(r1 × R r0).
+    """
+    rays1 = _rays(data.points1)
+    rays0 = _rays(data.points0) @ pose.R.T
+    normal = np.cross(rays1, rays0)
+    depth0 = np.einsum("ni,ni->n", np.cross(pose.t, rays1), normal)
+    depth1 = np.einsum("ni,ni->n", np.cross(pose.t, rays0), normal)
+    nearly_parallel = np.linalg.norm(normal, axis=1) <= 2 * data.max_error
+    same_way = np.einsum("ni,ni->n", rays0, rays1) > 0
+    mask: BoolArray = ((depth0 > 0) & (depth1 > 0)) | (nearly_parallel & same_way)
+    return mask
+
+
+def _support(data: _Correspondences, pose: Rigid3) -> int:
+    errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
+    return int(((errors <= data.max_error**2) & _in_front(data, pose)).sum())
+
+
+def _refine(data: _Correspondences, pose: Rigid3) -> Rigid3:
+    """Least squares of the Sampson errors of the inliers over rotation and direction, five parameters."""
+    for _ in range(2):
+        errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
+        mask = (errors <= data.max_error**2) & _in_front(data, pose)
+        if mask.sum() < 8:
+            return pose
+        pose = _refine_on(data.rows(mask), pose)
+    return pose
+
+
+def _refine_on(data: _Correspondences, pose: Rigid3) -> Rigid3:
+    x0, x1 = homogeneous(data.points0), homogeneous(data.points1)
+    tangent = np.linalg.svd(pose.t[None])[2][1:]  # [2, 3] the directions in which t can turn
+
+    def moved(parameters: Float64Array) -> Rigid3:
+        t = pose.t + parameters[3:] @ tangent
+        return Rigid3(rotation_from_rotvec(parameters[:3]) @ pose.R, t / np.linalg.norm(t))
+
+    def residuals(parameters: Float64Array) -> Float64Array:
+        E = essential_from_pose(moved(parameters))
+        lines1, lines0 = x0 @ E.T, x1 @ E
+        norms = np.sqrt((lines1[:, :2] ** 2).sum(1) + (lines0[:, :2] ** 2).sum(1))
+        values: Float64Array = np.einsum("ni,ni->n", x1, lines1) / np.maximum(norms, 1e-12)
+        return values / data.max_error
+
+    solution = least_squares(residuals, np.zeros(5), loss="soft_l1", f_scale=0.5, max_nfev=20, x_scale=1e-2)
+    return moved(solution.x)
+
+
+def _in_pixels(
+    found: _Found, usable: BoolArray, camera0: Camera, camera1: Camera, focal_px: float, calibrated: bool
+) -> TwoViewGeometry:
+    K0_inverse, K1 = np.linalg.inv(calibration_matrix(camera0)), calibration_matrix(camera1)
+    mask = np.zeros(len(usable), dtype=np.bool_)
+    mask[usable] = found.mask
+    rotation_only = found.kind == "pure_rotation"
+    E = np.zeros((3, 3)) if rotation_only else found.matrix
+    return TwoViewGeometry(
+        kind=found.kind,  # type: ignore[arg-type]
+        inlier_mask=mask,
+        cam1_from_cam0=found.pose,
+        F=np.linalg.inv(K1).T @ E @ K0_inverse,
+        E=E if calibrated else None,
+        H=None if found.H is None else K1 @ found.H @ K0_inverse,
+    )
+
+
+def parallax_deg(geometry: TwoViewGeometry, points0: AnyArray, points1: AnyArray) -> float:
+    """Median angle between the rays of the inliers in degrees: how well depth is known.
+
+    Args:
+        geometry: of the two images.
+        points0: [M, 2] normalised points of the matches in image 0.
+        points1: [M, 2] the same in image 1.
+    """
+    rays0 = _rays(np.asarray(points0)[geometry.inlier_mask]) @ geometry.cam1_from_cam0.R.T
+    rays1 = _rays(np.asarray(points1)[geometry.inlier_mask])
+    if not len(rays0):
+        return 0.0
+    sines = np.linalg.norm(np.cross(rays0, rays1), axis=1)
+    return float(np.degrees(np.median(np.arcsin(np.clip(sines, 0, 1)))))
+
+
+__all__ = ["TwoViewConfig", "estimate_two_view_geometry", "homography_errors", "parallax_deg"]
