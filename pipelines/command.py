@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from sfm_lightglue.errors import SfmError
 
@@ -63,18 +64,17 @@ class ProgressBars:
         from tqdm import tqdm
 
         self._tqdm = tqdm
-        self._bar: tqdm[object] | None = None
+        self._bar: tqdm[Any] | None = None
         self._stage = ""
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
         """Move the bar of the stage; a new stage closes the bar before it."""
-        if stage != self._stage or self._bar is None:
+        bar = self._bar
+        if bar is None or stage != self._stage:
             self.close()
-            self._stage = stage
-            self._bar = self._tqdm(
-                desc=f"{stage:<8}", total=num_total, file=sys.stderr, dynamic_ncols=True, leave=True
-            )
-        self._bar.update(num_done - self._bar.n)
+            bar = self._tqdm(desc=f"{stage:<8}", total=num_total, file=sys.stderr, dynamic_ncols=True)
+            self._bar, self._stage = bar, stage
+        bar.update(num_done - bar.n)
 
     def close(self) -> None:
         """Finish the bar that is showing, if any."""

@@ -84,9 +84,7 @@ class CachedMatcher:
                 matches = dataclasses.replace(computed[i], key=key)
                 self.store.save("matches", key, _arrays_from_matches(matches))
             else:
-                matches = Matches(
-                    arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key
-                )
+                matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
             result.append(matches)
         return result
 

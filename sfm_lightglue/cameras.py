@@ -91,8 +91,7 @@ def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
     """
     if len(points) == 0:
         return np.zeros((0, 2))
-    normalized: Float64Array = as_pycolmap(camera).cam_from_img(np.asarray(points, dtype=np.float64))
-    return normalized
+    return np.asarray(as_pycolmap(camera).cam_from_img(np.asarray(points, dtype=np.float64)), dtype=np.float64)
 
 
 def calibration_matrix(camera: Camera) -> Float64Array:
@@ -124,9 +123,7 @@ def _turned_once(camera: Camera) -> Camera:
     if "p1" in values:
         # Tangential distortion is the vector (p2, p1) along (x, y); it turns like a point.
         turned |= {"p2": -values["p1"], "p1": values["p2"]}
-    return Camera(
-        camera.model, camera.height, camera.width, tuple(turned[name] for name in names), camera.source
-    )
+    return Camera(camera.model, camera.height, camera.width, tuple(turned[name] for name in names), camera.source)
 
 
 def _checked_model(model: str) -> str:

@@ -141,14 +141,12 @@ def rotation_from_rotvec(rotvec: Float64Array) -> Float64Array:
     K = cross_matrix(rotvec)
     if angle < 1e-8:
         return project_to_rotation(np.eye(3) + K)
-    rotation: Float64Array = (
-        np.eye(3) + np.sin(angle) / angle * K + (1 - np.cos(angle)) / angle**2 * (K @ K)
-    )
+    rotation: Float64Array = np.eye(3) + np.sin(angle) / angle * K + (1 - np.cos(angle)) / angle**2 * (K @ K)
     return rotation
 
 
 def cross_matrix(v: AnyArray) -> Float64Array:
-    """The matrix [3, 3] with cross_matrix(v) @ x = v × x."""
+    """The skew-symmetric matrix [3, 3] whose product with x is v × x."""
     x, y, z = (float(value) for value in v)
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
@@ -168,7 +166,9 @@ def rotation_angle_deg(R: AnyArray) -> float:
 
 def direction_angle_deg(a: AnyArray, b: AnyArray) -> float:
     """Angle between two vectors [3] in degrees, 0 to 180; 90 where one of them is zero."""
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b)))) if np.any(a) and np.any(b) else 90.0
+    return (
+        float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b)))) if np.any(a) and np.any(b) else 90.0
+    )
 
 
 def relative_pose_error_deg(cam1_from_cam0: Rigid3, truth: Rigid3) -> tuple[float, float]:

@@ -187,6 +187,20 @@ def turn_back(points: np.ndarray[Any, Any], quarter_turns: int, upright_size: tu
     return np.stack(turned, axis=1)
 
 
+def turn_forward(points: np.ndarray[Any, Any], quarter_turns: int, stored_size: tuple[float, float]) -> Any:
+    """Move points from the stored picture into the upright one: the inverse of `turn_back`.
+
+    Args:
+        points: [N, 2] (x, y), COLMAP convention, in the stored picture.
+        quarter_turns: clockwise turns that lead from the stored to the upright picture.
+        stored_size: (width, height) of the stored picture in pixels.
+
+    Returns:
+        [N, 2] in the upright picture.
+    """
+    return turn_back(points, -quarter_turns % 4, stored_size)
+
+
 def resize_to_fit(pixels: UInt8Array, max_size: int) -> tuple[UInt8Array, tuple[float, float]]:
     """Shrink a picture so that its longer side has at most `max_size` pixels; never enlarge it.
 
@@ -203,13 +217,17 @@ def resize_to_fit(pixels: UInt8Array, max_size: int) -> tuple[UInt8Array, tuple[
 
 
 def _to_eight_bits(image: PilImage.Image) -> PilImage.Image:
-    """Bring 16-bit and float grey to 8 bits (a plain convert would clip them to white)."""
+    """Bring 16-bit and float grey to 8 bits (a plain convert would clip them to white).
+
+    The range is the number of bits that the brightest pixel needs: 12-bit sensors write 16-bit words too.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        if image.mode.startswith("I;16") or values.max(initial=0) > 255:
-            values = values / max(65535.0, values.max()) * 255
-        elif image.mode == "F" and values.max(initial=0) <= 1:
+        brightest = values[np.isfinite(values)].max(initial=0)
+        if image.mode == "F" and brightest <= 1:
             values = values * 255
+        elif brightest > 255:
+            values = values * (255 / (2 ** math.ceil(math.log2(brightest + 1)) - 1))
         return PilImage.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8), "L")
     # A palette becomes colours first; transparency is dropped, not blended: what was photographed counts.
     return image.convert("RGBA") if image.mode in {"P", "PA"} else image
@@ -231,7 +249,11 @@ def _read_exif(image: PilImage.Image, name: str) -> Exif:
         raise DataError(f"{name}: stored mirrored (EXIF orientation {orientation}), no camera sees like that")
     focal_mm = _positive(details.get(ExifTags.Base.FocalLength))
     focal_35mm = _positive(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
-    texts = [exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model), details.get(ExifTags.Base.LensModel)]
+    texts = [
+        exif.get(ExifTags.Base.Make),
+        exif.get(ExifTags.Base.Model),
+        details.get(ExifTags.Base.LensModel),
+    ]
     parts = [str(text).strip("\0 ") for text in texts if text] + [
         f"{focal:g} mm" for focal in (focal_mm, focal_35mm) if focal
     ]
@@ -253,8 +275,12 @@ def _focal_length_px(
     sensor_pixels = _positive(details.get(ExifTags.Base.ExifImageWidth))
     if not (focal_mm and pitch_resolution and unit_mm and sensor_pixels):
         return None
-    focal_px = focal_mm * pitch_resolution / unit_mm * max(size) / max(
-        sensor_pixels, _positive(details.get(ExifTags.Base.ExifImageHeight)) or 0.0
+    focal_px = (
+        focal_mm
+        * pitch_resolution
+        / unit_mm
+        * max(size)
+        / max(sensor_pixels, _positive(details.get(ExifTags.Base.ExifImageHeight)) or 0.0)
     )
     return focal_px if 0.2 < focal_px / max(size) < 20 else None
 

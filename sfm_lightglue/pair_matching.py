@@ -51,9 +51,7 @@ def match_pairs(
         found = matcher.match_batch(loaded)
         middle = time.perf_counter()
         geometries = [
-            verifier.verify(
-                pair, both, matches, (camera_from_name[pair.name0], camera_from_name[pair.name1])
-            )
+            verifier.verify(pair, both, matches, (camera_from_name[pair.name0], camera_from_name[pair.name1]))
             for pair, both, matches in zip(batch, loaded, found, strict=True)
         ]
         match_seconds = (middle - start) / len(batch)

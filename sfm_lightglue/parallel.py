@@ -19,9 +19,7 @@ def num_usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def ordered_map(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int
-) -> Iterator[ResultT]:
+def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int) -> Iterator[ResultT]:
     """Results of `function` in the order of the items, computed by several threads.
 
     A few items more than threads are under way at a time, so that results which nobody took yet do not pile

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pycolmap
-
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.mapping.cached_models import MapStatistics, ModelCache
 from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs
-from sfm_lightglue.mapping.incremental import map_incrementally
+from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
 from sfm_lightglue.pair_matching import match_pairs
 from sfm_lightglue.parallel import num_usable_cores
 from sfm_lightglue.progress import Progress, silent
@@ -33,7 +31,10 @@ STAGES = ("scan", "extract", "match", "verify", "map", "write")
 
 
 def reconstruct(
-    scene_dir: Path, output: Path | None = None, config: ReconstructConfig | None = None, progress: Progress = silent
+    scene_dir: Path,
+    output: Path | None = None,
+    config: ReconstructConfig | None = None,
+    progress: Progress = silent,
 ) -> Summary:
     """Reconstruct a folder of photos.
 
@@ -125,7 +126,7 @@ class _Run:
             self.config.cameras.refine,
             self.config.seed,
             self.num_threads == 1,
-            pycolmap.__version__,
+            MAPPER_VERSION,
         )
 
     def _compute(self, cache: ModelCache, key: str) -> MapStatistics:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,30 @@ class ReconstructConfig:
         return cls(**{name: plain.get(name, getattr(checked, name)) for name in known})
 
 
+    def as_mapping(self) -> dict[str, Any]:
+        """Nested mappings of plain values: what `from_mapping` takes."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: {"name": value.name, **asdict(value.config)}
+            if isinstance(value, Choice)
+            else (asdict(value) if is_dataclass(value) else value)
+            for name, value in values.items()
+        }
+
+
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+    """The tables of a TOML file, or the configuration in the `run.json` of an earlier run.
 
     Raises:
-        ConfigError: where it cannot be read or is no TOML.
+        ConfigError: where it cannot be read, or is neither.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".json":
+            return dict(json.loads(text)["config"])
+        return tomllib.loads(text)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not the run.json of a run") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:

@@ -112,7 +112,7 @@ MATCHERS: Registry[Matcher] = Registry(
             "sfm_lightglue.matchers.nearest:NearestConfig", "sfm_lightglue.matchers.nearest:NearestMatcher"
         ),
         "lightglue": Entry(
-            "sfm_lightglue.matchers.lightglue:LightGlueConfig",
+            "sfm_lightglue.matchers.lightglue:LightGlueMatcherConfig",
             "sfm_lightglue.matchers.lightglue:LightGlueMatcher",
             takes_device=True,
         ),
@@ -123,10 +123,12 @@ PAIR_SELECTORS: Registry[PairSelector] = Registry(
     "pairs",
     {
         "exhaustive": Entry(
-            "sfm_lightglue.pairs.exhaustive:ExhaustiveConfig", "sfm_lightglue.pairs.exhaustive:ExhaustivePairs"
+            "sfm_lightglue.pairs.exhaustive:ExhaustiveConfig",
+            "sfm_lightglue.pairs.exhaustive:ExhaustivePairs",
         ),
         "sequential": Entry(
-            "sfm_lightglue.pairs.sequential:SequentialConfig", "sfm_lightglue.pairs.sequential:SequentialPairs"
+            "sfm_lightglue.pairs.sequential:SequentialConfig",
+            "sfm_lightglue.pairs.sequential:SequentialPairs",
         ),
         "file": Entry(
             "sfm_lightglue.pairs.from_file:PairsFromFileConfig", "sfm_lightglue.pairs.from_file:PairsFromFile"

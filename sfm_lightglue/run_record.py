@@ -18,7 +18,15 @@ from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.scene import RESULTS_MARKER
 from sfm_lightglue.store import CacheCounts, atomic_write
 
-_RECORDED_PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "pillow", "pycolmap", "scipy", "torch")
+_RECORDED_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "pillow",
+    "pycolmap",
+    "scipy",
+    "torch",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str,
         except metadata.PackageNotFoundError:
             continue
     record = {
-        "config": dataclasses.asdict(config),
+        "config": config.as_mapping(),
         "versions": versions,
         "keys": dict(keys),
         "summary": summary.as_dict(),

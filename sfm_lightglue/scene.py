@@ -116,8 +116,7 @@ def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
         paths += [
             here / name
             for name in files
-            if not name.startswith(".")
-            and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
+            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
         ]
     return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -220,3 +219,19 @@ def _given_cameras(photos: list[_Photo], config: CameraConfig) -> dict[str, Came
             others[0],
         )
     return given
+
+
+def camera_of_image(image: Image, config: CameraConfig) -> Camera:
+    """The camera of a single image: as stated, else by EXIF data, else a guess.
+
+    Args:
+        image: as stored.
+        config: model, and parameters where they are known.
+
+    Raises:
+        ConfigError: where the stated parameters do not make a camera.
+        DataError: where the image's header cannot be read.
+    """
+    if config.params:
+        return make_camera(config.model, image.size, config.params)
+    return default_camera(config.model, image.size, image.exif.focal_length_px)

@@ -53,9 +53,7 @@ class SceneFeatures:
     @property
     def decoded_images(self) -> tuple[SceneImage, ...]:
         """The photos that have features, in the scene's order."""
-        return tuple(
-            image for name, image in self._image_from_name.items() if name in self.keypoints_from_name
-        )
+        return tuple(image for name, image in self._image_from_name.items() if name in self.keypoints_from_name)
 
     def _extract_one(self, image: SceneImage) -> Float32Array | SkippedImage:
         try:

@@ -93,11 +93,19 @@ class Store:
         """As `load`, without being counted: for entries that this run has met already."""
         path = self.path(kind, key)
         try:
-            with np.load(path, allow_pickle=False) as entry:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
                 arrays = {name: entry[name] for name in entry.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, SyntaxError) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            SyntaxError,
+        ) as error:
             logger.warning("%s: damaged, will be computed again (%s)", path, error)
             return None
         if str(arrays.pop(_KEY_FIELD, "")) != key:
@@ -113,7 +121,8 @@ class Store:
         """
         path = self.path(kind, key)
         with atomic_write(path) as file:
-            np.savez(file, allow_pickle=False, **{_KEY_FIELD: np.array(key)}, **arrays)
+            entry: dict[str, Any] = {_KEY_FIELD: np.array(key), **arrays}
+            np.savez(file, **entry)
 
 
 @contextlib.contextmanager

@@ -18,13 +18,11 @@ from sfm_lightglue.geometry import (
     AnyArray,
     Float64Array,
     Rigid3,
-    cross_matrix,
     essential_from_pose,
     homogeneous,
     project_to_rotation,
     rotation_from_rotvec,
     squared_sampson_errors,
-    triangulate,
 )
 from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
 
@@ -70,7 +68,7 @@ class TwoViewConfig:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Correspondences:
-    """Normalised image points [M, 2], the focal length that scales them to pixels, and an error limit there."""
+    """Normalised image points [M, 2], the focal length that scales them to pixels, an error limit there."""
 
     points0: Float64Array
     points1: Float64Array
@@ -122,7 +120,8 @@ def estimate_two_view_geometry(
     epipolar = _estimate_epipolar(data, calibrated, config, seed)
     homography = _estimate_homography(data, config, seed)
     num_best = max(
-        0 if epipolar is None else int(epipolar[1].sum()), 0 if homography is None else int(homography[1].sum())
+        0 if epipolar is None else int(epipolar[1].sum()),
+        0 if homography is None else int(homography[1].sum()),
     )
     if epipolar is None and homography is None:
         return Rejected("no_model", num_matches)
@@ -144,7 +143,7 @@ def _normalize(
 ) -> tuple[_Correspondences, BoolArray]:
     points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
     points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
-    usable = np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1)
+    usable: BoolArray = np.isfinite(np.concatenate([points0, points1], axis=1)).all(axis=1)
     focals = [mean_focal_length(camera) for camera in (camera0, camera1)]
     # The error limit is an angle: that of the coarser of the two cameras.
     limits = [
@@ -173,9 +172,7 @@ Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
 
 
-def _estimate_epipolar(
-    data: _Correspondences, calibrated: bool, config: TwoViewConfig, seed: int
-) -> Model | None:
+def _estimate_epipolar(data: _Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
     """E where the cameras are calibrated, else F in the same normalised coordinates."""
     pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
     parameters = _usac_parameters(data, config, seed)
@@ -276,9 +273,7 @@ def _judge(
     counts = [(_support(data, pose), -index) for index, pose in enumerate(refined)]
     pose = refined[-max(counts)[1]]
     matrix = essential_from_pose(pose)
-    mask = _in_front(data, pose) & (
-        squared_sampson_errors(matrix, data.points0, data.points1) <= data.max_error**2
-    )
+    mask = _in_front(data, pose) & (squared_sampson_errors(matrix, data.points0, data.points1) <= data.max_error**2)
     if not calibrated and not is_flat and epipolar is not None:
         # The focal length is a guess: F is what was measured, and its inliers are the ones to keep.
         matrix, mask = epipolar
@@ -310,9 +305,8 @@ def _pure_rotation(data: _Correspondences, homography: Model, config: TwoViewCon
     errors = homography_errors(R, data.points0, data.points1)
     agreeing = errors <= data.max_error
     parallax = np.median(np.linalg.norm(rays0[mask] @ R.T - rays1[mask], axis=1))
-    is_rotation = (
-        agreeing.sum() >= config.max_homography_ratio * mask.sum()
-        and parallax <= np.radians(config.min_parallax_deg)
+    is_rotation = agreeing.sum() >= config.max_homography_ratio * mask.sum() and parallax <= np.radians(
+        config.min_parallax_deg
     )
     return (R, agreeing) if is_rotation else None
 

@@ -20,6 +20,7 @@ from sfm_lightglue.geometry import Float64Array, Rigid3
 
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
+IndexArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -122,7 +123,7 @@ class Features:
         scales: [N] float32 diameters in pixels of the picture that the detector saw (which may have been
             smaller than the image), or None.
         orientations: [N] float32 radians in the stored image, or None.
-        quarter_turns: how often the stored image must be turned clockwise by 90 degrees to stand upright, 0..3.
+        quarter_turns: clockwise turns by 90 degrees that stand the stored image upright, 0..3.
         key: digest of what the features were computed from, set by the store; "" where there is no store.
 
     Raises:
@@ -149,9 +150,7 @@ class Features:
         if self.quarter_turns not in range(4):
             raise ValueError(f"quarter_turns: expected 0 to 3, got {self.quarter_turns}")
         width, height = self.image_size
-        if n and not (
-            (self.keypoints >= -1).all() and (self.keypoints <= (width + 1, height + 1)).all()
-        ):
+        if n and not ((self.keypoints >= -1).all() and (self.keypoints <= (width + 1, height + 1)).all()):
             raise ValueError(f"keypoints: some lie outside the image of {width} x {height} pixels")
 
     def __len__(self) -> int:
@@ -219,9 +218,7 @@ class Matches:
     def swapped(self) -> Matches:
         """The same correspondences with the images exchanged, sorted by the new first index."""
         order = np.argsort(self.indices[:, 1], kind="stable")
-        return Matches(
-            np.ascontiguousarray(self.indices[order, ::-1]), self.scores[order], self.stop_layer
-        )
+        return Matches(np.ascontiguousarray(self.indices[order, ::-1]), self.scores[order], self.stop_layer)
 
     @cached_property
     def digest(self) -> str:
@@ -286,6 +283,4 @@ def _require_array(name: str, array: npt.NDArray[Any], dtype: Any, shape: Sequen
         or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True))
     ):
         wanted = [size if size is not None else "D" for size in shape]
-        raise ValueError(
-            f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}"
-        )
+        raise ValueError(f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image, quarter_turned, resize_to_fit, turn_back
-from sfm_lightglue.types import Features, Float32Array, UInt8Array
+from sfm_lightglue.types import BoolArray, Features, Float32Array, IndexArray, UInt8Array
 
 
 class Extractor(Protocol):
@@ -46,7 +46,7 @@ class Detection:
     scales: Float32Array | None = None
     orientations: Float32Array | None = None
 
-    def rows(self, index: np.ndarray) -> Detection:  # type: ignore[type-arg]
+    def rows(self, index: IndexArray | BoolArray) -> Detection:
         """The selected features, by an index or a boolean mask [N]."""
         return replace(
             self,
@@ -101,7 +101,7 @@ class UprightExtractor(ABC):
         )
 
 
-def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> IndexArray:
     """Choose the best keypoints without leaving parts of the picture empty.
 
     Half of the places go to the best ones of each cell of a grid, the other half to the best of the rest,

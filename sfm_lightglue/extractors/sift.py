@@ -10,7 +10,7 @@ import numpy as np
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Detection, UprightExtractor, best_spread
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.types import Float32Array, UInt8Array
+from sfm_lightglue.types import Float32Array, IndexArray, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,11 @@ class SiftExtractor(UprightExtractor):
     def detect(self, picture: UInt8Array) -> Detection:
         """Find features in a grey picture [H, W]."""
         # Twins are removed and the limit is applied afterwards, so more are asked for than are kept.
-        sift = cv2.SIFT_create(
+        sift = cv2.SIFT.create(
             nfeatures=4 * self.config.max_keypoints,
             contrastThreshold=self.config.contrast_threshold,
             edgeThreshold=self.config.edge_threshold,
+            enable_precise_upscale=True,  # otherwise all keypoints lie a quarter of a pixel off
         )
         found, descriptors = sift.detectAndCompute(picture, None)
         if not found:
@@ -75,21 +76,17 @@ class SiftExtractor(UprightExtractor):
         detection = Detection(
             keypoints,
             np.array([keypoint.response for keypoint in found], dtype=np.float32),
-            descriptors,
+            np.asarray(descriptors, dtype=np.float32),
             np.array([keypoint.size for keypoint in found], dtype=np.float32),
             np.radians(angles_deg),
         )
         detection = detection.rows(one_per_place(keypoints, detection.scores, angles_deg))
         size = (picture.shape[1], picture.shape[0])
-        kept = detection.rows(
-            best_spread(detection.keypoints, detection.scores, self.config.max_keypoints, size)
-        )
-        return Detection(
-            kept.keypoints, kept.scores, root_sift(kept.descriptors), kept.scales, kept.orientations
-        )
+        kept = detection.rows(best_spread(detection.keypoints, detection.scores, self.config.max_keypoints, size))
+        return Detection(kept.keypoints, kept.scores, root_sift(kept.descriptors), kept.scales, kept.orientations)
 
 
-def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Float32Array) -> np.ndarray:  # type: ignore[type-arg]
+def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Float32Array) -> IndexArray:
     """One keypoint of each pixel: the highest score, then the lowest angle.
 
     SIFT emits several keypoints at one place where several orientations are as good; a matcher that looks at
@@ -113,4 +110,5 @@ def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Flo
 def root_sift(descriptors: Float32Array) -> Float32Array:
     """Square root of the descriptors' shares [N, D]: their dot product is then the Hellinger kernel."""
     shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-12)
-    return np.sqrt(shares).astype(np.float32, copy=False)
+    roots: Float32Array = np.sqrt(shares).astype(np.float32, copy=False)
+    return roots

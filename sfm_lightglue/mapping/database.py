@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 import pycolmap
 
 from sfm_lightglue.cameras import as_pycolmap
@@ -94,13 +95,11 @@ class DatabaseWriter:
         return self._camera_id_from_idx[camera_idx]
 
 
-def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: np.ndarray) -> pycolmap.TwoViewGeometry:  # type: ignore[type-arg]
+def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:
     native = pycolmap.TwoViewGeometry()
     calibrated = geometry.E is not None or geometry.kind != "general"
     native.config = (
-        _CONFIGURATION_FROM_KIND[geometry.kind]
-        if calibrated
-        else pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+        _CONFIGURATION_FROM_KIND[geometry.kind] if calibrated else pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
     )
     native.inlier_matches = indices[geometry.inlier_mask]
     native.F = geometry.F

@@ -13,6 +13,9 @@ import pycolmap
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.progress import Progress, silent
 
+MAPPER_VERSION: str = pycolmap.__version__
+"""Part of a model's key: another version of COLMAP builds another model."""
+
 
 @dataclass(frozen=True, slots=True)
 class MappingConfig:
@@ -72,6 +75,8 @@ def map_incrementally(
     options.constant_cameras = set(constant_camera_ids)
     options.mapper.filter_max_reproj_error = config.max_reprojection_error_px
     options.mapper.filter_min_tri_angle = config.min_triangulation_angle_deg
+    # A point that two images alone see is the least reliable; but two images have no others.
+    options.triangulation.ignore_two_view_tracks = num_images > 2
     options.triangulation.min_angle = config.min_triangulation_angle_deg
     num_registered = 0
 
@@ -95,15 +100,16 @@ def map_incrementally(
             if model.num_points3D():
                 model.extract_colors_for_all_images(image_root, num_threads)
     return sorted(
-        models.values(), key=lambda model: (-model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids()))
+        models.values(),
+        key=lambda model: (-model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids())),
     )
 
 
 @contextlib.contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Let COLMAP log errors only, and put its level back afterwards."""
+    """Keep COLMAP's log silent (what matters it raises), and put its level back afterwards."""
     before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR.value)
+    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL.value)
     try:
         yield
     finally:

@@ -57,6 +57,4 @@ def read_model(path: Path) -> Reconstruction:
 
 
 def _is_model(folder: Path) -> bool:
-    return any(
-        all((folder / f"{name}{suffix}").is_file() for name in MODEL_FILES) for suffix in (".bin", ".txt")
-    )
+    return any(all((folder / f"{name}{suffix}").is_file() for name in MODEL_FILES) for suffix in (".bin", ".txt"))

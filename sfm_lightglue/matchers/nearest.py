@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.types import Features, Float32Array, Matches
+from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
 
 _ROWS_AT_A_TIME = 4096
 
@@ -77,15 +77,19 @@ class NearestMatcher:
         return Matches(indices, (1 - best[idx0] / 2).astype(np.float32))
 
     def _mutual(
-        self, idx0: np.ndarray, nearest1: np.ndarray, descriptors0: Float32Array, descriptors1: Float32Array  # type: ignore[type-arg]
-    ) -> np.ndarray:  # type: ignore[type-arg]
+        self,
+        idx0: IndexArray,
+        nearest1: IndexArray,
+        descriptors0: Float32Array,
+        descriptors1: Float32Array,
+    ) -> IndexArray:
         """Of the candidates, those that are the nearest of their nearest, and pass the ratio test from there."""
         idx1 = np.unique(nearest1[idx0])
         nearest0, best, second = _nearest_two(descriptors1[idx1], descriptors0)
         if self.config.ratio < 1:
             nearest0 = np.where(best < self.config.ratio * second, nearest0, -1)
         position = np.searchsorted(idx1, nearest1[idx0])
-        mutual: np.ndarray = idx0[nearest0[position] == idx0]  # type: ignore[type-arg]
+        mutual: IndexArray = idx0[nearest0[position] == idx0]
         return mutual
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
@@ -99,9 +103,7 @@ def _unit(descriptors: Float32Array) -> Float32Array:
     return unit
 
 
-def _nearest_two(
-    queries: Float32Array, targets: Float32Array
-) -> tuple[np.ndarray, Float32Array, Float32Array]:  # type: ignore[type-arg]
+def _nearest_two(queries: Float32Array, targets: Float32Array) -> tuple[IndexArray, Float32Array, Float32Array]:
     """Index of the nearest target, and the distances of the nearest two, [Q] each; infinity where there is one."""
     nearest = np.empty(len(queries), dtype=np.int64)
     similarities = np.full((2, len(queries)), -np.inf, dtype=np.float32)
@@ -117,7 +119,7 @@ def _nearest_two(
     return nearest, best, second
 
 
-def _one_for_each(idx0: np.ndarray, nearest1: np.ndarray, best: Float32Array) -> np.ndarray:  # type: ignore[type-arg]
+def _one_for_each(idx0: IndexArray, nearest1: IndexArray, best: Float32Array) -> IndexArray:
     """Where several features chose the same one, the closest keeps it."""
     order = idx0[np.lexsort((idx0, best[idx0], nearest1[idx0]))]
     first = np.concatenate([[True], np.diff(nearest1[order]) != 0]) if len(order) else np.zeros(0, np.bool_)

@@ -1,0 +1,226 @@
+"""One measured reconstruction in a process of its own: `python reconstruction_job.py JOB.json RESULT.json`.
+
+A fresh process makes peak memory and the time of the imports honest. It is bound to as many cores as it may
+use threads before anything is imported, so that no library takes more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+_START = time.perf_counter()
+
+MAX_IMAGE_SIZE = 1600
+"""Longer side in pixels of the pictures that COLMAP's SIFT sees, and ours by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process is to reconstruct.
+
+    Args:
+        method: "ours" or "colmap".
+        image_root: folder of photos.
+        names: the photos to take; all where it is empty. Only for COLMAP, ours takes the folder.
+        output: an empty folder for the results.
+        num_threads: of every stage, and cores of the process.
+        seed: of everything random.
+        camera: (model, parameters) of the one known camera in COLMAP's convention, or None to infer it.
+        single_camera: whether COLMAP is to let all photos share one camera, as ours does.
+        config: of ours, as `ReconstructConfig.from_mapping` takes it, without what stands here.
+    """
+
+    method: str
+    image_root: str
+    output: str
+    num_threads: int
+    seed: int = 0
+    camera: tuple[str, tuple[float, ...]] | None = None
+    single_camera: bool = True
+    names: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a process measured.
+
+    Args:
+        error: why there is no model, "" where there is one.
+        model: folder of the largest model.
+        num_points: its 3D points.
+        mean_track_length: images that see a point.
+        mean_reprojection_error_px: of all observations.
+        seconds: by stage, and "total" from the photos to the written model, without imports.
+        import_seconds: from the start of this file until everything is imported.
+        peak_memory_mb: largest resident memory in MiB; None where the system does not tell.
+    """
+
+    error: str = ""
+    model: str = ""
+    num_points: int = 0
+    mean_track_length: float = 0.0
+    mean_reprojection_error_px: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    import_seconds: float = 0.0
+    peak_memory_mb: float | None = None
+
+
+def run_job(job: Job) -> JobResult:
+    """Reconstruct, and measure.
+
+    Raises:
+        SfmError: where the job itself is wrong; that no model comes of it is a result.
+    """
+    return {"ours": _run_ours, "colmap": _run_colmap}[job.method](job)
+
+
+def _run_ours(job: Job) -> JobResult:
+    from sfm_lightglue.errors import ReconstructionError
+    from sfm_lightglue.mapping.model import read_model
+    from sfm_lightglue.reconstruct import reconstruct
+    from sfm_lightglue.reconstruct_config import ReconstructConfig
+
+    config = ReconstructConfig.from_mapping(ours_config(job))
+    output = Path(job.output)
+    import_seconds = time.perf_counter() - _START
+    start = time.perf_counter()
+    try:
+        summary = reconstruct(Path(job.image_root), output, config)
+    except ReconstructionError as error:
+        seconds = {"total": time.perf_counter() - start}
+        return JobResult(str(error), seconds=seconds, import_seconds=import_seconds)
+    seconds = summary.seconds | {"total": time.perf_counter() - start}
+    return _measured(read_model(output / "sparse" / "0"), output / "sparse" / "0", seconds, import_seconds)
+
+
+def ours_config(job: Job) -> dict[str, Any]:
+    """The configuration of ours for a job, as `ReconstructConfig.from_mapping` takes it."""
+    config = dict(job.config) | {"num_threads": job.num_threads, "seed": job.seed}
+    if job.camera is not None:
+        model, params = job.camera
+        given = {"mode": "single", "model": model, "params": list(params), "refine": False}
+        config["cameras"] = given | dict(config.get("cameras", {}))
+    return config
+
+
+def _run_colmap(job: Job) -> JobResult:
+    import pycolmap
+
+    import_seconds = time.perf_counter() - _START
+    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR.value)
+    pycolmap.set_random_seed(job.seed)
+    output = Path(job.output)
+    database = output / "database.db"
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    _colmap_extract(job, database)
+    seconds["extract"] = time.perf_counter() - start
+    _colmap_match(job, database)
+    seconds["match"] = time.perf_counter() - start - seconds["extract"]
+    models = pycolmap.incremental_mapping(database, job.image_root, output / "sparse", _mapping_options(job))
+    seconds["total"] = time.perf_counter() - start
+    seconds["map"] = seconds["total"] - seconds["extract"] - seconds["match"]
+    if not models:
+        return JobResult("no model", seconds=seconds, import_seconds=import_seconds)
+    best = max(models, key=lambda index: (models[index].num_reg_images(), models[index].num_points3D()))
+    return _measured(models[best], output / "sparse" / str(best), seconds, import_seconds)
+
+
+def _colmap_extract(job: Job, database: Path) -> None:
+    import pycolmap
+
+    reader = pycolmap.ImageReaderOptions()
+    if job.camera is not None:
+        reader.camera_model = job.camera[0]
+        reader.camera_params = ",".join(repr(value) for value in job.camera[1])
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.max_image_size = MAX_IMAGE_SIZE
+    extraction.num_threads = job.num_threads
+    single = job.single_camera or job.camera is not None
+    pycolmap.extract_features(
+        database,
+        job.image_root,
+        list(job.names),
+        camera_mode=pycolmap.CameraMode.SINGLE if single else pycolmap.CameraMode.AUTO,
+        reader_options=reader,
+        extraction_options=extraction,
+        device=pycolmap.Device.cpu,
+    )
+
+
+def _colmap_match(job: Job, database: Path) -> None:
+    import pycolmap
+
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = job.num_threads
+    pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
+
+
+def _mapping_options(job: Job) -> Any:
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = job.num_threads
+    options.random_seed = job.seed
+    options.min_model_size = 3
+    if job.camera is not None:
+        options.ba_refine_focal_length = False
+        options.ba_refine_principal_point = False
+        options.ba_refine_extra_params = False
+    return options
+
+
+def _measured(model: Any, folder: Path, seconds: dict[str, float], import_seconds: float) -> JobResult:
+    has_points = model.num_points3D() > 0
+    return JobResult(
+        model=str(folder),
+        num_points=model.num_points3D(),
+        mean_track_length=model.compute_mean_track_length() if has_points else 0.0,
+        mean_reprojection_error_px=model.compute_mean_reprojection_error() if has_points else 0.0,
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        import_seconds=round(import_seconds, 3),
+    )
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process in MiB; None where the system does not tell.
+
+    Linux hands the peak of getrusage down from the process that started this one; VmHWM is our own.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError, ValueError):
+        from sfm_lightglue.run_record import peak_memory_mb as from_rusage
+
+        return from_rusage()
+
+
+def bind_to_cores(num_threads: int) -> None:
+    """Let this process run on so many cores only, where the system can do that."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_threads])
+
+
+def main(job_path: Path, result_path: Path) -> None:
+    """Run a job from a file, and write what it measured."""
+    values = json.loads(job_path.read_text(encoding="utf-8"))
+    camera = values["camera"]
+    values["camera"] = None if camera is None else (camera[0], tuple(camera[1]))
+    job = Job(**(values | {"names": tuple(values["names"])}))
+    bind_to_cores(job.num_threads)
+    result = asdict(run_job(job))
+    result["peak_memory_mb"] = peak_memory_mb()
+    result_path.write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

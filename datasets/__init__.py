@@ -1,0 +1,25 @@
+"""Readers of data with ground truth, and the errors of a reconstruction against it."""
+
+from datasets.evaluation import Accuracy, Evaluation, NotAligned, evaluate_model, evaluate_poses
+from datasets.ground_truth import (
+    SceneTruth,
+    read_cameras_json,
+    read_colmap_truth,
+    read_image_folder,
+    read_scene,
+)
+from datasets.shared import shared_data_root
+
+__all__ = [
+    "Accuracy",
+    "Evaluation",
+    "NotAligned",
+    "SceneTruth",
+    "evaluate_model",
+    "evaluate_poses",
+    "read_cameras_json",
+    "read_colmap_truth",
+    "read_image_folder",
+    "read_scene",
+    "shared_data_root",
+]

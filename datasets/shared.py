@@ -1,0 +1,28 @@
+"""Where the real photographs lie that the repository does not hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sfm_lightglue.errors import DataError
+
+ENVIRONMENT_VARIABLE = "SFM_LIGHTGLUE_DATA"
+
+_DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared_data_root(path: Path | None = None) -> Path:
+    """The folder with `scenes`, `sequences` and so on.
+
+    Args:
+        path: taken where it is given; else the environment variable SFM_LIGHTGLUE_DATA, else ../shared/data
+            beside the checkout.
+
+    Raises:
+        DataError: where there is no such folder.
+    """
+    root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or _DEFAULT)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder of shared data; set {ENVIRONMENT_VARIABLE} to where it lies")
+    return root

@@ -1,0 +1,41 @@
+"""`sfm-lightglue COMMAND ...`: all commands under one name, as the wheel installs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from sfm_lightglue import __version__
+
+COMMANDS = {
+    "reconstruct": "photos in, camera poses and a point cloud out",
+    "match": "the relative pose of two photos",
+    "view": "look at a reconstruction, or take a picture of it",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a sub-command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"sfm-lightglue {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"error: unknown command {name!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    command: Callable[[list[str]], int] = importlib.import_module(f"pipelines.{name}").main
+    return command(rest)
+
+
+def _help() -> str:
+    lines = [f"  {name:<12} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: sfm-lightglue COMMAND ...", "", *lines, "", "sfm-lightglue COMMAND --help tells more."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

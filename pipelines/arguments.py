@@ -1,0 +1,81 @@
+"""Flags that several commands share, and how they become configuration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+
+
+class ArgumentAdder(Protocol):
+    """A parser, or a group of one."""
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Add a flag."""
+
+
+def add_component_arguments(parser: ArgumentAdder) -> None:
+    """The flags that choose extractor and matcher."""
+    add = parser.add_argument
+    add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
+    add("--extractor-weights", metavar="FILE", help="weights of an extractor that is a network")
+    add("--max-image-size", type=int, metavar="PX", help="larger pictures are shrunk to it for detection")
+    add("--max-keypoints", type=int, metavar="N", help="per image")
+    add("--matcher", metavar="|".join(MATCHERS.names), help="default: nearest")
+    add("--matcher-weights", metavar="FILE", help="weights of a matcher that is a network")
+
+
+def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Nested mappings of configuration, overridden by the flags that were given.
+
+    Raises:
+        ConfigError: where the mappings are not nested as they should be.
+    """
+    flags = {
+        ("extractor", "name"): arguments.extractor,
+        ("extractor", "weights"): arguments.extractor_weights,
+        ("extractor", "max_image_size"): arguments.max_image_size,
+        ("extractor", "max_keypoints"): arguments.max_keypoints,
+        ("matcher", "name"): arguments.matcher,
+        ("matcher", "weights"): arguments.matcher_weights,
+    }
+    simple = {"seed": arguments.seed, "device": arguments.device}
+    merged = override(values or {}, flags)
+    return merged | {name: value for name, value in simple.items() if value is not None}
+
+
+def override(values: Mapping[str, Any], flags: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
+    """Set options in tables of a configuration; None leaves an option alone.
+
+    Raises:
+        ConfigError: where a table is something else.
+    """
+    merged = dict(values)
+    for (table, name), value in flags.items():
+        if value is None:
+            continue
+        section = merged.get(table, {})
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"{table}: expected a table, got {section!r}")
+        # The options of one component mean nothing to another.
+        kept = {} if name == "name" and section.get("name", value) != value else section
+        merged[table] = {**kept, name: value}
+    return merged
+
+
+def parse_camera_params(text: str | None) -> list[float] | None:
+    """Numbers between commas or spaces.
+
+    Raises:
+        ConfigError: where one is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in re.split(r"[,\s]+", text.strip()) if part]
+    except ValueError as error:
+        raise ConfigError(f"camera parameters {text!r}: expected numbers with commas between them") from error

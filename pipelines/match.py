@@ -1,0 +1,109 @@
+"""`python -m pipelines.match IMAGE0 IMAGE1`: the relative pose of two photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
+from pipelines.command import run_command, show_warnings
+from sfm_lightglue.image_pair import ImagePairResult, match_images
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.scene import CameraConfig
+from sfm_lightglue.store import atomic_write
+
+EXAMPLES = """\
+examples:
+  python -m pipelines.match left.jpg right.jpg
+      the pose of the second camera as seen from the first, with the focal length of the EXIF data
+  python -m pipelines.match left.jpg right.jpg --out matches.png
+      also a picture of the matches, and matches.json
+  python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
+      known intrinsics, in COLMAP's order and pixel convention; they hold for both photos if given for one
+
+verdicts: general; planar (the photos show one plane: the pose is less sure); pure_rotation (the camera only
+turned: no direction of motion, t is zero); rejected, with the reason.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    show_warnings()
+
+    def body() -> None:
+        config = ReconstructConfig.from_mapping(component_values(arguments))
+        result = match_images(
+            arguments.image0,
+            arguments.image1,
+            EXTRACTORS.build(config.extractor, config.device),
+            MATCHERS.build(config.matcher, config.device),
+            _cameras(arguments),
+            config.two_view,
+            config.seed,
+        )
+        if arguments.out is not None:
+            _write(result, arguments.out)
+        if arguments.json:
+            print(json.dumps(result.as_dict(), ensure_ascii=False))
+        elif not arguments.quiet:
+            print(result)
+
+    return run_command(body)
+
+
+def _cameras(arguments: argparse.Namespace) -> tuple[CameraConfig, CameraConfig]:
+    """What is said of one photo only holds for the other too."""
+    models = [arguments.camera_model0, arguments.camera_model1]
+    params = [parse_camera_params(text) for text in (arguments.camera_params0, arguments.camera_params1)]
+    cameras = [
+        CameraConfig(
+            model=models[side] or models[1 - side] or CameraConfig().model,
+            params=tuple(params[side] or params[1 - side] or ()),
+        )
+        for side in (0, 1)
+    ]
+    return cameras[0], cameras[1]
+
+
+def _write(result: ImagePairResult, out: Path) -> None:
+    """The picture at `out` and the JSON beside it; below `out` where it has no ending of a picture."""
+    from sfm_lightglue.viewer.matches import draw_matches
+
+    picture_path = out if out.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"} else out / "matches.png"
+    formats = {".png": "PNG", ".webp": "WEBP"}
+    picture = draw_matches(result)
+    with atomic_write(picture_path) as file:
+        picture.save(file, formats.get(picture_path.suffix.lower(), "JPEG"))
+    with atomic_write(picture_path.with_suffix(".json")) as file:
+        file.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.match",
+        description="Match two photos and estimate their relative pose.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("image0", metavar="IMAGE0", type=Path)
+    add("image1", metavar="IMAGE1", type=Path)
+    add("--out", metavar="PATH", type=Path, help="write a picture of the matches, and a JSON beside it")
+    add_component_arguments(parser)
+    for side in (0, 1):
+        add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
+        add(f"--camera-params{side}", metavar="P,P,...", help=f"known intrinsics of image {side}")
+    add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
+    add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
+    add("--quiet", action="store_true", help="print nothing but warnings and errors")
+    add("--json", action="store_true", help="print the result as one JSON object on standard output")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""`python -m pipelines.reconstruct SCENE_DIR`: photos in, camera poses and a point cloud out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
+from pipelines.command import ProgressBars, run_command, show_warnings
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.progress import silent
+from sfm_lightglue.reconstruct import Summary, reconstruct
+from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
+from sfm_lightglue.registry import PAIR_SELECTORS
+
+EXAMPLES = """\
+examples:
+  python -m pipelines.reconstruct scenes/castle
+      photos in scenes/castle or scenes/castle/images, results in scenes/castle/reconstruction
+  python -m pipelines.reconstruct walk/ --pairs sequential --camera-mode single
+      frames of a video, by one camera, matched with their neighbours
+  python -m pipelines.reconstruct castle/ --camera-model PINHOLE --camera-params 1380,1382,760.8,503.9
+      known intrinsics, in COLMAP's order and pixel convention; they are kept as they are
+  python -m pipelines.reconstruct --demo
+      render a scene of our own, reconstruct it, and compare with the truth
+
+What was computed is kept in the output folder: the same command continues an interrupted run, and repeats
+nothing after a finished one. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
+5 no model, 6 output not writable.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.scene_dir is None and not arguments.demo:
+        parser.error("give the folder of the photos, or --demo")
+    show_warnings()
+
+    def body() -> None:
+        config = ReconstructConfig.from_mapping(config_values(arguments))
+        if arguments.demo:
+            _run_demo(arguments, config)
+        else:
+            _report(
+                arguments,
+                _with_progress(
+                    arguments,
+                    lambda progress: reconstruct(arguments.scene_dir, arguments.output, config, progress),
+                ),
+                {},
+            )
+
+    return run_command(body)
+
+
+def _with_progress(arguments: argparse.Namespace, work: Callable[[Any], Any]) -> Any:
+    if arguments.quiet:
+        return work(silent)
+    bars = ProgressBars()
+    try:
+        return work(bars)
+    finally:
+        bars.close()
+
+
+def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+    from sfm_lightglue.demo import run_demo
+
+    folder = arguments.scene_dir or Path("demo_scene")
+    summary, errors = _with_progress(arguments, lambda progress: run_demo(folder, arguments.output, config, progress))
+    _report(arguments, summary, {"demo": errors.as_dict()})
+    if not arguments.quiet and not arguments.json:
+        print(errors)
+
+
+def _report(arguments: argparse.Namespace, summary: Summary, more: dict[str, Any]) -> None:
+    if arguments.json:
+        print(json.dumps(summary.as_dict() | more, ensure_ascii=False))
+    elif not arguments.quiet:
+        print(summary)
+
+
+def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration file, overridden by the flags that were given, as nested mappings.
+
+    Raises:
+        ConfigError: where the file cannot be read, or camera parameters are no numbers.
+    """
+    values = read_config_file(arguments.config) if arguments.config else {}
+    flags = {
+        ("cameras", "mode"): arguments.camera_mode,
+        ("cameras", "model"): arguments.camera_model,
+        ("cameras", "params"): parse_camera_params(arguments.camera_params),
+        ("cameras", "refine"): True if arguments.refine_intrinsics else None,
+    }
+    if arguments.pairs is not None:
+        flags |= _pairs_flags(arguments.pairs)
+    values = override(component_values(arguments, values), flags)
+    return values if arguments.threads is None else values | {"num_threads": arguments.threads}
+
+
+def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
+    selectors = [name for name in PAIR_SELECTORS.names if name != "file"]
+    if value in selectors:
+        return {("pairs", "name"): value}
+    if not Path(value).is_file():
+        raise ConfigError(f"--pairs {value}: no such file, and none of {', '.join(selectors)}")
+    return {("pairs", "name"): "file", ("pairs", "path"): value}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.reconstruct",
+        description="Reconstruct a folder of photos: camera poses and a 3D point cloud, in COLMAP's format.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "scene_dir",
+        metavar="SCENE_DIR",
+        type=Path,
+        nargs="?",
+        help="folder of photos, or with images/ of photos",
+    )
+    add("--output", metavar="DIR", type=Path, help="folder of the results (default: SCENE_DIR/reconstruction)")
+    add(
+        "--demo",
+        action="store_true",
+        help="render a synthetic scene into SCENE_DIR (default: demo_scene) first",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="options in TOML, or run.json of an earlier run",
+    )
+    group = parser.add_argument_group("what to compute")
+    add_component_arguments(group)
+    add = group.add_argument
+    add("--pairs", metavar="exhaustive|sequential|FILE", help="which images to match; FILE: two names a line")
+    add_camera_arguments(group)
+    group = parser.add_argument_group("how to run")
+    add = group.add_argument
+    add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
+    add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
+    add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
+    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
+    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    return parser
+
+
+def add_camera_arguments(group: Any) -> None:
+    """The flags that say what is known of the cameras."""
+    add = group.add_argument
+    add(
+        "--camera-mode",
+        choices=["auto", "single", "per-folder", "per-image"],
+        help="who shares a camera (default: auto)",
+    )
+    add("--camera-model", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
+    add("--camera-params", metavar="P,P,...", help="known intrinsics in COLMAP's order; kept fixed")
+    add("--refine-intrinsics", action="store_true", help="refine known intrinsics too")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

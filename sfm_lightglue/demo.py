@@ -1,0 +1,89 @@
+"""Render a scene of our own, reconstruct it, and compare with the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue.alignment import align_poses
+from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.mapping.model import read_model
+from sfm_lightglue.mapping.poses import poses_of_model
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.reconstruct import reconstruct
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.run_record import Summary
+from sfm_lightglue.synthetic import read_truth, render_scene, write_scene
+
+
+@dataclass(frozen=True, slots=True)
+class DemoErrors:
+    """How far the reconstruction of the demo is from the truth.
+
+    Args:
+        num_images: that were rendered.
+        num_compared: of them, those with an estimated pose.
+        extent_m: largest distance between two cameras.
+        max_center_error_m: of camera centres, after the best similarity.
+        max_center_error_percent: the same in per cent of the extent.
+        max_rotation_error_deg: of orientations.
+    """
+
+    num_images: int
+    num_compared: int
+    extent_m: float
+    max_center_error_m: float
+    max_center_error_percent: float
+    max_rotation_error_deg: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"against the truth: {self.num_compared} of {self.num_images} cameras, centres within"
+            f" {1000 * self.max_center_error_m:.1f} mm ({self.max_center_error_percent:.3f} % of the extent of"
+            f" {self.extent_m:.1f} m), rotations within {self.max_rotation_error_deg:.3f} degrees"
+        )
+
+
+def run_demo(
+    folder: Path,
+    output: Path | None = None,
+    config: ReconstructConfig | None = None,
+    progress: Progress = silent,
+) -> tuple[Summary, DemoErrors]:
+    """Render the synthetic scene unless it is there, reconstruct it, and compare with the truth.
+
+    Args:
+        folder: of the scene; gets `images/` and `truth.json`.
+        output: of the reconstruction, `folder/reconstruction` where it is None.
+        config: of the reconstruction.
+        progress: told how each stage advances.
+
+    Raises:
+        ReconstructionError: where fewer than three cameras could be compared.
+        StoreError: where the folder cannot be written.
+    """
+    if not (folder / "truth.json").is_file():
+        write_scene(render_scene(progress=progress), folder)
+    output = output or folder / "reconstruction"
+    summary = reconstruct(folder, output, config, progress)
+    _, truth = read_truth(folder)
+    estimate = poses_of_model(read_model(output / "sparse" / "0"))
+    try:
+        aligned = align_poses(estimate, truth)
+    except ValueError as error:
+        raise ReconstructionError(f"{output}: cannot be compared with the truth ({error})") from error
+    worst = float(aligned.center_errors.max())
+    return summary, DemoErrors(
+        len(truth),
+        len(aligned.names),
+        aligned.extent,
+        worst,
+        100 * worst / aligned.extent,
+        float(aligned.rotation_errors_deg.max()),
+    )

@@ -1,0 +1,195 @@
+"""LightGlue as a `Matcher`: any checkpoint, for the features that it was trained with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
+
+if TYPE_CHECKING:
+    import torch
+
+    from sfm_lightglue.models.lightglue import LightGlue
+
+_EXAMPLE = "superpoint_lightglue.pth of https://github.com/cvg/LightGlue/releases/tag/v0.1_arxiv"
+
+
+@dataclass(frozen=True, slots=True)
+class LightGlueMatcherConfig:
+    """Options of LightGlue at work; its architecture is read off its weights."""
+
+    weights: str = ""
+    """File of weights, in the layout of the authors, of Hugging Face or of our own."""
+
+    depth_confidence: float = 0.95
+    """A pair stops at the layer where this share of its points is confident; -1 runs all layers."""
+
+    width_confidence: float = 0.99
+    """Points that surely have no match are dropped on the way; -1 keeps all."""
+
+    filter_threshold: float = 0.1
+    """Matches with a lower score are dropped."""
+
+    batch_size: int = 0
+    """Pairs that go through the network together; 0 is 1 on the CPU, where more gain nothing, and 16 on CUDA."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth_confidence", "width_confidence"):
+            value = getattr(self, name)
+            if value != -1 and not 0 <= value <= 1:
+                raise ConfigError(f"lightglue: {name} must lie in [0, 1], or be -1 for off; got {value}")
+        if not 0 <= self.filter_threshold <= 1:
+            raise ConfigError(f"lightglue: filter_threshold must lie in [0, 1], got {self.filter_threshold}")
+        if self.batch_size < 0:
+            raise ConfigError(f"lightglue: batch_size must not be negative, got {self.batch_size}")
+
+
+class LightGlueMatcher:
+    """LightGlue with weights from a file.
+
+    The network is loaded when the first pair is matched, so that a run which finds all in the store never
+    loads it.
+
+    Args:
+        config: with the path of the weights.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        WeightsError: where the file is missing.
+
+    Source: Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, 2023.
+    """
+
+    def __init__(self, config: LightGlueMatcherConfig | None = None, device: str = "auto") -> None:
+        self.config = config or LightGlueMatcherConfig()
+        self._path = require_weights(self.config.weights, "matcher lightglue", "--matcher-weights", _EXAMPLE)
+        self._digest = file_sha256(self._path)
+        self._device_name = device
+        self._network: LightGlue | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def identity(self) -> Identity:
+        """Name, thresholds and the digest of the weights; where the file lies does not matter."""
+        thresholds = (
+            self.config.depth_confidence,
+            self.config.width_confidence,
+            self.config.filter_threshold,
+        )
+        return Identity("lightglue", 1, thresholds, self._digest)
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs that go through the network together."""
+        if self.config.batch_size:
+            return self.config.batch_size
+        from sfm_lightglue.models.devices import resolve_device
+
+        return 1 if resolve_device(self._device_name).type == "cpu" else 16
+
+    def match(self, features0: Features, features1: Features) -> Matches:
+        """Matches with the network's scores, in the order of the first image's features."""
+        return self.match_batch([(features0, features1)])[0]
+
+    def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Matches of several pairs of any sizes, each as if it were alone."""
+        if not pairs:
+            return []
+        import torch
+
+        with self._lock:  # torch spreads one pair over all cores; two at a time would only wait for each other
+            network, device = self._load()
+            sides = [_pad([pair[side] for pair in pairs], network, device) for side in (0, 1)]
+            (keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1) = sides
+            with torch.inference_mode():
+                output = network(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1, self._thresholds())
+            matches0 = output.matches0.cpu().numpy()
+            scores0 = output.matching_scores0.float().cpu().numpy()
+            stop_layers = output.stop_layer.cpu().numpy()
+        return [
+            _as_matches(row, scores, int(stop))
+            for row, scores, stop in zip(matches0, scores0, stop_layers, strict=True)
+        ]
+
+    def _load(self) -> tuple[LightGlue, torch.device]:
+        from sfm_lightglue.models.devices import resolve_device
+        from sfm_lightglue.models.weights import load_lightglue
+
+        device = resolve_device(self._device_name)
+        if self._network is None:
+            self._network = load_lightglue(self._path).to(device)
+        return self._network, device
+
+    def _thresholds(self) -> object:
+        from sfm_lightglue.models.lightglue import LightGlueThresholds
+
+        depth, width = self.config.depth_confidence, self.config.width_confidence
+        return LightGlueThresholds(
+            None if depth == -1 else depth, None if width == -1 else width, self.config.filter_threshold
+        )
+
+
+def _pad(
+    features: Sequence[Features], network: LightGlue, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Positions [B, N, 2 or 4], descriptors [B, N, D] and mask [B, N] of one side, None where nothing is padded."""
+    import torch
+
+    architecture = network.architecture
+    longest = max(len(one) for one in features)
+    positions = np.zeros((len(features), longest, architecture.position_dim), np.float32)
+    descriptors = np.zeros((len(features), longest, architecture.input_dim), np.float32)
+    mask = np.zeros((len(features), longest), np.bool_)
+    for row, one in enumerate(features):
+        if len(one) and one.descriptors.shape[1] != architecture.input_dim:
+            raise ValueError(
+                f"lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
+                f" the features have {one.descriptors.shape[1]}"
+            )
+        positions[row, : len(one)] = upright_positions(one, architecture.use_scale_orientation)
+        descriptors[row, : len(one)] = one.descriptors
+        mask[row, : len(one)] = True
+    return (
+        torch.from_numpy(positions).to(device),
+        torch.from_numpy(descriptors).to(device),
+        None if mask.all() else torch.from_numpy(mask).to(device),
+    )
+
+
+def upright_positions(features: Features, with_scale_orientation: bool) -> Float32Array:
+    """What the network is told of places: in the upright picture, relative to its centre.
+
+    Args:
+        features: of one image.
+        with_scale_orientation: also tell scales and orientations.
+
+    Returns:
+        [N, 2] (x, y) in [-1, 1], or [N, 4] with scale in pixels and orientation in radians.
+
+    Raises:
+        ValueError: where scales or orientations are asked for and the features have none.
+    """
+    width, height = features.image_size
+    centred = (features.keypoints.astype(np.float64) - (width / 2, height / 2)) / (max(width, height) / 2)
+    for _ in range(features.quarter_turns):
+        centred = np.stack([-centred[:, 1], centred[:, 0]], axis=1)
+    if not with_scale_orientation:
+        return centred.astype(np.float32)
+    if features.scales is None or features.orientations is None:
+        raise ValueError("lightglue: the weights want scales and orientations, which these features lack")
+    angles = np.mod(features.orientations + features.quarter_turns * np.pi / 2, 2 * np.pi)
+    return np.concatenate([centred, features.scales[:, None], angles[:, None]], axis=1).astype(np.float32)
+
+
+def _as_matches(matches0: IndexArray, scores0: Float32Array, stop_layer: int) -> Matches:
+    idx0 = np.flatnonzero(matches0 >= 0)
+    indices = np.stack([idx0, matches0[idx0]], axis=1).astype(np.int32)
+    return Matches(indices, scores0[idx0].astype(np.float32), stop_layer)

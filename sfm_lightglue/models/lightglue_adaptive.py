@@ -1,0 +1,208 @@
+"""The pairs that are still inside LightGlue, and the points that they still have.
+
+Pairs leave one by one and lose points each on its own; what stays is kept compact, and padded only as far
+as the pairs differ. The order in which pairs leave plays no role: results are written to the places of the
+batch that came in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfm_lightglue.models.lightglue_attention import Context
+from sfm_lightglue.models.lightglue_types import LightGlueOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The points of one image in each of A pairs.
+
+    Args:
+        points: [A, N] index of each point among the points that came in; on padding, of one that has left.
+        mask: [A, N] bool, True on points; None where there is no padding.
+    """
+
+    points: Tensor
+    mask: Tensor | None
+
+    @property
+    def num_points(self) -> int:
+        """N, padding included."""
+        return self.points.shape[1]
+
+    def valid(self) -> Tensor:
+        """[A, N] bool, True on points."""
+        return torch.ones_like(self.points, dtype=torch.bool) if self.mask is None else self.mask
+
+    def select(self, rows: Tensor, keep: Tensor) -> tuple[Side, Tensor]:
+        """The points to keep, in their order, of some pairs.
+
+        Args:
+            rows: [A'] pairs that stay.
+            keep: [A, N] bool, False on padding.
+
+        Returns:
+            The side [A', N'], and for each of its entries the former column [A', N'].
+        """
+        keep = keep[rows]
+        counts = keep.sum(1)
+        width = int(counts.max()) if len(rows) > 0 else 0
+        if width == self.num_points and bool((counts == width).all()):
+            columns = torch.arange(width, device=keep.device).expand(len(rows), -1)
+        else:
+            columns = torch.argsort((~keep).to(torch.uint8), dim=1, stable=True)[:, :width]
+        padded = bool((counts != width).any())
+        mask = torch.arange(width, device=keep.device) < counts[:, None] if padded else None
+        return Side(self.points[rows[:, None], columns], mask), columns
+
+    def scatter(self, target: Tensor, pairs: Tensor, values: Tensor) -> None:
+        """Writes values [A, N, ...] of the points into the rows `pairs` [A] of `target` [B, N_in, ...]."""
+        where = (pairs[:, None], self.points)
+        if self.mask is not None:
+            mask = self.mask.view(*self.mask.shape, *[1] * (values.ndim - 2))
+            values = torch.where(mask, values, target[where])
+        target[where] = values
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePairs:
+    """A pairs inside the network.
+
+    Args:
+        pairs: [A] rows of the batch that came in.
+        x: [A, N0 + N1, D] states.
+        rotations: [A, N0 + N1, d / 2] complex.
+        side0: points of image 0.
+        side1: points of image 1.
+    """
+
+    pairs: Tensor
+    x: Tensor
+    rotations: Tensor
+    side0: Side
+    side1: Side
+
+    @classmethod
+    def of(cls, x: Tensor, context: Context) -> ActivePairs:
+        """All pairs [B] with all points."""
+        n0, (batch, n, _) = context.num_points0, x.shape
+        columns = torch.arange(n, device=x.device).expand(batch, -1)  # [B, N0 + N1]
+        side0, side1 = Side(columns[:, :n0], context.mask0), Side(columns[:, : n - n0], context.mask1)
+        return cls(torch.arange(batch, device=x.device), x, context.rotations, side0, side1)
+
+    @property
+    def context(self) -> Context:
+        """What attention needs to know."""
+        return Context(self.rotations, self.side0.num_points, self.side0.mask, self.side1.mask)
+
+    def valid(self) -> Tensor:
+        """[A, N0 + N1] bool, True on points."""
+        return torch.cat([self.side0.valid(), self.side1.valid()], dim=1)
+
+    def has_points(self, keep: Tensor) -> Tensor:
+        """[A] bool: whether both images of a pair keep [A, N0 + N1] some points."""
+        n0 = self.side0.num_points
+        return keep[:, :n0].any(1) & keep[:, n0:].any(1)
+
+    def select(self, stays: Tensor, keep: Tensor) -> ActivePairs:
+        """The pairs and points that stay.
+
+        Args:
+            stays: [A] bool.
+            keep: [A, N0 + N1] bool, False on padding.
+
+        Returns:
+            The pairs in their order, with as little padding as their points allow.
+        """
+        n0 = self.side0.num_points
+        if len(self.pairs) > 0 and bool(stays.all()) and torch.equal(keep, self.valid()):
+            is_tight = bool(keep[:, n0 - 1].any()) and bool(keep[:, -1].any())
+            if is_tight:
+                return self
+        rows = stays.nonzero()[:, 0]
+        side0, columns0 = self.side0.select(rows, keep[:, :n0])
+        side1, columns1 = self.side1.select(rows, keep[:, n0:])
+        where = (rows[:, None], torch.cat([columns0, columns1 + n0], dim=1))
+        return ActivePairs(self.pairs[rows], self.x[where], self.rotations[where], side0, side1)
+
+
+class Results:
+    """Collects what leaves the network, in the places of the batch that came in.
+
+    Args:
+        start: all pairs [B] with all points.
+        wants_hidden_states: whether to collect the states after each layer.
+        wants_attentions: whether to collect the attention weights of each layer.
+    """
+
+    def __init__(self, start: ActivePairs, wants_hidden_states: bool, wants_attentions: bool) -> None:
+        batch, n, _ = start.x.shape
+        self.shape, self.num_points0 = start.x.shape, start.side0.num_points
+        self.wants_hidden_states, self.wants_attentions = wants_hidden_states, wants_attentions
+        scores_dtype = torch.promote_types(start.x.dtype, torch.float32)
+        self.matches = start.pairs.new_full((batch, n), -1)
+        self.scores = start.x.new_zeros((batch, n), dtype=scores_dtype)
+        self.num_layers = start.pairs.new_zeros((batch, n))
+        self.stop_layer = start.pairs.new_zeros(batch)
+        self.hidden_states: list[Tensor] = []
+        self.attentions: list[Tensor] = []
+        if wants_hidden_states:
+            self.hidden_states.append(self._in_place(start, start.x, torch.zeros_like(start.x)))
+
+    def add_layer(self, active: ActivePairs, num_layers: int, weights: list[Tensor] | None) -> None:
+        """Notes that pairs and points went through a layer, and the weights of its four attentions."""
+        self.stop_layer[active.pairs] = num_layers
+        self._in_place(active, self.num_layers.new_full(active.x.shape[:2], num_layers), self.num_layers)
+        if self.wants_hidden_states:
+            self.hidden_states.append(self._in_place(active, active.x, active.x.new_zeros(self.shape)))
+        if weights is None:
+            return
+        n0, n1 = self.num_points0, self.shape[1] - self.num_points0
+        side0, side1 = active.side0, active.side1
+        for weight, query, key, size in zip(
+            weights,
+            (side0, side1, side0, side1),
+            (side0, side1, side1, side0),
+            ((n0, n0), (n1, n1), (n0, n1), (n1, n0)),
+            strict=True,
+        ):
+            # [A, H, N, M] in the places of [B, H, N_in, M_in], written through a view with the heads last.
+            full = weight.new_zeros(self.shape[0], weight.shape[1], *size)
+            rows, columns = query.points[:, :, None], key.points[:, None, :]
+            valid = (query.valid()[:, :, None] & key.valid()[:, None, :])[..., None]
+            full.permute(0, 2, 3, 1)[active.pairs[:, None, None], rows, columns] = weight.permute(0, 2, 3, 1) * valid
+            self.attentions.append(full)
+
+    def add_matches(
+        self, done: ActivePairs, matches0: Tensor, matches1: Tensor, scores0: Tensor, scores1: Tensor
+    ) -> None:
+        """Notes the matches of pairs that leave: indices [A, N0] and [A, N1] into their remaining points."""
+        found0 = done.side1.points.gather(1, matches0.clamp(min=0)).masked_fill(matches0 < 0, -1)
+        found1 = done.side0.points.gather(1, matches1.clamp(min=0)).masked_fill(matches1 < 0, -1)
+        self._in_place(done, torch.cat([found0, found1], dim=1), self.matches)
+        self._in_place(done, torch.cat([scores0, scores1], dim=1).to(self.scores.dtype), self.scores)
+
+    def as_output(self) -> LightGlueOutput:
+        """All that was noted."""
+        n0 = self.num_points0
+        return LightGlueOutput(
+            matches0=self.matches[:, :n0],
+            matches1=self.matches[:, n0:],
+            matching_scores0=self.scores[:, :n0],
+            matching_scores1=self.scores[:, n0:],
+            stop_layer=self.stop_layer,
+            num_layers0=self.num_layers[:, :n0],
+            num_layers1=self.num_layers[:, n0:],
+            hidden_states=tuple(self.hidden_states) if self.wants_hidden_states else None,
+            attentions=tuple(self.attentions) if self.wants_attentions else None,
+        )
+
+    def _in_place(self, active: ActivePairs, values: Tensor, full: Tensor) -> Tensor:
+        """Writes values [A, N0 + N1, ...] of the points into `full` [B, N_in, ...] and returns that."""
+        n0 = active.side0.num_points
+        active.side0.scatter(full[:, : self.num_points0], active.pairs, values[:, :n0])
+        active.side1.scatter(full[:, self.num_points0 :], active.pairs, values[:, n0:])
+        return full

@@ -1,0 +1,198 @@
+"""The attention of LightGlue: rotary positions, self-attention, bidirectional cross-attention.
+
+Both images of a pair live in one tensor [B, N, D] with N = N0 + N1, points of image 0 first: projections
+treat points alone, so that one matrix product serves both. B is the number of pairs, H of heads, KV of heads
+of keys and values, d the width of a head.
+
+Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Context(NamedTuple):
+    """What all layers share about the points of a batch."""
+
+    rotations: Tensor
+    """[B, N, d / 2] complex numbers of modulus 1."""
+    num_points0: int
+    """N0: where image 1 begins."""
+    mask0: Tensor | None
+    """[B, N0] bool, True on points; None where there is no padding."""
+    mask1: Tensor | None
+    """[B, N1] bool."""
+
+
+class SelfAttention(nn.Module):
+    """Every point looks at the points of its own image; positions enter as rotations (equations 2 to 4).
+
+    Args:
+        dim: width D of the states.
+        num_heads: heads of the queries.
+        kv_heads: heads of keys and values, a divisor of `num_heads`.
+        bias: whether the projections have biases.
+    """
+
+    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool) -> None:
+        super().__init__()
+        self.num_heads, self.kv_heads, self.head_dim = num_heads, kv_heads, dim // num_heads
+        self.projection = nn.Linear(dim, dim + 2 * kv_heads * self.head_dim, bias=bias)  # rows: q, k, v
+        self.output = nn.Linear(dim, dim, bias=bias)
+
+    def forward(self, x: Tensor, context: Context, weights: list[Tensor] | None = None) -> Tensor:
+        """Gathers a message for every point.
+
+        Args:
+            x: states [B, N, D].
+            context: positions and padding.
+            weights: receives the attention weights [B, H, N0, N0] and [B, H, N1, N1] where it is a list.
+
+        Returns:
+            [B, N, D].
+        """
+        n0, groups = context.num_points0, self.num_heads // self.kv_heads
+        heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, D + 2 KV d] -> [B, N, H + 2 KV, d]
+        qk, value = torch.split(heads, [self.num_heads + self.kv_heads, self.kv_heads], dim=2)
+        query, key = torch.split(rotate(qk, context.rotations), [self.num_heads, self.kv_heads], dim=2)
+        query, key, value = query.transpose(1, 2), repeat_heads(key, groups), repeat_heads(value, groups)
+        message0 = attend(
+            query[:, :, :n0], key[:, :, :n0], value[:, :, :n0], key_bias(context.mask0, query.dtype), weights
+        )
+        message1 = attend(
+            query[:, :, n0:], key[:, :, n0:], value[:, :, n0:], key_bias(context.mask1, query.dtype), weights
+        )
+        message: Tensor = self.output(merge_heads(message0, message1))
+        return message
+
+
+class CrossAttention(nn.Module):
+    """Every point looks at the points of the other image, by appearance alone (equation 5).
+
+    Args:
+        dim: width D of the states.
+        num_heads: heads of the queries.
+        kv_heads: heads of keys and values, a divisor of `num_heads`.
+        bias: whether the projections have biases.
+        tied: queries are keys, so that one similarity serves both directions; needs `kv_heads == num_heads`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, tied: bool) -> None:
+        super().__init__()
+        self.num_heads, self.kv_heads, self.head_dim, self.tied = num_heads, kv_heads, dim // num_heads, tied
+        kv_dim = kv_heads * self.head_dim
+        self.projection = nn.Linear(dim, dim + (kv_dim if tied else 2 * kv_dim), bias=bias)  # rows: q(k), (k,) v
+        self.output = nn.Linear(dim, dim, bias=bias)
+
+    def forward(self, x: Tensor, context: Context, weights: list[Tensor] | None = None) -> Tensor:
+        """Gathers a message for every point.
+
+        Args:
+            x: states [B, N, D].
+            context: padding (positions play no role).
+            weights: receives the attention weights [B, H, N0, N1] and [B, H, N1, N0] where it is a list.
+
+        Returns:
+            [B, N, D].
+        """
+        n0, groups = context.num_points0, self.num_heads // self.kv_heads
+        heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, rows] -> [B, N, rows / d, d]
+        query = heads[:, :, : self.num_heads].transpose(1, 2)  # [B, N, H, d] -> [B, H, N, d]
+        value = repeat_heads(heads[:, :, -self.kv_heads :], groups)
+        key = query if self.tied else repeat_heads(heads[:, :, self.num_heads : -self.kv_heads], groups)
+        query0, query1 = query[:, :, :n0], query[:, :, n0:]
+        key0, key1 = key[:, :, :n0], key[:, :, n0:]
+        value0, value1 = value[:, :, :n0], value[:, :, n0:]
+        bias0, bias1 = key_bias(context.mask0, query.dtype), key_bias(context.mask1, query.dtype)
+        if self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
+            similarity = (query0 * self.head_dim**-0.5) @ key1.transpose(-1, -2)  # [B, H, N0, N1], both directions
+            message0 = attend_by_similarity(similarity, value1, bias1, weights)
+            message1 = attend_by_similarity(similarity.transpose(-1, -2), value0, bias0, weights)
+        else:
+            message0 = attend(query0, key1, value1, bias1, weights)
+            message1 = attend(query1, key0, value0, bias0, weights)
+        message: Tensor = self.output(merge_heads(message0, message1))
+        return message
+
+
+def rotations_from_angles(angles: Tensor) -> Tensor:
+    """[B, N, d / 2] radians -> complex numbers of modulus 1."""
+    return torch.view_as_complex(torch.stack([angles.cos(), angles.sin()], dim=-1))
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Rotary encoding: turns each two consecutive entries of a head by the angles of its point (equation 4).
+
+    Args:
+        x: queries or keys [B, N, H, d].
+        rotations: [B, N, d / 2] complex.
+
+    Returns:
+        [B, N, H, d].
+    """
+    real = x.to(torch.promote_types(x.dtype, torch.float32))
+    turned = torch.view_as_complex(real.reshape(*x.shape[:-1], -1, 2)) * rotations[:, :, None]  # [B, N, H, d / 2]
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+
+
+def prefers_explicit(query: Tensor, num_keys: int) -> bool:
+    """Whether matmul, softmax, matmul beat the fused kernel for queries [B, H, N, d], as measured on CPUs.
+
+    The fused kernel never writes the N x N weights to memory, but its backward pass and bfloat16 are slow.
+    """
+    if query.device.type != "cpu":
+        return False
+    slow_fused = torch.is_grad_enabled() or query.dtype != torch.float32
+    return num_keys <= (1024 if slow_fused else 256)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, weights: list[Tensor] | None) -> Tensor:
+    """Softmax attention.
+
+    Args:
+        query: [B, H, N, d].
+        key: [B, H, M, d].
+        value: [B, H, M, d].
+        bias: [B, 1, 1, M] from `key_bias`.
+        weights: receives the attention weights [B, H, N, M] where it is a list.
+
+    Returns:
+        [B, H, N, d].
+    """
+    if weights is None and not prefers_explicit(query, key.shape[2]):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    similarity = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return attend_by_similarity(similarity, value, bias, weights)
+
+
+def attend_by_similarity(
+    similarity: Tensor, value: Tensor, bias: Tensor | None, weights: list[Tensor] | None
+) -> Tensor:
+    """As `attend`, from the scaled products [B, H, N, M] of queries and keys."""
+    probabilities = torch.softmax(similarity if bias is None else similarity + bias, dim=-1)
+    if weights is not None:
+        weights.append(probabilities)
+    return probabilities.to(value.dtype) @ value
+
+
+def key_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """[B, M] bool -> [B, 1, 1, M]: 0 on points, the lowest number on padding (finite: never NaN)."""
+    if mask is None:
+        return None
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(~mask, torch.finfo(dtype).min)[:, None, None]
+
+
+def repeat_heads(x: Tensor, groups: int) -> Tensor:
+    """Keys or values [B, N, KV, d] -> [B, KV groups, N, d], one for each head of the queries."""
+    return x.transpose(1, 2) if groups == 1 else x.repeat_interleave(groups, dim=2).transpose(1, 2)
+
+
+def merge_heads(message0: Tensor, message1: Tensor) -> Tensor:
+    """[B, H, N0, d] and [B, H, N1, d] -> [B, N0 + N1, H d]."""
+    return torch.cat([message0.transpose(1, 2), message1.transpose(1, 2)], dim=1).flatten(2)

@@ -1,0 +1,235 @@
+"""SuperPoint: interest points and their descriptors from one grey image.
+
+Source: DeTone, Malisiewicz and Rabinovich, SuperPoint: Self-Supervised Interest Point Detection and
+Description, CVPR workshops 2018. The file follows the paper's section 3 from top to bottom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CELL = 8
+"""Pixels along the side of a cell: three poolings by 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuperPointArchitecture:
+    """What fixes the shapes of the weights.
+
+    Raises:
+        ValueError: on other than four stages.
+    """
+
+    encoder_channels: tuple[int, int, int, int] = (64, 64, 128, 128)
+    """Channels of the four stages of the encoder."""
+    decoder_channels: int = 256
+    """Channels of the hidden layer of both decoders."""
+    descriptor_dim: int = 256
+    """Width D of a descriptor."""
+
+    def __post_init__(self) -> None:
+        if len(self.encoder_channels) != 4:
+            raise ValueError(f"SuperPointArchitecture: expected 4 stages, got {len(self.encoder_channels)}")
+        object.__setattr__(self, "encoder_channels", tuple(self.encoder_channels))
+
+
+@dataclass(frozen=True, slots=True)
+class SuperPointThresholds:
+    """Which points to keep; nothing here changes the weights.
+
+    Raises:
+        ValueError: on negative numbers.
+    """
+
+    score_threshold: float = 0.005
+    """Points need a score above this."""
+    nms_radius_px: int = 4
+    """No two points are nearer than this along both axes."""
+    border_px: int = 4
+    """Points nearer to any side of the image are dropped; 0 keeps all."""
+    max_num_keypoints: int | None = None
+    """The best so many are kept; None keeps all."""
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "nms_radius_px", "border_px", "max_num_keypoints"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"SuperPointThresholds: {name} must not be negative, got {value}")
+
+
+class SuperPointOutput(NamedTuple):
+    """Points of a batch of images, best first; padding is 0."""
+
+    keypoints: Tensor
+    """[B, N, 2] float: (x, y) in pixels of the network's input, **the centre of the first pixel at 0**."""
+    scores: Tensor
+    """[B, N] float in [0, 1]."""
+    descriptors: Tensor
+    """[B, N, D] float of length 1."""
+    mask: Tensor
+    """[B, N] bool, True on points."""
+
+
+class SuperPoint(nn.Module):
+    """The network; its weights have the names of the authors' file.
+
+    Args:
+        architecture: channels; the defaults are those of the paper.
+    """
+
+    def __init__(self, architecture: SuperPointArchitecture | None = None) -> None:
+        super().__init__()
+        self.architecture = arch = architecture or SuperPointArchitecture()
+        c1, c2, c3, c4 = arch.encoder_channels
+        self.conv1a, self.conv1b = nn.Conv2d(1, c1, 3, padding=1), nn.Conv2d(c1, c1, 3, padding=1)
+        self.conv2a, self.conv2b = nn.Conv2d(c1, c2, 3, padding=1), nn.Conv2d(c2, c2, 3, padding=1)
+        self.conv3a, self.conv3b = nn.Conv2d(c2, c3, 3, padding=1), nn.Conv2d(c3, c3, 3, padding=1)
+        self.conv4a, self.conv4b = nn.Conv2d(c3, c4, 3, padding=1), nn.Conv2d(c4, c4, 3, padding=1)
+        self.convPa = nn.Conv2d(c4, arch.decoder_channels, 3, padding=1)
+        self.convPb = nn.Conv2d(arch.decoder_channels, CELL * CELL + 1, 1)
+        self.convDa = nn.Conv2d(c4, arch.decoder_channels, 3, padding=1)
+        self.convDb = nn.Conv2d(arch.decoder_channels, arch.descriptor_dim, 1)
+
+    def forward(self, images: Tensor, thresholds: SuperPointThresholds | None = None) -> SuperPointOutput:
+        """Detects and describes.
+
+        Args:
+            images: [B, 1, H, W] grey values in [0, 1]. Where H or W is no multiple of 8, the last rows or
+                columns (at most 7) belong to no cell and have no points.
+            thresholds: which points to keep.
+
+        Returns:
+            Points in pixels whose first centre is at 0: an adapter to COLMAP's convention adds 0.5.
+
+        Raises:
+            ValueError: on images of another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ValueError(f"images: expected [B, 1, H, W], got {list(images.shape)}")
+        thresholds = thresholds or SuperPointThresholds()
+        batch, _, height, width = images.shape
+        if min(height, width) < CELL or batch == 0:
+            return self._empty(images)
+        features = self.encode(images)
+        scores = remove_borders(
+            suppress_neighbours(self.score(features), thresholds.nms_radius_px),
+            thresholds.border_px,
+            height,
+            width,
+        )
+        descriptor_map = self.describe(features)
+        found = [select_keypoints(each, thresholds) for each in scores]
+        described = [sample_descriptors(keypoints, descriptor_map[index]) for index, (keypoints, _) in enumerate(found)]
+        return SuperPointOutput(
+            keypoints=nn.utils.rnn.pad_sequence([keypoints for keypoints, _ in found], batch_first=True),
+            scores=nn.utils.rnn.pad_sequence([values for _, values in found], batch_first=True),
+            descriptors=nn.utils.rnn.pad_sequence(described, batch_first=True),
+            mask=nn.utils.rnn.pad_sequence(
+                [torch.ones_like(values, dtype=torch.bool) for _, values in found], batch_first=True
+            ),
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 1, H, W] -> features [B, C, H / 8, W / 8] (section 3.1)."""
+        x = F.relu(self.conv1b(F.relu(self.conv1a(images))))
+        x = F.relu(self.conv2b(F.relu(self.conv2a(F.max_pool2d(x, 2)))))
+        x = F.relu(self.conv3b(F.relu(self.conv3a(F.max_pool2d(x, 2)))))
+        return F.relu(self.conv4b(F.relu(self.conv4a(F.max_pool2d(x, 2)))))
+
+    def score(self, features: Tensor) -> Tensor:
+        """Features [B, C, H / 8, W / 8] -> probability of a point in every pixel [B, H, W] (section 3.2)."""
+        logits = self.convPb(F.relu(self.convPa(features)))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        cells = torch.softmax(logits, dim=1)[:, :-1]  # 64 pixels of a cell; the 65th entry means none of them
+        return F.pixel_shuffle(cells, CELL).squeeze(1)  # [B, 64, H / 8, W / 8] -> [B, H, W]
+
+    def describe(self, features: Tensor) -> Tensor:
+        """Features [B, C, H / 8, W / 8] -> descriptors of length 1 [B, D, H / 8, W / 8] (section 3.3)."""
+        descriptors = self.convDb(F.relu(self.convDa(features)))
+        return F.normalize(descriptors.to(torch.promote_types(descriptors.dtype, torch.float32)), dim=1)
+
+    def _empty(self, images: Tensor) -> SuperPointOutput:
+        batch = len(images)
+        return SuperPointOutput(
+            keypoints=images.new_zeros(batch, 0, 2),
+            scores=images.new_zeros(batch, 0),
+            descriptors=images.new_zeros(batch, 0, self.architecture.descriptor_dim),
+            mask=images.new_zeros(batch, 0, dtype=torch.bool),
+        )
+
+
+def suppress_neighbours(scores: Tensor, radius_px: int) -> Tensor:
+    """Keeps local maxima and sets all other scores to 0.
+
+    Points that only a suppressed neighbour had beaten get two more chances.
+
+    Args:
+        scores: [B, H, W].
+        radius_px: half the side of the window, without its centre.
+
+    Returns:
+        [B, H, W].
+
+    Source: the fast approximation in the code of SuperGlue (Sarlin et al., 2020).
+    """
+
+    def window_max(x: Tensor) -> Tensor:
+        # A square window's maximum is one along rows, then along columns: 2 k instead of k² comparisons.
+        size = 2 * radius_px + 1
+        rows = F.max_pool2d(x[:, None], (1, size), stride=1, padding=(0, radius_px))
+        return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius_px, 0))[:, 0]
+
+    if radius_px == 0:
+        return scores
+    is_max = scores == window_max(scores)
+    for _ in range(2):
+        suppressed = window_max(is_max.to(scores.dtype)) > 0
+        remaining = scores.masked_fill(suppressed, 0.0)
+        is_max |= (remaining == window_max(remaining)) & ~suppressed
+    return scores.masked_fill(~is_max, 0.0)
+
+
+def remove_borders(scores: Tensor, border_px: int, height: int, width: int) -> Tensor:
+    """Sets scores [B, h, w] near any of the four sides of an image of `height` by `width` pixels to 0.
+
+    The map may be up to 7 pixels smaller than the image at its right and lower sides.
+    """
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    kept[:, border_px : max(height - border_px, 0), border_px : max(width - border_px, 0)] = True
+    return scores.masked_fill(~kept, 0.0)
+
+
+def select_keypoints(scores: Tensor, thresholds: SuperPointThresholds) -> tuple[Tensor, Tensor]:
+    """Scores [H, W] -> keypoints [N, 2] (x, y), the first centre at 0, and scores [N], best first.
+
+    Equal scores keep the order of reading.
+    """
+    rows, columns = torch.nonzero(scores > thresholds.score_threshold, as_tuple=True)
+    values, order = torch.sort(scores[rows, columns], descending=True, stable=True)
+    order, values = order[: thresholds.max_num_keypoints], values[: thresholds.max_num_keypoints]
+    return torch.stack([columns[order], rows[order]], dim=-1).to(scores.dtype), values
+
+
+def sample_descriptors(keypoints: Tensor, descriptor_map: Tensor) -> Tensor:
+    """Descriptors between the cells, by bilinear interpolation (section 3.3).
+
+    Args:
+        keypoints: [N, 2] (x, y) in pixels, the first centre at 0.
+        descriptor_map: [D, h, w], one descriptor for each cell.
+
+    Returns:
+        [N, D] of length 1.
+
+    Source: the authors' code, whose scale is slightly below that of the cells' centres; networks that were
+    trained on these descriptors expect it.
+    """
+    _, height, width = descriptor_map.shape
+    size = keypoints.new_tensor([width, height]) * CELL
+    grid = (keypoints - CELL / 2 + 0.5) / (size - CELL / 2 - 0.5) * 2 - 1  # [N, 2] in [-1, 1]
+    sampled = F.grid_sample(descriptor_map[None], grid[None, None], mode="bilinear", align_corners=True)
+    return F.normalize(sampled[0, :, 0].T, dim=1)  # [1, D, 1, N] -> [N, D]

@@ -1,0 +1,6 @@
+"""A textured, self-occluding 3D scene of our own, photographed with exact truth: the demo and the tests."""
+
+from sfm_lightglue.synthetic.files import read_truth, write_scene
+from sfm_lightglue.synthetic.render import SyntheticScene, corresponding_points, render_scene
+
+__all__ = ["SyntheticScene", "corresponding_points", "read_truth", "render_scene", "write_scene"]

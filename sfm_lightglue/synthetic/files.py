@@ -1,0 +1,106 @@
+"""The synthetic scene on disk, like a folder of real photos with a file of truth beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.store import atomic_write
+from sfm_lightglue.synthetic.render import DIAGONAL_35MM_MM, SyntheticScene
+from sfm_lightglue.types import Camera
+
+TRUTH_FILE = "truth.json"
+
+_EXIF_MAKE, _EXIF_MODEL, _EXIF_IFD = 0x010F, 0x0110, 0x8769
+_EXIF_FOCAL_LENGTH_35MM = 0xA405
+
+
+def write_scene(scene: SyntheticScene, root: Path, quality: int = 95) -> None:
+    """Write root/images/NAME and, last of all, root/truth.json; a scene without truth.json is not complete.
+
+    The focal length goes into the photos' EXIF data as 35 mm equivalent, where it is exact. The truth is, per
+    name, {width, height, K [3][3], R [3][3], t [3], dist []} with R, t = cam_from_world in metres and K in
+    OpenCV's pixel convention, where the centre of the first pixel is (0, 0).
+
+    Args:
+        scene: what to write.
+        root: folder, made where it does not exist. Files of the same names are replaced, others stay.
+        quality: of the JPEG files, 1 to 100; colour is not subsampled.
+
+    Raises:
+        ValueError: where the focal length is no whole number of 35 mm equivalent millimetres.
+        StoreError: where the folder is not writable or the disk is full.
+    """
+    exif = _exif(scene.camera)
+    (root / TRUTH_FILE).unlink(missing_ok=True)
+    for name, image in scene.images.items():
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif)
+        _write(root / "images" / name, buffer.getvalue())
+    truth = {name: _truth(scene.camera, pose) for name, pose in scene.cam_from_world_from_name.items()}
+    _write(root / TRUTH_FILE, json.dumps(truth, indent=1).encode())
+
+
+def read_truth(root: Path) -> tuple[dict[str, Camera], dict[str, Rigid3]]:
+    """Read root/truth.json.
+
+    Returns:
+        Cameras ("PINHOLE", COLMAP's pixel convention) and poses cam_from_world, both from name.
+
+    Raises:
+        DataError: where the scene is missing or was not written to its end.
+    """
+    path = root / TRUTH_FILE
+    try:
+        truth = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read; write the synthetic scene again ({error})") from error
+    cameras, poses = {}, {}
+    for name, entry in sorted(truth.items()):
+        cameras[name] = _camera(entry)
+        poses[name] = Rigid3(np.array(entry["R"]), np.array(entry["t"]))
+    return cameras, poses
+
+
+def _exif(camera: Camera) -> Image.Exif:
+    width, height = camera.size
+    exact_mm = camera.params[0] / math.hypot(width, height) * DIAGONAL_35MM_MM
+    focal_35mm_mm = round(exact_mm)
+    if abs(exact_mm - focal_35mm_mm) > 1e-6 * exact_mm:
+        raise ValueError(f"write_scene: EXIF cannot hold a focal length of {exact_mm} mm exactly")
+    exif = Image.Exif()
+    exif[_EXIF_MAKE], exif[_EXIF_MODEL] = "sfm_lightglue", "synthetic"
+    exif.get_ifd(_EXIF_IFD)[_EXIF_FOCAL_LENGTH_35MM] = focal_35mm_mm
+    return exif
+
+
+def _truth(camera: Camera, cam_from_world: Rigid3) -> dict[str, Any]:
+    focal, cx, cy = camera.params
+    K: Float64Array = np.array([[focal, 0, cx - 0.5], [0, focal, cy - 0.5], [0, 0, 1]])
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "K": K.tolist(),
+        "R": cam_from_world.R.tolist(),
+        "t": cam_from_world.t.tolist(),
+        "dist": [],
+    }
+
+
+def _camera(entry: Mapping[str, Any]) -> Camera:
+    (fx, _, cx), (_, fy, cy), _ = entry["K"]
+    return Camera("PINHOLE", entry["width"], entry["height"], (fx, fy, cx + 0.5, cy + 0.5))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(content)

@@ -1,0 +1,61 @@
+"""A picture of two photos side by side with their matches."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image as PilImage
+from PIL import ImageDraw
+
+from sfm_lightglue.geometry import Float64Array
+from sfm_lightglue.image_pair import ImagePairResult
+from sfm_lightglue.images import Image, quarter_turned, turn_forward
+from sfm_lightglue.types import Float32Array, TwoViewGeometry
+
+INLIER_COLOUR = (40, 200, 80)
+OUTLIER_COLOUR = (225, 60, 50)
+
+
+def draw_matches(result: ImagePairResult, height: int = 800, max_lines: int = 400) -> PilImage.Image:
+    """Both photos upright and equally high; inliers green over outliers red.
+
+    Args:
+        result: of `match_images`.
+        height: of the picture in pixels.
+        max_lines: of each kind; of more, every n-th is drawn, so that the photos remain visible.
+
+    Returns:
+        An RGB picture.
+    """
+    pictures = [_upright(image, height) for image in result.images]
+    offset = pictures[0].width + 8
+    canvas = PilImage.new("RGB", (offset + pictures[1].width, height), (255, 255, 255))
+    canvas.paste(pictures[0], (0, 0))
+    canvas.paste(pictures[1], (offset, 0))
+    points = [
+        _to_picture(image, features.keypoints[result.matches.indices[:, side]], picture)
+        for side, (image, features, picture) in enumerate(zip(result.images, result.features, pictures, strict=True))
+    ]
+    geometry = result.geometry
+    inliers = geometry.inlier_mask if isinstance(geometry, TwoViewGeometry) else np.zeros(len(result.matches), np.bool_)
+    draw = ImageDraw.Draw(canvas)
+    for mask, colour in ((~inliers, OUTLIER_COLOUR), (inliers, INLIER_COLOUR)):
+        chosen = np.flatnonzero(mask)
+        for row in chosen[:: max(1, -(-len(chosen) // max_lines))]:
+            (x0, y0), (x1, y1) = points[0][row], points[1][row]
+            draw.line([(x0, y0), (x1 + offset, y1)], fill=colour, width=1)
+            for x, y in ((x0, y0), (x1 + offset, y1)):
+                draw.ellipse([x - 2, y - 2, x + 2, y + 2], outline=colour)
+    return canvas
+
+
+def _upright(image: Image, height: int) -> PilImage.Image:
+    picture = PilImage.fromarray(quarter_turned(image.rgb(), image.quarter_turns))
+    return picture.resize((max(1, round(picture.width * height / picture.height)), height))
+
+
+def _to_picture(image: Image, keypoints: Float32Array, picture: PilImage.Image) -> Float64Array:
+    """Keypoints [M, 2] of the stored image -> pixels [M, 2] of the upright, shrunk picture."""
+    upright = turn_forward(keypoints.astype(np.float64), image.quarter_turns, image.size)
+    width, height = image.size if image.quarter_turns % 2 == 0 else image.size[::-1]
+    scaled: Float64Array = upright * (picture.width / width, picture.height / height)
+    return scaled

@@ -1,0 +1,125 @@
+"""Where the first look at a model is from: behind and above its cameras, and blind to outliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.types import BoolArray
+
+VERTICAL_FOV_DEG = 40.0
+ELEVATION_DEG = 22.0
+"""How far the look is from above."""
+AZIMUTH_DEG = 28.0
+"""How far it is from the side: a look straight along the cameras shows no depth."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Viewpoint:
+    """A look at the scene, in world units.
+
+    Args:
+        eye: [3] where it is from.
+        target: [3] in the middle of the picture; the window turns the scene around it.
+        up: [3] unit vector.
+        vertical_fov_deg: opening angle of the picture from top to bottom.
+    """
+
+    eye: Float64Array
+    target: Float64Array
+    up: Float64Array
+    vertical_fov_deg: float = VERTICAL_FOV_DEG
+
+    @property
+    def cam_from_world(self) -> Rigid3:
+        """The pose of the camera that takes this look."""
+        return Rigid3.look_at(self.eye, self.target, self.up)
+
+
+def near_mask(positions: Float64Array, factor: float = 2.5) -> BoolArray:
+    """True for the positions [N, 3] that belong together.
+
+    Measured from the median; the limit is `factor` times the distance within which three quarters lie, so
+    that a quarter of the positions may be anywhere without moving it.
+    """
+    if len(positions) == 0:
+        return np.zeros(0, dtype=np.bool_)
+    distances = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
+    mask: BoolArray = distances <= factor * np.quantile(distances, 0.75, method="lower") + 1e-12
+    return mask
+
+
+def scene_radius(points: Float64Array, centers: Float64Array) -> float:
+    """Half the diagonal of the box around points [N, 3] and centres [F, 3] without outliers, or 1."""
+    kept = np.concatenate([points[near_mask(points)], centers[near_mask(centers)]])
+    radius = float(np.linalg.norm(np.ptp(kept, axis=0))) / 2
+    return radius if radius > 0 else 1.0
+
+
+def choose_viewpoint(
+    points: Float64Array, poses: list[Rigid3], seen_vertices: Float64Array, aspect: float
+) -> Viewpoint:
+    """Look at the scene from behind and above its cameras, as near as all of it fits into the picture.
+
+    Args:
+        points: [N, 3]; outliers are not looked at.
+        poses: F times `cam_from_world`, without outliers; without any, the look is along z with y downwards.
+        seen_vertices: [V, 3] further positions that must be in the picture.
+        aspect: width divided by height of the picture.
+
+    Raises:
+        ValueError: where there is nothing to look at.
+    """
+    kept = points[near_mask(points)]
+    must_see = np.concatenate([kept, seen_vertices])
+    if len(must_see) == 0:
+        raise ValueError("choose_viewpoint: expected a point or a vertex to look at")
+    forward, up = _mean_forward_and_up(poses)
+    right = np.cross(forward, up)
+    elevation, azimuth = np.radians(ELEVATION_DEG), np.radians(AZIMUTH_DEG)
+    level = np.cos(azimuth) * forward - np.sin(azimuth) * right
+    direction = np.cos(elevation) * level - np.sin(elevation) * up
+    eye = _fit_eye(must_see, direction, up, aspect)
+    depth = float(np.median((must_see - eye) @ direction))
+    target = eye + direction * depth
+    return Viewpoint(eye, target, up)
+
+
+def _mean_forward_and_up(poses: list[Rigid3]) -> tuple[Float64Array, Float64Array]:
+    """Two perpendicular unit vectors [3]: where the cameras look on the level, and their upper side."""
+    if not poses:
+        return np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])
+    rotations = np.stack([pose.R for pose in poses])  # rows: the camera's x, y and z axis in the world
+    forwards, ups = rotations[:, 2], -rotations[:, 1]
+    up = ups.mean(axis=0)
+    if np.linalg.norm(up) < 0.2:  # photos turned all ways: trust the first
+        up = ups[0]
+    up = up / np.linalg.norm(up)
+    # The first camera decides where the cameras look all ways, as on a walk around an object.
+    for candidate in (forwards.mean(axis=0), forwards[0], rotations[0, 1], rotations[0, 0]):
+        level = candidate - (candidate @ up) * up
+        if np.linalg.norm(level) > 0.2:
+            break
+    return level / np.linalg.norm(level), up
+
+
+def _fit_eye(positions: Float64Array, direction: Float64Array, up: Float64Array, aspect: float) -> Float64Array:
+    """The eye [3] nearest to positions [N, 3] that has all of them in the picture, with a margin of 6 %.
+
+    In the frame of the look, |x - ex| <= a (z - ez) must hold for all positions, a the half width at depth 1;
+    the two outermost positions, max(x - a z) and max(-x - a z), give ex and ez. Likewise for y.
+    """
+    R = Rigid3.look_at(np.zeros(3), direction, up).R
+    middle = np.median(positions, axis=0)
+    x, y, z = (R @ (positions - middle).T).astype(np.float64)
+    half_height = np.tan(np.radians(VERTICAL_FOV_DEG) / 2) * 0.94
+    half_width = half_height * aspect
+    right, left = (x - half_width * z).max(), (-x - half_width * z).max()
+    lower, upper = (y - half_height * z).max(), (-y - half_height * z).max()
+    depth = min(-(right + left) / (2 * half_width), -(lower + upper) / (2 * half_height))
+    if depth > z.min() - 1e-9:  # all positions coincide, or lie on the line of sight
+        depth = z.min() - max(np.ptp(z), 1.0)
+    eye: Float64Array = middle + R.T @ np.array([(right - left) / 2, (lower - upper) / 2, depth])
+    return eye
