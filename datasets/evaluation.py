@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from sfm_lightglue.geometry import (
     Rigid3,
     Sim3,
     pose_auc,
-    relative_pose_error_deg,
     rotation_angle_deg,
     rotation_from_rotvec,
     umeyama,
@@ -27,8 +25,9 @@ AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 MIN_ALIGNED = 3
 """A similarity has seven unknowns, three camera centres have nine coordinates."""
 
-_COLLINEAR_RATIO = 0.01
-"""Centres count as being on a line where they stray from it by less than this share of its length."""
+_COLLINEAR_RATIO = 0.1
+"""Centres count as being on a line where they stray from it by less than this share of its length: the turn
+around it is then known ten times worse than any other, and would be blamed on all orientations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,8 @@ class Accuracy:
         truth_from_model: the alignment.
         center_errors: distance of camera centres in the unit of the truth, by name.
         rotation_errors_deg: angle between orientations, by name.
-        is_collinear: whether the cameras stand on a line. Centres leave the turn around it open; the
-            rotation errors are then those after the turn that fits the orientations best.
+        is_collinear: whether the cameras stand nearly on a line. Their centres hardly tell the turn around
+            it; the rotation errors are then those after the turn that fits the orientations best.
     """
 
     truth_from_model: Sim3
@@ -143,9 +142,7 @@ def _accuracy(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Accuracy | NotA
     R = truth_from_model.R
     if is_collinear:
         R = _turned_around(axes[0], R, poses, true_poses)
-    rotation_errors = {
-        name: rotation_angle_deg(pose.R @ R.T @ true_poses[name].R.T) for name, pose in poses.items()
-    }
+    rotation_errors = {name: rotation_angle_deg(pose.R @ R.T @ true_poses[name].R.T) for name, pose in poses.items()}
     center_errors = dict(zip(poses, errors.tolist(), strict=True))
     return Accuracy(truth_from_model, center_errors, rotation_errors, is_collinear)
 
@@ -166,16 +163,43 @@ def _turned_around(
 
 
 def _pair_errors(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Float64Array:
+    """The larger of the errors of `relative_pose_error_deg`, of one image with all later ones at a time."""
+    names = truth.names
+    # A missing image gets any pose; its errors are overwritten.
+    found = [poses.get(name, Rigid3.identity()) for name in names]
+    is_missing = np.array([name not in poses for name in names], dtype=np.bool_)
+    R, true_R = (
+        np.array([pose.R for pose in some]).reshape(-1, 3, 3)
+        for some in (found, [truth.cam_from_world_from_name[name] for name in names])
+    )
+    centers, true_centers = np.array([pose.center for pose in found]).reshape(-1, 3), truth.centers
     # Below this distance two photos were taken from one point: there is no direction to compare.
     min_baseline = 1e-9 * truth.extent
-    errors = []
-    for name0, name1 in combinations(truth.names, 2):
-        if name0 not in poses or name1 not in poses:
-            errors.append(math.inf)
-            continue
-        true_poses = truth.cam_from_world_from_name
-        true_relative = true_poses[name1] @ true_poses[name0].inverse()
-        rotation, direction = relative_pose_error_deg(poses[name1] @ poses[name0].inverse(), true_relative)
-        has_direction = float(np.linalg.norm(true_relative.t)) > min_baseline
-        errors.append(max(rotation, direction) if has_direction else rotation)
-    return np.array(errors, dtype=np.float64)
+    errors = [np.zeros(0)]
+    for i in range(len(names) - 1):
+        later = slice(i + 1, None)
+        # R_j R_iᵀ (T_j T_iᵀ)ᵀ, and the translation R_j (c_i - c_j) of the pose of j relative to i
+        rotations = R[later] @ (R[i].T @ true_R[i]) @ true_R[later].transpose(0, 2, 1)  # [J, 3, 3]
+        t = np.einsum("jkl,jl->jk", R[later], centers[i] - centers[later])  # [J, 3]
+        true_t = np.einsum("jkl,jl->jk", true_R[later], true_centers[i] - true_centers[later])
+        rotation, direction = _rotation_angles_deg(rotations), _direction_angles_deg(t, true_t)
+        has_direction = np.linalg.norm(true_t, axis=1) > min_baseline
+        larger = np.where(has_direction, np.maximum(rotation, direction), rotation)
+        errors.append(np.where(is_missing[i] | is_missing[later], np.inf, larger))
+    return np.concatenate(errors)
+
+
+def _rotation_angles_deg(R: Float64Array) -> Float64Array:
+    """[N, 3, 3] -> [N]; `geometry.rotation_angle_deg` for many."""
+    axis = np.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], axis=1)
+    cosine = (np.trace(R, axis1=1, axis2=2) - 1) / 2
+    angles: Float64Array = np.degrees(np.arctan2(np.linalg.norm(axis, axis=1) / 2, cosine))
+    return angles
+
+
+def _direction_angles_deg(a: Float64Array, b: Float64Array) -> Float64Array:
+    """[N, 3] and [N, 3] -> [N]; `geometry.direction_angle_deg` for many."""
+    sine, cosine = np.linalg.norm(np.cross(a, b), axis=1), np.einsum("nk,nk->n", a, b)
+    angles = np.degrees(np.arctan2(sine, cosine))
+    known: Float64Array = np.where(a.any(axis=1) & b.any(axis=1), angles, 90.0)
+    return known

@@ -96,11 +96,7 @@ def read_scene(path: Path) -> SceneTruth:
     for name in (CAMERAS_FILE, TRUTH_FILE):
         if (path / name).is_file():
             return read_cameras_json(path / name)
-    if any(
-        (path / place / f"cameras{suffix}").is_file()
-        for place in _MODEL_PLACES
-        for suffix in (".bin", ".txt")
-    ):
+    if any((path / place / f"cameras{suffix}").is_file() for place in _MODEL_PLACES for suffix in (".bin", ".txt")):
         return read_colmap_truth(path)
     return read_image_folder(path)
 

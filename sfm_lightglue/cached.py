@@ -77,7 +77,9 @@ class CachedMatcher:
         keys = [make_key("matches", self.identity, f0.digest, f1.digest) for f0, f1 in pairs]
         found = [self.store.load("matches", key) for key in keys]
         missing = [i for i, arrays in enumerate(found) if arrays is None]
-        computed = dict(zip(missing, self.matcher.match_batch([pairs[i] for i in missing]), strict=True))
+        computed = (
+            dict(zip(missing, self.matcher.match_batch([pairs[i] for i in missing]), strict=True)) if missing else {}
+        )
         result = []
         for i, (key, arrays) in enumerate(zip(keys, found, strict=True)):
             if arrays is None:

@@ -65,6 +65,11 @@ class _Photo:
         width, height = self.size
         return (height, width) if self.exif.quarter_turns % 2 else (width, height)
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The shorter and the longer side: the same however the camera was held, and whoever turned the pixels."""
+        return min(self.size), max(self.size)
+
 
 def load_scene(
     root: Path, cameras: CameraConfig | None = None, ignore: Iterable[Path] = (), num_threads: int = 1
@@ -147,7 +152,7 @@ def _assign_cameras(photos: list[_Photo], config: CameraConfig) -> tuple[SceneIm
     for photo in photos:
         group = group_from_name[photo.name]
         camera = given.get(photo.name) or default_camera(config.model, photo.size, focal_from_group.get(group))
-        # One COLMAP camera has one size, so a camera held upright is another than the same held level.
+        # One COLMAP camera has one size, so where software turned the pixels, it is another than the level one.
         key = (group, camera)
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
         images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest))
@@ -160,11 +165,11 @@ def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, ob
     sizes_from_folder: dict[str, set[tuple[int, int]]] = {}
     for photo in photos:
         if not photo.exif.camera_id:
-            sizes_from_folder.setdefault(photo.folder, set()).add(photo.upright_size)
+            sizes_from_folder.setdefault(photo.folder, set()).add(photo.sides)
 
     def automatic(photo: _Photo) -> object:
         if photo.exif.camera_id:
-            return photo.exif.camera_id, photo.upright_size
+            return photo.exif.camera_id, photo.sides
         # Photos of many sizes and without EXIF data were collected, not taken by one camera.
         return photo.folder if len(sizes_from_folder[photo.folder]) == 1 else ("", photo.name)
 
@@ -178,14 +183,14 @@ def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, ob
 
 
 def _require_one_size(photos: list[_Photo], mode: CameraMode) -> None:
-    sizes_from_folder: dict[str, dict[tuple[int, int], str]] = {}
+    examples_from_folder: dict[str, dict[tuple[int, int], _Photo]] = {}
     for photo in photos:
         folder = photo.folder if mode == "per-folder" else ""
-        sizes_from_folder.setdefault(folder, {}).setdefault(photo.upright_size, photo.name)
-    for sizes in sizes_from_folder.values():
-        if len(sizes) > 1:
-            examples = ", ".join(f"{name} {width} x {height}" for (width, height), name in sizes.items())
-            raise ConfigError(f"camera mode {mode}: the photos differ in size ({examples}); try auto")
+        examples_from_folder.setdefault(folder, {}).setdefault(photo.sides, photo)
+    for examples in examples_from_folder.values():
+        if len(examples) > 1:
+            text = ", ".join(f"{photo.name} {photo.size[0]} x {photo.size[1]}" for photo in examples.values())
+            raise ConfigError(f"camera mode {mode}: the photos differ in size ({text}); try auto")
 
 
 def _given_cameras(photos: list[_Photo], config: CameraConfig) -> dict[str, Camera]:

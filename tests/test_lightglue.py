@@ -88,9 +88,7 @@ def pad(tensors: list[torch.Tensor], filling: float = math.nan) -> tuple[torch.T
 
 
 def match_batch(network: LightGlue, pairs, thresholds, **options) -> LightGlueOutput:
-    (kp0, mask0), (kp1, mask1), (desc0, _), (desc1, _) = (
-        pad(list(side)) for side in zip(*pairs, strict=True)
-    )
+    (kp0, mask0), (kp1, mask1), (desc0, _), (desc1, _) = (pad(list(side)) for side in zip(*pairs, strict=True))
     return network(kp0, kp1, desc0, desc1, mask0, mask1, thresholds=thresholds, **options)
 
 
@@ -157,9 +155,7 @@ def test_empty_pairs_stay_apart_from_their_batch(thresholds):
     assert int((batch.matches0[[1, 4]] >= 0).sum()) >= 30
 
 
-@pytest.mark.parametrize(
-    ("batch", "n0", "n1"), [(1, 0, 9), (1, 9, 0), (1, 0, 0), (0, 9, 9), (2, 0, 0), (3, 4, 0)]
-)
+@pytest.mark.parametrize(("batch", "n0", "n1"), [(1, 0, 9), (1, 9, 0), (1, 0, 0), (0, 9, 9), (2, 0, 0), (3, 4, 0)])
 def test_no_points_no_matches(batch, n0, n1):
     output = make_network()(
         torch.zeros(batch, n0, 2),
@@ -246,14 +242,16 @@ def test_adaptivity_obeys_its_thresholds():
     assert network.stop_threshold(LAYERS) == pytest.approx(0.8 + 0.1 * math.exp(-4))
 
 
-def test_stop_counts_pruned_points_as_confident_and_each_pair_on_its_own():
-    """The share of confident points, recomputed from the hidden states of the layers."""
+@torch.no_grad()
+def test_stopping_and_pruning_follow_the_rules_for_each_pair_on_its_own():
+    """Recomputed from the hidden states; points that were pruned count as confident."""
     network = make_network()
     pairs = [make_pair(*spec) for spec in PAIRS]
     thresholds = LightGlueThresholds(depth_confidence=0.9, width_confidence=0.99)
     output = match_batch(network, pairs, thresholds, return_hidden_states=True)
     layers = torch.cat([output.num_layers0, output.num_layers1], dim=1)
     valid = layers > 0
+    num_leaving = num_unsure = 0
     for index in range(LAYERS - 1):
         present = layers > index
         logits = network.confidences[index](output.hidden_states[index + 1]).squeeze(-1)
@@ -262,6 +260,14 @@ def test_stop_counts_pruned_points_as_confident_and_each_pair_on_its_own():
         for pair in range(3):
             if index < int(output.stop_layer[pair]):
                 assert (float(share[pair]) > 0.9) == (int(output.stop_layer[pair]) == index + 1)
+        # Who is surely unmatchable leaves; who is unsure stays, however unmatchable.
+        matchable = network.assignments[index].matchable(output.hidden_states[index + 1])
+        goes_on = present & (output.stop_layer > index + 1)[:, None]
+        leaves = goes_on & (layers == index + 1)
+        assert torch.equal(leaves, goes_on & (matchable <= 0.01) & ~unsure)
+        num_leaving += int(leaves.sum())
+        num_unsure += int((goes_on & (matchable <= 0.01) & unsure).sum())
+    assert num_leaving > 5 and num_unsure > 5
 
 
 def test_networks_without_heads_go_through_all_layers():

@@ -138,17 +138,13 @@ def test_every_layer_equals_the_reference(options, batch, n):
         return_attentions=True,
     )
     plain = match_ours(model, keypoints, descriptors, thresholds=ALL_LAYERS)
-    matches, scores, _, hidden, _ = match_reference(
-        reference, keypoints, descriptors, output_hidden_states=True
-    )
+    matches, scores, _, hidden, _ = match_reference(reference, keypoints, descriptors, output_hidden_states=True)
     assert_same(ours, matches, scores, at_least=100)
     assert_same(plain, matches, scores, at_least=100)
 
     normalized = normalize_keypoints(keypoints, (WIDTH, HEIGHT))
     with torch.no_grad():
-        predictions = model.forward_all_layers(
-            normalized[:, 0], normalized[:, 1], descriptors[:, 0], descriptors[:, 1]
-        )
+        predictions = model.forward_all_layers(normalized[:, 0], normalized[:, 1], descriptors[:, 0], descriptors[:, 1])
     layers = options["layers"]
     assert len(predictions) == layers and len(ours.hidden_states) == layers + 1
     for index in range(layers):
@@ -157,9 +153,7 @@ def test_every_layer_equals_the_reference(options, batch, n):
         torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-4)
         with torch.no_grad():
             log_assignment = reference.match_assignment_layers[index](expected, mask.view(2 * batch, n).int())
-            torch.testing.assert_close(
-                predictions[index].log_assignment, log_assignment, atol=1e-4, rtol=1e-5
-            )
+            torch.testing.assert_close(predictions[index].log_assignment, log_assignment, atol=1e-4, rtol=1e-5)
             if index < layers - 1:
                 confidence = reference.token_confidence[index](expected).view(batch, 2, n)
                 torch.testing.assert_close(predictions[index].confidence_logits0.sigmoid(), confidence[:, 0])
@@ -308,9 +302,7 @@ def test_superpoint_equals_the_reference(size, threshold, max_num, prefix):
     with torch.no_grad():
         ours = model(
             images,
-            SuperPointThresholds(
-                score_threshold=threshold, nms_radius_px=4, border_px=0, max_num_keypoints=max_num
-            ),
+            SuperPointThresholds(score_threshold=threshold, nms_radius_px=4, border_px=0, max_num_keypoints=max_num),
         )
         expected = reference(images.expand(-1, 3, -1, -1))
     assert torch.equal(ours.mask, expected.mask.bool())

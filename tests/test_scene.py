@@ -155,17 +155,25 @@ def test_exif_data_tell_cameras_apart(tmp_path):
     assert ratio == pytest.approx(2)
 
 
-def test_a_camera_held_upright_is_another_of_the_same_focal_length(tmp_path):
-    """COLMAP's cameras have one size; how the photo is to be shown makes no difference to it."""
+def test_a_camera_is_one_however_it_was_held_unless_its_pixels_were_turned(tmp_path):
+    """How a photo is to be shown makes no difference to its stored pixels; but COLMAP's cameras have one size."""
     phone = {"Make": "Maker", "Model": "Phone", "FocalLengthIn35mmFilm": 28}
     write(tmp_path, "level.jpg", **phone)
     write(tmp_path, "noted.jpg", orientation=6, **phone)
     write(tmp_path, "turned.jpg", pixels=UPRIGHT, **phone)
     images = cameras(tmp_path)
     assert images["noted.jpg"].camera == images["level.jpg"].camera
-    assert images["turned.jpg"].camera_idx not in {images["level.jpg"].camera_idx, images["noted.jpg"].camera_idx}
+    assert images["noted.jpg"].camera_idx == images["level.jpg"].camera_idx != images["turned.jpg"].camera_idx
     focal_lengths = {mean_focal_length(image.camera) for image in images.values()}
     assert len(focal_lengths) == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "single", "per-folder"])
+def test_cameras_held_level_and_upright_share_their_stored_intrinsics(tmp_path, mode):
+    write(tmp_path, "a.png")
+    write(tmp_path, "b.png", orientation=6)
+    write(tmp_path, "c.png", pixels=UPRIGHT)
+    assert idxs(cameras(tmp_path, mode=mode)) == [0, 0, 1]
 
 
 def test_camera_modes(tmp_path):
@@ -208,7 +216,7 @@ def test_given_intrinsics_hold_for_stored_pixels_however_the_camera_was_held(tmp
     write(tmp_path, "c.jpg", orientation=3)
     images = cameras(tmp_path, **PINHOLE)
     assert {image.camera.params for image in images.values()} == {(70, 71, 30, 20)}
-    assert idxs(images)[0] == idxs(images)[2]
+    assert idxs(images) == [0, 0, 0]
 
 
 def test_given_intrinsics_turn_with_photos_whose_upright_sizes_agree(tmp_path):

@@ -114,9 +114,7 @@ def test_score_map_puts_each_cell_s_channels_in_reading_order():
         scores = network.score(torch.rand(1, 16, 2, 3))
     assert scores.shape == (1, 16, 24)
     rows, columns = torch.nonzero(scores[0] > 0.5, as_tuple=True)
-    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [
-        (r, c) for r in (3, 11) for c in (5, 13, 21)
-    ]
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(r, c) for r in (3, 11) for c in (5, 13, 21)]
 
 
 def test_descriptors_are_interpolated_linearly_between_cells():

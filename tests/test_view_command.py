@@ -33,20 +33,14 @@ def drawn(monkeypatch):
     calls = []
     monkeypatch.setattr(show, "require_open3d", lambda: None)
     monkeypatch.setattr(show, "save_screenshot", lambda *arguments: calls.append(("picture", *arguments)))
-    monkeypatch.setattr(
-        show, "show_window", lambda scene, size, title: calls.append(("window", scene, title, size))
-    )
+    monkeypatch.setattr(show, "show_window", lambda scene, size, title: calls.append(("window", scene, title, size)))
     return calls
 
 
 @pytest.mark.parametrize("place", [".", "sparse/0", "0", "sparse", "reconstruction/sparse/0"])
 @pytest.mark.parametrize("text", [False, True])
 def test_the_model_is_found_at_its_usual_places(tmp_path, place, text):
-    folder = (
-        write_model(tmp_path / "scene" / place, text)
-        if place != "."
-        else write_model(tmp_path / "scene", text)
-    )
+    folder = write_model(tmp_path / "scene" / place, text) if place != "." else write_model(tmp_path / "scene", text)
     assert find_model_dir(tmp_path / "scene").samefile(folder)
     assert read_model(tmp_path / "scene").num_reg_images() == 10
 

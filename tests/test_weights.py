@@ -13,11 +13,11 @@ import safetensors.torch
 import torch
 
 from sfm_lightglue.errors import StoreError, WeightsError
+from sfm_lightglue.models.files import file_sha256
 from sfm_lightglue.models.layouts import lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
 from sfm_lightglue.models.weights import (
-    file_sha256,
     lightglue_from_state_dict,
     load_lightglue,
     load_superpoint,
@@ -39,9 +39,7 @@ ARCHITECTURES = [
         num_key_value_heads=2,
         use_scale_orientation=True,
     ),
-    LightGlueArchitecture(
-        input_dim=8, descriptor_dim=32, num_layers=2, num_heads=4, tied_cross_attention=False
-    ),
+    LightGlueArchitecture(input_dim=8, descriptor_dim=32, num_layers=2, num_heads=4, tied_cross_attention=False),
     LightGlueArchitecture(
         input_dim=8,
         descriptor_dim=16,
@@ -100,9 +98,7 @@ def test_superpoint_comes_back_from_every_layout(tmp_path):
     assert_same_weights(load_superpoint(tmp_path / "superpoint_v1.pth"), network)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}]
-)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
 @pytest.mark.parametrize("prefix", ["", "module.", "matcher."])
 def test_wrapped_and_prefixed_pickles_are_read(tmp_path, wrap, prefix):
     network, path = LightGlue(ARCHITECTURES[0]), tmp_path / "network.pth"

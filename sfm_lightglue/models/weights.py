@@ -6,7 +6,6 @@ as JSON. Other files are recognised by their content: safetensors, or the pickle
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
+from sfm_lightglue.models.files import file_sha256
 from sfm_lightglue.models.layouts import StateDict, summarise
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
@@ -192,19 +192,6 @@ def read_state_dict(path: str | Path, sha256: str | None = None) -> tuple[StateD
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: damaged, or no file of weights ({error}); download it again") from error
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes.
-
-    Raises:
-        WeightsError: where the file cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def verify_sha256(path: str | Path, sha256: str) -> None:

@@ -44,9 +44,11 @@ class PairsFromFile:
         pairs = set()
         for number, line in enumerate(lines, start=1):
             text = line.strip()
-            if not text or text.startswith("#"):
+            if not text:
                 continue
             names = _split(text, known)
+            if names is None and text.startswith("#"):  # only now: a name may begin with # too
+                continue
             if names is None:
                 raise DataError(f"{path}:{number}: {_explain(text, known)}")
             if names[0] == names[1] or skipped & set(names):
@@ -69,7 +71,8 @@ def _split(text: str, known: Set[str]) -> tuple[str, str] | None:
 
 
 def _explain(text: str, known: Set[str]) -> str:
-    unknown = [word for word in text.split() if word not in known]
+    words = [word.strip('"') for word in text.split()]
+    unknown = [word for word in words if word not in known]
     near = get_close_matches(unknown[0], sorted(known), n=1) if unknown else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"expected two names of photos of the scene, got {text!r}{hint}"

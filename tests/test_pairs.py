@@ -1,0 +1,157 @@
+"""Which images are matched: all, neighbours, or those that a file lists."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
+from sfm_lightglue.pairs.from_file import PairsFromFile, PairsFromFileConfig
+from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs, natural_order
+from sfm_lightglue.types import Camera, ImagePair, Scene, SceneImage, SkippedImage
+
+CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))
+
+
+def make_scene(*names, skipped=()):
+    return Scene(
+        Path(),
+        tuple(SceneImage(name, Path(name), CAMERA, 0, "") for name in sorted(names)),
+        tuple(SkippedImage(name, "bad") for name in skipped),
+    )
+
+
+def frames(count):
+    return [f"frame{i}.jpg" for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+def test_exhaustive_is_every_pair_once_and_sorted(count):
+    pairs = ExhaustivePairs().select(make_scene(*frames(count)))
+    assert len(pairs) == len(set(pairs)) == count * (count - 1) // 2
+    assert list(pairs) == sorted(pairs)
+
+
+def offsets(pairs):
+    """How far apart the frames of the pairs are."""
+    number = {name: i for i, name in enumerate(frames(100))}
+    return {abs(number[pair.name0] - number[pair.name1]) for pair in pairs}
+
+
+def test_a_window_of_neighbours_in_natural_order():
+    """frame2 follows frame1 and not frame10, whatever the order of characters says."""
+    pairs = SequentialPairs(SequentialConfig(window=3, quadratic=False)).select(make_scene(*frames(12)))
+    assert offsets(pairs) == {1, 2, 3}
+    assert len(pairs) == 11 + 10 + 9
+    assert ImagePair.of("frame2.jpg", "frame1.jpg") in pairs
+    assert ImagePair.of("frame1.jpg", "frame10.jpg") not in pairs
+    assert list(pairs) == sorted(set(pairs))
+
+
+def test_quadratic_reaches_twice_as_far_with_each_step():
+    pairs = SequentialPairs(SequentialConfig(window=5)).select(make_scene(*frames(40)))
+    assert offsets(pairs) == {1, 2, 3, 4, 5, 8, 16}
+    assert len(pairs) == sum(40 - offset for offset in (1, 2, 3, 4, 5, 8, 16))
+
+
+def test_a_window_wider_than_the_scene_is_exhaustive():
+    scene = make_scene(*frames(6))
+    assert SequentialPairs(SequentialConfig(window=100)).select(scene) == ExhaustivePairs().select(scene)
+    assert SequentialPairs().select(make_scene("one.jpg")) == ()
+
+
+def test_natural_order():
+    expected = ["2", "10", "a1b2", "a1b10", "a02", "a10", "b/1", "b/2", "b/10", "img", "ü1"]
+    for start in range(len(expected)):
+        assert sorted(expected[start:] + expected[:start], key=natural_order) == expected
+    assert natural_order("a1") != natural_order("a01")  # no two names are equal, so the order is the same each time
+
+
+def test_a_window_of_none_is_refused():
+    with pytest.raises(ConfigError, match="window"):
+        SequentialConfig(window=0)
+
+
+NAMES = ["a.jpg", "b.jpg", "my photo.jpg", "my photo 2.jpg", 'quo"te.jpg', "sub/ü ö.png", "猫.jpg"]
+
+
+def select(tmp_path, text, *, names=NAMES, skipped=(), encoding="utf-8"):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(text.encode(encoding))
+    return PairsFromFile(PairsFromFileConfig(str(path))).select(make_scene(*names, skipped=skipped))
+
+
+@pytest.mark.parametrize(
+    ("line", "pair"),
+    [
+        ("a.jpg b.jpg", ("a.jpg", "b.jpg")),
+        ("b.jpg a.jpg", ("a.jpg", "b.jpg")),
+        ("  a.jpg \t  b.jpg  ", ("a.jpg", "b.jpg")),
+        ("a.jpg\tb.jpg", ("a.jpg", "b.jpg")),
+        ("a.jpg my photo.jpg", ("a.jpg", "my photo.jpg")),
+        ("my photo.jpg my photo 2.jpg", ("my photo.jpg", "my photo 2.jpg")),
+        ("my photo.jpg\tmy photo 2.jpg", ("my photo.jpg", "my photo 2.jpg")),
+        ('"my photo.jpg" "my photo 2.jpg"', ("my photo.jpg", "my photo 2.jpg")),
+        ('a.jpg "my photo.jpg"', ("a.jpg", "my photo.jpg")),
+        ('quo"te.jpg a.jpg', ("a.jpg", 'quo"te.jpg')),
+        ("sub/ü ö.png 猫.jpg", ("sub/ü ö.png", "猫.jpg")),
+    ],
+)
+def test_names_of_all_kinds_are_read(tmp_path, line, pair):
+    assert select(tmp_path, line) == (ImagePair.of(*pair),)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_comments_blank_lines_and_repetitions(tmp_path, encoding, newline):
+    lines = ["# all pairs", "", "b.jpg 猫.jpg", "   ", "a.jpg b.jpg", "b.jpg a.jpg", "  # the end"]
+    pairs = select(tmp_path, newline.join(lines), encoding=encoding)
+    assert pairs == (ImagePair("a.jpg", "b.jpg"), ImagePair("b.jpg", "猫.jpg"))
+
+
+def test_a_name_may_begin_like_a_comment(tmp_path):
+    assert select(tmp_path, "#1.jpg a.jpg\n# a comment", names=["#1.jpg", "a.jpg"]) == (ImagePair("#1.jpg", "a.jpg"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("a.jpg c.png", ""),
+        ("a.jpg bb.jpg", "'b.jpg'"),
+        ("a.jpg sub/ü ü.png", ""),
+        ("my photo 3.jpg a.jpg", ""),
+        ('"a.jpg" "bb.jpg"', "'b.jpg'"),
+        ("a.jpg", ""),
+    ],
+)
+def test_a_line_without_two_names_is_told_by_its_number(tmp_path, line, hint):
+    with pytest.raises(DataError) as error:
+        select(tmp_path, f"# header\na.jpg b.jpg\n{line}\n")
+    assert str(error.value).startswith(f"{tmp_path / 'pairs.txt'}:3: expected two names")
+    assert repr(line) in str(error.value)
+    if hint:
+        assert str(error.value).endswith(f"; did you mean {hint}?")
+
+
+def test_bad_photos_and_a_photo_with_itself_are_passed_over(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "sfm_lightglue"):
+        pairs = select(tmp_path, "a.jpg b.jpg\na.jpg bad.jpg\na.jpg a.jpg\n", skipped=["bad.jpg"])
+    assert pairs == (ImagePair("a.jpg", "b.jpg"),)
+    assert [record.getMessage().rpartition("pairs.txt")[2] for record in caplog.records] == [
+        ":2: passed over (a.jpg bad.jpg)",
+        ":3: passed over (a.jpg a.jpg)",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "a.jpg bad.jpg"])
+def test_a_file_without_a_pair_is_refused(tmp_path, text):
+    with pytest.raises(DataError, match="lists no pair"):
+        select(tmp_path, text, skipped=["bad.jpg"])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("ü.jpg a.jpg".encode("latin-1"))
+    for place in (tmp_path / "missing.txt", tmp_path, tmp_path / "latin.txt"):
+        with pytest.raises(DataError, match=f"{place.name}: the list of pairs cannot be read"):
+            PairsFromFile(PairsFromFileConfig(str(place))).select(make_scene("a.jpg"))
