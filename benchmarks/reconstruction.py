@@ -34,6 +34,7 @@ from datasets.shared import shared_data_root  # noqa: E402
 from sfm_lightglue.errors import DataError, SfmError  # noqa: E402
 from sfm_lightglue.mapping.model import read_model  # noqa: E402
 from sfm_lightglue.parallel import num_usable_cores  # noqa: E402
+from sfm_lightglue.reconstruct_config import ReconstructConfig  # noqa: E402
 from sfm_lightglue.scene import load_scene  # noqa: E402
 
 DEFAULT_SCENES = ("fountain_p11", "lund_door")
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         truths = [find_scene(scene, options.data) for scene in options.scenes or DEFAULT_SCENES]
         config = ours_options(options)
+        ReconstructConfig.from_mapping(config)  # a slip is told before anything runs
         intrinsics = ("given", "exif") if options.intrinsics == "both" else (options.intrinsics,)
         measurements = []
         for truth in truths:
@@ -67,22 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "scenes",
         nargs="*",
         metavar="SCENE",
         help="folder with truth, or a name below the shared data's scenes",
     )
-    parser.add_argument(
-        "--data", type=Path, help="shared data (default: $SFM_LIGHTGLUE_DATA, ../shared/data)"
-    )
+    parser.add_argument("--data", type=Path, help="shared data (default: $SFM_LIGHTGLUE_DATA, ../shared/data)")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the table has medians")
-    parser.add_argument(
-        "--threads", type=int, default=num_usable_cores(), help="threads and cores of each run"
-    )
+    parser.add_argument("--threads", type=int, default=num_usable_cores(), help="threads and cores of each run")
     parser.add_argument(
         "--intrinsics",
         choices=("given", "exif", "both"),
@@ -233,9 +229,7 @@ def _measure_one(job: Job, truth: SceneTruth, intrinsics: str, folder: Path) -> 
         reason = (process.stderr.strip() or f"exit code {process.returncode}").splitlines()[-1]
         raise SfmError(f"{truth.name}, {job.method}: {reason}")
     result = JobResult(**json.loads(result_path.read_text(encoding="utf-8")))
-    evaluation = (
-        evaluate_model(read_model(Path(result.model)), truth) if result.model else evaluate_poses({}, truth)
-    )
+    evaluation = evaluate_model(read_model(Path(result.model)), truth) if result.model else evaluate_poses({}, truth)
     return Measurement(
         truth.name,
         intrinsics,
@@ -249,9 +243,7 @@ def _measure_one(job: Job, truth: SceneTruth, intrinsics: str, folder: Path) -> 
     )
 
 
-def as_json(
-    measurements: Sequence[Measurement], num_threads: int, config: Mapping[str, Any]
-) -> dict[str, Any]:
+def as_json(measurements: Sequence[Measurement], num_threads: int, config: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was measured, with the versions and the machine, as plain values."""
     packages = ("sfm-lightglue", "pycolmap", "opencv-python-headless", "opencv-python", "numpy", "torch")
     versions = {"python": platform.python_version()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -63,4 +64,6 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         return float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    if isinstance(value, float) and math.isnan(value):
+        raise ConfigError(f"{where}: expected a number, got {value!r}")  # TOML knows nan, and nan passes range checks
     return value

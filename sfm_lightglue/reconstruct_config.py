@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ class ReconstructConfig:
                 options = dict(value)
                 if key in registries:
                     name = options.pop("name", getattr(defaults, key).name)
+                    if not isinstance(name, str):
+                        raise ConfigError(f"{key}: name: expected str, got {name!r}")
                     plain[key] = registries[key].choose(name, options)
                 else:
                     plain[key] = config_from_mapping(sections[key], options, key)
@@ -94,12 +96,15 @@ class ReconstructConfig:
 
     def as_mapping(self) -> dict[str, Any]:
         """Nested mappings of plain values: what `from_mapping` takes."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        components = {"extractor": self.extractor, "matcher": self.matcher, "pairs": self.pairs}
         return {
-            name: {"name": value.name, **asdict(value.config)}
-            if isinstance(value, Choice)
-            else (asdict(value) if is_dataclass(value) else value)
-            for name, value in values.items()
+            **{table: {"name": choice.name, **asdict(choice.config)} for table, choice in components.items()},
+            "cameras": asdict(self.cameras),
+            "two_view": asdict(self.two_view),
+            "mapping": asdict(self.mapping),
+            "seed": self.seed,
+            "num_threads": self.num_threads,
+            "device": self.device,
         }
 
 

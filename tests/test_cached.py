@@ -189,9 +189,7 @@ def test_a_pair_twice_in_a_batch_is_the_same_twice(store):
 
 
 def test_no_matches_come_back_as_no_matches(store):
-    empty = Features(
-        np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 8), np.float32), (64, 48)
-    )
+    empty = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 8), np.float32), (64, 48))
     (features,) = features_of([0])
     for _ in range(2):
         matches = CachedMatcher(FakeMatcher(), store).match(empty, features)

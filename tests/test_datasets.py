@@ -25,6 +25,7 @@ from datasets import (
 from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry import Rigid3, Sim3, relative_pose_error_deg, rotation_from_rotvec
+from sfm_lightglue.synthetic import SyntheticScene, write_scene
 from sfm_lightglue.types import Camera
 
 SIZE = (640, 480)
@@ -138,6 +139,20 @@ def test_a_truth_json_is_metric_and_photos_may_lie_beside_it(tmp_path):
     write_json(tmp_path, {"a.jpg": entry()}, "truth.json")
     truth = read_scene(tmp_path)
     assert truth.is_metric and truth.image_root == tmp_path
+
+
+def test_our_synthetic_scenes_are_read_as_they_were_written(tmp_path):
+    width, height = SIZE
+    focal = 30 * math.hypot(width, height) / math.hypot(36, 24)  # 30 mm equivalent
+    camera = Camera("SIMPLE_PINHOLE", width, height, (focal, 320.0, 240.0))
+    poses = random_poses(np.random.default_rng(12), 3)
+    images = {name: np.zeros((height, width, 3), np.uint8) for name in poses}
+    write_scene(SyntheticScene(images, {}, camera, poses, extent_m=1.0), tmp_path)
+    truth = read_scene(tmp_path)
+    assert truth.is_metric and truth.image_root == tmp_path / "images"
+    assert set(truth.camera_from_name.values()) == {camera}
+    for name, pose in poses.items():
+        np.testing.assert_allclose(truth.cam_from_world_from_name[name].as_matrix(), pose.as_matrix())
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,7 @@ def test_look_at_sees_the_target_in_the_middle_and_up_above():
         center, target, up = generator.normal(size=(3, 3))
         cam_from_world = Rigid3.look_at(center, target, up)
         np.testing.assert_allclose(cam_from_world.center, center, atol=1e-12)
-        np.testing.assert_allclose(
-            cam_from_world @ target, [0, 0, np.linalg.norm(target - center)], atol=1e-12
-        )
+        np.testing.assert_allclose(cam_from_world @ target, [0, 0, np.linalg.norm(target - center)], atol=1e-12)
         x, y, _ = cam_from_world.R @ up
         assert abs(x) < 1e-12
         assert y < 0  # the y axis points down

@@ -53,9 +53,7 @@ LAZY = {"open3d", "tqdm"}
 
 
 def source_files() -> list[Path]:
-    return sorted(
-        path for top in ("sfm_lightglue", "datasets", "pipelines") for path in (ROOT / top).rglob("*.py")
-    )
+    return sorted(path for top in ("sfm_lightglue", "datasets", "pipelines") for path in (ROOT / top).rglob("*.py"))
 
 
 def module_of(path: Path) -> str:

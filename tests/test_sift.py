@@ -84,9 +84,7 @@ def test_a_photo_noted_as_turned_has_the_features_of_the_upright_one(tmp_path, o
     angle = -turns * np.pi / 2
     R = np.round([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centred = expected.keypoints - np.array([100, 70])
-    np.testing.assert_allclose(
-        found.keypoints, centred @ R.T + np.array(found.image_size) / 2, atol=1e-4
-    )
+    np.testing.assert_allclose(found.keypoints, centred @ R.T + np.array(found.image_size) / 2, atol=1e-4)
     directions = np.stack([np.cos(expected.orientations), np.sin(expected.orientations)], axis=1) @ R.T
     np.testing.assert_allclose(
         np.stack([np.cos(found.orientations), np.sin(found.orientations)], axis=1), directions, atol=1e-5

@@ -129,7 +129,7 @@ def test_a_camera_has_a_size(size):
 
 
 def test_cameras_are_equal_by_value():
-    assert CAMERA == Camera("PINHOLE", 40, 30, [50.0, 50.0, 20.0, 15.0])
+    assert Camera("PINHOLE", 40, 30, [50.0, 50.0, 20.0, 15.0]) == CAMERA
     assert len({CAMERA, replace(CAMERA, source="exif")}) == 2
     assert CAMERA.size == (40, 30)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,9 @@ def map_incrementally(
 ) -> list[pycolmap.Reconstruction]:
     """Build models from a database.
 
+    Where less than half of the images find their way into one model, a second attempt is made with relaxed
+    thresholds, and the better one counts.
+
     Args:
         database_path: with images, keypoints and verified two-view geometries.
         image_root: folder below which the photos are; the points take their colours from them.
@@ -65,19 +68,58 @@ def map_incrementally(
     Returns:
         The models, the one with most images first; none where no pair of images can start one.
     """
+    attempts = []
+    for relaxed in (False, True):
+        options = _options(config, num_images, constant_camera_ids, num_threads, seed)
+        if relaxed:
+            _relax(options)
+        models = _run(database_path, image_root, num_images, options, progress)
+        attempts.append(sorted(models, key=_largest_first))
+        if _num_registered(attempts[-1]) >= num_images / 2:
+            break
+    best = max(attempts, key=_num_registered)
+    for model in best:
+        if model.num_points3D():
+            model.extract_colors_for_all_images(image_root, num_threads)
+    return best
+
+
+def _options(
+    config: MappingConfig, num_images: int, constant_camera_ids: frozenset[int], num_threads: int, seed: int
+) -> pycolmap.IncrementalPipelineOptions:
     options = pycolmap.IncrementalPipelineOptions()
     options.min_model_size = min(config.min_model_size, num_images)
     options.num_threads = num_threads
     options.random_seed = seed
-    options.image_path = str(image_root)
     options.extract_colors = False
     options.ba_refine_principal_point = config.refine_principal_point
     options.constant_cameras = set(constant_camera_ids)
     options.mapper.filter_max_reproj_error = config.max_reprojection_error_px
     options.mapper.filter_min_tri_angle = config.min_triangulation_angle_deg
+    options.triangulation.min_angle = config.min_triangulation_angle_deg
     # A point that two images alone see is the least reliable; but two images have no others.
     options.triangulation.ignore_two_view_tracks = num_images > 2
-    options.triangulation.min_angle = config.min_triangulation_angle_deg
+    return options
+
+
+def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
+    """For walks straight ahead and narrow baselines, where COLMAP's defaults find no pair to begin with."""
+    options.mapper.init_max_forward_motion = 1.0
+    options.mapper.init_min_tri_angle = 4.0
+    options.mapper.init_min_num_inliers = 50
+    options.mapper.abs_pose_min_num_inliers = 20
+    options.triangulation.ignore_two_view_tracks = False
+    options.mapper.filter_min_tri_angle = min(1.0, options.mapper.filter_min_tri_angle)
+    options.triangulation.min_angle = min(1.0, options.triangulation.min_angle)
+
+
+def _run(
+    database_path: Path,
+    image_root: Path,
+    num_images: int,
+    options: pycolmap.IncrementalPipelineOptions,
+    progress: Progress,
+) -> list[pycolmap.Reconstruction]:
     num_registered = 0
 
     def registered(count: int) -> None:
@@ -96,13 +138,15 @@ def map_incrementally(
             initial_image_pair_callback=lambda: registered(2),
             next_image_callback=lambda: registered(1),
         )
-        for model in models.values():
-            if model.num_points3D():
-                model.extract_colors_for_all_images(image_root, num_threads)
-    return sorted(
-        models.values(),
-        key=lambda model: (-model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids())),
-    )
+    return list(models.values())
+
+
+def _num_registered(models: Sequence[pycolmap.Reconstruction]) -> int:
+    return int(models[0].num_reg_images()) if models else 0
+
+
+def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:
+    return -model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids())
 
 
 @contextlib.contextmanager

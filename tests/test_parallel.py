@@ -1,0 +1,105 @@
+"""Work on several threads: results in order, errors where they belong, an early end without waiting for the rest."""
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from sfm_lightglue.parallel import num_usable_cores, ordered_map
+
+THREADS = [1, 2, 5]
+
+
+@pytest.mark.parametrize("num_threads", [0, *THREADS])
+def test_order_is_kept_although_later_items_finish_first(num_threads):
+    def work(i):
+        time.sleep(0.002 * (5 - i % 6))
+        return i * i
+
+    assert list(ordered_map(work, range(30), num_threads)) == [i * i for i in range(30)]
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_nothing_in_nothing_out(num_threads):
+    assert list(ordered_map(str, [], num_threads)) == []
+
+
+def test_threads_work_at_the_same_time():
+    barrier = threading.Barrier(3, timeout=10)
+    assert len(list(ordered_map(lambda _: barrier.wait(), range(3), 3))) == 3
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_an_error_comes_out_where_its_result_would_have(num_threads):
+    def work(i):
+        if i == 4:
+            raise KeyError("item 4")
+        return i
+
+    results = ordered_map(work, range(100), num_threads)
+    assert list(itertools.islice(results, 4)) == [0, 1, 2, 3]
+    with pytest.raises(KeyError, match="item 4"):
+        next(results)
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_an_error_of_the_items_comes_out_too(num_threads):
+    def items():
+        yield 1
+        raise OSError("no more items")
+
+    with pytest.raises(OSError, match="no more items"):
+        list(ordered_map(str, items(), num_threads))
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_an_error_stops_what_has_not_begun(num_threads):
+    started = []
+
+    def work(i):
+        started.append(i)
+        if i == 0:
+            raise ValueError
+        time.sleep(0.005)
+
+    with pytest.raises(ValueError):
+        list(ordered_map(work, range(1000), num_threads))
+    assert len(started) <= 3 * num_threads + 1
+    number = len(started)
+    time.sleep(0.03)
+    assert len(started) == number
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_closing_early_stops_what_has_not_begun_and_leaves_no_thread(num_threads):
+    before = threading.active_count()
+    started = []
+
+    def work(i):
+        started.append(i)
+        time.sleep(0.005)
+        return i
+
+    results = ordered_map(work, range(1000), num_threads)
+    assert next(results) == 0
+    results.close()
+    assert len(started) <= 3 * num_threads + 1
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("num_threads", THREADS)
+def test_items_may_be_endless_and_are_taken_as_needed(num_threads):
+    taken = itertools.count()
+    results = ordered_map(lambda i: i, taken, num_threads)
+    assert list(itertools.islice(results, 10)) == list(range(10))
+    assert next(taken) <= 10 + 2 * num_threads + 1
+    results.close()
+
+
+def test_one_thread_is_the_callers():
+    assert list(ordered_map(lambda _: threading.current_thread(), range(2), 1)) == [threading.current_thread()] * 2
+
+
+def test_cores():
+    assert num_usable_cores() >= 1

@@ -1,0 +1,97 @@
+"""Names become components, and a wrong name is answered with the nearest right one."""
+
+import dataclasses
+import importlib
+import json
+
+import pytest
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
+from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Entry, Registry
+from sfm_lightglue.store import make_key
+
+REGISTRIES = (EXTRACTORS, MATCHERS, PAIR_SELECTORS)
+ALL = [(registry, name) for registry in REGISTRIES for name in registry.names]
+
+
+@dataclasses.dataclass(frozen=True)
+class EchoConfig:
+    word: str = "hello"
+
+
+def build_echo(config, device=None):
+    return config.word, device
+
+
+ECHO = Registry(
+    "echo",
+    {
+        "plain": Entry(f"{__name__}:EchoConfig", f"{__name__}:build_echo"),
+        "on-device": Entry(f"{__name__}:EchoConfig", f"{__name__}:build_echo", takes_device=True),
+    },
+)
+
+
+def test_what_is_known():
+    assert {"sift", "superpoint"} <= set(EXTRACTORS.names)
+    assert {"nearest", "lightglue"} <= set(MATCHERS.names)
+    assert {"exhaustive", "sequential", "file"} <= set(PAIR_SELECTORS.names)
+    for registry in REGISTRIES:
+        assert list(registry.names) == sorted(registry.names)
+
+
+@pytest.mark.parametrize(("registry", "name"), ALL, ids=[f"{r.kind}-{name}" for r, name in ALL])
+def test_every_component_has_a_frozen_configuration_that_a_key_can_hold(registry, name):
+    config = registry.choose(name).config
+    assert dataclasses.is_dataclass(config)
+    assert type(config).__dataclass_params__.frozen
+    assert len(make_key(config)) == 64
+    json.dumps(dataclasses.asdict(config))  # for the record of a run
+    assert config == registry.choose(name, {}).config
+
+
+@pytest.mark.parametrize(("registry", "name"), ALL, ids=[f"{r.kind}-{name}" for r, name in ALL])
+def test_every_component_can_be_imported(registry, name):
+    place = registry._entries[name].build
+    module, _, attribute = place.partition(":")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_components_are_built():
+    choice = EXTRACTORS.choose("sift", {"max_keypoints": 9})
+    assert choice == Choice("sift", SiftConfig(max_keypoints=9))
+    extractor = EXTRACTORS.build(choice)
+    assert isinstance(extractor, SiftExtractor)
+    assert extractor.config.max_keypoints == 9
+    matcher = MATCHERS.build(MATCHERS.choose("nearest", {"ratio": 1}))
+    assert isinstance(matcher, NearestMatcher)
+    assert matcher.config == NearestConfig(ratio=1.0)
+    assert isinstance(PAIR_SELECTORS.build(PAIR_SELECTORS.choose("exhaustive")), ExhaustivePairs)
+
+
+def test_the_device_reaches_those_that_take_it():
+    options = {"word": "hi"}
+    assert ECHO.build(ECHO.choose("plain", options), "cuda:1") == ("hi", None)
+    assert ECHO.build(ECHO.choose("on-device", options), "cuda:1") == ("hi", "cuda:1")
+    assert ECHO.build(ECHO.choose("on-device")) == ("hello", "cpu")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown extractor 'sfit' \(did you mean 'sift'\?\); there are .*sift"):
+        EXTRACTORS.choose("sfit")
+    with pytest.raises(ConfigError, match=r"unknown matcher 'lightgleu' \(did you mean 'lightglue'\?\)"):
+        MATCHERS.choose("lightgleu")
+    with pytest.raises(ConfigError, match="unknown pairs 'xyz'; there are exhaustive, file"):
+        PAIR_SELECTORS.build(Choice("xyz", None))
+
+
+def test_an_unknown_option_names_its_component():
+    with pytest.raises(ConfigError, match=r"extractor sift: unknown option 'max_keypoint' \(did you mean"):
+        EXTRACTORS.choose("sift", {"max_keypoint": 9})
+    with pytest.raises(ConfigError, match="pairs exhaustive: unknown option 'a'; it has no options"):
+        PAIR_SELECTORS.choose("exhaustive", {"a": 1})
+    with pytest.raises(ConfigError, match="ratio must lie in"):
+        MATCHERS.choose("nearest", {"ratio": 2.0})

@@ -1,0 +1,381 @@
+"""Two-view geometry on points whose poses are known exactly: no pictures, no detector."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.cameras import as_pycolmap, make_camera, normalized_from_pixels
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry import (
+    Rigid3,
+    essential_from_pose,
+    relative_pose_error_deg,
+    rotation_angle_deg,
+    squared_sampson_errors,
+)
+from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, homography_errors, parallax_deg
+from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
+
+SIZE = (1200, 900)
+PINHOLE = make_camera("PINHOLE", SIZE, (1000, 1000, 600, 450))
+GUESSED = replace(PINHOLE, source="guessed")
+OPENCV = make_camera("OPENCV", SIZE, (1000, 1010, 590, 460, -0.2, 0.05, 0.002, -0.003))
+RADIAL = make_camera("SIMPLE_RADIAL", (800, 1000), (760, 395, 510, -0.08))
+
+POSE = Rigid3.from_rotvec([0.05, -0.2, 0.03], [1.0, -0.1, 0.15])
+"""About 12 degrees of rotation and a baseline of 1, for points 4 to 9 away."""
+
+
+@dataclass
+class Views:
+    """What an estimate needs, and the truth."""
+
+    features: tuple[Features, Features]
+    matches: Matches
+    cameras: tuple[Camera, Camera]
+    pose: Rigid3
+    is_true: np.ndarray
+
+    def estimate(self, config=None, seed=0):
+        return estimate_two_view_geometry(*self.features, self.matches, *self.cameras, config, seed)
+
+    def swapped(self):
+        swapped = self.matches.swapped()
+        order = np.argsort(self.matches.indices[:, 1], kind="stable")
+        return Views(self.features[::-1], swapped, self.cameras[::-1], self.pose.inverse(), self.is_true[order])
+
+
+def make_features(pixels, size):
+    n = len(pixels)
+    return Features(np.asarray(pixels, np.float32), np.ones(n, np.float32), np.zeros((n, 1), np.float32), size)
+
+
+def make_views(
+    pose=POSE, num_points=300, noise_px=0.5, outlier_ratio=0.0, cameras=(PINHOLE, PINHOLE), seed=0, points=None
+):
+    """Points that both cameras see, with noise; then matches of random places; in random order."""
+    generator = np.random.default_rng(seed)
+    if points is None:
+        points = generator.uniform([-8, -8, 4], [8, 8, 9], (60 * num_points, 3))
+    seen = [as_pycolmap(camera).img_from_cam(p) for camera, p in zip(cameras, (points, pose @ points), strict=True)]
+    visible = (points[:, 2] > 0) & ((pose @ points)[:, 2] > 0)
+    for pixels, camera in zip(seen, cameras, strict=True):
+        visible &= ((pixels > 2) & (pixels < np.array(camera.size) - 2)).all(axis=1)
+    rows = np.flatnonzero(visible)[:num_points]
+    assert len(rows) == num_points
+    num_false = round(num_points * outlier_ratio / (1 - outlier_ratio))
+    pixels = []
+    for seen_by, camera in zip(seen, cameras, strict=True):
+        true = np.clip(seen_by[rows] + generator.normal(scale=noise_px, size=(num_points, 2)), 0, camera.size)
+        pixels.append(np.concatenate([true, generator.uniform(0, camera.size, (num_false, 2))]))
+    n = num_points + num_false
+    order = generator.permutation(n)  # of image 1's features
+    matches = Matches(np.stack([np.arange(n), np.argsort(order)], axis=1).astype(np.int32), np.ones(n, np.float32))
+    features = (make_features(pixels[0], cameras[0].size), make_features(pixels[1][order], cameras[1].size))
+    return Views(features, matches, cameras, pose, np.arange(n) < num_points)
+
+
+def plane_points(pose_of_plane=None, num_points=20_000, seed=0):
+    """Points of a tilted plane before the camera."""
+    flat = np.random.default_rng(seed).uniform(-8, 8, (num_points, 3)) * [1, 1, 0]
+    return (pose_of_plane or Rigid3.from_rotvec([0.5, 0.3, 0.1], [0, 0, 7])) @ flat
+
+
+def assert_pose(geometry, views, rotation_deg, direction_deg):
+    assert isinstance(geometry, TwoViewGeometry), geometry
+    errors = relative_pose_error_deg(geometry.cam1_from_cam0, views.pose)
+    assert errors[0] < rotation_deg, errors
+    assert errors[1] < direction_deg, errors
+
+
+def assert_sound(geometry, views):
+    """What holds for every result: shapes, lengths, no NaN."""
+    if isinstance(geometry, Rejected):
+        assert geometry.num_matches == len(views.matches)
+        assert 0 <= geometry.num_inliers <= geometry.num_matches
+        return
+    assert geometry.inlier_mask.shape == (len(views.matches),)
+    assert geometry.num_inliers >= 15
+    for array in (geometry.cam1_from_cam0.as_matrix(), geometry.F, geometry.E, geometry.H):
+        assert array is None or np.isfinite(array).all()
+    length = np.linalg.norm(geometry.cam1_from_cam0.t)
+    assert length == pytest.approx(0 if geometry.kind == "pure_rotation" else 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_known_pose_is_recovered_from_clean_points(seed):
+    views = make_views(noise_px=0, seed=seed)
+    geometry = views.estimate()
+    assert_pose(geometry, views, 1e-3, 1e-2)  # keypoints are float32
+    assert geometry.kind == "general"
+    assert geometry.inlier_mask.all()
+    assert geometry.H is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_known_pose_is_recovered_among_noise_and_outliers(seed):
+    views = make_views(noise_px=0.7, outlier_ratio=0.4, seed=seed)
+    geometry = views.estimate(seed=seed)
+    assert_pose(geometry, views, 0.15, 1.0)
+    assert_sound(geometry, views)
+    assert geometry.kind == "general"
+    assert geometry.inlier_mask[views.is_true].mean() > 0.95
+    assert geometry.inlier_mask[~views.is_true].mean() < 0.05
+
+
+@pytest.mark.parametrize("cameras", [(OPENCV, RADIAL), (RADIAL, OPENCV), (PINHOLE, RADIAL)])
+def test_two_different_cameras_with_distortion(cameras):
+    views = make_views(cameras=cameras, outlier_ratio=0.3)
+    geometry = views.estimate()
+    assert_pose(geometry, views, 0.2, 1.0)
+    assert geometry.inlier_mask[views.is_true].mean() > 0.95
+
+
+def test_one_camera_for_both_would_have_failed():
+    """So that the test above tells: with the distortion of the other camera the pose is lost."""
+    views = make_views(cameras=(OPENCV, RADIAL))
+    wrong = replace(views, cameras=(RADIAL, OPENCV)).estimate()
+    assert isinstance(wrong, Rejected) or max(relative_pose_error_deg(wrong.cam1_from_cam0, POSE)) > 2
+
+
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (OPENCV, RADIAL)])
+def test_matrices_agree_with_the_pose_and_the_pixels(cameras):
+    views = make_views(cameras=cameras, noise_px=0.2)
+    geometry = views.estimate()
+    E = essential_from_pose(geometry.cam1_from_cam0)
+    np.testing.assert_allclose(geometry.E / np.linalg.norm(geometry.E), E / np.linalg.norm(E), atol=1e-9)
+    # F holds on pixels of the undistorted pictures.
+    undistorted = []
+    for side in (0, 1):
+        keypoints = views.features[side].keypoints[views.matches.indices[:, side]]
+        camera = views.cameras[side]
+        rays = normalized_from_pixels(camera, keypoints)
+        K = as_pycolmap(camera).calibration_matrix()
+        undistorted.append(rays @ K[:2, :2].T + K[:2, 2])
+    errors_px = np.sqrt(squared_sampson_errors(geometry.F, *undistorted))
+    assert np.median(errors_px[geometry.inlier_mask]) < 0.3
+    assert errors_px[geometry.inlier_mask].max() < 2.6
+
+
+def test_without_calibration_there_is_f_and_no_e():
+    views = make_views(cameras=(GUESSED, PINHOLE), noise_px=0.5, outlier_ratio=0.3)
+    geometry = views.estimate()
+    assert_sound(geometry, views)
+    assert isinstance(geometry, TwoViewGeometry)
+    assert geometry.E is None
+    assert geometry.inlier_mask[views.is_true].mean() > 0.9
+    pixels = [views.features[side].keypoints[views.matches.indices[:, side]] for side in (0, 1)]
+    errors_px = np.sqrt(squared_sampson_errors(geometry.F, *pixels))
+    assert np.median(errors_px[views.is_true]) < 0.6
+    # A guess that happens to be right gives the right pose.
+    assert_pose(geometry, views, 1.0, 5.0)
+
+
+def test_a_wrong_guess_of_the_focal_length_loses_no_matches():
+    views = make_views(noise_px=0.3, outlier_ratio=0.2)
+    wrong = Camera("PINHOLE", *SIZE, (1500, 1500, 600, 450), "guessed")
+    geometry = replace(views, cameras=(wrong, wrong)).estimate()
+    assert isinstance(geometry, TwoViewGeometry)
+    assert geometry.inlier_mask[views.is_true].mean() > 0.9
+    assert geometry.inlier_mask[~views.is_true].mean() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planar_scene_is_told_and_its_pose_is_right(seed):
+    pose = Rigid3.from_rotvec([0.1, -0.35, 0.02], [2.0, -0.3, 0.6])
+    views = make_views(pose, points=plane_points(seed=seed), noise_px=0.5, outlier_ratio=0.3, seed=seed)
+    geometry = views.estimate()
+    assert_sound(geometry, views)
+    assert geometry.kind == "planar"
+    assert_pose(geometry, views, 0.6, 3.0)
+    assert geometry.inlier_mask[views.is_true].mean() > 0.95
+    pixels = [views.features[side].keypoints[views.matches.indices[:, side]][views.is_true] for side in (0, 1)]
+    assert np.median(homography_errors(geometry.H, *pixels)) < 1.5
+
+
+def test_a_pure_rotation_is_told():
+    for angle_deg in (0.0, 1.0, 15.0):
+        pose = Rigid3.from_rotvec(np.radians([0, angle_deg, angle_deg / 3]), np.zeros(3))
+        views = make_views(pose, noise_px=0.5, outlier_ratio=0.3)
+        geometry = views.estimate()
+        assert_sound(geometry, views)
+        assert geometry.kind == "pure_rotation", angle_deg
+        assert rotation_angle_deg(geometry.cam1_from_cam0.R @ pose.R.T) < 0.1
+        assert not geometry.cam1_from_cam0.t.any()
+        assert geometry.inlier_mask[views.is_true].mean() > 0.95
+        assert geometry.H is not None
+
+
+@pytest.mark.parametrize("baseline", [0.15, 0.3, 0.6])
+def test_a_small_but_real_parallax_is_no_pure_rotation(baseline):
+    """0.15 at distances from 4 to 9 is a median parallax of 1.5 degrees."""
+    pose = Rigid3.from_rotvec([0.02, -0.1, 0], [baseline, 0, 0.2 * baseline])
+    views = make_views(pose, noise_px=0.3, outlier_ratio=0.2)
+    geometry = views.estimate()
+    assert isinstance(geometry, TwoViewGeometry)
+    assert geometry.kind == "general"
+    assert_pose(geometry, views, 0.2, 1.5 / baseline)
+
+
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
+@pytest.mark.parametrize("scene", ["general", "planar", "pure_rotation"])
+def test_swapped_images_give_the_inverse(scene, cameras):
+    pose = Rigid3(POSE.R, np.zeros(3)) if scene == "pure_rotation" else POSE
+    points = plane_points() if scene == "planar" else None
+    views = make_views(pose, points=points, noise_px=0.3, outlier_ratio=0.2, cameras=cameras)
+    one, other = views.estimate(), views.swapped().estimate()
+    assert_sound(one, views)
+    assert isinstance(one, TwoViewGeometry)
+    assert isinstance(other, TwoViewGeometry)
+    assert one.kind == other.kind == scene
+    swapped_mask = other.inlier_mask[np.argsort(views.matches.indices[:, 1], kind="stable").argsort()]
+    assert (one.inlier_mask == swapped_mask).mean() > 0.97
+    if cameras[0].source == "given" and scene != "pure_rotation":
+        rotation_deg, direction_deg = relative_pose_error_deg(other.cam1_from_cam0.inverse(), one.cam1_from_cam0)
+        assert rotation_deg < 0.3
+        assert direction_deg < 2
+
+
+def as_bytes(geometry):
+    parts = [geometry.inlier_mask, geometry.cam1_from_cam0.as_matrix(), geometry.F, geometry.E, geometry.H]
+    return b"".join(b"none" if part is None else part.tobytes() for part in parts)
+
+
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(cameras):
+    many = [make_views(noise_px=1.0, outlier_ratio=0.5, seed=seed, cameras=cameras) for seed in range(4)]
+    alone = [as_bytes(views.estimate(seed=7)) for views in many]
+    together = [as_bytes(geometry) for geometry in ordered_map(lambda views: views.estimate(seed=7), many, 4)]
+    assert alone == together
+    assert len(set(alone)) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**40])
+def test_any_seed_will_do(seed):
+    views = make_views(outlier_ratio=0.3, num_points=100)
+    assert_pose(views.estimate(seed=seed), views, 0.5, 3)
+
+
+@pytest.mark.parametrize("num_points", [0, 1, 5, 14])
+def test_too_few_matches(num_points):
+    assert make_views(num_points=num_points).estimate() == Rejected("too_few_matches", num_points)
+
+
+def test_fifteen_matches_are_enough():
+    views = make_views(num_points=15, noise_px=0.1)
+    assert isinstance(views.estimate(), TwoViewGeometry)
+    assert views.estimate(TwoViewConfig(min_inliers=16)) == Rejected("too_few_matches", 15)
+
+
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
+@pytest.mark.parametrize("num_matches", [30, 100, 400])
+def test_random_matches_are_rejected(num_matches, cameras):
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        views = make_views(num_points=num_matches, cameras=cameras, seed=seed)
+        noise = tuple(make_features(generator.uniform(0, SIZE, (num_matches, 2)), SIZE) for _ in range(2))
+        found = replace(views, features=noise).estimate(seed=seed)
+        assert isinstance(found, Rejected), found
+        assert found.reason in {"too_few_inliers", "no_model", "degenerate"}
+        assert found.num_matches == num_matches
+        assert found.num_inliers < max(20, 0.15 * num_matches)
+
+
+def degenerate_points(kind, generator, n):
+    t = generator.uniform(0, 1, (n, 1))
+    spot = np.array([[500.0, 300.0]])
+    return {
+        "one spot": lambda: np.repeat(spot, n, axis=0),
+        "nearly one spot": lambda: spot + generator.normal(scale=0.3, size=(n, 2)),
+        "two spots": lambda: np.where(t < 0.5, spot, spot + 200),
+        "a line": lambda: spot + t * [300, 200],
+        "nearly a line": lambda: spot + t * [300, 200] + generator.normal(scale=0.3, size=(n, 2)),
+        "a row": lambda: np.concatenate([800 * t, np.full((n, 1), 450.0)], axis=1),
+        "the corner": lambda: np.zeros((n, 2)),
+    }[kind]()
+
+
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
+@pytest.mark.parametrize(
+    "kind", ["one spot", "nearly one spot", "two spots", "a line", "nearly a line", "a row", "the corner"]
+)
+@pytest.mark.parametrize("n", [15, 60])
+def test_degenerate_points_crash_nothing(kind, cameras, n):
+    generator = np.random.default_rng(0)
+    views = make_views(num_points=n, cameras=cameras)
+    for shift in (0.0, 5.0):
+        first = degenerate_points(kind, generator, n)
+        order = views.matches.indices[:, 1].argsort()
+        second = (degenerate_points(kind, generator, n) if "nearly" in kind else first) + shift
+        features = (make_features(np.clip(first, 0, SIZE), SIZE), make_features(second[order].clip(0), SIZE))
+        assert_sound(replace(views, features=features).estimate(), views)
+
+
+@pytest.mark.parametrize("kind", ["one spot", "two spots", "the corner"])
+def test_points_that_leave_everything_open_are_rejected(kind):
+    n = 40
+    views = make_views(num_points=n)
+    pixels = degenerate_points(kind, np.random.default_rng(0), n)
+    order = views.matches.indices[:, 1].argsort()
+    features = (make_features(pixels, SIZE), make_features(pixels[order] + 5, SIZE))
+    assert isinstance(replace(views, features=features).estimate(), Rejected)
+
+
+def test_points_that_a_camera_cannot_undo_are_left_out():
+    """Beyond the fold of a strong barrel distortion no ray is known: NaN there must not spread."""
+    camera = make_camera("SIMPLE_RADIAL", SIZE, (500, 600, 450, -0.35))
+    views = make_views()
+    geometry = replace(views, cameras=(camera, camera)).estimate()
+    assert_sound(geometry, views)
+
+
+def test_a_larger_limit_keeps_more():
+    views = make_views(noise_px=2.0, outlier_ratio=0.2)
+    counts = [views.estimate(TwoViewConfig(max_error_px=limit)).num_inliers for limit in (1.0, 2.0, 6.0)]
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_the_limit_grows_with_images_beyond_the_reference_size():
+    views = make_views(noise_px=2.0)
+    as_is, grown = (
+        views.estimate(TwoViewConfig(max_error_px=1.0, reference_size_px=size)).num_inliers for size in (1200, 400)
+    )
+    assert as_is < 0.75 * grown
+
+
+def test_homography_errors_see_both_directions():
+    H = np.diag([2.0, 2.0, 1.0])
+    points0 = np.array([[1.0, 2.0], [3.0, -1.0]])
+    assert homography_errors(H, points0, 2 * points0).max() < 1e-12
+    np.testing.assert_allclose(homography_errors(H, points0, 2 * points0 + [1, 0]), [1, 1])
+    np.testing.assert_allclose(homography_errors(np.linalg.inv(H), points0, points0 / 2 + [1, 0]), [2, 2])
+    np.testing.assert_allclose(homography_errors(-5 * H, points0, 2 * points0 + [1, 0]), [1, 1])
+    behind = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1.0]])
+    assert np.isinf(homography_errors(behind, np.array([[-3.0, 0]]), np.array([[1.5, 0]]))).all()
+
+
+def test_parallax_is_the_angle_between_rays():
+    """A point at (0, 0, 5), seen from a baseline of 1 across: atan(1/5)."""
+    geometry = TwoViewGeometry("general", np.ones(1, bool), Rigid3(np.eye(3), np.array([1.0, 0, 0])), np.eye(3))
+    found = parallax_deg(geometry, np.array([[0.0, 0.0]]), np.array([[0.2, 0.0]]))
+    assert found == pytest.approx(np.degrees(np.arctan(0.2)))
+    none = replace(geometry, inlier_mask=np.zeros(1, bool))
+    assert parallax_deg(none, np.zeros((1, 2)), np.zeros((1, 2))) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_error_px": 0},
+        {"reference_size_px": -1},
+        {"max_iterations": 0},
+        {"min_inliers": 4},
+        {"confidence": 1.0},
+        {"confidence": 0.0},
+    ],
+)
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        TwoViewConfig(**options)
