@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
@@ -102,6 +103,10 @@ class Summary:
 
 def peak_memory_mb() -> float | None:
     """Largest resident memory of this process so far, in MiB; None where the system does not tell."""
+    with contextlib.suppress(OSError):  # Linux: getrusage would count what the process was before exec, too
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 2**10, 1)
     try:
         import resource
     except ImportError:  # Windows

@@ -328,18 +328,24 @@ def _poses_from_homography(H: Float64Array) -> list[Rigid3]:
 
 
 def _recover_pose(data: _Correspondences, matrix: Float64Array, mask: BoolArray) -> Rigid3 | None:
-    """Of the four poses of an essential matrix the one with most points before both cameras."""
-    points0, points1 = data.points0[mask], data.points1[mask]
-    if len(points0) < 5:
+    """Of the four poses of an essential matrix the one with most points before both cameras.
+
+    `cv2.recoverPose` counts no point beyond 50 baselines, so that it guesses where the parallax is small.
+    """
+    if mask.sum() < 5:
         return None
-    num_in_front, R, t, _ = cv2.recoverPose(matrix, points0, points1, np.eye(3))[:4]
-    if num_in_front < 1 or not np.isfinite(R).all() or not np.isfinite(t).all():
+    R0, R1, t = cv2.decomposeEssentialMat(matrix)
+    if not all(np.isfinite(part).all() for part in (R0, R1, t)):
         return None
-    return Rigid3(project_to_rotation(R), t[:, 0] / np.linalg.norm(t))
+    direction = t[:, 0] / np.linalg.norm(t)
+    poses = [Rigid3(project_to_rotation(R), sign * direction) for R in (R0, R1) for sign in (1, -1)]
+    inliers = data.rows(mask)
+    counts = [int(_before_both(inliers, pose).sum()) for pose in poses]
+    return poses[int(np.argmax(counts))] if max(counts) > 0 else None
 
 
-def _in_front(data: _Correspondences, pose: Rigid3) -> BoolArray:
-    """[M] whether a point, triangulated, lies before both cameras; far points may be a little past infinity.
+def _before_both(data: _Correspondences, pose: Rigid3) -> BoolArray:
+    """[M] whether a point, triangulated, lies before both cameras.
 
     With both rays in the frame of camera 1, r1 and R r0, the signs of the depths are those of
     (t × r1)·(r1 × R r0) and (t × R r0)·(r1 × R r0).
@@ -349,9 +355,17 @@ def _in_front(data: _Correspondences, pose: Rigid3) -> BoolArray:
     normal = np.cross(rays1, rays0)
     depth0 = np.einsum("ni,ni->n", np.cross(pose.t, rays1), normal)
     depth1 = np.einsum("ni,ni->n", np.cross(pose.t, rays0), normal)
-    nearly_parallel = np.linalg.norm(normal, axis=1) <= 2 * data.max_error
+    mask: BoolArray = (depth0 > 0) & (depth1 > 0)
+    return mask
+
+
+def _in_front(data: _Correspondences, pose: Rigid3) -> BoolArray:
+    """[M] as `_before_both`, but far points may be a little past infinity."""
+    rays1 = _rays(data.points1)
+    rays0 = _rays(data.points0) @ pose.R.T
+    nearly_parallel = np.linalg.norm(np.cross(rays1, rays0), axis=1) <= 2 * data.max_error
     same_way = np.einsum("ni,ni->n", rays0, rays1) > 0
-    mask: BoolArray = ((depth0 > 0) & (depth1 > 0)) | (nearly_parallel & same_way)
+    mask: BoolArray = _before_both(data, pose) | (nearly_parallel & same_way)
     return mask
 
 

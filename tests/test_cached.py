@@ -12,7 +12,7 @@ from sfm_lightglue.images import Image
 from sfm_lightglue.store import Store
 from sfm_lightglue.two_view import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
-from tests.photos import textured
+from tests.photos import textured, write_photo
 
 CAMERA = Camera("PINHOLE", 640, 480, (500, 500, 320, 240))
 
@@ -126,6 +126,12 @@ def test_whatever_features_depend_on_makes_a_miss(store, extractor, photo):
     after = CachedExtractor(extractor, store).extract(photo)
     assert extractor.num_calls == num_calls + 1
     assert after.digest != before.digest
+
+
+def test_a_file_told_to_stand_otherwise_is_another_image(store, tmp_path):
+    data = write_photo(tmp_path / "photo.png", textured(64, 48)).read_bytes()
+    found = [CachedExtractor(FakeExtractor(), store).extract(Image("photo.png", data, turns)) for turns in (0, 1)]
+    assert [features.quarter_turns for features in found] == [0, 1]
 
 
 def test_matches_are_computed_once(store):

@@ -203,6 +203,9 @@ def test_focal_length_from_the_pitch_of_the_sensor(tmp_path, unit, mm):
     assert read(path).exif.focal_length_px == pytest.approx(300)
     turned = write_photo(tmp_path / "turned.jpg", textured(300, 400), **details)
     assert read(turned).exif.focal_length_px == pytest.approx(300)
+    details |= {"ExifImageWidth": 600, "ExifImageHeight": 800}
+    noted = write_photo(tmp_path / "noted.jpg", textured(300, 400), **details)
+    assert read(noted).exif.focal_length_px == pytest.approx(300)
 
 
 @pytest.mark.parametrize(

@@ -75,16 +75,21 @@ def test_an_error_stops_what_has_not_begun(num_threads):
 def test_closing_early_stops_what_has_not_begun_and_leaves_no_thread(num_threads):
     before = threading.active_count()
     started = []
+    go_on = threading.Event()
 
     def work(i):
         started.append(i)
-        time.sleep(0.005)
+        if i > 0:
+            go_on.wait(10)
         return i
 
     results = ordered_map(work, range(1000), num_threads)
     assert next(results) == 0
-    results.close()
-    assert len(started) <= 3 * num_threads + 1
+    threading.Timer(0.05, go_on.set).start()
+    results.close()  # waits for what is under way, one item a thread
+    assert len(started) <= num_threads + 1
+    while any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
+        time.sleep(0.01)
     assert threading.active_count() == before
 
 

@@ -219,6 +219,11 @@ def test_given_intrinsics_hold_for_stored_pixels_however_the_camera_was_held(tmp
     assert idxs(images) == [0, 0, 0]
 
 
+def test_given_intrinsics_hold_for_stored_pixels_upside_down_too(tmp_path):
+    write(tmp_path, "a.jpg", orientation=3)
+    assert cameras(tmp_path, **PINHOLE)["a.jpg"].camera.params == (70, 71, 30, 20)
+
+
 def test_given_intrinsics_turn_with_photos_whose_upright_sizes_agree(tmp_path):
     """Then the parameters hold for the upright pictures: 64 x 48 here, stored as 48 x 64 with orientation 6 or 8."""
     write(tmp_path, "a.jpg", "b.jpg")

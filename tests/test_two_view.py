@@ -219,6 +219,22 @@ def test_a_small_but_real_parallax_is_no_pure_rotation(baseline):
     assert_pose(geometry, views, 0.2, 1.5 / baseline)
 
 
+@pytest.mark.parametrize("baseline", [0.02, 0.05, 0.08])
+def test_two_frames_of_a_video_are_never_rejected(baseline):
+    """Hardly any parallax: rotation or not, the matches are true; OpenCV's recoverPose would lose every third pair."""
+    pose = Rigid3.from_rotvec([0.02, -0.1, 0], [baseline, 0, 0.2 * baseline])
+    for seed in range(6):
+        views = make_views(pose, noise_px=0.3, outlier_ratio=0.3, seed=seed)
+        geometry = views.estimate(seed=seed)
+        assert_sound(geometry, views)
+        assert isinstance(geometry, TwoViewGeometry), (seed, geometry)
+        # A rotation alone does not explain the nearest points.
+        assert geometry.inlier_mask[views.is_true].mean() > (0.95 if geometry.kind == "general" else 0.6)
+        assert rotation_angle_deg(geometry.cam1_from_cam0.R @ pose.R.T) < 0.6
+        if geometry.kind == "general":  # the sense of the motion is right, its direction uncertain
+            assert relative_pose_error_deg(geometry.cam1_from_cam0, pose)[1] < 45
+
+
 @pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
 @pytest.mark.parametrize("scene", ["general", "planar", "pure_rotation"])
 def test_swapped_images_give_the_inverse(scene, cameras):
@@ -250,6 +266,12 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(cameras):
     together = [as_bytes(geometry) for geometry in ordered_map(lambda views: views.estimate(seed=7), many, 4)]
     assert alone == together
     assert len(set(alone)) == 4
+
+
+def test_the_seed_reaches_the_samples():
+    views = make_views(noise_px=1.5, outlier_ratio=0.6, num_points=60)
+    found = [views.estimate(seed=seed) for seed in range(6)]
+    assert len({as_bytes(geometry) for geometry in found if isinstance(geometry, TwoViewGeometry)}) > 1
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**40])

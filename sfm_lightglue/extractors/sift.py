@@ -56,7 +56,7 @@ class SiftExtractor(UprightExtractor):
         """Find features in a grey picture [H, W]."""
         # Twins are removed and the limit is applied afterwards, so more are asked for than are kept.
         sift = cv2.SIFT.create(
-            nfeatures=4 * self.config.max_keypoints,
+            nfeatures=2 * self.config.max_keypoints,
             contrastThreshold=self.config.contrast_threshold,
             edgeThreshold=self.config.edge_threshold,
             enable_precise_upscale=True,  # otherwise all keypoints lie a quarter of a pixel off

@@ -24,7 +24,7 @@ class MappingConfig:
     min_model_size: int = 3
     """Smallest number of images of a model that is worth keeping; two photos alone make a model all the same."""
 
-    max_reprojection_error_px: float = 4.0
+    max_reprojection_error_px: float = 2.0
     """Observations with a larger error are dropped."""
 
     min_triangulation_angle_deg: float = 1.5
