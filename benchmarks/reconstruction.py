@@ -28,9 +28,10 @@ if __name__ == "__main__":
 
 from benchmarks.reconstruction_job import Job, JobResult  # noqa: E402
 from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table  # noqa: E402
-from datasets.evaluation import Accuracy, evaluate_model, evaluate_poses  # noqa: E402
+from datasets.evaluation import evaluate_model, evaluate_poses  # noqa: E402
 from datasets.ground_truth import SceneTruth, read_scene  # noqa: E402
 from datasets.shared import shared_data_root  # noqa: E402
+from sfm_lightglue.alignment import AlignedPoses  # noqa: E402
 from sfm_lightglue.errors import DataError, SfmError  # noqa: E402
 from sfm_lightglue.mapping.model import read_model  # noqa: E402
 from sfm_lightglue.parallel import num_usable_cores  # noqa: E402
@@ -264,7 +265,7 @@ def _run_as_json(run: Measurement) -> dict[str, Any]:
     evaluation = run.evaluation
     accuracy = evaluation.accuracy
     errors: dict[str, Any] = {}
-    if isinstance(accuracy, Accuracy):
+    if isinstance(accuracy, AlignedPoses):
         errors = {
             "center_error_mean": accuracy.mean_center_error,
             "center_error_median": accuracy.median_center_error,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.reconstruction_job import JobResult
-from datasets.evaluation import Accuracy, Evaluation
+from datasets.evaluation import Evaluation
+from sfm_lightglue.alignment import AlignedPoses
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 
@@ -48,19 +49,19 @@ class Measurement:
     def mean_center_error(self) -> float:
         """In the unit of the world, NaN where nothing could be aligned."""
         accuracy = self.evaluation.accuracy
-        return accuracy.mean_center_error if isinstance(accuracy, Accuracy) else math.nan
+        return accuracy.mean_center_error if isinstance(accuracy, AlignedPoses) else math.nan
 
     @property
     def max_center_error(self) -> float:
         """In the unit of the world, NaN where nothing could be aligned."""
         accuracy = self.evaluation.accuracy
-        return accuracy.max_center_error if isinstance(accuracy, Accuracy) else math.nan
+        return accuracy.max_center_error if isinstance(accuracy, AlignedPoses) else math.nan
 
     @property
     def rotation_error_deg(self) -> float:
         """Median over the images, NaN where nothing could be aligned."""
         accuracy = self.evaluation.accuracy
-        return accuracy.median_rotation_error_deg if isinstance(accuracy, Accuracy) else math.nan
+        return accuracy.median_rotation_error_deg if isinstance(accuracy, AlignedPoses) else math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Readers of data with ground truth, and the errors of a reconstruction against it."""
 
-from datasets.evaluation import Accuracy, Evaluation, NotAligned, evaluate_model, evaluate_poses
+from datasets.evaluation import Evaluation, NotAligned, evaluate_model, evaluate_poses
 from datasets.ground_truth import (
     SceneTruth,
     read_cameras_json,
@@ -11,7 +11,6 @@ from datasets.ground_truth import (
 from datasets.shared import shared_data_root
 
 __all__ = [
-    "Accuracy",
     "Evaluation",
     "NotAligned",
     "SceneTruth",

@@ -2,70 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.ground_truth import SceneTruth, poses_from_model
-from sfm_lightglue.geometry import (
-    Float64Array,
-    Rigid3,
-    Sim3,
-    pose_auc,
-    rotation_angle_deg,
-    rotation_from_rotvec,
-    umeyama,
-)
+from datasets.ground_truth import SceneTruth
+from sfm_lightglue.alignment import AlignedPoses, align_poses
+from sfm_lightglue.geometry import Float64Array, Rigid3, pose_auc
 from sfm_lightglue.mapping.model import Reconstruction
+from sfm_lightglue.mapping.poses import poses_of_model
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
-
-MIN_ALIGNED = 3
-"""A similarity has seven unknowns, three camera centres have nine coordinates."""
-
-_COLLINEAR_RATIO = 0.1
-"""Centres count as being on a line where they stray from it by less than this share of its length: the turn
-around it is then known ten times worse than any other, and would be blamed on all orientations."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Errors of absolute poses after a similarity alignment of the camera centres.
-
-    Args:
-        truth_from_model: the alignment.
-        center_errors: distance of camera centres in the unit of the truth, by name.
-        rotation_errors_deg: angle between orientations, by name.
-        is_collinear: whether the cameras stand nearly on a line. Their centres hardly tell the turn around
-            it; the rotation errors are then those after the turn that fits the orientations best.
-    """
-
-    truth_from_model: Sim3
-    center_errors: Mapping[str, float]
-    rotation_errors_deg: Mapping[str, float]
-    is_collinear: bool = False
-
-    @property
-    def mean_center_error(self) -> float:
-        """In the unit of the truth."""
-        return float(np.mean(list(self.center_errors.values())))
-
-    @property
-    def median_center_error(self) -> float:
-        """In the unit of the truth."""
-        return float(np.median(list(self.center_errors.values())))
-
-    @property
-    def max_center_error(self) -> float:
-        """In the unit of the truth."""
-        return max(self.center_errors.values())
-
-    @property
-    def median_rotation_error_deg(self) -> float:
-        """In degrees."""
-        return float(np.median(list(self.rotation_errors_deg.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +39,7 @@ class Evaluation:
     num_images: int
     num_registered: int
     num_without_truth: int
-    accuracy: Accuracy | NotAligned
+    accuracy: AlignedPoses | NotAligned
     pair_errors_deg: Float64Array
 
     @property
@@ -106,7 +54,7 @@ class Evaluation:
 
 def evaluate_model(model: Reconstruction, truth: SceneTruth) -> Evaluation:
     """Compare a reconstruction with the truth."""
-    return evaluate_poses(poses_from_model(model), truth)
+    return evaluate_poses(poses_of_model(model), truth)
 
 
 def evaluate_poses(cam_from_world_from_name: Mapping[str, Rigid3], truth: SceneTruth) -> Evaluation:
@@ -117,49 +65,18 @@ def evaluate_poses(cam_from_world_from_name: Mapping[str, Rigid3], truth: SceneT
         truth: of the same images; missing ones count as not registered.
     """
     names = [name for name in truth.names if name in cam_from_world_from_name]
+    accuracy: AlignedPoses | NotAligned
+    try:
+        accuracy = align_poses(cam_from_world_from_name, truth.cam_from_world_from_name)
+    except ValueError as error:
+        accuracy = NotAligned(str(error))
     return Evaluation(
         num_images=len(truth.names),
         num_registered=len(names),
         num_without_truth=len(cam_from_world_from_name) - len(names),
-        accuracy=_accuracy({name: cam_from_world_from_name[name] for name in names}, truth),
+        accuracy=accuracy,
         pair_errors_deg=_pair_errors(cam_from_world_from_name, truth),
     )
-
-
-def _accuracy(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Accuracy | NotAligned:
-    if len(poses) < MIN_ALIGNED:
-        return NotAligned(f"{len(poses)} registered images with truth; an alignment needs {MIN_ALIGNED}")
-    true_poses = {name: truth.cam_from_world_from_name[name] for name in poses}
-    centers = np.array([pose.center for pose in poses.values()])
-    true_centers = np.array([pose.center for pose in true_poses.values()])
-    try:
-        truth_from_model = umeyama(centers, true_centers)
-    except ValueError:
-        return NotAligned("all camera centres coincide: there is no scale")
-    errors = np.linalg.norm(truth_from_model @ centers - true_centers, axis=1)
-    spread, axes = np.linalg.svd(true_centers - true_centers.mean(axis=0))[1:]
-    is_collinear = bool(spread[1] <= _COLLINEAR_RATIO * spread[0])
-    R = truth_from_model.R
-    if is_collinear:
-        R = _turned_around(axes[0], R, poses, true_poses)
-    rotation_errors = {name: rotation_angle_deg(pose.R @ R.T @ true_poses[name].R.T) for name, pose in poses.items()}
-    center_errors = dict(zip(poses, errors.tolist(), strict=True))
-    return Accuracy(truth_from_model, center_errors, rotation_errors, is_collinear)
-
-
-def _turned_around(
-    axis: Float64Array, R: Float64Array, poses: Mapping[str, Rigid3], true_poses: Mapping[str, Rigid3]
-) -> Float64Array:
-    """R [3, 3] turned around an axis [3] of the truth's world by the angle that fits the orientations best.
-
-    With A(angle) the turn and B = R Σ R_modelᵀ R_truth, tr(A B) is to be largest; by Rodrigues' formula it is
-    cos (tr B - axisᵀ B axis) + sin tr([axis]× B) + a constant.
-    """
-    B = R @ sum((pose.R.T @ true_poses[name].R for name, pose in poses.items()), np.zeros((3, 3)))
-    sine = axis @ np.array([B[1, 2] - B[2, 1], B[2, 0] - B[0, 2], B[0, 1] - B[1, 0]])
-    angle = math.atan2(sine, np.trace(B) - axis @ B @ axis)
-    turned: Float64Array = rotation_from_rotvec(angle * axis) @ R
-    return turned
 
 
 def _pair_errors(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Float64Array:

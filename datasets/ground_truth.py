@@ -13,7 +13,8 @@ import numpy as np
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry import Float64Array, Rigid3
 from sfm_lightglue.images import PHOTO_SUFFIXES
-from sfm_lightglue.mapping.model import Reconstruction, read_model
+from sfm_lightglue.mapping.model import read_model
+from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.types import Camera
 
 CAMERAS_FILE, TRUTH_FILE = "cameras.json", "truth.json"
@@ -130,7 +131,7 @@ def read_colmap_truth(path: Path) -> SceneTruth:
     """
     folder = next((path / place for place in _MODEL_PLACES if _is_model(path / place)), path)
     model = read_model(folder)
-    poses = poses_from_model(model)
+    poses = poses_of_model(model)
     if not poses:
         raise DataError(f"{folder}: the model has no image with a pose")
     cameras = {}
@@ -176,15 +177,6 @@ def read_cameras_json(path: Path) -> SceneTruth:
     scene = _scene_name(path.parent)
     is_metric = path.name == TRUTH_FILE or scene in METRIC_SCENES
     return SceneTruth(scene, _image_root(path.parent), poses, cameras, is_metric)
-
-
-def poses_from_model(model: Reconstruction) -> dict[str, Rigid3]:
-    """`cam_from_world` of the registered images of a model, by name, sorted."""
-    images = [model.images[image_id] for image_id in model.reg_image_ids()]
-    return {
-        image.name: Rigid3.from_matrix(image.cam_from_world().matrix())
-        for image in sorted(images, key=lambda image: str(image.name))
-    }
 
 
 def camera_from_opencv(K: Float64Array, dist: Float64Array, size: tuple[int, int]) -> Camera:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.store import Store, make_key
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.two_view import ESTIMATOR_VERSION, TwoViewConfig, estimate_two_view_geometry
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 
@@ -114,7 +116,8 @@ class CachedVerifier:
     ) -> TwoViewGeometry | Rejected:
         """The geometry of a pair, from the store where it has it."""
         seed = pair_seed(self.seed, pair)
-        key = make_key("two_view", self.config, seed, matches.digest, [f.digest for f in features], cameras)
+        upstream = (matches.digest, [one.digest for one in features], cameras)
+        key = make_key("two_view", ESTIMATOR_VERSION, self.config, seed, *upstream)
         arrays = self.store.load("two_view", key)
         if arrays is not None:
             return _geometry_from_arrays(arrays)
@@ -125,7 +128,8 @@ class CachedVerifier:
 
 def pair_seed(seed: int, pair: ImagePair) -> int:
     """A seed for one pair, 31 bits: neither order nor the number of workers matters."""
-    return int(make_key(seed, pair.name0, pair.name1), 16) & 0x7FFFFFFF
+    text = json.dumps([seed, pair.name0, pair.name1])
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF
 
 
 def _arrays_from_features(features: Features) -> dict[str, AnyArray]:

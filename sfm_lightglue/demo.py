@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.progress import Progress, silent
@@ -78,12 +82,19 @@ def run_demo(
         aligned = align_poses(estimate, truth)
     except ValueError as error:
         raise ReconstructionError(f"{output}: cannot be compared with the truth ({error})") from error
-    worst = float(aligned.center_errors.max())
+    extent = _extent(truth)
+    worst = aligned.max_center_error
     return summary, DemoErrors(
         len(truth),
-        len(aligned.names),
-        aligned.extent,
+        len(aligned.center_errors),
+        extent,
         worst,
-        100 * worst / aligned.extent,
-        float(aligned.rotation_errors_deg.max()),
+        100 * worst / extent,
+        aligned.max_rotation_error_deg,
     )
+
+
+def _extent(poses: Mapping[str, Rigid3]) -> float:
+    """Largest distance between two camera centres."""
+    centers = np.array([pose.center for pose in poses.values()])
+    return float(np.linalg.norm(centers[:, None] - centers[None], axis=2).max())

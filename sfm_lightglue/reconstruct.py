@@ -23,6 +23,7 @@ from sfm_lightglue.run_record import Summary, peak_memory_mb, write_run_record
 from sfm_lightglue.scene import load_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.two_view import ESTIMATOR_VERSION
 from sfm_lightglue.types import ImagePair, Scene, SkippedImage, TwoViewGeometry
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class _Run:
             self.pairs,
             self.extractor.identity,
             self.matcher.identity,
-            self.config.two_view,
+            (ESTIMATOR_VERSION, self.config.two_view),
             self.config.mapping,
             self.config.cameras.refine,
             self.config.seed,

@@ -93,7 +93,6 @@ class ReconstructConfig:
         checked = config_from_mapping(cls, simple, "configuration")
         return cls(**{name: plain.get(name, getattr(checked, name)) for name in known})
 
-
     def as_mapping(self) -> dict[str, Any]:
         """Nested mappings of plain values: what `from_mapping` takes."""
         components = {"extractor": self.extractor, "matcher": self.matcher, "pairs": self.pairs}

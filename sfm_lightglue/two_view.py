@@ -26,6 +26,9 @@ from sfm_lightglue.geometry import (
 )
 from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
 
+ESTIMATOR_VERSION = f"1-opencv-{cv2.__version__}"
+"""Part of the store's keys; its number is raised whenever the same input starts to give something else."""
+
 
 @dataclass(frozen=True, slots=True)
 class TwoViewConfig:
@@ -54,7 +57,7 @@ class TwoViewConfig:
     """A homography that explains a larger share of the inliers makes the pair planar or a pure rotation."""
 
     min_parallax_deg: float = 0.5
-    """A smaller median angle between the rays, with a rotation that explains the matches, is no parallax."""
+    """A larger median angle between the rays is parallax, however well a rotation explains the matches."""
 
     def __post_init__(self) -> None:
         for name in ("max_error_px", "reference_size_px", "max_iterations"):
@@ -207,7 +210,8 @@ def _estimate_homography(data: _Correspondences, config: TwoViewConfig, seed: in
     if abs(determinant) < 1e-12:
         return None
     normalized /= np.cbrt(determinant)
-    return normalized, homography_errors(normalized, data.points0, data.points1) <= data.max_error
+    errors = homography_errors(normalized, data.points0, data.points1)
+    return normalized, errors <= _HOMOGRAPHY_LEEWAY * data.max_error
 
 
 def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
@@ -253,12 +257,12 @@ def _judge(
     """General, planar or pure rotation? COLMAP's rule: by the share of inliers that a homography explains."""
     num_epipolar = 0 if epipolar is None else int(epipolar[1].sum())
     H, mask_H = homography if homography is not None else (None, np.zeros(len(data.points0), np.bool_))
-    is_flat = int(mask_H.sum()) > config.max_homography_ratio * num_epipolar and mask_H.sum() >= config.min_inliers
+    is_flat = homography is not None and _is_flat(data, homography, epipolar, config)
     if is_flat and homography is not None:
-        rotation = _pure_rotation(data, homography, config)
+        rotation = _pure_rotation(data, homography, epipolar, calibrated, config)
         if rotation is not None:
-            R, mask = rotation
-            return _Found("pure_rotation", Rigid3(R, np.zeros(3)), R, R, mask)
+            R, (H, mask) = rotation
+            return _Found("pure_rotation", Rigid3(R, np.zeros(3)), H, H, mask)
     candidates: list[Float64Array] = [] if epipolar is None else [epipolar[0]]
     if is_flat and homography is not None:
         candidates += [essential_from_pose(pose) for pose in _poses_from_homography(homography[0])]
@@ -287,28 +291,86 @@ def _mask(model: Model | None) -> BoolArray:
     return model[1]
 
 
-def _pure_rotation(data: _Correspondences, homography: Model, config: TwoViewConfig) -> Model | None:
-    """The rotation that explains nearly all that the homography does, if there is one.
+def _pure_rotation(
+    data: _Correspondences, homography: Model, epipolar: Model | None, calibrated: bool, config: TwoViewConfig
+) -> tuple[Float64Array, Model] | None:
+    """The rotation that explains the matches as well as anything does, if there is one.
 
-    It is refined on the inliers by the orthogonal Procrustes solution on the rays.
+    Returns:
+        The rotation [3, 3], and its homography with its inliers; None where the camera moved.
     """
+    # Where the focal length is a guess, a factor on it is searched for that makes the homography a rotation.
+    factors = np.ones(1) if calibrated else np.geomspace(0.4, 2.5, 41)
+    fits = [fit for factor in factors if (fit := _fit_rotation(data, homography, float(factor), config)) is not None]
+    if not fits:
+        return None
+    noise, R, H = min(fits, key=lambda fit: fit[0])
+    mask_H = homography[1]
+    agreeing = homography_errors(H, data.points0, data.points1) <= _HOMOGRAPHY_LEEWAY * data.max_error
+    if agreeing.sum() < config.max_homography_ratio * mask_H.sum():
+        return None
+    return (R, (H, agreeing)) if noise <= _allowed_noise(data, homography, epipolar) else None
+
+
+def _is_flat(data: _Correspondences, homography: Model, epipolar: Model | None, config: TwoViewConfig) -> bool:
+    """Whether a homography explains the matches as well as the epipolar geometry does."""
     H, mask = homography
-    rays0, rays1 = (_rays(points) for points in (data.points0, data.points1))
-    R = project_to_rotation(H)
-    limit = max(data.max_error, np.radians(config.min_parallax_deg) / 2)
+    num_epipolar = 0 if epipolar is None else int(epipolar[1].sum())
+    if mask.sum() < max(config.min_inliers, config.max_homography_ratio * num_epipolar):
+        return False
+    # Noise alone makes the errors of a homography larger: it predicts two coordinates of a point, not one.
+    errors = homography_errors(H, data.points0[mask], data.points1[mask])
+    return _noise_of_distances(errors**2 / 2, 2) <= _allowed_noise(data, homography, epipolar)
+
+
+def _allowed_noise(data: _Correspondences, homography: Model, epipolar: Model | None) -> float:
+    """Noise per coordinate up to which a simpler model is as good as the epipolar geometry."""
+    if epipolar is None:
+        return np.inf
+    explained = epipolar[1] & homography[1]
+    if not explained.any():
+        return 0.0
+    errors = squared_sampson_errors(epipolar[0], data.points0[explained], data.points1[explained])
+    return _MAX_NOISE_RATIO * _noise_of_distances(errors, 1) + _ROUNDING_PX / data.focal_px
+
+
+def _fit_rotation(
+    data: _Correspondences, homography: Model, factor: float, config: TwoViewConfig
+) -> tuple[float, Float64Array, Float64Array] | None:
+    """Noise per coordinate, rotation and its homography, for a focal length divided by a factor."""
+    S = np.diag([factor, factor, 1.0])
+    H, mask = homography
+    rays0, rays1 = (_rays(points * factor) for points in (data.points0, data.points1))
+    R = project_to_rotation(S @ H @ np.linalg.inv(S))
     for _ in range(5):
-        errors = np.linalg.norm(rays0 @ R.T - rays1, axis=1)
-        inliers = errors <= limit
+        distances = np.linalg.norm(rays0 @ R.T - rays1, axis=1)
+        inliers = mask & (distances <= max(2.5 * np.median(distances[mask]), 1e-9))
         if inliers.sum() < config.min_inliers:
             return None
         R = project_to_rotation(rays1[inliers].T @ rays0[inliers])
-    errors = homography_errors(R, data.points0, data.points1)
-    agreeing = errors <= data.max_error
+    H_of_R = np.linalg.inv(S) @ R @ S
+    errors = homography_errors(H_of_R, data.points0[mask], data.points1[mask])
     parallax = np.median(np.linalg.norm(rays0[mask] @ R.T - rays1[mask], axis=1))
-    is_rotation = agreeing.sum() >= config.max_homography_ratio * mask.sum() and parallax <= np.radians(
-        config.min_parallax_deg
-    )
-    return (R, agreeing) if is_rotation else None
+    if parallax > np.radians(config.min_parallax_deg):
+        return None
+    return _noise_of_distances(errors**2 / 2, 2), R, H_of_R
+
+
+_HOMOGRAPHY_LEEWAY = float(np.sqrt(2 * 5.99 / 3.84))
+"""Where an epipolar distance has an error limit, the transfer error of a homography has this times as much: it
+gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
+
+_MAX_NOISE_RATIO = 1.3
+"""A homography or rotation that leaves more than this times the noise of the epipolar geometry is none: the rest is
+parallax."""
+
+_ROUNDING_PX = 0.05
+"""Noise that is never held against a rotation: undistortion and float32 keypoints leave as much."""
+
+
+def _noise_of_distances(squared: Float64Array, num_dimensions: int) -> float:
+    """Standard deviation per coordinate by the median of squared distances [N] in one or two dimensions."""
+    return float(np.sqrt(np.median(squared) / {1: 0.4549, 2: 1.3863}[num_dimensions]))
 
 
 def _rays(points: Float64Array) -> Float64Array:
@@ -438,4 +500,4 @@ def parallax_deg(geometry: TwoViewGeometry, points0: AnyArray, points1: AnyArray
     return float(np.degrees(np.median(np.arcsin(np.clip(sines, 0, 1)))))
 
 
-__all__ = ["TwoViewConfig", "estimate_two_view_geometry", "homography_errors", "parallax_deg"]
+__all__ = ["ESTIMATOR_VERSION", "TwoViewConfig", "estimate_two_view_geometry", "homography_errors", "parallax_deg"]

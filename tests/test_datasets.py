@@ -12,7 +12,6 @@ import pytest
 from shared_data import shared_data
 
 from datasets import (
-    Accuracy,
     NotAligned,
     SceneTruth,
     evaluate_model,
@@ -22,6 +21,7 @@ from datasets import (
     read_scene,
     shared_data_root,
 )
+from sfm_lightglue.alignment import AlignedPoses
 from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry import Rigid3, Sim3, relative_pose_error_deg, rotation_from_rotvec
@@ -272,9 +272,9 @@ def test_scenes_of_the_shared_data(scene, num_images, model, is_metric):
 # --- evaluation -----------------------------------------------------------------------------------------
 
 
-def accuracy_of(poses: dict[str, Rigid3], truth: SceneTruth) -> Accuracy:
+def accuracy_of(poses: dict[str, Rigid3], truth: SceneTruth) -> AlignedPoses:
     accuracy = evaluate_poses(poses, truth).accuracy
-    assert isinstance(accuracy, Accuracy)
+    assert isinstance(accuracy, AlignedPoses)
     return accuracy
 
 
@@ -285,10 +285,10 @@ def test_a_copy_in_another_frame_and_unit_has_no_error(seed):
     moved = Sim3(float(rng.uniform(0.01, 100)), random_rotation(rng), rng.normal(size=3) * 50)
     evaluation = evaluate_poses(transformed(poses, moved), as_truth(poses))
     accuracy = evaluation.accuracy
-    assert isinstance(accuracy, Accuracy) and not accuracy.is_collinear
+    assert isinstance(accuracy, AlignedPoses) and not accuracy.is_collinear
     assert accuracy.max_center_error < 1e-10
     assert max(accuracy.rotation_errors_deg.values()) < 1e-9
-    assert accuracy.truth_from_model.scale == pytest.approx(1 / moved.scale)
+    assert accuracy.truth_from_estimate.scale == pytest.approx(1 / moved.scale)
     assert evaluation.pair_errors_deg.shape == (28,) and evaluation.pair_errors_deg.max() < 1e-6
     assert evaluation.auc() == pytest.approx((1, 1, 1, 1), abs=1e-6)
 
@@ -328,7 +328,7 @@ def test_a_turned_camera_has_the_known_rotation_and_pair_errors():
     pose = poses["02.jpg"]
     turned["02.jpg"] = Rigid3(turn @ pose.R, turn @ pose.t)
     evaluation = evaluate_poses(turned, as_truth(poses))
-    assert isinstance(evaluation.accuracy, Accuracy)
+    assert isinstance(evaluation.accuracy, AlignedPoses)
     errors = evaluation.accuracy.rotation_errors_deg
     assert errors["02.jpg"] == pytest.approx(3)
     assert max(error for name, error in errors.items() if name != "02.jpg") < 1e-9
@@ -344,7 +344,7 @@ def test_unregistered_images_and_images_without_truth_are_counted():
     evaluation = evaluate_poses(found | {"new.jpg": Rigid3.identity()}, as_truth(poses))
     assert (evaluation.num_images, evaluation.num_registered, evaluation.num_unregistered) == (6, 4, 2)
     assert evaluation.num_without_truth == 1
-    assert isinstance(evaluation.accuracy, Accuracy) and set(evaluation.accuracy.center_errors) == set(found)
+    assert isinstance(evaluation.accuracy, AlignedPoses) and set(evaluation.accuracy.center_errors) == set(found)
     # 6 of 15 pairs have both images.
     assert np.isinf(evaluation.pair_errors_deg).sum() == 9
     assert evaluation.auc() == pytest.approx([6 / 15] * 4)
@@ -414,5 +414,5 @@ def test_a_pycolmap_model_is_evaluated_as_its_poses_are(tmp_path):
     write_model(tmp_path / "model", dict(list(poses.items())[:4]), camera)
     evaluation = evaluate_model(pycolmap.Reconstruction(tmp_path / "model"), as_truth(poses))
     assert evaluation.num_registered == 4 and evaluation.num_unregistered == 1
-    assert isinstance(evaluation.accuracy, Accuracy) and evaluation.accuracy.max_center_error < 1e-10
+    assert isinstance(evaluation.accuracy, AlignedPoses) and evaluation.accuracy.max_center_error < 1e-10
     assert max(evaluation.accuracy.rotation_errors_deg.values()) < 1e-9

@@ -195,17 +195,22 @@ def test_a_planar_scene_is_told_and_its_pose_is_right(seed):
     assert np.median(homography_errors(geometry.H, *pixels)) < 1.5
 
 
-def test_a_pure_rotation_is_told():
+@pytest.mark.parametrize("noise_px", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (OPENCV, RADIAL), (GUESSED, GUESSED)])
+def test_a_pure_rotation_is_told(noise_px, cameras):
     for angle_deg in (0.0, 1.0, 15.0):
         pose = Rigid3.from_rotvec(np.radians([0, angle_deg, angle_deg / 3]), np.zeros(3))
-        views = make_views(pose, noise_px=0.5, outlier_ratio=0.3)
+        views = make_views(pose, noise_px=noise_px, outlier_ratio=0.3, cameras=cameras)
         geometry = views.estimate()
         assert_sound(geometry, views)
         assert geometry.kind == "pure_rotation", angle_deg
-        assert rotation_angle_deg(geometry.cam1_from_cam0.R @ pose.R.T) < 0.1
+        if geometry.E is not None:
+            assert rotation_angle_deg(geometry.cam1_from_cam0.R @ pose.R.T) < 0.2 * max(noise_px, 0.5)
         assert not geometry.cam1_from_cam0.t.any()
-        assert geometry.inlier_mask[views.is_true].mean() > 0.95
-        assert geometry.H is not None
+        assert geometry.inlier_mask[views.is_true].mean() > 0.92
+        pixels = [views.features[side].keypoints[views.matches.indices[:, side]][views.is_true] for side in (0, 1)]
+        if cameras[0].model == "PINHOLE":
+            assert np.median(homography_errors(geometry.H, *pixels)) < 3 * noise_px
 
 
 @pytest.mark.parametrize("baseline", [0.15, 0.3, 0.6])

@@ -92,9 +92,7 @@ def test_panorama_has_a_frustum_too():
 @pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
 def test_all_grows_with_the_scene(scale):
     one, other = build_scene(make_model()), build_scene(make_model(scale=scale))
-    np.testing.assert_allclose(
-        other.frusta.vertices, scale * one.frusta.vertices, rtol=1e-9, atol=1e-9 * scale
-    )
+    np.testing.assert_allclose(other.frusta.vertices, scale * one.frusta.vertices, rtol=1e-9, atol=1e-9 * scale)
     np.testing.assert_allclose(other.viewpoint.eye, scale * one.viewpoint.eye, rtol=1e-9)
     edges = np.linalg.norm(other.frusta.vertices[1:5] - other.frusta.vertices[0], axis=1)
     assert 0.03 * other.radius <= edges.max() * (1 + 1e-9) and edges.max() <= 0.15 * other.radius * (1 + 1e-9)
@@ -190,14 +188,10 @@ def test_a_camera_out_of_reach_is_not_drawn():
     model.add_image_with_trivial_frame(far, pycolmap.Rigid3d(pycolmap.Rotation3d(), [1e5, 0, 0]))
     scene, without = build_scene(model), build_scene(make_model(num_images=6))
     arrays = show.drawing_arrays(scene)
-    np.testing.assert_allclose(
-        arrays["line_vertices"], show.drawing_arrays(without)["line_vertices"], atol=1e-6
-    )
+    np.testing.assert_allclose(arrays["line_vertices"], show.drawing_arrays(without)["line_vertices"], atol=1e-6)
     np.testing.assert_array_equal(arrays["segments"], without.frusta.segments)
     colors_of_seven = np.repeat(order_colors(7), 10, axis=0).reshape(7, 10, 3)
-    np.testing.assert_array_equal(
-        arrays["line_colors"].reshape(6, 10, 3), np.delete(colors_of_seven, 3, axis=0)
-    )
+    np.testing.assert_array_equal(arrays["line_colors"].reshape(6, 10, 3), np.delete(colors_of_seven, 3, axis=0))
 
 
 def test_even_paths_lose_no_camera():
@@ -276,9 +270,7 @@ def test_bad_settings_are_refused(change, message):
 
 def test_a_renderer_that_dies_is_an_error_of_one_line(tmp_path, monkeypatch):
     script = tmp_path / "python"
-    script.write_text(
-        "#!/bin/sh\necho noise\necho 'reason: Unable to create Vulkan instance'\nkill -ABRT $$\n"
-    )
+    script.write_text("#!/bin/sh\necho noise\necho 'reason: Unable to create Vulkan instance'\nkill -ABRT $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     with pytest.raises(ConfigError, match="Unable to create Vulkan instance") as caught:
