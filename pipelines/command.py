@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ def run_command(body: Callable[[], int | None]) -> int:
 
 def show_warnings() -> None:
     """Send the library's warnings to standard error, one line each, also beside a progress bar."""
+    # What Pillow has to say of odd headers helps nobody; what matters of it the library says.
+    warnings.filterwarnings("ignore", module="PIL")
     logger = logging.getLogger("sfm_lightglue")
     if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
         handler = _TqdmHandler()

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import run_command, show_warnings
 from sfm_lightglue.image_pair import ImagePairResult, match_images
+from sfm_lightglue.images import Image
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS
 from sfm_lightglue.scene import CameraConfig
@@ -22,7 +23,8 @@ examples:
   python -m pipelines.match left.jpg right.jpg --out matches.png
       also a picture of the matches, and matches.json
   python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
-      known intrinsics, in COLMAP's order and pixel convention; they hold for both photos if given for one
+      known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
+      if that is of the same size
 
 verdicts: general; planar (the photos show one plane: the pose is less sure); pure_rotation (the camera only
 turned: no direction of motion, t is zero); rejected, with the reason.
@@ -36,12 +38,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         config = ReconstructConfig.from_mapping(component_values(arguments))
+        images = Image.read(arguments.image0), Image.read(arguments.image1)
         result = match_images(
-            arguments.image0,
-            arguments.image1,
+            *images,
             EXTRACTORS.build(config.extractor, config.device),
             MATCHERS.build(config.matcher, config.device),
-            _cameras(arguments),
+            _cameras(arguments, images),
             config.two_view,
             config.seed,
         )
@@ -55,14 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(body)
 
 
-def _cameras(arguments: argparse.Namespace) -> tuple[CameraConfig, CameraConfig]:
-    """What is said of one photo only holds for the other too."""
+def _cameras(arguments: argparse.Namespace, images: tuple[Image, Image]) -> tuple[CameraConfig, CameraConfig]:
+    """What is said of one photo only holds for the other too, if that is of the same size."""
     models = [arguments.camera_model0, arguments.camera_model1]
     params = [parse_camera_params(text) for text in (arguments.camera_params0, arguments.camera_params1)]
+    same_size = images[0].size == images[1].size
     cameras = [
         CameraConfig(
             model=models[side] or models[1 - side] or CameraConfig().model,
-            params=tuple(params[side] or params[1 - side] or ()),
+            params=tuple(params[side] or (params[1 - side] if same_size else None) or ()),
         )
         for side in (0, 1)
     ]

@@ -55,7 +55,7 @@ class Image:
     Args:
         name: for messages.
         data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
-        quarter_turns: clockwise turns by 90 degrees that stand the stored image upright; None reads EXIF.
+        quarter_turns_override: clockwise turns by 90 degrees that stand the stored image upright; None reads EXIF.
     """
 
     name: str
@@ -269,7 +269,7 @@ def _focal_length_px(
 ) -> float | None:
     """By the 35 mm equivalent (which refers to the diagonal), else by the pixel pitch of the sensor."""
     if focal_35mm:
-        return focal_35mm / _DIAGONAL_35MM * math.hypot(*size)
+        return _plausible(focal_35mm / _DIAGONAL_35MM * math.hypot(*size), size)
     pitch_resolution = _positive(details.get(ExifTags.Base.FocalPlaneXResolution))
     unit_mm = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}.get(details.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
     sensor_pixels = _positive(details.get(ExifTags.Base.ExifImageWidth))
@@ -282,6 +282,11 @@ def _focal_length_px(
         * max(size)
         / max(sensor_pixels, _positive(details.get(ExifTags.Base.ExifImageHeight)) or 0.0)
     )
+    return _plausible(focal_px, size)
+
+
+def _plausible(focal_px: float, size: tuple[int, int]) -> float | None:
+    """None for what no lens has: headers of edited photos may say anything."""
     return focal_px if 0.2 < focal_px / max(size) < 20 else None
 
 

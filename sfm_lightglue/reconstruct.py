@@ -19,14 +19,16 @@ from sfm_lightglue.parallel import num_usable_cores
 from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
-from sfm_lightglue.run_record import Summary, peak_memory_mb, write_run_record
+from sfm_lightglue.run_record import Summary, forget_run_record, peak_memory_mb, recorded_keys, write_run_record
 from sfm_lightglue.scene import load_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store, make_key
 from sfm_lightglue.two_view import ESTIMATOR_VERSION
-from sfm_lightglue.types import ImagePair, Scene, SkippedImage, TwoViewGeometry
+from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
 
 logger = logging.getLogger(__name__)
+
+DATABASE_NAME = "database.db"
 
 STAGES = ("scan", "extract", "match", "verify", "map", "write")
 
@@ -110,9 +112,15 @@ class _Run:
         else:
             for skipped in statistics.skipped[len(self.scene.skipped) :]:
                 logger.warning("left out %s: %s", skipped.name, skipped.reason)
+            if not self._has_database_of(key):
+                self._write_database()
         summary = Summary.of(statistics, self.clock.total(), self.store.counts, peak_memory_mb())
         write_run_record(self.output, self.config, {"model": key}, summary)
         return summary
+
+    def _has_database_of(self, key: str) -> bool:
+        """Whether the database in the output folder is that of a model: another run may have replaced it."""
+        return (self.output / DATABASE_NAME).is_file() and recorded_keys(self.output).get("model") == key
 
     def _model_key(self) -> str:
         """Of all that the model depends on; one thread more or less matters only where one alone is repeatable."""
@@ -131,27 +139,16 @@ class _Run:
         )
 
     def _compute(self, cache: ModelCache, key: str) -> MapStatistics:
-        features = SceneFeatures(self.scene, CachedExtractor(self.extractor, self.store))
-        with self.clock.stage("extract"):
-            features.extract(self.num_threads, self.progress)
-        if not features.keypoints_from_name:
-            raise DataError(f"{self.scene.root}: none of the {len(self.scene.images)} photos can be decoded")
-        with DatabaseWriter(self.output / "database.db") as database:
-            counts = self._match(features, database)
-            constant = frozenset(
-                database.camera_id(idx)
-                for idx in given_camera_idxs(features.decoded_images)
-                if not self.config.cameras.refine
-            )
+        features, counts, constant_camera_ids = self._write_database()
         models = []
         with self.clock.stage("map"):
             if counts.num_verified:
                 models = map_incrementally(
-                    self.output / "database.db",
+                    self.output / DATABASE_NAME,
                     self.scene.root,
                     len(features.keypoints_from_name),
                     self.config.mapping,
-                    constant,
+                    constant_camera_ids,
                     self.num_threads,
                     self.config.seed,
                     self.progress,
@@ -161,6 +158,20 @@ class _Run:
         with self.clock.stage("write"):
             skipped = (*self.scene.skipped, *features.skipped)
             return cache.keep(key, models, len(features.keypoints_from_name), skipped, self.output)
+
+    def _write_database(self) -> tuple[SceneFeatures, _PairCounts, frozenset[int]]:
+        """Extract, match and verify; returns also the cameras whose intrinsics are not refined."""
+        features = SceneFeatures(self.scene, CachedExtractor(self.extractor, self.store))
+        with self.clock.stage("extract"):
+            features.extract(self.num_threads, self.progress)
+        if not features.keypoints_from_name:
+            raise DataError(f"{self.scene.root}: none of the {len(self.scene.images)} photos can be decoded")
+        given = frozenset() if self.config.cameras.refine else given_camera_idxs(features.decoded_images)
+        # The record names the model that the database belongs to: from here on it would be wrong.
+        forget_run_record(self.output)
+        with DatabaseWriter(self.output / DATABASE_NAME) as database:
+            counts = self._match(features, database)
+            return features, counts, frozenset(database.camera_id(idx) for idx in given)
 
     def _match(self, features: SceneFeatures, database: DatabaseWriter) -> _PairCounts:
         for image in features.decoded_images:
@@ -200,7 +211,7 @@ class _PairCounts:
     num_verified: int = 0
     best: tuple[int, ImagePair] | None = None
 
-    def add(self, pair: ImagePair, geometry: object) -> None:
+    def add(self, pair: ImagePair, geometry: TwoViewGeometry | Rejected) -> None:
         if isinstance(geometry, TwoViewGeometry):
             self.num_verified += 1
             if self.best is None or geometry.num_inliers > self.best[0]:
@@ -220,4 +231,4 @@ class _PairCounts:
         )
 
 
-__all__ = ["ReconstructConfig", "SkippedImage", "Summary", "reconstruct"]
+__all__ = ["ReconstructConfig", "Summary", "reconstruct"]

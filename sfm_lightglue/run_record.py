@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue import __version__
+from sfm_lightglue.errors import StoreError
 from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.scene import RESULTS_MARKER
@@ -135,3 +136,24 @@ def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str,
     }
     with atomic_write(output / RESULTS_MARKER) as file:
         file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def recorded_keys(output: Path) -> dict[str, str]:
+    """The keys in the `run.json` of the last run that finished here; none where there is no such record."""
+    try:
+        keys = json.loads((output / RESULTS_MARKER).read_text(encoding="utf-8"))["keys"]
+        return {str(name): str(key) for name, key in keys.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def forget_run_record(output: Path) -> None:
+    """Remove the `run.json` of an earlier run, whose results are about to be replaced.
+
+    Raises:
+        StoreError: where it cannot be removed.
+    """
+    try:
+        (output / RESULTS_MARKER).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{output / RESULTS_MARKER}: cannot be removed ({error.strerror})") from error

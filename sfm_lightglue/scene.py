@@ -128,6 +128,10 @@ def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
 
 def _read_photo(path: Path, folder: Path) -> _Photo | SkippedImage:
     name = path.relative_to(folder).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return SkippedImage(ascii(name), "its name is not valid Unicode, which no database can hold; rename it")
     if path.suffix.lower() in _UNREADABLE_SUFFIXES:
         return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
     try:

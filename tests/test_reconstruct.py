@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image as PilImage
 
@@ -279,6 +281,40 @@ def test_stale_models_of_an_earlier_run_vanish(small_scene_dir: Path, finished: 
     shutil.copytree(finished / "sparse" / "0", tmp_path / "out" / "sparse" / "1")
     reconstruct(small_scene_dir, tmp_path / "out", one_thread())
     assert sorted(path.name for path in (tmp_path / "out" / "sparse").iterdir()) == ["0"]
+
+
+def test_the_database_is_that_of_the_model(small_scene_dir: Path, tmp_path: Path) -> None:
+    """Back to an earlier configuration, whose model is restored from the store, the database goes back too."""
+    large, small = one_thread(), one_thread(extractor={"name": "sift", "max_keypoints": 500})
+    output = tmp_path / "out"
+
+    def num_keypoints() -> int:
+        with pycolmap.Database.open(output / "database.db") as database:
+            return int(database.num_keypoints())
+
+    reconstruct(small_scene_dir, output, large)
+    before = num_keypoints()
+    reconstruct(small_scene_dir, output, small)
+    assert num_keypoints() == 6 * 500
+    summary = reconstruct(small_scene_dir, output, large)
+    assert summary.cache["misses"] == 0
+    assert num_keypoints() == before
+    (output / "database.db").unlink()
+    assert reconstruct(small_scene_dir, output, large).cache["misses"] == 0
+    assert num_keypoints() == before
+
+
+def test_a_name_that_is_no_text_is_left_out(
+    small_scene_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = copy_scene(small_scene_dir, tmp_path / "scene")
+    bad = os.fsencode(scene / "images") + b"/\xff\xfe.jpg"
+    try:
+        shutil.copy(os.fsencode(scene / "images" / "view_00.jpg"), bad)
+    except OSError:
+        pytest.skip("this file system takes no name that is not Unicode")
+    assert reconstruct(scene, config=one_thread()).num_registered == 6
+    assert any("not valid Unicode" in record.getMessage() for record in caplog.records)
 
 
 def test_no_photos_is_a_data_error(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -40,10 +41,11 @@ class PairsFromFile:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: the list of pairs cannot be read ({error})") from error
         skipped = {image.name for image in scene.skipped}
-        known = set(scene.names) | skipped
+        # macOS spells é as two characters, lists from elsewhere as one.
+        known = {unicodedata.normalize("NFC", name): name for name in (*sorted(skipped), *scene.names)}
         pairs = set()
         for number, line in enumerate(lines, start=1):
-            text = line.strip()
+            text = unicodedata.normalize("NFC", line.strip())
             if not text:
                 continue
             names = _split(text, known)
@@ -60,17 +62,17 @@ class PairsFromFile:
         return tuple(sorted(pairs))
 
 
-def _split(text: str, known: Set[str]) -> tuple[str, str] | None:
-    """At the one place where both sides are names of the scene."""
+def _split(text: str, known: Mapping[str, str]) -> tuple[str, str] | None:
+    """At the first place where both sides are names of the scene."""
     for i, character in enumerate(text):
         if character in " \t":
             name0, name1 = text[:i].strip().strip('"'), text[i + 1 :].strip().strip('"')
             if name0 in known and name1 in known:
-                return name0, name1
+                return known[name0], known[name1]
     return None
 
 
-def _explain(text: str, known: Set[str]) -> str:
+def _explain(text: str, known: Mapping[str, str]) -> str:
     words = [word.strip('"') for word in text.split()]
     unknown = [word for word in words if word not in known]
     near = get_close_matches(unknown[0], sorted(known), n=1) if unknown else []
