@@ -1,11 +1,13 @@
-"""The registries' components that can be built here, for the contracts that all of them keep."""
+"""The registries' components as they can be built here, for the contracts that all of them keep."""
 
+import atexit
+import functools
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import pytest
-
-from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.registry import Registry
+from tests.untrained import write_lightglue, write_superpoint
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "sift": {"max_keypoints": 256},
@@ -13,10 +15,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What makes a component quick enough for tests."""
 
+_WRITERS = {"superpoint": write_superpoint, "lightglue": write_lightglue}
+
+
+@functools.cache
+def _weights(name: str) -> str:
+    folder = tempfile.TemporaryDirectory(prefix="untrained_")
+    atexit.register(folder.cleanup)
+    return str(_WRITERS[name](Path(folder.name) / f"{name}.safetensors"))
+
 
 def build(registry: Registry[Any], name: str) -> Any:
-    """A component by name; skips the test where its weights are not here."""
-    try:
-        return registry.build(registry.choose(name, OPTIONS.get(name)))
-    except WeightsError as error:
-        pytest.skip(f"{name} needs weights that are not here: {error}")
+    """A component by name, networks with untrained weights."""
+    options = dict(OPTIONS.get(name, {}))
+    if name in _WRITERS:
+        options["weights"] = _weights(name)
+    return registry.build(registry.choose(name, options), "cpu")
