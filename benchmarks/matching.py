@@ -1,0 +1,156 @@
+"""Matchers side by side on real pairs with known relation: the same keypoints, the same pose estimation.
+
+`python benchmarks/matching.py --matcher nearest --matcher lightglue=weights.safetensors`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.ground_truth import read_scene  # noqa: E402
+from datasets.image_pairs import (  # noqa: E402
+    EvaluationPair,
+    depth_pairs,
+    homography_pairs,
+    read_pair_list,
+    scene_pairs,
+)
+from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, summarize  # noqa: E402
+from datasets.shared import shared_data_root  # noqa: E402
+from pipelines.command import ProgressBars, run_command  # noqa: E402
+from sfm_lightglue.matchers.base import Matcher  # noqa: E402
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS  # noqa: E402
+from sfm_lightglue.store import atomic_write  # noqa: E402
+
+HOLOLENS_PX, OTHERS_PX = 540, 800
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+
+    def body() -> None:
+        sets = _pair_sets(arguments)
+        scores: dict[str, dict[str, MatchingScores]] = {}
+        for name, matcher in _matchers(arguments.matcher or ["nearest"], arguments.device).items():
+            scores[name] = _evaluate(name, matcher, sets, arguments)
+        print(as_table(scores))
+        if arguments.json:
+            with atomic_write(arguments.json) as file:
+                file.write(json.dumps(as_record(scores), indent=2).encode() + b"\n")
+
+    return run_command(body)
+
+
+def _pair_sets(arguments: argparse.Namespace) -> list[tuple[list[EvaluationPair], int]]:
+    """Lists of pairs, each with the longer side to which its photos are shrunk."""
+    if arguments.pairs is not None:
+        pairs = read_pair_list(arguments.pairs, arguments.images or arguments.pairs.parent, arguments.pairs.stem)
+        return [(pairs, arguments.max_image_size or 1600)]
+    root = shared_data_root(arguments.data)
+    hololens = root / "sequences" / "hololens"
+    wide = depth_pairs(hololens, "hololens 10-50 %", (0.1, 0.5), arguments.max_pairs)
+    narrow = depth_pairs(hololens, "hololens > 50 %", (0.5, 1.0), arguments.max_pairs)
+    others = homography_pairs(root / "homographies" / "graf", "graf")
+    for scene in ("fountain_p11", "lund_door"):
+        others += scene_pairs(read_scene(root / "scenes" / scene), scene)
+    return [
+        (wide + narrow, arguments.max_image_size or HOLOLENS_PX),
+        (others, arguments.max_image_size or OTHERS_PX),
+    ]
+
+
+def _matchers(names: Sequence[str], device: str) -> dict[str, Matcher]:
+    """Matchers by the name that they have in the table."""
+    matchers: dict[str, Matcher] = {}
+    for item in names:
+        name, _, weights = item.partition("=")
+        options = {"weights": weights} if weights else {}
+        label = name if name not in matchers else f"{name} {Path(weights).stem}"
+        matchers[label] = MATCHERS.build(MATCHERS.choose(name, options), device)
+        if name == "lightglue":
+            full = options | {"depth_confidence": -1.0, "width_confidence": -1.0}
+            matchers[f"{label}, all layers"] = MATCHERS.build(MATCHERS.choose(name, full), device)
+    return matchers
+
+
+def _evaluate(
+    name: str, matcher: Matcher, sets: list[tuple[list[EvaluationPair], int]], arguments: argparse.Namespace
+) -> dict[str, MatchingScores]:
+    scores: dict[str, MatchingScores] = {}
+    every = []
+    for pairs, max_image_size in sets:
+        options = {"max_keypoints": arguments.max_keypoints, "max_image_size": max_image_size}
+        features = PairFeatures(EXTRACTORS.build(EXTRACTORS.choose("sift", options)))
+        bars = ProgressBars()
+        try:
+            outcomes = evaluate_matcher(
+                matcher, pairs, features, max_image_size, lambda _, done, total, bars=bars: bars(name, done, total)
+            )
+        finally:
+            bars.close()
+        for group, some in outcomes.items():
+            scores[group] = summarize(some)
+            every += some
+    return scores | {"all": summarize(every)}
+
+
+def as_table(scores: dict[str, dict[str, MatchingScores]]) -> str:
+    """A Markdown table, a row for each group and matcher, with the ratio of correct matches to the first's."""
+    first = next(iter(scores.values()))
+    lines = [
+        "| pairs | n | matcher | correct | ratio | precision | AUC@5° | AUC@10° | AUC@20° | ms | stop layers |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for group, reference in first.items():
+        for name, by_group in scores.items():
+            one = by_group[group]
+            auc = ["" if one.auc is None else f"{value:.3f}" for value in one.auc or (0, 0, 0)]
+            ratio = f"{one.correct / reference.correct:.2f}" if reference.correct else ""
+            stops = ", ".join(
+                f"{layer}: {100 * share:.0f} %" for layer, share in one.share_from_stop_layer.items() if layer
+            )
+            lines.append(
+                f"| {group} | {one.num_pairs} | {name} | {one.correct:.1f} | {ratio} | {one.precision:.3f}"
+                f" | {' | '.join(auc)} | {one.ms:.1f} | {stops} |"
+            )
+    return "\n".join(lines)
+
+
+def as_record(scores: dict[str, dict[str, MatchingScores]]) -> dict[str, Any]:
+    """For JSON: each matcher over all pairs, and by group."""
+    return {
+        "matchers": {
+            name: by_group["all"].as_dict()
+            | {"groups": {group: one.as_dict() for group, one in by_group.items() if group != "all"}}
+            for name, by_group in scores.items()
+        }
+    }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the benchmark."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/matching.py", description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--matcher", action="append", metavar="NAME[=WEIGHTS]", help="several; the first is what others compare with")
+    add("--pairs", type=Path, metavar="FILE", help="in SuperGlue's format, instead of the shared data sets")
+    add("--images", type=Path, metavar="DIR", help="below which the images of FILE are (default: beside it)")
+    add("--data", type=Path, metavar="DIR", help="the shared data (default: SFM_LIGHTGLUE_DATA or ../shared/data)")
+    add("--max-keypoints", type=int, default=1024, metavar="N")
+    add("--max-image-size", type=int, metavar="PX", help="default: 540 for hololens, 800 for the others, 1600 for FILE")
+    add("--max-pairs", type=int, default=150, metavar="N", help="of each range of overlap (default: 150)")
+    add("--device", default="auto")
+    add("--json", type=Path, metavar="FILE")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

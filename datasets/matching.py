@@ -1,0 +1,210 @@
+"""How good a matcher is on real pairs: correct matches, precision, pose, time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.image_pairs import EvaluationPair, project_by_depth, read_depth
+from sfm_lightglue.cameras import normalized_from_pixels
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.geometry import (
+    Float64Array,
+    essential_from_pose,
+    homogeneous,
+    pose_auc,
+    relative_pose_error_deg,
+    squared_symmetric_epipolar_errors,
+)
+from sfm_lightglue.images import Image
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.types import BoolArray, Features, Matches, TwoViewGeometry
+
+CORRECT_PX = 3.0
+"""Largest reprojection error of a correct match, in pixels of the picture that the detector saw."""
+
+CORRECT_EPIPOLAR = 1e-4
+"""Largest squared symmetric epipolar distance of a correct match on the normalised plane, without depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairOutcome:
+    """One pair and one matcher.
+
+    Args:
+        num_matches: of them, those that could be judged.
+        num_correct: of those, the correct ones.
+        pose_error_deg: the larger of rotation and direction, infinity where there is no pose, None where no
+            pose is known.
+        match_ms: wall time of the matcher alone.
+        stop_layer: of an adaptive network, else 0.
+    """
+
+    num_matches: int
+    num_correct: int
+    pose_error_deg: float | None
+    match_ms: float
+    stop_layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingScores:
+    """A matcher over many pairs.
+
+    Args:
+        num_pairs: that were matched.
+        auc: of the pose at 5, 10 and 20 degrees; None where no pose is known.
+        precision: correct of all matches that could be judged, over all pairs together.
+        correct: mean number of correct matches a pair.
+        ms: median milliseconds a pair.
+        share_from_stop_layer: share of pairs by the layer at which they stopped.
+    """
+
+    num_pairs: int
+    auc: tuple[float, float, float] | None
+    precision: float
+    correct: float
+    ms: float
+    share_from_stop_layer: dict[int, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        auc5, auc10, auc20 = self.auc or (None, None, None)
+        return {
+            "num_pairs": self.num_pairs,
+            "auc5": auc5,
+            "auc10": auc10,
+            "auc20": auc20,
+            "correct": self.correct,
+            "precision": self.precision,
+            "ms": self.ms,
+            "stop_layers": {str(layer): share for layer, share in self.share_from_stop_layer.items()},
+        }
+
+
+class PairFeatures:
+    """The features of evaluation pairs, extracted once for all matchers.
+
+    Args:
+        extractor: finds them; every matcher sees the same.
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+        self._features_from_path: dict[object, Features] = {}
+
+    def of(self, pair: EvaluationPair) -> tuple[Features, Features]:
+        """The features of both images."""
+        for path in (pair.path0, pair.path1):
+            if path not in self._features_from_path:
+                self._features_from_path[path] = self._extractor.extract(Image.read(path))
+        return self._features_from_path[pair.path0], self._features_from_path[pair.path1]
+
+
+def evaluate_pair(
+    matcher: Matcher,
+    features: tuple[Features, Features],
+    pair: EvaluationPair,
+    max_image_size: int,
+    config: TwoViewConfig | None = None,
+) -> PairOutcome:
+    """Match one pair, and compare with what is known of it.
+
+    Args:
+        matcher: to be judged.
+        features: of both images.
+        pair: the truth.
+        max_image_size: longer side of the picture that the detector saw: `CORRECT_PX` counts there.
+        config: of the pose estimation.
+    """
+    start = time.perf_counter()
+    matches = matcher.match(*features)
+    match_ms = 1000 * (time.perf_counter() - start)
+    judged, correct = judge_matches(matches, features, pair, max_image_size)
+    error = None
+    if pair.cam1_from_cam0 is not None and pair.camera0 is not None and pair.camera1 is not None:
+        geometry = estimate_two_view_geometry(*features, matches, pair.camera0, pair.camera1, config)
+        error = np.inf
+        if isinstance(geometry, TwoViewGeometry):
+            error = max(relative_pose_error_deg(geometry.cam1_from_cam0, pair.cam1_from_cam0))
+    return PairOutcome(int(judged.sum()), int((judged & correct).sum()), error, match_ms, matches.stop_layer)
+
+
+def judge_matches(
+    matches: Matches, features: tuple[Features, Features], pair: EvaluationPair, max_image_size: int
+) -> tuple[BoolArray, BoolArray]:
+    """Whether each match [M] could be judged, and whether it is correct."""
+    points0, points1 = (one.keypoints[matches.indices[:, side]].astype(np.float64) for side, one in enumerate(features))
+    everything = np.ones(len(matches), dtype=np.bool_)
+    shrunk = min(1.0, max_image_size / max(features[1].image_size))
+    if pair.H is not None:
+        return everything, _distances(_transfer(pair.H, points0), points1) * shrunk < CORRECT_PX
+    if pair.camera0 is None or pair.camera1 is None or pair.cam1_from_cam0 is None:
+        raise ValueError(f"{pair.path0}, {pair.path1}: neither a pose with cameras nor a homography is known")
+    if pair.depth0 is not None:
+        projected, z, known = project_by_depth(
+            points0, read_depth(pair.depth0), pair.camera0, pair.camera1, pair.cam1_from_cam0
+        )
+        return known, (z > 0) & (_distances(projected, points1) * shrunk < CORRECT_PX)
+    errors = squared_symmetric_epipolar_errors(
+        essential_from_pose(pair.cam1_from_cam0),
+        normalized_from_pixels(pair.camera0, points0),
+        normalized_from_pixels(pair.camera1, points1),
+    )
+    return everything, errors < CORRECT_EPIPOLAR
+
+
+def _distances(a: Float64Array, b: Float64Array) -> Float64Array:
+    distances: Float64Array = np.linalg.norm(a - b, axis=1)
+    return distances
+
+
+def _transfer(H: Float64Array, points: Float64Array) -> Float64Array:
+    mapped = homogeneous(points) @ H.T
+    transferred: Float64Array = mapped[:, :2] / mapped[:, 2:]
+    return transferred
+
+
+def summarize(outcomes: Sequence[PairOutcome]) -> MatchingScores:
+    """Put the pairs of a group together.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if not outcomes:
+        raise ValueError("summarize: no pairs")
+    errors = [outcome.pose_error_deg for outcome in outcomes if outcome.pose_error_deg is not None]
+    auc5, auc10, auc20 = pose_auc(np.array(errors)) if errors else (0.0, 0.0, 0.0)
+    num_matches = sum(outcome.num_matches for outcome in outcomes)
+    num_correct = sum(outcome.num_correct for outcome in outcomes)
+    layers = Counter(outcome.stop_layer for outcome in outcomes)
+    return MatchingScores(
+        len(outcomes),
+        (auc5, auc10, auc20) if errors else None,
+        num_correct / num_matches if num_matches else 0.0,
+        num_correct / len(outcomes),
+        float(np.median([outcome.match_ms for outcome in outcomes])),
+        {layer: count / len(outcomes) for layer, count in sorted(layers.items())},
+    )
+
+
+def evaluate_matcher(
+    matcher: Matcher,
+    pairs: Sequence[EvaluationPair],
+    features: PairFeatures,
+    max_image_size: int,
+    progress: Progress = silent,
+) -> dict[str, list[PairOutcome]]:
+    """Outcomes by group, in the order of the pairs."""
+    outcomes: dict[str, list[PairOutcome]] = {}
+    for num_done, pair in enumerate(pairs, start=1):
+        outcome = evaluate_pair(matcher, features.of(pair), pair, max_image_size)
+        outcomes.setdefault(pair.group, []).append(outcome)
+        progress("evaluate", num_done, len(pairs))
+    return outcomes
