@@ -23,8 +23,8 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
     add("--extractor-weights", metavar="FILE", help="weights of an extractor that is a network")
-    add("--max-image-size", type=int, metavar="PX", help="larger pictures are shrunk to it for detection")
-    add("--max-keypoints", type=int, metavar="N", help="per image")
+    add("--max-image-size", type=int, metavar="PX", help="larger pictures are shrunk to it for detection (sift: 1600)")
+    add("--max-keypoints", type=int, metavar="N", help="per image (sift: 2048)")
     add("--matcher", metavar="|".join(MATCHERS.names), help="default: nearest")
     add("--matcher-weights", metavar="FILE", help="weights of a matcher that is a network")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import run_command, show_warnings
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair import ImagePairResult, match_images
 from sfm_lightglue.images import Image
 from sfm_lightglue.reconstruct_config import ReconstructConfig
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         config = ReconstructConfig.from_mapping(component_values(arguments))
+        paths = None if arguments.out is None else _output_paths(arguments.out)
         images = Image.read(arguments.image0), Image.read(arguments.image1)
         result = match_images(
             *images,
@@ -47,12 +49,14 @@ def main(argv: list[str] | None = None) -> int:
             config.two_view,
             config.seed,
         )
-        if arguments.out is not None:
-            _write(result, arguments.out)
+        if paths is not None:
+            _write(result, *paths)
         if arguments.json:
             print(json.dumps(result.as_dict(), ensure_ascii=False))
         elif not arguments.quiet:
             print(result)
+            if paths is not None:
+                print(f"written: {paths[0]}, {paths[1]}")
 
     return run_command(body)
 
@@ -72,16 +76,31 @@ def _cameras(arguments: argparse.Namespace, images: tuple[Image, Image]) -> tupl
     return cameras[0], cameras[1]
 
 
-def _write(result: ImagePairResult, out: Path) -> None:
-    """The picture at `out` and the JSON beside it; below `out` where it has no ending of a picture."""
+def _output_paths(out: Path) -> tuple[Path, Path]:
+    """Where the picture and the JSON go: `out` names one of them, and the other lies beside it, or their folder.
+
+    Raises:
+        ConfigError: where `out` ends like a file of another kind.
+    """
+    suffix = out.suffix.lower()
+    if suffix == ".json":
+        return out.with_suffix(".png"), out
+    if suffix in _FORMAT_FROM_SUFFIX:
+        return out, out.with_suffix(".json")
+    if suffix and not out.is_dir():
+        raise ConfigError(f"--out {out}: expected a name that ends in .png, .jpg, .webp or .json, or a folder")
+    return out / "matches.png", out / "matches.json"
+
+
+_FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def _write(result: ImagePairResult, picture_path: Path, json_path: Path) -> None:
     from sfm_lightglue.viewer.matches import draw_matches
 
-    picture_path = out if out.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"} else out / "matches.png"
-    formats = {".png": "PNG", ".webp": "WEBP"}
-    picture = draw_matches(result)
     with atomic_write(picture_path) as file:
-        picture.save(file, formats.get(picture_path.suffix.lower(), "JPEG"))
-    with atomic_write(picture_path.with_suffix(".json")) as file:
+        draw_matches(result).save(file, _FORMAT_FROM_SUFFIX[picture_path.suffix.lower()])
+    with atomic_write(json_path) as file:
         file.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
 
 

@@ -17,6 +17,8 @@ from sfm_lightglue.reconstruct import Summary, reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
 from sfm_lightglue.registry import PAIR_SELECTORS
 
+DEMO_DIR = Path("demo_scene")
+
 EXAMPLES = """\
 examples:
   python -m pipelines.reconstruct scenes/castle
@@ -30,7 +32,7 @@ examples:
 
 What was computed is kept in the output folder: the same command continues an interrupted run, and repeats
 nothing after a finished one. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
-5 no model, 6 output not writable.
+5 no model, 6 output not writable, 130 interrupted.
 """
 
 
@@ -72,7 +74,7 @@ def _with_progress(arguments: argparse.Namespace, work: Callable[[Any], Any]) ->
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
     from sfm_lightglue.demo import run_demo
 
-    folder = arguments.scene_dir or Path("demo_scene")
+    folder = arguments.scene_dir or DEMO_DIR
     summary, errors = _with_progress(arguments, lambda progress: run_demo(folder, arguments.output, config, progress))
     _report(arguments, summary, {"demo": errors.as_dict()})
     if not arguments.quiet and not arguments.json:
@@ -83,7 +85,8 @@ def _report(arguments: argparse.Namespace, summary: Summary, more: dict[str, Any
     if arguments.json:
         print(json.dumps(summary.as_dict() | more, ensure_ascii=False))
     elif not arguments.quiet:
-        print(summary)
+        output = arguments.output or (arguments.scene_dir or DEMO_DIR) / "reconstruction"
+        print(f"{summary} -> {output / summary.models[0]['path']}")
 
 
 def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -111,7 +114,8 @@ def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
         return {("pairs", "name"): value}
     if not Path(value).is_file():
         raise ConfigError(f"--pairs {value}: no such file, and none of {', '.join(selectors)}")
-    return {("pairs", "name"): "file", ("pairs", "path"): value}
+    # Absolute, so that the run's record repeats it from anywhere.
+    return {("pairs", "name"): "file", ("pairs", "path"): str(Path(value).resolve())}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -145,7 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what to compute")
     add_component_arguments(group)
     add = group.add_argument
-    add("--pairs", metavar="exhaustive|sequential|FILE", help="which images to match; FILE: two names a line")
+    add(
+        "--pairs",
+        metavar="exhaustive|sequential|FILE",
+        help="which images to match (default: exhaustive); FILE: two names a line",
+    )
     add_camera_arguments(group)
     group = parser.add_argument_group("how to run")
     add = group.add_argument

@@ -14,6 +14,9 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry import AnyArray, Float64Array
 from sfm_lightglue.types import Camera, IntrinsicsSource
 
+MAX_DISTORTION = 20.0
+"""A coefficient of distortion beyond this is a mistake."""
+
 DEFAULT_FOCAL_FACTOR = 1.2
 """Focal length over the longer side where nothing is known: COLMAP's default, a lens of about 43 mm."""
 
@@ -30,12 +33,24 @@ def make_camera(
         source: where they come from.
 
     Raises:
-        ConfigError: for an unknown model, a wrong number of parameters, or a focal length that is not positive.
+        ConfigError: for an unknown model, a wrong number of parameters, or values that no camera has.
     """
     camera = Camera(model.upper(), size[0], size[1], tuple(params), source)
     native = as_pycolmap(camera)
-    if not all(np.isfinite(camera.params)) or min(native.params[i] for i in native.focal_length_idxs()) <= 0:
-        raise ConfigError(f"camera parameters {list(camera.params)}: the focal length must be positive")
+    order = f"; {camera.model} has {native.params_info}"
+    if not all(np.isfinite(camera.params)):
+        raise ConfigError(f"camera parameters {list(camera.params)}: all must be finite numbers{order}")
+    if min(native.params[i] for i in native.focal_length_idxs()) <= 0:
+        raise ConfigError(f"camera parameters {list(camera.params)}: the focal length must be positive{order}")
+    cx, cy = (native.params[i] for i in native.principal_point_idxs())
+    if not (0 <= cx <= size[0] and 0 <= cy <= size[1]):
+        raise ConfigError(
+            f"camera parameters {list(camera.params)}: the principal point lies outside the image of"
+            f" {size[0]} x {size[1]} pixels{order}"
+        )
+    # Parameters of another model put a focal length or a principal point where this one has its distortion.
+    if any(abs(native.params[i]) > MAX_DISTORTION for i in native.extra_params_idxs()):
+        raise ConfigError(f"camera parameters {list(camera.params)}: no lens distorts so much{order}")
     return camera
 
 

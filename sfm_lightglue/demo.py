@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.alignment import align_poses
-from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
@@ -20,6 +20,7 @@ from sfm_lightglue.reconstruct import reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.run_record import Summary
 from sfm_lightglue.synthetic import read_truth, render_scene, write_scene
+from sfm_lightglue.synthetic.files import TRUTH_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,13 @@ def run_demo(
         progress: told how each stage advances.
 
     Raises:
+        ConfigError: where the folder holds something else.
         ReconstructionError: where fewer than three cameras could be compared.
         StoreError: where the folder cannot be written.
     """
-    if not (folder / "truth.json").is_file():
+    if not (folder / TRUTH_FILE).is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder}: not a scene of the demo, and not empty; give a new folder")
         write_scene(render_scene(progress=progress), folder)
     output = output or folder / "reconstruction"
     summary = reconstruct(folder, output, config, progress)

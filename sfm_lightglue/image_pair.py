@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.images import MIN_SIDE_PX, Image
@@ -15,7 +17,7 @@ from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.scene import CameraConfig, camera_of_image
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
-from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, UInt8Array
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,8 +80,8 @@ class ImagePairResult:
 
 
 def match_images(
-    image0: Path | Image,
-    image1: Path | Image,
+    image0: Path | str | Image | UInt8Array,
+    image1: Path | str | Image | UInt8Array,
     extractor: Extractor,
     matcher: Matcher,
     cameras: tuple[CameraConfig, CameraConfig] = (CameraConfig(), CameraConfig()),
@@ -90,7 +92,7 @@ def match_images(
     """Match two photos, and estimate where the second was taken as seen from the first.
 
     Args:
-        image0: file, or image in memory.
+        image0: file, `Image`, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
         image1: the same.
         extractor: finds the features.
         matcher: matches them.
@@ -103,7 +105,7 @@ def match_images(
         DataError: where an image cannot be read.
         ConfigError: where intrinsics do not make a camera.
     """
-    images = tuple(image if isinstance(image, Image) else Image.read(Path(image)) for image in (image0, image1))
+    images = _as_image(image0), _as_image(image1)
     for image in images:
         if min(image.size) < MIN_SIDE_PX:
             raise DataError(f"{image.name}: only {image.size[0]} x {image.size[1]} pixels")
@@ -128,3 +130,9 @@ def match_images(
         geometry,
         seconds | {"total": times[-1] - times[0]},
     )
+
+
+def _as_image(image: Path | str | Image | UInt8Array) -> Image:
+    if isinstance(image, Image):
+        return image
+    return Image.from_array(image) if isinstance(image, np.ndarray) else Image.read(Path(image))

@@ -13,6 +13,7 @@ from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.mapping.cached_models import MapStatistics, ModelCache
 from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs
+from sfm_lightglue.mapping.export import remove_models
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
 from sfm_lightglue.pair_matching import match_pairs
 from sfm_lightglue.parallel import num_usable_cores
@@ -114,6 +115,8 @@ class _Run:
                 logger.warning("left out %s: %s", skipped.name, skipped.reason)
             if not self._has_database_of(key):
                 self._write_database()
+        if statistics.unregistered:
+            logger.warning("not registered: %s", _shortened(statistics.unregistered))
         summary = Summary.of(statistics, self.clock.total(), self.store.counts, peak_memory_mb())
         write_run_record(self.output, self.config, {"model": key}, summary)
         return summary
@@ -125,7 +128,7 @@ class _Run:
     def _model_key(self) -> str:
         """Of all that the model depends on; one thread more or less matters only where one alone is repeatable."""
         return make_key(
-            "models",
+            "models-2",
             [(image.name, image.digest, image.camera, image.camera_idx) for image in self.scene.images],
             self.pairs,
             self.extractor.identity,
@@ -154,10 +157,12 @@ class _Run:
                     self.progress,
                 )
         if not models:
-            raise ReconstructionError(counts.explain(features, self.scene))
+            remove_models(self.output)
+            raise ReconstructionError(counts.explain(features, self.scene, bool(self.config.cameras.params)))
         with self.clock.stage("write"):
             skipped = (*self.scene.skipped, *features.skipped)
-            return cache.keep(key, models, len(features.keypoints_from_name), skipped, self.output)
+            names = [image.name for image in features.decoded_images]
+            return cache.keep(key, models, names, skipped, self.output)
 
     def _write_database(self) -> tuple[SceneFeatures, _PairCounts, frozenset[int]]:
         """Extract, match and verify; returns also the cameras whose intrinsics are not refined."""
@@ -217,7 +222,7 @@ class _PairCounts:
             if self.best is None or geometry.num_inliers > self.best[0]:
                 self.best = geometry.num_inliers, pair
 
-    def explain(self, features: SceneFeatures, scene: Scene) -> str:
+    def explain(self, features: SceneFeatures, scene: Scene, intrinsics_given: bool) -> str:
         num_keypoints = sorted(len(keypoints) for keypoints in features.keypoints_from_name.values())
         text = (
             f"{scene.root}: no model: {len(num_keypoints)} photos with {num_keypoints[len(num_keypoints) // 2]}"
@@ -225,10 +230,16 @@ class _PairCounts:
         )
         if self.best is None:
             return f"{text}. Do neighbouring photos overlap by half? Try more --max-keypoints, or --pairs exhaustive"
+        hint = "Are the camera parameters right" if intrinsics_given else "Try --camera-params if they are known"
         return (
             f"{text}, at best {self.best[0]} inliers ({self.best[1].name0}, {self.best[1].name1}). Was the camera"
-            " moved sideways between the photos, not only turned? Try --camera-params if the focal length is known"
+            f" moved sideways between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
         )
+
+
+def _shortened(names: tuple[str, ...], most: int = 10) -> str:
+    more = f" and {len(names) - most} more (all in run.json)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 __all__ = ["ReconstructConfig", "Summary", "reconstruct"]

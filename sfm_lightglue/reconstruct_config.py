@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -51,6 +52,8 @@ class ReconstructConfig:
     def __post_init__(self) -> None:
         if self.num_threads < 0:
             raise ConfigError(f"num_threads must not be negative, got {self.num_threads}")
+        if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", self.device):
+            raise ConfigError(f"device {self.device!r}: expected auto, cpu, cuda, or cuda:1 and the like")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must lie in [0, 2^31), got {self.seed}")
 

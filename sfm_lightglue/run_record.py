@@ -38,6 +38,8 @@ class Summary:
     Args:
         num_images: photos that could be read.
         num_skipped: photos that could not.
+        skipped: their names and the reasons.
+        unregistered: names of readable photos without a pose in the largest model.
         num_registered: photos with a pose in the largest model.
         num_points: its 3D points.
         mean_track_length: images that see a point.
@@ -50,6 +52,8 @@ class Summary:
 
     num_images: int
     num_skipped: int
+    skipped: tuple[dict[str, str], ...]
+    unregistered: tuple[str, ...]
     num_registered: int
     num_points: int
     mean_track_length: float
@@ -72,6 +76,8 @@ class Summary:
         return cls(
             statistics.num_images,
             len(statistics.skipped),
+            tuple(dataclasses.asdict(image) for image in statistics.skipped),
+            statistics.unregistered,
             best.num_registered,
             best.num_points,
             best.mean_track_length,
@@ -94,7 +100,8 @@ class Summary:
         stages = ", ".join(
             f"{stage} {value:.1f}" for stage, value in self.seconds.items() if stage != "total" and value >= 0.05
         )
-        others = f" (and {len(self.models) - 1} smaller models)" if len(self.models) > 1 else ""
+        num_others = len(self.models) - 1
+        others = f" (and {num_others} smaller model{'s' * (num_others > 1)})" if num_others else ""
         return (
             f"{self.num_registered} of {self.num_images} images registered{others}, {self.num_points} points,"
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"

@@ -251,6 +251,14 @@ class TwoViewGeometry:
     def __post_init__(self) -> None:
         _require_array("inlier_mask", self.inlier_mask, np.bool_, (len(self.inlier_mask),))
 
+    def __repr__(self) -> str:
+        pose = self.cam1_from_cam0
+        known = ", ".join(name for name in ("E", "F", "H") if getattr(self, name) is not None)
+        return (
+            f"TwoViewGeometry(kind={self.kind!r}, num_inliers={self.num_inliers} of {len(self.inlier_mask)},"
+            f" cam1_from_cam0=Rigid3(R={pose.R.round(6).tolist()}, t={pose.t.round(6).tolist()}), known: {known})"
+        )
+
     @property
     def num_inliers(self) -> int:
         """Number of matches that fit."""

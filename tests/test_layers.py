@@ -42,7 +42,7 @@ DOORS = {
     "cv2": {"images", "extractors.sift", "two_view", "training", "synthetic"},
     "pycolmap": {"mapping", "cameras"},
     "open3d": {"viewer"},
-    "PIL": {"images", "keypoint_matching", "synthetic", "training", "viewer"},
+    "PIL": {"images", "keypoint_matching", "synthetic", "training", "viewer", "datasets"},
     "scipy": {"two_view", "training", "viewer"},
     "tqdm": {"pipelines"},
 }

@@ -132,7 +132,9 @@ def test_guessed_focal_length_is_told(
     assert result["verdict"] == "general"
 
 
-@pytest.mark.parametrize(("out", "picture"), [("pair.png", "pair.png"), ("folder", "folder/matches.png")])
+@pytest.mark.parametrize(
+    ("out", "picture"), [("pair.png", "pair.png"), ("pair.json", "pair.png"), ("folder", "folder/matches.png")]
+)
 def test_out_writes_picture_and_json(small_scene_dir: Path, tmp_path: Path, out: str, picture: str) -> None:
     images = small_scene_dir / "images"
     flags = ["--out", str(tmp_path / out), "--quiet"]
@@ -166,3 +168,4 @@ def test_missing_and_bad_images_are_data_errors(
         assert main([good, str(tmp_path / name)]) == 3
         assert name in capsys.readouterr().err
     assert main([good, good, "--camera-params0", "1,2"]) == 2
+    assert main([good, good, "--out", str(tmp_path / "picture.foo")]) == 2

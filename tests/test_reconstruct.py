@@ -215,6 +215,7 @@ def test_odd_files_are_read_and_bad_ones_named(
         summary = reconstruct(scene, config=one_thread())
     assert summary.num_images == summary.num_registered == 6
     assert summary.num_skipped == 4
+    assert {image["name"] for image in summary.skipped} == bad
     model = read_model(scene / "reconstruction")
     assert {image.name for image in model.images.values()} == good
     for name in bad:
@@ -344,6 +345,29 @@ def test_unrelated_photos_are_a_reconstruction_error(tmp_path: Path) -> None:
         reconstruct(tmp_path)
     assert "Try" in str(caught.value)
     assert (tmp_path / "reconstruction" / "features").is_dir(), "what was computed is lost"
+
+
+def test_a_failed_run_leaves_no_model_of_an_earlier_one(small_scene_dir: Path, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    impossible = one_thread(two_view={"min_inliers": 5000})
+    with pytest.raises(ReconstructionError):
+        reconstruct(small_scene_dir, output, impossible)
+    assert not (output / "sparse" / "0").exists()
+    assert not (output / "points.ply").exists()
+    assert reconstruct(small_scene_dir, output, one_thread()).cache["misses"] == 0
+    assert tree(output / "sparse") == tree(finished / "sparse")
+
+
+def test_what_found_no_place_is_named(small_scene_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = copy_scene(small_scene_dir, tmp_path / "scene")
+    noise = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    PilImage.fromarray(noise).resize((480, 360)).save(scene / "images" / "stranger.png")
+    for _ in range(2):
+        caplog.clear()
+        summary = reconstruct(scene, config=one_thread())
+        assert summary.unregistered == ("stranger.png",)
+        assert any("stranger.png" in record.getMessage() for record in caplog.records)
 
 
 def test_two_photos_make_a_model(small_scene_dir: Path, tmp_path: Path) -> None:

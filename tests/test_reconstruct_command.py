@@ -97,6 +97,10 @@ def test_default_output_is_below_the_scene(small_scene_dir: Path, tmp_path: Path
         (["two", "--matcher", "lightglue", "--matcher-weights", "gone.pth"], 4, "gone.pth"),
         (["two", "--extractor", "superpoint"], 4, "--extractor-weights"),
         (["two", "--output", "file/below"], 6, "file"),
+        (["two", "--camera-params", "500,501,240,180"], 2, "SIMPLE_RADIAL has f, cx, cy, k"),
+        (["two", "--camera-params", "500,2400,180,0"], 2, "principal point"),
+        (["two", "--demo"], 2, "not a scene of the demo"),
+        (["two", "--device", "cuda:x"], 2, "device"),
         (["two", "--device", "abacus", "--extractor", "superpoint", "--extractor-weights", "file"], 2, "abacus"),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.mapping.export import pack_models, write_packed_models
+from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.store import Store
 from sfm_lightglue.types import SkippedImage
 
@@ -55,11 +56,13 @@ class MapStatistics:
         num_images: photos that could be read.
         models: at least one.
         skipped: photos that could not.
+        unregistered: names of the readable photos that the largest model lacks.
     """
 
     num_images: int
     models: tuple[ModelStatistics, ...]
     skipped: tuple[SkippedImage, ...]
+    unregistered: tuple[str, ...]
 
 
 class ModelCache:
@@ -76,13 +79,17 @@ class ModelCache:
         self,
         key: str,
         models: Sequence[pycolmap.Reconstruction],
-        num_images: int,
+        names: Sequence[str],
         skipped: Sequence[SkippedImage],
         output: Path,
     ) -> MapStatistics:
-        """Write models to the output folder, and keep them under a key."""
+        """Write models of photos of some names to the output folder, and keep them under a key."""
+        registered = poses_of_model(models[0])
         statistics = MapStatistics(
-            num_images, tuple(ModelStatistics.of(model, i) for i, model in enumerate(models)), tuple(skipped)
+            len(names),
+            tuple(ModelStatistics.of(model, i) for i, model in enumerate(models)),
+            tuple(skipped),
+            tuple(name for name in names if name not in registered),
         )
         files = pack_models(models)
         write_packed_models(files, output)
@@ -101,4 +108,5 @@ class ModelCache:
             values["num_images"],
             tuple(ModelStatistics(**model) for model in values["models"]),
             tuple(SkippedImage(**image) for image in values["skipped"]),
+            tuple(values["unregistered"]),
         )

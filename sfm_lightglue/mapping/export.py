@@ -58,6 +58,21 @@ def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
             _remove_stale(folder, kept)
 
 
+def remove_models(output: Path) -> None:
+    """Remove the models of an earlier run, where this one has none: nobody shall take them for its result.
+
+    They are still in the store, under the key of what they were made from.
+
+    Raises:
+        StoreError: where they cannot be removed.
+    """
+    try:
+        (output / PLY_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{output / PLY_NAME}: cannot be removed ({error.strerror})") from error
+    write_packed_models({}, output)
+
+
 def _remove_stale(folder: Path, kept: set[Path]) -> None:
     """A file of an earlier run beside the new ones would make a model that never existed."""
     try:
