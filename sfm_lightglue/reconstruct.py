@@ -11,16 +11,18 @@ from pathlib import Path
 
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.errors import DataError, ReconstructionError
-from sfm_lightglue.mapping.cached_models import MapStatistics, ModelCache
-from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs
-from sfm_lightglue.mapping.export import remove_models
+from sfm_lightglue.mapping.cached_models import PackedModels, keep_models, load_models
+from sfm_lightglue.mapping.colors import color_points
+from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs, publish_database
+from sfm_lightglue.mapping.export import remove_results, write_packed_models
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
+from sfm_lightglue.output_folder import sole_publisher, work_folder
 from sfm_lightglue.pair_matching import match_pairs
 from sfm_lightglue.parallel import num_usable_cores
 from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
-from sfm_lightglue.run_record import Summary, forget_run_record, peak_memory_mb, recorded_keys, write_run_record
+from sfm_lightglue.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
 from sfm_lightglue.scene import load_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store, make_key
@@ -104,20 +106,30 @@ class _Run:
             self.store = Store(output)
 
     def summary(self) -> Summary:
-        cache = ModelCache(self.store)
         key = self._model_key()
-        with self.clock.stage("write"):
-            statistics = cache.restore(key, self.output)
-        if statistics is None:
-            statistics = self._compute(cache, key)
-        else:
-            for skipped in statistics.skipped[len(self.scene.skipped) :]:
-                logger.warning("left out %s: %s", skipped.name, skipped.reason)
-            if not self._has_database_of(key):
-                self._write_database()
+        with work_folder(self.output) as work:
+            with self.clock.stage("write"):
+                packed = load_models(self.store, key)
+            is_known = packed is not None
+            if packed is None:
+                packed = self._compute(key, work)
+            elif not self._has_database_of(key):
+                self._write_database(work / DATABASE_NAME)
+            with self.clock.stage("write"), sole_publisher(self.output):
+                return self._publish(packed, key, work / DATABASE_NAME, is_known)
+
+    def _publish(self, packed: PackedModels, key: str, database: Path, is_known: bool) -> Summary:
+        statistics = packed.statistics
+        write_packed_models(packed.files, self.output)
+        if database.is_file():
+            publish_database(database, self.output / DATABASE_NAME)
+        if is_known:  # else the warnings came when the photos were read
+            for image in statistics.undecodable:
+                logger.warning("left out %s: %s", image.name, image.reason)
         if statistics.unregistered:
             logger.warning("not registered: %s", _shortened(statistics.unregistered))
-        summary = Summary.of(statistics, self.clock.total(), self.store.counts, peak_memory_mb())
+        skipped = (*self.scene.skipped, *statistics.undecodable)
+        summary = Summary.of(statistics, skipped, self.clock.total(), self.store.counts, peak_memory_mb())
         write_run_record(self.output, self.config, {"model": key}, summary)
         return summary
 
@@ -128,7 +140,7 @@ class _Run:
     def _model_key(self) -> str:
         """Of all that the model depends on; one thread more or less matters only where one alone is repeatable."""
         return make_key(
-            "models-2",
+            "models",
             [(image.name, image.digest, image.camera, image.camera_idx) for image in self.scene.images],
             self.pairs,
             self.extractor.identity,
@@ -141,15 +153,16 @@ class _Run:
             MAPPER_VERSION,
         )
 
-    def _compute(self, cache: ModelCache, key: str) -> MapStatistics:
-        features, counts, constant_camera_ids = self._write_database()
+    def _compute(self, key: str, work: Path) -> PackedModels:
+        features, counts, constant_camera_ids = self._write_database(work / DATABASE_NAME)
+        names = [image.name for image in features.decoded_images]
         models = []
         with self.clock.stage("map"):
             if counts.num_verified:
                 models = map_incrementally(
-                    self.output / DATABASE_NAME,
-                    self.scene.root,
-                    len(features.keypoints_from_name),
+                    work / DATABASE_NAME,
+                    work,
+                    len(names),
                     self.config.mapping,
                     constant_camera_ids,
                     self.num_threads,
@@ -157,14 +170,15 @@ class _Run:
                     self.progress,
                 )
         if not models:
-            remove_models(self.output)
+            with sole_publisher(self.output):
+                remove_results(self.output)
+                publish_database(work / DATABASE_NAME, self.output / DATABASE_NAME)
             raise ReconstructionError(counts.explain(features, self.scene, bool(self.config.cameras.params)))
         with self.clock.stage("write"):
-            skipped = (*self.scene.skipped, *features.skipped)
-            names = [image.name for image in features.decoded_images]
-            return cache.keep(key, models, names, skipped, self.output)
+            color_points(models, self.scene.root, self.num_threads)
+            return keep_models(self.store, key, models, names, features.skipped, work)
 
-    def _write_database(self) -> tuple[SceneFeatures, _PairCounts, frozenset[int]]:
+    def _write_database(self, path: Path) -> tuple[SceneFeatures, _PairCounts, frozenset[int]]:
         """Extract, match and verify; returns also the cameras whose intrinsics are not refined."""
         features = SceneFeatures(self.scene, CachedExtractor(self.extractor, self.store))
         with self.clock.stage("extract"):
@@ -172,9 +186,7 @@ class _Run:
         if not features.keypoints_from_name:
             raise DataError(f"{self.scene.root}: none of the {len(self.scene.images)} photos can be decoded")
         given = frozenset() if self.config.cameras.refine else given_camera_idxs(features.decoded_images)
-        # The record names the model that the database belongs to: from here on it would be wrong.
-        forget_run_record(self.output)
-        with DatabaseWriter(self.output / DATABASE_NAME) as database:
+        with DatabaseWriter(path) as database:
             counts = self._match(features, database)
             return features, counts, frozenset(database.camera_id(idx) for idx in given)
 

@@ -7,18 +7,18 @@ import dataclasses
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sfm_lightglue import __version__
-from sfm_lightglue.errors import StoreError
 from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.scene import RESULTS_MARKER
 from sfm_lightglue.store import CacheCounts, atomic_write
+from sfm_lightglue.types import SkippedImage
 
 _RECORDED_PACKAGES = (
     "numpy",
@@ -67,6 +67,7 @@ class Summary:
     def of(
         cls,
         statistics: MapStatistics,
+        skipped: Sequence[SkippedImage],
         seconds: Mapping[str, float],
         counts: Mapping[str, CacheCounts],
         memory_mb: float | None,
@@ -75,8 +76,8 @@ class Summary:
         best = statistics.models[0]
         return cls(
             statistics.num_images,
-            len(statistics.skipped),
-            tuple(dataclasses.asdict(image) for image in statistics.skipped),
+            len(skipped),
+            tuple(dataclasses.asdict(image) for image in skipped),
             statistics.unregistered,
             best.num_registered,
             best.num_points,
@@ -152,15 +153,3 @@ def recorded_keys(output: Path) -> dict[str, str]:
         return {str(name): str(key) for name, key in keys.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def forget_run_record(output: Path) -> None:
-    """Remove the `run.json` of an earlier run, whose results are about to be replaced.
-
-    Raises:
-        StoreError: where it cannot be removed.
-    """
-    try:
-        (output / RESULTS_MARKER).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{output / RESULTS_MARKER}: cannot be removed ({error.strerror})") from error

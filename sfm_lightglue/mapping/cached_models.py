@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.mapping.export import pack_models, write_packed_models
+from sfm_lightglue.geometry import AnyArray
+from sfm_lightglue.mapping.export import pack_models
 from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.store import Store
 from sfm_lightglue.types import SkippedImage
@@ -55,58 +56,68 @@ class MapStatistics:
     Args:
         num_images: photos that could be read.
         models: at least one.
-        skipped: photos that could not.
+        undecodable: photos that could not be decoded, though their headers could.
         unregistered: names of the readable photos that the largest model lacks.
     """
 
     num_images: int
     models: tuple[ModelStatistics, ...]
-    skipped: tuple[SkippedImage, ...]
+    undecodable: tuple[SkippedImage, ...]
     unregistered: tuple[str, ...]
 
 
-class ModelCache:
-    """Keeps models in the store, and puts them back.
+@dataclass(frozen=True, eq=False, slots=True)
+class PackedModels:
+    """Models as the store keeps them: numbers, and the bytes of their files by relative path."""
+
+    statistics: MapStatistics
+    files: Mapping[str, AnyArray]
+
+
+def keep_models(
+    store: Store,
+    key: str,
+    models: Sequence[pycolmap.Reconstruction],
+    names: Sequence[str],
+    undecodable: Sequence[SkippedImage],
+    work: Path,
+) -> PackedModels:
+    """Keep models in the store.
 
     Args:
         store: of the run.
+        key: of all that they depend on.
+        models: the largest first, at least one.
+        names: of the photos that could be read.
+        undecodable: photos that could not.
+        work: an existing folder for files on the way.
+
+    Raises:
+        StoreError: where the store cannot be written.
     """
+    registered = poses_of_model(models[0])
+    statistics = MapStatistics(
+        len(names),
+        tuple(ModelStatistics.of(model, i) for i, model in enumerate(models)),
+        tuple(undecodable),
+        tuple(name for name in names if name not in registered),
+    )
+    packed = PackedModels(statistics, pack_models(models, work))
+    text = json.dumps(dataclasses.asdict(statistics), sort_keys=True)
+    store.save("models", key, {"statistics": np.array(text), **packed.files})
+    return packed
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
-    def keep(
-        self,
-        key: str,
-        models: Sequence[pycolmap.Reconstruction],
-        names: Sequence[str],
-        skipped: Sequence[SkippedImage],
-        output: Path,
-    ) -> MapStatistics:
-        """Write models of photos of some names to the output folder, and keep them under a key."""
-        registered = poses_of_model(models[0])
-        statistics = MapStatistics(
-            len(names),
-            tuple(ModelStatistics.of(model, i) for i, model in enumerate(models)),
-            tuple(skipped),
-            tuple(name for name in names if name not in registered),
-        )
-        files = pack_models(models)
-        write_packed_models(files, output)
-        text = json.dumps(dataclasses.asdict(statistics), sort_keys=True)
-        self._store.save("models", key, {"statistics": np.array(text), **files})
-        return statistics
-
-    def restore(self, key: str, output: Path) -> MapStatistics | None:
-        """Put the models of a key into the output folder; None where there are none."""
-        arrays = self._store.load("models", key)
-        if arrays is None:
-            return None
-        values = json.loads(str(arrays.pop("statistics")))
-        write_packed_models(arrays, output)
-        return MapStatistics(
-            values["num_images"],
-            tuple(ModelStatistics(**model) for model in values["models"]),
-            tuple(SkippedImage(**image) for image in values["skipped"]),
-            tuple(values["unregistered"]),
-        )
+def load_models(store: Store, key: str) -> PackedModels | None:
+    """The models of a key; None where the store has none."""
+    arrays = store.load("models", key)
+    if arrays is None:
+        return None
+    values = json.loads(str(arrays.pop("statistics")))
+    statistics = MapStatistics(
+        values["num_images"],
+        tuple(ModelStatistics(**model) for model in values["models"]),
+        tuple(SkippedImage(**image) for image in values["undecodable"]),
+        tuple(values["unregistered"]),
+    )
+    return PackedModels(statistics, arrays)

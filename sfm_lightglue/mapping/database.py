@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +13,7 @@ import pycolmap
 
 from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.output_folder import publish_file
 from sfm_lightglue.types import (
     Camera,
     Float32Array,
@@ -31,26 +31,29 @@ _CONFIGURATION_FROM_KIND = {
 }
 
 
+MIN_FREE_BYTES = 64 * 2**20
+"""Free space below which nothing is written any more: SQLite, deep in C++, ends the process on a full disk."""
+
+
 class DatabaseWriter:
-    """Writes a new COLMAP database, which takes its place only when the `with` block ends well.
+    """Writes a new COLMAP database; complete, and closed, once the `with` block has ended well.
 
     Args:
-        path: of the database; an existing one is replaced.
+        path: of the database, in a folder that no other run writes to.
 
     Raises:
-        StoreError: where the file cannot be written.
+        StoreError: where the file cannot be written, or the disk is nearly full.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         self._camera_id_from_idx: dict[int, int] = {}
         self._image_id_from_name: dict[str, int] = {}
 
     def __enter__(self) -> DatabaseWriter:
+        self._require_space()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = pycolmap.Database.open(self._temporary)
+            self._database = pycolmap.Database.open(self._path)
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(f"{self._path}: cannot be written ({error})") from error
         # One transaction for everything: hundreds of times as fast as one for each write.
@@ -63,17 +66,18 @@ class DatabaseWriter:
     ) -> None:
         self._transaction.__exit__(kind, error, trace)
         self._database.close()
+
+    def _require_space(self) -> None:
         try:
-            if error is None:
-                os.replace(self._temporary, self._path)
-        except OSError as failure:
-            raise StoreError(f"{self._path}: cannot be written ({failure.strerror})") from failure
-        finally:
-            with contextlib.suppress(OSError):
-                self._temporary.unlink(missing_ok=True)
+            free = shutil.disk_usage(self._path.parent).free
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be written ({error.strerror})") from error
+        if free < MIN_FREE_BYTES:
+            raise StoreError(f"{self._path}: cannot be written, only {free // 2**20} MiB are left on the disk")
 
     def add_image(self, image: SceneImage, keypoints: Float32Array) -> None:
         """Add a photo with its camera, and its keypoints [N, 2] in pixels."""
+        self._require_space()
         camera_id = self._camera_id_from_idx.get(image.camera_idx)
         if camera_id is None:
             camera_id = self._database.write_camera(as_pycolmap(image.camera))
@@ -84,6 +88,7 @@ class DatabaseWriter:
 
     def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
         """Add the matches of a pair, and its geometry where it was verified."""
+        self._require_space()
         id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
         indices = matches.indices.astype(np.uint32)
         self._database.write_matches(id0, id1, indices)
@@ -93,6 +98,18 @@ class DatabaseWriter:
     def camera_id(self, camera_idx: int) -> int:
         """The identifier that the database gave to a camera of the scene."""
         return self._camera_id_from_idx[camera_idx]
+
+
+def publish_database(source: Path, target: Path) -> None:
+    """Move a finished database to its place.
+
+    Raises:
+        StoreError: where it cannot be moved.
+    """
+    for suffix in ("-wal", "-shm"):  # of a database that someone has open: they would be applied to the new one
+        with contextlib.suppress(OSError):
+            target.with_name(target.name + suffix).unlink()
+    publish_file(source, target)
 
 
 def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:

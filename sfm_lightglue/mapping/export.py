@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,25 +13,35 @@ import pycolmap
 
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.geometry import AnyArray
+from sfm_lightglue.scene import RESULTS_MARKER
 from sfm_lightglue.store import atomic_write
 
 PLY_NAME = "points.ply"
 
 
-def pack_models(models: Sequence[pycolmap.Reconstruction]) -> dict[str, AnyArray]:
-    """The files of models, and the cloud of the first, as arrays of bytes [size] uint8 by relative path."""
+def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[str, AnyArray]:
+    """The files of models, and the cloud of the first, as arrays of bytes [size] uint8 by relative path.
+
+    Args:
+        models: the largest first.
+        work: an existing folder for files on the way.
+
+    Raises:
+        StoreError: where nothing can be written there.
+    """
     files: dict[str, AnyArray] = {}
-    with tempfile.TemporaryDirectory(prefix="sfm_lightglue_") as name:
+    try:
         for index, model in enumerate(models):
-            folder = Path(name) / str(index)
-            folder.mkdir()
+            folder = work / "sparse" / str(index)
+            folder.mkdir(parents=True)
             model.write_binary(folder)
             for path in sorted(folder.iterdir()):
                 files[f"sparse/{index}/{path.name}"] = np.fromfile(path, dtype=np.uint8)
         if models:
-            cloud = Path(name) / PLY_NAME
-            models[0].export_PLY(cloud)
-            files[PLY_NAME] = np.fromfile(cloud, dtype=np.uint8)
+            models[0].export_PLY(work / PLY_NAME)
+            files[PLY_NAME] = np.fromfile(work / PLY_NAME, dtype=np.uint8)
+    except (OSError, RuntimeError) as error:
+        raise StoreError(f"{work}: cannot be written ({error})") from error
     return files
 
 
@@ -58,18 +67,19 @@ def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
             _remove_stale(folder, kept)
 
 
-def remove_models(output: Path) -> None:
-    """Remove the models of an earlier run, where this one has none: nobody shall take them for its result.
+def remove_results(output: Path) -> None:
+    """Remove models and record of an earlier run, where this one has none: nobody shall take them for its result.
 
     They are still in the store, under the key of what they were made from.
 
     Raises:
         StoreError: where they cannot be removed.
     """
-    try:
-        (output / PLY_NAME).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{output / PLY_NAME}: cannot be removed ({error.strerror})") from error
+    for name in (RESULTS_MARKER, PLY_NAME):
+        try:
+            (output / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{output / name}: cannot be removed ({error.strerror})") from error
     write_packed_models({}, output)
 
 
@@ -81,6 +91,6 @@ def _remove_stale(folder: Path, kept: set[Path]) -> None:
             return
         for path in folder.iterdir():
             if path not in kept and path.stem in {"cameras", "images", "points3D", "rigs", "frames"}:
-                path.unlink()
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: a model of an earlier run cannot be removed ({error.strerror})") from error

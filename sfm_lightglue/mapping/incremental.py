@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pycolmap
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.progress import Progress, silent
 
-MAPPER_VERSION: str = pycolmap.__version__
+MAPPER_VERSION = f"1-pycolmap-{pycolmap.__version__}"
 """Part of a model's key: another version of COLMAP builds another model."""
 
 
@@ -42,7 +41,7 @@ class MappingConfig:
 
 def map_incrementally(
     database_path: Path,
-    image_root: Path,
+    work: Path,
     num_images: int,
     config: MappingConfig,
     constant_camera_ids: frozenset[int] = frozenset(),
@@ -57,7 +56,7 @@ def map_incrementally(
 
     Args:
         database_path: with images, keypoints and verified two-view geometries.
-        image_root: folder below which the photos are; the points take their colours from them.
+        work: an existing folder for files on the way.
         num_images: for the progress.
         config: thresholds.
         constant_camera_ids: cameras whose intrinsics are not refined.
@@ -66,22 +65,18 @@ def map_incrementally(
         progress: told of each registered image.
 
     Returns:
-        The models, the one with most images first; none where no pair of images can start one.
+        The models, the one with most images first, without colours; none where no pair of images can start one.
     """
-    attempts = []
+    attempts: list[list[pycolmap.Reconstruction]] = []
     for relaxed in (False, True):
         options = _options(config, num_images, constant_camera_ids, num_threads, seed)
         if relaxed:
             _relax(options)
-        models = _run(database_path, image_root, num_images, options, progress)
+        models = _run(database_path, work / f"mapping-{len(attempts)}", num_images, options, progress)
         attempts.append(sorted(models, key=_largest_first))
         if _num_registered(attempts[-1]) >= num_images / 2:
             break
-    best = max(attempts, key=_num_registered)
-    for model in best:
-        if model.num_points3D():
-            model.extract_colors_for_all_images(image_root, num_threads)
-    return best
+    return max(attempts, key=_num_registered)
 
 
 def _options(
@@ -115,7 +110,7 @@ def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
 
 def _run(
     database_path: Path,
-    image_root: Path,
+    folder: Path,
     num_images: int,
     options: pycolmap.IncrementalPipelineOptions,
     progress: Progress,
@@ -129,10 +124,11 @@ def _run(
         progress("map", num_registered, num_images)
 
     progress("map", 0, num_images)
-    with tempfile.TemporaryDirectory(prefix="sfm_lightglue_") as folder, _quiet_log():
+    folder.mkdir(parents=True)
+    with _quiet_log():
         models = pycolmap.incremental_mapping(
             database_path,
-            image_root,
+            folder,  # of the photos: nothing reads them here
             folder,
             options,
             initial_image_pair_callback=lambda: registered(2),

@@ -1,0 +1,54 @@
+"""Colours of the points, from the photos as we read them: of all formats, and without COLMAP's log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.images import Image
+from sfm_lightglue.parallel import ordered_map
+
+
+def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, num_threads: int = 1) -> None:
+    """Give each point the mean colour of the pixels that show it.
+
+    Args:
+        models: changed in place.
+        image_root: folder below which the images' names are.
+        num_threads: photos decoded at a time.
+    """
+    for model in models:
+        _color(model, image_root, num_threads)
+
+
+def _color(model: pycolmap.Reconstruction, image_root: Path, num_threads: int) -> None:
+    row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
+    sums = np.zeros((len(row_from_id), 3))
+    counts = np.zeros(len(row_from_id))
+
+    def observations(image: pycolmap.Image) -> tuple[str, list[int], np.ndarray]:
+        points = image.get_observation_points2D()
+        pixels = np.array([point.xy for point in points]).reshape(-1, 2)
+        return image.name, [row_from_id[point.point3D_id] for point in points], pixels
+
+    def sample(seen: tuple[str, list[int], np.ndarray]) -> tuple[list[int], np.ndarray] | None:
+        name, rows, pixels = seen
+        try:
+            rgb = Image.read(image_root / name, name).rgb()
+        except DataError:  # it could be read when its features were found: it is being changed right now
+            return None
+        columns, lines = np.clip(np.floor(pixels).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T
+        return rows, rgb[lines, columns]
+
+    images = (model.images[image_id] for image_id in sorted(model.reg_image_ids()))
+    for sampled in ordered_map(sample, map(observations, images), num_threads):
+        if sampled is not None:
+            np.add.at(sums, sampled[0], sampled[1])
+            np.add.at(counts, sampled[0], 1)
+    colors = np.round(sums / np.maximum(counts, 1)[:, None]).astype(np.uint8)
+    for point_id, row in row_from_id.items():
+        model.points3D[point_id].color = colors[row]
