@@ -25,7 +25,7 @@ examples:
       also a picture of the matches, and matches.json
   python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
       known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
-      if that is of the same size
+      if that is of the same size and camera
 
 verdicts: general; planar (the photos show one plane: the pose is less sure); pure_rotation (the camera only
 turned: no direction of motion, t is zero); rejected, with the reason.
@@ -62,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _cameras(arguments: argparse.Namespace, images: tuple[Image, Image]) -> tuple[CameraConfig, CameraConfig]:
-    """What is said of one photo only holds for the other too, if that is of the same size."""
+    """What is said of one photo only holds for the other too, if that is of the same size and the same camera."""
     models = [arguments.camera_model0, arguments.camera_model1]
     params = [parse_camera_params(text) for text in (arguments.camera_params0, arguments.camera_params1)]
-    same_size = images[0].size == images[1].size
+    same = images[0].size == images[1].size and images[0].exif.camera_id == images[1].exif.camera_id
     cameras = [
         CameraConfig(
             model=models[side] or models[1 - side] or CameraConfig().model,
-            params=tuple(params[side] or (params[1 - side] if same_size else None) or ()),
+            params=tuple(params[side] or (params[1 - side] if same and not models[side] else None) or ()),
         )
         for side in (0, 1)
     ]

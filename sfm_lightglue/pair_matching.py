@@ -12,6 +12,16 @@ from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, TwoViewGeometry
 
+BLOCK_SIZE = 48
+"""Images of a block; two blocks fit into the memory of `SceneFeatures`."""
+
+
+def in_blocks(pairs: Sequence[ImagePair]) -> list[ImagePair]:
+    """Order pairs so that those of two blocks of images follow each other: their features are read once for all."""
+    names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
+    block_from_name = {name: i // BLOCK_SIZE for i, name in enumerate(names)}
+    return sorted(pairs, key=lambda pair: (block_from_name[pair.name0], block_from_name[pair.name1], pair))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairResult:
@@ -33,7 +43,7 @@ def match_pairs(
     num_threads: int = 1,
     progress: Progress = silent,
 ) -> Iterator[PairResult]:
-    """Matches and geometry of each pair, in the given order.
+    """Matches and geometry of each pair, in the order of `in_blocks`.
 
     Args:
         pairs: of extracted images.
@@ -62,7 +72,8 @@ def match_pairs(
         ]
 
     size = matcher.batch_size
-    batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    ordered = in_blocks(pairs)
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     num_done = 0
     progress("match", 0, len(pairs))
     for results in ordered_map(work, batches, num_threads):

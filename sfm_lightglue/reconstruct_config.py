@@ -17,6 +17,8 @@ from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice,
 from sfm_lightglue.scene import CameraConfig
 from sfm_lightglue.two_view import TwoViewConfig
 
+MAX_THREADS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ReconstructConfig:
@@ -44,14 +46,15 @@ class ReconstructConfig:
     """Of everything random."""
 
     num_threads: int = 0
-    """Threads of every stage, 0 for all cores; with 1, two runs give the same bytes."""
+    """Photos, pairs and mapping threads under way at a time, 0 for one per core; with 1, two runs give the same
+    bytes. What OpenCV, BLAS and torch do within one photo or pair has threads of its own."""
 
     device: str = "auto"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is any."""
 
     def __post_init__(self) -> None:
-        if self.num_threads < 0:
-            raise ConfigError(f"num_threads must not be negative, got {self.num_threads}")
+        if not 0 <= self.num_threads <= MAX_THREADS:
+            raise ConfigError(f"num_threads must lie in [0, {MAX_THREADS}], got {self.num_threads}")
         if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", self.device):
             raise ConfigError(f"device {self.device!r}: expected auto, cpu, cuda, or cuda:1 and the like")
         if not 0 <= self.seed < 2**31:
@@ -121,9 +124,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
         if path.suffix.lower() == ".json":
             return dict(json.loads(text)["config"])
         return tomllib.loads(text)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not the run.json of a run") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not a TOML file ({error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not the run.json of a run") from error

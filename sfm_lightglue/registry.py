@@ -71,11 +71,11 @@ class Registry(Generic[ComponentT]):
         return Choice(name, config_from_mapping(_load(entry.config), options or {}, f"{self.kind} {name}"))
 
     def build(self, choice: Choice, device: str = "cpu") -> ComponentT:
-        """Make the component; networks load their weights now.
+        """Make the component; networks look for their weights now, and load them when they are first used.
 
         Raises:
             ConfigError: for an unknown name or device.
-            WeightsError: where weights are missing or do not fit.
+            WeightsError: where there is no file of weights.
         """
         entry = self._entry(choice.name)
         build: Callable[..., ComponentT] = _load(entry.build)

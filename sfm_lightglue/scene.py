@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 CameraMode = Literal["auto", "single", "per-folder", "per-image"]
 
 RESULTS_MARKER = "run.json"
-"""A folder that holds this file is an output of ours: no photos are looked for below it."""
+"""A folder that holds this file, written by us, is an output of ours: no photos are looked for below it."""
 
 _UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
 
@@ -107,16 +108,28 @@ def load_scene(
     return Scene(folder, _assign_cameras(photos, cameras), skipped)
 
 
+def is_results_folder(folder: Path) -> bool:
+    """Whether a folder holds the results of an earlier run of ours."""
+    try:
+        record = json.loads((folder / RESULTS_MARKER).read_text(encoding="utf-8"))
+        return "sfm_lightglue" in record["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
     paths = []
-    for directory, subdirectories, files in os.walk(folder):
+    visited: set[Path] = set()
+    for directory, subdirectories, files in os.walk(folder, followlinks=True):
         here = Path(directory)
+        if here.resolve() in visited:  # a link that leads back
+            subdirectories.clear()
+            continue
+        visited.add(here.resolve())
         subdirectories[:] = [
             name
             for name in subdirectories
-            if not name.startswith(".")
-            and (here / name).resolve() not in ignore
-            and not (here / name / RESULTS_MARKER).is_file()
+            if not name.startswith(".") and (here / name).resolve() not in ignore and not is_results_folder(here / name)
         ]
         paths += [
             here / name
@@ -218,6 +231,11 @@ def _given_cameras(photos: list[_Photo], config: CameraConfig) -> dict[str, Came
             for photo in photos
             if photo.upright_size == upright_size
         }
+    if num_stored == num_upright and any(photo.exif.quarter_turns == 2 for photo in photos):
+        logger.warning(
+            "the camera parameters are taken for the pixels as they are stored, also of photos that EXIF data calls"
+            " upside down; where software turned the pixels, give the parameters of the turned photos separately"
+        )
     others = [photo.name for photo in photos if photo.name not in given]
     if others:
         logger.warning(

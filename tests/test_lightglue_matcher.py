@@ -98,10 +98,10 @@ def test_turned_features_stand_upright_for_the_network(small_scene: SyntheticSce
 
 def test_features_of_another_kind_are_refused(weights: Path, features: list[Features]) -> None:
     other = replace(features[0], descriptors=np.zeros((len(features[0]), 64), np.float32))
-    with pytest.raises(ValueError, match="128 dimensions, the features have 64"):
+    with pytest.raises(ConfigError, match="128 dimensions, the features have 64"):
         matcher_of(weights).match(other, features[1])
     bare = replace(features[0], scales=None, orientations=None)
-    with pytest.raises(ValueError, match="scales and orientations"):
+    with pytest.raises(ConfigError, match="scales and orientations"):
         matcher_of(weights).match(bare, features[1])
 
 

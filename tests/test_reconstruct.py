@@ -65,6 +65,57 @@ def test_recovers_the_cameras(small_scene: SyntheticScene, small_scene_dir: Path
         assert (stage, total, total) in stages
 
 
+def test_progress_is_live(small_scene_dir: Path, tmp_path: Path) -> None:
+    """Each stage tells of every photo or pair, in order, from nothing to all."""
+    reports: list[tuple[str, int, int]] = []
+    reconstruct(small_scene_dir, tmp_path / "out", one_thread(), lambda *report: reports.append(report))
+    for stage, total, first in (("extract", 6, 1), ("match", 15, 1), ("map", 6, 2)):
+        done = [num_done for name, num_done, _ in reports if name == stage]
+        assert done == [0, *range(first, total + 1)]
+
+
+def test_another_run_in_the_same_folder_disturbs_nothing(small_scene_dir: Path, finished: Path, tmp_path: Path) -> None:
+    """While the first maps, a second one with other options starts and ends."""
+    output, other = tmp_path / "out", one_thread(extractor={"name": "sift", "max_keypoints": 300})
+    started = []
+
+    def start_other(stage: str, num_done: int, num_total: int) -> None:
+        if stage == "map" and not started:
+            started.append(reconstruct(small_scene_dir, output, other))
+
+    summary = reconstruct(small_scene_dir, output, one_thread(), start_other)
+    assert summary.num_points != started[0].num_points
+    assert tree(output / "sparse") == tree(finished / "sparse")
+    again = reconstruct(small_scene_dir, output, other)
+    assert again.num_points == started[0].num_points
+    assert again.cache["misses"] == 0
+    assert [path.name for path in output.glob(".work*")] == []
+
+
+def test_bad_photos_that_come_and_go_are_told_as_they_are(
+    small_scene_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = copy_scene(small_scene_dir, tmp_path / "scene")
+    (scene / "images" / "first.jpg").write_text("no picture")
+    assert reconstruct(scene, config=one_thread()).num_skipped == 1
+    (scene / "images" / "first.jpg").rename(scene / "images" / "second.jpg")
+    caplog.clear()
+    summary = reconstruct(scene, config=one_thread())
+    assert summary.cache["misses"] == 0
+    assert [image["name"] for image in summary.skipped] == ["second.jpg"]
+    assert not any("first.jpg" in record.getMessage() for record in caplog.records)
+
+
+def test_a_full_disk_is_a_store_error(small_scene_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    with pytest.raises(StoreError, match="1 MiB are left"):
+        reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    monkeypatch.undo()
+    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    assert summary.cache["by_kind"]["features"] == {"hits": 6, "misses": 0}
+
+
 def test_second_run_computes_nothing(small_scene_dir: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
     before = tree(tmp_path / "out" / "sparse")
@@ -183,7 +234,7 @@ def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
     pictures[first].convert("CMYK").save(folder / "cmyk photo.jpg", quality=97, exif=exif)
     grey16 = np.asarray(pictures[second].convert("L")).astype(np.uint16) * 257
     PilImage.fromarray(grey16).save(folder / "sechzehn-bit-ä.png", exif=exif)
-    pictures[third].convert("L").save(folder / "grey.PNG", exif=exif)
+    pictures[third].convert("L").save(folder / "grey.webp", quality=98, exif=exif)
     palette = pictures[fourth].quantize(256)
     palette.info["transparency"] = 0
     palette.save(folder / "palette alpha.png", transparency=0, exif=exif)
@@ -193,7 +244,7 @@ def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
     fine = {
         "cmyk photo.jpg",
         "sechzehn-bit-ä.png",
-        "grey.PNG",
+        "grey.webp",
         "palette alpha.png",
         "写真 五.tiff",
         "nested deep/six.JPG",

@@ -24,7 +24,7 @@ class Matcher(Protocol):
         """Matches of one pair, in the order of the first image's features.
 
         Raises:
-            ValueError: where the descriptors are not of the kind that the matcher knows.
+            ConfigError: where the descriptors are not of the kind that the matcher knows.
         """
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:

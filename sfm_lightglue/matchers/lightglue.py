@@ -150,9 +150,9 @@ def _pad(
     mask = np.zeros((len(features), longest), np.bool_)
     for row, one in enumerate(features):
         if len(one) and one.descriptors.shape[1] != architecture.input_dim:
-            raise ValueError(
-                f"lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
-                f" the features have {one.descriptors.shape[1]}"
+            raise ConfigError(
+                f"matcher lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
+                f" the features have {one.descriptors.shape[1]}; choose the --extractor that they were trained with"
             )
         positions[row, : len(one)] = upright_positions(one, architecture.use_scale_orientation)
         descriptors[row, : len(one)] = one.descriptors
@@ -175,7 +175,7 @@ def upright_positions(features: Features, with_scale_orientation: bool) -> Float
         [N, 2] (x, y) in [-1, 1], or [N, 4] with scale in pixels and orientation in radians.
 
     Raises:
-        ValueError: where scales or orientations are asked for and the features have none.
+        ConfigError: where scales or orientations are asked for and the features have none.
     """
     width, height = features.image_size
     centred = (features.keypoints.astype(np.float64) - (width / 2, height / 2)) / (max(width, height) / 2)
@@ -184,7 +184,10 @@ def upright_positions(features: Features, with_scale_orientation: bool) -> Float
     if not with_scale_orientation:
         return centred.astype(np.float32)
     if features.scales is None or features.orientations is None:
-        raise ValueError("lightglue: the weights want scales and orientations, which these features lack")
+        raise ConfigError(
+            "matcher lightglue: the weights want scales and orientations, which these features lack;"
+            " choose the --extractor that they were trained with"
+        )
     angles = np.mod(features.orientations + features.quarter_turns * np.pi / 2, 2 * np.pi)
     return np.concatenate([centred, features.scales[:, None], angles[:, None]], axis=1).astype(np.float32)
 

@@ -59,8 +59,9 @@ class NearestMatcher:
             return Matches.empty()
         descriptors0, descriptors1 = _unit(features0.descriptors), _unit(features1.descriptors)
         if descriptors0.shape[1] != descriptors1.shape[1]:
-            raise ValueError(
-                f"descriptors of {descriptors0.shape[1]} and {descriptors1.shape[1]} dimensions cannot be compared"
+            raise ConfigError(
+                f"matcher nearest: descriptors of {descriptors0.shape[1]} and of {descriptors1.shape[1]} dimensions"
+                " cannot be compared"
             )
         nearest1, best, second = _nearest_two(descriptors0, descriptors1)
         kept = np.ones(len(best), dtype=np.bool_)

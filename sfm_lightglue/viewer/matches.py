@@ -15,17 +15,23 @@ INLIER_COLOUR = (40, 200, 80)
 OUTLIER_COLOUR = (225, 60, 50)
 
 
+MAX_WIDTH = 4000
+"""Of one photo in the picture; wider ones make it less high."""
+
+
 def draw_matches(result: ImagePairResult, height: int = 800, max_lines: int = 400) -> PilImage.Image:
     """Both photos upright and equally high; inliers green over outliers red.
 
     Args:
         result: of `match_images`.
-        height: of the picture in pixels.
+        height: of the picture in pixels, at most.
         max_lines: of each kind; of more, every n-th is drawn, so that the photos remain visible.
 
     Returns:
         An RGB picture.
     """
+    widest = max(_upright_size(image)[0] / _upright_size(image)[1] for image in result.images)
+    height = max(1, min(height, round(MAX_WIDTH / widest)))
     pictures = [_upright(image, height) for image in result.images]
     offset = pictures[0].width + 8
     canvas = PilImage.new("RGB", (offset + pictures[1].width, height), (255, 255, 255))
@@ -53,9 +59,14 @@ def _upright(image: Image, height: int) -> PilImage.Image:
     return picture.resize((max(1, round(picture.width * height / picture.height)), height))
 
 
+def _upright_size(image: Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if image.quarter_turns % 2 else (width, height)
+
+
 def _to_picture(image: Image, keypoints: Float32Array, picture: PilImage.Image) -> Float64Array:
     """Keypoints [M, 2] of the stored image -> pixels [M, 2] of the upright, shrunk picture."""
     upright = turn_forward(keypoints.astype(np.float64), image.quarter_turns, image.size)
-    width, height = image.size if image.quarter_turns % 2 == 0 else image.size[::-1]
+    width, height = _upright_size(image)
     scaled: Float64Array = upright * (picture.width / width, picture.height / height)
     return scaled
