@@ -12,6 +12,7 @@ COMMANDS = {
     "reconstruct": "photos in, camera poses and a point cloud out",
     "match": "the relative pose of two photos",
     "view": "look at a reconstruction, or take a picture of it",
+    "train": "weights for LightGlue from photographs alone",
 }
 
 

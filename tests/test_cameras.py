@@ -134,5 +134,5 @@ def test_a_wrong_number_of_parameters_is_told_their_names():
 
 @pytest.mark.parametrize("params", [(0, 320, 240), (-5, 320, 240), (np.nan, 320, 240), (500, np.inf, 240)])
 def test_impossible_parameters_are_refused(params):
-    with pytest.raises(ConfigError, match="must be (positive|finite)"):
+    with pytest.raises(ConfigError, match=r"must be (positive|finite)"):
         make_camera("SIMPLE_PINHOLE", SIZE, params)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"sfm_lightglue"},  # the version, nothing else
     {"errors", "identity", "parallel", "progress"},
-    {"config", "geometry"},
+    {"config", "geometry", "output_folder"},
     {"types"},
     {"cameras", "images"},
     {"models", "scene"},

@@ -1,0 +1,270 @@
+"""`python -m pipelines.train --photos DIR --output RUN_DIR`: train a LightGlue for SIFT from photographs alone."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.command import run_command, show_warnings
+from sfm_lightglue import __version__
+from sfm_lightglue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sfm_lightglue.models.lightglue import LightGlue
+    from sfm_lightglue.training.options import RunOptions, TrainingConfig
+    from sfm_lightglue.training.producer import ShardProducer
+    from sfm_lightglue.training.trainer import Trainer
+    from sfm_lightglue.training.validation import Validation
+
+EXAMPLES = """\
+examples:
+  python -m pipelines.train --photos ../shared/data/train --output runs/sift --steps 40000 --decay-steps 8000
+      renders scenes textured with the photographs in the background, trains on them, and keeps checkpoints and
+      log.jsonl in runs/sift; the same command continues after an interruption, or says that all is done
+  python -m pipelines.train --photos ../shared/data/train --output runs/sift --steps 80000 --decay-steps 8000
+      prolongs that run: it goes on from the state before the learning rate fell
+  python -m pipelines.train ... --validate --compile --workers 1
+      also measures on real photographs (hololens, 10 to 50 % overlap), beside nearest neighbours; compiles the
+      layers, a quarter faster on CPUs with a C++ compiler; one process makes data until there are --max-shards
+  python -m pipelines.train ... --export lightglue.safetensors --half
+      at the end writes the weights that validated best, for `--matcher lightglue --matcher-weights FILE`
+
+files in RUN_DIR: last.pt (the newest state), best.pt (the best by validation: AUC@10 with --validate, else F1 on
+held-out pairs), stable.pt (before the learning rate fell), log.jsonl, shards/ (training scenes, unless --cache).
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
+    arguments = parser.parse_args(given)
+    if arguments.photos is None and not arguments.export_only:
+        parser.error("give --photos, the folder of photographs that become textures")
+    show_warnings()
+
+    def body() -> None:
+        _run(arguments, f"python -m pipelines.train {shlex.join(given)}")
+
+    return run_command(body)
+
+
+def _run(arguments: argparse.Namespace, command: str) -> None:
+    from sfm_lightglue.models.weights import load_lightglue
+    from sfm_lightglue.training.trainer import Trainer, forget_run, use_threads
+
+    if arguments.threads:
+        use_threads(arguments.threads)
+    if arguments.restart:
+        forget_run(arguments.output)
+    config, options = _config(arguments), _options(arguments)
+    validation = _RealPhotos(arguments.data) if arguments.validate else None
+    initial = None if arguments.init is None else load_lightglue(arguments.init)
+    trainer = Trainer(config, options, arguments.output, initial)
+    if trainer.step > 0:
+        print(f"{arguments.output}: goes on after step {trainer.step} of {options.num_steps}")
+    if not arguments.export_only and trainer.step < options.num_steps:
+        _train(trainer, arguments, validation)
+    if arguments.export is not None:
+        _export(trainer, arguments, command)
+
+
+def _train(trainer: Trainer, arguments: argparse.Namespace, validation: Validation | None) -> None:
+    table = _Table(arguments.quiet)
+    with _producer(arguments) as producer:
+        if len(producer.available()) == 0:
+            print(f"{producer.folder}: the first shard of training scenes is being made", flush=True)
+        trainer.run(producer, validation, table)
+
+
+def _producer(arguments: argparse.Namespace) -> ShardProducer:
+    from sfm_lightglue.training.producer import ShardProducer
+
+    cache = arguments.cache or arguments.output / "shards"
+    return ShardProducer(arguments.photos, cache, arguments.seed, arguments.max_shards, arguments.workers)
+
+
+def _config(arguments: argparse.Namespace) -> TrainingConfig:
+    from sfm_lightglue.training.batches import BatchConfig
+    from sfm_lightglue.training.options import TrainingConfig
+
+    return TrainingConfig(
+        num_layers=arguments.layers,
+        num_heads=arguments.heads,
+        learning_rate=arguments.learning_rate,
+        num_warmup_steps=arguments.warmup_steps,
+        seed=arguments.seed,
+        batches=BatchConfig(arguments.batch_size, arguments.num_keypoints),
+    )
+
+
+def _options(arguments: argparse.Namespace) -> RunOptions:
+    from sfm_lightglue.training.options import RunOptions
+
+    decay = arguments.steps // 5 if arguments.decay_steps is None else arguments.decay_steps
+    return RunOptions(
+        num_steps=arguments.steps,
+        num_decay_steps=decay,
+        log_every=arguments.log_every,
+        validate_every=arguments.validate_every,
+        checkpoint_every=arguments.checkpoint_every,
+        device=arguments.device,
+        bfloat16=not arguments.float32,
+        compile=arguments.compile,
+    )
+
+
+def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> None:
+    from sfm_lightglue.models.weights import save_lightglue
+
+    network, step = trainer.best_result()
+    num_pairs = step * trainer.config.batches.batch_size
+    metadata = {
+        "license": "Apache-2.0",
+        "features": "RootSIFT with scale and orientation, one keypoint per place",
+        "trained_on": f"{num_pairs} pairs of scenes rendered with photographs as textures",
+        "step": str(step),
+        "command": command,
+        "version": __version__,
+    }
+    save_lightglue(network.half() if arguments.half else network, arguments.export, metadata)
+    print(f"{arguments.export}: the weights after step {step}")
+
+
+class _Table:
+    """Prints the rows of the log: the training's as a table, the validation's as name and value."""
+
+    _COLUMNS = ("step", "loss", "last", "confidence", "norm", "rate", "pairs_per_s", "shards", "hours")
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._num_rows = quiet, 0
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        """Print a row."""
+        if self._quiet:
+            return
+        if "loss" not in row:
+            texts = [f"{name} {value:.3f}" for name, value in row.items() if name != "step"]
+            print(f"{int(row['step']):>11}  validation: {', '.join(texts)}", flush=True)
+            return
+        if self._num_rows % 30 == 0:
+            print("".join(f"{name:>12}" for name in self._COLUMNS))
+        self._num_rows += 1
+        print("".join(f"{self._text(name, row[name]):>12}" for name in self._COLUMNS), flush=True)
+
+    @staticmethod
+    def _text(name: str, value: float) -> str:
+        if name in {"step", "shards"}:
+            return str(int(value))
+        return f"{value:.2e}" if name == "rate" else f"{value:.4g}"
+
+
+class _RealPhotos:
+    """A `Validation`: pairs of the hololens sequence with 10 to 50 % overlap, judged by their depth.
+
+    Args:
+        data: root of the shared data, None for where they usually lie.
+
+    Raises:
+        ConfigError: outside of the checkout, where the readers of benchmarks are missing.
+        DataError: where the shared data are missing.
+    """
+
+    _MAX_IMAGE_SIZE, _NUM_KEYPOINTS, _NUM_PAIRS = 540, 1024, 100
+
+    def __init__(self, data: Path | None) -> None:
+        try:
+            from datasets.image_pairs import depth_pairs
+            from datasets.matching import PairFeatures
+            from datasets.shared import shared_data_root
+        except ImportError as error:  # a wheel has no `datasets`, and others own the name
+            raise ConfigError("--validate needs the checkout of sfm_lightglue: run it from its root") from error
+        from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+        from sfm_lightglue.matchers.nearest import NearestMatcher
+
+        folder = shared_data_root(data) / "sequences" / "hololens"
+        self._pairs = depth_pairs(folder, "hololens", (0.1, 0.5), self._NUM_PAIRS)
+        extractor = SiftExtractor(SiftConfig(max_keypoints=self._NUM_KEYPOINTS, max_image_size=self._MAX_IMAGE_SIZE))
+        self._features = PairFeatures(extractor)
+        self._nearest = self._scores(NearestMatcher(), "nearest_")
+
+    def __call__(self, network: LightGlue) -> dict[str, float]:
+        """Scores of the network, adaptivity on, beside those of nearest neighbours; AUC@10 first."""
+        from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+        from sfm_lightglue.models.weights import save_lightglue
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "validated.safetensors"
+            save_lightglue(network, path)
+            scores = self._scores(LightGlueMatcher(LightGlueMatcherConfig(str(path)), "cpu"), "hololens_")
+        return scores | self._nearest
+
+    def _scores(self, matcher: object, prefix: str) -> dict[str, float]:
+        from datasets.matching import evaluate_matcher, summarize
+
+        outcomes = evaluate_matcher(matcher, self._pairs, self._features, self._MAX_IMAGE_SIZE)  # type: ignore[arg-type]
+        scores = summarize([outcome for group in outcomes.values() for outcome in group])
+        auc5, auc10, auc20 = scores.auc or (0.0, 0.0, 0.0)
+        found = {"auc10": auc10, "auc5": auc5, "auc20": auc20, "correct": scores.correct}
+        found |= {"precision": scores.precision, "ms": scores.ms}
+        return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.train",
+        description="Train a LightGlue for SIFT features from photographs alone.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--photos", metavar="DIR", type=Path, help="photographs that become textures of the training scenes")
+    add("--output", metavar="RUN_DIR", type=Path, required=True, help="checkpoints and log")
+    add("--cache", metavar="DIR", type=Path, help="where training scenes are kept (default: RUN_DIR/shards)")
+    add("--steps", metavar="N", type=int, default=20_000, help="of the whole run (default: 20000)")
+    add("--decay-steps", metavar="N", type=int, help="last steps, in which the rate falls to 0 (default: a fifth)")
+    add("--warmup-steps", metavar="N", type=int, default=500, help="first steps, in which it rises (default: 500)")
+    add("--learning-rate", metavar="X", type=float, default=8e-4, help="in between (default: 8e-4)")
+    add("--batch-size", metavar="N", type=int, default=16, help="pairs a step (default: 16)")
+    add("--num-keypoints", metavar="N", type=int, default=384, help="of each view, drawn anew (default: 384)")
+    add("--layers", metavar="N", type=int, default=6, help="of the network (default: 6)")
+    add("--heads", metavar="N", type=int, default=2, help="of its attention, over 128 dimensions (default: 2)")
+    add("--init", metavar="FILE", type=Path, help="weights to start a new run from")
+    add("--seed", metavar="N", type=int, default=0, help="of scenes, weights and order (default: 0)")
+    _add_machine_arguments(parser.add_argument_group("machine"))
+    _add_result_arguments(parser.add_argument_group("results"))
+    return parser
+
+
+def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--device", default="auto", help="cpu, cuda, or auto (default: auto)")
+    add("--threads", metavar="N", type=int, default=0, help="of the network on the CPU (default: torch's choice)")
+    add("--workers", metavar="N", type=int, default=1, help="processes that make data; 0: use what is cached")
+    add("--max-shards", metavar="N", type=int, default=1000, help="of 20 scenes, then reused (default: 1000)")
+    add("--compile", action="store_true", help="compile the layers: slow start, faster steps")
+    add("--float32", action="store_true", help="matrix products in float32 instead of bfloat16")
+    add("--restart", action="store_true", help="forget the run that is in RUN_DIR; its shards are kept")
+
+
+def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--validate", action="store_true", help="also on real photographs of the shared data; needs the checkout")
+    add("--data", metavar="DIR", type=Path, help="the shared data (default: $SFM_LIGHTGLUE_DATA or ../shared/data)")
+    add("--log-every", metavar="N", type=int, default=50, help="steps (default: 50)")
+    add("--validate-every", metavar="N", type=int, default=1000, help="steps (default: 1000)")
+    add("--checkpoint-every", metavar="N", type=int, default=200, help="steps (default: 200)")
+    add("--export", metavar="FILE", type=Path, help="write the best weights as .safetensors at the end")
+    add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
+    add("--half", action="store_true", help="export in half precision")
+    add("--quiet", action="store_true", help="print no table; log.jsonl has it all")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

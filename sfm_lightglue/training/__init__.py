@@ -1,0 +1,1 @@
+"""Training of matchers from photographs alone: rendered scenes with exact correspondences, losses, trainer."""

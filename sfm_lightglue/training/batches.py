@@ -1,0 +1,154 @@
+"""Labelled views -> padded batches: which keypoints, how turned, in which order.
+
+Nothing here is rendered again: a pair looks different at every visit because other keypoints are drawn, the
+images change places, or stand on another side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.matchers.lightglue import upright_positions
+from sfm_lightglue.training.labels import UNMATCHABLE
+from sfm_lightglue.training.losses import NetworkInputs, PairBatch, Targets
+from sfm_lightglue.training.scenes import PairLabels, TrainingView
+from sfm_lightglue.types import BoolArray, Features, Float32Array, IndexArray
+
+DESCRIPTOR_DIM = 128
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """How pairs become batches."""
+
+    batch_size: int = 16
+    """Pairs of one step."""
+
+    num_keypoints: int = 384
+    """At most so many of a view; batches are padded to exactly this, so that all steps cost the same."""
+
+    best_share: float = 0.5
+    """Share of the pairs whose keypoints are those of the highest scores; the others draw at random."""
+
+    turned_share: float = 0.1
+    """Share of the views that stand on another side: position and orientation by 90, 180 or 270 degrees."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.num_keypoints < 2:
+            raise ConfigError("train: batch_size must be positive, and num_keypoints at least 2")
+        for name in ("best_share", "turned_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"train: {name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+class ViewSample(NamedTuple):
+    """The keypoints of one view that were drawn."""
+
+    positions: Float32Array
+    """[N, 4] as the network wants them."""
+    descriptors: Float32Array
+    """[N, 128]."""
+    unmatchable: BoolArray
+    """[N]."""
+
+
+class PairSample(NamedTuple):
+    """One pair with the keypoints that were drawn."""
+
+    view0: ViewSample
+    view1: ViewSample
+    matches: IndexArray
+    """[M, 2] rows of the drawn keypoints."""
+
+
+def sample_pair(
+    view0: TrainingView, view1: TrainingView, labels: PairLabels, config: BatchConfig, rng: np.random.Generator
+) -> PairSample:
+    """Draws the keypoints of a pair, exchanges and turns its images, and numbers its labels anew.
+
+    A matched point whose partner was not drawn becomes ignored: its partner is gone, but another point near
+    by may do as well, and the labels do not say.
+
+    Args:
+        view0: one view of a scene.
+        view1: another one.
+        labels: of both, in this order.
+        config: how.
+        rng: where from.
+    """
+    kept = _draw(view0, view1, labels, config, rng)
+    drawn, new_idx = [], []
+    for view, state, rows in zip((view0, view1), (labels.state0, labels.state1), kept, strict=True):
+        turns = int(rng.integers(1, 4)) if rng.random() < config.turned_share else 0
+        drawn.append(ViewSample(_positions(view, rows, turns), view.root_sift[rows], state[rows] == UNMATCHABLE))
+        renumbered = np.full(len(state), -1, dtype=np.int64)
+        renumbered[rows] = np.arange(len(rows))
+        new_idx.append(renumbered)
+    matches = np.stack([new_idx[side][labels.matches[:, side]] for side in (0, 1)], axis=1)
+    matches = matches[(matches >= 0).all(axis=1)]
+    if rng.random() < 0.5:
+        return PairSample(drawn[0], drawn[1], matches)
+    return PairSample(drawn[1], drawn[0], np.ascontiguousarray(matches[:, ::-1]))
+
+
+def collate(samples: Sequence[PairSample], num_keypoints: int) -> PairBatch:
+    """Pads pairs to a batch.
+
+    Args:
+        samples: of at most `num_keypoints` points a view.
+        num_keypoints: N of both sides of the batch.
+    """
+    size, longest = len(samples), max(1, max(len(sample.matches) for sample in samples))
+    positions = np.zeros((2, size, num_keypoints, 4), np.float32)
+    descriptors = np.zeros((2, size, num_keypoints, DESCRIPTOR_DIM), np.float32)
+    masks = np.zeros((2, size, num_keypoints), np.bool_)
+    unmatchable = np.zeros((2, size, num_keypoints), np.bool_)
+    matches = np.zeros((size, longest, 2), np.int64)
+    match_mask = np.zeros((size, longest), np.bool_)
+    for row, sample in enumerate(samples):
+        for side, view in enumerate((sample.view0, sample.view1)):
+            n = len(view.positions)
+            positions[side, row, :n], descriptors[side, row, :n] = view.positions, view.descriptors
+            masks[side, row, :n], unmatchable[side, row, :n] = True, view.unmatchable
+        matches[row, : len(sample.matches)] = sample.matches
+        match_mask[row, : len(sample.matches)] = True
+    inputs = [torch.from_numpy(array[side]) for array in (positions, descriptors, masks) for side in (0, 1)]
+    targets = [torch.from_numpy(array) for array in (matches, match_mask, *unmatchable)]
+    return PairBatch(NetworkInputs(*inputs), Targets(*targets))
+
+
+def _draw(
+    view0: TrainingView, view1: TrainingView, labels: PairLabels, config: BatchConfig, rng: np.random.Generator
+) -> tuple[IndexArray, IndexArray]:
+    """Ascending rows of both views, at most `num_keypoints` of each.
+
+    Either the highest scores, as a detector with a limit would, or at random; then both ends of a match draw
+    the same lot, so that the smaller sets keep the share of matches of the whole ones.
+    """
+    if rng.random() < config.best_share:
+        lots = [-np.asarray(view.scores, dtype=np.float64) for view in (view0, view1)]
+    else:
+        lots = [rng.random(len(view.scores)) for view in (view0, view1)]
+        lots[1][labels.matches[:, 1]] = lots[0][labels.matches[:, 0]]
+    rows0, rows1 = (np.sort(np.argsort(lot, kind="stable")[: config.num_keypoints]) for lot in lots)
+    return rows0, rows1
+
+
+def _positions(view: TrainingView, rows: IndexArray, quarter_turns: int) -> Float32Array:
+    """[N, 4] exactly as the matcher will compute them."""
+    features = Features(
+        np.asarray(view.keypoints[rows], dtype=np.float32),
+        np.asarray(view.scores[rows], dtype=np.float32),
+        np.zeros((len(rows), 0), np.float32),
+        view.image_size,
+        np.asarray(view.scales[rows], dtype=np.float32),
+        np.asarray(view.orientations[rows], dtype=np.float32),
+        quarter_turns,
+    )
+    return upright_positions(features, with_scale_orientation=True)

@@ -1,0 +1,210 @@
+"""The order in which pairs are seen: shards that exist already, the least seen first, shuffled among each other.
+
+The order is a function of the seed and of which shards there are, and its place in it is a small state, so
+that a run that was killed goes on with the very next batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.losses import PairBatch
+from sfm_lightglue.training.scenes import PairLabels, TrainingScene
+
+_POLL_S = 0.5
+
+LabelledPair = tuple[TrainingScene, PairLabels]
+
+
+class ShardSource(Protocol):
+    """Where shards come from; `ShardProducer` makes them in the background."""
+
+    def available(self) -> Sequence[int]:
+        """Indices of the shards that can be read now; empty where none is ready yet.
+
+        Raises:
+            DataError: where none will ever be, because making them failed.
+        """
+
+    def read(self, shard_idx: int) -> list[TrainingScene]:
+        """One of the available shards."""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether more shards may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedConfig:
+    """How shards are mixed."""
+
+    shards_at_once: int = 8
+    """Shards whose pairs are shuffled together; each takes some 15 MB of memory."""
+
+    num_threads: int = 1
+    """Threads that put batches together ahead of the training."""
+
+
+@dataclass(slots=True)
+class FeedState:
+    """The place in the order of the data: plain values, part of a checkpoint."""
+
+    round_idx: int = 0
+    """Which set of shards this is; seeds the shuffling."""
+
+    batch_idx: int = 0
+    """Which of its batches comes next."""
+
+    shard_idxs: list[int] = field(default_factory=list)
+    """The set; empty before the first one is chosen."""
+
+    next_shard_idxs: list[int] = field(default_factory=list)
+    """The set after it, which is read while this one is used."""
+
+    num_visits: dict[int, int] = field(default_factory=dict)
+    """How often each shard was in a set. A new one starts with the least of the others: first, but once."""
+
+    def copy(self) -> FeedState:
+        """A copy that shares nothing."""
+        return FeedState(
+            self.round_idx, self.batch_idx, list(self.shard_idxs), list(self.next_shard_idxs), dict(self.num_visits)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    pairs: tuple[LabelledPair, ...]
+    seed: tuple[int, int, int]
+    following: FeedState
+
+
+class PairFeed:
+    """An endless run of batches.
+
+    Args:
+        source: of the shards.
+        batches: how pairs become batches.
+        seed: of the order and of what is drawn.
+        config: how shards are mixed.
+        state: where to go on; the beginning where it is None.
+        excluded: shards that are never shown, such as those held out.
+    """
+
+    def __init__(
+        self,
+        source: ShardSource,
+        batches: BatchConfig,
+        seed: int,
+        config: FeedConfig | None = None,
+        state: FeedState | None = None,
+        excluded: frozenset[int] = frozenset(),
+    ) -> None:
+        self._source, self._batches, self._seed = source, batches, seed
+        self._config, self._excluded = config or FeedConfig(), excluded
+        self._state = FeedState() if state is None else state.copy()
+
+    def __iter__(self) -> Generator[tuple[PairBatch, FeedState], None, None]:
+        """Batches on the CPU, each with the state that continues after it."""
+        # With one thread `ordered_map` would prepare nothing ahead.
+        yield from ordered_map(self._assemble, self._jobs(), max(2, self._config.num_threads))
+
+    def _jobs(self) -> Iterator[_Job]:
+        state, num_shards = self._state, self._config.shards_at_once
+        with ThreadPoolExecutor(1) as reader:
+            if len(state.shard_idxs) == 0:
+                state.shard_idxs = _choose_shards(state.num_visits, self._wait(), num_shards)
+            read = reader.submit(self._read, tuple(state.shard_idxs))
+            while True:
+                if len(state.next_shard_idxs) == 0:
+                    state.next_shard_idxs = _choose_shards(state.num_visits, self._wait(), num_shards)
+                pairs, read = read.result(), reader.submit(self._read, tuple(state.next_shard_idxs))
+                yield from self._round(pairs, state)
+                state.round_idx, state.batch_idx = state.round_idx + 1, 0
+                state.shard_idxs, state.next_shard_idxs = state.next_shard_idxs, []
+
+    def _round(self, pairs: Sequence[LabelledPair], state: FeedState) -> Iterator[_Job]:
+        """Every pair of a set of shards once, but for a last batch that would not be full."""
+        size = self._batches.batch_size
+        order = np.random.default_rng([self._seed, 1, state.round_idx]).permutation(len(pairs))
+        if 0 < len(order) < size:
+            order = np.resize(order, size)
+        for batch_idx in range(state.batch_idx, len(order) // size):
+            rows = order[batch_idx * size : (batch_idx + 1) * size]
+            state.batch_idx = batch_idx + 1
+            seed = (self._seed, state.round_idx, batch_idx)
+            yield _Job(tuple(pairs[row] for row in rows), seed, state.copy())
+
+    def _read(self, shard_idxs: Sequence[int]) -> list[LabelledPair]:
+        return [(scene, pair) for idx in shard_idxs for scene in self._source.read(idx) for pair in scene.pairs]
+
+    def _wait(self) -> Sequence[int]:
+        while True:
+            is_working = self._source.is_working
+            found = [idx for idx in self._source.available() if idx not in self._excluded]
+            if len(found) > 0:
+                return found
+            if not is_working:
+                raise DataError("no shards of training scenes but those held out, and no worker is making more")
+            time.sleep(_POLL_S)
+
+    def _assemble(self, job: _Job) -> tuple[PairBatch, FeedState]:
+        return assemble(job.pairs, self._batches, job.seed), job.following
+
+
+def assemble(pairs: Sequence[LabelledPair], config: BatchConfig, seed: Sequence[int]) -> PairBatch:
+    """A batch of pairs, drawn by a seed."""
+    rng = np.random.default_rng([*seed, 2])
+    samples = [
+        sample_pair(scene.views[labels.view0], scene.views[labels.view1], labels, config, rng)
+        for scene, labels in pairs
+    ]
+    return collate(samples, config.num_keypoints)
+
+
+def held_out_batches(scenes: Sequence[TrainingScene], config: BatchConfig, num_pairs: int) -> list[PairBatch]:
+    """Batches of pairs spread evenly over scenes: the same at every call."""
+    pairs = [(scene, pair) for scene in scenes for pair in scene.pairs]
+    rows = np.unique(np.linspace(0, len(pairs) - 1, min(num_pairs, len(pairs))).round().astype(np.int64))
+    starts = range(0, len(rows), config.batch_size)
+    return [
+        assemble([pairs[row] for row in rows[start : start + config.batch_size]], config, (0, start))
+        for start in starts
+    ]
+
+
+def wait_for(source: ShardSource, shard_idx: int) -> None:
+    """Returns once a shard can be read.
+
+    Raises:
+        DataError: where it is not there, and nobody is making it.
+    """
+    while shard_idx not in source.available():
+        if not source.is_working:
+            if shard_idx in source.available():  # it came between the two looks
+                return
+            raise DataError(f"shard {shard_idx} of the training scenes is missing, and no worker is making it")
+        time.sleep(_POLL_S)
+
+
+def _choose_shards(num_visits: dict[int, int], available: Sequence[int], num_shards: int) -> list[int]:
+    """The least visited ones, the lower index among equals, and counts the visit."""
+    least = min((num_visits[idx] for idx in available if idx in num_visits), default=0)
+    for idx in available:
+        num_visits.setdefault(idx, least)
+    chosen = sorted(available, key=lambda idx: (num_visits[idx], idx))[:num_shards]
+    for idx in chosen:
+        num_visits[idx] += 1
+    return sorted(chosen)

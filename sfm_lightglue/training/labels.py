@@ -1,0 +1,230 @@
+"""Which keypoints of two views show the same place: by reprojection with exact depths and poses, numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry import AnyArray, Float64Array
+from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, PosedCamera
+from sfm_lightglue.types import BoolArray, Float32Array, IndexArray, Int32Array
+
+IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
+"""States of a keypoint: nothing is known for sure; it has a partner; it has none."""
+
+StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
+
+_SAME_DEPTH = 0.02
+_BEHIND = 0.04
+_EDGE_CURVATURE = 0.01
+_OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelConfig:
+    """When two keypoints show the same place."""
+
+    max_error_px: float = 3.0
+    """Positives reproject onto each other within this distance, in both pictures."""
+
+    min_distance_px: float = 5.0
+    """A keypoint is unmatchable only where no keypoint lies nearer to its reprojection."""
+
+    max_scale_ratio: float = 2.0
+    """Greatest factor between the scales' ratio and the change of scale that depths and focal lengths give."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_error_px <= self.min_distance_px or self.max_scale_ratio <= 1:
+            raise ConfigError("labels: expected 0 < max_error_px <= min_distance_px and max_scale_ratio > 1")
+
+
+@dataclass(frozen=True, eq=False)
+class SeenKeypoints:
+    """Keypoints of a view whose depth is known.
+
+    Args:
+        keypoints: [N, 2] float32 pixels.
+        scales: [N] float32 pixels.
+        depth: [H, W] float32 metres, 0 where nothing is met.
+        camera: of the view.
+    """
+
+    keypoints: Float32Array
+    scales: Float32Array
+    depth: Float32Array
+    camera: PosedCamera
+
+
+@dataclass(frozen=True, eq=False)
+class _Reprojection:
+    """Keypoints of one view in another.
+
+    Args:
+        pixels: [N, 2] in the other view.
+        depths: [N] there.
+        own_depths: [N] in the view of the keypoints, 0 where nothing is met.
+        visible: [N] whether the place is seen in the other view.
+        hidden: [N] whether it is certainly not: behind something, or outside.
+    """
+
+    pixels: Float64Array
+    depths: Float64Array
+    own_depths: Float64Array
+    visible: BoolArray
+    hidden: BoolArray
+
+
+def label_pair(
+    view0: SeenKeypoints, view1: SeenKeypoints, config: LabelConfig
+) -> tuple[Int32Array, StateArray, StateArray]:
+    """Positives and the states of all keypoints.
+
+    A positive is mutually nearest among the keypoints of fitting scale that are visible from the other view.
+
+    Returns:
+        Matches [M, 2] of rows, sorted; states [N0] and [N1].
+    """
+    to1 = _reproject(view0, view1)
+    to0 = _reproject(view1, view0)
+    squared01 = _squared_distances(to1.pixels, view1.keypoints)  # [N0, N1] in view 1
+    squared10 = _squared_distances(to0.pixels, view0.keypoints).T  # [N0, N1] in view 0
+    limit = config.min_distance_px**2
+    rows0, rows1 = np.nonzero((squared01 <= limit) | (squared10 <= limit))  # [C] candidates, few of all
+    squared01, squared10 = squared01[rows0, rows1], squared10[rows0, rows1]
+    fits = _fitting_scales(view0, view1, to1, to0, (rows0, rows1), config.max_scale_ratio)
+    visible = fits & to1.visible[rows0] & to0.visible[rows1]
+    errors = np.sqrt(np.maximum(squared01, squared10))
+    good = visible & (errors < config.max_error_px)
+    matches = _mutual(rows0[good], rows1[good], errors[good])
+    alone0, alone1 = np.ones(len(view0.keypoints), np.bool_), np.ones(len(view1.keypoints), np.bool_)
+    alone0[rows0[(squared01 <= limit) | (fits & ~to0.hidden[rows1])]] = False
+    alone1[rows1[(squared10 <= limit) | (fits & ~to1.hidden[rows0])]] = False
+    return matches, _states(to1, alone0, matches[:, 0]), _states(to0, alone1, matches[:, 1])
+
+
+def shared_view(
+    depth0: Float32Array, camera0: PosedCamera, depth1: Float32Array, camera1: PosedCamera, step: int = 16
+) -> float:
+    """Mean of the shares of each picture that the other one sees too, by every `step`-th pixel."""
+    shares = []
+    for depth, camera, other_depth, other in ((depth0, camera0, depth1, camera1), (depth1, camera1, depth0, camera0)):
+        y, x = np.mgrid[step // 2 : depth.shape[0] : step, step // 2 : depth.shape[1] : step]
+        depths = depth[y, x].ravel()
+        pixels = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
+        visible, _ = _visibility(*other.project(camera.unproject(pixels, depths)), other_depth)
+        shares.append(float((visible & (depths > 0)).mean()) if len(depths) else 0.0)
+    return (shares[0] + shares[1]) / 2
+
+
+def depths_at(depth: Float32Array, pixels: AnyArray) -> tuple[Float64Array, BoolArray]:
+    """Depths at pixels within the picture, and where they are uncertain because of an edge nearby.
+
+    Inverse depth is affine on planes, so it is interpolated; its second difference betrays an edge.
+
+    Args:
+        depth: [H, W], 0 where nothing is met.
+        pixels: [N, 2].
+
+    Returns:
+        [N] metres, 0 where nothing is met; [N] bool.
+    """
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, np.float32(MIN_DEPTH_M)), np.float32(0))
+    height, width = depth.shape
+    columns = np.clip(np.floor(pixels[:, 0]).astype(np.int64), 0, width - 1)
+    rows = np.clip(np.floor(pixels[:, 1]).astype(np.int64), 0, height - 1)
+    center = inverse[rows, columns].astype(np.float64)
+    left, right, above, below = (
+        inverse[np.clip(rows + dy, 0, height - 1), np.clip(columns + dx, 0, width - 1)].astype(np.float64)
+        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    )
+    inner = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
+    bends = np.maximum(np.abs(left + right - 2 * center), np.abs(above + below - 2 * center))
+    uncertain = inner & (bends > _EDGE_CURVATURE * center)
+    offset_x, offset_y = pixels[:, 0] - columns - 0.5, pixels[:, 1] - rows - 0.5
+    moved = center + (right - left) / 2 * offset_x + (below - above) / 2 * offset_y
+    smooth = inner & ~uncertain & (moved > 0)
+    found = np.where(smooth, moved, center)
+    return np.where(center > 0, 1 / np.maximum(found, 1e-12), 0.0), uncertain
+
+
+def _reproject(source: SeenKeypoints, target: SeenKeypoints) -> _Reprojection:
+    own_depths, uncertain = depths_at(source.depth, source.keypoints)
+    pixels, depths = target.camera.project(source.camera.unproject(source.keypoints, own_depths))
+    visible, behind = _visibility(pixels, depths, target.depth)
+    known = own_depths > 0
+    outside = _outside(pixels, depths, target.camera)
+    hidden = known & (outside | (behind & ~uncertain))
+    return _Reprojection(pixels, depths, own_depths, visible & known, hidden)
+
+
+def _outside(pixels: Float64Array, depths: Float64Array, camera: PosedCamera) -> BoolArray:
+    out: BoolArray = (depths < MIN_DEPTH_M) | (pixels < 0).any(1) | (pixels >= np.asarray(camera.size)).any(1)
+    return out
+
+
+def _visibility(pixels: Float64Array, depths: Float64Array, depth: Float32Array) -> tuple[BoolArray, BoolArray]:
+    """Whether places at pixels [N, 2] with depths [N] are what is seen there; whether they are behind it.
+
+    The nine pixels around are looked at: a place at an edge is seen if one of them shows it.
+    """
+    height, width = depth.shape
+    inside = (depths >= MIN_DEPTH_M) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
+    at = np.floor(np.where(inside[:, None], pixels, 0)).astype(np.int64)[:, None] + _OFFSETS
+    around = depth[np.clip(at[..., 1], 0, height - 1), np.clip(at[..., 0], 0, width - 1)].astype(np.float64)
+    behind = inside & ((around > 0) & (depths[:, None] > around * (1 + _BEHIND))).all(1)
+    seen = inside & ((around > 0) & (np.abs(around - depths[:, None]) <= _SAME_DEPTH * around)).any(1)
+    return seen, behind
+
+
+def _fitting_scales(
+    view0: SeenKeypoints,
+    view1: SeenKeypoints,
+    to1: _Reprojection,
+    to0: _Reprojection,
+    rows: tuple[IndexArray, IndexArray],
+    max_ratio: float,
+) -> BoolArray:
+    """Whether candidates [C] have scales that agree with the change of scale at their place, seen from both sides."""
+    changes01 = _log_magnification(view0, view1, to1)[rows[0]]
+    changes10 = _log_magnification(view1, view0, to0)[rows[1]]
+    log0, log1 = (np.log(np.maximum(view.scales, 1e-6)).astype(np.float64) for view in (view0, view1))
+    ratios = np.abs(log0[rows[0]] + (changes01 - changes10) / 2 - log1[rows[1]])
+    fits: BoolArray = ratios <= np.log(max_ratio)
+    return fits
+
+
+def _log_magnification(source: SeenKeypoints, target: SeenKeypoints, reprojection: _Reprojection) -> Float64Array:
+    """Logarithms [N] of how much larger things at the keypoints' places are in the other view; slant is left out."""
+    own, there = (np.maximum(depths, MIN_DEPTH_M) for depths in (reprojection.own_depths, reprojection.depths))
+    logarithms: Float64Array = np.log(target.camera.focal_px / there * own / source.camera.focal_px)
+    return logarithms
+
+
+def _squared_distances(points: Float64Array, others: Float32Array) -> Float32Array:
+    """Squared distances [N, M] of pixels [N, 2] and [M, 2]; far outside the picture they are merely large."""
+    near = np.clip(points, -1e6, 1e6).astype(np.float32)
+    across = near[:, :1] - others[:, 0]
+    down = near[:, 1:] - others[:, 1]
+    across *= across
+    down *= down
+    across += down
+    return across
+
+
+def _mutual(rows0: IndexArray, rows1: IndexArray, errors: Float32Array) -> Int32Array:
+    """Of candidates [C] with errors [C], those that are the best of both their rows: [M, 2], sorted."""
+    order = np.lexsort((rows1, rows0, errors))
+    best0 = order[np.unique(rows0[order], return_index=True)[1]]
+    best1 = order[np.unique(rows1[order], return_index=True)[1]]
+    kept = np.intersect1d(best0, best1)
+    pairs = np.stack([rows0[kept], rows1[kept]], axis=1).astype(np.int32)
+    return pairs[np.argsort(pairs[:, 0])]
+
+
+def _states(reprojection: _Reprojection, alone: BoolArray, matched: Int32Array) -> StateArray:
+    states = np.full(len(alone), IGNORED, np.int8)
+    states[reprojection.hidden | (reprojection.visible & alone)] = UNMATCHABLE
+    states[matched] = MATCHED
+    return states

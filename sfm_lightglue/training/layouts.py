@@ -1,0 +1,300 @@
+"""What stands where: streets, rooms, things on a table, torn sheets in layers, hills, walls.
+
+World axes: z up, metres. A layout knows from where it wants to be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.training.curved import Relief, Round
+from sfm_lightglue.training.surfaces import Plane, Surface, Texture
+from sfm_lightglue.training.textures import Photos, blob_mask, disc_mask, fence_mask, smooth_noise
+
+Point = tuple[float, float, float]
+
+_ABOVE_GROUND = (-np.inf, -np.inf, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Surfaces and the cameras' habits.
+
+    Args:
+        surfaces: in any order.
+        target: point [3] that the cameras look at, more or less.
+        distance_m: usual distance of the cameras from the target.
+        azimuth_rad: direction from the target to the usual camera, counted from the x axis.
+        elevation_rad: its angle above the horizon.
+        spread_rad: greatest angle to which other cameras go round the target.
+        wander_m: how far the point looked at may move.
+        low: smallest coordinates [3] of a camera: above the ground, within the room.
+        high: greatest ones.
+    """
+
+    surfaces: tuple[Surface, ...]
+    target: Float64Array
+    distance_m: float
+    azimuth_rad: float
+    elevation_rad: float
+    spread_rad: float
+    wander_m: float
+    low: Point = (-np.inf, -np.inf, -np.inf)
+    high: Point = (np.inf, np.inf, np.inf)
+
+
+@dataclass(slots=True)
+class _Builder:
+    photos: Photos
+    rng: np.random.Generator
+    surfaces: list[Surface] = field(default_factory=list)
+
+    def between(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def upright(
+        self,
+        foot: Point,
+        yaw_rad: float,
+        size: tuple[float, float],
+        texture: Texture,
+        tilt_rad: float = 0.0,
+        two_sided: bool = False,
+    ) -> None:
+        """A wall whose lower edge is centred at `foot`; with yaw 0 it is seen from the side of negative y."""
+        x = np.array([np.cos(yaw_rad), np.sin(yaw_rad), 0])
+        into = np.array([-np.sin(yaw_rad) * np.cos(tilt_rad), np.cos(yaw_rad) * np.cos(tilt_rad), np.sin(tilt_rad)])
+        down = np.cross(into, x)
+        corner = np.asarray(foot) - x * size[0] / 2 - down * size[1]
+        offset = (self.between(0, texture.size_m[0]), 0.0) if texture.alpha is None else (0.0, 0.0)
+        self.surfaces.append(Plane(Rigid3(np.stack([x, down, into], 1), corner), texture, size, offset, two_sided))
+
+    def level(
+        self, center: Point, yaw_rad: float, size: tuple[float, float], texture: Texture, down: bool = False
+    ) -> None:
+        """A floor seen from above, or a ceiling seen from below."""
+        x = np.array([np.cos(yaw_rad), np.sin(yaw_rad), 0])
+        into = np.array([0, 0, 1.0 if down else -1.0])
+        y = np.cross(into, x)
+        corner = np.asarray(center) - x * size[0] / 2 - y * size[1] / 2
+        self.surfaces.append(Plane(Rigid3(np.stack([x, y, into], 1), corner), texture, size))
+
+    def box(self, foot: Point, yaw_rad: float, size: Point, sides: Texture, top: Texture) -> None:
+        """A box that stands on `foot`, of (width, depth, height)."""
+        width, depth, height = size
+        for k in range(4):
+            across, reach = (width, depth) if k % 2 == 0 else (depth, width)
+            yaw = yaw_rad + k * np.pi / 2
+            face = (foot[0] + np.sin(yaw) * reach / 2, foot[1] - np.cos(yaw) * reach / 2, foot[2])
+            self.upright(face, yaw, (across, height), sides)
+        self.level((foot[0], foot[1], foot[2] + height), yaw_rad, (width, depth), top)
+
+    def cylinder(self, foot: Point, radius: float, height: float, texture: Texture) -> None:
+        """A closed column."""
+        middle = np.array([foot[0], foot[1], foot[2] + height / 2])
+        pose = Rigid3.from_rotvec(np.array([0, 0, self.between(0, 6)]), middle)
+        self.surfaces.append(Round(pose, texture, radius, height))
+        pixels = self.photos.crop(0.4, 0.9)
+        side = min(*pixels.shape[:2], 256)
+        square = np.ascontiguousarray(pixels[:side, :side])
+        lid = Texture.of(square, 2 * radius, disc_mask(side))
+        self.level((foot[0], foot[1], foot[2] + height), 0.0, (2 * radius, 2 * radius), lid)
+
+    def sphere(self, center: Point, radius: float, texture: Texture) -> None:
+        """A ball."""
+        pose = Rigid3.from_rotvec(self.rng.normal(size=3), np.array(center))
+        self.surfaces.append(Round(pose, texture, radius))
+
+    def backdrop(self, radius: float) -> None:
+        """Photographs far away, all around."""
+        # A whole number of repetitions leaves no seam.
+        texture = self.photos.panorama(2 * np.pi * radius / int(self.rng.integers(2, 4)))
+        height = texture.size_m[1]
+        pose = Rigid3.from_rotvec(np.array([0, 0, self.between(0, 6)]), np.array([0, 0, height * 0.42]))
+        self.surfaces.append(Round(pose, texture, radius, height, inside=True))
+
+    def thing(self, place: Point, size: float) -> None:
+        """A box, a column or a ball."""
+        kind, wide = self.rng.random(), self.between(0.5, 1.2) * size
+        if kind < 0.6:
+            sides, top = self.photos.plain(size * self.between(0.8, 2)), self.photos.plain(size)
+            self.box(
+                place,
+                self.between(0, 6),
+                (wide, self.between(0.4, 1) * size, self.between(0.4, 1.6) * size),
+                sides,
+                top,
+            )
+        elif kind < 0.85:
+            radius = wide / 2.5
+            texture = self.photos.plain(2 * np.pi * radius / int(self.rng.integers(1, 3)))
+            self.cylinder(place, radius, self.between(0.6, 2) * size, texture)
+        else:
+            radius = wide / 2
+            texture = self.photos.plain(2 * np.pi * radius / 2)
+            self.sphere((place[0], place[1], place[2] + radius * 0.9), radius, texture)
+
+
+def street(photos: Photos, rng: np.random.Generator) -> Layout:
+    """Houses along a slanted ground, things before them, often a fence or leaves in the way."""
+    b = _Builder(photos, rng)
+    b.level((0, 0, 0), b.between(0, 6), (90, 90), photos.ground(b.between(3, 8)))
+    width = b.between(8, 16)
+    yaw = b.between(-0.5, 0.5)
+    b.upright((0, 6, 0), yaw, (width, b.between(6, 12)), photos.wall(width * b.between(0.5, 1)))
+    for side in (-1, 1):
+        if rng.random() < 0.6:
+            turn, across = yaw - side * b.between(0.3, 1.7), b.between(6, 12)
+            edge = np.array([np.cos(yaw), np.sin(yaw)]) * side * (width / 2 + b.between(0, 1.5))
+            foot = edge + np.array([np.cos(turn), np.sin(turn)]) * side * across / 2 + (0, 6)
+            b.upright((foot[0], foot[1], 0), turn, (across, b.between(5, 10)), photos.wall(across))
+    for _ in range(int(rng.integers(1, 5))):
+        b.thing((b.between(-5, 5), b.between(0, 4), 0), b.between(0.7, 2.5))
+    if rng.random() < 0.5:
+        _screen(b, (b.between(-3, 3), b.between(-2.5, 0), 0), (b.between(3, 8), b.between(1, 3.5)))
+    b.backdrop(b.between(40, 80))
+    target = np.array([b.between(-2, 2), 4.5, b.between(1.5, 3)])
+    return Layout(
+        tuple(b.surfaces),
+        target,
+        b.between(7, 11),
+        -np.pi / 2 + b.between(-0.4, 0.4),
+        b.between(-0.1, 0.35),
+        0.9,
+        2.0,
+        _ABOVE_GROUND,
+    )
+
+
+def _screen(b: _Builder, foot: Point, size: tuple[float, float]) -> None:
+    pixels = b.photos.crop(0.5, 1.0)
+    leaves = b.rng.random() < 0.5
+    alpha = (
+        blob_mask(b.rng, pixels.shape, int(b.rng.integers(6, 20)), 0.5) if leaves else fence_mask(b.rng, pixels.shape)
+    )
+    height = size[0] * pixels.shape[0] / pixels.shape[1]
+    texture = Texture.of(pixels, size[0], alpha)
+    b.upright(foot, b.between(-0.4, 0.4), (size[0], min(size[1], height)), texture, two_sided=True)
+
+
+def room(photos: Photos, rng: np.random.Generator) -> Layout:
+    """The inside of a room with pictures on the walls and furniture."""
+    b = _Builder(photos, rng)
+    width, depth, height = b.between(5, 9), b.between(5, 9), b.between(2.4, 3.5)
+    b.level((0, 0, 0), 0, (width, depth), photos.ground(b.between(1.5, 4)))
+    b.level((0, 0, height), 0, (width, depth), photos.plain(b.between(3, 8)), down=True)
+    for k in range(4):
+        across, reach = (width, depth) if k % 2 == 0 else (depth, width)
+        yaw = k * np.pi / 2
+        along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+        foot = into * reach / 2
+        texture = photos.wall(across * b.between(0.5, 1)) if rng.random() < 0.6 else photos.plain(b.between(3, 8))
+        b.upright((foot[0], foot[1], 0), yaw, (across, height), texture)
+        for _ in range(int(rng.integers(0, 3))):
+            poster = b.between(0.5, 1.5)
+            place = into * (reach / 2 - b.between(0.02, 0.3)) + along * b.between(-0.4, 0.4) * across
+            b.upright(
+                (place[0], place[1], b.between(0.5, 1.5)), yaw, (poster, b.between(0.4, 1.0)), photos.plain(poster)
+            )
+    for _ in range(int(rng.integers(2, 6))):
+        away = b.between(0, 2 * np.pi)
+        place = np.array([np.cos(away) * width, np.sin(away) * depth]) * b.between(0.2, 0.38)
+        b.thing((place[0], place[1], 0), b.between(0.4, 1.2))
+    azimuth = b.between(0, 2 * np.pi)
+    target = np.array([-np.cos(azimuth) * width * 0.3, -np.sin(azimuth) * depth * 0.3, b.between(0.6, 1.4)])
+    high = width / 2 - 0.4, depth / 2 - 0.4, height - 0.3
+    low = -high[0], -high[1], 0.4
+    return Layout(
+        tuple(b.surfaces),
+        target,
+        min(width, depth) * b.between(0.4, 0.65),
+        azimuth,
+        b.between(-0.05, 0.4),
+        0.8,
+        1.0,
+        low,
+        high,
+    )
+
+
+def table(photos: Photos, rng: np.random.Generator) -> Layout:
+    """Many things on a ground, seen from all sides."""
+    b = _Builder(photos, rng)
+    b.level((0, 0, 0), b.between(0, 6), (60, 60), photos.ground(b.between(2, 6)))
+    for _ in range(int(rng.integers(4, 10))):
+        b.thing((b.between(-3, 3), b.between(-3, 3), 0), b.between(0.6, 1.8))
+    b.backdrop(b.between(20, 50))
+    azimuth = b.between(0, 2 * np.pi)
+    return Layout(
+        tuple(b.surfaces),
+        np.array([0, 0, 0.5]),
+        b.between(5, 8),
+        azimuth,
+        b.between(0.15, 1.0),
+        0.9,
+        1.2,
+        _ABOVE_GROUND,
+    )
+
+
+def layers(photos: Photos, rng: np.random.Generator) -> Layout:
+    """Tilted sheets with holes before each other."""
+    b = _Builder(photos, rng)
+    num_sheets = int(rng.integers(1, 5))
+    for k in range(num_sheets + 1):
+        size = (b.between(9, 14), b.between(7, 11)) if k == 0 else (b.between(2, 7), b.between(2, 6))
+        pixels = photos.wall(size[0]).levels[0]
+        alpha = None if k == 0 else blob_mask(rng, pixels.shape, int(rng.integers(2, 7)), b.between(0.4, 0.8))
+        place = (
+            b.between(-3, 3) * (k > 0),
+            -b.between(1.0, 4.5) * (k > 0),
+            -size[1] / 2 + b.between(-1.5, 1.5) * (k > 0),
+        )
+        texture = Texture.of(pixels, size[0], alpha)
+        b.upright(place, b.between(-0.6, 0.6), size, texture, tilt_rad=b.between(-0.5, 0.5), two_sided=True)
+    b.backdrop(b.between(15, 60))
+    return Layout(tuple(b.surfaces), np.zeros(3), b.between(6, 10), -np.pi / 2, b.between(-0.3, 0.3), 1.0, 2.0)
+
+
+def hills(photos: Photos, rng: np.random.Generator) -> Layout:
+    """A land or a carved wall with real heights, some things on it."""
+    b = _Builder(photos, rng)
+    size = b.between(14, 22)
+    side = 192
+    heights = (smooth_noise(rng, (side, side), 4) + 1) * b.between(0.2, 0.8)
+    heights += (smooth_noise(rng, (side, side), 14) + 1) * b.between(0.05, 0.3)
+    texture = photos.wall(size * b.between(0.4, 1))
+    lying = rng.random() < 0.6
+    R = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1.0]]) if lying else np.array([[1, 0, 0], [0, 0, 1], [0, -1.0, 0]])
+    corner = -R @ np.array([size / 2, size / 2, 0])
+    b.surfaces.append(Relief(Rigid3(R, corner), texture, (size, size), heights.astype(np.float32)))
+    if lying:
+        for _ in range(int(rng.integers(0, 5))):
+            b.thing((b.between(-3, 3), b.between(-3, 3), 0.3), b.between(1.0, 2.5))
+    b.backdrop(b.between(30, 80))
+    low = (-np.inf, -np.inf, float(heights.max()) + 0.5) if lying else (-np.inf, -np.inf, -np.inf)
+    elevation = b.between(0.5, 1.4) if lying else b.between(-0.2, 0.5)
+    return Layout(tuple(b.surfaces), np.array([0, -0.5, 0.5]), b.between(7, 12), -np.pi / 2, elevation, 0.9, 3.0, low)
+
+
+def wall(photos: Photos, rng: np.random.Generator) -> Layout:
+    """One facade, nearly flat, seen from very different sides."""
+    b = _Builder(photos, rng)
+    width, height = b.between(9, 14), b.between(7, 10)
+    b.upright((0, 0, -height / 2), 0, (width, height), photos.wall(width))
+    for _ in range(int(rng.integers(0, 5))):
+        size = (b.between(0.8, 2), b.between(0.3, 1.5), b.between(0.5, 2))
+        b.box((b.between(-4, 4), -size[1] / 2, b.between(-3, 2)), 0, size, photos.plain(size[0]), photos.plain(size[0]))
+    if rng.random() < 0.3:
+        pose = Rigid3(np.eye(3), np.array([b.between(-4, 4), b.between(-0.2, 0.5), 0]))
+        radius = b.between(0.8, 1.8)
+        b.surfaces.append(Round(pose, photos.wall(np.pi * radius), radius, height))
+    b.backdrop(b.between(15, 60))
+    return Layout(tuple(b.surfaces), np.zeros(3), b.between(6, 9), -np.pi / 2, b.between(-0.2, 0.3), 1.1, 1.5)
+
+
+LAYOUTS = (street, room, table, layers, hills, wall)
+"""All kinds; `SceneConfig.layout_shares` tells how often each is taken."""

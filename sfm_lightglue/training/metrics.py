@@ -1,0 +1,130 @@
+"""Means over the steps of a run, and what a matcher finds of labelled matches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds
+from sfm_lightglue.training.losses import PairBatch, training_losses
+from sfm_lightglue.types import Features, Float32Array, IndexArray
+
+_ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Matches of some pairs, counted."""
+
+    true: int = 0
+    """Labelled matches."""
+    found: int = 0
+    """Answers that can be judged: at least one of the two points is not ignored."""
+    correct: int = 0
+    """Answers that are labelled matches."""
+
+    @property
+    def recall(self) -> float:
+        """Share of the labelled matches that were found; 0 where there is none."""
+        return self.correct / max(self.true, 1)
+
+    @property
+    def precision(self) -> float:
+        """Share of the answers that are labelled matches; 0 where there is none."""
+        return self.correct / max(self.found, 1)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of recall and precision."""
+        return 2 * self.correct / max(self.true + self.found, 1)
+
+    def add(self, answer: IndexArray, batch: PairBatch, row: int) -> None:
+        """Count the answer [K, 2] for one pair of a batch."""
+        targets = batch.targets
+        true = targets.matches[row][targets.match_mask[row]].numpy()
+        known0, known1 = targets.unmatchable0[row].numpy().copy(), targets.unmatchable1[row].numpy().copy()
+        known0[true[:, 0]] = known1[true[:, 1]] = True
+        partner = np.full(len(known0), -1, dtype=np.int64)
+        partner[true[:, 0]] = true[:, 1]
+        self.true += len(true)
+        self.found += int((known0[answer[:, 0]] | known1[answer[:, 1]]).sum())
+        self.correct += int((partner[answer[:, 0]] == answer[:, 1]).sum())
+
+
+class Meter:
+    """Means of losses over the steps since the last row; nothing waits for the device until then."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """The time that passed so far was not spent on training."""
+        self._start = time.perf_counter()
+
+    def add(self, losses: Tensor, norm: Tensor) -> None:
+        """Note the losses [3] and the gradient's norm of a step."""
+        self._losses.append(losses)
+        self._norms.append(norm)
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        last, mean, confidence = cast(list[float], torch.stack(self._losses).mean(0).tolist())
+        norm = float(torch.stack(self._norms).mean())
+        seconds = time.perf_counter() - self._start
+        row = {"loss": mean, "last": last, "confidence": confidence, "norm": norm, "seconds": seconds}
+        row["pairs_per_s"] = len(self._losses) * self._batch_size / max(seconds, 1e-9)
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            raise FloatingPointError(f"the loss has become {mean}, the gradient's norm {norm}: lower the learning rate")
+        self._losses.clear()
+        self._norms.clear()
+        self.restart()
+        return row
+
+
+def network_counts(network: LightGlue, batches: Sequence[PairBatch], device: torch.device) -> Counts:
+    """What the network finds, with all its layers."""
+    counts = Counts()
+    for batch in batches:
+        output = network(*batch.to(device).inputs, thresholds=_ALL_LAYERS)
+        for row, matches0 in enumerate(output.matches0.cpu().numpy()):
+            idx0 = np.flatnonzero(matches0 >= 0)
+            counts.add(np.stack([idx0, matches0[idx0]], axis=1), batch, row)
+    return counts
+
+
+def nearest_counts(batches: Sequence[PairBatch]) -> Counts:
+    """What mutual nearest neighbours with ratio test find of the same pairs."""
+    counts, matcher = Counts(), NearestMatcher()
+    for batch in batches:
+        inputs = batch.inputs
+        for row in range(len(inputs.mask0)):
+            sides = (
+                _features(inputs.descriptors0[row][inputs.mask0[row]].numpy()),
+                _features(inputs.descriptors1[row][inputs.mask1[row]].numpy()),
+            )
+            counts.add(matcher.match(*sides).indices.astype(np.int64), batch, row)
+    return counts
+
+
+@torch.no_grad()
+def mean_losses(network: LightGlue, batches: Sequence[PairBatch], device: torch.device) -> tuple[float, float]:
+    """Mean over batches of the assignment's loss: of all layers, and of the last one."""
+    losses = [training_losses(network, batch.to(device)) for batch in batches]
+    means = torch.stack([loss.by_layer for loss in losses]).mean(0)
+    return float(means.mean()), float(means[-1])
+
+
+def _features(descriptors: Float32Array) -> Features:
+    n = len(descriptors)
+    return Features(np.zeros((n, 2), np.float32), np.zeros(n, np.float32), descriptors, (1, 1))

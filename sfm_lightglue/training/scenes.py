@@ -1,0 +1,94 @@
+"""What a matcher is trained on: keypoints of several views of one scene, and what is known about their pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.training.labels import MATCHED, StateArray
+from sfm_lightglue.types import Float32Array, Int32Array, UInt8Array
+
+_QUANTA = 512
+"""Steps of a RootSIFT value, of which none in practice exceeds a half."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingView:
+    """Local features of one picture.
+
+    Args:
+        keypoints: [N, 2] float32 pixels, COLMAP convention.
+        scales: [N] float32 diameters in pixels of the picture.
+        orientations: [N] float32 radians.
+        scores: [N] float32.
+        descriptors: [N, 128] uint8, RootSIFT times 512, rounded; `root_sift` has them as the matcher gets them.
+        image_size: (width, height) in pixels.
+    """
+
+    keypoints: Float32Array
+    scales: Float32Array
+    orientations: Float32Array
+    scores: Float32Array
+    descriptors: UInt8Array
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        n = len(self.keypoints)
+        shapes = [self.keypoints.shape, self.scales.shape, self.orientations.shape, self.scores.shape]
+        if shapes != [(n, 2), (n,), (n,), (n,)] or self.descriptors.shape != (n, 128):
+            raise ValueError(f"TrainingView: shapes disagree: {shapes}, {self.descriptors.shape}")
+        if self.descriptors.dtype != np.uint8:
+            raise ValueError(f"TrainingView: descriptors must be uint8, got {self.descriptors.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @property
+    def root_sift(self) -> Float32Array:
+        """Descriptors [N, 128] float32 of unit length."""
+        values = self.descriptors.astype(np.float32)
+        norms = np.linalg.norm(values, axis=1, keepdims=True)
+        unit: Float32Array = values / np.maximum(norms, np.float32(1e-6))
+        return unit
+
+
+@dataclass(frozen=True, eq=False)
+class PairLabels:
+    """What is known about the keypoints of two views.
+
+    Args:
+        view0: index of the first view in its scene.
+        view1: index of the second one.
+        matches: [M, 2] int32 rows of keypoints that show the same place, one to one, sorted.
+        state0: [N0] int8 of `labels.IGNORED`, `MATCHED`, `UNMATCHABLE`.
+        state1: [N1] int8.
+        overlap: mean of the shares of each picture that the other one sees too; 0 for unrelated pictures.
+    """
+
+    view0: int
+    view1: int
+    matches: Int32Array
+    state0: StateArray
+    state1: StateArray
+    overlap: float
+
+    def __post_init__(self) -> None:
+        if self.matches.ndim != 2 or self.matches.shape[1] != 2:
+            raise ValueError(f"PairLabels: expected matches [M, 2], got {self.matches.shape}")
+        for side, state in enumerate((self.state0, self.state1)):
+            if not np.array_equal(np.flatnonzero(state == MATCHED), np.sort(self.matches[:, side])):
+                raise ValueError(f"PairLabels: matches and states of side {side} disagree")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingScene:
+    """Views and the labelled ones among their pairs."""
+
+    views: tuple[TrainingView, ...]
+    pairs: tuple[PairLabels, ...]
+
+
+def quantised(descriptors: Float32Array) -> UInt8Array:
+    """RootSIFT [N, 128] float32 of unit length as uint8; wrong by at most 1/1024 a value."""
+    return np.asarray(np.clip(np.rint(descriptors * np.float32(_QUANTA)), 0, 255), np.uint8)

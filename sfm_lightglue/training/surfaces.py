@@ -1,0 +1,282 @@
+"""Textured surfaces that a camera can see: flat, cylindrical, spherical, and reliefs over a plane.
+
+Every surface has a local frame in metres and finds, for each pixel of a box of the picture, the exact depth
+(z in the camera's frame) of what the ray through the pixel's centre meets first.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, Box, PosedCamera
+from sfm_lightglue.types import BoolArray, Float32Array, UInt8Array
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """Colours of a surface with their smaller versions, against aliasing.
+
+    Args:
+        levels: uint8 [H, W, 3] RGB, each about half as wide and high as the one before.
+        texels_per_m: of the first level.
+        alpha: uint8 [H, W] of the first level: below 128 there is a hole; None is solid.
+    """
+
+    levels: tuple[UInt8Array, ...]
+    texels_per_m: float
+    alpha: UInt8Array | None = None
+
+    @classmethod
+    def of(cls, pixels: UInt8Array, width_m: float, alpha: UInt8Array | None = None) -> Texture:
+        """From pixels [H, W, 3] that are `width_m` metres wide."""
+        levels = [pixels]
+        while min(levels[-1].shape[:2]) >= 16:
+            height, width = levels[-1].shape[:2]
+            half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            levels.append(np.asarray(half, np.uint8))
+        return cls(tuple(levels), pixels.shape[1] / width_m, alpha)
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """(width, height) in metres."""
+        height, width = self.levels[0].shape[:2]
+        return width / self.texels_per_m, height / self.texels_per_m
+
+    def texels_from_m(self, level: int) -> tuple[float, float]:
+        """Factors (x, y) from metres to texels of a level."""
+        (height, width), (height0, width0) = self.levels[level].shape[:2], self.levels[0].shape[:2]
+        return self.texels_per_m * width / width0, self.texels_per_m * height / height0
+
+    def level_bounds(self) -> list[float]:
+        """Footprints in texels of the first level at which the next level takes over."""
+        return [2 ** (level + 0.5) for level in range(len(self.levels) - 1)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Light:
+    """A sun and the light from everywhere; a surface that faces the sun has `ambient + sun`.
+
+    Args:
+        direction: unit vector [3] in world coordinates towards the sun.
+        sun: its strength.
+        ambient: strength of the light from everywhere.
+    """
+
+    direction: Float64Array
+    sun: float
+    ambient: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surface(ABC):
+    """A textured surface; (u, v) are metres on it, u to the right and v down where it is seen from outside."""
+
+    world_from_local: Rigid3
+    texture: Texture
+
+    @abstractmethod
+    def corners(self) -> Float64Array:
+        """Local points [N, 3] whose convex hull holds the surface."""
+
+    @abstractmethod
+    def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
+        """Depths in metres [h, w] at the pixels of a box, infinite where the surface is not met."""
+
+    @abstractmethod
+    def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
+        """Lit colours [h, w, 3] at the pixels of a box; arbitrary where the surface does not have `depths`."""
+
+    def cam_from_local(self, camera: PosedCamera) -> Rigid3:
+        """The local frame as the camera sees it."""
+        return _composed(camera.cam_from_world, self.world_from_local)
+
+    def box(self, camera: PosedCamera) -> Box | None:
+        """The part of the picture in which the surface lies; None where it cannot be seen."""
+        points = self.cam_from_local(camera) @ self.corners()
+        if (points[:, 2] <= MIN_DEPTH_M).all():
+            return None
+        if (points[:, 2] <= MIN_DEPTH_M).any():
+            return camera.whole
+        return box_of(points[:, :2] / points[:, 2:] * camera.focal_px + np.asarray(camera.size) / 2, camera)
+
+
+@lru_cache(maxsize=256)
+def _composed(cam_from_world: Rigid3, world_from_local: Rigid3) -> Rigid3:
+    """The product; poses compare by identity, and each is asked for several times."""
+    return cam_from_world @ world_from_local
+
+
+def box_of(pixels: Float64Array, camera: PosedCamera) -> Box | None:
+    """The smallest box around points [N, 2] within the picture; None where it is empty."""
+    low = np.clip(np.floor(pixels.min(0)), 0, camera.size).astype(int)
+    high = np.clip(np.ceil(pixels.max(0)), 0, camera.size).astype(int)
+    if (high <= low).any():
+        return None
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Plane(Surface):
+    """A rectangle from the local origin to (size_m, 0): x is u, y is v, z points away from who looks at it.
+
+    Args:
+        size_m: (width, height).
+        offset_m: (u, v) of the texture at the local origin; beyond its border a texture is repeated.
+        two_sided: whether it is seen from behind too.
+    """
+
+    size_m: tuple[float, float]
+    offset_m: tuple[float, float] = (0.0, 0.0)
+    two_sided: bool = False
+
+    def corners(self) -> Float64Array:
+        """The four corners, around."""
+        width, height = self.size_m
+        return np.array([[0, 0, 0], [width, 0, 0], [width, height, 0], [0, height, 0]], np.float64)
+
+    def box(self, camera: PosedCamera) -> Box | None:
+        """As for all surfaces; None also from behind."""
+        outline = self._outline(camera)
+        return None if outline is None else box_of(outline, camera)
+
+    def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
+        """1 / z is affine in the pixels."""
+        outline = self._outline(camera)
+        x0, y0, x1, y1 = box
+        depths = np.full((y1 - y0, x1 - x0), np.inf, np.float32)
+        if outline is None:
+            return depths
+        mask = np.zeros(depths.shape, np.uint8)
+        fixed = np.round((np.clip(outline, -1e4, 1e4) - 0.5 - (x0, y0)) * 16).astype(np.int32)
+        cv2.fillConvexPoly(mask, fixed, 255, shift=4)
+        if self.texture.alpha is not None:
+            alpha = self._warp(self.texture.alpha, self.texture.texels_from_m(0), camera, box, cv2.INTER_NEAREST)
+            mask &= alpha
+        plane = self.cam_from_local(camera)
+        normal = plane.R[:, 2] / (plane.R[:, 2] @ plane.t)
+        inverse = pixel_form(camera, box, normal)
+        np.divide(1, inverse, out=depths, where=(mask > 127) & (inverse > 0))
+        return depths
+
+    def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
+        """The texture through a homography; where the depth varies, from several of its levels."""
+        plane = self.cam_from_local(camera)
+        distance = abs(float(plane.R[:, 2] @ plane.t))
+        bounds = self.texture.level_bounds()
+        finite = depths[np.isfinite(depths)]
+        nearest, farthest = (float(finite.min()), float(finite.max())) if len(finite) else (1.0, 1.0)
+        # The footprint of a pixel is z / f by z / (f cos), its geometric mean is compared; cos = distance / z.
+        factor = self.texture.texels_per_m / camera.focal_px / np.sqrt(distance)
+        first, last = (int(np.searchsorted(bounds, factor * depth**1.5)) for depth in (nearest, farthest))
+        normal = self.world_from_local.R[:, 2]
+        facing = -float(normal @ light.direction) * (1 if plane.R[:, 2] @ plane.t > 0 else -1)
+        gain = light.ambient + light.sun * max(0.0, facing)
+        colours = self._coloured(first, camera, box)
+        for level in range(first + 1, last + 1):
+            mask = (depths >= (bounds[level - 1] / factor) ** (2 / 3)) & np.isfinite(depths)
+            x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+            if width:
+                inner = box[0] + x, box[1] + y, box[0] + x + width, box[1] + y + height
+                part = (slice(y, y + height), slice(x, x + width))
+                cv2.copyTo(self._coloured(level, camera, inner), mask[part].astype(np.uint8), colours[part])
+        return np.asarray(cv2.convertScaleAbs(colours, alpha=gain), np.uint8)
+
+    def _coloured(self, level: int, camera: PosedCamera, box: Box) -> UInt8Array:
+        texels = self.texture.texels_from_m(level)
+        return self._warp(self.texture.levels[level], texels, camera, box, cv2.INTER_LINEAR)
+
+    def _warp(
+        self, source: UInt8Array, texels_from_m: tuple[float, float], camera: PosedCamera, box: Box, how: int
+    ) -> UInt8Array:
+        plane = self.cam_from_local(camera)
+        pixel_from_m = camera.K @ np.stack([plane.R[:, 0], plane.R[:, 1], plane.t], axis=1)
+        offset_x, offset_y = self.offset_m
+        scale_x, scale_y = texels_from_m
+        # The halves lead from our pixels to OpenCV's, where the first centre is at 0.
+        texel_from_m = np.array(
+            [[scale_x, 0, offset_x * scale_x - 0.5], [0, scale_y, offset_y * scale_y - 0.5], [0, 0, 1]]
+        )
+        pixel_from_box = np.array([[1, 0, box[0] + 0.5], [0, 1, box[1] + 0.5], [0, 0, 1]])
+        texel_from_box = texel_from_m @ np.linalg.inv(pixel_from_m) @ pixel_from_box
+        size = box[2] - box[0], box[3] - box[1]
+        warped = cv2.warpPerspective(
+            source, texel_from_box, size, flags=how | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
+        )
+        return np.asarray(warped, np.uint8)
+
+    def _outline(self, camera: PosedCamera) -> Float64Array | None:
+        """Pixels [N, 2] around the visible part, before the picture's border; None where there is none."""
+        plane = self.cam_from_local(camera)
+        facing = float(plane.R[:, 2] @ plane.t)
+        if abs(facing) < 1e-3 or (facing < 0 and not self.two_sided):
+            return None
+        corners = _clipped(plane @ self.corners(), camera)
+        if len(corners) < 3:
+            return None
+        return corners[:, :2] / corners[:, 2:] * camera.focal_px + np.asarray(camera.size) / 2
+
+
+def _clipped(polygon: Float64Array, camera: PosedCamera) -> Float64Array:
+    """What of a convex polygon [N, 3] in the camera's frame lies before it and (nearly) in its view [M, 3]."""
+    width, height = (side / 2 / camera.focal_px * 1.1 for side in camera.size)
+    planes = np.array(
+        [[0, 0, 1, -MIN_DEPTH_M], [1, 0, width, 0], [-1, 0, width, 0], [0, 1, height, 0], [0, -1, height, 0]]
+    )
+    sides = polygon @ planes[:, :3].T + planes[:, 3]  # [N, 5]
+    if (sides < 0).all(axis=0).any():
+        return np.zeros((0, 3))
+    for plane in planes[(sides < 0).any(axis=0)]:
+        side = polygon @ plane[:3] + plane[3]
+        following, there = np.concatenate([polygon[1:], polygon[:1]]), np.concatenate([side[1:], side[:1]])
+        kept = []
+        for k in range(len(polygon)):
+            if side[k] >= 0:
+                kept.append(polygon[k])
+            if (side[k] >= 0) != (there[k] >= 0):
+                kept.append(polygon[k] + (following[k] - polygon[k]) * (side[k] / (side[k] - there[k])))
+        polygon = np.array(kept).reshape(-1, 3)
+    return polygon
+
+
+def pixel_form(camera: PosedCamera, box: Box, vector: Float64Array) -> Float32Array:
+    """Products of a vector [3] with the rays (x, y, 1) through the pixels of a box: [h, w]."""
+    x0, y0, x1, y1 = box
+    width, height = camera.size
+    x = (np.arange(x0, x1) + 0.5 - width / 2) / camera.focal_px * vector[0] + vector[2]
+    y = (np.arange(y0, y1) + 0.5 - height / 2) / camera.focal_px * vector[1]
+    products: Float32Array = x.astype(np.float32)[None, :] + y.astype(np.float32)[:, None]
+    return products
+
+
+def sampled(texture: Texture, u: Float32Array, v: Float32Array, footprints: Float32Array) -> UInt8Array:
+    """Colours [h, w, 3] of a texture at (u, v) in metres [h, w], each from the level that fits its footprint.
+
+    Args:
+        texture: repeated beyond its border.
+        u: in metres.
+        v: in metres.
+        footprints: sides of a pixel on the surface in texels of the first level [h, w].
+    """
+    levels = np.searchsorted(np.array(texture.level_bounds(), np.float32), footprints).astype(np.uint8)
+    colours = np.zeros((*u.shape, 3), np.uint8)
+    for level in np.unique(levels).tolist():
+        mask: BoolArray = levels == level
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        part = (slice(y, y + height), slice(x, x + width))
+        scale_x, scale_y = texture.texels_from_m(level)
+        map_x, map_y = u[part] * np.float32(scale_x) - 0.5, v[part] * np.float32(scale_y) - 0.5
+        found = cv2.remap(texture.levels[level], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        cv2.copyTo(found, mask[part].astype(np.uint8), colours[part])
+    return colours
+
+
+def lit(colours: UInt8Array, gains: Float32Array) -> UInt8Array:
+    """Colours [h, w, 3] times gains [h, w]."""
+    product = cv2.multiply(colours, cv2.merge([gains] * 3), dtype=cv2.CV_8U)
+    return np.asarray(product, np.uint8)

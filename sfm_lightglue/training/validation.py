@@ -1,0 +1,50 @@
+"""How good a network in training is: on held-out pairs, beside nearest neighbours, and on data of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.training.batches import BatchConfig
+from sfm_lightglue.training.feed import ShardSource, held_out_batches, wait_for
+from sfm_lightglue.training.losses import PairBatch
+from sfm_lightglue.training.metrics import Counts, mean_losses, nearest_counts, network_counts
+from sfm_lightglue.training.options import RunOptions
+
+Validation = Callable[[LightGlue], dict[str, float]]
+"""Metrics of a network on data of the caller's choice; the first is what `best` goes by, the higher the better."""
+
+
+class Validator:
+    """The metrics of a network on the held-out pairs and by the caller's own validation."""
+
+    def __init__(
+        self, source: ShardSource, batches: BatchConfig, options: RunOptions, validation: Validation | None
+    ) -> None:
+        self._batches: list[PairBatch] = []
+        self._nearest = Counts()
+        self._validation = validation
+        if options.held_out_shard is not None:
+            wait_for(source, options.held_out_shard)
+            scenes = source.read(options.held_out_shard)
+            self._batches = held_out_batches(scenes, batches, options.num_held_out_pairs)
+            self._nearest = nearest_counts(self._batches)
+
+    def __call__(self, network: LightGlue, device: torch.device) -> tuple[dict[str, float], float]:
+        """Metrics by name, and the number that `best` goes by."""
+        metrics: dict[str, float] = {}
+        score = 0.0
+        if len(self._batches) > 0:
+            counts = network_counts(network, self._batches, device)
+            all_layers, last = mean_losses(network, self._batches, device)
+            metrics = {"held_out_loss": all_layers, "held_out_last": last}
+            metrics |= {"recall": counts.recall, "precision": counts.precision}
+            metrics |= {"nearest_recall": self._nearest.recall, "nearest_precision": self._nearest.precision}
+            score = counts.f1
+        if self._validation is not None:
+            found = self._validation(network)
+            metrics |= found
+            score = next(iter(found.values()), score)
+        return metrics, score
