@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.errors import SfmError
+from sfm_lightglue.errors import ConfigError, SfmError
 
 
 def run_command(body: Callable[[], int | None]) -> int:
@@ -33,6 +35,21 @@ def run_command(body: Callable[[], int | None]) -> int:
         # The reader of our output went away (`| head`): no error, and nothing left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def require_checkout(what: str) -> None:
+    """Make sure that `datasets` is ours before anything imports it: a wheel has none, and others own the name.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        ConfigError: where there is no `datasets`, or another package of that name; it is not imported.
+    """
+    ours = Path(__file__).resolve().parents[1] / "datasets" / "__init__.py"
+    spec = importlib.util.find_spec("datasets")
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
+        raise ConfigError(f"{what} needs the checkout of sfm_lightglue: clone it, and run the command from its root")
 
 
 def show_warnings() -> None:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import run_command, show_warnings
+from pipelines.command import require_checkout, run_command, show_warnings
 from sfm_lightglue import __version__
-from sfm_lightglue.errors import ConfigError
 
 if TYPE_CHECKING:
     from sfm_lightglue.models.lightglue import LightGlue
@@ -178,12 +177,10 @@ class _RealPhotos:
     _MAX_IMAGE_SIZE, _NUM_KEYPOINTS, _NUM_PAIRS = 540, 1024, 100
 
     def __init__(self, data: Path | None) -> None:
-        try:
-            from datasets.image_pairs import depth_pairs
-            from datasets.matching import PairFeatures
-            from datasets.shared import shared_data_root
-        except ImportError as error:  # a wheel has no `datasets`, and others own the name
-            raise ConfigError("--validate needs the checkout of sfm_lightglue: run it from its root") from error
+        require_checkout("--validate")
+        from datasets.image_pairs import depth_pairs
+        from datasets.matching import PairFeatures
+        from datasets.shared import shared_data_root
         from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
         from sfm_lightglue.matchers.nearest import NearestMatcher
 
