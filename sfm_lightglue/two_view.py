@@ -278,7 +278,9 @@ def _judge(
     ]
     if not poses:
         return Rejected("degenerate", len(data.points0), max(num_epipolar, int(mask_H.sum())))
-    refined = [_refine(data, pose) for pose in poses]
+    # Refinement takes most of the time, and the third best of a plane's poses never becomes the best by it.
+    poses.sort(key=lambda pose: -_support(data, pose))
+    refined = [_refine(data, pose) for pose in poses[:2]]
     counts = [(_support(data, pose), -index) for index, pose in enumerate(refined)]
     pose = refined[-max(counts)[1]]
     matrix = essential_from_pose(pose)
@@ -467,7 +469,9 @@ def _refine_on(data: _Correspondences, pose: Rigid3) -> Rigid3:
         values: Float64Array = np.einsum("ni,ni->n", x1, lines1) / np.maximum(norms, 1e-12)
         return values / data.max_error
 
-    solution = least_squares(residuals, np.zeros(5), loss="soft_l1", f_scale=0.5, max_nfev=20, x_scale=1e-2)
+    solution = least_squares(
+        residuals, np.zeros(5), loss="soft_l1", f_scale=0.5, max_nfev=20, x_scale=1e-2, ftol=1e-4, xtol=1e-5
+    )
     return moved(solution.x)
 
 

@@ -1,89 +1,165 @@
-"""The key names of other people's checkpoints, and ours: pure renaming and reshaping of state dicts.
+"""The key names of other people's checkpoints, and ours: which keys a file has, and what becomes of them.
 
 Our LightGlue fuses the projections of an attention into one matrix (rows q, k, v; or qk, v where
 cross-attention is tied). The original interleaves its `Wqkv` as (head, head_dim, qkv); Hugging Face keeps
 three matrices, and stores a tied projection twice. Our SuperPoint has the original's names.
+
+A layout tells under which names a file holds each of our keys, so that whatever is wrong with a file is said
+in the file's own words. Layout and sizes are what most of its keys tell: one wrong key cannot hide itself.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models.lightglue_types import LightGlueArchitecture
-from sfm_lightglue.models.superpoint import SuperPointArchitecture
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
 
 StateDict = dict[str, Tensor]
-Rules = tuple[tuple[str, str], ...]
+Architecture = LightGlueArchitecture | SuperPointArchitecture
+Rules = tuple[tuple[str, tuple[str, ...]], ...]
+"""Patterns of our names without ".weight" or ".bias", and the names of the same in another layout. The first
+pattern counts; a name without one is the same in both."""
 
-# Patterns of whole keys without ".weight" or ".bias".
-_OWN_RULES: Rules = (
-    (r"((position|input)_projection)", r"\1"),
-    (r"(layers\.\d+\.(self|cross)_(attention\.(projection|output)|mlp\.(fc1|norm|fc2)))", r"\1"),
-    (r"(assignments\.\d+\.(projection|matchability)|confidences\.\d+)", r"\1"),
-)
-_ORIGINAL_RULES: Rules = (
-    (r"posenc\.Wr", r"position_projection"),
-    (r"input_proj", r"input_projection"),
-    (r"self_attn\.(\d+)\.Wqkv", r"layers.\1.self_attention.interleaved"),
-    (r"(self|cross)_attn\.(\d+)\.(?:out_proj|to_out)", r"layers.\2.\1_attention.output"),
-    (r"cross_attn\.(\d+)\.to_(qk|v)", r"layers.\1.cross_attention.\2"),
-    (r"(self|cross)_attn\.(\d+)\.ffn\.0", r"layers.\2.\1_mlp.fc1"),
-    (r"(self|cross)_attn\.(\d+)\.ffn\.1", r"layers.\2.\1_mlp.norm"),
-    (r"(self|cross)_attn\.(\d+)\.ffn\.3", r"layers.\2.\1_mlp.fc2"),
-    (r"log_assignment\.(\d+)\.matchability", r"assignments.\1.matchability"),
-    (r"log_assignment\.(\d+)\.final_proj", r"assignments.\1.projection"),
-    (r"token_confidence\.(\d+)\.token\.0", r"confidences.\1"),
-)
+TOLD_BY_ITSELF = re.compile(r"(input_projection|confidences\.\d+|convDb)\.(weight|bias)")
+"""Our keys whose module exists, or has its size, on no other word than that of its own two keys."""
+TELLING = ("position_projection.weight", "input_projection.weight")
+"""Our keys that alone tell a size: where they are wrong, nobody knows what would be right."""
+THRESHOLDS = "confidence_thresholds"
+"""A buffer that files of the original may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a file has our keys; the default is our own layout."""
+
+    rules: Rules = ()
+    prefix: str = ""
+    """Begins every name."""
+    others: str = "(?!)"
+    """Pattern of the beginnings of keys that belong to other networks, and are passed over."""
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """The names of one of our keys; several where we fuse."""
+        name, _, kind = key.rpartition(".")
+        for pattern, templates in self.rules:
+            if re.fullmatch(pattern, name):
+                return tuple(f"{self.prefix}{re.sub(pattern, template, name)}.{kind}" for template in templates)
+        return (self.prefix + key,)
+
+    def optional(self) -> set[str]:
+        """Names that a file may have although no network needs them."""
+        return {self.prefix + THRESHOLDS} if self.rules in _ORIGINAL_RULES else set()
+
+
+def _original_rules(block: str) -> Rules:
+    """The original's names; `block` is a pattern's replacement: the block of a side `{}` in a layer."""
+    rules: list[tuple[str, tuple[str, ...]]] = [
+        (r"position_projection", ("posenc.Wr",)),
+        (r"input_projection", ("input_proj",)),
+        (r"assignments\.(\d+)\.projection", (r"log_assignment.\1.final_proj",)),
+        (r"assignments\.(\d+)\.matchability", (r"log_assignment.\1.matchability",)),
+        (r"confidences\.(\d+)", (r"token_confidence.\1.token.0",)),
+    ]
+    for side, projections, output in (("self", ["Wqkv"], "out_proj"), ("cross", ["to_qk", "to_v"], "to_out")):
+        for ours, theirs in (
+            ("attention.projection", projections),
+            ("attention.output", [output]),
+            ("mlp.fc1", ["ffn.0"]),
+            ("mlp.norm", ["ffn.1"]),
+            ("mlp.fc2", ["ffn.3"]),
+        ):
+            names = tuple(f"{block.format(side)}.{name}" for name in theirs)
+            rules.append((rf"layers\.(\d+)\.{side}_{re.escape(ours)}", names))
+    return tuple(rules)
+
+
+# In files, and in the memory of the original's code, which some files were saved from.
+_ORIGINAL_RULES = (_original_rules(r"{}_attn.\1"), _original_rules(r"transformers.\1.{}_attn"))
 _HUGGING_FACE_RULES: Rules = (
-    (r"positional_encoder\.projector", r"position_projection"),
-    (r"input_projection", r"input_projection"),
-    (r"transformer_layers\.(\d+)\.(self|cross)_attention\.([qkv])_proj", r"layers.\1.\2_attention.\3"),
-    (r"transformer_layers\.(\d+)\.(self|cross)_attention\.o_proj", r"layers.\1.\2_attention.output"),
-    (r"transformer_layers\.(\d+)\.(self|cross)_mlp\.(fc1|fc2)", r"layers.\1.\2_mlp.\3"),
-    (r"transformer_layers\.(\d+)\.(self|cross)_mlp\.layer_norm", r"layers.\1.\2_mlp.norm"),
-    (r"match_assignment_layers\.(\d+)\.matchability", r"assignments.\1.matchability"),
-    (r"match_assignment_layers\.(\d+)\.final_projection", r"assignments.\1.projection"),
-    (r"token_confidence\.(\d+)\.token", r"confidences.\1"),
+    (r"position_projection", ("positional_encoder.projector",)),
+    (
+        r"layers\.(\d+)\.(self|cross)_attention\.projection",
+        tuple(rf"transformer_layers.\1.\2_attention.{letter}_proj" for letter in "qkv"),
+    ),
+    (r"layers\.(\d+)\.(self|cross)_attention\.output", (r"transformer_layers.\1.\2_attention.o_proj",)),
+    (r"layers\.(\d+)\.(self|cross)_mlp\.norm", (r"transformer_layers.\1.\2_mlp.layer_norm",)),
+    (r"layers\.(\d+)\.(self|cross)_mlp\.(fc1|fc2)", (r"transformer_layers.\1.\2_mlp.\3",)),
+    (r"assignments\.(\d+)\.projection", (r"match_assignment_layers.\1.final_projection",)),
+    (r"assignments\.(\d+)\.matchability", (r"match_assignment_layers.\1.matchability",)),
+    (r"confidences\.(\d+)", (r"token_confidence.\1.token",)),
 )
-_SUPERPOINT_OWN_RULES: Rules = ((r"(conv[1-4][ab]|conv[PD][ab])", r"\1"),)
 _SUPERPOINT_HUGGING_FACE_RULES: Rules = (
-    *((rf"encoder\.conv_blocks\.{i}\.conv_([ab])", rf"conv{i + 1}\1") for i in range(4)),
-    (r"keypoint_decoder\.conv_score_([ab])", r"convP\1"),
-    (r"descriptor_decoder\.conv_descriptor_([ab])", r"convD\1"),
+    *((rf"conv{i + 1}([ab])", (rf"encoder.conv_blocks.{i}.conv_\1",)) for i in range(4)),
+    (r"convP([ab])", (r"keypoint_decoder.conv_score_\1",)),
+    (r"convD([ab])", (r"descriptor_decoder.conv_descriptor_\1",)),
 )
 
 
-def lightglue_to_own(state: Mapping[str, Tensor], source: str) -> StateDict:
-    """Any known layout of LightGlue -> ours.
+def lightglue_layout(keys: Iterable[str]) -> Layout:
+    """The layout that most keys of a file have: the original's (both spellings), Hugging Face's or ours.
+
+    glue-factory puts a LightGlue below `matcher.` and beside an `extractor.`, Hugging Face beside a
+    `keypoint_detector.`; these neighbours are passed over.
+    """
+    return _most_known(keys, _lightglue_layouts())
+
+
+def superpoint_layout(keys: Iterable[str]) -> Layout:
+    """The layout that most keys of a file have: the original's, or Hugging Face's, alone or in its LightGlue."""
+    return _most_known(keys, _superpoint_layouts())
+
+
+def shapes_in_file(
+    shapes: Mapping[str, tuple[int, ...]], layout: Layout, arch: Architecture
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """By our key and the name in a file: the shape that a file of the layout has there.
 
     Args:
-        state: a state dict of the original (both spellings; glue-factory puts them below `matcher.`), of
-            Hugging Face (whose keypoint detector is passed over), or of ours.
-        source: where it comes from, for messages.
+        shapes: of our keys.
+        layout: of the file.
+        arch: of the network.
+    """
+    result: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in shapes.items():
+        names = layout.names(key)
+        rows = [shape[0]] if len(names) == 1 else _rows(key, shape[0], len(names), arch)
+        result[key] = {name: (n, *shape[1:]) for name, n in zip(names, rows, strict=True)}
+    return result
+
+
+def fuse(key: str, parts: Mapping[str, Tensor], arch: Architecture, source: str) -> Tensor:
+    """One of our tensors.
+
+    Args:
+        key: ours.
+        parts: what the file has for it, by its names, in the order of the layout and in the right shapes.
+        arch: of the network.
+        source: where they come from, for messages.
 
     Raises:
-        WeightsError: on keys that no layout has, and on parts of a projection that are missing or do not fit.
+        WeightsError: where queries differ from keys, and the network has one projection for both.
     """
-    state = without_prefix(state, "module.")
-    if any(key.startswith("matcher.") for key in state):
-        state = without_prefix({k: v for k, v in state.items() if not k.startswith("extractor.")}, "matcher.")
-    if any(key.startswith(("layers.", "assignments.")) for key in state):
-        return _rename(state, _OWN_RULES, source)
-    if any(key.startswith("transformer_layers.") for key in state):
-        own = {key: value for key, value in state.items() if not key.startswith("keypoint_detector.")}
-        return _fuse(_rename(own, _HUGGING_FACE_RULES, source), source)
-    state = {re.sub(r"^transformers\.(\d+)\.(self|cross)_attn\.", r"\2_attn.\1.", k): v for k, v in state.items()}
-    thresholds = state.pop("confidence_thresholds", None)
-    own = _fuse(_rename(state, _ORIGINAL_RULES, source), source)
-    if thresholds is not None:
-        _check_confidence_thresholds(thresholds, _count(own, "layers"), source)
-    return own
+    names, values = list(parts), list(parts.values())
+    if len(values) == 1:
+        if names[0].rpartition(".")[0].endswith("Wqkv"):
+            # [3 D, ...] as (head, head_dim, qkv) -> (qkv, head, head_dim)
+            return values[0].reshape(-1, 3, *values[0].shape[1:]).transpose(0, 1).flatten(0, 1)
+        return values[0]
+    if len(values) == 3 and _is_tied(key, arch):
+        if not torch.equal(values[0], values[1]):
+            raise WeightsError(f"{source}: {names[1]} differs from {names[0]}, but this network ties them")
+        del values[1]
+    return torch.cat(values)
 
 
 def lightglue_to_hugging_face(state: Mapping[str, Tensor], arch: LightGlueArchitecture) -> StateDict:
@@ -94,178 +170,230 @@ def lightglue_to_hugging_face(state: Mapping[str, Tensor], arch: LightGlueArchit
     """
     if arch.use_scale_orientation or not arch.has_confidence or not arch.has_layer_assignments:
         raise ValueError("lightglue_to_hugging_face: needs 2-d positions and all confidence and assignment heads")
-    d, kv = arch.descriptor_dim, arch.kv_heads * arch.head_dim
+    layout = Layout(_HUGGING_FACE_RULES)
     result: StateDict = {}
     for key, value in state.items():
-        name, _, kind = key.rpartition(".")
-        if name.endswith("attention.projection"):
-            tied = "cross" in name and arch.cross_is_tied
-            parts = torch.split(value, [d, d] if tied else [d, kv, kv])
-            prefix = "transformer_" + name.removesuffix("projection")
-            for letter, part in zip("qkv", (parts[0], parts[0], parts[1]) if tied else parts, strict=True):
-                result[f"{prefix}{letter}_proj.{kind}"] = part.clone()
+        names = layout.names(key)
+        if len(names) == 1:
+            result[names[0]] = value.clone()
             continue
-        for pattern, replacement in (
-            (r"^position_projection", "positional_encoder.projector"),
-            (r"^layers\.(.*)_attention\.output", r"transformer_layers.\1_attention.o_proj"),
-            (r"^layers\.(.*)_mlp\.norm", r"transformer_layers.\1_mlp.layer_norm"),
-            (r"^layers\.", "transformer_layers."),
-            (r"^assignments\.(\d+)\.projection", r"match_assignment_layers.\1.final_projection"),
-            (r"^assignments\.", "match_assignment_layers."),
-            (r"^confidences\.(\d+)", r"token_confidence.\1.token"),
-        ):
-            name = re.sub(pattern, replacement, name)
-        result[f"{name}.{kind}"] = value.clone()
+        rows = _rows(key, len(value), 3, arch)
+        end, start = rows[0], len(value) - rows[2]
+        parts = (value[:end], value[:end] if _is_tied(key, arch) else value[end:start], value[start:])
+        result |= {name: part.clone() for name, part in zip(names, parts, strict=True)}
     return result
 
 
-def lightglue_architecture(state: Mapping[str, Tensor], source: str) -> LightGlueArchitecture:
-    """Reads the sizes of a LightGlue off the shapes of our layout; the rotations tell the width of a head.
+def lightglue_architecture(state: Mapping[str, Tensor], layout: Layout, source: str) -> LightGlueArchitecture:
+    """Reads the sizes of a LightGlue off its keys and shapes; the rotations tell the width of a head.
+
+    Args:
+        state: a state dict, which may be faulty: the sizes are those that most of it has.
+        layout: of the state dict.
+        source: where it comes from, for messages.
 
     Raises:
-        WeightsError: where a telling key is missing or no network has such shapes.
+        WeightsError: where no network has such sizes.
     """
-    positions = _require(state, "position_projection.weight", source)
-    qkv = _require(state, "layers.0.self_attention.projection.weight", source)
-    cross = _require(state, "layers.0.cross_attention.projection.weight", source)
-    if min(positions.ndim, qkv.ndim, cross.ndim) != 2 or positions.shape[1] not in (2, 4):
-        raise WeightsError(f"{source}: its projections have shapes that no LightGlue has")
-    dim, head_dim = qkv.shape[1], 2 * positions.shape[0]
-    if dim % head_dim or (qkv.shape[0] - dim) % (2 * head_dim) or qkv.shape[0] <= dim:
-        raise WeightsError(
-            f"{source}: states {dim} wide with {qkv.shape[0]} rows of queries, keys and values do not divide "
-            f"into heads {head_dim} wide"
-        )
-    num_heads, kv_heads = dim // head_dim, (qkv.shape[0] - dim) // (2 * head_dim)
-    num_layers = _count(state, "layers")
-    inputs = state.get("input_projection.weight")
+    num_layers = max(_count_layers(state, layout), 1)
+    keys = [key.replace(".0.", f".{i}.", 1) for key in _lightglue_keys() for i in range(num_layers)]
+    found = _Found(state, layout, keys)
+    dim = _most_common(
+        found.sizes(r".*(\.output|\.fc2|assignments\.\d+\.projection)\.(weight|bias)")
+        + found.sizes(r".*_attention\.projection\.weight", axis=1),
+        256,
+    )
+    kv, tied = _key_value_rows(found, dim)
+    positions = _shape(state.get(layout.names("position_projection.weight")[0]))
+    head_dim = 2 * positions[0] if len(positions) == 2 and positions[1] in (2, 4) else 0
+    if head_dim == 0 or dim % head_dim or kv % head_dim:
+        head_dim, positions = math.gcd(dim, kv), ()  # some network to hold the other keys against
+    inputs = [name in state for kind in ("weight", "bias") for name in layout.names(f"input_projection.{kind}")]
+    input_shape = _shape(state.get(layout.names("input_projection.weight")[0]))
+    input_dim = input_shape[1] if len(input_shape) == 2 and input_shape[1] > 0 else dim + 1
     try:
         return LightGlueArchitecture(
-            input_dim=dim if inputs is None else inputs.shape[-1],
+            input_dim=input_dim if any(inputs) else dim,
             descriptor_dim=dim,
             num_layers=num_layers,
-            num_heads=num_heads,
-            num_key_value_heads=None if kv_heads == num_heads else kv_heads,
-            attention_bias="layers.0.self_attention.projection.bias" in state,
-            tied_cross_attention=kv_heads != num_heads or cross.shape[0] == 2 * dim,
-            use_scale_orientation=positions.shape[1] == 4,
-            has_confidence=_count(state, "confidences") > 0 or num_layers == 1,
-            has_layer_assignments=_count(state, "assignments") > 1 or num_layers == 1,
+            num_heads=dim // head_dim,
+            num_key_value_heads=None if kv == dim else kv // head_dim,
+            attention_bias=found.share(r".*_attention\.(projection|output)\.bias") > 0.5,
+            tied_cross_attention=tied,
+            use_scale_orientation=positions[1:] == (4,),
+            has_confidence=found.share(r"confidences\..*", range(num_layers - 1)) >= 0.5,
+            has_layer_assignments=found.share(r"assignments\..*", range(1, num_layers)) >= 0.5,
         )
     except ValueError as error:
         raise WeightsError(f"{source}: {error}") from error
 
 
-def superpoint_to_own(state: Mapping[str, Tensor], source: str) -> StateDict:
-    """Any known layout of SuperPoint -> ours, which is the original's.
+def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> SuperPointArchitecture:
+    """Reads the channels of a SuperPoint off its shapes.
 
     Args:
-        state: of the original, of Hugging Face, or of Hugging Face's LightGlue, which holds a SuperPoint.
-        source: where it comes from, for messages.
-
-    Raises:
-        WeightsError: on keys that no layout has.
+        state: a state dict, which may be faulty: the channels are those that most of it has.
+        layout: of the state dict.
     """
-    state = without_prefix(state, "module.")
-    if any(key.startswith("keypoint_detector.") for key in state):
-        state = {key: value for key, value in state.items() if key.startswith("keypoint_detector.")}
-        state = without_prefix(state, "keypoint_detector.")
-    if any(key.startswith("encoder.") for key in state):
-        return _rename(state, _SUPERPOINT_HUGGING_FACE_RULES, source)
-    return _rename(state, _SUPERPOINT_OWN_RULES, source)
-
-
-def superpoint_architecture(state: Mapping[str, Tensor], source: str) -> SuperPointArchitecture:
-    """Reads the channels of a SuperPoint off the shapes of our layout.
-
-    Raises:
-        WeightsError: where a telling key is missing.
-    """
-    c1, c2, c3, c4 = (len(_require(state, f"conv{i}b.weight", source)) for i in (1, 2, 3, 4))
+    found = _Found(state, layout, _superpoint_keys())
+    usual = SuperPointArchitecture()
+    c1, c2, c3, c4 = (_most_common(found.sizes(rf"conv{i + 1}[ab]\..*"), usual.encoder_channels[i]) for i in range(4))
     return SuperPointArchitecture(
         encoder_channels=(c1, c2, c3, c4),
-        decoder_channels=len(_require(state, "convPa.weight", source)),
-        descriptor_dim=len(_require(state, "convDb.weight", source)),
+        decoder_channels=_most_common(found.sizes(r"conv[PD]a\..*"), usual.decoder_channels),
+        descriptor_dim=_most_common(found.sizes(r"convDb\..*"), usual.descriptor_dim),
     )
 
 
-def without_prefix(state: Mapping[str, Tensor], prefix: str) -> StateDict:
-    """The state dict with a prefix removed from the keys that have it."""
-    return {key.removeprefix(prefix): value for key, value in state.items()}
-
-
-def summarise(keys: Iterable[str], limit: int = 8) -> str:
-    """Keys for a message: sorted, the first few, and how many more."""
+def summarise(keys: Iterable[str], limit: int = 40) -> str:
+    """Keys for a message: sorted, the first many, and how many more."""
     keys = sorted(keys)
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + more
+    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
-def _rename(state: Mapping[str, Tensor], rules: Rules, source: str) -> StateDict:
-    result: StateDict = {}
-    unexpected = []
-    for key, value in state.items():
-        name, _, kind = key.rpartition(".")
-        matches = [(match, new) for old, new in rules if (match := re.fullmatch(old, name)) is not None]
-        if kind not in ("weight", "bias") or not matches:
-            unexpected.append(key)
-            continue
-        match, new = matches[0]
-        result[f"{match.expand(new)}.{kind}"] = value
-    if unexpected:
-        raise WeightsError(f"{source}: unexpected keys: {summarise(unexpected)}")
-    return result
-
-
-def _fuse(state: StateDict, source: str) -> StateDict:
-    """Replaces the parts of each attention's projection by one matrix or bias."""
-    result: StateDict = {}
-    parts_of: dict[tuple[str, str], StateDict] = {}
-    for key, value in state.items():
-        name, part, kind = key.rsplit(".", 2) if key.count(".") > 1 else ("", "", "")
-        if part in ("q", "k", "v", "qk", "interleaved"):
-            parts_of.setdefault((name, kind), {})[part] = value
-        else:
-            result[key] = value
-    tied = all(
-        torch.equal(parts["q"], parts["k"])
-        for (name, _), parts in parts_of.items()
-        if name.endswith("cross_attention") and "q" in parts and "k" in parts
-    )
-    for (name, kind), parts in parts_of.items():
-        if "interleaved" in parts:
-            rows = parts["interleaved"]
-            if rows.ndim == 0 or rows.shape[0] % 3:
-                raise WeightsError(f"{source}: {name} Wqkv has shape {list(rows.shape)}, not 3 D rows")
-            # [3 D, ...] as (head, head_dim, qkv) -> (qkv, head, head_dim)
-            result[f"{name}.projection.{kind}"] = rows.reshape(-1, 3, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)
-            continue
-        wanted = ["qk", "v"] if "qk" in parts or (set(parts) == {"v"} and tied) else ["q", "k", "v"]
-        missing = [f"{name}.{part}.{kind}" for part in wanted if part not in parts]
-        if missing:
-            raise WeightsError(f"{source}: missing keys: {summarise(missing)}")
-        if wanted[0] == "q" and tied and name.endswith("cross_attention"):
-            wanted = ["q", "v"]
-        if len({tuple(parts[part].shape[1:]) for part in wanted}) > 1:
-            raise WeightsError(f"{source}: parts of {name}.{kind} have different widths")
-        result[f"{name}.projection.{kind}"] = torch.cat([parts[part] for part in wanted])
-    return result
-
-
-def _check_confidence_thresholds(values: Tensor, num_layers: int, source: str) -> None:
-    """The original stores the thresholds that we compute; a file with others needs another network."""
+def are_thresholds(values: Tensor, num_layers: int) -> bool:
+    """Whether these are the thresholds that we compute; the original stores them, and others are not for us."""
     wanted = torch.tensor([0.8 + 0.1 * math.exp(-4.0 * i / max(num_layers, 1)) for i in range(num_layers)])
-    if values.shape != wanted.shape or not torch.allclose(values.float(), wanted, atol=1e-4):
-        raise WeightsError(f"{source}: confidence_thresholds are not 0.8 + 0.1 exp(-4 i / {num_layers})")
+    return values.shape == wanted.shape and torch.allclose(values.detach().cpu().float(), wanted, atol=1e-4)
 
 
-def _count(state: Mapping[str, Tensor], name: str) -> int:
-    """One more than the highest index below a name, 0 where there is none."""
-    found = (re.match(rf"{name}\.(\d+)\.", key) for key in state)
-    return max((int(match[1]) + 1 for match in found if match is not None), default=0)
+def is_dense(value: object) -> bool:
+    """Whether this is an array of real numbers, of any precision, that are there."""
+    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    return value.layout == torch.strided and value.is_floating_point()
 
 
-def _require(state: Mapping[str, Tensor], key: str, source: str) -> Tensor:
-    if key not in state or state[key].ndim == 0:
-        raise WeightsError(f"{source}: missing keys: {key}; it has {summarise(state) or 'none at all'}")
-    return state[key]
+class _Found:
+    """What a state dict has of our keys.
+
+    Args:
+        state: may be faulty.
+        layout: of the state dict.
+        keys: ours.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], layout: Layout, keys: Iterable[str]) -> None:
+        self.values = {key: [state.get(name) for name in layout.names(key)] for key in keys}
+
+    def sizes(self, pattern: str, axis: int = 0, part: int = 0) -> list[int]:
+        """Of all keys of the pattern that are there: how long an axis of this part is."""
+        shapes = (_shape(values[part]) for key, values in self.values.items() if re.fullmatch(pattern, key))
+        return [shape[axis] for shape in shapes if len(shape) > axis and shape[axis] > 0]
+
+    def share(self, pattern: str, indices: range | None = None) -> float:
+        """The share of the keys of the pattern, and with these indices, that are there; 1 where none could be."""
+        there = [
+            value is not None
+            for key, values in self.values.items()
+            if re.fullmatch(pattern, key) and (indices is None or int(_index(key) or 0) in indices)
+            for value in values
+        ]
+        return sum(there) / len(there) if there else 1.0
+
+
+def _key_value_rows(found: _Found, dim: int) -> tuple[int, bool]:
+    """Rows of the keys, which are those of the values, and whether cross-attention is tied."""
+    parts = max(len(values) for key, values in found.values.items() if "cross_attention.projection" in key)
+    if parts == 2:
+        return dim, True  # the original has no other
+    projection = r".*{}_attention\.projection\.(weight|bias)"
+    if parts == 3:
+        rows = [n for part in (1, 2) for n in found.sizes(projection.format("self"), part=part)]
+        rows += found.sizes(projection.format("cross"), part=2)
+        cross = [values for key, values in found.values.items() if re.fullmatch(projection.format("cross"), key)]
+        pairs = [(q, k) for q, k, _ in cross if q is not None and k is not None and is_dense(q) and is_dense(k)]
+        tied = all(torch.equal(q.float(), k.float()) for q, k in pairs if q.shape == k.shape)
+    else:
+        across = found.sizes(projection.format("cross"))
+        # Twice: 2 D rows across are q and v, or q and k and v of half as many heads; self-attention knows.
+        rows = [(n - dim) // 2 for n in 2 * found.sizes(projection.format("self")) if (n - dim) % 2 == 0]
+        rows += [dim if n == 2 * dim else (n - dim) // 2 for n in across if (n - dim) % 2 == 0]
+        tied = _most_common(across, 2 * dim) == 2 * dim
+    kv = _most_common([n for n in rows if n > 0 and dim % n == 0], dim)
+    return kv, tied and kv == dim
+
+
+def _rows(key: str, rows: int, parts: int, arch: Architecture) -> list[int]:
+    """The rows of the parts of a projection that has so many in all: q, k, v, or of both one, v."""
+    assert isinstance(arch, LightGlueArchitecture)  # SuperPoint has no projections
+    dim = arch.descriptor_dim
+    if parts == 2:
+        return [dim, rows - dim]
+    return [dim, dim, rows - dim] if _is_tied(key, arch) else [dim, (rows - dim) // 2, (rows - dim) // 2]
+
+
+def _is_tied(key: str, arch: Architecture) -> bool:
+    return isinstance(arch, LightGlueArchitecture) and arch.cross_is_tied and "cross_attention" in key
+
+
+def _count_layers(state: Iterable[str], layout: Layout) -> int:
+    """How many layers have half of what they should; a stray index is none."""
+    known = {_zeroed(name) for key in _lightglue_keys() if key.startswith("layers.") for name in layout.names(key)}
+    counts = Counter(_index(key) for key in state if _zeroed(key) in known)
+    return sum(2 * count >= max(counts.values()) for count in counts.values())
+
+
+def _most_known(keys: Iterable[str], candidates: Sequence[tuple[Layout, frozenset[str]]]) -> Layout:
+    zeroed = [_zeroed(key) for key in keys]
+    return max(candidates, key=lambda candidate: sum(key in candidate[1] for key in zeroed))[0]
+
+
+@cache
+def _lightglue_layouts() -> list[tuple[Layout, frozenset[str]]]:
+    """All layouts of a LightGlue and the names in them, with index 0 where there is one."""
+    result = []
+    for module in ("", "module."):
+        for matcher, others in (("", []), ("matcher.", [f"{module}extractor."])):
+            prefix = module + matcher
+            for rules in ((), _HUGGING_FACE_RULES, *_ORIGINAL_RULES):
+                mine = [*others, f"{prefix}keypoint_detector."] if rules is _HUGGING_FACE_RULES else others
+                pattern = "|".join(re.escape(other) for other in mine) or "(?!)"
+                result.append(_with_names(Layout(rules, prefix, pattern), _lightglue_keys()))
+    return result
+
+
+@cache
+def _superpoint_layouts() -> list[tuple[Layout, frozenset[str]]]:
+    result = []
+    for prefix in ("", "module.", "keypoint_detector.", "module.keypoint_detector."):
+        others = f"(?!{re.escape(prefix)})" if prefix.endswith("detector.") else "(?!)"
+        layouts = (Layout(rules, prefix, others) for rules in ((), _SUPERPOINT_HUGGING_FACE_RULES))
+        result += [_with_names(layout, _superpoint_keys()) for layout in layouts]
+    return result
+
+
+def _with_names(layout: Layout, keys: Iterable[str]) -> tuple[Layout, frozenset[str]]:
+    return layout, frozenset(_zeroed(name) for key in keys for name in layout.names(key))
+
+
+@cache
+def _lightglue_keys() -> tuple[str, ...]:
+    """Ours of a LightGlue that has all there can be, with index 0 where there is one."""
+    with torch.device("meta"):
+        model = LightGlue(LightGlueArchitecture(input_dim=4, descriptor_dim=2, num_layers=2, num_heads=1))
+    return tuple(key for key in model.state_dict() if _index(key) in (None, "0"))
+
+
+@cache
+def _superpoint_keys() -> tuple[str, ...]:
+    with torch.device("meta"):
+        return tuple(SuperPoint(SuperPointArchitecture((1, 1, 1, 1), 1, 1)).state_dict())
+
+
+def _zeroed(key: str) -> str:
+    return re.sub(r"\.[0-9]+\.", ".0.", key, count=1)
+
+
+def _index(key: str) -> str | None:
+    """The first index of a key; as text, since there is no limit to its digits."""
+    match = re.search(r"\.([0-9]+)\.", key)
+    return None if match is None else match[1]
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    return tuple(value.shape) if is_dense(value) and isinstance(value, Tensor) else ()
+
+
+def _most_common(values: Sequence[int], default: int) -> int:
+    return Counter(values).most_common(1)[0][0] if values else default

@@ -9,29 +9,30 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
 from sfm_lightglue.models.files import file_sha256
-from sfm_lightglue.models.layouts import StateDict, summarise
+from sfm_lightglue.models.layouts import Layout, StateDict, summarise
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
 
 FORMAT = "sfm_lightglue"
 """Value of "format" in the metadata of our own files."""
 
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", LightGlue, SuperPoint)
 Architecture = TypeVar("Architecture", LightGlueArchitecture, SuperPointArchitecture)
 
 
@@ -81,13 +82,15 @@ def lightglue_from_state_dict(
     """A LightGlue with the weights of any known layout; `architecture` is read off them where it is None.
 
     Raises:
-        WeightsError: on missing, unexpected or wrongly shaped keys; they are named.
+        WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
     """
-    own = layouts.lightglue_to_own(state, source)
-    arch = architecture or layouts.lightglue_architecture(own, source)
-    with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
-        model = LightGlue(arch)
-    return load_strictly(model, own, source)
+    state = {str(key): value for key, value in state.items()}
+    layout = layouts.lightglue_layout(state)
+    arch = architecture or layouts.lightglue_architecture(state, layout, source)
+    if architecture is not None and arch.num_layers > len(state):
+        raise WeightsError(f"{source}: {len(state)} keys cannot be those of {arch.num_layers} layers")
+    model = _without_weights(LightGlue, arch, source)
+    return load_strictly(model, state, source, layout, inferred=architecture is None)
 
 
 def superpoint_from_state_dict(
@@ -98,43 +101,72 @@ def superpoint_from_state_dict(
     """A SuperPoint with the weights of any known layout; `architecture` is read off them where it is None.
 
     Raises:
-        WeightsError: on missing, unexpected or wrongly shaped keys; they are named.
+        WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
     """
-    own = layouts.superpoint_to_own(state, source)
-    arch = architecture or layouts.superpoint_architecture(own, source)
-    with torch.device("meta"):
-        model = SuperPoint(arch)
-    return load_strictly(model, own, source)
+    state = {str(key): value for key, value in state.items()}
+    layout = layouts.superpoint_layout(state)
+    arch = architecture or layouts.superpoint_architecture(state, layout)
+    model = _without_weights(SuperPoint, arch, source)
+    return load_strictly(model, state, source, layout, inferred=architecture is None)
 
 
-def load_strictly(model: Network, state: Mapping[str, Tensor], source: str) -> Network:
+def load_strictly(
+    model: Network, state: Mapping[str, Tensor], source: str, layout: Layout | None = None, inferred: bool = False
+) -> Network:
     """Gives a model copies of weights in float32, and sets it to evaluation mode.
 
     Args:
-        model: any network, also one on the meta device.
-        state: exactly its keys, in its shapes.
+        model: a network, also one on the meta device.
+        state: exactly its keys, in its shapes, as the layout has them.
         source: where the weights come from, for messages.
+        layout: of the state dict; None for ours.
+        inferred: whether the sizes of the model were read off the same weights.
 
     Raises:
-        WeightsError: listing the missing, the unexpected and the wrongly shaped keys.
+        WeightsError: listing the missing, the unexpected, the wrongly shaped and the unfit keys.
     """
-    wanted = model.state_dict()
-    complaints = []
-    if missing := wanted.keys() - state.keys():
-        complaints.append(f"missing keys: {summarise(missing)}")
-    if unexpected := state.keys() - wanted.keys():
-        complaints.append(f"unexpected keys: {summarise(unexpected)}")
-    shapes = [
-        f"{key} {list(state[key].shape)} instead of {list(wanted[key].shape)}"
-        for key in wanted.keys() & state.keys()
-        if state[key].shape != wanted[key].shape
-    ]
-    if shapes:
-        complaints.append(f"wrong shapes: {summarise(shapes)}")
-    if complaints:
-        raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {'; '.join(complaints)}")
-    copies = {key: value.to(torch.float32, copy=True).contiguous() for key, value in state.items()}
-    model.load_state_dict(copies, strict=True, assign=True)
+    layout = layout or Layout()
+    state = {key: value for key, value in state.items() if not re.match(layout.others, key)}
+    own_shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    shapes = layouts.shapes_in_file(own_shapes, layout, model.architecture)
+    owns = {name: key for key, parts in shapes.items() for name in parts}
+    wanted = {name: shape for parts in shapes.values() for name, shape in parts.items()}
+    optional = layout.optional() & state.keys()
+    dense = {name: value for name, value in state.items() if layouts.is_dense(value)}
+    known = {name: dense[name].detach().to(torch.float32, copy=True) for name in wanted if name in dense}
+
+    def beside(name: str) -> str:
+        """A key, with the other key of its module where one of them must be wrong, and either may be."""
+        stem, _, kind = name.rpartition(".")
+        other = f"{stem}.{'bias' if kind == 'weight' else 'weight'}"
+        if not layouts.TOLD_BY_ITSELF.fullmatch(owns[name]) or other not in known:
+            return name
+        return f"{name} (beside {other} {list(known[other].shape)})"
+
+    def misfit(name: str) -> str:
+        found = f"{name} {list(known[name].shape)}"
+        if inferred and owns[name] in layouts.TELLING:
+            return f"{found} fits no {type(model).__name__}"
+        return f"{found} instead of {list(wanted[name])}{beside(name).removeprefix(name)}"
+
+    complaints = {
+        "missing keys": [beside(name) for name in wanted.keys() - state.keys()],
+        "unexpected keys": state.keys() - wanted.keys() - optional,
+        "wrong shapes": [misfit(name) for name, value in known.items() if tuple(value.shape) != wanted[name]],
+        "no arrays of real numbers": (wanted.keys() | optional) & state.keys() - dense.keys(),
+        "NaN or infinite": [name for name, value in known.items() if not value.isfinite().all()],
+        "other than 0.8 + 0.1 exp(-4 i / layers)": [
+            name for name in optional & dense.keys() if not _are_thresholds(dense[name], model)
+        ],
+    }
+    if any(complaints.values()):
+        listed = "; ".join(f"{what}: {summarise(names)}" for what, names in complaints.items() if names)
+        raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {listed}")
+    fused = {
+        key: layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
+        for key, parts in shapes.items()
+    }
+    model.load_state_dict(fused, strict=True, assign=True)
     return model.eval()
 
 
@@ -179,19 +211,20 @@ def read_state_dict(path: str | Path, sha256: str | None = None) -> tuple[StateD
         with path.open("rb") as file:
             head = file.read(9)
         # The header of safetensors begins after 8 bytes; torch writes a zip archive, once a bare pickle.
-        if head[8:] != b"{" and head.startswith((b"PK", b"\x80")):
-            with warnings.catch_warnings(action="ignore"):  # about the pickle's age; what matters is an error
-                return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path), {}
-        with safe_open(path, framework="pt") as tensors:
-            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, tensors.metadata() or {}
+        if head[8:] == b"{" or not head.startswith((b"PK", b"\x80")):
+            with safe_open(path, framework="pt") as tensors:
+                state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+                return state, tensors.metadata() or {}
+        with warnings.catch_warnings(action="ignore"):  # about the pickle's age; what matters is an error
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: damaged, or holds more than tensors, and loading that could run code; ask its "
             "author for safetensors, or save its state dict alone with torch.save"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes raise anything: TypeError, IndexError, AssertionError
         raise WeightsError(f"{path}: damaged, or no file of weights ({error}); download it again") from error
+    return _unwrap(loaded, path), {}
 
 
 def verify_sha256(path: str | Path, sha256: str) -> None:
@@ -203,6 +236,19 @@ def verify_sha256(path: str | Path, sha256: str) -> None:
     found = file_sha256(path)
     if found != sha256.lower():
         raise WeightsError(f"{path}: sha256 is {found}, expected {sha256}; remove the file and download it again")
+
+
+def _without_weights(kind: Callable[[Architecture], Network], arch: Architecture, source: str) -> Network:
+    """A network on the meta device: neither memory nor random numbers for weights that are replaced."""
+    try:
+        with torch.device("meta"):
+            return kind(arch)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise WeightsError(f"{source}: no network has the sizes {arch} ({error})") from error
+
+
+def _are_thresholds(values: Tensor, model: nn.Module) -> bool:
+    return isinstance(model, LightGlue) and layouts.are_thresholds(values, model.architecture.num_layers)
 
 
 def _unwrap(loaded: Any, path: Path) -> StateDict:
