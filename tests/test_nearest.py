@@ -125,7 +125,7 @@ def test_zero_descriptors_do_no_harm():
 
 
 def test_other_descriptors_cannot_be_compared():
-    with pytest.raises(ValueError, match="16 and 8 dimensions"):
+    with pytest.raises(ConfigError, match="16 and of 8 dimensions"):
         NearestMatcher().match(random_features(0), random_features(1, d=8))
 
 

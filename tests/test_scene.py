@@ -57,9 +57,23 @@ def test_what_is_hidden_or_no_photo_does_not_count(tmp_path):
 
 def test_results_are_no_photos(tmp_path):
     write(tmp_path, "a.jpg", "out/picture.png", "results/new/b.png", "earlier/run/c.png")
-    (tmp_path / "earlier" / "run" / "run.json").write_text("{}")
+    (tmp_path / "earlier" / "run" / "run.json").write_text('{"versions": {"sfm_lightglue": "0.1.0"}}')
     scene = load_scene(tmp_path, ignore=[tmp_path / "out", tmp_path / "other" / ".." / "results"])
     assert scene.names == ("a.jpg",)
+
+
+@pytest.mark.parametrize("record", ["{}", "[]", "no JSON", '{"versions": {}}'])
+def test_a_foreign_run_json_hides_no_photos(tmp_path, record):
+    write(tmp_path, "a.jpg", "walk/b.png")
+    (tmp_path / "walk" / "run.json").write_text(record)
+    assert load_scene(tmp_path).names == ("a.jpg", "walk/b.png")
+
+
+def test_linked_folders_are_looked_into_and_circles_end(tmp_path):
+    write(tmp_path, "elsewhere/b.jpg", "scene/a.jpg")
+    (tmp_path / "scene" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "scene")
+    assert load_scene(tmp_path / "scene").names == ("a.jpg", "more/b.jpg")
 
 
 def test_a_scene_that_is_itself_an_output_is_still_looked_at(tmp_path):
