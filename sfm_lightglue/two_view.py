@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.optimize import least_squares
 
 from sfm_lightglue.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry import (
-    AnyArray,
     Float64Array,
     Rigid3,
     essential_from_pose,
-    homogeneous,
     project_to_rotation,
-    rotation_from_rotvec,
     squared_sampson_errors,
+)
+from sfm_lightglue.relative_pose import (
+    Correspondences,
+    homography_errors,
+    in_front,
+    num_supporting,
+    poses_from_homography,
+    rays_of,
+    recover_pose,
+    refine_pose,
 )
 from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
 
@@ -72,23 +78,6 @@ class TwoViewConfig:
             raise ConfigError(f"two_view: min_inliers must be at least 5, got {self.min_inliers}")
         if not 0 < self.confidence < 1:
             raise ConfigError(f"two_view: confidence must lie in (0, 1), got {self.confidence}")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Correspondences:
-    """Normalised image points [M, 2], the focal length that scales them to pixels, an error limit there."""
-
-    points0: Float64Array
-    points1: Float64Array
-    focal_px: float
-    max_error_px: float
-
-    @property
-    def max_error(self) -> float:
-        return self.max_error_px / self.focal_px
-
-    def rows(self, mask: BoolArray) -> _Correspondences:
-        return _Correspondences(self.points0[mask], self.points1[mask], self.focal_px, self.max_error_px)
 
 
 def estimate_two_view_geometry(
@@ -148,7 +137,7 @@ def _normalize(
     camera0: Camera,
     camera1: Camera,
     config: TwoViewConfig,
-) -> tuple[_Correspondences, BoolArray]:
+) -> tuple[Correspondences, BoolArray]:
     points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
     points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
     usable: BoolArray = np.isfinite(np.concatenate([points0, points1], axis=1)).all(axis=1)
@@ -159,10 +148,10 @@ def _normalize(
         for camera, focal in zip((camera0, camera1), focals, strict=True)
     ]
     focal = float(np.mean(focals))
-    return _Correspondences(points0, points1, focal, max(limits) * focal), usable
+    return Correspondences(points0, points1, focal, max(limits) * focal), usable
 
 
-def _usac_parameters(data: _Correspondences, config: TwoViewConfig, seed: int) -> cv2.UsacParams:
+def _usac_parameters(data: Correspondences, config: TwoViewConfig, seed: int) -> cv2.UsacParams:
     parameters = cv2.UsacParams()
     parameters.threshold = data.max_error_px
     parameters.confidence = config.confidence
@@ -180,7 +169,7 @@ Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
 
 
-def _estimate_epipolar(data: _Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
+def _estimate_epipolar(data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
     """E where the cameras are calibrated, else F in the same normalised coordinates."""
     pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
     parameters = _usac_parameters(data, config, seed)
@@ -201,7 +190,7 @@ def _estimate_epipolar(data: _Correspondences, calibrated: bool, config: TwoView
     return normalized, errors <= data.max_error**2
 
 
-def _estimate_homography(data: _Correspondences, config: TwoViewConfig, seed: int) -> Model | None:
+def _estimate_homography(data: Correspondences, config: TwoViewConfig, seed: int) -> Model | None:
     pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
     try:
         matrix, _ = cv2.findHomography(pixels0, pixels1, _usac_parameters(data, config, seed))
@@ -219,30 +208,6 @@ def _estimate_homography(data: _Correspondences, config: TwoViewConfig, seed: in
     return normalized, errors <= _HOMOGRAPHY_LEEWAY * data.max_error
 
 
-def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
-    """Transfer errors of correspondences under a homography, the larger of both directions.
-
-    Args:
-        H: [3, 3] from image 0 to image 1.
-        points0: [N, 2].
-        points1: [N, 2].
-
-    Returns:
-        [N] in the unit of the points; infinity for points that land behind the camera.
-    """
-
-    def transfer(matrix: AnyArray, source: AnyArray, target: AnyArray) -> Float64Array:
-        mapped = homogeneous(source) @ matrix.T
-        depth = mapped[:, 2:]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.linalg.norm(mapped[:, :2] / depth - target, axis=1)
-        return np.where(depth[:, 0] > 0, error, np.inf)
-
-    forward = transfer(H / np.cbrt(np.linalg.det(H)), points0, points1)
-    inverse = np.linalg.inv(H)
-    return np.maximum(forward, transfer(inverse / np.cbrt(np.linalg.det(inverse)), points1, points0))
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class _Found:
     kind: str
@@ -253,7 +218,7 @@ class _Found:
 
 
 def _judge(
-    data: _Correspondences,
+    data: Correspondences,
     epipolar: Model | None,
     homography: Model | None,
     calibrated: bool,
@@ -270,21 +235,21 @@ def _judge(
             return _Found("pure_rotation", Rigid3(R, np.zeros(3)), H, H, mask)
     candidates: list[Float64Array] = [] if epipolar is None else [epipolar[0]]
     if is_flat and homography is not None:
-        candidates += [essential_from_pose(pose) for pose in _poses_from_homography(homography[0])]
+        candidates += [essential_from_pose(pose) for pose in poses_from_homography(homography[0])]
     poses = [
         pose
         for matrix in candidates
-        if (pose := _recover_pose(data, matrix, mask_H if is_flat else _mask(epipolar))) is not None
+        if (pose := recover_pose(data, matrix, mask_H if is_flat else _mask(epipolar))) is not None
     ]
     if not poses:
         return Rejected("degenerate", len(data.points0), max(num_epipolar, int(mask_H.sum())))
     # Refinement takes most of the time, and the third best of a plane's poses never becomes the best by it.
-    poses.sort(key=lambda pose: -_support(data, pose))
-    refined = [_refine(data, pose) for pose in poses[:2]]
-    counts = [(_support(data, pose), -index) for index, pose in enumerate(refined)]
+    poses.sort(key=lambda pose: -num_supporting(data, pose))
+    refined = [refine_pose(data, pose) for pose in poses[:2]]
+    counts = [(num_supporting(data, pose), -index) for index, pose in enumerate(refined)]
     pose = refined[-max(counts)[1]]
     matrix = essential_from_pose(pose)
-    mask = _in_front(data, pose) & (squared_sampson_errors(matrix, data.points0, data.points1) <= data.max_error**2)
+    mask = in_front(data, pose) & (squared_sampson_errors(matrix, data.points0, data.points1) <= data.max_error**2)
     if not calibrated and not is_flat and epipolar is not None:
         # The focal length is a guess: F is what was measured, and its inliers are the ones to keep.
         matrix, mask = epipolar
@@ -299,7 +264,7 @@ def _mask(model: Model | None) -> BoolArray:
 
 
 def _pure_rotation(
-    data: _Correspondences, homography: Model, epipolar: Model | None, calibrated: bool, config: TwoViewConfig
+    data: Correspondences, homography: Model, epipolar: Model | None, calibrated: bool, config: TwoViewConfig
 ) -> tuple[Float64Array, Model] | None:
     """The rotation that explains the matches as well as anything does, if there is one.
 
@@ -319,7 +284,7 @@ def _pure_rotation(
     return (R, (H, agreeing)) if noise <= _allowed_noise(data, homography, epipolar) else None
 
 
-def _is_flat(data: _Correspondences, homography: Model, epipolar: Model | None, config: TwoViewConfig) -> bool:
+def _is_flat(data: Correspondences, homography: Model, epipolar: Model | None, config: TwoViewConfig) -> bool:
     """Whether a homography explains the matches as well as the epipolar geometry does."""
     H, mask = homography
     num_epipolar = 0 if epipolar is None else int(epipolar[1].sum())
@@ -330,7 +295,7 @@ def _is_flat(data: _Correspondences, homography: Model, epipolar: Model | None, 
     return _noise_of_distances(errors**2 / 2, 2) <= _allowed_noise(data, homography, epipolar)
 
 
-def _allowed_noise(data: _Correspondences, homography: Model, epipolar: Model | None) -> float:
+def _allowed_noise(data: Correspondences, homography: Model, epipolar: Model | None) -> float:
     """Noise per coordinate up to which a simpler model is as good as the epipolar geometry."""
     if epipolar is None:
         return np.inf
@@ -342,12 +307,12 @@ def _allowed_noise(data: _Correspondences, homography: Model, epipolar: Model | 
 
 
 def _fit_rotation(
-    data: _Correspondences, homography: Model, factor: float, config: TwoViewConfig
+    data: Correspondences, homography: Model, factor: float, config: TwoViewConfig
 ) -> tuple[float, Float64Array, Float64Array] | None:
     """Noise per coordinate, rotation and its homography, for a focal length divided by a factor."""
     S = np.diag([factor, factor, 1.0])
     H, mask = homography
-    rays0, rays1 = (_rays(points * factor) for points in (data.points0, data.points1))
+    rays0, rays1 = (rays_of(points * factor) for points in (data.points0, data.points1))
     R = project_to_rotation(S @ H @ np.linalg.inv(S))
     for _ in range(5):
         distances = np.linalg.norm(rays0 @ R.T - rays1, axis=1)
@@ -380,101 +345,6 @@ def _noise_of_distances(squared: Float64Array, num_dimensions: int) -> float:
     return float(np.sqrt(np.median(squared) / {1: 0.4549, 2: 1.3863}[num_dimensions]))
 
 
-def _rays(points: Float64Array) -> Float64Array:
-    rays = homogeneous(points)
-    unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    return unit
-
-
-def _poses_from_homography(H: Float64Array) -> list[Rigid3]:
-    """The poses that a plane's homography allows, by OpenCV (Malis and Vargas, 2007)."""
-    _, rotations, translations, _ = cv2.decomposeHomographyMat(H, np.eye(3))
-    return [
-        Rigid3(project_to_rotation(R), t[:, 0] / np.linalg.norm(t))
-        for R, t in zip(rotations, translations, strict=True)
-        if np.linalg.norm(t) > 1e-9 and np.linalg.det(R) > 0
-    ]
-
-
-def _recover_pose(data: _Correspondences, matrix: Float64Array, mask: BoolArray) -> Rigid3 | None:
-    """Of the four poses of an essential matrix the one with most points before both cameras.
-
-    `cv2.recoverPose` counts no point beyond 50 baselines, so that it guesses where the parallax is small.
-    """
-    if mask.sum() < 5:
-        return None
-    R0, R1, t = cv2.decomposeEssentialMat(matrix)
-    if not all(np.isfinite(part).all() for part in (R0, R1, t)):
-        return None
-    direction = t[:, 0] / np.linalg.norm(t)
-    poses = [Rigid3(project_to_rotation(R), sign * direction) for R in (R0, R1) for sign in (1, -1)]
-    inliers = data.rows(mask)
-    counts = [int(_before_both(inliers, pose).sum()) for pose in poses]
-    return poses[int(np.argmax(counts))] if max(counts) > 0 else None
-
-
-def _before_both(data: _Correspondences, pose: Rigid3) -> BoolArray:
-    """[M] whether a point, triangulated, lies before both cameras.
-
-    With both rays in the frame of camera 1, r1 and R r0, the signs of the depths are those of
-    (t × r1)·(r1 × R r0) and (t × R r0)·(r1 × R r0).
-    """
-    rays1 = _rays(data.points1)
-    rays0 = _rays(data.points0) @ pose.R.T
-    normal = np.cross(rays1, rays0)
-    depth0 = np.einsum("ni,ni->n", np.cross(pose.t, rays1), normal)
-    depth1 = np.einsum("ni,ni->n", np.cross(pose.t, rays0), normal)
-    mask: BoolArray = (depth0 > 0) & (depth1 > 0)
-    return mask
-
-
-def _in_front(data: _Correspondences, pose: Rigid3) -> BoolArray:
-    """[M] as `_before_both`, but far points may be a little past infinity."""
-    rays1 = _rays(data.points1)
-    rays0 = _rays(data.points0) @ pose.R.T
-    nearly_parallel = np.linalg.norm(np.cross(rays1, rays0), axis=1) <= 2 * data.max_error
-    same_way = np.einsum("ni,ni->n", rays0, rays1) > 0
-    mask: BoolArray = _before_both(data, pose) | (nearly_parallel & same_way)
-    return mask
-
-
-def _support(data: _Correspondences, pose: Rigid3) -> int:
-    errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
-    return int(((errors <= data.max_error**2) & _in_front(data, pose)).sum())
-
-
-def _refine(data: _Correspondences, pose: Rigid3) -> Rigid3:
-    """Least squares of the Sampson errors of the inliers over rotation and direction, five parameters."""
-    for _ in range(2):
-        errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
-        mask = (errors <= data.max_error**2) & _in_front(data, pose)
-        if mask.sum() < 8:
-            return pose
-        pose = _refine_on(data.rows(mask), pose)
-    return pose
-
-
-def _refine_on(data: _Correspondences, pose: Rigid3) -> Rigid3:
-    x0, x1 = homogeneous(data.points0), homogeneous(data.points1)
-    tangent = np.linalg.svd(pose.t[None])[2][1:]  # [2, 3] the directions in which t can turn
-
-    def moved(parameters: Float64Array) -> Rigid3:
-        t = pose.t + parameters[3:] @ tangent
-        return Rigid3(rotation_from_rotvec(parameters[:3]) @ pose.R, t / np.linalg.norm(t))
-
-    def residuals(parameters: Float64Array) -> Float64Array:
-        E = essential_from_pose(moved(parameters))
-        lines1, lines0 = x0 @ E.T, x1 @ E
-        norms = np.sqrt((lines1[:, :2] ** 2).sum(1) + (lines0[:, :2] ** 2).sum(1))
-        values: Float64Array = np.einsum("ni,ni->n", x1, lines1) / np.maximum(norms, 1e-12)
-        return values / data.max_error
-
-    solution = least_squares(
-        residuals, np.zeros(5), loss="soft_l1", f_scale=0.5, max_nfev=20, x_scale=1e-2, ftol=1e-4, xtol=1e-5
-    )
-    return moved(solution.x)
-
-
 def _in_pixels(
     found: _Found, usable: BoolArray, camera0: Camera, camera1: Camera, focal_px: float, calibrated: bool
 ) -> TwoViewGeometry:
@@ -493,20 +363,4 @@ def _in_pixels(
     )
 
 
-def parallax_deg(geometry: TwoViewGeometry, points0: AnyArray, points1: AnyArray) -> float:
-    """Median angle between the rays of the inliers in degrees: how well depth is known.
-
-    Args:
-        geometry: of the two images.
-        points0: [M, 2] normalised points of the matches in image 0.
-        points1: [M, 2] the same in image 1.
-    """
-    rays0 = _rays(np.asarray(points0)[geometry.inlier_mask]) @ geometry.cam1_from_cam0.R.T
-    rays1 = _rays(np.asarray(points1)[geometry.inlier_mask])
-    if not len(rays0):
-        return 0.0
-    sines = np.linalg.norm(np.cross(rays0, rays1), axis=1)
-    return float(np.degrees(np.median(np.arcsin(np.clip(sines, 0, 1)))))
-
-
-__all__ = ["ESTIMATOR_VERSION", "TwoViewConfig", "estimate_two_view_geometry", "homography_errors", "parallax_deg"]
+__all__ = ["ESTIMATOR_VERSION", "TwoViewConfig", "estimate_two_view_geometry", "homography_errors"]

@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "identity", "parallel", "progress"},
     {"config", "geometry", "output_folder"},
     {"types"},
-    {"cameras", "images"},
+    {"cameras", "images", "relative_pose"},
     {"models", "scene"},
     {"extractors", "matchers", "pairs", "two_view"},
     {"store"},
@@ -39,11 +39,11 @@ LAYERS = (
 DOORS = {
     "torch": {"models", "extractors", "matchers", "training", "keypoint_matching"},
     "safetensors": {"models", "training"},
-    "cv2": {"images", "extractors.sift", "two_view", "training", "synthetic"},
+    "cv2": {"images", "extractors.sift", "relative_pose", "two_view", "training", "synthetic"},
     "pycolmap": {"mapping", "cameras"},
     "open3d": {"viewer"},
     "PIL": {"images", "keypoint_matching", "synthetic", "training", "viewer", "datasets"},
-    "scipy": {"two_view", "training", "viewer"},
+    "scipy": {"relative_pose", "training", "viewer"},
     "tqdm": {"pipelines"},
 }
 """A room, or one module of a room, through which a library may come in."""

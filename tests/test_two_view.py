@@ -15,7 +15,7 @@ from sfm_lightglue.geometry import (
     squared_sampson_errors,
 )
 from sfm_lightglue.parallel import ordered_map
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, homography_errors, parallax_deg
+from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, homography_errors
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
 
 SIZE = (1200, 900)
@@ -381,15 +381,6 @@ def test_homography_errors_see_both_directions():
     np.testing.assert_allclose(homography_errors(-5 * H, points0, 2 * points0 + [1, 0]), [1, 1])
     behind = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1.0]])
     assert np.isinf(homography_errors(behind, np.array([[-3.0, 0]]), np.array([[1.5, 0]]))).all()
-
-
-def test_parallax_is_the_angle_between_rays():
-    """A point at (0, 0, 5), seen from a baseline of 1 across: atan(1/5)."""
-    geometry = TwoViewGeometry("general", np.ones(1, bool), Rigid3(np.eye(3), np.array([1.0, 0, 0])), np.eye(3))
-    found = parallax_deg(geometry, np.array([[0.0, 0.0]]), np.array([[0.2, 0.0]]))
-    assert found == pytest.approx(np.degrees(np.arctan(0.2)))
-    none = replace(geometry, inlier_mask=np.zeros(1, bool))
-    assert parallax_deg(none, np.zeros((1, 2)), np.zeros((1, 2))) == 0
 
 
 @pytest.mark.parametrize(
