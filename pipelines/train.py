@@ -95,6 +95,7 @@ def _config(arguments: argparse.Namespace) -> TrainingConfig:
     return TrainingConfig(
         num_layers=arguments.layers,
         num_heads=arguments.heads,
+        optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
         num_warmup_steps=arguments.warmup_steps,
         seed=arguments.seed,
@@ -227,6 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", metavar="N", type=int, default=20_000, help="of the whole run (default: 20000)")
     add("--decay-steps", metavar="N", type=int, help="last steps, in which the rate falls to 0 (default: a fifth)")
     add("--warmup-steps", metavar="N", type=int, default=500, help="first steps, in which it rises (default: 500)")
+    add("--optimizer", default="adamw", choices=("adamw", "muon"), help="of the matrices (default: adamw)")
     add("--learning-rate", metavar="X", type=float, default=8e-4, help="in between (default: 8e-4)")
     add("--batch-size", metavar="N", type=int, default=16, help="pairs a step (default: 16)")
     add("--num-keypoints", metavar="N", type=int, default=384, help="of each view, drawn anew (default: 384)")

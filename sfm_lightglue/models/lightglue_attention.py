@@ -20,7 +20,7 @@ class Context(NamedTuple):
     """What all layers share about the points of a batch."""
 
     rotations: Tensor
-    """[B, N, d / 2] complex numbers of modulus 1."""
+    """[B, N, 2, d / 2] cosines and sines."""
     num_points0: int
     """N0: where image 1 begins."""
     mask0: Tensor | None
@@ -121,23 +121,26 @@ class CrossAttention(nn.Module):
 
 
 def rotations_from_angles(angles: Tensor) -> Tensor:
-    """[B, N, d / 2] radians -> complex numbers of modulus 1."""
-    return torch.view_as_complex(torch.stack([angles.cos(), angles.sin()], dim=-1))
+    """[B, N, d / 2] radians -> cosines and sines [B, N, 2, d / 2]."""
+    return torch.stack([angles.cos(), angles.sin()], dim=-2)
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary encoding: turns each two consecutive entries of a head by the angles of its point (equation 4).
 
+    In real numbers, which compilers fuse; complex ones they do not.
+
     Args:
         x: queries or keys [B, N, H, d].
-        rotations: [B, N, d / 2] complex.
+        rotations: [B, N, 2, d / 2].
 
     Returns:
         [B, N, H, d].
     """
-    real = x.to(torch.promote_types(x.dtype, torch.float32))
-    turned = torch.view_as_complex(real.reshape(*x.shape[:-1], -1, 2)) * rotations[:, :, None]  # [B, N, H, d / 2]
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d / 2] each
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # [B, N, H, d / 2] each
+    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:

@@ -16,7 +16,7 @@ from sfm_lightglue.store import atomic_write
 LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
 """The newest state; the best by validation; the newest with the full learning rate, from which to prolong."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Checkpoint = dict[str, Any]
 

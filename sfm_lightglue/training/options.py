@@ -20,8 +20,11 @@ class TrainingConfig:
     num_heads: int = 2
     """Heads of its attention, over 128 dimensions in all."""
 
+    optimizer: str = "adamw"
+    """"adamw", or "muon" for the matrices."""
+
     learning_rate: float = 8e-4
-    """Of AdamW, after the warm-up."""
+    """After the warm-up."""
 
     num_warmup_steps: int = 500
     """Steps in which the learning rate rises from 0."""
@@ -50,6 +53,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.gradient_clip <= 0 or self.num_warmup_steps < 0 or self.weight_decay < 0:
             raise ConfigError("train: learning_rate and gradient_clip must be positive, the others not negative")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ConfigError(f"train: the optimizer is adamw or muon, not {self.optimizer!r}")
         if not (0 <= self.ema_decay < 1 and 0 <= self.confidence_share <= 1):
             raise ConfigError("train: ema_decay must lie in [0, 1), confidence_share in [0, 1]")
         if self.num_layers < 1 or self.num_heads < 1 or DESCRIPTOR_DIM % (2 * self.num_heads):

@@ -91,7 +91,7 @@ class Trainer:
             network.load_state_dict(initial.state_dict())
         self.network = network.to(self.device).train()
         self.mean_network = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = _optimizer(self.network, config)
+        self.optimizers = _optimizers(self.network, config)
         self._resume()
         if options.compile:
             for layer in self.network.layers:
@@ -145,17 +145,19 @@ class Trainer:
     def _train_on(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """One step; returns [last layer's, mean of all layers', confidence's] loss and the gradient's norm."""
         rate = learning_rate(self.step, self.config, self.options)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
             losses = training_losses(self.network, batch, self.config.confidence_share)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         (losses.assignment + losses.confidence).backward()  # type: ignore[no-untyped-call]
         heads = list(self.network.confidences.parameters())
         others = [p for name, p in self.network.named_parameters() if not name.startswith("confidences.")]
         norm = nn.utils.clip_grad_norm_(others, self.config.gradient_clip)
         nn.utils.clip_grad_norm_(heads, self.config.gradient_clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self._update_mean()
         return torch.stack([losses.by_layer[-1], losses.assignment.detach(), losses.confidence.detach()]), norm
@@ -206,7 +208,7 @@ class Trainer:
             checkpoint |= {
                 "feed": self.feed_state.as_dict(),
                 "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
         save_checkpoint(self.folder / name, checkpoint)
 
@@ -217,7 +219,8 @@ class Trainer:
         require_same_config(found["config"], asdict(self.config), self.folder)
         self.network.load_state_dict(found["network"])
         self.mean_network.load_state_dict(found["mean_network"])
-        self.optimizer.load_state_dict(found["optimizer"])
+        for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.step, self.best, self.seconds = found["step"], found["best"], found["seconds"]
         self.feed_state = FeedState(**found["feed"])
 
@@ -233,15 +236,24 @@ def use_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
-def _optimizer(network: LightGlue, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices alone; its second moments forget in 100 steps."""
+def _optimizers(network: LightGlue, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, whose second moments forget in 100 steps; or Muon for the matrices and AdamW for all else.
+
+    Matrices alone decay. Muon's steps are scaled to the size of AdamW's, so that one learning rate serves both.
+    """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        decays = parameter.ndim > 1 and name != "position_projection.weight"
-        (matrices if decays else others).append(parameter)
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+        is_matrix = parameter.ndim > 1 and len(parameter) > 1 and name != "position_projection.weight"
+        (matrices if is_matrix else others).append(parameter)
+    rate, decay, betas = config.learning_rate, config.weight_decay, (0.9, 0.99)
+    if config.optimizer == "muon":
+        return [
+            torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=betas, fused=True),
+        ]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return [torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)]
 
 
 def _ignore(row: Mapping[str, float]) -> None:
