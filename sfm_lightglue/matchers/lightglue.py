@@ -41,7 +41,13 @@ class LightGlueMatcherConfig:
     batch_size: int = 0
     """Pairs that go through the network together; 0 is 1 on the CPU, where more gain nothing, and 16 on CUDA."""
 
+    precision: str = "auto"
+    """Of the matrix products: "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions for
+    it. Positions, states, scores and the assignment are float32 in any case."""
+
     def __post_init__(self) -> None:
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"lightglue: precision is auto, float32 or bfloat16, not {self.precision!r}")
         for name in ("depth_confidence", "width_confidence"):
             value = getattr(self, name)
             if value != -1 and not 0 <= value <= 1:
@@ -83,8 +89,9 @@ class LightGlueMatcher:
             self.config.depth_confidence,
             self.config.width_confidence,
             self.config.filter_threshold,
+            self.config.precision,
         )
-        return Identity("lightglue", 1, thresholds, self._digest)
+        return Identity("lightglue", 2, thresholds, self._digest)
 
     @property
     def batch_size(self) -> int:
@@ -109,7 +116,7 @@ class LightGlueMatcher:
             network, device = self._load()
             sides = [_pad([pair[side] for pair in pairs], network, device) for side in (0, 1)]
             (keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1) = sides
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._is_bfloat16(device)):
                 output = network(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1, self._thresholds())
             matches0 = output.matches0.cpu().numpy()
             scores0 = output.matching_scores0.float().cpu().numpy()
@@ -127,6 +134,12 @@ class LightGlueMatcher:
         if self._network is None:
             self._network = load_lightglue(self._path).to(device)
         return self._network, device
+
+    def _is_bfloat16(self, device: torch.device) -> bool:
+        from sfm_lightglue.models.devices import has_fast_bfloat16
+
+        precision = self.config.precision
+        return precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
 
     def _thresholds(self) -> object:
         from sfm_lightglue.models.lightglue import LightGlueThresholds

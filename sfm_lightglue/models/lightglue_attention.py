@@ -16,6 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+_BLOCK = 256
+"""Queries of a block: with 1024 keys their weights take half a megabyte a head."""
+
+
 class Context(NamedTuple):
     """What all layers share about the points of a batch."""
 
@@ -37,10 +41,12 @@ class SelfAttention(nn.Module):
         num_heads: heads of the queries.
         kv_heads: heads of keys and values, a divisor of `num_heads`.
         bias: whether the projections have biases.
+        dropout: share of the weights that training sets to 0.
     """
 
-    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.num_heads, self.kv_heads, self.head_dim = num_heads, kv_heads, dim // num_heads
         self.projection = nn.Linear(dim, dim + 2 * kv_heads * self.head_dim, bias=bias)  # rows: q, k, v
         self.output = nn.Linear(dim, dim, bias=bias)
@@ -57,15 +63,16 @@ class SelfAttention(nn.Module):
             [B, N, D].
         """
         n0, groups = context.num_points0, self.num_heads // self.kv_heads
+        dropout = self.dropout if self.training else 0.0
         heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, D + 2 KV d] -> [B, N, H + 2 KV, d]
         qk, value = torch.split(heads, [self.num_heads + self.kv_heads, self.kv_heads], dim=2)
         query, key = torch.split(rotate(qk, context.rotations), [self.num_heads, self.kv_heads], dim=2)
         query, key, value = query.transpose(1, 2), repeat_heads(key, groups), repeat_heads(value, groups)
         message0 = attend(
-            query[:, :, :n0], key[:, :, :n0], value[:, :, :n0], key_bias(context.mask0, query.dtype), weights
+            query[:, :, :n0], key[:, :, :n0], value[:, :, :n0], key_bias(context.mask0, query.dtype), weights, dropout
         )
         message1 = attend(
-            query[:, :, n0:], key[:, :, n0:], value[:, :, n0:], key_bias(context.mask1, query.dtype), weights
+            query[:, :, n0:], key[:, :, n0:], value[:, :, n0:], key_bias(context.mask1, query.dtype), weights, dropout
         )
         message: Tensor = self.output(merge_heads(message0, message1))
         return message
@@ -80,10 +87,12 @@ class CrossAttention(nn.Module):
         kv_heads: heads of keys and values, a divisor of `num_heads`.
         bias: whether the projections have biases.
         tied: queries are keys, so that one similarity serves both directions; needs `kv_heads == num_heads`.
+        dropout: share of the weights that training sets to 0.
     """
 
-    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, tied: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, tied: bool, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.num_heads, self.kv_heads, self.head_dim, self.tied = num_heads, kv_heads, dim // num_heads, tied
         kv_dim = kv_heads * self.head_dim
         self.projection = nn.Linear(dim, dim + (kv_dim if tied else 2 * kv_dim), bias=bias)  # rows: q(k), (k,) v
@@ -101,6 +110,7 @@ class CrossAttention(nn.Module):
             [B, N, D].
         """
         n0, groups = context.num_points0, self.num_heads // self.kv_heads
+        dropout = self.dropout if self.training else 0.0
         heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, rows] -> [B, N, rows / d, d]
         query = heads[:, :, : self.num_heads].transpose(1, 2)  # [B, N, H, d] -> [B, H, N, d]
         value = repeat_heads(heads[:, :, -self.kv_heads :], groups)
@@ -111,11 +121,11 @@ class CrossAttention(nn.Module):
         bias0, bias1 = key_bias(context.mask0, query.dtype), key_bias(context.mask1, query.dtype)
         if self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
             similarity = (query0 * self.head_dim**-0.5) @ key1.transpose(-1, -2)  # [B, H, N0, N1], both directions
-            message0 = attend_by_similarity(similarity, value1, bias1, weights)
-            message1 = attend_by_similarity(similarity.transpose(-1, -2), value0, bias0, weights)
+            message0 = attend_by_similarity(similarity, value1, bias1, weights, dropout)
+            message1 = attend_by_similarity(similarity.transpose(-1, -2), value0, bias0, weights, dropout)
         else:
-            message0 = attend(query0, key1, value1, bias1, weights)
-            message1 = attend(query1, key0, value0, bias0, weights)
+            message0 = attend(query0, key1, value1, bias1, weights, dropout)
+            message1 = attend(query1, key0, value0, bias0, weights, dropout)
         message: Tensor = self.output(merge_heads(message0, message1))
         return message
 
@@ -146,15 +156,26 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:
     """Whether matmul, softmax, matmul beat the fused kernel for queries [B, H, N, d], as measured on CPUs.
 
-    The fused kernel never writes the N x N weights to memory, but its backward pass and bfloat16 are slow.
+    The fused kernel never writes the N x N weights to memory, but its backward pass is slow.
     """
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or prefers_blocks(query):
         return False
-    slow_fused = torch.is_grad_enabled() or query.dtype != torch.float32
-    return num_keys <= (1024 if slow_fused else 256)
+    return num_keys <= (1024 if torch.is_grad_enabled() else 256)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, weights: list[Tensor] | None) -> Tensor:
+def prefers_blocks(query: Tensor) -> bool:
+    """Whether attention goes by blocks of queries, whose weights stay in the cache of a CPU."""
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    weights: list[Tensor] | None,
+    dropout: float = 0.0,
+) -> Tensor:
     """Softmax attention.
 
     Args:
@@ -163,21 +184,39 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, weigh
         value: [B, H, M, d].
         bias: [B, 1, 1, M] from `key_bias`.
         weights: receives the attention weights [B, H, N, M] where it is a list.
+        dropout: share of the weights that are set to 0, the others growing to make up for them.
 
     Returns:
         [B, H, N, d].
     """
-    if weights is None and not prefers_explicit(query, key.shape[2]):
+    is_plain = weights is None and dropout == 0.0
+    if is_plain and prefers_blocks(query):
+        return attend_in_blocks(query, key, value, bias)
+    if is_plain and not prefers_explicit(query, key.shape[2]):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     similarity = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return attend_by_similarity(similarity, value, bias, weights)
+    return attend_by_similarity(similarity, value, bias, weights, dropout)
+
+
+def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """As `attend`, a block of queries at a time, with weights in the type of the queries."""
+    query, key = query * query.shape[-1] ** -0.5, key.transpose(-1, -2)
+    messages = []
+    with torch.autocast(query.device.type, enabled=False):  # it would take the softmax to float32, at thrice the time
+        for block in query.split(_BLOCK, dim=2):
+            similarity = block @ key
+            probabilities = torch.softmax(similarity if bias is None else similarity + bias, dim=-1)
+            messages.append(probabilities @ value)
+    return torch.cat(messages, dim=2)
 
 
 def attend_by_similarity(
-    similarity: Tensor, value: Tensor, bias: Tensor | None, weights: list[Tensor] | None
+    similarity: Tensor, value: Tensor, bias: Tensor | None, weights: list[Tensor] | None, dropout: float = 0.0
 ) -> Tensor:
     """As `attend`, from the scaled products [B, H, N, M] of queries and keys."""
     probabilities = torch.softmax(similarity if bias is None else similarity + bias, dim=-1)
+    if dropout > 0.0:
+        probabilities = F.dropout(probabilities, dropout)
     if weights is not None:
         weights.append(probabilities)
     return probabilities.to(value.dtype) @ value

@@ -21,7 +21,7 @@ class TrainingConfig:
     """Heads of its attention, over 128 dimensions in all."""
 
     optimizer: str = "adamw"
-    """"adamw", or "muon" for the matrices."""
+    """"adamw", or "muon" for the matrices (torch 2.9 or newer)."""
 
     learning_rate: float = 8e-4
     """After the warm-up."""

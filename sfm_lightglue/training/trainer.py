@@ -248,6 +248,8 @@ def _optimizers(network: LightGlue, config: TrainingConfig) -> list[torch.optim.
         (matrices if is_matrix else others).append(parameter)
     rate, decay, betas = config.learning_rate, config.weight_decay, (0.9, 0.99)
     if config.optimizer == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(f"train: muon needs torch 2.9 or newer, this is {torch.__version__}")
         return [
             torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=betas, fused=True),
