@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.extractors.sift import SiftConfig
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.training.curved import Relief, Round
 from sfm_lightglue.training.labels import (
@@ -27,34 +26,18 @@ from sfm_lightglue.training.pairs import SceneConfig, make_scene, split_photos
 from sfm_lightglue.training.photometry import photographed
 from sfm_lightglue.training.posed_camera import PosedCamera
 from sfm_lightglue.training.scenes import PairLabels, TrainingScene, quantised
-from sfm_lightglue.training.shards import make_shards, photo_paths, read_shard, shard_folder, write_shard
+from sfm_lightglue.training.shards import photo_paths
 from sfm_lightglue.training.surfaces import Light, Plane, Surface, Texture
 from sfm_lightglue.training.textures import family, smooth_noise
 from sfm_lightglue.training.views import RenderedView, ViewConfig, render, render_views, trace
+from tests.rendered_scenes import CONFIG, SMALL, pattern, same, write_photos
 
-SMALL = ViewConfig(num_views=3, image_size=(320, 240))
-CONFIG = SceneConfig(views=SMALL, sift=SiftConfig(max_keypoints=200), unrelated_share=0.0)
 DAYLIGHT = Light(np.array([0, -1.0, 0]), 0.3, 0.7)
 
 
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures full of corners, made here."""
-    folder = tmp_path_factory.mktemp("textures")
-    for k in range(8):
-        cv2.imwrite(str(folder / f"texture_{k}.jpg"), pattern(k))
-    return folder
-
-
-def pattern(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    picture = np.full((360, 480, 3), rng.integers(60, 200, 3), np.uint8)
-    for _ in range(350):
-        x, y = rng.integers(0, (480, 360))
-        w, h = rng.integers(6, 40, 2)
-        color = tuple(rng.integers(0, 255, 3).tolist())
-        cv2.rectangle(picture, (int(x), int(y)), (int(x + w), int(y + h)), color, -1)
-    return picture
+    return write_photos(tmp_path_factory.mktemp("textures"))
 
 
 def labelled(views: tuple[RenderedView, ...], scene: TrainingScene, view: int) -> tuple[SeenKeypoints, RenderedView]:
@@ -320,23 +303,6 @@ def test_scenes_depend_on_the_seed_alone(photo_folder):
     assert not same(make_scene(paths, 5, CONFIG), make_scene(paths, 6, CONFIG))
 
 
-def same(scene0: TrainingScene, scene1: TrainingScene) -> bool:
-    arrays0, arrays1 = flat(scene0), flat(scene1)
-    return len(arrays0) == len(arrays1) and all(map(np.array_equal, arrays0, arrays1))
-
-
-def flat(scene: TrainingScene) -> list[np.ndarray]:
-    views = [
-        [view.keypoints, view.scales, view.orientations, view.scores, view.descriptors, np.array(view.image_size)]
-        for view in scene.views
-    ]
-    pairs = [
-        [np.array([pair.view0, pair.view1]), pair.matches, pair.state0, pair.state1, np.array(pair.overlap)]
-        for pair in scene.pairs
-    ]
-    return [array for group in (*views, *pairs) for array in group]
-
-
 def test_there_is_one_keypoint_per_place(photo_folder):
     for view in make_scene(photo_paths(photo_folder), 1, CONFIG).views:
         assert 0 < len(view) <= 200
@@ -380,52 +346,6 @@ def test_hardness_zero_changes_little():
     assert np.mean(changes) > 20
 
 
-def test_shards_round_trip(tmp_path, photo_folder):
-    paths = photo_paths(photo_folder)
-    scenes = [make_scene(paths, seed, replace(CONFIG, unrelated_share=0.5)) for seed in range(3)]
-    empty = TrainingScene((), ())
-    write_shard(tmp_path / "a.npz", [scenes[0], empty, *scenes[1:]])
-    back = read_shard(tmp_path / "a.npz")
-    assert len(back) == 4
-    assert all(map(same, back, [scenes[0], empty, *scenes[1:]]))
-    write_shard(tmp_path / "b.npz", [])
-    assert read_shard(tmp_path / "b.npz") == []
-
-
-def test_shards_are_kept_and_torn_ones_made_anew(tmp_path, photo_folder, caplog):
-    arguments = {"config": CONFIG, "scenes_per_shard": 1}
-    made = list(make_shards(photo_folder, tmp_path, 7, [0, 1], 0, **arguments))
-    assert [path.name for path in made] == ["000000.npz", "000001.npz"]
-    first, second = made
-    whole = first.read_bytes()
-    stamp = second.stat().st_mtime_ns
-    first.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError):
-        read_shard(first)
-    assert sorted(make_shards(photo_folder, tmp_path, 7, [0, 1], 0, **arguments)) == made
-    assert "made again" in caplog.text
-    assert same(read_shard(first)[0], make_scene(photo_paths(photo_folder), 7 * 10**10, CONFIG))
-    assert second.stat().st_mtime_ns == stamp, "a good shard is kept"
-    assert not same(read_shard(first)[0], read_shard(second)[0])
-    assert not list(first.parent.glob(".*")), "no temporary file stays"
-
-
-def test_workers_make_the_same_shard(tmp_path, photo_folder):
-    config = replace(CONFIG, views=replace(SMALL, num_views=2))
-    there = list(make_shards(photo_folder, tmp_path / "a", 1, [3], 1, config, 1))
-    here = list(make_shards(photo_folder, tmp_path / "b", 1, [3], 0, config, 1))
-    assert same(read_shard(there[0])[0], read_shard(here[0])[0])
-
-
-def test_another_configuration_is_another_folder(tmp_path, photo_folder):
-    photos = photo_paths(photo_folder)
-    configs = [CONFIG, replace(CONFIG, min_overlap=0.1), replace(CONFIG, sift=SiftConfig(max_keypoints=201))]
-    folders = {shard_folder(tmp_path, photos, 0, config, 20) for config in configs}
-    folders |= {shard_folder(tmp_path, photos, 1, CONFIG, 20), shard_folder(tmp_path, photos[1:], 0, CONFIG, 20)}
-    assert len(folders) == 5
-    assert shard_folder(tmp_path, photos, 0, CONFIG, 20) in folders
-
-
 def test_overlap_is_a_share():
     surfaces, camera0, _ = two_planes()
     wall = surfaces[:1]
@@ -449,8 +369,3 @@ def test_wrong_configurations_are_refused():
         SceneConfig(views=ViewConfig(num_views=1))
     with pytest.raises(ValueError, match="matches"):
         PairLabels(0, 1, np.array([[0, 0]], np.int32), np.zeros(1, np.int8), np.zeros(1, np.int8), 0.5)
-
-
-def test_a_folder_without_photographs_is_named(tmp_path):
-    with pytest.raises(DataError, match="no photographs"):
-        photo_paths(tmp_path)

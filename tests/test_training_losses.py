@@ -1,0 +1,229 @@
+"""Labels in batches, the loss against a loop, and the order of the data."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.matchers.lightglue import upright_positions
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.feed import FeedConfig, FeedState, PairFeed, assemble
+from sfm_lightglue.training.labels import UNMATCHABLE
+from sfm_lightglue.training.losses import PairBatch, assignment_loss, training_losses
+from sfm_lightglue.types import Features
+from tests.training_scenes import (
+    TINY,
+    Shards,
+    make_batch,
+    make_scene,
+    one_thread,
+    tiny_network,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shards() -> Shards:
+    return Shards()
+
+
+@pytest.mark.parametrize("best_share", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_follow_the_keypoints_that_were_drawn(best_share, seed):
+    scene = make_scene(seed)
+    labels, views = scene.pairs[0], scene.views
+    config = BatchConfig(num_keypoints=35, best_share=best_share, turned_share=0.0)
+    sample = sample_pair(*views, labels, config, np.random.default_rng(seed))
+    rows = []  # which keypoint of which view each drawn one is
+    for drawn in (sample.view0, sample.view1):
+        found = [
+            np.flatnonzero((np.abs(drawn.descriptors[:, None] - view.root_sift[None]).max(2) < 1e-6).any(0))
+            for view in views
+        ]
+        side = int(len(found[1]) > len(found[0]))
+        idx = np.abs(drawn.descriptors[:, None] - views[side].root_sift[None]).max(2).argmin(1)
+        assert len(idx) == 35
+        rows.append((side, idx))
+    (side0, idx0), (side1, idx1) = rows
+    assert {side0, side1} == {0, 1}
+    columns = (idx0, idx1) if side0 == 0 else (idx1, idx0)
+    order = slice(None) if side0 == 0 else slice(None, None, -1)
+    drawn_matches = sample.matches[:, order]
+    pairs = {(int(columns[0][i]), int(columns[1][j])) for i, j in drawn_matches}
+    wanted = {(int(i), int(j)) for i, j in labels.matches if i in columns[0] and j in columns[1]}
+    assert pairs == wanted and len(pairs) == len(drawn_matches) > 5
+    for (side, idx), drawn in zip(rows, (sample.view0, sample.view1), strict=True):
+        state = (labels.state0, labels.state1)[side]
+        assert np.array_equal(drawn.unmatchable, state[idx] == UNMATCHABLE)
+
+
+def test_random_draws_keep_the_share_of_matches():
+    scene = make_scene(3, num_points=400)
+    config = BatchConfig(num_keypoints=100, best_share=0.0)
+    rng = np.random.default_rng(0)
+    shares = [len(sample_pair(*scene.views, scene.pairs[0], config, rng).matches) / 100 for _ in range(10)]
+    assert 0.5 < np.mean(shares) <= 0.65  # of .6; independent draws would leave .15
+
+
+def test_turned_views_are_those_of_a_turned_photograph():
+    """As the matcher would compute them of the same keypoints in a photo with that orientation."""
+    scene = make_scene(0)
+    config = BatchConfig(num_keypoints=100, turned_share=1.0)
+    sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
+    wanted = []
+    for view in scene.views:
+        parts = (view.keypoints, view.scores, view.root_sift, view.image_size, view.scales, view.orientations)
+        wanted += [upright_positions(Features(*parts, turns), True) for turns in range(1, 4)]
+    for drawn in (sample.view0, sample.view1):
+        assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
+
+
+def test_padding_holds_no_labels():
+    samples = [
+        sample_pair(*scene.views, scene.pairs[0], BatchConfig(), np.random.default_rng(0))
+        for scene in (make_scene(0, 20), make_scene(1, 40))
+    ]
+    batch = collate(samples, 50)
+    assert batch.inputs.mask0.sum(1).tolist() == [20, 40]
+    assert batch.targets.match_mask.sum(1).tolist() == [12, 24]
+    assert not (batch.targets.unmatchable0 & ~batch.inputs.mask0).any()
+    assert not (batch.targets.unmatchable1 & ~batch.inputs.mask1).any()
+
+
+def test_a_pair_without_points_is_harmless():
+    empty = make_scene(0, 0)
+    scenes = [empty, make_scene(1)]
+    batch = assemble([(scene, scene.pairs[0]) for scene in scenes], BatchConfig(2, 48), (0,))
+    network = tiny_network()
+    losses = training_losses(network, batch)
+    (losses.assignment + losses.confidence).backward()
+    assert math.isfinite(losses.assignment.item())
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
+def slow_loss(network: LightGlue, batch: PairBatch) -> list[float]:
+    """The paper's equation 10, point by point, over the whole assignment of each layer."""
+    losses = []
+    for prediction in network.forward_all_layers(*batch.inputs):
+        total = 0.0
+        for b, assignment in enumerate(prediction.log_assignment.double()):
+            matches = batch.targets.matches[b][batch.targets.match_mask[b]].tolist()
+            positive = [-assignment[i, j].item() for i, j in matches]
+            alone0 = [-assignment[i, -1].item() for i in batch.targets.unmatchable0[b].nonzero().flatten().tolist()]
+            alone1 = [-assignment[-1, j].item() for j in batch.targets.unmatchable1[b].nonzero().flatten().tolist()]
+            total += 0.5 * np.mean(positive) + 0.25 * (np.mean(alone0) + np.mean(alone1))
+        losses.append(total / len(batch.inputs.mask0))
+    return losses
+
+
+def test_the_loss_is_the_papers():
+    network, batch = tiny_network(num_layers=3), make_batch()
+    with torch.no_grad():
+        losses = training_losses(network, batch)
+        assert losses.by_layer.tolist() == pytest.approx(slow_loss(network, batch), rel=1e-5)
+    assert losses.assignment.item() == pytest.approx(losses.by_layer.mean().item())
+
+
+def test_the_confidence_loss_asks_whether_the_answer_is_the_last_one():
+    network, batch = tiny_network(num_layers=3), make_batch()
+    with torch.no_grad():
+        for assignment in network.assignments:  # so that layers differ and agree
+            assignment.projection.weight.mul_(20)
+            assignment.matchability.bias.fill_(6.0)
+        predictions = network.forward_all_layers(*batch.inputs)
+        answers = [
+            torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1)
+            for p in predictions
+        ]
+        valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
+        wanted = []
+        for prediction, answer in zip(predictions[:-1], answers[:-1], strict=True):
+            settled = (answer == answers[-1])[valid]
+            assert 0 < settled.sum() < len(settled)
+            sure = torch.sigmoid(torch.cat([prediction.confidence_logits0, prediction.confidence_logits1], 1))[valid]
+            wanted.append(-torch.where(settled, sure, 1 - sure).log().mean().item())
+        found = training_losses(network, batch, confidence_share=1.0).confidence.item()
+    assert found == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_the_confidence_loss_teaches_the_heads_alone():
+    network = tiny_network(num_layers=3)
+    training_losses(network, make_batch()).confidence.backward()
+    with_gradient = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert with_gradient == {f"confidences.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
+
+
+def test_ignored_points_have_no_say():
+    """In the last head: their labels are neither asked for, nor does their matchability move."""
+    batch = make_batch(1, 70)
+    network = tiny_network(num_layers=1)
+    x, context = network._embed(*batch.inputs)
+    states = network.layers[0](x, context).detach().requires_grad_()
+    head = network.assignments[0]
+    torch.nn.init.zeros_(head.projection.weight)  # then points meet in no softmax: matchability alone is left
+    assignment_loss(head, states, context, batch.targets).backward()
+    labelled = torch.cat([batch.targets.unmatchable0, batch.targets.unmatchable1], 1)[0]
+    idx0, idx1 = batch.targets.matches[0][batch.targets.match_mask[0]].T
+    labelled[idx0] = labelled[idx1 + context.num_points0] = True
+    moves = states.grad[0].abs().sum(1) > 0
+    assert torch.equal(moves, labelled)
+    assert 0 < labelled.sum() < torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1).sum()
+
+
+def test_deep_supervision_needs_all_heads():
+    network = LightGlue(LightGlueArchitecture(128, 128, 2, 2, use_scale_orientation=True, has_layer_assignments=False))
+    with pytest.raises(ValueError, match="every layer"):
+        training_losses(network, make_batch())
+
+
+def first_batches(feed: PairFeed, number: int) -> tuple[list[PairBatch], FeedState]:
+    batches, state = [], FeedState()
+    iterator = iter(feed)
+    for _ in range(number):
+        batch, state = next(iterator)
+        batches.append(batch)
+    iterator.close()
+    return batches, state
+
+
+def test_the_feed_goes_on_where_it_was(shards):
+    options = (shards, TINY.batches, 0, TINY.feed)
+    straight, _ = first_batches(PairFeed(*options), 20)
+    before, state = first_batches(PairFeed(*options), 9)
+    after, _ = first_batches(PairFeed(*options, FeedState(**state.as_dict())), 11)
+    for one, other in zip(straight, [*before, *after], strict=True):
+        assert torch.equal(one.inputs.descriptors0, other.inputs.descriptors0)
+        assert torch.equal(one.targets.matches, other.targets.matches)
+    assert not torch.equal(straight[0].inputs.keypoints0, straight[8].inputs.keypoints0)
+
+
+def test_held_out_shards_are_never_shown_and_new_ones_come_next():
+    source = Shards(6, 4)
+    source.num_ready = 2
+    feed = PairFeed(source, TINY.batches, 0, FeedConfig(shards_at_once=1), excluded=frozenset({0}))
+    iterator = iter(feed)
+    visits = []
+    for _ in range(40):
+        _, state = next(iterator)
+        visits.append(tuple(state.shard_idxs))
+        source.num_ready = 6 if len(visits) > 8 else 2
+    iterator.close()
+    assert set(visits[:8]) == {(1,)}
+    assert {(idx,) for idx in range(1, 6)} == set(visits)
+    assert all(visits.count((idx,)) >= 4 for idx in range(2, 6))
+
+
+def test_no_shards_and_no_worker_is_an_error():
+    source = Shards(1)
+    with pytest.raises(DataError, match="no worker"):
+        next(iter(PairFeed(source, TINY.batches, 0, excluded=frozenset({0}))))

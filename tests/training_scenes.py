@@ -1,0 +1,110 @@
+"""Labelled scenes without pictures, and tiny networks and runs, for tests of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.training.batches import BatchConfig
+from sfm_lightglue.training.feed import FeedConfig, assemble
+from sfm_lightglue.training.labels import IGNORED, MATCHED, UNMATCHABLE
+from sfm_lightglue.training.losses import PairBatch
+from sfm_lightglue.training.options import RunOptions, TrainingConfig
+from sfm_lightglue.training.scenes import PairLabels, TrainingScene, TrainingView, quantised
+from sfm_lightglue.training.trainer import new_network
+
+CPU = torch.device("cpu")
+SIZE = (640, 480)
+
+
+def make_view(rng: np.random.Generator, keypoints: np.ndarray, descriptors: np.ndarray) -> TrainingView:
+    n = len(keypoints)
+    unit = np.abs(descriptors) / np.linalg.norm(descriptors, axis=1, keepdims=True)
+    numbers = [rng.uniform(low, high, n).astype(np.float32) for low, high in ((2, 40), (0, 6.28), (0, 1))]
+    return TrainingView(keypoints.astype(np.float32), *numbers, quantised(unit.astype(np.float32)), SIZE)
+
+
+def make_scene(seed: int, num_points: int = 60, noise: float = 0.4) -> TrainingScene:
+    """Two views of a shifted cloud of points: 60 % of them in both, 30 % unmatchable, the rest ignored.
+
+    Descriptors are so noisy that nearest neighbours miss many; the shift, the same for all, gives them away.
+    """
+    rng = np.random.default_rng(seed)
+    num_shared, num_alone = int(0.6 * num_points), int(0.3 * num_points)
+    places = rng.uniform((40, 40), (600, 440), (num_points, 2))
+    words = rng.gamma(1.0, 1.0, (num_points, 128))
+    shift = rng.uniform(-30, 30, 2)
+    order = rng.permutation(num_points)
+    shared = np.arange(num_points) < num_shared
+    elsewhere = np.where(shared[:, None], places + shift, rng.uniform((40, 40), (600, 440), (num_points, 2)))
+    noisy = words * np.exp(noise * rng.standard_normal(words.shape))
+    other_words = np.where(shared[:, None], noisy, rng.gamma(1.0, 1.0, words.shape))
+    views = (make_view(rng, places, words), make_view(rng, elsewhere[order], other_words[order]))
+    state = np.full(num_points, IGNORED, np.int8)
+    state[:num_shared], state[num_shared : num_shared + num_alone] = MATCHED, UNMATCHABLE
+    rows1 = np.argsort(order)[:num_shared]
+    matches = np.stack([np.arange(num_shared), rows1], axis=1).astype(np.int32)
+    return TrainingScene(views, (PairLabels(0, 1, matches, state, state[order], 0.6),))
+
+
+class Shards:
+    """A `ShardSource` in memory."""
+
+    is_working = False
+
+    def __init__(self, num_shards: int = 4, scenes_per_shard: int = 8, **options: float) -> None:
+        self.shards = [
+            [make_scene(1000 * shard + k, **options) for k in range(scenes_per_shard)] for shard in range(num_shards)
+        ]
+        self.num_ready = num_shards
+
+    def available(self) -> list[int]:
+        return list(range(self.num_ready))
+
+    def read(self, shard_idx: int) -> list[TrainingScene]:
+        assert shard_idx < self.num_ready
+        return self.shards[shard_idx]
+
+
+TINY = TrainingConfig(
+    num_layers=2,
+    num_heads=2,
+    learning_rate=1e-3,
+    num_warmup_steps=5,
+    ema_decay=0.9,
+    batches=BatchConfig(batch_size=4, num_keypoints=48),
+    feed=FeedConfig(shards_at_once=2),
+)
+SHORT = RunOptions(
+    num_steps=30,
+    num_decay_steps=10,
+    log_every=5,
+    validate_every=15,
+    checkpoint_every=15,
+    bfloat16=False,
+    device="cpu",
+    num_held_out_pairs=4,
+)
+
+
+def make_batch(num_pairs: int = 3, num_keypoints: int = 70, seed: int = 0) -> PairBatch:
+    scenes = [make_scene(seed + k, 40 + 10 * k) for k in range(num_pairs)]
+    return assemble([(scene, scene.pairs[0]) for scene in scenes], BatchConfig(num_pairs, num_keypoints), (seed,))
+
+
+def tiny_network(seed: int = 0, **options: int) -> LightGlue:
+    return new_network(replace(TINY, **options).architecture, seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that runs can be compared bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
