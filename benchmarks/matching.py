@@ -16,13 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.ground_truth import read_scene  # noqa: E402
-from datasets.image_pairs import (  # noqa: E402
-    EvaluationPair,
-    depth_pairs,
-    homography_pairs,
-    read_pair_list,
-    scene_pairs,
-)
+from datasets.homographies import homography_pairs  # noqa: E402
+from datasets.image_pairs import EvaluationPair, depth_pairs, read_pair_list, scene_pairs  # noqa: E402
 from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, summarize  # noqa: E402
 from datasets.shared import shared_data_root  # noqa: E402
 from pipelines.command import ProgressBars, run_command  # noqa: E402
@@ -40,9 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> None:
         sets = _pair_sets(arguments)
         scores: dict[str, dict[str, MatchingScores]] = {}
-        for name, matcher in _matchers(arguments.matcher or ["nearest"], arguments.device).items():
+        matchers = _matchers(arguments.matcher or ["nearest", "lightglue"], arguments.device)
+        for name, matcher in matchers.items():
             scores[name] = _evaluate(name, matcher, sets, arguments)
         print(as_table(scores))
+        if arguments.peers:
+            print(_peer_table(matchers, arguments.max_keypoints))
         if arguments.json:
             with atomic_write(arguments.json) as file:
                 file.write(json.dumps(as_record(scores), indent=2).encode() + b"\n")
@@ -103,6 +101,24 @@ def _evaluate(
     return scores | {"all": summarize(every)}
 
 
+def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
+    """Milliseconds of `transformers`' LightGlue: of the official size, and of the size of each of ours."""
+    from benchmarks.matching_peers import OFFICIAL, peer_milliseconds
+
+    from sfm_lightglue.matchers.lightglue import LightGlueMatcher
+
+    sizes = {"official": OFFICIAL}
+    sizes |= {name: one.architecture for name, one in matchers.items() if isinstance(one, LightGlueMatcher)}
+    lines = ["", "| transformers, all layers, random weights, size of | width | layers | ms |", "|---|--:|--:|--:|"]
+    times: dict[tuple[int, int, int], float] = {}
+    for name, size in sizes.items():
+        key = (size.descriptor_dim, size.num_layers, size.num_heads)
+        if key not in times:
+            times[key] = peer_milliseconds(size, num_keypoints)
+            lines.append(f"| {name} | {key[0]} | {key[1]} | {times[key]:.1f} |")
+    return "\n".join(lines)
+
+
 def as_table(scores: dict[str, dict[str, MatchingScores]]) -> str:
     """A Markdown table, a row for each group and matcher, with the ratio of correct matches to the first's."""
     first = next(iter(scores.values()))
@@ -147,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-keypoints", type=int, default=1024, metavar="N")
     add("--max-image-size", type=int, metavar="PX", help="default: 540 for hololens, 800 for the others, 1600 for FILE")
     add("--max-pairs", type=int, default=150, metavar="N", help="of each range of overlap (default: 150)")
+    add("--peers", action="store_true", help="also time transformers' LightGlue (a package of the dev extra)")
     add("--device", default="auto")
     add("--json", type=Path, metavar="FILE")
     return parser

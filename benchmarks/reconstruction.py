@@ -30,7 +30,7 @@ from benchmarks.reconstruction_job import Job, JobResult  # noqa: E402
 from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table  # noqa: E402
 from datasets.evaluation import evaluate_model, evaluate_poses  # noqa: E402
 from datasets.ground_truth import SceneTruth, read_scene  # noqa: E402
-from datasets.shared import shared_data_root  # noqa: E402
+from datasets.shared import find_scene_path  # noqa: E402
 from sfm_lightglue.alignment import AlignedPoses  # noqa: E402
 from sfm_lightglue.errors import DataError, SfmError  # noqa: E402
 from sfm_lightglue.mapping.model import read_model  # noqa: E402
@@ -137,14 +137,7 @@ def find_scene(scene: str, data: Path | None = None) -> SceneTruth:
     Raises:
         DataError: where there is none, or it has no truth.
     """
-    path = Path(scene)
-    if not path.exists():
-        root = shared_data_root(data)
-        places = [root / folder / scene for folder in ("scenes", "sequences")]
-        found = [place for place in places if place.exists()]
-        if not found:
-            raise DataError(f"scene {scene}: neither a folder, nor {' nor '.join(map(str, places))}")
-        path = found[0]
+    path = find_scene_path(scene, data)
     truth = read_scene(path)
     if len(truth.names) < 2:
         raise DataError(f"{path}: no ground truth of at least two images here")
@@ -210,6 +203,8 @@ def measure(
 
 def _given_camera(truth: SceneTruth) -> tuple[str, tuple[float, ...]]:
     cameras = {(camera.model, camera.size, camera.params) for camera in truth.camera_from_name.values()}
+    if not cameras:
+        raise DataError(f"{truth.name}: its cameras are not known; use --intrinsics exif")
     if len(cameras) > 1:
         raise DataError(f"{truth.name}: {len(cameras)} different cameras; use --intrinsics exif")
     ((model, _, params),) = cameras

@@ -9,6 +9,7 @@ from statistics import median
 
 from benchmarks.reconstruction_job import JobResult
 from datasets.evaluation import Evaluation
+from datasets.tables import markdown_table
 from sfm_lightglue.alignment import AlignedPoses
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
@@ -131,21 +132,6 @@ def format_table(measurements: Sequence[Measurement]) -> str:
             cells = _ratios(values_from_method["ours"], values_from_method["colmap"])
             rows.append([scene, intrinsics, "ours / colmap", *cells])
     return markdown_table(["scene", "intrinsics", "method", *(column.title for column in COLUMNS)], rows)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that is readable as text too: the columns are padded, numbers stand to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [f"{'-' * (width - 1)}{'-' if i < 3 else ':'}" for i, width in enumerate(widths)]
-    return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
 
 
 def _median(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Readers of data with ground truth, and the errors of a reconstruction against it."""
+"""Readers of data with ground truth, and the errors of matches, poses, maps and trajectories against it."""
 
 from datasets.evaluation import Evaluation, NotAligned, evaluate_model, evaluate_poses
 from datasets.ground_truth import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.ground_truth import SceneTruth
+from datasets.scene_truth import SceneTruth
 from sfm_lightglue.alignment import AlignedPoses, align_poses
 from sfm_lightglue.geometry import Float64Array, Rigid3, pose_auc
 from sfm_lightglue.mapping.model import Reconstruction

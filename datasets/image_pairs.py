@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PilImage
 
-from datasets.ground_truth import SceneTruth, read_scene
+from datasets.ground_truth import read_scene
+from datasets.imc import COVISIBILITY_FILE, read_covisible_pairs
+from datasets.photo_size import photo_size
+from datasets.scene_truth import SceneTruth
+from datasets.text import finite_numbers, word_lines
 from sfm_lightglue.cameras import as_pycolmap, make_camera, normalized_from_pixels
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.geometry import Float64Array, Rigid3, homogeneous, rotation_angle_deg
-from sfm_lightglue.images import Image
 from sfm_lightglue.types import BoolArray, Camera
 
 _GRID_STEP_PX = 8
@@ -38,6 +42,7 @@ class EvaluationPair:
         H: [3, 3] from pixels of image 0 to those of image 1, COLMAP convention; None with poses.
         depth0: depth map of image 0 in millimetres, 16-bit, 0 where unknown; None where there is none.
         overlap: share of image 0 or 1, whichever is smaller, that the other sees; None where it is not known.
+        quarter_turns: clockwise turns that stand each photo upright; None where its EXIF data are to say.
     """
 
     group: str
@@ -49,6 +54,7 @@ class EvaluationPair:
     H: Float64Array | None = None
     depth0: Path | None = None
     overlap: float | None = None
+    quarter_turns: tuple[int | None, int | None] = (None, None)
 
 
 @lru_cache(maxsize=128)
@@ -65,23 +71,64 @@ def read_depth(path: Path) -> Float64Array:
         raise DataError(f"{path}: no depth map that can be read ({error})") from error
 
 
+def pair_of_scene(scene: SceneTruth, name0: str, name1: str, group: str) -> EvaluationPair:
+    """Two photos of a scene with their relative pose.
+
+    Raises:
+        DataError: where the scene's cameras are not known.
+    """
+    if not scene.camera_from_name:
+        raise DataError(f"{scene.image_root}: the intrinsics of scene {scene.name} are not known")
+    return EvaluationPair(
+        group,
+        scene.image_root / name0,
+        scene.image_root / name1,
+        scene.camera_from_name[name0],
+        scene.camera_from_name[name1],
+        scene.cam_from_world_from_name[name1] @ scene.cam_from_world_from_name[name0].inverse(),
+    )
+
+
 def scene_pairs(scene: SceneTruth, group: str, max_rotation_deg: float = 60.0) -> list[EvaluationPair]:
-    """All pairs of a scene whose cameras are turned against each other by at most an angle."""
-    pairs = []
-    for name0, name1 in combinations(scene.names, 2):
-        cam1_from_cam0 = scene.cam_from_world_from_name[name1] @ scene.cam_from_world_from_name[name0].inverse()
-        if rotation_angle_deg(cam1_from_cam0.R) <= max_rotation_deg:
-            pairs.append(
-                EvaluationPair(
-                    group,
-                    scene.image_root / name0,
-                    scene.image_root / name1,
-                    scene.camera_from_name[name0],
-                    scene.camera_from_name[name1],
-                    cam1_from_cam0,
-                )
-            )
-    return pairs
+    """All pairs of a scene whose cameras are turned against each other by at most an angle.
+
+    Raises:
+        DataError: where the scene's cameras are not known.
+    """
+    return _pairs_within(scene, combinations(scene.names, 2), group, max_rotation_deg)
+
+
+def folder_pairs(path: Path, max_rotation_deg: float = 60.0) -> list[EvaluationPair]:
+    """The pairs of a scene folder of any format: those that `pair_covisibility.csv` recommends, else `scene_pairs`.
+
+    Raises:
+        DataError: where the folder cannot be read, or tells no poses or cameras.
+    """
+    scene = read_scene(path)
+    if len(scene.names) < 2:
+        raise DataError(f"{path}: no ground truth of at least two images here")
+    if (path / COVISIBILITY_FILE).is_file():
+        listed = [pair for pair in read_covisible_pairs(path) if set(pair) <= scene.cam_from_world_from_name.keys()]
+        return _pairs_within(scene, listed, scene.name, 180.0)
+    return scene_pairs(scene, scene.name, max_rotation_deg)
+
+
+def _pairs_within(
+    scene: SceneTruth, names: Iterable[tuple[str, str]], group: str, max_rotation_deg: float
+) -> list[EvaluationPair]:
+    pairs = (pair_of_scene(scene, name0, name1, group) for name0, name1 in names)
+    return [
+        pair
+        for pair in pairs
+        if pair.cam1_from_cam0 is not None and rotation_angle_deg(pair.cam1_from_cam0.R) <= max_rotation_deg
+    ]
+
+
+def evenly(pairs: list[EvaluationPair], max_pairs: int | None) -> list[EvaluationPair]:
+    """At most so many of the pairs, spread evenly over the list; all of them where it is None."""
+    if max_pairs is None or len(pairs) <= max_pairs:
+        return pairs
+    return [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, max_pairs).round().astype(int))]
 
 
 def depth_pairs(folder: Path, group: str, overlap: tuple[float, float], max_pairs: int) -> list[EvaluationPair]:
@@ -97,28 +144,17 @@ def depth_pairs(folder: Path, group: str, overlap: tuple[float, float], max_pair
     depth_from_name = {name: folder / "depth" / f"{Path(name).stem}.png" for name in scene.names}
     found = []
     for name0, name1 in combinations(scene.names, 2):
-        cam1_from_cam0 = scene.cam_from_world_from_name[name1] @ scene.cam_from_world_from_name[name0].inverse()
-        if rotation_angle_deg(cam1_from_cam0.R) > 90:
+        pair = pair_of_scene(scene, name0, name1, group)
+        cam1_from_cam0 = pair.cam1_from_cam0
+        if cam1_from_cam0 is None or rotation_angle_deg(cam1_from_cam0.R) > 90:
             continue
         share = min(
             _seen_share(scene, depth_from_name, name0, name1, cam1_from_cam0),
             _seen_share(scene, depth_from_name, name1, name0, cam1_from_cam0.inverse()),
         )
         if overlap[0] <= share <= overlap[1]:
-            found.append(
-                EvaluationPair(
-                    group,
-                    scene.image_root / name0,
-                    scene.image_root / name1,
-                    scene.camera_from_name[name0],
-                    scene.camera_from_name[name1],
-                    cam1_from_cam0,
-                    depth0=depth_from_name[name0],
-                    overlap=share,
-                )
-            )
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(max_pairs, len(found))).round().astype(int))
-    return [found[i] for i in chosen]
+            found.append(replace(pair, depth0=depth_from_name[name0], overlap=share))
+    return evenly(found, max_pairs)
 
 
 def _seen_share(
@@ -165,62 +201,42 @@ def project_by_depth(
     return np.asarray(as_pycolmap(camera1).img_from_cam(safe)), points[:, 2], z0 > 0
 
 
-def homography_pairs(folder: Path, group: str) -> list[EvaluationPair]:
-    """Image 1 with each other image of an Oxford folder: `img1.png`, ..., and `H1toNp` in OpenCV's pixels.
-
-    Raises:
-        DataError: where a homography cannot be read.
-    """
-    from_opencv = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])  # the first centre from 0 to 0.5
-    pairs = []
-    for path in sorted(folder.glob("H1to*p")):
-        number = path.name.removeprefix("H1to").removesuffix("p")
-        try:
-            H = np.loadtxt(path).reshape(3, 3)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: no homography of 3 x 3 numbers ({error})") from error
-        other = next(iter(sorted(folder.glob(f"img{number}.*"))), None)
-        first = next(iter(sorted(folder.glob("img1.*"))), None)
-        if first is None or other is None:
-            raise DataError(f"{folder}: {path.name} is there, but not img1 and img{number}")
-        pairs.append(
-            EvaluationPair(f"{group} 1-{number}", first, other, H=from_opencv @ H @ np.linalg.inv(from_opencv))
-        )
-    return pairs
-
-
 def read_pair_list(path: Path, image_root: Path, group: str = "pairs") -> list[EvaluationPair]:
     """Pairs in SuperGlue's text format: name0 name1 rot0 rot1 K0 (9) K1 (9) T_0to1 (16) on a line.
 
-    K is in OpenCV's pixels. Photos are taken as they are stored: rot0 and rot1 must be 0.
+    K is in OpenCV's pixels, of the photo as it is stored, and T is cam1_from_cam0. rot0 and rot1 count the
+    counter-clockwise quarter turns that stand the photos upright; with 0, their EXIF data say.
 
     Raises:
-        DataError: where the file cannot be read or a line is not of that format.
+        DataError: where the file cannot be read, a line is not of that format, or a photo is missing.
+
+    Source: Sarlin et al., SuperGlue: Learning Feature Matching with Graph Neural Networks, 2020, evaluation.
     """
+    return [_pair_of_line(place, words, image_root, group) for place, words in word_lines(path)]
+
+
+def _pair_of_line(place: str, words: list[str], image_root: Path, group: str) -> EvaluationPair:
+    if len(words) != 38:
+        raise DataError(
+            f"{place}: not SuperGlue's format with ground truth (name0 name1 rot0 rot1 K0 K1 T_0to1):"
+            f" {len(words)} words, expected 38"
+        )
+    turns = finite_numbers(place, words[2:4], 2, "rot0 rot1, SuperGlue's turns")
+    if not set(turns) <= {0.0, 1.0, 2.0, 3.0}:
+        raise DataError(f"{place}: rot0 and rot1 must be 0, 1, 2 or 3, got {words[2]} and {words[3]}")
+    values = finite_numbers(place, words[4:], 34, "K0 K1 T_0to1 of SuperGlue's format")
+    paths = [image_root / name for name in words[:2]]
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    pairs = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            rotations = [int(word) for word in words[2:4]]
-            values = np.array([float(word) for word in words[4:]])
-            if len(values) != 34:
-                raise ValueError(f"{len(words)} words, expected 38")
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not SuperGlue's format ({error})") from error
-        if any(rotations):
-            raise DataError(f"{path}:{number}: turned images (rot0, rot1) are not supported")
-        paths = [image_root / name for name in words[:2]]
-        sizes = [Image.read(image).size for image in paths]
-        K0, K1, T = values[:9].reshape(3, 3), values[9:18].reshape(3, 3), values[18:].reshape(4, 4)
+        sizes = [photo_size(photo) for photo in paths]
+        K0, K1 = values[:9].reshape(3, 3), values[9:18].reshape(3, 3)
         cameras = [
             make_camera("PINHOLE", size, (K[0, 0], K[1, 1], K[0, 2] + 0.5, K[1, 2] + 0.5))
             for size, K in zip(sizes, (K0, K1), strict=True)
         ]
-        pairs.append(EvaluationPair(group, paths[0], paths[1], cameras[0], cameras[1], Rigid3.from_matrix(T)))
-    return pairs
+        pose = Rigid3.from_matrix(values[18:].reshape(4, 4))
+    except (ConfigError, DataError, ValueError) as error:
+        raise DataError(f"{place}: {error}") from error
+    quarter_turns = [int(-turn % 4) if turn else None for turn in turns]
+    return EvaluationPair(
+        group, paths[0], paths[1], cameras[0], cameras[1], pose, quarter_turns=(quarter_turns[0], quarter_turns[1])
+    )

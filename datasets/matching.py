@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from datasets.homography_errors import corner_error, estimate_homography
 from datasets.image_pairs import EvaluationPair, project_by_depth, read_depth
 from sfm_lightglue.cameras import normalized_from_pixels
 from sfm_lightglue.extractors.base import Extractor
@@ -32,6 +34,9 @@ CORRECT_PX = 3.0
 CORRECT_EPIPOLAR = 1e-4
 """Largest squared symmetric epipolar distance of a correct match on the normalised plane, without depth."""
 
+AUC_THRESHOLDS_DEG = (5.0, 10.0, 20.0)
+AUC_THRESHOLDS_PX = (1.0, 3.0, 5.0)
+
 
 @dataclass(frozen=True, slots=True)
 class PairOutcome:
@@ -44,6 +49,7 @@ class PairOutcome:
             pose is known.
         match_ms: wall time of the matcher alone.
         stop_layer: of an adaptive network, else 0.
+        corner_error_px: of the homography, as `corner_error` counts it; None where no homography is known.
     """
 
     num_matches: int
@@ -51,6 +57,7 @@ class PairOutcome:
     pose_error_deg: float | None
     match_ms: float
     stop_layer: int
+    corner_error_px: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,8 @@ class MatchingScores:
         correct: mean number of correct matches a pair.
         ms: median milliseconds a pair.
         share_from_stop_layer: share of pairs by the layer at which they stopped.
+        corner_auc: of the homography's corner error at 1, 3 and 5 pixels; None where no homography is known.
+        num_failed: pairs without a pose or homography, of those with a known one.
     """
 
     num_pairs: int
@@ -72,6 +81,8 @@ class MatchingScores:
     correct: float
     ms: float
     share_from_stop_layer: dict[int, float]
+    corner_auc: tuple[float, float, float] | None = None
+    num_failed: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -93,18 +104,27 @@ class PairFeatures:
 
     Args:
         extractor: finds them; every matcher sees the same.
+        max_images: of so many images they are kept, the last that were asked for.
     """
 
-    def __init__(self, extractor: Extractor) -> None:
+    def __init__(self, extractor: Extractor, max_images: int = 128) -> None:
         self._extractor = extractor
-        self._features_from_path: dict[object, Features] = {}
+        self._max_images = max_images
+        self._kept: OrderedDict[tuple[Path, int | None], Features] = OrderedDict()
 
     def of(self, pair: EvaluationPair) -> tuple[Features, Features]:
         """The features of both images."""
-        for path in (pair.path0, pair.path1):
-            if path not in self._features_from_path:
-                self._features_from_path[path] = self._extractor.extract(Image.read(path))
-        return self._features_from_path[pair.path0], self._features_from_path[pair.path1]
+        return self._of(pair.path0, pair.quarter_turns[0]), self._of(pair.path1, pair.quarter_turns[1])
+
+    def _of(self, path: Path, quarter_turns: int | None) -> Features:
+        key = path, quarter_turns
+        if key not in self._kept:
+            image = replace(Image.read(path), quarter_turns_override=quarter_turns)
+            self._kept[key] = self._extractor.extract(image)
+            if len(self._kept) > self._max_images:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 def evaluate_pair(
@@ -113,6 +133,7 @@ def evaluate_pair(
     pair: EvaluationPair,
     max_image_size: int,
     config: TwoViewConfig | None = None,
+    seed: int = 0,
 ) -> PairOutcome:
     """Match one pair, and compare with what is known of it.
 
@@ -122,18 +143,63 @@ def evaluate_pair(
         pair: the truth.
         max_image_size: longer side of the picture that the detector saw: `CORRECT_PX` counts there.
         config: of the pose estimation.
+        seed: of its random samples.
+    """
+    (outcome,) = evaluate_estimators(matcher, features, pair, max_image_size, [config or TwoViewConfig()], seed)
+    return outcome
+
+
+def evaluate_estimators(
+    matcher: Matcher,
+    features: tuple[Features, Features],
+    pair: EvaluationPair,
+    max_image_size: int,
+    configs: Sequence[TwoViewConfig],
+    seed: int = 0,
+) -> list[PairOutcome]:
+    """Match one pair once, and compare what several ways of estimation make of it.
+
+    Args as in `evaluate_pair`; one outcome for each configuration.
     """
     start = time.perf_counter()
     matches = matcher.match(*features)
     match_ms = 1000 * (time.perf_counter() - start)
     judged, correct = judge_matches(matches, features, pair, max_image_size)
-    error = None
-    if pair.cam1_from_cam0 is not None and pair.camera0 is not None and pair.camera1 is not None:
-        geometry = estimate_two_view_geometry(*features, matches, pair.camera0, pair.camera1, config)
-        error = np.inf
-        if isinstance(geometry, TwoViewGeometry):
-            error = max(relative_pose_error_deg(geometry.cam1_from_cam0, pair.cam1_from_cam0))
-    return PairOutcome(int(judged.sum()), int((judged & correct).sum()), error, match_ms, matches.stop_layer)
+    num_judged, num_correct = int(judged.sum()), int((judged & correct).sum())
+    return [
+        PairOutcome(
+            num_judged,
+            num_correct,
+            _pose_error_deg(matches, features, pair, config, seed),
+            match_ms,
+            matches.stop_layer,
+            _corner_error_px(matches, features, pair, config, seed),
+        )
+        for config in configs
+    ]
+
+
+def _pose_error_deg(
+    matches: Matches, features: tuple[Features, Features], pair: EvaluationPair, config: TwoViewConfig, seed: int
+) -> float | None:
+    if pair.cam1_from_cam0 is None or pair.camera0 is None or pair.camera1 is None:
+        return None
+    geometry = estimate_two_view_geometry(*features, matches, pair.camera0, pair.camera1, config, seed)
+    if not isinstance(geometry, TwoViewGeometry):
+        return np.inf
+    # Published tables fold directions beyond 90 degrees (SuperGlue, 2020); a pose that points backwards is wrong here.
+    rotation, direction = relative_pose_error_deg(geometry.cam1_from_cam0, pair.cam1_from_cam0)
+    # Where the camera truly only turned, there is no direction to compare.
+    return max(rotation, direction) if np.any(pair.cam1_from_cam0.t) else rotation
+
+
+def _corner_error_px(
+    matches: Matches, features: tuple[Features, Features], pair: EvaluationPair, config: TwoViewConfig, seed: int
+) -> float | None:
+    if pair.H is None:
+        return None
+    H = estimate_homography(*features, matches, config, seed)
+    return corner_error(H, pair.H, features[0].image_size, features[1].image_size)
 
 
 def judge_matches(
@@ -179,19 +245,28 @@ def summarize(outcomes: Sequence[PairOutcome]) -> MatchingScores:
     """
     if not outcomes:
         raise ValueError("summarize: no pairs")
-    errors = [outcome.pose_error_deg for outcome in outcomes if outcome.pose_error_deg is not None]
-    auc5, auc10, auc20 = pose_auc(np.array(errors)) if errors else (0.0, 0.0, 0.0)
+    errors_deg = [outcome.pose_error_deg for outcome in outcomes if outcome.pose_error_deg is not None]
+    errors_px = [outcome.corner_error_px for outcome in outcomes if outcome.corner_error_px is not None]
     num_matches = sum(outcome.num_matches for outcome in outcomes)
     num_correct = sum(outcome.num_correct for outcome in outcomes)
     layers = Counter(outcome.stop_layer for outcome in outcomes)
     return MatchingScores(
         len(outcomes),
-        (auc5, auc10, auc20) if errors else None,
+        _auc(errors_deg, AUC_THRESHOLDS_DEG),
         num_correct / num_matches if num_matches else 0.0,
         num_correct / len(outcomes),
         float(np.median([outcome.match_ms for outcome in outcomes])),
         {layer: count / len(outcomes) for layer, count in sorted(layers.items())},
+        _auc(errors_px, AUC_THRESHOLDS_PX),
+        int(np.isinf([*errors_deg, *errors_px]).sum()),
     )
+
+
+def _auc(errors: Sequence[float], thresholds: tuple[float, float, float]) -> tuple[float, float, float] | None:
+    if not errors:
+        return None
+    first, second, third = pose_auc(np.array(errors), thresholds)
+    return first, second, third
 
 
 def evaluate_matcher(

@@ -26,3 +26,20 @@ def shared_data_root(path: Path | None = None) -> Path:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of shared data; set {ENVIRONMENT_VARIABLE} to where it lies")
     return root
+
+
+def find_scene_path(scene: str, data: Path | None = None) -> Path:
+    """A scene by path, or by its name below `scenes` or `sequences` of the shared data.
+
+    Raises:
+        DataError: where there is none.
+    """
+    path = Path(scene)
+    if path.exists():
+        return path
+    root = shared_data_root(data)
+    places = [root / folder / scene for folder in ("scenes", "sequences")]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise DataError(f"scene {scene}: neither a folder, nor {' nor '.join(map(str, places))}")
+    return found

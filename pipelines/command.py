@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.errors import ConfigError, SfmError
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
-def run_command(body: Callable[[], int | None]) -> int:
+
+def run_command(body: Callable[[], int | None], show_downloads: bool = False) -> int:
     """Run a command: errors that a user can repair become one line and their exit code.
 
     Args:
         body: the command after its arguments were parsed; returns its exit code, None for 0.
+        show_downloads: with a bar for every file of weights that the command downloads.
 
     Returns:
         The exit code: that of the `SfmError`, 130 after Ctrl-C, else what `body` returned.
     """
     try:
-        return body() or 0
+        with _download_bars() if show_downloads else contextlib.nullcontext():
+            return body() or 0
     except SfmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -35,6 +41,21 @@ def run_command(body: Callable[[], int | None]) -> int:
         # The reader of our output went away (`| head`): no error, and nothing left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@contextlib.contextmanager
+def _download_bars() -> Iterator[None]:
+    from sfm_lightglue.models.files import reporting_downloads
+
+    bars = ProgressBars("B")
+
+    def show(stage: str, num_done: int, num_total: int) -> None:
+        bars(stage, num_done, num_total)
+        if num_done == num_total:
+            bars.close()  # the bars of the work itself follow
+
+    with contextlib.closing(bars), reporting_downloads(show):
+        yield
 
 
 def require_checkout(what: str) -> None:
@@ -78,21 +99,32 @@ class _TqdmHandler(logging.Handler):
 
 
 class ProgressBars:
-    """A `Progress` that shows one bar per stage on standard error, with rate and time left."""
+    """A `Progress` that shows one bar per stage on standard error, with rate and time left.
 
-    def __init__(self) -> None:
-        from tqdm import tqdm
+    Args:
+        unit: of what is counted; bytes, "B", are shown in thousands and millions.
+    """
 
-        self._tqdm = tqdm
+    def __init__(self, unit: str = "it") -> None:
+        self._unit = unit
         self._bar: tqdm[Any] | None = None
         self._stage = ""
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
         """Move the bar of the stage; a new stage closes the bar before it."""
+        from tqdm import tqdm
+
         bar = self._bar
         if bar is None or stage != self._stage:
             self.close()
-            bar = self._tqdm(desc=f"{stage:<8}", total=num_total, file=sys.stderr, dynamic_ncols=True)
+            bar = tqdm(
+                desc=f"{stage:<8}",
+                total=num_total or None,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                unit=self._unit,
+                unit_scale=self._unit == "B",
+            )
             self._bar, self._stage = bar, stage
         bar.update(num_done - bar.n)
 

@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     arguments = parser.parse_args(given)
-    if arguments.photos is None and not arguments.export_only:
+    teaches = not arguments.export_only or (arguments.export is not None and arguments.confidence_steps > 0)
+    if arguments.photos is None and teaches:
         parser.error("give --photos, the folder of photographs that become textures")
     show_warnings()
 
@@ -123,6 +125,8 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
     from sfm_lightglue.models.weights import save_lightglue
 
     network, step = trainer.best_result()
+    if arguments.confidence_steps > 0:
+        _teach_confidence(network, trainer, arguments)
     num_pairs = step * trainer.config.batches.batch_size
     metadata = {
         "license": "Apache-2.0",
@@ -134,6 +138,28 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
     }
     save_lightglue(network.half() if arguments.half else network, arguments.export, metadata)
     print(f"{arguments.export}: the weights after step {step}")
+
+
+def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.Namespace) -> None:
+    from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
+    from sfm_lightglue.training.feed import PairFeed
+
+    config = ConfidenceConfig(arguments.confidence_steps, unsettled_weight=arguments.unsettled_weight)
+    held_out = trainer.options.held_out_shard
+    excluded = frozenset() if held_out is None else frozenset({held_out})
+    losses: list[float] = []
+    with _producer(arguments) as producer:
+        feed = PairFeed(producer, trainer.config.batches, trainer.config.seed + 1, trainer.config.feed, None, excluded)
+        with closing(iter(feed)) as batches:
+            teach_confidence(
+                network.to(trainer.device),
+                (batch for batch, _ in batches),
+                config,
+                trainer.options.bfloat16,
+                lambda _, loss: losses.append(loss),
+            )
+    network.cpu()
+    print(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
 
 
 class _Table:
@@ -260,6 +286,21 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
     add("--validate-every", metavar="N", type=int, default=1000, help="steps (default: 1000)")
     add("--checkpoint-every", metavar="N", type=int, default=200, help="steps (default: 200)")
     add("--export", metavar="FILE", type=Path, help="write the best weights as .safetensors at the end")
+    add(
+        "--confidence-steps",
+        metavar="N",
+        type=int,
+        default=200,
+        help="at the export: of the heads that tell when to stop, 0 to leave them as they are (default: 200)",
+    )
+    add(
+        "--unsettled-weight",
+        metavar="X",
+        type=float,
+        default=5.0,
+        help="in these, weight of points whose answer will"
+        " still change: with more, fewer pairs stop early (default: 5)",
+    )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")
     add("--quiet", action="store_true", help="print no table; log.jsonl has it all")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sfm_lightglue.composition import with_fitting_weights
 from sfm_lightglue.config import config_from_mapping, nearest_hint
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.incremental import MappingConfig
@@ -27,8 +28,8 @@ class ReconstructConfig:
     extractor: Choice = field(default_factory=lambda: EXTRACTORS.choose("sift"))
     """The local features."""
 
-    matcher: Choice = field(default_factory=lambda: MATCHERS.choose("nearest"))
-    """What matches them."""
+    matcher: Choice = field(default_factory=lambda: MATCHERS.choose("lightglue"))
+    """What matches them. A LightGlue without weights gets those that fit the extractor."""
 
     pairs: Choice = field(default_factory=lambda: PAIR_SELECTORS.choose("exhaustive"))
     """Which images are matched."""
@@ -53,6 +54,7 @@ class ReconstructConfig:
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is any."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "matcher", with_fitting_weights(self.matcher, self.extractor))
         if not 0 <= self.num_threads <= MAX_THREADS:
             raise ConfigError(f"num_threads must lie in [0, {MAX_THREADS}], got {self.num_threads}")
         if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", self.device):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests download no weights, and find none that happen to be on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("SFM_LIGHTGLUE_WEIGHTS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

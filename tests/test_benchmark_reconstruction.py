@@ -128,7 +128,7 @@ def test_an_unknown_option_of_ours_is_told_before_anything_runs(tmp_path, capsys
     camera = {"width": 64, "height": 48, "K": [[50, 0, 32], [0, 50, 24], [0, 0, 1]], "dist": []}
     pose = {"R": np.eye(3).tolist(), "t": [0, 0, 0]}
     (tmp_path / "cameras.json").write_text(json.dumps(dict.fromkeys(("a.jpg", "b.jpg"), camera | pose)))
-    assert reconstruction.main([str(tmp_path), "--set", "matcher.ration=0.7"]) == 2
+    assert reconstruction.main([str(tmp_path), "--matcher", "nearest", "--set", "matcher.ration=0.7"]) == 2
     assert "did you mean 'ratio'" in capsys.readouterr().err
 
 

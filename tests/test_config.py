@@ -104,7 +104,7 @@ def test_a_configuration_of_the_main_job_from_nested_tables():
     config = ReconstructConfig.from_mapping(
         {
             "extractor": {"name": "sift", "max_keypoints": 500},
-            "matcher": {"ratio": 0.9},
+            "matcher": {"filter_threshold": 0.2},
             "pairs": {"name": "sequential", "window": 4},
             "cameras": {"model": "OPENCV", "params": [1, 2, 3, 4, 5, 6, 7, 8]},
             "two_view": {"max_error_px": 3},
@@ -116,7 +116,7 @@ def test_a_configuration_of_the_main_job_from_nested_tables():
     )
     default = ReconstructConfig()
     assert config.extractor.config.max_keypoints == 500
-    assert config.matcher.config.ratio == 0.9
+    assert config.matcher.config.filter_threshold == 0.2
     assert config.matcher.name == default.matcher.name  # options of the default component need no name
     assert config.pairs.config.window == 4
     assert config.cameras.params == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)

@@ -14,14 +14,25 @@ import pytest
 from PIL import Image as PilImage
 
 from datasets.ground_truth import read_scene
-from datasets.image_pairs import depth_pairs, homography_pairs, read_pair_list, scene_pairs
-from datasets.matching import PairFeatures, PairOutcome, evaluate_pair, judge_matches, summarize
+from datasets.homographies import homography_pairs
+from datasets.image_pairs import depth_pairs, evenly, read_pair_list, scene_pairs
+from datasets.matching import (
+    PairFeatures,
+    PairOutcome,
+    evaluate_estimators,
+    evaluate_pair,
+    judge_matches,
+    summarize,
+)
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.synthetic import SyntheticScene
-from sfm_lightglue.types import Matches
+from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.types import Features, Matches
 from tests.shared_data import shared_data
 
 ROOT = Path(__file__).parents[1]
@@ -143,13 +154,14 @@ def test_superglue_lists_are_read(small_scene: SyntheticScene, small_scene_dir: 
     assert pair.camera0 is not None
     focal, cx, cy = small_scene.camera.params
     assert np.allclose(pair.camera0.params, (focal, focal, cx, cy))
-    for line, message in (("a b 0 0 1 2 3", "expected 38"), ("a b 0 0 " + "x " * 34, "not SuperGlue")):
+    for line, message in (("a b 0 0 1 2 3", "expected 38"), ("a b 0 0 " + "x " * 34, "SuperGlue's format")):
         path.write_text(line)
         with pytest.raises(DataError, match=message):
             read_pair_list(path, small_scene_dir / "images")
     path.write_text(superglue_line(small_scene, "view_00.jpg", "view_02.jpg", rotation=1))
-    with pytest.raises(DataError, match="turned"):
-        read_pair_list(path, small_scene_dir / "images")
+    (turned,) = read_pair_list(path, small_scene_dir / "images")
+    assert (pair.quarter_turns, turned.quarter_turns) == ((None, None), (3, None))  # ours turn clockwise
+    assert turned.camera0 == pair.camera0
 
 
 def test_summary_counts_failures() -> None:
@@ -167,6 +179,62 @@ def test_summary_counts_failures() -> None:
     assert scores.share_from_stop_layer == {3: 0.5, 5: 0.25, 9: 0.25}
 
 
+def test_areas_under_the_curve_are_its_exact_integral() -> None:
+    """Two of four pairs fail; the curve goes over (0, 0), (1, 1/4), (3, 1/2), and stays there."""
+    errors = (3.0, np.inf, 1.0, np.inf)
+    poses = summarize([PairOutcome(1, 1, error, 1.0, 0) for error in errors])
+    assert poses.auc == pytest.approx((0.375, 0.4375, 0.46875)) and poses.corner_auc is None
+    corners = summarize([PairOutcome(1, 1, None, 1.0, 0, error) for error in errors])
+    # Recall at exactly a threshold does not count yet, as in SuperGlue's evaluation.
+    assert corners.corner_auc == pytest.approx((0.0, (0.125 + 0.5) / 3, 0.375)) and corners.auc is None
+    assert (poses.num_failed, corners.num_failed) == (2, 2)
+
+
+def test_several_estimators_judge_the_same_matches(sequence: Path, features: PairFeatures) -> None:
+    (pair, *_) = depth_pairs(sequence, "all", (0.5, 1.0), 1000)
+    configs = [TwoViewConfig(), TwoViewConfig(estimator="opencv-ransac")]
+    outcomes = evaluate_estimators(NearestMatcher(), features.of(pair), pair, 1600, configs)
+    alone = [evaluate_pair(NearestMatcher(), features.of(pair), pair, 1600, config) for config in configs]
+    assert [one.pose_error_deg for one in outcomes] == [one.pose_error_deg for one in alone]
+    assert outcomes[0].pose_error_deg != outcomes[1].pose_error_deg
+    assert {one.num_correct for one in outcomes} == {alone[0].num_correct}
+
+
+def test_a_true_pure_rotation_has_no_direction_to_compare(sequence: Path, features: PairFeatures) -> None:
+    (pair, *_) = depth_pairs(sequence, "all", (0.5, 1.0), 1000)
+    assert pair.cam1_from_cam0 is not None
+    still = replace(pair, cam1_from_cam0=Rigid3(pair.cam1_from_cam0.R, np.zeros(3)), depth0=None)
+    outcome = evaluate_pair(NearestMatcher(), features.of(pair), still, 1600)
+    assert outcome.pose_error_deg is not None and outcome.pose_error_deg < 2
+
+
+def test_features_of_the_last_images_are_kept(sequence: Path) -> None:
+    class Counting:
+        num_extracted = 0
+        identity = Identity("counting", 1, ())
+
+        def extract(self, image: Image) -> Features:
+            self.num_extracted += 1
+            nothing = np.zeros((0, 2), np.float32)
+            return Features(nothing, np.zeros(0, np.float32), nothing, image.size)
+
+    pairs = depth_pairs(sequence, "all", (0.0, 1.0), 1000)  # in the order of their first images
+    # With room for two, each first image is found once, each second one again and again, but for the very last.
+    for max_images, num_expected in ((6, 6), (2, 5 + 15 - 1)):
+        extractor = Counting()
+        kept = PairFeatures(extractor, max_images)
+        for pair in pairs:
+            kept.of(pair)
+        assert extractor.num_extracted == num_expected
+
+
+def test_some_of_the_pairs_are_spread_over_all(sequence: Path) -> None:
+    pairs = depth_pairs(sequence, "all", (0.0, 1.0), 1000)
+    assert evenly(pairs, None) == evenly(pairs, 15) == evenly(pairs, 99) == pairs
+    some = evenly(pairs, 3)
+    assert [pairs.index(pair) for pair in some] == [0, 7, 14]
+
+
 def test_the_benchmark_writes_what_it_prints(
     small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +242,7 @@ def test_the_benchmark_writes_what_it_prints(
     names = small_scene.names
     path.write_text("\n".join(superglue_line(small_scene, a, b) for a, b in pairwise(names)))
     flags = ["--pairs", str(path), "--images", str(small_scene_dir / "images"), "--json", str(tmp_path / "out.json")]
-    assert load_benchmark().main([*flags, "--max-keypoints", "400"]) == 0
+    assert load_benchmark().main([*flags, "--max-keypoints", "400", "--matcher", "nearest"]) == 0
     nearest = json.loads((tmp_path / "out.json").read_text())["matchers"]["nearest"]
     assert nearest.keys() >= {"auc5", "auc10", "auc20", "correct", "precision", "ms"}
     assert nearest["auc10"] > 0.8

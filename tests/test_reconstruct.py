@@ -26,7 +26,8 @@ TURN_FROM_ORIENTATION = {1: 0, 3: 2, 6: 1, 8: 3}
 
 
 def one_thread(**values: object) -> ReconstructConfig:
-    return ReconstructConfig.from_mapping({"num_threads": 1, **values})
+    """Without a network, which would only make the tests slower."""
+    return ReconstructConfig.from_mapping({"num_threads": 1, "matcher": {"name": "nearest"}, **values})
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -219,7 +219,8 @@ def test_the_command_survives_kill_9(prepared, tmp_path, capsys):
 def test_the_command_exports_and_says_what_it_was_trained_on(prepared, tmp_path, capsys):
     path = tmp_path / "weights.safetensors"
     assert main([*prepared, "--output", str(tmp_path / "run"), "--export", str(path), "--half"]) == 0
-    assert "pairs_per_s" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "pairs_per_s" in printed and "in 200 steps" in printed
     state, metadata = read_state_dict(path)
     assert {value.dtype for value in state.values()} == {torch.float16}
     assert metadata["license"] == "Apache-2.0" and "--half" in metadata["command"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -12,9 +13,10 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
 from sfm_lightglue.training.feed import FeedConfig, FeedState, PairFeed, assemble
 from sfm_lightglue.training.labels import UNMATCHABLE
-from sfm_lightglue.training.losses import PairBatch, assignment_loss, training_losses
+from sfm_lightglue.training.losses import PairBatch, assignment_loss, confidence_loss, training_losses
 from sfm_lightglue.types import Features
 from tests.training_scenes import (
     TINY,
@@ -161,6 +163,31 @@ def test_the_confidence_loss_teaches_the_heads_alone():
     training_losses(network, make_batch()).confidence.backward()
     with_gradient = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert with_gradient == {f"confidences.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
+
+
+def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
+    network = tiny_network(num_layers=3)
+    with torch.no_grad():
+        for assignment in network.assignments:  # so that layers differ and agree
+            assignment.projection.weight.mul_(20)
+            assignment.matchability.bias.fill_(6.0)
+    before = copy.deepcopy(network.state_dict())
+    batches = [make_batch(seed=10 * k) for k in range(40)]
+    losses: list[float] = []
+    teach_confidence(network, batches, ConfidenceConfig(40, 0.1), False, lambda _, loss: losses.append(loss))
+    assert len(losses) == 40 and np.mean(losses[-5:]) < 0.9 * losses[0]
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"confidences.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
+    assert confidence_loss(network, batches[0], 1.0).item() == pytest.approx(
+        training_losses(network, batches[0], confidence_share=1.0).confidence.item()
+    )
+
+    def mean_confidence(unsettled_weight: float) -> float:
+        teach_confidence(network, batches, ConfidenceConfig(40, 0.1, unsettled_weight), False)
+        prediction = network.forward_all_layers(*batches[0].inputs)[0]
+        return torch.sigmoid(prediction.confidence_logits0).mean().item()
+
+    assert mean_confidence(20.0) < mean_confidence(0.1) - 0.2
 
 
 def test_ignored_points_have_no_say():

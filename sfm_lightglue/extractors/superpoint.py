@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import Detection, UprightExtractor
-from sfm_lightglue.identity import Identity
-from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.extractors.base import Detection
+from sfm_lightglue.extractors.network import NetworkExtractor, as_batch, as_detection
 from sfm_lightglue.types import UInt8Array
 
 if TYPE_CHECKING:
-    from sfm_lightglue.models.superpoint import SuperPoint
+    import torch
 
-_EXAMPLE = "superpoint_v1.pth of https://github.com/cvg/LightGlue/releases/tag/v0.1_arxiv"
+    from sfm_lightglue.models.superpoint import SuperPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class SuperPointConfig:
             raise ConfigError("superpoint: thresholds must not be negative")
 
 
-class SuperPointExtractor(UprightExtractor):
+class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
     """SuperPoint with weights from a file, loaded when the first image comes.
 
     Args:
@@ -63,49 +60,26 @@ class SuperPointExtractor(UprightExtractor):
     Description, 2018.
     """
 
+    name = "superpoint"
+    default_weights = "superpoint_v1"
+
     def __init__(self, config: SuperPointConfig | None = None, device: str = "auto") -> None:
-        self.config = config or SuperPointConfig()
-        self.max_image_size = self.config.max_image_size
-        self._path = require_weights(self.config.weights, "extractor superpoint", "--extractor-weights", _EXAMPLE)
-        self._digest = file_sha256(self._path)
-        self._device_name = device
-        self._network: SuperPoint | None = None
-        self._lock = threading.Lock()
+        super().__init__(config or SuperPointConfig(), device)
 
-    @property
-    def identity(self) -> Identity:
-        """Name, options and the digest of the weights; where the file lies does not matter."""
-        config = self.config
-        options = (
-            config.max_keypoints,
-            config.max_image_size,
-            config.detection_threshold,
-            config.nms_radius_px,
-            config.border_px,
-        )
-        return Identity("superpoint", 1, options, self._digest)
-
-    def detect(self, picture: UInt8Array) -> Detection:
-        """Find features in a grey picture [H, W]."""
-        import torch
-
-        from sfm_lightglue.models.devices import resolve_device
-        from sfm_lightglue.models.superpoint import SuperPointThresholds
+    def load(self, path: Path) -> SuperPoint:
+        """Read the network, in any known layout."""
         from sfm_lightglue.models.weights import load_superpoint
+
+        return load_superpoint(path)
+
+    def run(self, network: SuperPoint, picture: UInt8Array, device: torch.device) -> Detection:
+        """Find features in a grey picture [H, W]."""
+        from sfm_lightglue.models.superpoint import SuperPointThresholds
 
         config = self.config
         thresholds = SuperPointThresholds(
             config.detection_threshold, config.nms_radius_px, config.border_px, config.max_keypoints
         )
-        with self._lock:  # torch spreads one picture over all cores
-            device = resolve_device(self._device_name)
-            if self._network is None:
-                self._network = load_superpoint(self._path).to(device)
-            pixels = torch.from_numpy(picture.astype(np.float32) / 255)[None, None].to(device)
-            with torch.inference_mode():
-                output = self._network(pixels, thresholds)
-            keypoints, scores, descriptors = (
-                tensor[0][output.mask[0]].float().cpu().numpy()
-                for tensor in (output.keypoints, output.scores, output.descriptors)
-            )
-        return Detection(keypoints + np.float32(0.5), scores, descriptors)
+        output = network(as_batch(picture, device), thresholds)
+        mask = output.mask[0]
+        return as_detection(output.keypoints[0, mask], output.scores[0, mask], output.descriptors[0, mask])

@@ -17,9 +17,10 @@ from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
 if TYPE_CHECKING:
     import torch
 
-    from sfm_lightglue.models.lightglue import LightGlue
+    from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 
-_EXAMPLE = "superpoint_lightglue.pth of https://github.com/cvg/LightGlue/releases/tag/v0.1_arxiv"
+DEFAULT_WEIGHTS = "lightglue_sift"
+"""Our own, for SIFT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class LightGlueMatcherConfig:
     """Options of LightGlue at work; its architecture is read off its weights."""
 
     weights: str = ""
-    """File of weights, in the layout of the authors, of Hugging Face or of our own."""
+    """File of weights, in the layout of the authors, of Hugging Face or of our own; or a name that
+    `sfm-lightglue weights list` shows. Where it is empty, our own for SIFT."""
 
     depth_confidence: float = 0.95
     """A pair stops at the layer where this share of its points is confident; -1 runs all layers."""
@@ -65,18 +67,18 @@ class LightGlueMatcher:
     loads it.
 
     Args:
-        config: with the path of the weights.
+        config: with the path or the name of the weights, which are found, or downloaded, at once.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        WeightsError: where the file is missing.
+        WeightsError: where the file is missing; the message says which one to put where.
 
     Source: Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, 2023.
     """
 
     def __init__(self, config: LightGlueMatcherConfig | None = None, device: str = "auto") -> None:
         self.config = config or LightGlueMatcherConfig()
-        self._path = require_weights(self.config.weights, "matcher lightglue", "--matcher-weights", _EXAMPLE)
+        self._path = require_weights(self.config.weights, "matcher lightglue", "--matcher-weights", DEFAULT_WEIGHTS)
         self._digest = file_sha256(self._path)
         self._device_name = device
         self._network: LightGlue | None = None
@@ -101,6 +103,12 @@ class LightGlueMatcher:
         from sfm_lightglue.models.devices import resolve_device
 
         return 1 if resolve_device(self._device_name).type == "cpu" else 16
+
+    @property
+    def architecture(self) -> LightGlueArchitecture:
+        """Of the network, which is loaded for it."""
+        with self._lock:
+            return self._load()[0].architecture
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches with the network's scores, in the order of the first image's features."""

@@ -98,7 +98,7 @@ _HUGGING_FACE_RULES: Rules = (
     (r"assignments\.(\d+)\.matchability", (r"match_assignment_layers.\1.matchability",)),
     (r"confidences\.(\d+)", (r"token_confidence.\1.token",)),
 )
-_SUPERPOINT_HUGGING_FACE_RULES: Rules = (
+SUPERPOINT_HUGGING_FACE_RULES: Rules = (
     *((rf"conv{i + 1}([ab])", (rf"encoder.conv_blocks.{i}.conv_\1",)) for i in range(4)),
     (r"convP([ab])", (r"keypoint_decoder.conv_score_\1",)),
     (r"convD([ab])", (r"descriptor_decoder.conv_descriptor_\1",)),
@@ -358,7 +358,7 @@ def _superpoint_layouts() -> list[tuple[Layout, frozenset[str]]]:
     result = []
     for prefix in ("", "module.", "keypoint_detector.", "module.keypoint_detector."):
         others = f"(?!{re.escape(prefix)})" if prefix.endswith("detector.") else "(?!)"
-        layouts = (Layout(rules, prefix, others) for rules in ((), _SUPERPOINT_HUGGING_FACE_RULES))
+        layouts = (Layout(rules, prefix, others) for rules in ((), SUPERPOINT_HUGGING_FACE_RULES))
         result += [_with_names(layout, _superpoint_keys()) for layout in layouts]
     return result
 

@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
 from sfm_lightglue.models.lightglue_adaptive import ActivePairs, Results
+from sfm_lightglue.models.lightglue_assignment import Assignment, filter_matches
 from sfm_lightglue.models.lightglue_attention import (
     Context,
     CrossAttention,
@@ -35,6 +37,7 @@ from sfm_lightglue.models.lightglue_types import (
 
 __all__ = [
     "MASKED_LOG_SCORE",
+    "Assignment",
     "LayerPrediction",
     "LightGlue",
     "LightGlueArchitecture",
@@ -66,17 +69,20 @@ class MLP(nn.Module):
 
     Args:
         dim: width D of the states.
+        hidden_act: name of the activation.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, hidden_act: str = "gelu") -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[hidden_act]
         self.fc1 = nn.Linear(2 * dim, 2 * dim)
         self.norm = nn.LayerNorm(2 * dim)
         self.fc2 = nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         """Two tensors [B, N, D] -> update [B, N, D]."""
-        update: Tensor = self.fc2(F.gelu(self.norm(self.fc1(torch.cat([x, message.to(x.dtype)], dim=-1)))))
+        hidden = self.norm(self.fc1(torch.cat([x, message.to(x.dtype)], dim=-1)))
+        update: Tensor = self.fc2(self.activation(hidden))
         return update
 
 
@@ -90,93 +96,36 @@ class TransformerLayer(nn.Module):
     def __init__(self, arch: LightGlueArchitecture) -> None:
         super().__init__()
         sizes = (arch.descriptor_dim, arch.num_heads, arch.kv_heads, arch.attention_bias)
-        self.self_attention = SelfAttention(*sizes)
-        self.self_mlp = MLP(arch.descriptor_dim)
-        self.cross_attention = CrossAttention(*sizes, tied=arch.cross_is_tied)
-        self.cross_mlp = MLP(arch.descriptor_dim)
+        self.self_attention = SelfAttention(*sizes, dropout=arch.attention_dropout)
+        self.self_mlp = MLP(arch.descriptor_dim, arch.hidden_act)
+        self.cross_attention = CrossAttention(*sizes, tied=arch.cross_is_tied, dropout=arch.attention_dropout)
+        self.cross_mlp = MLP(arch.descriptor_dim, arch.hidden_act)
 
-    def forward(self, x: Tensor, context: Context, weights: list[Tensor] | None = None) -> Tensor:
-        """States [B, N, D] -> states [B, N, D]; a list `weights` receives the weights of four attentions."""
-        x = x + cast(Tensor, self.self_mlp(x, self.self_attention(x, context, weights)))
-        return x + cast(Tensor, self.cross_mlp(x, self.cross_attention(x, context, weights)))
+    def forward(
+        self,
+        x: Tensor,
+        context: Context,
+        weights: list[Tensor] | None = None,
+        messages: list[Tensor] | None = None,
+    ) -> Tensor:
+        """States [B, N, D] -> states [B, N, D].
 
-
-class Assignment(nn.Module):
-    """Who matches whom, and who matches anyone at all (section 3.2).
-
-    Args:
-        dim: width D of the states.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.projection = nn.Linear(dim, dim)
-        self.matchability = nn.Linear(dim, 1)
-
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Scores every pair of points by a double softmax and both matchabilities (equations 6 to 8).
-
-        Args:
-            x: states [B, N, D].
-            context: padding.
-
-        Returns:
-            Log assignment [B, N0, N1] and logits of matchability [B, N], both at least float32. The former
-            means nothing on padding.
+        A list `weights` receives the weights of four attentions, a list `messages` four tensors [B, N, D]:
+        message and update within the images, message and update across.
         """
-        n0, dtype = context.num_points0, torch.promote_types(x.dtype, torch.float32)
-        logits = self.matchability(x).squeeze(-1).to(dtype)  # [B, N, 1] -> [B, N]
-        projected = self.projection(x).to(dtype) * x.shape[-1] ** -0.25
-        with torch.autocast(x.device.type, enabled=False):
-            similarity = projected[:, :n0] @ projected[:, n0:].transpose(1, 2)  # [B, N0, N1]
-        over1, over0 = similarity, similarity
-        if context.mask1 is not None:
-            over1 = similarity.masked_fill(~context.mask1[:, None, :], torch.finfo(dtype).min)
-        if context.mask0 is not None:
-            over0 = similarity.masked_fill(~context.mask0[:, :, None], torch.finfo(dtype).min)
-        certainty = F.logsigmoid(logits)
-        scores = F.log_softmax(over1, dim=2) + F.log_softmax(over0, dim=1)
-        scores += certainty[:, :n0, None]
-        scores += certainty[:, None, n0:]
-        return scores, logits
-
-    def matchable(self, x: Tensor) -> Tensor:
-        """States [B, N, D] -> probability [B, N] that a point has a match (equation 7)."""
-        return torch.sigmoid(self.matchability(x).squeeze(-1).float())
+        message = self.self_attention(x, context, weights)
+        update = cast(Tensor, self.self_mlp(x, message))
+        x = x + update
+        across = self.cross_attention(x, context, weights)
+        update_across = cast(Tensor, self.cross_mlp(x, across))
+        if messages is not None:
+            messages += [message, update, across, update_across]
+        return x + update_across
 
 
 def blank(x: Tensor, mask: Tensor | None) -> Tensor:
     """[B, N, D] with 0 where the mask [B, N] is False."""
     return x if mask is None else x.masked_fill(~mask[..., None], 0.0)
-
-
-def filter_matches(scores: Tensor, context: Context, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mutual nearest neighbours with a score above the threshold.
-
-    Args:
-        scores: log assignment [B, N0, N1], N0 and N1 positive.
-        context: padding.
-        threshold: in [0, 1].
-
-    Returns:
-        matches0 [B, N0] and matches1 [B, N1] (index or -1), scores0 [B, N0] and scores1 [B, N1] of mutual
-        neighbours.
-
-    Source: section 3.2, last paragraph; scores below the threshold are kept, as the authors' code does.
-    """
-    if context.mask0 is not None:
-        scores = scores.masked_fill(~context.mask0[:, :, None], -torch.inf)
-    if context.mask1 is not None:
-        scores = scores.masked_fill(~context.mask1[:, None, :], -torch.inf)
-    best0, nearest0 = scores.max(2)
-    nearest1 = scores.max(1).indices
-    mutual0 = torch.arange(nearest0.shape[1], device=scores.device) == nearest1.gather(1, nearest0)
-    mutual1 = torch.arange(nearest1.shape[1], device=scores.device) == nearest0.gather(1, nearest1)
-    scores0 = best0.exp() * mutual0
-    scores1 = scores0.gather(1, nearest1) * mutual1
-    matches0 = nearest0.masked_fill(~(mutual0 & (scores0 > threshold)), -1)
-    matches1 = nearest1.masked_fill(~(mutual1 & (scores1 > threshold)), -1)
-    return matches0, matches1, scores0, scores1
 
 
 class LightGlue(nn.Module):
@@ -211,6 +160,7 @@ class LightGlue(nn.Module):
         thresholds: LightGlueThresholds | None = None,
         return_hidden_states: bool = False,
         return_attentions: bool = False,
+        return_messages: bool = False,
     ) -> LightGlueOutput:
         """Matches pairs, each with as many layers and points as it needs; without gradients.
 
@@ -228,6 +178,7 @@ class LightGlue(nn.Module):
             thresholds: when to stop, what to prune, what to keep.
             return_hidden_states: adds the states after each layer.
             return_attentions: adds the attention weights of each layer; slower, and B H N² numbers a layer.
+            return_messages: adds what moved the states in each layer.
 
         Returns:
             Matches, scores, and how deep each pair and each point went.
@@ -240,7 +191,7 @@ class LightGlue(nn.Module):
         self._check(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1)
         with torch.no_grad():
             active = ActivePairs.of(*self._embed(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1))
-            results = Results(active, return_hidden_states, return_attentions)
+            results = Results(active, return_hidden_states, return_attentions, return_messages)
             return self._match(active, thresholds or LightGlueThresholds(), results)
 
     def forward_all_layers(
@@ -359,8 +310,9 @@ class LightGlue(nn.Module):
             if len(active.pairs) == 0:
                 break
             weights: list[Tensor] | None = [] if results.wants_attentions else None
-            active = replace(active, x=layer(active.x, active.context, weights))
-            results.add_layer(active, index + 1, weights)
+            messages: list[Tensor] | None = [] if results.wants_messages else None
+            active = replace(active, x=layer(active.x, active.context, weights, messages))
+            results.add_layer(active, index + 1, weights, messages)
             stops, keep = self._decide(index, active, num_points[active.pairs], thresholds)
             if bool(stops.any()):
                 assignment = cast(Assignment, self._assignment(index))

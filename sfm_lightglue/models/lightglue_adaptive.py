@@ -136,12 +136,16 @@ class Results:
         start: all pairs [B] with all points.
         wants_hidden_states: whether to collect the states after each layer.
         wants_attentions: whether to collect the attention weights of each layer.
+        wants_messages: whether to collect messages and updates of each layer.
     """
 
-    def __init__(self, start: ActivePairs, wants_hidden_states: bool, wants_attentions: bool) -> None:
+    def __init__(
+        self, start: ActivePairs, wants_hidden_states: bool, wants_attentions: bool, wants_messages: bool = False
+    ) -> None:
         batch, n, _ = start.x.shape
         self.shape, self.num_points0 = start.x.shape, start.side0.num_points
         self.wants_hidden_states, self.wants_attentions = wants_hidden_states, wants_attentions
+        self.wants_messages = wants_messages
         scores_dtype = torch.promote_types(start.x.dtype, torch.float32)
         self.matches = start.pairs.new_full((batch, n), -1)
         self.scores = start.x.new_zeros((batch, n), dtype=scores_dtype)
@@ -149,15 +153,19 @@ class Results:
         self.stop_layer = start.pairs.new_zeros(batch)
         self.hidden_states: list[Tensor] = []
         self.attentions: list[Tensor] = []
+        self.messages: list[Tensor] = []
         if wants_hidden_states:
             self.hidden_states.append(self._in_place(start, start.x, torch.zeros_like(start.x)))
 
-    def add_layer(self, active: ActivePairs, num_layers: int, weights: list[Tensor] | None) -> None:
-        """Notes that pairs and points went through a layer, and the weights of its four attentions."""
+    def add_layer(
+        self, active: ActivePairs, num_layers: int, weights: list[Tensor] | None, messages: list[Tensor] | None = None
+    ) -> None:
+        """Notes that pairs and points went through a layer, the weights of its four attentions, its messages."""
         self.stop_layer[active.pairs] = num_layers
         self._in_place(active, self.num_layers.new_full(active.x.shape[:2], num_layers), self.num_layers)
         if self.wants_hidden_states:
             self.hidden_states.append(self._in_place(active, active.x, active.x.new_zeros(self.shape)))
+        self.messages += [self._in_place(active, each, each.new_zeros(self.shape)) for each in messages or ()]
         if weights is None:
             return
         n0, n1 = self.num_points0, self.shape[1] - self.num_points0
@@ -198,6 +206,7 @@ class Results:
             num_layers1=self.num_layers[:, n0:],
             hidden_states=tuple(self.hidden_states) if self.wants_hidden_states else None,
             attentions=tuple(self.attentions) if self.wants_attentions else None,
+            messages=tuple(self.messages) if self.wants_messages else None,
         )
 
     def _in_place(self, active: ActivePairs, values: Tensor, full: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _BLOCK = 256
 """Queries of a block: with 1024 keys their weights take half a megabyte a head."""
 
@@ -148,7 +147,7 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
         [B, N, H, d].
     """
     cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d / 2] each
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # [B, N, H, d / 2] each
+    first, second = torch.unflatten(x, -1, (-1, 2)).unbind(-1)  # [B, N, H, d / 2] each
     turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
@@ -203,7 +202,7 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     query, key = query * query.shape[-1] ** -0.5, key.transpose(-1, -2)
     messages = []
     with torch.autocast(query.device.type, enabled=False):  # it would take the softmax to float32, at thrice the time
-        for block in query.split(_BLOCK, dim=2):
+        for block in torch.split(query, _BLOCK, dim=2):
             similarity = block @ key
             probabilities = torch.softmax(similarity if bias is None else similarity + bias, dim=-1)
             messages.append(probabilities @ value)

@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
+
 MASKED_LOG_SCORE = -1e4
 """Log assignment of padding: exp gives 0, and a product with 0 gives 0, which minus infinity would not."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightGlueArchitecture:
-    """What fixes the shapes of the weights.
+    """What the network is: the shapes of its weights, and what they alone do not tell.
 
     Raises:
-        ValueError: where the numbers do not divide, or are not positive.
+        ValueError: where the numbers do not divide, or are not positive; on an unknown activation.
     """
 
     input_dim: int = 256
@@ -42,8 +44,20 @@ class LightGlueArchitecture:
     """Whether there are confidence heads; without them no pair can stop early."""
     has_layer_assignments: bool = True
     """Whether every layer has an assignment head, or the last alone; if so, no pair can stop or be pruned."""
+    hidden_act: str = "gelu"
+    """Activation between the two linear maps of an update; names of `lightglue_activations`."""
+    attention_dropout: float = 0.0
+    """Share of the attention weights that training sets to 0."""
 
     def __post_init__(self) -> None:
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(
+                f"LightGlueArchitecture: unknown hidden_act {self.hidden_act!r}; known are {', '.join(ACTIVATIONS)}"
+            )
+        if not 0 <= self.attention_dropout < 1:
+            raise ValueError(
+                f"LightGlueArchitecture: attention_dropout must lie in [0, 1), got {self.attention_dropout}"
+            )
         for name in ("input_dim", "descriptor_dim", "num_layers", "num_heads", "kv_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"LightGlueArchitecture: {name} must be positive, got {getattr(self, name)}")
@@ -122,6 +136,9 @@ class LightGlueOutput(NamedTuple):
     """Where asked for: the input and each layer's output [B, N0 + N1, D]; 0 for points that had left."""
     attentions: tuple[Tensor, ...] | None = None
     """Where asked for, four a layer, queries first: 0 0 [B, H, N0, N0], 1 1, 0 1 [B, H, N0, N1], 1 0."""
+    messages: tuple[Tensor, ...] | None = None
+    """Where asked for, four [B, N0 + N1, D] a layer: message and update within the images, then across; 0 for
+    points that had left."""
 
 
 class LayerPrediction(NamedTuple):

@@ -189,6 +189,37 @@ def save_superpoint(model: SuperPoint, path: str | Path, metadata: Mapping[str, 
     _save(model, "superpoint", asdict(model.architecture), path, metadata)
 
 
+def save_tensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Writes safetensors: all of the file or nothing, and equal content as equal bytes.
+
+    Args:
+        state: by key.
+        path: ends in .safetensors by custom.
+        metadata: what else to tell.
+
+    Raises:
+        StoreError: where the file cannot be written.
+    """
+    path = Path(path)
+    dense = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    content = _with_sorted_metadata(safetensors.torch.save(dense, metadata=dict(metadata)))
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); is the folder there and the disk not full?"
+        ) from error
+
+
 def read_state_dict(path: str | Path, sha256: str | None = None) -> tuple[StateDict, dict[str, str]]:
     """Reads tensors, and never runs code.
 
@@ -252,7 +283,7 @@ def _are_thresholds(values: Tensor, model: nn.Module) -> bool:
 
 
 def _unwrap(loaded: Any, path: Path) -> StateDict:
-    for name in ("model", "state_dict", "model_state_dict"):
+    for name in ("model", "state_dict", "model_state_dict", "extractor", "disk"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping) or not loaded:
@@ -298,27 +329,10 @@ def _save(
     path: str | Path,
     metadata: Mapping[str, str] | None,
 ) -> None:
-    path = Path(path)
     described = {
         **(metadata or {}),
         "format": FORMAT,
         "network": network,
         "architecture": json.dumps(architecture, sort_keys=True),
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    content = _with_sorted_metadata(safetensors.torch.save(state, metadata=described))
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); is the folder there and the disk not full?"
-        ) from error
+    save_tensors(model.state_dict(), path, described)

@@ -115,6 +115,25 @@ def training_losses(network: LightGlue, batch: PairBatch, confidence_share: floa
     return Losses(losses.mean(), confidence, losses.detach())
 
 
+def confidence_loss(network: LightGlue, batch: PairBatch, unsettled_weight: float = 1.0) -> Tensor:
+    """The loss of the confidence heads of all pairs, for a network that learns nothing else any more.
+
+    Args:
+        network: with confidence heads.
+        batch: the pairs; their labels play no role.
+        unsettled_weight: of the points whose answer will still change. Few do, most of all where few match at
+            all; with weight 1 the heads learn little more than that.
+    """
+    taught = []
+    with torch.no_grad():
+        x, context = network._embed(*batch.inputs)
+    for index, layer in enumerate(network.layers):
+        with torch.no_grad():
+            x = layer(x, context)
+        taught.append(_choose(network, index, x, context))
+    return _confidence_loss(taught, torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1), unsettled_weight)
+
+
 def assignment_loss(assignment: Assignment, x: Tensor, context: Context, targets: Targets) -> Tensor:
     """Negative log-likelihood of one layer's assignment, half on matches, half on unmatchable points.
 
@@ -190,12 +209,13 @@ def _choose(network: LightGlue, layer_idx: int, x: Tensor, context: Context) -> 
     return LayerChoices(choices, network.confidences[layer_idx](x).squeeze(-1).float())
 
 
-def _confidence_loss(taught: list[LayerChoices], valid: Tensor) -> Tensor:
+def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight: float = 1.0) -> Tensor:
     """Whether a layer's answer is the last layer's already, by binary cross-entropy (equation 11).
 
     Args:
         taught: of all layers.
         valid: [b, N0 + N1] bool, False on padding.
+        unsettled_weight: of the points where it is not.
     """
     final = taught[-1].choices
     losses = []
@@ -203,5 +223,6 @@ def _confidence_loss(taught: list[LayerChoices], valid: Tensor) -> Tensor:
         assert layer.confidence_logits is not None
         settled = (layer.choices == final).to(layer.confidence_logits.dtype)
         loss = F.binary_cross_entropy_with_logits(layer.confidence_logits, settled, reduction="none")
-        losses.append((loss * valid).sum() / valid.sum().clamp(min=1))
+        weight = valid * (unsettled_weight + (1 - unsettled_weight) * settled)
+        losses.append((loss * weight).sum() / weight.sum().clamp(min=1))
     return torch.stack(losses).mean()

@@ -1,0 +1,156 @@
+"""All combinations on the same pairs: features once per extractor, matches once per matcher, geometry per estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datasets.combinations import Candidates, Combination, LeftOut, build_extractor, build_matcher, require_any
+from datasets.image_pairs import EvaluationPair
+from datasets.matching import MatchingScores, PairFeatures, PairOutcome, evaluate_estimators, summarize
+from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.progress import Progress, silent
+
+JUDGED_SIZE_PX = 1600
+"""Matches are judged in pixels of pictures of which the longer side is at most this, whatever a detector saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """One combination on one group of pairs."""
+
+    group: str
+    combination: Combination
+    scores: MatchingScores
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON; areas under curves of what is not known of the pairs are left out."""
+        one, scores = self.combination, self.scores
+        record: dict[str, object] = {
+            "group": self.group,
+            "extractor": one.extractor,
+            "matcher": one.matcher,
+            "estimator": one.estimator,
+        }
+        plain = scores.as_dict()
+        if scores.auc is None:
+            plain = {key: value for key, value in plain.items() if not key.startswith("auc")}
+        if scores.corner_auc is not None:
+            plain |= {f"auc{limit}px": value for limit, value in zip((1, 3, 5), scores.corner_auc, strict=True)}
+        return record | plain | {"num_failed": scores.num_failed}
+
+
+@dataclass(frozen=True, slots=True)
+class PairEvaluation:
+    """All that was evaluated on some pairs, in the order of groups, and what was not."""
+
+    scores: tuple[PairScores, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def evaluate_pairs(
+    pairs: Sequence[EvaluationPair],
+    candidates: Candidates,
+    judged_size_px: int = JUDGED_SIZE_PX,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> PairEvaluation:
+    """Every combination on every pair.
+
+    What has no weights, or weights that do not fit, is named and left out. Where there are several groups, one
+    more is called "all".
+
+    Args:
+        pairs: with a known pose or homography.
+        candidates: what is combined.
+        judged_size_px: matches are judged in pixels of pictures of which the longer side is at most this.
+        seed: of the random samples of the estimators.
+        progress: told of the pairs of each extractor.
+
+    Raises:
+        SfmError: where nothing is left, with all the reasons.
+        DataError: where a photo cannot be read.
+    """
+    left_out = list(candidates.left_out)
+    outcomes: dict[Combination, dict[str, list[PairOutcome]]] = {}
+    for name, choice in candidates.extractors.items():
+        try:
+            extractor = build_extractor(choice, candidates.device)
+        except WeightsError as error:
+            left_out.append(LeftOut(name, error))
+            continue
+        run = _Run(name, pairs, candidates, PairFeatures(extractor), judged_size_px, seed)
+        outcomes |= run.outcomes(left_out, progress)
+    require_any(len(outcomes), left_out)
+    groups = list(dict.fromkeys(pair.group for pair in pairs))
+    scores = [
+        PairScores(group, combination, summarize(by_group[group]))
+        for group in groups
+        for combination, by_group in outcomes.items()
+    ]
+    if len(groups) > 1:
+        scores += [
+            PairScores("all", combination, summarize([outcome for some in by_group.values() for outcome in some]))
+            for combination, by_group in outcomes.items()
+        ]
+    return PairEvaluation(tuple(scores), tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One extractor with all matchers and estimators."""
+
+    extractor: str
+    pairs: Sequence[EvaluationPair]
+    candidates: Candidates
+    features: PairFeatures
+    judged_size_px: int
+    seed: int
+
+    def outcomes(self, left_out: list[LeftOut], progress: Progress) -> dict[Combination, dict[str, list[PairOutcome]]]:
+        estimators = self.candidates.estimators
+        matchers = self._matchers(left_out)
+        found: dict[str, list[list[PairOutcome]]] = {name: [] for name in matchers}
+        for num_done, pair in enumerate(self.pairs, start=1):
+            if not matchers:
+                break
+            try:
+                both = self.features.of(pair)
+            except (WeightsError, ConfigError) as error:
+                left_out.append(LeftOut(self.extractor, error))
+                return {}
+            for name, matcher in list(matchers.items()):
+                try:
+                    if num_done == 1:
+                        matcher.match(*both)  # a network reads its weights now: no part of the time of a pair
+                    found[name].append(
+                        evaluate_estimators(
+                            matcher, both, pair, self.judged_size_px, list(estimators.values()), self.seed
+                        )
+                    )
+                except (WeightsError, ConfigError) as error:
+                    left_out.append(LeftOut(f"{self.extractor} + {name}", error))
+                    del matchers[name], found[name]
+            progress(self.extractor, num_done, len(self.pairs))
+        return {
+            Combination(self.extractor, name, estimator): self._by_group([row[index] for row in rows])
+            for name, rows in found.items()
+            for index, estimator in enumerate(estimators)
+        }
+
+    def _matchers(self, left_out: list[LeftOut]) -> dict[str, Matcher]:
+        built: dict[str, Matcher] = {}
+        extractor = self.candidates.extractors[self.extractor]
+        for name, choice in self.candidates.matchers.items():
+            try:
+                built[name] = build_matcher(extractor, choice, self.candidates.device)
+            except (WeightsError, ConfigError) as error:
+                left_out.append(LeftOut(f"{self.extractor} + {name}", error))
+        return built
+
+    def _by_group(self, outcomes: Sequence[PairOutcome]) -> dict[str, list[PairOutcome]]:
+        by_group: dict[str, list[PairOutcome]] = {}
+        for pair, outcome in zip(self.pairs, outcomes, strict=True):
+            by_group.setdefault(pair.group, []).append(outcome)
+        return by_group

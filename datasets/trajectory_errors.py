@@ -1,0 +1,113 @@
+"""How far a trajectory is from the true one: absolute (ATE) and relative pose error (RPE)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.geometry import Float64Array, Rigid3, Sim3, rotation_angle_deg, umeyama
+
+Alignment = Literal["sim3", "se3", "none"]
+"""What is free before positions are compared: a similarity (one camera knows no scale), a rigid motion, nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryErrors:
+    """Errors of a trajectory, in the unit of the reference.
+
+    Args:
+        num_poses: that were compared.
+        reference_from_estimate: the alignment.
+        position_errors: [num_poses] distances after it: ATE.
+        step_errors: [S] lengths of the translations of the relative pose errors: RPE.
+        step_errors_deg: [S] their rotations.
+    """
+
+    num_poses: int
+    reference_from_estimate: Sim3
+    position_errors: Float64Array
+    step_errors: Float64Array
+    step_errors_deg: Float64Array
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON; None for relative errors where there is no step."""
+        return {
+            "num_poses": self.num_poses,
+            "ate_rmse": rmse(self.position_errors),
+            "ate_mean": float(self.position_errors.mean()),
+            "ate_median": float(np.median(self.position_errors)),
+            "ate_max": float(self.position_errors.max()),
+            "num_steps": len(self.step_errors),
+            "rpe_rmse": rmse(self.step_errors) if len(self.step_errors) else None,
+            "rpe_rmse_deg": rmse(self.step_errors_deg) if len(self.step_errors_deg) else None,
+            "scale": self.reference_from_estimate.scale,
+        }
+
+
+def trajectory_errors(
+    reference: Sequence[Rigid3],
+    estimate: Sequence[Rigid3 | None],
+    alignment: Alignment = "sim3",
+    step: int = 1,
+) -> TrajectoryErrors:
+    """Compare the poses of one camera over time.
+
+    With Q the reference and P the aligned estimate, the relative pose error of frame i is
+    (Q_i⁻¹ Q_{i+step})⁻¹ (P_i⁻¹ P_{i+step}).
+
+    Args:
+        reference: N poses world_from_cam.
+        estimate: N poses world_from_cam in any world; None where a frame has none.
+        alignment: what is free.
+        step: frames from one pose to the other of a relative error.
+
+    Raises:
+        DataError: where fewer than three poses can be compared, or they all coincide.
+
+    Source: Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, 2012, section V.
+    """
+    if len(reference) != len(estimate) or step < 1:
+        raise ValueError(f"expected as many poses and a positive step, got {len(reference)}, {len(estimate)}, {step}")
+    found = {index: pose for index, pose in enumerate(estimate) if pose is not None}
+    if len(found) < 3:
+        raise DataError(f"{len(found)} poses to compare; an alignment needs 3")
+    positions = np.array([pose.t for pose in found.values()])
+    true_positions = np.array([reference[index].t for index in found])
+    reference_from_estimate = _align(positions, true_positions, alignment)
+    scale = reference_from_estimate.scale
+    steps = [
+        (reference[index].inverse() @ reference[index + step]).inverse()
+        @ _scaled(pose.inverse() @ found[index + step], scale)
+        for index, pose in found.items()
+        if index + step in found
+    ]
+    return TrajectoryErrors(
+        len(found),
+        reference_from_estimate,
+        np.linalg.norm(reference_from_estimate @ positions - true_positions, axis=1),
+        np.array([np.linalg.norm(error.t) for error in steps]),
+        np.array([rotation_angle_deg(error.R) for error in steps]),
+    )
+
+
+def rmse(errors: Float64Array) -> float:
+    """Root of the mean of the squares [N], N > 0."""
+    return math.sqrt(float((errors**2).mean()))
+
+
+def _align(positions: Float64Array, true_positions: Float64Array, alignment: Alignment) -> Sim3:
+    if alignment == "none":
+        return Sim3.identity()
+    try:
+        return umeyama(positions, true_positions, with_scale=alignment == "sim3")
+    except ValueError as error:
+        raise DataError(f"the trajectory cannot be aligned: {error}") from error
+
+
+def _scaled(pose: Rigid3, scale: float) -> Rigid3:
+    return Rigid3(pose.R, scale * pose.t)

@@ -1,0 +1,114 @@
+"""DoGHardNet as an `Extractor`: SIFT's places, scales and orientations, described by HardNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.base import Detection
+from sfm_lightglue.extractors.network import NetworkExtractor
+from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.types import UInt8Array
+
+if TYPE_CHECKING:
+    import torch
+
+    from sfm_lightglue.models.hardnet import HardNet
+
+PATCH_RADIUS_IN_DIAMETERS = 6.0
+"""Half the side of a patch, in the diameters (2 sigma) that OpenCV gives keypoints: LightGlue was trained so."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoGHardNetConfig:
+    """Options of DoGHardNet."""
+
+    weights: str = ""
+    """File or name of HardNet's weights, in the layout of the authors; "" looks for those that LightGlue was trained
+    with."""
+
+    max_keypoints: int = 2048
+    """At most so many per image, spread over the picture."""
+
+    max_image_size: int = 1600
+    """Longer side in pixels to which larger pictures are shrunk for detection."""
+
+    contrast_threshold: float = 0.02
+    """OpenCV's threshold on the contrast of a blob; lower finds fainter ones."""
+
+    edge_threshold: float = 10.0
+    """OpenCV's threshold on the ratio of curvatures; higher lets more edges through."""
+
+    reverse_turn: bool = False
+    """Turn patches against their orientation, as LightGlue's own code does by mistake: descriptors then change
+    where the camera is rolled."""
+
+    def __post_init__(self) -> None:
+        if self.max_keypoints < 1 or self.max_image_size < 1:
+            raise ConfigError("doghardnet: max_keypoints and max_image_size must be positive")
+        if self.contrast_threshold < 0 or self.edge_threshold <= 0:
+            raise ConfigError("doghardnet: contrast_threshold must not be negative, edge_threshold must be positive")
+
+
+class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
+    """SIFT keypoints, one per place, with HardNet descriptors of the patches around them.
+
+    Args:
+        config: with the path of the weights.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        WeightsError: where the file is missing.
+
+    Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004; Mishchuk et al., Working hard to
+    know your neighbor's margins: Local descriptor learning loss, 2017.
+    """
+
+    name = "doghardnet"
+    default_weights = "hardnet"
+
+    def __init__(self, config: DoGHardNetConfig | None = None, device: str = "auto") -> None:
+        super().__init__(config or DoGHardNetConfig(), device)
+        self._detector = SiftExtractor(
+            SiftConfig(
+                max_keypoints=self.config.max_keypoints,
+                max_image_size=self.config.max_image_size,
+                contrast_threshold=self.config.contrast_threshold,
+                edge_threshold=self.config.edge_threshold,
+            )
+        )
+
+    @property
+    def identity(self) -> Identity:
+        """Name, options, digest of the weights, and what the detector is."""
+        own, detector = super().identity, self._detector.identity
+        return replace(own, config=(*own.config, detector.name, detector.version))
+
+    def load(self, path: Path) -> HardNet:
+        """Read the network."""
+        from sfm_lightglue.models.hardnet import load_hardnet
+
+        return load_hardnet(path)
+
+    def run(self, network: HardNet, picture: UInt8Array, device: torch.device) -> Detection:
+        """Find features in a grey picture [H, W]."""
+        import torch
+
+        from sfm_lightglue.models.hardnet import cut_patches
+
+        found = self._detector.detect(picture)
+        assert found.scales is not None and found.orientations is not None  # SIFT has both
+        centres, diameters, angles = (
+            torch.from_numpy(array).to(device) for array in (found.keypoints, found.scales, found.orientations)
+        )
+        image = torch.from_numpy(picture).to(device).float() / 255
+        patches = cut_patches(
+            image,
+            centres - 0.5,  # COLMAP's convention to the network's
+            PATCH_RADIUS_IN_DIAMETERS * diameters,
+            -angles if self.config.reverse_turn else angles,
+        )
+        return replace(found, descriptors=network(patches).cpu().numpy())

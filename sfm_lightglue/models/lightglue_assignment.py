@@ -1,0 +1,85 @@
+"""LightGlue's answer: who matches whom, and who matches anyone at all.
+
+Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfm_lightglue.models.lightglue_attention import Context
+
+
+class Assignment(nn.Module):
+    """Who matches whom, and who matches anyone at all (section 3.2).
+
+    Args:
+        dim: width D of the states.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, dim)
+        self.matchability = nn.Linear(dim, 1)
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Scores every pair of points by a double softmax and both matchabilities (equations 6 to 8).
+
+        Args:
+            x: states [B, N, D].
+            context: padding.
+
+        Returns:
+            Log assignment [B, N0, N1] and logits of matchability [B, N], both at least float32. The former
+            means nothing on padding.
+        """
+        n0, dtype = context.num_points0, torch.promote_types(x.dtype, torch.float32)
+        logits = self.matchability(x).squeeze(-1).to(dtype)  # [B, N, 1] -> [B, N]
+        projected = self.projection(x).to(dtype) * x.shape[-1] ** -0.25
+        with torch.autocast(x.device.type, enabled=False):
+            similarity = projected[:, :n0] @ projected[:, n0:].transpose(1, 2)  # [B, N0, N1]
+        over1, over0 = similarity, similarity
+        if context.mask1 is not None:
+            over1 = similarity.masked_fill(~context.mask1[:, None, :], torch.finfo(dtype).min)
+        if context.mask0 is not None:
+            over0 = similarity.masked_fill(~context.mask0[:, :, None], torch.finfo(dtype).min)
+        certainty = F.logsigmoid(logits)
+        scores = F.log_softmax(over1, dim=2) + F.log_softmax(over0, dim=1)
+        scores += certainty[:, :n0, None]
+        scores += certainty[:, None, n0:]
+        return scores, logits
+
+    def matchable(self, x: Tensor) -> Tensor:
+        """States [B, N, D] -> probability [B, N] that a point has a match (equation 7)."""
+        return torch.sigmoid(self.matchability(x).squeeze(-1).float())
+
+
+def filter_matches(scores: Tensor, context: Context, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mutual nearest neighbours with a score above the threshold.
+
+    Args:
+        scores: log assignment [B, N0, N1], N0 and N1 positive.
+        context: padding.
+        threshold: in [0, 1].
+
+    Returns:
+        matches0 [B, N0] and matches1 [B, N1] (index or -1), scores0 [B, N0] and scores1 [B, N1] of mutual
+        neighbours.
+
+    Source: section 3.2, last paragraph; scores below the threshold are kept, as the authors' code does.
+    """
+    if context.mask0 is not None:
+        scores = scores.masked_fill(~context.mask0[:, :, None], -torch.inf)
+    if context.mask1 is not None:
+        scores = scores.masked_fill(~context.mask1[:, None, :], -torch.inf)
+    best0, nearest0 = scores.max(2)
+    nearest1 = scores.max(1).indices
+    mutual0 = torch.arange(nearest0.shape[1], device=scores.device) == nearest1.gather(1, nearest0)
+    mutual1 = torch.arange(nearest1.shape[1], device=scores.device) == nearest0.gather(1, nearest1)
+    scores0 = best0.exp() * mutual0
+    scores1 = scores0.gather(1, nearest1) * mutual1
+    matches0 = nearest0.masked_fill(~(mutual0 & (scores0 > threshold)), -1)
+    matches1 = nearest1.masked_fill(~(mutual1 & (scores1 > threshold)), -1)
+    return matches0, matches1, scores0, scores1

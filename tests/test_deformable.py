@@ -1,0 +1,155 @@
+"""The deformable convolution against one loop per number, values and gradients."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sfm_lightglue.models.deformable import DeformableConv2d, deformable_conv2d
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def slow_conv(x, offsets, weight, bias, modulation, stride, padding, dilation):
+    """Equation 1 of the paper, term by term; differentiable."""
+    batch, channels, height, width = x.shape
+    num_out, _, kernel_h, kernel_w = weight.shape
+    out_h, out_w = offsets.shape[2:]
+
+    def value(b, c, y, x_):
+        """Bilinear between the four pixels around, each of them 0 outside of the picture."""
+        top, left = math.floor(y.item()), math.floor(x_.item())
+        total = x.new_zeros(())
+        for row, column in itertools.product((top, top + 1), (left, left + 1)):
+            if 0 <= row < height and 0 <= column < width:
+                total = total + x[b, c, row, column] * (1 - (y - row).abs()) * (1 - (x_ - column).abs())
+        return total
+
+    out = []
+    for b, o, i, j in itertools.product(range(batch), range(num_out), range(out_h), range(out_w)):
+        total = x.new_zeros(()) if bias is None else bias[o]
+        for c, p, q in itertools.product(range(channels), range(kernel_h), range(kernel_w)):
+            k = p * kernel_w + q
+            y = i * stride - padding + p * dilation + offsets[b, 2 * k, i, j]
+            x_ = j * stride - padding + q * dilation + offsets[b, 2 * k + 1, i, j]
+            factor = 1 if modulation is None else modulation[b, k, i, j]
+            total = total + weight[o, c, p, q] * factor * value(b, c, y, x_)
+        out.append(total)
+    return torch.stack(out).reshape(batch, num_out, out_h, out_w)
+
+
+def inputs(kernel, stride, padding, dilation, modulated, size=(3, 4), spread=1.5):
+    """Double-precision tensors that want gradients; some samples lie outside of the picture."""
+    sides = zip(size, kernel, strict=True)
+    out_h, out_w = ((side + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for side, k in sides)
+    k = kernel[0] * kernel[1]
+    tensors = [
+        torch.randn(2, 2, *size),
+        torch.randn(2, 2 * k, out_h, out_w) * spread,
+        torch.randn(3, 2, *kernel),
+        torch.randn(3),
+        torch.rand(2, k, out_h, out_w) if modulated else None,
+    ]
+    return [None if tensor is None else tensor.double().requires_grad_() for tensor in tensors]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation", "modulated"),
+    [
+        ((3, 3), 1, 1, 1, False),
+        ((3, 3), 1, 1, 1, True),
+        ((3, 3), 2, 1, 1, True),
+        ((3, 3), 1, 2, 2, False),
+        ((2, 3), 1, 0, 1, True),
+        ((1, 1), 1, 0, 1, False),
+    ],
+)
+def test_values_and_gradients_are_those_of_the_loop(kernel, stride, padding, dilation, modulated):
+    tensors = inputs(kernel, stride, padding, dilation, modulated)
+    ours = deformable_conv2d(*tensors, stride=stride, padding=padding, dilation=dilation)
+    slow = slow_conv(*tensors, stride, padding, dilation)
+    torch.testing.assert_close(ours, slow, atol=1e-12, rtol=0)
+    weights = torch.randn_like(ours)
+    wanted = [tensor for tensor in tensors if tensor is not None]
+    for one, other in zip(
+        torch.autograd.grad((ours * weights).sum(), wanted),
+        torch.autograd.grad((slow * weights).sum(), wanted),
+        strict=True,
+    ):
+        assert float(other.abs().max()) > 0
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1)])
+def test_one_row_or_column_is_a_picture_too(size):
+    tensors = inputs((3, 3), 1, 1, 1, True, size, spread=0.4)
+    ours = deformable_conv2d(*tensors, padding=1)
+    torch.testing.assert_close(ours, slow_conv(*tensors, 1, 1, 1), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), (1, 2, 2), (3, 0, 1)])
+def test_without_offsets_it_is_a_convolution(stride, padding, dilation):
+    x, offsets, weight, bias, _ = (
+        None if tensor is None else tensor.detach()
+        for tensor in inputs((3, 3), stride, padding, dilation, False, (11, 14))
+    )
+    steps = {"stride": stride, "padding": padding, "dilation": dilation}
+    ours = deformable_conv2d(x, torch.zeros_like(offsets), weight, bias, **steps)
+    torch.testing.assert_close(ours, F.conv2d(x, weight, bias, **steps), atol=1e-12, rtol=0)
+
+
+def test_a_whole_pixel_down_and_two_to_the_right():
+    """All samples moved alike read a moved picture: this tells the order of the axes."""
+    x, weight = torch.randn(1, 2, 9, 10).double(), torch.randn(3, 2, 3, 3).double()
+    offsets = torch.tensor([1.0, 2.0]).double().repeat(9)[None, :, None, None].expand(1, 18, 7, 8)
+    ours = deformable_conv2d(x, offsets, weight)
+    torch.testing.assert_close(ours[..., :-1, :-2], F.conv2d(x, weight)[..., 1:, 2:], atol=1e-12, rtol=0)
+
+
+def test_float32_is_exact_to_a_few_units_in_a_wide_picture():
+    x, offsets, weight, bias, _ = (
+        None if tensor is None else tensor.detach() for tensor in inputs((3, 3), 1, 1, 1, False, (40, 300))
+    )
+    exact = deformable_conv2d(x, offsets, weight, bias, padding=1)
+    single = deformable_conv2d(x.float(), offsets.float(), weight.float(), bias.float(), padding=1)
+    torch.testing.assert_close(single.double(), exact, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+def test_the_layer_bounds_its_offsets_and_weighs_its_samples(modulated):
+    layer = DeformableConv2d(2, 3, bias=True, modulated=modulated).double()
+    x = torch.randn(2, 2, 8, 12).double()
+    with torch.no_grad():
+        layer.offset_conv.weight.mul_(50)
+    predicted = layer.offset_conv(x)
+    offsets = predicted[:, :18].detach()
+    assert float(offsets.abs().max()) > 3 > 0.5 > float(offsets.abs().min())
+    expected = deformable_conv2d(
+        x,
+        offsets.clamp(-3, 3),  # a quarter of the longer side
+        layer.regular_conv.weight,
+        layer.regular_conv.bias,
+        predicted[:, 18:].sigmoid() if modulated else None,
+        padding=1,
+    )
+    torch.testing.assert_close(layer(x), expected, atol=0, rtol=0)
+    assert layer.offset_conv.out_channels == (27 if modulated else 18)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    x, weight = torch.zeros(1, 2, 5, 5), torch.zeros(3, 2, 3, 3)
+    with pytest.raises(ValueError, match="offsets: expected"):
+        deformable_conv2d(x, torch.zeros(1, 18, 5, 5), weight)
+    with pytest.raises(ValueError, match="weight: expected"):
+        deformable_conv2d(x, torch.zeros(1, 18, 3, 3), torch.zeros(3, 4, 3, 3))
+    with pytest.raises(ValueError, match="modulation: expected"):
+        deformable_conv2d(x, torch.zeros(1, 18, 3, 3), weight, modulation=torch.zeros(1, 18, 3, 3))
