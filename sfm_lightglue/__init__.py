@@ -1,3 +1,58 @@
-"""Photos in, camera poses and a 3D point cloud out, with a complete LightGlue as the matcher."""
+"""Photos in, camera poses and a 3D point cloud out, with a complete LightGlue as the matcher.
+
+The names below are imported when they are first used: `import sfm_lightglue` itself loads no library.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_MODULE_FROM_NAME = {
+    "ColmapDatabase": "mapping.database_reader",
+    "LightGlueConfig": "keypoint_matching.configuration",
+    "LightGlueForKeypointMatching": "keypoint_matching.modeling",
+    "LightGlueImageProcessor": "keypoint_matching.image_processor",
+    "LightGlueImageProcessorFast": "keypoint_matching.image_processor",
+    "RelativePose": "pair_pose",
+    "add_to_database": "colmap_host",
+    "estimate_relative_pose": "pose_from_images",
+    "pipeline": "keypoint_matching.matching_pipeline",
+    "read_database": "mapping.database_reader",
+}
+"""Where each public name comes from."""
+
+if TYPE_CHECKING:
+    from sfm_lightglue.colmap_host import add_to_database
+    from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
+    from sfm_lightglue.keypoint_matching.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
+    from sfm_lightglue.keypoint_matching.matching_pipeline import pipeline
+    from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
+    from sfm_lightglue.mapping.database_reader import ColmapDatabase, read_database
+    from sfm_lightglue.pair_pose import RelativePose
+    from sfm_lightglue.pose_from_images import estimate_relative_pose
+
+__all__ = [
+    "ColmapDatabase",
+    "LightGlueConfig",
+    "LightGlueForKeypointMatching",
+    "LightGlueImageProcessor",
+    "LightGlueImageProcessorFast",
+    "RelativePose",
+    "add_to_database",
+    "estimate_relative_pose",
+    "pipeline",
+    "read_database",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_FROM_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_FROM_NAME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_FROM_NAME})

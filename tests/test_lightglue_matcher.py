@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.match import main as match_command
 from sfm_lightglue.alignment import align_poses
@@ -17,10 +20,11 @@ from sfm_lightglue.extractors.superpoint import SuperPointConfig, SuperPointExtr
 from sfm_lightglue.images import Image
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
-from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, upright_positions
+from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
+from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
 from sfm_lightglue.synthetic import SyntheticScene, corresponding_points
-from sfm_lightglue.types import Features
+from sfm_lightglue.types import Features, Matches
 from tests.untrained import write_lightglue, write_superpoint
 
 
@@ -53,23 +57,111 @@ def test_its_matches_are_correct(weights: Path, features: list[Features], small_
     assert ((matches.scores > 0.1) & (matches.scores <= 1)).all()
 
 
-def test_a_batch_of_unequal_sizes_gives_what_the_pairs_give_alone(weights: Path, features: list[Features]) -> None:
-    short = Features(
-        *(array[:100] for array in (features[2].keypoints, features[2].scores, features[2].descriptors)),
-        features[2].image_size,
-        features[2].scales[:100],
-        features[2].orientations[:100],
+def shortened(features: Features, num_points: int) -> Features:
+    assert features.scales is not None and features.orientations is not None
+    arrays = (features.keypoints, features.scores, features.descriptors)
+    return Features(
+        *(array[:num_points] for array in arrays),
+        features.image_size,
+        features.scales[:num_points],
+        features.orientations[:num_points],
     )
-    empty = SiftExtractor().extract(Image.from_array(np.zeros((64, 64), np.uint8)))
-    pairs = [(features[0], features[1]), (short, features[3]), (empty, features[4]), (features[5], empty)]
-    matcher = matcher_of(weights)
+
+
+def unequal_pairs(features: list[Features]) -> list[tuple[Features, Features]]:
+    """16 pairs of 0 to 400 points."""
+    sizes = [400, 100, 0, 400, 37, 250, 3, 399, 1, 64, 300, 12, 400, 200, 150, 5]
+    return [
+        (shortened(features[k % 6], size), shortened(features[(k + 1 + k // 6) % 6], sizes[-1 - k]))
+        for k, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"batch_size": 5}, {"batch_size": 16, "memory_mb": 5}])
+def test_16_pairs_of_unequal_sizes_give_what_they_give_alone(
+    weights: Path, features: list[Features], options: dict[str, int]
+) -> None:
+    pairs = unequal_pairs(features)
+    matcher = matcher_of(weights, precision="float32", **options)
     batch = matcher.match_batch(pairs)
     for pair, together in zip(pairs, batch, strict=True):
         alone = matcher.match(*pair)
         assert np.array_equal(together.indices, alone.indices)
         assert np.allclose(together.scores, alone.scores, atol=1e-5)
         assert together.stop_layer == alone.stop_layer
-    assert [len(matches) > 0 for matches in batch] == [True, True, False, False]
+    assert sum(len(matches) > 10 for matches in batch) >= 5
+
+
+def test_a_batch_that_would_not_fit_is_split(
+    weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = unequal_pairs(features)
+    sizes: list[tuple[int, int, int]] = []
+    match = LightGlueMatcher._match
+
+    def counted(self: LightGlueMatcher, some: list[tuple[Features, Features]]) -> list[Matches]:
+        sizes.append((len(some), max(len(pair[0]) for pair in some), max(len(pair[1]) for pair in some)))
+        return match(self, some)
+
+    monkeypatch.setattr(LightGlueMatcher, "_match", counted)
+    matcher = matcher_of(weights, batch_size=16, memory_mb=30)
+    matcher.match_batch(pairs)
+    assert sum(size for size, _, _ in sizes) == 16 and 1 < len(sizes) < 16
+    assert all(size == 1 or batch_bytes(size, n0, n1, matcher.architecture) <= 30 * 2**20 for size, n0, n1 in sizes)
+
+
+def test_a_device_without_memory_for_a_batch_gets_half_of_it(
+    weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = unequal_pairs(features)
+    matcher = matcher_of(weights, batch_size=16, precision="float32")
+    wanted = matcher.match_batch(pairs)
+    forward = LightGlue.forward
+
+    def with_little_memory(self: LightGlue, keypoints0: torch.Tensor, *others: object, **options: object) -> object:
+        if len(keypoints0) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(self, keypoints0, *others, **options)
+
+    monkeypatch.setattr(LightGlue, "forward", with_little_memory)
+    for one, other in zip(matcher.match_batch(pairs), wanted, strict=True):
+        assert np.array_equal(one.indices, other.indices)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+from sfm_lightglue.types import Features
+rng = np.random.default_rng(0)
+def features(n):
+    words = rng.gamma(1, 1, (n, 128)).astype(np.float32)
+    numbers = [rng.uniform(0, high, n).astype(np.float32) for high in (1, 30, 6)]
+    places = rng.uniform(0, 600, (n, 2)).astype(np.float32)
+    return Features(places, numbers[0], words / np.linalg.norm(words, axis=1, keepdims=True), (640, 640), *numbers[1:])
+options = {"depth_confidence": -1, "width_confidence": -1, "batch_size": 16, "memory_mb": int(sys.argv[2])}
+matcher = LightGlueMatcher(LightGlueMatcherConfig(sys.argv[1], **options), "cpu")
+matcher.match(features(64), features(64))
+pairs = [(features(1000), features(1000)) for _ in range(16)]
+def peak_kib():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = peak_kib()
+matcher.match_batch(pairs)
+print((peak_kib() - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+def test_the_memory_of_a_batch_stays_within_its_budget(weights: Path) -> None:
+    def megabytes(budget: int) -> float:
+        command = [sys.executable, "-c", MEASURE, str(weights), str(budget)]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert megabytes(100) < 110  # the libraries' own buffers grow by some
+    assert megabytes(4096) > 200, "the budget is what bounds it"
 
 
 def test_thresholds_do_what_they_say(weights: Path, features: list[Features]) -> None:
@@ -120,8 +212,8 @@ def test_bad_options_and_weights_are_told(tmp_path: Path, features: list[Feature
     for options in ({"depth_confidence": 1.5}, {"width_confidence": -0.5}, {"filter_threshold": 2}, {"batch_size": -1}):
         with pytest.raises(ConfigError):
             LightGlueMatcherConfig("x", **options)
-    with pytest.raises(WeightsError, match="--matcher-weights"):
-        LightGlueMatcher()
+    with pytest.raises(WeightsError, match="did you mean 'lightglue_sift'"):
+        LightGlueMatcher(LightGlueMatcherConfig("lightglue_sitf"))
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(WeightsError, match=r"text\.pth"):
         matcher_of(tmp_path / "text.pth").match(features[0], features[1])

@@ -1,0 +1,209 @@
+"""Pretrained models on the disk: folders of `transformers` and of ours, and single files of weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.keypoint_matching.configuration import CONFIG_FILE, LightGlueConfig
+from sfm_lightglue.keypoint_matching.detector_configuration import (
+    DetectorConfig,
+    DiskDetectorConfig,
+    SiftDetectorConfig,
+)
+from sfm_lightglue.keypoint_matching.detectors import (
+    Detector,
+    DiskDetector,
+    SiftDetector,
+    SuperPointDetector,
+    superpoint_architecture,
+    superpoint_config,
+)
+from sfm_lightglue.keypoint_matching.locations import find_file, find_file_or_none, find_source
+from sfm_lightglue.models.disk import Disk
+from sfm_lightglue.models.files import find_weights
+from sfm_lightglue.models.layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout, lightglue_to_hugging_face
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.models.strict import fill_strictly
+from sfm_lightglue.models.weights import (
+    lightglue_from_state_dict,
+    load_lightglue,
+    load_superpoint,
+    read_state_dict,
+    save_lightglue,
+    save_tensors,
+    superpoint_from_state_dict,
+)
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_DETECTOR_PREFIX = "keypoint_detector."
+_DISK_KEY = re.compile(r"(.*)unet\.path_down\.")
+_DETECTOR_OF = {"superpoint_lightglue": "superpoint_v1", "disk_lightglue": "disk"}
+"""Names in the table of weights: the detector whose descriptors a LightGlue has learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The parts of a model."""
+
+    config: LightGlueConfig
+    detector: Detector
+    lightglue: LightGlue
+
+
+def load(
+    name_or_path: str | Path,
+    config: LightGlueConfig | None,
+    detector_weights: str | Path | None,
+    overrides: Mapping[str, Any],
+) -> Loaded:
+    """As `LightGlueForKeypointMatching.from_pretrained`."""
+    source = find_source(name_or_path)
+    detector_weights = detector_weights or _DETECTOR_OF.get(str(name_or_path))
+    if detector_weights is not None:
+        detector_weights = find_weights(str(detector_weights))
+    if isinstance(source, Path) and source.is_file():
+        return _load_file(source, config, detector_weights, overrides)
+    if config is None:
+        config = LightGlueConfig.from_pretrained(source, **overrides)
+    elif overrides:
+        config = LightGlueConfig.from_dict(config.to_dict(), **overrides)
+    present = (path for name in WEIGHT_FILES if (path := find_file_or_none(source, name)))
+    path = next(present, None) or find_file(source, WEIGHT_FILES[0])
+    lightglue = _with_options(load_lightglue(path), config)
+    _require_same(lightglue.architecture, config, path)
+    return Loaded(config, _load_detector(config, detector_weights or path), lightglue)
+
+
+def save(config: LightGlueConfig, detector: Detector, lightglue: LightGlue, folder: str | Path) -> None:
+    """As `LightGlueForKeypointMatching.save_pretrained`."""
+    config.save_pretrained(folder)
+    path, architecture = Path(folder) / WEIGHT_FILES[0], lightglue.architecture
+    if isinstance(detector, SiftDetector):  # needs no weights, and `transformers` knows no such network
+        save_lightglue(lightglue, path)
+        return
+    state = lightglue_to_hugging_face(lightglue.state_dict(), architecture)
+    is_disk = isinstance(detector, DiskDetector)
+    names = Layout(() if is_disk else SUPERPOINT_HUGGING_FACE_RULES, _DETECTOR_PREFIX)
+    state |= {names.names(key)[0]: value for key, value in detector.network.state_dict().items()}
+    save_tensors(state, path, {"format": "pt"})
+
+
+def own_state(state: Mapping[str, Tensor], architecture: LightGlueArchitecture, detector: Detector) -> dict[str, Any]:
+    """The keys of `transformers` -> those of our model with this architecture."""
+    matcher = lightglue_from_state_dict(state, "state dict", architecture)
+    result = {f"lightglue.{key}": value for key, value in matcher.state_dict().items()}
+    if isinstance(detector, DiskDetector):
+        weights = disk_from_state_dict(state).state_dict()
+        result |= {f"{_DETECTOR_PREFIX}network.{key}": value for key, value in weights.items()}
+    if isinstance(detector, SuperPointDetector):
+        network = superpoint_from_state_dict(state, "state dict", detector.network.architecture)
+        result |= {f"{_DETECTOR_PREFIX}network.{key}": value for key, value in network.state_dict().items()}
+    return result
+
+
+def dtype_from(dtype: torch.dtype | str | None) -> torch.dtype:
+    """A floating-point type by name.
+
+    Raises:
+        ConfigError: on anything else.
+    """
+    if dtype in (None, "auto"):
+        return torch.float32
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype: expected a floating-point type such as 'bfloat16', got {dtype!r}")
+    return found
+
+
+def _load_file(
+    path: Path, config: LightGlueConfig | None, detector_weights: str | Path | None, overrides: Mapping[str, Any]
+) -> Loaded:
+    """A single file of LightGlue's weights: its sizes tell the detector, where nothing else does."""
+    lightglue = load_lightglue(path)
+    arch = lightglue.architecture
+    if config is None:
+        values = {
+            "keypoint_detector_config": overrides.get("keypoint_detector_config")
+            or _detector_config(arch, detector_weights or path),
+            "descriptor_dim": arch.descriptor_dim,
+            "num_hidden_layers": arch.num_layers,
+            "num_attention_heads": arch.num_heads,
+            "num_key_value_heads": arch.num_key_value_heads,
+            "attention_bias": arch.attention_bias,
+            "hidden_act": arch.hidden_act,
+            "attention_dropout": arch.attention_dropout,
+        }
+        config = LightGlueConfig.from_dict(values, **overrides)
+    elif overrides:
+        config = LightGlueConfig.from_dict(config.to_dict(), **overrides)
+    _require_same(arch, config, path)
+    return Loaded(config, _load_detector(config, detector_weights or path), _with_options(lightglue, config))
+
+
+def _detector_config(arch: LightGlueArchitecture, path: str | Path) -> DetectorConfig:
+    """SIFT for a LightGlue that wants scales and orientations, else the detector in a file."""
+    if arch.use_scale_orientation:
+        return SiftDetectorConfig()
+    if any(_DISK_KEY.match(key) for key in read_state_dict(path)[0]):
+        return DiskDetectorConfig()
+    try:
+        return superpoint_config(load_superpoint(path).architecture)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path}: holds no detector; give the file of its SuperPoint or DISK as keypoint_detector_weights, or its"
+            " keypoint_detector_config"
+        ) from error
+
+
+def _load_detector(config: LightGlueConfig, path: str | Path) -> Detector:
+    detector_config = config.keypoint_detector_config
+    if isinstance(detector_config, SiftDetectorConfig):
+        return SiftDetector(detector_config)
+    if isinstance(detector_config, DiskDetectorConfig):
+        return DiskDetector(detector_config, disk_from_state_dict(read_state_dict(path)[0], str(path)))
+    network = load_superpoint(path)
+    expected = superpoint_architecture(detector_config)
+    if network.architecture != expected:
+        raise WeightsError(f"{path}: its SuperPoint is {network.architecture}, the configuration says {expected}")
+    return SuperPointDetector(detector_config, network)
+
+
+def disk_from_state_dict(state: Mapping[str, Tensor], source: str = "state dict") -> Disk:
+    """A DISK with weights that lie anywhere among those of a LightGlue.
+
+    Raises:
+        WeightsError: where there are none, or they are another network's.
+    """
+    prefixes = sorted({match[1] for key in state if (match := _DISK_KEY.match(key))})
+    if len(prefixes) != 1:
+        raise WeightsError(f"{source}: holds no weights of DISK; give their file as keypoint_detector_weights")
+    return fill_strictly(
+        Disk(), {key: value for key, value in state.items() if key.startswith(f"{prefixes[0]}unet.")}, source, prefixes
+    )
+
+
+def _require_same(arch: LightGlueArchitecture, config: LightGlueConfig, path: Path) -> None:
+    """Compares the sizes of weights with those of a configuration."""
+    promised = config.architecture()
+    sizes = ("input_dim", "descriptor_dim", "num_layers", "num_heads", "kv_heads", "position_dim", "attention_bias")
+    wrong = [name for name in sizes if getattr(arch, name) != getattr(promised, name)]
+    if wrong:
+        listed = "; ".join(f"{name} is {getattr(arch, name)}, not {getattr(promised, name)}" for name in wrong)
+        raise WeightsError(f"{path}: does not fit the configuration ({CONFIG_FILE} or the detector): {listed}")
+
+
+def _with_options(lightglue: LightGlue, config: LightGlueConfig) -> LightGlue:
+    """The same weights in a network with the configuration's activation and dropout, which no file tells."""
+    promised = config.architecture()
+    wanted = replace(
+        lightglue.architecture, hidden_act=promised.hidden_act, attention_dropout=promised.attention_dropout
+    )
+    return lightglue_from_state_dict(lightglue.state_dict(), "weights", wanted)

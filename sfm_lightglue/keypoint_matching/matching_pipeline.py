@@ -1,0 +1,220 @@
+"""The one-liner: `pipeline("keypoint-matching")([image0, image1])`."""
+
+from __future__ import annotations
+
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from PIL import Image as PilImage
+from PIL import ImageOps
+
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.keypoint_matching.image_processor import CONFIG_FILE, LightGlueImageProcessor
+from sfm_lightglue.keypoint_matching.locations import find_file_or_none
+from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
+from sfm_lightglue.keypoint_matching.pictures import as_pairs, is_picture, picture_size
+from sfm_lightglue.models.devices import resolve_device
+
+TASK = "keypoint-matching"
+
+TIMEOUT_S = 60.0
+"""How long an address may keep us waiting, where nobody says."""
+MAX_DOWNLOAD_BYTES = 256 * 1024 * 1024
+
+_DEFAULT_MODEL = "lightglue_sift"
+"""The weights that come with the package."""
+_SIFT_SIZE = {"height": 1024, "width": 1024}
+"""Input for SIFT, which finds too little in 640 x 480; the picture is scaled until its longer side fills it."""
+
+
+class Keypoint(TypedDict):
+    """A point in pixels of the original, the centre of the first one at 0."""
+
+    x: float
+    y: float
+
+
+class KeypointMatch(TypedDict):
+    """A match of two points."""
+
+    keypoint_image_0: Keypoint
+    keypoint_image_1: Keypoint
+    score: float
+
+
+def pipeline(
+    task: str = TASK,
+    model: LightGlueForKeypointMatching | str | Path | None = None,
+    image_processor: LightGlueImageProcessor | str | Path | None = None,
+    *,
+    device: torch.device | str | int | None = None,
+    dtype: torch.dtype | str | None = None,
+    trust_remote_code: bool | None = None,
+    **model_options: Any,
+) -> KeypointMatchingPipeline:
+    """Makes a matcher of pictures.
+
+    Args:
+        task: "keypoint-matching"; there is no other.
+        model: a model, or what `LightGlueForKeypointMatching.from_pretrained` reads; None is SIFT with the
+            weights that come with this package, which needs no network.
+        image_processor: a processor or where its configuration lies; None takes the one beside the model.
+        device: such as "cuda" or "cpu"; numbers count CUDA devices, and -1 is the CPU.
+        dtype: precision of the model.
+        trust_remote_code: always refused.
+        model_options: fields of the configuration, such as `filter_threshold`.
+
+    Raises:
+        ValueError: on another task.
+        ConfigError: on impossible options.
+        WeightsError: where there are no weights.
+    """
+    if task != TASK:
+        raise ValueError(f"task: expected {TASK!r}, got {task!r}")
+    if trust_remote_code:
+        raise ConfigError("trust_remote_code=True is refused: nothing here runs code that comes with weights")
+    place = None if isinstance(model, LightGlueForKeypointMatching) else model
+    if isinstance(model, LightGlueForKeypointMatching):
+        if model_options:
+            raise ConfigError(f"{', '.join(sorted(model_options))}: set in the configuration of the model instead")
+        network = model if dtype is None else model.to(getattr(torch, str(dtype).removeprefix("torch.")))
+    else:
+        source = _DEFAULT_MODEL if model is None else model
+        network = LightGlueForKeypointMatching.from_pretrained(source, dtype=dtype, **model_options)
+    if device is not None:
+        name = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else str(device)
+        network = network.to(resolve_device(name))
+    if isinstance(image_processor, (str, Path)):
+        image_processor = LightGlueImageProcessor.from_pretrained(image_processor)
+    if image_processor is None and place is not None and find_file_or_none(place, CONFIG_FILE) is not None:
+        image_processor = LightGlueImageProcessor.from_pretrained(place)
+    if image_processor is None:
+        detector = network.config.keypoint_detector_config.model_type
+        image_processor = LightGlueImageProcessor(
+            size=_SIFT_SIZE if detector == "sift" else None, do_grayscale=detector != "disk"
+        )
+    return KeypointMatchingPipeline(network.eval(), image_processor)
+
+
+class KeypointMatchingPipeline:
+    """A matcher of pictures wherever they are.
+
+    Args:
+        model: ready for use.
+        image_processor: prepares its input.
+    """
+
+    task = TASK
+
+    def __init__(self, model: LightGlueForKeypointMatching, image_processor: LightGlueImageProcessor) -> None:
+        self.model = model
+        self.image_processor = image_processor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def __call__(
+        self, inputs: Any, threshold: float = 0.0, timeout: float | None = None, batch_size: int = 1
+    ) -> list[KeypointMatch] | list[list[KeypointMatch]]:
+        """Matches one pair, or many.
+
+        Args:
+            inputs: two pictures, or a sequence of such pairs. A picture is a path, an address (http or https), a
+                PIL image, an array or a tensor. All but arrays and tensors are turned upright as their EXIF data
+                say, and points lie in the upright picture.
+            threshold: matches need a score above this.
+            timeout: seconds to wait for an address; None is `TIMEOUT_S`.
+            batch_size: pairs that go through the network together.
+
+        Returns:
+            The matches of the pair, best first; of a sequence of pairs a list of such lists.
+
+        Raises:
+            ValueError: on anything but pairs of pictures.
+            DataError: where a picture cannot be read or fetched.
+        """
+        pairs, is_single = as_pairs(inputs, _is_input)
+        if batch_size < 1:
+            raise ValueError(f"batch_size: must be positive, got {batch_size}")
+        results: list[list[KeypointMatch]] = []
+        for start in range(0, len(pairs), batch_size):
+            loaded = [[load_picture(image, timeout) for image in pair] for pair in pairs[start : start + batch_size]]
+            results += self._match(loaded, threshold)
+        return results[0] if is_single else results
+
+    def _match(self, pairs: Sequence[Sequence[Any]], threshold: float) -> list[list[KeypointMatch]]:
+        batch = self.image_processor(pairs, return_tensors="pt")
+        with torch.inference_mode():
+            outputs = self.model(**batch.to(self.model.device))
+        sizes = [[picture_size(image) for image in pair] for pair in pairs]
+        processed = self.image_processor.post_process_keypoint_matching(outputs, sizes, threshold)
+        return [_as_matches(each) for each in processed]
+
+
+def load_picture(image: Any, timeout: float | None = None) -> Any:
+    """A picture from wherever it is: paths, addresses and PIL images become upright PIL images.
+
+    Raises:
+        DataError: where it cannot be read or fetched.
+    """
+    if isinstance(image, (np.ndarray, torch.Tensor)):
+        return image
+    if isinstance(image, PilImage.Image):
+        return ImageOps.exif_transpose(image)
+    data = _fetch(image, timeout) if _is_address(image) else _read(Path(image))
+    try:
+        with PilImage.open(io.BytesIO(data)) as opened:
+            opened.load()
+            return ImageOps.exif_transpose(opened)
+    except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError) as error:
+        raise DataError(f"{image}: not an image that can be read ({error})") from error
+
+
+def _is_input(value: Any) -> bool:
+    return isinstance(value, (str, Path)) or is_picture(value)
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _fetch(address: str, timeout: float | None) -> bytes:
+    request = urllib.request.Request(address, headers={"User-Agent": "sfm-lightglue"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S if timeout is None else timeout) as response:
+            data: bytes = response.read(MAX_DOWNLOAD_BYTES + 1)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DataError(f"{address}: cannot be fetched ({reason}); download it, and give its path") from error
+    if len(data) > MAX_DOWNLOAD_BYTES:
+        raise DataError(f"{address}: more than {MAX_DOWNLOAD_BYTES // 2**20} MiB; download it, and give its path")
+    return data
+
+
+def _as_matches(processed: dict[str, torch.Tensor]) -> list[KeypointMatch]:
+    rows = zip(
+        processed["keypoints0"].tolist(),
+        processed["keypoints1"].tolist(),
+        processed["matching_scores"].tolist(),
+        strict=True,
+    )
+    matches = [
+        KeypointMatch(keypoint_image_0=Keypoint(x=x0, y=y0), keypoint_image_1=Keypoint(x=x1, y=y1), score=score)
+        for (x0, y0), (x1, y1), score in rows
+    ]
+    return sorted(matches, key=lambda match: match["score"], reverse=True)
