@@ -11,7 +11,10 @@ from sfm_lightglue import __version__
 COMMANDS = {
     "reconstruct": "photos in, camera poses and a point cloud out",
     "match": "the relative pose of two photos",
+    "colmap": "adds features and verified matches to a COLMAP database",
     "view": "look at a reconstruction, or take a picture of it",
+    "weights": "which weights there are, and where; downloads them",
+    "evaluate": "extractors, matchers and estimators against ground truth (in a checkout)",
     "train": "weights for LightGlue from photographs alone",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -22,18 +23,25 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
     """The flags that choose extractor and matcher."""
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
-    add("--extractor-weights", metavar="FILE", help="weights of an extractor that is a network")
+    add("--extractor-weights", metavar="FILE|NAME", help="weights of an extractor that is a network")
     add("--max-image-size", type=int, metavar="PX", help="larger pictures are shrunk to it for detection (sift: 1600)")
     add("--max-keypoints", type=int, metavar="N", help="per image (sift: 2048)")
-    add("--matcher", metavar="|".join(MATCHERS.names), help="default: nearest")
-    add("--matcher-weights", metavar="FILE", help="weights of a matcher that is a network")
+    add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
+    add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")
+    add(
+        "--set",
+        metavar="TABLE.OPTION=VALUE",
+        action="append",
+        default=[],
+        help="any other option, of a plug-in too, such as extractor.edge_threshold=8; may be repeated",
+    )
 
 
 def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Nested mappings of configuration, overridden by the flags that were given.
 
     Raises:
-        ConfigError: where the mappings are not nested as they should be.
+        ConfigError: where the mappings are not nested as they should be, or a setting is none.
     """
     flags = {
         ("extractor", "name"): arguments.extractor,
@@ -42,10 +50,23 @@ def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | 
         ("extractor", "max_keypoints"): arguments.max_keypoints,
         ("matcher", "name"): arguments.matcher,
         ("matcher", "weights"): arguments.matcher_weights,
+        **dict(_setting(text) for text in arguments.set),
     }
     simple = {"seed": arguments.seed, "device": arguments.device}
     merged = override(values or {}, flags)
     return merged | {name: value for name, value in simple.items() if value is not None}
+
+
+def _setting(text: str) -> tuple[tuple[str, str], Any]:
+    """Table, option and value of `table.option=value`; the value is as in TOML, quotes may be left out."""
+    name, equals, value = text.partition("=")
+    table, dot, option = name.strip().partition(".")
+    if not (equals and dot and table and option):
+        raise ConfigError(f"--set {text}: expected TABLE.OPTION=VALUE, such as extractor.max_keypoints=4096")
+    try:
+        return (table, option), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return (table, option), value.strip()
 
 
 def override(values: Mapping[str, Any], flags: Mapping[tuple[str, str], Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m pipelines.match IMAGE0 IMAGE1`: the relative pose of two photos."""
+"""`python -m pipelines.match IMAGE0 IMAGE1`: the relative pose of two photos; `--batch` for many pairs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 import sys
 from pathlib import Path
 
-from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
+from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import run_command, show_warnings
+from pipelines.match_batch import run_batch
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.image_pair import ImagePairResult, match_images
+from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
+from sfm_lightglue.image_pair import ImagePairResult, StatedCameras, match_images
 from sfm_lightglue.images import Image
+from sfm_lightglue.pair_batch import PAIR_FORMAT, PairBatch, read_listed_pairs
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS
-from sfm_lightglue.scene import CameraConfig
 from sfm_lightglue.store import atomic_write
+from sfm_lightglue.two_view import verification_identity
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   python -m pipelines.match left.jpg right.jpg
       the pose of the second camera as seen from the first, with the focal length of the EXIF data
@@ -26,6 +29,13 @@ examples:
   python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
       known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
       if that is of the same size and camera
+  python -m pipelines.match --batch pairs.txt --images photos/ --out results.jsonl
+      many pairs, one JSON object a line; a killed run continues where it stopped. A line of the list is
+      {PAIR_FORMAT}
+      as SuperGlue has it: K in OpenCV's pixels; with T, each result tells its error
+
+The uncertainty is the radius that holds 95 % of the errors. The focal length is given, from EXIF data, estimated from
+the pair where its matches show it, or guessed: the output says which.
 
 verdicts: general; planar (the photos show one plane: the pose is less sure); pure_rotation (the camera only
 turned: no direction of motion, t is zero); rejected, with the reason.
@@ -38,42 +48,62 @@ def main(argv: list[str] | None = None) -> int:
     show_warnings()
 
     def body() -> None:
-        config = ReconstructConfig.from_mapping(component_values(arguments))
-        paths = None if arguments.out is None else _output_paths(arguments.out)
-        images = Image.read(arguments.image0), Image.read(arguments.image1)
-        result = match_images(
-            *images,
-            EXTRACTORS.build(config.extractor, config.device),
-            MATCHERS.build(config.matcher, config.device),
-            _cameras(arguments, images),
-            config.two_view,
-            config.seed,
-        )
+        flags = {("two_view", "estimator"): arguments.estimator}
+        config = ReconstructConfig.from_mapping(component_values(arguments, override({}, flags)))
+        verification_identity(config.two_view)  # fails now where the estimator's library is missing
+        if arguments.batch is not None:
+            _match_listed(arguments, config)
+        else:
+            _match_two(arguments, config)
+
+    return run_command(body, show_downloads=not arguments.quiet)
+
+
+def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+    if arguments.image0 is None or arguments.image1 is None:
+        raise ConfigError("expected two photos, or --batch with a list of pairs; --help tells more")
+    if arguments.images is not None:
+        raise ConfigError("--images belongs to --batch")
+    paths = None if arguments.out is None else _output_paths(arguments.out)
+    images = Image.read(arguments.image0), Image.read(arguments.image1)
+    result = match_images(
+        *images,
+        EXTRACTORS.build(config.extractor, config.device),
+        MATCHERS.build(config.matcher, config.device),
+        _stated(arguments).of(*images),
+        config.two_view,
+        config.seed,
+    )
+    if paths is not None:
+        _write(result, *paths)
+    if arguments.json:
+        print(json.dumps(result.as_dict(), ensure_ascii=False))
+    elif not arguments.quiet:
+        print(result)
         if paths is not None:
-            _write(result, *paths)
-        if arguments.json:
-            print(json.dumps(result.as_dict(), ensure_ascii=False))
-        elif not arguments.quiet:
-            print(result)
-            if paths is not None:
-                print(f"written: {paths[0]}, {paths[1]}")
-
-    return run_command(body)
+            print(f"written: {paths[0]}, {paths[1]}")
 
 
-def _cameras(arguments: argparse.Namespace, images: tuple[Image, Image]) -> tuple[CameraConfig, CameraConfig]:
-    """What is said of one photo only holds for the other too, if that is of the same size and the same camera."""
-    models = [arguments.camera_model0, arguments.camera_model1]
-    params = [parse_camera_params(text) for text in (arguments.camera_params0, arguments.camera_params1)]
-    same = images[0].size == images[1].size and images[0].exif.camera_id == images[1].exif.camera_id
-    cameras = [
-        CameraConfig(
-            model=models[side] or models[1 - side] or CameraConfig().model,
-            params=tuple(params[side] or (params[1 - side] if same and not models[side] else None) or ()),
-        )
-        for side in (0, 1)
-    ]
-    return cameras[0], cameras[1]
+def _match_listed(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+    if arguments.image0 is not None:
+        raise ConfigError("--batch takes its photos from the list: name no others")
+    out = arguments.out
+    if out is not None and (out.suffix.lower() != ".jsonl" or out.is_dir()):
+        raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
+    image_root = arguments.images or arguments.batch.parent
+    pairs = read_listed_pairs(arguments.batch, image_root)
+    extractor = EXTRACTORS.build(config.extractor, config.device)
+    matcher = MATCHERS.build(config.matcher, config.device)
+    batch = PairBatch(image_root, extractor, matcher, _stated(arguments), config.two_view, config.seed)
+    run_batch(batch, pairs, out, arguments.json, arguments.quiet)
+
+
+def _stated(arguments: argparse.Namespace) -> StatedCameras:
+    params0, params1 = (parse_camera_params(text) for text in (arguments.camera_params0, arguments.camera_params1))
+    return StatedCameras(
+        (arguments.camera_model0, arguments.camera_model1),
+        (None if params0 is None else tuple(params0), None if params1 is None else tuple(params1)),
+    )
 
 
 def _output_paths(out: Path) -> tuple[Path, Path]:
@@ -113,17 +143,22 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("image0", metavar="IMAGE0", type=Path)
-    add("image1", metavar="IMAGE1", type=Path)
-    add("--out", metavar="PATH", type=Path, help="write a picture of the matches, and a JSON beside it")
+    add("image0", metavar="IMAGE0", type=Path, nargs="?")
+    add("image1", metavar="IMAGE1", type=Path, nargs="?")
+    add("--batch", metavar="FILE", type=Path, help="a list of pairs, one a line (see below)")
+    add("--images", metavar="DIR", type=Path, help="what the names in the list are relative to (default: its folder)")
+    out_help = "write a picture of the matches, and a JSON beside it; with --batch, a file of JSON lines"
+    add("--out", metavar="PATH", type=Path, help=out_help)
     add_component_arguments(parser)
+    estimators = "|".join(ESTIMATOR_NAMES)
+    add("--estimator", metavar=estimators, help="finds the geometry (default: opencv-magsac; poselib is an extra)")
     for side in (0, 1):
         add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
         add(f"--camera-params{side}", metavar="P,P,...", help=f"known intrinsics of image {side}")
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
     add("--quiet", action="store_true", help="print nothing but warnings and errors")
-    add("--json", action="store_true", help="print the result as one JSON object on standard output")
+    add("--json", action="store_true", help="print each result as one JSON object on standard output")
     return parser
 
 

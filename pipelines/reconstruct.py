@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
                 {},
             )
 
-    return run_command(body)
+    return run_command(body, show_downloads=not arguments.quiet)
 
 
 def _with_progress(arguments: argparse.Namespace, work: Callable[[Any], Any]) -> Any:

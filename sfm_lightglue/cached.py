@@ -16,7 +16,7 @@ from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.store import Store, make_key
-from sfm_lightglue.two_view import ESTIMATOR_VERSION, TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, verification_identity
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 
@@ -117,7 +117,7 @@ class CachedVerifier:
         """The geometry of a pair, from the store where it has it."""
         seed = pair_seed(self.seed, pair)
         upstream = (matches.digest, [one.digest for one in features], cameras)
-        key = make_key("two_view", ESTIMATOR_VERSION, self.config, seed, *upstream)
+        key = make_key("two_view", *verification_identity(self.config), seed, *upstream)
         arrays = self.store.load("two_view", key)
         if arrays is not None:
             return _geometry_from_arrays(arrays)

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.cameras import mean_focal_length
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.geometry import Rigid3, rotation_angle_deg
 from sfm_lightglue.images import MIN_SIDE_PX, Image
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.pair_pose import RelativePose, relative_pose_from_matches
+from sfm_lightglue.pose_uncertainty import CONFIDENCE
 from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.scene import CameraConfig, camera_of_image
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.two_view import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, UInt8Array
 
 
@@ -26,44 +30,67 @@ class ImagePairResult:
 
     Args:
         images: both.
-        cameras: the intrinsics that were used.
         features: of both.
-        matches: between them.
-        geometry: relative pose and verdict, or why there is none.
+        matches: between them, wrong ones too.
+        relative_pose: pose, verdict, uncertainty, inliers and points.
         seconds: by stage, and "total".
     """
 
     images: tuple[Image, Image]
-    cameras: tuple[Camera, Camera]
     features: tuple[Features, Features]
     matches: Matches
-    geometry: TwoViewGeometry | Rejected
+    relative_pose: RelativePose
     seconds: dict[str, float]
+
+    @property
+    def geometry(self) -> TwoViewGeometry | Rejected:
+        """Relative pose and verdict, or why there is none."""
+        return self.relative_pose.geometry
+
+    @property
+    def cameras(self) -> tuple[Camera, Camera]:
+        """The intrinsics that were used."""
+        return self.relative_pose.cameras
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `cam1_from_cam0` is null where the pair was rejected."""
-        geometry = self.geometry
+        geometry, result = self.geometry, self.relative_pose
         found = isinstance(geometry, TwoViewGeometry)
-        pose = geometry.cam1_from_cam0 if isinstance(geometry, TwoViewGeometry) else None
+        uncertainty = result.uncertainty
         return {
             "images": [image.name for image in self.images],
             "num_keypoints": [len(features) for features in self.features],
             "num_matches": len(self.matches),
             "num_inliers": geometry.num_inliers,
+            "num_points": len(result.points),
             "verdict": geometry.kind if isinstance(geometry, TwoViewGeometry) else "rejected",
             "reason": geometry.reason if isinstance(geometry, Rejected) else None,
-            "cam1_from_cam0": None if pose is None else {"R": pose.R.tolist(), "t": pose.t.tolist()},
+            "cam1_from_cam0": _pose_as_dict(result.cam1_from_cam0),
+            "uncertainty": None
+            if uncertainty is None
+            else {
+                "confidence": CONFIDENCE,
+                "rotation_deg": uncertainty.rotation_deg,
+                "direction_deg": uncertainty.direction_deg,
+                "noise_px": uncertainty.noise_px,
+            },
+            "rival": _pose_as_dict(result.rival),
             "cameras": [
-                {"model": camera.model, "params": list(camera.params), "source": camera.source}
+                {
+                    "model": camera.model,
+                    "params": list(camera.params),
+                    "focal_length_px": mean_focal_length(camera),
+                    "source": camera.source,
+                }
                 for camera in self.cameras
             ],
-            "pose_rests_on_guessed_focal_length": found and any(camera.source == "guessed" for camera in self.cameras),
+            "pose_rests_on_guessed_focal_length": found and "guessed" in result.focal_sources,
             "seconds": round(self.seconds["total"], 3),
             "seconds_by_stage": {stage: round(value, 3) for stage, value in self.seconds.items()},
         }
 
     def __str__(self) -> str:
-        geometry = self.geometry
+        geometry, result = self.geometry, self.relative_pose
         counts = f"{len(self.matches)} matches, {geometry.num_inliers} inliers"
         if isinstance(geometry, Rejected):
             return f"{counts}: rejected, {geometry.reason.replace('_', ' ')}"
@@ -72,11 +99,43 @@ class ImagePairResult:
             f"  [{' '.join(f'{value:9.6f}' for value in row)} | {t:9.6f}]"
             for row, t in zip(pose.R, pose.t, strict=True)
         )
-        text = f"{counts}: {geometry.kind.replace('_', ' ')}, {self.seconds['total']:.2f} s\n"
-        text += f"cam1_from_cam0 = [R | t], the length of t is unknown:\n{rows}"
-        if any(camera.source == "guessed" for camera in self.cameras):
+        points = f", {len(result.points)} points" if len(result.points) > 0 else ""
+        text = f"{counts}{points}: {geometry.kind.replace('_', ' ')}, {self.seconds['total']:.2f} s\n"
+        text += f"cam1_from_cam0 = [R | t], the length of t is unknown:\n{rows}\n{self.describe_uncertainty()}"
+        text += "\nfocal lengths: " + ", ".join(
+            f"{mean_focal_length(camera):.1f} px ({_SAID_OF_SOURCE[camera.source]})" for camera in self.cameras
+        )
+        if result.rival is not None:
+            text += "\nanother pose explains this plane as well, only more photos decide: see rival in the JSON"
+        if "guessed" in result.focal_sources:
             text += "\nthe focal length was guessed, and the pose is as rough: give the intrinsics if they are known"
         return text
+
+    def describe_uncertainty(self) -> str:
+        """Angle of the rotation, and the radii that hold 95 % of the errors; "" where there is no pose."""
+        pose, uncertainty = self.relative_pose.cam1_from_cam0, self.relative_pose.uncertainty
+        if pose is None or uncertainty is None:
+            return ""
+        text = f"rotation {rotation_angle_deg(pose.R):.2f} deg {_said_of_radius(uncertainty.rotation_deg)}"
+        if uncertainty.direction_deg is not None:
+            text += f", direction of t {_said_of_radius(uncertainty.direction_deg)}"
+        return f"{text} (95 %)"
+
+
+def _said_of_radius(radius_deg: float) -> str:
+    return f"± {radius_deg:.2g} deg" if radius_deg < 180 else "± anything"
+
+
+_SAID_OF_SOURCE = {
+    "given": "given",
+    "exif": "EXIF",
+    "estimated": "estimated from the pair",
+    "guessed": "guessed",
+}
+
+
+def _pose_as_dict(pose: Rigid3 | None) -> dict[str, Any] | None:
+    return None if pose is None else {"R": pose.R.tolist(), "t": pose.t.tolist()}
 
 
 def match_images(
@@ -84,7 +143,7 @@ def match_images(
     image1: Path | str | Image | UInt8Array,
     extractor: Extractor,
     matcher: Matcher,
-    cameras: tuple[CameraConfig, CameraConfig] = (CameraConfig(), CameraConfig()),
+    cameras: tuple[CameraConfig | Camera, CameraConfig | Camera] = (CameraConfig(), CameraConfig()),
     config: TwoViewConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -96,20 +155,17 @@ def match_images(
         image1: the same.
         extractor: finds the features.
         matcher: matches them.
-        cameras: known intrinsics of each; without them EXIF data, or a guess.
+        cameras: known intrinsics of each; without them EXIF data, else an estimate from the matches, else a guess.
         config: thresholds of the verification.
         seed: of its random samples.
         progress: told of the stages.
 
     Raises:
         DataError: where an image cannot be read.
-        ConfigError: where intrinsics do not make a camera.
+        ConfigError: where intrinsics do not make a camera, or not one of that image.
     """
-    images = _as_image(image0), _as_image(image1)
-    for image in images:
-        if min(image.size) < MIN_SIDE_PX:
-            raise DataError(f"{image.name}: only {image.size[0]} x {image.size[1]} pixels")
-    camera0, camera1 = (camera_of_image(image, one) for image, one in zip(images, cameras, strict=True))
+    images = as_image(image0), as_image(image1)
+    used = camera_for(images[0], cameras[0]), camera_for(images[1], cameras[1])
     times = [time.perf_counter()]
     features = []
     for num_done, image in enumerate(images, start=1):
@@ -118,21 +174,68 @@ def match_images(
     times.append(time.perf_counter())
     matches = matcher.match(features[0], features[1])
     times.append(time.perf_counter())
-    geometry = estimate_two_view_geometry(features[0], features[1], matches, camera0, camera1, config, seed)
+    pose = relative_pose_from_matches(
+        features[0], features[1], matches, *used, config, seed, is_same_camera=is_same_camera(*images)
+    )
     times.append(time.perf_counter())
     spans = [later - earlier for earlier, later in pairwise(times)]
     seconds = dict(zip(("extract", "match", "verify"), spans, strict=True))
-    return ImagePairResult(
-        (images[0], images[1]),
-        (camera0, camera1),
-        (features[0], features[1]),
-        matches,
-        geometry,
-        seconds | {"total": times[-1] - times[0]},
-    )
+    return ImagePairResult(images, (features[0], features[1]), matches, pose, seconds | {"total": times[-1] - times[0]})
 
 
-def _as_image(image: Path | str | Image | UInt8Array) -> Image:
+@dataclass(frozen=True, slots=True)
+class StatedCameras:
+    """What a user says of the cameras of two photos, in words.
+
+    Args:
+        models: COLMAP's names, or None.
+        params: in COLMAP's order and pixels, or None.
+    """
+
+    models: tuple[str | None, str | None] = (None, None)
+    params: tuple[tuple[float, ...] | None, tuple[float, ...] | None] = (None, None)
+
+    def of(self, image0: Image, image1: Image) -> tuple[CameraConfig, CameraConfig]:
+        """What is said of one photo only holds for the other too, if that is of the same size and camera."""
+        is_same = image0.size == image1.size and is_same_camera(image0, image1)
+
+        def side(one: int, other: int) -> CameraConfig:
+            shared = self.params[other] if is_same and not self.models[one] else None
+            model = self.models[one] or self.models[other] or CameraConfig().model
+            return CameraConfig(model=model, params=self.params[one] or shared or ())
+
+        return side(0, 1), side(1, 0)
+
+
+def is_same_camera(image0: Image, image1: Image) -> bool:
+    """Whether two photos are of one size, turned or not, and of one EXIF camera, lens and focal length."""
+    return sorted(image0.size) == sorted(image1.size) and image0.exif.camera_id == image1.exif.camera_id
+
+
+def camera_for(image: Image, camera: CameraConfig | Camera) -> Camera:
+    """The camera of a photo: the one that is given, or one by its description.
+
+    Raises:
+        DataError: where the photo cannot be read, or is too small.
+        ConfigError: where the intrinsics do not make a camera, or one of another size.
+    """
+    if min(image.size) < MIN_SIDE_PX:
+        raise DataError(f"{image.name}: only {image.size[0]} x {image.size[1]} pixels")
+    if isinstance(camera, CameraConfig):
+        return camera_of_image(image, camera)
+    if camera.size != image.size:
+        raise ConfigError(
+            f"{image.name}: has {image.size[0]} x {image.size[1]} pixels, its camera {camera.width} x {camera.height}"
+        )
+    return camera
+
+
+def as_image(image: Path | str | Image | UInt8Array) -> Image:
+    """Anything that `match_images` takes as an `Image`.
+
+    Raises:
+        DataError: where a file cannot be read.
+    """
     if isinstance(image, Image):
         return image
     return Image.from_array(image) if isinstance(image, np.ndarray) else Image.read(Path(image))

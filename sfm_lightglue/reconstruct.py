@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
-from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.mapping.cached_models import PackedModels, keep_models, load_models
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs, publish_database
 from sfm_lightglue.mapping.export import remove_results, write_packed_models
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
 from sfm_lightglue.output_folder import sole_publisher, work_folder
-from sfm_lightglue.pair_matching import match_pairs
 from sfm_lightglue.parallel import num_usable_cores
 from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
 from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store, make_key
-from sfm_lightglue.two_view import ESTIMATOR_VERSION
-from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
+from sfm_lightglue.two_view import verification_identity
 
 logger = logging.getLogger(__name__)
 
@@ -69,30 +64,13 @@ def reconstruct(
     return _Run(scene_dir, output, config, progress).summary()
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    start: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - start
-
-    def total(self) -> dict[str, float]:
-        return self.seconds | {"total": time.perf_counter() - self.start}
-
-
 class _Run:
     """One run of the main job: the stages share its scene, store and clock."""
 
     def __init__(self, scene_dir: Path, output: Path, config: ReconstructConfig, progress: Progress) -> None:
         self.config, self.output, self.progress = config, output, progress
         self.num_threads = config.num_threads or num_usable_cores()
-        self.clock = _Clock()
+        self.clock = Clock(dict.fromkeys(STAGES, 0.0))
         with self.clock.stage("scan"):
             self.scene = load_scene(scene_dir, config.cameras, [output], self.num_threads)
             if len(self.scene.images) < 2:
@@ -145,7 +123,7 @@ class _Run:
             self.pairs,
             self.extractor.identity,
             self.matcher.identity,
-            (ESTIMATOR_VERSION, self.config.two_view),
+            verification_identity(self.config.two_view),
             self.config.mapping,
             self.config.cameras.refine,
             self.config.seed,
@@ -173,79 +151,47 @@ class _Run:
             with sole_publisher(self.output):
                 remove_results(self.output)
                 publish_database(work / DATABASE_NAME, self.output / DATABASE_NAME)
-            raise ReconstructionError(counts.explain(features, self.scene, bool(self.config.cameras.params)))
+            raise ReconstructionError(self._explain(features, counts))
         with self.clock.stage("write"):
             color_points(models, self.scene.root, self.num_threads)
             return keep_models(self.store, key, models, names, features.skipped, work)
 
-    def _write_database(self, path: Path) -> tuple[SceneFeatures, _PairCounts, frozenset[int]]:
+    def _write_database(self, path: Path) -> tuple[SceneFeatures, PairCounts, frozenset[int]]:
         """Extract, match and verify; returns also the cameras whose intrinsics are not refined."""
-        features = SceneFeatures(self.scene, CachedExtractor(self.extractor, self.store))
         with self.clock.stage("extract"):
-            features.extract(self.num_threads, self.progress)
-        if not features.keypoints_from_name:
-            raise DataError(f"{self.scene.root}: none of the {len(self.scene.images)} photos can be decoded")
+            extractor = CachedExtractor(self.extractor, self.store)
+            features = extract_scene(self.scene, extractor, self.num_threads, self.progress)
         given = frozenset() if self.config.cameras.refine else given_camera_idxs(features.decoded_images)
         with DatabaseWriter(path) as database:
-            counts = self._match(features, database)
+            for image in features.decoded_images:
+                database.add_image(image, features.keypoints_from_name[image.name])
+            counts = match_scene(
+                self.pairs,
+                features,
+                database,
+                CachedMatcher(self.matcher, self.store),
+                CachedVerifier(self.config.two_view, self.config.seed, self.store),
+                self.clock,
+                self.num_threads,
+                self.progress,
+            )
             return features, counts, frozenset(database.camera_id(idx) for idx in given)
 
-    def _match(self, features: SceneFeatures, database: DatabaseWriter) -> _PairCounts:
-        for image in features.decoded_images:
-            database.add_image(image, features.keypoints_from_name[image.name])
-        pairs = [pair for pair in self.pairs if {pair.name0, pair.name1} <= features.keypoints_from_name.keys()]
-        counts = _PairCounts(len(pairs))
-        start = time.perf_counter()
-        for result in match_pairs(
-            pairs,
-            features,
-            {image.name: image.camera for image in self.scene.images},
-            CachedMatcher(self.matcher, self.store),
-            CachedVerifier(self.config.two_view, self.config.seed, self.store),
-            self.num_threads,
-            self.progress,
-        ):
-            database.add_pair(result.pair, result.matches, result.geometry)
-            counts.add(result.pair, result.geometry)
-            self.clock.seconds["match"] += result.match_seconds
-            self.clock.seconds["verify"] += result.verify_seconds
-        self._share_out(time.perf_counter() - start)
-        return counts
-
-    def _share_out(self, wall_seconds: float) -> None:
-        """Matching and verification run side by side on all threads: the time that passed is split in proportion."""
-        worked = self.clock.seconds["match"] + self.clock.seconds["verify"]
-        for stage in ("match", "verify"):
-            share = self.clock.seconds[stage] / worked if worked else 0.5
-            self.clock.seconds[stage] = wall_seconds * share
-
-
-@dataclass(slots=True)
-class _PairCounts:
-    """How many pairs saw the same thing, for the message where no model comes of it."""
-
-    num_pairs: int
-    num_verified: int = 0
-    best: tuple[int, ImagePair] | None = None
-
-    def add(self, pair: ImagePair, geometry: TwoViewGeometry | Rejected) -> None:
-        if isinstance(geometry, TwoViewGeometry):
-            self.num_verified += 1
-            if self.best is None or geometry.num_inliers > self.best[0]:
-                self.best = geometry.num_inliers, pair
-
-    def explain(self, features: SceneFeatures, scene: Scene, intrinsics_given: bool) -> str:
+    def _explain(self, features: SceneFeatures, counts: PairCounts) -> str:
+        """Why there is no model."""
         num_keypoints = sorted(len(keypoints) for keypoints in features.keypoints_from_name.values())
         text = (
-            f"{scene.root}: no model: {len(num_keypoints)} photos with {num_keypoints[len(num_keypoints) // 2]}"
-            f" keypoints (median), {self.num_pairs} pairs matched, {self.num_verified} of them with a common view"
+            f"{self.scene.root}: no model: {len(num_keypoints)} photos with {num_keypoints[len(num_keypoints) // 2]}"
+            f" keypoints (median), {counts.num_pairs} pairs matched, {counts.num_verified} of them with a common view"
         )
-        if self.best is None:
+        if counts.best is None:
             return f"{text}. Do neighbouring photos overlap by half? Try more --max-keypoints, or --pairs exhaustive"
-        hint = "Are the camera parameters right" if intrinsics_given else "Try --camera-params if they are known"
+        given = bool(self.config.cameras.params)
+        hint = "Are the camera parameters right" if given else "Try --camera-params if they are known"
+        num_inliers, pair = counts.best
         return (
-            f"{text}, at best {self.best[0]} inliers ({self.best[1].name0}, {self.best[1].name1}). Was the camera"
-            f" moved sideways between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
+            f"{text}, at best {num_inliers} inliers ({pair.name0}, {pair.name1}). Was the camera moved sideways"
+            f" between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
         )
 
 

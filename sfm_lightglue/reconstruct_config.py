@@ -20,6 +20,8 @@ from sfm_lightglue.two_view import TwoViewConfig
 
 MAX_THREADS = 1024
 
+DEFAULT_MATCHER = "lightglue"
+
 
 @dataclass(frozen=True, slots=True)
 class ReconstructConfig:
@@ -28,7 +30,7 @@ class ReconstructConfig:
     extractor: Choice = field(default_factory=lambda: EXTRACTORS.choose("sift"))
     """The local features."""
 
-    matcher: Choice = field(default_factory=lambda: MATCHERS.choose("lightglue"))
+    matcher: Choice = field(default_factory=lambda: MATCHERS.choose(DEFAULT_MATCHER))
     """What matches them. A LightGlue without weights gets those that fit the extractor."""
 
     pairs: Choice = field(default_factory=lambda: PAIR_SELECTORS.choose("exhaustive"))
@@ -97,6 +99,8 @@ class ReconstructConfig:
                     plain[key] = registries[key].choose(name, options)
                 else:
                     plain[key] = config_from_mapping(sections[key], options, key)
+        if "matcher" not in plain:  # not the default's, whose weights fit the default extractor
+            plain["matcher"] = MATCHERS.choose(DEFAULT_MATCHER)
         simple = {key: value for key, value in values.items() if key not in plain}
         checked = config_from_mapping(cls, simple, "configuration")
         return cls(**{name: plain.get(name, getattr(checked, name)) for name in known})

@@ -2,11 +2,17 @@
 
 A component is a configuration, a frozen dataclass, and a function `build(config, device)`. Both are named by
 "module:attribute", so that looking up a name imports nothing that is not used.
+
+Other packages add components by an entry point whose value is the "module:attribute" of an `Entry`, in one of the
+groups `sfm_lightglue.extractors`, `sfm_lightglue.matchers` and `sfm_lightglue.pairs`. Which names there are is read
+from the metadata of the installed packages; a package is imported only when its component is chosen.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,8 +22,11 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.pairs.base import PairSelector
+from sfm_lightglue.plugins import Plugin, find_plugins
 
 ComponentT = TypeVar("ComponentT")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +59,23 @@ class Registry(Generic[ComponentT]):
     Args:
         kind: for messages, such as "extractor".
         entries: the components that come with the library.
+        group: of the entry points by which other packages add theirs, "" for none.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, Entry], group: str = "") -> None:
         self.kind = kind
+        self.group = group
         self._entries = dict(entries)
+        self._refused: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Known names, sorted."""
+        return tuple(sorted({*self._entries, *self._plugins()}))
+
+    @property
+    def builtin_names(self) -> tuple[str, ...]:
+        """Names of the components that come with the library, sorted."""
         return tuple(sorted(self._entries))
 
     def choose(self, name: str, options: Mapping[str, Any] | None = None) -> Choice:
@@ -68,7 +85,10 @@ class Registry(Generic[ComponentT]):
             ConfigError: for an unknown name or option, or a value that does not fit.
         """
         entry = self._entry(name)
-        return Choice(name, config_from_mapping(_load(entry.config), options or {}, f"{self.kind} {name}"))
+        config_type = self._load(name, entry.config)
+        if not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
+            raise ConfigError(f"{self.kind} {name}: {entry.config} is no dataclass, so it cannot be its configuration")
+        return Choice(name, config_from_mapping(config_type, options or {}, f"{self.kind} {name}"))
 
     def build(self, choice: Choice, device: str = "cpu") -> ComponentT:
         """Make the component; networks look for their weights now, and load them when they are first used.
@@ -78,19 +98,42 @@ class Registry(Generic[ComponentT]):
             WeightsError: where there is no file of weights.
         """
         entry = self._entry(choice.name)
-        build: Callable[..., ComponentT] = _load(entry.build)
+        build: Callable[..., ComponentT] = self._load(choice.name, entry.build)
         return build(choice.config, device=device) if entry.takes_device else build(choice.config)
 
     def _entry(self, name: str) -> Entry:
-        if name not in self._entries:
+        plugins = self._plugins()
+        if name in self._entries:
+            return self._entries[name]
+        if name not in plugins:
             hint = nearest_hint(name, self.names)
             raise ConfigError(f"unknown {self.kind} {name!r}{hint}; there are {', '.join(self.names)}")
-        return self._entries[name]
+        entry = plugins[name].load(self.kind)
+        if not isinstance(entry, Entry):
+            raise ConfigError(
+                f"{self.kind} {name}: the entry point of package {plugins[name].package} names no"
+                f" sfm_lightglue.registry.Entry, but {entry!r}"
+            )
+        return entry
 
+    def _plugins(self) -> Mapping[str, Plugin]:
+        """Those of other packages; one that takes the name of a built-in component is refused, and named once."""
+        found = find_plugins(self.group) if self.group else {}
+        for name in sorted(found.keys() & self._entries.keys() - self._refused):
+            self._refused.add(name)
+            logger.warning(
+                "%s %s of package %s is refused: sfm_lightglue has one of this name itself",
+                self.kind,
+                name,
+                found[name].package,
+            )
+        return {name: plugin for name, plugin in found.items() if name not in self._entries}
 
-def _load(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    def _load(self, name: str, place: str) -> Any:
+        if name not in self._entries:
+            return self._plugins()[name].load(self.kind, place)
+        module, _, attribute = place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
 
 EXTRACTORS: Registry[Extractor] = Registry(
@@ -102,7 +145,28 @@ EXTRACTORS: Registry[Extractor] = Registry(
             "sfm_lightglue.extractors.superpoint:SuperPointExtractor",
             takes_device=True,
         ),
+        "aliked": Entry(
+            "sfm_lightglue.extractors.aliked:AlikedConfig",
+            "sfm_lightglue.extractors.aliked:AlikedExtractor",
+            takes_device=True,
+        ),
+        "xfeat": Entry(
+            "sfm_lightglue.extractors.xfeat:XFeatConfig",
+            "sfm_lightglue.extractors.xfeat:XFeatExtractor",
+            takes_device=True,
+        ),
+        "disk": Entry(
+            "sfm_lightglue.extractors.disk:DiskConfig",
+            "sfm_lightglue.extractors.disk:DiskExtractor",
+            takes_device=True,
+        ),
+        "doghardnet": Entry(
+            "sfm_lightglue.extractors.doghardnet:DoGHardNetConfig",
+            "sfm_lightglue.extractors.doghardnet:DoGHardNetExtractor",
+            takes_device=True,
+        ),
     },
+    "sfm_lightglue.extractors",
 )
 
 MATCHERS: Registry[Matcher] = Registry(
@@ -117,6 +181,7 @@ MATCHERS: Registry[Matcher] = Registry(
             takes_device=True,
         ),
     },
+    "sfm_lightglue.matchers",
 )
 
 PAIR_SELECTORS: Registry[PairSelector] = Registry(
@@ -134,4 +199,5 @@ PAIR_SELECTORS: Registry[PairSelector] = Registry(
             "sfm_lightglue.pairs.from_file:PairsFromFileConfig", "sfm_lightglue.pairs.from_file:PairsFromFile"
         ),
     },
+    "sfm_lightglue.pairs",
 )

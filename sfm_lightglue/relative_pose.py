@@ -47,6 +47,11 @@ class Correspondences:
         return Correspondences(self.points0[mask], self.points1[mask], self.focal_px, self.max_error_px)
 
 
+HOMOGRAPHY_LEEWAY = float(np.sqrt(2 * 5.99 / 3.84))
+"""Where an epipolar distance has an error limit, the transfer error of a homography has this times as much: it
+gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
+
+
 def rays_of(points: Float64Array) -> Float64Array:
     """Directions [M, 3] of length 1 through normalised points [M, 2]."""
     rays = homogeneous(points)

@@ -73,7 +73,11 @@ class _Photo:
 
 
 def load_scene(
-    root: Path, cameras: CameraConfig | None = None, ignore: Iterable[Path] = (), num_threads: int = 1
+    root: Path,
+    cameras: CameraConfig | None = None,
+    ignore: Iterable[Path] = (),
+    num_threads: int = 1,
+    as_it_is: bool = False,
 ) -> Scene:
     """Find the photos of a scene, and give each its camera.
 
@@ -82,6 +86,7 @@ def load_scene(
         cameras: how photos share cameras.
         ignore: folders to leave out, such as that of the results.
         num_threads: files read at a time.
+        as_it_is: take `root` itself even where it has a sub-folder `images`, as COLMAP does.
 
     Returns:
         The photos, sorted by name; what could not be read is in `skipped`, and logged as a warning.
@@ -93,7 +98,7 @@ def load_scene(
     cameras = cameras or CameraConfig()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder" if not root.exists() else f"{root}: not a folder")
-    folder = root / "images" if (root / "images").is_dir() else root
+    folder = root / "images" if (root / "images").is_dir() and not as_it_is else root
     paths = _find_photos(folder, {path.resolve() for path in ignore})
     read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
     photos = [photo for photo in read if isinstance(photo, _Photo)]

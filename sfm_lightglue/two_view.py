@@ -1,4 +1,4 @@
-"""Matches -> `TwoViewGeometry` or `Rejected`: robust estimation by OpenCV, verdict, refinement.
+"""Matches -> `TwoViewGeometry` or `Rejected`: robust estimation, verdict, refinement.
 
 Both images are brought to an ideal camera of one focal length without distortion, each by its own
 intrinsics, so that two different cameras are no special case.
@@ -6,13 +6,13 @@ intrinsics, so that two different cameras are no special case.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 
 from sfm_lightglue.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.estimators.base import ESTIMATOR_NAMES, EstimatorName, Sampling, load_estimator
 from sfm_lightglue.geometry import (
     Float64Array,
     Rigid3,
@@ -21,6 +21,7 @@ from sfm_lightglue.geometry import (
     squared_sampson_errors,
 )
 from sfm_lightglue.relative_pose import (
+    HOMOGRAPHY_LEEWAY,
     Correspondences,
     homography_errors,
     in_front,
@@ -32,8 +33,8 @@ from sfm_lightglue.relative_pose import (
 )
 from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
 
-ESTIMATOR_VERSION = f"1-opencv-{cv2.__version__}"
-"""Part of the store's keys; its number is raised whenever the same input starts to give something else."""
+_VERDICT_VERSION = 1
+"""Part of the store's keys; raised whenever the same matrices start to give another verdict or pose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,12 @@ class TwoViewConfig:
     min_parallax_deg: float = 0.5
     """A larger median angle between the rays is parallax, however well a rotation explains the matches."""
 
+    estimator: EstimatorName = "opencv-magsac"
+    """What finds the matrices: opencv-magsac, opencv-ransac, or poselib (an extra)."""
+
     def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATOR_NAMES:
+            raise ConfigError(f"two_view: estimator {self.estimator!r}: expected one of {', '.join(ESTIMATOR_NAMES)}")
         for name in ("max_error_px", "reference_size_px", "max_iterations"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"two_view: {name} must be positive, got {getattr(self, name)}")
@@ -78,6 +84,19 @@ class TwoViewConfig:
             raise ConfigError(f"two_view: min_inliers must be at least 5, got {self.min_inliers}")
         if not 0 < self.confidence < 1:
             raise ConfigError(f"two_view: confidence must lie in (0, 1), got {self.confidence}")
+
+
+def verification_identity(config: TwoViewConfig) -> tuple[str, object]:
+    """All that a verification depends on, beside its input: for the keys of the store.
+
+    The estimator counts by its version, not by its name in the options, so that keys from before there was a
+    choice still hold.
+
+    Raises:
+        ConfigError: where the estimator's library is not installed.
+    """
+    options = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "estimator"}
+    return f"{_VERDICT_VERSION}-{load_estimator(config.estimator).version}", [type(config).__qualname__, options]
 
 
 def estimate_two_view_geometry(
@@ -103,18 +122,19 @@ def estimate_two_view_geometry(
         config: thresholds.
         seed: of the random samples; the same seed gives the same result.
 
-    Source: Barath et al., MAGSAC++, a fast, reliable and accurate robust estimator, 2020 (by OpenCV's USAC).
+    Raises:
+        ConfigError: where the estimator's library is not installed.
     """
     config = config or TwoViewConfig()
     num_matches = len(matches)
     if num_matches < config.min_inliers:
         return Rejected("too_few_matches", num_matches)
-    data, usable = _normalize(features0, features1, matches, camera0, camera1, config)
+    data, usable = normalize_matches(features0, features1, matches, camera0, camera1, config)
     if usable.sum() < config.min_inliers:
         return Rejected("too_few_matches", num_matches, 0)
     data = data.rows(usable)
     calibrated = "guessed" not in {camera0.source, camera1.source}
-    epipolar = _estimate_epipolar(data, calibrated, config, seed)
+    epipolar = estimate_epipolar(data, calibrated, config, seed)
     homography = _estimate_homography(data, config, seed)
     num_best = max(
         0 if epipolar is None else int(epipolar[1].sum()),
@@ -130,7 +150,7 @@ def estimate_two_view_geometry(
     return _in_pixels(found, usable, camera0, camera1, data.focal_px, calibrated)
 
 
-def _normalize(
+def normalize_matches(
     features0: Features,
     features1: Features,
     matches: Matches,
@@ -138,6 +158,10 @@ def _normalize(
     camera1: Camera,
     config: TwoViewConfig,
 ) -> tuple[Correspondences, BoolArray]:
+    """All matches on the normalised planes of their cameras, and which of them [M] a camera could undo.
+
+    Args as in `estimate_two_view_geometry`.
+    """
     points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
     points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
     usable: BoolArray = np.isfinite(np.concatenate([points0, points1], axis=1)).all(axis=1)
@@ -151,52 +175,35 @@ def _normalize(
     return Correspondences(points0, points1, focal, max(limits) * focal), usable
 
 
-def _usac_parameters(data: Correspondences, config: TwoViewConfig, seed: int) -> cv2.UsacParams:
-    parameters = cv2.UsacParams()
-    parameters.threshold = data.max_error_px
-    parameters.confidence = config.confidence
-    parameters.maxIterations = config.max_iterations
-    parameters.randomGeneratorState = seed % (1 << 31)
-    parameters.score = cv2.SCORE_METHOD_MAGSAC
-    parameters.loMethod = cv2.LOCAL_OPTIM_SIGMA
-    parameters.loIterations = 10
-    parameters.loSampleSize = 50
-    parameters.final_polisher = cv2.MAGSAC
-    return parameters
-
-
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
 
 
-def _estimate_epipolar(data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
+def _sampling(data: Correspondences, config: TwoViewConfig, seed: int) -> Sampling:
+    return Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
+
+
+def estimate_epipolar(data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
     """E where the cameras are calibrated, else F in the same normalised coordinates."""
+    estimator, sampling = load_estimator(config.estimator), _sampling(data, config, seed)
     pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
-    parameters = _usac_parameters(data, config, seed)
-    K = np.diag([data.focal_px, data.focal_px, 1.0])
-    try:
-        if calibrated:
-            no_distortion = np.zeros(0)
-            matrix, _ = cv2.findEssentialMat(pixels0, pixels1, K, K, no_distortion, no_distortion, parameters)
-        else:
-            matrix, _ = cv2.findFundamentalMat(pixels0, pixels1, parameters)
-    except cv2.error:
-        return None  # OpenCV's solvers throw on degenerate samples that they do not recognise
-    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
+    if calibrated:
+        matrix = estimator.essential(pixels0, pixels1, data.focal_px, sampling)
+    else:
+        matrix = estimator.fundamental(pixels0, pixels1, sampling)
+    if matrix is None:
         return None
-    normalized = np.asarray(matrix if calibrated else K @ matrix @ K, dtype=np.float64)
-    normalized /= np.linalg.norm(normalized)
+    K = np.diag([data.focal_px, data.focal_px, 1.0])
+    normalized = matrix if calibrated else K @ matrix @ K
+    normalized = normalized / np.linalg.norm(normalized)
     errors = squared_sampson_errors(normalized, data.points0, data.points1)
     return normalized, errors <= data.max_error**2
 
 
 def _estimate_homography(data: Correspondences, config: TwoViewConfig, seed: int) -> Model | None:
     pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
-    try:
-        matrix, _ = cv2.findHomography(pixels0, pixels1, _usac_parameters(data, config, seed))
-    except cv2.error:
-        return None
-    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+    matrix = load_estimator(config.estimator).homography(pixels0, pixels1, _sampling(data, config, seed))
+    if matrix is None:
         return None
     K = np.diag([data.focal_px, data.focal_px, 1.0])
     normalized = np.linalg.inv(K) @ matrix @ K
@@ -205,7 +212,7 @@ def _estimate_homography(data: Correspondences, config: TwoViewConfig, seed: int
         return None
     normalized /= np.cbrt(determinant)
     errors = homography_errors(normalized, data.points0, data.points1)
-    return normalized, errors <= _HOMOGRAPHY_LEEWAY * data.max_error
+    return normalized, errors <= HOMOGRAPHY_LEEWAY * data.max_error
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -278,7 +285,7 @@ def _pure_rotation(
         return None
     noise, R, H = min(fits, key=lambda fit: fit[0])
     mask_H = homography[1]
-    agreeing = homography_errors(H, data.points0, data.points1) <= _HOMOGRAPHY_LEEWAY * data.max_error
+    agreeing = homography_errors(H, data.points0, data.points1) <= HOMOGRAPHY_LEEWAY * data.max_error
     if agreeing.sum() < config.max_homography_ratio * mask_H.sum():
         return None
     return (R, (H, agreeing)) if noise <= _allowed_noise(data, homography, epipolar) else None
@@ -328,10 +335,6 @@ def _fit_rotation(
     return _noise_of_distances(errors**2 / 2, 2), R, H_of_R
 
 
-_HOMOGRAPHY_LEEWAY = float(np.sqrt(2 * 5.99 / 3.84))
-"""Where an epipolar distance has an error limit, the transfer error of a homography has this times as much: it
-gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
-
 _MAX_NOISE_RATIO = 1.3
 """A homography or rotation that leaves more than this times the noise of the epipolar geometry is none: the rest is
 parallax."""
@@ -363,4 +366,12 @@ def _in_pixels(
     )
 
 
-__all__ = ["ESTIMATOR_VERSION", "TwoViewConfig", "estimate_two_view_geometry", "homography_errors"]
+__all__ = [
+    "Model",
+    "TwoViewConfig",
+    "estimate_epipolar",
+    "estimate_two_view_geometry",
+    "homography_errors",
+    "normalize_matches",
+    "verification_identity",
+]

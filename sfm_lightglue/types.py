@@ -24,8 +24,9 @@ IndexArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 
-IntrinsicsSource = Literal["given", "exif", "guessed"]
-"""Where a camera's focal length comes from: the user, the photo's EXIF data, or nothing but its size."""
+IntrinsicsSource = Literal["given", "exif", "estimated", "guessed"]
+"""Where a camera's focal length comes from: the user, the photo's EXIF data, the matches of a pair, or nothing
+but the photo's size."""
 
 TwoViewKind = Literal["general", "planar", "pure_rotation"]
 

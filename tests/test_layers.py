@@ -15,21 +15,22 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"sfm_lightglue"},  # the version, nothing else
     {"errors", "identity", "parallel", "progress"},
-    {"config", "geometry", "output_folder"},
+    {"config", "geometry", "output_folder", "plugins"},
     {"types"},
-    {"cameras", "images", "relative_pose"},
-    {"models", "scene"},
-    {"extractors", "matchers", "pairs", "two_view"},
-    {"store"},
+    {"cameras", "estimators", "images", "relative_pose"},
+    {"models", "pose_uncertainty", "scene"},
+    {"extractors", "focal_estimation", "matchers", "pairs", "two_view"},
+    {"pair_pose", "store"},
     {"cached"},
     {"scene_features"},
     {"image_pair", "pair_matching", "registry"},
-    {"mapping"},
-    {"alignment"},
+    {"pair_batch"},
+    {"composition", "mapping"},
+    {"alignment", "scene_database"},
     {"reconstruct_config"},
-    {"run_record"},
-    {"reconstruct"},
-    {"keypoint_matching", "synthetic", "training", "viewer"},
+    {"pose_from_images", "run_record"},
+    {"colmap_host", "reconstruct"},
+    {"keypoint_matching", "synthetic", "testing", "training", "viewer"},
     {"demo"},
     {"datasets"},
     {"pipelines"},
@@ -39,16 +40,18 @@ LAYERS = (
 DOORS = {
     "torch": {"models", "extractors", "matchers", "training", "keypoint_matching"},
     "safetensors": {"models", "training"},
-    "cv2": {"images", "extractors.sift", "relative_pose", "two_view", "training", "synthetic"},
+    "cv2": {"images", "extractors.sift", "estimators", "relative_pose", "training", "synthetic"},
     "pycolmap": {"mapping", "cameras"},
     "open3d": {"viewer"},
-    "PIL": {"images", "keypoint_matching", "synthetic", "training", "viewer", "datasets"},
-    "scipy": {"relative_pose", "training", "viewer"},
+    "PIL": {"images", "keypoint_matching", "synthetic", "testing", "training", "viewer", "datasets"},
+    "scipy": {"focal_estimation", "relative_pose", "training", "viewer"},
+    "pytest": {"testing"},
     "tqdm": {"pipelines"},
+    "poselib": {"estimators"},
 }
 """A room, or one module of a room, through which a library may come in."""
 
-LAZY = {"open3d", "tqdm"}
+LAZY = {"open3d", "poselib", "tqdm"}
 """Imported within functions only."""
 
 

@@ -121,15 +121,74 @@ def test_unrelated_photos_are_rejected(
     assert "rejected" in capsys.readouterr().out
 
 
+def without_exif(small_scene_dir: Path, folder: Path, name: str, size: tuple[int, int] = (480, 360)) -> Path:
+    with PilImage.open(small_scene_dir / "images" / name) as picture:
+        picture.resize(size).save(folder / name, quality=97)
+    return folder / name
+
+
+def test_without_exif_the_focal_length_is_estimated_and_told(
+    small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [without_exif(small_scene_dir, tmp_path, name) for name in ("view_00.jpg", "view_02.jpg")]
+    result = run_json(capsys, *paths)
+    assert result["pose_rests_on_guessed_focal_length"] is False
+    assert result["verdict"] == "general"
+    cameras = result["cameras"]
+    assert isinstance(cameras, list)
+    for camera in cameras:
+        assert camera["source"] == "estimated"
+        assert camera["focal_length_px"] == pytest.approx(small_scene.camera.params[0], rel=0.08)
+
+
 def test_guessed_focal_length_is_told(
     small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("view_00.jpg", "view_02.jpg"):
-        with PilImage.open(small_scene_dir / "images" / name) as picture:
-            picture.save(tmp_path / name, quality=97)
-    result = run_json(capsys, tmp_path / "view_00.jpg", tmp_path / "view_02.jpg")
+    """Two unknown cameras: two focal lengths are more than a pair shows."""
+    paths = [
+        without_exif(small_scene_dir, tmp_path, "view_00.jpg"),
+        without_exif(small_scene_dir, tmp_path, "view_02.jpg", (600, 450)),
+    ]
+    result = run_json(capsys, *paths)
     assert result["pose_rests_on_guessed_focal_length"] is True
     assert result["verdict"] == "general"
+    assert main([*map(str, paths), "--matcher", "nearest"]) == 0
+    assert "the focal length was guessed" in capsys.readouterr().out
+
+
+def test_the_text_tells_pose_uncertainty_and_focal_length(
+    small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = small_scene_dir / "images"
+    assert main([str(images / "view_00.jpg"), str(images / "view_01.jpg"), "--matcher", "nearest"]) == 0
+    text = capsys.readouterr().out
+    assert "general" in text
+    assert "points" in text
+    assert "(95 %)" in text
+    assert "px (EXIF)" in text
+
+
+@pytest.mark.parametrize("estimator", ["opencv-ransac", "poselib"])
+def test_another_estimator(
+    estimator: str, small_scene: SyntheticScene, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if estimator == "poselib":
+        pytest.importorskip("poselib")
+    images = small_scene_dir / "images"
+    flags = ("--matcher", "nearest", "--estimator", estimator)
+    result = run_json(capsys, images / "view_00.jpg", images / "view_02.jpg", *flags)
+    assert max(relative_pose_error_deg(pose_of(result), true_pose(small_scene, "view_00.jpg", "view_02.jpg"))) < 1.0
+
+
+def test_flags_that_do_not_fit_are_refused(small_scene_dir: Path, tmp_path: Path) -> None:
+    image = str(small_scene_dir / "images" / "view_00.jpg")
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("a.jpg b.jpg\n")
+    assert main([image]) == 2
+    assert main([image, image, "--images", str(tmp_path)]) == 2
+    assert main([image, image, "--estimator", "guess"]) == 2
+    assert main([image, image, "--batch", str(pairs)]) == 2
+    assert main(["--batch", str(pairs), "--out", str(tmp_path / "results.txt")]) == 2
 
 
 @pytest.mark.parametrize(

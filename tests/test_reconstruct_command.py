@@ -93,7 +93,7 @@ def test_default_output_is_below_the_scene(small_scene_dir: Path, tmp_path: Path
         (["one", "--threads", "-1"], 2, "num_threads"),
         (["one", "--seed", "-1"], 2, "seed"),
         (["one", "--config", "missing.toml"], 2, "missing.toml"),
-        (["two", "--matcher", "lightglue"], 4, "--matcher-weights"),
+        (["two", "--matcher", "lightglue", "--matcher-weights", "disk_lightglue"], 4, "disk_lightglue.pth"),
         (["two", "--matcher", "lightglue", "--matcher-weights", "gone.pth"], 4, "gone.pth"),
         (["two", "--extractor", "superpoint"], 4, "--extractor-weights"),
         (["two", "--output", "file/below"], 6, "file"),

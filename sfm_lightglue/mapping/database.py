@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,7 @@ from sfm_lightglue.types import (
     Rejected,
     SceneImage,
     TwoViewGeometry,
+    UInt8Array,
 )
 
 _CONFIGURATION_FROM_KIND = {
@@ -36,26 +38,32 @@ MIN_FREE_BYTES = 64 * 2**20
 
 
 class DatabaseWriter:
-    """Writes a new COLMAP database; complete, and closed, once the `with` block has ended well.
+    """Writes a COLMAP database; complete, and closed, once the `with` block has ended well.
 
     Args:
-        path: of the database, in a folder that no other run writes to.
+        path: of the database, in a folder that no other run writes to; where it is there already, its cameras
+            and images are kept.
+        camera_id_from_idx: the scene's cameras that are in the database already.
 
     Raises:
         StoreError: where the file cannot be written, or the disk is nearly full.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, camera_id_from_idx: Mapping[int, int] | None = None) -> None:
         self._path = path
-        self._camera_id_from_idx: dict[int, int] = {}
+        self._camera_id_from_idx: dict[int, int] = dict(camera_id_from_idx or {})
         self._image_id_from_name: dict[str, int] = {}
 
     def __enter__(self) -> DatabaseWriter:
-        self._require_space()
+        require_space(self._path)
         try:
             self._database = pycolmap.Database.open(self._path)
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(f"{self._path}: cannot be written ({error})") from error
+        images = self._database.read_all_images()
+        self._image_id_from_name = {image.name: image.image_id for image in images}
+        is_old = self._database.num_rigs() == 0 and self._database.num_frames() == 0
+        self._images_without_frame = images if is_old else []
         # One transaction for everything: hundreds of times as fast as one for each write.
         self._transaction = pycolmap.DatabaseTransaction(self._database)
         self._transaction.__enter__()
@@ -67,28 +75,52 @@ class DatabaseWriter:
         self._transaction.__exit__(kind, error, trace)
         self._database.close()
 
-    def _require_space(self) -> None:
-        try:
-            free = shutil.disk_usage(self._path.parent).free
-        except OSError as error:
-            raise StoreError(f"{self._path}: cannot be written ({error.strerror})") from error
-        if free < MIN_FREE_BYTES:
-            raise StoreError(f"{self._path}: cannot be written, only {free // 2**20} MiB are left on the disk")
+    def add_image(self, image: SceneImage, keypoints: Float32Array, root_sift: UInt8Array | None = None) -> None:
+        """Add the features of a photo, and where it is not there yet, the photo and its camera.
 
-    def add_image(self, image: SceneImage, keypoints: Float32Array) -> None:
-        """Add a photo with its camera, and its keypoints [N, 2] in pixels."""
-        self._require_space()
+        Args:
+            image: known or new.
+            keypoints: [N, 2] in pixels, or [N, 4] with COLMAP's scale and orientation.
+            root_sift: [N, 128] descriptors as COLMAP keeps those of SIFT, or None.
+        """
+        require_space(self._path)
+        image_id = self._image_id_from_name.get(image.name)
+        if image_id is None:
+            image_id = self._add_photo(image)
+        self._database.write_keypoints(image_id, keypoints)
+        if root_sift is not None:
+            kind = pycolmap.FeatureExtractorType.SIFT
+            self._database.write_descriptors(image_id, pycolmap.FeatureDescriptors(kind, root_sift))
+
+    def _add_photo(self, image: SceneImage) -> int:
+        """With a rig and a frame of its own, as COLMAP does it."""
         camera_id = self._camera_id_from_idx.get(image.camera_idx)
         if camera_id is None:
             camera_id = self._database.write_camera(as_pycolmap(image.camera))
             self._camera_id_from_idx[image.camera_idx] = camera_id
-        image_id = self._database.write_image(pycolmap.Image(name=image.name, camera_id=camera_id))
-        self._image_id_from_name[image.name] = image_id
-        self._database.write_keypoints(image_id, keypoints)
+        native = pycolmap.Image(name=image.name, camera_id=camera_id)
+        native.image_id = self._database.write_image(native)
+        self._image_id_from_name[image.name] = native.image_id
+        # COLMAP before rigs and frames knew none, and mappers want them of all images or of none.
+        for one in (*self._images_without_frame, native):
+            self._add_frame(one)
+        self._images_without_frame = []
+        return int(native.image_id)
+
+    def _add_frame(self, image: pycolmap.Image) -> None:
+        sensor = pycolmap.sensor_t(pycolmap.SensorType.CAMERA, image.camera_id)
+        rig = self._database.read_rig_with_sensor(sensor)
+        if rig is None:
+            rig = pycolmap.Rig()
+            rig.add_ref_sensor(sensor)
+            rig.rig_id = self._database.write_rig(rig)
+        frame = pycolmap.Frame(rig_id=rig.rig_id)
+        frame.add_data_id(image.data_id)
+        self._database.write_frame(frame)
 
     def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
         """Add the matches of a pair, and its geometry where it was verified."""
-        self._require_space()
+        require_space(self._path)
         id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
         indices = matches.indices.astype(np.uint32)
         self._database.write_matches(id0, id1, indices)
@@ -98,6 +130,24 @@ class DatabaseWriter:
     def camera_id(self, camera_idx: int) -> int:
         """The identifier that the database gave to a camera of the scene."""
         return self._camera_id_from_idx[camera_idx]
+
+
+def require_space(path: Path, num_bytes: int = 0) -> None:
+    """Make sure that a database can be written without ending the process.
+
+    Args:
+        path: of the database.
+        num_bytes: that are about to be written.
+
+    Raises:
+        StoreError: where the disk is nearly full.
+    """
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+    if free < MIN_FREE_BYTES + num_bytes:
+        raise StoreError(f"{path}: cannot be written, only {free // 2**20} MiB are left on the disk")
 
 
 def publish_database(source: Path, target: Path) -> None:

@@ -30,8 +30,11 @@ _CHUNK_BYTES = 1 << 20
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class UnreachableError(WeightsError):
-    """The address gives no file: no connection, a refusal, or a connection that broke too often."""
+class UnreachableError(Exception):
+    """The address gives no file: no connection, a refusal, or a connection that broke too often.
+
+    For callers of `download`, who tell it as a `WeightsError` with what to do.
+    """
 
 
 class _DroppedError(Exception):

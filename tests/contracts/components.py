@@ -7,15 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.registry import Registry
-from tests.untrained import write_lightglue, write_superpoint
+from tests.untrained import write_aliked, write_disk, write_hardnet, write_lightglue, write_superpoint, write_xfeat
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "sift": {"max_keypoints": 256},
     "superpoint": {"max_keypoints": 256},
+    "aliked": {"max_keypoints": 256},
+    "xfeat": {"max_keypoints": 256},
+    "disk": {"max_keypoints": 256},
+    "doghardnet": {"max_keypoints": 128},
 }
 """What makes a component quick enough for tests."""
 
-_WRITERS = {"superpoint": write_superpoint, "lightglue": write_lightglue}
+_WRITERS = {
+    "superpoint": write_superpoint,
+    "aliked": write_aliked,
+    "xfeat": write_xfeat,
+    "disk": write_disk,
+    "doghardnet": write_hardnet,
+    "lightglue": write_lightglue,
+}
 
 
 @functools.cache

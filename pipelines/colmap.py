@@ -1,0 +1,104 @@
+"""`python -m pipelines.colmap DATABASE IMAGES`: our features and verified matches in a COLMAP database."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from pipelines.arguments import add_component_arguments
+from pipelines.command import ProgressBars, run_command, show_warnings
+from pipelines.reconstruct import add_camera_arguments, config_values
+from sfm_lightglue.colmap_host import HostSummary, add_to_database
+from sfm_lightglue.progress import silent
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+
+EXAMPLES = """\
+examples:
+  python -m pipelines.colmap scene/database.db scene/images
+      a new database; then: colmap mapper --database_path scene/database.db --image_path scene/images \\
+      --output_path scene/sparse, or the GUI, or pycolmap.incremental_mapping
+  python -m pipelines.colmap calibrated.db images/
+      a database with cameras and images in it, from COLMAP's feature_extractor or anything else: they keep their
+      numbers, intrinsics, rigs, frames and pose priors; photos that it does not know are added (--known-only: not)
+  python -m pipelines.colmap database.db images/ --pairs match_list.txt --overwrite
+      the pairs of a list, two names a line, as for COLMAP's matches_importer; features and matches that the
+      database has of these photos are replaced
+
+The database changes in one moment at the end; a run that fails or is killed leaves it as it was, and the same
+command continues. exit codes: 0 done, 2 bad option, or features that are there already, 3 photos or database
+missing or not fitting each other, 4 weights missing, 6 database locked or not writable, 130 interrupted.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    show_warnings()
+
+    def body() -> None:
+        config = ReconstructConfig.from_mapping(config_values(arguments))
+        bars = None if arguments.quiet else ProgressBars()
+        with contextlib.closing(bars) if bars is not None else contextlib.nullcontext():
+            summary = add_to_database(
+                arguments.database,
+                arguments.images,
+                config,
+                arguments.store,
+                arguments.overwrite,
+                arguments.known_only,
+                bars or silent,
+            )
+        _report(arguments, summary)
+
+    return run_command(body, show_downloads=not arguments.quiet)
+
+
+def _report(arguments: argparse.Namespace, summary: HostSummary) -> None:
+    if arguments.json:
+        print(json.dumps(summary.as_dict(), ensure_ascii=False))
+    elif not arguments.quiet:
+        paths = ["--database_path", str(arguments.database), "--image_path", str(arguments.images)]
+        output = arguments.database.with_name("sparse")
+        print(summary)
+        print(f"go on with: colmap mapper {shlex.join(paths)} --output_path {shlex.quote(str(output))}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.colmap",
+        description="Add features, matches and verified two-view geometries to a COLMAP database.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("database", metavar="DATABASE", type=Path, help="COLMAP's database; made where there is none")
+    add("images", metavar="IMAGES", type=Path, help="folder that the names of the images are relative to")
+    add("--overwrite", action="store_true", help="replace features and matches that the database has of the photos")
+    add("--known-only", action="store_true", help="leave out photos that the database does not know")
+    add("--store", metavar="DIR", type=Path, help="what was computed, for the next run (default: DATABASE.store)")
+    add("--config", metavar="FILE", type=Path, help="options in TOML, or run.json of `reconstruct`")
+    group = parser.add_argument_group("what to compute")
+    add_component_arguments(group)
+    group.add_argument(
+        "--pairs",
+        metavar="exhaustive|sequential|FILE",
+        help="which images to match (default: exhaustive); FILE: two names a line",
+    )
+    add_camera_arguments(parser.add_argument_group("cameras of photos that the database does not know"))
+    group = parser.add_argument_group("how to run")
+    add = group.add_argument
+    add("--threads", type=int, metavar="N", help="default: all cores")
+    add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
+    add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
+    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
+    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

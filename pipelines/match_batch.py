@@ -1,0 +1,127 @@
+"""`python -m pipelines.match --batch pairs.txt`: one JSON object a line, and a batch that continues."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.command import ProgressBars
+from sfm_lightglue.errors import ConfigError, DataError, StoreError
+from sfm_lightglue.pair_batch import ListedPair, PairBatch, PairOutcome
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.store import atomic_write
+
+
+def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, as_json: bool, quiet: bool) -> None:
+    """Match the pairs of a list, and write or print each result as soon as it is known.
+
+    Args:
+        batch: matches them.
+        pairs: of the list.
+        out: file of JSON lines; what an earlier run wrote there is kept and not computed again.
+        as_json: print JSON lines on standard output.
+        quiet: print nothing else.
+
+    Raises:
+        ConfigError: where `out` holds results of another list or of other options.
+        DataError: where no pair at all could be read.
+        StoreError: where `out` cannot be written.
+    """
+    kept = [] if out is None else kept_lines(out, {batch.key(pair) for pair in pairs})
+    done = Counter(line["key"] for line in kept)
+    counts = Counter(_count_name(line["error"], line.get("verdict")) for line in kept)
+    errors = [line["error"] for line in kept if line["error"] is not None][:1]
+    bars = None if quiet or out is None or not sys.stderr.isatty() else ProgressBars()
+    progress: Progress = bars or silent
+    try:
+        for outcome in batch.outcomes(pairs, done, progress):
+            values = outcome.as_dict()
+            counts[_count_name(values["error"], values.get("verdict"))] += 1
+            errors += [outcome.error] if outcome.error and not errors else []
+            text = json.dumps(values, ensure_ascii=False)
+            if out is not None:
+                _append(out, text)
+            if as_json:
+                print(text, flush=True)
+            elif not quiet and out is None:
+                print(_described(outcome), flush=True)
+    finally:
+        if bars is not None:
+            bars.close()
+    if not quiet:
+        again = f" ({len(kept)} known from an earlier run)" if kept else ""
+        written = f" -> {out}" if out is not None else ""
+        summary = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+        print(f"{len(pairs)} pairs{again}: {summary}{written}", file=sys.stderr if as_json else sys.stdout)
+    if counts["failed"] == len(pairs):
+        raise DataError(f"not one of the {len(pairs)} pairs could be matched; the first: {errors[0]}")
+
+
+def kept_lines(out: Path, wanted: set[str]) -> list[dict[str, Any]]:
+    """The results that an earlier run left in a file; a line that was torn when it was killed is cut off.
+
+    Args:
+        out: file of JSON lines, or none yet.
+        wanted: keys of the results that are asked for now.
+
+    Raises:
+        ConfigError: where it holds something else: results of other pairs, images or options, or no results.
+        DataError: where it cannot be read.
+        StoreError: where it cannot be written.
+    """
+    try:
+        data = out.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{out}: cannot be read ({error.strerror or error})") from error
+    *whole, torn = data.split(b"\n")
+    kept, texts = [], []
+    for number, text in enumerate(whole, start=1):
+        try:
+            line = json.loads(text)
+            key, is_error = line["key"], line["error"] is not None
+        except (ValueError, KeyError, TypeError) as problem:
+            raise ConfigError(f"{out}:{number}: no result of this command; choose another --out") from problem
+        if key in wanted:
+            kept.append(line)
+            texts.append(text)
+        elif not is_error:  # an error may have been repaired meanwhile
+            raise ConfigError(
+                f"{out}:{number}: holds the result of another list, of other images or of other options; choose another"
+                " --out, or delete it"
+            )
+    if torn or len(texts) < len(whole):
+        with atomic_write(out) as file:
+            file.writelines(text + b"\n" for text in texts)
+    return kept
+
+
+def _append(out: Path, text: str) -> None:
+    """One write, so that a killed run tears the last line at most."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with open(out, "ab", buffering=0) as file:
+            file.write(text.encode() + b"\n")
+    except OSError as error:
+        raise StoreError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _count_name(error: str | None, verdict: str | None) -> str:
+    return "failed" if error is not None else str(verdict).replace("_", " ")
+
+
+def _described(outcome: PairOutcome) -> str:
+    names, result = " ".join(outcome.pair.names), outcome.result
+    if result is None:
+        return f"{names or outcome.pair.text}: error: {outcome.error}"
+    pose = result.relative_pose
+    counts = f"{pose.num_inliers} of {pose.num_matches} matches"
+    if pose.cam1_from_cam0 is None:
+        return f"{names}: rejected, {result.as_dict()['reason'].replace('_', ' ')}, {counts}"
+    sources = " ".join(dict.fromkeys(pose.focal_sources))
+    return f"{names}: {pose.verdict.replace('_', ' ')}, {counts}, {result.describe_uncertainty()}, focal {sources}"

@@ -1,0 +1,327 @@
+"""COLMAP as a host: our features, matches and verified geometries in its database, for its own mappers and GUI."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.errors import ConfigError, DataError, StoreError
+from sfm_lightglue.mapping.database import DatabaseWriter, publish_database, require_space
+from sfm_lightglue.mapping.database_file import SharedDatabase, remove_features
+from sfm_lightglue.mapping.database_images import KnownImage, read_known_images
+from sfm_lightglue.mapping.database_reader import bytes_from_root_sift
+from sfm_lightglue.output_folder import work_folder
+from sfm_lightglue.parallel import num_usable_cores
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
+from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.store import Store
+from sfm_lightglue.types import Features, Float32Array, Scene, SceneImage, UInt8Array
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("scan", "extract", "match", "verify", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class HostSummary:
+    """What was added to a database.
+
+    Args:
+        database: its path.
+        num_images: photos whose features were added.
+        new_images: those of them that the database did not know.
+        missing_images: images of the database without a readable photo; they keep what they have.
+        num_keypoints: median of the photos.
+        num_pairs: pairs that were matched.
+        num_verified: pairs with a geometry.
+        seconds: by stage, and "total".
+    """
+
+    database: str
+    num_images: int
+    new_images: tuple[str, ...]
+    missing_images: tuple[str, ...]
+    num_keypoints: int
+    num_pairs: int
+    num_verified: int
+    seconds: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        news = f" ({len(self.new_images)} new)" if self.new_images else ""
+        return (
+            f"{self.num_images} images{news} with {self.num_keypoints} keypoints (median), {self.num_pairs} pairs"
+            f" matched, {self.num_verified} verified, {self.seconds['total']:.1f} s -> {self.database}"
+        )
+
+
+def add_to_database(
+    database: Path,
+    images: Path,
+    config: ReconstructConfig | None = None,
+    store: Path | None = None,
+    overwrite: bool = False,
+    known_only: bool = False,
+    progress: Progress = silent,
+) -> HostSummary:
+    """Extract, match and verify photos, and add the results to a COLMAP database.
+
+    Cameras, images, rigs, frames and pose priors that the database has are kept as they are, numbers included.
+    The database changes in one moment at the end: a run that fails or is killed leaves it as it was, and the
+    next one computes nothing twice.
+
+    Args:
+        database: made where there is none; no pycolmap handle of this process may have it open.
+        images: the folder that COLMAP calls the image path: names are relative to it.
+        config: extractor, matcher, pairs and so on; its cameras are for photos that the database does not know.
+        store: folder of what was computed, `<database>.store` beside the database where it is None.
+        overwrite: replace the features of the photos, and all matches of theirs, where the database has some.
+        known_only: leave photos out that the database does not know.
+        progress: told how each stage advances.
+
+    Raises:
+        ConfigError: where the database has features and `overwrite` is not set, or an option is wrong.
+        DataError: where photos and database do not fit each other, or one of them cannot be read.
+        WeightsError: where a network's weights are missing.
+        StoreError: where the database is locked or changed by another program, or cannot be written.
+    """
+    database, images = Path(database), Path(images)
+    folder = Path(store) if store is not None else database.with_name(f"{database.name}.store")
+    run = _Run(database, images, config or ReconstructConfig(), folder, progress)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{database.parent}: cannot be made ({error.strerror})") from error
+    with work_folder(database.parent) as work:
+        copy = work / "database.db"
+        if not database.exists():
+            summary = run.fill(copy, (), overwrite, known_only)
+            if database.exists():
+                raise StoreError(f"{database}: another program has made it meanwhile; run the same command again")
+            publish_database(copy, database)
+            return summary
+        with SharedDatabase(database) as shared:
+            shared.copy_to(copy)
+            summary = run.fill(copy, read_known_images(copy, database), overwrite, known_only)
+            require_space(database, copy.stat().st_size)
+            shared.replace_content(copy)
+            return summary
+
+
+class _Run:
+    """One run: what is computed goes through the store, what is found goes into a private copy of the database."""
+
+    def __init__(
+        self, database: Path, images: Path, config: ReconstructConfig, store: Path, progress: Progress
+    ) -> None:
+        self.database, self.images, self.config, self.progress = database, images, config, progress
+        self.store_folder = store
+        self.num_threads = config.num_threads or num_usable_cores()
+        self.clock = Clock(dict.fromkeys(STAGES, 0.0))
+
+    def fill(self, copy: Path, known: Sequence[KnownImage], overwrite: bool, known_only: bool) -> HostSummary:
+        with self.clock.stage("scan"):
+            found = load_scene(self.images, self.config.cameras, [self.store_folder], self.num_threads, as_it_is=True)
+            joined = join_scene(found, known, self.database, known_only)
+            if not overwrite:
+                _refuse_features(joined.known, self.database)
+            extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
+            matcher = MATCHERS.build(self.config.matcher, self.config.device)
+            pairs = PAIR_SELECTORS.build(self.config.pairs).select(joined.scene)
+            store = Store(self.store_folder)
+        with self.clock.stage("extract"):
+            features = extract_scene(joined.scene, CachedExtractor(extractor, store), self.num_threads, self.progress)
+        decoded = {image.name for image in features.decoded_images}
+        if known:
+            remove_features(copy, [image.image_id for image in joined.known if image.name in decoded])
+        with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
+            with self.clock.stage("write"):
+                self._write_features(features, writer)
+            counts = match_scene(
+                pairs,
+                features,
+                writer,
+                CachedMatcher(matcher, store),
+                CachedVerifier(self.config.two_view, self.config.seed, store),
+                self.clock,
+                self.num_threads,
+                self.progress,
+            )
+        return self._summary(features, joined, counts, known)
+
+    def _write_features(self, features: SceneFeatures, writer: DatabaseWriter) -> None:
+        max_size = getattr(self.config.extractor.config, "max_image_size", None)
+        for image in features.decoded_images:
+            writer.add_image(image, *colmap_features(features[image.name], max_size))
+
+    def _summary(
+        self, features: SceneFeatures, joined: JoinedScene, counts: PairCounts, known: Sequence[KnownImage]
+    ) -> HostSummary:
+        if counts.num_verified == 0:
+            logger.warning(
+                "%s: of %d pairs none was verified; do neighbouring photos overlap?", self.database, counts.num_pairs
+            )
+        names = [image.name for image in features.decoded_images]
+        known_names = {image.name for image in known}
+        return HostSummary(
+            str(self.database),
+            len(names),
+            tuple(name for name in names if name not in known_names),
+            tuple(sorted(known_names - set(names))),
+            int(np.median([len(features.keypoints_from_name[name]) for name in names])),
+            counts.num_pairs,
+            counts.num_verified,
+            {stage: round(seconds, 3) for stage, seconds in self.clock.total().items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedScene:
+    """Photos with the cameras that a database has for them.
+
+    Args:
+        scene: the photos.
+        known: those images of the database that are among them.
+        camera_id_from_idx: COLMAP's numbers of the cameras that the database has.
+    """
+
+    scene: Scene
+    known: tuple[KnownImage, ...]
+    camera_id_from_idx: Mapping[int, int]
+
+
+def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_only: bool = False) -> JoinedScene:
+    """Give photos the cameras that a database has for them.
+
+    A photo that it does not know shares a camera of the database where it would share one with photos that all
+    have this one, which is of its size, and alone in its rig.
+
+    Args:
+        found: photos on the disk with cameras as we would make them.
+        known: images of the database.
+        database: for messages.
+        known_only: leave out photos that it does not know.
+
+    Raises:
+        DataError: where no two photos are left, or the size of one is not that of its camera.
+    """
+    known_from_name = {image.name: image for image in known}
+    here = tuple(known_from_name[image.name] for image in found.images if image.name in known_from_name)
+    _report_missing(found, known, here, database)
+    _require_sizes(found, known_from_name, database)
+    news = [image.name for image in found.images if image.name not in known_from_name]
+    if known and news:
+        done = "left out" if known_only else "added"
+        logger.warning("%s: %d photos that it does not know are %s: %s", database, len(news), done, _shortened(news))
+    shared = _cameras_to_share(found, known_from_name)
+    idx_from_key: dict[object, int] = {}
+    images = []
+    for image in found.images:
+        owner = known_from_name.get(image.name) or shared.get(image.camera_idx)
+        if known_only and known and image.name not in known_from_name:
+            continue
+        key = ("new", image.camera_idx) if owner is None else ("known", owner.camera_id)
+        camera = image.camera if owner is None else owner.camera
+        camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
+        images.append(SceneImage(image.name, image.path, camera, camera_idx, image.digest))
+    if len(images) < 2:
+        raise DataError(f"{found.root}: only one usable photo ({images[0].name}); there is no pair to match")
+    camera_id_from_idx = {idx: key[1] for key, idx in idx_from_key.items() if key[0] == "known"}  # type: ignore[index]
+    return JoinedScene(Scene(found.root, tuple(images), found.skipped), here, camera_id_from_idx)
+
+
+def _report_missing(found: Scene, known: Sequence[KnownImage], here: Sequence[KnownImage], database: Path) -> None:
+    if known and not here:
+        raise DataError(
+            f"{database}: none of its {len(known)} images ({known[0].name}, ...) is a readable photo below"
+            f" {found.root}; give the folder that its names are relative to"
+        )
+    present = {image.name for image in here}
+    missing = [image.name for image in known if image.name not in present]
+    if missing:
+        logger.warning(
+            "%s: %d of its images are no readable photos below %s, and keep what they have: %s",
+            database,
+            len(missing),
+            found.root,
+            _shortened(missing),
+        )
+
+
+def _require_sizes(found: Scene, known_from_name: Mapping[str, KnownImage], database: Path) -> None:
+    wrong = [
+        f"{image.name} has {image.camera.width} x {image.camera.height} pixels, its camera"
+        f" {known.camera.width} x {known.camera.height}"
+        for image in found.images
+        if (known := known_from_name.get(image.name)) is not None and known.camera.size != image.camera.size
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{database}: {wrong[0]}{more}; are these the photos that it was made from, neither shrunk nor turned?"
+        )
+
+
+def _cameras_to_share(found: Scene, known_from_name: Mapping[str, KnownImage]) -> dict[int, KnownImage]:
+    """For each of our cameras an image that has the one camera of the database that all of its photos have."""
+    owners: dict[int, list[KnownImage]] = {}
+    for image in found.images:
+        if image.name in known_from_name:
+            owners.setdefault(image.camera_idx, []).append(known_from_name[image.name])
+    return {
+        camera_idx: images[0]
+        for camera_idx, images in owners.items()
+        if len({image.camera_id for image in images}) == 1 and images[0].is_alone_in_rig
+    }
+
+
+def _refuse_features(known: Sequence[KnownImage], database: Path) -> None:
+    names = [image.name for image in known if image.has_features]
+    if names:
+        raise ConfigError(
+            f"{database}: has features or matches of {len(names)} of the photos already ({_shortened(names, 3)});"
+            " --overwrite replaces them, or name a new database"
+        )
+
+
+def colmap_features(features: Features, max_image_size: int | None = None) -> tuple[Float32Array, UInt8Array | None]:
+    """Features as COLMAP keeps them.
+
+    Args:
+        features: of one image.
+        max_image_size: longer side in pixels to which the extractor shrank larger pictures, None if it did not.
+
+    Returns:
+        Keypoints [N, 4] with scale and orientation, [N, 2] where they have none; and where they are RootSIFT,
+        their descriptors [N, 128] as bytes, for COLMAP's own matchers and retrieval.
+    """
+    if features.scales is None or features.orientations is None:
+        return features.keypoints, None
+    longer = max(features.image_size)
+    enlarged = longer / min(longer, max_image_size or longer)
+    keypoints = np.column_stack([features.keypoints, features.scales * (enlarged / 2), features.orientations])
+    # RootSIFT alone has 128 numbers none of which is negative: the roots of shares.
+    is_root_sift = features.descriptors.shape[1] == 128 and bool((features.descriptors >= 0).all())
+    return keypoints.astype(np.float32), bytes_from_root_sift(features.descriptors) if is_root_sift else None
+
+
+def _shortened(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+__all__ = ["HostSummary", "add_to_database", "colmap_features", "join_scene"]

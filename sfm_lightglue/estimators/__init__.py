@@ -1,0 +1,1 @@
+"""Robust estimators of two-view matrices, one library or method a file, behind one protocol."""

@@ -1,0 +1,71 @@
+"""What an estimator of two-view matrices is, and how one is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sfm_lightglue.geometry import Float64Array
+
+EstimatorName = Literal["opencv-magsac", "opencv-ransac", "poselib"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How matches are sampled.
+
+    Args:
+        max_error_px: largest distance of an inlier to its epipolar line, or to where a homography puts it.
+        confidence: probability that the best model was found.
+        max_iterations: upper limit on the samples.
+        seed: below 2^31; the same seed gives the same result.
+    """
+
+    max_error_px: float
+    confidence: float
+    max_iterations: int
+    seed: int
+
+
+class MatrixEstimator(Protocol):
+    """Finds the matrix that most correspondences agree with.
+
+    Points are [M, 2] in pixels from the principal point, undistorted. Every method returns a finite matrix
+    [3, 3] of any length, or None where there is no such matrix: bad points raise nothing.
+    """
+
+    @property
+    def version(self) -> str:
+        """What computes, for the keys of the store; changes whenever the same input may give something else."""
+
+    def essential(
+        self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
+    ) -> Float64Array | None:
+        """E on normalised points, for cameras of the given focal length."""
+
+    def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """F on the points as they are."""
+
+    def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """H from points of image 0 to points of image 1."""
+
+
+_PLACE_FROM_NAME = {
+    "opencv-magsac": ("sfm_lightglue.estimators.opencv", "MagsacEstimator"),
+    "opencv-ransac": ("sfm_lightglue.estimators.opencv", "RansacEstimator"),
+    "poselib": ("sfm_lightglue.estimators.poselib", "PoselibEstimator"),
+}
+
+ESTIMATOR_NAMES = tuple(_PLACE_FROM_NAME)
+
+
+def load_estimator(name: EstimatorName) -> MatrixEstimator:
+    """The estimator of a name.
+
+    Raises:
+        ConfigError: where its library is not installed.
+    """
+    module, attribute = _PLACE_FROM_NAME[name]
+    estimator: MatrixEstimator = getattr(importlib.import_module(module), attribute)()
+    return estimator

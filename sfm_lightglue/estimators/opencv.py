@@ -1,0 +1,90 @@
+"""OpenCV's USAC framework: MAGSAC++, and plain RANSAC."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sfm_lightglue.estimators.base import Sampling
+from sfm_lightglue.geometry import AnyArray, Float64Array
+
+
+class RansacEstimator:
+    """RANSAC: the model with the most inliers, without local optimisation; OpenCV fits it to the inliers at the end.
+
+    Source: Fischler and Bolles, Random sample consensus, 1981 (by OpenCV's USAC, which takes a seed; what OpenCV
+        calls cv2.RANSAC takes none).
+    """
+
+    @property
+    def version(self) -> str:
+        """OpenCV's, and ours after it."""
+        return f"opencv-{cv2.__version__}-ransac-1"
+
+    def essential(
+        self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
+    ) -> Float64Array | None:
+        """E by samples of five points."""
+        K = np.diag([focal_px, focal_px, 1.0])
+        no_distortion = np.zeros(0)
+        try:
+            matrix, _ = cv2.findEssentialMat(
+                points0, points1, K, K, no_distortion, no_distortion, self._parameters(sampling)
+            )
+        except cv2.error:
+            return None  # OpenCV's solvers throw on degenerate samples that they do not recognise
+        return _usable(matrix)
+
+    def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """F by samples of seven points."""
+        try:
+            matrix, _ = cv2.findFundamentalMat(points0, points1, self._parameters(sampling))
+        except cv2.error:
+            return None
+        return _usable(matrix)
+
+    def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """H by samples of four points."""
+        try:
+            matrix, _ = cv2.findHomography(points0, points1, self._parameters(sampling))
+        except cv2.error:
+            return None
+        return _usable(matrix)
+
+    def _parameters(self, sampling: Sampling) -> cv2.UsacParams:
+        parameters = cv2.UsacParams()
+        parameters.threshold = sampling.max_error_px
+        parameters.confidence = sampling.confidence
+        parameters.maxIterations = sampling.max_iterations
+        parameters.randomGeneratorState = sampling.seed
+        parameters.score = cv2.SCORE_METHOD_RANSAC
+        parameters.loMethod = cv2.LOCAL_OPTIM_NULL
+        parameters.final_polisher = cv2.NONE_POLISHER
+        return parameters
+
+
+class MagsacEstimator(RansacEstimator):
+    """MAGSAC++: a score that is marginalised over the noise, with local optimisation and a final polish.
+
+    Source: Barath et al., MAGSAC++, a fast, reliable and accurate robust estimator, 2020 (by OpenCV's USAC).
+    """
+
+    @property
+    def version(self) -> str:
+        """OpenCV's."""
+        return f"opencv-{cv2.__version__}"
+
+    def _parameters(self, sampling: Sampling) -> cv2.UsacParams:
+        parameters = super()._parameters(sampling)
+        parameters.score = cv2.SCORE_METHOD_MAGSAC
+        parameters.loMethod = cv2.LOCAL_OPTIM_SIGMA
+        parameters.loIterations = 10
+        parameters.loSampleSize = 50
+        parameters.final_polisher = cv2.MAGSAC
+        return parameters
+
+
+def _usable(matrix: AnyArray | None) -> Float64Array | None:
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
+        return None
+    return np.asarray(matrix, dtype=np.float64)

@@ -1,0 +1,85 @@
+"""PoseLib's LO-RANSAC, an extra: `pip install sfm_lightglue[poselib]`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.estimators.base import Sampling
+from sfm_lightglue.geometry import Float64Array, Rigid3, essential_from_pose, project_to_rotation
+
+
+class PoselibEstimator:
+    """LO-RANSAC with a truncated loss, and least squares on the inliers after it.
+
+    Source: Larsson et al., PoseLib, minimal solvers for camera pose estimation.
+
+    Raises:
+        ConfigError: where PoseLib is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import poselib
+        except ImportError as error:
+            raise ConfigError(
+                "the estimator poselib needs a library that is not installed: pip install sfm_lightglue[poselib]"
+            ) from error
+        self._poselib: Any = poselib
+
+    @property
+    def version(self) -> str:
+        """PoseLib's, and ours after it."""
+        return f"poselib-{importlib.metadata.version('poselib')}-1"
+
+    def essential(
+        self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
+    ) -> Float64Array | None:
+        """E of the pose that PoseLib finds by samples of five points."""
+        if _num_places(points0, points1) < 5:
+            return None  # PoseLib would return the pose that it began with
+        side = 2 * int(np.ceil(max(np.abs(points0).max(initial=1), np.abs(points1).max(initial=1))))
+        camera = {"model": "SIMPLE_PINHOLE", "width": side, "height": side, "params": [focal_px, 0.0, 0.0]}
+        pose, _ = self._poselib.estimate_relative_pose(
+            points0, points1, camera, camera, _options(sampling, "max_epipolar_error"), {}
+        )
+        if not (np.isfinite(pose.R).all() and np.isfinite(pose.t).all() and np.any(pose.t)):
+            return None
+        return essential_from_pose(Rigid3(project_to_rotation(pose.R), pose.t / np.linalg.norm(pose.t)))
+
+    def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """F by samples of seven points."""
+        if _num_places(points0, points1) < 7:
+            return None
+        matrix, _ = self._poselib.estimate_fundamental(points0, points1, _options(sampling, "max_epipolar_error"), {})
+        return _usable(matrix)
+
+    def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
+        """H by samples of four points."""
+        if _num_places(points0, points1) < 4:
+            return None
+        matrix, _ = self._poselib.estimate_homography(points0, points1, _options(sampling, "max_reproj_error"), {})
+        return _usable(matrix)
+
+
+def _num_places(points0: Float64Array, points1: Float64Array) -> int:
+    """Different correspondences, to a hundredth of a pixel."""
+    return len(np.unique(np.concatenate([points0, points1], axis=1).round(2), axis=0))
+
+
+def _options(sampling: Sampling, limit: str) -> dict[str, Any]:
+    return {
+        limit: sampling.max_error_px,
+        "success_prob": sampling.confidence,
+        "max_iterations": sampling.max_iterations,
+        "min_iterations": min(100, sampling.max_iterations),
+        "seed": sampling.seed,
+    }
+
+
+def _usable(matrix: Float64Array) -> Float64Array | None:
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return matrix if matrix.shape == (3, 3) and np.isfinite(matrix).all() and matrix.any() else None

@@ -1,0 +1,286 @@
+"""The content of a COLMAP database as values of ours: cameras, features, matches and geometries."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pycolmap
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.geometry import AnyArray, Rigid3, essential_from_pose
+from sfm_lightglue.mapping.database_file import copy_database
+from sfm_lightglue.types import (
+    Camera,
+    Features,
+    Float32Array,
+    ImagePair,
+    Matches,
+    Rejected,
+    TwoViewGeometry,
+    TwoViewKind,
+)
+
+logger = logging.getLogger(__name__)
+
+_Kind = pycolmap.TwoViewGeometryConfiguration
+
+_KIND_FROM_CONFIGURATION: dict[pycolmap.TwoViewGeometryConfiguration, TwoViewKind] = {
+    _Kind.CALIBRATED: "general",
+    _Kind.CALIBRATED_RIG: "general",
+    _Kind.UNCALIBRATED: "general",
+    _Kind.PLANAR: "planar",
+    _Kind.PANORAMIC: "pure_rotation",
+}
+"""Of all others (degenerate, watermark, several motions, not yet verified) no mapper makes use."""
+
+UINT8_FROM_ROOT_SIFT = 512.0
+"""COLMAP keeps RootSIFT, whose numbers lie between 0 and 1 and seldom beyond 1/2, as bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColmapDatabase:
+    """What a database knows of its images and of their pairs.
+
+    Args:
+        camera_from_name: of every image; "given" where COLMAP takes the focal length for known, else "guessed".
+        features_from_name: of every image, without rows where the database has none. Scores are 1: COLMAP keeps
+            none. Descriptors of SIFT are RootSIFT of length 1, as ours; others as they are.
+        matches_from_pair: of every pair with a match or an inlier; inliers that guided matching added are among
+            them. Scores are 1.
+        geometry_from_pair: of every pair with an inlier; its mask is over the matches.
+    """
+
+    camera_from_name: Mapping[str, Camera]
+    features_from_name: Mapping[str, Features]
+    matches_from_pair: Mapping[ImagePair, Matches]
+    geometry_from_pair: Mapping[ImagePair, TwoViewGeometry | Rejected]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images, sorted."""
+        return tuple(self.camera_from_name)
+
+
+def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDatabase:
+    """Read a COLMAP database of any version that pycolmap knows; the file itself is left as it is.
+
+    COLMAP's scale of a keypoint is half of our diameter, measured in the full image; its orientations are ours.
+
+    Args:
+        path: of the database.
+        names: of the images to read, with the pairs among them; all where it is None.
+
+    Raises:
+        DataError: where there is no such database, or it holds what no photo can have.
+        StoreError: where another program keeps it locked.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix="colmap-") as folder:
+        copy = Path(folder) / "database.db"
+        copy_database(path, copy)
+        with open_copy(copy, path) as database:
+            return _Reader(path, database, names).read()
+
+
+def open_copy(copy: Path, original: Path) -> pycolmap.Database:
+    """Open a private copy of a database, which pycolmap brings to its own version.
+
+    Raises:
+        DataError: where it is damaged.
+    """
+    try:
+        return pycolmap.Database.open(copy)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{original}: not a COLMAP database, or a damaged one ({error})") from error
+
+
+def camera_from_pycolmap(native: pycolmap.Camera) -> Camera:
+    """The same camera as a value of ours."""
+    source = "given" if native.has_prior_focal_length else "guessed"
+    return Camera(native.model_name, native.width, native.height, tuple(native.params), source)  # type: ignore[arg-type]
+
+
+def bytes_from_root_sift(descriptors: Float32Array) -> npt.NDArray[np.uint8]:
+    """RootSIFT [N, 128] as COLMAP keeps it."""
+    return np.clip(np.round(descriptors * UINT8_FROM_ROOT_SIFT), 0, 255).astype(np.uint8)
+
+
+class _Reader:
+    def __init__(self, path: Path, database: pycolmap.Database, names: Collection[str] | None) -> None:
+        self.path, self.database = path, database
+        self.native_cameras = {camera.camera_id: camera for camera in database.read_all_cameras()}
+        images = sorted(database.read_all_images(), key=lambda image: image.name)
+        self.images = [image for image in images if names is None or image.name in names]
+        missing = sorted(set(names or ()) - {image.name for image in images})
+        if missing:
+            raise DataError(f"{path}: has no image of the name {missing[0]!r}")
+        self.num_ambiguous = 0
+
+    def read(self) -> ColmapDatabase:
+        camera_from_name = {
+            image.name: camera_from_pycolmap(self.native_cameras[image.camera_id]) for image in self.images
+        }
+        features_from_name = {image.name: self._features(image, camera_from_name[image.name]) for image in self.images}
+        matches_from_pair: dict[ImagePair, Matches] = {}
+        geometry_from_pair: dict[ImagePair, TwoViewGeometry | Rejected] = {}
+        image_from_id = {image.image_id: image for image in self.images}
+        matched, _ = self.database.read_num_matches()
+        verified = set(self.database.read_two_view_geometry_num_inliers()[0])
+        for pair_id in sorted({*matched, *verified}):
+            ids = pycolmap.pair_id_to_image_pair(pair_id)
+            if not set(ids) <= image_from_id.keys():
+                continue
+            first, second = sorted((image_from_id[image_id] for image_id in ids), key=lambda image: image.name)
+            pair = ImagePair(first.name, second.name)
+            sizes = len(features_from_name[first.name]), len(features_from_name[second.name])
+            native = None
+            if pair_id in verified:
+                native = self.database.read_two_view_geometry(first.image_id, second.image_id)
+            matches, inlier_mask = self._matches(first, second, native, sizes)
+            matches_from_pair[pair] = matches
+            if native is not None:
+                both = features_from_name[first.name], features_from_name[second.name]
+                geometry_from_pair[pair] = self._geometry(native, first, second, both, matches, inlier_mask)
+        if self.num_ambiguous:
+            logger.warning(
+                "%s: %d matches left out, whose features are matched twice in their pair", self.path, self.num_ambiguous
+            )
+        return ColmapDatabase(camera_from_name, features_from_name, matches_from_pair, geometry_from_pair)
+
+    def _features(self, image: pycolmap.Image, camera: Camera) -> Features:
+        rows = np.zeros((0, 2), np.float32)
+        if self.database.exists_keypoints(image.image_id):
+            rows = np.ascontiguousarray(self.database.read_keypoints(image.image_id), dtype=np.float32)
+        scales, orientations = _scale_and_orientation(rows)
+        descriptors = self._descriptors(image, len(rows))
+        try:
+            return Features(
+                np.ascontiguousarray(rows[:, :2]),
+                np.ones(len(rows), np.float32),
+                descriptors,
+                camera.size,
+                scales,
+                orientations,
+            )
+        except ValueError as error:
+            raise DataError(f"{self.path}: the features of {image.name} do not fit its camera ({error})") from error
+
+    def _descriptors(self, image: pycolmap.Image, num_keypoints: int) -> Float32Array:
+        if not self.database.exists_descriptors(image.image_id):
+            return np.zeros((num_keypoints, 0), np.float32)
+        kept = self.database.read_descriptors(image.image_id)
+        if len(kept.data) != num_keypoints:
+            raise DataError(
+                f"{self.path}: {image.name} has {num_keypoints} keypoints, but descriptors of {len(kept.data)}"
+            )
+        kinds = pycolmap.FeatureExtractorType
+        if kept.type == kinds.SIFT or (kept.type == kinds.UNDEFINED and kept.data.shape[1] == 128):
+            values = kept.data.astype(np.float32)
+            norms = np.linalg.norm(values, axis=1, keepdims=True)
+            unit: Float32Array = values / np.maximum(norms, np.float32(1))
+            return unit
+        return np.ascontiguousarray(kept.to_float().data, dtype=np.float32)
+
+    def _matches(
+        self,
+        first: pycolmap.Image,
+        second: pycolmap.Image,
+        geometry: pycolmap.TwoViewGeometry | None,
+        sizes: tuple[int, int],
+    ) -> tuple[Matches, npt.NDArray[np.bool_]]:
+        """All matches, and the mask of the inliers: guided matching verifies some that were not matched before."""
+        no_rows = np.zeros((0, 2), np.int32)
+        inliers, raw = no_rows, no_rows
+        if geometry is not None:
+            inliers = np.asarray(geometry.inlier_matches, dtype=np.int32).reshape(-1, 2)
+        if self.database.exists_matches(first.image_id, second.image_id):
+            raw = self.database.read_matches(first.image_id, second.image_id).astype(np.int32).reshape(-1, 2)
+        rows = np.concatenate([inliers, raw])
+        if len(rows) and not ((rows >= 0).all() and (rows < sizes).all()):
+            raise DataError(f"{self.path}: matches of {first.name} and {second.name} name keypoints that are not there")
+        distinct = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        kept = distinct[_one_to_one(rows[distinct])]
+        self.num_ambiguous += len(distinct) - len(kept)
+        order = kept[np.argsort(rows[kept, 0], kind="stable")]
+        return Matches(np.ascontiguousarray(rows[order]), np.ones(len(order), np.float32)), order < len(inliers)
+
+    def _geometry(
+        self,
+        native: pycolmap.TwoViewGeometry,
+        first: pycolmap.Image,
+        second: pycolmap.Image,
+        features: tuple[Features, Features],
+        matches: Matches,
+        inlier_mask: npt.NDArray[np.bool_],
+    ) -> TwoViewGeometry | Rejected:
+        cameras = self.native_cameras[first.camera_id], self.native_cameras[second.camera_id]
+        pose = _pose(native, cameras, features)
+        kind = _KIND_FROM_CONFIGURATION.get(_Kind(native.config))
+        if kind is None or pose is None:
+            return Rejected("degenerate", len(matches), int(inlier_mask.sum()))
+        E = native.E if native.E is not None else essential_from_pose(pose)
+        K0_inverse = np.linalg.inv(cameras[0].calibration_matrix())
+        K1 = cameras[1].calibration_matrix()
+        F = native.F if native.F is not None else np.linalg.inv(K1).T @ E @ K0_inverse
+        calibrated = _Kind(native.config) != _Kind.UNCALIBRATED
+        return TwoViewGeometry(kind, inlier_mask, pose, F, E if calibrated else None, native.H)
+
+
+def _pose(
+    native: pycolmap.TwoViewGeometry,
+    cameras: tuple[pycolmap.Camera, pycolmap.Camera],
+    features: tuple[Features, Features],
+) -> Rigid3 | None:
+    """`cam1_from_cam0` as the database has it, or as it follows from its matrices; None where there is no way.
+
+    May resolve the configuration of `native`, where that was left open.
+    """
+    if native.cam2_from_cam1 is None:
+        needed = {_Kind.CALIBRATED: native.E, _Kind.CALIBRATED_RIG: native.E, _Kind.UNCALIBRATED: native.F}
+        if needed.get(_Kind(native.config), native.H) is None:
+            return None
+        points = [one.keypoints.astype(np.float64) for one in features]
+        pycolmap.estimate_two_view_geometry_pose(cameras[0], points[0], cameras[1], points[1], native)
+    return None if native.cam2_from_cam1 is None else _unit_pose(native.cam2_from_cam1)
+
+
+def _unit_pose(native: pycolmap.Rigid3d) -> Rigid3:
+    """With a translation of length 1, or 0."""
+    pose = Rigid3.from_matrix(native.matrix())
+    length = float(np.linalg.norm(pose.t))
+    return Rigid3(pose.R, pose.t / length) if length > 1e-12 else Rigid3(pose.R, np.zeros(3))
+
+
+def _scale_and_orientation(rows: Float32Array) -> tuple[Float32Array | None, Float32Array | None]:
+    """Of keypoints [N, 2], [N, 4] (scale, orientation) or [N, 6] (affine shape); None where all are the same."""
+    if rows.shape[1] == 4:
+        scales, orientations = rows[:, 2], rows[:, 3]
+    elif rows.shape[1] == 6:
+        a11, a12, a21, a22 = rows[:, 2:].T
+        # The lengths of the axes onto which the shape takes a unit circle's: their mean, as COLMAP has it.
+        scales = (np.hypot(a11, a21) + np.hypot(a12, a22)) / 2
+        orientations = np.arctan2(a21, a11)
+    else:
+        return None, None
+    if (scales == 1).all() and (orientations == 0).all():  # what COLMAP fills in for features that have neither
+        return None, None
+    turned: AnyArray = np.mod(orientations, 2 * np.pi)
+    return np.ascontiguousarray(2 * scales, dtype=np.float32), turned.astype(np.float32)
+
+
+def _one_to_one(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Indices of the rows [M, 2] none of whose numbers an earlier kept row has on its side."""
+    used: tuple[set[int], set[int]] = set(), set()
+    kept = []
+    for index, (idx0, idx1) in enumerate(rows.tolist()):
+        if idx0 not in used[0] and idx1 not in used[1]:
+            used[0].add(idx0)
+            used[1].add(idx1)
+            kept.append(index)
+    return np.array(kept, dtype=np.int64)

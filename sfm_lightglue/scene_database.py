@@ -1,0 +1,109 @@
+"""Extract, match and verify the photos of a scene, streaming, into a COLMAP database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.mapping.database import DatabaseWriter
+from sfm_lightglue.pair_matching import match_pairs
+from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float]
+    start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+    def total(self) -> dict[str, float]:
+        """Seconds by stage, and "total" since the clock was made."""
+        return self.seconds | {"total": time.perf_counter() - self.start}
+
+
+@dataclass(slots=True)
+class PairCounts:
+    """How many pairs saw the same thing."""
+
+    num_pairs: int
+    num_verified: int = 0
+    best: tuple[int, ImagePair] | None = None
+
+    def add(self, pair: ImagePair, geometry: TwoViewGeometry | Rejected) -> None:
+        """Count a pair."""
+        if isinstance(geometry, TwoViewGeometry):
+            self.num_verified += 1
+            if self.best is None or geometry.num_inliers > self.best[0]:
+                self.best = geometry.num_inliers, pair
+
+
+def extract_scene(
+    scene: Scene, extractor: CachedExtractor, num_threads: int = 1, progress: Progress = silent
+) -> SceneFeatures:
+    """Features of all photos of a scene; those that cannot be decoded are logged.
+
+    Raises:
+        DataError: where none can be decoded.
+    """
+    features = SceneFeatures(scene, extractor)
+    features.extract(num_threads, progress)
+    if not features.keypoints_from_name:
+        raise DataError(f"{scene.root}: none of the {len(scene.images)} photos can be decoded")
+    return features
+
+
+def match_scene(
+    pairs: tuple[ImagePair, ...],
+    features: SceneFeatures,
+    database: DatabaseWriter,
+    matcher: CachedMatcher,
+    verifier: CachedVerifier,
+    clock: Clock,
+    num_threads: int = 1,
+    progress: Progress = silent,
+) -> PairCounts:
+    """Match and verify pairs, and write each into a database that holds their images.
+
+    Args:
+        pairs: those of photos without features are passed over.
+        features: of the scene.
+        database: gets matches and geometries.
+        matcher: with the store behind it.
+        verifier: with the store behind it.
+        clock: gets the time of its stages "match" and "verify".
+        num_threads: batches of pairs under way at a time.
+        progress: told of each pair.
+    """
+    camera_from_name = {image.name: image.camera for image in features.decoded_images}
+    usable = [pair for pair in pairs if {pair.name0, pair.name1} <= camera_from_name.keys()]
+    counts = PairCounts(len(usable))
+    worked = dict.fromkeys(("match", "verify"), 0.0)
+    start = time.perf_counter()
+    for result in match_pairs(usable, features, camera_from_name, matcher, verifier, num_threads, progress):
+        database.add_pair(result.pair, result.matches, result.geometry)
+        counts.add(result.pair, result.geometry)
+        worked["match"] += result.match_seconds
+        worked["verify"] += result.verify_seconds
+    _share_out(time.perf_counter() - start, worked, clock)
+    return counts
+
+
+def _share_out(wall_seconds: float, worked: Mapping[str, float], clock: Clock) -> None:
+    """Matching and verification run side by side on all threads: the time that passed is split in proportion."""
+    total = sum(worked.values())
+    for stage, seconds in worked.items():
+        clock.seconds[stage] += wall_seconds * (seconds / total if total else 1 / len(worked))
