@@ -104,7 +104,6 @@ def _evaluate(
 def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
     """Milliseconds of `transformers`' LightGlue: of the official size, and of the size of each of ours."""
     from benchmarks.matching_peers import OFFICIAL, peer_milliseconds
-
     from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 
     sizes = {"official": OFFICIAL}

@@ -17,7 +17,7 @@ from sfm_lightglue.types import Float32Array, IndexArray, UInt8Array
 class SiftConfig:
     """Options of the SIFT detector."""
 
-    max_keypoints: int = 2048
+    max_keypoints: int = 1536
     """At most so many per image, spread over the picture; more cost time squared in matching."""
 
     max_image_size: int = 1600
