@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+_pool = threading.local()
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -17,6 +20,15 @@ def num_usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def num_cores_of_this_thread() -> int:
+    """Cores that the work of this thread may use: all, or in the threads of `ordered_map` their share."""
+    return max(1, num_usable_cores() // int(getattr(_pool, "num_threads", 1)))
+
+
+def _join_pool(num_threads: int) -> None:
+    _pool.num_threads = num_threads
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int) -> Iterator[ResultT]:
@@ -34,7 +46,7 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
         yield from map(function, items)
         return
     under_way: deque[Future[ResultT]] = deque()
-    pool = ThreadPoolExecutor(num_threads)
+    pool = ThreadPoolExecutor(num_threads, initializer=_join_pool, initargs=(num_threads,))
     try:
         for item in items:
             under_way.append(pool.submit(function, item))

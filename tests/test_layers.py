@@ -46,6 +46,7 @@ DOORS = {
     "PIL": {"images", "keypoint_matching", "synthetic", "testing", "training", "viewer", "datasets"},
     "scipy": {"focal_estimation", "relative_pose", "training", "viewer"},
     "pytest": {"testing"},
+    "threadpoolctl": {"models.devices"},
     "tqdm": {"pipelines"},
     "poselib": {"estimators"},
 }

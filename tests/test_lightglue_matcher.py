@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipelines.match import main as match_command
+from sfm_lightglue import parallel
 from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
@@ -20,6 +21,7 @@ from sfm_lightglue.extractors.superpoint import SuperPointConfig, SuperPointExtr
 from sfm_lightglue.images import Image
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
+from sfm_lightglue.matchers import lightglue
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
@@ -90,6 +92,20 @@ def test_16_pairs_of_unequal_sizes_give_what_they_give_alone(
         assert np.allclose(together.scores, alone.scores, atol=1e-5)
         assert together.stop_layer == alone.stop_layer
     assert sum(len(matches) > 10 for matches in batch) >= 5
+
+
+def test_pairs_side_by_side_give_what_they_give_alone(
+    weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "num_usable_cores", lambda: 2)
+    monkeypatch.setattr(lightglue, "num_usable_cores", lambda: 2)
+    pairs = unequal_pairs(features)
+    matcher = matcher_of(weights, precision="float32")
+    together = list(parallel.ordered_map(lambda pair: matcher.match(*pair), pairs, 2))
+    for pair, one in zip(pairs, together, strict=True):
+        alone = matcher.match(*pair)
+        assert np.array_equal(one.indices, alone.indices)
+        assert np.allclose(one.scores, alone.scores, atol=1e-5)
 
 
 def test_a_batch_that_would_not_fit_is_split(

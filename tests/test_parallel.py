@@ -1,11 +1,16 @@
 """Work on several threads: results in order, errors where they belong, an early end without waiting for the rest."""
 
 import itertools
+import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
+from sfm_lightglue import parallel
+from sfm_lightglue.models.devices import torch_threads
 from sfm_lightglue.parallel import num_usable_cores, ordered_map
 
 THREADS = [1, 2, 5]
@@ -108,3 +113,33 @@ def test_one_thread_is_the_callers():
 
 def test_cores():
     assert num_usable_cores() >= 1
+
+
+def test_threads_of_a_pool_share_the_cores(monkeypatch):
+    monkeypatch.setattr(parallel, "num_usable_cores", lambda: 8)
+    assert parallel.num_cores_of_this_thread() == 8
+    for num_threads, share in ((2, 4), (3, 2), (20, 1)):
+        assert set(parallel.ordered_map(lambda _: parallel.num_cores_of_this_thread(), range(9), num_threads)) == {
+            share
+        }
+    assert list(parallel.ordered_map(lambda _: parallel.num_cores_of_this_thread(), range(2), 1)) == [8, 8]
+
+
+def test_torch_is_limited_in_one_thread_alone():
+    before = torch.get_num_threads()
+    seen = queue.Queue()
+    limited, looked = threading.Event(), threading.Event()
+
+    def other():
+        limited.wait(10)
+        seen.put(torch.get_num_threads())
+        looked.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(other)
+        with torch_threads(1):
+            assert torch.get_num_threads() == 1
+            limited.set()
+            assert looked.wait(10)
+        future.result()
+    assert seen.get() == before == torch.get_num_threads()

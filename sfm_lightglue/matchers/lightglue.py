@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.parallel import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class LightGlueMatcher:
         self._digest = file_sha256(self._path)
         self._device_name = device
         self._network: LightGlue | None = None
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     @property
     def identity(self) -> Identity:
@@ -111,8 +113,7 @@ class LightGlueMatcher:
     @property
     def architecture(self) -> LightGlueArchitecture:
         """Of the network, which is loaded for it."""
-        with self._lock:
-            return self._load()[0].architecture
+        return self._load()[0].architecture
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches with the network's scores, in the order of the first image's features."""
@@ -123,16 +124,19 @@ class LightGlueMatcher:
 
         They go through the network `batch_size` at a time, fewer where the memory asks for it.
         """
-        matches: list[Matches] = []
-        with self._lock:  # torch spreads one pair over all cores; two at a time would only wait for each other
-            for start, stop in self._batches(pairs):
-                matches += self._match(pairs[start:stop])
-        return matches
+        from sfm_lightglue.models.devices import torch_threads
+
+        if not pairs:
+            return []
+        num_cores, device = num_cores_of_this_thread(), self._load()[1]
+        shares_cores = device.type == "cpu" and num_cores < num_usable_cores()
+        # Pairs side by side on a core each are faster than one pair on all cores; but two pairs that both spread
+        # over all cores would only wait for each other.
+        with nullcontext() if shares_cores else self._lock, torch_threads(num_cores):
+            return [one for start, stop in self._batches(pairs) for one in self._match(pairs[start:stop])]
 
     def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
         """First and last row + 1 of consecutive pairs that fit into a batch."""
-        if not pairs:
-            return []
         architecture, budget = self._load()[0].architecture, self.config.memory_mb * 2**20
         batches, start, longest0, longest1 = [], 0, 0, 0
         for row, (features0, features1) in enumerate(pairs):
@@ -171,9 +175,10 @@ class LightGlueMatcher:
         from sfm_lightglue.models.weights import load_lightglue
 
         device = resolve_device(self._device_name)
-        if self._network is None:
-            self._network = load_lightglue(self._path).to(device)
-        return self._network, device
+        with self._loading:
+            if self._network is None:
+                self._network = load_lightglue(self._path).to(device)
+            return self._network, device
 
     def _is_bfloat16(self, device: torch.device) -> bool:
         from sfm_lightglue.models.devices import has_fast_bfloat16

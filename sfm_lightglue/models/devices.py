@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
 import torch
+from threadpoolctl import ThreadpoolController
 
 from sfm_lightglue.errors import ConfigError
 
@@ -33,3 +38,19 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch uses at most so many threads for what this thread asks of it within the block; others are not touched.
+
+    Args:
+        number: positive.
+    """
+    with _openmp().limit(limits=number):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
