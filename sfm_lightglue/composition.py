@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.aliked import AlikedConfig
 from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
 from sfm_lightglue.registry import Choice
 
@@ -32,10 +33,12 @@ def with_fitting_weights(matcher: Choice, extractor: Choice) -> Choice:
     config = matcher.config
     if not isinstance(config, LightGlueMatcherConfig) or config.weights:
         return matcher
-    weights = LIGHTGLUE_FROM_EXTRACTOR.get(extractor.name)
+    weights, features = LIGHTGLUE_FROM_EXTRACTOR.get(extractor.name), f"extractor {extractor.name}"
+    if isinstance(extractor.config, AlikedConfig) and extractor.config.model == "t16":
+        weights, features = None, f"{features} with model t16, which has 64 dimensions"
     if weights is None:
         raise ConfigError(
-            f"matcher {matcher.name}: no weights are known for the features of extractor {extractor.name};"
+            f"matcher {matcher.name}: no weights are known for the features of {features};"
             " name a file of them (--matcher-weights), or choose --matcher nearest"
         )
     return Choice(matcher.name, replace(config, weights=weights))

@@ -32,6 +32,11 @@ def test_an_extractor_without_known_weights_says_what_to_do() -> None:
         with_fitting_weights(MATCHERS.choose("lightglue"), Choice("mine", None))
 
 
+def test_the_small_aliked_is_refused_before_anything_is_downloaded() -> None:
+    with pytest.raises(ConfigError, match="t16, which has 64 dimensions; name a file"):
+        ReconstructConfig.from_mapping({"extractor": {"name": "aliked", "model": "t16"}})
+
+
 def test_a_resolved_configuration_is_read_back_as_it_is() -> None:
     config = ReconstructConfig()
     assert config.as_mapping()["matcher"]["weights"] == "lightglue_sift"

@@ -41,7 +41,7 @@ def features(small_scene: SyntheticScene) -> list[Features]:
     return [extractor.extract(Image.from_array(pixels)) for pixels in small_scene.images.values()]
 
 
-def matcher_of(weights: Path, **options: object) -> LightGlueMatcher:
+def matcher_of(weights: Path | str, **options: object) -> LightGlueMatcher:
     return LightGlueMatcher(LightGlueMatcherConfig(str(weights), **options), "cpu")
 
 
@@ -80,18 +80,34 @@ def unequal_pairs(features: list[Features]) -> list[tuple[Features, Features]]:
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"batch_size": 5}, {"batch_size": 16, "memory_mb": 5}])
+@pytest.mark.parametrize("is_trained", [False, True])
 def test_16_pairs_of_unequal_sizes_give_what_they_give_alone(
-    weights: Path, features: list[Features], options: dict[str, int]
+    weights: Path, features: list[Features], options: dict[str, int], is_trained: bool
 ) -> None:
     pairs = unequal_pairs(features)
-    matcher = matcher_of(weights, precision="float32", **options)
+    matcher = (
+        LightGlueMatcher(LightGlueMatcherConfig(**options), "cpu") if is_trained else matcher_of(weights, **options)
+    )
     batch = matcher.match_batch(pairs)
     for pair, together in zip(pairs, batch, strict=True):
         alone = matcher.match(*pair)
         assert np.array_equal(together.indices, alone.indices)
-        assert np.allclose(together.scores, alone.scores, atol=1e-5)
+        assert np.allclose(together.scores, alone.scores, atol=5e-5 if is_trained else 1e-5)
         assert together.stop_layer == alone.stop_layer
     assert sum(len(matches) > 10 for matches in batch) >= 5
+
+
+def test_the_precision_that_is_used_is_part_of_the_identity(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identities() -> list[object]:
+        options: list[dict[str, object]] = [{}, {"batch_size": 4}, {"precision": "bfloat16"}, {"precision": "float32"}]
+        return [matcher_of(weights, **one).identity for one in options]
+
+    monkeypatch.setattr(lightglue, "has_bfloat16_instructions", lambda: True)
+    auto, batched, low, full = identities()
+    assert auto == low != full == batched
+    monkeypatch.setattr(lightglue, "has_bfloat16_instructions", lambda: False)
+    auto, batched, low, full = identities()
+    assert auto == full == batched != low
 
 
 def test_pairs_side_by_side_give_what_they_give_alone(
@@ -219,7 +235,7 @@ def test_identity_follows_weights_and_thresholds_not_the_path(weights: Path, tmp
     other = write_lightglue(tmp_path / "other.safetensors", num_layers=3)
     identity = matcher_of(weights).identity
     assert matcher_of(copy).identity == identity
-    assert matcher_of(weights, batch_size=7).identity == identity
+    assert matcher_of(weights, batch_size=1).identity == identity
     assert matcher_of(other).identity != identity
     assert matcher_of(weights, filter_threshold=0.2).identity != identity
 

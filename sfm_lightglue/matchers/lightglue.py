@@ -13,6 +13,7 @@ import numpy as np
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.models.processor import has_bfloat16_instructions, may_have_cuda
 from sfm_lightglue.parallel import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
 
@@ -50,8 +51,9 @@ class LightGlueMatcherConfig:
     one of 2 x 4096 points takes some 400."""
 
     precision: str = "auto"
-    """Of the matrix products: "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions for
-    it. Positions, states, scores and the assignment are float32 in any case."""
+    """Of the matrix products: "float32", "bfloat16", or "auto": bfloat16 where pairs go one by one through a CPU that
+    has instructions for it. In bfloat16 a batch is the same as its pairs alone but for rounding, which changes a match
+    in some hundred. Positions, states, scores and the assignment are float32 in any case."""
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "float32", "bfloat16"):
@@ -97,9 +99,9 @@ class LightGlueMatcher:
             self.config.depth_confidence,
             self.config.width_confidence,
             self.config.filter_threshold,
-            self.config.precision,
+            self._precision(),
         )
-        return Identity("lightglue", 2, thresholds, self._digest)
+        return Identity("lightglue", 3, thresholds, self._digest)
 
     @property
     def batch_size(self) -> int:
@@ -120,7 +122,7 @@ class LightGlueMatcher:
         return self.match_batch([(features0, features1)])[0]
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of several pairs of any sizes, each as if it were alone.
+        """Matches of several pairs of any sizes, each as if it were alone (in float32: see `precision`).
 
         They go through the network `batch_size` at a time, fewer where the memory asks for it.
         """
@@ -151,10 +153,11 @@ class LightGlueMatcher:
         import torch
 
         network, device = self._load()
+        is_bfloat16 = self._precision() == "bfloat16"
         sides = [_pad([pair[side] for pair in pairs], network, device) for side in (0, 1)]
         (keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1) = sides
         try:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._is_bfloat16(device)):
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
                 output = network(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1, self._thresholds())
         except torch.cuda.OutOfMemoryError:
             if len(pairs) == 1:
@@ -180,11 +183,18 @@ class LightGlueMatcher:
                 self._network = load_lightglue(self._path).to(device)
             return self._network, device
 
-    def _is_bfloat16(self, device: torch.device) -> bool:
-        from sfm_lightglue.models.devices import has_fast_bfloat16
+    def _precision(self) -> str:
+        """What "auto" is here: part of the store's keys, so that no store mixes them."""
+        if self.config.precision != "auto":
+            return self.config.precision
+        is_cpu = self._device_name == "cpu" or (self._device_name == "auto" and not may_have_cuda())
+        if self.config.batch_size > 1 or not has_bfloat16_instructions():
+            return "float32"
+        if not is_cpu:
+            from sfm_lightglue.models.devices import resolve_device
 
-        precision = self.config.precision
-        return precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+            is_cpu = resolve_device(self._device_name).type == "cpu"
+        return "bfloat16" if is_cpu else "float32"
 
     def _thresholds(self) -> object:
         from sfm_lightglue.models.lightglue import LightGlueThresholds

@@ -28,18 +28,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 have instructions of their own on a device."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.6, which cannot tell
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
     """Torch uses at most so many threads for what this thread asks of it within the block; others are not touched.
