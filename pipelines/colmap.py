@@ -26,7 +26,7 @@ examples:
       numbers, intrinsics, rigs, frames and pose priors; photos that it does not know are added (--known-only: not)
   python -m pipelines.colmap database.db images/ --pairs match_list.txt --overwrite
       the pairs of a list, two names a line, as for COLMAP's matches_importer; features and matches that the
-      database has of these photos are replaced
+      database has of these photos are replaced; their matches with images whose photos are not here are removed
 
 The database changes in one moment at the end; a run that fails or is killed leaves it as it was, and the same
 command continues. exit codes: 0 done, 2 bad option, or features that are there already, 3 photos or database
@@ -78,8 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("database", metavar="DATABASE", type=Path, help="COLMAP's database; made where there is none")
     add("images", metavar="IMAGES", type=Path, help="folder that the names of the images are relative to")
-    add("--overwrite", action="store_true", help="replace features and matches that the database has of the photos")
-    add("--known-only", action="store_true", help="leave out photos that the database does not know")
+    add("--overwrite", action="store_true", help="replace features and all matches that the database has of the photos")
+    add(
+        "--known-only",
+        action="store_true",
+        help="leave out photos that the database does not know; it must have images",
+    )
     add("--store", metavar="DIR", type=Path, help="what was computed, for the next run (default: DATABASE.store)")
     add("--config", metavar="FILE", type=Path, help="options in TOML, or run.json of `reconstruct`")
     group = parser.add_argument_group("what to compute")

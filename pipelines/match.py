@@ -29,6 +29,9 @@ examples:
   python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
       known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
       if that is of the same size and camera
+  python -m pipelines.match frame0.png frame1.png --same-camera
+      photos without EXIF data that one camera took: their one unknown focal length is estimated from the pair.
+      Without the flag, photos are of the same camera where EXIF data of both name it, with its lens and focal length
   python -m pipelines.match --batch pairs.txt --images photos/ --out results.jsonl
       many pairs, one JSON object a line; a killed run continues where it stopped. A line of the list is
       {PAIR_FORMAT}
@@ -73,6 +76,7 @@ def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None
         _stated(arguments).of(*images),
         config.two_view,
         config.seed,
+        same_camera=arguments.same_camera,
     )
     if paths is not None:
         _write(result, *paths)
@@ -103,6 +107,7 @@ def _stated(arguments: argparse.Namespace) -> StatedCameras:
     return StatedCameras(
         (arguments.camera_model0, arguments.camera_model1),
         (None if params0 is None else tuple(params0), None if params1 is None else tuple(params1)),
+        arguments.same_camera,
     )
 
 
@@ -155,6 +160,8 @@ def build_parser() -> argparse.ArgumentParser:
     for side in (0, 1):
         add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
         add(f"--camera-params{side}", metavar="P,P,...", help=f"known intrinsics of image {side}")
+    same_help = "whether one camera with one focal length took both photos of a pair (default: by EXIF data)"
+    add("--same-camera", action=argparse.BooleanOptionalAction, help=same_help)
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
     add("--quiet", action="store_true", help="print nothing but warnings and errors")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
     Args:
         batch: matches them.
         pairs: of the list.
-        out: file of JSON lines; what an earlier run wrote there is kept and not computed again.
+        out: file of JSON lines; results that an earlier run wrote there are kept and not computed again, its errors
+            are tried again. In the end it holds one line a pair, in the order of the list.
         as_json: print JSON lines on standard output.
         quiet: print nothing else.
 
@@ -31,10 +32,11 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
         DataError: where no pair at all could be read.
         StoreError: where `out` cannot be written.
     """
-    kept = [] if out is None else kept_lines(out, {batch.key(pair) for pair in pairs})
+    keys = [batch.key(pair) for pair in pairs]
+    kept = [] if out is None else kept_lines(out, Counter(keys))
     done = Counter(line["key"] for line in kept)
-    counts = Counter(_count_name(line["error"], line.get("verdict")) for line in kept)
-    errors = [line["error"] for line in kept if line["error"] is not None][:1]
+    counts = Counter(_count_name(None, line.get("verdict")) for line in kept)
+    errors: list[str] = []
     bars = None if quiet or out is None or not sys.stderr.isatty() else ProgressBars()
     progress: Progress = bars or silent
     try:
@@ -52,6 +54,8 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
     finally:
         if bars is not None:
             bars.close()
+    if out is not None and kept:
+        put_in_order(out, keys)
     if not quiet:
         again = f" ({len(kept)} known from an earlier run)" if kept else ""
         written = f" -> {out}" if out is not None else ""
@@ -61,12 +65,14 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
         raise DataError(f"not one of the {len(pairs)} pairs could be matched; the first: {errors[0]}")
 
 
-def kept_lines(out: Path, wanted: set[str]) -> list[dict[str, Any]]:
-    """The results that an earlier run left in a file; a line that was torn when it was killed is cut off.
+def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The results that an earlier run left in a file; its errors, and a line that was torn by a kill, are cut off.
+
+    An error may have been repaired meanwhile, or been one of that run alone, as too little memory is.
 
     Args:
         out: file of JSON lines, or none yet.
-        wanted: keys of the results that are asked for now.
+        wanted: keys of the results that are asked for now, and how many of each.
 
     Raises:
         ConfigError: where it holds something else: results of other pairs, images or options, or no results.
@@ -81,24 +87,53 @@ def kept_lines(out: Path, wanted: set[str]) -> list[dict[str, Any]]:
         raise DataError(f"{out}: cannot be read ({error.strerror or error})") from error
     *whole, torn = data.split(b"\n")
     kept, texts = [], []
+    left = Counter(wanted)
     for number, text in enumerate(whole, start=1):
         try:
             line = json.loads(text)
             key, is_error = line["key"], line["error"] is not None
         except (ValueError, KeyError, TypeError) as problem:
             raise ConfigError(f"{out}:{number}: no result of this command; choose another --out") from problem
-        if key in wanted:
-            kept.append(line)
-            texts.append(text)
-        elif not is_error:  # an error may have been repaired meanwhile
+        if is_error:
+            continue
+        if key not in wanted:
             raise ConfigError(
                 f"{out}:{number}: holds the result of another list, of other images or of other options; choose another"
                 " --out, or delete it"
             )
+        if left[key] > 0:
+            left[key] -= 1
+            kept.append(line)
+            texts.append(text)
     if torn or len(texts) < len(whole):
         with atomic_write(out) as file:
             file.writelines(text + b"\n" for text in texts)
     return kept
+
+
+def put_in_order(out: Path, keys: Sequence[str]) -> None:
+    """Rewrite a complete file in the order of the list: pairs that were tried again stand at its end.
+
+    Args:
+        out: file of JSON lines, one for each key.
+        keys: of the pairs of the list.
+
+    Raises:
+        DataError: where it cannot be read.
+        StoreError: where it cannot be written.
+    """
+    try:
+        texts = out.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be read ({error.strerror or error})") from error
+    found = [json.loads(text)["key"] for text in texts]
+    if found == list(keys):
+        return
+    texts_from_key: dict[str, deque[bytes]] = defaultdict(deque)
+    for key, text in zip(found, texts, strict=True):
+        texts_from_key[key].append(text)
+    with atomic_write(out) as file:
+        file.writelines(texts_from_key[key].popleft() for key in keys)
 
 
 def _append(out: Path, text: str) -> None:

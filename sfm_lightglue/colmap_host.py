@@ -41,7 +41,9 @@ class HostSummary:
         database: its path.
         num_images: photos whose features were added.
         new_images: those of them that the database did not know.
-        missing_images: images of the database without a readable photo; they keep what they have.
+        missing_images: images of the database without a readable photo; they keep their features, and their
+            matches with each other.
+        num_lost_pairs: pairs of such an image and a photo, whose matches went with the photo's old features.
         num_keypoints: median of the photos.
         num_pairs: pairs that were matched.
         num_verified: pairs with a geometry.
@@ -52,6 +54,7 @@ class HostSummary:
     num_images: int
     new_images: tuple[str, ...]
     missing_images: tuple[str, ...]
+    num_lost_pairs: int
     num_keypoints: int
     num_pairs: int
     num_verified: int
@@ -89,12 +92,14 @@ def add_to_database(
         images: the folder that COLMAP calls the image path: names are relative to it.
         config: extractor, matcher, pairs and so on; its cameras are for photos that the database does not know.
         store: folder of what was computed, `<database>.store` beside the database where it is None.
-        overwrite: replace the features of the photos, and all matches of theirs, where the database has some.
+        overwrite: replace the features of the photos, and all matches of theirs, where the database has some. Those
+            with images whose photos are not here cannot be computed again: they are removed, counted and logged.
         known_only: leave photos out that the database does not know.
         progress: told how each stage advances.
 
     Raises:
-        ConfigError: where the database has features and `overwrite` is not set, or an option is wrong.
+        ConfigError: where the database has features and `overwrite` is not set, or knows no image and `known_only`
+            is set, or an option is wrong.
         DataError: where photos and database do not fit each other, or one of them cannot be read.
         WeightsError: where a network's weights are missing.
         StoreError: where the database is locked or changed by another program, or cannot be written.
@@ -146,8 +151,18 @@ class _Run:
         with self.clock.stage("extract"):
             features = extract_scene(joined.scene, CachedExtractor(extractor, store), self.num_threads, self.progress)
         decoded = {image.name for image in features.decoded_images}
+        num_lost_pairs = 0
         if known:
-            remove_features(copy, [image.image_id for image in joined.known if image.name in decoded])
+            replaced = [image.image_id for image in joined.known if image.name in decoded]
+            num_lost_pairs = remove_features(copy, replaced)
+        if num_lost_pairs > 0:
+            logger.warning(
+                "%s: matches of %d pairs are removed and cannot be computed again: one photo of the pair has new"
+                " features, the other is not here or unreadable; put it there and run the same command again to match"
+                " them anew",
+                self.database,
+                num_lost_pairs,
+            )
         with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
             with self.clock.stage("write"):
                 self._write_features(features, writer)
@@ -161,7 +176,7 @@ class _Run:
                 self.num_threads,
                 self.progress,
             )
-        return self._summary(features, joined, counts, known)
+        return self._summary(features, counts, known, num_lost_pairs)
 
     def _write_features(self, features: SceneFeatures, writer: DatabaseWriter) -> None:
         max_size = getattr(self.config.extractor.config, "max_image_size", None)
@@ -169,7 +184,7 @@ class _Run:
             writer.add_image(image, *colmap_features(features[image.name], max_size))
 
     def _summary(
-        self, features: SceneFeatures, joined: JoinedScene, counts: PairCounts, known: Sequence[KnownImage]
+        self, features: SceneFeatures, counts: PairCounts, known: Sequence[KnownImage], num_lost_pairs: int
     ) -> HostSummary:
         if counts.num_verified == 0:
             logger.warning(
@@ -182,6 +197,7 @@ class _Run:
             len(names),
             tuple(name for name in names if name not in known_names),
             tuple(sorted(known_names - set(names))),
+            num_lost_pairs,
             int(np.median([len(features.keypoints_from_name[name]) for name in names])),
             counts.num_pairs,
             counts.num_verified,
@@ -217,8 +233,14 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
         known_only: leave out photos that it does not know.
 
     Raises:
+        ConfigError: where only those that it knows are wanted, and it knows none.
         DataError: where no two photos are left, or the size of one is not that of its camera.
     """
+    if known_only and not known:
+        raise ConfigError(
+            f"{database}: knows no image, so that --known-only would leave out all photos; do without it, or name a"
+            " database with images in it"
+        )
     known_from_name = {image.name: image for image in known}
     here = tuple(known_from_name[image.name] for image in found.images if image.name in known_from_name)
     _report_missing(found, known, here, database)
@@ -232,7 +254,7 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
     images = []
     for image in found.images:
         owner = known_from_name.get(image.name) or shared.get(image.camera_idx)
-        if known_only and known and image.name not in known_from_name:
+        if known_only and image.name not in known_from_name:
             continue
         key = ("new", image.camera_idx) if owner is None else ("known", owner.camera_id)
         camera = image.camera if owner is None else owner.camera
@@ -254,7 +276,8 @@ def _report_missing(found: Scene, known: Sequence[KnownImage], here: Sequence[Kn
     missing = [image.name for image in known if image.name not in present]
     if missing:
         logger.warning(
-            "%s: %d of its images are no readable photos below %s, and keep what they have: %s",
+            "%s: %d of its images are no readable photos below %s, and keep their features and the matches among"
+            " them: %s",
             database,
             len(missing),
             found.root,

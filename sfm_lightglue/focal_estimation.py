@@ -153,8 +153,7 @@ def _fit(model: EpipolarResiduals | RotationResiduals, start: float, sides: Sequ
     solution = least_squares(residuals, first, loss="soft_l1", f_scale=2.0, max_nfev=30, x_scale=1e-2, ftol=1e-6)
     log_factor = float(np.clip(solution.x[-1], -3, 3))
     moved = model.moved(solution.x[:-1], log_scales(log_factor))
-    sigma, _ = robust_noise(moved.values, moved.limit)
-    sigma = max(sigma, _MIN_NOISE_PX / focal_px)
+    sigma, _ = robust_noise(moved.values, moved.limit, _MIN_NOISE_PX / focal_px)
     return float(solution.cost), FocalEstimate(math.exp(log_factor), sigma / math.sqrt(_information(moved, sides)))
 
 

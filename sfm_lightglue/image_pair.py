@@ -34,6 +34,7 @@ class ImagePairResult:
         matches: between them, wrong ones too.
         relative_pose: pose, verdict, uncertainty, inliers and points.
         seconds: by stage, and "total".
+        is_same_camera: one camera with one focal length took both, by EXIF data or because it was stated.
     """
 
     images: tuple[Image, Image]
@@ -41,6 +42,7 @@ class ImagePairResult:
     matches: Matches
     relative_pose: RelativePose
     seconds: dict[str, float]
+    is_same_camera: bool = False
 
     @property
     def geometry(self) -> TwoViewGeometry | Rejected:
@@ -84,6 +86,7 @@ class ImagePairResult:
                 }
                 for camera in self.cameras
             ],
+            "same_camera": self.is_same_camera,
             "pose_rests_on_guessed_focal_length": found and "guessed" in result.focal_sources,
             "seconds": round(self.seconds["total"], 3),
             "seconds_by_stage": {stage: round(value, 3) for stage, value in self.seconds.items()},
@@ -109,7 +112,16 @@ class ImagePairResult:
             text += "\nanother pose explains this plane as well, only more photos decide: see rival in the JSON"
         if "guessed" in result.focal_sources:
             text += "\nthe focal length was guessed, and the pose is as rough: give the intrinsics if they are known"
+            if self._may_share_a_camera:
+                text += ",\nor state that one camera with one focal length took both (--same-camera)"
         return text
+
+    @property
+    def _may_share_a_camera(self) -> bool:
+        """Whether the photos could be of one camera for all that their files tell, and nobody said so."""
+        image0, image1 = self.images
+        is_unknown = not (image0.exif.camera_id and image1.exif.camera_id)
+        return is_unknown and not self.is_same_camera and _have_one_size(image0, image1)
 
     def describe_uncertainty(self) -> str:
         """Angle of the rotation, and the radii that hold 95 % of the errors; "" where there is no pose."""
@@ -147,6 +159,7 @@ def match_images(
     config: TwoViewConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
+    same_camera: bool | None = None,
 ) -> ImagePairResult:
     """Match two photos, and estimate where the second was taken as seen from the first.
 
@@ -159,13 +172,17 @@ def match_images(
         config: thresholds of the verification.
         seed: of its random samples.
         progress: told of the stages.
+        same_camera: whether one camera with one focal length took both; None leaves it to `is_same_camera`. Only then
+            an unknown focal length is sought that both share.
 
     Raises:
         DataError: where an image cannot be read.
-        ConfigError: where intrinsics do not make a camera, or not one of that image.
+        ConfigError: where intrinsics do not make a camera, or not one of that image; where one camera is said to have
+            taken photos of different sizes.
     """
     images = as_image(image0), as_image(image1)
-    used = camera_for(images[0], cameras[0]), camera_for(images[1], cameras[1])
+    is_same = is_same_camera(*images, same_camera)
+    used = _shared((camera_for(images[0], cameras[0]), camera_for(images[1], cameras[1])), is_same)
     times = [time.perf_counter()]
     features = []
     for num_done, image in enumerate(images, start=1):
@@ -174,13 +191,21 @@ def match_images(
     times.append(time.perf_counter())
     matches = matcher.match(features[0], features[1])
     times.append(time.perf_counter())
-    pose = relative_pose_from_matches(
-        features[0], features[1], matches, *used, config, seed, is_same_camera=is_same_camera(*images)
-    )
+    pose = relative_pose_from_matches(features[0], features[1], matches, *used, config, seed, is_same_camera=is_same)
     times.append(time.perf_counter())
     spans = [later - earlier for earlier, later in pairwise(times)]
     seconds = dict(zip(("extract", "match", "verify"), spans, strict=True))
-    return ImagePairResult(images, (features[0], features[1]), matches, pose, seconds | {"total": times[-1] - times[0]})
+    seconds["total"] = times[-1] - times[0]
+    return ImagePairResult(images, (features[0], features[1]), matches, pose, seconds, is_same)
+
+
+def _shared(cameras: tuple[Camera, Camera], is_same: bool) -> tuple[Camera, Camera]:
+    """What is known of the one camera of both photos, though only one of them tells it."""
+    camera0, camera1 = cameras
+    if not is_same or camera0.size != camera1.size or (camera0.source == "guessed") == (camera1.source == "guessed"):
+        return cameras
+    known = camera1 if camera0.source == "guessed" else camera0
+    return known, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +215,20 @@ class StatedCameras:
     Args:
         models: COLMAP's names, or None.
         params: in COLMAP's order and pixels, or None.
+        same_camera: whether one camera took both; None leaves it to `is_same_camera`.
     """
 
     models: tuple[str | None, str | None] = (None, None)
     params: tuple[tuple[float, ...] | None, tuple[float, ...] | None] = (None, None)
+    same_camera: bool | None = None
 
     def of(self, image0: Image, image1: Image) -> tuple[CameraConfig, CameraConfig]:
-        """What is said of one photo only holds for the other too, if that is of the same size and camera."""
-        is_same = image0.size == image1.size and is_same_camera(image0, image1)
+        """What is said of one photo only holds for the other too, if that is of the same size and camera.
+
+        Raises:
+            ConfigError: where one camera is said to have taken photos of different sizes.
+        """
+        is_same = is_same_camera(image0, image1, self.same_camera) and image0.size == image1.size
 
         def side(one: int, other: int) -> CameraConfig:
             shared = self.params[other] if is_same and not self.models[one] else None
@@ -207,9 +238,34 @@ class StatedCameras:
         return side(0, 1), side(1, 0)
 
 
-def is_same_camera(image0: Image, image1: Image) -> bool:
-    """Whether two photos are of one size, turned or not, and of one EXIF camera, lens and focal length."""
-    return sorted(image0.size) == sorted(image1.size) and image0.exif.camera_id == image1.exif.camera_id
+def is_same_camera(image0: Image, image1: Image, stated: bool | None = None) -> bool:
+    """Whether one camera with one focal length took two photos of one size, turned or not.
+
+    Without a statement it did where both have EXIF data that name the same camera, lens and focal length; photos
+    without EXIF data, and pixels in memory, may be of any cameras.
+
+    Args:
+        image0: a photo.
+        image1: the other.
+        stated: what the user says; None where that is nothing.
+
+    Raises:
+        ConfigError: where it is stated of photos of different sizes.
+    """
+    if stated and not _have_one_size(image0, image1):
+        (width0, height0), (width1, height1) = image0.size, image1.size
+        raise ConfigError(
+            f"{image0.name}, {image1.name}: have {width0} x {height0} and {width1} x {height1} pixels, so they do not"
+            " share their intrinsics; leave out same_camera (--same-camera)"
+        )
+    if stated is not None:
+        return stated
+    is_same_id = bool(image0.exif.camera_id) and image0.exif.camera_id == image1.exif.camera_id
+    return is_same_id and _have_one_size(image0, image1)
+
+
+def _have_one_size(image0: Image, image1: Image) -> bool:
+    return sorted(image0.size) == sorted(image1.size)
 
 
 def camera_for(image: Image, camera: CameraConfig | Camera) -> Camera:

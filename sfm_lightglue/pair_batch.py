@@ -169,7 +169,7 @@ class PairBatch:
         image_root: folder that the names are relative to.
         extractor: finds the features; kept in a temporary folder while the batch runs.
         matcher: matches them.
-        cameras: of images whose line states no intrinsics.
+        cameras: of images whose line states no intrinsics; whether they are one camera, of all.
         config: thresholds of the verification.
         seed: of its random samples, the same for every pair, as for a single one.
 
@@ -200,8 +200,12 @@ class PairBatch:
         self._recent: OrderedDict[str, Image] = OrderedDict()
 
     def key(self, pair: ListedPair) -> str:
-        """Digest of all that the result of a line depends on: options, the bytes of the images, what it states."""
-        return make_key("listed pair", self._settings, pair, [self._digest(name) for name in pair.names])
+        """Digest of all that the result of a line depends on: options, the bytes of the images, what it states.
+
+        Not of how the line is written, unless that is all there is of it.
+        """
+        meaning = (pair.names, pair.rotations, pair.intrinsics, pair.truth) if not pair.error else pair.text.split()
+        return make_key("listed pair", self._settings, meaning, [self._digest(name) for name in pair.names])
 
     def outcomes(
         self, pairs: Sequence[ListedPair], done: Mapping[str, int] | None = None, progress: Progress = silent
@@ -236,12 +240,20 @@ class PairBatch:
                 _pose_of(pair.truth)
             images = self._image(pair.names[0], pair.rotations[0]), self._image(pair.names[1], pair.rotations[1])
             stated = self._cameras.of(*images) if pair.intrinsics is None else _cameras(pair.intrinsics, images)
-            result = match_images(*images, extractor, self._matcher, stated, self._config, self._seed)
+            result = match_images(
+                *images,
+                extractor,
+                self._matcher,
+                stated,
+                self._config,
+                self._seed,
+                same_camera=self._cameras.same_camera,
+            )
         except (WeightsError, StoreError):
             raise  # they would befall every pair
         except (ConfigError, DataError) as error:
             return PairOutcome(key, pair, None, str(error))
-        except Exception as error:  # hours of work do not hang on one pair
+        except Exception as error:  # hours of work do not hang on one pair, and the next run tries it again
             logger.exception("%s: unexpected error", " ".join(pair.names))
             return PairOutcome(key, pair, None, f"{type(error).__name__}: {error}")
         return PairOutcome(key, pair, result)

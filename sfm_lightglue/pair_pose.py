@@ -42,7 +42,7 @@ PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]
 EXIF_LOG_SIGMA = 0.02
 """Standard deviation of the logarithm of a focal length from EXIF data, which is rounded, and nominal."""
 
-POSE_VERSION = 1
+POSE_VERSION = 2
 """Part of the keys of results; raised whenever the same input starts to give something else."""
 
 
@@ -126,7 +126,8 @@ def relative_pose_from_matches(
         camera1: intrinsics of image 1.
         config: thresholds.
         seed: of the random samples; the same seed gives the same result.
-        is_same_camera: both images have the same focal length, though it may be unknown.
+        is_same_camera: both images have the same focal length, though it may be unknown; otherwise two unknown ones are
+            not estimated, and each makes the pose inexact on its own.
 
     Raises:
         ConfigError: where the estimator's library is not installed.

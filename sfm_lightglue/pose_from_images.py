@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sfm_lightglue.cameras import make_camera
+from sfm_lightglue.composition import with_fitting_weights
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry import AnyArray
@@ -17,7 +18,7 @@ from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.pair_pose import RelativePose
 from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice
 from sfm_lightglue.scene import CameraConfig
 from sfm_lightglue.two_view import TwoViewConfig
 from sfm_lightglue.types import Camera, UInt8Array
@@ -45,37 +46,42 @@ def estimate_relative_pose(
     config: TwoViewConfig | None = None,
     seed: int = 0,
     device: str = "auto",
+    same_camera: bool | None = None,
 ) -> RelativePose:
     """Where the second photo was taken as seen from the first, and how sure that is.
 
     The focal length is that of the camera, else of the EXIF data (of files alone: pixels and Pillow images bring
-    none), else estimated from the matches where they show it, else guessed: `RelativePose.focal_sources` tells.
+    none), else estimated from the matches where they show it, else guessed: `RelativePose.focal_sources` tells. Matches
+    show one unknown focal length, not two: where both are unknown, only that of images which share a camera.
 
     Args:
         image0: a file, an `Image`, pixels [H, W] or [H, W, 3] (RGB) of uint8, or a Pillow image.
         image1: the same.
         camera0: known intrinsics, or K [3, 3] without distortion, in COLMAP's pixels (the centre of the first pixel
-            is at 0.5). Given for one image alone, it holds for the other too if that is of the same size and the
-            same EXIF camera.
+            is at 0.5). Given for one image alone, it holds for the other too if that is of the same size and camera.
         camera1: the same.
         extractor: by its name or as an object; the default is that of `reconstruct`.
         matcher: likewise.
         config: thresholds, and the estimator.
         seed: of the random samples.
         device: of networks chosen by name.
+        same_camera: whether one camera with one focal length took both images; None means that it did exactly where
+            both have EXIF data that name the same camera, lens and focal length: so never for pixels.
 
     Raises:
         DataError: where an image cannot be read.
-        ConfigError: for unknown names, or cameras that do not fit the images.
+        ConfigError: for unknown names, or cameras that do not fit the images; where images of different sizes are
+            said to share a camera.
         WeightsError: where a network's weights are missing.
     """
     images = _as_image(image0), _as_image(image1)
     cameras = [_camera(camera, image) for camera, image in zip((camera0, camera1), images, strict=True)]
-    if images[0].size == images[1].size and is_same_camera(*images):
+    if is_same_camera(*images, same_camera) and images[0].size == images[1].size:
         cameras = [cameras[0] or cameras[1], cameras[1] or cameras[0]]
     used = cameras[0] or CameraConfig(), cameras[1] or CameraConfig()
     found_extractor, found_matcher = _components(extractor, matcher, device)
-    return match_images(*images, found_extractor, found_matcher, used, config, seed).relative_pose
+    result = match_images(*images, found_extractor, found_matcher, used, config, seed, same_camera=same_camera)
+    return result.relative_pose
 
 
 def _as_image(image: AnyImage) -> Image:
@@ -98,22 +104,27 @@ def _camera(camera: Camera | AnyArray | None, image: Image) -> Camera | None:
 def _components(
     extractor: Extractor | str | None, matcher: Matcher | str | None, device: str
 ) -> tuple[Extractor, Matcher]:
-    extractor_name = extractor if extractor is None or isinstance(extractor, str) else extractor.identity.name
-    if not (matcher is None or isinstance(matcher, str)):
-        if extractor is None or isinstance(extractor, str):
-            return _build(extractor_name, "nearest", device)[0], matcher
-        return extractor, matcher
-    built = _build(extractor_name, matcher, device)
-    return built[0] if extractor is None or isinstance(extractor, str) else extractor, built[1]
+    """Those that are given, and what is missing by its name."""
+    defaults = ReconstructConfig(device=device)  # refuses a device that is none
+    if extractor is None or isinstance(extractor, str):
+        extractor_name = extractor or defaults.extractor.name
+        found_extractor = _built_extractor(extractor_name, device)
+    else:
+        extractor_name, found_extractor = extractor.identity.name, extractor
+    if matcher is None or isinstance(matcher, str):
+        return found_extractor, _built_matcher(matcher or defaults.matcher.name, extractor_name, device)
+    return found_extractor, matcher
+
+
+# Kept: a network reads its weights once, not for every pair.
 
 
 @lru_cache(maxsize=4)
-def _build(extractor: str | None, matcher: str | None, device: str) -> tuple[Extractor, Matcher]:
-    """Components by their names, kept: a network reads its weights once, not for every pair."""
-    names = {"extractor": extractor, "matcher": matcher}
-    values: dict[str, Any] = {table: {"name": name} for table, name in names.items() if name is not None}
-    choices = ReconstructConfig.from_mapping(values | {"device": device})
-    return (
-        EXTRACTORS.build(choices.extractor, choices.device),
-        MATCHERS.build(choices.matcher, choices.device),
-    )
+def _built_extractor(name: str, device: str) -> Extractor:
+    return EXTRACTORS.build(EXTRACTORS.choose(name), device)
+
+
+@lru_cache(maxsize=4)
+def _built_matcher(name: str, extractor_name: str, device: str) -> Matcher:
+    # The extractor may be one that no registry knows: its name alone decides.
+    return MATCHERS.build(with_fitting_weights(MATCHERS.choose(name), Choice(extractor_name, None)), device)

@@ -79,9 +79,8 @@ def pose_uncertainty(
         (the Sampson approximation).
     """
     model = RotationResiduals(data, pose) if is_rotation else EpipolarResiduals(data, pose)
-    noise, share = robust_noise(model.values, model.limit)
+    noise, share = robust_noise(model.values, model.limit, _MIN_NOISE_PX / data.focal_px)
     noise *= math.sqrt(model.values.size / max(model.values.size - model.num_parameters, 1))
-    noise = max(noise, _MIN_NOISE_PX / data.focal_px)
     # Inliers that end at the limit pull the pose less than noise that goes on: their number counts less.
     covariance = pose_covariance(model, noise / math.sqrt(share), focals)
     # The noise is itself estimated: Student's factor instead of the normal distribution's.
@@ -248,7 +247,7 @@ def _pseudo_inverse(hessian: Float64Array) -> Float64Array:
     return inverse
 
 
-def robust_noise(residuals: Float64Array, limit: float = math.inf) -> tuple[float, float]:
+def robust_noise(residuals: Float64Array, limit: float = math.inf, floor: float = 1e-12) -> tuple[float, float]:
     """Standard deviation per coordinate of residuals [N, D], D = 1 or 2, without their tail.
 
     The residuals within 2.5 (in two dimensions 3) deviations, and within the limit beyond which none were kept, are
@@ -257,6 +256,7 @@ def robust_noise(residuals: Float64Array, limit: float = math.inf) -> tuple[floa
     Args:
         residuals: of a fit.
         limit: largest length of a residual.
+        floor: positive and far below the limit; no smaller deviation is believed, even where all residuals are 0.
 
     Returns:
         The deviation, and which share of its variance the residuals below the limit have.
@@ -266,14 +266,16 @@ def robust_noise(residuals: Float64Array, limit: float = math.inf) -> tuple[floa
     num_dimensions = residuals.shape[1]
     squared = (residuals**2).sum(axis=1)
     cut_deviations = 2.5 if num_dimensions == 1 else 3.0
-    noise = math.sqrt(float(np.median(squared)) / {1: 0.4549, 2: 1.3863}[num_dimensions])
+    # Residuals as even as if there were no noise, only the limit, tell no deviation: it is at least 2/3 of it.
+    highest = limit / 1.5
+    middle = float(np.median(squared))
+    noise = max(min(math.sqrt(middle / {1: 0.4549, 2: 1.3863}[num_dimensions]), highest), floor)
     for _ in range(20):
         cut = min(cut_deviations * noise, limit)
-        below = squared <= max(cut**2, float(np.median(squared)))
+        below = squared <= max(cut**2, middle)
         mean = float(squared[below].mean()) / num_dimensions
-        # Residuals as even as if there were no noise, only the limit, tell no deviation: it is at least 2/3 of it.
-        noise = min(math.sqrt(mean / _variance_below(cut / max(noise, 1e-300), num_dimensions)), limit / 1.5)
-    return noise, _variance_below(limit / max(noise, 1e-300), num_dimensions)
+        noise = max(min(math.sqrt(mean / _variance_below(cut / noise, num_dimensions)), highest), floor)
+    return noise, _variance_below(limit / noise, num_dimensions)
 
 
 def _variance_below(k: float, num_dimensions: int) -> float:

@@ -1,19 +1,11 @@
-"""Our features in COLMAP's databases: what its mapper makes of them, what is kept, and what a crash leaves behind."""
+"""Our features in COLMAP's databases: what its mapper makes of them, and what is kept."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pycolmap
@@ -22,31 +14,16 @@ import pytest
 from datasets.ground_truth import read_scene
 from pipelines.colmap import main
 from sfm_lightglue.alignment import align_poses
-from sfm_lightglue.colmap_host import HostSummary, add_to_database
-from sfm_lightglue.errors import ConfigError, DataError, StoreError
-from sfm_lightglue.mapping import database_file
+from sfm_lightglue.colmap_host import add_to_database
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.mapping.database_reader import read_database
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.reconstruct import reconstruct
-from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.synthetic import SyntheticScene
+from tests.colmap_databases import KEPT_TABLES, NAMES, Host, config, dump, make_host, map_plainly, prepared
 from tests.photos import textured, write_photo
 from tests.shared_data import shared_data
-
-ROOT = Path(__file__).parents[1]
-
-QUICK: dict[str, Any] = {
-    "num_threads": 1,
-    "extractor": {"name": "sift", "max_keypoints": 600},
-    "matcher": {"name": "nearest"},
-}
-
-NAMES = tuple(f"view_0{i}.jpg" for i in range(6))
-
-
-def config(**values: object) -> ReconstructConfig:
-    return ReconstructConfig.from_mapping(QUICK | values)
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +32,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-Host = Callable[..., HostSummary]
-
-
 @pytest.fixture
 def host(store: Path) -> Host:
-    def add(database: Path, images: Path, **options: Any) -> HostSummary:
-        values = options.pop("values", {})
-        return add_to_database(database, images, config(**values), store, **options)
-
-    return add
-
-
-def map_plainly(database: Path, images: Path, **options: Any) -> pycolmap.Reconstruction:
-    """As anyone would with pycolmap alone; the options are COLMAP's own but for what is given."""
-    native = pycolmap.IncrementalPipelineOptions()
-    native.num_threads, native.random_seed = 1, 0
-    native.mapper.filter_max_reproj_error = options.pop("filter_max_reproj_error", 4.0)
-    for name, value in options.items():
-        setattr(native, name, value)
-    output = database.parent / "plain"
-    output.mkdir(exist_ok=True)
-    level, pycolmap.logging.minloglevel = pycolmap.logging.minloglevel, 3
-    try:
-        models = pycolmap.incremental_mapping(database, images, output, native)
-    finally:
-        pycolmap.logging.minloglevel = level
-    return max(models.values(), key=lambda model: model.num_reg_images())
+    return make_host(store)
 
 
 def assert_same_model(one: pycolmap.Reconstruction, other: pycolmap.Reconstruction) -> None:
@@ -95,42 +48,6 @@ def assert_same_model(one: pycolmap.Reconstruction, other: pycolmap.Reconstructi
         np.testing.assert_array_equal(point.xyz, other.points3D[point_id].xyz)
     for camera_id, camera in one.cameras.items():
         np.testing.assert_array_equal(camera.params, other.cameras[camera_id].params)
-
-
-def dump(database: Path, *tables: str) -> list[str]:
-    """The rows of tables as text, of all where none is named."""
-    with closing(sqlite3.connect(database)) as connection:
-        names = tables or [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        ]
-        return [repr((name, connection.execute(f"SELECT * FROM {name}").fetchall())) for name in names]
-
-
-KEPT_TABLES = ("cameras", "images", "rigs", "rig_sensors", "frames", "frame_data", "pose_priors")
-
-
-def prepared(path: Path, images: Path, names: tuple[str, ...] = NAMES, **camera: Any) -> Path:
-    """A database as COLMAP's own tools leave it before matching: odd numbers, no order, priors."""
-    with pycolmap.Database.open(path) as database:
-        native = pycolmap.Camera.create_from_model_name(7, "OPENCV", 430.0, 480, 360)
-        native.has_prior_focal_length = True
-        for name, value in camera.items():
-            setattr(native, name, value)
-        database.write_camera(native, use_camera_id=True)
-        sensor = pycolmap.sensor_t(pycolmap.SensorType.CAMERA, 7)
-        rig = pycolmap.Rig(rig_id=3)
-        rig.add_ref_sensor(sensor)
-        database.write_rig(rig, use_rig_id=True)
-        for number, name in enumerate(names):
-            image = pycolmap.Image(name=name, camera_id=7, image_id=50 - 3 * number)
-            database.write_image(image, use_image_id=True)
-            frame = pycolmap.Frame(rig_id=3, frame_id=90 - number)
-            frame.add_data_id(image.data_id)
-            database.write_frame(frame, use_frame_id=True)
-            prior = pycolmap.PosePrior(pose_prior_id=number + 1, position=np.array([number, 1.0, 2.0]))
-            prior.corr_data_id = image.data_id
-            database.write_pose_prior(prior, use_pose_prior_id=True)
-    return path
 
 
 def test_plain_mapping_gives_the_model_of_our_own_command(
@@ -205,12 +122,14 @@ def test_a_focal_length_that_is_no_prior_is_only_a_guess(
     assert {geometry.E is not None for geometry in geometries} == {is_prior}
 
 
-def test_features_that_are_there_are_refused_or_replaced(small_scene_dir: Path, host: Host, tmp_path: Path) -> None:
-    """Of photos that are not here they stay, with the matches among them."""
+def test_features_that_are_there_are_refused_or_replaced(
+    small_scene_dir: Path, host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of photos that are not here they stay, with the matches among them; those with the others go, and it is told."""
     images = tmp_path / "images"
     shutil.copytree(small_scene_dir / "images", images)
     database = tmp_path / "database.db"
-    host(database, images)
+    assert host(database, images).num_lost_pairs == 0
     before = dump(database)
     with pytest.raises(ConfigError, match=r"database\.db: has features or matches of 6 of the photos .*--overwrite"):
         host(database, images)
@@ -219,13 +138,16 @@ def test_features_that_are_there_are_refused_or_replaced(small_scene_dir: Path, 
         (images / name).unlink()
     fewer = {"extractor": {"name": "sift", "max_keypoints": 200}}
     summary = host(database, images, values=fewer, overwrite=True)
-    assert summary.missing_images == NAMES[:2]
+    assert (summary.missing_images, summary.num_lost_pairs) == (NAMES[:2], 2 * 4)
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert f"keep their features and the matches among them: {NAMES[0]}, {NAMES[1]}" in told
+    assert "matches of 8 pairs are removed and cannot be computed again" in told
     content = read_database(database)
     assert [len(content.features_from_name[name]) for name in NAMES] == [600, 600, 200, 200, 200, 200]
     assert len(content.matches_from_pair) == 1 + 6, "a pair of old and new features is left"
     shutil.copy(small_scene_dir / "images" / NAMES[0], images)
     shutil.copy(small_scene_dir / "images" / NAMES[1], images)
-    host(database, images, overwrite=True)
+    assert host(database, images, overwrite=True).num_lost_pairs == 0
     assert dump(database) == before
 
 
@@ -280,6 +202,17 @@ def test_new_photos_can_be_left_out(small_scene_dir: Path, host: Host, tmp_path:
     assert dump(database, *KEPT_TABLES) == before
 
 
+def test_all_photos_cannot_be_left_out(small_scene_dir: Path, host: Host, tmp_path: Path) -> None:
+    """Where no database, or one without images, would make `known_only` mean that nothing is done."""
+    pycolmap.Database.open(tmp_path / "empty.db").close()
+    before = dump(tmp_path / "empty.db")
+    for name in ("empty.db", "new.db"):
+        with pytest.raises(ConfigError, match=rf"{name}: knows no image.*--known-only would leave out all photos"):
+            host(tmp_path / name, small_scene_dir / "images", known_only=True)
+    assert dump(tmp_path / "empty.db") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
+
+
 def test_missing_photos_are_named(
     small_scene_dir: Path, host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,179 +247,6 @@ def test_one_photo_is_no_pair(host: Host, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"only one usable photo \(one\.png\)"):
         host(tmp_path / "database.db", tmp_path / "images")
     assert not (tmp_path / "database.db").exists()
-
-
-@pytest.mark.parametrize("content", [b"no database at all, but a text that is long enough" * 9, b"SQLite format 3\0"])
-def test_what_is_no_database_is_a_data_error(small_scene_dir: Path, host: Host, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "database.db"
-    path.write_bytes(content)
-    for use in (lambda: host(path, small_scene_dir / "images"), lambda: read_database(path)):
-        with pytest.raises(DataError, match=r"database\.db: not a COLMAP database"):
-            use()
-    assert path.read_bytes() == content
-
-
-def test_a_database_of_something_else_is_left_alone(small_scene_dir: Path, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE notes (text)")
-        connection.commit()
-    before = path.read_bytes()
-    with pytest.raises(DataError, match="SQLite, but not COLMAP"):
-        host(path, small_scene_dir / "images")
-    with pytest.raises(DataError, match="no such file"):
-        read_database(tmp_path / "missing.db")
-    assert path.read_bytes() == before
-
-
-def test_an_empty_database_is_a_beginning(small_scene_dir: Path, host: Host, tmp_path: Path) -> None:
-    pycolmap.Database.open(tmp_path / "created.db").close()
-    (tmp_path / "nothing.db").touch()
-    for name in ("created.db", "nothing.db"):
-        assert host(tmp_path / name, small_scene_dir / "images").num_verified == 15
-        assert len(read_database(tmp_path / name).names) == 6
-
-
-def test_a_locked_database_is_told_before_any_work(
-    small_scene_dir: Path, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database_file, "LOCK_TIMEOUT_S", 0.1)
-    database = prepared(tmp_path / "database.db", small_scene_dir / "images")
-    stages: list[str] = []
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="another program is writing to it"):
-            host(database, small_scene_dir / "images", progress=lambda stage, *_: stages.append(stage))
-        other.execute("ROLLBACK")
-    assert stages == []
-    assert host(database, small_scene_dir / "images").num_verified == 15
-
-
-@pytest.mark.parametrize("keeps_lock", [True, False])
-def test_a_database_that_someone_changes_meanwhile_is_left_to_them(
-    small_scene_dir: Path, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_lock: bool
-) -> None:
-    monkeypatch.setattr(database_file, "LOCK_TIMEOUT_S", 0.1)
-    database = prepared(tmp_path / "database.db", small_scene_dir / "images")
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-
-        def interfere(stage: str, num_done: int, num_total: int) -> None:
-            if stage == "match" and num_done == 3:
-                other.execute("BEGIN IMMEDIATE")
-                other.execute("UPDATE cameras SET prior_focal_length = 0")
-                if not keeps_lock:
-                    other.execute("COMMIT")
-
-        reason = "another program is writing to it" if keeps_lock else "another program changed it meanwhile"
-        with pytest.raises(StoreError, match=reason):
-            host(database, small_scene_dir / "images", progress=interfere)
-        if keeps_lock:
-            other.execute("COMMIT")
-    content = read_database(database)
-    assert {camera.source for camera in content.camera_from_name.values()} == {"guessed"}, "their change is lost"
-    assert content.matches_from_pair == {}
-    assert host(database, small_scene_dir / "images").num_verified == 15
-
-
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-from sfm_lightglue.colmap_host import add_to_database
-from sfm_lightglue.mapping import database_file
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def progress(stage, num_done, num_total):
-    if sys.argv[3] == stage and num_done == num_total // 2:
-        die()
-
-if sys.argv[3] == "publish":
-    take_tables = database_file._take_tables
-    def half_way(connection):
-        connection.execute("PRAGMA cache_size = 1")  # so that pages reach the disk before the end
-        take_tables(connection)
-        die()
-    database_file._take_tables = half_way
-config = ReconstructConfig.from_mapping(json.loads(sys.argv[5]))
-add_to_database(Path(sys.argv[1]), Path(sys.argv[2]), config, Path(sys.argv[4]), progress=progress)
-"""
-
-
-@pytest.mark.parametrize("moment", ["match", "publish"])
-@pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_a_killed_run_leaves_the_database_as_it_was(
-    small_scene_dir: Path, store: Path, host: Host, tmp_path: Path, moment: str, journal: str
-) -> None:
-    database = prepared(tmp_path / "database.db", small_scene_dir / "images")
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute(f"PRAGMA journal_mode = {journal}")
-    before = dump(database)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED,
-            str(database),
-            str(small_scene_dir / "images"),
-            moment,
-            str(store),
-            json.dumps(QUICK),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert dump(database) == before
-    assert host(database, small_scene_dir / "images").num_verified == 15
-    assert map_plainly(database, small_scene_dir / "images").num_reg_images() == 6
-
-
-def old_database(path: Path) -> Path:
-    """As COLMAP 3.8 made them: no rigs, frames, priors or poses of pairs, poses of images in their place."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            """
-            CREATE TABLE cameras (camera_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, model INTEGER NOT NULL,
-                width INTEGER NOT NULL, height INTEGER NOT NULL, params BLOB, prior_focal_length INTEGER NOT NULL);
-            CREATE TABLE images (image_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, name TEXT NOT NULL UNIQUE,
-                camera_id INTEGER NOT NULL, prior_qw REAL, prior_qx REAL, prior_qy REAL, prior_qz REAL,
-                prior_tx REAL, prior_ty REAL, prior_tz REAL);
-            CREATE TABLE keypoints (image_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
-                cols INTEGER NOT NULL, data BLOB);
-            CREATE TABLE descriptors (image_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
-                cols INTEGER NOT NULL, data BLOB);
-            CREATE TABLE matches (pair_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
-                cols INTEGER NOT NULL, data BLOB);
-            CREATE TABLE two_view_geometries (pair_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
-                cols INTEGER NOT NULL, data BLOB, config INTEGER NOT NULL, F BLOB, E BLOB, H BLOB);
-            PRAGMA user_version = 3800;
-            """
-        )
-        params = np.array([430.0, 430.0, 240.0, 180.0]).tobytes()
-        connection.execute("INSERT INTO cameras VALUES (7, 1, 480, 360, ?, 1)", (params,))
-        for number, name in enumerate(NAMES[:4]):
-            row = (9 - number, name, 7, None, None, None, None, None, None, None)
-            connection.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        connection.commit()
-    return path
-
-
-def test_a_database_of_an_old_version_works_too(small_scene_dir: Path, host: Host, tmp_path: Path) -> None:
-    """Also with photos that it does not know, which get frames where the others have none."""
-    database = old_database(tmp_path / "database.db")
-    before = database.read_bytes()
-    assert read_database(database).names == NAMES[:4]
-    assert database.read_bytes() == before, "reading changes it"
-    host(database, small_scene_dir / "images")
-    with pycolmap.Database.open(database) as opened:
-        assert {image.name: image.image_id for image in opened.read_all_images()}.items() >= {NAMES[0]: 9}.items()
-    assert map_plainly(database, small_scene_dir / "images").num_reg_images() == 6
 
 
 def test_the_command(small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

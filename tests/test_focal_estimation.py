@@ -1,5 +1,6 @@
 """A focal length that nobody told: found by the matches where they show it, and only there."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,8 @@ from sfm_lightglue.image_pair import match_images
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.pair_pose import relative_pose_from_matches
-from tests.point_views import POSE, SIZE, make_views, plane_points
+from sfm_lightglue.types import Matches
+from tests.point_views import POSE, SIZE, make_features, make_views, plane_points
 from tests.shared_data import shared_data
 
 GUESS = default_camera("SIMPLE_RADIAL", SIZE, None)
@@ -98,6 +100,44 @@ def test_two_unknown_cameras_are_too_many():
     assert estimate(views, is_same_camera=False).focal_sources == ("guessed", "guessed")
 
 
+def test_two_unknown_cameras_make_the_pose_inexact_each_on_its_own():
+    """The same matches, the same guesses: one prior for both images, or one for each."""
+    views = make_views(POSE, 200, 0.5, 0.0, (camera_of(900), camera_of(1300)))
+    apart = estimate(views, is_same_camera=False)
+    exact = estimate(views, tuple(replace(GUESS, source="given") for _ in range(2)))
+    assert apart.uncertainty.rotation_deg > 3 * exact.uncertainty.rotation_deg
+    rotation_deg, direction_deg = relative_pose_error_deg(apart.cam1_from_cam0, views.pose)
+    assert rotation_deg < apart.uncertainty.rotation_deg
+    assert direction_deg < apart.uncertainty.direction_deg
+
+
+def exact_views(kind):
+    """Matches without any error at all, as synthetic images and rectified stereo have them."""
+    generator = np.random.default_rng(0)
+    pixels0 = generator.integers([200, 20], [1180, 880], (120, 2)).astype(float)
+    shift = generator.integers(5, 150, 120) if kind == "rectified stereo" else np.zeros(120)
+    features = make_features(pixels0, SIZE), make_features(pixels0 - shift[:, None] * [1, 0], SIZE)
+    views = make_views(num_points=120)
+    order = np.arange(120, dtype=np.int32)
+    return replace(
+        views, features=features, matches=Matches(np.stack([order, order], axis=1), np.ones(120, np.float32))
+    )
+
+
+@pytest.mark.parametrize("camera", [camera_of(900), GUESS], ids=["given", "guessed"])
+@pytest.mark.parametrize("kind", ["rectified stereo", "twice the same keypoints"])
+def test_matches_without_any_error_have_a_pose_and_finite_radii(kind, camera):
+    found = estimate(exact_views(kind), (camera, camera))
+    assert found.verdict == ("general" if kind == "rectified stereo" else "pure_rotation")
+    assert found.cameras == (camera, camera)  # neither shows a focal length
+    np.testing.assert_allclose(found.cam1_from_cam0.R, np.eye(3), atol=1e-5)
+    assert 0 < found.uncertainty.noise_px < 0.01
+    assert 0 < found.uncertainty.rotation_deg < 180
+    if kind == "rectified stereo":
+        np.testing.assert_allclose(found.cam1_from_cam0.t, [-1, 0, 0], atol=1e-4)
+        assert found.uncertainty.direction_deg > 0
+
+
 def test_known_focal_lengths_are_left_alone():
     views = make_views(POSE, 200, 0.5, 0.2, (camera_of(900),) * 2)
     found = estimate(views, views.cameras)
@@ -151,7 +191,8 @@ def test_neighbours_of_a_real_scene_without_exif():
 
 def test_photos_say_which_focal_length_was_used(tmp_path):
     folder = shared_data("scenes", "fountain_p11") / "images"
-    result = match_images(folder / "0003.jpg", folder / "0006.jpg", SiftExtractor(), NearestMatcher())
+    paths = folder / "0003.jpg", folder / "0006.jpg"
+    result = match_images(*paths, SiftExtractor(), NearestMatcher(), same_camera=True)
     assert result.as_dict()["cameras"][0]["source"] == "estimated"
     assert result.as_dict()["pose_rests_on_guessed_focal_length"] is False
     assert "estimated from the pair" in str(result)

@@ -181,7 +181,34 @@ def test_options_are_checked(weights):
     with pytest.raises(ConfigError, match="filter_threshold: set in the configuration"):
         pipeline(model=model, filter_threshold=0.1)
     assert pipeline(model=model, device=-1).device == torch.device("cpu")
-    assert pipeline(model=model, dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_a_given_model_is_changed_itself(weights):
+    """By `dtype`, but "auto" is as it is; a file is float32 then."""
+    model = LightGlueForKeypointMatching.from_pretrained(weights)
+    for dtype, expected in [("bfloat16", torch.bfloat16), ("auto", torch.bfloat16), (torch.float32, torch.float32)]:
+        assert pipeline(model=model, dtype=dtype).model is model
+        assert model.dtype == expected
+    assert pipeline(model=weights, dtype="auto").model.dtype == torch.float32
+    for bad in ("bfloat61", "int8", "nn"):
+        with pytest.raises(ConfigError, match=rf"dtype: expected a floating-point type .* got '{bad}'"):
+            pipeline(model=model, dtype=bad)
+    assert model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_black_parts_of_a_picture_are_no_padding(weights, keep):
+    """Content that ends where a letterboxed picture would: what is black below it is still the picture."""
+    picture = np.zeros((400, 800), np.uint8)
+    picture[:150] = textured(800, 150, 3)
+    detector = {"model_type": "sift", "max_keypoints": 250}
+    processor = LightGlueImageProcessor(size=(320, 320), keep_aspect_ratio=keep)
+    matcher = pipeline(
+        model=weights, image_processor=processor, filter_threshold=0.0, keypoint_detector_config=detector
+    )
+    ys = [match["keypoint_image_0"]["y"] for match in matcher([picture, picture])]
+    assert len(ys) > 30
+    assert 100 < max(ys) < 160
 
 
 def test_the_processor_beside_the_model_is_used(weights, tmp_path):

@@ -163,7 +163,7 @@ def test_a_killed_batch_continues_where_it_stopped(
         out.write_bytes(b"".join(lines[:3]) + torn)
         extracted.clear()
         assert run(pairs, images, "--out", out) == 0
-        assert "3 known from an earlier run" in capsys.readouterr().out
+        assert "2 known from an earlier run" in capsys.readouterr().out
         assert sorted(extracted) == NAMES[2:]  # only the fourth pair
         assert without_times(read_lines(out)) == without_times([json.loads(line) for line in lines])
         assert out.read_bytes().splitlines(keepends=True)[:3] == lines[:3]
@@ -172,6 +172,85 @@ def test_a_killed_batch_continues_where_it_stopped(
     assert run(pairs, images, "--out", out) == 0
     assert not extracted
     assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("problem", [MemoryError("out of memory"), RuntimeError("CUDA out of memory")])
+def test_an_unexpected_error_is_tried_again_and_the_lines_keep_their_order(
+    images: Path, tmp_path: Path, extracted: list[str], monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """One photo fails once, in the middle of the list; the next run computes that pair alone."""
+    names = [f"{NAMES[0]} {NAMES[1]}", f"{NAMES[2]} {NAMES[1]}", f"{NAMES[0]} {NAMES[3]}", f"{NAMES[0]} {NAMES[1]}"]
+    pairs = write_list(tmp_path, *names)
+    out = tmp_path / "results.jsonl"
+    with monkeypatch.context() as patch:
+        original = SiftExtractor.extract
+
+        def extract(self: SiftExtractor, image: Image) -> Features:
+            if image.name == NAMES[2]:
+                raise problem
+            return original(self, image)
+
+        patch.setattr(SiftExtractor, "extract", extract)
+        assert run(pairs, images, "--out", out) == 0
+    first = read_lines(out)
+    assert [line["error"] is None for line in first] == [True, False, True, True]
+    assert str(problem) in first[1]["error"]
+    extracted.clear()
+    assert run(pairs, images, "--out", out) == 0
+    assert sorted(extracted) == NAMES[1:3]
+    lines = read_lines(out)
+    assert [" ".join(line["images"]) for line in lines] == names
+    assert all(line["error"] is None for line in lines)
+    assert [lines[0], *lines[2:]] == [first[0], *first[2:]]
+
+
+def test_how_a_line_is_written_does_not_matter(images: Path, tmp_path: Path, extracted: list[str]) -> None:
+    K = "500 0 240 0 500 180 0 0 1"
+    out = tmp_path / "results.jsonl"
+    assert run(write_list(tmp_path, f"{NAMES[0]} {NAMES[1]} {K} {K}", "one_word"), images, "--out", out) == 0
+    before = out.read_bytes()
+    extracted.clear()
+    spaced = f'  "{NAMES[0]}"   {NAMES[1]}\t0 0 {K.replace("500", "5e2")}  {K} '
+    assert run(write_list(tmp_path, spaced, "one_word"), images, "--out", out) == 0
+    assert not extracted
+    assert out.read_bytes() == before
+    other = f"{NAMES[0]} {NAMES[1]} {K} {K.replace('500', '501')}"
+    assert run(write_list(tmp_path, other, "one_word"), images, "--out", out) == 2
+    assert out.read_bytes() == before
+
+
+def test_a_bad_line_is_never_taken_for_a_good_one_of_the_same_names(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    assert run(write_list(tmp_path, f"{NAMES[0]} {NAMES[1]}"), images, "--out", out) == 0
+    pairs = write_list(tmp_path, f"{NAMES[0]} {NAMES[1]} 7 0", f"{NAMES[0]} {NAMES[1]}")
+    assert run(pairs, images, "--out", out) == 0
+    assert [line["error"] is None for line in read_lines(out)] == [False, True]
+
+
+def test_a_shorter_list_leaves_one_line_a_pair(images: Path, tmp_path: Path, extracted: list[str]) -> None:
+    """A pair that was listed twice, and now is once."""
+    out = tmp_path / "results.jsonl"
+    line = f"{NAMES[0]} {NAMES[1]}"
+    assert run(write_list(tmp_path, line, line), images, "--out", out) == 0
+    first = read_lines(out)
+    extracted.clear()
+    assert run(write_list(tmp_path, line), images, "--out", out) == 0
+    assert read_lines(out) == first[:1]
+    assert not extracted
+
+
+def test_one_camera_of_all_photos_without_exif(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in NAMES[:3:2]:
+        with PilImage.open(images / name) as picture:
+            picture.save(tmp_path / name, quality=97)
+    pairs = write_list(tmp_path, f"{NAMES[0]} {NAMES[2]}")
+    sources = []
+    for flags in ((), ("--same-camera",)):
+        assert run(pairs, tmp_path, "--json", "--quiet", *flags) == 0
+        sources.append([camera["source"] for camera in json.loads(capsys.readouterr().out)["cameras"]])
+    assert sources == [["guessed"] * 2, ["estimated"] * 2]
 
 
 def test_a_longer_list_adds_to_the_results_and_a_repaired_pair_replaces_its_error(
@@ -196,7 +275,9 @@ def test_a_longer_list_adds_to_the_results_and_a_repaired_pair_replaces_its_erro
     assert all(line["error"] is None for line in lines)
 
 
-@pytest.mark.parametrize("flags", [("--seed", 1), ("--max-keypoints", 500), ("--estimator", "opencv-ransac")])
+@pytest.mark.parametrize(
+    "flags", [("--seed", 1), ("--same-camera",), ("--max-keypoints", 500), ("--estimator", "opencv-ransac")]
+)
 def test_results_of_other_options_are_never_taken_for_these(
     images: Path, tmp_path: Path, flags: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

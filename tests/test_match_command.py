@@ -131,14 +131,33 @@ def test_without_exif_the_focal_length_is_estimated_and_told(
     small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [without_exif(small_scene_dir, tmp_path, name) for name in ("view_00.jpg", "view_02.jpg")]
-    result = run_json(capsys, *paths)
+    result = run_json(capsys, *paths, "--same-camera")
     assert result["pose_rests_on_guessed_focal_length"] is False
+    assert result["same_camera"] is True
     assert result["verdict"] == "general"
     cameras = result["cameras"]
     assert isinstance(cameras, list)
     for camera in cameras:
         assert camera["source"] == "estimated"
         assert camera["focal_length_px"] == pytest.approx(small_scene.camera.params[0], rel=0.08)
+
+
+def test_photos_without_exif_are_of_one_camera_only_where_that_is_stated(
+    small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [without_exif(small_scene_dir, tmp_path, name) for name in ("view_00.jpg", "view_02.jpg")]
+    focal, cx, cy = small_scene.camera.params
+    flags = ("--camera-model0", "SIMPLE_PINHOLE", "--camera-params0", f"{focal},{cx},{cy}", "--matcher", "nearest")
+    sources = []
+    for stated in ((), ("--same-camera",), ("--no-same-camera",)):
+        cameras = run_json(capsys, *paths, *flags, *stated)["cameras"]
+        assert isinstance(cameras, list)
+        sources.append([camera["source"] for camera in cameras])
+    assert sources == [["given", "estimated"], ["given", "given"], ["given", "estimated"]]
+    assert main([*map(str, paths), "--matcher", "nearest"]) == 0
+    text = capsys.readouterr().out
+    assert "the focal length was guessed" in text
+    assert "--same-camera" in text
 
 
 def test_guessed_focal_length_is_told(
@@ -153,7 +172,10 @@ def test_guessed_focal_length_is_told(
     assert result["pose_rests_on_guessed_focal_length"] is True
     assert result["verdict"] == "general"
     assert main([*map(str, paths), "--matcher", "nearest"]) == 0
-    assert "the focal length was guessed" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "the focal length was guessed" in text
+    assert "--same-camera" not in text  # of two sizes
+    assert main([*map(str, paths), "--same-camera"]) == 2
 
 
 def test_the_text_tells_pose_uncertainty_and_focal_length(

@@ -226,6 +226,27 @@ def test_robust_noise_knows_what_lies_beyond_the_limit(dimensions, limit):
     assert robust_noise(values, limit)[0] < 1.3
 
 
+@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("limit", [np.inf, 3.0])
+def test_noise_has_a_floor_where_most_residuals_are_zero(dimensions, limit):
+    zeros = np.zeros((100, dimensions))
+    assert robust_noise(zeros, limit, 1e-3) == (1e-3, pytest.approx(1))
+    assert 0 < robust_noise(zeros, limit)[0] < 1e-9
+    few = zeros.copy()
+    few[:30, 0] = 0.5  # outliers, for all that the others show
+    assert robust_noise(few, limit, 1e-3) == (1e-3, pytest.approx(1))
+    noisy = np.random.default_rng(0).normal(size=(1000, dimensions))
+    noisy = noisy[np.linalg.norm(noisy, axis=1) <= limit]
+    assert robust_noise(noisy, limit, 1e-3) == robust_noise(noisy, limit)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_noise_of_residuals_far_beyond_the_limit_is_that_of_the_limit(dimensions):
+    """As a fit that failed leaves them."""
+    values = 1e9 * np.random.default_rng(0).normal(size=(100, dimensions))
+    assert robust_noise(values, 3.0)[0] == pytest.approx(2)
+
+
 def test_rotation_residuals_vanish_where_the_camera_only_turned():
     rotation = Rigid3(POSE.R, np.zeros(3))
     data = inliers_of(noise_px=0.0, pose=rotation)

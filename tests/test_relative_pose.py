@@ -26,10 +26,12 @@ from sfm_lightglue.geometry import (
     relative_pose_error_deg,
     squared_sampson_errors,
 )
+from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.registry import MATCHERS
 from sfm_lightglue.store import Store, make_key
 from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.two_view import TwoViewConfig, homography_errors, verification_identity
@@ -255,13 +257,14 @@ def test_arrays_pillow_images_and_our_images_are_the_same(pair):
         "Image": [Image.from_array(pixels) for pixels in pair.pixels],
     }
     found = {
-        name: sfm_lightglue.estimate_relative_pose(*images, camera, matcher="nearest") for name, images in kinds.items()
+        name: sfm_lightglue.estimate_relative_pose(*images, camera, camera, matcher="nearest")
+        for name, images in kinds.items()
     }
     for one in found.values():
         assert one.cam1_from_cam0.as_matrix().tobytes() == found["arrays"].cam1_from_cam0.as_matrix().tobytes()
         assert max(relative_pose_error_deg(one.cam1_from_cam0, pair.truth)) < 1
     grey = [Image.from_array(pixels).grey() for pixels in pair.pixels]
-    other = sfm_lightglue.estimate_relative_pose(*grey, camera, matcher="nearest")
+    other = sfm_lightglue.estimate_relative_pose(*grey, camera, camera, matcher="nearest")
     assert max(relative_pose_error_deg(other.cam1_from_cam0, pair.truth)) < 1
 
 
@@ -279,6 +282,32 @@ def test_components_by_name_and_as_objects_are_the_same(pair):
     mixed = sfm_lightglue.estimate_relative_pose(*pair.paths, matcher=NearestMatcher())
     for other in (objects, mixed):
         assert other.cam1_from_cam0.as_matrix().tobytes() == by_name.cam1_from_cam0.as_matrix().tobytes()
+
+
+class MyExtractor:
+    """One that no registry knows."""
+
+    identity = Identity("mine", 1, None)
+
+    def extract(self, image):
+        return SiftExtractor().extract(image)
+
+
+def test_an_extractor_that_no_registry_knows(pair):
+    found = sfm_lightglue.estimate_relative_pose(*pair.paths, extractor=MyExtractor(), matcher="nearest")
+    by_name = sfm_lightglue.estimate_relative_pose(*pair.paths, extractor="sift", matcher="nearest")
+    assert found.cam1_from_cam0.as_matrix().tobytes() == by_name.cam1_from_cam0.as_matrix().tobytes()
+    with pytest.raises(ConfigError, match="features of extractor mine"):  # the default matcher has no weights for it
+        sfm_lightglue.estimate_relative_pose(*pair.paths, extractor=MyExtractor())
+
+
+def test_a_matcher_as_an_object_needs_no_other(pair, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a matcher was built")
+
+    monkeypatch.setattr(MATCHERS, "build", refuse)
+    found = sfm_lightglue.estimate_relative_pose(*pair.paths, extractor="sift", matcher=NearestMatcher())
+    assert found.verdict == "general"
 
 
 def test_too_few(pair):
@@ -303,8 +332,8 @@ def test_the_same_picture_twice_is_a_pure_rotation_without_points(pair):
 
 def test_swapped_images_give_the_inverse(pair):
     camera = pair.scene.camera
-    there = sfm_lightglue.estimate_relative_pose(*pair.pixels, camera, matcher="nearest")
-    back = sfm_lightglue.estimate_relative_pose(*pair.pixels[::-1], camera, matcher="nearest")
+    there = sfm_lightglue.estimate_relative_pose(*pair.pixels, camera, camera, matcher="nearest")
+    back = sfm_lightglue.estimate_relative_pose(*pair.pixels[::-1], camera, camera, matcher="nearest")
     rotation_deg, direction_deg = relative_pose_error_deg(back.cam1_from_cam0.inverse(), there.cam1_from_cam0)
     assert rotation_deg < 0.5 * there.uncertainty.rotation_deg + 0.02
     assert direction_deg < 0.5 * there.uncertainty.direction_deg + 0.05

@@ -123,8 +123,8 @@ class LightGlueImageProcessor:
             options: fields of `ProcessorOptions` that are others in this call; None changes nothing.
 
         Returns:
-            `pixel_values` [B, 2, 3, H, W], and `image_sizes` [B, 2, 2], where in it the pictures lie, unless
-            they are squashed and fill it.
+            `pixel_values` [B, 2, 3, H, W], and `image_sizes` [B, 2, 2], (height, width) of the pictures at the
+            upper left of it; squashed they fill it.
 
         Raises:
             ValueError: on anything but pairs of pictures, and on impossible options.
@@ -145,9 +145,7 @@ class LightGlueImageProcessor:
         pixels = torch.stack(padded).view(-1, 2, 3, height, width)  # [2 B, ...] -> [B, 2, ...]
         if layout == CHANNELS_LAST:
             pixels = pixels.movedim(2, -1).contiguous()
-        batch = ImageBatch(pixel_values=pixels)
-        if chosen.keep_aspect_ratio or bool((sizes != torch.tensor((height, width))).any()):
-            batch["image_sizes"] = sizes.to(pixels.device)
+        batch = ImageBatch(pixel_values=pixels, image_sizes=sizes.to(pixels.device))
         return batch if kind == "pt" else ImageBatch({key: self._as_asked(each, kind) for key, each in batch.items()})
 
     def post_process_keypoint_matching(
@@ -172,7 +170,8 @@ class LightGlueImageProcessor:
         keypoints, seen = outputs.keypoints, getattr(outputs, "image_sizes", None)
         frame, filled = getattr(outputs, "input_size", None), getattr(outputs, "filled_sizes", None)
         if seen is None and frame is not None and filled is not None:
-            # The model was shown the input alone. A picture was padded where all beyond its place is black.
+            # The model was shown the input alone, perhaps another processor's. A picture counts as padded where all
+            # beyond its place is black.
             whole, fitted = torch.tensor(frame).to(sizes), sizes_in_frame(sizes, frame).to(sizes)
             seen = torch.where((filled <= fitted).all(-1, keepdim=True), fitted, whole)  # [B, 2, 2]
             keypoints = keypoints * (whole / seen).flip(-1)[:, :, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.config import nearest_hint
-from sfm_lightglue.errors import ConfigError, StoreError, WeightsError
+from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.models.catalog import CATALOG
 from sfm_lightglue.models.download import UnreachableError, download
 from sfm_lightglue.models.files import cache_folder, find_weights, offline_by, user_folders
+from sfm_lightglue.store import atomic_write
 
 _HUB = "https://huggingface.co"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -107,15 +107,9 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         StoreError: where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(dict(values), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+    text = json.dumps(dict(values), indent=2, sort_keys=True) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _local_copy(name: str) -> Path | None:

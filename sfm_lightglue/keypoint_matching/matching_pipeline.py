@@ -15,6 +15,7 @@ from PIL import Image as PilImage
 from PIL import ImageOps
 
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.keypoint_matching import checkpoints
 from sfm_lightglue.keypoint_matching.image_processor import CONFIG_FILE, LightGlueImageProcessor
 from sfm_lightglue.keypoint_matching.locations import find_file_or_none
 from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
@@ -63,10 +64,11 @@ def pipeline(
     Args:
         task: "keypoint-matching"; there is no other.
         model: a model, or what `LightGlueForKeypointMatching.from_pretrained` reads; None is SIFT with the
-            weights that come with this package, which needs no network.
+            weights that come with this package, which needs no network. A given model is used itself, not a copy:
+            `device` and `dtype` change it, and it is put into evaluation mode.
         image_processor: a processor or where its configuration lies; None takes the one beside the model.
         device: such as "cuda" or "cpu"; numbers count CUDA devices, and -1 is the CPU.
-        dtype: precision of the model.
+        dtype: precision of the model; None and "auto" leave a given one as it is, and are float32 for others.
         trust_remote_code: always refused.
         model_options: fields of the configuration, such as `filter_threshold`.
 
@@ -83,7 +85,7 @@ def pipeline(
     if isinstance(model, LightGlueForKeypointMatching):
         if model_options:
             raise ConfigError(f"{', '.join(sorted(model_options))}: set in the configuration of the model instead")
-        network = model if dtype is None else model.to(getattr(torch, str(dtype).removeprefix("torch.")))
+        network = model if dtype in (None, "auto") else model.to(checkpoints.dtype_from(dtype))
     else:
         source = _DEFAULT_MODEL if model is None else model
         network = LightGlueForKeypointMatching.from_pretrained(source, dtype=dtype, **model_options)

@@ -13,7 +13,7 @@ class ImageBatch(dict[str, Any]):
     """What an image processor gives, so that `model(**batch)` takes it.
 
     `pixel_values` are [B, 2, C, H, W] float32 (or [B, 2, H, W, C] where asked for). `image_sizes` [B, 2, 2]
-    int64 hold (height, width) of the pictures within them, at the upper left, where there may be padding.
+    int64 hold (height, width) of the pictures within them, at the upper left; the rest is padding.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -112,25 +112,31 @@ def copy_database(path: Path, target: Path) -> None:
     _require_colmap(path, target)
 
 
-def remove_features(path: Path, image_ids: Iterable[int]) -> None:
+def remove_features(path: Path, image_ids: Iterable[int]) -> int:
     """Remove the features of images, and all matches and geometries in which they take part.
 
     Args:
         path: of a database that nobody else has open.
         image_ids: COLMAP's numbers of the images.
+
+    Returns:
+        How many pairs of one of these images and another one have lost their matches or geometries.
     """
+    first, second = (f"pair_id {part} {_MAX_IMAGE_ID} IN (SELECT image_id FROM gone)" for part in "/%")
     with _explained(path), contextlib.closing(_connect(path, "rw")) as connection:
         connection.execute("BEGIN")
         connection.execute("CREATE TEMP TABLE gone (image_id INTEGER PRIMARY KEY)")
         connection.executemany("INSERT INTO gone VALUES (?)", [(image_id,) for image_id in image_ids])
         for table in ("keypoints", "descriptors"):
             connection.execute(f"DELETE FROM {table} WHERE image_id IN (SELECT image_id FROM gone)")
+        pairs = "SELECT pair_id FROM matches UNION SELECT pair_id FROM two_view_geometries"
+        (num_with_others,) = connection.execute(
+            f"SELECT COUNT(*) FROM ({pairs}) WHERE ({first}) <> ({second})"
+        ).fetchone()
         for table in ("matches", "two_view_geometries"):
-            connection.execute(
-                f"DELETE FROM {table} WHERE pair_id / {_MAX_IMAGE_ID} IN (SELECT image_id FROM gone)"
-                f" OR pair_id % {_MAX_IMAGE_ID} IN (SELECT image_id FROM gone)"
-            )
+            connection.execute(f"DELETE FROM {table} WHERE {first} OR {second}")
         connection.execute("COMMIT")
+    return int(num_with_others)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -160,25 +166,35 @@ def _require_colmap(path: Path, copy: Path) -> None:
 
 
 def _take_tables(connection: sqlite3.Connection) -> None:
-    """Replace the tables of `main` by those of `source`, in the transaction that is open."""
+    """Replace the tables of `main` by those of `source`, in the transaction that is open.
+
+    Triggers come last: those of `source` have fired on its rows already.
+    """
     objects = connection.execute(
         "SELECT type, name, sql FROM source.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
         " ORDER BY type = 'table' DESC, rowid"
     ).fetchall()
-    here = {name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
+    here = _objects(connection)
     for kind, name, sql in objects:
         if kind == "table":
-            if name in here:
+            if (kind, name) in here:
                 connection.execute(f"DROP TABLE main.{_quoted(name)}")
             connection.execute(sql)
             connection.execute(f"INSERT INTO main.{_quoted(name)} SELECT * FROM source.{_quoted(name)}")
-        elif kind == "index":  # the tables took theirs along when they went
+    here = _objects(connection)  # tables took their indices and triggers along when they went, views have kept theirs
+    for kind, name, sql in objects:
+        if (kind, name) not in here:
             connection.execute(sql)
     if connection.execute("SELECT 1 FROM source.sqlite_master WHERE name = 'sqlite_sequence'").fetchone():
         connection.execute("DELETE FROM main.sqlite_sequence")
         connection.execute("INSERT INTO main.sqlite_sequence SELECT * FROM source.sqlite_sequence")
     (version,) = connection.execute("PRAGMA source.user_version").fetchone()
     connection.execute(f"PRAGMA main.user_version = {int(version)}")
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Types and names; a trigger may have the name of a table."""
+    return set(connection.execute("SELECT type, name FROM main.sqlite_master"))
 
 
 def _quoted(name: str) -> str:
