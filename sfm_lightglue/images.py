@@ -63,14 +63,14 @@ class Image:
     quarter_turns_override: int | None = None
 
     @classmethod
-    def read(cls, path: Path, name: str | None = None) -> Image:
+    def read(cls, path: Path | str, name: str | None = None) -> Image:
         """Read a file without decoding it.
 
         Raises:
             DataError: where the file cannot be read or is empty.
         """
         try:
-            data = path.read_bytes()
+            data = Path(path).read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         if not data:

@@ -209,7 +209,7 @@ def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture
     """What a padded batch takes at most beside the weights.
 
     Counted are four matrices of scores [N0, N1] (a double softmax and its parts), attention weights of a block of
-    256 queries a head, and twenty vectors of the width a point, all in float32; measured, on CPUs, is 0.8 of it.
+    512 queries a head, and twenty vectors of the width a point, all in float32; measured, on CPUs, is 0.8 of it.
 
     Args:
         num_pairs: B.
@@ -218,7 +218,7 @@ def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture
         architecture: of the network.
     """
     scores = 4 * num_points0 * num_points1
-    weights = 3 * architecture.num_heads * 256 * max(num_points0, num_points1)
+    weights = 3 * architecture.num_heads * 512 * max(num_points0, num_points1)
     states = 20 * architecture.descriptor_dim * (num_points0 + num_points1)
     return 4 * num_pairs * (scores + weights + states)
 

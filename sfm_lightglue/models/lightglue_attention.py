@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BLOCK = 256
-"""Queries of a block: with 1024 keys their weights take half a megabyte a head."""
+_BLOCK = 512
+"""Queries of a block: with 1024 keys their weights take a megabyte a head."""
 
 
 class Context(NamedTuple):
