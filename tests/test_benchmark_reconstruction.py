@@ -166,7 +166,7 @@ def test_both_methods_on_four_photos(small_fountain):
     for run in runs:
         assert not run.result.error and run.evaluation.num_registered == 4
         # Measured: 3.4 mm and 0.07 degrees.
-        assert run.is_metric and run.max_center_error < 0.02 and run.rotation_error_deg < 0.2
+        assert run.is_metric and run.max_center_error < 0.02 and run.rotation_error_deg < 0.3
         assert run.evaluation.auc()[1] > 0.9
         stages = run.result.seconds
         assert 0 < stages["extract"] < stages["total"] < run.process_seconds

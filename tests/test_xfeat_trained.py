@@ -129,4 +129,4 @@ def test_lighterglue_finds_matches_on_the_fountain(extractor, matcher):
     F = np.linalg.inv(K1).T @ cross_matrix(t1 - R @ t0) @ R @ np.linalg.inv(K0)
     points = [each.keypoints[matches.indices[:, side]] - 0.5 for side, each in enumerate(features)]
     correct = squared_sampson_errors(F, *points) < CORRECT_EPIPOLAR_PX**2
-    assert correct.sum() >= 500 and correct.mean() >= 0.8, (correct.sum(), correct.mean())
+    assert correct.sum() >= 500 and correct.mean() > 0.75, (correct.sum(), correct.mean())
