@@ -37,7 +37,10 @@ def find_scene_path(scene: str, data: Path | None = None) -> Path:
     path = Path(scene)
     if path.exists():
         return path
-    root = shared_data_root(data)
+    try:
+        root = shared_data_root(data)
+    except DataError as error:
+        raise DataError(f"scene {scene}: no such folder, nor shared data to look for the name ({error})") from error
     places = [root / folder / scene for folder in ("scenes", "sequences")]
     found = next((place for place in places if place.exists()), None)
     if found is None:

@@ -10,9 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sfm_lightglue.errors import ConfigError, SfmError
+from sfm_lightglue.progress import Progress, silent
+
+ResultT = TypeVar("ResultT")
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -134,3 +137,14 @@ class ProgressBars:
             self._bar.close()
             self._bar = None
             self._stage = ""
+
+
+def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
+    """The result of some work that is shown by bars, or not at all."""
+    if quiet:
+        return work(silent)
+    bars = ProgressBars()
+    try:
+        return work(bars)
+    finally:
+        bars.close()

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command import ProgressBars, require_checkout, run_command, show_warnings
+from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from sfm_lightglue import __version__
 from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
-from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS
 from sfm_lightglue.store import atomic_write
@@ -133,8 +132,8 @@ def _add_pairs(
     from datasets.pair_evaluation import JUDGED_SIZE_PX, evaluate_pairs
     from datasets.tables import pairs_table
 
-    found = _with_progress(
-        arguments,
+    found = with_progress(
+        arguments.quiet,
         lambda progress: evaluate_pairs(
             pairs, candidates, arguments.max_image_size or JUDGED_SIZE_PX, arguments.seed, progress
         ),
@@ -185,8 +184,8 @@ def _scenes(arguments: argparse.Namespace, options: Any, table: Callable[[Any], 
     candidates = _candidates(arguments)
     truths = [read_scene(_scene_path(scene, arguments)) for scene in arguments.scenes]
     truths = [truth.only(truth.names[: arguments.limit]) for truth in truths]
-    results, left_out = _with_progress(
-        arguments, lambda progress: evaluate_scenes(truths, candidates, options, progress)
+    results, left_out = with_progress(
+        arguments.quiet, lambda progress: evaluate_scenes(truths, candidates, options, progress)
     )
     report = _Report()
     report.add(table(results), [one.as_dict() for one in results], left_out)
@@ -232,16 +231,6 @@ def _scene_path(scene: str, arguments: argparse.Namespace) -> Path:
     from datasets.shared import find_scene_path
 
     return find_scene_path(scene, arguments.data)
-
-
-def _with_progress(arguments: argparse.Namespace, work: Callable[[Progress], Any]) -> Any:
-    if arguments.quiet:
-        return work(silent)
-    bars = ProgressBars()
-    try:
-        return work(bars)
-    finally:
-        bars.close()
 
 
 def _write(report: _Report, arguments: argparse.Namespace) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
-from pipelines.command import ProgressBars, run_command, show_warnings
+from pipelines.command import run_command, show_warnings, with_progress
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.progress import silent
 from sfm_lightglue.reconstruct import Summary, reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
 from sfm_lightglue.registry import PAIR_SELECTORS
@@ -51,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             _report(
                 arguments,
-                _with_progress(
-                    arguments,
+                with_progress(
+                    arguments.quiet,
                     lambda progress: reconstruct(arguments.scene_dir, arguments.output, config, progress),
                 ),
                 {},
@@ -61,21 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(body, show_downloads=not arguments.quiet)
 
 
-def _with_progress(arguments: argparse.Namespace, work: Callable[[Any], Any]) -> Any:
-    if arguments.quiet:
-        return work(silent)
-    bars = ProgressBars()
-    try:
-        return work(bars)
-    finally:
-        bars.close()
-
-
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
     from sfm_lightglue.demo import run_demo
 
     folder = arguments.scene_dir or DEMO_DIR
-    summary, errors = _with_progress(arguments, lambda progress: run_demo(folder, arguments.output, config, progress))
+    summary, errors = with_progress(
+        arguments.quiet, lambda progress: run_demo(folder, arguments.output, config, progress)
+    )
     _report(arguments, summary, {"demo": errors.as_dict()})
     if not arguments.quiet and not arguments.json:
         print(errors)
