@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sfm_lightglue.models.lightglue import LightGlue
     from sfm_lightglue.training.options import RunOptions, TrainingConfig
     from sfm_lightglue.training.producer import ShardProducer
+    from sfm_lightglue.training.replicas import Replicas
     from sfm_lightglue.training.trainer import Trainer
     from sfm_lightglue.training.validation import Validation
 
@@ -31,6 +32,8 @@ examples:
   python -m pipelines.train ... --validate --compile --workers 1
       also measures on real photographs (hololens, 10 to 50 % overlap), beside nearest neighbours; compiles the
       layers, a quarter faster on CPUs with a C++ compiler; one process makes data until there are --max-shards
+  torchrun --nproc-per-node 2 -m pipelines.train ... --threads 1
+      two processes share every batch: one a GPU, or one a core, half as fast again as one process on two cores
   python -m pipelines.train ... --export lightglue.safetensors --half
       at the end writes the weights that validated best, for `--matcher lightglue --matcher-weights FILE`
 
@@ -56,17 +59,30 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, command: str) -> None:
+    from sfm_lightglue.training.replicas import replicas_of_launcher
+
+    with replicas_of_launcher() as replicas:
+        _run_replica(arguments, command, replicas)
+
+
+def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas) -> None:
     from sfm_lightglue.models.weights import load_lightglue
     from sfm_lightglue.training.trainer import Trainer, forget_run, use_threads
 
     if arguments.threads:
         use_threads(arguments.threads)
-    if arguments.restart:
+    if arguments.restart and replicas.is_first:
         forget_run(arguments.output)
+    replicas.wait()
     config, options = _config(arguments), _options(arguments)
-    validation = _RealPhotos(arguments.data) if arguments.validate else None
+    validation = _RealPhotos(arguments.data) if arguments.validate and replicas.is_first else None
     initial = None if arguments.init is None else load_lightglue(arguments.init)
-    trainer = Trainer(config, options, arguments.output, initial)
+    trainer = Trainer(config, options, arguments.output, initial, replicas)
+    replicas.wait()  # before the first one writes where the others read
+    if not replicas.is_first:
+        if not arguments.export_only:
+            trainer.follow()
+        return
     if trainer.step > 0:
         print(f"{arguments.output}: goes on after step {trainer.step} of {options.num_steps}")
     if not arguments.export_only and trainer.step < options.num_steps:

@@ -26,8 +26,6 @@ from sfm_lightglue.training.checkpoints import BEST, FORMAT_VERSION, LAST, STABL
 from sfm_lightglue.training.feed import FeedConfig, assemble
 from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
-from sfm_lightglue.training.pairs import SceneConfig
-from sfm_lightglue.training.shards import SCENES_PER_SHARD, photo_paths, shard_folder, write_shard
 from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
 from sfm_lightglue.types import Features
 from tests.training_scenes import (
@@ -36,6 +34,7 @@ from tests.training_scenes import (
     TINY,
     Shards,
     one_thread,
+    prepare_run,
 )
 
 
@@ -183,21 +182,8 @@ def test_exported_weights_match(tmp_path, shards):
     assert (matches.indices < 60).all()
 
 
-@pytest.fixture
-def prepared(tmp_path) -> list[str]:
-    """Arguments of a short run whose shards exist, so that nothing is rendered."""
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "any.jpg").write_bytes(b"stands for a photograph")
-    folder = shard_folder(tmp_path / "cache", photo_paths(photos), 0, SceneConfig(), SCENES_PER_SHARD)
-    for shard_idx, scenes in enumerate(Shards(3, 12).shards):
-        write_shard(folder / f"{shard_idx:06d}.npz", scenes)
-    text = f"--photos {photos} --cache {tmp_path / 'cache'} --workers 0 --max-shards 3 --layers 2 --batch-size 4"
-    text += " --num-keypoints 48 --warmup-steps 5 --steps 24 --decay-steps 4 --threads 1 --device cpu --float32"
-    return [*text.split(), "--log-every", "2", "--checkpoint-every", "4", "--validate-every", "12"]
-
-
-def test_the_command_survives_kill_9(prepared, tmp_path, capsys):
+def test_the_command_survives_kill_9(tmp_path, capsys):
+    prepared = prepare_run(tmp_path)
     assert main([*prepared, "--output", str(tmp_path / "straight")]) == 0
     command = [sys.executable, "-m", "pipelines.train", *prepared, "--output", str(tmp_path / "killed")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
@@ -216,7 +202,8 @@ def test_the_command_survives_kill_9(prepared, tmp_path, capsys):
         assert torch.allclose(value, other["network"][name], atol=1e-6), name
 
 
-def test_the_command_exports_and_says_what_it_was_trained_on(prepared, tmp_path, capsys):
+def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
+    prepared = prepare_run(tmp_path)
     path = tmp_path / "weights.safetensors"
     assert main([*prepared, "--output", str(tmp_path / "run"), "--export", str(path), "--half"]) == 0
     printed = capsys.readouterr().out

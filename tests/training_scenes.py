@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from sfm_lightglue.training.feed import FeedConfig, assemble
 from sfm_lightglue.training.labels import IGNORED, MATCHED, UNMATCHABLE
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.options import RunOptions, TrainingConfig
+from sfm_lightglue.training.pairs import SceneConfig
 from sfm_lightglue.training.scenes import PairLabels, TrainingScene, TrainingView, quantised
+from sfm_lightglue.training.shards import SCENES_PER_SHARD, photo_paths, shard_folder, write_shard
 from sfm_lightglue.training.trainer import new_network
 
 CPU = torch.device("cpu")
@@ -99,6 +102,19 @@ def make_batch(num_pairs: int = 3, num_keypoints: int = 70, seed: int = 0) -> Pa
 
 def tiny_network(seed: int = 0, **options: int) -> LightGlue:
     return new_network(replace(TINY, **options).architecture, seed)
+
+
+def prepare_run(tmp_path: Path) -> list[str]:
+    """Arguments of a short run whose shards exist, so that nothing is rendered."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "any.jpg").write_bytes(b"stands for a photograph")
+    folder = shard_folder(tmp_path / "cache", photo_paths(photos), 0, SceneConfig(), SCENES_PER_SHARD)
+    for shard_idx, scenes in enumerate(Shards(3, 12).shards):
+        write_shard(folder / f"{shard_idx:06d}.npz", scenes)
+    text = f"--photos {photos} --cache {tmp_path / 'cache'} --workers 0 --max-shards 3 --layers 2 --batch-size 4"
+    text += " --num-keypoints 48 --warmup-steps 5 --steps 24 --decay-steps 4 --threads 1 --device cpu --float32"
+    return [*text.split(), "--log-every", "2", "--checkpoint-every", "4", "--validate-every", "12"]
 
 
 @contextmanager

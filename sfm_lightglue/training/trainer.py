@@ -33,6 +33,7 @@ from sfm_lightglue.training.feed import FeedState, PairFeed, ShardSource
 from sfm_lightglue.training.losses import PairBatch, training_losses
 from sfm_lightglue.training.metrics import Meter
 from sfm_lightglue.training.options import RunOptions, TrainingConfig, learning_rate
+from sfm_lightglue.training.replicas import Replicas
 from sfm_lightglue.training.validation import Validation, Validator
 
 LOG_NAME = "log.jsonl"
@@ -72,16 +73,24 @@ class Trainer:
         options: how long.
         folder: of the run: checkpoints and log.
         initial: weights to start from where the run is new; random ones where it is None.
+        replicas: the processes that train together; each has a trainer of its own.
 
     Raises:
-        ConfigError: where a run with another configuration is in the folder, or the device is not here.
+        ConfigError: where a run with another configuration is in the folder, the device is not here, or a
+            batch cannot be divided among the processes.
         DataError: where its checkpoint is damaged.
     """
 
     def __init__(
-        self, config: TrainingConfig, options: RunOptions, folder: Path, initial: LightGlue | None = None
+        self,
+        config: TrainingConfig,
+        options: RunOptions,
+        folder: Path,
+        initial: LightGlue | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
-        self.config, self.options, self.folder = config, options, folder
+        self.config, self.options, self.folder, self.replicas = config, options, folder, replicas or Replicas()
+        self.replicas.require_equal_shares(config.batches.batch_size)
         self.device = resolve_device(options.device)
         self.step, self.best, self.seconds, self.feed_state = 0, -math.inf, 0.0, FeedState()
         network = new_network(config.architecture, config.seed)
@@ -122,12 +131,17 @@ class Trainer:
         meter = Meter(config.batches.batch_size)
         with closing(iter(feed)) as batches:
             for batch, following in batches:
-                meter.add(*self._train_on(batch.to(self.device)))
+                meter.add(*self._train_on(self.replicas.share(batch).to(self.device)))
                 self.feed_state = following
                 self._after_step(meter, validator, report or _ignore)
                 if self.step >= self.options.num_steps:
                     break
         return self.result()
+
+    def follow(self) -> None:
+        """What all processes but the first do instead of `run`: trains on their shares up to the last step."""
+        while self.step < self.options.num_steps:
+            self._train_on(self.replicas.share(None).to(self.device))
 
     def result(self) -> LightGlue:
         """The network with the mean weights, on the CPU, in evaluation mode."""
@@ -152,6 +166,9 @@ class Trainer:
             losses = training_losses(self.network, batch, self.config.confidence_share)
         self.network.zero_grad(set_to_none=True)
         (losses.assignment + losses.confidence).backward()  # type: ignore[no-untyped-call]
+        reported = torch.stack([losses.by_layer[-1], losses.assignment.detach(), losses.confidence.detach()])
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        self.replicas.average([*gradients, reported])
         heads = list(self.network.confidences.parameters())
         others = [p for name, p in self.network.named_parameters() if not name.startswith("confidences.")]
         norm = nn.utils.clip_grad_norm_(others, self.config.gradient_clip)
@@ -160,7 +177,7 @@ class Trainer:
             optimizer.step()
         self.step += 1
         self._update_mean()
-        return torch.stack([losses.by_layer[-1], losses.assignment.detach(), losses.confidence.detach()]), norm
+        return reported, norm
 
     def _update_mean(self) -> None:
         # A young mean follows faster: it has nothing worth remembering yet.
