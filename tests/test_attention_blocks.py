@@ -1,0 +1,92 @@
+"""Attention by blocks of queries, as CPUs with bfloat16 run it, against a softmax in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfm_lightglue.models.lightglue_attention import (
+    Context,
+    CrossAttention,
+    attend_both_ways_in_blocks,
+    attend_in_blocks,
+    key_bias,
+    safe_shift,
+)
+
+HEADS, WIDTH = 2, 32
+
+
+def states(num_points: int, size: float, seed: int) -> Tensor:
+    """[2, H, N, d] with gaps in memory, as the network's heads have them."""
+    generator = torch.Generator().manual_seed(seed)
+    whole = size * torch.randn(2, num_points, 3 * HEADS, WIDTH, generator=generator)
+    return whole.to(torch.bfloat16)[:, :, HEADS : 2 * HEADS].transpose(1, 2)
+
+
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    similarity = query.double() @ key.double().transpose(-1, -2) * WIDTH**-0.5
+    if mask is not None:
+        similarity = similarity.masked_fill(~mask[:, None, None], -torch.inf)
+    return similarity.softmax(-1) @ value.double()
+
+
+# 700 points are blocks of 256, 256 and 188. Products of size 12 and 3 would be infinite as exponentials.
+@pytest.mark.parametrize(("size", "is_shifted"), [(0.3, False), (1.0, False), (3.0, True), (12.0, True)])
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_blocks_equal_a_softmax(size, is_shifted, is_masked):
+    query, key, value = states(700, size, 0), states(300, size, 1), states(300, 1.0, 2)
+    mask = torch.arange(300).expand(2, -1) < torch.tensor([[300], [120]]) if is_masked else None
+    assert (safe_shift(query * WIDTH**-0.5, key) > 0) == is_shifted
+    message = attend_in_blocks(query, key, value, key_bias(mask, query.dtype))
+    expected = softmax_attention(query, key, value, mask)
+    assert message.dtype == torch.bfloat16 and message.shape == expected.shape
+    assert error(message, expected) < max(0.02, 0.02 * size**2)  # similarities, as large as size², are rounded
+
+
+def error(message: Tensor, expected: Tensor) -> float:
+    return float((message - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("size", [1.0, 3.0])
+def test_exponentials_serve_both_directions(size):
+    query0, query1 = states(700, size, 0), states(300, size, 1)
+    value0, value1 = states(700, 1.0, 2), states(300, 1.0, 3)
+    messages = attend_both_ways_in_blocks(query0, query1, value0, value1)
+    assert messages is not None
+    expected = (softmax_attention(query0, query1, value1), softmax_attention(query1, query0, value0))
+    for message, reference in zip(messages, expected, strict=True):
+        assert message.dtype == torch.bfloat16 and message.shape == reference.shape
+        assert error(message, reference) < max(0.02, 0.02 * size**2)
+
+
+@pytest.mark.parametrize("is_query1_odd", [False, True])
+def test_one_odd_point_falls_back_to_the_softmax(is_query1_odd):
+    """A shift that keeps one huge product from overflowing would leave nothing of a point whose all are negative."""
+    directions = torch.zeros(2, HEADS, 3, WIDTH)
+    directions[..., 0, 0], directions[..., 1, 0], directions[..., 2, 0] = 40.0, -40.0, 1.0
+    odd = directions.to(torch.bfloat16)  # products with the others: up to 40 * 40 / sqrt(32) = 283
+    plain = states(300, 0.1, 0).clone()
+    plain[..., 0] = 40.0
+    values = [states(3, 1.0, 1), states(300, 1.0, 2)]
+    queries = [odd, plain]
+    if is_query1_odd:
+        queries, values = queries[::-1], values[::-1]
+    assert attend_both_ways_in_blocks(*queries, *values) is None
+    message = attend_in_blocks(queries[0], queries[1], values[1], None)
+    assert error(message, softmax_attention(queries[0], queries[1], values[1])) < 0.3
+    similarity = (queries[0].double() @ queries[1].double().transpose(-1, -2)) * WIDTH**-0.5
+    assert float(similarity.amax(-1).amin()) < -80 or float(similarity.amax(-2).amin()) < -80
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0])
+def test_tied_cross_attention_stays_finite_and_close(size):
+    attention = CrossAttention(HEADS * WIDTH, HEADS, HEADS, bias=True, tied=True).to(torch.bfloat16)
+    x = size * torch.randn(1, 500, HEADS * WIDTH, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    context = Context(torch.zeros(1, 500, 2, WIDTH // 2), 200, None, None)
+    with torch.no_grad():
+        message = attention(x, context)
+        expected = attention.float()(x.float(), context)
+    assert torch.isfinite(message).all()
+    assert error(message, expected) < 0.1
