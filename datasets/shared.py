@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import DataError
 
 ENVIRONMENT_VARIABLE = "SFM_LIGHTGLUE_DATA"
+
+_SCENE_FOLDERS = ("scenes", "sequences")
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -24,7 +27,9 @@ def shared_data_root(path: Path | None = None) -> Path:
     """
     root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or _DEFAULT)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder of shared data; set {ENVIRONMENT_VARIABLE} to where it lies")
+        raise DataError(
+            f"{root}: no such folder of shared data; set {ENVIRONMENT_VARIABLE}, or give --data, to where it lies"
+        )
     return root
 
 
@@ -37,12 +42,25 @@ def find_scene_path(scene: str, data: Path | None = None) -> Path:
     path = Path(scene)
     if path.exists():
         return path
+    beside = _folder_names(path.parent)
     try:
         root = shared_data_root(data)
     except DataError as error:
-        raise DataError(f"scene {scene}: no such folder, nor shared data to look for the name ({error})") from error
-    places = [root / folder / scene for folder in ("scenes", "sequences")]
-    found = next((place for place in places if place.exists()), None)
+        hint = nearest_hint(path.name, beside)
+        raise DataError(f"scene {scene}: no such folder{hint}; nor can it be a name of shared data: {error}") from error
+    found = next((place for folder in _SCENE_FOLDERS if (place := root / folder / scene).exists()), None)
     if found is None:
-        raise DataError(f"scene {scene}: neither a folder, nor {' nor '.join(map(str, places))}")
+        names = [name for folder in _SCENE_FOLDERS for name in _folder_names(root / folder)]
+        hint = nearest_hint(path.name, [*names, *beside])
+        raise DataError(
+            f"scene {scene}: neither a folder, nor a scene of the shared data{hint}; {root} has"
+            f" {', '.join(names) or 'none'}"
+        )
     return found
+
+
+def _folder_names(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    except OSError:
+        return []  # what is not there has no folders to suggest

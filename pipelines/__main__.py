@@ -1,4 +1,4 @@
-"""`sfm-lightglue COMMAND ...`: all commands under one name, as the wheel installs it."""
+"""`sfm-lightglue COMMAND ...` of the wheel, `python -m pipelines COMMAND ...` elsewhere: all commands by one name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
+from pipelines.command import program_name
 from sfm_lightglue import __version__
 
 COMMANDS = {
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _help() -> str:
     lines = [f"  {name:<12} {what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: sfm-lightglue COMMAND ...", "", *lines, "", "sfm-lightglue COMMAND --help tells more."])
+    called = program_name("COMMAND")
+    return "\n".join([f"usage: {called} ...", "", *lines, "", f"{called} --help tells more."])
 
 
 if __name__ == "__main__":

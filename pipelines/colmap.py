@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from pipelines.arguments import add_component_arguments
-from pipelines.command import ProgressBars, run_command, show_warnings
+from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from pipelines.reconstruct import add_camera_arguments, config_values
 from sfm_lightglue.colmap_host import HostSummary, add_to_database
 from sfm_lightglue.progress import silent
@@ -69,11 +69,8 @@ def _report(arguments: argparse.Namespace, summary: HostSummary) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.colmap",
-        description="Add features, matches and verified two-view geometries to a COLMAP database.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "colmap", "Add features, matches and verified two-view geometries to a COLMAP database.", EXAMPLES
     )
     add = parser.add_argument
     add("database", metavar="DATABASE", type=Path, help="COLMAP's database; made where there is none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipelines.interrupt import EXIT_CODE, SCRIPT, raise_from_now_on
 from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.progress import Progress, silent
 
@@ -19,6 +21,36 @@ ResultT = TypeVar("ResultT")
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose help calls the command as the user just did.
+
+    Args:
+        name: of the command.
+        description: what it does, a line.
+        examples: stand below the options, as they are, but for `python -m pipelines.NAME`.
+    """
+    return argparse.ArgumentParser(
+        prog=program_name(name),
+        description=description,
+        epilog=as_called(name, examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def as_called(name: str, examples: str) -> str:
+    """Examples of `python -m pipelines.NAME`, with the command called as the user just did."""
+    return examples.replace(f"python -m pipelines.{name}", program_name(name))
+
+
+def program_name(name: str) -> str:
+    """How a command was called: by the installed script, or as a module, alone or of the package."""
+    called = Path(sys.argv[0]) if sys.argv else Path()
+    if called.stem == SCRIPT:
+        return f"{SCRIPT} {name}"
+    is_of_package = called.parts[-2:] == ("pipelines", "__main__.py")
+    return f"python -m pipelines{' ' if is_of_package else '.'}{name}"
 
 
 def run_command(body: Callable[[], int | None], show_downloads: bool = False) -> int:
@@ -31,6 +63,7 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
     Returns:
         The exit code: that of the `SfmError`, 130 after Ctrl-C, else what `body` returned.
     """
+    raise_from_now_on()
     try:
         with _download_bars() if show_downloads else contextlib.nullcontext():
             return body() or 0
@@ -39,7 +72,7 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command continues", file=sys.stderr)
-        return 130
+        return EXIT_CODE
     except BrokenPipeError:
         # The reader of our output went away (`| head`): no error, and nothing left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

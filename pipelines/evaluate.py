@@ -6,41 +6,20 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
+from pipelines.evaluate_arguments import build_parser, in_own_words
 from sfm_lightglue import __version__
-from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
+from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
 from sfm_lightglue.store import atomic_write
 
 if TYPE_CHECKING:
     from datasets.combinations import Candidates, LeftOut
     from datasets.image_pairs import EvaluationPair
-
-EXAMPLES = """\
-examples:
-  python -m pipelines.evaluate pairs --pairs pairs.txt --images images/ --json poses.json
-      relative poses of pairs in SuperGlue's text format (name0 name1 rot0 rot1 K0 K1 T_0to1 on a line)
-  python -m pipelines.evaluate pairs --scene courtyard/ --scene fountain/ --extractor all --matcher all
-      pairs of scenes with known cameras, by every extractor with every matcher whose weights are here
-  python -m pipelines.evaluate homography hpatches-sequences-release/ --estimator opencv-magsac --estimator poselib
-      HPatches, or Oxford's folders: corner errors in pixels of pictures whose shorter side is 480
-  python -m pipelines.evaluate reconstruction fountain_p11 lund_door --extractor sift --matcher nearest
-      reconstructs scenes (folders, or names of the shared data) and compares with the true cameras
-  python -m pipelines.evaluate trajectory --reference groundtruth.txt --estimate slam.txt
-      ATE and RPE of a trajectory in TUM's or KITTI's format
-  python -m pipelines.evaluate trajectory rgbd_dataset_freiburg2_desk/ --limit 200
-      the same of the sequence reconstructed from its pictures
-  SFM_LIGHTGLUE_OFFLINE=1 python -m pipelines.evaluate shared --limit 30 --json shared.json
-      all combinations on the shared photographs
-
-scenes: cameras.json, COLMAP models (text and binary), Strecha's .camera files, ETH3D, Image Matching Challenge
-(2022: calibration.csv; since 2023: sfm/), sequences of TUM and KITTI. Combinations whose weights are missing are
-named and left out. Extractors and matchers take weights and options: superpoint=FILE, aliked,model=n32.
-"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +45,11 @@ def main(argv: list[str] | None = None) -> int:
             "trajectory": _trajectory,
             "shared": _shared,
         }[arguments.task]
-        _write(task(arguments), arguments)
+        try:
+            report = task(arguments)
+        except SfmError as error:
+            raise type(error)(in_own_words(str(error))) from error
+        _write(report, arguments)
 
     return run_command(body, show_downloads=not arguments.quiet)
 
@@ -83,7 +66,10 @@ class _Report:
         """Take up a table with its records."""
         self.parts.append(table)
         self.results += results
-        self.left_out += [one for one in left_out if one.as_dict() not in [old.as_dict() for old in self.left_out]]
+        for one in left_out:
+            told = replace(one, error=type(one.error)(in_own_words(str(one.error))))
+            if told.as_dict() not in [old.as_dict() for old in self.left_out]:
+                self.left_out.append(told)
 
 
 def _pairs(arguments: argparse.Namespace) -> _Report:
@@ -257,78 +243,6 @@ def _write(report: _Report, arguments: argparse.Namespace) -> None:
         }
         with atomic_write(arguments.json) as file:
             file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.evaluate",
-        description="Compare extractors, matchers and estimators with ground truth.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    pairs = tasks.add_parser("pairs", help="relative poses of image pairs: AUC at 5, 10 and 20 degrees, precision")
-    pairs.add_argument("--pairs", type=Path, metavar="FILE", help="in SuperGlue's text format, with ground truth")
-    pairs.add_argument("--images", type=Path, metavar="DIR", help="below which its images are (default: beside it)")
-    pairs.add_argument("--scene", action="append", metavar="DIR", help="instead: a scene with known cameras; several")
-    pairs.add_argument("--max-rotation", type=float, default=60.0, metavar="DEG", help="of a pair of a scene (60)")
-    homography = tasks.add_parser("homography", help="HPatches and Oxford's folders: AUC at 1, 3 and 5 pixels")
-    homography.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a scene, or a folder of scenes")
-    homography.add_argument(
-        "--all-scenes", action="store_true", help="HPatches with the 8 scenes that papers leave out"
-    )
-    reconstruction = tasks.add_parser("reconstruction", help="reconstruct scenes, and compare with the true cameras")
-    reconstruction.add_argument("scenes", nargs="+", metavar="SCENE", help="folder, or a name of the shared data")
-    trajectory = tasks.add_parser("trajectory", help="ATE and RPE of a trajectory, or of a sequence of pictures")
-    add = trajectory.add_argument
-    add("scenes", nargs="*", metavar="SCENE", help="sequence with true poses: TUM, KITTI, cameras.json")
-    add("--reference", type=Path, metavar="FILE", help="true trajectory, TUM or KITTI")
-    add("--estimate", type=Path, action="append", metavar="FILE", help="estimated trajectory; several")
-    add("--align", choices=("sim3", "se3", "none"), default="sim3", help="what is free (default: sim3, scale too)")
-    add("--step", type=_positive, default=1, metavar="N", help="frames between the poses of a relative error (1)")
-    add("--max-difference", type=float, default=0.02, metavar="S", help="of the times of poses (0.02 s)")
-    shared = tasks.add_parser("shared", help="all combinations on the shared photographs")
-    for task, selector in ((reconstruction, "exhaustive"), (trajectory, "sequential")):
-        add_scene_arguments(task, selector)
-    for task in (pairs, homography, reconstruction, trajectory, shared):
-        add_common_arguments(task)
-    shared.set_defaults(max_image_size=800, max_keypoints=1024)
-    return parser
-
-
-def add_scene_arguments(parser: argparse.ArgumentParser, selector: str) -> None:
-    """The flags of tasks that reconstruct."""
-    add = parser.add_argument
-    add("--intrinsics", choices=("given", "exif"), default="given", help="true camera, kept (default); or the photos'")
-    add("--pairs", choices=("exhaustive", "sequential"), default=selector, help=f"which are matched ({selector})")
-    add("--threads", type=int, default=0, metavar="N", help="default: all cores")
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of all tasks."""
-    add = parser.add_argument
-    names = "|".join((*EXTRACTORS.names, "all"))
-    add("--extractor", action="append", metavar="NAME[=WEIGHTS][,OPTION=VALUE]", help=f"several: {names}")
-    names = "|".join((*MATCHERS.names, "all"))
-    add("--matcher", action="append", metavar="NAME[=WEIGHTS][,OPTION=VALUE]", help=f"several: {names}")
-    add("--estimator", action="append", choices=ESTIMATOR_NAMES, help="several (default: opencv-magsac)")
-    add("--max-image-size", type=_positive, metavar="PX", help="longer side of the pictures that detectors see")
-    add("--max-keypoints", type=_positive, metavar="N", help="per image")
-    add("--limit", type=_positive, metavar="N", help="pairs of each group, evenly; or the first photos of a scene")
-    add("--seed", type=int, default=0, metavar="N", help="of the random samples (default: 0)")
-    add("--device", default="auto", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--data", type=Path, metavar="DIR", help="shared data (default: SFM_LIGHTGLUE_DATA or ../shared/data)")
-    add("--markdown", type=Path, metavar="FILE", help="write the table there instead of to standard output")
-    add("--json", type=Path, metavar="FILE", help="write all numbers there")
-    add("--quiet", action="store_true", help="no progress")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
-    return value
 
 
 if __name__ == "__main__":

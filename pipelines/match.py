@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
-from pipelines.command import run_command, show_warnings
+from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.match_batch import run_batch
-from sfm_lightglue.errors import ConfigError
+from pipelines.match_output import output_paths, require_replaceable, write_result
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
-from sfm_lightglue.image_pair import ImagePairResult, StatedCameras, match_images
+from sfm_lightglue.extras import install_hint
+from sfm_lightglue.image_pair import StatedCameras, match_images
 from sfm_lightglue.images import Image
 from sfm_lightglue.pair_batch import PAIR_FORMAT, PairBatch, read_listed_pairs
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS
-from sfm_lightglue.store import atomic_write
 from sfm_lightglue.two_view import verification_identity
 
 EXAMPLES = f"""\
@@ -67,7 +68,10 @@ def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None
         raise ConfigError("expected two photos, or --batch with a list of pairs; --help tells more")
     if arguments.images is not None:
         raise ConfigError("--images belongs to --batch")
-    paths = None if arguments.out is None else _output_paths(arguments.out)
+    paths = None
+    if arguments.out is not None:
+        paths = output_paths(arguments.out)
+        require_replaceable(paths, (arguments.image0, arguments.image1))
     images = Image.read(arguments.image0), Image.read(arguments.image1)
     result = match_images(
         *images,
@@ -79,7 +83,7 @@ def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None
         same_camera=arguments.same_camera,
     )
     if paths is not None:
-        _write(result, *paths)
+        write_result(result, *paths)
     if arguments.json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
     elif not arguments.quiet:
@@ -95,11 +99,24 @@ def _match_listed(arguments: argparse.Namespace, config: ReconstructConfig) -> N
     if out is not None and (out.suffix.lower() != ".jsonl" or out.is_dir()):
         raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
     image_root = arguments.images or arguments.batch.parent
+    _require_inputs(arguments, image_root)
     pairs = read_listed_pairs(arguments.batch, image_root)
     extractor = EXTRACTORS.build(config.extractor, config.device)
     matcher = MATCHERS.build(config.matcher, config.device)
     batch = PairBatch(image_root, extractor, matcher, _stated(arguments), config.two_view, config.seed)
     run_batch(batch, pairs, out, arguments.json, arguments.quiet)
+
+
+def _require_inputs(arguments: argparse.Namespace, image_root: Path) -> None:
+    """Make sure that list and photos of a batch are there, and that the list is not written to."""
+    batch, out = arguments.batch, arguments.out
+    if batch.is_dir() or not batch.exists():
+        what = "is a folder" if batch.is_dir() else "no such file"
+        raise DataError(f"--batch {batch}: {what}; give a text file with a pair a line: {PAIR_FORMAT}")
+    if not image_root.is_dir():
+        raise DataError(f"--images {image_root}: no such folder; the names in the list are relative to it")
+    if out is not None and out.exists() and out.samefile(batch):
+        raise ConfigError(f"--out {out}: is the list itself; choose another name")
 
 
 def _stated(arguments: argparse.Namespace) -> StatedCameras:
@@ -111,52 +128,23 @@ def _stated(arguments: argparse.Namespace) -> StatedCameras:
     )
 
 
-def _output_paths(out: Path) -> tuple[Path, Path]:
-    """Where the picture and the JSON go: `out` names one of them, and the other lies beside it, or their folder.
-
-    Raises:
-        ConfigError: where `out` ends like a file of another kind.
-    """
-    suffix = out.suffix.lower()
-    if suffix == ".json":
-        return out.with_suffix(".png"), out
-    if suffix in _FORMAT_FROM_SUFFIX:
-        return out, out.with_suffix(".json")
-    if suffix and not out.is_dir():
-        raise ConfigError(f"--out {out}: expected a name that ends in .png, .jpg, .webp or .json, or a folder")
-    return out / "matches.png", out / "matches.json"
-
-
-_FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-
-
-def _write(result: ImagePairResult, picture_path: Path, json_path: Path) -> None:
-    from sfm_lightglue.viewer.matches import draw_matches
-
-    with atomic_write(picture_path) as file:
-        draw_matches(result).save(file, _FORMAT_FROM_SUFFIX[picture_path.suffix.lower()])
-    with atomic_write(json_path) as file:
-        file.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.match",
-        description="Match two photos and estimate their relative pose.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("match", "Match two photos and estimate their relative pose.", EXAMPLES)
     add = parser.add_argument
-    add("image0", metavar="IMAGE0", type=Path, nargs="?")
-    add("image1", metavar="IMAGE1", type=Path, nargs="?")
+    add("image0", metavar="IMAGE0", type=Path, nargs="?", help="photo, whose camera is the reference")
+    add("image1", metavar="IMAGE1", type=Path, nargs="?", help="photo, whose camera's pose is sought")
     add("--batch", metavar="FILE", type=Path, help="a list of pairs, one a line (see below)")
     add("--images", metavar="DIR", type=Path, help="what the names in the list are relative to (default: its folder)")
-    out_help = "write a picture of the matches, and a JSON beside it; with --batch, a file of JSON lines"
+    out_help = (
+        "write a picture of the matches, and a JSON beside it, or with --batch a file of JSON lines; replaces files"
+    )
+    out_help += " of an earlier run, no others"
     add("--out", metavar="PATH", type=Path, help=out_help)
     add_component_arguments(parser)
     estimators = "|".join(ESTIMATOR_NAMES)
-    add("--estimator", metavar=estimators, help="finds the geometry (default: opencv-magsac; poselib is an extra)")
+    estimator_help = f"finds the geometry (default: opencv-magsac); poselib is an extra: {install_hint('poselib')}"
+    add("--estimator", metavar=estimators, help=estimator_help)
     for side in (0, 1):
         add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
         add(f"--camera-params{side}", metavar="P,P,...", help=f"known intrinsics of image {side}")

@@ -105,10 +105,18 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
             left[key] -= 1
             kept.append(line)
             texts.append(text)
+    if torn and not _may_be_torn(torn):
+        raise ConfigError(f"{out}:{len(whole) + 1}: no result of this command; choose another --out")
     if torn or len(texts) < len(whole):
         with atomic_write(out) as file:
             file.writelines(text + b"\n" for text in texts)
     return kept
+
+
+def _may_be_torn(text: bytes) -> bool:
+    """Whether the end of a file may be the beginning of a line of ours, which a kill left there."""
+    start = b'{"key": "'
+    return text.startswith(start) or start.startswith(text)
 
 
 def put_in_order(out: Path, keys: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
-from pipelines.command import run_command, show_warnings, with_progress
+from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.reconstruct import Summary, reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
@@ -110,11 +110,10 @@ def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.reconstruct",
-        description="Reconstruct a folder of photos: camera poses and a 3D point cloud, in COLMAP's format.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "reconstruct",
+        "Reconstruct a folder of photos: camera poses and a 3D point cloud, in COLMAP's format.",
+        EXAMPLES,
     )
     add = parser.add_argument
     add(

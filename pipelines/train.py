@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import require_checkout, run_command, show_warnings
+from pipelines.command import command_parser, require_checkout, run_command, show_warnings
 from sfm_lightglue import __version__
 
 if TYPE_CHECKING:
@@ -257,12 +257,7 @@ class _RealPhotos:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.train",
-        description="Train a LightGlue for SIFT features from photographs alone.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("train", "Train a LightGlue for SIFT features from photographs alone.", EXAMPLES)
     add = parser.add_argument
     add("--photos", metavar="DIR", type=Path, help="photographs that become textures of the training scenes")
     add("--output", metavar="RUN_DIR", type=Path, required=True, help="checkpoints and log")

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipelines.command import run_command
+from pipelines.command import command_parser, run_command
 from sfm_lightglue.viewer import ViewConfig, view_model
 
 EXAMPLES = """\
@@ -38,11 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.view",
-        description="Show the points and the cameras of a reconstruction in a window, or in a picture.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "view", "Show the points and the cameras of a reconstruction in a window, or in a picture.", EXAMPLES
     )
     parser.add_argument(
         "model_dir",

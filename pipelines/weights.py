@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.command import ProgressBars, run_command, show_warnings
+from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
 from sfm_lightglue.models.files import (
@@ -25,11 +25,11 @@ from sfm_lightglue.progress import silent
 
 EXAMPLES = """\
 examples:
-  sfm-lightglue weights list
+  python -m pipelines.weights list
       all names, with size, licence, and where the file was found
-  sfm-lightglue weights fetch aliked-n16 aliked_lightglue
+  python -m pipelines.weights fetch aliked-n16 aliked_lightglue
       download them now, for machines that will be offline later
-  sfm-lightglue weights path aliked-n16
+  python -m pipelines.weights path aliked-n16
       the path alone, for scripts; exit code 4 where the file is missing
 
 Options that take weights (--extractor-weights, --matcher-weights) take these names too. Files are looked for in
@@ -112,20 +112,22 @@ def _path(entry: WeightsEntry) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.weights",
-        description="Weights of networks: which there are, where they are, and under which licence.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "weights", "Weights of networks: which there are, where they are, and under which licence.", EXAMPLES
     )
     actions = parser.add_subparsers(dest="action", metavar="list|fetch|path", required=True)
-    listing = actions.add_parser("list", help="all names, with size, licence, and where the file was found")
+
+    def add_action(name: str, summary: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+
+    names_help = "as `list` shows it"
+    listing = add_action("list", "all names, with size, licence, and where the file was found")
     listing.add_argument("--json", action="store_true", help="print a JSON list on standard output")
-    fetching = actions.add_parser("fetch", help="download what is not here yet")
-    fetching.add_argument("names", metavar="NAME", nargs="+")
+    fetching = add_action("fetch", "download what is not here yet, and print where the files are")
+    fetching.add_argument("names", metavar="NAME", nargs="+", help=f"{names_help}; one or several")
     fetching.add_argument("--quiet", action="store_true", help="show no progress")
-    finding = actions.add_parser("path", help="print where the file is; exit code 4 where it is missing")
-    finding.add_argument("name", metavar="NAME")
+    finding = add_action("path", "print where the file is; exit code 4 where it is missing")
+    finding.add_argument("name", metavar="NAME", help=names_help)
     return parser
 
 

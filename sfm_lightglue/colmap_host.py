@@ -27,6 +27,7 @@ from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store
 from sfm_lightglue.types import Features, Float32Array, Scene, SceneImage, UInt8Array
+from sfm_lightglue.wording import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +249,7 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
     news = [image.name for image in found.images if image.name not in known_from_name]
     if known and news:
         done = "left out" if known_only else "added"
-        logger.warning("%s: %d photos that it does not know are %s: %s", database, len(news), done, _shortened(news))
+        logger.warning("%s: %d photos that it does not know are %s: %s", database, len(news), done, shortened(news))
     shared = _cameras_to_share(found, known_from_name)
     idx_from_key: dict[object, int] = {}
     images = []
@@ -281,7 +282,7 @@ def _report_missing(found: Scene, known: Sequence[KnownImage], here: Sequence[Kn
             database,
             len(missing),
             found.root,
-            _shortened(missing),
+            shortened(missing),
         )
 
 
@@ -316,7 +317,7 @@ def _refuse_features(known: Sequence[KnownImage], database: Path) -> None:
     names = [image.name for image in known if image.has_features]
     if names:
         raise ConfigError(
-            f"{database}: has features or matches of {len(names)} of the photos already ({_shortened(names, 3)});"
+            f"{database}: has features or matches of {len(names)} of the photos already ({shortened(names, 3)});"
             " --overwrite replaces them, or name a new database"
         )
 
@@ -340,11 +341,6 @@ def colmap_features(features: Features, max_image_size: int | None = None) -> tu
     # RootSIFT alone has 128 numbers none of which is negative: the roots of shares.
     is_root_sift = features.descriptors.shape[1] == 128 and bool((features.descriptors >= 0).all())
     return keypoints.astype(np.float32), bytes_from_root_sift(features.descriptors) if is_root_sift else None
-
-
-def _shortened(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 __all__ = ["HostSummary", "add_to_database", "colmap_features", "join_scene"]

@@ -39,6 +39,6 @@ def with_fitting_weights(matcher: Choice, extractor: Choice) -> Choice:
     if weights is None:
         raise ConfigError(
             f"matcher {matcher.name}: no weights are known for the features of {features};"
-            " name a file of them (--matcher-weights), or choose --matcher nearest"
+            " name a file of them (--matcher-weights FILE), or choose --matcher nearest"
         )
     return Choice(matcher.name, replace(config, weights=weights))

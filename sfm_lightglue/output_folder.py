@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sfm_lightglue.atomic_file import ABANDONED_AFTER_S, lock, move_into_place
 from sfm_lightglue.errors import StoreError
 
 _WORK_PREFIX = ".work-"
 _LOCK_NAME = ".lock"
-_ABANDONED_AFTER_S = 24 * 3600
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def work_folder(output: Path) -> Iterator[Path]:
     """
     for abandoned in output.glob(f"{_WORK_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER_S:
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_AFTER_S:
                 shutil.rmtree(abandoned, ignore_errors=True)
     try:
         folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=output))
@@ -51,17 +51,11 @@ def sole_publisher(output: Path) -> Iterator[None]:
         StoreError: where the folder is not writable.
     """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    try:
         descriptor = os.open(output / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise StoreError(f"{output}: cannot be written ({error.strerror})") from error
     try:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -74,8 +68,6 @@ def publish_file(source: Path, target: Path) -> None:
         StoreError: where it cannot be moved.
     """
     try:
-        with open(source, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(source, target)
+        move_into_place(source, target)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror})") from error

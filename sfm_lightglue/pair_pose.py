@@ -42,7 +42,7 @@ PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]
 EXIF_LOG_SIGMA = 0.02
 """Standard deviation of the logarithm of a focal length from EXIF data, which is rounded, and nominal."""
 
-POSE_VERSION = 2
+POSE_VERSION = 3
 """Part of the keys of results; raised whenever the same input starts to give something else."""
 
 

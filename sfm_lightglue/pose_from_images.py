@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,15 +31,32 @@ class PilPicture(Protocol):
         """The same picture in another mode, such as RGB."""
 
 
+@runtime_checkable
+class ColmapCamera(Protocol):
+    """A `pycolmap.Camera`, or what behaves like one."""
+
+    model_name: str
+    """COLMAP's name of the model."""
+    width: int
+    """In pixels."""
+    height: int
+    """In pixels."""
+    params: Any
+    """A sequence of numbers in COLMAP's order."""
+
+
 AnyImage = Path | str | Image | UInt8Array | PilPicture
 """A file, our `Image`, pixels [H, W] or [H, W, 3] (RGB) of uint8, or a Pillow image."""
+
+AnyCamera = Camera | ColmapCamera | AnyArray
+"""Our `Camera`, a `pycolmap.Camera`, or K [3, 3] without distortion."""
 
 
 def estimate_relative_pose(
     image0: AnyImage,
     image1: AnyImage,
-    camera0: Camera | AnyArray | None = None,
-    camera1: Camera | AnyArray | None = None,
+    camera0: AnyCamera | None = None,
+    camera1: AnyCamera | None = None,
     *,
     extractor: Extractor | str | None = None,
     matcher: Matcher | str | None = None,
@@ -57,8 +74,9 @@ def estimate_relative_pose(
     Args:
         image0: a file, an `Image`, pixels [H, W] or [H, W, 3] (RGB) of uint8, or a Pillow image.
         image1: the same.
-        camera0: known intrinsics, or K [3, 3] without distortion, in COLMAP's pixels (the centre of the first pixel
-            is at 0.5). Given for one image alone, it holds for the other too if that is of the same size and camera.
+        camera0: known intrinsics: a `Camera`, a `pycolmap.Camera`, or K [3, 3] without distortion, in COLMAP's pixels
+            (the centre of the first pixel is at 0.5). Given for one image alone, it holds for the other too if that is
+            of the same size and camera.
         camera1: the same.
         extractor: by its name or as an object; the default is that of `reconstruct`.
         matcher: likewise.
@@ -73,6 +91,7 @@ def estimate_relative_pose(
         ConfigError: for unknown names, or cameras that do not fit the images; where images of different sizes are
             said to share a camera.
         WeightsError: where a network's weights are missing.
+        TypeError: for what is neither an image nor a camera.
     """
     images = _as_image(image0), _as_image(image1)
     cameras = [_camera(camera, image) for camera, image in zip((camera0, camera1), images, strict=True)]
@@ -92,10 +111,21 @@ def _as_image(image: AnyImage) -> Image:
     raise TypeError(f"image: expected a path, an Image, an array or a Pillow image, got {type(image).__name__}")
 
 
-def _camera(camera: Camera | AnyArray | None, image: Image) -> Camera | None:
+def _camera(camera: AnyCamera | None, image: Image) -> Camera | None:
     if camera is None or isinstance(camera, Camera):
         return camera
-    K = np.asarray(camera, dtype=np.float64)
+    if isinstance(camera, ColmapCamera):
+        try:
+            return make_camera(camera.model_name, (camera.width, camera.height), tuple(camera.params))
+        except ConfigError as error:
+            raise ConfigError(f"{image.name}: {error}") from error
+    try:
+        K = np.asarray(camera, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{image.name}: camera: expected a sfm_lightglue.types.Camera, a pycolmap.Camera, or K [3, 3],"
+            f" got {type(camera).__name__}"
+        ) from error
     if K.shape != (3, 3) or not np.allclose(K[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]], [0, 0, 0, 0, 1]):
         raise ConfigError(f"{image.name}: camera: expected a Camera, or K [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
     return make_camera("PINHOLE", image.size, (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))

@@ -21,7 +21,7 @@ from sfm_lightglue.geometry import (
     homogeneous,
     rotation_from_rotvec,
 )
-from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, Correspondences
+from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, LOSS_SCALE, Correspondences
 
 CONFIDENCE = 0.95
 """Share of errors that a stated radius holds."""
@@ -81,8 +81,9 @@ def pose_uncertainty(
     model = RotationResiduals(data, pose) if is_rotation else EpipolarResiduals(data, pose)
     noise, share = robust_noise(model.values, model.limit, _MIN_NOISE_PX / data.focal_px)
     noise *= math.sqrt(model.values.size / max(model.values.size - model.num_parameters, 1))
-    # Inliers that end at the limit pull the pose less than noise that goes on: their number counts less.
-    covariance = pose_covariance(model, noise / math.sqrt(share), focals)
+    # Inliers that end at the limit pull the pose less than noise that goes on, and the loss damps the large ones.
+    loss = 1 / math.sqrt(share) if is_rotation else _deviation_by_loss(model.limit / noise)
+    covariance = pose_covariance(model, noise * loss, focals)
     # The noise is itself estimated: Student's factor instead of the normal distribution's.
     student = _student_factor(model.values.size - model.num_parameters)
     rotation_rad = gaussian_radius(covariance[:3, :3]) * student
@@ -276,6 +277,22 @@ def robust_noise(residuals: Float64Array, limit: float = math.inf, floor: float 
         mean = float(squared[below].mean()) / num_dimensions
         noise = max(min(math.sqrt(mean / _variance_below(cut / noise, num_dimensions)), highest), floor)
     return noise, _variance_below(limit / noise, num_dimensions)
+
+
+def _deviation_by_loss(k: float) -> float:
+    """How much less exact the refinement is than least squares of as many residuals with all of their tail.
+
+    Args:
+        k: the limit beyond which residuals were left out, in standard deviations.
+
+    Source: Huber, Robust statistics, 1981, section 3.2 (variance of an M-estimator, here √(∫φ ∫ψ²φ) / ∫ψ'φ).
+    """
+    x = np.linspace(-min(k, 30.0), min(k, 30.0), 2001)
+    density = np.exp(-(x**2) / 2)
+    bend = np.sqrt(1 + (x / (LOSS_SCALE * k)) ** 2)
+    psi = x / bend
+    slope = (density / bend**3).sum() * (x[1] - x[0]) - 2 * psi[-1] * density[-1]  # who passes the limit leaves
+    return float(np.sqrt(density.sum() * (psi**2 * density).sum()) * (x[1] - x[0]) / slope)
 
 
 def _variance_below(k: float, num_dimensions: int) -> float:

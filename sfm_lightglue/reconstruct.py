@@ -18,11 +18,12 @@ from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
-from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene import RESULTS_MARKER, load_scene
 from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store, make_key
 from sfm_lightglue.two_view import verification_identity
+from sfm_lightglue.wording import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class _Run:
             for image in statistics.undecodable:
                 logger.warning("left out %s: %s", image.name, image.reason)
         if statistics.unregistered:
-            logger.warning("not registered: %s", _shortened(statistics.unregistered))
+            logger.warning("not registered: %s", shortened(statistics.unregistered, all_in=RESULTS_MARKER))
         skipped = (*self.scene.skipped, *statistics.undecodable)
         summary = Summary.of(statistics, skipped, self.clock.total(), self.store.counts, peak_memory_mb())
         write_run_record(self.output, self.config, {"model": key}, summary)
@@ -193,11 +194,6 @@ class _Run:
             f"{text}, at best {num_inliers} inliers ({pair.name0}, {pair.name1}). Was the camera moved sideways"
             f" between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
         )
-
-
-def _shortened(names: tuple[str, ...], most: int = 10) -> str:
-    more = f" and {len(names) - most} more (all in run.json)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 __all__ = ["ReconstructConfig", "Summary", "reconstruct"]

@@ -82,12 +82,18 @@ class Registry(Generic[ComponentT]):
         """A component with options, all others at their defaults.
 
         Raises:
-            ConfigError: for an unknown name or option, or a value that does not fit.
+            ConfigError: for an unknown name or option, weights of a component that has none, or a value that does not
+                fit.
         """
         entry = self._entry(name)
         config_type = self._load(name, entry.config)
         if not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
             raise ConfigError(f"{self.kind} {name}: {entry.config} is no dataclass, so it cannot be its configuration")
+        if "weights" in (options or {}) and not _has_weights(config_type) and self._names_with_weights():
+            raise ConfigError(
+                f"{self.kind} {name} has no weights: give none, or choose a {self.kind} that is a network:"
+                f" {', '.join(self._names_with_weights())}"
+            )
         return Choice(name, config_from_mapping(config_type, options or {}, f"{self.kind} {name}"))
 
     def build(self, choice: Choice, device: str = "cpu") -> ComponentT:
@@ -100,6 +106,10 @@ class Registry(Generic[ComponentT]):
         entry = self._entry(choice.name)
         build: Callable[..., ComponentT] = self._load(choice.name, entry.build)
         return build(choice.config, device=device) if entry.takes_device else build(choice.config)
+
+    def _names_with_weights(self) -> tuple[str, ...]:
+        """Of the built-in ones: other packages are not imported for a message."""
+        return tuple(name for name in self.builtin_names if _has_weights(self._load(name, self._entries[name].config)))
 
     def _entry(self, name: str) -> Entry:
         plugins = self._plugins()
@@ -134,6 +144,10 @@ class Registry(Generic[ComponentT]):
             return self._plugins()[name].load(self.kind, place)
         module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+def _has_weights(config_type: type[Any]) -> bool:
+    return "weights" in {field.name for field in dataclasses.fields(config_type)}
 
 
 EXTRACTORS: Registry[Extractor] = Registry(

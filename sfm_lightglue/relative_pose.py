@@ -52,6 +52,10 @@ HOMOGRAPHY_LEEWAY = float(np.sqrt(2 * 5.99 / 3.84))
 gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
 
 
+LOSS_SCALE = 0.5
+"""Where the soft L1 loss of the refinement bends from squares to lengths, as a share of the error limit."""
+
+
 def rays_of(points: Float64Array) -> Float64Array:
     """Directions [M, 3] of length 1 through normalised points [M, 2]."""
     rays = homogeneous(points)
@@ -168,6 +172,6 @@ def _refine_on(data: Correspondences, pose: Rigid3) -> Rigid3:
         return values / data.max_error
 
     solution = least_squares(
-        residuals, np.zeros(5), loss="soft_l1", f_scale=0.5, max_nfev=20, x_scale=1e-2, ftol=1e-4, xtol=1e-5
+        residuals, np.zeros(5), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=20, x_scale=1e-2, ftol=1e-4, xtol=1e-5
     )
     return moved(solution.x)

@@ -7,23 +7,21 @@ after a crash there is either the whole entry or none, and two runs on one store
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import logging
-import os
-import secrets
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.geometry import AnyArray
 
@@ -60,6 +58,8 @@ class CacheCounts:
 class Store:
     """A folder of entries, by kind ("features", "matches", ...) and key.
 
+    What killed runs left half written is removed after a day.
+
     Args:
         root: made if it is missing.
 
@@ -75,6 +75,7 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{root}: cannot be made ({error.strerror}); choose another --output") from error
+        remove_abandoned_parts(path for depth in ("", "*/", "*/*/") for path in root.glob(depth + PART_PATTERN))
 
     def path(self, kind: str, key: str) -> Path:
         """Where the entry lies, or would lie."""
@@ -130,23 +131,4 @@ def _read_archive(path: Path) -> dict[str, AnyArray]:
         }
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path` only once it is complete, and on the disk.
-
-    Raises:
-        StoreError: where the folder is not writable or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+__all__ = ["FORMAT_VERSION", "CacheCounts", "Store", "atomic_write", "make_key"]

@@ -1,4 +1,4 @@
-"""Scenes that several tests share."""
+"""What several tests share: scenes, a reconstruction, random numbers, and a machine without weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+@pytest.fixture
+def torch_seed() -> Iterator[None]:
+    """Torch's random numbers are the same in each test, and those outside of it are left alone."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_scene() -> SyntheticScene:
     """Six small pictures, with truth."""
@@ -32,3 +42,14 @@ def small_scene_dir(small_scene: SyntheticScene, tmp_path_factory: pytest.TempPa
     root = tmp_path_factory.mktemp("small_scene")
     write_scene(small_scene, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def finished(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished reconstruction of the small scene; tests copy what they change."""
+    from sfm_lightglue.reconstruct import reconstruct
+    from tests.reconstructions import one_thread
+
+    output = tmp_path_factory.mktemp("finished") / "out"
+    reconstruct(small_scene_dir, output, one_thread())
+    return output

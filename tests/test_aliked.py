@@ -32,12 +32,7 @@ from tests.untrained import write_aliked
 PUBLISHED = ("n16", "n16rot", "n32")
 """The models whose weights the shared data have."""
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 @pytest.fixture(scope="module")

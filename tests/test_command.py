@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipelines.command import ProgressBars, require_checkout, run_command, show_warnings
+from pipelines.__main__ import COMMANDS
+from pipelines.__main__ import main as all_commands
+from pipelines.command import ProgressBars, program_name, require_checkout, run_command, show_warnings
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError, WeightsError
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +85,95 @@ def test_another_package_named_datasets_is_never_imported(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2, done.stderr
     assert "needs the checkout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("called", "told"),
+    [
+        ("/usr/bin/sfm-lightglue", "sfm-lightglue match"),
+        ("C:/venv/Scripts/sfm-lightglue.exe", "sfm-lightglue match"),
+        ("/src/pipelines/__main__.py", "python -m pipelines match"),
+        ("/src/pipelines/match.py", "python -m pipelines.match"),
+        ("/site-packages/pytest/__main__.py", "python -m pipelines.match"),
+        ("", "python -m pipelines.match"),
+    ],
+)
+def test_a_command_is_named_as_it_was_called(called: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program_name("match") == told
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    ("called", "prefix"),
+    [("/usr/bin/sfm-lightglue", "sfm-lightglue "), ("/src/pipelines/x.py", "python -m pipelines.")],
+)
+def test_usage_and_examples_call_the_command_as_the_user_did(
+    name: str, called: str, prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    with pytest.raises(SystemExit) as caught:
+        all_commands([name, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {prefix}{name} ")
+    assert f"\n  {prefix}{name} " in text  # an example
+    assert ("python -m pipelines" in text) is prefix.startswith("python")
+    assert all_commands(["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {prefix}COMMAND ...")
+
+
+SCRIPT = "import sys; from pipelines.__main__ import main; sys.exit(main())"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process of its own")
+@pytest.mark.parametrize("last", ["pipelines", "numpy.exceptions", "cv2"])
+@pytest.mark.parametrize("start", ["-m pipelines.match", "-m pipelines match", "-m pipelines.reconstruct", "script"])
+def test_ctrl_c_during_the_imports_ends_a_command_quietly(start: str, last: str, tmp_path: Path) -> None:
+    """Whatever is being imported; Python tells of each import that is complete, so the moment is certain."""
+    (tmp_path / "sfm-lightglue").write_text(SCRIPT)
+    words = [str(tmp_path / "sfm-lightglue"), "match"] if start == "script" else start.split()
+    command = [sys.executable, "-X", "importtime", *words, "a.jpg", "b.jpg"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == last:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in process.stderr if not line.startswith("import time:")]
+        assert process.stdout.read() == ""
+    assert process.returncode == 130
+    assert rest == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for handlers of POSIX")
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import signal, pipelines.match as m; print(signal.getsignal(signal.SIGINT))", "default_int_handler"),
+        (
+            "import sys, signal; sys.argv[0] = 'sfm-lightglue'; import pipelines.command as c;"
+            "print(signal.getsignal(signal.SIGINT).__name__); c.run_command(lambda: None);"
+            "print(signal.getsignal(signal.SIGINT).__name__)",
+            "_leave\ndefault_int_handler",
+        ),
+        (
+            "import sys, signal; sys.argv[0] = 'sfm-lightglue'; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+            "import pipelines; print(repr(signal.getsignal(signal.SIGINT)))",
+            "SIG_IGN",
+        ),
+    ],
+    ids=["imported by others", "a command", "in the background"],
+)
+def test_signals_are_touched_only_where_a_command_is_about_to_run(code: str, told: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert told in done.stdout, done.stderr
+
+
+def test_all_commands_can_be_imported() -> None:
+    for name in COMMANDS:
+        assert callable(importlib.import_module(f"pipelines.{name}").main)

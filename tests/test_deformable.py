@@ -11,12 +11,7 @@ import torch.nn.functional as F
 
 from sfm_lightglue.models.deformable import DeformableConv2d, deformable_conv2d
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 def slow_conv(x, offsets, weight, bias, modulation, stride, padding, dilation):

@@ -218,7 +218,7 @@ def test_two_processes_share_one_download(server: FileServer, target: Path) -> N
 def test_without_locks_downloads_have_places_of_their_own(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_lock", lambda descriptor: False)
+    monkeypatch.setattr(module, "lock", lambda descriptor: False)
     server.faults = [Fault(num_bytes=100_000)]
     with pytest.raises(UnreachableError):
         download(server.url, target, SHA256, config=DownloadConfig(num_attempts=1))

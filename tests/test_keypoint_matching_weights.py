@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -227,3 +228,28 @@ def test_a_tied_file_stays_tied(tmp_path):
     tied.save_pretrained(tmp_path / "again")
     assert_equal(load(tmp_path / "again"), tied)
     tied.load_state_dict(reference.state_dict())
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+@pytest.mark.parametrize("name", ["ETH-CVG/lightglue_superpoint", "someone/model"])
+def test_a_name_of_the_hub_without_network_is_one_error_without_a_chain(monkeypatch, name, forbidden):
+    """What `urllib` met on its way is said in the sentence itself; a traceback of it would bury the advice."""
+
+    def no_network(*arguments, **options):
+        raise OSError(111, "Connection refused")
+
+    monkeypatch.setattr("socket.create_connection", no_network)
+    monkeypatch.setattr("sfm_lightglue.models.download.time.sleep", lambda seconds: None)
+    for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    if not forbidden:
+        monkeypatch.delenv("SFM_LIGHTGLUE_OFFLINE")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    reason = (
+        "SFM_LIGHTGLUE_OFFLINE forbids" if forbidden else r"cannot be downloaded \(no connection: Connection refused\)"
+    )
+    with pytest.raises(WeightsError, match=rf"^{name}.*{reason}.*: get https://.* elsewhere and put it at ") as caught:
+        load(name)
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.count("Traceback") == 1
+    assert "urllib" not in text

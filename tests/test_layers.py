@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     {"sfm_lightglue"},  # the version, nothing else
-    {"errors", "identity", "parallel", "progress"},
+    {"errors", "extras", "identity", "parallel", "progress"},
+    {"atomic_file", "wording"},
     {"config", "geometry", "output_folder", "plugins"},
     {"types"},
     {"cameras", "estimators", "images", "relative_pose"},

@@ -24,12 +24,7 @@ from sfm_lightglue.models.weights import lightglue_from_state_dict, superpoint_f
 ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 WIDTH, HEIGHT = 640, 480
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 def make_reference(

@@ -298,6 +298,51 @@ def test_a_file_of_something_else_is_left_alone(images: Path, tmp_path: Path) ->
     assert out.read_text() == '{"my": "notes"}\n'
 
 
+@pytest.mark.parametrize("text", ["one line without an end", '{"my": "notes"}', "{", '{"key": "'])
+def test_a_foreign_file_without_a_last_newline_is_no_torn_line_of_ours(
+    images: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a kill left behind begins as our lines do; anything else is somebody's."""
+    pairs = write_list(tmp_path, f"{NAMES[0]} {NAMES[1]}")
+    out = tmp_path / "results.jsonl"
+    out.write_text(text)
+    if '{"key": "'.startswith(text):
+        assert run(pairs, images, "--out", out) == 0
+        assert len(read_lines(out)) == 1
+    else:
+        assert run(pairs, images, "--out", out) == 2
+        assert "results.jsonl:1: no result of this command; choose another --out" in capsys.readouterr().err
+        assert out.read_text() == text
+
+
+def test_the_list_is_never_written_to(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = write_list(tmp_path, f"{NAMES[0]} {NAMES[1]}").rename(tmp_path / "pairs.jsonl")
+    before = pairs.read_bytes()
+    assert run(pairs, images, "--out", pairs) == 2
+    assert "is the list itself" in capsys.readouterr().err
+    assert pairs.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("pairs", "images", "told"),
+    [
+        ("none.txt", ".", "--batch {folder}/none.txt: no such file; give a text file with a pair a line: name0 name1"),
+        (".", ".", "--batch {folder}: is a folder; give a text file"),
+        ("pairs.txt", "none", "--images {folder}/none: no such folder; the names in the list are relative to it"),
+        ("latin.txt", ".", "{folder}/latin.txt: the list of pairs cannot be read"),
+    ],
+)
+def test_a_missing_list_or_folder_is_told_with_what_to_give(
+    tmp_path: Path, pairs: str, images: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_list(tmp_path, f"{NAMES[0]} {NAMES[1]}")
+    (tmp_path / "latin.txt").write_bytes("ü.jpg a.jpg".encode("latin-1"))
+    assert run(tmp_path / pairs, tmp_path / images) == 3
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {told.format(folder=tmp_path)}")
+    assert "Errno" not in error
+
+
 def test_lists_that_hold_nothing(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "none.txt", images) == 3
     assert "none.txt" in capsys.readouterr().err

@@ -250,3 +250,18 @@ def test_missing_and_bad_images_are_data_errors(
         assert name in capsys.readouterr().err
     assert main([good, good, "--camera-params0", "1,2"]) == 2
     assert main([good, good, "--out", str(tmp_path / "picture.foo")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--matcher", "nearest", "--matcher-weights", "x"), "matcher nearest has no weights"),
+        (("--extractor-weights", "x"), "extractor sift has no weights"),
+    ],
+)
+def test_weights_of_what_has_none_are_refused(
+    small_scene_dir: Path, flags: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(small_scene_dir / "images" / "view_00.jpg")
+    assert main([image, image, *flags]) == 2
+    assert told in capsys.readouterr().err

@@ -95,3 +95,17 @@ def test_an_unknown_option_names_its_component():
         PAIR_SELECTORS.choose("exhaustive", {"a": 1})
     with pytest.raises(ConfigError, match="ratio must lie in"):
         MATCHERS.choose("nearest", {"ratio": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "others"),
+    [(EXTRACTORS, "sift", "aliked, disk, doghardnet, superpoint, xfeat"), (MATCHERS, "nearest", "lightglue")],
+)
+def test_weights_for_what_has_none_are_told_with_what_has_some(registry, name, others):
+    with pytest.raises(ConfigError, match=f"^{registry.kind} {name} has no weights: .*: {others}$"):
+        registry.choose(name, {"weights": "mine.pth"})
+
+
+def test_where_nothing_has_weights_they_are_an_unknown_option():
+    with pytest.raises(ConfigError, match="exhaustive: unknown option 'weights'"):
+        PAIR_SELECTORS.choose("exhaustive", {"weights": "mine.pth"})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image as PilImage
 
@@ -140,7 +142,7 @@ def test_the_estimators_are_different_methods_and_all_come_near():
 
 def test_without_poselib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "poselib", None)
-    with pytest.raises(ConfigError, match=r"pip install sfm_lightglue\[poselib\]"):
+    with pytest.raises(ConfigError, match=re.escape('pip install "sfm-lightglue[poselib]"')):
         make_views().estimate(TwoViewConfig(estimator="poselib"))
     with pytest.raises(ConfigError, match="poselib"):
         verification_identity(TwoViewConfig(estimator="poselib"))
@@ -338,6 +340,27 @@ def test_swapped_images_give_the_inverse(pair):
     assert rotation_deg < 0.5 * there.uncertainty.rotation_deg + 0.02
     assert direction_deg < 0.5 * there.uncertainty.direction_deg + 0.05
     assert back.uncertainty.rotation_deg == pytest.approx(there.uncertainty.rotation_deg, rel=0.2)
+
+
+def test_a_camera_of_pycolmap_is_taken_as_ours(pair):
+    camera = pair.scene.camera
+    native = pycolmap.Camera.create_from_model_name(3, camera.model, 1.0, *camera.size)
+    native.params = list(camera.params)
+    theirs = sfm_lightglue.estimate_relative_pose(*pair.pixels, native, native, matcher="nearest")
+    ours = sfm_lightglue.estimate_relative_pose(*pair.pixels, camera, camera, matcher="nearest")
+    assert theirs.cameras == tuple(replace(camera, source="given") for _ in range(2))
+    np.testing.assert_array_equal(theirs.cam1_from_cam0.as_matrix(), ours.cam1_from_cam0.as_matrix())
+    native.focal_length = -5.0
+    with pytest.raises(ConfigError, match="focal length must be positive"):
+        sfm_lightglue.estimate_relative_pose(*pair.pixels, native, matcher="nearest")
+
+
+@pytest.mark.parametrize("camera", [{"model": "PINHOLE"}, "PINHOLE", object()])
+def test_what_is_no_camera_is_told_with_what_is_one(pair, camera):
+    with pytest.raises(
+        TypeError, match=rf"expected .*Camera, a pycolmap\.Camera, or K .*, got {type(camera).__name__}"
+    ):
+        sfm_lightglue.estimate_relative_pose(*pair.pixels, camera, matcher="nearest")
 
 
 def test_what_does_not_fit_is_refused(pair, tmp_path):

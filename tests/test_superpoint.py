@@ -18,12 +18,7 @@ from sfm_lightglue.models.superpoint import (
 
 SMALL = SuperPointArchitecture(encoder_channels=(8, 8, 16, 16), decoder_channels=32, descriptor_dim=24)
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 def make_network() -> SuperPoint:

@@ -6,7 +6,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sfm_lightglue.geometry import Float64Array
+import numpy as np
+
+from sfm_lightglue.geometry import AnyArray, Float64Array
 
 EstimatorName = Literal["opencv-magsac", "opencv-ransac", "poselib"]
 
@@ -49,6 +51,13 @@ class MatrixEstimator(Protocol):
 
     def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
         """H from points of image 0 to points of image 1."""
+
+
+def usable_matrix(matrix: AnyArray | None) -> Float64Array | None:
+    """What a library returned as a matrix, None where it is none: of another shape, not finite, or all zeros."""
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
+        return None
+    return np.asarray(matrix, dtype=np.float64)
 
 
 _PLACE_FROM_NAME = {

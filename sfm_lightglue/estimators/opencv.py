@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sfm_lightglue.estimators.base import Sampling
-from sfm_lightglue.geometry import AnyArray, Float64Array
+from sfm_lightglue.estimators.base import Sampling, usable_matrix
+from sfm_lightglue.geometry import Float64Array
 
 
 class RansacEstimator:
@@ -33,7 +33,7 @@ class RansacEstimator:
             )
         except cv2.error:
             return None  # OpenCV's solvers throw on degenerate samples that they do not recognise
-        return _usable(matrix)
+        return usable_matrix(matrix)
 
     def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
         """F by samples of seven points."""
@@ -41,7 +41,7 @@ class RansacEstimator:
             matrix, _ = cv2.findFundamentalMat(points0, points1, self._parameters(sampling))
         except cv2.error:
             return None
-        return _usable(matrix)
+        return usable_matrix(matrix)
 
     def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
         """H by samples of four points."""
@@ -49,7 +49,7 @@ class RansacEstimator:
             matrix, _ = cv2.findHomography(points0, points1, self._parameters(sampling))
         except cv2.error:
             return None
-        return _usable(matrix)
+        return usable_matrix(matrix)
 
     def _parameters(self, sampling: Sampling) -> cv2.UsacParams:
         parameters = cv2.UsacParams()
@@ -82,9 +82,3 @@ class MagsacEstimator(RansacEstimator):
         parameters.loSampleSize = 50
         parameters.final_polisher = cv2.MAGSAC
         return parameters
-
-
-def _usable(matrix: AnyArray | None) -> Float64Array | None:
-    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix.any():
-        return None
-    return np.asarray(matrix, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""PoseLib's LO-RANSAC, an extra: `pip install sfm_lightglue[poselib]`."""
+"""PoseLib's LO-RANSAC, an extra: `pip install "sfm-lightglue[poselib]"`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.estimators.base import Sampling
+from sfm_lightglue.estimators.base import Sampling, usable_matrix
+from sfm_lightglue.extras import install_hint
 from sfm_lightglue.geometry import Float64Array, Rigid3, essential_from_pose, project_to_rotation
 
 
@@ -26,7 +27,7 @@ class PoselibEstimator:
             import poselib
         except ImportError as error:
             raise ConfigError(
-                "the estimator poselib needs a library that is not installed: pip install sfm_lightglue[poselib]"
+                f"the estimator poselib needs a library that is not installed: {install_hint('poselib')}"
             ) from error
         self._poselib: Any = poselib
 
@@ -55,14 +56,14 @@ class PoselibEstimator:
         if _num_places(points0, points1) < 7:
             return None
         matrix, _ = self._poselib.estimate_fundamental(points0, points1, _options(sampling, "max_epipolar_error"), {})
-        return _usable(matrix)
+        return usable_matrix(matrix)
 
     def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
         """H by samples of four points."""
         if _num_places(points0, points1) < 4:
             return None
         matrix, _ = self._poselib.estimate_homography(points0, points1, _options(sampling, "max_reproj_error"), {})
-        return _usable(matrix)
+        return usable_matrix(matrix)
 
 
 def _num_places(points0: Float64Array, points1: Float64Array) -> int:
@@ -78,8 +79,3 @@ def _options(sampling: Sampling, limit: str) -> dict[str, Any]:
         "min_iterations": min(100, sampling.max_iterations),
         "seed": sampling.seed,
     }
-
-
-def _usable(matrix: Float64Array) -> Float64Array | None:
-    matrix = np.asarray(matrix, dtype=np.float64)
-    return matrix if matrix.shape == (3, 3) and np.isfinite(matrix).all() and matrix.any() else None

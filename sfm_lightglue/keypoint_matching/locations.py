@@ -143,9 +143,9 @@ def _fetched(name: str, file_name: str) -> Path:
     try:
         download(url, target)
     except UnreachableError as error:
-        raise WeightsError(f"{name}: {file_name} cannot be downloaded ({error}): {advice}") from error
+        raise WeightsError(f"{name}: {file_name} cannot be downloaded ({error}): {advice}") from None
     except OSError as error:
         raise WeightsError(
             f"{target}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME to a folder that can"
-        ) from error
+        ) from None
     return target

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import secrets
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 
 from sfm_lightglue import __version__
+from sfm_lightglue.atomic_file import lock, move_into_place, part_beside
 from sfm_lightglue.errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -159,9 +159,7 @@ class _Part:
 
     def publish(self, target: Path) -> None:
         """Give the whole file its name, safe on the disk."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self.path, target)
+        move_into_place(self.path, target)
         self.clear()
 
 
@@ -174,28 +172,16 @@ def _sole_owner(target: Path) -> Iterator[_Part]:
     """
     descriptor = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if _lock(descriptor):
+        if lock(descriptor):
             yield _Part(target.with_name(f".{target.name}.part"))
             return
-        part = _Part(target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part"))
+        part = _Part(part_beside(target))
         try:
             yield part
         finally:
             part.clear()
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # some network file systems have no locks
-        return False
-    return True
 
 
 def _transfer(url: str, part: _Part, size: int | None, progress: ByteProgress | None, config: DownloadConfig) -> None:

@@ -63,7 +63,7 @@ def require_weights(weights: str, component: str, flag: str, default: str) -> Pa
         return find_weights(weights or default)
     except WeightsError as error:
         way_out = "" if weights else f", or give {flag} FILE"
-        raise WeightsError(f"{component}: {error}{way_out}") from error
+        raise WeightsError(f"{component}: {error}{way_out}") from None
 
 
 def find_weights(weights: str) -> Path:
@@ -166,7 +166,7 @@ def fetch_weights(entry: WeightsEntry, progress: Progress = silent, config: Down
             config,
         )
     except UnreachableError as error:
-        raise WeightsError(f"{entry.name} cannot be downloaded ({error}): {advice}") from error
+        raise WeightsError(f"{entry.name} cannot be downloaded ({error}): {advice}") from None
     except OSError as error:
         raise WeightsError(
             f"{target}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME to a folder that can"

@@ -23,6 +23,7 @@ from torch import Tensor
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
+from sfm_lightglue.wording import shortened
 
 StateDict = dict[str, Tensor]
 Architecture = LightGlueArchitecture | SuperPointArchitecture
@@ -247,8 +248,7 @@ def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> Supe
 
 def summarise(keys: Iterable[str], limit: int = 40) -> str:
     """Keys for a message: sorted, the first many, and how many more."""
-    keys = sorted(keys)
-    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
+    return shortened(sorted(keys), limit)
 
 
 def are_thresholds(values: Tensor, num_layers: int) -> bool:

@@ -12,9 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models.layouts import is_dense, summarise
-from sfm_lightglue.models.weights import read_state_dict
+from sfm_lightglue.models.layouts import is_dense
+from sfm_lightglue.models.weights import read_state_dict, refuse_faults
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -92,9 +91,7 @@ def fill_strictly(
             name for name, value in known.items() if name.endswith("running_var") and bool((value < 0).any())
         ],
     }
-    if any(complaints.values()):
-        listed = "; ".join(f"{what}: {summarise(names)}" for what, names in complaints.items() if names)
-        raise WeightsError(f"{source}: not the weights of this {type(network).__name__}: {listed}")
+    refuse_faults(complaints, network, source)
     copies = {
         key: known[prefix + key].detach().to(value.dtype, copy=True).contiguous()
         if key in weights

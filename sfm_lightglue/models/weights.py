@@ -7,12 +7,10 @@ as JSON. Other files are recognised by their content: safetensors, or the pickle
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sfm_lightglue.atomic_file import atomic_write
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
 from sfm_lightglue.models.files import file_sha256
@@ -159,15 +158,29 @@ def load_strictly(
             name for name in optional & dense.keys() if not _are_thresholds(dense[name], model)
         ],
     }
-    if any(complaints.values()):
-        listed = "; ".join(f"{what}: {summarise(names)}" for what, names in complaints.items() if names)
-        raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {listed}")
+    refuse_faults(complaints, model, source)
     fused = {
         key: layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
         for key, parts in shapes.items()
     }
     model.load_state_dict(fused, strict=True, assign=True)
     return model.eval()
+
+
+def refuse_faults(faults: Mapping[str, Collection[str]], model: nn.Module, source: str) -> None:
+    """Refuses weights that do not fit a network.
+
+    Args:
+        faults: names of the weights by what is wrong with them.
+        model: the network.
+        source: where the weights come from.
+
+    Raises:
+        WeightsError: where there is a fault, listing all.
+    """
+    if any(faults.values()):
+        listed = "; ".join(f"{what}: {summarise(names)}" for what, names in faults.items() if names)
+        raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {listed}")
 
 
 def save_lightglue(model: LightGlue, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -203,21 +216,10 @@ def save_tensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mappin
     path = Path(path)
     dense = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     content = _with_sorted_metadata(safetensors.torch.save(dense, metadata=dict(metadata)))
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); is the folder there and the disk not full?"
-        ) from error
+    if not path.parent.is_dir():
+        raise StoreError(f"{path}: cannot be written: there is no folder {path.parent}; make it, or give another path")
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def read_state_dict(path: str | Path, sha256: str | None = None) -> tuple[StateDict, dict[str, str]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import IO
+
 import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
+from sfm_lightglue import __version__
 from sfm_lightglue.geometry import Float64Array
 from sfm_lightglue.image_pair import ImagePairResult
 from sfm_lightglue.images import Image, quarter_turned, turn_forward
@@ -52,6 +56,32 @@ def draw_matches(result: ImagePairResult, height: int = 800, max_lines: int = 40
             for x, y in ((x0, y0), (x1 + offset, y1)):
                 draw.ellipse([x - 2, y - 2, x + 2, y + 2], outline=colour)
     return canvas
+
+
+def save_drawing(picture: PilImage.Image, file: IO[bytes], file_format: str) -> None:
+    """Write a picture of matches, with a mark by which `is_drawing` knows it.
+
+    Args:
+        picture: of `draw_matches`.
+        file: open for writing.
+        file_format: Pillow's name, such as "PNG"; one that holds EXIF data.
+    """
+    exif = PilImage.Exif()
+    exif[_SOFTWARE_TAG] = f"{_SOFTWARE} {__version__}"
+    picture.save(file, file_format, exif=exif)
+
+
+def is_drawing(path: Path) -> bool:
+    """Whether a file was written by `save_drawing`."""
+    try:
+        with PilImage.open(path) as picture:
+            return str(picture.getexif().get(_SOFTWARE_TAG, "")).startswith(_SOFTWARE)
+    except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError):
+        return False  # no picture at all
+
+
+_SOFTWARE_TAG, _SOFTWARE = 0x0131, "sfm_lightglue matches"
+"""The EXIF tag of the program that made a picture, and ours."""
 
 
 def _upright(image: Image, height: int) -> PilImage.Image:

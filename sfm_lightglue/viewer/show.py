@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.errors import ConfigError, StoreError
+from sfm_lightglue.extras import install_hint
 from sfm_lightglue.geometry import AnyArray, Float64Array
 from sfm_lightglue.mapping.model import find_model_dir, read_model
 from sfm_lightglue.viewer.open3d_worker import REACH
@@ -28,7 +29,6 @@ MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 RENDERING_LIMIT_S = 600.0
 """A picture takes seconds; a graphics driver that hangs must not hang us."""
 
-INSTALL_OPEN3D = 'pip install "sfm-lightglue[viewer]"'
 INSTALL_PACKAGES = "apt-get install libgl1 libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers"
 
 
@@ -85,7 +85,9 @@ def view_model(config: ViewConfig) -> ViewScene:
 def require_open3d() -> None:
     """Raise ConfigError where the package is not installed; whether it works is seen when it is used."""
     if importlib.util.find_spec("open3d") is None:
-        raise ConfigError(f"the viewer needs Open3D: {INSTALL_OPEN3D} (and on Debian or Ubuntu: {INSTALL_PACKAGES})")
+        raise ConfigError(
+            f"the viewer needs Open3D: {install_hint('viewer')} (and on Debian or Ubuntu: {INSTALL_PACKAGES})"
+        )
 
 
 def require_display() -> None:
