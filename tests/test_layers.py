@@ -186,6 +186,21 @@ def test_the_main_job_loads_neither_torch_nor_open3d():
     assert not {"torch", "open3d", "transformers"} & loaded
 
 
+def test_loading_the_default_network_does_not_load_torchs_compiler():
+    """Its imports take longer than the rest of a match of two photos."""
+    loaded = loaded_by(
+        "from sfm_lightglue.matchers.lightglue import LightGlueMatcher\n"
+        "from sfm_lightglue.types import Features\n"
+        "import numpy as np\n"
+        "ones = np.ones(9, np.float32)\n"
+        "places = np.arange(18, dtype=np.float32).reshape(9, 2)\n"
+        "features = Features(places, ones, np.ones((9, 128), np.float32), (20, 20), ones, ones)\n"
+        "LightGlueMatcher().match(features, features)"
+    )
+    assert "torch" in loaded
+    assert not {"torch._dynamo", "torch._inductor", "sympy"} & loaded
+
+
 def test_importing_the_package_is_quick():
     runs = [(run_python("pass")[1], run_python("import sfm_lightglue")[1]) for _ in range(5)]
     bare, package = (min(times) for times in zip(*runs, strict=True))
