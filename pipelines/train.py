@@ -271,7 +271,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--num-keypoints", metavar="N", type=int, default=384, help="of each view, drawn anew (default: 384)")
     add("--layers", metavar="N", type=int, default=6, help="of the network (default: 6)")
     add("--heads", metavar="N", type=int, default=2, help="of its attention, over 128 dimensions (default: 2)")
-    add("--init", metavar="FILE", type=Path, help="weights to start a new run from")
+    add(
+        "--init",
+        metavar="FILE",
+        type=Path,
+        help="weights to start a new run from; of a deeper network, its first layers",
+    )
     add("--seed", metavar="N", type=int, default=0, help="of scenes, weights and order (default: 0)")
     _add_machine_arguments(parser.add_argument_group("machine"))
     _add_result_arguments(parser.add_argument_group("results"))

@@ -90,6 +90,19 @@ def weights_equal(one: LightGlue, other: LightGlue) -> bool:
     return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
+def test_a_run_starts_from_the_first_layers_of_a_deeper_network(tmp_path):
+    deeper = new_network(replace(TINY, num_layers=3).architecture, 7)
+    trainer = Trainer(TINY, SHORT, tmp_path / "run", deeper)
+    started = trainer.network.state_dict()
+    assert TINY.num_layers == 2 and len(started) < len(deeper.state_dict())
+    for name, value in started.items():
+        assert torch.equal(value, deeper.state_dict()[name]), name
+    for others in ({"num_layers": 1}, {"num_heads": 1}):
+        other = new_network(replace(TINY, **others).architecture, 7)
+        with pytest.raises(ConfigError, match="of another network"):
+            Trainer(TINY, SHORT, tmp_path / "other", other)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_is_the_same_run(tmp_path, shards, optimizer):
     config = replace(TINY, optimizer=optimizer)

@@ -81,7 +81,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         """Two tensors [B, N, D] -> update [B, N, D]."""
-        hidden = self.norm(self.fc1(torch.cat([x, message.to(x.dtype)], dim=-1)))
+        hidden = self.norm(self.fc1(torch.cat([x.to(message.dtype), message], dim=-1)))
         update: Tensor = self.fc2(self.activation(hidden))
         return update
 

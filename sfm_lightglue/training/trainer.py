@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -72,7 +72,8 @@ class Trainer:
         config: what is trained.
         options: how long.
         folder: of the run: checkpoints and log.
-        initial: weights to start from where the run is new; random ones where it is None.
+        initial: weights to start from where the run is new, of a deeper network its first layers; random ones
+            where it is None.
         replicas: the processes that train together; each has a trainer of its own.
 
     Raises:
@@ -95,9 +96,7 @@ class Trainer:
         self.step, self.best, self.seconds, self.feed_state = 0, -math.inf, 0.0, FeedState()
         network = new_network(config.architecture, config.seed)
         if initial is not None:
-            if initial.architecture != config.architecture:
-                raise ConfigError(f"train: the first weights are of another network: {initial.architecture}")
-            network.load_state_dict(initial.state_dict())
+            network.load_state_dict(_state_of_first_layers(initial, config.architecture))
         self.network = network.to(self.device).train()
         self.mean_network = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizers = _optimizers(self.network, config)
@@ -240,6 +239,17 @@ class Trainer:
             optimizer.load_state_dict(state)
         self.step, self.best, self.seconds = found["step"], found["best"], found["seconds"]
         self.feed_state = FeedState(**found["feed"])
+
+
+def _state_of_first_layers(network: LightGlue, architecture: LightGlueArchitecture) -> dict[str, Tensor]:
+    """The weights of a network that shall have fewer layers, or as many."""
+    found = network.architecture
+    if replace(found, num_layers=architecture.num_layers) != architecture or found.num_layers < architecture.num_layers:
+        raise ConfigError(f"train: the first weights are of another network: {found}")
+    with torch.device("meta"):
+        names = LightGlue(architecture).state_dict().keys()
+    state: dict[str, Tensor] = network.state_dict()
+    return {name: state[name] for name in names}
 
 
 def forget_run(folder: Path) -> None:
