@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sfm_lightglue.scene import load_scene
 from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store import Store
-from sfm_lightglue.types import Features, Float32Array, Scene, SceneImage, UInt8Array
+from sfm_lightglue.types import Features, Float32Array, Scene, UInt8Array
 from sfm_lightglue.wording import shortened
 
 logger = logging.getLogger(__name__)
@@ -260,7 +260,7 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
         key = ("new", image.camera_idx) if owner is None else ("known", owner.camera_id)
         camera = image.camera if owner is None else owner.camera
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
-        images.append(SceneImage(image.name, image.path, camera, camera_idx, image.digest))
+        images.append(replace(image, camera=camera, camera_idx=camera_idx))
     if len(images) < 2:
         raise DataError(f"{found.root}: only one usable photo ({images[0].name}); there is no pair to match")
     camera_id_from_idx = {idx: key[1] for key, idx in idx_from_key.items() if key[0] == "known"}  # type: ignore[index]

@@ -41,11 +41,14 @@ class Exif:
         camera_id: make, model, lens and focal length in one string; "" where the header tells none of them.
         focal_length_px: focal length in pixels of the stored image, None where it is not told.
         quarter_turns: clockwise turns by 90 degrees that stand the stored image upright, 0..3.
+        place: latitude and longitude in degrees (north and east are positive) and altitude in metres, by GPS (WGS84);
+            None where one of them is not told.
     """
 
     camera_id: str = ""
     focal_length_px: float | None = None
     quarter_turns: int = 0
+    place: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +245,7 @@ def _read_exif(image: PilImage.Image, name: str) -> Exif:
     try:
         exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
+        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError):
         return Exif()  # a damaged header is as good as none: the pixels may be fine
     orientation = exif.get(ExifTags.Base.Orientation, 1)
@@ -261,7 +265,34 @@ def _read_exif(image: PilImage.Image, name: str) -> Exif:
         camera_id=", ".join(parts),
         focal_length_px=_focal_length_px(image.size, focal_mm, focal_35mm, details),
         quarter_turns=_QUARTER_TURNS_FROM_ORIENTATION.get(orientation, 0),
+        place=_place(gps),
     )
+
+
+def _place(gps: dict[int, Any]) -> tuple[float, float, float] | None:
+    tags = ExifTags.GPS
+    latitude = _angle(gps.get(tags.GPSLatitude), gps.get(tags.GPSLatitudeRef), "NS", 90.0)
+    longitude = _angle(gps.get(tags.GPSLongitude), gps.get(tags.GPSLongitudeRef), "EW", 180.0)
+    height = _finite(gps.get(tags.GPSAltitude))
+    if latitude is None or longitude is None or height is None:
+        return None
+    is_below_the_sea = gps.get(tags.GPSAltitudeRef) in (1, b"\x01")
+    return latitude, longitude, -height if is_below_the_sea else height
+
+
+def _angle(parts: Any, side: Any, sides: str, largest: float) -> float | None:
+    """Degrees, minutes and seconds as one number, negative on the second of two sides."""
+    if not isinstance(parts, tuple) or len(parts) != 3 or not isinstance(side, str):
+        return None
+    numbers = [_finite(part) for part in parts]
+    side_idx = sides.find(side.strip("\0 ").upper() or "?")
+    if side_idx < 0 or any(number is None for number in numbers):
+        return None
+    degrees, minutes, seconds = (number or 0.0 for number in numbers)
+    angle = degrees + minutes / 60 + seconds / 3600
+    if not 0 <= angle <= largest:
+        return None
+    return -angle if side_idx else angle
 
 
 def _focal_length_px(
@@ -291,8 +322,13 @@ def _plausible(focal_px: float, size: tuple[int, int]) -> float | None:
 
 
 def _positive(value: Any) -> float | None:
+    number = _finite(value)
+    return number if number is not None and number > 0 else None
+
+
+def _finite(value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None

@@ -177,7 +177,7 @@ def _assign_cameras(photos: list[_Photo], config: CameraConfig) -> tuple[SceneIm
         # One COLMAP camera has one size, so where software turned the pixels, it is another than the level one.
         key = (group, camera)
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
-        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest))
+        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, photo.exif.place))
     return tuple(images)
 
 

@@ -70,6 +70,7 @@ class SceneImage:
         camera: its intrinsics.
         camera_idx: images with the same index share one camera, in refinement too.
         digest: sha256 of the file's bytes.
+        place: latitude, longitude (degrees) and altitude (metres) by GPS, None where the file does not tell.
     """
 
     name: str
@@ -77,6 +78,7 @@ class SceneImage:
     camera: Camera
     camera_idx: int
     digest: str
+    place: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

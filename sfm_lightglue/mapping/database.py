@@ -93,7 +93,7 @@ class DatabaseWriter:
             self._database.write_descriptors(image_id, pycolmap.FeatureDescriptors(kind, root_sift))
 
     def _add_photo(self, image: SceneImage) -> int:
-        """With a rig and a frame of its own, as COLMAP does it."""
+        """With a rig and a frame of its own, and a pose prior where its place is known, as COLMAP does it."""
         camera_id = self._camera_id_from_idx.get(image.camera_idx)
         if camera_id is None:
             camera_id = self._database.write_camera(as_pycolmap(image.camera))
@@ -105,6 +105,11 @@ class DatabaseWriter:
         for one in (*self._images_without_frame, native):
             self._add_frame(one)
         self._images_without_frame = []
+        if image.place is not None:
+            wgs84 = pycolmap.PosePriorCoordinateSystem.WGS84
+            prior = pycolmap.PosePrior(position=np.array(image.place), coordinate_system=wgs84)
+            prior.corr_data_id = native.data_id
+            self._database.write_pose_prior(prior)
         return int(native.image_id)
 
     def _add_frame(self, image: pycolmap.Image) -> None:
