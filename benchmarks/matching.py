@@ -91,14 +91,19 @@ def _evaluate(
         bars = ProgressBars()
         try:
             outcomes = evaluate_matcher(
-                matcher, pairs, features, max_image_size, lambda _, done, total, bars=bars: bars(name, done, total)
+                matcher,
+                pairs,
+                features,
+                max_image_size,
+                lambda _, done, total, bars=bars: bars(name, done, total),
+                arguments.seeds,
             )
         finally:
             bars.close()
         for group, some in outcomes.items():
-            scores[group] = summarize(some)
+            scores[group] = summarize(some, arguments.seeds)
             every += some
-    return scores | {"all": summarize(every)}
+    return scores | {"all": summarize(every, arguments.seeds)}
 
 
 def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
@@ -162,6 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-keypoints", type=int, default=1024, metavar="N")
     add("--max-image-size", type=int, metavar="PX", help="default: 540 for hololens, 800 for the others, 1600 for FILE")
     add("--max-pairs", type=int, default=150, metavar="N", help="of each range of overlap (default: 150)")
+    add("--seeds", type=int, default=5, metavar="N", help="of the pose of each pair; all count (default: 5)")
     add("--peers", action="store_true", help="also time transformers' LightGlue (a package of the dev extra)")
     add("--device", default="auto")
     add("--json", type=Path, metavar="FILE")

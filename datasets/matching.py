@@ -145,7 +145,7 @@ def evaluate_pair(
         config: of the pose estimation.
         seed: of its random samples.
     """
-    (outcome,) = evaluate_estimators(matcher, features, pair, max_image_size, [config or TwoViewConfig()], seed)
+    (outcome,) = evaluate_estimators(matcher, features, pair, max_image_size, [config or TwoViewConfig()], [seed])
     return outcome
 
 
@@ -155,11 +155,11 @@ def evaluate_estimators(
     pair: EvaluationPair,
     max_image_size: int,
     configs: Sequence[TwoViewConfig],
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
 ) -> list[PairOutcome]:
     """Match one pair once, and compare what several ways of estimation make of it.
 
-    Args as in `evaluate_pair`; one outcome for each configuration.
+    Args as in `evaluate_pair`; one outcome for each configuration and each seed of its random samples.
     """
     start = time.perf_counter()
     matches = matcher.match(*features)
@@ -176,6 +176,7 @@ def evaluate_estimators(
             _corner_error_px(matches, features, pair, config, seed),
         )
         for config in configs
+        for seed in seeds
     ]
 
 
@@ -237,8 +238,12 @@ def _transfer(H: Float64Array, points: Float64Array) -> Float64Array:
     return transferred
 
 
-def summarize(outcomes: Sequence[PairOutcome]) -> MatchingScores:
+def summarize(outcomes: Sequence[PairOutcome], num_seeds: int = 1) -> MatchingScores:
     """Put the pairs of a group together.
+
+    Args:
+        outcomes: of the pairs.
+        num_seeds: how many of them each pair has.
 
     Raises:
         ValueError: where there are none.
@@ -251,14 +256,14 @@ def summarize(outcomes: Sequence[PairOutcome]) -> MatchingScores:
     num_correct = sum(outcome.num_correct for outcome in outcomes)
     layers = Counter(outcome.stop_layer for outcome in outcomes)
     return MatchingScores(
-        len(outcomes),
+        len(outcomes) // num_seeds,
         _auc(errors_deg, AUC_THRESHOLDS_DEG),
         num_correct / num_matches if num_matches else 0.0,
         num_correct / len(outcomes),
         float(np.median([outcome.match_ms for outcome in outcomes])),
         {layer: count / len(outcomes) for layer, count in sorted(layers.items())},
         _auc(errors_px, AUC_THRESHOLDS_PX),
-        int(np.isinf([*errors_deg, *errors_px]).sum()),
+        round(np.isinf([*errors_deg, *errors_px]).sum() / num_seeds),
     )
 
 
@@ -275,11 +280,14 @@ def evaluate_matcher(
     features: PairFeatures,
     max_image_size: int,
     progress: Progress = silent,
+    num_seeds: int = 1,
 ) -> dict[str, list[PairOutcome]]:
-    """Outcomes by group, in the order of the pairs."""
+    """Outcomes by group, in the order of the pairs; of each pair one for each seed of the pose estimation."""
     outcomes: dict[str, list[PairOutcome]] = {}
     for num_done, pair in enumerate(pairs, start=1):
-        outcome = evaluate_pair(matcher, features.of(pair), pair, max_image_size)
-        outcomes.setdefault(pair.group, []).append(outcome)
+        found = evaluate_estimators(
+            matcher, features.of(pair), pair, max_image_size, [TwoViewConfig()], range(num_seeds)
+        )
+        outcomes.setdefault(pair.group, []).extend(found)
         progress("evaluate", num_done, len(pairs))
     return outcomes

@@ -126,7 +126,7 @@ class _Run:
                         matcher.match(*both)  # a network reads its weights now: no part of the time of a pair
                     found[name].append(
                         evaluate_estimators(
-                            matcher, both, pair, self.judged_size_px, list(estimators.values()), self.seed
+                            matcher, both, pair, self.judged_size_px, list(estimators.values()), [self.seed]
                         )
                     )
                 except (WeightsError, ConfigError) as error:

@@ -9,7 +9,6 @@ from torch import Tensor
 from sfm_lightglue.models.lightglue_attention import (
     Context,
     CrossAttention,
-    attend_both_ways_in_blocks,
     attend_in_blocks,
     key_bias,
     safe_shift,
@@ -49,35 +48,18 @@ def error(message: Tensor, expected: Tensor) -> float:
     return float((message - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("size", [1.0, 3.0])
-def test_exponentials_serve_both_directions(size):
-    query0, query1 = states(700, size, 0), states(300, size, 1)
-    value0, value1 = states(700, 1.0, 2), states(300, 1.0, 3)
-    messages = attend_both_ways_in_blocks(query0, query1, value0, value1)
-    assert messages is not None
-    expected = (softmax_attention(query0, query1, value1), softmax_attention(query1, query0, value0))
-    for message, reference in zip(messages, expected, strict=True):
-        assert message.dtype == torch.bfloat16 and message.shape == reference.shape
-        assert error(message, reference) < max(0.02, 0.02 * size**2)
-
-
-@pytest.mark.parametrize("is_query1_odd", [False, True])
-def test_one_odd_point_falls_back_to_the_softmax(is_query1_odd):
+def test_one_odd_point_falls_back_to_the_softmax():
     """A shift that keeps one huge product from overflowing would leave nothing of a point whose all are negative."""
     directions = torch.zeros(2, HEADS, 3, WIDTH)
     directions[..., 0, 0], directions[..., 1, 0], directions[..., 2, 0] = 40.0, -40.0, 1.0
     odd = directions.to(torch.bfloat16)  # products with the others: up to 40 * 40 / sqrt(32) = 283
     plain = states(300, 0.1, 0).clone()
     plain[..., 0] = 40.0
-    values = [states(3, 1.0, 1), states(300, 1.0, 2)]
-    queries = [odd, plain]
-    if is_query1_odd:
-        queries, values = queries[::-1], values[::-1]
-    assert attend_both_ways_in_blocks(*queries, *values) is None
-    message = attend_in_blocks(queries[0], queries[1], values[1], None)
-    assert error(message, softmax_attention(queries[0], queries[1], values[1])) < 0.3
-    similarity = (queries[0].double() @ queries[1].double().transpose(-1, -2)) * WIDTH**-0.5
-    assert float(similarity.amax(-1).amin()) < -80 or float(similarity.amax(-2).amin()) < -80
+    value = states(300, 1.0, 2)
+    largest = (odd.double() @ plain.double().transpose(-1, -2) * WIDTH**-0.5).amax(-1)
+    assert largest.amax() > 250 and largest.amin() < -250
+    message = attend_in_blocks(odd, plain, value, None)
+    assert error(message, softmax_attention(odd, plain, value)) < 0.3
 
 
 @pytest.mark.parametrize("size", [1.0, 40.0])
@@ -90,3 +72,14 @@ def test_tied_cross_attention_stays_finite_and_close(size):
         expected = attention.float()(x.float(), context)
     assert torch.isfinite(message).all()
     assert error(message, expected) < 0.1
+
+
+def test_swapped_images_give_swapped_messages():
+    """Bit for bit: neither direction of cross-attention is a by-product of the other."""
+    attention = CrossAttention(HEADS * WIDTH, HEADS, HEADS, bias=True, tied=True).to(torch.bfloat16)
+    x = torch.randn(1, 500, HEADS * WIDTH, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    rotations = torch.zeros(1, 500, 2, WIDTH // 2)
+    with torch.no_grad():
+        message = attention(x, Context(rotations, 200, None, None))
+        swapped = attention(torch.cat([x[:, 200:], x[:, :200]], dim=1), Context(rotations, 300, None, None))
+    assert torch.equal(torch.cat([swapped[:, 300:], swapped[:, :300]], dim=1), message)

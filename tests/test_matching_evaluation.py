@@ -20,6 +20,7 @@ from datasets.matching import (
     PairFeatures,
     PairOutcome,
     evaluate_estimators,
+    evaluate_matcher,
     evaluate_pair,
     judge_matches,
     summarize,
@@ -188,6 +189,20 @@ def test_areas_under_the_curve_are_its_exact_integral() -> None:
     # Recall at exactly a threshold does not count yet, as in SuperGlue's evaluation.
     assert corners.corner_auc == pytest.approx((0.0, (0.125 + 0.5) / 3, 0.375)) and corners.auc is None
     assert (poses.num_failed, corners.num_failed) == (2, 2)
+
+
+def test_each_seed_of_the_pose_counts(sequence: Path, features: PairFeatures) -> None:
+    """Pairs keep their number, and matches are those of one seed; the curve is over all poses."""
+    pairs = depth_pairs(sequence, "all", (0.5, 1.0), 3)
+    (once,) = evaluate_matcher(NearestMatcher(), pairs, features, 1600).values()
+    (often,) = evaluate_matcher(NearestMatcher(), pairs, features, 1600, num_seeds=3).values()
+    assert [one.pose_error_deg for one in often[::3]] == [one.pose_error_deg for one in once]
+    assert len({one.pose_error_deg for one in often[:3]}) > 1
+    scores, reference = summarize(often, 3), summarize(once)
+    assert scores.num_pairs == reference.num_pairs == len(pairs)
+    assert (scores.correct, scores.precision) == (reference.correct, reference.precision)
+    failing = [PairOutcome(1, 1, error, 1.0, 0) for error in (1.0, np.inf, np.inf, 2.0, 2.0, np.inf)]
+    assert (summarize(failing, 3).num_pairs, summarize(failing, 3).num_failed) == (2, 1)
 
 
 def test_several_estimators_judge_the_same_matches(sequence: Path, features: PairFeatures) -> None:

@@ -122,13 +122,7 @@ class CrossAttention(nn.Module):
         key0, key1 = key[:, :, :n0], key[:, :, n0:]
         value0, value1 = value[:, :, :n0], value[:, :, n0:]
         bias0, bias1 = key_bias(context.mask0, query.dtype), key_bias(context.mask1, query.dtype)
-        is_plain = self.tied and weights is None and dropout == 0.0 and bias0 is None and bias1 is None
-        messages = None
-        if is_plain and prefers_blocks(query):
-            messages = attend_both_ways_in_blocks(query0, query1, value0, value1)
-        if messages is not None:
-            message0, message1 = messages
-        elif self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
+        if self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
             similarity = (query0 * self.head_dim**-0.5) @ key1.transpose(-1, -2)  # [B, H, N0, N1], both directions
             message0 = attend_by_similarity(similarity, value1, bias1, weights, dropout)
             message1 = attend_by_similarity(similarity.transpose(-1, -2), value0, bias0, weights, dropout)
@@ -225,39 +219,6 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
                 total = weights.sum(-1, keepdim=True)
             messages.append((weights @ value).div_(total))
     return torch.cat(messages, dim=2)
-
-
-def attend_both_ways_in_blocks(
-    query0: Tensor, query1: Tensor, value0: Tensor, value1: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """Both messages of tied cross-attention from one set of exponentials, a block of queries at a time.
-
-    Args:
-        query0: [B, H, N0, d], also the keys of the other direction.
-        query1: [B, H, N1, d].
-        value0: [B, H, N0, d].
-        value1: [B, H, N1, d].
-
-    Returns:
-        [B, H, N0, d] and [B, H, N1, d]; None where similarities differ so much that no shift keeps them all.
-    """
-    query0, key = (query0 * query0.shape[-1] ** -0.5).contiguous(), query1.contiguous()
-    value0, value1, shift = value0.contiguous(), value1.contiguous(), safe_shift(query0, key)
-    messages0 = []
-    message1 = torch.zeros(value1.shape, dtype=torch.float32, device=value1.device)
-    total1 = torch.zeros(value1.shape[:-1], dtype=torch.float32, device=value1.device)
-    with torch.autocast(query0.device.type, enabled=False):
-        for block, value in zip(torch.split(query0, _BLOCK, dim=2), torch.split(value0, _BLOCK, dim=2), strict=True):
-            weights = exponentials(block, key, None, shift)
-            total0 = weights.sum(-1, keepdim=True)
-            if bool(total0.amin() < _SMALLEST_TOTAL):
-                return None
-            messages0.append((weights @ value1).div_(total0))
-            message1 += weights.transpose(-1, -2) @ value
-            total1 += weights.sum(-2, dtype=torch.float32)
-    if bool(total1.amin() < _SMALLEST_TOTAL):
-        return None
-    return torch.cat(messages0, dim=2), (message1 / total1[..., None]).to(value1.dtype)
 
 
 def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, shift: float | None) -> Tensor:
