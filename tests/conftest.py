@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
+from sfm_lightglue.types import UInt8Array
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,6 +45,29 @@ def small_scene_dir(small_scene: SyntheticScene, tmp_path_factory: pytest.TempPa
     root = tmp_path_factory.mktemp("small_scene")
     write_scene(small_scene, root)
     return root
+
+
+@dataclass(frozen=True)
+class PhotoPair:
+    """Two pictures as files, with EXIF data of one camera, and as pixels, with none."""
+
+    paths: tuple[Path, Path]
+    pixels: tuple[UInt8Array, UInt8Array]
+    truth: Rigid3
+    scene: SyntheticScene
+
+
+@pytest.fixture(scope="session")
+def pair(small_scene: SyntheticScene, small_scene_dir: Path) -> PhotoPair:
+    """Two pictures of the small scene, and the pose of the second as seen from the first."""
+    first, second = "view_00.jpg", "view_02.jpg"
+    folder, poses = small_scene_dir / "images", small_scene.cam_from_world_from_name
+    return PhotoPair(
+        (folder / first, folder / second),
+        (small_scene.images[first], small_scene.images[second]),
+        poses[second] @ poses[first].inverse(),
+        small_scene,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,8 @@ import importlib.util
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,7 +34,6 @@ from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import MATCHERS
 from sfm_lightglue.store import Store, make_key
-from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.two_view import TwoViewConfig, homography_errors, verification_identity
 from sfm_lightglue.types import ImagePair, Rejected, TwoViewGeometry
 from tests.point_views import OPENCV, PINHOLE, POSE, RADIAL, SIZE, make_features, make_views, plane_points
@@ -188,26 +186,6 @@ def test_each_estimator_has_its_own_keys(tmp_path):
 
 
 # From images ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pair:
-    paths: tuple[Path, Path]
-    pixels: tuple[np.ndarray, np.ndarray]
-    truth: Rigid3
-    scene: SyntheticScene
-
-
-@pytest.fixture(scope="module")
-def pair(small_scene, small_scene_dir):
-    names = ("view_00.jpg", "view_02.jpg")
-    poses = small_scene.cam_from_world_from_name
-    return Pair(
-        tuple(small_scene_dir / "images" / name for name in names),
-        tuple(small_scene.images[name] for name in names),
-        poses[names[1]] @ poses[names[0]].inverse(),
-        small_scene,
-    )
 
 
 def test_two_files_give_everything(pair):

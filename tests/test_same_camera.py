@@ -1,7 +1,6 @@
 """Which images count as taken by one camera, and what follows for a focal length that nobody told."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,29 +8,7 @@ from PIL import Image as PilImage
 
 import sfm_lightglue
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import Rigid3, relative_pose_error_deg
-from sfm_lightglue.synthetic import SyntheticScene
-
-
-@dataclass(frozen=True)
-class Pair:
-    paths: tuple[Path, Path]
-    pixels: tuple[np.ndarray, np.ndarray]
-    truth: Rigid3
-    scene: SyntheticScene
-
-
-@pytest.fixture(scope="module")
-def pair(small_scene, small_scene_dir):
-    """As files they have EXIF data of one camera, as pixels none."""
-    names = ("view_00.jpg", "view_02.jpg")
-    poses = small_scene.cam_from_world_from_name
-    return Pair(
-        tuple(small_scene_dir / "images" / name for name in names),
-        tuple(small_scene.images[name] for name in names),
-        poses[names[1]] @ poses[names[0]].inverse(),
-        small_scene,
-    )
+from sfm_lightglue.geometry import relative_pose_error_deg
 
 
 def enlarged(pixels, factor=1.5):
