@@ -33,7 +33,7 @@ examples:
       also measures on real photographs (hololens, 10 to 50 % overlap), beside nearest neighbours; compiles the
       layers, a quarter faster on CPUs with a C++ compiler; one process makes data until there are --max-shards
   torchrun --nproc-per-node 2 -m pipelines.train ... --threads 1
-      two processes share every batch: one a GPU, or one a core, half as fast again as one process on two cores
+      two processes share every batch: one a GPU, or one a core, a third faster than one process on two cores
   python -m pipelines.train ... --export lightglue.safetensors --half
       at the end writes the weights that validated best, for `--matcher lightglue --matcher-weights FILE`
 

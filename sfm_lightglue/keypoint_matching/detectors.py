@@ -15,6 +15,7 @@ from sfm_lightglue.keypoint_matching.detector_configuration import (
     SiftDetectorConfig,
     SuperPointDetectorConfig,
 )
+from sfm_lightglue.models.devices import draw_normal
 from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture, SuperPointThresholds
@@ -150,7 +151,7 @@ def draw_weights(module: nn.Module, deviation: float) -> None:
     """Weights that nobody trained: normal, of this standard deviation; biases are 0."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d)):
-            nn.init.normal_(part.weight, std=deviation)
+            draw_normal(part.weight, deviation)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
 

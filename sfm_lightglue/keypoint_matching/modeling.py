@@ -14,7 +14,7 @@ from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
 from sfm_lightglue.keypoint_matching.detectors import Found, draw_weights, make_detector
 from sfm_lightglue.keypoint_matching.loss import labels_as_tensor, matching_loss
 from sfm_lightglue.keypoint_matching.outputs import LightGlueKeypointMatchingOutput
-from sfm_lightglue.models.devices import resolve_device
+from sfm_lightglue.models.devices import draw_normal, resolve_device
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueOutput, normalize_keypoints
 
 
@@ -38,7 +38,7 @@ class LightGlueForKeypointMatching(nn.Module):
         self.keypoint_detector = make_detector(self.config.keypoint_detector_config)
         self.lightglue = LightGlue(self.config.architecture())
         draw_weights(self.lightglue, self.config.initializer_range)
-        nn.init.normal_(self.lightglue.position_projection.weight)  # smaller ones would blur all places into one
+        draw_normal(self.lightglue.position_projection.weight)  # smaller ones would blur all places into one
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Where networks run, and what depends on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from threadpoolctl import ThreadpoolController
+from torch import Tensor, nn
 
 from sfm_lightglue.errors import ConfigError
 
@@ -42,3 +43,9 @@ def torch_threads(number: int) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
+
+
+def draw_normal(weight: Tensor, deviation: float = 1.0) -> None:
+    """Fills untrained weights with normal numbers; not on the meta device, where torch would import its compiler."""
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=deviation)

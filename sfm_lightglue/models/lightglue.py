@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfm_lightglue.models.devices import draw_normal
 from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
 from sfm_lightglue.models.lightglue_adaptive import ActivePairs, Results
 from sfm_lightglue.models.lightglue_assignment import Assignment, filter_matches
@@ -142,8 +143,7 @@ class LightGlue(nn.Module):
         dim, last = arch.descriptor_dim, arch.num_layers - 1
         self.input_projection = nn.Identity() if arch.input_dim == dim else nn.Linear(arch.input_dim, dim)
         self.position_projection = nn.Linear(arch.position_dim, arch.head_dim // 2, bias=False)
-        if not self.position_projection.weight.is_meta:  # there torch would import its compiler for it, in 2 s
-            nn.init.normal_(self.position_projection.weight)
+        draw_normal(self.position_projection.weight)
         self.layers = nn.ModuleList(TransformerLayer(arch) for _ in range(arch.num_layers))
         self.assignments = nn.ModuleList(
             Assignment(dim) for _ in range(arch.num_layers if arch.has_layer_assignments else 1)

@@ -1,7 +1,7 @@
 """Processes that train one network together, each on its share of every batch: `torchrun` starts them.
 
 The batches are those of a run by one process, and gradients are averaged before they are used: the number of
-processes may change from one sitting to the next. Two processes of one thread each are half as fast again as
+processes may change from one sitting to the next. Two processes of one thread each are a third faster than
 one of two threads on a CPU, whose threads would wait for each other at every matrix product.
 """
 
