@@ -74,7 +74,7 @@ class ActivePairs:
     Args:
         pairs: [A] rows of the batch that came in.
         x: [A, N0 + N1, D] states.
-        rotations: [A, N0 + N1, 2, d / 2] cosines and sines.
+        rotations: [A, N0 + N1, 2, d] cosines and sines.
         side0: points of image 0.
         side1: points of image 1.
     """

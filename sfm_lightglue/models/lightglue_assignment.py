@@ -74,10 +74,14 @@ def filter_matches(scores: Tensor, context: Context, threshold: float) -> tuple[
         scores = scores.masked_fill(~context.mask0[:, :, None], -torch.inf)
     if context.mask1 is not None:
         scores = scores.masked_fill(~context.mask1[:, None, :], -torch.inf)
+    n0, n1 = scores.shape[1:]
     best0, nearest0 = scores.max(2)
-    nearest1 = scores.max(1).indices
-    mutual0 = torch.arange(nearest0.shape[1], device=scores.device) == nearest1.gather(1, nearest0)
-    mutual1 = torch.arange(nearest1.shape[1], device=scores.device) == nearest0.gather(1, nearest1)
+    # Of an image's points, the first that is a neighbour's best: what the much slower `scores.max(1)` gives, too.
+    is_best1 = best0 == scores.amax(1).gather(1, nearest0)
+    rows = torch.arange(n0, device=scores.device).expand_as(nearest0)
+    first = nearest0.new_full((len(scores), n1), n0).scatter_reduce(1, nearest0, rows.where(is_best1, n0), "amin")
+    mutual0, mutual1 = rows == first.gather(1, nearest0), first < n0
+    nearest1 = first.clamp(max=n0 - 1)
     scores0 = best0.exp() * mutual0
     scores1 = scores0.gather(1, nearest1) * mutual1
     matches0 = nearest0.masked_fill(~(mutual0 & (scores0 > threshold)), -1)

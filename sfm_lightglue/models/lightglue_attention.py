@@ -15,19 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BLOCK = 256
-"""Queries of a block: with 1024 keys their weights take half a megabyte a head, which stays in the cache."""
+_BLOCK = 512
+"""Queries of a block: with 1024 keys their weights take a megabyte a head, which stays in the cache."""
 
-_LARGEST_EXPONENT, _SMALLEST_TOTAL = 75.0, 1e-30
-"""Far from the ends of bfloat16's range (e^88 and e^-87), with room for sums of a hundred thousand exponentials, and
-for weights of a millionth of the largest."""
+_SMALLEST_TOTAL, _LARGEST_TOTAL = 1e-30, 1e30
+"""Sums of exponentials far from the ends of bfloat16's range (1e-38 and 3e38): there is room for weights of a
+millionth of the largest, and for products with values."""
 
 
 class Context(NamedTuple):
     """What all layers share about the points of a batch."""
 
     rotations: Tensor
-    """[B, N, 2, d / 2] cosines and sines."""
+    """[B, N, 2, d] from `rotations_from_angles`."""
     num_points0: int
     """N0: where image 1 begins."""
     mask0: Tensor | None
@@ -69,7 +69,9 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, D + 2 KV d] -> [B, N, H + 2 KV, d]
         qk, value = torch.split(heads, [self.num_heads + self.kv_heads, self.kv_heads], dim=2)
-        query, key = torch.split(rotate(qk, context.rotations), [self.num_heads, self.kv_heads], dim=2)
+        # Rotations round like queries and keys where these are in bfloat16 and no gradient is wanted.
+        rotations = context.rotations.to(qk.dtype) if prefers_blocks(qk) else context.rotations
+        query, key = torch.split(rotate(qk, rotations), [self.num_heads, self.kv_heads], dim=2)
         query, key, value = query.transpose(1, 2), repeat_heads(key, groups), repeat_heads(value, groups)
         message0 = attend(
             query[:, :, :n0], key[:, :, :n0], value[:, :, :n0], key_bias(context.mask0, query.dtype), weights, dropout
@@ -134,8 +136,9 @@ class CrossAttention(nn.Module):
 
 
 def rotations_from_angles(angles: Tensor) -> Tensor:
-    """[B, N, d / 2] radians -> cosines and sines [B, N, 2, d / 2]."""
-    return torch.stack([angles.cos(), angles.sin()], dim=-2)
+    """[B, N, d / 2] radians -> [B, N, 2, d]: every cosine twice; every sine twice, the first of both negative."""
+    cosines, sines = angles.cos().repeat_interleave(2, dim=-1), angles.sin()
+    return torch.stack([cosines, torch.stack([-sines, sines], dim=-1).flatten(-2)], dim=-2)
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
@@ -145,15 +148,14 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 
     Args:
         x: queries or keys [B, N, H, d].
-        rotations: [B, N, 2, d / 2].
+        rotations: [B, N, 2, d] from `rotations_from_angles`.
 
     Returns:
         [B, N, H, d].
     """
-    cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d / 2] each
-    first, second = torch.unflatten(x, -1, (-1, 2)).unbind(-1)  # [B, N, H, d / 2] each
-    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d] each
+    exchanged = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # each two entries change places
+    return (x * cosine + exchanged * sine).to(x.dtype)
 
 
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:
@@ -208,27 +210,30 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     after they were multiplied with the values.
     """
     query, key = (query * query.shape[-1] ** -0.5).contiguous(), key.contiguous()
-    value, shift = value.contiguous(), safe_shift(query, key)
+    value, is_shifted = value.contiguous(), False
     messages = []
     with torch.autocast(query.device.type, enabled=False):  # it would take sums to float32, at thrice the time
         for block in torch.split(query, _BLOCK, dim=2):
-            weights = exponentials(block, key, bias, shift)
+            weights = exponentials(block, key, bias, is_shifted)
             total = weights.sum(-1, keepdim=True)
-            if bool(total.amin() < _SMALLEST_TOTAL):
-                weights = exponentials(block, key, bias, None)
+            lowest, highest = (float(extreme) for extreme in total.aminmax())
+            if not is_shifted and not _SMALLEST_TOTAL < lowest <= highest < _LARGEST_TOTAL:  # true for NaN, too
+                is_shifted = True
+                weights = exponentials(block, key, bias, is_shifted)
                 total = weights.sum(-1, keepdim=True)
             messages.append((weights @ value).div_(total))
     return torch.cat(messages, dim=2)
 
 
-def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, shift: float | None) -> Tensor:
+def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, is_shifted: bool) -> Tensor:
     """Weights of attention before they are divided by their sums.
 
     Args:
         query: [B, H, N, d], times the scale.
         key: [B, H, M, d].
         bias: [B, 1, 1, M] from `key_bias`.
-        shift: subtracted from all similarities; where it is None, each query's largest one is.
+        is_shifted: each query's largest similarity is subtracted, so that nothing overflows or vanishes; it takes
+            two passes over the weights.
 
     Returns:
         [B, H, N, M].
@@ -236,17 +241,9 @@ def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, shift: float |
     weights = query @ key.transpose(-1, -2)
     if bias is not None:
         weights += bias
-    if shift is None:
+    if is_shifted:
         weights -= weights.amax(-1, keepdim=True)
-    elif shift > 0.0:
-        weights -= shift
     return weights.exp_()
-
-
-def safe_shift(query: Tensor, key: Tensor) -> float:
-    """What must be subtracted from products of queries and keys so that no exponential overflows, by their lengths."""
-    longest0, longest1 = (torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).amax() for x in (query, key))
-    return max(0.0, float(longest0 * longest1) - _LARGEST_EXPONENT)
 
 
 def attend_by_similarity(

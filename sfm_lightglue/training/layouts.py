@@ -116,11 +116,15 @@ class _Builder:
         pose = Rigid3.from_rotvec(np.array([0, 0, self.between(0, 6)]), np.array([0, 0, height * 0.42]))
         self.surfaces.append(Round(pose, texture, radius, height, inside=True))
 
-    def thing(self, place: Point, size: float) -> None:
+    def cover(self, width_m: float, bare_share: float) -> Texture:
+        """A part of a photograph, or, with a probability, next to nothing."""
+        return self.photos.bare(width_m) if self.rng.random() < bare_share else self.photos.plain(width_m)
+
+    def thing(self, place: Point, size: float, bare_share: float = 0.1) -> None:
         """A box, a column or a ball."""
         kind, wide = self.rng.random(), self.between(0.5, 1.2) * size
         if kind < 0.6:
-            sides, top = self.photos.plain(size * self.between(0.8, 2)), self.photos.plain(size)
+            sides, top = self.cover(size * self.between(0.8, 2), bare_share), self.cover(size, bare_share)
             self.box(
                 place,
                 self.between(0, 6),
@@ -130,7 +134,7 @@ class _Builder:
             )
         elif kind < 0.85:
             radius = wide / 2.5
-            texture = self.photos.plain(2 * np.pi * radius / int(self.rng.integers(1, 3)))
+            texture = self.cover(2 * np.pi * radius / int(self.rng.integers(1, 3)), bare_share)
             self.cylinder(place, radius, self.between(0.6, 2) * size, texture)
         else:
             radius = wide / 2
@@ -181,28 +185,34 @@ def _screen(b: _Builder, foot: Point, size: tuple[float, float]) -> None:
 
 
 def room(photos: Photos, rng: np.random.Generator) -> Layout:
-    """The inside of a room with pictures on the walls and furniture."""
+    """The inside of a room with pictures on the walls, furniture and things on it; walls and floor are often bare."""
     b = _Builder(photos, rng)
-    width, depth, height = b.between(5, 9), b.between(5, 9), b.between(2.4, 3.5)
-    b.level((0, 0, 0), 0, (width, depth), photos.ground(b.between(1.5, 4)))
-    b.level((0, 0, height), 0, (width, depth), photos.plain(b.between(3, 8)), down=True)
+    width, depth, height = b.between(4, 9), b.between(4, 9), b.between(2.4, 3.5)
+    bare_share = float(rng.choice([0.0, 0.4, 0.7]))
+    floor = photos.bare(b.between(1, 3)) if rng.random() < bare_share else photos.ground(b.between(1.5, 4))
+    b.level((0, 0, 0), 0, (width, depth), floor)
+    b.level((0, 0, height), 0, (width, depth), b.cover(b.between(3, 8), bare_share), down=True)
     for k in range(4):
         across, reach = (width, depth) if k % 2 == 0 else (depth, width)
         yaw = k * np.pi / 2
         along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
         foot = into * reach / 2
-        texture = photos.wall(across * b.between(0.5, 1)) if rng.random() < 0.6 else photos.plain(b.between(3, 8))
+        is_papered = rng.random() < 0.6 * (1 - bare_share)
+        texture = photos.wall(across * b.between(0.5, 1)) if is_papered else b.cover(b.between(3, 8), bare_share)
         b.upright((foot[0], foot[1], 0), yaw, (across, height), texture)
-        for _ in range(int(rng.integers(0, 3))):
-            poster = b.between(0.5, 1.5)
+        for _ in range(int(rng.integers(0, 5))):
+            poster = b.between(0.3, 1.5)
             place = into * (reach / 2 - b.between(0.02, 0.3)) + along * b.between(-0.4, 0.4) * across
             b.upright(
-                (place[0], place[1], b.between(0.5, 1.5)), yaw, (poster, b.between(0.4, 1.0)), photos.plain(poster)
+                (place[0], place[1], b.between(0.5, 1.5)), yaw, (poster, b.between(0.3, 1.0)), photos.plain(poster)
             )
-    for _ in range(int(rng.integers(2, 6))):
+    for _ in range(int(rng.integers(3, 9))):
         away = b.between(0, 2 * np.pi)
         place = np.array([np.cos(away) * width, np.sin(away) * depth]) * b.between(0.2, 0.38)
-        b.thing((place[0], place[1], 0), b.between(0.4, 1.2))
+        if rng.random() < 0.5:
+            b.thing((place[0], place[1], 0), b.between(0.4, 1.2), bare_share / 2)
+        else:
+            _furniture(b, (place[0], place[1], 0), bare_share)
     azimuth = b.between(0, 2 * np.pi)
     target = np.array([-np.cos(azimuth) * width * 0.3, -np.sin(azimuth) * depth * 0.3, b.between(0.6, 1.4)])
     high = width / 2 - 0.4, depth / 2 - 0.4, height - 0.3
@@ -218,6 +228,17 @@ def room(photos: Photos, rng: np.random.Generator) -> Layout:
         low,
         high,
     )
+
+
+def _furniture(b: _Builder, foot: Point, bare_share: float) -> None:
+    """A chest or a table with small things on it."""
+    size = b.between(0.6, 1.8), b.between(0.5, 1.0), b.between(0.4, 1.0)
+    yaw = b.between(0, 2 * np.pi)
+    b.box(foot, yaw, size, b.cover(size[0], bare_share), b.cover(size[0], bare_share))
+    along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+    for _ in range(int(b.rng.integers(0, 5))):
+        place = along * b.between(-0.4, 0.4) * size[0] + into * b.between(-0.35, 0.35) * size[1]
+        b.thing((foot[0] + place[0], foot[1] + place[1], size[2]), b.between(0.1, 0.4), bare_share / 4)
 
 
 def table(photos: Photos, rng: np.random.Generator) -> Layout:

@@ -18,7 +18,7 @@ from sfm_lightglue.training.textures import family
 from sfm_lightglue.training.views import RenderedView, ViewConfig, render_views
 from sfm_lightglue.types import Features
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same seed and configuration give other scenes: a part of the shards' key."""
 
 

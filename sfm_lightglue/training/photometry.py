@@ -91,7 +91,7 @@ def _tone_curves(rng: np.random.Generator, hardness: float, night: bool, brightn
 def _blurred(picture: UInt8Array, rng: np.random.Generator, hardness: float) -> UInt8Array:
     """A lens is never quite sharp; sometimes it is out of focus, or the hand moved."""
     kind = rng.random()
-    if kind < 0.12 * hardness:
+    if kind < 0.18 * hardness:
         length = rng.uniform(3, 4 + 9 * hardness)
         side = int(np.ceil(length)) | 1
         angle = rng.uniform(0, np.pi)
@@ -100,7 +100,7 @@ def _blurred(picture: UInt8Array, rng: np.random.Generator, hardness: float) -> 
         ends = [tuple(((side // 2 + sign * reach) * 16).round().astype(int).tolist()) for sign in (-1, 1)]
         cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_8, 4)
         return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
-    if kind < 0.3 * hardness:
+    if kind < 0.36 * hardness:
         return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1 + 1.6 * hardness)), np.uint8)
     return np.asarray(cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.6)), np.uint8)
 

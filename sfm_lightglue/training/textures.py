@@ -1,8 +1,9 @@
-"""Textures cut from photographs: whole ones, tiled windows, mosaics, ground; and masks with holes."""
+"""Textures cut from photographs: whole ones, tiled windows, mosaics, ground, bare walls; and masks with holes."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,25 @@ _TILE_GAP_PX = 3
 def family(path: Path) -> str:
     """What tells photographs apart: `x_c0.jpg` is a part of `x.jpg`, so both show the same thing."""
     return re.sub(r"_c\d+$", "", path.stem)
+
+
+def draw_photos(paths: Sequence[Path], num_photos: int, rng: np.random.Generator) -> list[Path]:
+    """Different photographs, those of rare kinds more often than others.
+
+    What precedes the digits of a name (`facade_0001.jpg`) tells the kind. A kind is drawn as often as the square
+    root of its number of photographs says, so that a thousand facades do not drown a hundred landscapes.
+
+    Args:
+        paths: at least one; parts of one photograph count as one.
+        num_photos: of fewer paths, all are taken.
+        rng: decides.
+    """
+    kinds = [re.match(r"\D*", path.stem)[0] for path in paths]  # type: ignore[index]  # it always matches
+    num_files = Counter(kinds)
+    num_families = Counter(kind for kind, _ in {(kind, family(path)) for kind, path in zip(kinds, paths, strict=True)})
+    shares = np.array([num_families[kind] ** 0.5 / num_files[kind] for kind in kinds])
+    rows = rng.choice(len(paths), min(num_photos, len(paths)), replace=False, p=shares / shares.sum())
+    return [paths[row] for row in rows]
 
 
 class Photos:
@@ -71,6 +91,19 @@ class Photos:
     def plain(self, width_m: float) -> Texture:
         """A part of a photograph."""
         return Texture.of(self.crop(0.4, 0.9), width_m)
+
+    def bare(self, width_m: float) -> Texture:
+        """Paint, carpet or wood: a faint photograph with grain, which may be drawn out to one side."""
+        pixels = self.crop(0.4, 0.9)
+        height, width = pixels.shape[:2]
+        colour = pixels.reshape(-1, 3).mean(0) * self._rng.uniform(0.5, 1.6)
+        faint = np.exp(self._rng.uniform(np.log(0.02), np.log(0.3)))
+        pattern = (pixels - pixels.reshape(-1, 3).mean(0)) * faint
+        sheet = self._rng.normal(
+            0, self._rng.uniform(1, 10), (height, max(2, width // int(self._rng.choice([1, 2, 8, 24]))))
+        )
+        grain = cv2.resize(sheet.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        return Texture.of(np.clip(colour + pattern + grain[..., None], 0, 255).astype(np.uint8), width_m)
 
     def ground(self, width_m: float) -> Texture:
         """A turned part of a photograph with some of another one over it, to be repeated."""

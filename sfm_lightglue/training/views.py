@@ -16,7 +16,7 @@ from sfm_lightglue.training.layouts import LAYOUTS, Layout
 from sfm_lightglue.training.photometry import photographed, random_light
 from sfm_lightglue.training.posed_camera import PosedCamera
 from sfm_lightglue.training.surfaces import Light, Surface
-from sfm_lightglue.training.textures import Photos, smooth_noise
+from sfm_lightglue.training.textures import Photos, draw_photos, smooth_noise
 from sfm_lightglue.types import Float32Array, UInt8Array
 
 _PREVIEW = 1 / 8
@@ -36,7 +36,7 @@ class ViewConfig:
     portrait_share: float = 0.2
     """Share of scenes that are photographed in portrait format."""
 
-    layout_shares: tuple[float, ...] = (0.27, 0.25, 0.14, 0.1, 0.1, 0.14)
+    layout_shares: tuple[float, ...] = (0.22, 0.36, 0.12, 0.08, 0.08, 0.14)
     """How often each of `layouts.LAYOUTS` is taken: street, room, table, layers, hills, wall."""
 
     num_photos: int = 6
@@ -98,10 +98,10 @@ def render_views(photo_paths: Sequence[Path], seed: int, config: ViewConfig | No
         raise ValueError("render_views: needs at least one photograph")
     config = config or ViewConfig()
     rng = np.random.default_rng([seed, 1])
-    drawn = rng.choice(len(photo_paths), min(config.num_photos, len(photo_paths)), replace=False)
+    drawn = draw_photos(photo_paths, config.num_photos, rng)
     shares = np.asarray(config.layout_shares) / sum(config.layout_shares)
     build = LAYOUTS[int(rng.choice(len(LAYOUTS), p=shares))]
-    layout = build(Photos([photo_paths[idx] for idx in drawn], rng), rng)
+    layout = build(Photos(drawn, rng), rng)
     steady_light = random_light(rng) if rng.random() < 0.4 else None
     hardness = config.hardness * rng.uniform(0.3, 1.0)
     views = []
