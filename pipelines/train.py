@@ -152,7 +152,9 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
         "command": command,
         "version": __version__,
     }
-    save_lightglue(network.half() if arguments.half else network, arguments.export, metadata)
+    given = {name: getattr(arguments, name) for name in ("depth_confidence", "width_confidence", "filter_threshold")}
+    thresholds = {name: value for name, value in given.items() if value is not None}
+    save_lightglue(network.half() if arguments.half else network, arguments.export, metadata, thresholds)
     print(f"{arguments.export}: the weights after step {step}")
 
 
@@ -317,6 +319,13 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
         help="in these, weight of points whose answer will"
         " still change: with more, fewer pairs stop early (default: 5)",
     )
+    for name in ("depth-confidence", "width-confidence", "filter-threshold"):
+        add(
+            f"--{name}",
+            metavar="X",
+            type=float,
+            help=f"written into the export as the {name.replace('-', '_')} that matchers take by default",
+        )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")
     add("--quiet", action="store_true", help="print no table; log.jsonl has it all")

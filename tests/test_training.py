@@ -218,13 +218,15 @@ def test_the_command_survives_kill_9(tmp_path, capsys):
 def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
     prepared = prepare_run(tmp_path)
     path = tmp_path / "weights.safetensors"
-    assert main([*prepared, "--output", str(tmp_path / "run"), "--export", str(path), "--half"]) == 0
+    export = ["--export", str(path), "--half", "--width-confidence", "0.8"]
+    assert main([*prepared, "--output", str(tmp_path / "run"), *export]) == 0
     printed = capsys.readouterr().out
     assert "pairs_per_s" in printed and "in 200 steps" in printed
     state, metadata = read_state_dict(path)
     assert {value.dtype for value in state.values()} == {torch.float16}
     assert metadata["license"] == "Apache-2.0" and "--half" in metadata["command"]
     assert load_lightglue(path).architecture.num_layers == 2
+    assert json.loads(metadata["thresholds"]) == {"width_confidence": 0.8}
     assert main([*prepared, "--output", str(tmp_path / "run"), "--learning-rate", "0.1"]) == 2
     assert "learning_rate was 0.0008, now 0.1" in capsys.readouterr().err
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.models.files import THRESHOLDS, file_sha256, require_weights, safetensors_metadata
 from sfm_lightglue.models.processor import has_bfloat16_instructions, may_have_cuda
 from sfm_lightglue.parallel import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 DEFAULT_WEIGHTS = "lightglue_sift"
 """Our own, for SIFT."""
 
+_PAPERS_THRESHOLDS = {"depth_confidence": 0.95, "width_confidence": 0.99, "filter_threshold": 0.1}
+"""Of the authors' code, for weights that recommend nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class LightGlueMatcherConfig:
@@ -34,14 +39,16 @@ class LightGlueMatcherConfig:
     """File of weights, in the layout of the authors, of Hugging Face or of our own; or a name that
     `sfm-lightglue weights list` shows. Where it is empty, our own for SIFT."""
 
-    depth_confidence: float = 0.95
-    """A pair stops at the layer where this share of its points is confident; -1 runs all layers."""
+    depth_confidence: float | None = None
+    """A pair stops at the layer where this share of its points is confident; -1 runs all layers. None takes what the
+    weights recommend, 0.95 where they say nothing."""
 
-    width_confidence: float = 0.99
-    """Points that surely have no match are dropped on the way; -1 keeps all."""
+    width_confidence: float | None = None
+    """Points less matchable than 1 minus this are dropped on the way; -1 keeps all. None takes what the weights
+    recommend, 0.99 where they say nothing."""
 
-    filter_threshold: float = 0.1
-    """Matches with a lower score are dropped."""
+    filter_threshold: float | None = None
+    """Matches with a lower score are dropped. None takes what the weights recommend, 0.1 where they say nothing."""
 
     batch_size: int = 0
     """Pairs that go through the network together; 0 is 1 on the CPU, where more gain nothing, and 16 on CUDA."""
@@ -60,12 +67,30 @@ class LightGlueMatcherConfig:
             raise ConfigError(f"lightglue: precision is auto, float32 or bfloat16, not {self.precision!r}")
         for name in ("depth_confidence", "width_confidence"):
             value = getattr(self, name)
-            if value != -1 and not 0 <= value <= 1:
+            if value is not None and value != -1 and not 0 <= value <= 1:
                 raise ConfigError(f"lightglue: {name} must lie in [0, 1], or be -1 for off; got {value}")
-        if not 0 <= self.filter_threshold <= 1:
+        if self.filter_threshold is not None and not 0 <= self.filter_threshold <= 1:
             raise ConfigError(f"lightglue: filter_threshold must lie in [0, 1], got {self.filter_threshold}")
         if self.batch_size < 0 or self.memory_mb < 1:
             raise ConfigError("lightglue: batch_size must not be negative, memory_mb must be positive")
+
+
+def with_recommended(config: LightGlueMatcherConfig, path: Path) -> LightGlueMatcherConfig:
+    """The configuration with the thresholds that it leaves open as a file of weights recommends them.
+
+    Raises:
+        WeightsError: where the recommendation cannot be read.
+    """
+    chosen = dict(_PAPERS_THRESHOLDS)
+    try:
+        stored = json.loads(safetensors_metadata(path).get(THRESHOLDS, "{}"))
+        if not stored.keys() <= chosen.keys():
+            raise ValueError(f"unknown are {', '.join(sorted(stored.keys() - chosen.keys()))}")
+        chosen |= {name: float(value) for name, value in stored.items()}
+        chosen |= {name: given for name in chosen if (given := getattr(config, name)) is not None}
+        return replace(config, **chosen)  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError, ConfigError) as error:
+        raise WeightsError(f"{path}: its recommended thresholds cannot be read ({error})") from error
 
 
 class LightGlueMatcher:
@@ -75,7 +100,8 @@ class LightGlueMatcher:
     loads it.
 
     Args:
-        config: with the path or the name of the weights, which are found, or downloaded, at once.
+        config: with the path or the name of the weights, which are found, or downloaded, at once; its thresholds
+            that are None become those that the weights recommend.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
@@ -85,8 +111,9 @@ class LightGlueMatcher:
     """
 
     def __init__(self, config: LightGlueMatcherConfig | None = None, device: str = "auto") -> None:
-        self.config = config or LightGlueMatcherConfig()
-        self._path = require_weights(self.config.weights, "matcher lightglue", "--matcher-weights", DEFAULT_WEIGHTS)
+        config = config or LightGlueMatcherConfig()
+        self._path = require_weights(config.weights, "matcher lightglue", "--matcher-weights", DEFAULT_WEIGHTS)
+        self.config = with_recommended(config, self._path)
         self._digest = file_sha256(self._path)
         self._device_name = device
         self._network: LightGlue | None = None
@@ -199,10 +226,9 @@ class LightGlueMatcher:
     def _thresholds(self) -> object:
         from sfm_lightglue.models.lightglue import LightGlueThresholds
 
-        depth, width = self.config.depth_confidence, self.config.width_confidence
-        return LightGlueThresholds(
-            None if depth == -1 else depth, None if width == -1 else width, self.config.filter_threshold
-        )
+        depth, width, least = self.config.depth_confidence, self.config.width_confidence, self.config.filter_threshold
+        assert least is not None
+        return LightGlueThresholds(None if depth == -1 else depth, None if width == -1 else width, least)
 
 
 def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture: LightGlueArchitecture) -> int:

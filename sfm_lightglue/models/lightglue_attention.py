@@ -154,8 +154,9 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
         [B, N, H, d].
     """
     cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d] each
-    exchanged = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # each two entries change places
-    return (x * cosine + exchanged * sine).to(x.dtype)
+    exchanged = torch.unflatten(x, -1, (-1, 2)).flip(-1).flatten(-2)  # each two entries change places
+    turned = x * cosine + exchanged * sine
+    return turned.to(x.dtype)
 
 
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sfm_lightglue.atomic_file import atomic_write
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
-from sfm_lightglue.models.files import file_sha256
+from sfm_lightglue.models.files import THRESHOLDS, file_sha256
 from sfm_lightglue.models.layouts import Layout, StateDict, summarise
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
@@ -183,18 +183,28 @@ def refuse_faults(faults: Mapping[str, Collection[str]], model: nn.Module, sourc
         raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {listed}")
 
 
-def save_lightglue(model: LightGlue, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_lightglue(
+    model: LightGlue,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> None:
     """Writes our own layout: all of the file or nothing.
 
     Args:
         model: the network.
         path: ends in .safetensors by custom.
         metadata: more to tell, such as licence and training data.
+        thresholds: fields of `LightGlueMatcherConfig` that suit these weights: what a matcher takes where its user
+            says nothing.
 
     Raises:
         StoreError: where the file cannot be written.
     """
-    _save(model, "lightglue", asdict(model.architecture), path, metadata)
+    told = dict(metadata or {})
+    if thresholds:
+        told[THRESHOLDS] = json.dumps(dict(thresholds), sort_keys=True)
+    _save(model, "lightglue", asdict(model.architecture), path, told)
 
 
 def save_superpoint(model: SuperPoint, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
