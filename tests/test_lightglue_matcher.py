@@ -196,6 +196,20 @@ def test_the_memory_of_a_batch_stays_within_its_budget(weights: Path) -> None:
     assert megabytes(4096) > 200, "the budget is what bounds it"
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_swapped_images_give_swapped_matches_bit_for_bit(
+    weights: Path, features: list[Features], precision: str
+) -> None:
+    """Whichever image comes first, one and the same computation runs, rounding and all."""
+    matcher = matcher_of(weights, precision=precision)
+    for first, second in ((features[0], features[1]), (features[0], shortened(features[2], 150))):
+        matches, swapped = matcher.match(first, second), matcher.match(second, first).swapped()
+        assert len(matches) > 10
+        assert np.array_equal(matches.indices, swapped.indices)
+        assert np.array_equal(matches.scores, swapped.scores)
+        assert matches.stop_layer == swapped.stop_layer
+
+
 def test_thresholds_do_what_they_say(weights: Path, features: list[Features]) -> None:
     pair = features[0], features[1]
     adaptive, full = matcher_of(weights).match(*pair), matcher_of(weights, depth_confidence=-1).match(*pair)

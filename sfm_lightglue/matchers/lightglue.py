@@ -128,7 +128,7 @@ class LightGlueMatcher:
             self.config.filter_threshold,
             self._precision(),
         )
-        return Identity("lightglue", 3, thresholds, self._digest)
+        return Identity("lightglue", 4, thresholds, self._digest)
 
     @property
     def batch_size(self) -> int:
@@ -181,7 +181,10 @@ class LightGlueMatcher:
 
         network, device = self._load()
         is_bfloat16 = self._precision() == "bfloat16"
-        sides = [_pad([pair[side] for pair in pairs], network, device) for side in (0, 1)]
+        # The network rounds one image's messages in another order than the other's: which is first must not matter.
+        is_swapped = [_bytes_of(features0) > _bytes_of(features1) for features0, features1 in pairs]
+        ordered = [pair[::-1] if swap else pair for pair, swap in zip(pairs, is_swapped, strict=True)]
+        sides = [_pad([pair[side] for pair in ordered], network, device) for side in (0, 1)]
         (keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1) = sides
         try:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
@@ -192,12 +195,12 @@ class LightGlueMatcher:
             torch.cuda.empty_cache()
             middle = len(pairs) // 2
             return self._match(pairs[:middle]) + self._match(pairs[middle:])
-        matches0 = output.matches0.cpu().numpy()
-        scores0 = output.matching_scores0.float().cpu().numpy()
+        matches = [one.cpu().numpy() for one in (output.matches0, output.matches1)]
+        scores = [one.float().cpu().numpy() for one in (output.matching_scores0, output.matching_scores1)]
         stop_layers = output.stop_layer.cpu().numpy()
         return [
-            _as_matches(row, scores, int(stop))
-            for row, scores, stop in zip(matches0, scores0, stop_layers, strict=True)
+            _as_matches(matches[swap][row], scores[swap][row], int(stop_layers[row]))
+            for row, swap in enumerate(is_swapped)
         ]
 
     def _load(self) -> tuple[LightGlue, torch.device]:
@@ -247,6 +250,11 @@ def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture
     weights = 3 * architecture.num_heads * 512 * max(num_points0, num_points1)
     states = 20 * architecture.descriptor_dim * (num_points0 + num_points1)
     return 4 * num_pairs * (scores + weights + states)
+
+
+def _bytes_of(features: Features) -> tuple[bytes, bytes]:
+    """What orders two images, whatever order they came in."""
+    return features.keypoints.tobytes(), features.descriptors.tobytes()
 
 
 def _pad(
