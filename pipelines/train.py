@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pipelines.command import command_parser, require_checkout, run_command, sho
 from sfm_lightglue import __version__
 
 if TYPE_CHECKING:
+    from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
     from sfm_lightglue.models.lightglue import LightGlue
     from sfm_lightglue.training.options import RunOptions, TrainingConfig
     from sfm_lightglue.training.producer import ShardProducer
@@ -74,8 +76,8 @@ def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas
     if arguments.restart and replicas.is_first:
         forget_run(arguments.output)
     replicas.wait()
-    config, options = _config(arguments), _options(arguments)
-    validation = _RealPhotos(arguments.data) if arguments.validate and replicas.is_first else None
+    config, options, thresholds = _config(arguments), _options(arguments), _thresholds(arguments)
+    validation = _RealPhotos(arguments.data, thresholds) if arguments.validate and replicas.is_first else None
     initial = None if arguments.init is None else load_lightglue(arguments.init)
     trainer = Trainer(config, options, arguments.output, initial, replicas)
     replicas.wait()  # before the first one writes where the others read
@@ -152,10 +154,21 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
         "command": command,
         "version": __version__,
     }
-    given = {name: getattr(arguments, name) for name in ("depth_confidence", "width_confidence", "filter_threshold")}
-    thresholds = {name: value for name, value in given.items() if value is not None}
-    save_lightglue(network.half() if arguments.half else network, arguments.export, metadata, thresholds)
+    network = network.half() if arguments.half else network
+    save_lightglue(network, arguments.export, metadata, _thresholds(arguments).given_thresholds())
     print(f"{arguments.export}: the weights after step {step}")
+
+
+def _thresholds(arguments: argparse.Namespace) -> LightGlueMatcherConfig:
+    """What the exported weights are to recommend.
+
+    Raises:
+        ConfigError: where no matcher would take it.
+    """
+    from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
+
+    names = ("depth_confidence", "width_confidence", "filter_threshold")
+    return LightGlueMatcherConfig(**{name: getattr(arguments, name) for name in names})
 
 
 def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.Namespace) -> None:
@@ -213,6 +226,7 @@ class _RealPhotos:
 
     Args:
         data: root of the shared data, None for where they usually lie.
+        thresholds: with which the network matches.
 
     Raises:
         ConfigError: outside of the checkout, where the readers of benchmarks are missing.
@@ -221,8 +235,9 @@ class _RealPhotos:
 
     _MAX_IMAGE_SIZE, _NUM_KEYPOINTS, _NUM_PAIRS = 540, 1024, 100
 
-    def __init__(self, data: Path | None) -> None:
+    def __init__(self, data: Path | None, thresholds: LightGlueMatcherConfig) -> None:
         require_checkout("--validate")
+        self._thresholds = thresholds
         from datasets.image_pairs import depth_pairs
         from datasets.matching import PairFeatures
         from datasets.shared import shared_data_root
@@ -237,13 +252,13 @@ class _RealPhotos:
 
     def __call__(self, network: LightGlue) -> dict[str, float]:
         """Scores of the network, adaptivity on, beside those of nearest neighbours; AUC@10 first."""
-        from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+        from sfm_lightglue.matchers.lightglue import LightGlueMatcher
         from sfm_lightglue.models.weights import save_lightglue
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "validated.safetensors"
             save_lightglue(network, path)
-            scores = self._scores(LightGlueMatcher(LightGlueMatcherConfig(str(path)), "cpu"), "hololens_")
+            scores = self._scores(LightGlueMatcher(replace(self._thresholds, weights=str(path)), "cpu"), "hololens_")
         return scores | self._nearest
 
     def _scores(self, matcher: object, prefix: str) -> dict[str, float]:
@@ -261,7 +276,13 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("train", "Train a LightGlue for SIFT features from photographs alone.", EXAMPLES)
     add = parser.add_argument
-    add("--photos", metavar="DIR", type=Path, help="photographs that become textures of the training scenes")
+    add(
+        "--photos",
+        metavar="DIR",
+        type=Path,
+        help="photographs that become textures of the training"
+        " scenes; names that begin alike, up to their digits, are of one kind, and rare kinds are drawn more often",
+    )
     add("--output", metavar="RUN_DIR", type=Path, required=True, help="checkpoints and log")
     add("--cache", metavar="DIR", type=Path, help="where training scenes are kept (default: RUN_DIR/shards)")
     add("--steps", metavar="N", type=int, default=20_000, help="of the whole run (default: 20000)")
@@ -324,7 +345,7 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
             f"--{name}",
             metavar="X",
             type=float,
-            help=f"written into the export as the {name.replace('-', '_')} that matchers take by default",
+            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's)",
         )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")

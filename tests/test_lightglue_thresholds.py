@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
-from sfm_lightglue.models.files import safetensors_metadata
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.models.weights import load_lightglue, save_lightglue, save_tensors
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture, LightGlueThresholds
+from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, recommended_thresholds
+from sfm_lightglue.models.weights import load_lightglue, read_state_dict, save_lightglue, save_tensors
 
 TINY = LightGlueArchitecture(8, 16, 2, 2)
-NAMES = ("depth_confidence", "width_confidence", "filter_threshold")
 
 
 @pytest.fixture
@@ -22,9 +23,9 @@ def network() -> LightGlue:
     return LightGlue(TINY)
 
 
-def thresholds_of(path: Path, **options: float) -> tuple[float | None, ...]:
+def thresholds_of(path: Path, **options: float) -> tuple[float, ...]:
     config = LightGlueMatcher(LightGlueMatcherConfig(str(path), **options), "cpu").config
-    return tuple(getattr(config, name) for name in NAMES)
+    return tuple(config.given_thresholds().values())
 
 
 def test_weights_that_say_nothing_get_those_of_the_paper(tmp_path: Path, network: LightGlue) -> None:
@@ -37,7 +38,7 @@ def test_weights_recommend_and_users_decide(tmp_path: Path, network: LightGlue) 
     save_lightglue(network, path, {"license": "none"}, {"width_confidence": 0.8, "filter_threshold": 0.3})
     assert thresholds_of(path) == (0.95, 0.8, 0.3)
     assert thresholds_of(path, width_confidence=-1.0, depth_confidence=0.5) == (0.5, -1.0, 0.3)
-    assert safetensors_metadata(path)["license"] == "none"
+    assert read_state_dict(path)[1]["license"] == "none"
     assert load_lightglue(path).architecture == TINY
 
 
@@ -56,12 +57,38 @@ def test_recommended_thresholds_count_as_given_ones_do(tmp_path: Path, network: 
 )
 def test_recommendations_that_cannot_be_read_name_the_file(tmp_path: Path, network: LightGlue, told: str) -> None:
     path = tmp_path / "odd.safetensors"
-    save_tensors(network.state_dict(), path, {"thresholds": told})
+    save_tensors(network.state_dict(), path, {"format": "sfm_lightglue", "thresholds": told})
     with pytest.raises(WeightsError, match=r"odd\.safetensors: its recommended thresholds"):
         LightGlueMatcher(LightGlueMatcherConfig(str(path)), "cpu")
 
 
-def test_other_files_have_no_metadata(tmp_path: Path) -> None:
+def test_files_of_others_recommend_nothing(tmp_path: Path, network: LightGlue) -> None:
     (tmp_path / "text.pth").write_text("no weights")
-    assert safetensors_metadata(tmp_path / "text.pth") == {}
-    assert safetensors_metadata(tmp_path / "missing.pth") == {}
+    save_tensors(network.state_dict(), tmp_path / "other.safetensors", {"thresholds": "what they like"})
+    for name in ("text.pth", "missing.pth", "other.safetensors"):
+        assert recommended_thresholds(tmp_path / name) == {}
+
+
+@pytest.mark.parametrize("thresholds", [{"width_confidence": 7.0}, {"filter_threshold": -1.0}, {"width": 0.5}])
+def test_nothing_is_recommended_that_no_matcher_takes(
+    tmp_path: Path, network: LightGlue, thresholds: dict[str, float]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(thresholds))):
+        save_lightglue(network, tmp_path / "odd.safetensors", None, thresholds)
+    assert not (tmp_path / "odd.safetensors").exists()
+
+
+def test_the_papers_thresholds_are_those_of_the_network_and_of_hugging_face() -> None:
+    assert asdict(LightGlueThresholds()) == PAPERS_THRESHOLDS
+    assert {name: getattr(LightGlueConfig(), name) for name in PAPERS_THRESHOLDS} == PAPERS_THRESHOLDS
+
+
+def test_models_of_hugging_faces_api_take_and_keep_what_weights_recommend(tmp_path: Path) -> None:
+    sift = LightGlue(LightGlueArchitecture(128, 16, 2, 2, use_scale_orientation=True, tied_cross_attention=False))
+    save_lightglue(sift, tmp_path / "sift.safetensors", None, {"width_confidence": 0.8, "depth_confidence": -1.0})
+    model = LightGlueForKeypointMatching.from_pretrained(tmp_path / "sift.safetensors")
+    assert (model.config.width_confidence, model.config.thresholds().depth_confidence) == (0.8, None)
+    given = LightGlueForKeypointMatching.from_pretrained(tmp_path / "sift.safetensors", width_confidence=0.9)
+    assert given.config.width_confidence == 0.9
+    model.save_pretrained(tmp_path / "saved")
+    assert thresholds_of(tmp_path / "saved" / "model.safetensors") == (-1.0, 0.8, 0.1)

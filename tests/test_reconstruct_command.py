@@ -158,7 +158,7 @@ def test_flags_override_the_configuration_file(tmp_path: Path) -> None:
     config = resolve("--config", str(path), "--seed", "6", "--max-keypoints", "800")
     assert (config.seed, config.extractor.config.max_keypoints, config.matcher.config.ratio) == (6, 800, 0.7)
     # the options of one matcher mean nothing to another
-    assert resolve("--config", str(path), "--matcher", "lightglue").matcher.config.filter_threshold == 0.1
+    assert resolve("--config", str(path), "--matcher", "lightglue").matcher.config.given_thresholds() == {}
 
 
 def test_known_intrinsics_reach_the_model(small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path) -> None:

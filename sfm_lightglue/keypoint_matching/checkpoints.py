@@ -31,6 +31,7 @@ from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.files import find_weights
 from sfm_lightglue.models.layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout, lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, recommended_thresholds
 from sfm_lightglue.models.strict import fill_strictly
 from sfm_lightglue.models.weights import (
     lightglue_from_state_dict,
@@ -87,7 +88,8 @@ def save(config: LightGlueConfig, detector: Detector, lightglue: LightGlue, fold
     config.save_pretrained(folder)
     path, architecture = Path(folder) / WEIGHT_FILES[0], lightglue.architecture
     if isinstance(detector, SiftDetector):  # needs no weights, and `transformers` knows no such network
-        save_lightglue(lightglue, path)
+        chosen = ((name, getattr(config.thresholds(), name)) for name in PAPERS_THRESHOLDS)
+        save_lightglue(lightglue, path, thresholds={name: -1.0 if value is None else value for name, value in chosen})
         return
     state = lightglue_to_hugging_face(lightglue.state_dict(), architecture)
     is_disk = isinstance(detector, DiskDetector)
@@ -140,6 +142,7 @@ def _load_file(
             "attention_bias": arch.attention_bias,
             "hidden_act": arch.hidden_act,
             "attention_dropout": arch.attention_dropout,
+            **recommended_thresholds(path),
         }
         config = LightGlueConfig.from_dict(values, **overrides)
     elif overrides:

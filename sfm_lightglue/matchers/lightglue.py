@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.models.files import THRESHOLDS, file_sha256, require_weights, safetensors_metadata
+from sfm_lightglue.models.files import file_sha256, require_weights
 from sfm_lightglue.models.processor import has_bfloat16_instructions, may_have_cuda
+from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, check_thresholds, recommended_thresholds
 from sfm_lightglue.parallel import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 DEFAULT_WEIGHTS = "lightglue_sift"
 """Our own, for SIFT."""
-
-_PAPERS_THRESHOLDS = {"depth_confidence": 0.95, "width_confidence": 0.99, "filter_threshold": 0.1}
-"""Of the authors' code, for weights that recommend nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +56,22 @@ class LightGlueMatcherConfig:
     precision: str = "auto"
     """Of the matrix products: "float32", "bfloat16", or "auto": bfloat16 where pairs go one by one through a CPU that
     has instructions for it. In bfloat16 a batch is the same as its pairs alone but for rounding, which changes a match
-    in some hundred. Positions, states, scores and the assignment are float32 in any case."""
+    in some hundred. Positions, states, scores and the assignment are float32 in any case; by their positions' angles,
+    queries and keys are turned in bfloat16."""
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"lightglue: precision is auto, float32 or bfloat16, not {self.precision!r}")
-        for name in ("depth_confidence", "width_confidence"):
-            value = getattr(self, name)
-            if value is not None and value != -1 and not 0 <= value <= 1:
-                raise ConfigError(f"lightglue: {name} must lie in [0, 1], or be -1 for off; got {value}")
-        if self.filter_threshold is not None and not 0 <= self.filter_threshold <= 1:
-            raise ConfigError(f"lightglue: filter_threshold must lie in [0, 1], got {self.filter_threshold}")
+        try:
+            check_thresholds(self.given_thresholds())
+        except ValueError as error:
+            raise ConfigError(f"lightglue: {error}") from error
         if self.batch_size < 0 or self.memory_mb < 1:
             raise ConfigError("lightglue: batch_size must not be negative, memory_mb must be positive")
 
-
-def with_recommended(config: LightGlueMatcherConfig, path: Path) -> LightGlueMatcherConfig:
-    """The configuration with the thresholds that it leaves open as a file of weights recommends them.
-
-    Raises:
-        WeightsError: where the recommendation cannot be read.
-    """
-    chosen = dict(_PAPERS_THRESHOLDS)
-    try:
-        stored = json.loads(safetensors_metadata(path).get(THRESHOLDS, "{}"))
-        if not stored.keys() <= chosen.keys():
-            raise ValueError(f"unknown are {', '.join(sorted(stored.keys() - chosen.keys()))}")
-        chosen |= {name: float(value) for name, value in stored.items()}
-        chosen |= {name: given for name in chosen if (given := getattr(config, name)) is not None}
-        return replace(config, **chosen)  # type: ignore[arg-type]
-    except (AttributeError, TypeError, ValueError, ConfigError) as error:
-        raise WeightsError(f"{path}: its recommended thresholds cannot be read ({error})") from error
+    def given_thresholds(self) -> dict[str, float]:
+        """Those of the thresholds that are not left to the weights."""
+        return {name: value for name in PAPERS_THRESHOLDS if (value := getattr(self, name)) is not None}
 
 
 class LightGlueMatcher:
@@ -105,7 +86,8 @@ class LightGlueMatcher:
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        WeightsError: where the file is missing; the message says which one to put where.
+        WeightsError: where the file is missing (the message says which one to put where), or its recommended
+            thresholds cannot be read.
 
     Source: Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, 2023.
     """
@@ -113,7 +95,8 @@ class LightGlueMatcher:
     def __init__(self, config: LightGlueMatcherConfig | None = None, device: str = "auto") -> None:
         config = config or LightGlueMatcherConfig()
         self._path = require_weights(config.weights, "matcher lightglue", "--matcher-weights", DEFAULT_WEIGHTS)
-        self.config = with_recommended(config, self._path)
+        thresholds = {**PAPERS_THRESHOLDS, **recommended_thresholds(self._path), **config.given_thresholds()}
+        self.config = replace(config, **thresholds)  # type: ignore[arg-type]
         self._digest = file_sha256(self._path)
         self._device_name = device
         self._network: LightGlue | None = None
@@ -151,7 +134,8 @@ class LightGlueMatcher:
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs of any sizes, each as if it were alone (in float32: see `precision`).
 
-        They go through the network `batch_size` at a time, fewer where the memory asks for it.
+        They go through the network `batch_size` at a time, fewer where the memory asks for it. Of a pair the same
+        image goes first, whichever the caller names first: swapped images give swapped matches, bit for bit.
         """
         from sfm_lightglue.models.devices import torch_threads
 
@@ -161,8 +145,11 @@ class LightGlueMatcher:
         shares_cores = device.type == "cpu" and num_cores < num_usable_cores()
         # Pairs side by side on a core each are faster than one pair on all cores; but two pairs that both spread
         # over all cores would only wait for each other.
+        is_swapped = [_goes_second(*pair) for pair in pairs]
+        ordered = [pair[::-1] if swapped else pair for pair, swapped in zip(pairs, is_swapped, strict=True)]
         with nullcontext() if shares_cores else self._lock, torch_threads(num_cores):
-            return [one for start, stop in self._batches(pairs) for one in self._match(pairs[start:stop])]
+            found = [one for start, stop in self._batches(ordered) for one in self._match(ordered[start:stop])]
+        return [one.swapped() if swapped else one for one, swapped in zip(found, is_swapped, strict=True)]
 
     def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
         """First and last row + 1 of consecutive pairs that fit into a batch."""
@@ -181,10 +168,7 @@ class LightGlueMatcher:
 
         network, device = self._load()
         is_bfloat16 = self._precision() == "bfloat16"
-        # The network rounds one image's messages in another order than the other's: which is first must not matter.
-        is_swapped = [_bytes_of(features0) > _bytes_of(features1) for features0, features1 in pairs]
-        ordered = [pair[::-1] if swap else pair for pair, swap in zip(pairs, is_swapped, strict=True)]
-        sides = [_pad([pair[side] for pair in ordered], network, device) for side in (0, 1)]
+        sides = [_pad([pair[side] for pair in pairs], network, device) for side in (0, 1)]
         (keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1) = sides
         try:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
@@ -195,12 +179,12 @@ class LightGlueMatcher:
             torch.cuda.empty_cache()
             middle = len(pairs) // 2
             return self._match(pairs[:middle]) + self._match(pairs[middle:])
-        matches = [one.cpu().numpy() for one in (output.matches0, output.matches1)]
-        scores = [one.float().cpu().numpy() for one in (output.matching_scores0, output.matching_scores1)]
+        matches0 = output.matches0.cpu().numpy()
+        scores0 = output.matching_scores0.float().cpu().numpy()
         stop_layers = output.stop_layer.cpu().numpy()
         return [
-            _as_matches(matches[swap][row], scores[swap][row], int(stop_layers[row]))
-            for row, swap in enumerate(is_swapped)
+            _as_matches(row, scores, int(stop))
+            for row, scores, stop in zip(matches0, scores0, stop_layers, strict=True)
         ]
 
     def _load(self) -> tuple[LightGlue, torch.device]:
@@ -229,9 +213,8 @@ class LightGlueMatcher:
     def _thresholds(self) -> object:
         from sfm_lightglue.models.lightglue import LightGlueThresholds
 
-        depth, width, least = self.config.depth_confidence, self.config.width_confidence, self.config.filter_threshold
-        assert least is not None
-        return LightGlueThresholds(None if depth == -1 else depth, None if width == -1 else width, least)
+        depth, width, threshold = (self.config.given_thresholds()[name] for name in PAPERS_THRESHOLDS)
+        return LightGlueThresholds(None if depth == -1 else depth, None if width == -1 else width, threshold)
 
 
 def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture: LightGlueArchitecture) -> int:
@@ -252,9 +235,21 @@ def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture
     return 4 * num_pairs * (scores + weights + states)
 
 
-def _bytes_of(features: Features) -> tuple[bytes, bytes]:
-    """What orders two images, whatever order they came in."""
-    return features.keypoints.tobytes(), features.descriptors.tobytes()
+def _goes_second(features0: Features, features1: Features) -> bool:
+    """Whether the first of two images is the second one for the network, which rounds their messages differently.
+
+    The image with fewer points goes first, so that batches are padded least; among equals the bytes decide.
+    """
+    if len(features0) != len(features1):
+        return len(features0) > len(features1)
+    if not np.array_equal(features0.keypoints, features1.keypoints):
+        return features0.keypoints.tobytes() > features1.keypoints.tobytes()
+    return _rest_of(features0) > _rest_of(features1)
+
+
+def _rest_of(features: Features) -> tuple[tuple[int, int], int, list[bytes]]:
+    arrays = (features.descriptors, features.scales, features.orientations)
+    return features.image_size, features.quarter_turns, [one.tobytes() for one in arrays if one is not None]
 
 
 def _pad(

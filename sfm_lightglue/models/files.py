@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
@@ -26,9 +24,6 @@ FOLDERS_VARIABLE = "SFM_LIGHTGLUE_WEIGHTS"
 
 OFFLINE_VARIABLES = ("SFM_LIGHTGLUE_OFFLINE", "HF_HUB_OFFLINE")
 """Environment variables that forbid downloads, when set to anything but 0, no, off or false."""
-
-THRESHOLDS = "thresholds"
-"""Key of the metadata of our files of LightGlue: JSON, the options of a matcher that suit the weights."""
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "weights"
 """The weights that come with the package."""
@@ -47,15 +42,6 @@ def file_sha256(path: str | Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def safetensors_metadata(path: str | Path) -> dict[str, str]:
-    """What a file of safetensors says of itself; nothing where it is another kind of file, or cannot be read."""
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            return tensors.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
 
 
 def require_weights(weights: str, component: str, flag: str, default: str) -> Path:

@@ -165,8 +165,8 @@ class LightGlue(nn.Module):
     ) -> LightGlueOutput:
         """Matches pairs, each with as many layers and points as it needs; without gradients.
 
-        A pair gets the same matches in any batch. Swapped images give swapped matches. Adaptivity that the
-        architecture has no heads for is off.
+        A pair gets the same matches in any batch, and swapped images give swapped matches; in bfloat16 both but for
+        rounding. Adaptivity that the architecture has no heads for is off.
 
         Args:
             keypoints0: [B, N0, 2] (x, y) from `normalize_keypoints`, or [B, N0, 4] with scale in pixels and

@@ -267,6 +267,8 @@ def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Ten
 
 def _is_harmless(total: Tensor) -> bool:
     """Whether sums of exponentials lost nothing to overflow (which may have left NaN) or underflow."""
+    if total.numel() == 0:
+        return True
     lowest, highest = (float(extreme) for extreme in total.aminmax())
     return _SMALLEST_TOTAL < lowest <= highest < _LARGEST_TOTAL
 

@@ -1,7 +1,8 @@
 """Files of network weights: read without running code, verified, renamed, loaded strictly.
 
 Our own files are safetensors, written atomically, whose metadata hold the network's name and its architecture
-as JSON. Other files are recognised by their content: safetensors, or the pickled tensors of `torch.save`.
+as JSON, those of a LightGlue also the thresholds that suit it (`recommended.py`). Other files are recognised by
+their content: safetensors, or the pickled tensors of `torch.save`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,11 @@ from torch import Tensor, nn
 from sfm_lightglue.atomic_file import atomic_write
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
-from sfm_lightglue.models.files import THRESHOLDS, file_sha256
+from sfm_lightglue.models.files import file_sha256
 from sfm_lightglue.models.layouts import Layout, StateDict, summarise
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.models.recommended import FORMAT, THRESHOLDS, check_thresholds
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
-
-FORMAT = "sfm_lightglue"
-"""Value of "format" in the metadata of our own files."""
 
 Network = TypeVar("Network", LightGlue, SuperPoint)
 Architecture = TypeVar("Architecture", LightGlueArchitecture, SuperPointArchitecture)
@@ -195,14 +194,16 @@ def save_lightglue(
         model: the network.
         path: ends in .safetensors by custom.
         metadata: more to tell, such as licence and training data.
-        thresholds: fields of `LightGlueMatcherConfig` that suit these weights: what a matcher takes where its user
-            says nothing.
+        thresholds: some of `recommended.PAPERS_THRESHOLDS`, as they suit these weights: what a matcher takes where
+            its user says nothing.
 
     Raises:
+        ValueError: where no matcher would take these thresholds.
         StoreError: where the file cannot be written.
     """
     told = dict(metadata or {})
     if thresholds:
+        check_thresholds(thresholds)
         told[THRESHOLDS] = json.dumps(dict(thresholds), sort_keys=True)
     _save(model, "lightglue", asdict(model.architecture), path, told)
 

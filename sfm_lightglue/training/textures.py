@@ -25,13 +25,13 @@ def family(path: Path) -> str:
 
 
 def draw_photos(paths: Sequence[Path], num_photos: int, rng: np.random.Generator) -> list[Path]:
-    """Different photographs, those of rare kinds more often than others.
+    """Different files, those of rare kinds more often than others.
 
-    What precedes the digits of a name (`facade_0001.jpg`) tells the kind. A kind is drawn as often as the square
-    root of its number of photographs says, so that a thousand facades do not drown a hundred landscapes.
+    What precedes the digits of a name (`facade_0001.jpg`) tells the kind. A kind is drawn first as often as the
+    square root of its number of photographs says, so that a thousand facades do not drown a hundred landscapes.
 
     Args:
-        paths: at least one; parts of one photograph count as one.
+        paths: at least one; parts of one photograph (`family`) count as one photograph of their kind.
         num_photos: of fewer paths, all are taken.
         rng: decides.
     """
@@ -96,7 +96,7 @@ class Photos:
         """Paint, carpet or wood: a faint photograph with grain, which may be drawn out to one side."""
         pixels = self.crop(0.4, 0.9)
         height, width = pixels.shape[:2]
-        colour = pixels.reshape(-1, 3).mean(0) * self._rng.uniform(0.5, 1.6)
+        colour = np.clip(pixels.reshape(-1, 3).mean(0) * self._rng.uniform(0.5, 1.6), 15, 240)
         faint = np.exp(self._rng.uniform(np.log(0.02), np.log(0.3)))
         pattern = (pixels - pixels.reshape(-1, 3).mean(0)) * faint
         sheet = self._rng.normal(
