@@ -47,7 +47,8 @@ class PairOutcome:
         num_correct: of those, the correct ones.
         pose_error_deg: the larger of rotation and direction, infinity where there is no pose, None where no
             pose is known.
-        match_ms: wall time of the matcher alone.
+        match_ms: wall time of the matcher alone when it sees the pair again: whoever sees a pair of new sizes first
+            may have kernels to compile for them.
         stop_layer: of an adaptive network, else 0.
         corner_error_px: of the homography, as `corner_error` counts it; None where no homography is known.
     """
@@ -161,6 +162,7 @@ def evaluate_estimators(
 
     Args as in `evaluate_pair`; one outcome for each configuration and each seed of its random samples.
     """
+    matcher.match(*features)
     start = time.perf_counter()
     matches = matcher.match(*features)
     match_ms = 1000 * (time.perf_counter() - start)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -79,8 +78,8 @@ def test_nothing_is_recommended_that_no_matcher_takes(
 
 
 def test_the_papers_thresholds_are_those_of_the_network_and_of_hugging_face() -> None:
-    assert asdict(LightGlueThresholds()) == PAPERS_THRESHOLDS
-    assert {name: getattr(LightGlueConfig(), name) for name in PAPERS_THRESHOLDS} == PAPERS_THRESHOLDS
+    for thresholds in (LightGlueThresholds(), LightGlueConfig()):
+        assert {name: getattr(thresholds, name) for name in PAPERS_THRESHOLDS} == PAPERS_THRESHOLDS
 
 
 def test_models_of_hugging_faces_api_take_and_keep_what_weights_recommend(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 DEFAULT_WEIGHTS = "lightglue_sift"
 """Our own, for SIFT."""
 
+_BFLOAT16_MULTIPLE = 128
+"""Points of an image stay in such lots: on CPUs, products in bfloat16 of a shape that was not seen before cost as much
+as a layer."""
+
 
 @dataclass(frozen=True, slots=True)
 class LightGlueMatcherConfig:
@@ -214,7 +218,8 @@ class LightGlueMatcher:
         from sfm_lightglue.models.lightglue import LightGlueThresholds
 
         depth, width, threshold = (self.config.given_thresholds()[name] for name in PAPERS_THRESHOLDS)
-        return LightGlueThresholds(None if depth == -1 else depth, None if width == -1 else width, threshold)
+        multiple = _BFLOAT16_MULTIPLE if self._precision() == "bfloat16" else 1
+        return LightGlueThresholds(None if depth == -1 else depth, None if width == -1 else width, threshold, multiple)
 
 
 def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture: LightGlueArchitecture) -> int:

@@ -345,6 +345,8 @@ class LightGlue(nn.Module):
             unsure = (confidence < threshold) & keep
             stops = 1.0 - unsure.sum(1) / num_points > thresholds.depth_confidence
         if thresholds.width_confidence is not None and not bool(stops.all()):
-            kept = assignment.matchable(active.x) > 1.0 - thresholds.width_confidence
-            keep = keep & (kept if confident is None else kept | ~confident)
+            matchable = assignment.matchable(active.x)
+            kept = matchable > 1.0 - thresholds.width_confidence
+            kept = keep & (kept if confident is None else kept | ~confident)
+            keep = active.rounded_up(kept, matchable, thresholds.width_multiple)
         return stops, keep

@@ -107,6 +107,25 @@ class ActivePairs:
         n0 = self.side0.num_points
         return keep[:, :n0].any(1) & keep[:, n0:].any(1)
 
+    def rounded_up(self, keep: Tensor, worth: Tensor, multiple: int) -> Tensor:
+        """More points to keep, so that each image of each pair keeps a multiple, or all that it has.
+
+        Args:
+            keep: [A, N0 + N1] bool, False on padding.
+            worth: [A, N0 + N1] in [0, 1]; of the other points the worthiest stay.
+            multiple: 1 adds none.
+        """
+        if multiple == 1:
+            return keep
+        n0, valid = self.side0.num_points, self.valid()
+        worth = (worth + keep).masked_fill(~valid, -1.0)  # the points to keep come first, padding last
+        sides = []
+        for some, its_worth in ((keep[:, :n0], worth[:, :n0]), (keep[:, n0:], worth[:, n0:])):
+            wanted = -(-some.sum(1, keepdim=True) // multiple) * multiple
+            places = its_worth.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            sides.append(places < wanted)
+        return torch.cat(sides, dim=1) & valid
+
     def select(self, stays: Tensor, keep: Tensor) -> ActivePairs:
         """The pairs and points that stay.
 

@@ -107,8 +107,13 @@ class LightGlueThresholds:
     """Points less matchable than 1 minus this leave the network; None: all stay."""
     filter_threshold: float = 0.1
     """Matches need a score above this."""
+    width_multiple: int = 1
+    """So many points, or a multiple, stay of an image whose points leave, the most matchable of those that may go
+    included: where kernels are made anew for every shape, few shapes are faster than small ones."""
 
     def __post_init__(self) -> None:
+        if self.width_multiple < 1:
+            raise ValueError(f"LightGlueThresholds: width_multiple must be positive, got {self.width_multiple}")
         for name in ("depth_confidence", "width_confidence", "filter_threshold"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
