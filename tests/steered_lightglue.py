@@ -14,7 +14,7 @@ DIM, LAYERS = 32, 6
 ADAPTIVITY = [
     LightGlueThresholds(depth_confidence=depth, width_confidence=width)
     for depth, width in itertools.product((0.9, None), (0.99, None))
-]
+] + [LightGlueThresholds(depth_confidence=0.9, width_confidence=0.99, width_multiple=8)]
 
 ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 

@@ -189,6 +189,30 @@ def test_stopping_and_pruning_follow_the_rules_for_each_pair_on_its_own():
     assert num_leaving > 5 and num_unsure > 5
 
 
+@torch.no_grad()
+def test_points_leave_in_lots_and_the_most_matchable_stay():
+    """Recomputed from the hidden states, without depth, where confidence plays no role."""
+    network = make_network()
+    pairs = [make_pair(*spec) for spec in PAIRS]
+    lots = LightGlueThresholds(depth_confidence=None, width_confidence=0.99, width_multiple=8)
+    output = match_batch(network, pairs, lots, return_hidden_states=True)
+    layers = torch.cat([output.num_layers0, output.num_layers1], dim=1)
+    sides = slice(0, output.num_layers0.shape[1]), slice(output.num_layers0.shape[1], None)
+    num_spared = num_gone = 0
+    for index in range(LAYERS - 1):
+        matchable = network.assignments[index].matchable(output.hidden_states[index + 1])
+        for row, side in itertools.product(range(3), sides):
+            present, stays, worth = layers[row, side] > index, layers[row, side] > index + 1, matchable[row, side]
+            kept = present & (worth > 0.01)
+            assert int(stays.sum()) == min(-(-int(kept.sum()) // 8) * 8, int(present.sum()))
+            assert (stays | ~kept).all()
+            spared, gone = stays & ~kept, present & ~stays
+            if spared.any() and gone.any():
+                assert worth[spared].min() >= worth[gone].max()
+            num_spared, num_gone = num_spared + int(spared.sum()), num_gone + int(gone.sum())
+    assert num_spared > 5 and num_gone > 5
+
+
 def test_networks_without_heads_go_through_all_layers():
     pair = make_pair(*PAIRS[0])
     for options in ({"has_confidence": False}, {"has_confidence": False, "has_layer_assignments": False}):
@@ -246,3 +270,5 @@ def test_wrong_shapes_are_refused():
         network(k0, k1, d0, d1, None, torch.ones(1, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="filter_threshold"):
         LightGlueThresholds(filter_threshold=1.5)
+    with pytest.raises(ValueError, match="width_multiple"):
+        LightGlueThresholds(width_multiple=0)
