@@ -27,8 +27,8 @@ DEFAULT_WEIGHTS = "lightglue_sift"
 """Our own, for SIFT."""
 
 _BFLOAT16_MULTIPLE = 128
-"""Points of an image stay in such lots: on CPUs, products in bfloat16 of a shape that was not seen before cost as much
-as a layer."""
+"""Points of an image stay in such lots: on CPUs, a product in bfloat16 of a shape that was not seen before costs a
+millisecond for its kernel, and a layer has a dozen."""
 
 
 @dataclass(frozen=True, slots=True)
