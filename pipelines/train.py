@@ -175,7 +175,9 @@ def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.
     from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
     from sfm_lightglue.training.feed import PairFeed
 
-    config = ConfidenceConfig(arguments.confidence_steps, unsettled_weight=arguments.unsettled_weight)
+    config = ConfidenceConfig(
+        arguments.confidence_steps, unsettled_weight=arguments.unsettled_weight, target=arguments.confidence_target
+    )
     held_out = trainer.options.held_out_shard
     excluded = frozenset() if held_out is None else frozenset({held_out})
     losses: list[float] = []
@@ -338,7 +340,14 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=5.0,
         help="in these, weight of points whose answer will"
-        " still change: with more, fewer pairs stop early (default: 5)",
+        " still change: with more, fewer pairs stop early; of the target point (default: 5)",
+    )
+    add(
+        "--confidence-target",
+        choices=("point", "pair"),
+        default="point",
+        help="what they learn: whether a point's answer is the last one, as in the paper, or what share of its pair's"
+        " matches are found, so that easy pairs stop first (default: point)",
     )
     for name in ("depth-confidence", "width-confidence", "filter-threshold"):
         add(

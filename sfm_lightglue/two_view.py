@@ -31,9 +31,9 @@ from sfm_lightglue.relative_pose import (
     recover_pose,
     refine_pose,
 )
-from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import BoolArray, Camera, Features, Float32Array, Matches, Rejected, TwoViewGeometry
 
-_VERDICT_VERSION = 1
+_VERDICT_VERSION = 2
 """Part of the store's keys; raised whenever the same matrices start to give another verdict or pose."""
 
 
@@ -134,7 +134,7 @@ def estimate_two_view_geometry(
         return Rejected("too_few_matches", num_matches, 0)
     data = data.rows(usable)
     calibrated = "guessed" not in {camera0.source, camera1.source}
-    epipolar = estimate_epipolar(data, calibrated, config, seed)
+    epipolar = estimate_epipolar(data, matches.scores[usable], calibrated, config, seed)
     homography = _estimate_homography(data, config, seed)
     num_best = max(
         0 if epipolar is None else int(epipolar[1].sum()),
@@ -183,10 +183,53 @@ def _sampling(data: Correspondences, config: TwoViewConfig, seed: int) -> Sampli
     return Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
 
 
-def estimate_epipolar(data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int) -> Model | None:
-    """E where the cameras are calibrated, else F in the same normalised coordinates."""
+SURE_SHARES = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
+"""Shares of the matches, the surest ones, among which a geometry is looked for where all together agree too little."""
+
+_AGREEING_SHARE = 0.8
+"""Where so many of all matches agree on a geometry, no part of them can tell better."""
+
+
+def estimate_epipolar(
+    data: Correspondences, scores: Float32Array, calibrated: bool, config: TwoViewConfig, seed: int
+) -> Model | None:
+    """E where the cameras are calibrated, else F in the same normalised coordinates.
+
+    A robust estimator counts inliers, and counts a doubtful match like a sure one. Where most matches are wrong,
+    chance finds as many inliers among the wrong ones as there are right ones. So where fewer than four fifths of the
+    matches agree, geometries are estimated from the surest matches alone too, and that one wins whose inliers among
+    all matches have the largest sum of scores.
+
+    Args:
+        data: the matches.
+        scores: [M] float32 of the matcher, in [0, 1].
+        calibrated: whether to estimate an essential matrix.
+        config: thresholds.
+        seed: of the random samples.
+    """
+    best = _estimate_epipolar_of(data, data, calibrated, config, seed)
+    all_agree = best is not None and best[1].mean() >= _AGREEING_SHARE
+    if all_agree or scores.min() == scores.max():
+        return best
+    surest_first = np.argsort(-scores, kind="stable")
+    for share in SURE_SHARES:
+        num_sure = round(share * len(scores))
+        if num_sure < config.min_inliers:
+            break
+        chosen = np.zeros(len(scores), dtype=np.bool_)
+        chosen[surest_first[:num_sure]] = True
+        model = _estimate_epipolar_of(data.rows(chosen), data, calibrated, config, seed)
+        if model is not None and (best is None or scores[model[1]].sum() > scores[best[1]].sum()):
+            best = model
+    return best
+
+
+def _estimate_epipolar_of(
+    sample: Correspondences, data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int
+) -> Model | None:
+    """The matrix of some matches, and which of all matches agree with it."""
     estimator, sampling = load_estimator(config.estimator), _sampling(data, config, seed)
-    pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
+    pixels0, pixels1 = sample.points0 * data.focal_px, sample.points1 * data.focal_px
     if calibrated:
         matrix = estimator.essential(pixels0, pixels1, data.focal_px, sampling)
     else:

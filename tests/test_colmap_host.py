@@ -53,8 +53,8 @@ def assert_same_model(one: pycolmap.Reconstruction, other: pycolmap.Reconstructi
 def test_plain_mapping_gives_the_model_of_our_own_command(
     small_scene_dir: Path, store: Path, host: Host, tmp_path: Path
 ) -> None:
-    """The one option of ours that differs from COLMAP's here is the limit on reprojection errors."""
-    reconstruct(small_scene_dir, store, config())
+    """What of ours differs from COLMAP here is the limit on reprojection errors, and the last, robust adjustment."""
+    reconstruct(small_scene_dir, store, config(mapping={"robust_loss_px": 0}))
     summary = host(tmp_path / "database.db", small_scene_dir / "images")
     assert summary.num_images == 6
     assert summary.new_images == NAMES
@@ -73,7 +73,7 @@ def test_fountain_round_trip(tmp_path: Path) -> None:
         "extractor": {"name": "sift", "max_keypoints": 1024},
         "cameras": {"mode": "single", "model": camera.model, "params": list(camera.params)},
     }
-    reconstruct(folder, tmp_path / "out", config(**values))
+    reconstruct(folder, tmp_path / "out", config(mapping={"robust_loss_px": 0}, **values))
     database, images = tmp_path / "database.db", folder / "images"
     summary = add_to_database(database, images, config(**values), tmp_path / "out")
     assert summary.num_images == 11

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
@@ -17,6 +20,7 @@ from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
 from sfm_lightglue.training.feed import FeedConfig, FeedState, PairFeed, assemble
 from sfm_lightglue.training.labels import UNMATCHABLE
 from sfm_lightglue.training.losses import PairBatch, assignment_loss, confidence_loss, training_losses
+from sfm_lightglue.training.scenes import PairLabels, TrainingView, quantised
 from sfm_lightglue.types import Features
 from tests.training_scenes import (
     TINY,
@@ -44,7 +48,7 @@ def shards() -> Shards:
 def test_labels_follow_the_keypoints_that_were_drawn(best_share, seed):
     scene = make_scene(seed)
     labels, views = scene.pairs[0], scene.views
-    config = BatchConfig(num_keypoints=35, best_share=best_share, turned_share=0.0)
+    config = BatchConfig(num_keypoints=35, best_share=best_share, turned_share=0.0, mirrored_share=0.0)
     sample = sample_pair(*views, labels, config, np.random.default_rng(seed))
     rows = []  # which keypoint of which view each drawn one is
     for drawn in (sample.view0, sample.view1):
@@ -80,7 +84,7 @@ def test_random_draws_keep_the_share_of_matches():
 def test_turned_views_are_those_of_a_turned_photograph():
     """As the matcher would compute them of the same keypoints in a photo with that orientation."""
     scene = make_scene(0)
-    config = BatchConfig(num_keypoints=100, turned_share=1.0)
+    config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=0.0)
     sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
     wanted = []
     for view in scene.views:
@@ -88,6 +92,40 @@ def test_turned_views_are_those_of_a_turned_photograph():
         wanted += [upright_positions(Features(*parts, turns), True) for turns in range(1, 4)]
     for drawn in (sample.view0, sample.view1):
         assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
+
+
+def test_mirrored_views_are_those_of_a_mirrored_photograph(tmp_path):
+    """As SIFT finds them in the picture with left and right exchanged."""
+    pixels = np.clip(cv2.GaussianBlur(np.random.default_rng(0).normal(128, 400, (240, 320)), (0, 0), 2.5), 0, 255)
+    pixels = np.asarray(pixels, np.uint8)
+    extractor = SiftExtractor(SiftConfig(max_keypoints=500))
+    found = []
+    for name, picture in (("straight", pixels), ("mirrored", pixels[:, ::-1])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+        found.append(extractor.extract(Image.read(tmp_path / f"{name}.png")))
+    straight, mirrored = found
+    view = TrainingView(
+        straight.keypoints,
+        straight.scales,
+        straight.orientations,
+        straight.scores,
+        quantised(straight.descriptors),
+        straight.image_size,
+    )
+    states = np.full(len(view), UNMATCHABLE, np.int8)
+    labels = PairLabels(0, 0, np.zeros((0, 2), np.int32), states, states, 1.0)
+    config = BatchConfig(num_keypoints=500, turned_share=0.0, mirrored_share=1.0)
+    drawn = sample_pair(view, view, labels, config, np.random.default_rng(0)).view0
+    wanted = upright_positions(mirrored, with_scale_orientation=True)
+    # The extractor sees other rounding at a few points; those with the same place, scale and angle are compared.
+    differences = np.abs(drawn.positions[:, None] - wanted[None]) / (0.01, 0.01, 0.5, 0.05)
+    partner = differences.max(2).argmin(1)
+    same = differences.max(2).min(1) < 1
+    assert same.mean() > 0.8 and len(view) > 100
+    cosines = (drawn.descriptors[same] * mirrored.descriptors[partner[same]]).sum(1)
+    assert np.median(cosines) > 0.999
+    straight_cosines = (view.root_sift[same] * mirrored.descriptors[partner[same]]).sum(1)
+    assert np.median(straight_cosines) < 0.95
 
 
 def test_padding_holds_no_labels():
@@ -188,6 +226,51 @@ def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
         return torch.sigmoid(prediction.confidence_logits0).mean().item()
 
     assert mean_confidence(20.0) < mean_confidence(0.1) - 0.2
+
+
+def test_the_target_of_a_pair_is_the_share_of_its_matches_that_are_found():
+    network, batch = tiny_network(num_layers=3), make_batch(3)
+    with torch.no_grad():
+        for assignment in network.assignments:  # so that layers differ and agree
+            assignment.projection.weight.mul_(20)
+            assignment.matchability.bias.fill_(6.0)
+        predictions = network.forward_all_layers(*batch.inputs)
+        answers = [
+            torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1)
+            for p in predictions
+        ]
+        masks, (num0, num1) = (batch.inputs.mask0, batch.inputs.mask1), predictions[0].log_assignment.shape[1:]
+        none = torch.cat([torch.full((num0 - 1,), num1 - 1), torch.full((num1 - 1,), num0 - 1)])
+        wanted, shares = [], []
+        for prediction, answer in zip(predictions[:-1], answers[:-1], strict=True):
+            logits = torch.cat([prediction.confidence_logits0, prediction.confidence_logits1], 1)
+            for b in range(len(answer)):
+                valid = torch.cat([mask[b] for mask in masks])
+                matched = valid & (answers[-1][b] != none)
+                share = (answer[b] == answers[-1][b])[matched].double().mean() if matched.any() else 1.0
+                sure = torch.sigmoid(logits[b][valid].double())
+                wanted.append(-(share * sure.log() + (1 - share) * (1 - sure).log()).mean().item())
+                shares.append(float(share))
+        found = confidence_loss(network, batch, target="pair").item()
+    assert min(shares) < 0.9 < max(shares) or len(set(shares)) > 1
+    assert found == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_heads_taught_by_pairs_know_easy_pairs_from_hard_ones():
+    """All points of a pair are told the same, so that a head's mean over a pair approaches the pair's share."""
+    network, batch = tiny_network(num_layers=2), make_batch(4)
+    with torch.no_grad():
+        network.assignments[0].projection.weight.mul_(20)
+        network.assignments[1].projection.weight.mul_(20)
+        for assignment in network.assignments:
+            assignment.matchability.bias.fill_(6.0)
+    teach_confidence(network, [batch] * 150, ConfidenceConfig(150, 0.1, target="pair"), False)
+    assert confidence_loss(network, batch, target="pair").item() < 0.69
+
+
+def test_a_target_of_the_confidence_heads_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="point or pair"):
+        ConfidenceConfig(target="image")  # type: ignore[arg-type]
 
 
 def test_ignored_points_have_no_say():

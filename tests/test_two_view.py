@@ -336,3 +336,21 @@ def test_homography_errors_see_both_directions():
 def test_impossible_options_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         TwoViewConfig(**options)
+
+
+def test_sure_matches_find_what_many_doubtful_ones_hide():
+    """30 true matches among 170 wrong ones: chance finds as many that agree, but no such ones as are sure."""
+
+    def num_right(score_of_wrong: float) -> int:
+        right = 0
+        for seed in range(10):
+            views = make_views(num_points=30, noise_px=0.7, outlier_ratio=0.85, seed=seed)
+            scores = np.where(views.is_true, 0.9, score_of_wrong).astype(np.float32)
+            views = replace(views, matches=replace(views.matches, scores=scores))
+            geometry = views.estimate(seed=seed)
+            if isinstance(geometry, TwoViewGeometry):
+                right += max(relative_pose_error_deg(geometry.cam1_from_cam0, views.pose)) < 5
+        return right
+
+    told, not_told = num_right(0.2), num_right(0.9)
+    assert told >= 9 and not_told <= told - 3

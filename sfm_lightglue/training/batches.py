@@ -1,7 +1,7 @@
-"""Labelled views -> padded batches: which keypoints, how turned, in which order.
+"""Labelled views -> padded batches: which keypoints, how turned, mirrored or not, in which order.
 
-Nothing here is rendered again: a pair looks different at every visit because other keypoints are drawn, the
-images change places, or stand on another side.
+Nothing here is rendered again: a pair looks different at every visit because other keypoints are drawn, and the
+images change places, stand on another side, or are seen in a mirror.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from sfm_lightglue.types import BoolArray, Features, Float32Array, IndexArray
 
 DESCRIPTOR_DIM = 128
 
+_MIRRORED_VALUES = np.arange(DESCRIPTOR_DIM).reshape(4, 4, 8)[::-1, :, -np.arange(8)].reshape(-1)
+"""Which value of a SIFT descriptor stands at each place of that of the mirrored picture. A descriptor is 4 x 4
+histograms of 8 directions, in the frame of its keypoint's orientation: the mirror exchanges the sides of that axis."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
@@ -39,10 +43,13 @@ class BatchConfig:
     turned_share: float = 0.1
     """Share of the views that stand on another side: position and orientation by 90, 180 or 270 degrees."""
 
+    mirrored_share: float = 0.5
+    """Share of the pairs whose images are both seen in a mirror, left for right: a scene that was never rendered."""
+
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_keypoints < 2:
             raise ConfigError("train: batch_size must be positive, and num_keypoints at least 2")
-        for name in ("best_share", "turned_share"):
+        for name in ("best_share", "turned_share", "mirrored_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train: {name} must lie in [0, 1], got {getattr(self, name)}")
 
@@ -70,7 +77,7 @@ class PairSample(NamedTuple):
 def sample_pair(
     view0: TrainingView, view1: TrainingView, labels: PairLabels, config: BatchConfig, rng: np.random.Generator
 ) -> PairSample:
-    """Draws the keypoints of a pair, exchanges and turns its images, and numbers its labels anew.
+    """Draws the keypoints of a pair, mirrors, turns and exchanges its images, and numbers its labels anew.
 
     A matched point whose partner was not drawn becomes ignored: its partner is gone, but another point near
     by may do as well, and the labels do not say.
@@ -83,10 +90,15 @@ def sample_pair(
         rng: where from.
     """
     kept = _draw(view0, view1, labels, config, rng)
+    is_mirrored = rng.random() < config.mirrored_share
     drawn, new_idx = [], []
     for view, state, rows in zip((view0, view1), (labels.state0, labels.state1), kept, strict=True):
         turns = int(rng.integers(1, 4)) if rng.random() < config.turned_share else 0
-        drawn.append(ViewSample(_positions(view, rows, turns), view.root_sift[rows], state[rows] == UNMATCHABLE))
+        descriptors = view.root_sift[rows]
+        if is_mirrored:
+            descriptors = descriptors[:, _MIRRORED_VALUES]
+        positions = _positions(view, rows, turns, is_mirrored)
+        drawn.append(ViewSample(positions, descriptors, state[rows] == UNMATCHABLE))
         renumbered = np.full(len(state), -1, dtype=np.int64)
         renumbered[rows] = np.arange(len(rows))
         new_idx.append(renumbered)
@@ -140,15 +152,20 @@ def _draw(
     return rows0, rows1
 
 
-def _positions(view: TrainingView, rows: IndexArray, quarter_turns: int) -> Float32Array:
+def _positions(view: TrainingView, rows: IndexArray, quarter_turns: int, is_mirrored: bool) -> Float32Array:
     """[N, 4] exactly as the matcher will compute them."""
+    keypoints = np.array(view.keypoints[rows], dtype=np.float32)
+    orientations = np.array(view.orientations[rows], dtype=np.float32)
+    if is_mirrored:
+        keypoints[:, 0] = view.image_size[0] - keypoints[:, 0]
+        orientations = np.float32(np.pi) - orientations
     features = Features(
-        np.asarray(view.keypoints[rows], dtype=np.float32),
+        keypoints,
         np.asarray(view.scores[rows], dtype=np.float32),
         np.zeros((len(rows), 0), np.float32),
         view.image_size,
         np.asarray(view.scales[rows], dtype=np.float32),
-        np.asarray(view.orientations[rows], dtype=np.float32),
+        orientations,
         quarter_turns,
     )
     return upright_positions(features, with_scale_orientation=True)

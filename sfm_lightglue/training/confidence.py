@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import get_args
 
 import torch
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.losses import PairBatch, confidence_loss
+from sfm_lightglue.training.losses import ConfidenceTarget, PairBatch, confidence_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,18 @@ class ConfidenceConfig:
     """Of Adam, at the start; it falls to 0 like half a cosine."""
 
     unsettled_weight: float = 5.0
-    """Weight of the points whose answer will still change, beside those that keep theirs."""
+    """Weight of the points whose answer will still change, beside those that keep theirs; of target "point"."""
+
+    target: ConfidenceTarget = "point"
+    """What the heads are asked: whether a point's answer is the last one, or what share of its pair's matches are
+    found. The paper asks the first. But where views hardly overlap, most points are soon sure to have no match, so
+    that pairs stop the earlier, the harder they are; the second question knows easy pairs from hard ones."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.learning_rate <= 0 or self.unsettled_weight <= 0:
             raise ConfigError("train: the confidence heads need steps, a learning rate and a weight above 0")
+        if self.target not in get_args(ConfidenceTarget):
+            raise ConfigError(f"train: the confidence heads' target is point or pair, not {self.target!r}")
 
 
 def teach_confidence(
@@ -58,7 +66,7 @@ def teach_confidence(
         for group in optimizer.param_groups:
             group["lr"] = 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = confidence_loss(network, batch.to(device), config.unsettled_weight)
+            loss = confidence_loss(network, batch.to(device), config.unsettled_weight, config.target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

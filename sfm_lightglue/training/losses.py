@@ -11,7 +11,7 @@ Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, sections 3.2 a
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,14 @@ def training_losses(network: LightGlue, batch: PairBatch, confidence_share: floa
     return Losses(losses.mean(), confidence, losses.detach())
 
 
-def confidence_loss(network: LightGlue, batch: PairBatch, unsettled_weight: float = 1.0) -> Tensor:
+ConfidenceTarget = Literal["point", "pair"]
+"""What a confidence head is asked: whether a point's answer is the last layer's already, as in the paper, or what
+share of the matches of the point's pair are found already, which is the same for all points of the pair."""
+
+
+def confidence_loss(
+    network: LightGlue, batch: PairBatch, unsettled_weight: float = 1.0, target: ConfidenceTarget = "point"
+) -> Tensor:
     """The loss of the confidence heads of all pairs, for a network that learns nothing else any more.
 
     Args:
@@ -123,6 +130,7 @@ def confidence_loss(network: LightGlue, batch: PairBatch, unsettled_weight: floa
         batch: the pairs; their labels play no role.
         unsettled_weight: of the points whose answer will still change. Few do, most of all where few match at
             all; with weight 1 the heads learn little more than that.
+        target: what the heads are asked.
     """
     taught = []
     with torch.no_grad():
@@ -131,7 +139,10 @@ def confidence_loss(network: LightGlue, batch: PairBatch, unsettled_weight: floa
         with torch.no_grad():
             x = layer(x, context)
         taught.append(_choose(network, index, x, context))
-    return _confidence_loss(taught, torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1), unsettled_weight)
+    valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1)
+    if target == "pair":
+        return _found_share_loss(taught, valid, batch.inputs.mask0.shape[1])
+    return _confidence_loss(taught, valid, unsettled_weight)
 
 
 def assignment_loss(assignment: Assignment, x: Tensor, context: Context, targets: Targets) -> Tensor:
@@ -225,4 +236,29 @@ def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight
         loss = F.binary_cross_entropy_with_logits(layer.confidence_logits, settled, reduction="none")
         weight = valid * (unsettled_weight + (1 - unsettled_weight) * settled)
         losses.append((loss * weight).sum() / weight.sum().clamp(min=1))
+    return torch.stack(losses).mean()
+
+
+def _found_share_loss(taught: list[LayerChoices], valid: Tensor, num_points0: int) -> Tensor:
+    """What share of the last layer's matches a layer has already, by binary cross-entropy.
+
+    Args:
+        taught: of all layers.
+        valid: [b, N0 + N1] bool, False on padding.
+        num_points0: N0.
+    """
+    final = taught[-1].choices
+    none = torch.full_like(final, num_points0)
+    none[:, :num_points0] = final.shape[1] - num_points0
+    matched = valid & (final != none)
+    losses = []
+    for layer in taught[:-1]:
+        assert layer.confidence_logits is not None
+        num_found = ((layer.choices == final) & matched).sum(1)
+        num_matched = matched.sum(1)
+        # Where nothing matches there is nothing left to find.
+        share = torch.where(num_matched > 0, num_found / num_matched.clamp(min=1), 1.0)
+        wanted = share[:, None].expand_as(layer.confidence_logits)
+        loss = F.binary_cross_entropy_with_logits(layer.confidence_logits, wanted, reduction="none")
+        losses.append(_mean_per_pair(loss, valid).mean())
     return torch.stack(losses).mean()

@@ -1,0 +1,78 @@
+"""The last bundle adjustment, on observations of known points by known cameras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm_lightglue.alignment import align_poses
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly
+from sfm_lightglue.mapping.poses import poses_of_model
+
+
+def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconstruction, dict]:
+    """A model adjusted by least squares to keypoints of which some are placed badly, and its true poses."""
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 8
+    options.num_points3D = 150
+    pycolmap.set_random_seed(seed)
+    model = pycolmap.synthesize_dataset(options)
+    truth = poses_of_model(model)
+    generator = np.random.default_rng(seed)
+    for image_id in sorted(model.images):
+        for point in model.image(image_id).points2D:
+            sigma = 1.0 if generator.random() < coarse_share else 0.1
+            point.xy = point.xy + generator.normal(scale=sigma, size=2)
+    plain = pycolmap.BundleAdjustmentOptions()
+    plain.print_summary = False
+    pycolmap.bundle_adjustment(model, plain)
+    return model, truth
+
+
+def center_error(model: pycolmap.Reconstruction, truth: dict) -> float:
+    return align_poses(poses_of_model(model), truth).mean_center_error
+
+
+def test_a_robust_loss_brings_cameras_nearer_where_some_keypoints_are_coarse() -> None:
+    ratios = []
+    for seed in range(5):
+        model, truth = noisy_model(seed)
+        before = center_error(model, truth)
+        _adjust_robustly(model, MappingConfig(max_reprojection_error_px=4.0), frozenset(), 1)
+        ratios.append(center_error(model, truth) / before)
+    assert np.median(ratios) < 0.75
+
+
+def test_where_all_keypoints_are_as_good_it_does_no_harm() -> None:
+    ratios = []
+    for seed in range(5):
+        model, truth = noisy_model(seed, coarse_share=0.0)
+        before = center_error(model, truth)
+        _adjust_robustly(model, MappingConfig(), frozenset(), 1)
+        ratios.append(center_error(model, truth) / before)
+    assert max(ratios) < 1.1
+
+
+def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
+    model, _ = noisy_model(0)
+    (camera_id,) = model.cameras
+    before, num_before = list(model.camera(camera_id).params), model.compute_num_observations()
+    _adjust_robustly(model, MappingConfig(max_reprojection_error_px=1.5), frozenset({camera_id}), 1)
+    assert list(model.camera(camera_id).params) == before
+    assert model.compute_num_observations() < num_before
+    for point in model.points3D.values():
+        errors = []
+        for element in point.track.elements:
+            image = model.image(element.image_id)
+            errors.append(np.linalg.norm(image.project_point(point.xyz) - image.points2D[element.point2D_idx].xy))
+        assert max(errors) <= 1.5
+        assert point.error == pytest.approx(np.mean(errors))
+    _adjust_robustly(model, MappingConfig(max_reprojection_error_px=1.5), frozenset(), 1)
+    assert list(model.camera(camera_id).params) != before
+
+
+def test_a_negative_loss_is_refused() -> None:
+    with pytest.raises(ConfigError, match="robust_loss_px"):
+        MappingConfig(robust_loss_px=-1)
