@@ -175,8 +175,12 @@ def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.
     from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
     from sfm_lightglue.training.feed import PairFeed
 
+    prunes_by = {} if arguments.width_confidence is None else {"width_confidence": arguments.width_confidence}
     config = ConfidenceConfig(
-        arguments.confidence_steps, unsettled_weight=arguments.unsettled_weight, target=arguments.confidence_target
+        arguments.confidence_steps,
+        unsettled_weight=arguments.unsettled_weight,
+        target=arguments.confidence_target,
+        **prunes_by,
     )
     held_out = trainer.options.held_out_shard
     excluded = frozenset() if held_out is None else frozenset({held_out})

@@ -228,44 +228,75 @@ def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
     assert mean_confidence(20.0) < mean_confidence(0.1) - 0.2
 
 
-def test_the_target_of_a_pair_is_the_share_of_its_matches_that_are_found():
-    network, batch = tiny_network(num_layers=3), make_batch(3)
+def told_apart() -> tuple[LightGlue, PairBatch]:
+    """A network whose layers differ and agree, and a batch."""
+    network = tiny_network(num_layers=3)
     with torch.no_grad():
-        for assignment in network.assignments:  # so that layers differ and agree
+        for assignment in network.assignments:
             assignment.projection.weight.mul_(20)
-            assignment.matchability.bias.fill_(6.0)
-        predictions = network.forward_all_layers(*batch.inputs)
-        answers = [
-            torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1)
-            for p in predictions
-        ]
-        masks, (num0, num1) = (batch.inputs.mask0, batch.inputs.mask1), predictions[0].log_assignment.shape[1:]
-        none = torch.cat([torch.full((num0 - 1,), num1 - 1), torch.full((num1 - 1,), num0 - 1)])
-        wanted, shares = [], []
-        for prediction, answer in zip(predictions[:-1], answers[:-1], strict=True):
-            logits = torch.cat([prediction.confidence_logits0, prediction.confidence_logits1], 1)
-            for b in range(len(answer)):
-                valid = torch.cat([mask[b] for mask in masks])
-                matched = valid & (answers[-1][b] != none)
-                share = (answer[b] == answers[-1][b])[matched].double().mean() if matched.any() else 1.0
-                sure = torch.sigmoid(logits[b][valid].double())
-                wanted.append(-(share * sure.log() + (1 - share) * (1 - sure).log()).mean().item())
-                shares.append(float(share))
-        found = confidence_loss(network, batch, target="pair").item()
-    assert min(shares) < 0.9 < max(shares) or len(set(shares)) > 1
+            assignment.matchability.weight.mul_(3)
+            assignment.matchability.bias.fill_(3.0)
+    return network, make_batch()
+
+
+def shares_found(network: LightGlue, batch: PairBatch) -> list[list[float]]:
+    """By layer but the last, and pair: the share of the last layer's matches that it has, pair by pair."""
+    predictions = network.forward_all_layers(*batch.inputs)
+    answers = [
+        torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1) for p in predictions
+    ]
+    valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
+    n0, n1 = (size - 1 for size in predictions[0].log_assignment.shape[1:])
+    none = torch.cat([torch.full((n0,), n1), torch.full((n1,), n0)])
+    shares = []
+    for answer in answers[:-1]:
+        shares.append([])
+        for b in range(len(answer)):
+            matched = valid[b] & (answers[-1][b] != none)
+            same = (answer[b] == answers[-1][b])[matched].double()
+            shares[-1].append(float(same.mean()) if len(same) else 1.0)
+    return shares
+
+
+def test_the_target_of_a_pair_is_the_share_of_its_matches_that_are_found():
+    network, batch = told_apart()
+    with torch.no_grad():
+        shares = shares_found(network, batch)
+        assert len({round(share, 6) for layer in shares for share in layer}) > 2
+        valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
+        x, context = network._embed(*batch.inputs)
+        wanted, num_leaving = [], 0
+        for layer, prediction in enumerate(network.forward_all_layers(*batch.inputs)[:-1]):
+            x = network.layers[layer](x, context)
+            logits = torch.cat([prediction.confidence_logits0, prediction.confidence_logits1], 1).double()
+            leaves = torch.sigmoid(network.assignments[layer].matchability(x).squeeze(-1)) < 0.95
+            for b, share in enumerate(shares[layer]):
+                target = torch.where(leaves[b], 1.0, share)
+                sure = torch.sigmoid(logits[b])
+                losses = -(target * sure.log() + (1 - target) * (1 - sure).log())[valid[b]]
+                wanted.append(losses.mean().item())
+                num_leaving += int((leaves[b] & valid[b]).sum())
+        found = confidence_loss(network, batch, target="pair", width_confidence=0.05).item()
+        assert found != pytest.approx(confidence_loss(network, batch, target="pair").item(), rel=1e-3)
+    assert 0 < num_leaving < 2 * int(valid.sum())
     assert found == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
-def test_heads_taught_by_pairs_know_easy_pairs_from_hard_ones():
-    """All points of a pair are told the same, so that a head's mean over a pair approaches the pair's share."""
-    network, batch = tiny_network(num_layers=2), make_batch(4)
+def test_heads_taught_by_pairs_tell_what_share_is_found():
+    network, batch = told_apart()
+    teach_confidence(network, [batch] * 300, ConfidenceConfig(300, 0.1, target="pair", width_confidence=1.0), False)
     with torch.no_grad():
-        network.assignments[0].projection.weight.mul_(20)
-        network.assignments[1].projection.weight.mul_(20)
-        for assignment in network.assignments:
-            assignment.matchability.bias.fill_(6.0)
-    teach_confidence(network, [batch] * 150, ConfidenceConfig(150, 0.1, target="pair"), False)
-    assert confidence_loss(network, batch, target="pair").item() < 0.69
+        shares = np.array(shares_found(network, batch))
+        predictions = network.forward_all_layers(*batch.inputs)[:-1]
+        valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
+        told = [
+            [
+                torch.sigmoid(torch.cat([p.confidence_logits0, p.confidence_logits1], 1)[b])[valid[b]].mean().item()
+                for b in range(len(valid))
+            ]
+            for p in predictions
+        ]
+    assert np.corrcoef(np.ravel(told), np.ravel(shares))[0, 1] > 0.8
 
 
 def test_a_target_of_the_confidence_heads_that_does_not_exist_is_refused():

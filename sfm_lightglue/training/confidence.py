@@ -33,9 +33,14 @@ class ConfidenceConfig:
     found. The paper asks the first. But where views hardly overlap, most points are soon sure to have no match, so
     that pairs stop the earlier, the harder they are; the second question knows easy pairs from hard ones."""
 
+    width_confidence: float = 0.99
+    """What matchers will prune by: the heads are to be sure of the points that it lets go; of target "pair"."""
+
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.learning_rate <= 0 or self.unsettled_weight <= 0:
             raise ConfigError("train: the confidence heads need steps, a learning rate and a weight above 0")
+        if not 0 <= self.width_confidence <= 1:
+            raise ConfigError(f"train: width_confidence must lie in [0, 1], got {self.width_confidence}")
         if self.target not in get_args(ConfidenceTarget):
             raise ConfigError(f"train: the confidence heads' target is point or pair, not {self.target!r}")
 
@@ -66,7 +71,7 @@ def teach_confidence(
         for group in optimizer.param_groups:
             group["lr"] = 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = confidence_loss(network, batch.to(device), config.unsettled_weight, config.target)
+            loss = confidence_loss(network, batch.to(device), config.unsettled_weight, config.target, config.width_confidence)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -79,6 +79,8 @@ class LayerChoices(NamedTuple):
 
     choices: Tensor
     """[b, N0 + N1] int64: index into the other image, or its number of points for "none"."""
+    matchability: Tensor
+    """[b, N0 + N1] in [0, 1]."""
     confidence_logits: Tensor | None
     """[b, N0 + N1]; None in the last layer."""
 
@@ -117,11 +119,16 @@ def training_losses(network: LightGlue, batch: PairBatch, confidence_share: floa
 
 ConfidenceTarget = Literal["point", "pair"]
 """What a confidence head is asked: whether a point's answer is the last layer's already, as in the paper, or what
-share of the matches of the point's pair are found already, which is the same for all points of the pair."""
+share of the matches of the point's pair are found already, which is the same for all points of a pair but those that
+may leave."""
 
 
 def confidence_loss(
-    network: LightGlue, batch: PairBatch, unsettled_weight: float = 1.0, target: ConfidenceTarget = "point"
+    network: LightGlue,
+    batch: PairBatch,
+    unsettled_weight: float = 1.0,
+    target: ConfidenceTarget = "point",
+    width_confidence: float = 0.99,
 ) -> Tensor:
     """The loss of the confidence heads of all pairs, for a network that learns nothing else any more.
 
@@ -131,6 +138,8 @@ def confidence_loss(
         unsettled_weight: of the points whose answer will still change. Few do, most of all where few match at
             all; with weight 1 the heads learn little more than that.
         target: what the heads are asked.
+        width_confidence: the heads are to be sure of points less matchable than 1 minus this, since none but sure
+            points leave; of target "pair".
     """
     taught = []
     with torch.no_grad():
@@ -141,7 +150,7 @@ def confidence_loss(
         taught.append(_choose(network, index, x, context))
     valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1)
     if target == "pair":
-        return _found_share_loss(taught, valid, batch.inputs.mask0.shape[1])
+        return _found_share_loss(taught, valid, batch.inputs.mask0.shape[1], width_confidence)
     return _confidence_loss(taught, valid, unsettled_weight)
 
 
@@ -215,9 +224,10 @@ def _choose(network: LightGlue, layer_idx: int, x: Tensor, context: Context) -> 
         choices0 = best0.indices.masked_fill(best0.values < none[:, :n0], scores.shape[2])
         choices1 = best1.indices.masked_fill(best1.values < none[:, n0:], n0)
         choices = torch.cat([choices0, choices1], dim=1)
+    matchability = torch.sigmoid(logits.detach().float())
     if layer_idx >= len(network.confidences):
-        return LayerChoices(choices, None)
-    return LayerChoices(choices, network.confidences[layer_idx](x).squeeze(-1).float())
+        return LayerChoices(choices, matchability, None)
+    return LayerChoices(choices, matchability, network.confidences[layer_idx](x).squeeze(-1).float())
 
 
 def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight: float = 1.0) -> Tensor:
@@ -239,13 +249,16 @@ def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight
     return torch.stack(losses).mean()
 
 
-def _found_share_loss(taught: list[LayerChoices], valid: Tensor, num_points0: int) -> Tensor:
+def _found_share_loss(
+    taught: list[LayerChoices], valid: Tensor, num_points0: int, width_confidence: float
+) -> Tensor:
     """What share of the last layer's matches a layer has already, by binary cross-entropy.
 
     Args:
         taught: of all layers.
         valid: [b, N0 + N1] bool, False on padding.
         num_points0: N0.
+        width_confidence: points less matchable than 1 minus this are to leave, for which heads must be sure of them.
     """
     final = taught[-1].choices
     none = torch.full_like(final, num_points0)
@@ -258,7 +271,8 @@ def _found_share_loss(taught: list[LayerChoices], valid: Tensor, num_points0: in
         num_matched = matched.sum(1)
         # Where nothing matches there is nothing left to find.
         share = torch.where(num_matched > 0, num_found / num_matched.clamp(min=1), 1.0)
-        wanted = share[:, None].expand_as(layer.confidence_logits)
+        leaves = layer.matchability <= 1 - width_confidence
+        wanted = torch.where(leaves, 1.0, share[:, None])
         loss = F.binary_cross_entropy_with_logits(layer.confidence_logits, wanted, reduction="none")
         losses.append(_mean_per_pair(loss, valid).mean())
     return torch.stack(losses).mean()
