@@ -71,7 +71,9 @@ def teach_confidence(
         for group in optimizer.param_groups:
             group["lr"] = 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = confidence_loss(network, batch.to(device), config.unsettled_weight, config.target, config.width_confidence)
+            loss = confidence_loss(
+                network, batch.to(device), config.unsettled_weight, config.target, config.width_confidence
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

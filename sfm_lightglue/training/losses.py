@@ -249,9 +249,7 @@ def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight
     return torch.stack(losses).mean()
 
 
-def _found_share_loss(
-    taught: list[LayerChoices], valid: Tensor, num_points0: int, width_confidence: float
-) -> Tensor:
+def _found_share_loss(taught: list[LayerChoices], valid: Tensor, num_points0: int, width_confidence: float) -> Tensor:
     """What share of the last layer's matches a layer has already, by binary cross-entropy.
 
     Args:
