@@ -237,7 +237,7 @@ def told_apart() -> tuple[LightGlue, PairBatch]:
     with torch.no_grad():
         for assignment in network.assignments:
             assignment.projection.weight.mul_(20)
-            assignment.matchability.weight.mul_(20)
+            assignment.matchability.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
             assignment.matchability.bias.fill_(3.0)  # the logit of MATCHABLE
     return network, make_batch()
 
