@@ -18,6 +18,7 @@ from sfm_lightglue import __version__
 if TYPE_CHECKING:
     from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
     from sfm_lightglue.models.lightglue import LightGlue
+    from sfm_lightglue.training.confidence import ConfidenceConfig
     from sfm_lightglue.training.options import RunOptions, TrainingConfig
     from sfm_lightglue.training.producer import ShardProducer
     from sfm_lightglue.training.replicas import Replicas
@@ -77,6 +78,7 @@ def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas
         forget_run(arguments.output)
     replicas.wait()
     config, options, thresholds = _config(arguments), _options(arguments), _thresholds(arguments)
+    _confidence_config(arguments)  # fails now, not after the training
     validation = _RealPhotos(arguments.data, thresholds) if arguments.validate and replicas.is_first else None
     initial = None if arguments.init is None else load_lightglue(arguments.init)
     trainer = Trainer(config, options, arguments.output, initial, replicas)
@@ -119,7 +121,7 @@ def _config(arguments: argparse.Namespace) -> TrainingConfig:
         learning_rate=arguments.learning_rate,
         num_warmup_steps=arguments.warmup_steps,
         seed=arguments.seed,
-        batches=BatchConfig(arguments.batch_size, arguments.num_keypoints),
+        batches=BatchConfig(arguments.batch_size, arguments.num_keypoints, mirrored_share=arguments.mirrored_share),
     )
 
 
@@ -171,17 +173,30 @@ def _thresholds(arguments: argparse.Namespace) -> LightGlueMatcherConfig:
     return LightGlueMatcherConfig(**{name: getattr(arguments, name) for name in names})
 
 
-def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.Namespace) -> None:
-    from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
-    from sfm_lightglue.training.feed import PairFeed
+def _confidence_config(arguments: argparse.Namespace) -> ConfidenceConfig | None:
+    """How the heads are taught at the export; None where they are left as they are."""
+    from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS
+    from sfm_lightglue.training.confidence import ConfidenceConfig
 
-    prunes_by = {} if arguments.width_confidence is None else {"width_confidence": arguments.width_confidence}
-    config = ConfidenceConfig(
+    if arguments.confidence_steps == 0:
+        return None
+    width = arguments.width_confidence
+    if width is None:
+        width = PAPERS_THRESHOLDS["width_confidence"]
+    return ConfidenceConfig(
         arguments.confidence_steps,
         unsettled_weight=arguments.unsettled_weight,
         target=arguments.confidence_target,
-        **prunes_by,
+        width_confidence=1.0 if width == -1 else width,  # either way no point leaves
     )
+
+
+def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.Namespace) -> None:
+    from sfm_lightglue.training.confidence import teach_confidence
+    from sfm_lightglue.training.feed import PairFeed
+
+    config = _confidence_config(arguments)
+    assert config is not None
     held_out = trainer.options.held_out_shard
     excluded = frozenset() if held_out is None else frozenset({held_out})
     losses: list[float] = []
@@ -297,6 +312,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--optimizer", default="adamw", choices=("adamw", "muon"), help="of the matrices (default: adamw)")
     add("--learning-rate", metavar="X", type=float, default=8e-4, help="in between (default: 8e-4)")
     add("--batch-size", metavar="N", type=int, default=16, help="pairs a step (default: 16)")
+    add(
+        "--mirrored-share",
+        metavar="X",
+        type=float,
+        default=0.5,
+        help="of the pairs, seen in a mirror; 0 goes on with runs from before there were mirrors (default: 0.5)",
+    )
     add("--num-keypoints", metavar="N", type=int, default=384, help="of each view, drawn anew (default: 384)")
     add("--layers", metavar="N", type=int, default=6, help="of the network (default: 6)")
     add("--heads", metavar="N", type=int, default=2, help="of its attention, over 128 dimensions (default: 2)")
@@ -358,7 +380,8 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
             f"--{name}",
             metavar="X",
             type=float,
-            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's)",
+            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's)"
+            + ("; with the target pair the heads learn to be sure of what it drops" if name[0] == "w" else ""),
         )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")

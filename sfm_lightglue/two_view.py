@@ -6,6 +6,7 @@ intrinsics, so that two different cameras are no special case.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -31,10 +32,11 @@ from sfm_lightglue.relative_pose import (
     recover_pose,
     refine_pose,
 )
-from sfm_lightglue.types import BoolArray, Camera, Features, Float32Array, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.two_view_matrices import Model, estimate_epipolar, estimate_homography
+from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
 
 _VERDICT_VERSION = 2
-"""Part of the store's keys; raised whenever the same matrices start to give another verdict or pose."""
+"""Part of the store's keys; raised whenever the same matches start to give another verdict or pose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class TwoViewConfig:
     """Probability that the best geometry was found."""
 
     max_iterations: int = 10000
-    """Upper limit on the samples drawn."""
+    """Upper limit on the samples drawn in one search; where matches disagree, parts of them are searched too."""
 
     max_homography_ratio: float = 0.8
     """A homography that explains a larger share of the inliers makes the pair planar or a pure rotation."""
@@ -89,8 +91,7 @@ class TwoViewConfig:
 def verification_identity(config: TwoViewConfig) -> tuple[str, object]:
     """All that a verification depends on, beside its input: for the keys of the store.
 
-    The estimator counts by its version, not by its name in the options, so that keys from before there was a
-    choice still hold.
+    The estimator counts by its version, not by its name in the options: two names of the same one share results.
 
     Raises:
         ConfigError: where the estimator's library is not installed.
@@ -108,7 +109,7 @@ def estimate_two_view_geometry(
     config: TwoViewConfig | None = None,
     seed: int = 0,
 ) -> TwoViewGeometry | Rejected:
-    """Find the relative pose that most matches agree with.
+    """Find the relative pose that most matches agree with, or, where many disagree, the surest of them.
 
     Where both focal lengths are given or from EXIF data, an essential matrix is estimated; otherwise a
     fundamental matrix, and the pose then rests on a guessed focal length.
@@ -134,15 +135,17 @@ def estimate_two_view_geometry(
         return Rejected("too_few_matches", num_matches, 0)
     data = data.rows(usable)
     calibrated = "guessed" not in {camera0.source, camera1.source}
-    epipolar = estimate_epipolar(data, matches.scores[usable], calibrated, config, seed)
-    homography = _estimate_homography(data, config, seed)
+    estimator, sampling = load_estimator(config.estimator), _sampling(data, config, seed)
+    enough = max(config.min_inliers, config.min_inlier_ratio * num_matches)
+    epipolar = estimate_epipolar(data, matches.scores[usable], calibrated, estimator, sampling, math.ceil(enough))
+    homography = estimate_homography(data, estimator, sampling)
     num_best = max(
         0 if epipolar is None else int(epipolar[1].sum()),
         0 if homography is None else int(homography[1].sum()),
     )
     if epipolar is None and homography is None:
         return Rejected("no_model", num_matches)
-    if num_best < max(config.min_inliers, config.min_inlier_ratio * num_matches):
+    if num_best < enough:
         return Rejected("too_few_inliers", num_matches, num_best)
     found = _judge(data, epipolar, homography, calibrated, config)
     if isinstance(found, Rejected):
@@ -175,87 +178,8 @@ def normalize_matches(
     return Correspondences(points0, points1, focal, max(limits) * focal), usable
 
 
-Model = tuple[Float64Array, BoolArray]
-"""A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
-
-
 def _sampling(data: Correspondences, config: TwoViewConfig, seed: int) -> Sampling:
     return Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
-
-
-SURE_SHARES = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
-"""Shares of the matches, the surest ones, among which a geometry is looked for where all together agree too little."""
-
-_AGREEING_SHARE = 0.8
-"""Where so many of all matches agree on a geometry, no part of them can tell better."""
-
-
-def estimate_epipolar(
-    data: Correspondences, scores: Float32Array, calibrated: bool, config: TwoViewConfig, seed: int
-) -> Model | None:
-    """E where the cameras are calibrated, else F in the same normalised coordinates.
-
-    A robust estimator counts inliers, and counts a doubtful match like a sure one. Where most matches are wrong,
-    chance finds as many inliers among the wrong ones as there are right ones. So where fewer than four fifths of the
-    matches agree, geometries are estimated from the surest matches alone too, and that one wins whose inliers among
-    all matches have the largest sum of scores.
-
-    Args:
-        data: the matches.
-        scores: [M] float32 of the matcher, in [0, 1].
-        calibrated: whether to estimate an essential matrix.
-        config: thresholds.
-        seed: of the random samples.
-    """
-    best = _estimate_epipolar_of(data, data, calibrated, config, seed)
-    all_agree = best is not None and best[1].mean() >= _AGREEING_SHARE
-    if all_agree or scores.min() == scores.max():
-        return best
-    surest_first = np.argsort(-scores, kind="stable")
-    for share in SURE_SHARES:
-        num_sure = round(share * len(scores))
-        if num_sure < config.min_inliers:
-            break
-        chosen = np.zeros(len(scores), dtype=np.bool_)
-        chosen[surest_first[:num_sure]] = True
-        model = _estimate_epipolar_of(data.rows(chosen), data, calibrated, config, seed)
-        if model is not None and (best is None or scores[model[1]].sum() > scores[best[1]].sum()):
-            best = model
-    return best
-
-
-def _estimate_epipolar_of(
-    sample: Correspondences, data: Correspondences, calibrated: bool, config: TwoViewConfig, seed: int
-) -> Model | None:
-    """The matrix of some matches, and which of all matches agree with it."""
-    estimator, sampling = load_estimator(config.estimator), _sampling(data, config, seed)
-    pixels0, pixels1 = sample.points0 * data.focal_px, sample.points1 * data.focal_px
-    if calibrated:
-        matrix = estimator.essential(pixels0, pixels1, data.focal_px, sampling)
-    else:
-        matrix = estimator.fundamental(pixels0, pixels1, sampling)
-    if matrix is None:
-        return None
-    K = np.diag([data.focal_px, data.focal_px, 1.0])
-    normalized = matrix if calibrated else K @ matrix @ K
-    normalized = normalized / np.linalg.norm(normalized)
-    errors = squared_sampson_errors(normalized, data.points0, data.points1)
-    return normalized, errors <= data.max_error**2
-
-
-def _estimate_homography(data: Correspondences, config: TwoViewConfig, seed: int) -> Model | None:
-    pixels0, pixels1 = data.points0 * data.focal_px, data.points1 * data.focal_px
-    matrix = load_estimator(config.estimator).homography(pixels0, pixels1, _sampling(data, config, seed))
-    if matrix is None:
-        return None
-    K = np.diag([data.focal_px, data.focal_px, 1.0])
-    normalized = np.linalg.inv(K) @ matrix @ K
-    determinant = np.linalg.det(normalized)
-    if abs(determinant) < 1e-12:
-        return None
-    normalized /= np.cbrt(determinant)
-    errors = homography_errors(normalized, data.points0, data.points1)
-    return normalized, errors <= HOMOGRAPHY_LEEWAY * data.max_error
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -43,9 +43,19 @@ def make_features(pixels, size):
 
 
 def make_views(
-    pose=POSE, num_points=300, noise_px=0.5, outlier_ratio=0.0, cameras=(PINHOLE, PINHOLE), seed=0, points=None
+    pose=POSE,
+    num_points=300,
+    noise_px=0.5,
+    outlier_ratio=0.0,
+    cameras=(PINHOLE, PINHOLE),
+    seed=0,
+    points=None,
+    scored=False,
 ):
-    """Points that both cameras see, with noise; then matches of random places; in random order."""
+    """Points that both cameras see, with noise; then matches of random places; in random order.
+
+    All matches have score 1, or random ones that tell nothing where they are `scored`.
+    """
     generator = np.random.default_rng(seed)
     if points is None:
         points = generator.uniform([-8, -8, 4], [8, 8, 9], (60 * num_points, 3))
@@ -62,7 +72,8 @@ def make_views(
         pixels.append(np.concatenate([true, generator.uniform(0, camera.size, (num_false, 2))]))
     n = num_points + num_false
     order = generator.permutation(n)  # of image 1's features
-    matches = Matches(np.stack([np.arange(n), np.argsort(order)], axis=1).astype(np.int32), np.ones(n, np.float32))
+    scores = generator.uniform(0.1, 1, n).astype(np.float32) if scored else np.ones(n, np.float32)
+    matches = Matches(np.stack([np.arange(n), np.argsort(order)], axis=1).astype(np.int32), scores)
     features = (make_features(pixels[0], cameras[0].size), make_features(pixels[1][order], cameras[1].size))
     return Views(features, matches, cameras, pose, np.arange(n) < num_points)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly
+from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
 from sfm_lightglue.mapping.poses import poses_of_model
 
 
@@ -31,6 +31,11 @@ def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconst
     return model, truth
 
 
+def adjust(model: pycolmap.Reconstruction, max_error_px: float = 4.0, constant: frozenset[int] = frozenset()) -> None:
+    options = _options(MappingConfig(max_reprojection_error_px=max_error_px), 8, constant, 1, 0)
+    _adjust_robustly(model, 0.5, options)
+
+
 def center_error(model: pycolmap.Reconstruction, truth: dict) -> float:
     return align_poses(poses_of_model(model), truth).mean_center_error
 
@@ -40,7 +45,7 @@ def test_a_robust_loss_brings_cameras_nearer_where_some_keypoints_are_coarse() -
     for seed in range(5):
         model, truth = noisy_model(seed)
         before = center_error(model, truth)
-        _adjust_robustly(model, MappingConfig(max_reprojection_error_px=4.0), frozenset(), 1)
+        adjust(model)
         ratios.append(center_error(model, truth) / before)
     assert np.median(ratios) < 0.75
 
@@ -50,7 +55,7 @@ def test_where_all_keypoints_are_as_good_it_does_no_harm() -> None:
     for seed in range(5):
         model, truth = noisy_model(seed, coarse_share=0.0)
         before = center_error(model, truth)
-        _adjust_robustly(model, MappingConfig(), frozenset(), 1)
+        adjust(model)
         ratios.append(center_error(model, truth) / before)
     assert max(ratios) < 1.1
 
@@ -59,7 +64,7 @@ def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
     model, _ = noisy_model(0)
     (camera_id,) = model.cameras
     before, num_before = list(model.camera(camera_id).params), model.compute_num_observations()
-    _adjust_robustly(model, MappingConfig(max_reprojection_error_px=1.5), frozenset({camera_id}), 1)
+    adjust(model, 1.5, frozenset({camera_id}))
     assert list(model.camera(camera_id).params) == before
     assert model.compute_num_observations() < num_before
     for point in model.points3D.values():
@@ -69,7 +74,7 @@ def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
             errors.append(np.linalg.norm(image.project_point(point.xyz) - image.points2D[element.point2D_idx].xy))
         assert max(errors) <= 1.5
         assert point.error == pytest.approx(np.mean(errors))
-    _adjust_robustly(model, MappingConfig(max_reprojection_error_px=1.5), frozenset(), 1)
+    adjust(model, 1.5)
     assert list(model.camera(camera_id).params) != before
 
 

@@ -165,12 +165,12 @@ def test_an_unknown_estimator_is_refused():
 # The keys of the store -----------------------------------------------------------------------------------------------
 
 
-def test_keys_from_before_there_was_a_choice_still_hold():
-    """A store that MAGSAC filled is not computed again: the options hash as they did without the new one."""
+def test_the_name_of_the_estimator_is_no_part_of_the_keys():
+    """It counts by its version: the options hash as if there were no choice."""
     names = [field.name for field in dataclasses.fields(TwoViewConfig) if field.name != "estimator"]
     values = [(name, float | int, getattr(TwoViewConfig(), name)) for name in names]
     before = dataclasses.make_dataclass("TwoViewConfig", values, frozen=True)()
-    assert make_key(*verification_identity(TwoViewConfig())) == make_key(f"1-opencv-{cv2.__version__}", before)
+    assert make_key(*verification_identity(TwoViewConfig())) == make_key(f"2-opencv-{cv2.__version__}", before)
 
 
 def test_each_estimator_has_its_own_keys(tmp_path):

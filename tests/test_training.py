@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,15 @@ from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherC
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.weights import load_lightglue, read_state_dict, save_lightglue
 from sfm_lightglue.training.batches import BatchConfig
-from sfm_lightglue.training.checkpoints import BEST, FORMAT_VERSION, LAST, STABLE, load_checkpoint, save_checkpoint
+from sfm_lightglue.training.checkpoints import (
+    BEST,
+    FORMAT_VERSION,
+    LAST,
+    STABLE,
+    load_checkpoint,
+    require_same_config,
+    save_checkpoint,
+)
 from sfm_lightglue.training.feed import FeedConfig, assemble
 from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
@@ -218,7 +226,7 @@ def test_the_command_survives_kill_9(tmp_path, capsys):
 def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
     prepared = prepare_run(tmp_path)
     path = tmp_path / "weights.safetensors"
-    export = ["--export", str(path), "--half", "--width-confidence", "0.8"]
+    export = ["--export", str(path), "--half", "--width-confidence", "0.8", "--confidence-target", "pair"]
     assert main([*prepared, "--output", str(tmp_path / "run"), *export]) == 0
     printed = capsys.readouterr().out
     assert "pairs_per_s" in printed and "in 200 steps" in printed
@@ -229,6 +237,24 @@ def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
     assert json.loads(metadata["thresholds"]) == {"width_confidence": 0.8}
     assert main([*prepared, "--output", str(tmp_path / "run"), "--learning-rate", "0.1"]) == 2
     assert "learning_rate was 0.0008, now 0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["point", "pair"])
+def test_weights_may_recommend_that_no_point_leaves(tmp_path, target):
+    prepared = prepare_run(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    export = ["--export", str(path), "--width-confidence", "-1", "--confidence-target", target]
+    assert main([*prepared, "--output", str(tmp_path / "run"), *export, "--confidence-steps", "3"]) == 0
+    assert json.loads(read_state_dict(path)[1]["thresholds"]) == {"width_confidence": -1.0}
+
+
+def test_a_run_from_before_there_were_mirrors_goes_on_without_them(tmp_path):
+    before = asdict(TINY)
+    del before["batches"]["mirrored_share"]
+    without = replace(TINY, batches=replace(TINY.batches, mirrored_share=0.0))
+    require_same_config(before, asdict(without), tmp_path)
+    with pytest.raises(ConfigError, match=r"mirrored_share was 0\.0, now 0\.5"):
+        require_same_config(before, asdict(TINY), tmp_path)
 
 
 def test_the_workers_end_with_the_run(tmp_path):

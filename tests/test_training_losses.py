@@ -94,6 +94,21 @@ def test_turned_views_are_those_of_a_turned_photograph():
         assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
 
 
+def test_a_turn_comes_after_the_mirror():
+    """A photograph that was mirrored and then turned, as its matcher would see it."""
+    scene = make_scene(0)
+    config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=1.0)
+    sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
+    wanted = []
+    for view in scene.views:
+        keypoints = np.stack([view.image_size[0] - view.keypoints[:, 0], view.keypoints[:, 1]], axis=1)
+        angles = np.float32(np.pi) - view.orientations
+        parts = (keypoints, view.scores, view.root_sift, view.image_size, view.scales, angles)
+        wanted += [upright_positions(Features(*parts, turns), True) for turns in range(1, 4)]
+    for drawn in (sample.view0, sample.view1):
+        assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
+
+
 def test_mirrored_views_are_those_of_a_mirrored_photograph(tmp_path):
     """As SIFT finds them in the picture with left and right exchanged."""
     pixels = np.clip(cv2.GaussianBlur(np.random.default_rng(0).normal(128, 400, (240, 320)), (0, 0), 2.5), 0, 255)

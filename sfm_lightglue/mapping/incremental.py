@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class MappingConfig:
 
     robust_loss_px: float = 0.5
     """Errors beyond it count less than by their squares in a last bundle adjustment (soft L1): coarse keypoints are
-    placed less exactly than fine ones, and COLMAP's adjustments, by squares, listen to the worst. 0: none."""
+    placed less exactly than fine ones, and COLMAP's global adjustments, by squares, listen to the worst. 0: none."""
 
     def __post_init__(self) -> None:
         if self.min_model_size < 2:
@@ -58,7 +58,7 @@ def map_incrementally(
     """Build models from a database.
 
     Where less than half of the images find their way into one model, a second attempt is made with relaxed
-    thresholds, and the better one counts.
+    thresholds, and the better one counts. Its models are adjusted once more, by a robust loss.
 
     Args:
         database_path: with images, keypoints and verified two-view geometries.
@@ -73,20 +73,31 @@ def map_incrementally(
     Returns:
         The models, the one with most images first, without colours; none where no pair of images can start one.
     """
-    attempts: list[list[pycolmap.Reconstruction]] = []
+    attempts: list[_Attempt] = []
     for relaxed in (False, True):
         options = _options(config, num_images, constant_camera_ids, num_threads, seed)
         if relaxed:
             _relax(options)
         models = _run(database_path, work / f"mapping-{len(attempts)}", num_images, options, progress)
-        attempts.append(sorted(models, key=_largest_first))
-        if _num_registered(attempts[-1]) >= num_images / 2:
+        attempts.append(_Attempt(sorted(models, key=_largest_first), options))
+        if attempts[-1].num_registered >= num_images / 2:
             break
-    models = max(attempts, key=_num_registered)
+    best = max(attempts, key=lambda attempt: attempt.num_registered)
     if config.robust_loss_px > 0:
-        for model in models:
-            _adjust_robustly(model, config, constant_camera_ids, num_threads)
-    return models
+        for model in best.models:
+            _adjust_robustly(model, config.robust_loss_px, best.options)
+    return best.models
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    models: list[pycolmap.Reconstruction]
+    """The one with most images first."""
+    options: pycolmap.IncrementalPipelineOptions
+
+    @property
+    def num_registered(self) -> int:
+        return int(self.models[0].num_reg_images()) if self.models else 0
 
 
 _FUNCTION_TOLERANCE = 1e-6
@@ -95,26 +106,36 @@ camera centres agree to a thousandth of their error."""
 
 
 def _adjust_robustly(
-    model: pycolmap.Reconstruction, config: MappingConfig, constant_camera_ids: frozenset[int], num_threads: int
+    model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.IncrementalPipelineOptions
 ) -> None:
-    """A bundle adjustment of everything by a robust loss; what is too far off then is dropped."""
+    """A bundle adjustment of everything by a robust loss; what is too far off then is dropped.
+
+    Ceres leaves the best that it found, so that a model whose adjustment does not converge is no worse than before.
+
+    Args:
+        model: is changed.
+        loss_px: where the loss bends from squares to lengths.
+        mapped: the options of the mapping that the model is from.
+    """
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_principal_point = config.refine_principal_point
+    options.refine_focal_length = mapped.ba_refine_focal_length
+    options.refine_principal_point = mapped.ba_refine_principal_point
+    options.refine_extra_params = mapped.ba_refine_extra_params
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
-    options.ceres.loss_function_scale = config.robust_loss_px
-    options.ceres.solver_options.num_threads = num_threads
+    options.ceres.loss_function_scale = loss_px
+    options.ceres.solver_options.num_threads = mapped.num_threads
     options.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
     adjusted = pycolmap.BundleAdjustmentConfig()
     for image_id in sorted(model.reg_image_ids()):
         adjusted.add_image(image_id)
-    for camera_id in constant_camera_ids & set(model.cameras):
+    for camera_id in sorted(set(mapped.constant_cameras) & set(model.cameras)):
         adjusted.set_constant_cam_intrinsics(camera_id)
     adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with _quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
-        observations = pycolmap.ObservationManager(model)
-        observations.filter_all_points3D(config.max_reprojection_error_px, 0.0)
+        limits = mapped.mapper.filter_max_reproj_error, mapped.mapper.filter_min_tri_angle
+        pycolmap.ObservationManager(model).filter_all_points3D(*limits)
     model.update_point_3d_errors()
 
 
@@ -174,10 +195,6 @@ def _run(
             next_image_callback=lambda: registered(1),
         )
     return list(models.values())
-
-
-def _num_registered(models: Sequence[pycolmap.Reconstruction]) -> int:
-    return int(models[0].num_reg_images()) if models else 0
 
 
 def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:

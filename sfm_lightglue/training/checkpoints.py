@@ -18,6 +18,9 @@ LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
 
 FORMAT_VERSION = 2
 
+_BEFORE_IT_EXISTED = {"batches.mirrored_share": 0.0}
+"""Options that came later: what runs from before them are."""
+
 Checkpoint = dict[str, Any]
 
 
@@ -81,7 +84,7 @@ def require_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], fo
     Raises:
         ConfigError: naming what differs.
     """
-    before, now = _flat(stored), _flat(config)
+    before, now = _BEFORE_IT_EXISTED | _flat(stored), _flat(config)
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if names:
         what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)

@@ -31,7 +31,9 @@ class ConfidenceConfig:
     target: ConfidenceTarget = "point"
     """What the heads are asked: whether a point's answer is the last one, or what share of its pair's matches are
     found. The paper asks the first. But where views hardly overlap, most points are soon sure to have no match, so
-    that pairs stop the earlier, the harder they are; the second question knows easy pairs from hard ones."""
+    that pairs stop the earlier, the harder they are; the second question knows easy pairs from hard ones. Points that
+    `width_confidence` lets go count as sure all the same, as pruned ones do: `depth_confidence` has to be larger than
+    their share in pairs that are not to stop."""
 
     width_confidence: float = 0.99
     """What matchers will prune by: the heads are to be sure of the points that it lets go; of target "pair"."""
