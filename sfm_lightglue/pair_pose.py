@@ -95,7 +95,7 @@ class RelativePose:
 
     @property
     def num_inliers(self) -> int:
-        """Number of matches that fit; of a rejected pair, how many agreed at most."""
+        """Number of matches that fit; of a rejected pair, how many agreed with its best geometry."""
         return self.geometry.num_inliers
 
     def __repr__(self) -> str:

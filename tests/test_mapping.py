@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pycolmap
 import pytest
@@ -9,7 +12,10 @@ import pytest
 from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
+from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
+from sfm_lightglue.reconstruct import reconstruct
+from tests.reconstructions import one_thread
 
 
 def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconstruction, dict]:
@@ -76,6 +82,24 @@ def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
         assert point.error == pytest.approx(np.mean(errors))
     adjust(model, 1.5)
     assert list(model.camera(camera_id).params) != before
+
+
+@pytest.mark.parametrize("num_photos", [2, 6])
+def test_a_reconstruction_ends_with_it(small_scene_dir: Path, tmp_path: Path, num_photos: int) -> None:
+    """With two photos too."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for photo in sorted((small_scene_dir / "images").iterdir())[:num_photos]:
+        shutil.copy(photo, images)
+    models = []
+    for loss_px in (0.0, 0.5):
+        output = tmp_path / f"output-{loss_px}"
+        reconstruct(images, output, one_thread(mapping={"robust_loss_px": loss_px}))
+        models.append(read_model(output))
+    plain, robust = models
+    assert plain.num_reg_images() == robust.num_reg_images() == num_photos
+    errors = [np.sort([point.error for point in model.points3D.values()]) for model in models]
+    assert len(errors[0]) != len(errors[1]) or not np.allclose(*errors, rtol=1e-3)
 
 
 def test_a_negative_loss_is_refused() -> None:
