@@ -19,7 +19,7 @@ LAYERS = (
     {"config", "geometry", "output_folder", "plugins"},
     {"types"},
     {"cameras", "estimators", "images", "relative_pose"},
-    {"models", "pose_uncertainty", "scene"},
+    {"models", "pose_uncertainty", "scene", "two_view_matrices"},
     {"extractors", "focal_estimation", "matchers", "pairs", "two_view"},
     {"pair_pose", "store"},
     {"cached"},
