@@ -145,8 +145,9 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
     from sfm_lightglue.models.weights import save_lightglue
 
     network, step = trainer.best_result()
-    if arguments.confidence_steps > 0:
-        _teach_confidence(network, trainer, arguments)
+    config = _confidence_config(arguments)
+    if config is not None:
+        _teach_confidence(network, trainer, arguments, config)
     num_pairs = step * trainer.config.batches.batch_size
     metadata = {
         "license": "Apache-2.0",
@@ -191,12 +192,12 @@ def _confidence_config(arguments: argparse.Namespace) -> ConfidenceConfig | None
     )
 
 
-def _teach_confidence(network: LightGlue, trainer: Trainer, arguments: argparse.Namespace) -> None:
+def _teach_confidence(
+    network: LightGlue, trainer: Trainer, arguments: argparse.Namespace, config: ConfidenceConfig
+) -> None:
     from sfm_lightglue.training.confidence import teach_confidence
     from sfm_lightglue.training.feed import PairFeed
 
-    config = _confidence_config(arguments)
-    assert config is not None
     held_out = trainer.options.held_out_shard
     excluded = frozenset() if held_out is None else frozenset({held_out})
     losses: list[float] = []
@@ -375,13 +376,16 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
         help="what they learn: whether a point's answer is the last one, as in the paper, or what share of its pair's"
         " matches are found, so that easy pairs stop first (default: point)",
     )
-    for name in ("depth-confidence", "width-confidence", "filter-threshold"):
+    for name, more in (
+        ("depth-confidence", ""),
+        ("width-confidence", "; with the target pair the heads learn to be sure of what it drops"),
+        ("filter-threshold", ""),
+    ):
         add(
             f"--{name}",
             metavar="X",
             type=float,
-            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's)"
-            + ("; with the target pair the heads learn to be sure of what it drops" if name[0] == "w" else ""),
+            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's){more}",
         )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")

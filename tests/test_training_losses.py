@@ -81,29 +81,19 @@ def test_random_draws_keep_the_share_of_matches():
     assert 0.5 < np.mean(shares) <= 0.65  # of .6; independent draws would leave .15
 
 
-def test_turned_views_are_those_of_a_turned_photograph():
-    """As the matcher would compute them of the same keypoints in a photo with that orientation."""
+@pytest.mark.parametrize("mirrored_share", [0.0, 1.0])
+def test_turned_views_are_those_of_a_turned_photograph(mirrored_share):
+    """As the matcher would compute them of the same keypoints in a photo with that orientation, mirrored before."""
     scene = make_scene(0)
-    config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=0.0)
+    config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=mirrored_share)
     sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
     wanted = []
     for view in scene.views:
-        parts = (view.keypoints, view.scores, view.root_sift, view.image_size, view.scales, view.orientations)
-        wanted += [upright_positions(Features(*parts, turns), True) for turns in range(1, 4)]
-    for drawn in (sample.view0, sample.view1):
-        assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
-
-
-def test_a_turn_comes_after_the_mirror():
-    """A photograph that was mirrored and then turned, as its matcher would see it."""
-    scene = make_scene(0)
-    config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=1.0)
-    sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
-    wanted = []
-    for view in scene.views:
-        keypoints = np.stack([view.image_size[0] - view.keypoints[:, 0], view.keypoints[:, 1]], axis=1)
-        angles = np.float32(np.pi) - view.orientations
-        parts = (keypoints, view.scores, view.root_sift, view.image_size, view.scales, angles)
+        keypoints, orientations = view.keypoints.copy(), view.orientations
+        if mirrored_share:
+            keypoints[:, 0] = view.image_size[0] - keypoints[:, 0]
+            orientations = np.float32(np.pi) - orientations
+        parts = (keypoints, view.scores, view.root_sift, view.image_size, view.scales, orientations)
         wanted += [upright_positions(Features(*parts, turns), True) for turns in range(1, 4)]
     for drawn in (sample.view0, sample.view1):
         assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
