@@ -385,7 +385,8 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
             f"--{name}",
             metavar="X",
             type=float,
-            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers (default: the paper's){more}",
+            help=f"{name.replace('-', '_')} that the exported weights recommend to matchers"
+            f" (default: the paper's){more}",
         )
     add("--export-only", action="store_true", help="do not train, export what the run in RUN_DIR has")
     add("--half", action="store_true", help="export in half precision")
