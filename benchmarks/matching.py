@@ -15,15 +15,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datasets.ground_truth import read_scene  # noqa: E402
-from datasets.homographies import homography_pairs  # noqa: E402
-from datasets.image_pairs import EvaluationPair, depth_pairs, read_pair_list, scene_pairs  # noqa: E402
-from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, summarize  # noqa: E402
-from datasets.shared import shared_data_root  # noqa: E402
-from pipelines.command import ProgressBars, run_command  # noqa: E402
-from sfm_lightglue.matchers.base import Matcher  # noqa: E402
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS  # noqa: E402
-from sfm_lightglue.store import atomic_write  # noqa: E402
+from datasets.ground_truth import read_scene
+from datasets.homographies import homography_pairs
+from datasets.image_pairs import EvaluationPair, depth_pairs, read_pair_list, scene_pairs
+from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, summarize
+from datasets.shared import shared_data_root
+from pipelines.command import ProgressBars, run_command
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.store.store import atomic_write
 
 HOLOLENS_PX, OTHERS_PX = 540, 800
 

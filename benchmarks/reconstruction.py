@@ -26,17 +26,17 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
-from benchmarks.reconstruction_job import Job, JobResult  # noqa: E402
-from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table  # noqa: E402
-from datasets.evaluation import evaluate_model, evaluate_poses  # noqa: E402
-from datasets.ground_truth import SceneTruth, read_scene  # noqa: E402
-from datasets.shared import find_scene_path  # noqa: E402
-from sfm_lightglue.alignment import AlignedPoses  # noqa: E402
-from sfm_lightglue.errors import DataError, SfmError  # noqa: E402
-from sfm_lightglue.mapping.model import read_model  # noqa: E402
-from sfm_lightglue.parallel import num_usable_cores  # noqa: E402
-from sfm_lightglue.reconstruct_config import ReconstructConfig  # noqa: E402
-from sfm_lightglue.scene import load_scene  # noqa: E402
+from benchmarks.reconstruction_job import Job, JobResult
+from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table
+from datasets.evaluation import evaluate_model, evaluate_poses
+from datasets.ground_truth import SceneTruth, read_scene
+from datasets.shared import find_scene_path
+from sfm_lightglue.alignment import AlignedPoses
+from sfm_lightglue.errors import DataError, SfmError
+from sfm_lightglue.execution.threads import num_usable_cores
+from sfm_lightglue.mapping.model import read_model
+from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.scene import load_scene
 
 DEFAULT_SCENES = ("fountain_p11", "lund_door")
 METHODS = ("ours", "colmap")

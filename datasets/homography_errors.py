@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.estimators.base import Sampling, load_estimator
-from sfm_lightglue.geometry import Float64Array, homogeneous
+from sfm_lightglue.geometry import homogeneous
 from sfm_lightglue.two_view import TwoViewConfig
 from sfm_lightglue.types import Features, Matches
 

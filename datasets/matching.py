@@ -12,10 +12,11 @@ import numpy as np
 
 from datasets.homography_errors import corner_error, estimate_homography
 from datasets.image_pairs import EvaluationPair, project_by_depth, read_depth
+from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.cameras import normalized_from_pixels
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry import (
-    Float64Array,
     essential_from_pose,
     homogeneous,
     pose_auc,
@@ -24,9 +25,8 @@ from sfm_lightglue.geometry import (
 )
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.progress import Progress, silent
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
-from sfm_lightglue.types import BoolArray, Features, Matches, TwoViewGeometry
+from sfm_lightglue.types import Features, Matches, TwoViewGeometry
 
 CORRECT_PX = 3.0
 """Largest reprojection error of a correct match, in pixels of the picture that the detector saw."""

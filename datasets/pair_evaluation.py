@@ -9,8 +9,8 @@ from datasets.combinations import Candidates, Combination, LeftOut, build_extrac
 from datasets.image_pairs import EvaluationPair
 from datasets.matching import MatchingScores, PairFeatures, PairOutcome, evaluate_estimators, summarize
 from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.progress import Progress, silent
 
 JUDGED_SIZE_PX = 1600
 """Matches are judged in pixels of pictures of which the longer side is at most this, whatever a detector saw."""

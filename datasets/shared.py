@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.messages import nearest_hint
 
 ENVIRONMENT_VARIABLE = "SFM_LIGHTGLUE_DATA"
 

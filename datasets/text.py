@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Float64Array
 
 
 def read_text(path: Path) -> str:

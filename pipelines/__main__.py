@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from pipelines.command import program_name
-from sfm_lightglue import __version__
+from sfm_lightglue.version import __version__
 
 COMMANDS = {
     "reconstruct": "photos in, camera poses and a point cloud out",

@@ -13,7 +13,7 @@ from pipelines.arguments import add_component_arguments
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from pipelines.reconstruct import add_camera_arguments, config_values
 from sfm_lightglue.colmap_host import HostSummary, add_to_database
-from sfm_lightglue.progress import silent
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 
 EXAMPLES = """\

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.interrupt import EXIT_CODE, SCRIPT, raise_from_now_on
 from sfm_lightglue.errors import ConfigError, SfmError
-from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.execution.progress import Progress, silent
 
 ResultT = TypeVar("ResultT")
 

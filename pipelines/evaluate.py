@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from pipelines.evaluate_arguments import build_parser, in_own_words
-from sfm_lightglue import __version__
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.store import atomic_write
+from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
     from datasets.combinations import Candidates, LeftOut

@@ -11,9 +11,9 @@ from typing import Any
 
 from pipelines.command import ProgressBars
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.pair_batch import ListedPair, PairBatch, PairOutcome
-from sfm_lightglue.progress import Progress, silent
-from sfm_lightglue.store import atomic_write
+from sfm_lightglue.store.store import atomic_write
 
 
 def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, as_json: bool, quiet: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.command import command_parser, require_checkout, run_command, show_warnings
-from sfm_lightglue import __version__
+from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
     from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig

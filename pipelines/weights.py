@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
 from sfm_lightglue.models.files import (
     entry_of,
@@ -21,7 +22,6 @@ from sfm_lightglue.models.files import (
     offline_by,
     places_of,
 )
-from sfm_lightglue.progress import silent
 
 EXAMPLES = """\
 examples:

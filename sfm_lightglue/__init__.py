@@ -6,7 +6,7 @@ The names below are imported when they are first used: `import sfm_lightglue` it
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from sfm_lightglue.version import __version__
 
 _MODULE_FROM_NAME = {
     "ColmapDatabase": "mapping.database_reader",
@@ -39,6 +39,7 @@ __all__ = [
     "LightGlueImageProcessor",
     "LightGlueImageProcessorFast",
     "RelativePose",
+    "__version__",
     "add_to_database",
     "estimate_relative_pose",
     "pipeline",

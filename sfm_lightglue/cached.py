@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.geometry import AnyArray, Rigid3
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.store.encoding import (
+    arrays_from_features,
+    arrays_from_geometry,
+    arrays_from_matches,
+    features_from_arrays,
+    geometry_from_arrays,
+)
+from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, verification_identity
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
@@ -44,7 +47,7 @@ class CachedExtractor:
         if arrays is not None:
             return features_from_arrays(arrays, key)
         features = dataclasses.replace(self.extractor.extract(image), key=key)
-        self.store.save("features", key, _arrays_from_features(features))
+        self.store.save("features", key, arrays_from_features(features))
         return features
 
 
@@ -86,7 +89,7 @@ class CachedMatcher:
         for i, (key, arrays) in enumerate(zip(keys, found, strict=True)):
             if arrays is None:
                 matches = dataclasses.replace(computed[i], key=key)
-                self.store.save("matches", key, _arrays_from_matches(matches))
+                self.store.save("matches", key, arrays_from_matches(matches))
             else:
                 matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
             result.append(matches)
@@ -120,9 +123,9 @@ class CachedVerifier:
         key = make_key("two_view", *verification_identity(self.config), seed, *upstream)
         arrays = self.store.load("two_view", key)
         if arrays is not None:
-            return _geometry_from_arrays(arrays)
+            return geometry_from_arrays(arrays)
         geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, seed)
-        self.store.save("two_view", key, _arrays_from_geometry(geometry))
+        self.store.save("two_view", key, arrays_from_geometry(geometry))
         return geometry
 
 
@@ -130,71 +133,3 @@ def pair_seed(seed: int, pair: ImagePair) -> int:
     """A seed for one pair, 31 bits: neither order nor the number of workers matters."""
     text = json.dumps([seed, pair.name0, pair.name1])
     return int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF
-
-
-def _arrays_from_features(features: Features) -> dict[str, AnyArray]:
-    arrays: dict[str, AnyArray] = {
-        "keypoints": features.keypoints,
-        "scores": features.scores,
-        "descriptors": features.descriptors,
-        "image_size": np.array(features.image_size),
-        "quarter_turns": np.array(features.quarter_turns),
-    }
-    optional = {"scales": features.scales, "orientations": features.orientations}
-    return arrays | {name: array for name, array in optional.items() if array is not None}
-
-
-def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
-    """`Features` from an entry of the store."""
-    width, height = (int(value) for value in arrays["image_size"])
-    return Features(
-        arrays["keypoints"],
-        arrays["scores"],
-        arrays["descriptors"],
-        (width, height),
-        arrays.get("scales"),
-        arrays.get("orientations"),
-        int(arrays["quarter_turns"]),
-        key,
-    )
-
-
-def _arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
-    return {
-        "indices": matches.indices,
-        "scores": matches.scores,
-        "stop_layer": np.array(matches.stop_layer),
-    }
-
-
-def _arrays_from_geometry(geometry: TwoViewGeometry | Rejected) -> dict[str, AnyArray]:
-    if isinstance(geometry, Rejected):
-        return {
-            "kind": np.array("rejected"),
-            "reason": np.array(geometry.reason),
-            "counts": np.array([geometry.num_matches, geometry.num_inliers]),
-        }
-    arrays: dict[str, AnyArray] = {
-        "kind": np.array(geometry.kind),
-        "inlier_mask": geometry.inlier_mask,
-        "cam1_from_cam0": geometry.cam1_from_cam0.as_matrix(),
-        "F": geometry.F,
-    }
-    optional = {"E": geometry.E, "H": geometry.H}
-    return arrays | {name: matrix for name, matrix in optional.items() if matrix is not None}
-
-
-def _geometry_from_arrays(arrays: Mapping[str, AnyArray]) -> TwoViewGeometry | Rejected:
-    kind: Any = str(arrays["kind"])
-    if kind == "rejected":
-        reason: Any = str(arrays["reason"])
-        num_matches, num_inliers = (int(count) for count in arrays["counts"])
-        return Rejected(reason, num_matches, num_inliers)
-    return TwoViewGeometry(
-        kind,
-        arrays["inlier_mask"],
-        Rigid3.from_matrix(arrays["cam1_from_cam0"]),
-        arrays["F"],
-        arrays.get("E"),
-        arrays.get("H"),
-    )

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import AnyArray, Float64Array
 from sfm_lightglue.types import Camera, IntrinsicsSource
 
 MAX_DISTORTION = 20.0

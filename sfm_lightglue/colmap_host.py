@@ -11,23 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.mapping.database import DatabaseWriter, publish_database, require_space
 from sfm_lightglue.mapping.database_file import SharedDatabase, remove_features
 from sfm_lightglue.mapping.database_images import KnownImage, read_known_images
 from sfm_lightglue.mapping.database_reader import bytes_from_root_sift
-from sfm_lightglue.output_folder import work_folder
-from sfm_lightglue.parallel import num_usable_cores
-from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.scene import load_scene
 from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
 from sfm_lightglue.scene_features import SceneFeatures
-from sfm_lightglue.store import Store
-from sfm_lightglue.types import Features, Float32Array, Scene, UInt8Array
-from sfm_lightglue.wording import shortened
+from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import Features, Scene
 
 logger = logging.getLogger(__name__)
 

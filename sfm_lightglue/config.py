@@ -6,11 +6,11 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.messages import nearest_hint
 
 ConfigT = TypeVar("ConfigT")
 
@@ -35,12 +35,6 @@ def config_from_mapping(config_type: type[ConfigT], values: Mapping[str, Any], w
             raise ConfigError(f"{where}: unknown option {name!r}{nearest_hint(name, fields)}{known}")
         checked[name] = _checked(value, fields[name], f"{where}: {name}")
     return config_type(**checked)
-
-
-def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """A question after the nearest known name, or nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import least_squares
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.cameras import as_pycolmap
-from sfm_lightglue.geometry import Float64Array, Rigid3, project_to_rotation
+from sfm_lightglue.geometry import Rigid3, project_to_rotation
 from sfm_lightglue.pose_uncertainty import (
     EpipolarResiduals,
     LogScales,

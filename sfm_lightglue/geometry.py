@@ -7,13 +7,11 @@ Transforms are named `target_from_source`, so that inner names meet in a product
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
-Float64Array = npt.NDArray[np.float64]
-AnyArray = npt.NDArray[Any]
+from sfm_lightglue.arrays import AnyArray, Float64Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PilImage
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.types import UInt8Array
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 

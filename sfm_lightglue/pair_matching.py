@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfm_lightglue.cached import CachedMatcher, CachedVerifier
-from sfm_lightglue.parallel import ordered_map
-from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, TwoViewGeometry
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.cameras import calibration_matrix
 from sfm_lightglue.focal_estimation import (
     GUESS_LOG_SIGMA,
@@ -15,7 +16,7 @@ from sfm_lightglue.focal_estimation import (
     focal_from_rotation,
     with_focal_factor,
 )
-from sfm_lightglue.geometry import Float64Array, Rigid3, relative_pose_error_deg, triangulate
+from sfm_lightglue.geometry import Rigid3, relative_pose_error_deg, triangulate
 from sfm_lightglue.pose_uncertainty import FocalPrior, PoseUncertainty, pose_uncertainty
 from sfm_lightglue.relative_pose import (
     Correspondences,
@@ -25,17 +26,7 @@ from sfm_lightglue.relative_pose import (
     refine_pose,
 )
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, normalize_matches
-from sfm_lightglue.types import (
-    BoolArray,
-    Camera,
-    Features,
-    Float32Array,
-    IndexArray,
-    IntrinsicsSource,
-    Matches,
-    Rejected,
-    TwoViewGeometry,
-)
+from sfm_lightglue.types import Camera, Features, IntrinsicsSource, Matches, Rejected, TwoViewGeometry
 
 PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]
 

@@ -13,14 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.geometry import (
-    AnyArray,
-    Float64Array,
-    Rigid3,
-    essential_from_pose,
-    homogeneous,
-    rotation_from_rotvec,
-)
+from sfm_lightglue.arrays import AnyArray, Float64Array
+from sfm_lightglue.geometry import Rigid3, essential_from_pose, homogeneous, rotation_from_rotvec
 from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, LOSS_SCALE, Correspondences
 
 CONFIDENCE = 0.95

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.composition import with_fitting_weights
-from sfm_lightglue.config import config_from_mapping, nearest_hint
+from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.incremental import MappingConfig
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Registry
 from sfm_lightglue.scene import CameraConfig
 from sfm_lightglue.two_view import TwoViewConfig
@@ -66,12 +67,14 @@ class ReconstructConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ReconstructConfig:
-        """From nested mappings, such as a TOML file holds: tables `extractor`, `matcher` and `pairs` with a `name`
-        and options, tables `cameras`, `two_view` and `mapping` with options, and single values.
+        """From nested mappings, as a TOML file holds them.
+
+        Tables `extractor`, `matcher` and `pairs` have a `name` and options; tables `cameras`, `two_view` and
+        `mapping` have options only; everything else is a single value.
 
         Raises:
             ConfigError: for an unknown key (the nearest one is named), or a bad value.
-        """  # noqa: D205
+        """
         registries: dict[str, Registry[Any]] = {
             "extractor": EXTRACTORS,
             "matcher": MATCHERS,

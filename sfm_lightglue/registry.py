@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sfm_lightglue.config import config_from_mapping, nearest_hint
+from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.pairs.base import PairSelector
 from sfm_lightglue.plugins import Plugin, find_plugins
 

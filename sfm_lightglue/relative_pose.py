@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from scipy.optimize import least_squares
 
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
 from sfm_lightglue.geometry import (
-    AnyArray,
-    Float64Array,
     Rigid3,
     essential_from_pose,
     homogeneous,
@@ -18,7 +17,6 @@ from sfm_lightglue.geometry import (
     rotation_from_rotvec,
     squared_sampson_errors,
 )
-from sfm_lightglue.types import BoolArray
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -13,12 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue import __version__
 from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.scene import RESULTS_MARKER
-from sfm_lightglue.store import CacheCounts, atomic_write
+from sfm_lightglue.store.output_folder import RESULTS_MARKER
+from sfm_lightglue.store.store import CacheCounts, atomic_write
 from sfm_lightglue.types import SkippedImage
+from sfm_lightglue.version import __version__
 
 _RECORDED_PACKAGES = (
     "numpy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -13,16 +12,15 @@ from typing import Literal
 
 from sfm_lightglue.cameras import default_camera, make_camera, turned_camera
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images import MIN_SIDE_PX, PHOTO_SUFFIXES, Exif, Image
-from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.store.output_folder import is_results_folder
 from sfm_lightglue.types import Camera, Scene, SceneImage, SkippedImage
 
 logger = logging.getLogger(__name__)
 
 CameraMode = Literal["auto", "single", "per-folder", "per-image"]
 
-RESULTS_MARKER = "run.json"
-"""A folder that holds this file, written by us, is an output of ours: no photos are looked for below it."""
 
 _UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
 
@@ -111,15 +109,6 @@ def load_scene(
             f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are looked for, at any depth"
         )
     return Scene(folder, _assign_cameras(photos, cameras), skipped)
-
-
-def is_results_folder(folder: Path) -> bool:
-    """Whether a folder holds the results of an earlier run of ours."""
-    try:
-        record = json.loads((folder / RESULTS_MARKER).read_text(encoding="utf-8"))
-        return "sfm_lightglue" in record["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:

@@ -11,16 +11,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.estimators.base import ESTIMATOR_NAMES, EstimatorName, Sampling, load_estimator
-from sfm_lightglue.geometry import (
-    Float64Array,
-    Rigid3,
-    essential_from_pose,
-    project_to_rotation,
-    squared_sampson_errors,
-)
+from sfm_lightglue.geometry import Rigid3, essential_from_pose, project_to_rotation, squared_sampson_errors
 from sfm_lightglue.relative_pose import (
     HOMOGRAPHY_LEEWAY,
     Correspondences,
@@ -33,7 +28,7 @@ from sfm_lightglue.relative_pose import (
     refine_pose,
 )
 from sfm_lightglue.two_view_matrices import Model, estimate_epipolar, estimate_homography
-from sfm_lightglue.types import BoolArray, Camera, Features, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
 
 _VERDICT_VERSION = 2
 """Part of the store's keys; raised whenever the same matches start to give another verdict or pose."""

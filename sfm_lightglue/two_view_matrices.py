@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array
 from sfm_lightglue.estimators.base import MatrixEstimator, Sampling
-from sfm_lightglue.geometry import Float64Array, squared_sampson_errors
+from sfm_lightglue.geometry import squared_sampson_errors
 from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, Correspondences, homography_errors
-from sfm_lightglue.types import BoolArray, Float32Array
 
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""

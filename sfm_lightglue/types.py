@@ -16,13 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sfm_lightglue.geometry import Float64Array, Rigid3
-
-Float32Array = npt.NDArray[np.float32]
-Int32Array = npt.NDArray[np.int32]
-IndexArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-UInt8Array = npt.NDArray[np.uint8]
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, Int32Array
+from sfm_lightglue.geometry import Rigid3
 
 IntrinsicsSource = Literal["given", "exif", "estimated", "guessed"]
 """Where a camera's focal length comes from: the user, the photo's EXIF data, the matches of a pair, or nothing

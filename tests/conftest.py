@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
-from sfm_lightglue.types import UInt8Array
 
 
 @pytest.fixture(scope="session", autouse=True)

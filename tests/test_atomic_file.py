@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sfm_lightglue import atomic_file
-from sfm_lightglue.atomic_file import ABANDONED_AFTER_S, atomic_write, lock, part_beside, remove_abandoned_parts
-from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.store import atomic_file
+from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, atomic_write, lock, part_beside, remove_abandoned_parts
+from sfm_lightglue.store.store import Store, make_key
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = make_key("test")
@@ -72,7 +72,7 @@ def test_a_store_removes_what_killed_runs_left_in_it_after_a_day(tmp_path, place
 WRITER = """
 import sys
 from pathlib import Path
-from sfm_lightglue.atomic_file import atomic_write
+from sfm_lightglue.store.atomic_file import atomic_write
 with atomic_write(Path(sys.argv[1])) as file:
     file.write(b"one half ")
     file.flush()

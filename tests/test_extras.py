@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from sfm_lightglue.extras import Extra, install_hint
+from sfm_lightglue.messages import Extra, install_hint
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -17,7 +17,7 @@ SOURCES = sorted(
     path
     for top in ("sfm_lightglue", "pipelines", "datasets")
     for path in (ROOT / top).rglob("*.py")
-    if path.name != "extras.py"
+    if path.name != "messages.py"
 )
 
 

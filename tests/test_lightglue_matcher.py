@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from pipelines.match import main as match_command
-from sfm_lightglue import parallel
 from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.execution import threads
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.extractors.superpoint import SuperPointConfig, SuperPointExtractor
 from sfm_lightglue.images import Image
@@ -113,11 +113,11 @@ def test_the_precision_that_is_used_is_part_of_the_identity(weights: Path, monke
 def test_pairs_side_by_side_give_what_they_give_alone(
     weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "num_usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "num_usable_cores", lambda: 2)
     monkeypatch.setattr(lightglue, "num_usable_cores", lambda: 2)
     pairs = unequal_pairs(features)
     matcher = matcher_of(weights, precision="float32")
-    together = list(parallel.ordered_map(lambda pair: matcher.match(*pair), pairs, 2))
+    together = list(threads.ordered_map(lambda pair: matcher.match(*pair), pairs, 2))
     for pair, one in zip(pairs, together, strict=True):
         alone = matcher.match(*pair)
         assert np.array_equal(one.indices, alone.indices)

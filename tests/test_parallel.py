@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from sfm_lightglue import parallel
-from sfm_lightglue.models.devices import torch_threads
-from sfm_lightglue.parallel import num_usable_cores, ordered_map
+from sfm_lightglue.execution import threads
+from sfm_lightglue.execution.devices import torch_threads
+from sfm_lightglue.execution.threads import num_usable_cores, ordered_map
 
 THREADS = [1, 2, 5]
 
@@ -116,13 +116,11 @@ def test_cores():
 
 
 def test_threads_of_a_pool_share_the_cores(monkeypatch):
-    monkeypatch.setattr(parallel, "num_usable_cores", lambda: 8)
-    assert parallel.num_cores_of_this_thread() == 8
+    monkeypatch.setattr(threads, "num_usable_cores", lambda: 8)
+    assert threads.num_cores_of_this_thread() == 8
     for num_threads, share in ((2, 4), (3, 2), (20, 1)):
-        assert set(parallel.ordered_map(lambda _: parallel.num_cores_of_this_thread(), range(9), num_threads)) == {
-            share
-        }
-    assert list(parallel.ordered_map(lambda _: parallel.num_cores_of_this_thread(), range(2), 1)) == [8, 8]
+        assert set(threads.ordered_map(lambda _: threads.num_cores_of_this_thread(), range(9), num_threads)) == {share}
+    assert list(threads.ordered_map(lambda _: threads.num_cores_of_this_thread(), range(2), 1)) == [8, 8]
 
 
 def test_torch_is_limited_in_one_thread_alone():

@@ -11,7 +11,7 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Entry, Registry
-from sfm_lightglue.store import make_key
+from sfm_lightglue.store.store import make_key
 
 REGISTRIES = (EXTRACTORS, MATCHERS, PAIR_SELECTORS)
 ALL = [(registry, name) for registry in REGISTRIES for name in registry.names]

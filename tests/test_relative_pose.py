@@ -33,7 +33,7 @@ from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import MATCHERS
-from sfm_lightglue.store import Store, make_key
+from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view import TwoViewConfig, homography_errors, verification_identity
 from sfm_lightglue.types import ImagePair, Rejected, TwoViewGeometry
 from tests.point_views import OPENCV, PINHOLE, POSE, RADIAL, SIZE, make_features, make_views, plane_points

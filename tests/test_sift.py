@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.extractors.base import best_spread
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor, one_per_place, root_sift
 from sfm_lightglue.images import Image, quarter_turned
-from sfm_lightglue.parallel import ordered_map
 from tests.photos import textured, write_photo
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm_lightglue import atomic_file
-from sfm_lightglue import store as store_module
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store import Store, atomic_write, make_key
+from sfm_lightglue.store import atomic_file
+from sfm_lightglue.store import store as store_module
+from sfm_lightglue.store.store import Store, atomic_write, make_key
 
 ARRAYS = {
     "keypoints": np.arange(2000, dtype=np.float32).reshape(1000, 2),

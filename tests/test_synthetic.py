@@ -12,8 +12,9 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image as PilImage
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError, StoreError
-from sfm_lightglue.geometry import Float64Array, Rigid3, essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry import Rigid3, essential_from_pose, squared_sampson_errors
 from sfm_lightglue.images import Image
 from sfm_lightglue.synthetic import (
     SyntheticScene,

@@ -8,6 +8,7 @@ import pytest
 from sfm_lightglue.cameras import as_pycolmap, make_camera, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.estimators.base import Sampling
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.geometry import (
     Rigid3,
     essential_from_pose,
@@ -15,7 +16,6 @@ from sfm_lightglue.geometry import (
     rotation_angle_deg,
     squared_sampson_errors,
 )
-from sfm_lightglue.parallel import ordered_map
 from sfm_lightglue.two_view import TwoViewConfig, homography_errors, normalize_matches
 from sfm_lightglue.two_view_matrices import estimate_epipolar
 from sfm_lightglue.types import Camera, Rejected, TwoViewGeometry

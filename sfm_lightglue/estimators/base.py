@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from sfm_lightglue.geometry import AnyArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, Float64Array
 
 EstimatorName = Literal["opencv-magsac", "opencv-ransac", "poselib"]
 

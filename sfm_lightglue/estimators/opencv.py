@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.estimators.base import Sampling, usable_matrix
-from sfm_lightglue.geometry import Float64Array
 
 
 class RansacEstimator:

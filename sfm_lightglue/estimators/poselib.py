@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.estimators.base import Sampling, usable_matrix
-from sfm_lightglue.extras import install_hint
-from sfm_lightglue.geometry import Float64Array, Rigid3, essential_from_pose, project_to_rotation
+from sfm_lightglue.geometry import Rigid3, essential_from_pose, project_to_rotation
+from sfm_lightglue.messages import install_hint
 
 
 class PoselibEstimator:

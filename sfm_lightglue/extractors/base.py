@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images import Image, quarter_turned, resize_to_fit, turn_back
-from sfm_lightglue.types import BoolArray, Features, Float32Array, IndexArray, UInt8Array
+from sfm_lightglue.types import Features
 
 
 class Extractor(Protocol):

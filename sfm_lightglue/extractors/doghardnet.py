@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Detection
 from sfm_lightglue.extractors.network import NetworkExtractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.types import UInt8Array
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.extractors.base import Detection, UprightExtractor
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.models.files import file_sha256, require_weights
-from sfm_lightglue.types import UInt8Array
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ class NetworkExtractor(UprightExtractor, Generic[ConfigT, NetworkT]):
         """Find features in an upright picture [H, W] or [H, W, 3]."""
         import torch
 
-        from sfm_lightglue.models.devices import resolve_device
+        from sfm_lightglue.execution.devices import resolve_device
 
         with self._lock, torch.inference_mode():  # torch spreads one picture over all cores
             device = resolve_device(self._device_name)

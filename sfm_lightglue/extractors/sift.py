@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Detection, UprightExtractor, best_spread
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.types import Float32Array, IndexArray, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Detection
 from sfm_lightglue.extractors.network import NetworkExtractor, as_batch, as_detection
-from sfm_lightglue.types import UInt8Array
 
 if TYPE_CHECKING:
     import torch

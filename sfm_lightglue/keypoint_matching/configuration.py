@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.keypoint_matching.detector_configuration import (
     DETECTOR_CONFIGS,
@@ -16,6 +15,7 @@ from sfm_lightglue.keypoint_matching.detector_configuration import (
     known_options,
 )
 from sfm_lightglue.keypoint_matching.locations import find_file, read_json, write_json
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.models.lightglue_types import LightGlueArchitecture, LightGlueThresholds
 
 CONFIG_FILE = "config.json"

@@ -15,8 +15,8 @@ from sfm_lightglue.keypoint_matching.detector_configuration import (
     SiftDetectorConfig,
     SuperPointDetectorConfig,
 )
-from sfm_lightglue.models.devices import draw_normal
 from sfm_lightglue.models.disk import Disk
+from sfm_lightglue.models.initialization import draw_normal
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture, SuperPointThresholds
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.models.catalog import CATALOG
 from sfm_lightglue.models.download import UnreachableError, download
 from sfm_lightglue.models.files import cache_folder, find_weights, offline_by, user_folders
-from sfm_lightglue.store import atomic_write
+from sfm_lightglue.store.store import atomic_write
 
 _HUB = "https://huggingface.co"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")

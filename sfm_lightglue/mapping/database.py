@@ -12,19 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pycolmap
 
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.output_folder import publish_file
-from sfm_lightglue.types import (
-    Camera,
-    Float32Array,
-    ImagePair,
-    Matches,
-    Rejected,
-    SceneImage,
-    TwoViewGeometry,
-    UInt8Array,
-)
+from sfm_lightglue.store.output_folder import publish_file
+from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 
 _CONFIGURATION_FROM_KIND = {
     "general": pycolmap.TwoViewGeometryConfiguration.CALIBRATED,

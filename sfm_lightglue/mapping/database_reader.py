@@ -12,19 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pycolmap
 
+from sfm_lightglue.arrays import AnyArray, Float32Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import AnyArray, Rigid3, essential_from_pose
+from sfm_lightglue.geometry import Rigid3, essential_from_pose
 from sfm_lightglue.mapping.database_file import copy_database
-from sfm_lightglue.types import (
-    Camera,
-    Features,
-    Float32Array,
-    ImagePair,
-    Matches,
-    Rejected,
-    TwoViewGeometry,
-    TwoViewKind,
-)
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.geometry import AnyArray
-from sfm_lightglue.scene import RESULTS_MARKER
-from sfm_lightglue.store import atomic_write
+from sfm_lightglue.store.output_folder import RESULTS_MARKER
+from sfm_lightglue.store.store import atomic_write
 
 PLY_NAME = "points.ply"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pycolmap
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.execution.progress import Progress, silent
 
 MAPPER_VERSION = f"2-pycolmap-{pycolmap.__version__}"
 """Part of a model's key: another version of COLMAP builds another model."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.processor import has_bfloat16_instructions, may_have_cuda
+from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.models.files import file_sha256, require_weights
-from sfm_lightglue.models.processor import has_bfloat16_instructions, may_have_cuda
 from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, check_thresholds, recommended_thresholds
-from sfm_lightglue.parallel import num_cores_of_this_thread, num_usable_cores
-from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
+from sfm_lightglue.types import Features, Matches
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +123,7 @@ class LightGlueMatcher:
         """Pairs that go through the network together."""
         if self.config.batch_size:
             return self.config.batch_size
-        from sfm_lightglue.models.devices import resolve_device
+        from sfm_lightglue.execution.devices import resolve_device
 
         return 1 if resolve_device(self._device_name).type == "cpu" else 16
 
@@ -141,7 +142,7 @@ class LightGlueMatcher:
         They go through the network `batch_size` at a time, fewer where the memory asks for it. Of a pair the same
         image goes first, whichever the caller names first: swapped images give swapped matches, bit for bit.
         """
-        from sfm_lightglue.models.devices import torch_threads
+        from sfm_lightglue.execution.devices import torch_threads
 
         if not pairs:
             return []
@@ -192,7 +193,7 @@ class LightGlueMatcher:
         ]
 
     def _load(self) -> tuple[LightGlue, torch.device]:
-        from sfm_lightglue.models.devices import resolve_device
+        from sfm_lightglue.execution.devices import resolve_device
         from sfm_lightglue.models.weights import load_lightglue
 
         device = resolve_device(self._device_name)
@@ -209,7 +210,7 @@ class LightGlueMatcher:
         if self.config.batch_size > 1 or not has_bfloat16_instructions():
             return "float32"
         if not is_cpu:
-            from sfm_lightglue.models.devices import resolve_device
+            from sfm_lightglue.execution.devices import resolve_device
 
             is_cpu = resolve_device(self._device_name).type == "cpu"
         return "bfloat16" if is_cpu else "float32"

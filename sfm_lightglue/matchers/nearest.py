@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.types import Features, Float32Array, IndexArray, Matches
+from sfm_lightglue.types import Features, Matches
 
 _ROWS_AT_A_TIME = 4096
 

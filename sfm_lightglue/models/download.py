@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
 
-from sfm_lightglue import __version__
-from sfm_lightglue.atomic_file import lock, move_into_place, part_beside
 from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.store.atomic_file import lock, move_into_place, part_beside
+from sfm_lightglue.version import __version__
 
 logger = logging.getLogger(__name__)
 

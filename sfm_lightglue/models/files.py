@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from sfm_lightglue.config import nearest_hint
 from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
 from sfm_lightglue.models.download import DownloadConfig, UnreachableError, download, fault_of
-from sfm_lightglue.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +67,17 @@ def require_weights(weights: str, component: str, flag: str, default: str) -> Pa
 
 
 def find_weights(weights: str) -> Path:
-    """A file of weights: the path itself, else by name in `$SFM_LIGHTGLUE_WEIGHTS`, the cache, the package, or the
-    network. The licence of what is downloaded is logged, as a warning where it forbids commercial use.
+    """The file of some weights: the path itself, else the file of that name.
+
+    Names are looked up in `$SFM_LIGHTGLUE_WEIGHTS`, the cache and the package, and are downloaded otherwise. The
+    licence of a download is logged, as a warning where it forbids commercial use.
 
     Args:
         weights: a path, or a name of the table.
 
     Raises:
         WeightsError: where there is none; the message says which file to put where.
-    """  # noqa: D205
+    """
     path = os.path.expanduser(weights)
     if os.path.isfile(path):
         return Path(path)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.messages import shortened
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
-from sfm_lightglue.wording import shortened
 
 StateDict = dict[str, Tensor]
 Architecture = LightGlueArchitecture | SuperPointArchitecture

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfm_lightglue.models.devices import draw_normal
+from sfm_lightglue.models.initialization import draw_normal
 from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
 from sfm_lightglue.models.lightglue_adaptive import ActivePairs, Results
 from sfm_lightglue.models.lightglue_assignment import Assignment, filter_matches

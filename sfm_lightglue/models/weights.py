@@ -21,7 +21,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from sfm_lightglue.atomic_file import atomic_write
 from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.models import layouts
 from sfm_lightglue.models.files import file_sha256
@@ -29,6 +28,7 @@ from sfm_lightglue.models.layouts import Layout, StateDict, summarise
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.recommended import FORMAT, THRESHOLDS, check_thresholds
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
+from sfm_lightglue.store.atomic_file import atomic_write
 
 Network = TypeVar("Network", LightGlue, SuperPoint)
 Architecture = TypeVar("Architecture", LightGlueArchitecture, SuperPointArchitecture)

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sfm_lightglue.geometry import AnyArray, Float64Array, Rigid3
-from sfm_lightglue.types import Float32Array, Int32Array
+from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, Int32Array
+from sfm_lightglue.geometry import Rigid3
 
 
 @dataclass(frozen=True, eq=False)

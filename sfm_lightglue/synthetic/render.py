@@ -14,11 +14,12 @@ from itertools import combinations
 
 import numpy as np
 
-from sfm_lightglue.geometry import AnyArray, Float64Array, Rigid3
-from sfm_lightglue.progress import Progress, silent
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.synthetic.rays import Rays, cast, dot, rotate
 from sfm_lightglue.synthetic.world import World, build_world, sky
-from sfm_lightglue.types import BoolArray, Camera, Float32Array, Int32Array, UInt8Array
+from sfm_lightglue.types import Camera
 
 DIAGONAL_35MM_MM = math.hypot(36, 24)
 """Diagonal of the film to which 35 mm equivalent focal lengths refer."""

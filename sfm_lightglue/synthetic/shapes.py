@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, Int32Array
 from sfm_lightglue.synthetic.rays import Rays, Shape, column, dot
-from sfm_lightglue.types import Float32Array, Int32Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfm_lightglue.geometry import Float64Array
-from sfm_lightglue.types import Float32Array, Int32Array, UInt8Array
+from sfm_lightglue.arrays import Float32Array, Float64Array, Int32Array, UInt8Array
 
 Color = tuple[int, int, int]
 

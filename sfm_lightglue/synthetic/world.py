@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.arrays import Float32Array, Float64Array
+from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.synthetic.rays import Rays, Shape, cast, column, dot, rotate
 from sfm_lightglue.synthetic.shapes import Box, Cylinder, Relief, Sphere
 from sfm_lightglue.synthetic.textures import Material, MipTexture, paint
-from sfm_lightglue.types import Float32Array
 
 _SUN_DIRECTION = (-0.48, -0.52, 0.72)
 _SUN_RADIUS = 0.035

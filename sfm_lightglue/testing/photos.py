@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ExifTags
 from PIL import Image as PilImage
 
-from sfm_lightglue.types import UInt8Array
+from sfm_lightglue.arrays import UInt8Array
 
 
 def textured(width: int, height: int, seed: int = 0) -> UInt8Array:

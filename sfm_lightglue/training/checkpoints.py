@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.store import atomic_write
+from sfm_lightglue.store.store import atomic_write
 
 LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
 """The newest state; the best by validation; the newest with the full learning rate, from which to prolong."""

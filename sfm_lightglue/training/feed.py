@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.parallel import ordered_map
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.scenes import PairLabels, TrainingScene

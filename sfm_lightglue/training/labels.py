@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import AnyArray, Float64Array
 from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, PosedCamera
-from sfm_lightglue.types import BoolArray, Float32Array, IndexArray, Int32Array
 
 IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
 """States of a keypoint: nothing is known for sure; it has a partner; it has none."""

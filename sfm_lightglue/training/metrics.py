@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds
 from sfm_lightglue.training.losses import PairBatch, training_losses
-from sfm_lightglue.types import Features, Float32Array, IndexArray
+from sfm_lightglue.types import Features
 
 _ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.training.surfaces import Light
 from sfm_lightglue.training.textures import smooth_noise
-from sfm_lightglue.types import Float32Array, UInt8Array
 
 _GREY_LEVELS = np.arange(256, dtype=np.float64) / 255
 

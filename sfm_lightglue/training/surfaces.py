@@ -13,9 +13,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from sfm_lightglue.geometry import Float64Array, Rigid3
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, UInt8Array
+from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, Box, PosedCamera
-from sfm_lightglue.types import BoolArray, Float32Array, UInt8Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.images import Image
 from sfm_lightglue.training.surfaces import Texture
-from sfm_lightglue.types import Float32Array, UInt8Array
 
 _TILE_GAP_PX = 3
 

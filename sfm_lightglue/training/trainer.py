@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.models.devices import resolve_device
+from sfm_lightglue.execution.devices import resolve_device
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.checkpoints import (
     BEST,

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry import Rigid3
 from sfm_lightglue.training.labels import shared_view
@@ -17,7 +18,6 @@ from sfm_lightglue.training.photometry import photographed, random_light
 from sfm_lightglue.training.posed_camera import PosedCamera
 from sfm_lightglue.training.surfaces import Light, Surface
 from sfm_lightglue.training.textures import Photos, draw_photos, smooth_noise
-from sfm_lightglue.types import Float32Array, UInt8Array
 
 _PREVIEW = 1 / 8
 _NUM_TRIES = 10

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from sfm_lightglue import __version__
-from sfm_lightglue.geometry import Float64Array
+from sfm_lightglue.arrays import Float32Array, Float64Array
 from sfm_lightglue.image_pair import ImagePairResult
 from sfm_lightglue.images import Image, quarter_turned, turn_forward
-from sfm_lightglue.types import Float32Array, TwoViewGeometry
+from sfm_lightglue.types import TwoViewGeometry
+from sfm_lightglue.version import __version__
 
 INLIER_COLOUR = (40, 200, 80)
 OUTLIER_COLOUR = (225, 60, 50)

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import torch
 from threadpoolctl import ThreadpoolController
-from torch import Tensor, nn
 
 from sfm_lightglue.errors import ConfigError
 
@@ -43,9 +42,3 @@ def torch_threads(number: int) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
-
-
-def draw_normal(weight: Tensor, deviation: float = 1.0) -> None:
-    """Fills untrained weights with normal numbers; not on the meta device, where torch would import its compiler."""
-    if not weight.is_meta:
-        nn.init.normal_(weight, std=deviation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -10,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sfm_lightglue.atomic_file import ABANDONED_AFTER_S, lock, move_into_place
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, move_into_place
 
 _WORK_PREFIX = ".work-"
 _LOCK_NAME = ".lock"
@@ -71,3 +72,16 @@ def publish_file(source: Path, target: Path) -> None:
         move_into_place(source, target)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror})") from error
+
+
+RESULTS_MARKER = "run.json"
+"""A folder that holds this file, written by us, is an output of ours: no photos are looked for below it."""
+
+
+def is_results_folder(folder: Path) -> bool:
+    """Whether a folder holds the results of an earlier run of ours."""
+    try:
+        record = json.loads((folder / RESULTS_MARKER).read_text(encoding="utf-8"))
+        return "sfm_lightglue" in record["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

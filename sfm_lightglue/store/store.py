@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
+from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.geometry import AnyArray
+from sfm_lightglue.store.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,11 @@
+"""Values of weights that are not loaded from a file."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def draw_normal(weight: Tensor, deviation: float = 1.0) -> None:
+    """Fills untrained weights with normal numbers; not on the meta device, where torch would import its compiler."""
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=deviation)

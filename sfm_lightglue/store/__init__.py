@@ -1,0 +1,1 @@
+"""The crash-safe store of results, atomic files, and the output folder."""
