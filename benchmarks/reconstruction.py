@@ -31,12 +31,12 @@ from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, for
 from datasets.evaluation import evaluate_model, evaluate_poses
 from datasets.ground_truth import SceneTruth, read_scene
 from datasets.shared import find_scene_path
-from sfm_lightglue.alignment import AlignedPoses
 from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.execution.threads import num_usable_cores
+from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene.folder import load_scene
 
 DEFAULT_SCENES = ("fountain_p11", "lund_door")
 METHODS = ("ours", "colmap")

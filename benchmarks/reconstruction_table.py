@@ -10,7 +10,7 @@ from statistics import median
 from benchmarks.reconstruction_job import JobResult
 from datasets.evaluation import Evaluation
 from datasets.tables import markdown_table
-from sfm_lightglue.alignment import AlignedPoses
+from sfm_lightglue.geometry.alignment import AlignedPoses
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 

@@ -13,7 +13,7 @@ from datasets.scene_truth import SceneTruth, image_root_of, scene_name
 from datasets.text import read_text
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera
 
 CAMERAS_FILE, TRUTH_FILE = "cameras.json", "truth.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.scene_truth import SceneTruth
-from sfm_lightglue.alignment import AlignedPoses, align_poses
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry import Rigid3, pose_auc
+from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
+from sfm_lightglue.geometry.transforms import Rigid3, pose_auc
 from sfm_lightglue.mapping.model import Reconstruction
 from sfm_lightglue.mapping.poses import poses_of_model
 

@@ -11,7 +11,7 @@ from datasets.scene_truth import SceneTruth, image_root_of, scene_name
 from datasets.sequences import is_kitti, is_tum, read_kitti, read_tum
 from datasets.strecha import find_camera_files, read_strecha
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.images import PHOTO_SUFFIXES
+from sfm_lightglue.images.image import PHOTO_SUFFIXES
 
 __all__ = [
     "SceneTruth",

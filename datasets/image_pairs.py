@@ -17,9 +17,10 @@ from datasets.photo_size import photo_size
 from datasets.scene_truth import SceneTruth
 from datasets.text import finite_numbers, word_lines
 from sfm_lightglue.arrays import BoolArray, Float64Array
-from sfm_lightglue.cameras import as_pycolmap, make_camera, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.geometry import Rigid3, homogeneous, rotation_angle_deg
+from sfm_lightglue.geometry.epipolar import homogeneous
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
+from sfm_lightglue.scene.cameras import as_pycolmap, make_camera, normalized_from_pixels
 from sfm_lightglue.types import Camera
 
 _GRID_STEP_PX = 8

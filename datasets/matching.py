@@ -13,18 +13,13 @@ import numpy as np
 from datasets.homography_errors import corner_error, estimate_homography
 from datasets.image_pairs import EvaluationPair, project_by_depth, read_depth
 from sfm_lightglue.arrays import BoolArray, Float64Array
-from sfm_lightglue.cameras import normalized_from_pixels
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.geometry import (
-    essential_from_pose,
-    homogeneous,
-    pose_auc,
-    relative_pose_error_deg,
-    squared_symmetric_epipolar_errors,
-)
-from sfm_lightglue.images import Image
+from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_symmetric_epipolar_errors
+from sfm_lightglue.geometry.transforms import pose_auc, relative_pose_error_deg
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.scene.cameras import normalized_from_pixels
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
 from sfm_lightglue.types import Features, Matches, TwoViewGeometry
 

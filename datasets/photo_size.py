@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 
 
 @lru_cache(maxsize=65536)

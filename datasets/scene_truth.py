@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry import Rigid3
-from sfm_lightglue.images import PHOTO_SUFFIXES
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import PHOTO_SUFFIXES
 from sfm_lightglue.types import Camera
 
 

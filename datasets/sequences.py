@@ -14,7 +14,7 @@ from datasets.text import finite_numbers, word_lines
 from datasets.trajectory import associate, read_kitti_poses, read_tum_trajectory
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera
 
 TRUTH_FILE, LIST_FILE = "groundtruth.txt", "rgb.txt"

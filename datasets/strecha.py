@@ -10,7 +10,7 @@ from datasets.cameras_json import camera_from_opencv
 from datasets.scene_truth import SceneTruth, photo_from_stem, scene_name
 from datasets.text import finite_numbers, read_text
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera
 
 SUFFIX = ".camera"

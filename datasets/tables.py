@@ -10,7 +10,7 @@ from datasets.matching import MatchingScores
 from datasets.pair_evaluation import PairScores
 from datasets.scene_evaluation import SceneResult
 from datasets.trajectory_errors import TrajectoryErrors, rmse
-from sfm_lightglue.alignment import AlignedPoses
+from sfm_lightglue.geometry.alignment import AlignedPoses
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_text: int = 3) -> str:

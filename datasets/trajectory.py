@@ -10,7 +10,7 @@ import numpy as np
 from datasets.text import finite_numbers, word_lines
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 MAX_DIFFERENCE_S = 0.02
 """Poses farther apart in time do not belong together: the default of TUM's own tools."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3, Sim3, rotation_angle_deg, umeyama
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg, umeyama
 
 Alignment = Literal["sim3", "se3", "none"]
 """What is free before positions are compared: a similarity (one camera knows no scale), a rigid motion, nothing."""

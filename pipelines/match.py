@@ -14,7 +14,7 @@ from pipelines.match_output import output_paths, require_replaceable, write_resu
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
 from sfm_lightglue.image_pair import StatedCameras, match_images
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.pair_batch import PAIR_FORMAT, PairBatch, read_listed_pairs
 from sfm_lightglue.reconstruct_config import ReconstructConfig

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.store.encoding import (
     arrays_from_features,

@@ -23,7 +23,7 @@ from sfm_lightglue.mapping.database_reader import bytes_from_root_sift
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
-from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store.output_folder import work_folder

@@ -16,8 +16,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.cameras import as_pycolmap
-from sfm_lightglue.geometry import Rigid3, project_to_rotation
+from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.pose_uncertainty import (
     EpipolarResiduals,
     LogScales,
@@ -27,6 +26,7 @@ from sfm_lightglue.pose_uncertainty import (
     robust_noise,
 )
 from sfm_lightglue.relative_pose import Correspondences, recover_pose
+from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.types import Camera
 
 GUESS_LOG_SIGMA = 0.35

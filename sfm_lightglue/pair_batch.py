@@ -14,15 +14,15 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.cached import CachedExtractor
-from sfm_lightglue.cameras import make_camera
 from sfm_lightglue.errors import ConfigError, DataError, StoreError, WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.geometry import Rigid3, relative_pose_error_deg
+from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.image_pair import ImagePairResult, StatedCameras, match_images
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.pair_pose import POSE_VERSION
+from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view import TwoViewConfig, verification_identity
 from sfm_lightglue.types import Camera

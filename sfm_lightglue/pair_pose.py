@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
-from sfm_lightglue.cameras import calibration_matrix
 from sfm_lightglue.focal_estimation import (
     GUESS_LOG_SIGMA,
     FocalEstimate,
@@ -16,7 +15,8 @@ from sfm_lightglue.focal_estimation import (
     focal_from_rotation,
     with_focal_factor,
 )
-from sfm_lightglue.geometry import Rigid3, relative_pose_error_deg, triangulate
+from sfm_lightglue.geometry.epipolar import triangulate
+from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.pose_uncertainty import FocalPrior, PoseUncertainty, pose_uncertainty
 from sfm_lightglue.relative_pose import (
     Correspondences,
@@ -25,6 +25,7 @@ from sfm_lightglue.relative_pose import (
     rays_of,
     refine_pose,
 )
+from sfm_lightglue.scene.cameras import calibration_matrix
 from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, normalize_matches
 from sfm_lightglue.types import Camera, Features, IntrinsicsSource, Matches, Rejected, TwoViewGeometry
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
-from sfm_lightglue.geometry import Rigid3, essential_from_pose, homogeneous, rotation_from_rotvec
+from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, LOSS_SCALE, Correspondences
 
 CONFIDENCE = 0.95

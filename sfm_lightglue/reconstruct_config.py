@@ -16,7 +16,7 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.incremental import MappingConfig
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Registry
-from sfm_lightglue.scene import CameraConfig
+from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.two_view import TwoViewConfig
 
 MAX_THREADS = 1024

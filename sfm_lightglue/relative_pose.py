@@ -9,14 +9,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
-from sfm_lightglue.geometry import (
-    Rigid3,
-    essential_from_pose,
-    homogeneous,
-    project_to_rotation,
-    rotation_from_rotvec,
-    squared_sampson_errors,
-)
+from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
+from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation, rotation_from_rotvec
 
 
 @dataclass(frozen=True, eq=False, slots=True)

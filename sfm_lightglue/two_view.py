@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
-from sfm_lightglue.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.estimators.base import ESTIMATOR_NAMES, EstimatorName, Sampling, load_estimator
-from sfm_lightglue.geometry import Rigid3, essential_from_pose, project_to_rotation, squared_sampson_errors
+from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.relative_pose import (
     HOMOGRAPHY_LEEWAY,
     Correspondences,
@@ -27,6 +27,7 @@ from sfm_lightglue.relative_pose import (
     recover_pose,
     refine_pose,
 )
+from sfm_lightglue.scene.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
 from sfm_lightglue.two_view_matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array
 from sfm_lightglue.estimators.base import MatrixEstimator, Sampling
-from sfm_lightglue.geometry import squared_sampson_errors
+from sfm_lightglue.geometry.epipolar import squared_sampson_errors
 from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, Correspondences, homography_errors
 
 Model = tuple[Float64Array, BoolArray]

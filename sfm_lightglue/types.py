@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, Int32Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array, UInt8Array
+from sfm_lightglue.geometry.transforms import Rigid3
 
 IntrinsicsSource = Literal["given", "exif", "estimated", "guessed"]
 """Where a camera's focal length comes from: the user, the photo's EXIF data, the matches of a pair, or nothing
@@ -65,7 +65,7 @@ class SceneImage:
         camera: its intrinsics.
         camera_idx: images with the same index share one camera, in refinement too.
         digest: sha256 of the file's bytes.
-        place: latitude, longitude (degrees) and altitude (metres) by GPS, None where the file does not tell.
+        gps_position: latitude, longitude (degrees) and altitude (metres) by GPS, None where the file does not tell.
     """
 
     name: str
@@ -73,7 +73,7 @@ class SceneImage:
     camera: Camera
     camera_idx: int
     digest: str
-    place: tuple[float, float, float] | None = None
+    gps_position: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,3 +290,25 @@ def _require_array(name: str, array: npt.NDArray[Any], dtype: Any, shape: Sequen
     ):
         wanted = [size if size is not None else "D" for size in shape]
         raise ValueError(f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}")
+
+
+__all__ = [
+    "BoolArray",
+    "Camera",
+    "Features",
+    "Float32Array",
+    "Float64Array",
+    "ImagePair",
+    "IndexArray",
+    "Int32Array",
+    "IntrinsicsSource",
+    "Matches",
+    "Rejected",
+    "RejectionReason",
+    "Scene",
+    "SceneImage",
+    "SkippedImage",
+    "TwoViewGeometry",
+    "TwoViewKind",
+    "UInt8Array",
+]

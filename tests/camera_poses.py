@@ -6,7 +6,7 @@ import numpy as np
 import pycolmap
 
 from datasets import SceneTruth
-from sfm_lightglue.geometry import Rigid3, rotation_from_rotvec
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.types import Camera
 
 SIZE = (640, 480)

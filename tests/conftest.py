@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.arrays import UInt8Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
 
 

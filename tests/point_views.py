@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.cameras import as_pycolmap, make_camera
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.scene.cameras import as_pycolmap, make_camera
 from sfm_lightglue.two_view import estimate_two_view_geometry
 from sfm_lightglue.types import Camera, Features, Matches
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.aliked import MODELS, AlikedConfig, AlikedExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.models.aliked import (
     ARCHITECTURES,
     Aliked,

@@ -14,7 +14,7 @@ from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.extractors.aliked import AlikedConfig, AlikedExtractor
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.models.aliked import ARCHITECTURES, aliked_from_state_dict, load_aliked
 from sfm_lightglue.models.files import file_sha256

@@ -16,7 +16,7 @@ from benchmarks.reconstruction_table import COLUMNS, Measurement, format_table
 from datasets.evaluation import evaluate_poses
 from datasets.ground_truth import SceneTruth
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3, rotation_from_rotvec
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.types import Camera
 

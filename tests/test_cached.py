@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier, pair_seed
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry

@@ -4,7 +4,9 @@ import numpy as np
 import pycolmap
 import pytest
 
-from sfm_lightglue.cameras import (
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.images.orientation import turn_forward
+from sfm_lightglue.scene.cameras import (
     as_pycolmap,
     calibration_matrix,
     default_camera,
@@ -13,8 +15,6 @@ from sfm_lightglue.cameras import (
     normalized_from_pixels,
     turned_camera,
 )
-from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.images import turn_forward
 
 SIZE = (640, 480)
 MODELS = {

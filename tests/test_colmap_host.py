@@ -13,9 +13,9 @@ import pytest
 
 from datasets.ground_truth import read_scene
 from pipelines.colmap import main
-from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.colmap_host import add_to_database
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.mapping.database_reader import read_database
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model

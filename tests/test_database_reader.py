@@ -15,8 +15,8 @@ from sfm_lightglue.cached import pair_seed
 from sfm_lightglue.colmap_host import add_to_database, colmap_features
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.geometry import relative_pose_error_deg
-from sfm_lightglue.images import Image
+from sfm_lightglue.geometry.transforms import relative_pose_error_deg
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.mapping.database_reader import ColmapDatabase, read_database
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.reconstruct_config import ReconstructConfig

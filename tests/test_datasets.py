@@ -10,9 +10,9 @@ import pycolmap
 import pytest
 
 from datasets import read_cameras_json, read_colmap_truth, read_scene, shared_data_root
-from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.synthetic import SyntheticScene, write_scene
 from sfm_lightglue.types import Camera
 from tests.camera_poses import SIZE, random_poses, random_rotation, write_model

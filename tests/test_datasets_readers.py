@@ -15,9 +15,9 @@ from datasets.image_pairs import folder_pairs, scene_pairs
 from datasets.imc import read_covisible_pairs, read_imc
 from datasets.sequences import read_kitti, read_tum
 from datasets.strecha import read_camera_file, read_strecha
-from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3, rotation_from_rotvec
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
+from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.types import Camera
 from tests.photos import textured, write_photo
 from tests.shared_data import shared_data

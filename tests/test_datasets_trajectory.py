@@ -19,7 +19,7 @@ from datasets.trajectory import (
 )
 from datasets.trajectory_errors import rmse, trajectory_errors
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3, Sim3, rotation_from_rotvec
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
 
 
 def some_poses(num_poses: int, seed: int = 0) -> list[Rigid3]:

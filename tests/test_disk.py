@@ -8,7 +8,7 @@ import torch
 
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.disk import DiskConfig, DiskExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.models.disk import Disk, DiskArchitecture, load_disk
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.lightglue import LightGlue

@@ -17,12 +17,12 @@ from datasets.image_pairs import read_pair_list
 from datasets.matching import PairFeatures, evaluate_pair
 from pipelines.__main__ import COMMANDS
 from pipelines.evaluate import main
-from sfm_lightglue.cameras import turned_camera
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.registry import EXTRACTORS
+from sfm_lightglue.scene.cameras import turned_camera
 from sfm_lightglue.synthetic import SyntheticScene
 from tests.untrained import write_lightglue, write_superpoint
 

@@ -3,21 +3,23 @@
 import numpy as np
 import pytest
 
-from sfm_lightglue.geometry import (
+from sfm_lightglue.geometry.epipolar import (
+    essential_from_pose,
+    homogeneous,
+    squared_sampson_errors,
+    squared_symmetric_epipolar_errors,
+    triangulate,
+)
+from sfm_lightglue.geometry.transforms import (
     Rigid3,
     Sim3,
     cross_matrix,
     direction_angle_deg,
-    essential_from_pose,
-    homogeneous,
     pose_auc,
     project_to_rotation,
     relative_pose_error_deg,
     rotation_angle_deg,
     rotation_from_rotvec,
-    squared_sampson_errors,
-    squared_symmetric_epipolar_errors,
-    triangulate,
     umeyama,
 )
 

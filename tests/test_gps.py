@@ -10,9 +10,9 @@ import pytest
 from PIL import ExifTags
 from PIL import Image as PilImage
 
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.mapping.database import DatabaseWriter
-from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene.folder import load_scene
 from tests.shared_data import shared_data
 
 LATITUDE, LONGITUDE = (50.0, 30.0, 0.0), (8.0, 15.0, 30.0)
@@ -54,7 +54,7 @@ def without(*tags: int) -> dict[int, object]:
     ],
 )
 def test_the_place_of_a_photo(tmp_path, gps, place):
-    found = Image.read(write(tmp_path / "photo.jpg", gps)).exif.place
+    found = Image.read(write(tmp_path / "photo.jpg", gps)).exif.gps_position
     assert found == (None if place is None else pytest.approx(place))
 
 

@@ -10,7 +10,7 @@ import torch
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.doghardnet import DoGHardNetConfig, DoGHardNetExtractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.models.hardnet import HardNet, cut_patches, load_hardnet
 from tests.photos import textured
 from tests.untrained import write_hardnet

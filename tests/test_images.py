@@ -8,7 +8,8 @@ from PIL import ExifTags
 from PIL import Image as PilImage
 
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.images import Image, quarter_turned, resize_to_fit, turn_back
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.orientation import quarter_turned, resize_to_fit, turn_back
 from tests.photos import make_exif, textured, write_photo
 
 TURNS_FROM_ORIENTATION = {1: 0, 3: 2, 6: 1, 8: 3}

@@ -9,8 +9,8 @@ import numpy as np
 import pycolmap
 import pytest
 
-from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model

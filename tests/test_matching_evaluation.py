@@ -27,9 +27,9 @@ from datasets.matching import (
 )
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.two_view import TwoViewConfig

@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from sfm_lightglue.cameras import make_camera
-from sfm_lightglue.geometry import Rigid3, essential_from_pose, relative_pose_error_deg, squared_sampson_errors
+from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.pose_uncertainty import (
     FocalPrior,
@@ -16,6 +16,7 @@ from sfm_lightglue.pose_uncertainty import (
     robust_noise,
 )
 from sfm_lightglue.relative_pose import Correspondences, refine_pose
+from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.two_view import TwoViewConfig, normalize_matches
 from tests.point_views import POSE, SIZE, make_views, plane_points
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from sfm_lightglue.alignment import align_poses
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct

@@ -8,7 +8,7 @@ from PIL import Image as PilImage
 
 import sfm_lightglue
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import relative_pose_error_deg
+from sfm_lightglue.geometry.transforms import relative_pose_error_deg
 
 
 def enlarged(pixels, factor=1.5):

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from sfm_lightglue.cameras import calibration_matrix, mean_focal_length
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.scene import CameraConfig, load_scene
+from sfm_lightglue.scene.camera_assignment import CameraConfig
+from sfm_lightglue.scene.cameras import calibration_matrix, mean_focal_length
+from sfm_lightglue.scene.folder import load_scene
 from tests.photos import textured, write_photo
 
 LEVEL, UPRIGHT = textured(64, 48), textured(48, 64)

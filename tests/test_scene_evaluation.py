@@ -8,8 +8,8 @@ import pycolmap
 import pytest
 
 from datasets import NotAligned, SceneTruth, evaluate_model, evaluate_poses
-from sfm_lightglue.alignment import AlignedPoses
-from sfm_lightglue.geometry import Rigid3, Sim3, relative_pose_error_deg, rotation_from_rotvec
+from sfm_lightglue.geometry.alignment import AlignedPoses
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, relative_pose_error_deg, rotation_from_rotvec
 from tests.camera_poses import as_truth, random_poses, random_rotation, write_model
 
 

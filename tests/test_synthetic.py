@@ -14,8 +14,9 @@ from PIL import Image as PilImage
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError, StoreError
-from sfm_lightglue.geometry import Rigid3, essential_from_pose, squared_sampson_errors
-from sfm_lightglue.images import Image
+from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.synthetic import (
     SyntheticScene,
     corresponding_points,

@@ -12,7 +12,7 @@ import torch
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair

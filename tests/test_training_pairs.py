@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.training.curved import Relief, Round
 from sfm_lightglue.training.labels import (
     IGNORED,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Scene, SceneImage, TwoViewGeometry
 
 CAMERA = Camera("PINHOLE", 40, 30, (50, 50, 20, 15))

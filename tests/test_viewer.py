@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.viewer import ViewConfig, show
 from sfm_lightglue.viewer.scene import (
     UNCOLORED_POINT,

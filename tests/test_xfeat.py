@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.xfeat import XFeatConfig, XFeatExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.weights import load_lightglue

@@ -14,8 +14,9 @@ from shared_data import shared_data
 from test_lighterglue_trained import read_lighterglue
 
 from sfm_lightglue.extractors.xfeat import XFeatConfig, XFeatExtractor
-from sfm_lightglue.geometry import cross_matrix, squared_sampson_errors
-from sfm_lightglue.images import Image
+from sfm_lightglue.geometry.epipolar import squared_sampson_errors
+from sfm_lightglue.geometry.transforms import cross_matrix
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.models.weights import save_lightglue

@@ -10,7 +10,8 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.images import Image, quarter_turned, resize_to_fit, turn_back
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.orientation import quarter_turned, resize_to_fit, turn_back
 from sfm_lightglue.types import Features
 
 

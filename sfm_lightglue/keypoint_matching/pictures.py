@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image as PilImage
 
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 
 Array = np.ndarray[Any, Any]
 Picture = Any

@@ -10,7 +10,7 @@ import pycolmap
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 
 
 def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, num_threads: int = 1) -> None:

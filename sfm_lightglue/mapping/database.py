@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pycolmap
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
-from sfm_lightglue.cameras import as_pycolmap
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.store.output_folder import publish_file
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 
@@ -97,9 +97,9 @@ class DatabaseWriter:
         for one in (*self._images_without_frame, native):
             self._add_frame(one)
         self._images_without_frame = []
-        if image.place is not None:
+        if image.gps_position is not None:
             wgs84 = pycolmap.PosePriorCoordinateSystem.WGS84
-            prior = pycolmap.PosePrior(position=np.array(image.place), coordinate_system=wgs84)
+            prior = pycolmap.PosePrior(position=np.array(image.gps_position), coordinate_system=wgs84)
             prior.corr_data_id = native.data_id
             self._database.write_pose_prior(prior)
         return int(native.image_id)

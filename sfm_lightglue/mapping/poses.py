@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pycolmap
 
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 
 def poses_of_model(model: pycolmap.Reconstruction) -> dict[str, Rigid3]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Features, Matches, Rejected, TwoViewGeometry
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.synthetic.render import DIAGONAL_35MM_MM, SyntheticScene
 from sfm_lightglue.types import Camera

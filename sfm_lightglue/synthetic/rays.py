@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, Int32Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic.rays import Rays, cast, dot, rotate
 from sfm_lightglue.synthetic.world import World, build_world, sky
 from sfm_lightglue.types import Camera

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Float64Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic.rays import Rays, Shape, cast, column, dot, rotate
 from sfm_lightglue.synthetic.shapes import Box, Cylinder, Relief, Sphere
 from sfm_lightglue.synthetic.textures import Material, MipTexture, paint

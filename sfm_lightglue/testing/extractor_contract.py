@@ -11,7 +11,8 @@ import pytest
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.images import Image, quarter_turned
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.orientation import quarter_turned
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.testing.photos import textured, write_photo
 from sfm_lightglue.types import Features

@@ -9,7 +9,7 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.testing.photos import textured

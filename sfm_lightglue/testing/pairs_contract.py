@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.pairs.base import PairSelector
-from sfm_lightglue.scene import load_scene
+from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.testing.photos import textured, write_photo
 from sfm_lightglue.types import Scene
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.training.curved import Relief, Round
 from sfm_lightglue.training.surfaces import Plane, Surface, Texture
 from sfm_lightglue.training.textures import Photos, blob_mask, disc_mask, fence_mask, smooth_noise

@@ -11,7 +11,7 @@ import numpy as np
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.training.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair, shared_view
 from sfm_lightglue.training.scenes import PairLabels, TrainingScene, TrainingView, quantised
 from sfm_lightglue.training.textures import family

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 Box = tuple[int, int, int, int]
 """Part of a picture in pixels: x0, y0, x1, y1, the ends excluded."""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.training.surfaces import Texture
 
 _TILE_GAP_PX = 3

@@ -11,7 +11,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.training.labels import shared_view
 from sfm_lightglue.training.layouts import LAYOUTS, Layout
 from sfm_lightglue.training.photometry import photographed, random_light

@@ -11,7 +11,8 @@ from PIL import ImageDraw
 
 from sfm_lightglue.arrays import Float32Array, Float64Array
 from sfm_lightglue.image_pair import ImagePairResult
-from sfm_lightglue.images import Image, quarter_turned, turn_forward
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.orientation import quarter_turned, turn_forward
 from sfm_lightglue.types import TwoViewGeometry
 from sfm_lightglue.version import __version__
 

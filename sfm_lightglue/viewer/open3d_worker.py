@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 REACH = 10.0
 """What is drawn lies within this distance of the target, in radii of the scene."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, Int32Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.viewer.viewpoint import Viewpoint, choose_viewpoint, near_mask, scene_radius
 
 if TYPE_CHECKING:

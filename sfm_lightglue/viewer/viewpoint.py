@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
-from sfm_lightglue.geometry import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3
 
 VERTICAL_FOV_DEG = 40.0
 ELEVATION_DEG = 22.0

@@ -3,7 +3,7 @@
 import pytest
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.images import Image
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.registry import EXTRACTORS
 from sfm_lightglue.testing import ExtractorContract, textured
 from tests.contracts.components import build

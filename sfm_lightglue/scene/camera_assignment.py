@@ -1,28 +1,23 @@
-"""A folder of photos -> `Scene`: names, sizes, and cameras from EXIF data or from what the user states."""
+"""Which photos share a camera, and what is known of it."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sfm_lightglue.cameras import default_camera, make_camera, turned_camera
-from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.images import MIN_SIDE_PX, PHOTO_SUFFIXES, Exif, Image
-from sfm_lightglue.store.output_folder import is_results_folder
-from sfm_lightglue.types import Camera, Scene, SceneImage, SkippedImage
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.images.exif import Exif
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.scene.cameras import default_camera, make_camera, turned_camera
+from sfm_lightglue.types import Camera, SceneImage
 
 logger = logging.getLogger(__name__)
 
 CameraMode = Literal["auto", "single", "per-folder", "per-image"]
-
-
-_UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,9 @@ class CameraConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class _Photo:
+class Photo:
+    """A readable photo, before it has a camera."""
+
     name: str
     path: Path
     size: tuple[int, int]
@@ -57,10 +54,12 @@ class _Photo:
 
     @property
     def folder(self) -> str:
+        """Path of its folder below the root, "" for the root itself."""
         return self.name.rpartition("/")[0]
 
     @property
     def upright_size(self) -> tuple[int, int]:
+        """(width, height) in pixels after the image was turned upright."""
         width, height = self.size
         return (height, width) if self.exif.quarter_turns % 2 else (width, height)
 
@@ -70,88 +69,16 @@ class _Photo:
         return min(self.size), max(self.size)
 
 
-def load_scene(
-    root: Path,
-    cameras: CameraConfig | None = None,
-    ignore: Iterable[Path] = (),
-    num_threads: int = 1,
-    as_it_is: bool = False,
-) -> Scene:
-    """Find the photos of a scene, and give each its camera.
+def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImage, ...]:
+    """Give each photo its camera.
 
     Args:
-        root: a folder of photos, nested or not; where it has a sub-folder `images`, only that one counts.
-        cameras: how photos share cameras.
-        ignore: folders to leave out, such as that of the results.
-        num_threads: files read at a time.
-        as_it_is: take `root` itself even where it has a sub-folder `images`, as COLMAP does.
-
-    Returns:
-        The photos, sorted by name; what could not be read is in `skipped`, and logged as a warning.
+        photos: in the order of the scene.
+        config: how photos share cameras, and what is known of them.
 
     Raises:
-        DataError: where there is no such folder, or no readable photo in it.
         ConfigError: where the stated cameras do not fit the photos.
     """
-    cameras = cameras or CameraConfig()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder" if not root.exists() else f"{root}: not a folder")
-    folder = root / "images" if (root / "images").is_dir() and not as_it_is else root
-    paths = _find_photos(folder, {path.resolve() for path in ignore})
-    read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
-    photos = [photo for photo in read if isinstance(photo, _Photo)]
-    skipped = tuple(photo for photo in read if isinstance(photo, SkippedImage))
-    for photo in skipped:
-        logger.warning("left out %s: %s", photo.name, photo.reason)
-    if not photos:
-        tried = f", {len(skipped)} could not be read" if skipped else ""
-        raise DataError(
-            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are looked for, at any depth"
-        )
-    return Scene(folder, _assign_cameras(photos, cameras), skipped)
-
-
-def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
-    paths = []
-    visited: set[Path] = set()
-    for directory, subdirectories, files in os.walk(folder, followlinks=True):
-        here = Path(directory)
-        if here.resolve() in visited:  # a link that leads back
-            subdirectories.clear()
-            continue
-        visited.add(here.resolve())
-        subdirectories[:] = [
-            name
-            for name in subdirectories
-            if not name.startswith(".") and (here / name).resolve() not in ignore and not is_results_folder(here / name)
-        ]
-        paths += [
-            here / name
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
-        ]
-    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def _read_photo(path: Path, folder: Path) -> _Photo | SkippedImage:
-    name = path.relative_to(folder).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return SkippedImage(ascii(name), "its name is not valid Unicode, which no database can hold; rename it")
-    if path.suffix.lower() in _UNREADABLE_SUFFIXES:
-        return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
-    try:
-        image = Image.read(path, name)
-        photo = _Photo(name, path, image.size, image.exif, image.digest)
-    except DataError as error:
-        return SkippedImage(name, str(error).removeprefix(f"{name}: ").removeprefix(f"{path}: "))
-    if min(photo.size) < MIN_SIDE_PX:
-        return SkippedImage(name, f"only {photo.size[0]} x {photo.size[1]} pixels")
-    return photo
-
-
-def _assign_cameras(photos: list[_Photo], config: CameraConfig) -> tuple[SceneImage, ...]:
     given = _given_cameras(photos, config)
     group_from_name = _group_by_camera(photos, config)
     focal_from_group: dict[object, float] = {}
@@ -166,11 +93,11 @@ def _assign_cameras(photos: list[_Photo], config: CameraConfig) -> tuple[SceneIm
         # One COLMAP camera has one size, so where software turned the pixels, it is another than the level one.
         key = (group, camera)
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
-        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, photo.exif.place))
+        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, photo.exif.gps_position))
     return tuple(images)
 
 
-def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, object]:
+def _group_by_camera(photos: list[Photo], config: CameraConfig) -> dict[str, object]:
     if config.mode in {"single", "per-folder"}:
         _require_one_size(photos, config.mode)
     sizes_from_folder: dict[str, set[tuple[int, int]]] = {}
@@ -178,13 +105,13 @@ def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, ob
         if not photo.exif.camera_id:
             sizes_from_folder.setdefault(photo.folder, set()).add(photo.sides)
 
-    def automatic(photo: _Photo) -> object:
+    def automatic(photo: Photo) -> object:
         if photo.exif.camera_id:
             return photo.exif.camera_id, photo.sides
         # Photos of many sizes and without EXIF data were collected, not taken by one camera.
         return photo.folder if len(sizes_from_folder[photo.folder]) == 1 else ("", photo.name)
 
-    group: dict[str, Callable[[_Photo], object]] = {
+    group: dict[str, Callable[[Photo], object]] = {
         "auto": automatic,
         "single": lambda photo: "",
         "per-folder": lambda photo: photo.folder,
@@ -193,8 +120,8 @@ def _group_by_camera(photos: list[_Photo], config: CameraConfig) -> dict[str, ob
     return {photo.name: group[config.mode](photo) for photo in photos}
 
 
-def _require_one_size(photos: list[_Photo], mode: CameraMode) -> None:
-    examples_from_folder: dict[str, dict[tuple[int, int], _Photo]] = {}
+def _require_one_size(photos: list[Photo], mode: CameraMode) -> None:
+    examples_from_folder: dict[str, dict[tuple[int, int], Photo]] = {}
     for photo in photos:
         folder = photo.folder if mode == "per-folder" else ""
         examples_from_folder.setdefault(folder, {}).setdefault(photo.sides, photo)
@@ -204,7 +131,7 @@ def _require_one_size(photos: list[_Photo], mode: CameraMode) -> None:
             raise ConfigError(f"camera mode {mode}: the photos differ in size ({text}); try auto")
 
 
-def _given_cameras(photos: list[_Photo], config: CameraConfig) -> dict[str, Camera]:
+def _given_cameras(photos: list[Photo], config: CameraConfig) -> dict[str, Camera]:
     """The stated intrinsics for each photo that they fit.
 
     Cameras store the pixels of their sensor and note how they were held: then all stored sizes are equal, and

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry import Rigid3, Sim3, rotation_angle_deg, rotation_from_rotvec, umeyama
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg, rotation_from_rotvec, umeyama
 
 MIN_ALIGNED = 3
 """A similarity has seven unknowns, three camera centres have nine coordinates."""

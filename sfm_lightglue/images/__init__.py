@@ -1,0 +1,16 @@
+"""One photo: pixels, EXIF data, orientation. These names are handed on for users and plug-ins."""
+
+from sfm_lightglue.images.exif import Exif
+from sfm_lightglue.images.image import MIN_SIDE_PX, PHOTO_SUFFIXES, Image
+from sfm_lightglue.images.orientation import quarter_turned, resize_to_fit, turn_back, turn_forward
+
+__all__ = [
+    "MIN_SIDE_PX",
+    "PHOTO_SUFFIXES",
+    "Exif",
+    "Image",
+    "quarter_turned",
+    "resize_to_fit",
+    "turn_back",
+    "turn_forward",
+]

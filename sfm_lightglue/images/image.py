@@ -1,0 +1,163 @@
+"""Reading photographs: pixels, the size they are stored with, EXIF orientation and focal length.
+
+An `Image` reads its file once and decodes it only when pixels are asked for, so that a cache can ask for
+its digest alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as PilImage
+from PIL import UnidentifiedImageError
+
+from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.images.exif import Exif, read_exif
+from sfm_lightglue.images.orientation import quarter_turned
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+
+MIN_SIDE_PX = 16
+"""A picture smaller than this on a side holds no feature that any detector here could describe."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An encoded photo, or pixels that are already in memory.
+
+    Args:
+        name: for messages.
+        data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
+        quarter_turns_override: clockwise turns by 90 degrees that stand the stored image upright; None reads EXIF.
+    """
+
+    name: str
+    data: bytes | UInt8Array = field(repr=False)
+    quarter_turns_override: int | None = None
+
+    @classmethod
+    def read(cls, path: Path | str, name: str | None = None) -> Image:
+        """Read a file without decoding it.
+
+        Raises:
+            DataError: where the file cannot be read or is empty.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        if not data:
+            raise DataError(f"{path}: the file is empty")
+        return cls(name or str(path), data)
+
+    @classmethod
+    def from_array(cls, pixels: UInt8Array, name: str = "array", quarter_turns: int = 0) -> Image:
+        """From pixels [H, W] (grey) or [H, W, 3] (RGB) of uint8, as a video or a camera delivers them."""
+        if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+            raise ValueError(f"pixels: expected uint8 [H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}")
+        return cls(name, pixels, quarter_turns)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the file's bytes, or of the pixels."""
+        if isinstance(self.data, bytes):
+            return hashlib.sha256(self.data).hexdigest()
+        header = repr((self.data.shape, self.quarter_turns)).encode()
+        return hashlib.sha256(header + np.ascontiguousarray(self.data).tobytes()).hexdigest()
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the stored image, from the header alone."""
+        if isinstance(self.data, bytes):
+            with self._open(self.data) as image:
+                turned = _is_turned_by_pillow(image) and self.exif.quarter_turns % 2 == 1
+                return (image.height, image.width) if turned else image.size
+        return self.data.shape[1], self.data.shape[0]
+
+    @cached_property
+    def exif(self) -> Exif:
+        """What the header tells; empty for pixels in memory.
+
+        Raises:
+            DataError: where the header cannot be read, or says that the image is stored mirrored.
+        """
+        if not isinstance(self.data, bytes):
+            return Exif(quarter_turns=self.quarter_turns_override or 0)
+        with self._open(self.data) as image:
+            return read_exif(image, self.name)
+
+    @property
+    def quarter_turns(self) -> int:
+        """Clockwise turns by 90 degrees that stand the stored image upright, 0..3."""
+        if self.quarter_turns_override is not None:
+            return self.quarter_turns_override
+        return self.exif.quarter_turns
+
+    def grey(self) -> UInt8Array:
+        """Decode to grey [H, W] uint8, as stored (not turned).
+
+        Raises:
+            DataError: where the file is damaged.
+        """
+        if isinstance(self.data, bytes):
+            return self._decode(self.data, "L")
+        return self.data if self.data.ndim == 2 else cv2.cvtColor(self.data, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+
+    def rgb(self) -> UInt8Array:
+        """Decode to colours [H, W, 3] uint8, as stored (not turned).
+
+        Raises:
+            DataError: where the file is damaged.
+        """
+        if isinstance(self.data, bytes):
+            return self._decode(self.data, "RGB")
+        return self.data if self.data.ndim == 3 else np.repeat(self.data[..., None], 3, axis=2)
+
+    def _open(self, data: bytes) -> PilImage.Image:
+        try:
+            return PilImage.open(io.BytesIO(data))
+        except UnidentifiedImageError as error:
+            raise DataError(f"{self.name}: not an image that can be read") from error
+        except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError) as error:
+            raise DataError(f"{self.name}: not an image that can be read ({error})") from error
+
+    def _decode(self, data: bytes, mode: str) -> UInt8Array:
+        with self._open(data) as image:
+            try:
+                if mode == "L" and image.format == "JPEG":
+                    image.draft("L", image.size)  # decodes the luma channel alone
+                image.load()
+                pixels = np.asarray(_to_eight_bits(image).convert(mode), dtype=np.uint8)
+            except (OSError, ValueError, SyntaxError, EOFError) as error:
+                raise DataError(f"{self.name}: damaged or cut off ({error})") from error
+            return quarter_turned(pixels, -self.exif.quarter_turns) if _is_turned_by_pillow(image) else pixels
+
+
+def _to_eight_bits(image: PilImage.Image) -> PilImage.Image:
+    """Bring 16-bit and float grey to 8 bits (a plain convert would clip them to white).
+
+    The range is the number of bits that the brightest pixel needs: 12-bit sensors write 16-bit words too.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        brightest = values[np.isfinite(values)].max(initial=0)
+        if image.mode == "F" and brightest <= 1:
+            values = values * 255
+        elif brightest > 255:
+            values = values * (255 / (2 ** math.ceil(math.log2(brightest + 1)) - 1))
+        return PilImage.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8), "L")
+    # A palette becomes colours first; transparency is dropped, not blended: what was photographed counts.
+    return image.convert("RGBA") if image.mode in {"P", "PA"} else image
+
+
+def _is_turned_by_pillow(image: PilImage.Image) -> bool:
+    """Pillow stands TIFF files upright by itself, and no others; we want all of them as they are stored."""
+    return image.format == "TIFF"

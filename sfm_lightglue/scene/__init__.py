@@ -1,0 +1,1 @@
+"""A folder of photos -> `Scene`; camera models; which photos share a camera."""

@@ -1,0 +1,101 @@
+"""A folder of photos -> `Scene`: names, sizes, and cameras from EXIF data or from what the user states."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.threads import ordered_map
+from sfm_lightglue.images.image import MIN_SIDE_PX, PHOTO_SUFFIXES, Image
+from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras
+from sfm_lightglue.store.output_folder import is_results_folder
+from sfm_lightglue.types import Scene, SkippedImage
+
+logger = logging.getLogger(__name__)
+
+
+_UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
+
+
+def load_scene(
+    root: Path,
+    cameras: CameraConfig | None = None,
+    ignore: Iterable[Path] = (),
+    num_threads: int = 1,
+    as_it_is: bool = False,
+) -> Scene:
+    """Find the photos of a scene, and give each its camera.
+
+    Args:
+        root: a folder of photos, nested or not; where it has a sub-folder `images`, only that one counts.
+        cameras: how photos share cameras.
+        ignore: folders to leave out, such as that of the results.
+        num_threads: files read at a time.
+        as_it_is: take `root` itself even where it has a sub-folder `images`, as COLMAP does.
+
+    Returns:
+        The photos, sorted by name; what could not be read is in `skipped`, and logged as a warning.
+
+    Raises:
+        DataError: where there is no such folder, or no readable photo in it.
+        ConfigError: where the stated cameras do not fit the photos.
+    """
+    cameras = cameras or CameraConfig()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder" if not root.exists() else f"{root}: not a folder")
+    folder = root / "images" if (root / "images").is_dir() and not as_it_is else root
+    paths = _find_photos(folder, {path.resolve() for path in ignore})
+    read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
+    photos = [photo for photo in read if isinstance(photo, Photo)]
+    skipped = tuple(photo for photo in read if isinstance(photo, SkippedImage))
+    for photo in skipped:
+        logger.warning("left out %s: %s", photo.name, photo.reason)
+    if not photos:
+        tried = f", {len(skipped)} could not be read" if skipped else ""
+        raise DataError(
+            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are looked for, at any depth"
+        )
+    return Scene(folder, assign_cameras(photos, cameras), skipped)
+
+
+def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
+    paths = []
+    visited: set[Path] = set()
+    for directory, subdirectories, files in os.walk(folder, followlinks=True):
+        here = Path(directory)
+        if here.resolve() in visited:  # a link that leads back
+            subdirectories.clear()
+            continue
+        visited.add(here.resolve())
+        subdirectories[:] = [
+            name
+            for name in subdirectories
+            if not name.startswith(".") and (here / name).resolve() not in ignore and not is_results_folder(here / name)
+        ]
+        paths += [
+            here / name
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
+        ]
+    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _read_photo(path: Path, folder: Path) -> Photo | SkippedImage:
+    name = path.relative_to(folder).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return SkippedImage(ascii(name), "its name is not valid Unicode, which no database can hold; rename it")
+    if path.suffix.lower() in _UNREADABLE_SUFFIXES:
+        return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
+    try:
+        image = Image.read(path, name)
+        photo = Photo(name, path, image.size, image.exif, image.digest)
+    except DataError as error:
+        return SkippedImage(name, str(error).removeprefix(f"{name}: ").removeprefix(f"{path}: "))
+    if min(photo.size) < MIN_SIDE_PX:
+        return SkippedImage(name, f"only {photo.size[0]} x {photo.size[1]} pixels")
+    return photo
