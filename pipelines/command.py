@@ -81,7 +81,7 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
 
 @contextlib.contextmanager
 def _download_bars() -> Iterator[None]:
-    from sfm_lightglue.models.files import reporting_downloads
+    from sfm_lightglue.weights.lookup import reporting_downloads
 
     bars = ProgressBars("B")
 

@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas) -> None:
-    from sfm_lightglue.models.weights import load_lightglue
+    from sfm_lightglue.models.checkpoints import load_lightglue
     from sfm_lightglue.training.trainer import Trainer, forget_run, use_threads
 
     if arguments.threads:
@@ -142,7 +142,7 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
 
 
 def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> None:
-    from sfm_lightglue.models.weights import save_lightglue
+    from sfm_lightglue.models.checkpoints import save_lightglue
 
     network, step = trainer.best_result()
     config = _confidence_config(arguments)
@@ -176,8 +176,8 @@ def _thresholds(arguments: argparse.Namespace) -> LightGlueMatcherConfig:
 
 def _confidence_config(arguments: argparse.Namespace) -> ConfidenceConfig | None:
     """How the heads are taught at the export; None where they are left as they are."""
-    from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS
     from sfm_lightglue.training.confidence import ConfidenceConfig
+    from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS
 
     if arguments.confidence_steps == 0:
         return None
@@ -275,7 +275,7 @@ class _RealPhotos:
     def __call__(self, network: LightGlue) -> dict[str, float]:
         """Scores of the network, adaptivity on, beside those of nearest neighbours; AUC@10 first."""
         from sfm_lightglue.matchers.lightglue import LightGlueMatcher
-        from sfm_lightglue.models.weights import save_lightglue
+        from sfm_lightglue.models.checkpoints import save_lightglue
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "validated.safetensors"

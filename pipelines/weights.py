@@ -12,8 +12,8 @@ from typing import Any
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.execution.progress import silent
-from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
-from sfm_lightglue.models.files import (
+from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
+from sfm_lightglue.weights.lookup import (
     entry_of,
     fault_in,
     fetch_weights,

@@ -17,8 +17,8 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.models.aliked import ARCHITECTURES, aliked_from_state_dict, load_aliked
-from sfm_lightglue.models.files import file_sha256
 from sfm_lightglue.types import Features
+from sfm_lightglue.weights.lookup import file_sha256
 from tests.shared_data import shared_data
 
 PUBLISHED = ("n16", "n16rot", "n32")

@@ -6,9 +6,9 @@ import pytest
 
 from sfm_lightglue.composition import LIGHTGLUE_FROM_EXTRACTOR, with_fitting_weights
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.models.catalog import CATALOG
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice
+from sfm_lightglue.weights.catalog import CATALOG
 
 
 @pytest.mark.parametrize(("extractor", "weights"), sorted(LIGHTGLUE_FROM_EXTRACTOR.items()))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models import download as module
-from sfm_lightglue.models.download import DownloadConfig, UnreachableError, download
+from sfm_lightglue.weights import download as module
+from sfm_lightglue.weights.download import DownloadConfig, UnreachableError, download
 from tests.file_server import CONTENT, Fault, FileServer, file_server
 from tests.library_log import library_log
 

@@ -14,9 +14,9 @@ from transformers.activations import ACT2FN
 import sfm_lightglue
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
 from sfm_lightglue.errors import ConfigError, StoreError, WeightsError
+from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
-from sfm_lightglue.models.weights import load_lightglue, save_lightglue
 from tests.matching_references import make_inputs, make_reference
 
 SMALL = {

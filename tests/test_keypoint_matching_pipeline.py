@@ -18,7 +18,7 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.keypoint_matching import matching_pipeline
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
-from sfm_lightglue.models.files import EMBEDDED_FOLDER
+from sfm_lightglue.weights.lookup import EMBEDDED_FOLDER
 from tests.photos import make_exif, textured, write_photo
 from tests.shared_data import shared_data
 from tests.untrained import write_lightglue

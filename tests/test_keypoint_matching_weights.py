@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching, LightGlueImageProcessor, pipeline
 from sfm_lightglue.errors import ConfigError, WeightsError
-from sfm_lightglue.keypoint_matching import locations
-from sfm_lightglue.models.weights import load_lightglue
+from sfm_lightglue.models.checkpoints import load_lightglue
+from sfm_lightglue.weights import hub
 from tests.matching_references import make_both, make_inputs, make_reference
 from tests.untrained import write_lightglue, write_superpoint
 
@@ -173,7 +173,7 @@ def test_repositories_are_downloaded_file_by_file(tmp_path, folder, monkeypatch)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        monkeypatch.setattr(locations, "_HUB", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(hub, "_HUB", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("SFM_LIGHTGLUE_OFFLINE")
         matcher = pipeline("keypoint-matching", "someone/small")
         with pytest.raises(WeightsError, match=r"preprocessor_config\.json cannot be downloaded .*404.*put it at"):
@@ -239,7 +239,7 @@ def test_a_name_of_the_hub_without_network_is_one_error_without_a_chain(monkeypa
         raise OSError(111, "Connection refused")
 
     monkeypatch.setattr("socket.create_connection", no_network)
-    monkeypatch.setattr("sfm_lightglue.models.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("sfm_lightglue.weights.download.time.sleep", lambda seconds: None)
     for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     if not forbidden:

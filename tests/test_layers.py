@@ -17,7 +17,8 @@ LAYERS = (
     {"geometry", "images", "execution", "config", "plugins"},
     {"types"},
     {"store", "estimators", "relative_pose"},
-    {"models", "pose_uncertainty", "scene", "two_view_matrices"},
+    {"weights", "pose_uncertainty", "scene", "two_view_matrices"},
+    {"models"},
     {"extractors", "focal_estimation", "matchers", "pairs", "two_view"},
     {"pair_pose"},
     {"cached"},
@@ -37,8 +38,17 @@ LAYERS = (
 """From the ground up: a room imports from the layers below its own and from itself, never from a neighbour."""
 
 DOORS = {
-    "torch": {"models", "execution.devices", "extractors", "matchers", "training", "keypoint_matching"},
-    "safetensors": {"models", "training"},
+    "torch": {
+        "models",
+        "weights.state_dict",
+        "weights.strict",
+        "execution.devices",
+        "extractors",
+        "matchers",
+        "training",
+        "keypoint_matching",
+    },
+    "safetensors": {"weights", "training"},
     "cv2": {"images", "extractors.sift", "estimators", "relative_pose", "training", "synthetic"},
     "pycolmap": {"mapping", "scene.cameras"},
     "open3d": {"viewer"},

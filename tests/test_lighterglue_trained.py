@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from shared_data import shared_data
 
+from sfm_lightglue.models.checkpoints import lightglue_from_state_dict, load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds, normalize_keypoints
 from sfm_lightglue.models.superpoint import suppress_neighbours
-from sfm_lightglue.models.weights import lightglue_from_state_dict, load_lightglue, save_lightglue
 
 SIZE = 640
 """Side of XFeat's fixed input in pixels."""

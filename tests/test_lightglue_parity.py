@@ -11,7 +11,8 @@ from transformers import (
     SuperPointForKeypointDetection,
 )
 
-from sfm_lightglue.models.layouts import lightglue_to_hugging_face
+from sfm_lightglue.models.checkpoints import lightglue_from_state_dict, superpoint_from_state_dict
+from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import (
     LightGlue,
     LightGlueOutput,
@@ -19,7 +20,6 @@ from sfm_lightglue.models.lightglue import (
     normalize_keypoints,
 )
 from sfm_lightglue.models.superpoint import SuperPointThresholds
-from sfm_lightglue.models.weights import lightglue_from_state_dict, superpoint_from_state_dict
 
 ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 WIDTH, HEIGHT = 640, 480

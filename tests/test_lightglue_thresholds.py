@@ -10,9 +10,10 @@ import pytest
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture, LightGlueThresholds
-from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, recommended_thresholds
-from sfm_lightglue.models.weights import load_lightglue, read_state_dict, save_lightglue, save_tensors
+from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS, recommended_thresholds
+from sfm_lightglue.weights.state_dict import read_state_dict, save_tensors
 
 TINY = LightGlueArchitecture(8, 16, 2, 2)
 

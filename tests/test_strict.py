@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models.strict import fill_strictly, load_published
+from sfm_lightglue.weights.strict import fill_strictly, load_published
 
 
 def make() -> nn.Module:

@@ -19,8 +19,8 @@ from PIL import Image as PilImage
 from pipelines.train import main
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.models.weights import load_lightglue, read_state_dict, save_lightglue
 from sfm_lightglue.training.batches import BatchConfig
 from sfm_lightglue.training.checkpoints import (
     BEST,
@@ -36,6 +36,7 @@ from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
 from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
 from sfm_lightglue.types import Features
+from sfm_lightglue.weights.state_dict import read_state_dict
 from tests.training_scenes import (
     CPU,
     SHORT,

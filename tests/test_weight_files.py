@@ -15,10 +15,10 @@ import pytest
 
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
-from sfm_lightglue.models import files
-from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
-from sfm_lightglue.models.download import DownloadConfig
-from sfm_lightglue.models.files import (
+from sfm_lightglue.weights import lookup
+from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
+from sfm_lightglue.weights.download import DownloadConfig
+from sfm_lightglue.weights.lookup import (
     cache_folder,
     fetch_weights,
     find_weights,
@@ -44,9 +44,9 @@ def entry(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Weights of the table that the server has, on a machine that has nothing and is online."""
     entry = WeightsEntry("tested", "tested.pth", server.url, "MIT", "tests", True, len(CONTENT), SHA256)
     monkeypatch.setitem(CATALOG, entry.name, entry)  # type: ignore[arg-type]
-    monkeypatch.setattr(files, "EMBEDDED_FOLDER", tmp_path / "package")
+    monkeypatch.setattr(lookup, "EMBEDDED_FOLDER", tmp_path / "package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    for name in files.OFFLINE_VARIABLES:
+    for name in lookup.OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return entry
 
@@ -88,7 +88,7 @@ def test_the_table_knows_the_files_that_we_have() -> None:
     entries = [entry for entry in CATALOG.values() if entry.file in paths]
     assert {entry.name for entry in entries} == {"aliked-n16", "aliked-n16rot", "aliked-n32"}
     for entry in entries:
-        assert files.fault_in(paths[entry.file], entry) is None
+        assert lookup.fault_in(paths[entry.file], entry) is None
         assert None not in (entry.sha256, entry.size)
 
 
@@ -106,8 +106,8 @@ def test_places_are_asked_in_their_order(
     entry: WeightsEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
-    monkeypatch.setenv(files.FOLDERS_VARIABLE, os.pathsep.join(map(str, folders)))
-    for folder in (files.EMBEDDED_FOLDER, cache_folder(), *reversed(folders)):
+    monkeypatch.setenv(lookup.FOLDERS_VARIABLE, os.pathsep.join(map(str, folders)))
+    for folder in (lookup.EMBEDDED_FOLDER, cache_folder(), *reversed(folders)):
         path = put(folder, entry)
         assert find_weights(entry.name) == path
     assert server.requests == []
@@ -152,7 +152,7 @@ def test_a_wrong_file_in_the_cache_is_replaced(entry: WeightsEntry) -> None:
 def test_a_wrong_file_in_a_folder_of_the_user_is_an_error(
     entry: WeightsEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(files.FOLDERS_VARIABLE, str(tmp_path / "mine"))
+    monkeypatch.setenv(lookup.FOLDERS_VARIABLE, str(tmp_path / "mine"))
     path = put(tmp_path / "mine", entry, CONTENT[::-1])
     with pytest.raises(WeightsError, match=f"{re.escape(str(path))} has the sha256 .*, expected {SHA256}: replace it"):
         find_weights(entry.name)
@@ -167,7 +167,7 @@ def test_a_wrong_download_gets_no_name(entry: WeightsEntry, server: FileServer) 
     assert locate_weights(entry) is None
 
 
-@pytest.mark.parametrize("variable", files.OFFLINE_VARIABLES)
+@pytest.mark.parametrize("variable", lookup.OFFLINE_VARIABLES)
 def test_offline_says_in_one_sentence_which_file_to_put_where(
     variable: str, entry: WeightsEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +183,7 @@ def test_offline_says_in_one_sentence_which_file_to_put_where(
     assert find_weights(entry.name) == place
     # ... and names the user's own folder, where there is one.
     place.unlink()
-    monkeypatch.setenv(files.FOLDERS_VARIABLE, str(tmp_path / "mine"))
+    monkeypatch.setenv(lookup.FOLDERS_VARIABLE, str(tmp_path / "mine"))
     with pytest.raises(WeightsError, match=f"put it at {re.escape(str(tmp_path / 'mine' / entry.file))}$"):
         find_weights(entry.name)
     monkeypatch.setenv(variable, "0")
@@ -218,7 +218,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 def test_what_comes_with_the_package_alone_is_not_downloaded(ours: WeightsEntry, server: FileServer) -> None:
     with pytest.raises(WeightsError, match="comes with the package, and this installation lacks it: put it at"):
         find_weights(ours.name)
-    path = put(files.EMBEDDED_FOLDER, ours)
+    path = put(lookup.EMBEDDED_FOLDER, ours)
     assert find_weights(ours.name) == path
     assert server.requests == []
 
@@ -245,7 +245,7 @@ def test_components_name_themselves_and_the_option(entry: WeightsEntry) -> None:
 def test_the_matcher_takes_names_and_has_ours_by_default(entry: WeightsEntry, ours: WeightsEntry) -> None:
     by_name = LightGlueMatcher(LightGlueMatcherConfig(entry.name), "cpu")
     assert by_name.identity.weights == SHA256
-    put(files.EMBEDDED_FOLDER, ours, b"ours")
+    put(lookup.EMBEDDED_FOLDER, ours, b"ours")
     assert LightGlueMatcher().identity.weights == hashlib.sha256(b"ours").hexdigest()
 
 
@@ -263,8 +263,8 @@ def test_the_matcher_takes_names_and_has_ours_by_default(entry: WeightsEntry, ou
 def test_the_cache_is_where_the_system_keeps_caches(
     system: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files.sys, "platform", system)
-    monkeypatch.setattr(files.Path, "home", lambda: Path("/home/me"))
+    monkeypatch.setattr(lookup.sys, "platform", system)
+    monkeypatch.setattr(lookup.Path, "home", lambda: Path("/home/me"))
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

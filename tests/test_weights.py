@@ -11,17 +11,17 @@ import safetensors.torch
 import torch
 
 from sfm_lightglue.errors import StoreError, WeightsError
-from sfm_lightglue.models.layouts import lightglue_to_hugging_face
-from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.models.superpoint import SuperPoint
-from sfm_lightglue.models.weights import (
+from sfm_lightglue.models.checkpoints import (
     lightglue_from_state_dict,
     load_lightglue,
     load_superpoint,
-    read_state_dict,
     save_lightglue,
     save_superpoint,
 )
+from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
+from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.models.superpoint import SuperPoint
+from sfm_lightglue.weights.state_dict import read_state_dict
 from tests.weight_layouts import ARCHITECTURES, SUPERPOINT, assert_same_weights, superpoint_to_hugging_face
 
 pytestmark = pytest.mark.usefixtures("torch_seed")

@@ -13,9 +13,9 @@ import pytest
 from pipelines.__main__ import main as sfm_lightglue
 from pipelines.match import main as match_command
 from pipelines.weights import main
-from sfm_lightglue.models import files
-from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
-from sfm_lightglue.models.files import cache_folder
+from sfm_lightglue.weights import lookup
+from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
+from sfm_lightglue.weights.lookup import cache_folder
 from tests.file_server import CONTENT, FileServer, file_server
 from tests.untrained import write_lightglue
 
@@ -33,7 +33,7 @@ def entry(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     entry = WeightsEntry("tested", "tested.pth", server.url, "a sad licence", "tests", False, len(CONTENT), sha256)
     monkeypatch.setitem(CATALOG, entry.name, entry)  # type: ignore[arg-type]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in files.OFFLINE_VARIABLES:
+    for name in lookup.OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return entry
 

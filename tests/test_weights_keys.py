@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models.layouts import lightglue_to_hugging_face
+from sfm_lightglue.models.checkpoints import lightglue_from_state_dict
+from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.models.weights import lightglue_from_state_dict
 from tests.weight_layouts import ARCHITECTURES, LAYOUTS, assert_same_weights
 
 pytestmark = pytest.mark.usefixtures("torch_seed")

@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.models.files import file_sha256
+from sfm_lightglue.models.checkpoints import load_lightglue, load_superpoint, save_lightglue, save_superpoint
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.superpoint import SuperPoint
-from sfm_lightglue.models.weights import load_lightglue, load_superpoint, save_lightglue, save_superpoint, verify_sha256
+from sfm_lightglue.weights.lookup import file_sha256
+from sfm_lightglue.weights.state_dict import verify_sha256
 from tests.weight_layouts import ARCHITECTURES, SUPERPOINT
 
 pytestmark = pytest.mark.usefixtures("torch_seed")

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.extractors.xfeat import XFeatConfig, XFeatExtractor
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.models.checkpoints import load_lightglue
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.models.weights import load_lightglue
 from sfm_lightglue.models.xfeat import XFEAT_LIMITS, XFeat, load_xfeat, sample
 from tests.photos import textured
 from tests.untrained import write_xfeat

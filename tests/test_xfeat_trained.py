@@ -19,7 +19,7 @@ from sfm_lightglue.geometry.transforms import cross_matrix
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
-from sfm_lightglue.models.weights import save_lightglue
+from sfm_lightglue.models.checkpoints import save_lightglue
 from sfm_lightglue.models.xfeat import XFeat, load_xfeat
 from sfm_lightglue.types import Features, Matches
 

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sfm_lightglue.models.aliked import Aliked, AlikedArchitecture
+from sfm_lightglue.models.checkpoints import save_lightglue, save_superpoint
 from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.hardnet import HardNet
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
-from sfm_lightglue.models.weights import save_lightglue, save_superpoint
 from sfm_lightglue.models.xfeat import XFeat
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from sfm_lightglue.models.layouts import lightglue_to_hugging_face
+from sfm_lightglue.models.checkpoints import lightglue_from_state_dict, superpoint_from_state_dict
+from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
-from sfm_lightglue.models.weights import lightglue_from_state_dict, superpoint_from_state_dict
 
 ARCHITECTURES = [
     LightGlueArchitecture(input_dim=16, descriptor_dim=32, num_layers=2, num_heads=4),

@@ -13,7 +13,7 @@ import numpy as np
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.extractors.base import Detection, UprightExtractor
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.models.files import file_sha256, require_weights
+from sfm_lightglue.weights.lookup import file_sha256, require_weights
 
 if TYPE_CHECKING:
     import torch

@@ -68,7 +68,7 @@ class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
 
     def load(self, path: Path) -> SuperPoint:
         """Read the network, in any known layout."""
-        from sfm_lightglue.models.weights import load_superpoint
+        from sfm_lightglue.models.checkpoints import load_superpoint
 
         return load_superpoint(path)
 

@@ -26,22 +26,21 @@ from sfm_lightglue.keypoint_matching.detectors import (
     superpoint_architecture,
     superpoint_config,
 )
-from sfm_lightglue.keypoint_matching.locations import find_file, find_file_or_none, find_source
-from sfm_lightglue.models.disk import Disk
-from sfm_lightglue.models.files import find_weights
-from sfm_lightglue.models.layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout, lightglue_to_hugging_face
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, recommended_thresholds
-from sfm_lightglue.models.strict import fill_strictly
-from sfm_lightglue.models.weights import (
+from sfm_lightglue.models.checkpoints import (
     lightglue_from_state_dict,
     load_lightglue,
     load_superpoint,
-    read_state_dict,
     save_lightglue,
-    save_tensors,
     superpoint_from_state_dict,
 )
+from sfm_lightglue.models.disk import Disk
+from sfm_lightglue.models.key_layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout, lightglue_to_hugging_face
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.weights.hub import find_file, find_file_or_none, find_source
+from sfm_lightglue.weights.lookup import find_weights
+from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS, recommended_thresholds
+from sfm_lightglue.weights.state_dict import read_state_dict, save_tensors
+from sfm_lightglue.weights.strict import fill_strictly
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _DETECTOR_PREFIX = "keypoint_detector."

@@ -14,9 +14,9 @@ from sfm_lightglue.keypoint_matching.detector_configuration import (
     detector_config_from,
     known_options,
 )
-from sfm_lightglue.keypoint_matching.locations import find_file, read_json, write_json
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.models.lightglue_types import LightGlueArchitecture, LightGlueThresholds
+from sfm_lightglue.weights.hub import find_file, read_json, write_json
 
 CONFIG_FILE = "config.json"
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.keypoint_matching.drawing import draw_pair
 from sfm_lightglue.keypoint_matching.letterbox import fit_within, sizes_in_frame, to_original_pixels
-from sfm_lightglue.keypoint_matching.locations import find_file, read_json, write_json
 from sfm_lightglue.keypoint_matching.outputs import ImageBatch
 from sfm_lightglue.keypoint_matching.pictures import (
     CHANNELS_FIRST,
@@ -26,6 +25,7 @@ from sfm_lightglue.keypoint_matching.pictures import (
     as_pairs,
     channels_first,
 )
+from sfm_lightglue.weights.hub import find_file, read_json, write_json
 
 CONFIG_FILE = "preprocessor_config.json"
 

@@ -15,9 +15,9 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.processor import has_bfloat16_instructions, may_have_cuda
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.models.files import file_sha256, require_weights
-from sfm_lightglue.models.recommended import PAPERS_THRESHOLDS, check_thresholds, recommended_thresholds
 from sfm_lightglue.types import Features, Matches
+from sfm_lightglue.weights.lookup import file_sha256, require_weights
+from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS, check_thresholds, recommended_thresholds
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +194,7 @@ class LightGlueMatcher:
 
     def _load(self) -> tuple[LightGlue, torch.device]:
         from sfm_lightglue.execution.devices import resolve_device
-        from sfm_lightglue.models.weights import load_lightglue
+        from sfm_lightglue.models.checkpoints import load_lightglue
 
         device = resolve_device(self._device_name)
         with self._loading:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.deformable import DeformableConv2d
 from sfm_lightglue.models.keypoints import Limits, Points, local_maxima
-from sfm_lightglue.models.strict import fill_strictly
 from sfm_lightglue.models.superpoint import suppress_neighbours
-from sfm_lightglue.models.weights import read_state_dict
+from sfm_lightglue.weights.state_dict import read_state_dict
+from sfm_lightglue.weights.strict import fill_strictly
 
 STRIDE = 32
 """Pixels along the side of a cell of the coarsest features: poolings by 2, 4 and 4."""

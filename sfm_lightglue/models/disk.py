@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfm_lightglue.models.keypoints import Limits, Points, best_first, select_peaks
-from sfm_lightglue.models.strict import load_published
+from sfm_lightglue.weights.strict import load_published
 
 DISK_LIMITS = Limits(score_threshold=0.0, nms_radius_px=2)
 """The authors' threshold on the logit of a point, and their window of 5 pixels."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfm_lightglue.models.strict import load_published
+from sfm_lightglue.weights.strict import load_published
 
 PATCH_PX = 32
 """Side of a patch."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfm_lightglue.models.keypoints import Limits, Points, best_first, select_peaks
-from sfm_lightglue.models.strict import load_published
+from sfm_lightglue.weights.strict import load_published
 
 CELL = 8
 """Pixels along the side of a cell, the resolution of all maps."""

@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.messages import shortened
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
+from sfm_lightglue.weights.state_dict import StateDict, is_dense
 
-StateDict = dict[str, Tensor]
 Architecture = LightGlueArchitecture | SuperPointArchitecture
 Rules = tuple[tuple[str, tuple[str, ...]], ...]
 """Patterns of our names without ".weight" or ".bias", and the names of the same in another layout. The first
@@ -246,22 +245,10 @@ def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> Supe
     )
 
 
-def summarise(keys: Iterable[str], limit: int = 40) -> str:
-    """Keys for a message: sorted, the first many, and how many more."""
-    return shortened(sorted(keys), limit)
-
-
 def are_thresholds(values: Tensor, num_layers: int) -> bool:
     """Whether these are the thresholds that we compute; the original stores them, and others are not for us."""
     wanted = torch.tensor([0.8 + 0.1 * math.exp(-4.0 * i / max(num_layers, 1)) for i in range(num_layers)])
     return values.shape == wanted.shape and torch.allclose(values.detach().cpu().float(), wanted, atol=1e-4)
-
-
-def is_dense(value: object) -> bool:
-    """Whether this is an array of real numbers, of any precision, that are there."""
-    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
-        return False
-    return value.layout == torch.strided and value.is_floating_point()
 
 
 class _Found:

@@ -12,8 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sfm_lightglue.models.layouts import is_dense
-from sfm_lightglue.models.weights import read_state_dict, refuse_faults
+from sfm_lightglue.weights.state_dict import is_dense, read_state_dict, refuse_faults
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.messages import nearest_hint
-from sfm_lightglue.models.catalog import CATALOG, WeightsEntry
-from sfm_lightglue.models.download import DownloadConfig, UnreachableError, download, fault_of
+from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
+from sfm_lightglue.weights.download import DownloadConfig, UnreachableError, download, fault_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.messages import nearest_hint
-from sfm_lightglue.models.catalog import CATALOG
-from sfm_lightglue.models.download import UnreachableError, download
-from sfm_lightglue.models.files import cache_folder, find_weights, offline_by, user_folders
 from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.weights.catalog import CATALOG
+from sfm_lightglue.weights.download import UnreachableError, download
+from sfm_lightglue.weights.lookup import cache_folder, find_weights, offline_by, user_folders
 
 _HUB = "https://huggingface.co"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -8,27 +8,22 @@ their content: safetensors, or the pickled tensors of `torch.save`.
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors.torch
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from sfm_lightglue.errors import StoreError, WeightsError
-from sfm_lightglue.models import layouts
-from sfm_lightglue.models.files import file_sha256
-from sfm_lightglue.models.layouts import Layout, StateDict, summarise
+from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.models import key_layouts
+from sfm_lightglue.models.key_layouts import Layout
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.models.recommended import FORMAT, THRESHOLDS, check_thresholds
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
-from sfm_lightglue.store.atomic_file import atomic_write
+from sfm_lightglue.weights.recommended_thresholds import FORMAT, THRESHOLDS, check_thresholds
+from sfm_lightglue.weights.state_dict import is_dense, read_state_dict, refuse_faults, save_tensors, summarise
 
 Network = TypeVar("Network", LightGlue, SuperPoint)
 Architecture = TypeVar("Architecture", LightGlueArchitecture, SuperPointArchitecture)
@@ -83,8 +78,8 @@ def lightglue_from_state_dict(
         WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
     """
     state = {str(key): value for key, value in state.items()}
-    layout = layouts.lightglue_layout(state)
-    arch = architecture or layouts.lightglue_architecture(state, layout, source)
+    layout = key_layouts.lightglue_layout(state)
+    arch = architecture or key_layouts.lightglue_architecture(state, layout, source)
     if architecture is not None and arch.num_layers > len(state):
         raise WeightsError(f"{source}: {len(state)} keys cannot be those of {arch.num_layers} layers")
     model = _without_weights(LightGlue, arch, source)
@@ -102,8 +97,8 @@ def superpoint_from_state_dict(
         WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
     """
     state = {str(key): value for key, value in state.items()}
-    layout = layouts.superpoint_layout(state)
-    arch = architecture or layouts.superpoint_architecture(state, layout)
+    layout = key_layouts.superpoint_layout(state)
+    arch = architecture or key_layouts.superpoint_architecture(state, layout)
     model = _without_weights(SuperPoint, arch, source)
     return load_strictly(model, state, source, layout, inferred=architecture is None)
 
@@ -126,24 +121,24 @@ def load_strictly(
     layout = layout or Layout()
     state = {key: value for key, value in state.items() if not re.match(layout.others, key)}
     own_shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    shapes = layouts.shapes_in_file(own_shapes, layout, model.architecture)
+    shapes = key_layouts.shapes_in_file(own_shapes, layout, model.architecture)
     owns = {name: key for key, parts in shapes.items() for name in parts}
     wanted = {name: shape for parts in shapes.values() for name, shape in parts.items()}
     optional = layout.optional() & state.keys()
-    dense = {name: value for name, value in state.items() if layouts.is_dense(value)}
+    dense = {name: value for name, value in state.items() if is_dense(value)}
     known = {name: dense[name].detach().to(torch.float32, copy=True) for name in wanted if name in dense}
 
     def beside(name: str) -> str:
         """A key, with the other key of its module where one of them must be wrong, and either may be."""
         stem, _, kind = name.rpartition(".")
         other = f"{stem}.{'bias' if kind == 'weight' else 'weight'}"
-        if not layouts.TOLD_BY_ITSELF.fullmatch(owns[name]) or other not in known:
+        if not key_layouts.TOLD_BY_ITSELF.fullmatch(owns[name]) or other not in known:
             return name
         return f"{name} (beside {other} {list(known[other].shape)})"
 
     def misfit(name: str) -> str:
         found = f"{name} {list(known[name].shape)}"
-        if inferred and owns[name] in layouts.TELLING:
+        if inferred and owns[name] in key_layouts.TELLING:
             return f"{found} fits no {type(model).__name__}"
         return f"{found} instead of {list(wanted[name])}{beside(name).removeprefix(name)}"
 
@@ -159,27 +154,11 @@ def load_strictly(
     }
     refuse_faults(complaints, model, source)
     fused = {
-        key: layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
+        key: key_layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
         for key, parts in shapes.items()
     }
     model.load_state_dict(fused, strict=True, assign=True)
     return model.eval()
-
-
-def refuse_faults(faults: Mapping[str, Collection[str]], model: nn.Module, source: str) -> None:
-    """Refuses weights that do not fit a network.
-
-    Args:
-        faults: names of the weights by what is wrong with them.
-        model: the network.
-        source: where the weights come from.
-
-    Raises:
-        WeightsError: where there is a fault, listing all.
-    """
-    if any(faults.values()):
-        listed = "; ".join(f"{what}: {summarise(names)}" for what, names in faults.items() if names)
-        raise WeightsError(f"{source}: not the weights of this {type(model).__name__}: {listed}")
 
 
 def save_lightglue(
@@ -213,75 +192,6 @@ def save_superpoint(model: SuperPoint, path: str | Path, metadata: Mapping[str, 
     _save(model, "superpoint", asdict(model.architecture), path, metadata)
 
 
-def save_tensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Writes safetensors: all of the file or nothing, and equal content as equal bytes.
-
-    Args:
-        state: by key.
-        path: ends in .safetensors by custom.
-        metadata: what else to tell.
-
-    Raises:
-        StoreError: where the file cannot be written.
-    """
-    path = Path(path)
-    dense = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    content = _with_sorted_metadata(safetensors.torch.save(dense, metadata=dict(metadata)))
-    if not path.parent.is_dir():
-        raise StoreError(f"{path}: cannot be written: there is no folder {path.parent}; make it, or give another path")
-    with atomic_write(path) as file:
-        file.write(content)
-
-
-def read_state_dict(path: str | Path, sha256: str | None = None) -> tuple[StateDict, dict[str, str]]:
-    """Reads tensors, and never runs code.
-
-    Args:
-        path: safetensors, or the output of `torch.save`; also below "model", "state_dict" or the like.
-        sha256: hexadecimal digest that the file must have.
-
-    Returns:
-        Tensors by key, and the metadata of a safetensors file.
-
-    Raises:
-        WeightsError: where the file is missing, damaged, full of other things, or not as promised.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file of weights; check the path, or download it again")
-    if sha256 is not None:
-        verify_sha256(path, sha256)
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-        # The header of safetensors begins after 8 bytes; torch writes a zip archive, once a bare pickle.
-        if head[8:] == b"{" or not head.startswith((b"PK", b"\x80")):
-            with safe_open(path, framework="pt") as tensors:
-                state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-                return state, tensors.metadata() or {}
-        with warnings.catch_warnings(action="ignore"):  # about the pickle's age; what matters is an error
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path}: damaged, or holds more than tensors, and loading that could run code; ask its "
-            "author for safetensors, or save its state dict alone with torch.save"
-        ) from error
-    except Exception as error:  # damaged bytes raise anything: TypeError, IndexError, AssertionError
-        raise WeightsError(f"{path}: damaged, or no file of weights ({error}); download it again") from error
-    return _unwrap(loaded, path), {}
-
-
-def verify_sha256(path: str | Path, sha256: str) -> None:
-    """Compares a file with its hexadecimal digest.
-
-    Raises:
-        WeightsError: where they differ, or the file cannot be read.
-    """
-    found = file_sha256(path)
-    if found != sha256.lower():
-        raise WeightsError(f"{path}: sha256 is {found}, expected {sha256}; remove the file and download it again")
-
-
 def _without_weights(kind: Callable[[Architecture], Network], arch: Architecture, source: str) -> Network:
     """A network on the meta device: neither memory nor random numbers for weights that are replaced."""
     try:
@@ -292,19 +202,7 @@ def _without_weights(kind: Callable[[Architecture], Network], arch: Architecture
 
 
 def _are_thresholds(values: Tensor, model: nn.Module) -> bool:
-    return isinstance(model, LightGlue) and layouts.are_thresholds(values, model.architecture.num_layers)
-
-
-def _unwrap(loaded: Any, path: Path) -> StateDict:
-    for name in ("model", "state_dict", "model_state_dict", "extractor", "disk"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
-            loaded = loaded[name]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise WeightsError(f"{path}: holds no state dict")
-    others = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
-    if others:
-        raise WeightsError(f"{path}: these entries of its state dict are no tensors: {summarise(others)}")
-    return {str(key): value for key, value in loaded.items()}
+    return isinstance(model, LightGlue) and key_layouts.are_thresholds(values, model.architecture.num_layers)
 
 
 def _stored_architecture(
@@ -323,16 +221,6 @@ def _stored_architecture(
         return kind(**stored)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: its architecture cannot be read ({error})") from error
-
-
-def _with_sorted_metadata(content: bytes) -> bytes:
-    """The same file with its metadata in order, so that equal networks have equal digests."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    return len(encoded).to_bytes(8, "little") + encoded + content[end:]
 
 
 def _save(

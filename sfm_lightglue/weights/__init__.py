@@ -1,0 +1,1 @@
+"""Files of weights: catalogue, lookup, download, safe reading, and the files that come with the package."""
