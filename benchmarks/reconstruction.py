@@ -31,10 +31,10 @@ from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, for
 from datasets.evaluation import evaluate_model, evaluate_poses
 from datasets.ground_truth import SceneTruth, read_scene
 from datasets.shared import find_scene_path
+from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.geometry.alignment import AlignedPoses
-from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.scene.folder import load_scene
 

@@ -82,8 +82,8 @@ def run_job(job: Job) -> JobResult:
 
 
 def _run_ours(job: Job) -> JobResult:
+    from sfm_lightglue.colmap.model import read_model
     from sfm_lightglue.errors import ReconstructionError
-    from sfm_lightglue.mapping.model import read_model
     from sfm_lightglue.reconstruct import reconstruct
     from sfm_lightglue.reconstruct_config import ReconstructConfig
 

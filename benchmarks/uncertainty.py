@@ -20,8 +20,8 @@ if __name__ == "__main__":
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.scene.cameras import as_pycolmap, make_camera
+from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
 from sfm_lightglue.types import Camera, Features, Matches
 
 _SIZE = (1200, 900)

@@ -9,10 +9,10 @@ import numpy as np
 
 from datasets.scene_truth import SceneTruth
 from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.colmap.model import Reconstruction
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
 from sfm_lightglue.geometry.transforms import Rigid3, pose_auc
-from sfm_lightglue.mapping.model import Reconstruction
-from sfm_lightglue.mapping.poses import poses_of_model
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.estimators.base import Sampling, load_estimator
 from sfm_lightglue.geometry.epipolar import homogeneous
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.types import Features, Matches
 
 SHORT_SIDE_PX = 480.0

@@ -20,7 +20,8 @@ from sfm_lightglue.geometry.transforms import pose_auc, relative_pose_error_deg
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import normalized_from_pixels
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Features, Matches, TwoViewGeometry
 
 CORRECT_PX = 3.0

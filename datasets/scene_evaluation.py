@@ -14,12 +14,12 @@ from datasets.combinations import Candidates, Combination, LeftOut, require_any
 from datasets.evaluation import AUC_THRESHOLDS_DEG, Evaluation, evaluate_model, evaluate_poses
 from datasets.scene_truth import SceneTruth
 from datasets.trajectory_errors import Alignment, TrajectoryErrors, trajectory_errors
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.model import read_model
-from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.reconstruct import reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import PAIR_SELECTORS

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import as_called, command_parser
-from sfm_lightglue.estimators.base import ESTIMATOR_NAMES
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES
 
 EXAMPLES = """\
 examples:

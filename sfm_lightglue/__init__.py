@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 from sfm_lightglue.version import __version__
 
 _MODULE_FROM_NAME = {
-    "ColmapDatabase": "mapping.database_reader",
+    "ColmapDatabase": "colmap.database_reader",
     "LightGlueConfig": "keypoint_matching.configuration",
     "LightGlueForKeypointMatching": "keypoint_matching.modeling",
     "LightGlueImageProcessor": "keypoint_matching.image_processor",
     "LightGlueImageProcessorFast": "keypoint_matching.image_processor",
-    "RelativePose": "pair_pose",
+    "RelativePose": "two_view.relative_pose",
     "add_to_database": "colmap_host",
     "estimate_relative_pose": "pose_from_images",
     "pipeline": "keypoint_matching.matching_pipeline",
-    "read_database": "mapping.database_reader",
+    "read_database": "colmap.database_reader",
 }
 """Where each public name comes from."""
 
 if TYPE_CHECKING:
+    from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
     from sfm_lightglue.colmap_host import add_to_database
     from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
     from sfm_lightglue.keypoint_matching.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
     from sfm_lightglue.keypoint_matching.matching_pipeline import pipeline
     from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
-    from sfm_lightglue.mapping.database_reader import ColmapDatabase, read_database
-    from sfm_lightglue.pair_pose import RelativePose
     from sfm_lightglue.pose_from_images import estimate_relative_pose
+    from sfm_lightglue.two_view.relative_pose import RelativePose
 
 __all__ = [
     "ColmapDatabase",

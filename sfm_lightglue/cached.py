@@ -19,7 +19,8 @@ from sfm_lightglue.store.encoding import (
     geometry_from_arrays,
 )
 from sfm_lightglue.store.store import Store, make_key
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, verification_identity
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.verification import estimate_two_view_geometry, verification_identity
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, publish_database, require_space
+from sfm_lightglue.colmap.features import colmap_features
+from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
+from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import num_usable_cores
-from sfm_lightglue.mapping.database import DatabaseWriter, publish_database, require_space
-from sfm_lightglue.mapping.database_file import SharedDatabase, remove_features
-from sfm_lightglue.mapping.database_images import KnownImage, read_known_images
-from sfm_lightglue.mapping.database_reader import bytes_from_root_sift
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
@@ -28,7 +27,7 @@ from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Features, Scene
+from sfm_lightglue.types import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -321,27 +320,6 @@ def _refuse_features(known: Sequence[KnownImage], database: Path) -> None:
             f"{database}: has features or matches of {len(names)} of the photos already ({shortened(names, 3)});"
             " --overwrite replaces them, or name a new database"
         )
-
-
-def colmap_features(features: Features, max_image_size: int | None = None) -> tuple[Float32Array, UInt8Array | None]:
-    """Features as COLMAP keeps them.
-
-    Args:
-        features: of one image.
-        max_image_size: longer side in pixels to which the extractor shrank larger pictures, None if it did not.
-
-    Returns:
-        Keypoints [N, 4] with scale and orientation, [N, 2] where they have none; and where they are RootSIFT,
-        their descriptors [N, 128] as bytes, for COLMAP's own matchers and retrieval.
-    """
-    if features.scales is None or features.orientations is None:
-        return features.keypoints, None
-    longer = max(features.image_size)
-    enlarged = longer / min(longer, max_image_size or longer)
-    keypoints = np.column_stack([features.keypoints, features.scales * (enlarged / 2), features.orientations])
-    # RootSIFT alone has 128 numbers none of which is negative: the roots of shares.
-    is_root_sift = features.descriptors.shape[1] == 128 and bool((features.descriptors >= 0).all())
-    return keypoints.astype(np.float32), bytes_from_root_sift(features.descriptors) if is_root_sift else None
 
 
 __all__ = ["HostSummary", "add_to_database", "colmap_features", "join_scene"]

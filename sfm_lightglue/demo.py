@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.model import read_model
-from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.reconstruct import reconstruct
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.run_record import Summary

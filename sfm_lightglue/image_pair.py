@@ -17,11 +17,11 @@ from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
 from sfm_lightglue.images.image import MIN_SIDE_PX, Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.pair_pose import RelativePose, relative_pose_from_matches
-from sfm_lightglue.pose_uncertainty import CONFIDENCE
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.scene.cameras import mean_focal_length
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_from_matches
+from sfm_lightglue.two_view.uncertainty import CONFIDENCE
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
 
 

@@ -21,10 +21,11 @@ from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.image_pair import ImagePairResult, StatedCameras, match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.pair_pose import POSE_VERSION
 from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.store.store import Store, make_key
-from sfm_lightglue.two_view import TwoViewConfig, verification_identity
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.relative_pose import POSE_VERSION
+from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import Camera
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.image_pair import as_image, is_same_camera, match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.pair_pose import RelativePose
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.scene.cameras import make_camera
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.relative_pose import RelativePose
 from sfm_lightglue.types import Camera
 
 

@@ -6,14 +6,14 @@ import logging
 from pathlib import Path
 
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, publish_database
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.mapping.cached_models import PackedModels, keep_models, load_models
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.database import DatabaseWriter, given_camera_idxs, publish_database
-from sfm_lightglue.mapping.export import remove_results, write_packed_models
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
+from sfm_lightglue.mapping.model_files import remove_results, write_packed_models
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
@@ -23,7 +23,7 @@ from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.store.output_folder import RESULTS_MARKER, sole_publisher, work_folder
 from sfm_lightglue.store.store import Store, make_key
-from sfm_lightglue.two_view import verification_identity
+from sfm_lightglue.two_view.verification import verification_identity
 
 logger = logging.getLogger(__name__)
 

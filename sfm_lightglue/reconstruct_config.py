@@ -17,7 +17,7 @@ from sfm_lightglue.mapping.incremental import MappingConfig
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Registry
 from sfm_lightglue.scene.camera_assignment import CameraConfig
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
 
 MAX_THREADS = 1024
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.mapping.database import DatabaseWriter
 from sfm_lightglue.pair_matching import match_pairs
 from sfm_lightglue.scene_features import SceneFeatures
 from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry

@@ -6,7 +6,7 @@ import numpy as np
 
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.scene.cameras import as_pycolmap, make_camera
-from sfm_lightglue.two_view import estimate_two_view_geometry
+from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Camera, Features, Matches
 
 SIZE = (1200, 900)

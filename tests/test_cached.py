@@ -10,7 +10,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 from tests.photos import textured, write_photo
 

@@ -15,9 +15,9 @@ import numpy as np
 import pycolmap
 import pytest
 
+from sfm_lightglue.colmap import shared_database
+from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.errors import DataError, StoreError
-from sfm_lightglue.mapping import database_file
-from sfm_lightglue.mapping.database_reader import read_database
 from tests.colmap_databases import NAMES, QUICK, Host, dump, make_host, map_plainly, prepared
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def test_an_empty_database_is_a_beginning(small_scene_dir: Path, host: Host, tmp
 def test_a_locked_database_is_told_before_any_work(
     small_scene_dir: Path, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_file, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(shared_database, "LOCK_TIMEOUT_S", 0.1)
     database = prepared(tmp_path / "database.db", small_scene_dir / "images")
     stages: list[str] = []
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
@@ -84,7 +84,7 @@ def test_a_locked_database_is_told_before_any_work(
 def test_a_database_that_someone_changes_meanwhile_is_left_to_them(
     small_scene_dir: Path, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_lock: bool
 ) -> None:
-    monkeypatch.setattr(database_file, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(shared_database, "LOCK_TIMEOUT_S", 0.1)
     database = prepared(tmp_path / "database.db", small_scene_dir / "images")
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
 
@@ -121,12 +121,12 @@ def progress(stage, num_done, num_total):
         die()
 
 if sys.argv[3] == "publish":
-    take_tables = database_file._take_tables
+    take_tables = shared_database._take_tables
     def half_way(connection):
         connection.execute("PRAGMA cache_size = 1")  # so that pages reach the disk before the end
         take_tables(connection)
         die()
-    database_file._take_tables = half_way
+    shared_database._take_tables = half_way
 config = ReconstructConfig.from_mapping(json.loads(sys.argv[5]))
 add_to_database(Path(sys.argv[1]), Path(sys.argv[2]), config, Path(sys.argv[4]), progress=progress)
 """

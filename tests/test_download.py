@@ -203,7 +203,7 @@ def test_without_a_network_nobody_waits(target: Path) -> None:
 def test_two_processes_share_one_download(server: FileServer, target: Path) -> None:
     server.faults = [Fault(pause_s=0.1)]
     code = (
-        "import sys; from pathlib import Path; from sfm_lightglue.models.download import download\n"
+        "import sys; from pathlib import Path; from sfm_lightglue.weights.download import download\n"
         "download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])"
     )
     command = [sys.executable, "-c", code, server.url, str(target), SHA256]

@@ -8,13 +8,13 @@ import pytest
 
 from datasets import read_scene
 from sfm_lightglue.extractors.sift import SiftExtractor
-from sfm_lightglue.focal_estimation import MAX_LOG_SIGMA, MODEL_LOG_SIGMA, FocalEstimate, with_focal_factor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.image_pair import match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.scene.cameras import default_camera, make_camera, mean_focal_length
+from sfm_lightglue.two_view.focal_length import MAX_LOG_SIGMA, MODEL_LOG_SIGMA, FocalEstimate, with_focal_factor
+from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
 from sfm_lightglue.types import Matches
 from tests.point_views import POSE, SIZE, make_features, make_views, plane_points
 from tests.shared_data import shared_data

@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags
 from PIL import Image as PilImage
 
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.mapping.database import DatabaseWriter
 from sfm_lightglue.scene.folder import load_scene
 from tests.shared_data import shared_data
 

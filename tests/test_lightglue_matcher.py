@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from pipelines.match import main as match_command
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.execution import threads
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.extractors.superpoint import SuperPointConfig, SuperPointExtractor
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.mapping.model import read_model
-from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.matchers import lightglue
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
 from sfm_lightglue.models.lightglue import LightGlue

@@ -32,7 +32,7 @@ from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.synthetic import SyntheticScene
-from sfm_lightglue.two_view import TwoViewConfig
+from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import Features, Matches
 from tests.shared_data import shared_data
 

@@ -7,17 +7,14 @@ import pytest
 
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.pair_pose import relative_pose_from_matches
-from sfm_lightglue.pose_uncertainty import (
-    FocalPrior,
-    RotationResiduals,
-    gaussian_radius,
-    pose_uncertainty,
-    robust_noise,
-)
-from sfm_lightglue.relative_pose import Correspondences, refine_pose
 from sfm_lightglue.scene.cameras import make_camera
-from sfm_lightglue.two_view import TwoViewConfig, normalize_matches
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import Correspondences, normalize_matches
+from sfm_lightglue.two_view.noise import robust_noise
+from sfm_lightglue.two_view.pose import refine_pose
+from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
+from sfm_lightglue.two_view.residuals import RotationResiduals
+from sfm_lightglue.two_view.uncertainty import FocalPrior, gaussian_radius, pose_uncertainty
 from tests.point_views import POSE, SIZE, make_views, plane_points
 
 CONDITIONS = {

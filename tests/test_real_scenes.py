@@ -8,8 +8,8 @@ import pytest
 
 from datasets.evaluation import evaluate_model
 from datasets.ground_truth import read_scene
+from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.geometry.alignment import AlignedPoses
-from sfm_lightglue.mapping.model import read_model
 from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
 from tests.shared_data import shared_data
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.model import read_model
-from sfm_lightglue.mapping.poses import poses_of_model
 from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
 from sfm_lightglue.reconstruct_config import read_config_file
 from sfm_lightglue.synthetic import SyntheticScene

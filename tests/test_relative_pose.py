@@ -17,19 +17,21 @@ from PIL import Image as PilImage
 import sfm_lightglue
 from sfm_lightglue.cached import CachedVerifier
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.estimators.base import ESTIMATOR_NAMES, Sampling, load_estimator
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, cross_matrix, relative_pose_error_deg
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.pair_pose import relative_pose_from_matches
 from sfm_lightglue.reconstruct_config import ReconstructConfig
 from sfm_lightglue.registry import MATCHERS
 from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.store.store import Store, make_key
-from sfm_lightglue.two_view import TwoViewConfig, homography_errors, verification_identity
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import homography_errors
+from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES, Sampling, load_estimator
+from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
+from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import ImagePair, Rejected, TwoViewGeometry
 from tests.point_views import OPENCV, PINHOLE, POSE, RADIAL, SIZE, make_features, make_views, plane_points
 
@@ -143,7 +145,7 @@ def test_without_poselib_the_error_says_what_to_install(monkeypatch):
 
 def test_poselib_is_imported_only_when_it_is_chosen():
     code = (
-        "import sys, sfm_lightglue.two_view as t; t.verification_identity(t.TwoViewConfig());"
+        "import sys, sfm_lightglue.two_view.verification as t; t.verification_identity(t.TwoViewConfig());"
         "print('poselib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

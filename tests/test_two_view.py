@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.estimators.base import Sampling
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg, rotation_angle_deg
 from sfm_lightglue.scene.cameras import as_pycolmap, make_camera, normalized_from_pixels
-from sfm_lightglue.two_view import TwoViewConfig, homography_errors, normalize_matches
-from sfm_lightglue.two_view_matrices import estimate_epipolar
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import homography_errors, normalize_matches
+from sfm_lightglue.two_view.estimators.base import Sampling
+from sfm_lightglue.two_view.matrices import estimate_epipolar
 from sfm_lightglue.types import Camera, Rejected, TwoViewGeometry
 from tests.point_views import OPENCV, PINHOLE, POSE, RADIAL, SIZE, make_features, make_views, plane_points
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipelines.view import main
+from sfm_lightglue.colmap.model import find_model_dir, read_model
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.mapping.model import find_model_dir, read_model
 from sfm_lightglue.viewer import show
 
 ROOT = Path(__file__).resolve().parents[1]

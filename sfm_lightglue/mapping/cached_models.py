@@ -12,8 +12,8 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.mapping.export import pack_models
-from sfm_lightglue.mapping.poses import poses_of_model
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.mapping.model_files import pack_models
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import SkippedImage
 

@@ -17,7 +17,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.viewer.viewpoint import Viewpoint, choose_viewpoint, near_mask, scene_radius
 
 if TYPE_CHECKING:
-    from sfm_lightglue.mapping.model import Reconstruction
+    from sfm_lightglue.colmap.model import Reconstruction
 
 UNCOLORED_POINT = (0.80, 0.83, 0.87)
 """Colour of all points where the model has none (COLMAP then writes black), red, green, blue in 0 to 1."""

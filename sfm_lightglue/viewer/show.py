@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
+from sfm_lightglue.colmap.model import find_model_dir, read_model
 from sfm_lightglue.errors import ConfigError, StoreError
-from sfm_lightglue.mapping.model import find_model_dir, read_model
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.viewer.open3d_worker import REACH
 from sfm_lightglue.viewer.scene import ViewScene, build_scene, select_frusta

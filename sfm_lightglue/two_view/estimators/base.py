@@ -61,9 +61,9 @@ def usable_matrix(matrix: AnyArray | None) -> Float64Array | None:
 
 
 _PLACE_FROM_NAME = {
-    "opencv-magsac": ("sfm_lightglue.estimators.opencv", "MagsacEstimator"),
-    "opencv-ransac": ("sfm_lightglue.estimators.opencv", "RansacEstimator"),
-    "poselib": ("sfm_lightglue.estimators.poselib", "PoselibEstimator"),
+    "opencv-magsac": ("sfm_lightglue.two_view.estimators.opencv", "MagsacEstimator"),
+    "opencv-ransac": ("sfm_lightglue.two_view.estimators.opencv", "RansacEstimator"),
+    "poselib": ("sfm_lightglue.two_view.estimators.poselib", "PoselibEstimator"),
 }
 
 ESTIMATOR_NAMES = tuple(_PLACE_FROM_NAME)

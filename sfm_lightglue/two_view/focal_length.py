@@ -17,16 +17,11 @@ from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
-from sfm_lightglue.pose_uncertainty import (
-    EpipolarResiduals,
-    LogScales,
-    RotationResiduals,
-    focal_derivative,
-    jacobian,
-    robust_noise,
-)
-from sfm_lightglue.relative_pose import Correspondences, recover_pose
 from sfm_lightglue.scene.cameras import as_pycolmap
+from sfm_lightglue.two_view.correspondences import Correspondences
+from sfm_lightglue.two_view.noise import robust_noise
+from sfm_lightglue.two_view.pose import recover_pose
+from sfm_lightglue.two_view.residuals import EpipolarResiduals, LogScales, RotationResiduals, focal_derivative, jacobian
 from sfm_lightglue.types import Camera
 
 GUESS_LOG_SIGMA = 0.35

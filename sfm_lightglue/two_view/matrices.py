@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array
-from sfm_lightglue.estimators.base import MatrixEstimator, Sampling
 from sfm_lightglue.geometry.epipolar import squared_sampson_errors
-from sfm_lightglue.relative_pose import HOMOGRAPHY_LEEWAY, Correspondences, homography_errors
+from sfm_lightglue.two_view.correspondences import HOMOGRAPHY_ERROR_RATIO, Correspondences, homography_errors
+from sfm_lightglue.two_view.estimators.base import MatrixEstimator, Sampling
 
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
@@ -93,4 +93,4 @@ def estimate_homography(data: Correspondences, estimator: MatrixEstimator, sampl
         return None
     normalized /= np.cbrt(determinant)
     errors = homography_errors(normalized, data.points0, data.points1)
-    return normalized, errors <= HOMOGRAPHY_LEEWAY * data.max_error
+    return normalized, errors <= HOMOGRAPHY_ERROR_RATIO * data.max_error

@@ -12,76 +12,24 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
-from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.estimators.base import ESTIMATOR_NAMES, EstimatorName, Sampling, load_estimator
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
-from sfm_lightglue.relative_pose import (
-    HOMOGRAPHY_LEEWAY,
+from sfm_lightglue.scene.cameras import calibration_matrix
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import (
+    HOMOGRAPHY_ERROR_RATIO,
     Correspondences,
     homography_errors,
-    in_front,
-    num_supporting,
-    poses_from_homography,
+    normalize_matches,
     rays_of,
-    recover_pose,
-    refine_pose,
 )
-from sfm_lightglue.scene.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
-from sfm_lightglue.two_view_matrices import Model, estimate_epipolar, estimate_homography
+from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
+from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
+from sfm_lightglue.two_view.pose import in_front, num_supporting, poses_from_homography, recover_pose, refine_pose
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
 
 _VERDICT_VERSION = 2
 """Part of the store's keys; raised whenever the same matches start to give another verdict or pose."""
-
-
-@dataclass(frozen=True, slots=True)
-class TwoViewConfig:
-    """Options of the two-view verification."""
-
-    max_error_px: float = 2.0
-    """Largest distance of an inlier to its epipolar line, in pixels of the full-resolution images; for larger
-    images than `reference_size_px` in proportion, since their keypoints are as much coarser."""
-
-    reference_size_px: float = 1600.0
-    """Longer side of an image up to which `max_error_px` is taken as it is."""
-
-    min_inliers: int = 15
-    """Fewer make the pair `Rejected`."""
-
-    min_inlier_ratio: float = 0.1
-    """A smaller share of inliers makes the pair `Rejected`: chance agrees with as many."""
-
-    confidence: float = 0.9999
-    """Probability that the best geometry was found."""
-
-    max_iterations: int = 10000
-    """Upper limit on the samples drawn in one search; where matches disagree, parts of them are searched too."""
-
-    max_homography_ratio: float = 0.8
-    """A homography that explains a larger share of the inliers makes the pair planar or a pure rotation."""
-
-    min_parallax_deg: float = 0.5
-    """A larger median angle between the rays is parallax, however well a rotation explains the matches."""
-
-    estimator: EstimatorName = "opencv-magsac"
-    """What finds the matrices: opencv-magsac, opencv-ransac, or poselib (an extra)."""
-
-    def __post_init__(self) -> None:
-        if self.estimator not in ESTIMATOR_NAMES:
-            raise ConfigError(f"two_view: estimator {self.estimator!r}: expected one of {', '.join(ESTIMATOR_NAMES)}")
-        for name in ("max_error_px", "reference_size_px", "max_iterations"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"two_view: {name} must be positive, got {getattr(self, name)}")
-        for name in ("min_inlier_ratio", "max_homography_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"two_view: {name} must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.min_parallax_deg <= 180:
-            raise ConfigError(f"two_view: min_parallax_deg must lie in [0, 180], got {self.min_parallax_deg}")
-        if self.min_inliers < 5:
-            raise ConfigError(f"two_view: min_inliers must be at least 5, got {self.min_inliers}")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"two_view: confidence must lie in (0, 1), got {self.confidence}")
 
 
 def verification_identity(config: TwoViewConfig) -> tuple[str, object]:
@@ -143,35 +91,10 @@ def estimate_two_view_geometry(
         return Rejected("no_model", num_matches)
     if num_best < enough:
         return Rejected("too_few_inliers", num_matches, num_best)
-    found = _judge(data, epipolar, homography, calibrated, config)
+    found = _classify(data, epipolar, homography, calibrated, config)
     if isinstance(found, Rejected):
         return Rejected(found.reason, num_matches, found.num_inliers)
     return _in_pixels(found, usable, camera0, camera1, data.focal_px, calibrated)
-
-
-def normalize_matches(
-    features0: Features,
-    features1: Features,
-    matches: Matches,
-    camera0: Camera,
-    camera1: Camera,
-    config: TwoViewConfig,
-) -> tuple[Correspondences, BoolArray]:
-    """All matches on the normalised planes of their cameras, and which of them [M] a camera could undo.
-
-    Args as in `estimate_two_view_geometry`.
-    """
-    points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
-    points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
-    usable: BoolArray = np.isfinite(np.concatenate([points0, points1], axis=1)).all(axis=1)
-    focals = [mean_focal_length(camera) for camera in (camera0, camera1)]
-    # The error limit is an angle: that of the coarser of the two cameras.
-    limits = [
-        config.max_error_px * max(1.0, max(camera.size) / config.reference_size_px) / focal
-        for camera, focal in zip((camera0, camera1), focals, strict=True)
-    ]
-    focal = float(np.mean(focals))
-    return Correspondences(points0, points1, focal, max(limits) * focal), usable
 
 
 def _sampling(data: Correspondences, config: TwoViewConfig, seed: int) -> Sampling:
@@ -187,7 +110,7 @@ class _Found:
     mask: BoolArray
 
 
-def _judge(
+def _classify(
     data: Correspondences,
     epipolar: Model | None,
     homography: Model | None,
@@ -248,7 +171,7 @@ def _pure_rotation(
         return None
     noise, R, H = min(fits, key=lambda fit: fit[0])
     mask_H = homography[1]
-    agreeing = homography_errors(H, data.points0, data.points1) <= HOMOGRAPHY_LEEWAY * data.max_error
+    agreeing = homography_errors(H, data.points0, data.points1) <= HOMOGRAPHY_ERROR_RATIO * data.max_error
     if agreeing.sum() < config.max_homography_ratio * mask_H.sum():
         return None
     return (R, (H, agreeing)) if noise <= _allowed_noise(data, homography, epipolar) else None
@@ -327,14 +250,3 @@ def _in_pixels(
         E=E if calibrated else None,
         H=None if found.H is None else K1 @ found.H @ K0_inverse,
     )
-
-
-__all__ = [
-    "Model",
-    "TwoViewConfig",
-    "estimate_epipolar",
-    "estimate_two_view_geometry",
-    "homography_errors",
-    "normalize_matches",
-    "verification_identity",
-]

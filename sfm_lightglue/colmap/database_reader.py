@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray, Float32Array
+from sfm_lightglue.colmap.shared_database import copy_database
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.epipolar import essential_from_pose
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.database_file import copy_database
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
 logger = logging.getLogger(__name__)

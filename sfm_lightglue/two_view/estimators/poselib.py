@@ -9,10 +9,10 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.estimators.base import Sampling, usable_matrix
 from sfm_lightglue.geometry.epipolar import essential_from_pose
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.messages import install_hint
+from sfm_lightglue.two_view.estimators.base import Sampling, usable_matrix
 
 
 class PoselibEstimator:

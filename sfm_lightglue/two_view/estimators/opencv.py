@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.estimators.base import Sampling, usable_matrix
+from sfm_lightglue.two_view.estimators.base import Sampling, usable_matrix
 
 
 class RansacEstimator:

@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from scipy.optimize import least_squares
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
+from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation, rotation_from_rotvec
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Correspondences:
-    """Matched points of two cameras without distortion.
-
-    Args:
-        points0: [M, 2] normalised points of image 0.
-        points1: [M, 2] of image 1.
-        focal_px: brings normalised points to the scale of pixels.
-        max_error_px: largest error of an inlier there.
-    """
-
-    points0: Float64Array
-    points1: Float64Array
-    focal_px: float
-    max_error_px: float
-
-    @property
-    def max_error(self) -> float:
-        """Largest error of an inlier on the normalised plane."""
-        return self.max_error_px / self.focal_px
-
-    def rows(self, mask: BoolArray) -> Correspondences:
-        """The matches that a mask [M] keeps."""
-        return Correspondences(self.points0[mask], self.points1[mask], self.focal_px, self.max_error_px)
-
-
-HOMOGRAPHY_LEEWAY = float(np.sqrt(2 * 5.99 / 3.84))
-"""Where an epipolar distance has an error limit, the transfer error of a homography has this times as much: it
-gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
-
+from sfm_lightglue.two_view.correspondences import Correspondences, rays_of
 
 LOSS_SCALE = 0.5
 """Where the soft L1 loss of the refinement bends from squares to lengths, as a share of the error limit."""
-
-
-def rays_of(points: Float64Array) -> Float64Array:
-    """Directions [M, 3] of length 1 through normalised points [M, 2]."""
-    rays = homogeneous(points)
-    unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    return unit
-
-
-def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
-    """Transfer errors of correspondences under a homography, the larger of both directions.
-
-    Args:
-        H: [3, 3] from image 0 to image 1.
-        points0: [N, 2].
-        points1: [N, 2].
-
-    Returns:
-        [N] in the unit of the points; infinity for points that land behind the camera.
-    """
-
-    def transfer(matrix: AnyArray, source: AnyArray, target: AnyArray) -> Float64Array:
-        mapped = homogeneous(source) @ matrix.T
-        depth = mapped[:, 2:]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.linalg.norm(mapped[:, :2] / depth - target, axis=1)
-        return np.where(depth[:, 0] > 0, error, np.inf)
-
-    forward = transfer(H / np.cbrt(np.linalg.det(H)), points0, points1)
-    inverse = np.linalg.inv(H)
-    return np.maximum(forward, transfer(inverse / np.cbrt(np.linalg.det(inverse)), points1, points0))
 
 
 def poses_from_homography(H: Float64Array) -> list[Rigid3]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pycolmap
 
+from sfm_lightglue.colmap.database_reader import camera_from_pycolmap, open_copy
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.mapping.database_reader import camera_from_pycolmap, open_copy
 from sfm_lightglue.types import Camera
 
 

@@ -8,25 +8,21 @@ from typing import Literal
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
-from sfm_lightglue.focal_estimation import (
+from sfm_lightglue.geometry.epipolar import triangulate
+from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
+from sfm_lightglue.scene.cameras import calibration_matrix
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import Correspondences, normalize_matches, rays_of
+from sfm_lightglue.two_view.focal_length import (
     GUESS_LOG_SIGMA,
     FocalEstimate,
     focal_from_motion,
     focal_from_rotation,
     with_focal_factor,
 )
-from sfm_lightglue.geometry.epipolar import triangulate
-from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.pose_uncertainty import FocalPrior, PoseUncertainty, pose_uncertainty
-from sfm_lightglue.relative_pose import (
-    Correspondences,
-    num_supporting,
-    poses_from_homography,
-    rays_of,
-    refine_pose,
-)
-from sfm_lightglue.scene.cameras import calibration_matrix
-from sfm_lightglue.two_view import TwoViewConfig, estimate_two_view_geometry, normalize_matches
+from sfm_lightglue.two_view.pose import num_supporting, poses_from_homography, refine_pose
+from sfm_lightglue.two_view.uncertainty import FocalPrior, PoseUncertainty, pose_uncertainty
+from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Camera, Features, IntrinsicsSource, Matches, Rejected, TwoViewGeometry
 
 PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]

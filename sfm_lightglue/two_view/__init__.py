@@ -1,0 +1,1 @@
+"""Matches of two images -> geometry, relative pose, focal length and uncertainty."""
