@@ -22,7 +22,7 @@ from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, su
 from datasets.shared import shared_data_root
 from pipelines.command import ProgressBars, run_command
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.store.store import atomic_write
 
 HOLOLENS_PX, OTHERS_PX = 540, 800

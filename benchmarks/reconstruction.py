@@ -35,7 +35,7 @@ from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.geometry.alignment import AlignedPoses
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.scene.folder import load_scene
 
 DEFAULT_SCENES = ("fountain_p11", "lund_door")

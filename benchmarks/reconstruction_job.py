@@ -84,8 +84,8 @@ def run_job(job: Job) -> JobResult:
 def _run_ours(job: Job) -> JobResult:
     from sfm_lightglue.colmap.model import read_model
     from sfm_lightglue.errors import ReconstructionError
-    from sfm_lightglue.reconstruct import reconstruct
-    from sfm_lightglue.reconstruct_config import ReconstructConfig
+    from sfm_lightglue.reconstruction.config import ReconstructConfig
+    from sfm_lightglue.reconstruction.run import reconstruct
 
     config = ReconstructConfig.from_mapping(ours_config(job))
     output = Path(job.output)
@@ -198,7 +198,7 @@ def peak_memory_mb() -> float | None:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     except (OSError, IndexError, ValueError):
-        from sfm_lightglue.run_record import peak_memory_mb as from_rusage
+        from sfm_lightglue.reconstruction.run_record import peak_memory_mb as from_rusage
 
         return from_rusage()
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.composition import with_fitting_weights
 from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError, SfmError, WeightsError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice, Registry
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.registry import Choice, Registry
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.estimators.base import load_estimator
 

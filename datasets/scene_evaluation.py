@@ -20,10 +20,10 @@ from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, We
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.reconstruct import reconstruct
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import PAIR_SELECTORS
-from sfm_lightglue.run_record import Summary
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 
 Intrinsics = Literal["given", "exif"]

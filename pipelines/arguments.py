@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 
 
 class ArgumentAdder(Protocol):

@@ -12,9 +12,9 @@ from pathlib import Path
 from pipelines.arguments import add_component_arguments
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
 from pipelines.reconstruct import add_camera_arguments, config_values
-from sfm_lightglue.colmap_host import HostSummary, add_to_database
 from sfm_lightglue.execution.progress import silent
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 EXAMPLES = """\
 examples:

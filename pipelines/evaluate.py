@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from pipelines.evaluate_arguments import build_parser, in_own_words
 from sfm_lightglue.errors import SfmError
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.version import __version__
 

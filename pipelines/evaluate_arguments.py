@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import as_called, command_parser
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES
 
 EXAMPLES = """\

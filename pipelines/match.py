@@ -16,8 +16,8 @@ from sfm_lightglue.image_pair import StatedCameras, match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.pair_batch import PAIR_FORMAT, PairBatch, read_listed_pairs
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES
 from sfm_lightglue.two_view.verification import verification_identity
 

@@ -11,9 +11,10 @@ from typing import Any
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.reconstruct import Summary, reconstruct
-from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
-from sfm_lightglue.registry import PAIR_SELECTORS
+from sfm_lightglue.reconstruction.config import ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 
 DEMO_DIR = Path("demo_scene")
 

@@ -15,21 +15,25 @@ _MODULE_FROM_NAME = {
     "LightGlueImageProcessor": "keypoint_matching.image_processor",
     "LightGlueImageProcessorFast": "keypoint_matching.image_processor",
     "RelativePose": "two_view.relative_pose",
-    "add_to_database": "colmap_host",
+    "ReconstructConfig": "reconstruction.config",
+    "add_to_database": "reconstruction.add_to_database",
     "estimate_relative_pose": "pose_from_images",
     "pipeline": "keypoint_matching.matching_pipeline",
+    "reconstruct": "reconstruction.run",
     "read_database": "colmap.database_reader",
 }
 """Where each public name comes from."""
 
 if TYPE_CHECKING:
     from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
-    from sfm_lightglue.colmap_host import add_to_database
     from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
     from sfm_lightglue.keypoint_matching.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
     from sfm_lightglue.keypoint_matching.matching_pipeline import pipeline
     from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
     from sfm_lightglue.pose_from_images import estimate_relative_pose
+    from sfm_lightglue.reconstruction.add_to_database import add_to_database
+    from sfm_lightglue.reconstruction.config import ReconstructConfig
+    from sfm_lightglue.reconstruction.run import reconstruct
     from sfm_lightglue.two_view.relative_pose import RelativePose
 
 __all__ = [
@@ -38,12 +42,14 @@ __all__ = [
     "LightGlueForKeypointMatching",
     "LightGlueImageProcessor",
     "LightGlueImageProcessorFast",
+    "ReconstructConfig",
     "RelativePose",
     "__version__",
     "add_to_database",
     "estimate_relative_pose",
     "pipeline",
     "read_database",
+    "reconstruct",
 ]
 
 

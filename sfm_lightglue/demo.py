@@ -16,9 +16,9 @@ from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.reconstruct import reconstruct
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.run_record import Summary
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.synthetic import read_truth, render_scene, write_scene
 from sfm_lightglue.synthetic.files import TRUTH_FILE
 

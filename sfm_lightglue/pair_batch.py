@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.cached import CachedExtractor
 from sfm_lightglue.errors import ConfigError, DataError, StoreError, WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
@@ -22,6 +21,7 @@ from sfm_lightglue.image_pair import ImagePairResult, StatedCameras, match_image
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import make_camera
+from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.relative_pose import POSE_VERSION

@@ -9,14 +9,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, UInt8Array
-from sfm_lightglue.composition import with_fitting_weights
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.image_pair import as_image, is_same_camera, match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.two_view.config import TwoViewConfig

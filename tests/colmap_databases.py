@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.colmap_host import HostSummary, add_to_database
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 QUICK: dict[str, Any] = {
     "num_threads": 1,

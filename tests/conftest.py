@@ -73,7 +73,7 @@ def pair(small_scene: SyntheticScene, small_scene_dir: Path) -> PhotoPair:
 @pytest.fixture(scope="session")
 def finished(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished reconstruction of the small scene; tests copy what they change."""
-    from sfm_lightglue.reconstruct import reconstruct
+    from sfm_lightglue.reconstruction.run import reconstruct
     from tests.reconstructions import one_thread
 
     output = tmp_path_factory.mktemp("finished") / "out"

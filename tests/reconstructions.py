@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sfm_lightglue.reconstruct import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 
 def one_thread(**values: object) -> ReconstructConfig:

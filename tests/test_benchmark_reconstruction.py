@@ -17,7 +17,7 @@ from datasets.evaluation import evaluate_poses
 from datasets.ground_truth import SceneTruth
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.types import Camera
 
 

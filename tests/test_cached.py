@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier, pair_seed
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier, pair_seed
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
@@ -236,7 +236,7 @@ def test_geometries_are_estimated_once(store, scene, monkeypatch, source):
     first = verify(store, scene, cameras=(camera, camera))
     assert isinstance(first, TwoViewGeometry)
     assert (first.E is None) == (source == "guessed")
-    monkeypatch.setattr("sfm_lightglue.cached.estimate_two_view_geometry", None)
+    monkeypatch.setattr("sfm_lightglue.stages.cached.estimate_two_view_geometry", None)
     assert_same(first, verify(store, scene, cameras=(camera, camera)))
 
 
@@ -244,7 +244,7 @@ def test_rejections_are_remembered_too(store, scene, monkeypatch):
     config = TwoViewConfig(min_inliers=81)
     first = verify(store, scene, config)
     assert first == Rejected("too_few_matches", 80)
-    monkeypatch.setattr("sfm_lightglue.cached.estimate_two_view_geometry", None)
+    monkeypatch.setattr("sfm_lightglue.stages.cached.estimate_two_view_geometry", None)
     assert verify(store, scene, config) == first
 
 

@@ -16,10 +16,10 @@ from pipelines.colmap import main
 from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
-from sfm_lightglue.colmap_host import add_to_database
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.geometry.alignment import align_poses
-from sfm_lightglue.reconstruct import reconstruct
+from sfm_lightglue.reconstruction.add_to_database import add_to_database
+from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene
 from tests.colmap_databases import KEPT_TABLES, NAMES, Host, config, dump, make_host, map_plainly, prepared
 from tests.photos import textured, write_photo

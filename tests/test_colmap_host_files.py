@@ -109,9 +109,9 @@ def test_a_database_that_someone_changes_meanwhile_is_left_to_them(
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from sfm_lightglue.colmap_host import add_to_database
+from sfm_lightglue.reconstruction.add_to_database import add_to_database
 from sfm_lightglue.mapping import database_file
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sfm_lightglue.composition import LIGHTGLUE_FROM_EXTRACTOR, with_fitting_weights
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, Choice
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.fitting_weights import LIGHTGLUE_FROM_EXTRACTOR, with_fitting_weights
+from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.weights.catalog import CATALOG
 
 

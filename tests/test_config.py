@@ -8,7 +8,7 @@ import pytest
 from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.messages import nearest_hint
-from sfm_lightglue.reconstruct_config import ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.config import ReconstructConfig, read_config_file
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import numpy as np
 import pycolmap
 import pytest
 
-from sfm_lightglue.cached import pair_seed
 from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
 from sfm_lightglue.colmap.features import colmap_features
-from sfm_lightglue.colmap_host import add_to_database
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.geometry.transforms import relative_pose_error_deg
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.add_to_database import add_to_database
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.stages.cached import pair_seed
 from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry

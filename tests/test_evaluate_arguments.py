@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.evaluate import main
 from pipelines.evaluate_arguments import build_parser, in_own_words
-from sfm_lightglue.registry import EXTRACTORS
+from sfm_lightglue.registry.builtin import EXTRACTORS
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.registry import EXTRACTORS
+from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.scene.cameras import turned_camera
 from sfm_lightglue.synthetic import SyntheticScene
 from tests.untrained import write_lightglue, write_superpoint

@@ -14,20 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     {"errors", "identity", "messages", "version", "arrays"},
-    {"geometry", "images", "execution", "config", "plugins"},
+    {"geometry", "images", "execution", "config"},
     {"types"},
     {"store"},
     {"weights", "scene"},
     {"models", "two_view", "colmap"},
     {"extractors", "matchers", "mapping", "pairs"},
-    {"cached"},
-    {"scene_features"},
-    {"image_pair", "pair_matching", "registry"},
+    {"registry", "stages"},
+    {"image_pair"},
     {"pair_batch"},
-    {"composition", "scene_database"},
-    {"reconstruct_config"},
-    {"pose_from_images", "run_record"},
-    {"colmap_host", "reconstruct"},
+    {"reconstruction"},
+    {"pose_from_images"},
     {"keypoint_matching", "synthetic", "testing", "training", "viewer"},
     {"demo", "sfm_lightglue"},
     {"datasets"},
@@ -122,7 +119,7 @@ def layer_of(room: str) -> int:
 
 def test_there_is_something_to_look_at():
     modules = {module_of(path) for path in source_files()}
-    assert {"sfm_lightglue.reconstruct", "sfm_lightglue.extractors.sift"} <= modules
+    assert {"sfm_lightglue.reconstruction.run", "sfm_lightglue.extractors.sift"} <= modules
 
 
 @pytest.mark.parametrize("path", source_files(), ids=module_of)
@@ -185,7 +182,8 @@ def test_importing_the_package_loads_no_heavy_library():
 def test_the_main_job_loads_neither_torch_nor_open3d():
     """A run with SIFT waits for no network library; the registry imports what is chosen, when it is built."""
     loaded = loaded_by(
-        "import sfm_lightglue.reconstruct as r, sfm_lightglue.registry as g\n"
+        "import sfm_lightglue.reconstruction.run, sfm_lightglue.reconstruction.config as r\n"
+        "import sfm_lightglue.registry as g\n"
         "g.EXTRACTORS.build(r.ReconstructConfig().extractor); g.MATCHERS.choose('nearest')"
     )
     assert "sfm_lightglue.extractors.sift" in loaded

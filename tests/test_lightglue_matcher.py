@@ -24,7 +24,8 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers import lightglue
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene, corresponding_points
 from sfm_lightglue.types import Features, Matches
 from tests.untrained import write_lightglue, write_superpoint

@@ -14,7 +14,7 @@ from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
-from sfm_lightglue.reconstruct import reconstruct
+from sfm_lightglue.reconstruction.run import reconstruct
 from tests.reconstructions import one_thread
 
 

@@ -19,9 +19,10 @@ from pipelines.arguments import component_values
 from pipelines.match import build_parser
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftExtractor
-from sfm_lightglue.plugins import find_plugins
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Registry
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.registry.plugins import find_plugins
+from sfm_lightglue.registry.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = Path(__file__).parent / "plugin_example"

@@ -10,7 +10,8 @@ from datasets.evaluation import evaluate_model
 from datasets.ground_truth import read_scene
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.geometry.alignment import AlignedPoses
-from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run import reconstruct
 from tests.shared_data import shared_data
 
 

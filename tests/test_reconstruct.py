@@ -17,8 +17,8 @@ from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.reconstruct import ReconstructConfig, reconstruct
-from sfm_lightglue.reconstruct_config import read_config_file
+from sfm_lightglue.reconstruction.config import ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene
 from tests.reconstructions import copy_scene, one_thread
 

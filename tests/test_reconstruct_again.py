@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PilImage
 
 from sfm_lightglue.errors import ReconstructionError, StoreError
-from sfm_lightglue.reconstruct import reconstruct
+from sfm_lightglue.reconstruction.run import reconstruct
 from tests.reconstructions import copy_scene, one_thread, tree
 
 

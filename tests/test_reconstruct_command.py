@@ -13,7 +13,7 @@ import pytest
 from pipelines.__main__ import main as all_commands
 from pipelines.reconstruct import build_parser, config_values, main
 from sfm_lightglue.colmap.model import read_model
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.synthetic import SyntheticScene
 
 

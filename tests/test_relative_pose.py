@@ -15,7 +15,6 @@ import pytest
 from PIL import Image as PilImage
 
 import sfm_lightglue
-from sfm_lightglue.cached import CachedVerifier
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
@@ -23,9 +22,10 @@ from sfm_lightglue.geometry.transforms import Rigid3, cross_matrix, relative_pos
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import MATCHERS
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import MATCHERS
 from sfm_lightglue.scene.cameras import make_camera
+from sfm_lightglue.stages.cached import CachedVerifier
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import homography_errors

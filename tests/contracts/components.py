@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.registry import Registry
+from sfm_lightglue.registry.registry import Registry
 from tests.untrained import write_aliked, write_disk, write_hardnet, write_lightglue, write_superpoint, write_xfeat
 
 OPTIONS: dict[str, dict[str, Any]] = {

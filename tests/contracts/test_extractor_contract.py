@@ -4,7 +4,7 @@ import pytest
 
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.registry import EXTRACTORS
+from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.testing import ExtractorContract, textured
 from tests.contracts.components import build
 

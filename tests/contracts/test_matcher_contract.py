@@ -3,7 +3,7 @@
 import pytest
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.registry import MATCHERS
+from sfm_lightglue.registry.builtin import MATCHERS
 from sfm_lightglue.testing import MatcherContract
 from tests.contracts.components import build
 

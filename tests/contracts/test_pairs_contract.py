@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfm_lightglue.registry import PAIR_SELECTORS
+from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 from sfm_lightglue.testing import PairSelectorContract
 
 

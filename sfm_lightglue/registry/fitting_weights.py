@@ -7,7 +7,7 @@ from dataclasses import replace
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.aliked import AlikedConfig
 from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
-from sfm_lightglue.registry import Choice
+from sfm_lightglue.registry.registry import Choice
 
 LIGHTGLUE_FROM_EXTRACTOR = {
     "sift": "lightglue_sift",

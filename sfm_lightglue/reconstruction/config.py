@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.composition import with_fitting_weights
 from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.incremental import MappingConfig
 from sfm_lightglue.messages import nearest_hint
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS, Choice, Registry
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.registry import Choice, Registry
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.two_view.config import TwoViewConfig
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.mapping.cached_models import MapStatistics
-from sfm_lightglue.reconstruct_config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.store import CacheCounts, atomic_write
 from sfm_lightglue.types import SkippedImage

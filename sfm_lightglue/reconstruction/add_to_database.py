@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, publish_database, require_space
 from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
 from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
-from sfm_lightglue.errors import ConfigError, DataError, StoreError
+from sfm_lightglue.errors import ConfigError, StoreError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.messages import shortened
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.join_scene import join_scene
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.scene.folder import load_scene
-from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
-from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -204,113 +205,6 @@ class _Run:
             counts.num_verified,
             {stage: round(seconds, 3) for stage, seconds in self.clock.total().items()},
         )
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedScene:
-    """Photos with the cameras that a database has for them.
-
-    Args:
-        scene: the photos.
-        known: those images of the database that are among them.
-        camera_id_from_idx: COLMAP's numbers of the cameras that the database has.
-    """
-
-    scene: Scene
-    known: tuple[KnownImage, ...]
-    camera_id_from_idx: Mapping[int, int]
-
-
-def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_only: bool = False) -> JoinedScene:
-    """Give photos the cameras that a database has for them.
-
-    A photo that it does not know shares a camera of the database where it would share one with photos that all
-    have this one, which is of its size, and alone in its rig.
-
-    Args:
-        found: photos on the disk with cameras as we would make them.
-        known: images of the database.
-        database: for messages.
-        known_only: leave out photos that it does not know.
-
-    Raises:
-        ConfigError: where only those that it knows are wanted, and it knows none.
-        DataError: where no two photos are left, or the size of one is not that of its camera.
-    """
-    if known_only and not known:
-        raise ConfigError(
-            f"{database}: knows no image, so that --known-only would leave out all photos; do without it, or name a"
-            " database with images in it"
-        )
-    known_from_name = {image.name: image for image in known}
-    here = tuple(known_from_name[image.name] for image in found.images if image.name in known_from_name)
-    _report_missing(found, known, here, database)
-    _require_sizes(found, known_from_name, database)
-    news = [image.name for image in found.images if image.name not in known_from_name]
-    if known and news:
-        done = "left out" if known_only else "added"
-        logger.warning("%s: %d photos that it does not know are %s: %s", database, len(news), done, shortened(news))
-    shared = _cameras_to_share(found, known_from_name)
-    idx_from_key: dict[object, int] = {}
-    images = []
-    for image in found.images:
-        owner = known_from_name.get(image.name) or shared.get(image.camera_idx)
-        if known_only and image.name not in known_from_name:
-            continue
-        key = ("new", image.camera_idx) if owner is None else ("known", owner.camera_id)
-        camera = image.camera if owner is None else owner.camera
-        camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
-        images.append(replace(image, camera=camera, camera_idx=camera_idx))
-    if len(images) < 2:
-        raise DataError(f"{found.root}: only one usable photo ({images[0].name}); there is no pair to match")
-    camera_id_from_idx = {idx: key[1] for key, idx in idx_from_key.items() if key[0] == "known"}  # type: ignore[index]
-    return JoinedScene(Scene(found.root, tuple(images), found.skipped), here, camera_id_from_idx)
-
-
-def _report_missing(found: Scene, known: Sequence[KnownImage], here: Sequence[KnownImage], database: Path) -> None:
-    if known and not here:
-        raise DataError(
-            f"{database}: none of its {len(known)} images ({known[0].name}, ...) is a readable photo below"
-            f" {found.root}; give the folder that its names are relative to"
-        )
-    present = {image.name for image in here}
-    missing = [image.name for image in known if image.name not in present]
-    if missing:
-        logger.warning(
-            "%s: %d of its images are no readable photos below %s, and keep their features and the matches among"
-            " them: %s",
-            database,
-            len(missing),
-            found.root,
-            shortened(missing),
-        )
-
-
-def _require_sizes(found: Scene, known_from_name: Mapping[str, KnownImage], database: Path) -> None:
-    wrong = [
-        f"{image.name} has {image.camera.width} x {image.camera.height} pixels, its camera"
-        f" {known.camera.width} x {known.camera.height}"
-        for image in found.images
-        if (known := known_from_name.get(image.name)) is not None and known.camera.size != image.camera.size
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{database}: {wrong[0]}{more}; are these the photos that it was made from, neither shrunk nor turned?"
-        )
-
-
-def _cameras_to_share(found: Scene, known_from_name: Mapping[str, KnownImage]) -> dict[int, KnownImage]:
-    """For each of our cameras an image that has the one camera of the database that all of its photos have."""
-    owners: dict[int, list[KnownImage]] = {}
-    for image in found.images:
-        if image.name in known_from_name:
-            owners.setdefault(image.camera_idx, []).append(known_from_name[image.name])
-    return {
-        camera_idx: images[0]
-        for camera_idx, images in owners.items()
-        if len({image.camera_id for image in images}) == 1 and images[0].is_alone_in_rig
-    }
 
 
 def _refuse_features(known: Sequence[KnownImage], database: Path) -> None:

@@ -7,11 +7,11 @@ import threading
 from collections import OrderedDict
 
 from sfm_lightglue.arrays import Float32Array
-from sfm_lightglue.cached import CachedExtractor
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.store.encoding import features_from_arrays
 from sfm_lightglue.types import Features, Scene, SceneImage, SkippedImage
 

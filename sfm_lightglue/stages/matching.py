@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sfm_lightglue.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, TwoViewGeometry
 
 BLOCK_SIZE = 48

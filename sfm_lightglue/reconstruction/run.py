@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, publish_database
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
@@ -15,12 +14,14 @@ from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
 from sfm_lightglue.mapping.model_files import remove_results, write_packed_models
 from sfm_lightglue.messages import shortened
-from sfm_lightglue.reconstruct_config import ReconstructConfig
-from sfm_lightglue.registry import EXTRACTORS, MATCHERS, PAIR_SELECTORS
-from sfm_lightglue.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.scene.folder import load_scene
-from sfm_lightglue.scene_database import Clock, PairCounts, extract_scene, match_scene
-from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
 from sfm_lightglue.store.output_folder import RESULTS_MARKER, sole_publisher, work_folder
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
@@ -194,6 +195,3 @@ class _Run:
             f"{text}, at best {num_inliers} inliers ({pair.name0}, {pair.name1}). Was the camera moved sideways"
             f" between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
         )
-
-
-__all__ = ["ReconstructConfig", "Summary", "reconstruct"]

@@ -19,11 +19,8 @@ from typing import Any, Generic, TypeVar
 
 from sfm_lightglue.config import config_from_mapping
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.messages import nearest_hint
-from sfm_lightglue.pairs.base import PairSelector
-from sfm_lightglue.plugins import Plugin, find_plugins
+from sfm_lightglue.registry.plugins import Plugin, find_plugins
 
 ComponentT = TypeVar("ComponentT")
 
@@ -149,70 +146,3 @@ class Registry(Generic[ComponentT]):
 
 def _has_weights(config_type: type[Any]) -> bool:
     return "weights" in {field.name for field in dataclasses.fields(config_type)}
-
-
-EXTRACTORS: Registry[Extractor] = Registry(
-    "extractor",
-    {
-        "sift": Entry("sfm_lightglue.extractors.sift:SiftConfig", "sfm_lightglue.extractors.sift:SiftExtractor"),
-        "superpoint": Entry(
-            "sfm_lightglue.extractors.superpoint:SuperPointConfig",
-            "sfm_lightglue.extractors.superpoint:SuperPointExtractor",
-            takes_device=True,
-        ),
-        "aliked": Entry(
-            "sfm_lightglue.extractors.aliked:AlikedConfig",
-            "sfm_lightglue.extractors.aliked:AlikedExtractor",
-            takes_device=True,
-        ),
-        "xfeat": Entry(
-            "sfm_lightglue.extractors.xfeat:XFeatConfig",
-            "sfm_lightglue.extractors.xfeat:XFeatExtractor",
-            takes_device=True,
-        ),
-        "disk": Entry(
-            "sfm_lightglue.extractors.disk:DiskConfig",
-            "sfm_lightglue.extractors.disk:DiskExtractor",
-            takes_device=True,
-        ),
-        "doghardnet": Entry(
-            "sfm_lightglue.extractors.doghardnet:DoGHardNetConfig",
-            "sfm_lightglue.extractors.doghardnet:DoGHardNetExtractor",
-            takes_device=True,
-        ),
-    },
-    "sfm_lightglue.extractors",
-)
-
-MATCHERS: Registry[Matcher] = Registry(
-    "matcher",
-    {
-        "nearest": Entry(
-            "sfm_lightglue.matchers.nearest:NearestConfig", "sfm_lightglue.matchers.nearest:NearestMatcher"
-        ),
-        "lightglue": Entry(
-            "sfm_lightglue.matchers.lightglue:LightGlueMatcherConfig",
-            "sfm_lightglue.matchers.lightglue:LightGlueMatcher",
-            takes_device=True,
-        ),
-    },
-    "sfm_lightglue.matchers",
-)
-
-PAIR_SELECTORS: Registry[PairSelector] = Registry(
-    "pairs",
-    {
-        "exhaustive": Entry(
-            "sfm_lightglue.pairs.exhaustive:ExhaustiveConfig",
-            "sfm_lightglue.pairs.exhaustive:ExhaustivePairs",
-        ),
-        "sequential": Entry(
-            "sfm_lightglue.pairs.sequential:SequentialConfig",
-            "sfm_lightglue.pairs.sequential:SequentialPairs",
-        ),
-        "file": Entry(
-            "sfm_lightglue.pairs.from_file:PairsFromFileConfig", "sfm_lightglue.pairs.from_file:PairsFromFile"
-        ),
-    },
-    "sfm_lightglue.pairs",
-)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from sfm_lightglue.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.pair_matching import match_pairs
-from sfm_lightglue.scene_features import SceneFeatures
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds by stage."""
-
-    seconds: dict[str, float]
-    start: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - start
-
-    def total(self) -> dict[str, float]:
-        """Seconds by stage, and "total" since the clock was made."""
-        return self.seconds | {"total": time.perf_counter() - self.start}
 
 
 @dataclass(slots=True)

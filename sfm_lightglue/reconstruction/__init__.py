@@ -1,0 +1,1 @@
+"""Jobs over a scene: reconstruct it, or add it to a COLMAP database."""

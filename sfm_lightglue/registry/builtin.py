@@ -1,0 +1,76 @@
+"""The components that come with the library."""
+
+from __future__ import annotations
+
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.pairs.base import PairSelector
+from sfm_lightglue.registry.registry import Entry, Registry
+
+EXTRACTORS: Registry[Extractor] = Registry(
+    "extractor",
+    {
+        "sift": Entry("sfm_lightglue.extractors.sift:SiftConfig", "sfm_lightglue.extractors.sift:SiftExtractor"),
+        "superpoint": Entry(
+            "sfm_lightglue.extractors.superpoint:SuperPointConfig",
+            "sfm_lightglue.extractors.superpoint:SuperPointExtractor",
+            takes_device=True,
+        ),
+        "aliked": Entry(
+            "sfm_lightglue.extractors.aliked:AlikedConfig",
+            "sfm_lightglue.extractors.aliked:AlikedExtractor",
+            takes_device=True,
+        ),
+        "xfeat": Entry(
+            "sfm_lightglue.extractors.xfeat:XFeatConfig",
+            "sfm_lightglue.extractors.xfeat:XFeatExtractor",
+            takes_device=True,
+        ),
+        "disk": Entry(
+            "sfm_lightglue.extractors.disk:DiskConfig",
+            "sfm_lightglue.extractors.disk:DiskExtractor",
+            takes_device=True,
+        ),
+        "doghardnet": Entry(
+            "sfm_lightglue.extractors.doghardnet:DoGHardNetConfig",
+            "sfm_lightglue.extractors.doghardnet:DoGHardNetExtractor",
+            takes_device=True,
+        ),
+    },
+    "sfm_lightglue.extractors",
+)
+
+
+MATCHERS: Registry[Matcher] = Registry(
+    "matcher",
+    {
+        "nearest": Entry(
+            "sfm_lightglue.matchers.nearest:NearestConfig", "sfm_lightglue.matchers.nearest:NearestMatcher"
+        ),
+        "lightglue": Entry(
+            "sfm_lightglue.matchers.lightglue:LightGlueMatcherConfig",
+            "sfm_lightglue.matchers.lightglue:LightGlueMatcher",
+            takes_device=True,
+        ),
+    },
+    "sfm_lightglue.matchers",
+)
+
+
+PAIR_SELECTORS: Registry[PairSelector] = Registry(
+    "pairs",
+    {
+        "exhaustive": Entry(
+            "sfm_lightglue.pairs.exhaustive:ExhaustiveConfig",
+            "sfm_lightglue.pairs.exhaustive:ExhaustivePairs",
+        ),
+        "sequential": Entry(
+            "sfm_lightglue.pairs.sequential:SequentialConfig",
+            "sfm_lightglue.pairs.sequential:SequentialPairs",
+        ),
+        "file": Entry(
+            "sfm_lightglue.pairs.from_file:PairsFromFileConfig", "sfm_lightglue.pairs.from_file:PairsFromFile"
+        ),
+    },
+    "sfm_lightglue.pairs",
+)

@@ -1,0 +1,1 @@
+"""Extract, match and verify a whole scene: cached and streamed."""
