@@ -12,10 +12,12 @@ from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.match_batch import run_batch
 from pipelines.match_output import output_paths, require_replaceable, write_result
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.image_pair import StatedCameras, match_images
+from sfm_lightglue.image_pair.batch import PairBatch
+from sfm_lightglue.image_pair.cameras import StatedCameras
+from sfm_lightglue.image_pair.matching import match_images
+from sfm_lightglue.image_pair.pair_list import PAIR_FORMAT, read_listed_pairs
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import install_hint
-from sfm_lightglue.pair_batch import PAIR_FORMAT, PairBatch, read_listed_pairs
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES

@@ -12,7 +12,8 @@ from typing import Any
 from pipelines.command import ProgressBars
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.pair_batch import ListedPair, PairBatch, PairOutcome
+from sfm_lightglue.image_pair.batch import PairBatch, PairOutcome
+from sfm_lightglue.image_pair.pair_list import ListedPair
 from sfm_lightglue.store.store import atomic_write
 
 

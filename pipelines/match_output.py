@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.image_pair import ImagePairResult
+from sfm_lightglue.image_pair.matching import ImagePairResult
 from sfm_lightglue.store.store import atomic_write
 
 _FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}

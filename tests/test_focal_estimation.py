@@ -9,7 +9,7 @@ import pytest
 from datasets import read_scene
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.image_pair import match_images
+from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.scene.cameras import default_camera, make_camera, mean_focal_length

@@ -14,8 +14,8 @@ from PIL import Image as PilImage
 from pipelines.match import main
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftExtractor
+from sfm_lightglue.image_pair.pair_list import read_listed_pairs
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.pair_batch import read_listed_pairs
 from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.types import Features
 

@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 from pipelines.match import main
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.image_pair import match_images
+from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.synthetic import SyntheticScene

@@ -10,7 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from sfm_lightglue.arrays import Float32Array, Float64Array
-from sfm_lightglue.image_pair import ImagePairResult
+from sfm_lightglue.image_pair.matching import ImagePairResult
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_forward
 from sfm_lightglue.types import TwoViewGeometry

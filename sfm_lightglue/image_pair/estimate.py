@@ -11,7 +11,8 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.image_pair import as_image, is_same_camera, match_images
+from sfm_lightglue.image_pair.cameras import is_same_camera
+from sfm_lightglue.image_pair.matching import as_image, match_images
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig

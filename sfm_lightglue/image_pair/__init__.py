@@ -1,0 +1,1 @@
+"""Two photos -> matches and relative pose; lists of pairs."""
