@@ -17,10 +17,11 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.ground_truth import read_scene
 from datasets.homographies import homography_pairs
-from datasets.image_pairs import EvaluationPair, depth_pairs, read_pair_list, scene_pairs
-from datasets.matching import MatchingScores, PairFeatures, evaluate_matcher, summarize
+from datasets.image_pairs import depth_pairs, read_pair_list, scene_pairs
 from datasets.shared import shared_data_root
 from pipelines.command import ProgressBars, run_command
+from sfm_lightglue.evaluation.match_errors import MatchingScores, PairFeatures, evaluate_matcher, summarize
+from sfm_lightglue.evaluation.truth import EvaluationPair
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.store.store import atomic_write

@@ -28,11 +28,11 @@ if __name__ == "__main__":
 
 from benchmarks.reconstruction_job import Job, JobResult
 from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table
-from datasets.evaluation import evaluate_model, evaluate_poses
 from datasets.ground_truth import SceneTruth, read_scene
 from datasets.shared import find_scene_path
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.errors import DataError, SfmError
+from sfm_lightglue.evaluation.pose_errors import evaluate_model, evaluate_poses
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.reconstruction.config import ReconstructConfig

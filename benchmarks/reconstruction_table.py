@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.reconstruction_job import JobResult
-from datasets.evaluation import Evaluation
-from datasets.tables import markdown_table
+from sfm_lightglue.evaluation.pose_errors import Evaluation
+from sfm_lightglue.evaluation.tables import markdown_table
 from sfm_lightglue.geometry.alignment import AlignedPoses
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)

@@ -1,6 +1,5 @@
 """Readers of data with ground truth, and the errors of matches, poses, maps and trajectories against it."""
 
-from datasets.evaluation import Evaluation, NotAligned, evaluate_model, evaluate_poses
 from datasets.ground_truth import (
     SceneTruth,
     read_cameras_json,
@@ -9,6 +8,7 @@ from datasets.ground_truth import (
     read_scene,
 )
 from datasets.shared import shared_data_root
+from sfm_lightglue.evaluation.pose_errors import Evaluation, NotAligned, evaluate_model, evaluate_poses
 
 __all__ = [
     "Evaluation",

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.scene_truth import SceneTruth, image_root_of, scene_name
+from datasets.scene_truth import image_root_of, scene_name
 from datasets.text import read_text
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.scene_truth import SceneTruth, image_root_of, scene_name
+from datasets.scene_truth import image_root_of, scene_name
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.types import Camera
 
 MODEL_PLACES = (".", "sparse/0", "sparse", "sfm")

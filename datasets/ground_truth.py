@@ -7,10 +7,11 @@ from pathlib import Path
 from datasets.cameras_json import CAMERAS_FILE, TRUTH_FILE, camera_from_opencv, read_cameras_json
 from datasets.colmap import has_colmap_model, is_eth3d, read_colmap_truth, read_eth3d
 from datasets.imc import CALIBRATION_FILE, read_imc
-from datasets.scene_truth import SceneTruth, image_root_of, scene_name
+from datasets.scene_truth import image_root_of, scene_name
 from datasets.sequences import is_kitti, is_tum, read_kitti, read_tum
 from datasets.strecha import find_camera_files, read_strecha
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.images.image import PHOTO_SUFFIXES
 
 __all__ = [

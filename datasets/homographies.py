@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.image_pairs import EvaluationPair
 from datasets.scene_truth import photo_from_stem
 from datasets.text import finite_numbers, read_text
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.truth import EvaluationPair
 
 TOO_LARGE = frozenset(
     {"i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding", "v_artisans", "v_astronautis", "v_talent"}

@@ -3,74 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PilImage
 
 from datasets.ground_truth import read_scene
 from datasets.imc import COVISIBILITY_FILE, read_covisible_pairs
 from datasets.photo_size import photo_size
-from datasets.scene_truth import SceneTruth
 from datasets.text import finite_numbers, word_lines
-from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.geometry.epipolar import homogeneous
+from sfm_lightglue.evaluation.depth import project_by_depth, read_depth
+from sfm_lightglue.evaluation.truth import EvaluationPair, SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
-from sfm_lightglue.scene.cameras import as_pycolmap, make_camera, normalized_from_pixels
-from sfm_lightglue.types import Camera
+from sfm_lightglue.scene.cameras import make_camera
 
 _GRID_STEP_PX = 8
 """Overlap is measured on every so many pixels along both sides."""
 
 _DEPTH_AGREEMENT = 0.1
 """A point is seen by both images where its depth differs by less than this share; sensors are no better."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationPair:
-    """Two photographs, and what is known of them: poses with cameras, or a homography.
-
-    Args:
-        group: for tables, such as "hololens 10-50 %".
-        path0: file.
-        path1: file.
-        camera0: intrinsics; None with a homography.
-        camera1: intrinsics.
-        cam1_from_cam0: pose in the unit of the depth; None with a homography.
-        H: [3, 3] from pixels of image 0 to those of image 1, COLMAP convention; None with poses.
-        depth0: depth map of image 0 in millimetres, 16-bit, 0 where unknown; None where there is none.
-        overlap: share of image 0 or 1, whichever is smaller, that the other sees; None where it is not known.
-        quarter_turns: clockwise turns that stand each photo upright; None where its EXIF data are to say.
-    """
-
-    group: str
-    path0: Path
-    path1: Path
-    camera0: Camera | None = None
-    camera1: Camera | None = None
-    cam1_from_cam0: Rigid3 | None = None
-    H: Float64Array | None = None
-    depth0: Path | None = None
-    overlap: float | None = None
-    quarter_turns: tuple[int | None, int | None] = (None, None)
-
-
-@lru_cache(maxsize=128)
-def read_depth(path: Path) -> Float64Array:
-    """Depth map [H, W] in metres, 0 where unknown, from a 16-bit PNG in millimetres.
-
-    Raises:
-        DataError: where it cannot be read.
-    """
-    try:
-        with PilImage.open(path) as image:
-            return np.asarray(image, dtype=np.float64) / 1000
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no depth map that can be read ({error})") from error
 
 
 def pair_of_scene(scene: SceneTruth, name0: str, name1: str, group: str) -> EvaluationPair:
@@ -177,30 +130,6 @@ def _seen_share(
     other = depth1[row1, column1]
     agrees = (other > 0) & (np.abs(z[inside] - other) < _DEPTH_AGREEMENT * other)
     return float(agrees.sum() / known.sum())
-
-
-def project_by_depth(
-    pixels: Float64Array, depth0: Float64Array, camera0: Camera, camera1: Camera, cam1_from_cam0: Rigid3
-) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Where pixels of image 0 are in image 1.
-
-    Args:
-        pixels: [N, 2] in image 0, COLMAP convention.
-        depth0: [H, W] of image 0, z in the unit of the pose, 0 where unknown.
-        camera0: intrinsics.
-        camera1: intrinsics.
-        cam1_from_cam0: pose.
-
-    Returns:
-        Pixels [N, 2] in image 1, depths [N] there, and whether [N] the depth in image 0 is known.
-    """
-    height, width = depth0.shape
-    columns = np.clip(np.floor(pixels[:, 0]).astype(int), 0, width - 1)
-    rows = np.clip(np.floor(pixels[:, 1]).astype(int), 0, height - 1)
-    z0 = depth0[rows, columns]
-    points = cam1_from_cam0 @ (homogeneous(normalized_from_pixels(camera0, pixels)) * z0[:, None])
-    safe = np.where(points[:, 2:] > 1e-9, points, np.array([0.0, 0.0, 1.0]))
-    return np.asarray(as_pycolmap(camera1).img_from_cam(safe)), points[:, 2], z0 > 0
 
 
 def read_pair_list(path: Path, image_root: Path, group: str = "pairs") -> list[EvaluationPair]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from datasets.cameras_json import camera_from_opencv
 from datasets.photo_size import photo_size
-from datasets.scene_truth import SceneTruth, photo_from_stem, scene_name
+from datasets.scene_truth import photo_from_stem, scene_name
 from datasets.text import finite_numbers, read_text
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3
 
 CALIBRATION_FILE, COVISIBILITY_FILE, SCALING_FILE = "calibration.csv", "pair_covisibility.csv", "scaling_factors.csv"

@@ -9,11 +9,13 @@ import numpy as np
 
 from datasets.cameras_json import camera_from_opencv
 from datasets.photo_size import photo_size
-from datasets.scene_truth import SceneTruth, photo_from_stem, scene_name
+from datasets.scene_truth import photo_from_stem, scene_name
 from datasets.text import finite_numbers, word_lines
-from datasets.trajectory import associate, read_kitti_poses, read_tum_trajectory
+from datasets.trajectory import read_kitti_poses, read_tum_trajectory
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.trajectory import associate
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera
 

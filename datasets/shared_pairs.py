@@ -6,7 +6,8 @@ from pathlib import Path
 
 from datasets.ground_truth import read_scene
 from datasets.homographies import read_homographies
-from datasets.image_pairs import EvaluationPair, depth_pairs, evenly, scene_pairs
+from datasets.image_pairs import depth_pairs, evenly, scene_pairs
+from sfm_lightglue.evaluation.truth import EvaluationPair
 
 
 def shared_homographies(root: Path) -> list[EvaluationPair]:

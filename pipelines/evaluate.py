@@ -18,8 +18,8 @@ from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
-    from datasets.combinations import Candidates, LeftOut
-    from datasets.image_pairs import EvaluationPair
+    from sfm_lightglue.evaluation.combinations import Candidates, LeftOut
+    from sfm_lightglue.evaluation.truth import EvaluationPair
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,9 +114,9 @@ def _limited(pairs: list[EvaluationPair], limit: int | None) -> list[EvaluationP
 def _add_pairs(
     report: _Report, pairs: Sequence[EvaluationPair], candidates: Candidates, arguments: argparse.Namespace
 ) -> None:
-    from datasets.homography_errors import SHORT_SIDE_PX
-    from datasets.pair_evaluation import JUDGED_SIZE_PX, evaluate_pairs
-    from datasets.tables import pairs_table
+    from sfm_lightglue.evaluation.homography_errors import SHORT_SIDE_PX
+    from sfm_lightglue.evaluation.pairs import JUDGED_SIZE_PX, evaluate_pairs
+    from sfm_lightglue.evaluation.tables import pairs_table
 
     found = with_progress(
         arguments.quiet,
@@ -130,19 +130,20 @@ def _add_pairs(
 
 
 def _reconstruction(arguments: argparse.Namespace) -> _Report:
-    from datasets.scene_evaluation import SceneOptions
-    from datasets.tables import scenes_table
+    from sfm_lightglue.evaluation.scenes import SceneOptions
+    from sfm_lightglue.evaluation.tables import scenes_table
 
     options = SceneOptions(arguments.intrinsics, arguments.pairs, arguments.threads, arguments.seed)
     return _scenes(arguments, options, scenes_table)
 
 
 def _trajectory(arguments: argparse.Namespace) -> _Report:
-    from datasets.scene_evaluation import SceneOptions
-    from datasets.tables import scene_trajectories_table, trajectories_table
-    from datasets.trajectory import matching_poses, read_trajectory
-    from datasets.trajectory_errors import trajectory_errors
+    from datasets.trajectory import read_trajectory
     from sfm_lightglue.errors import DataError
+    from sfm_lightglue.evaluation.scenes import SceneOptions
+    from sfm_lightglue.evaluation.tables import scene_trajectories_table, trajectories_table
+    from sfm_lightglue.evaluation.trajectory import matching_poses
+    from sfm_lightglue.evaluation.trajectory_errors import trajectory_errors
 
     if arguments.scenes:
         options = SceneOptions(
@@ -165,7 +166,7 @@ def _trajectory(arguments: argparse.Namespace) -> _Report:
 
 def _scenes(arguments: argparse.Namespace, options: Any, table: Callable[[Any], str]) -> _Report:
     from datasets.ground_truth import read_scene
-    from datasets.scene_evaluation import evaluate_scenes
+    from sfm_lightglue.evaluation.scenes import evaluate_scenes
 
     candidates = _candidates(arguments)
     truths = [read_scene(_scene_path(scene, arguments)) for scene in arguments.scenes]
@@ -199,7 +200,7 @@ def _shared(arguments: argparse.Namespace) -> _Report:
 
 
 def _candidates(arguments: argparse.Namespace) -> Candidates:
-    from datasets.combinations import choose_candidates
+    from sfm_lightglue.evaluation.combinations import choose_candidates
 
     options = {"max_image_size": arguments.max_image_size, "max_keypoints": arguments.max_keypoints}
     defaults = ReconstructConfig()
@@ -220,7 +221,7 @@ def _scene_path(scene: str, arguments: argparse.Namespace) -> Path:
 
 
 def _write(report: _Report, arguments: argparse.Namespace) -> None:
-    from datasets.tables import left_out_list
+    from sfm_lightglue.evaluation.tables import left_out_list
 
     text = "\n\n".join(part for part in (*report.parts, left_out_list(report.left_out)) if part) + "\n"
     if arguments.markdown is None:

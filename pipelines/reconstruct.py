@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
-    from sfm_lightglue.demo import run_demo
+    from sfm_lightglue.evaluation.demo import run_demo
 
     folder = arguments.scene_dir or DEMO_DIR
     summary, errors = with_progress(

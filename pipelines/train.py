@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
     from sfm_lightglue.models.lightglue import LightGlue
     from sfm_lightglue.training.confidence import ConfidenceConfig
+    from sfm_lightglue.training.data.producer import ShardProducer
     from sfm_lightglue.training.options import RunOptions, TrainingConfig
-    from sfm_lightglue.training.producer import ShardProducer
     from sfm_lightglue.training.replicas import Replicas
     from sfm_lightglue.training.trainer import Trainer
     from sfm_lightglue.training.validation import Validation
@@ -104,14 +104,14 @@ def _train(trainer: Trainer, arguments: argparse.Namespace, validation: Validati
 
 
 def _producer(arguments: argparse.Namespace) -> ShardProducer:
-    from sfm_lightglue.training.producer import ShardProducer
+    from sfm_lightglue.training.data.producer import ShardProducer
 
     cache = arguments.cache or arguments.output / "shards"
     return ShardProducer(arguments.photos, cache, arguments.seed, arguments.max_shards, arguments.workers)
 
 
 def _config(arguments: argparse.Namespace) -> TrainingConfig:
-    from sfm_lightglue.training.batches import BatchConfig
+    from sfm_lightglue.training.data.batches import BatchConfig
     from sfm_lightglue.training.options import TrainingConfig
 
     return TrainingConfig(
@@ -196,7 +196,7 @@ def _teach_confidence(
     network: LightGlue, trainer: Trainer, arguments: argparse.Namespace, config: ConfidenceConfig
 ) -> None:
     from sfm_lightglue.training.confidence import teach_confidence
-    from sfm_lightglue.training.feed import PairFeed
+    from sfm_lightglue.training.data.feed import PairFeed
 
     held_out = trainer.options.held_out_shard
     excluded = frozenset() if held_out is None else frozenset({held_out})
@@ -261,8 +261,8 @@ class _RealPhotos:
         require_checkout("--validate")
         self._thresholds = thresholds
         from datasets.image_pairs import depth_pairs
-        from datasets.matching import PairFeatures
         from datasets.shared import shared_data_root
+        from sfm_lightglue.evaluation.match_errors import PairFeatures
         from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
         from sfm_lightglue.matchers.nearest import NearestMatcher
 
@@ -284,7 +284,7 @@ class _RealPhotos:
         return scores | self._nearest
 
     def _scores(self, matcher: object, prefix: str) -> dict[str, float]:
-        from datasets.matching import evaluate_matcher, summarize
+        from sfm_lightglue.evaluation.match_errors import evaluate_matcher, summarize
 
         outcomes = evaluate_matcher(matcher, self._pairs, self._features, self._MAX_IMAGE_SIZE)  # type: ignore[arg-type]
         scores = summarize([outcome for group in outcomes.values() for outcome in group])

@@ -312,3 +312,21 @@ __all__ = [
     "TwoViewKind",
     "UInt8Array",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Poses over time.
+
+    Args:
+        stamps_s: [N] seconds, increasing; the number of the frame where `is_timed` is False.
+        world_from_cam: N poses.
+        is_timed: whether the stamps are times.
+    """
+
+    stamps_s: Float64Array
+    world_from_cam: tuple[Rigid3, ...]
+    is_timed: bool = True
+
+    def __len__(self) -> int:
+        return len(self.world_from_cam)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.extractors.sift import SiftConfig
-from sfm_lightglue.training.pairs import SceneConfig
-from sfm_lightglue.training.scenes import TrainingScene
-from sfm_lightglue.training.views import ViewConfig
+from sfm_lightglue.synthetic.photo_scenes.views import ViewConfig
+from sfm_lightglue.training.data.labelled_pairs import SceneConfig
+from sfm_lightglue.training.data.labelled_scenes import TrainingScene
 
 SMALL = ViewConfig(num_views=3, image_size=(320, 240))
 CONFIG = SceneConfig(views=SMALL, sift=SiftConfig(max_keypoints=200), unrelated_share=0.0)

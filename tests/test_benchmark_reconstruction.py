@@ -13,9 +13,9 @@ from benchmarks import reconstruction
 from benchmarks.reconstruction import as_json, find_scene, measure
 from benchmarks.reconstruction_job import Job, JobResult, ours_config, peak_memory_mb
 from benchmarks.reconstruction_table import COLUMNS, Measurement, format_table
-from datasets.evaluation import evaluate_poses
 from datasets.ground_truth import SceneTruth
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.pose_errors import evaluate_poses
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.types import Camera

@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from datasets.trajectory import (
-    Trajectory,
-    associate,
-    matching_poses,
-    read_kitti_poses,
-    read_trajectory,
-    read_tum_trajectory,
-)
-from datasets.trajectory_errors import rmse, trajectory_errors
+from datasets.trajectory import read_kitti_poses, read_trajectory, read_tum_trajectory
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.trajectory import associate, matching_poses
+from sfm_lightglue.evaluation.trajectory_errors import rmse, trajectory_errors
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
+from sfm_lightglue.types import Trajectory
 
 
 def some_poses(num_poses: int, seed: int = 0) -> list[Rigid3]:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from datasets.combinations import choose_candidates
-from datasets.homography_errors import SHORT_SIDE_PX, corner_error
 from datasets.image_pairs import read_pair_list
-from datasets.matching import PairFeatures, evaluate_pair
 from pipelines.__main__ import COMMANDS
 from pipelines.evaluate import main
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.evaluation.combinations import choose_candidates
+from sfm_lightglue.evaluation.homography_errors import SHORT_SIDE_PX, corner_error
+from sfm_lightglue.evaluation.match_errors import PairFeatures, evaluate_pair
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.matchers.nearest import NearestMatcher

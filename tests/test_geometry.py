@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sfm_lightglue.evaluation.pose_errors import pose_auc
 from sfm_lightglue.geometry.epipolar import (
     essential_from_pose,
     homogeneous,
@@ -15,7 +16,6 @@ from sfm_lightglue.geometry.transforms import (
     Sim3,
     cross_matrix,
     direction_angle_deg,
-    pose_auc,
     project_to_rotation,
     relative_pose_error_deg,
     rotation_angle_deg,

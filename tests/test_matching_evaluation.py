@@ -16,7 +16,8 @@ from PIL import Image as PilImage
 from datasets.ground_truth import read_scene
 from datasets.homographies import homography_pairs
 from datasets.image_pairs import depth_pairs, evenly, read_pair_list, scene_pairs
-from datasets.matching import (
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.match_errors import (
     PairFeatures,
     PairOutcome,
     evaluate_estimators,
@@ -25,7 +26,6 @@ from datasets.matching import (
     judge_matches,
     summarize,
 )
-from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets.evaluation import evaluate_model
 from datasets.ground_truth import read_scene
 from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.evaluation.pose_errors import evaluate_model
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct

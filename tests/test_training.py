@@ -21,7 +21,6 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.batches import BatchConfig
 from sfm_lightglue.training.checkpoints import (
     BEST,
     FORMAT_VERSION,
@@ -31,7 +30,8 @@ from sfm_lightglue.training.checkpoints import (
     require_same_config,
     save_checkpoint,
 )
-from sfm_lightglue.training.feed import FeedConfig, assemble
+from sfm_lightglue.training.data.batches import BatchConfig
+from sfm_lightglue.training.data.feed import FeedConfig, assemble
 from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
 from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
@@ -267,7 +267,8 @@ def test_the_workers_end_with_the_run(tmp_path):
         picture = PilImage.fromarray(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
         picture.save(photos / f"{k}.png")
     code = (
-        "from pathlib import Path; from sfm_lightglue.training.producer import ShardProducer; import os, sys, time\n"
+        "import os, sys, time; from pathlib import Path\n"
+        "from sfm_lightglue.training.data.producer import ShardProducer\n"
         "if __name__ == '__main__':\n"
         f"    p = ShardProducer(Path({str(photos)!r}), Path({str(tmp_path)!r}), 0, 50, 1)\n"
         "    print(p._process.pid, flush=True); time.sleep(5); os.kill(os.getpid(), 9)\n"

@@ -15,12 +15,12 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
 from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
-from sfm_lightglue.training.feed import FeedConfig, FeedState, PairFeed, assemble
-from sfm_lightglue.training.labels import UNMATCHABLE
+from sfm_lightglue.training.data.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.data.feed import FeedConfig, FeedState, PairFeed, assemble
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingView, quantised
+from sfm_lightglue.training.data.labels import UNMATCHABLE
 from sfm_lightglue.training.losses import PairBatch, assignment_loss, confidence_loss, training_losses
-from sfm_lightglue.training.scenes import PairLabels, TrainingView, quantised
 from sfm_lightglue.types import Features
 from tests.training_scenes import (
     TINY,

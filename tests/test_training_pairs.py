@@ -11,25 +11,18 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.training.curved import Relief, Round
-from sfm_lightglue.training.labels import (
-    IGNORED,
-    MATCHED,
-    UNMATCHABLE,
-    LabelConfig,
-    SeenKeypoints,
-    label_pair,
-    shared_view,
-)
-from sfm_lightglue.training.layouts import LAYOUTS
-from sfm_lightglue.training.pairs import SceneConfig, make_scene, split_photos
-from sfm_lightglue.training.photometry import photographed
-from sfm_lightglue.training.posed_camera import PosedCamera
-from sfm_lightglue.training.scenes import PairLabels, TrainingScene, quantised
-from sfm_lightglue.training.shards import photo_paths
-from sfm_lightglue.training.surfaces import Light, Plane, Surface, Texture
-from sfm_lightglue.training.textures import family, smooth_noise
-from sfm_lightglue.training.views import RenderedView, ViewConfig, render, render_views, trace
+from sfm_lightglue.synthetic.photo_scenes.curved import Relief, Round
+from sfm_lightglue.synthetic.photo_scenes.photometry import photographed
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.scene_layouts import LAYOUTS
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Plane, Surface, Texture
+from sfm_lightglue.synthetic.photo_scenes.textures import family, smooth_noise
+from sfm_lightglue.synthetic.photo_scenes.views import RenderedView, ViewConfig, render, render_views, trace
+from sfm_lightglue.synthetic.photo_scenes.visibility import shared_view
+from sfm_lightglue.training.data.labelled_pairs import SceneConfig, make_scene, split_photos
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, quantised
+from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair
+from sfm_lightglue.training.data.shards import photo_paths
 from tests.rendered_scenes import CONFIG, SMALL, pattern, same, write_photos
 
 DAYLIGHT = Light(np.array([0, -1.0, 0]), 0.3, 0.7)

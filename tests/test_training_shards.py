@@ -9,9 +9,9 @@ import pytest
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftConfig
-from sfm_lightglue.training.pairs import make_scene
-from sfm_lightglue.training.scenes import TrainingScene
-from sfm_lightglue.training.shards import make_shards, photo_paths, read_shard, shard_folder, write_shard
+from sfm_lightglue.training.data.labelled_pairs import make_scene
+from sfm_lightglue.training.data.labelled_scenes import TrainingScene
+from sfm_lightglue.training.data.shards import make_shards, photo_paths, read_shard, shard_folder, write_shard
 from tests.rendered_scenes import CONFIG, SMALL, same, write_photos
 
 

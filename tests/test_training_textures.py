@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sfm_lightglue.training.textures import Photos, draw_photos, family
+from sfm_lightglue.synthetic.photo_scenes.textures import Photos, draw_photos, family
 from tests.rendered_scenes import pattern
 
 FACADES = [Path(f"facade_{number:04d}{part}.jpg") for number in range(100) for part in ("", "_c0", "_c1")]

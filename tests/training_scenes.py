@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.batches import BatchConfig
-from sfm_lightglue.training.feed import FeedConfig, assemble
-from sfm_lightglue.training.labels import IGNORED, MATCHED, UNMATCHABLE
+from sfm_lightglue.training.data.batches import BatchConfig
+from sfm_lightglue.training.data.feed import FeedConfig, assemble
+from sfm_lightglue.training.data.labelled_pairs import SceneConfig
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
+from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE
+from sfm_lightglue.training.data.shards import SCENES_PER_SHARD, photo_paths, shard_folder, write_shard
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.options import RunOptions, TrainingConfig
-from sfm_lightglue.training.pairs import SceneConfig
-from sfm_lightglue.training.scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.shards import SCENES_PER_SHARD, photo_paths, shard_folder, write_shard
 from sfm_lightglue.training.trainer import new_network
 
 CPU = torch.device("cpu")

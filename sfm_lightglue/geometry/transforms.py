@@ -206,28 +206,3 @@ def umeyama(source: AnyArray, target: AnyArray, with_scale: bool = True) -> Sim3
     R = U @ np.diag(signs) @ Vt
     scale = float((D * signs).sum() / variance) if with_scale else 1.0
     return Sim3(scale, R, mean_target - scale * R @ mean_source)
-
-
-def pose_auc(errors_deg: AnyArray, thresholds_deg: tuple[float, ...] = (5.0, 10.0, 20.0)) -> tuple[float, ...]:
-    """Area under the cumulative error curve up to each threshold, divided by the threshold.
-
-    Args:
-        errors_deg: [N] errors; a failed pair counts as infinity.
-        thresholds_deg: upper limits.
-
-    Returns:
-        One value in [0, 1] per threshold; 0 where there are no errors at all.
-
-    Source: the exact integral of the curve that SuperGlue's evaluation (2020) plots.
-    """
-    errors = np.sort(np.asarray(errors_deg, dtype=np.float64))
-    if len(errors) == 0:
-        return (0.0,) * len(thresholds_deg)
-    recall = np.arange(1, len(errors) + 1) / len(errors)
-    areas = []
-    for threshold in thresholds_deg:
-        last = int(np.searchsorted(errors, threshold))
-        x = np.concatenate([[0.0], errors[:last], [threshold]])
-        y = np.concatenate([[0.0], recall[:last], [recall[last - 1] if last else 0.0]])
-        areas.append(float(np.trapezoid(y, x) / threshold))
-    return tuple(areas)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.models.lightglue import LightGlueArchitecture
-from sfm_lightglue.training.batches import DESCRIPTOR_DIM, BatchConfig
-from sfm_lightglue.training.feed import FeedConfig
+from sfm_lightglue.training.data.batches import DESCRIPTOR_DIM, BatchConfig
+from sfm_lightglue.training.data.feed import FeedConfig
 
 
 @dataclass(frozen=True, slots=True)

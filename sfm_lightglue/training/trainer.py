@@ -29,7 +29,7 @@ from sfm_lightglue.training.checkpoints import (
     require_same_config,
     save_checkpoint,
 )
-from sfm_lightglue.training.feed import FeedState, PairFeed, ShardSource
+from sfm_lightglue.training.data.feed import FeedState, PairFeed, ShardSource
 from sfm_lightglue.training.losses import PairBatch, training_losses
 from sfm_lightglue.training.metrics import Meter
 from sfm_lightglue.training.options import RunOptions, TrainingConfig, learning_rate

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.batches import BatchConfig
-from sfm_lightglue.training.feed import ShardSource, held_out_batches, wait_for
+from sfm_lightglue.training.data.batches import BatchConfig
+from sfm_lightglue.training.data.feed import ShardSource, held_out_batches, wait_for
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.metrics import Counts, mean_losses, nearest_counts, network_counts
 from sfm_lightglue.training.options import RunOptions

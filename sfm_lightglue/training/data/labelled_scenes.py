@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Int32Array, UInt8Array
-from sfm_lightglue.training.labels import MATCHED, StateArray
+from sfm_lightglue.training.data.labels import MATCHED, StateArray
 
 _QUANTA = 512
 """Steps of a RootSIFT value, of which none in practice exceeds a half."""

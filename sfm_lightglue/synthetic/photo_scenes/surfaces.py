@@ -15,7 +15,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, UInt8Array
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, Box, PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, Box, PosedCamera
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ import torch
 from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.matchers.lightglue import upright_positions
-from sfm_lightglue.training.labels import UNMATCHABLE
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingView
+from sfm_lightglue.training.data.labels import UNMATCHABLE
 from sfm_lightglue.training.losses import NetworkInputs, PairBatch, Targets
-from sfm_lightglue.training.scenes import PairLabels, TrainingView
 from sfm_lightglue.types import Features
 
 DESCRIPTOR_DIM = 128

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.homography_errors import corner_error, estimate_homography
-from datasets.image_pairs import EvaluationPair, project_by_depth, read_depth
 from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.evaluation.depth import project_by_depth, read_depth
+from sfm_lightglue.evaluation.homography_errors import corner_error, estimate_homography
+from sfm_lightglue.evaluation.pose_errors import pose_auc
+from sfm_lightglue.evaluation.truth import EvaluationPair
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_symmetric_epipolar_errors
-from sfm_lightglue.geometry.transforms import pose_auc, relative_pose_error_deg
+from sfm_lightglue.geometry.transforms import relative_pose_error_deg
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import normalized_from_pixels

@@ -12,10 +12,11 @@ import numpy as np
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.training.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair, shared_view
-from sfm_lightglue.training.scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.textures import family
-from sfm_lightglue.training.views import RenderedView, ViewConfig, render_views
+from sfm_lightglue.synthetic.photo_scenes.textures import family
+from sfm_lightglue.synthetic.photo_scenes.views import RenderedView, ViewConfig, render_views
+from sfm_lightglue.synthetic.photo_scenes.visibility import shared_view
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
+from sfm_lightglue.training.data.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair
 from sfm_lightglue.types import Features
 
 VERSION = 2

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets.combinations import Candidates, Combination, LeftOut, require_any
-from datasets.evaluation import AUC_THRESHOLDS_DEG, Evaluation, evaluate_model, evaluate_poses
-from datasets.scene_truth import SceneTruth
-from datasets.trajectory_errors import Alignment, TrajectoryErrors, trajectory_errors
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, WeightsError
+from sfm_lightglue.evaluation.combinations import Candidates, Combination, LeftOut, require_any
+from sfm_lightglue.evaluation.pose_errors import AUC_THRESHOLDS_DEG, Evaluation, evaluate_model, evaluate_poses
+from sfm_lightglue.evaluation.trajectory_errors import Alignment, TrajectoryErrors, trajectory_errors
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.geometry.transforms import Rigid3

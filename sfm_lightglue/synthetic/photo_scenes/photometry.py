@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
-from sfm_lightglue.training.surfaces import Light
-from sfm_lightglue.training.textures import smooth_noise
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Light
+from sfm_lightglue.synthetic.photo_scenes.textures import smooth_noise
 
 _GREY_LEVELS = np.arange(256, dtype=np.float64) / 255
 

@@ -11,9 +11,9 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-from sfm_lightglue.training.pairs import SceneConfig
-from sfm_lightglue.training.scenes import TrainingScene
-from sfm_lightglue.training.shards import SCENES_PER_SHARD, make_shards, photo_paths, read_shard, shard_folder
+from sfm_lightglue.training.data.labelled_pairs import SceneConfig
+from sfm_lightglue.training.data.labelled_scenes import TrainingScene
+from sfm_lightglue.training.data.shards import SCENES_PER_SHARD, make_shards, photo_paths, read_shard, shard_folder
 
 logger = logging.getLogger(__name__)
 

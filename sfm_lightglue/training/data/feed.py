@@ -16,9 +16,9 @@ import numpy as np
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.training.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.data.batches import BatchConfig, collate, sample_pair
+from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene
 from sfm_lightglue.training.losses import PairBatch
-from sfm_lightglue.training.scenes import PairLabels, TrainingScene
 
 _POLL_S = 0.5
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from datasets.combinations import Combination, LeftOut
-from datasets.matching import MatchingScores
-from datasets.pair_evaluation import PairScores
-from datasets.scene_evaluation import SceneResult
-from datasets.trajectory_errors import TrajectoryErrors, rmse
+from sfm_lightglue.evaluation.combinations import Combination, LeftOut
+from sfm_lightglue.evaluation.match_errors import MatchingScores
+from sfm_lightglue.evaluation.pairs import PairScores
+from sfm_lightglue.evaluation.scenes import SceneResult
+from sfm_lightglue.evaluation.trajectory_errors import TrajectoryErrors, rmse
 from sfm_lightglue.geometry.alignment import AlignedPoses
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.scene_truth import SceneTruth
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.model import Reconstruction
 from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
-from sfm_lightglue.geometry.transforms import Rigid3, pose_auc
+from sfm_lightglue.geometry.transforms import Rigid3
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 
@@ -121,3 +121,28 @@ def _direction_angles_deg(a: Float64Array, b: Float64Array) -> Float64Array:
     angles = np.degrees(np.arctan2(sine, cosine))
     known: Float64Array = np.where(a.any(axis=1) & b.any(axis=1), angles, 90.0)
     return known
+
+
+def pose_auc(errors_deg: AnyArray, thresholds_deg: tuple[float, ...] = (5.0, 10.0, 20.0)) -> tuple[float, ...]:
+    """Area under the cumulative error curve up to each threshold, divided by the threshold.
+
+    Args:
+        errors_deg: [N] errors; a failed pair counts as infinity.
+        thresholds_deg: upper limits.
+
+    Returns:
+        One value in [0, 1] per threshold; 0 where there are no errors at all.
+
+    Source: the exact integral of the curve that SuperGlue's evaluation (2020) plots.
+    """
+    errors = np.sort(np.asarray(errors_deg, dtype=np.float64))
+    if len(errors) == 0:
+        return (0.0,) * len(thresholds_deg)
+    recall = np.arange(1, len(errors) + 1) / len(errors)
+    areas = []
+    for threshold in thresholds_deg:
+        last = int(np.searchsorted(errors, threshold))
+        x = np.concatenate([[0.0], errors[:last], [threshold]])
+        y = np.concatenate([[0.0], recall[:last], [recall[last - 1] if last else 0.0]])
+        areas.append(float(np.trapezoid(y, x) / threshold))
+    return tuple(areas)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Float64Array, UInt8Array
-from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, Box, PosedCamera
-from sfm_lightglue.training.surfaces import Light, Surface, lit, pixel_form, sampled
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, Box, PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Surface, lit, pixel_form, sampled
 
 _EDGE_COSINE = np.float32(0.05)
 """Where a surface is seen more grazingly, its footprint grows no further."""

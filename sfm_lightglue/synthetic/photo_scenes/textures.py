@@ -13,7 +13,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.training.surfaces import Texture
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Texture
 
 _TILE_GAP_PX = 3
 

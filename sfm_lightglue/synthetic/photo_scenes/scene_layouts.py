@@ -11,9 +11,9 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.training.curved import Relief, Round
-from sfm_lightglue.training.surfaces import Plane, Surface, Texture
-from sfm_lightglue.training.textures import Photos, blob_mask, disc_mask, fence_mask, smooth_noise
+from sfm_lightglue.synthetic.photo_scenes.curved import Relief, Round
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Plane, Surface, Texture
+from sfm_lightglue.synthetic.photo_scenes.textures import Photos, blob_mask, disc_mask, fence_mask, smooth_noise
 
 Point = tuple[float, float, float]
 

@@ -12,12 +12,12 @@ import numpy as np
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.training.labels import shared_view
-from sfm_lightglue.training.layouts import LAYOUTS, Layout
-from sfm_lightglue.training.photometry import photographed, random_light
-from sfm_lightglue.training.posed_camera import PosedCamera
-from sfm_lightglue.training.surfaces import Light, Surface
-from sfm_lightglue.training.textures import Photos, draw_photos, smooth_noise
+from sfm_lightglue.synthetic.photo_scenes.photometry import photographed, random_light
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.scene_layouts import LAYOUTS, Layout
+from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Surface
+from sfm_lightglue.synthetic.photo_scenes.textures import Photos, draw_photos, smooth_noise
+from sfm_lightglue.synthetic.photo_scenes.visibility import shared_view
 
 _PREVIEW = 1 / 8
 _NUM_TRIES = 10

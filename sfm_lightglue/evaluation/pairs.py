@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasets.combinations import Candidates, Combination, LeftOut, build_extractor, build_matcher, require_any
-from datasets.image_pairs import EvaluationPair
-from datasets.matching import MatchingScores, PairFeatures, PairOutcome, evaluate_estimators, summarize
 from sfm_lightglue.errors import ConfigError, WeightsError
+from sfm_lightglue.evaluation.combinations import (
+    Candidates,
+    Combination,
+    LeftOut,
+    build_extractor,
+    build_matcher,
+    require_any,
+)
+from sfm_lightglue.evaluation.match_errors import (
+    MatchingScores,
+    PairFeatures,
+    PairOutcome,
+    evaluate_estimators,
+    summarize,
+)
+from sfm_lightglue.evaluation.truth import EvaluationPair
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.matchers.base import Matcher
 

@@ -6,19 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.training.posed_camera import MIN_DEPTH_M, PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
+from sfm_lightglue.synthetic.photo_scenes.visibility import _outside, depths_at, visibility
 
 IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
 """States of a keypoint: nothing is known for sure; it has a partner; it has none."""
 
 StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
-
-_SAME_DEPTH = 0.02
-_BEHIND = 0.04
-_EDGE_CURVATURE = 0.01
-_OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,78 +99,14 @@ def label_pair(
     return matches, _states(to1, alone0, matches[:, 0]), _states(to0, alone1, matches[:, 1])
 
 
-def shared_view(
-    depth0: Float32Array, camera0: PosedCamera, depth1: Float32Array, camera1: PosedCamera, step: int = 16
-) -> float:
-    """Mean of the shares of each picture that the other one sees too, by every `step`-th pixel."""
-    shares = []
-    for depth, camera, other_depth, other in ((depth0, camera0, depth1, camera1), (depth1, camera1, depth0, camera0)):
-        y, x = np.mgrid[step // 2 : depth.shape[0] : step, step // 2 : depth.shape[1] : step]
-        depths = depth[y, x].ravel()
-        pixels = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
-        visible, _ = _visibility(*other.project(camera.unproject(pixels, depths)), other_depth)
-        shares.append(float((visible & (depths > 0)).mean()) if len(depths) else 0.0)
-    return (shares[0] + shares[1]) / 2
-
-
-def depths_at(depth: Float32Array, pixels: AnyArray) -> tuple[Float64Array, BoolArray]:
-    """Depths at pixels within the picture, and where they are uncertain because of an edge nearby.
-
-    Inverse depth is affine on planes, so it is interpolated; its second difference betrays an edge.
-
-    Args:
-        depth: [H, W], 0 where nothing is met.
-        pixels: [N, 2].
-
-    Returns:
-        [N] metres, 0 where nothing is met; [N] bool.
-    """
-    inverse = np.where(depth > 0, 1 / np.maximum(depth, np.float32(MIN_DEPTH_M)), np.float32(0))
-    height, width = depth.shape
-    columns = np.clip(np.floor(pixels[:, 0]).astype(np.int64), 0, width - 1)
-    rows = np.clip(np.floor(pixels[:, 1]).astype(np.int64), 0, height - 1)
-    center = inverse[rows, columns].astype(np.float64)
-    left, right, above, below = (
-        inverse[np.clip(rows + dy, 0, height - 1), np.clip(columns + dx, 0, width - 1)].astype(np.float64)
-        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))
-    )
-    inner = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
-    bends = np.maximum(np.abs(left + right - 2 * center), np.abs(above + below - 2 * center))
-    uncertain = inner & (bends > _EDGE_CURVATURE * center)
-    offset_x, offset_y = pixels[:, 0] - columns - 0.5, pixels[:, 1] - rows - 0.5
-    moved = center + (right - left) / 2 * offset_x + (below - above) / 2 * offset_y
-    smooth = inner & ~uncertain & (moved > 0)
-    found = np.where(smooth, moved, center)
-    return np.where(center > 0, 1 / np.maximum(found, 1e-12), 0.0), uncertain
-
-
 def _reproject(source: SeenKeypoints, target: SeenKeypoints) -> _Reprojection:
     own_depths, uncertain = depths_at(source.depth, source.keypoints)
     pixels, depths = target.camera.project(source.camera.unproject(source.keypoints, own_depths))
-    visible, behind = _visibility(pixels, depths, target.depth)
+    visible, behind = visibility(pixels, depths, target.depth)
     known = own_depths > 0
     outside = _outside(pixels, depths, target.camera)
     hidden = known & (outside | (behind & ~uncertain))
     return _Reprojection(pixels, depths, own_depths, visible & known, hidden)
-
-
-def _outside(pixels: Float64Array, depths: Float64Array, camera: PosedCamera) -> BoolArray:
-    out: BoolArray = (depths < MIN_DEPTH_M) | (pixels < 0).any(1) | (pixels >= np.asarray(camera.size)).any(1)
-    return out
-
-
-def _visibility(pixels: Float64Array, depths: Float64Array, depth: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """Whether places at pixels [N, 2] with depths [N] are what is seen there; whether they are behind it.
-
-    The nine pixels around are looked at: a place at an edge is seen if one of them shows it.
-    """
-    height, width = depth.shape
-    inside = (depths >= MIN_DEPTH_M) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
-    at = np.floor(np.where(inside[:, None], pixels, 0)).astype(np.int64)[:, None] + _OFFSETS
-    around = depth[np.clip(at[..., 1], 0, height - 1), np.clip(at[..., 0], 0, width - 1)].astype(np.float64)
-    behind = inside & ((around > 0) & (depths[:, None] > around * (1 + _BEHIND))).all(1)
-    seen = inside & ((around > 0) & (np.abs(around - depths[:, None]) <= _SAME_DEPTH * around)).any(1)
-    return seen, behind
 
 
 def _fitting_scales(

@@ -1,0 +1,1 @@
+"""True values, errors against them, and tables; the demo scene."""

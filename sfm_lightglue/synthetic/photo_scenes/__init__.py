@@ -1,0 +1,1 @@
+"""Scenes textured with photographs, rendered with exact depth, for training."""

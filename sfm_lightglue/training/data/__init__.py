@@ -1,0 +1,1 @@
+"""Training pairs: labels, shards, their production, and batches."""
