@@ -10,15 +10,15 @@ from sfm_lightglue.version import __version__
 
 _MODULE_FROM_NAME = {
     "ColmapDatabase": "colmap.database_reader",
-    "LightGlueConfig": "keypoint_matching.configuration",
-    "LightGlueForKeypointMatching": "keypoint_matching.modeling",
-    "LightGlueImageProcessor": "keypoint_matching.image_processor",
-    "LightGlueImageProcessorFast": "keypoint_matching.image_processor",
+    "LightGlueConfig": "huggingface.configuration",
+    "LightGlueForKeypointMatching": "huggingface.modeling",
+    "LightGlueImageProcessor": "huggingface.image_processor",
+    "LightGlueImageProcessorFast": "huggingface.image_processor",
     "RelativePose": "two_view.relative_pose",
     "ReconstructConfig": "reconstruction.config",
     "add_to_database": "reconstruction.add_to_database",
     "estimate_relative_pose": "image_pair.estimate",
-    "pipeline": "keypoint_matching.matching_pipeline",
+    "pipeline": "huggingface.matching_pipeline",
     "reconstruct": "reconstruction.run",
     "read_database": "colmap.database_reader",
 }
@@ -26,11 +26,11 @@ _MODULE_FROM_NAME = {
 
 if TYPE_CHECKING:
     from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
+    from sfm_lightglue.huggingface.configuration import LightGlueConfig
+    from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
+    from sfm_lightglue.huggingface.matching_pipeline import pipeline
+    from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
     from sfm_lightglue.image_pair.estimate import estimate_relative_pose
-    from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
-    from sfm_lightglue.keypoint_matching.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
-    from sfm_lightglue.keypoint_matching.matching_pipeline import pipeline
-    from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
     from sfm_lightglue.reconstruction.add_to_database import add_to_database
     from sfm_lightglue.reconstruction.config import ReconstructConfig
     from sfm_lightglue.reconstruction.run import reconstruct

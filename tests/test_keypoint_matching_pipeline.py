@@ -15,8 +15,8 @@ from PIL import Image as PilImage
 from sfm_lightglue import LightGlueForKeypointMatching, LightGlueImageProcessor, pipeline
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.huggingface import matching_pipeline
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.keypoint_matching import matching_pipeline
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.weights.lookup import EMBEDDED_FOLDER
 from tests.photos import make_exif, textured, write_photo

@@ -12,7 +12,7 @@ from transformers import LightGlueImageProcessorPil as TheirProcessor
 
 from sfm_lightglue import LightGlueImageProcessor, LightGlueImageProcessorFast
 from sfm_lightglue.errors import ConfigError, WeightsError
-from sfm_lightglue.keypoint_matching.letterbox import fit_within
+from sfm_lightglue.huggingface.letterbox import fit_within
 from tests.photos import textured
 
 KINDS = [LightGlueImageProcessor, LightGlueImageProcessorFast]

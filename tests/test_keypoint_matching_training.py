@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfm_lightglue.keypoint_matching.loss import labels_as_tensor, matching_loss
+from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.losses import NetworkInputs, PairBatch, Targets, training_losses
 from tests.matching_references import make_both, make_inputs

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from sfm_lightglue.execution.devices import resolve_device
-from sfm_lightglue.keypoint_matching import checkpoints
-from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
-from sfm_lightglue.keypoint_matching.detectors import Found, draw_weights, make_detector
-from sfm_lightglue.keypoint_matching.loss import labels_as_tensor, matching_loss
-from sfm_lightglue.keypoint_matching.outputs import LightGlueKeypointMatchingOutput
+from sfm_lightglue.huggingface import checkpoints
+from sfm_lightglue.huggingface.configuration import LightGlueConfig
+from sfm_lightglue.huggingface.detectors import Found, draw_weights, make_detector
+from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
+from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
 from sfm_lightglue.models.initialization import draw_normal
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueOutput, normalize_keypoints
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.keypoint_matching.detector_configuration import (
+from sfm_lightglue.huggingface.detector_configuration import (
     DETECTOR_CONFIGS,
     Configuration,
     detector_config_from,

@@ -12,13 +12,9 @@ import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError, WeightsError
-from sfm_lightglue.keypoint_matching.configuration import CONFIG_FILE, LightGlueConfig
-from sfm_lightglue.keypoint_matching.detector_configuration import (
-    DetectorConfig,
-    DiskDetectorConfig,
-    SiftDetectorConfig,
-)
-from sfm_lightglue.keypoint_matching.detectors import (
+from sfm_lightglue.huggingface.configuration import CONFIG_FILE, LightGlueConfig
+from sfm_lightglue.huggingface.detector_configuration import DetectorConfig, DiskDetectorConfig, SiftDetectorConfig
+from sfm_lightglue.huggingface.detectors import (
     Detector,
     DiskDetector,
     SiftDetector,

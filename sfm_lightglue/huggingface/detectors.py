@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.keypoint_matching.detector_configuration import (
+from sfm_lightglue.huggingface.detector_configuration import (
     DetectorConfig,
     DiskDetectorConfig,
     SiftDetectorConfig,

@@ -15,16 +15,10 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.keypoint_matching.drawing import draw_pair
-from sfm_lightglue.keypoint_matching.letterbox import fit_within, sizes_in_frame, to_original_pixels
-from sfm_lightglue.keypoint_matching.outputs import ImageBatch
-from sfm_lightglue.keypoint_matching.pictures import (
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
-    Picture,
-    as_pairs,
-    channels_first,
-)
+from sfm_lightglue.huggingface.drawing import draw_pair
+from sfm_lightglue.huggingface.letterbox import fit_within, sizes_in_frame, to_original_pixels
+from sfm_lightglue.huggingface.outputs import ImageBatch
+from sfm_lightglue.huggingface.pictures import CHANNELS_FIRST, CHANNELS_LAST, Picture, as_pairs, channels_first
 from sfm_lightglue.weights.hub import find_file, read_json, write_json
 
 CONFIG_FILE = "preprocessor_config.json"

@@ -5,11 +5,11 @@ their places whenever they stop, each adaptivity works alone, sizes are not swap
 keypoints are not cut to integers, and points at all four sides of a picture are removed.
 """
 
-from sfm_lightglue.keypoint_matching.configuration import LightGlueConfig
-from sfm_lightglue.keypoint_matching.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
-from sfm_lightglue.keypoint_matching.matching_pipeline import KeypointMatchingPipeline, pipeline
-from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
-from sfm_lightglue.keypoint_matching.outputs import ImageBatch, LightGlueKeypointMatchingOutput
+from sfm_lightglue.huggingface.configuration import LightGlueConfig
+from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
+from sfm_lightglue.huggingface.matching_pipeline import KeypointMatchingPipeline, pipeline
+from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
+from sfm_lightglue.huggingface.outputs import ImageBatch, LightGlueKeypointMatchingOutput
 
 __all__ = [
     "ImageBatch",

@@ -16,10 +16,10 @@ from PIL import ImageOps
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.devices import resolve_device
-from sfm_lightglue.keypoint_matching import checkpoints
-from sfm_lightglue.keypoint_matching.image_processor import CONFIG_FILE, LightGlueImageProcessor
-from sfm_lightglue.keypoint_matching.modeling import LightGlueForKeypointMatching
-from sfm_lightglue.keypoint_matching.pictures import as_pairs, is_picture, picture_size
+from sfm_lightglue.huggingface import checkpoints
+from sfm_lightglue.huggingface.image_processor import CONFIG_FILE, LightGlueImageProcessor
+from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
+from sfm_lightglue.huggingface.pictures import as_pairs, is_picture, picture_size
 from sfm_lightglue.weights.hub import find_file_or_none
 
 TASK = "keypoint-matching"
