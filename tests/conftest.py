@@ -74,7 +74,7 @@ def pair(small_scene: SyntheticScene, small_scene_dir: Path) -> PhotoPair:
 def finished(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished reconstruction of the small scene; tests copy what they change."""
     from sfm_lightglue.reconstruction.run import reconstruct
-    from tests.reconstructions import one_thread
+    from tests.helpers.reconstructions import one_thread
 
     output = tmp_path_factory.mktemp("finished") / "out"
     reconstruct(small_scene_dir, output, one_thread())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.checkout import ROOT
 
 LAYERS = (
     {"errors", "identity", "messages", "version", "arrays"},

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.registry.registry import Registry
-from tests.untrained import write_aliked, write_disk, write_hardnet, write_lightglue, write_superpoint, write_xfeat
+from tests.helpers.untrained import (
+    write_aliked,
+    write_disk,
+    write_hardnet,
+    write_lightglue,
+    write_superpoint,
+    write_xfeat,
+)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "sift": {"max_keypoints": 256},

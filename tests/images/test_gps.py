@@ -1,0 +1,95 @@
+"""Where a photo was taken: read as COLMAP reads it, and written into databases as COLMAP writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from PIL import ExifTags
+from PIL import Image as PilImage
+
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.scene.folder import load_scene
+from tests.helpers.shared_data import shared_data
+
+LATITUDE, LONGITUDE = (50.0, 30.0, 0.0), (8.0, 15.0, 30.0)
+GPS = ExifTags.GPS
+WHOLE = {
+    GPS.GPSLatitudeRef: "N",
+    GPS.GPSLatitude: LATITUDE,
+    GPS.GPSLongitudeRef: "E",
+    GPS.GPSLongitude: LONGITUDE,
+    GPS.GPSAltitude: 12.5,
+}
+
+
+def write(path: Path, gps: dict[int, object]) -> Path:
+    picture = PilImage.fromarray(np.zeros((60, 80, 3), np.uint8))
+    exif = picture.getexif()
+    exif[ExifTags.IFD.GPSInfo] = gps
+    picture.save(path, exif=exif)
+    return path
+
+
+def without(*tags: int) -> dict[int, object]:
+    return {tag: value for tag, value in WHOLE.items() if tag not in tags}
+
+
+@pytest.mark.parametrize(
+    ("gps", "place"),
+    [
+        (WHOLE, (50.5, 8 + 15.5 / 60, 12.5)),
+        (WHOLE | {GPS.GPSLatitudeRef: "S", GPS.GPSLongitudeRef: "W"}, (-50.5, -8 - 15.5 / 60, 12.5)),
+        (WHOLE | {GPS.GPSAltitudeRef: b"\x01"}, (50.5, 8 + 15.5 / 60, -12.5)),
+        (WHOLE | {GPS.GPSAltitudeRef: b"\x00"}, (50.5, 8 + 15.5 / 60, 12.5)),
+        (without(GPS.GPSAltitude), None),
+        (without(GPS.GPSLatitudeRef), None),
+        (without(GPS.GPSLongitude), None),
+        (WHOLE | {GPS.GPSLatitude: (95.0, 0.0, 0.0)}, None),
+        (WHOLE | {GPS.GPSLatitude: (50.0, 30.0)}, None),
+        ({}, None),
+    ],
+)
+def test_the_place_of_a_photo(tmp_path, gps, place):
+    found = Image.read(write(tmp_path / "photo.jpg", gps)).exif.gps_position
+    assert found == (None if place is None else pytest.approx(place))
+
+
+def priors(database: Path) -> dict[str, tuple[np.ndarray, object]]:
+    with pycolmap.Database.open(database) as opened:
+        name_from_data_id = {str(image.data_id): image.name for image in opened.read_all_images()}
+        return {
+            name_from_data_id[str(prior.corr_data_id)]: (prior.position, prior.coordinate_system)
+            for prior in opened.read_all_pose_priors()
+        }
+
+
+def compare_with_colmap(folder: Path, tmp_path: Path) -> int:
+    with DatabaseWriter(tmp_path / "ours.db") as writer:
+        for image in load_scene(folder).images:
+            writer.add_image(image, np.zeros((1, 2), np.float32))
+    pycolmap.Database.open(tmp_path / "theirs.db").close()
+    pycolmap.import_images(tmp_path / "theirs.db", folder)
+    ours, theirs = priors(tmp_path / "ours.db"), priors(tmp_path / "theirs.db")
+    assert ours.keys() == theirs.keys()
+    for name, (position, system) in ours.items():
+        assert position == pytest.approx(theirs[name][0], abs=1e-9), name
+        assert system == theirs[name][1]
+    return len(ours)
+
+
+def test_databases_hold_the_priors_that_colmap_would_write(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write(folder / "north.jpg", WHOLE)
+    write(folder / "deep.jpg", WHOLE | {GPS.GPSAltitudeRef: b"\x01"})
+    write(folder / "flat.jpg", without(GPS.GPSAltitude))
+    write(folder / "nowhere.jpg", {})
+    assert compare_with_colmap(folder, tmp_path) == 2
+
+
+def test_real_photos_hold_the_priors_that_colmap_would_write(tmp_path):
+    assert compare_with_colmap(shared_data("scenes", "lund_gps", "images"), tmp_path) > 20

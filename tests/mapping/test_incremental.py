@@ -1,0 +1,107 @@
+"""The last bundle adjustment, on observations of known points by known cameras."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
+from sfm_lightglue.reconstruction.run import reconstruct
+from tests.helpers.reconstructions import one_thread
+
+
+def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconstruction, dict]:
+    """A model adjusted by least squares to keypoints of which some are placed badly, and its true poses."""
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 8
+    options.num_points3D = 150
+    pycolmap.set_random_seed(seed)
+    model = pycolmap.synthesize_dataset(options)
+    truth = poses_of_model(model)
+    generator = np.random.default_rng(seed)
+    for image_id in sorted(model.images):
+        for point in model.image(image_id).points2D:
+            sigma = 1.0 if generator.random() < coarse_share else 0.1
+            point.xy = point.xy + generator.normal(scale=sigma, size=2)
+    plain = pycolmap.BundleAdjustmentOptions()
+    plain.print_summary = False
+    pycolmap.bundle_adjustment(model, plain)
+    return model, truth
+
+
+def adjust(model: pycolmap.Reconstruction, max_error_px: float = 4.0, constant: frozenset[int] = frozenset()) -> None:
+    options = _options(MappingConfig(max_reprojection_error_px=max_error_px), 8, constant, 1, 0)
+    _adjust_robustly(model, 0.5, options)
+
+
+def center_error(model: pycolmap.Reconstruction, truth: dict) -> float:
+    return align_poses(poses_of_model(model), truth).mean_center_error
+
+
+def test_a_robust_loss_brings_cameras_nearer_where_some_keypoints_are_coarse() -> None:
+    ratios = []
+    for seed in range(5):
+        model, truth = noisy_model(seed)
+        before = center_error(model, truth)
+        adjust(model)
+        ratios.append(center_error(model, truth) / before)
+    assert np.median(ratios) < 0.75
+
+
+def test_where_all_keypoints_are_as_good_it_does_no_harm() -> None:
+    ratios = []
+    for seed in range(5):
+        model, truth = noisy_model(seed, coarse_share=0.0)
+        before = center_error(model, truth)
+        adjust(model)
+        ratios.append(center_error(model, truth) / before)
+    assert max(ratios) < 1.1
+
+
+def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
+    model, _ = noisy_model(0)
+    (camera_id,) = model.cameras
+    before, num_before = list(model.camera(camera_id).params), model.compute_num_observations()
+    adjust(model, 1.5, frozenset({camera_id}))
+    assert list(model.camera(camera_id).params) == before
+    assert model.compute_num_observations() < num_before
+    for point in model.points3D.values():
+        errors = []
+        for element in point.track.elements:
+            image = model.image(element.image_id)
+            errors.append(np.linalg.norm(image.project_point(point.xyz) - image.points2D[element.point2D_idx].xy))
+        assert max(errors) <= 1.5
+        assert point.error == pytest.approx(np.mean(errors))
+    adjust(model, 1.5)
+    assert list(model.camera(camera_id).params) != before
+
+
+@pytest.mark.parametrize("num_photos", [2, 6])
+def test_a_reconstruction_ends_with_it(small_scene_dir: Path, tmp_path: Path, num_photos: int) -> None:
+    """With two photos too."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for photo in sorted((small_scene_dir / "images").iterdir())[:num_photos]:
+        shutil.copy(photo, images)
+    models = []
+    for loss_px in (0.0, 0.5):
+        output = tmp_path / f"output-{loss_px}"
+        reconstruct(images, output, one_thread(mapping={"robust_loss_px": loss_px}))
+        models.append(read_model(output))
+    plain, robust = models
+    assert plain.num_reg_images() == robust.num_reg_images() == num_photos
+    errors = [np.sort([point.error for point in model.points3D.values()]) for model in models]
+    assert len(errors[0]) != len(errors[1]) or not np.allclose(*errors, rtol=1e-3)
+
+
+def test_a_negative_loss_is_refused() -> None:
+    with pytest.raises(ConfigError, match="robust_loss_px"):
+        MappingConfig(robust_loss_px=-1)

@@ -1,0 +1,178 @@
+"""What all commands share: exit codes, progress bars, warnings, and whose `datasets` is imported."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.__main__ import COMMANDS
+from pipelines.__main__ import main as all_commands
+from pipelines.command import ProgressBars, program_name, require_checkout, run_command, show_warnings
+from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError, WeightsError
+from tests.helpers.checkout import ROOT
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("so"), 2),
+        (DataError("so"), 3),
+        (WeightsError("so"), 4),
+        (ReconstructionError("so"), 5),
+        (StoreError("so"), 6),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_one_line_and_their_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body() -> None:
+        raise error
+
+    assert run_command(body) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def test_bugs_are_not_hidden() -> None:
+    def body() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(body)
+
+
+def test_bars_show_stage_count_and_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    bars = ProgressBars()
+    for num_done in range(4):
+        bars("extract", num_done, 3)
+    bars("map", 1, 2)
+    bars.close()
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    (extracted,) = [line for line in lines if line.startswith("extract") and "3/3" in line][-1:]
+    assert "it/s" in extracted or "s/it" in extracted
+    assert any(line.startswith("map") and "1/2" in line for line in lines)
+
+
+def test_warnings_are_one_line_each_however_often_they_are_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    show_warnings()
+    show_warnings()
+    logging.getLogger("sfm_lightglue.test").warning("a photo is %s", "odd")
+    assert capsys.readouterr().err == "warning: a photo is odd\n"
+
+
+def test_our_own_readers_are_accepted() -> None:
+    require_checkout("this test")
+
+
+def test_another_package_named_datasets_is_never_imported(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("raise SystemExit('imported')")
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+        "from pipelines.train import main\n"
+        "sys.exit(main(['--photos', 'x', '--output', 'y', '--validate']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "needs the checkout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("called", "told"),
+    [
+        ("/usr/bin/sfm-lightglue", "sfm-lightglue match"),
+        ("C:/venv/Scripts/sfm-lightglue.exe", "sfm-lightglue match"),
+        ("/src/pipelines/__main__.py", "python -m pipelines match"),
+        ("/src/pipelines/match.py", "python -m pipelines.match"),
+        ("/site-packages/pytest/__main__.py", "python -m pipelines.match"),
+        ("", "python -m pipelines.match"),
+    ],
+)
+def test_a_command_is_named_as_it_was_called(called: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program_name("match") == told
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    ("called", "prefix"),
+    [("/usr/bin/sfm-lightglue", "sfm-lightglue "), ("/src/pipelines/x.py", "python -m pipelines.")],
+)
+def test_usage_and_examples_call_the_command_as_the_user_did(
+    name: str, called: str, prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    with pytest.raises(SystemExit) as caught:
+        all_commands([name, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {prefix}{name} ")
+    assert f"\n  {prefix}{name} " in text  # an example
+    assert ("python -m pipelines" in text) is prefix.startswith("python")
+    assert all_commands(["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {prefix}COMMAND ...")
+
+
+SCRIPT = "import sys; from pipelines.__main__ import main; sys.exit(main())"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process of its own")
+@pytest.mark.parametrize("last", ["pipelines", "numpy.exceptions", "cv2"])
+@pytest.mark.parametrize("start", ["-m pipelines.match", "-m pipelines match", "-m pipelines.reconstruct", "script"])
+def test_ctrl_c_during_the_imports_ends_a_command_quietly(start: str, last: str, tmp_path: Path) -> None:
+    """Whatever is being imported; Python tells of each import that is complete, so the moment is certain."""
+    (tmp_path / "sfm-lightglue").write_text(SCRIPT)
+    words = [str(tmp_path / "sfm-lightglue"), "match"] if start == "script" else start.split()
+    command = [sys.executable, "-X", "importtime", *words, "a.jpg", "b.jpg"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == last:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in process.stderr if not line.startswith("import time:")]
+        assert process.stdout.read() == ""
+    assert process.returncode == 130
+    assert rest == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for handlers of POSIX")
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import signal, pipelines.match as m; print(signal.getsignal(signal.SIGINT))", "default_int_handler"),
+        (
+            "import sys, signal; sys.argv[0] = 'sfm-lightglue'; import pipelines.command as c;"
+            "print(signal.getsignal(signal.SIGINT).__name__); c.run_command(lambda: None);"
+            "print(signal.getsignal(signal.SIGINT).__name__)",
+            "_leave\ndefault_int_handler",
+        ),
+        (
+            "import sys, signal; sys.argv[0] = 'sfm-lightglue'; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+            "import pipelines; print(repr(signal.getsignal(signal.SIGINT)))",
+            "SIG_IGN",
+        ),
+    ],
+    ids=["imported by others", "a command", "in the background"],
+)
+def test_signals_are_touched_only_where_a_command_is_about_to_run(code: str, told: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert told in done.stdout, done.stderr
+
+
+def test_all_commands_can_be_imported() -> None:
+    for name in COMMANDS:
+        assert callable(importlib.import_module(f"pipelines.{name}").main)

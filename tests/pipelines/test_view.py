@@ -1,0 +1,163 @@
+"""`python -m pipelines.view`: its arguments, its errors, one picture."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from PIL import Image
+
+from pipelines.view import main
+from sfm_lightglue.colmap.model import find_model_dir, read_model
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.viewer import show
+from tests.helpers.checkout import ROOT
+
+
+def write_model(folder: Path, text: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    pycolmap.set_random_seed(0)
+    model = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())
+    (model.write_text if text else model.write_binary)(folder)
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What would be drawn, without Open3D: a list of calls."""
+    calls = []
+    monkeypatch.setattr(show, "require_open3d", lambda: None)
+    monkeypatch.setattr(show, "save_screenshot", lambda *arguments: calls.append(("picture", *arguments)))
+    monkeypatch.setattr(show, "show_window", lambda scene, size, title: calls.append(("window", scene, title, size)))
+    return calls
+
+
+@pytest.mark.parametrize("place", [".", "sparse/0", "0", "sparse", "reconstruction/sparse/0"])
+@pytest.mark.parametrize("text", [False, True])
+def test_the_model_is_found_at_its_usual_places(tmp_path, place, text):
+    folder = write_model(tmp_path / "scene" / place, text) if place != "." else write_model(tmp_path / "scene", text)
+    assert find_model_dir(tmp_path / "scene").samefile(folder)
+    assert read_model(tmp_path / "scene").num_reg_images() == 10
+
+
+def test_a_damaged_model_is_a_data_error(tmp_path):
+    folder = write_model(tmp_path / "model")
+    for name in ("cameras", "images", "points3D"):
+        whole = (folder / f"{name}.bin").read_bytes()
+        (folder / f"{name}.bin").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(DataError, match="damaged"):
+            read_model(folder)
+        (folder / f"{name}.bin").write_bytes(whole)
+
+
+def test_a_picture_is_asked_for(tmp_path, drawn, capsys):
+    folder = write_model(tmp_path / "sparse" / "0")
+    assert main([str(tmp_path), "--screenshot", str(tmp_path / "a.png"), "--size", "640x400"]) == 0
+    [(kind, scene, path, size)] = drawn
+    assert (kind, path, size) == ("picture", tmp_path / "a.png", (640, 400))
+    assert len(scene.points) == read_model(folder).num_points3D()
+    assert "10 images, 100 points" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(tmp_path, drawn, capsys):
+    write_model(tmp_path / "model")
+    assert main([str(tmp_path / "model"), "--screenshot", str(tmp_path / "a.png"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(drawn) == 1
+
+
+def test_a_window_is_the_default(tmp_path, drawn, monkeypatch):
+    write_model(tmp_path / "model")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert main([str(tmp_path / "model")]) == 0
+    assert drawn[0][0] == "window"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_without_a_display_the_screenshot_is_suggested(tmp_path, drawn, monkeypatch, capsys):
+    write_model(tmp_path / "model")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main([str(tmp_path / "model")]) == 2
+    assert "--screenshot FILE.png" in capsys.readouterr().err
+    assert drawn == []
+
+
+def test_without_open3d_the_command_to_install_it_is_named(tmp_path, monkeypatch, capsys):
+    write_model(tmp_path / "model")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main([str(tmp_path / "model"), "--screenshot", "a.png"]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install "sfm-lightglue[viewer]"' in error
+    assert "libusb-1.0-0" in error and "mesa-vulkan-drivers" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such folder"),
+        (lambda path: path.mkdir(), "pipelines.reconstruct"),
+        (lambda path: path.write_text("x"), "this is a file"),
+    ],
+)
+def test_a_folder_without_a_model_is_named_before_all_else(tmp_path, monkeypatch, capsys, make, message):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # Open3D is missing too
+    path = tmp_path / "place with space"
+    make(path)
+    assert main([str(path), "--screenshot", str(tmp_path / "a.png")]) == 3
+    error = capsys.readouterr().err
+    assert str(path) in error and message in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--screenshot", "a.jpg"], "a.png"),
+        (["--screenshot", "a.png", "--size", "5x5"], "32 to 8192"),
+    ],
+)
+def test_bad_values_exit_with_2(tmp_path, drawn, capsys, arguments, message):
+    assert main([str(tmp_path), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["640", "640x", "axb", "-1x5", "640x480x3"])
+def test_a_size_that_is_none_is_explained(size, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["model", f"--size={size}"])
+    assert exit_info.value.code == 2
+    assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--screenshot castle.png" in capsys.readouterr().out
+
+
+def test_the_command_writes_a_picture_without_a_display(tmp_path):
+    write_model(tmp_path / "model")
+    environment_without_display = {
+        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")
+    }
+    command = [sys.executable, "-m", "pipelines.view", str(tmp_path / "model")]
+    result = subprocess.run(
+        [*command, "--screenshot", str(tmp_path / "a.png"), "--size", "160x120"],
+        cwd=ROOT,
+        env=environment_without_display,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if result.returncode == 2 and ("needs Open3D" in result.stderr or "does not work here" in result.stderr):
+        pytest.skip(result.stderr.strip())
+    assert (result.returncode, result.stderr) == (0, "")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (160, 120)
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 20

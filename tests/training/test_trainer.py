@@ -1,0 +1,297 @@
+"""The trainer: it learns, resumes, chooses the best, exports; and its command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PilImage
+
+from pipelines.train import main
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
+from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
+from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.training.checkpoints import (
+    BEST,
+    FORMAT_VERSION,
+    LAST,
+    STABLE,
+    load_checkpoint,
+    require_same_config,
+    save_checkpoint,
+)
+from sfm_lightglue.training.data.batches import BatchConfig
+from sfm_lightglue.training.data.feed import FeedConfig, assemble
+from sfm_lightglue.training.metrics import nearest_counts, network_counts
+from sfm_lightglue.training.options import learning_rate
+from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
+from sfm_lightglue.types import Features
+from sfm_lightglue.weights.state_dict import read_state_dict
+from tests.helpers.checkout import ROOT
+from tests.helpers.training_scenes import (
+    CPU,
+    SHORT,
+    TINY,
+    Shards,
+    one_thread,
+    prepare_run,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shards() -> Shards:
+    return Shards()
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = replace(TINY, learning_rate=1.0, num_warmup_steps=10)
+    options = replace(SHORT, num_steps=100, num_decay_steps=20)
+    rates = [learning_rate(step, config, options) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[10:81] == [1.0] * 71
+    assert np.diff(rates[80:]) == pytest.approx(-0.05)
+    assert rates[-1] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_learns(tmp_path, optimizer):
+    """On pairs that it has not seen, the loss falls by far, and it finds what nearest neighbours do not."""
+    source = Shards(9, 16, noise=0.9)
+    config = replace(TINY, batches=BatchConfig(8, 60, turned_share=0.0), feed=FeedConfig(8), optimizer=optimizer)
+    options = replace(
+        SHORT, num_steps=90, num_decay_steps=30, validate_every=90, checkpoint_every=30, num_held_out_pairs=16
+    )
+    rows: list[dict[str, float]] = []
+    network = Trainer(config, options, tmp_path).run(source, report=lambda row: rows.append(dict(row)))
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < 0.6 * losses[0]
+    held_out = [assemble([(scene, scene.pairs[0]) for scene in source.shards[0]], config.batches, (0,))]
+    untrained = network_counts(new_network(config.architecture, 0).eval(), held_out, CPU)
+    trained, nearest = network_counts(network, held_out, CPU), nearest_counts(held_out)
+    assert trained.recall > max(untrained.recall, nearest.recall) + 0.1
+    assert trained.precision > 0.6
+    assert [row["recall"] for row in rows if "recall" in row] == [pytest.approx(trained.recall, abs=0.1)]
+    logged = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    assert logged == rows
+
+
+def test_bfloat16_and_random_matches_stay_finite(tmp_path, shards):
+    network = Trainer(TINY, replace(SHORT, bfloat16=True), tmp_path).run(shards)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def weights_equal(one: LightGlue, other: LightGlue) -> bool:
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_run_starts_from_the_first_layers_of_a_deeper_network(tmp_path):
+    deeper = new_network(replace(TINY, num_layers=3).architecture, 7)
+    trainer = Trainer(TINY, SHORT, tmp_path / "run", deeper)
+    started = trainer.network.state_dict()
+    assert TINY.num_layers == 2 and len(started) < len(deeper.state_dict())
+    for name, value in started.items():
+        assert torch.equal(value, deeper.state_dict()[name]), name
+    for others in ({"num_layers": 1}, {"num_heads": 1}):
+        other = new_network(replace(TINY, **others).architecture, 7)
+        with pytest.raises(ConfigError, match="of another network"):
+            Trainer(TINY, SHORT, tmp_path / "other", other)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_is_the_same_run(tmp_path, shards, optimizer):
+    config = replace(TINY, optimizer=optimizer)
+    straight = Trainer(config, SHORT, tmp_path / "straight").run(shards)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row):
+        if row["step"] >= 20:  # the checkpoint is of step 15: five steps are lost
+            raise Killed
+
+    with pytest.raises(Killed):
+        Trainer(config, SHORT, tmp_path / "killed").run(shards, report=kill)
+    resumed = Trainer(config, SHORT, tmp_path / "killed")
+    assert resumed.step == 15
+    assert weights_equal(resumed.run(shards), straight)
+    assert weights_equal(Trainer(config, SHORT, tmp_path / "killed").run(shards), straight)  # nothing is left to do
+
+
+def test_a_run_can_be_prolonged_from_before_its_decay(tmp_path, shards):
+    long = replace(SHORT, num_steps=40)
+    straight = Trainer(TINY, long, tmp_path / "straight").run(shards)
+    Trainer(TINY, SHORT, tmp_path / "short").run(shards)
+    prolonged = Trainer(TINY, long, tmp_path / "short")
+    assert prolonged.step == 20
+    assert weights_equal(prolonged.run(shards), straight)
+
+
+def test_another_configuration_is_refused(tmp_path, shards):
+    Trainer(TINY, replace(SHORT, num_steps=15, num_decay_steps=5), tmp_path).run(shards)
+    with pytest.raises(ConfigError, match=r"learning_rate was 0\.001, now 0\.1"):
+        Trainer(replace(TINY, learning_rate=0.1), SHORT, tmp_path)
+
+
+def test_the_callers_validation_chooses_the_best(tmp_path, shards):
+    scores = iter([0.7, 0.2])
+    trainer = Trainer(TINY, SHORT, tmp_path)
+    trainer.run(shards, validation=lambda network: {"auc": next(scores)})
+    best = load_checkpoint(tmp_path / BEST)
+    assert best is not None and best["step"] == 15 and best["best"] == 0.7
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, BEST, STABLE, LOG_NAME}
+    network, step = trainer.best_result()
+    assert step == 15 and not weights_equal(network, trainer.result())
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / LAST, {"step": 1})
+
+    def torn(value, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(Exception, match="No space"):
+        save_checkpoint(tmp_path / LAST, {"step": 2})
+    assert load_checkpoint(tmp_path / LAST) == {"step": 1, "format_version": FORMAT_VERSION}
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    save_checkpoint(tmp_path / LAST, {"step": 1})
+    content = (tmp_path / LAST).read_bytes()
+    (tmp_path / LAST).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"last\.pt: damaged"):
+        load_checkpoint(tmp_path / LAST)
+
+
+def test_a_diverged_run_stops(tmp_path, shards):
+    trainer = Trainer(TINY, SHORT, tmp_path)
+    with torch.no_grad():
+        trainer.network.layers[0].self_mlp.fc2.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        trainer.run(shards)
+    assert not (tmp_path / LAST).exists()
+
+
+def test_exported_weights_match(tmp_path, shards):
+    network = Trainer(TINY, SHORT, tmp_path).run(shards).half()
+    save_lightglue(network, tmp_path / "weights.safetensors", {"license": "Apache-2.0"})
+    loaded = load_lightglue(tmp_path / "weights.safetensors")
+    assert loaded.architecture == TINY.architecture
+    matcher = LightGlueMatcher(LightGlueMatcherConfig(str(tmp_path / "weights.safetensors")), "cpu")
+    sides = [
+        Features(v.keypoints, v.scores, v.root_sift, v.image_size, v.scales, v.orientations)
+        for v in shards.shards[0][0].views
+    ]
+    matches = matcher.match(*sides)
+    assert matches.stop_layer in (1, 2)
+    assert (matches.indices < 60).all()
+
+
+def test_the_command_survives_kill_9(tmp_path, capsys):
+    prepared = prepare_run(tmp_path)
+    assert main([*prepared, "--output", str(tmp_path / "straight")]) == 0
+    command = [sys.executable, "-m", "pipelines.train", *prepared, "--output", str(tmp_path / "killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "killed" / LAST).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    killed_at = load_checkpoint(tmp_path / "killed" / LAST)["step"]
+    assert 4 <= killed_at < 24
+    capsys.readouterr()
+    assert main([*prepared, "--output", str(tmp_path / "killed")]) == 0
+    assert f"goes on after step {killed_at} of 24" in capsys.readouterr().out
+    one, other = (load_checkpoint(tmp_path / name / LAST) for name in ("straight", "killed"))
+    assert one["step"] == other["step"] == 24
+    for name, value in one["network"].items():
+        assert torch.allclose(value, other["network"][name], atol=1e-6), name
+
+
+def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
+    prepared = prepare_run(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    export = ["--export", str(path), "--half", "--width-confidence", "0.8", "--confidence-target", "pair"]
+    assert main([*prepared, "--output", str(tmp_path / "run"), *export]) == 0
+    printed = capsys.readouterr().out
+    assert "pairs_per_s" in printed and "in 200 steps" in printed
+    state, metadata = read_state_dict(path)
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    assert metadata["license"] == "Apache-2.0" and "--half" in metadata["command"]
+    assert load_lightglue(path).architecture.num_layers == 2
+    assert json.loads(metadata["thresholds"]) == {"width_confidence": 0.8}
+    assert main([*prepared, "--output", str(tmp_path / "run"), "--learning-rate", "0.1"]) == 2
+    assert "learning_rate was 0.0008, now 0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["point", "pair"])
+def test_weights_may_recommend_that_no_point_leaves(tmp_path, target):
+    prepared = prepare_run(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    export = ["--export", str(path), "--width-confidence", "-1", "--confidence-target", target]
+    assert main([*prepared, "--output", str(tmp_path / "run"), *export, "--confidence-steps", "3"]) == 0
+    assert json.loads(read_state_dict(path)[1]["thresholds"]) == {"width_confidence": -1.0}
+
+
+def test_a_run_from_before_there_were_mirrors_goes_on_without_them(tmp_path):
+    before = asdict(TINY)
+    del before["batches"]["mirrored_share"]
+    without = replace(TINY, batches=replace(TINY.batches, mirrored_share=0.0))
+    require_same_config(before, asdict(without), tmp_path)
+    with pytest.raises(ConfigError, match=r"mirrored_share was 0\.0, now 0\.5"):
+        require_same_config(before, asdict(TINY), tmp_path)
+
+
+def test_the_workers_end_with_the_run(tmp_path):
+    """However it ends: their group of processes is gone a few seconds after their parent."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        picture = PilImage.fromarray(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
+        picture.save(photos / f"{k}.png")
+    code = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from sfm_lightglue.training.data.producer import ShardProducer\n"
+        "if __name__ == '__main__':\n"
+        f"    p = ShardProducer(Path({str(photos)!r}), Path({str(tmp_path)!r}), 0, 50, 1)\n"
+        "    print(p._process.pid, flush=True); time.sleep(5); os.kill(os.getpid(), 9)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    root = ROOT
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    group, deadline = int(done.stdout), time.monotonic() + 15
+    while time.monotonic() < deadline and group_is_alive(group):
+        time.sleep(0.2)
+    assert not group_is_alive(group)
+
+
+def group_is_alive(group: int) -> bool:
+    """Whether a process of the group is there that has not ended."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, process_group = status.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(process_group) == group and state != "Z":
+            return True
+    return False
