@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import pycolmap
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.scene.cameras import as_pycolmap
-from sfm_lightglue.store.output_folder import publish_file
+from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 
 _CONFIGURATION_FROM_KIND = {
@@ -26,7 +25,10 @@ _CONFIGURATION_FROM_KIND = {
 
 
 MIN_FREE_BYTES = 64 * 2**20
-"""Free space below which nothing is written any more: SQLite, deep in C++, ends the process on a full disk."""
+"""Free disk space below which nothing is written: on a full disk, SQLite in pycolmap's C++ code ends the process."""
+
+SQLITE_SIDE_FILES = ("-wal", "-shm")
+"""Suffixes of the files that SQLite keeps beside an open database. Left beside a new one, they would damage it."""
 
 
 class DatabaseWriter:
@@ -139,24 +141,11 @@ def require_space(path: Path, num_bytes: int = 0) -> None:
     Raises:
         StoreError: where the disk is nearly full.
     """
-    try:
+    with store_errors(path):
         free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
     if free < MIN_FREE_BYTES + num_bytes:
         raise StoreError(f"{path}: cannot be written, only {free // 2**20} MiB are left on the disk")
 
-
-def publish_database(source: Path, target: Path) -> None:
-    """Move a finished database to its place.
-
-    Raises:
-        StoreError: where it cannot be moved.
-    """
-    for suffix in ("-wal", "-shm"):  # of a database that someone has open: they would be applied to the new one
-        with contextlib.suppress(OSError):
-            target.with_name(target.name + suffix).unlink()
-    publish_file(source, target)
 
 
 def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.colmap.database_writer import DatabaseWriter, publish_database, require_space
+from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, require_space
 from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
 from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
@@ -27,6 +27,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store
 
@@ -119,7 +120,8 @@ def add_to_database(
             summary = run.fill(copy, (), overwrite, known_only)
             if database.exists():
                 raise StoreError(f"{database}: another program has made it meanwhile; run the same command again")
-            publish_database(copy, database)
+            with store_errors(database):
+                publish_file(copy, database, SQLITE_SIDE_FILES)
             return summary
         with SharedDatabase(database) as shared:
             shared.copy_to(copy)

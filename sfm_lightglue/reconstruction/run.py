@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, publish_database
+from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, given_camera_idxs
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import num_usable_cores
@@ -22,6 +22,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import RESULTS_MARKER, sole_publisher, work_folder
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
@@ -102,7 +103,7 @@ class _Run:
         statistics = packed.statistics
         write_packed_models(packed.files, self.output)
         if database.is_file():
-            publish_database(database, self.output / DATABASE_NAME)
+            self._publish_database(database)
         if is_known:  # else the warnings came when the photos were read
             for image in statistics.undecodable:
                 logger.warning("left out %s: %s", image.name, image.reason)
@@ -112,6 +113,11 @@ class _Run:
         summary = Summary.of(statistics, skipped, self.clock.total(), self.store.counts, peak_memory_mb())
         write_run_record(self.output, self.config, {"model": key}, summary)
         return summary
+
+    def _publish_database(self, database: Path) -> None:
+        target = self.output / DATABASE_NAME
+        with store_errors(target):
+            publish_file(database, target, SQLITE_SIDE_FILES)
 
     def _has_database_of(self, key: str) -> bool:
         """Whether the database in the output folder is that of a model: another run may have replaced it."""
@@ -152,7 +158,7 @@ class _Run:
         if not models:
             with sole_publisher(self.output):
                 remove_results(self.output)
-                publish_database(work / DATABASE_NAME, self.output / DATABASE_NAME)
+                self._publish_database(work / DATABASE_NAME)
             raise ReconstructionError(self._explain(features, counts))
         with self.clock.stage("write"):
             color_points(models, self.scene.root, self.num_threads)

@@ -1,7 +1,7 @@
-"""Files that others see whole or not at all: written beside their place, locked meanwhile, then renamed.
+"""Files that other processes see complete or not at all: written to a hidden part file, locked, then renamed.
 
-A process that is killed while it writes leaves a part behind. Its lock went with it, and that tells the part from one
-that is still being written.
+A process that is killed while it writes leaves a part file behind. Its lock ends with the process, so an unlocked
+part file is abandoned and a locked one is still being written.
 """
 
 from __future__ import annotations
@@ -19,65 +19,81 @@ from typing import IO
 from sfm_lightglue.errors import StoreError
 
 ABANDONED_AFTER_S = 24 * 3600
-"""What killed runs left behind is removed when it is older."""
+"""Age after which the remains of killed processes are removed."""
 
 PART_PATTERN = ".*-*.part"
-"""Of file names, for `glob`: all parts, and perhaps others, which `remove_abandoned_parts` tells apart."""
+"""Pattern for `glob` that finds all part files; `remove_abandoned_parts` sorts out other files that fit it."""
 
 _PART_NAME = re.compile(r"\..*\.\d+-[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def part_beside(path: Path) -> Path:
-    """Where to collect what is to become a file: a hidden name that nobody else has."""
+    """Path of a new part file in the folder of `path`: hidden and unique."""
     return path.with_name(f".{path.name[:64]}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 @contextlib.contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Report an `OSError` of the block as a `StoreError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path` only once it is complete, and on the disk.
+    """Open a file that appears at `path` only when it is complete and flushed to the disk.
 
     Raises:
-        StoreError: where the folder is not writable or the disk is full.
+        StoreError: the folder is not writable, or the disk is full.
     """
     part = part_beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            lock(file.fileno(), waiting=False)
-            yield file
-            file.flush()
-            os.utime(part)  # as good as new, for the moment between its lock and its name
-        move_into_place(part, path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with store_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "xb") as file:
+                lock(file.fileno(), waiting=False)
+                yield file
+                file.flush()
+                os.utime(part)  # between unlocking and renaming, the age alone protects it from removal
+            publish_file(part, path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def move_into_place(source: Path, target: Path) -> None:
-    """Give a finished file its name, safe on the disk; what has the name is replaced.
+def publish_file(source: Path, target: Path, stale_suffixes: Iterable[str] = ()) -> None:
+    """Flush a finished file to the disk and rename it, replacing any file of that name.
+
+    Args:
+        source: the finished file, on the same file system as `target`.
+        target: its final path.
+        stale_suffixes: suffixes of files beside the old `target` that must not remain with the new one.
 
     Raises:
-        OSError: where it cannot be moved.
+        OSError: the file cannot be moved.
     """
     with open(source, "rb") as file:
         os.fsync(file.fileno())
+    for suffix in stale_suffixes:
+        with contextlib.suppress(OSError):
+            target.with_name(target.name + suffix).unlink()
     os.replace(source, target)
 
 
 def remove_abandoned_parts(paths: Iterable[Path]) -> None:
-    """Remove what killed processes left of files: parts that are older than a day, and that nobody holds locked.
+    """Remove part files of killed processes: those older than a day that no process has locked.
 
-    Where the system has no locks, nothing is removed.
+    If the system has no locks, nothing is removed.
 
     Args:
-        paths: of any files; those with other names than parts have are left alone.
+        paths: any files; files that are not named like part files are left alone.
     """
     for path in paths:
         if not _PART_NAME.fullmatch(path.name):
             continue
-        with contextlib.suppress(OSError):  # gone meanwhile, or of another user
+        with contextlib.suppress(OSError):  # removed meanwhile, or owned by another user
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < ABANDONED_AFTER_S:
                 continue
@@ -87,14 +103,14 @@ def remove_abandoned_parts(paths: Iterable[Path]) -> None:
 
 
 def lock(descriptor: int, waiting: bool = True) -> bool:
-    """Lock an open file against all who lock it too, until it is closed or the process ends.
+    """Lock an open file exclusively, until it is closed or the process ends.
 
     Args:
-        descriptor: of the file.
-        waiting: until nobody else has it locked.
+        descriptor: file descriptor of the open file.
+        waiting: wait until no other process has the file locked.
 
     Returns:
-        Whether it is locked now: not where someone else has it, or the system has no advisory locks.
+        Whether the file is locked now. False if another process has locked it, or the system has no advisory locks.
     """
     try:
         import fcntl
@@ -102,6 +118,6 @@ def lock(descriptor: int, waiting: bool = True) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # someone else's; some network file systems have no locks
+    except OSError:  # locked by another process, or a network file system without locks
         return False
     return True

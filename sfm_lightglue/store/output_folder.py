@@ -1,4 +1,4 @@
-"""The folder of results as several runs may share it: private work folders, and one publisher at a time."""
+"""An output folder that several runs may share: private work folders, and one publishing run at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, move_into_place
+from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, store_errors
 
 _WORK_PREFIX = ".work-"
 _LOCK_NAME = ".lock"
@@ -20,21 +19,19 @@ _LOCK_NAME = ".lock"
 
 @contextlib.contextmanager
 def work_folder(output: Path) -> Iterator[Path]:
-    """A folder below the results that no other run sees, and that vanishes with the block.
+    """A private folder below the output folder that is removed at the end of the block.
 
-    What killed runs left behind is removed after a day.
+    Work folders of killed runs are removed after a day.
 
     Raises:
-        StoreError: where it cannot be made.
+        StoreError: the folder cannot be made.
     """
     for abandoned in output.glob(f"{_WORK_PREFIX}*"):
         with contextlib.suppress(OSError):
             if time.time() - abandoned.stat().st_mtime > ABANDONED_AFTER_S:
                 shutil.rmtree(abandoned, ignore_errors=True)
-    try:
+    with store_errors(output):
         folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=output))
-    except OSError as error:
-        raise StoreError(f"{output}: cannot be written ({error.strerror})") from error
     try:
         yield folder
     finally:
@@ -43,18 +40,16 @@ def work_folder(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def sole_publisher(output: Path) -> Iterator[None]:
-    """Wait until no other run replaces results here, and keep others waiting during the block.
+    """Hold the lock of the output folder during the block; wait while another run holds it.
 
-    So models, cloud, database and record in the folder are always those of one run. Where the system has no
-    advisory locks, runs that end at the same moment are not kept apart.
+    So models, cloud, database and record in the folder are always those of one run. Without advisory locks of the
+    system, runs that end at the same moment are not separated.
 
     Raises:
-        StoreError: where the folder is not writable.
+        StoreError: the folder is not writable.
     """
-    try:
+    with store_errors(output):
         descriptor = os.open(output / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StoreError(f"{output}: cannot be written ({error.strerror})") from error
     try:
         lock(descriptor)
         yield
@@ -62,24 +57,12 @@ def sole_publisher(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def publish_file(source: Path, target: Path) -> None:
-    """Move a finished file to its place, safe on the disk.
-
-    Raises:
-        StoreError: where it cannot be moved.
-    """
-    try:
-        move_into_place(source, target)
-    except OSError as error:
-        raise StoreError(f"{target}: cannot be written ({error.strerror})") from error
-
-
 RESULTS_MARKER = "run.json"
-"""A folder that holds this file, written by us, is an output of ours: no photos are looked for below it."""
+"""Name of the record of a run. A folder that has one of this library is an output folder: it has no input photos."""
 
 
 def is_results_folder(folder: Path) -> bool:
-    """Whether a folder holds the results of an earlier run of ours."""
+    """Whether a folder is the output folder of an earlier run."""
     try:
         record = json.loads((folder / RESULTS_MARKER).read_text(encoding="utf-8"))
         return "sfm_lightglue" in record["versions"]

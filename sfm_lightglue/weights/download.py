@@ -18,7 +18,7 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 
 from sfm_lightglue.errors import WeightsError
-from sfm_lightglue.store.atomic_file import lock, move_into_place, part_beside
+from sfm_lightglue.store.atomic_file import lock, part_beside, publish_file
 from sfm_lightglue.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class _Part:
 
     def publish(self, target: Path) -> None:
         """Give the whole file its name, safe on the disk."""
-        move_into_place(self.path, target)
+        publish_file(self.path, target)
         self.clear()
 
 

@@ -133,11 +133,11 @@ def test_a_finished_part_is_young_until_it_has_its_name(tmp_path, monkeypatch):
     """No lock holds it then; how long it took to write must not matter."""
     ages_s = []
 
-    def move(part, target):
+    def publish(part, target):
         ages_s.append(time.time() - part.stat().st_mtime)
         os.replace(part, target)
 
-    monkeypatch.setattr(atomic_file, "move_into_place", move)
+    monkeypatch.setattr(atomic_file, "publish_file", publish)
     with atomic_write(tmp_path / "model.bin") as file:
         (part,) = tmp_path.iterdir()
         make_old(part)
