@@ -1,4 +1,4 @@
-"""Plain mappings (flags, TOML) -> frozen configuration dataclasses; nothing unknown passes."""
+"""Plain mappings (command-line options, TOML) -> frozen configuration dataclasses, with strict checks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ConfigT = TypeVar("ConfigT")
 
 
 def config_from_mapping(config_type: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
-    """A configuration with some fields set, the others at their defaults.
+    """Make a configuration with some fields set and the others at their defaults.
 
     Args:
         config_type: a dataclass.
-        values: by field name.
-        where: for messages.
+        values: values by field name.
+        where: prefix of error messages, such as the name of the table.
 
     Raises:
-        ConfigError: for an unknown field (the nearest one is named), or a value of the wrong type.
+        ConfigError: a field is unknown (the message names the nearest one), or a value has the wrong type.
     """
     hints = typing.get_type_hints(config_type)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
@@ -59,5 +59,5 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
     if isinstance(value, float) and math.isnan(value):
-        raise ConfigError(f"{where}: expected a number, got {value!r}")  # TOML knows nan, and nan passes range checks
+        raise ConfigError(f"{where}: expected a number, got {value!r}")  # TOML allows nan, which passes range checks
     return value

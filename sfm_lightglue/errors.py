@@ -1,29 +1,29 @@
-"""Everything that this library raises on purpose.
+"""The errors that this library raises on purpose.
 
 ```
 SfmError
 ├─ ConfigError          unknown key or bad value                        exit 2
-├─ DataError            no folder, no image, nothing readable (path)    exit 3
+├─ DataError            missing or unreadable input (path)              exit 3
 ├─ WeightsError         missing, wrong sha256, wrong keys               exit 4
-├─ ReconstructionError  no model: the counts, and what to try           exit 5
+├─ ReconstructionError  no model (counts, and what to try)              exit 5
 └─ StoreError           folder not writable, disk full                  exit 6
 ```
 
-`ValueError` and `TypeError` are the caller's slips. A pair of images without a common view is no error at
-all: it is a `Rejected` value. Only `pipelines` catches `SfmError`.
+`ValueError` and `TypeError` report mistakes in calling code. A pair of images without a common view is not an
+error but a `Rejected` value. Only `pipelines` catches `SfmError`.
 """
 
 from typing import ClassVar
 
 
 class SfmError(Exception):
-    """Root of the errors that a user can cause and repair; the message says how."""
+    """Base class of errors that a user can cause and repair. The message states how."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(SfmError):
-    """An option is unknown or has a value that cannot work."""
+    """An option is unknown or has an invalid value."""
 
     exit_code = 2
 
@@ -41,12 +41,12 @@ class WeightsError(SfmError):
 
 
 class ReconstructionError(SfmError):
-    """The photos were read, but no model could be built from them."""
+    """The images were read, but no model could be built from them."""
 
     exit_code = 5
 
 
 class StoreError(SfmError):
-    """The folder of results cannot be written."""
+    """The store or the output folder cannot be written."""
 
     exit_code = 6

@@ -1,4 +1,4 @@
-"""What a component is, for the keys of the store and for the record of a run."""
+"""The identity of a component, for the keys of the store and for the record of a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """All that the output of a component depends on, beside its input.
+    """Everything that the output of a component depends on, apart from its input.
 
     Args:
-        name: as in the registry.
-        version: raised whenever the code starts to compute something else.
+        name: name in the registry.
+        version: number that is raised when a change of the code changes the output.
         config: the component's configuration, a frozen dataclass of plain values.
-        weights: sha256 of its weights, "" where it has none.
+        weights: sha256 of its weights, "" if it has none.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Words that messages of several modules share."""
+"""Parts of messages that several modules share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 
 def shortened(names: Sequence[str], most: int = 10, all_in: str = "") -> str:
-    """Names for a message: the first of them, and how many more.
+    """List names in a message: the first ones, and the number of the others.
 
     Args:
-        names: in the order in which they are told.
-        most: so many at the most.
-        all_in: where the others can be read, "" where nowhere.
+        names: the names in the order of the message.
+        most: maximum number of names in the message.
+        all_in: name of a file that lists all names, "" if there is none.
     """
     where = f" (all in {all_in})" if all_in else ""
     more = f" and {len(names) - most} more{where}" if len(names) > most else ""
@@ -21,15 +21,15 @@ def shortened(names: Sequence[str], most: int = 10, all_in: str = "") -> str:
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """A question after the nearest known name, or nothing."""
+    """A hint that proposes the nearest known name, "" if no name is similar."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 Extra = Literal["poselib", "viewer"]
-"""An extra of pyproject.toml that a message may name."""
+"""The extras of pyproject.toml that messages name."""
 
 
 def install_hint(extra: Extra) -> str:
-    """The command that installs an extra; with quotes, because zsh takes bare brackets for a pattern."""
+    """The command that installs an extra, with quotes because zsh expands bare brackets."""
     return f'pip install "sfm-lightglue[{extra}]"'

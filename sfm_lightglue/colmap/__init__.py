@@ -1,1 +1,1 @@
-"""COLMAP's databases and models, read and written."""
+"""Read and write COLMAP's databases and models."""

@@ -1,4 +1,4 @@
-"""The content of a COLMAP database as values of ours: cameras, features, matches and geometries."""
+"""Read a COLMAP database into our types: cameras, features, matches and geometries."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ _KIND_FROM_CONFIGURATION: dict[pycolmap.TwoViewGeometryConfiguration, TwoViewKin
     _Kind.PLANAR: "planar",
     _Kind.PANORAMIC: "pure_rotation",
 }
-"""Of all others (degenerate, watermark, several motions, not yet verified) no mapper makes use."""
+"""All other configurations (degenerate, watermark, several motions, not yet verified) are not used for mapping."""
 
 UINT8_FROM_ROOT_SIFT = 512.0
-"""COLMAP keeps RootSIFT, whose numbers lie between 0 and 1 and seldom beyond 1/2, as bytes."""
+"""Factor with which COLMAP stores RootSIFT as bytes: its values lie in [0, 1] and rarely above 0.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColmapDatabase:
-    """What a database knows of its images and of their pairs.
+    """The images of a database and their pairs.
 
     Args:
-        camera_from_name: of every image; "given" where COLMAP takes the focal length for known, else "guessed".
-        features_from_name: of every image, without rows where the database has none. Scores are 1: COLMAP keeps
-            none. Descriptors of SIFT are RootSIFT of length 1, as ours; others as they are.
-        matches_from_pair: of every pair with a match or an inlier; inliers that guided matching added are among
-            them. Scores are 1.
-        geometry_from_pair: of every pair with an inlier; its mask is over the matches.
+        camera_from_name: camera of each image; its source is "given" if COLMAP marks the focal length as known, else
+            "guessed".
+        features_from_name: features of each image, empty if the database has none. Scores are 1, because COLMAP stores
+            none. SIFT descriptors are RootSIFT of length 1, like ours; other descriptors are unchanged.
+        matches_from_pair: matches of each pair that has a match or an inlier, with the inliers that guided matching
+            added. Scores are 1.
+        geometry_from_pair: geometry of each pair that has an inlier, with a mask over its matches.
     """
 
     camera_from_name: Mapping[str, Camera]
@@ -61,17 +62,18 @@ class ColmapDatabase:
 
 
 def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDatabase:
-    """Read a COLMAP database of any version that pycolmap knows; the file itself is left as it is.
+    """Read a COLMAP database of any version that pycolmap supports. The file is not changed.
 
-    COLMAP's scale of a keypoint is half of our diameter, measured in the full image; its orientations are ours.
+    COLMAP's scale of a keypoint is half of our scale, a diameter in pixels of the full image. Orientations are the
+    same.
 
     Args:
-        path: of the database.
-        names: of the images to read, with the pairs among them; all where it is None.
+        path: path of the database.
+        names: names of the images to read, with the pairs among them; None reads all.
 
     Raises:
-        DataError: where there is no such database, or it holds what no photo can have.
-        StoreError: where another program keeps it locked.
+        DataError: the database does not exist, has no image of such a name, or has invalid values.
+        StoreError: another program keeps the database locked.
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix="colmap-") as folder:
@@ -82,10 +84,14 @@ def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDat
 
 
 def open_copy(copy: Path, original: Path) -> pycolmap.Database:
-    """Open a private copy of a database, which pycolmap brings to its own version.
+    """Open a private copy of a database; pycolmap upgrades the copy to its own version.
+
+    Args:
+        copy: path of the copy.
+        original: path of the original for messages.
 
     Raises:
-        DataError: where it is damaged.
+        DataError: the database is damaged.
     """
     try:
         return pycolmap.Database.open(copy)
@@ -94,13 +100,13 @@ def open_copy(copy: Path, original: Path) -> pycolmap.Database:
 
 
 def camera_from_pycolmap(native: pycolmap.Camera) -> Camera:
-    """The same camera as a value of ours."""
+    """Convert a camera of pycolmap to ours."""
     source = "given" if native.has_prior_focal_length else "guessed"
     return Camera(native.model_name, native.width, native.height, tuple(native.params), source)  # type: ignore[arg-type]
 
 
 def bytes_from_root_sift(descriptors: Float32Array) -> npt.NDArray[np.uint8]:
-    """RootSIFT [N, 128] as COLMAP keeps it."""
+    """RootSIFT descriptors [N, 128] as the bytes that COLMAP stores."""
     return np.clip(np.round(descriptors * UINT8_FROM_ROOT_SIFT), 0, 255).astype(np.uint8)
 
 
@@ -112,7 +118,7 @@ class _Reader:
         self.images = [image for image in images if names is None or image.name in names]
         missing = sorted(set(names or ()) - {image.name for image in images})
         if missing:
-            raise DataError(f"{path}: has no image of the name {missing[0]!r}")
+            raise DataError(f"{path}: has no image named {missing[0]!r}")
         self.num_ambiguous = 0
 
     def read(self) -> ColmapDatabase:
@@ -142,7 +148,9 @@ class _Reader:
                 geometry_from_pair[pair] = self._geometry(native, first, second, both, matches, inlier_mask)
         if self.num_ambiguous:
             logger.warning(
-                "%s: %d matches left out, whose features are matched twice in their pair", self.path, self.num_ambiguous
+                "%s: left out %d matches with a feature that another match of the pair has",
+                self.path,
+                self.num_ambiguous,
             )
         return ColmapDatabase(camera_from_name, features_from_name, matches_from_pair, geometry_from_pair)
 
@@ -170,7 +178,7 @@ class _Reader:
         kept = self.database.read_descriptors(image.image_id)
         if len(kept.data) != num_keypoints:
             raise DataError(
-                f"{self.path}: {image.name} has {num_keypoints} keypoints, but descriptors of {len(kept.data)}"
+                f"{self.path}: {image.name} has {num_keypoints} keypoints, but {len(kept.data)} descriptors"
             )
         kinds = pycolmap.FeatureExtractorType
         if kept.type == kinds.SIFT or (kept.type == kinds.UNDEFINED and kept.data.shape[1] == 128):
@@ -187,7 +195,7 @@ class _Reader:
         geometry: pycolmap.TwoViewGeometry | None,
         sizes: tuple[int, int],
     ) -> tuple[Matches, npt.NDArray[np.bool_]]:
-        """All matches, and the mask of the inliers: guided matching verifies some that were not matched before."""
+        """All matches and the mask of the inliers. Inliers of guided matching are added to the matches."""
         no_rows = np.zeros((0, 2), np.int32)
         inliers, raw = no_rows, no_rows
         if geometry is not None:
@@ -196,7 +204,7 @@ class _Reader:
             raw = self.database.read_matches(first.image_id, second.image_id).astype(np.int32).reshape(-1, 2)
         rows = np.concatenate([inliers, raw])
         if len(rows) and not ((rows >= 0).all() and (rows < sizes).all()):
-            raise DataError(f"{self.path}: matches of {first.name} and {second.name} name keypoints that are not there")
+            raise DataError(f"{self.path}: matches of {first.name} and {second.name} refer to missing keypoints")
         distinct = np.sort(np.unique(rows, axis=0, return_index=True)[1])
         kept = distinct[_one_to_one(rows[distinct])]
         self.num_ambiguous += len(distinct) - len(kept)
@@ -230,9 +238,9 @@ def _pose(
     cameras: tuple[pycolmap.Camera, pycolmap.Camera],
     features: tuple[Features, Features],
 ) -> Rigid3 | None:
-    """`cam1_from_cam0` as the database has it, or as it follows from its matrices; None where there is no way.
+    """`cam1_from_cam0` of the database, else computed from its matrices; None if it has no suitable matrix.
 
-    May resolve the configuration of `native`, where that was left open.
+    May change the configuration of `native` if the database left it open.
     """
     if native.cam2_from_cam1 is None:
         needed = {_Kind.CALIBRATED: native.E, _Kind.CALIBRATED_RIG: native.E, _Kind.UNCALIBRATED: native.F}
@@ -244,31 +252,34 @@ def _pose(
 
 
 def _unit_pose(native: pycolmap.Rigid3d) -> Rigid3:
-    """With a translation of length 1, or 0."""
+    """The pose with a translation of length 1, or 0."""
     pose = Rigid3.from_matrix(native.matrix())
     length = float(np.linalg.norm(pose.t))
     return Rigid3(pose.R, pose.t / length) if length > 1e-12 else Rigid3(pose.R, np.zeros(3))
 
 
 def _scale_and_orientation(rows: Float32Array) -> tuple[Float32Array | None, Float32Array | None]:
-    """Of keypoints [N, 2], [N, 4] (scale, orientation) or [N, 6] (affine shape); None where all are the same."""
+    """Scales and orientations [N] of keypoints [N, 2], [N, 4] (scale, orientation) or [N, 6] (affine shape).
+
+    Both are None if the keypoints have none, or COLMAP's defaults.
+    """
     if rows.shape[1] == 4:
         scales, orientations = rows[:, 2], rows[:, 3]
     elif rows.shape[1] == 6:
         a11, a12, a21, a22 = rows[:, 2:].T
-        # The lengths of the axes onto which the shape takes a unit circle's: their mean, as COLMAP has it.
+        # The mean length of the columns of the affine shape, as in COLMAP.
         scales = (np.hypot(a11, a21) + np.hypot(a12, a22)) / 2
         orientations = np.arctan2(a21, a11)
     else:
         return None, None
-    if (scales == 1).all() and (orientations == 0).all():  # what COLMAP fills in for features that have neither
+    if (scales == 1).all() and (orientations == 0).all():  # COLMAP's defaults for features without scale
         return None, None
     turned: AnyArray = np.mod(orientations, 2 * np.pi)
     return np.ascontiguousarray(2 * scales, dtype=np.float32), turned.astype(np.float32)
 
 
 def _one_to_one(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Indices of the rows [M, 2] none of whose numbers an earlier kept row has on its side."""
+    """Indices of the rows [M, 2] that share neither their first nor their second value with an earlier kept row."""
     used: tuple[set[int], set[int]] = set(), set()
     kept = []
     for index, (idx0, idx1) in enumerate(rows.tolist()):

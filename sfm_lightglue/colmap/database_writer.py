@@ -1,4 +1,4 @@
-"""A COLMAP database with our cameras, keypoints, matches and verified geometries."""
+"""Write our cameras, keypoints, matches and verified geometries into a COLMAP database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ _CONFIGURATION_FROM_KIND = {
     "pure_rotation": pycolmap.TwoViewGeometryConfiguration.PANORAMIC,
 }
 
-
 MIN_FREE_BYTES = 64 * 2**20
 """Free disk space below which nothing is written: on a full disk, SQLite in pycolmap's C++ code ends the process."""
 
@@ -32,15 +31,15 @@ SQLITE_SIDE_FILES = ("-wal", "-shm")
 
 
 class DatabaseWriter:
-    """Writes a COLMAP database; complete, and closed, once the `with` block has ended well.
+    """Writes a COLMAP database in a `with` block. The database is complete and closed at the end of the block.
 
     Args:
-        path: of the database, in a folder that no other run writes to; where it is there already, its cameras
-            and images are kept.
+        path: path of the database, in a folder that no other run writes to. Cameras and images of an existing
+            database are kept.
         camera_id_from_idx: the scene's cameras that are in the database already.
 
     Raises:
-        StoreError: where the file cannot be written, or the disk is nearly full.
+        StoreError: the file cannot be written, or the disk is nearly full.
     """
 
     def __init__(self, path: Path, camera_id_from_idx: Mapping[int, int] | None = None) -> None:
@@ -58,7 +57,7 @@ class DatabaseWriter:
         self._image_id_from_name = {image.name: image.image_id for image in images}
         is_old = self._database.num_rigs() == 0 and self._database.num_frames() == 0
         self._images_without_frame = images if is_old else []
-        # One transaction for everything: hundreds of times as fast as one for each write.
+        # One transaction for the whole block is hundreds of times faster than one for each write.
         self._transaction = pycolmap.DatabaseTransaction(self._database)
         self._transaction.__enter__()
         return self
@@ -70,24 +69,24 @@ class DatabaseWriter:
         self._database.close()
 
     def add_image(self, image: SceneImage, keypoints: Float32Array, root_sift: UInt8Array | None = None) -> None:
-        """Add the features of a photo, and where it is not there yet, the photo and its camera.
+        """Add the features of an image, and the image and its camera if the database does not have them yet.
 
         Args:
-            image: known or new.
+            image: the image, in the database or new.
             keypoints: [N, 2] in pixels, or [N, 4] with COLMAP's scale and orientation.
-            root_sift: [N, 128] descriptors as COLMAP keeps those of SIFT, or None.
+            root_sift: [N, 128] RootSIFT descriptors as COLMAP's bytes, or None.
         """
         require_space(self._path)
         image_id = self._image_id_from_name.get(image.name)
         if image_id is None:
-            image_id = self._add_photo(image)
+            image_id = self._add_new_image(image)
         self._database.write_keypoints(image_id, keypoints)
         if root_sift is not None:
             kind = pycolmap.FeatureExtractorType.SIFT
             self._database.write_descriptors(image_id, pycolmap.FeatureDescriptors(kind, root_sift))
 
-    def _add_photo(self, image: SceneImage) -> int:
-        """With a rig and a frame of its own, and a pose prior where its place is known, as COLMAP does it."""
+    def _add_new_image(self, image: SceneImage) -> int:
+        """Add an image with a rig, a frame and, if its GPS position is known, a pose prior, like COLMAP."""
         camera_id = self._camera_id_from_idx.get(image.camera_idx)
         if camera_id is None:
             camera_id = self._database.write_camera(as_pycolmap(image.camera))
@@ -95,7 +94,7 @@ class DatabaseWriter:
         native = pycolmap.Image(name=image.name, camera_id=camera_id)
         native.image_id = self._database.write_image(native)
         self._image_id_from_name[image.name] = native.image_id
-        # COLMAP before rigs and frames knew none, and mappers want them of all images or of none.
+        # Databases of older versions of COLMAP have no rigs and frames. Mappers need them for all images or for none.
         for one in (*self._images_without_frame, native):
             self._add_frame(one)
         self._images_without_frame = []
@@ -118,7 +117,7 @@ class DatabaseWriter:
         self._database.write_frame(frame)
 
     def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
-        """Add the matches of a pair, and its geometry where it was verified."""
+        """Add the matches of a pair, and its geometry if it was verified."""
         require_space(self._path)
         id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
         indices = matches.indices.astype(np.uint32)
@@ -127,25 +126,24 @@ class DatabaseWriter:
             self._database.write_two_view_geometry(id0, id1, _as_pycolmap_geometry(geometry, indices))
 
     def camera_id(self, camera_idx: int) -> int:
-        """The identifier that the database gave to a camera of the scene."""
+        """COLMAP's identifier of a camera of the scene."""
         return self._camera_id_from_idx[camera_idx]
 
 
 def require_space(path: Path, num_bytes: int = 0) -> None:
-    """Make sure that a database can be written without ending the process.
+    """Check that the disk has space to write a database.
 
     Args:
-        path: of the database.
-        num_bytes: that are about to be written.
+        path: path of the database.
+        num_bytes: number of bytes that are about to be written.
 
     Raises:
-        StoreError: where the disk is nearly full.
+        StoreError: the disk is nearly full.
     """
     with store_errors(path):
         free = shutil.disk_usage(path.parent).free
     if free < MIN_FREE_BYTES + num_bytes:
         raise StoreError(f"{path}: cannot be written, only {free // 2**20} MiB are left on the disk")
-
 
 
 def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:
@@ -166,6 +164,6 @@ def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uin
 
 
 def given_camera_idxs(images: tuple[SceneImage, ...]) -> frozenset[int]:
-    """Cameras whose intrinsics the user stated."""
+    """Indices of the cameras whose intrinsics the user gave."""
     cameras: dict[int, Camera] = {image.camera_idx: image.camera for image in images}
     return frozenset(idx for idx, camera in cameras.items() if camera.source == "given")

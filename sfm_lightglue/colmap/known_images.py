@@ -1,4 +1,4 @@
-"""The images that a COLMAP database knows, with their cameras."""
+"""The images in a COLMAP database, with their cameras."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class KnownImage:
     """An image of a database.
 
     Args:
-        name: relative to the image folder.
-        image_id: COLMAP's number.
-        camera_id: COLMAP's number.
-        camera: its intrinsics.
+        name: path relative to the image folder.
+        image_id: COLMAP's identifier of the image.
+        camera_id: COLMAP's identifier of the camera.
+        camera: intrinsics of the camera.
         is_alone_in_rig: whether the camera's rig has no other camera.
         has_features: whether the database has keypoints or descriptors of it, or matches or geometries of its pairs.
     """
@@ -34,14 +34,14 @@ class KnownImage:
 
 
 def read_known_images(copy: Path, original: Path) -> tuple[KnownImage, ...]:
-    """The images of a database, sorted by name.
+    """Read the images of a database, sorted by name.
 
     Args:
-        copy: of the database, private; brought to the version of pycolmap.
-        original: for messages.
+        copy: path of a private copy of the database; pycolmap upgrades it to its own version.
+        original: path of the original for messages.
 
     Raises:
-        DataError: where it is damaged, or has a camera that is none of ours.
+        DataError: the database is damaged, or has a camera without an image plane.
     """
     with open_copy(copy, original) as database:
         native_from_id = {camera.camera_id: camera for camera in database.read_all_cameras()}
@@ -75,7 +75,9 @@ def _image_ids_with_pairs(database: pycolmap.Database) -> set[int]:
 
 def _camera(native: pycolmap.Camera, name: str, original: Path) -> Camera:
     if not native.verify_params() or native.width == 0 or native.height == 0:
-        raise DataError(f"{original}: the camera of {name} is damaged (wrong parameters or size)")
+        raise DataError(f"{original}: the camera of {name} is damaged (invalid parameters or size)")
     if native.is_spherical():
-        raise DataError(f"{original}: the camera of {name} is {native.model_name}: no image plane to match in")
+        raise DataError(
+            f"{original}: the camera of {name} is {native.model_name}, which has no image plane and is not supported"
+        )
     return camera_from_pycolmap(native)

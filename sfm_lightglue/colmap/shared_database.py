@@ -1,7 +1,7 @@
-"""The file of a database that other programs use too: copied as it is at one moment, replaced in one transaction.
+"""A database that other programs use too: copied in a consistent state, replaced in one transaction.
 
-The file is touched by Python's SQLite only. pycolmap brings another one along, and two of them in one process
-do not see each other's locks; so pycolmap is given copies that nobody else knows.
+Only Python's SQLite opens the file. pycolmap has another SQLite inside, and two of them in one process do not respect
+each other's locks, so pycolmap gets private copies.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import NoReturn
 from sfm_lightglue.errors import DataError, StoreError
 
 LOCK_TIMEOUT_S = 5.0
-"""So long another program may keep the database locked."""
+"""Maximum time to wait while another program keeps the database locked."""
 
 _MAX_IMAGE_ID = 2147483647
-"""COLMAP's number of a pair is that of its first image times this plus that of its second."""
+"""COLMAP's identifier of a pair is the identifier of its first image times this plus that of its second."""
 
 
 class SharedDatabase:
-    """An existing database within a `with` block, which tells whether someone else changes it meanwhile.
+    """An existing database in a `with` block, which detects changes by other programs during the block.
 
     Args:
-        path: of the database; no pycolmap handle of this process may have it open.
+        path: path of the database; pycolmap must not have it open in this process.
 
     Raises:
-        DataError: where the file is no COLMAP database.
-        StoreError: where another program is writing to it, or nobody may.
+        DataError: the file is not a COLMAP database.
+        StoreError: another program is writing to the database, or it is read-only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class SharedDatabase:
             self._connection = _connect(self._path, "rw")
         try:
             with _explained(self._path):
-                # Whether it can be written is told now, not after hours of work.
+                # A write lock shows now whether the file is writable, and not after hours of work.
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._version = self._data_version()
                 self._connection.execute("ROLLBACK")
@@ -57,16 +57,16 @@ class SharedDatabase:
         self._connection.close()
 
     def copy_to(self, target: Path) -> None:
-        """Make a copy as it is now."""
+        """Copy the database in its current state."""
         with _explained(self._path):
             _copy(self._connection, target)
         _require_colmap(self._path, target)
 
     def replace_content(self, source: Path) -> None:
-        """Take over all tables of another database, wholly or not at all, even if the process is killed.
+        """Replace all tables by those of another database in one transaction, so a killed process changes nothing.
 
         Raises:
-            StoreError: where another program is writing to this one, or has changed it since the block began.
+            StoreError: another program is writing to this database, or has changed it since the block began.
         """
         with _explained(self._path):
             self._connection.execute("ATTACH ? AS source", (str(source),))
@@ -74,8 +74,8 @@ class SharedDatabase:
             try:
                 if self._data_version() != self._version:
                     raise StoreError(
-                        f"{self._path}: another program changed it meanwhile, so it is left as it is; run the same"
-                        " command again, nothing is computed twice"
+                        f"{self._path}: another program changed it during this run, so nothing was written; run the"
+                        " same command again: nothing is computed twice"
                     )
                 _take_tables(self._connection)
                 self._connection.execute("COMMIT")
@@ -85,16 +85,16 @@ class SharedDatabase:
                 raise
 
     def _data_version(self) -> int:
-        """Changes whenever another connection has committed."""
+        """A number that changes when another connection commits."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def copy_database(path: Path, target: Path) -> None:
-    """Copy a database as it is now, also one that is being used or must not be written.
+    """Copy a database in its current state; it may be in use or read-only.
 
     Raises:
-        DataError: where there is none.
-        StoreError: where another program keeps it locked.
+        DataError: the file does not exist, or is not a COLMAP database.
+        StoreError: another program keeps the database locked.
     """
     with _explained(path):
         connection = _connect(path, "ro")
@@ -103,7 +103,7 @@ def copy_database(path: Path, target: Path) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
                 raise
-            # In a folder that cannot be written there is no place for the lock, and no need of one.
+            # SQLite cannot make its lock file in a read-only folder. "immutable" opens the database without locks.
             connection.close()
             connection = _connect(path, "ro&immutable=1")
             _copy(connection, target)
@@ -113,14 +113,14 @@ def copy_database(path: Path, target: Path) -> None:
 
 
 def remove_features(path: Path, image_ids: Iterable[int]) -> int:
-    """Remove the features of images, and all matches and geometries in which they take part.
+    """Remove the features of images, and all matches and geometries of their pairs.
 
     Args:
-        path: of a database that nobody else has open.
-        image_ids: COLMAP's numbers of the images.
+        path: path of a database that no other program has open.
+        image_ids: COLMAP's identifiers of the images.
 
     Returns:
-        How many pairs of one of these images and another one have lost their matches or geometries.
+        Number of pairs of one of these images and another image that lost matches or geometries.
     """
     first, second = (f"pair_id {part} {_MAX_IMAGE_ID} IN (SELECT image_id FROM gone)" for part in "/%")
     with _explained(path), contextlib.closing(_connect(path, "rw")) as connection:
@@ -158,17 +158,25 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
 
 
 def _require_colmap(path: Path, copy: Path) -> None:
-    """Of COLMAP's, or without any table."""
+    """Check that a database is COLMAP's, or has no tables.
+
+    Args:
+        path: path of the original for messages.
+        copy: path of a copy, which is read.
+
+    Raises:
+        DataError: the database has other tables.
+    """
     with _explained(path), contextlib.closing(_connect(copy, "ro")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and not {"cameras", "images", "keypoints", "matches"} <= tables:
-        raise DataError(f"{path}: SQLite, but not COLMAP: it has no cameras and images")
+        raise DataError(f"{path}: an SQLite database, but not COLMAP's: it has no tables of cameras and images")
 
 
 def _take_tables(connection: sqlite3.Connection) -> None:
-    """Replace the tables of `main` by those of `source`, in the transaction that is open.
+    """Replace the tables of `main` by those of `source`, in the open transaction.
 
-    Triggers come last: those of `source` have fired on its rows already.
+    Triggers are made last, so that they do not run on the copied rows.
     """
     objects = connection.execute(
         "SELECT type, name, sql FROM source.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
@@ -181,7 +189,7 @@ def _take_tables(connection: sqlite3.Connection) -> None:
                 connection.execute(f"DROP TABLE main.{_quoted(name)}")
             connection.execute(sql)
             connection.execute(f"INSERT INTO main.{_quoted(name)} SELECT * FROM source.{_quoted(name)}")
-    here = _objects(connection)  # tables took their indices and triggers along when they went, views have kept theirs
+    here = _objects(connection)  # dropped tables took their indices and triggers along; views are still there
     for kind, name, sql in objects:
         if (kind, name) not in here:
             connection.execute(sql)
@@ -193,7 +201,7 @@ def _take_tables(connection: sqlite3.Connection) -> None:
 
 
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Types and names; a trigger may have the name of a table."""
+    """(type, name) of all objects in `main`; a trigger can have the same name as a table."""
     return set(connection.execute("SELECT type, name FROM main.sqlite_master"))
 
 
@@ -203,7 +211,7 @@ def _quoted(name: str) -> str:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Convert SQLite's errors to ours, with the path of the database."""
     try:
         yield
     except TimeoutError as error:
@@ -219,6 +227,6 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _raise_locked(path: Path, error: Exception) -> NoReturn:
     raise StoreError(
-        f"{path}: another program is writing to it; wait until it has ended, or close it, and run the same command"
+        f"{path}: another program is writing to it; wait until it has finished, or close it, and run the same command"
         " again: nothing is computed twice"
     ) from error

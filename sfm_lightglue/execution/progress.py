@@ -1,14 +1,20 @@
-"""How the library reports that work advances. It never prints; whoever calls decides what is shown."""
+"""The interface for progress reports. The library never prints; the caller decides what to display."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with the stage ("extract", "match", ...), how much is done and how much there is in all."""
+    """A function that is called whenever a stage advances."""
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
-        """Take note."""
+        """Display the progress of a stage.
+
+        Args:
+            stage: name of the stage, such as "extract" or "match".
+            num_done: number of finished items.
+            num_total: number of all items.
+        """
 
 
 def silent(stage: str, num_done: int, num_total: int) -> None:
-    """The `Progress` that shows nothing."""
+    """A `Progress` that displays nothing."""

@@ -1,4 +1,4 @@
-"""Work on several threads with the results in order, and only so much under way as is needed."""
+"""Work on several threads with results in order and a bounded number of items in progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def num_usable_cores() -> int:
 
 
 def num_cores_of_this_thread() -> int:
-    """Cores that the work of this thread may use: all, or in the threads of `ordered_map` their share."""
+    """Processor cores that this thread may use: all, or an equal share in the threads of `ordered_map`."""
     return max(1, num_usable_cores() // int(getattr(_pool, "num_threads", 1)))
 
 
@@ -32,15 +32,15 @@ def _join_pool(num_threads: int) -> None:
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int) -> Iterator[ResultT]:
-    """Results of `function` in the order of the items, computed by several threads.
+    """Yield the results of `function` in the order of the items, computed by several threads.
 
-    A few items more than threads are under way at a time, so that results which nobody took yet do not pile
-    up. When the caller stops early, or an item raises, what has not begun is not begun.
+    At most 2 * num_threads + 1 items are in progress or waiting for the caller, so results do not accumulate.
+    If the caller stops early or an item raises, items that have not started are cancelled.
 
     Args:
-        function: safe to call from several threads.
-        items: may be endless.
-        num_threads: 1 computes in the caller's thread.
+        function: function that is safe to call from several threads.
+        items: the items, possibly without an end.
+        num_threads: number of threads; 1 computes in the calling thread.
     """
     if num_threads <= 1:
         yield from map(function, items)

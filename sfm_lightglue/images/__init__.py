@@ -1,4 +1,4 @@
-"""One photo: pixels, EXIF data, orientation. These names are handed on for users and plug-ins."""
+"""One image: pixels, EXIF data, orientation. The names below are the public interface for users and plug-ins."""
 
 from sfm_lightglue.images.exif import Exif
 from sfm_lightglue.images.image import MIN_SIDE_PX, PHOTO_SUFFIXES, Image

@@ -1,4 +1,4 @@
-"""EXIF data of a photo: camera, focal length, orientation, GPS position."""
+"""EXIF data of an image: camera, focal length, orientation, GPS position."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from PIL import Image as PilImage
 from sfm_lightglue.errors import DataError
 
 _QUARTER_TURNS_FROM_ORIENTATION = {1: 0, 3: 2, 6: 1, 8: 3}
-
-
 _MIRRORED_ORIENTATIONS = frozenset({2, 4, 5, 7})
-
-
 _DIAGONAL_35MM = math.hypot(36.0, 24.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What the header of a photo tells.
+    """Values from the header of an image file.
 
     Args:
-        camera_id: make, model, lens and focal length in one string; "" where the header tells none of them.
-        focal_length_px: focal length in pixels of the stored image, None where it is not told.
-        quarter_turns: clockwise turns by 90 degrees that stand the stored image upright, 0..3.
+        camera_id: make, model, lens and focal length in one string; "" if the header has none of them.
+        focal_length_px: focal length in pixels of the stored image, None if the header does not give it.
+        quarter_turns: clockwise turns by 90 degrees that turn the stored image upright, 0..3.
         gps_position: latitude and longitude in degrees (north and east are positive) and altitude in metres (WGS84);
-            None where one of them is not told.
+            None if one of them is missing.
     """
 
     camera_id: str = ""
@@ -39,20 +35,20 @@ class Exif:
 
 
 def read_exif(image: PilImage.Image, name: str) -> Exif:
-    """EXIF data of an opened image file; a damaged header reads as an empty one.
+    """Read the EXIF data of an opened image file; a damaged header is read as an empty one.
 
     Raises:
-        DataError: where the image is stored mirrored.
+        DataError: the image is stored mirrored.
     """
     try:
         exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError):
-        return Exif()  # a damaged header is as good as none: the pixels may be fine
+        return Exif()  # the pixels can be readable although the header is damaged
     orientation = exif.get(ExifTags.Base.Orientation, 1)
     if orientation in _MIRRORED_ORIENTATIONS:
-        raise DataError(f"{name}: stored mirrored (EXIF orientation {orientation}), no camera sees like that")
+        raise DataError(f"{name}: stored mirrored (EXIF orientation {orientation}), so it is not a camera image")
     focal_mm = _positive(details.get(ExifTags.Base.FocalLength))
     focal_35mm = _positive(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
     texts = [
@@ -83,7 +79,7 @@ def _gps_position(gps: dict[int, Any]) -> tuple[float, float, float] | None:
 
 
 def _angle(parts: Any, side: Any, sides: str, largest: float) -> float | None:
-    """Degrees, minutes and seconds as one number, negative on the second of two sides."""
+    """Degrees, minutes and seconds as one number, negative on the second of the two sides (S or W)."""
     if not isinstance(parts, tuple) or len(parts) != 3 or not isinstance(side, str):
         return None
     numbers = [_finite(part) for part in parts]
@@ -100,7 +96,7 @@ def _angle(parts: Any, side: Any, sides: str, largest: float) -> float | None:
 def _focal_length_px(
     size: tuple[int, int], focal_mm: float | None, focal_35mm: float | None, details: dict[int, Any]
 ) -> float | None:
-    """By the 35 mm equivalent (which refers to the diagonal), else by the pixel pitch of the sensor."""
+    """From the 35 mm equivalent (which refers to the diagonal), else from the pixel pitch of the sensor."""
     if focal_35mm:
         return _plausible(focal_35mm / _DIAGONAL_35MM * math.hypot(*size), size)
     pitch_resolution = _positive(details.get(ExifTags.Base.FocalPlaneXResolution))
@@ -119,7 +115,7 @@ def _focal_length_px(
 
 
 def _plausible(focal_px: float, size: tuple[int, int]) -> float | None:
-    """None for what no lens has: headers of edited photos may say anything."""
+    """The focal length, None if no lens has it: headers of edited images can hold any value."""
     return focal_px if 0.2 < focal_px / max(size) < 20 else None
 
 

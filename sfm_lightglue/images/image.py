@@ -1,7 +1,7 @@
-"""Reading photographs: pixels, the size they are stored with, EXIF orientation and focal length.
+"""Read images: pixels and size as stored, EXIF orientation and focal length.
 
-An `Image` reads its file once and decodes it only when pixels are asked for, so that a cache can ask for
-its digest alone.
+An `Image` reads its file once and decodes it only when pixels are needed, so a cache can compute its digest without
+decoding it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from sfm_lightglue.images.orientation import quarter_turned
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 
 MIN_SIDE_PX = 16
-"""A picture smaller than this on a side holds no feature that any detector here could describe."""
+"""Minimum width and height in pixels. Smaller images are skipped: no detector finds features in them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An encoded photo, or pixels that are already in memory.
+    """An encoded image file, or pixels in memory.
 
     Args:
-        name: for messages.
+        name: name in messages.
         data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
-        quarter_turns_override: clockwise turns by 90 degrees that stand the stored image upright; None reads EXIF.
+        quarter_turns_override: clockwise turns by 90 degrees that turn the stored image upright; None reads EXIF.
     """
 
     name: str
@@ -47,8 +47,12 @@ class Image:
     def read(cls, path: Path | str, name: str | None = None) -> Image:
         """Read a file without decoding it.
 
+        Args:
+            path: path of the file.
+            name: name in messages; None uses the path.
+
         Raises:
-            DataError: where the file cannot be read or is empty.
+            DataError: the file cannot be read, or is empty.
         """
         try:
             data = Path(path).read_bytes()
@@ -60,7 +64,16 @@ class Image:
 
     @classmethod
     def from_array(cls, pixels: UInt8Array, name: str = "array", quarter_turns: int = 0) -> Image:
-        """From pixels [H, W] (grey) or [H, W, 3] (RGB) of uint8, as a video or a camera delivers them."""
+        """Make an image from pixels in memory, for example of a video.
+
+        Args:
+            pixels: [H, W] (grey) or [H, W, 3] (RGB) of uint8.
+            name: name in messages.
+            quarter_turns: clockwise turns by 90 degrees that turn the pixels upright.
+
+        Raises:
+            ValueError: the pixels have another shape or type.
+        """
         if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
             raise ValueError(f"pixels: expected uint8 [H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}")
         return cls(name, pixels, quarter_turns)
@@ -75,7 +88,7 @@ class Image:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the stored image, from the header alone."""
+        """(width, height) of the stored image in pixels, read from the header."""
         if isinstance(self.data, bytes):
             with self._open(self.data) as image:
                 turned = _is_turned_by_pillow(image) and self.exif.quarter_turns % 2 == 1
@@ -84,10 +97,10 @@ class Image:
 
     @cached_property
     def exif(self) -> Exif:
-        """What the header tells; empty for pixels in memory.
+        """EXIF data of the header; empty for pixels in memory.
 
         Raises:
-            DataError: where the header cannot be read, or says that the image is stored mirrored.
+            DataError: the header cannot be read, or the image is stored mirrored.
         """
         if not isinstance(self.data, bytes):
             return Exif(quarter_turns=self.quarter_turns_override or 0)
@@ -96,26 +109,26 @@ class Image:
 
     @property
     def quarter_turns(self) -> int:
-        """Clockwise turns by 90 degrees that stand the stored image upright, 0..3."""
+        """Clockwise turns by 90 degrees that turn the stored image upright, 0..3."""
         if self.quarter_turns_override is not None:
             return self.quarter_turns_override
         return self.exif.quarter_turns
 
     def grey(self) -> UInt8Array:
-        """Decode to grey [H, W] uint8, as stored (not turned).
+        """Decode to grey [H, W] uint8, as stored (not turned upright).
 
         Raises:
-            DataError: where the file is damaged.
+            DataError: the file is damaged.
         """
         if isinstance(self.data, bytes):
             return self._decode(self.data, "L")
         return self.data if self.data.ndim == 2 else cv2.cvtColor(self.data, cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
     def rgb(self) -> UInt8Array:
-        """Decode to colours [H, W, 3] uint8, as stored (not turned).
+        """Decode to RGB [H, W, 3] uint8, as stored (not turned upright).
 
         Raises:
-            DataError: where the file is damaged.
+            DataError: the file is damaged.
         """
         if isinstance(self.data, bytes):
             return self._decode(self.data, "RGB")
@@ -133,7 +146,7 @@ class Image:
         with self._open(data) as image:
             try:
                 if mode == "L" and image.format == "JPEG":
-                    image.draft("L", image.size)  # decodes the luma channel alone
+                    image.draft("L", image.size)  # decodes only the luma channel
                 image.load()
                 pixels = np.asarray(_to_eight_bits(image).convert(mode), dtype=np.uint8)
             except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -142,9 +155,9 @@ class Image:
 
 
 def _to_eight_bits(image: PilImage.Image) -> PilImage.Image:
-    """Bring 16-bit and float grey to 8 bits (a plain convert would clip them to white).
+    """Scale 16-bit and float grey to 8 bits; Pillow's `convert` would clip values above 255.
 
-    The range is the number of bits that the brightest pixel needs: 12-bit sensors write 16-bit words too.
+    The range is the number of bits that the brightest pixel needs, because 12-bit sensors also write 16-bit words.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
@@ -154,10 +167,10 @@ def _to_eight_bits(image: PilImage.Image) -> PilImage.Image:
         elif brightest > 255:
             values = values * (255 / (2 ** math.ceil(math.log2(brightest + 1)) - 1))
         return PilImage.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8), "L")
-    # A palette becomes colours first; transparency is dropped, not blended: what was photographed counts.
+    # Palettes are converted to RGBA, so that transparency is dropped and not blended with a background.
     return image.convert("RGBA") if image.mode in {"P", "PA"} else image
 
 
 def _is_turned_by_pillow(image: PilImage.Image) -> bool:
-    """Pillow stands TIFF files upright by itself, and no others; we want all of them as they are stored."""
+    """Pillow turns TIFF files upright when it decodes them, and files of no other format."""
     return image.format == "TIFF"

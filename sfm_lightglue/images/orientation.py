@@ -1,4 +1,4 @@
-"""Turned and resized pictures, and the way of points between them."""
+"""Rotate and resize images, and convert points between the original and the result."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sfm_lightglue.arrays import UInt8Array
 
 
 def quarter_turned(pixels: UInt8Array, quarter_turns: int) -> UInt8Array:
-    """Turn a picture [H, W, ...] clockwise by quarter turns."""
+    """Rotate an image [H, W, ...] clockwise by quarter turns."""
     return np.ascontiguousarray(np.rot90(pixels, -quarter_turns))
 
 
 def turn_back(points: np.ndarray[Any, Any], quarter_turns: int, upright_size: tuple[float, float]) -> Any:
-    """Move points from the upright picture back into the stored one.
+    """Convert points of the upright image to the stored image.
 
     Args:
-        points: [N, 2] (x, y), COLMAP convention, in the upright picture.
-        quarter_turns: clockwise turns that led from the stored to the upright picture.
-        upright_size: (width, height) of the upright picture in pixels.
+        points: [N, 2] (x, y) in the upright image, in pixels, COLMAP convention.
+        quarter_turns: clockwise quarter turns that make the stored image upright, 0..3.
+        upright_size: (width, height) of the upright image in pixels.
 
     Returns:
-        [N, 2] in the stored picture.
+        [N, 2] (x, y) in the stored image, in pixels.
     """
     x, y = points[:, 0], points[:, 1]
     width, height = upright_size
@@ -38,24 +38,28 @@ def turn_back(points: np.ndarray[Any, Any], quarter_turns: int, upright_size: tu
 
 
 def turn_forward(points: np.ndarray[Any, Any], quarter_turns: int, stored_size: tuple[float, float]) -> Any:
-    """Move points from the stored picture into the upright one: the inverse of `turn_back`.
+    """Convert points of the stored image to the upright image: the inverse of `turn_back`.
 
     Args:
-        points: [N, 2] (x, y), COLMAP convention, in the stored picture.
-        quarter_turns: clockwise turns that lead from the stored to the upright picture.
-        stored_size: (width, height) of the stored picture in pixels.
+        points: [N, 2] (x, y) in the stored image, in pixels, COLMAP convention.
+        quarter_turns: clockwise quarter turns that make the stored image upright, 0..3.
+        stored_size: (width, height) of the stored image in pixels.
 
     Returns:
-        [N, 2] in the upright picture.
+        [N, 2] (x, y) in the upright image, in pixels.
     """
     return turn_back(points, -quarter_turns % 4, stored_size)
 
 
 def resize_to_fit(pixels: UInt8Array, max_size: int) -> tuple[UInt8Array, tuple[float, float]]:
-    """Shrink a picture so that its longer side has at most `max_size` pixels; never enlarge it.
+    """Shrink an image so that its longer side has at most `max_size` pixels. Smaller images stay as they are.
+
+    Args:
+        pixels: [H, W, ...] uint8.
+        max_size: maximum length of the longer side in pixels.
 
     Returns:
-        The picture, and the factors (x, y) that lead from its pixels back to those of the input.
+        The resized image, and the factors (x, y) that convert its pixel coordinates to those of the input.
     """
     height, width = pixels.shape[:2]
     factor = max_size / max(width, height)

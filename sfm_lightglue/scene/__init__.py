@@ -1,1 +1,1 @@
-"""A folder of photos -> `Scene`; camera models; which photos share a camera."""
+"""A folder of images -> `Scene`; camera models; which images share a camera."""

@@ -1,6 +1,6 @@
-"""COLMAP's camera models: undo distortion, turn a camera with its photo, guess one for a photo.
+"""COLMAP's camera models: undistort points, rotate a camera with its image, guess a camera for an image.
 
-The models themselves are pycolmap's, so that two-view geometry and mapping see the same rays.
+pycolmap evaluates the models, so two-view geometry and mapping use the same rays.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.types import Camera, IntrinsicsSource
 
 MAX_DISTORTION = 20.0
-"""A coefficient of distortion beyond this is a mistake."""
+"""Largest absolute value of a distortion coefficient. Larger ones are taken for an input error."""
 
 DEFAULT_FOCAL_FACTOR = 1.2
-"""Focal length over the longer side where nothing is known: COLMAP's default, a lens of about 43 mm."""
+"""Ratio of an unknown focal length to the longer side: COLMAP's default, a lens of about 43 mm."""
 
 
 def make_camera(
     model: str, size: tuple[int, int], params: Sequence[float], source: IntrinsicsSource = "given"
 ) -> Camera:
-    """A camera with checked parameters.
+    """Make a camera with checked parameters.
 
     Args:
-        model: COLMAP's name, in any case.
+        model: COLMAP's name, in upper or lower case.
         size: (width, height) in pixels.
-        params: in COLMAP's order.
-        source: where they come from.
+        params: parameters in COLMAP's order.
+        source: origin of the parameters.
 
     Raises:
-        ConfigError: for an unknown model, a wrong number of parameters, or values that no camera has.
+        ConfigError: the model is unknown, the number of parameters is wrong, or a value is impossible.
     """
     camera = Camera(model.upper(), size[0], size[1], tuple(params), source)
     native = as_pycolmap(camera)
@@ -48,22 +48,22 @@ def make_camera(
             f"camera parameters {list(camera.params)}: the principal point lies outside the image of"
             f" {size[0]} x {size[1]} pixels{order}"
         )
-    # Parameters of another model put a focal length or a principal point where this one has its distortion.
+    # With parameters of another model, a focal length or a principal point stands in the place of the distortion.
     if any(abs(native.params[i]) > MAX_DISTORTION for i in native.extra_params_idxs()):
-        raise ConfigError(f"camera parameters {list(camera.params)}: no lens distorts so much{order}")
+        raise ConfigError(f"camera parameters {list(camera.params)}: the distortion is too large{order}")
     return camera
 
 
 def default_camera(model: str, size: tuple[int, int], focal_length_px: float | None) -> Camera:
-    """A camera that looks through the centre of its image, without distortion.
+    """Make a camera without distortion whose principal point is the centre of the image.
 
     Args:
         model: COLMAP's name.
         size: (width, height) in pixels.
-        focal_length_px: None where it is not known; then 1.2 times the longer side is assumed.
+        focal_length_px: focal length in pixels; None assumes 1.2 times the longer side.
 
     Raises:
-        ConfigError: for an unknown model.
+        ConfigError: the model is unknown.
     """
     focal = focal_length_px or DEFAULT_FOCAL_FACTOR * max(size)
     native = pycolmap.Camera.create_from_model_name(0, _checked_model(model), focal, size[0], size[1])
@@ -71,10 +71,10 @@ def default_camera(model: str, size: tuple[int, int], focal_length_px: float | N
 
 
 def as_pycolmap(camera: Camera, camera_id: int = 0) -> pycolmap.Camera:
-    """The same camera for pycolmap.
+    """Convert a camera to pycolmap.
 
     Raises:
-        ConfigError: for an unknown model or a wrong number of parameters.
+        ConfigError: the model is unknown, or the number of parameters is wrong.
     """
     native = pycolmap.Camera.create_from_model_name(
         camera_id, _checked_model(camera.model), 1.0, camera.width, camera.height
@@ -95,14 +95,14 @@ def mean_focal_length(camera: Camera) -> float:
 
 
 def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
-    """Undo intrinsics and distortion.
+    """Convert pixels to normalised image coordinates, without distortion.
 
     Args:
-        camera: any of COLMAP's models.
+        camera: a camera of any of COLMAP's models.
         points: [N, 2] pixels, COLMAP convention.
 
     Returns:
-        [N, 2] on the plane z = 1 of the camera; NaN where a model cannot be inverted at a point.
+        [N, 2] points on the plane z = 1 of the camera, NaN where the camera model cannot be inverted.
     """
     if len(points) == 0:
         return np.zeros((0, 2))
@@ -110,16 +110,16 @@ def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
 
 
 def calibration_matrix(camera: Camera) -> Float64Array:
-    """K [3, 3] in COLMAP's pixel convention, without the distortion."""
+    """K [3, 3] in COLMAP's pixel convention; it does not include the distortion."""
     K: Float64Array = np.asarray(as_pycolmap(camera).calibration_matrix())
     return K
 
 
 def turned_camera(camera: Camera, quarter_turns: int) -> Camera:
-    """The camera of a picture after it was turned clockwise by quarter turns.
+    """The camera of an image that was rotated clockwise by quarter turns.
 
     Raises:
-        ConfigError: for models whose distortion cannot be turned (those with thin-prism terms).
+        ConfigError: the distortion of the model cannot be rotated (models with thin-prism terms).
     """
     for _ in range(quarter_turns % 4):
         camera = _turned_once(camera)
@@ -127,22 +127,22 @@ def turned_camera(camera: Camera, quarter_turns: int) -> Camera:
 
 
 def _turned_once(camera: Camera) -> Camera:
-    """Pixel (x, y) goes to (height - y, x): the new x axis is minus the old y axis, the new y axis the old x."""
+    """Pixel (x, y) moves to (height - y, x): the new x axis is minus the old y axis, the new y axis is the old x."""
     names = [name.strip() for name in as_pycolmap(camera).params_info.split(",")]
     values = dict(zip(names, camera.params, strict=True))
     if {"sx1", "s0"} & set(names):
-        raise ConfigError(f"camera model {camera.model}: thin-prism distortion cannot be turned with the photo")
+        raise ConfigError(f"camera model {camera.model}: thin-prism distortion cannot be rotated with the photo")
     turned = values | {"cx": camera.height - values["cy"], "cy": values["cx"]}
     if "fx" in values:
         turned |= {"fx": values["fy"], "fy": values["fx"]}
     if "p1" in values:
-        # Tangential distortion is the vector (p2, p1) along (x, y); it turns like a point.
+        # Tangential distortion is the vector (p2, p1) along (x, y); it rotates like a point.
         turned |= {"p2": -values["p1"], "p1": values["p2"]}
     return Camera(camera.model, camera.height, camera.width, tuple(turned[name] for name in names), camera.source)
 
 
 def _checked_model(model: str) -> str:
-    # A spherical panorama has no image plane: neither the networks nor two-view geometry could use it.
+    # A spherical panorama has no image plane, which matching and two-view geometry need.
     known = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID", "EQUIRECTANGULAR"})
     if model.upper() not in known:
         raise ConfigError(f"camera model {model!r} is unknown; COLMAP has {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""A folder of photos -> `Scene`: names, sizes, and cameras from EXIF data or from what the user states."""
+"""A folder of images -> `Scene`: names, sizes, and cameras from EXIF data or from the user's parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sfm_lightglue.types import Scene, SkippedImage
 
 logger = logging.getLogger(__name__)
 
-
 _UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
 
 
@@ -27,21 +26,21 @@ def load_scene(
     num_threads: int = 1,
     as_it_is: bool = False,
 ) -> Scene:
-    """Find the photos of a scene, and give each its camera.
+    """Find the images of a scene and assign a camera to each.
 
     Args:
-        root: a folder of photos, nested or not; where it has a sub-folder `images`, only that one counts.
-        cameras: how photos share cameras.
-        ignore: folders to leave out, such as that of the results.
-        num_threads: files read at a time.
-        as_it_is: take `root` itself even where it has a sub-folder `images`, as COLMAP does.
+        root: a folder of images, also in sub-folders. If it has a sub-folder `images`, only that one is read.
+        cameras: how images share cameras.
+        ignore: folders to leave out, such as the output folder.
+        num_threads: number of files that are read at the same time.
+        as_it_is: read all of `root` even if it has a sub-folder `images`, as COLMAP does.
 
     Returns:
-        The photos, sorted by name; what could not be read is in `skipped`, and logged as a warning.
+        The images, sorted by name. Unreadable images are in `skipped` and logged as warnings.
 
     Raises:
-        DataError: where there is no such folder, or no readable photo in it.
-        ConfigError: where the stated cameras do not fit the photos.
+        DataError: the folder does not exist, or has no readable image.
+        ConfigError: the given cameras do not fit the images.
     """
     cameras = cameras or CameraConfig()
     if not root.is_dir():
@@ -56,7 +55,7 @@ def load_scene(
     if not photos:
         tried = f", {len(skipped)} could not be read" if skipped else ""
         raise DataError(
-            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are looked for, at any depth"
+            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are read, also from sub-folders"
         )
     return Scene(folder, assign_cameras(photos, cameras), skipped)
 
@@ -66,7 +65,7 @@ def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
     visited: set[Path] = set()
     for directory, subdirectories, files in os.walk(folder, followlinks=True):
         here = Path(directory)
-        if here.resolve() in visited:  # a link that leads back
+        if here.resolve() in visited:  # a circular link
             subdirectories.clear()
             continue
         visited.add(here.resolve())
@@ -88,7 +87,7 @@ def _read_photo(path: Path, folder: Path) -> Photo | SkippedImage:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return SkippedImage(ascii(name), "its name is not valid Unicode, which no database can hold; rename it")
+        return SkippedImage(ascii(name), "its name is not valid Unicode and cannot be stored in databases; rename it")
     if path.suffix.lower() in _UNREADABLE_SUFFIXES:
         return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
     try:

@@ -1,4 +1,4 @@
-"""COLMAP's databases as values of ours: its features, matches and geometries mean what ours mean."""
+"""COLMAP databases in our types: features, matches and geometries keep their meaning."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def images(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def ours(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that we made."""
+    """A database that sfm_lightglue wrote."""
     path = tmp_path_factory.mktemp("ours") / "database.db"
     add_to_database(path, images, ReconstructConfig.from_mapping(CONFIG))
     return path
@@ -49,7 +49,7 @@ def ours(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that COLMAP made, with its own SIFT."""
+    """A database that COLMAP wrote, with its own SIFT."""
     path = tmp_path_factory.mktemp("theirs") / "database.db"
     pycolmap.Database.open(path).close()
     extraction, matching = pycolmap.FeatureExtractionOptions(), pycolmap.FeatureMatchingOptions()
@@ -64,8 +64,8 @@ def theirs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_our_features_come_back_as_they_were(ours: Path, images: Path) -> None:
-    """Descriptors to half of the step that a byte leaves."""
+def test_our_features_are_read_back_unchanged(ours: Path, images: Path) -> None:
+    """Descriptors differ by rounding to bytes."""
     content = read_database(ours)
     assert content.names == NAMES
     extractor = SiftExtractor(SiftConfig(max_keypoints=500))
@@ -80,8 +80,8 @@ def test_our_features_come_back_as_they_were(ours: Path, images: Path) -> None:
         assert found.image_size == expected.image_size == content.camera_from_name[name].size
 
 
-def test_poses_of_pairs_are_the_true_ones(small_scene: SyntheticScene, ours: Path, theirs: Path) -> None:
-    """Ours are stored with their pairs; COLMAP stores none, and they follow from its matrices."""
+def test_poses_of_pairs_are_correct(small_scene: SyntheticScene, ours: Path, theirs: Path) -> None:
+    """Our databases store the pose of a pair. COLMAP's do not, so the pose is computed from the matrices."""
     truth = small_scene.cam_from_world_from_name
     for path in (ours, theirs):
         content = read_database(path)
@@ -94,8 +94,8 @@ def test_poses_of_pairs_are_the_true_ones(small_scene: SyntheticScene, ours: Pat
             assert max(relative_pose_error_deg(geometry.cam1_from_cam0, expected)) < 1.5
 
 
-def test_the_order_of_the_numbers_does_not_matter(ours: Path, images: Path, tmp_path: Path) -> None:
-    """A database that counts its images backwards keeps every pair the other way round."""
+def test_the_order_of_image_ids_does_not_matter(ours: Path, images: Path, tmp_path: Path) -> None:
+    """With image ids in descending order of names, the database stores each pair in the opposite order."""
     backwards = tmp_path / "database.db"
     with pycolmap.Database.open(ours) as one, pycolmap.Database.open(backwards) as other:
         other.write_camera(one.read_all_cameras()[0], use_camera_id=True)
@@ -116,8 +116,8 @@ def test_the_order_of_the_numbers_does_not_matter(ours: Path, images: Path, tmp_
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-9)
 
 
-def test_scale_and_orientation_of_colmap_are_ours(theirs: Path, images: Path) -> None:
-    """Measured on keypoints that both SIFTs find: theirs means half of the diameter, and the same angle."""
+def test_scale_and_orientation_of_colmap_are_converted(theirs: Path, images: Path) -> None:
+    """Compared on keypoints that both SIFTs detect: COLMAP's scale is half of the diameter, the angle is the same."""
     found = read_database(theirs).features_from_name[NAMES[0]]
     expected = SiftExtractor(SiftConfig(max_keypoints=4000)).extract(Image.read(images / NAMES[0]))
     distances = np.linalg.norm(found.keypoints[:, None] - expected.keypoints[None], axis=2)
@@ -133,7 +133,7 @@ def test_scale_and_orientation_of_colmap_are_ours(theirs: Path, images: Path) ->
     turns = found.orientations[same] - expected.orientations[nearest[same]]
     assert np.median(np.abs((turns + np.pi) % (2 * np.pi) - np.pi)) < 0.1
     differences = found.descriptors[same] - expected.descriptors[nearest[same]]
-    assert np.median(np.linalg.norm(differences, axis=1)) < 0.2, "descriptors of one place differ"
+    assert np.median(np.linalg.norm(differences, axis=1)) < 0.2, "descriptors of the same keypoints differ"
 
 
 def test_our_matcher_runs_on_features_of_colmap(small_scene: SyntheticScene, theirs: Path) -> None:
@@ -158,7 +158,7 @@ Write = Callable[..., ColmapDatabase]
 
 @pytest.fixture
 def written(tmp_path: Path) -> Write:
-    """Two images with keypoints, of a pair with matches and a geometry as stated."""
+    """Writes two images with keypoints, and their matches and geometry if given, and reads the database."""
 
     def write(
         keypoints: Any = None,
@@ -192,7 +192,7 @@ SIDEWAYS = pycolmap.Rigid3d(pycolmap.Rotation3d(np.eye(3)), np.array([2.0, 0, 0]
 KINDS = pycolmap.TwoViewGeometryConfiguration
 
 
-def test_inliers_of_guided_matching_join_the_matches(written: Write) -> None:
+def test_inliers_of_guided_matching_are_added_to_the_matches(written: Write) -> None:
     content = written(
         matches=[[3, 1], [0, 0], [7, 7]],
         inliers=[[0, 0], [5, 6]],
@@ -204,7 +204,7 @@ def test_inliers_of_guided_matching_join_the_matches(written: Write) -> None:
     assert isinstance(geometry, TwoViewGeometry)
     assert geometry.inlier_mask.tolist() == [True, False, True, False]
     np.testing.assert_allclose(geometry.cam1_from_cam0.t, [1, 0, 0])
-    # Both matrices follow from the pose where the database has none.
+    # The database has neither matrix, so both are computed from the pose.
     np.testing.assert_allclose(geometry.E, [[0, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
     K_inverse = np.linalg.inv([[100, 0, 50], [0, 100, 50], [0, 0, 1]])
     np.testing.assert_allclose(geometry.F, K_inverse.T @ geometry.E @ K_inverse, atol=1e-12)
@@ -219,7 +219,7 @@ def test_a_feature_matched_twice_keeps_its_inlier(written: Write, caplog: pytest
             cam2_from_cam1=SIDEWAYS,
         )
     assert content.matches_from_pair[AB].indices.tolist() == [[0, 2], [5, 5]]
-    assert any("2 matches left out" in record.getMessage() for record in caplog.records)
+    assert any("left out 2 matches" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_feature_matched_twice_keeps_its_inlier(written: Write, caplog: pytest
         (KINDS.UNDEFINED, None),
     ],
 )
-def test_verdicts_of_colmap_become_ours(written: Write, config: Any, kind: str | None) -> None:
+def test_configurations_of_colmap_are_converted(written: Write, config: Any, kind: str | None) -> None:
     inliers = [[i, i] for i in range(20)]
     geometry = written(inliers=inliers, config=config, cam2_from_cam1=SIDEWAYS).geometry_from_pair[AB]
     if kind is None:
@@ -248,12 +248,12 @@ def test_verdicts_of_colmap_become_ours(written: Write, config: Any, kind: str |
 
 
 @pytest.mark.parametrize("config", [KINDS.DEGENERATE, KINDS.CALIBRATED, KINDS.UNCALIBRATED, KINDS.PLANAR])
-def test_a_geometry_from_which_no_pose_follows_is_rejected(written: Write, config: Any) -> None:
+def test_a_geometry_without_pose_and_matrix_is_rejected(written: Write, config: Any) -> None:
     assert written(inliers=[[0, 0]], config=config).geometry_from_pair[AB] == Rejected("degenerate", 1, 1)
 
 
 def test_features_without_shape_or_descriptors(written: Write) -> None:
-    """What COLMAP fills in for keypoints that are mere points is no scale and no orientation."""
+    """COLMAP's default shape of keypoints is read as no scale and no orientation."""
     points = np.array([[1, 2, 1, 0, 0, 1], [3, 4, 1, 0, 0, 1]])
     features = written(points).features_from_name["a"]
     assert features.scales is features.orientations is None
@@ -280,18 +280,18 @@ def test_descriptors_of_networks_are_floats(written: Write, tmp_path: Path) -> N
     np.testing.assert_array_equal(content.features_from_name["a"].descriptors, values)
 
 
-def test_what_no_photo_can_have_is_a_data_error(written: Write, tmp_path: Path) -> None:
+def test_invalid_values_are_a_data_error(written: Write, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="features of a do not fit its camera"):
         written([[5, 600]])
     (tmp_path / "database.db").unlink()
-    with pytest.raises(DataError, match="matches of a and b name keypoints that are not there"):
+    with pytest.raises(DataError, match="matches of a and b refer to missing keypoints"):
         written([[5, 6]], matches=[[0, 1]])
-    with pytest.raises(DataError, match="has no image of the name 'c'"):
+    with pytest.raises(DataError, match="has no image named 'c'"):
         read_database(tmp_path / "database.db", ["a", "c"])
 
 
 def test_scales_are_those_of_the_full_image() -> None:
-    """The extractor measures them in the picture that it shrank."""
+    """The extractor measures scales in the resized image."""
     rng = np.random.default_rng(0)
     descriptors = np.sqrt(rng.dirichlet(np.ones(128), 3)).astype(np.float32)
     one = np.ones(3, np.float32)

@@ -1,4 +1,4 @@
-"""Work on several threads: results in order, errors where they belong, an early end without waiting for the rest."""
+"""Work on several threads: order of results, errors, and early ends."""
 
 import itertools
 import queue
@@ -26,7 +26,7 @@ def test_order_is_kept_although_later_items_finish_first(num_threads):
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
-def test_nothing_in_nothing_out(num_threads):
+def test_no_items_give_no_results(num_threads):
     assert list(ordered_map(str, [], num_threads)) == []
 
 
@@ -36,7 +36,7 @@ def test_threads_work_at_the_same_time():
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
-def test_an_error_comes_out_where_its_result_would_have(num_threads):
+def test_an_error_is_raised_at_the_position_of_its_result(num_threads):
     def work(i):
         if i == 4:
             raise KeyError("item 4")
@@ -49,7 +49,7 @@ def test_an_error_comes_out_where_its_result_would_have(num_threads):
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
-def test_an_error_of_the_items_comes_out_too(num_threads):
+def test_an_error_of_the_items_is_raised(num_threads):
     def items():
         yield 1
         raise OSError("no more items")
@@ -59,7 +59,7 @@ def test_an_error_of_the_items_comes_out_too(num_threads):
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
-def test_an_error_stops_what_has_not_begun(num_threads):
+def test_an_error_cancels_items_that_have_not_started(num_threads):
     started = []
 
     def work(i):
@@ -77,7 +77,7 @@ def test_an_error_stops_what_has_not_begun(num_threads):
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
-def test_closing_early_stops_what_has_not_begun_and_leaves_no_thread(num_threads):
+def test_closing_early_cancels_items_that_have_not_started_and_leaves_no_thread(num_threads):
     before = threading.active_count()
     started = []
     go_on = threading.Event()
@@ -91,7 +91,7 @@ def test_closing_early_stops_what_has_not_begun_and_leaves_no_thread(num_threads
     results = ordered_map(work, range(1000), num_threads)
     assert next(results) == 0
     threading.Timer(0.05, go_on.set).start()
-    results.close()  # waits for what is under way, one item a thread
+    results.close()  # waits for the items in progress, one per thread
     assert len(started) <= num_threads + 1
     while any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
         time.sleep(0.01)
@@ -107,7 +107,7 @@ def test_items_may_be_endless_and_are_taken_as_needed(num_threads):
     results.close()
 
 
-def test_one_thread_is_the_callers():
+def test_one_thread_is_the_calling_thread():
     assert list(ordered_map(lambda _: threading.current_thread(), range(2), 1)) == [threading.current_thread()] * 2
 
 

@@ -1,4 +1,4 @@
-"""Where a photo was taken: read as COLMAP reads it, and written into databases as COLMAP writes it."""
+"""GPS positions: read from EXIF data and written into databases like COLMAP's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def without(*tags: int) -> dict[int, object]:
 
 
 @pytest.mark.parametrize(
-    ("gps", "place"),
+    ("gps", "expected"),
     [
         (WHOLE, (50.5, 8 + 15.5 / 60, 12.5)),
         (WHOLE | {GPS.GPSLatitudeRef: "S", GPS.GPSLongitudeRef: "W"}, (-50.5, -8 - 15.5 / 60, 12.5)),
@@ -53,9 +53,9 @@ def without(*tags: int) -> dict[int, object]:
         ({}, None),
     ],
 )
-def test_the_place_of_a_photo(tmp_path, gps, place):
+def test_the_gps_position_of_an_image(tmp_path, gps, expected):
     found = Image.read(write(tmp_path / "photo.jpg", gps)).exif.gps_position
-    assert found == (None if place is None else pytest.approx(place))
+    assert found == (None if expected is None else pytest.approx(expected))
 
 
 def priors(database: Path) -> dict[str, tuple[np.ndarray, object]]:
@@ -81,7 +81,7 @@ def compare_with_colmap(folder: Path, tmp_path: Path) -> int:
     return len(ours)
 
 
-def test_databases_hold_the_priors_that_colmap_would_write(tmp_path):
+def test_databases_have_the_pose_priors_of_colmap(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     write(folder / "north.jpg", WHOLE)
@@ -91,5 +91,5 @@ def test_databases_hold_the_priors_that_colmap_would_write(tmp_path):
     assert compare_with_colmap(folder, tmp_path) == 2
 
 
-def test_real_photos_hold_the_priors_that_colmap_would_write(tmp_path):
+def test_databases_of_real_images_have_the_pose_priors_of_colmap(tmp_path):
     assert compare_with_colmap(shared_data("scenes", "lund_gps", "images"), tmp_path) > 20

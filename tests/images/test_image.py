@@ -1,4 +1,4 @@
-"""Photographs are read as they are stored, whatever their format, and the header tells how they stand."""
+"""Images of all formats are read as they are stored, with orientation and focal length from the header."""
 
 import io
 
@@ -21,7 +21,7 @@ def read(path):
 
 
 def encoded(image, suffix, **options):
-    """A picture of Pillow as an `Image` of ours, through the bytes of a file."""
+    """An image of Pillow, encoded to the bytes of a file, as our `Image`."""
     buffer = io.BytesIO()
     image.save(buffer, suffix, **options)
     return Image(f"photo.{suffix}", buffer.getvalue())
@@ -34,7 +34,7 @@ def largest_difference(a, b):
 @pytest.mark.parametrize("orientation", TURNS_FROM_ORIENTATION)
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
 def test_pixels_and_size_are_those_stored(tmp_path, suffix, orientation):
-    """TIFF included, which Pillow would turn by itself."""
+    """Also for TIFF, which Pillow would turn upright."""
     stored = textured(48, 32)
     image = read(write_photo(tmp_path / f"photo{suffix}", stored, orientation))
     tolerance = 12 if suffix == ".jpg" else 1
@@ -42,25 +42,25 @@ def test_pixels_and_size_are_those_stored(tmp_path, suffix, orientation):
     assert image.quarter_turns == TURNS_FROM_ORIENTATION[orientation]
     assert largest_difference(image.grey(), stored) <= tolerance
     assert largest_difference(image.rgb(), stored[..., None]) <= tolerance
-    assert image.size == (48, 32)  # also after decoding
+    assert image.size == (48, 32)  # unchanged after decoding
 
 
 @pytest.mark.parametrize("orientation", [2, 4, 5, 7])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])
-def test_mirrored_photos_are_refused(tmp_path, suffix, orientation):
+def test_mirrored_images_are_refused(tmp_path, suffix, orientation):
     image = read(write_photo(tmp_path / f"photo{suffix}", textured(32, 32), orientation))
     with pytest.raises(DataError, match=rf"photo{suffix}: stored mirrored \(EXIF orientation {orientation}\)"):
         _ = image.exif
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_is_none(tmp_path, orientation):
+def test_an_invalid_orientation_is_ignored(tmp_path, orientation):
     assert read(write_photo(tmp_path / "photo.jpg", textured(32, 32), orientation)).quarter_turns == 0
 
 
 @pytest.mark.parametrize("orientation", TURNS_FROM_ORIENTATION)
-def test_quarter_turns_stand_a_photo_upright(tmp_path, orientation):
-    """The upright picture agrees with what every viewer shows."""
+def test_quarter_turns_turn_an_image_upright(tmp_path, orientation):
+    """The upright image equals the one that Pillow's transposition gives."""
     path = write_photo(tmp_path / "photo.png", textured(48, 32), orientation)
     image = read(path)
     with PilImage.open(path) as file:
@@ -76,7 +76,7 @@ def test_quarter_turns_stand_a_photo_upright(tmp_path, orientation):
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
-def test_a_photo_that_is_cut_off_is_named(tmp_path, suffix, cut):
+def test_a_truncated_file_is_named(tmp_path, suffix, cut):
     path = write_photo(tmp_path / f"cut{suffix}", textured(160, 120))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * cut)])
@@ -86,9 +86,9 @@ def test_a_photo_that_is_cut_off_is_named(tmp_path, suffix, cut):
             decode()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on each damaged header
-def test_noise_in_the_middle_never_crashes(tmp_path):
-    """Damage is either told as a DataError or too slight to matter; nothing else may come out."""
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged headers
+def test_noise_in_a_file_never_crashes(tmp_path):
+    """A damaged file raises a DataError or is decoded to an image of the right shape."""
     generator = np.random.default_rng(0)
     for suffix in (".jpg", ".png", ".tiff", ".webp"):
         path = write_photo(tmp_path / f"noise{suffix}", textured(64, 48), 6, Make="Maker", FocalLength=4.2)
@@ -109,14 +109,14 @@ def test_noise_in_the_middle_never_crashes(tmp_path):
                 assert turns in range(4)
 
 
-def test_what_is_no_photo_is_named(tmp_path):
+def test_a_file_that_is_not_an_image_is_named(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty\.jpg: the file is empty"):
         read(tmp_path / "empty.jpg")
-    (tmp_path / "text.jpg").write_text("Dear photo, ...")
-    for ask in (lambda image: image.size, lambda image: image.exif, lambda image: image.grey()):
+    (tmp_path / "text.jpg").write_text("no image")
+    for access in (lambda image: image.size, lambda image: image.exif, lambda image: image.grey()):
         with pytest.raises(DataError, match=r"text\.jpg: not an image"):
-            ask(read(tmp_path / "text.jpg"))
+            access(read(tmp_path / "text.jpg"))
     with pytest.raises(DataError, match=r"missing\.jpg: cannot be read"):
         read(tmp_path / "missing.jpg")
     with pytest.raises(DataError, match="cannot be read"):
@@ -124,7 +124,7 @@ def test_what_is_no_photo_is_named(tmp_path):
 
 
 def test_cmyk():
-    """A print-shop JPEG: its grey agrees with the grey of its colours."""
+    """A CMYK JPEG of a grey image is decoded to the same grey."""
     grey = textured(64, 48)
     image = encoded(PilImage.fromarray(grey).convert("RGB").convert("CMYK"), "jpeg", quality=95)
     assert largest_difference(image.grey(), grey) <= 12
@@ -134,7 +134,7 @@ def test_cmyk():
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_deep_grey_keeps_its_contrast(suffix, bits):
-    """A plain conversion would clip all beyond 255 to white; a 12-bit sensor in 16-bit words must not go black."""
+    """Values above 255 are not clipped to white, and 12-bit values in 16-bit words are not nearly black."""
     grey = textured(64, 48)
     deep = grey.astype(np.uint16) * 257 >> (16 - bits)
     image = encoded(PilImage.fromarray(deep), suffix)
@@ -175,7 +175,7 @@ def test_palettes_and_bits():
     np.testing.assert_array_equal(bits, np.where(grey > 128, 255, 0))
 
 
-def test_grey_of_colours_weighs_them_alike_in_files_and_in_memory():
+def test_colours_are_converted_to_grey_alike_in_files_and_in_memory():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3)).astype(np.uint8)
     file, memory = encoded(PilImage.fromarray(pixels), "png"), Image.from_array(pixels)
     assert largest_difference(file.grey(), memory.grey()) <= 1
@@ -185,14 +185,14 @@ def test_grey_of_colours_weighs_them_alike_in_files_and_in_memory():
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_focal_length_from_the_35_mm_equivalent(tmp_path, orientation):
-    """It refers to the diagonal of the picture, which does not care how the camera was held."""
+    """It refers to the diagonal of the image, so the orientation does not matter."""
     path = write_photo(tmp_path / "photo.jpg", textured(400, 300), orientation, FocalLengthIn35mmFilm=28)
     assert read(path).exif.focal_length_px == pytest.approx(28 / DIAGONAL_35MM * 500)
 
 
 @pytest.mark.parametrize(("unit", "mm"), [(2, 25.4), (3, 10.0)])
 def test_focal_length_from_the_pitch_of_the_sensor(tmp_path, unit, mm):
-    """6 mm before a sensor of 100 pixels a mm are 600 pixels, or 300 where the photo was halved."""
+    """6 mm at 100 pixels per mm are 600 pixels, or 300 if the image was scaled to half its size."""
     details = {
         "FocalLength": 6.0,
         "FocalPlaneXResolution": 100.0 * mm,
@@ -220,11 +220,11 @@ def test_focal_length_from_the_pitch_of_the_sensor(tmp_path, unit, mm):
         {"FocalLength": 6.0, "FocalPlaneXResolution": 1000.0, "FocalPlaneResolutionUnit": 1, "ExifImageWidth": 800},
     ],
 )
-def test_a_focal_length_that_is_not_told_is_none(tmp_path, details):
+def test_a_missing_or_invalid_focal_length_is_none(tmp_path, details):
     assert read(write_photo(tmp_path / "photo.jpg", textured(40, 30), **details)).exif.focal_length_px is None
 
 
-def test_the_camera_is_told_by_maker_model_lens_and_focal_length(tmp_path):
+def test_maker_model_lens_and_focal_length_identify_a_camera(tmp_path):
     def camera_id(**details):
         return read(write_photo(tmp_path / "photo.jpg", textured(40, 30), **details)).exif.camera_id
 
@@ -235,8 +235,8 @@ def test_the_camera_is_told_by_maker_model_lens_and_focal_length(tmp_path):
     assert len(ids) == 4
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on each damaged header
-def test_a_damaged_header_is_as_good_as_none(tmp_path):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged headers
+def test_a_damaged_header_is_read_as_an_empty_one(tmp_path):
     exif = make_exif(6, Make="Maker").tobytes()
     for broken in (exif[:12], b"Exif\0\0garbage", exif[:-3]):
         buffer = io.BytesIO()
@@ -254,7 +254,7 @@ def test_turning_points_back_is_the_inverse_of_turning_pixels(turns):
     upright = quarter_turned(stored, turns)
     ((row, column),) = np.argwhere(upright)
     size = (upright.shape[1], upright.shape[0])
-    # COLMAP's convention: the pixel of column 4 has its centre at 4.5.
+    # COLMAP's convention: the centre of the pixel in column 4 is at 4.5.
     np.testing.assert_array_equal(turn_back(np.array([[column + 0.5, row + 0.5]]), turns, size), [[4.5, 1.5]])
     corners = turn_back(np.array([[0, 0], size]), turns, size)
     assert sorted(map(tuple, np.abs(corners))) in ([(0, 0), (7, 5)], [(0, 5), (7, 0)])
@@ -270,22 +270,22 @@ def test_four_quarter_turns_are_none():
 
 
 @pytest.mark.parametrize(("width", "height", "limit"), [(100, 60, 50), (60, 100, 33), (1000, 3, 100), (7, 7, 7)])
-def test_factors_lead_back_to_the_full_picture(width, height, limit):
+def test_resize_factors_convert_to_the_full_image(width, height, limit):
     small, factors = resize_to_fit(textured(width, height), limit)
     assert max(small.shape) == limit
     assert small.dtype == np.uint8
     assert (small.shape[1] * factors[0], small.shape[0] * factors[1]) == pytest.approx((width, height))
 
 
-def test_small_pictures_are_not_enlarged():
+def test_small_images_are_not_enlarged():
     pixels = textured(40, 30)
     small, factors = resize_to_fit(pixels, 50)
     assert small is pixels
     assert factors == (1.0, 1.0)
 
 
-def test_shrinking_shifts_nothing():
-    """The centre of mass of a blob stays where it is, in COLMAP's convention."""
+def test_resizing_does_not_shift_the_image():
+    """The centre of mass of a blob does not move, in COLMAP's pixel convention."""
     y, x = np.mgrid[:400, :600] + 0.5
     blob = (255 * np.exp(-((x - 251.3) ** 2 + (y - 97.6) ** 2) / (2 * 15**2))).astype(np.uint8)
     small, factors = resize_to_fit(blob, 170)
@@ -295,7 +295,7 @@ def test_shrinking_shifts_nothing():
     assert (rows * weights).sum() * factors[1] == pytest.approx(97.6, abs=0.1)
 
 
-def test_digests_tell_bytes_apart(tmp_path):
+def test_digests_differ_if_bytes_differ(tmp_path):
     a = read(write_photo(tmp_path / "a.png", textured(40, 30, seed=0)))
     same = Image("another name", a.data)
     b = read(write_photo(tmp_path / "b.png", textured(40, 30, seed=1)))

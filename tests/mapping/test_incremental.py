@@ -1,4 +1,4 @@
-"""The last bundle adjustment, on observations of known points by known cameras."""
+"""The final robust bundle adjustment, on noisy observations of known points by known cameras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.reconstructions import one_thread
 
 
 def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconstruction, dict]:
-    """A model adjusted by least squares to keypoints of which some are placed badly, and its true poses."""
+    """A model adjusted by least squares to keypoints of which a fraction is less accurate, and its true poses."""
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 8
     options.num_points3D = 150
@@ -46,7 +46,7 @@ def center_error(model: pycolmap.Reconstruction, truth: dict) -> float:
     return align_poses(poses_of_model(model), truth).mean_center_error
 
 
-def test_a_robust_loss_brings_cameras_nearer_where_some_keypoints_are_coarse() -> None:
+def test_a_robust_loss_improves_cameras_if_some_keypoints_are_coarse() -> None:
     ratios = []
     for seed in range(5):
         model, truth = noisy_model(seed)
@@ -56,7 +56,7 @@ def test_a_robust_loss_brings_cameras_nearer_where_some_keypoints_are_coarse() -
     assert np.median(ratios) < 0.75
 
 
-def test_where_all_keypoints_are_as_good_it_does_no_harm() -> None:
+def test_a_robust_loss_does_no_harm_if_all_keypoints_are_equally_accurate() -> None:
     ratios = []
     for seed in range(5):
         model, truth = noisy_model(seed, coarse_share=0.0)
@@ -66,7 +66,7 @@ def test_where_all_keypoints_are_as_good_it_does_no_harm() -> None:
     assert max(ratios) < 1.1
 
 
-def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
+def test_given_intrinsics_are_kept_and_large_errors_removed() -> None:
     model, _ = noisy_model(0)
     (camera_id,) = model.cameras
     before, num_before = list(model.camera(camera_id).params), model.compute_num_observations()
@@ -85,8 +85,8 @@ def test_given_intrinsics_stay_and_what_is_too_far_off_goes() -> None:
 
 
 @pytest.mark.parametrize("num_photos", [2, 6])
-def test_a_reconstruction_ends_with_it(small_scene_dir: Path, tmp_path: Path, num_photos: int) -> None:
-    """With two photos too."""
+def test_a_reconstruction_ends_with_robust_adjustment(small_scene_dir: Path, tmp_path: Path, num_photos: int) -> None:
+    """Also with two images."""
     images = tmp_path / "images"
     images.mkdir()
     for photo in sorted((small_scene_dir / "images").iterdir())[:num_photos]:

@@ -49,7 +49,7 @@ def test_a_database_of_something_else_is_left_alone(small_scene_dir: Path, host:
         connection.execute("CREATE TABLE notes (text)")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(DataError, match="SQLite, but not COLMAP"):
+    with pytest.raises(DataError, match="an SQLite database, but not COLMAP's"):
         host(path, small_scene_dir / "images")
     with pytest.raises(DataError, match="no such file"):
         read_database(tmp_path / "missing.db")
@@ -94,7 +94,7 @@ def test_a_database_that_someone_changes_meanwhile_is_left_to_them(
                 if not keeps_lock:
                     other.execute("COMMIT")
 
-        reason = "another program is writing to it" if keeps_lock else "another program changed it meanwhile"
+        reason = "another program is writing to it" if keeps_lock else "another program changed it during this run"
         with pytest.raises(StoreError, match=reason):
             host(database, small_scene_dir / "images", progress=interfere)
         if keeps_lock:

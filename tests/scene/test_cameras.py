@@ -1,4 +1,4 @@
-"""Cameras: what distortion does is undone, and a camera turns with its photo."""
+"""Cameras: undistortion is the inverse of projection, and a camera rotates with its image."""
 
 import numpy as np
 import pycolmap
@@ -39,24 +39,24 @@ THIN_PRISM = {
     "RAD_TAN_THIN_PRISM_FISHEYE": (500, 520, 310, 250, *[0.001] * 12),
 }
 POINTS = np.random.default_rng(0).uniform([-0.5, -0.35, 1], [0.5, 0.35, 1], (50, 3))
-"""Directions [N, 3] well within the picture."""
+"""Directions [N, 3] well inside the image."""
 
 QUARTER_TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-"""Of the axes of a camera when its picture turns clockwise: the new x is minus the old y, the new y the old x."""
+"""Rotation of camera axes if the image is rotated clockwise: the new x is minus the old y, the new y is the old x."""
 
 
 def project(camera, points):
     return as_pycolmap(camera).img_from_cam(points)
 
 
-def test_every_model_of_colmap_is_looked_at():
+def test_every_model_of_colmap_is_tested():
     known = set(pycolmap.CameraModelId.__members__) - {"INVALID", "EQUIRECTANGULAR"}
     assert known == MODELS.keys() | THIN_PRISM.keys()
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, -1])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_turned_camera_sees_turned_points_at_turned_pixels(model, turns):
+def test_a_rotated_camera_projects_rotated_points_to_rotated_pixels(model, turns):
     camera = make_camera(model, SIZE, MODELS[model])
     expected = turn_forward(project(camera, POINTS), turns % 4, SIZE)
     rotation = np.linalg.matrix_power(QUARTER_TURN, turns % 4)
@@ -66,7 +66,7 @@ def test_a_turned_camera_sees_turned_points_at_turned_pixels(model, turns):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_four_quarter_turns_are_none(model):
+def test_four_quarter_turns_are_the_identity(model):
     camera = make_camera(model, SIZE, MODELS[model], "exif")
     once = turned_camera(camera, 1)
     assert once != camera
@@ -75,7 +75,7 @@ def test_four_quarter_turns_are_none(model):
 
 
 @pytest.mark.parametrize("model", THIN_PRISM)
-def test_thin_prisms_cannot_be_turned_and_say_so(model):
+def test_rotating_a_thin_prism_model_is_refused(model):
     camera = make_camera(model, SIZE, THIN_PRISM[model])
     assert turned_camera(camera, 0) == camera
     with pytest.raises(ConfigError, match=f"{model}.*thin-prism"):
@@ -105,12 +105,12 @@ def test_a_default_camera_has_no_distortion_and_looks_through_the_centre(model):
     assert camera.source == "exif"
     np.testing.assert_allclose(calibration_matrix(camera), [[600, 0, 320], [0, 600, 240], [0, 0, 1]])
     straight = project(default_camera("PINHOLE", SIZE, 600.0), POINTS)
-    # Fisheye lenses bend straight lines by their nature; FOV's default has a trace of distortion.
+    # Fisheye models always distort; the default of FOV has a small distortion.
     if "FISHEYE" not in model:
         np.testing.assert_allclose(project(camera, POINTS), straight, atol=0.01)
 
 
-def test_an_unknown_focal_length_is_guessed_and_told_so():
+def test_an_unknown_focal_length_is_guessed_and_marked_as_guessed():
     camera = default_camera("simple_radial", (480, 640), None)
     assert camera.model == "SIMPLE_RADIAL"
     assert camera.source == "guessed"
@@ -121,13 +121,13 @@ def test_an_unknown_focal_length_is_guessed_and_told_so():
 
 
 @pytest.mark.parametrize("model", ["PINHOL", "", "INVALID", "EQUIRECTANGULAR"])
-def test_an_unknown_model_is_told_the_known_ones(model):
-    for ask in (lambda: make_camera(model, SIZE, (1, 2, 3, 4)), lambda: default_camera(model, SIZE, None)):
+def test_the_error_for_an_unknown_model_lists_the_known_ones(model):
+    for make in (lambda: make_camera(model, SIZE, (1, 2, 3, 4)), lambda: default_camera(model, SIZE, None)):
         with pytest.raises(ConfigError, match=r"unknown; COLMAP has .*OPENCV, .*PINHOLE, .*SIMPLE_RADIAL"):
-            ask()
+            make()
 
 
-def test_a_wrong_number_of_parameters_is_told_their_names():
+def test_the_error_for_a_wrong_number_of_parameters_lists_their_names():
     with pytest.raises(ConfigError, match=r"OPENCV: expected 8 parameters \(fx, fy, cx, cy, k1, .*\), got 4"):
         make_camera("opencv", SIZE, (500, 520, 310, 250))
 

@@ -1,4 +1,4 @@
-"""A folder of photos becomes a scene: which files count, and which camera each photo has."""
+"""Loading a folder of images: which files are read, and which camera each image gets."""
 
 import logging
 
@@ -28,7 +28,7 @@ def idxs(images):
     return [image.camera_idx for image in images.values()]
 
 
-def test_photos_are_found_at_any_depth_and_sorted(tmp_path):
+def test_images_are_found_at_any_depth_and_sorted(tmp_path):
     write(tmp_path, "b.jpg", "a/z.png", "a/b/c.tiff", "B.JPG", "a.JpEg", "ü ö/naïve photo.webp", "d.bmp", "e.TIF")
     scene = load_scene(tmp_path)
     assert scene.names == tuple(
@@ -39,14 +39,14 @@ def test_photos_are_found_at_any_depth_and_sorted(tmp_path):
     assert scene.root == tmp_path
 
 
-def test_a_sub_folder_of_images_is_the_scene(tmp_path):
+def test_a_sub_folder_named_images_is_the_scene(tmp_path):
     write(tmp_path, "images/a.jpg", "images/deep/b.jpg", "thumbnail.jpg", "masks/a.png")
     scene = load_scene(tmp_path)
     assert scene.names == ("a.jpg", "deep/b.jpg")
     assert scene.root == tmp_path / "images"
 
 
-def test_what_is_hidden_or_no_photo_does_not_count(tmp_path):
+def test_hidden_files_and_other_files_are_ignored(tmp_path):
     write(tmp_path, "a.jpg", ".hidden.jpg", ".thumbnails/a.jpg", "sub/.b.png")
     (tmp_path / "notes.txt").write_text("no photo")
     (tmp_path / "movie.mp4").write_bytes(b"no photo")
@@ -56,7 +56,7 @@ def test_what_is_hidden_or_no_photo_does_not_count(tmp_path):
     assert scene.skipped == ()
 
 
-def test_results_are_no_photos(tmp_path):
+def test_output_folders_are_ignored(tmp_path):
     write(tmp_path, "a.jpg", "out/picture.png", "results/new/b.png", "earlier/run/c.png")
     (tmp_path / "earlier" / "run" / "run.json").write_text('{"versions": {"sfm_lightglue": "0.1.0"}}')
     scene = load_scene(tmp_path, ignore=[tmp_path / "out", tmp_path / "other" / ".." / "results"])
@@ -64,27 +64,27 @@ def test_results_are_no_photos(tmp_path):
 
 
 @pytest.mark.parametrize("record", ["{}", "[]", "no JSON", '{"versions": {}}'])
-def test_a_foreign_run_json_hides_no_photos(tmp_path, record):
+def test_the_run_json_of_another_program_hides_no_images(tmp_path, record):
     write(tmp_path, "a.jpg", "walk/b.png")
     (tmp_path / "walk" / "run.json").write_text(record)
     assert load_scene(tmp_path).names == ("a.jpg", "walk/b.png")
 
 
-def test_linked_folders_are_looked_into_and_circles_end(tmp_path):
+def test_linked_folders_are_read_and_circular_links_end(tmp_path):
     write(tmp_path, "elsewhere/b.jpg", "scene/a.jpg")
     (tmp_path / "scene" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "scene")
     assert load_scene(tmp_path / "scene").names == ("a.jpg", "more/b.jpg")
 
 
-def test_a_scene_that_is_itself_an_output_is_still_looked_at(tmp_path):
-    """Results may lie in the scene's own folder: then its photos are beside run.json."""
+def test_a_scene_that_is_its_own_output_folder_is_read(tmp_path):
+    """The output folder can be the scene folder: then the images are beside run.json."""
     write(tmp_path, "a.jpg")
     (tmp_path / "run.json").write_text("{}")
     assert load_scene(tmp_path, ignore=[tmp_path]).names == ("a.jpg",)
 
 
-def test_unreadable_photos_are_named_and_left_out(tmp_path, caplog):
+def test_unreadable_images_are_named_and_left_out(tmp_path, caplog):
     write(tmp_path, "good.jpg")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.png").write_text("no photo")
@@ -98,7 +98,7 @@ def test_unreadable_photos_are_named_and_left_out(tmp_path, caplog):
     reasons = {photo.name: photo.reason for photo in scene.skipped}
     assert reasons == {
         "empty.jpg": "the file is empty",
-        "mirrored.jpg": "stored mirrored (EXIF orientation 2), no camera sees like that",
+        "mirrored.jpg": "stored mirrored (EXIF orientation 2), so it is not a camera image",
         "phone.HEIC": ".HEIC files cannot be read; convert them to JPEG or PNG",
         "raw.cr2": ".cr2 files cannot be read; convert them to JPEG or PNG",
         "text.png": "not an image that can be read",
@@ -117,7 +117,7 @@ def test_a_dangling_link_is_left_out(tmp_path):
     assert skipped.reason.startswith("cannot be read")
 
 
-def test_what_is_no_scene_is_named(tmp_path):
+def test_a_folder_that_is_not_a_scene_is_named(tmp_path):
     with pytest.raises(DataError, match=r"missing: no such folder"):
         load_scene(tmp_path / "missing")
     (tmp_path / "file.jpg").write_bytes(b"")
@@ -143,20 +143,20 @@ def test_digests_are_those_of_the_files(tmp_path):
     assert a.digest == same.digest != b.digest
 
 
-def test_without_exif_data_photos_of_one_size_share_a_camera(tmp_path):
+def test_without_exif_data_images_of_one_size_share_a_camera(tmp_path):
     write(tmp_path, "a.png", "b.png", "other/c.png", "other/d.png")
     images = cameras(tmp_path)
     assert idxs(images) == [0, 0, 1, 1]
     assert {image.camera.source for image in images.values()} == {"guessed"}
 
 
-def test_without_exif_data_photos_of_many_sizes_have_a_camera_each(tmp_path):
+def test_without_exif_data_images_of_several_sizes_have_a_camera_each(tmp_path):
     write(tmp_path, "a.png", "b.png")
     write(tmp_path, "c.png", pixels=textured(60, 48))
     assert idxs(cameras(tmp_path)) == [0, 1, 2]
 
 
-def test_exif_data_tell_cameras_apart(tmp_path):
+def test_exif_data_separate_cameras(tmp_path):
     phone = {"Make": "Maker", "Model": "Phone", "FocalLengthIn35mmFilm": 28}
     write(tmp_path, "a.jpg", "sub/b.jpg", **phone)
     write(tmp_path, "zoomed.jpg", **phone | {"FocalLengthIn35mmFilm": 56})
@@ -170,8 +170,8 @@ def test_exif_data_tell_cameras_apart(tmp_path):
     assert ratio == pytest.approx(2)
 
 
-def test_a_camera_is_one_however_it_was_held_unless_its_pixels_were_turned(tmp_path):
-    """How a photo is to be shown makes no difference to its stored pixels; but COLMAP's cameras have one size."""
+def test_landscape_and_portrait_images_share_a_camera_unless_pixels_were_rotated(tmp_path):
+    """The EXIF orientation does not change the stored pixels. A COLMAP camera has one size."""
     phone = {"Make": "Maker", "Model": "Phone", "FocalLengthIn35mmFilm": 28}
     write(tmp_path, "level.jpg", **phone)
     write(tmp_path, "noted.jpg", orientation=6, **phone)
@@ -184,7 +184,7 @@ def test_a_camera_is_one_however_it_was_held_unless_its_pixels_were_turned(tmp_p
 
 
 @pytest.mark.parametrize("mode", ["auto", "single", "per-folder"])
-def test_cameras_held_level_and_upright_share_their_stored_intrinsics(tmp_path, mode):
+def test_landscape_and_portrait_images_share_their_stored_intrinsics(tmp_path, mode):
     write(tmp_path, "a.png")
     write(tmp_path, "b.png", orientation=6)
     write(tmp_path, "c.png", pixels=UPRIGHT)
@@ -210,7 +210,7 @@ def test_one_camera_cannot_have_two_sizes(tmp_path):
         cameras(tmp_path, mode="per-folder")
 
 
-def test_a_single_camera_takes_the_focal_length_of_any_photo_that_tells_it(tmp_path):
+def test_a_single_camera_takes_the_focal_length_of_any_image_that_has_one(tmp_path):
     write(tmp_path, "a.jpg")
     write(tmp_path, "b.jpg", FocalLengthIn35mmFilm=35)
     a, b = cameras(tmp_path, mode="single").values()
@@ -218,14 +218,14 @@ def test_a_single_camera_takes_the_focal_length_of_any_photo_that_tells_it(tmp_p
     assert a.camera.source == "exif"
 
 
-def test_given_intrinsics_hold_for_all_photos(tmp_path):
+def test_given_intrinsics_apply_to_all_images(tmp_path):
     write(tmp_path, "a.jpg", "b.jpg", FocalLengthIn35mmFilm=35)
     for image in cameras(tmp_path, **PINHOLE).values():
         assert image.camera.params == (70, 71, 30, 20)
         assert image.camera.source == "given"
 
 
-def test_given_intrinsics_hold_for_stored_pixels_however_the_camera_was_held(tmp_path):
+def test_given_intrinsics_apply_to_stored_pixels_of_any_orientation(tmp_path):
     write(tmp_path, "a.jpg")
     write(tmp_path, "b.jpg", orientation=6)
     write(tmp_path, "c.jpg", orientation=3)
@@ -234,25 +234,25 @@ def test_given_intrinsics_hold_for_stored_pixels_however_the_camera_was_held(tmp
     assert idxs(images) == [0, 0, 0]
 
 
-def test_given_intrinsics_hold_for_stored_pixels_upside_down_too(tmp_path):
+def test_given_intrinsics_apply_to_stored_pixels_of_upside_down_images(tmp_path):
     write(tmp_path, "a.jpg", orientation=3)
     assert cameras(tmp_path, **PINHOLE)["a.jpg"].camera.params == (70, 71, 30, 20)
 
 
-def test_given_intrinsics_turn_with_photos_whose_upright_sizes_agree(tmp_path):
-    """Then the parameters hold for the upright pictures: 64 x 48 here, stored as 48 x 64 with orientation 6 or 8."""
+def test_given_intrinsics_are_rotated_for_images_of_one_upright_size(tmp_path):
+    """The parameters apply to the upright images: 64 x 48 here, stored as 48 x 64 with orientation 6 or 8."""
     write(tmp_path, "a.jpg", "b.jpg")
     write(tmp_path, "clockwise.jpg", pixels=UPRIGHT, orientation=6)
     write(tmp_path, "counter.jpg", pixels=UPRIGHT, orientation=8)
     images = cameras(tmp_path, **PINHOLE)
     assert images["a.jpg"].camera.params == (70, 71, 30, 20)
-    # Orientation 6: stored (x, y) is shown at (64 - y, x), so that the centre (30, 20) is stored at (20, 34).
+    # Orientation 6: stored (x, y) is upright (64 - y, x), so the principal point (30, 20) is stored at (20, 34).
     assert images["clockwise.jpg"].camera.params == (71, 70, 20, 34)
     assert images["counter.jpg"].camera.params == (71, 70, 28, 30)
     assert calibration_matrix(images["counter.jpg"].camera)[0, 0] == 71
 
 
-def test_given_intrinsics_hold_for_the_size_of_most(tmp_path, caplog):
+def test_given_intrinsics_apply_to_the_most_frequent_size(tmp_path, caplog):
     write(tmp_path, "b.png", "c.png")
     write(tmp_path, "a.png", pixels=textured(60, 48))
     with caplog.at_level(logging.WARNING, "sfm_lightglue"):
@@ -262,7 +262,7 @@ def test_given_intrinsics_hold_for_the_size_of_most(tmp_path, caplog):
     assert "64 x 48 pixels; 1 of another size (a.png" in caplog.text
 
 
-def test_options_that_do_not_fit_are_refused(tmp_path):
+def test_invalid_options_are_refused(tmp_path):
     write(tmp_path, "a.png")
     with pytest.raises(ConfigError, match="expected auto, single"):
         CameraConfig(mode="many")  # type: ignore[arg-type]
