@@ -232,10 +232,11 @@ def in_own_words(message: str) -> str:
     """
 
     def own(found: re.Match[str]) -> str:
-        named = re.findall(rf"(?<!-)\b{found[1]} ([\w-]+)", message[: found.start()])
-        return f"--{found[1]} {named[-1] if named else 'NAME'}=FILE"
+        kind = found[1] or found[2]
+        named = re.findall(rf"(?<!-)\b{kind} ([\w-]+)", message[: found.start()])
+        return f"--{kind} {named[-1] if named else 'NAME'}=FILE"
 
-    return re.sub(r"--(extractor|matcher)-weights FILE", own, message)
+    return re.sub(r"--(extractor|matcher)-weights FILE|`?(extractor|matcher)\.weights`?", own, message)
 
 
 def _refuse_weights(kind: str) -> Any:

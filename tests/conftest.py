@@ -1,4 +1,4 @@
-"""What several tests share: scenes, a reconstruction, random numbers, and a machine without weights."""
+"""Fixtures of several tests: scenes, a reconstruction, a random seed, and an environment without weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
 
 @pytest.fixture(scope="session", autouse=True)
 def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests download no weights, and find none that happen to be on the machine."""
+    """Tests do not download weights and do not use weights on the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -25,7 +25,7 @@ def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture
 def torch_seed() -> Iterator[None]:
-    """Torch's random numbers are the same in each test, and those outside of it are left alone."""
+    """Set torch's random seed for a test and restore the state afterwards."""
     import torch
 
     with torch.random.fork_rng():
@@ -35,13 +35,13 @@ def torch_seed() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_scene() -> SyntheticScene:
-    """Six small pictures, with truth."""
+    """A scene of six small images with ground truth."""
     return render_scene(num_images=6, size=(480, 360))
 
 
 @pytest.fixture(scope="session")
 def small_scene_dir(small_scene: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small scene on the disk; tests copy what they change."""
+    """The small scene on disk. Tests must copy files before they change them."""
     root = tmp_path_factory.mktemp("small_scene")
     write_scene(small_scene, root)
     return root
@@ -49,7 +49,7 @@ def small_scene_dir(small_scene: SyntheticScene, tmp_path_factory: pytest.TempPa
 
 @dataclass(frozen=True)
 class PhotoPair:
-    """Two pictures as files, with EXIF data of one camera, and as pixels, with none."""
+    """Two images as files with EXIF data of one camera, and as pixels without EXIF data."""
 
     paths: tuple[Path, Path]
     pixels: tuple[UInt8Array, UInt8Array]
@@ -59,7 +59,7 @@ class PhotoPair:
 
 @pytest.fixture(scope="session")
 def pair(small_scene: SyntheticScene, small_scene_dir: Path) -> PhotoPair:
-    """Two pictures of the small scene, and the pose of the second as seen from the first."""
+    """Two images of the small scene, and their true relative pose (second from first)."""
     first, second = "view_00.jpg", "view_02.jpg"
     folder, poses = small_scene_dir / "images", small_scene.cam_from_world_from_name
     return PhotoPair(
@@ -72,7 +72,7 @@ def pair(small_scene: SyntheticScene, small_scene_dir: Path) -> PhotoPair:
 
 @pytest.fixture(scope="session")
 def finished(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished reconstruction of the small scene; tests copy what they change."""
+    """A finished reconstruction of the small scene. Tests must copy files before they change them."""
     from sfm_lightglue.reconstruction.run import reconstruct
     from tests.helpers.reconstructions import one_thread
 

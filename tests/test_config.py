@@ -1,4 +1,4 @@
-"""From flags and TOML files to frozen configurations: nothing unknown and nothing of the wrong type passes."""
+"""From options and TOML files to frozen configurations: unknown options and values of wrong types are refused."""
 
 from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Literal
@@ -46,7 +46,7 @@ def test_fields_are_set_and_the_others_are_at_their_defaults():
     assert values.keys() == {field.name for field in fields(Sample)}
 
 
-def test_whole_numbers_pass_for_real_ones_and_lists_for_tuples():
+def test_integers_are_accepted_as_floats_and_lists_as_tuples():
     found = sample(limit=2, params=[1, 2.5], optional=3)
     assert found == Sample(limit=2.0, params=(1.0, 2.5), optional=3.0)
     assert [type(value) for value in (found.limit, found.optional, *found.params)] == [float] * 4
@@ -76,13 +76,13 @@ def test_whole_numbers_pass_for_real_ones_and_lists_for_tuples():
         ({"optional": {}}, "expected float"),
     ],
 )
-def test_wrong_types_are_told(values, message):
+def test_values_of_wrong_types_are_refused(values, message):
     with pytest.raises(ConfigError) as error:
         sample(**values)
     assert message in str(error.value)
 
 
-def test_an_unknown_option_is_told_with_the_nearest_one():
+def test_the_error_for_an_unknown_option_proposes_the_nearest_one():
     with pytest.raises(ConfigError) as error:
         sample(cuont=1)
     assert str(error.value) == (
@@ -101,7 +101,7 @@ def test_nearest_hint():
     assert nearest_hint("a", []) == ""
 
 
-def test_a_configuration_of_the_main_job_from_nested_tables():
+def test_a_reconstruct_config_from_nested_tables():
     config = ReconstructConfig.from_mapping(
         {
             "extractor": {"name": "sift", "max_keypoints": 500},
@@ -151,7 +151,7 @@ def test_a_configuration_of_the_main_job_from_nested_tables():
         ({"device": 0}, "device: expected str"),
     ],
 )
-def test_mistakes_in_the_configuration_of_the_main_job_are_told(values, message):
+def test_mistakes_in_a_reconstruct_config_are_refused(values, message):
     with pytest.raises(ConfigError) as error:
         ReconstructConfig.from_mapping(values)
     assert message in str(error.value)
@@ -169,7 +169,7 @@ def test_a_toml_file_is_read(tmp_path):
     ("content", "message"),
     [(b"seed = ", "not a TOML file"), (b"a = 1\na = 2", "not a TOML file"), (b"\xff\xfe", "cannot be read")],
 )
-def test_a_file_that_is_no_toml_is_named(tmp_path, content, message):
+def test_a_file_that_is_not_toml_is_named(tmp_path, content, message):
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"bad\.toml: {message}"):

@@ -1,4 +1,4 @@
-"""The error tree, and the exit codes that scripts rely on."""
+"""The error tree and its exit codes, on which scripts rely."""
 
 import pytest
 
@@ -8,18 +8,19 @@ from sfm_lightglue.errors import SfmError
 EXIT_CODES = {"ConfigError": 2, "DataError": 3, "WeightsError": 4, "ReconstructionError": 5, "StoreError": 6}
 
 
-def test_the_tree_is_one_level_deep_and_complete():
+def test_the_tree_is_complete_and_subclasses_keep_their_exit_code():
     found = {error.__name__: error.exit_code for error in SfmError.__subclasses__()}
     assert found == EXIT_CODES
-    assert all(not error.__subclasses__() for error in SfmError.__subclasses__())
+    for error in SfmError.__subclasses__():
+        assert all(special.exit_code == error.exit_code for special in error.__subclasses__())
 
 
 @pytest.mark.parametrize(("name", "code"), EXIT_CODES.items())
-def test_the_tree_drawn_in_the_docstring_says_the_same(name, code):
+def test_the_tree_in_the_docstring_is_correct(name, code):
     (line,) = (line for line in errors.__doc__.splitlines() if f" {name} " in line)
     assert line.endswith(f"exit {code}")
 
 
-def test_slips_of_the_caller_are_no_sfm_errors():
+def test_mistakes_in_calling_code_are_not_sfm_errors():
     assert not issubclass(SfmError, (ValueError, TypeError, OSError))
     assert SfmError.exit_code not in {0, *EXIT_CODES.values()}

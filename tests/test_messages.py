@@ -1,4 +1,4 @@
-"""How what is optional is installed: one spelling, of extras that there are, wherever a message names one."""
+"""Messages that name an extra: the extra exists, and the command to install it comes from one function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = sorted(
 
 
 @pytest.mark.parametrize("extra", get_args(Extra))
-def test_the_command_names_the_package_and_an_extra_that_it_has(extra: Extra) -> None:
+def test_the_command_names_the_package_and_an_existing_extra(extra: Extra) -> None:
     found = re.fullmatch(r'pip install "([\w-]+)\[([\w-]+)\]"', install_hint(extra))
     assert found is not None
     assert found[1] == PROJECT["name"]
@@ -30,7 +30,7 @@ def test_the_command_names_the_package_and_an_extra_that_it_has(extra: Extra) ->
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nobody_spells_it_in_another_way(path: Path) -> None:
-    """A docstring may repeat the command; a message asks for it."""
+def test_the_command_has_one_spelling(path: Path) -> None:
+    """A docstring may repeat the command; a message calls `install_hint`."""
     spelt = re.findall(r"pip install [^\n`]*\[\w+\]\"?", path.read_text(encoding="utf-8"))
     assert set(spelt) <= {install_hint(extra) for extra in get_args(Extra)}

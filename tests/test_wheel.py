@@ -1,4 +1,4 @@
-"""What `pip install` brings: the library and the commands, working without the checkout."""
+"""The wheel: the library and the commands, which work without the checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.checkout import ROOT
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The content of the wheel, unpacked as an installer would."""
+    """The content of the wheel, unpacked like by an installer."""
     folder = tmp_path_factory.mktemp("wheel")
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(folder))
     with zipfile.ZipFile(wheel) as archive:
@@ -38,20 +38,20 @@ def run_installed(site: Path, folder: Path, *arguments: str) -> subprocess.Compl
     )
 
 
-def test_it_brings_no_name_that_others_own(site: Path) -> None:
+def test_the_wheel_has_only_our_top_level_names(site: Path) -> None:
     top_level = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
     assert top_level == {"sfm_lightglue", "pipelines"}
 
 
-def test_it_is_typed_licensed_and_has_its_command(site: Path) -> None:
+def test_the_wheel_is_typed_and_licensed_and_has_its_command(site: Path) -> None:
     (info,) = site.glob("*.dist-info")
     assert (site / "sfm_lightglue" / "py.typed").is_file()
     assert "Apache License" in (info / "licenses" / "LICENSE").read_text()
     assert "sfm-lightglue = pipelines.__main__:main" in (info / "entry_points.txt").read_text()
 
 
-def test_the_demo_runs_from_it(site: Path, small_scene_dir: Path, tmp_path: Path) -> None:
-    # The scene is there already, so that nothing is rendered.
+def test_the_demo_runs_from_the_wheel(site: Path, small_scene_dir: Path, tmp_path: Path) -> None:
+    # A copy of the scene saves the time of rendering.
     shutil.copytree(small_scene_dir, tmp_path / "demo_scene")
     where = run_installed(site, tmp_path, "-c", "import sfm_lightglue; print(sfm_lightglue.__file__)")
     assert Path(where.stdout.strip()).is_relative_to(site), where.stderr

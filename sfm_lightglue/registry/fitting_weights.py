@@ -1,4 +1,4 @@
-"""Which components belong together: a LightGlue knows only the features that it was trained with."""
+"""Weights of LightGlue that fit an extractor: a LightGlue matches only features that it was trained with."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ LIGHTGLUE_FROM_EXTRACTOR = {
     "doghardnet": "doghardnet_lightglue",
     "xfeat": "xfeat-lighterglue",
 }
-"""Name of the weights, as `sfm-lightglue weights list` shows them, by the name of the extractor."""
+"""Name of the weights, as in `sfm-lightglue weights list`, by the name of the extractor."""
 
 
 def with_fitting_weights(matcher: Choice, extractor: Choice) -> Choice:
-    """The matcher with the weights for an extractor's features, where it is a LightGlue without any.
+    """Choose the weights for an extractor's features if the matcher is a LightGlue without weights.
 
     Args:
         matcher: any matcher.
-        extractor: whose features it will be given.
+        extractor: the extractor whose features are matched.
+
+    Returns:
+        The matcher with weights; other matchers and matchers with weights unchanged.
 
     Raises:
-        ConfigError: where it is a LightGlue, and no weights are known for the extractor.
+        ConfigError: no weights are known for the extractor.
     """
     config = matcher.config
     if not isinstance(config, LightGlueMatcherConfig) or config.weights:
         return matcher
     weights, features = LIGHTGLUE_FROM_EXTRACTOR.get(extractor.name), f"extractor {extractor.name}"
     if isinstance(extractor.config, AlikedConfig) and extractor.config.model == "t16":
-        weights, features = None, f"{features} with model t16, which has 64 dimensions"
+        weights, features = None, f"{features} with model t16, which have 64 dimensions"
     if weights is None:
         raise ConfigError(
             f"matcher {matcher.name}: no weights are known for the features of {features};"
-            " name a file of them (--matcher-weights FILE), or choose --matcher nearest"
+            " give a file of weights with `matcher.weights`, or choose `matcher.name` nearest"
         )
     return Choice(matcher.name, replace(config, weights=weights))

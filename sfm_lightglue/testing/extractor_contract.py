@@ -1,4 +1,4 @@
-"""What every extractor keeps, whoever wrote it."""
+"""Tests that every extractor must pass."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SIZE = (240, 180)
 
 
 class ExtractorContract:
-    """Tests of an `Extractor`; a subclass says how it is built."""
+    """Tests of an `Extractor`. A subclass defines how it is built."""
 
     max_keypoints = 256
-    """The limit that `build` sets."""
+    """The maximum number of keypoints that `build` sets."""
 
     @classmethod
     def build(cls) -> Extractor:
-        """The extractor, with its limit set to `max_keypoints`."""
+        """Build the extractor with at most `max_keypoints` keypoints."""
         raise NotImplementedError(f"{cls.__name__} must define `build`")
 
     @pytest.fixture(scope="class")
@@ -40,38 +40,38 @@ class ExtractorContract:
     @pytest.fixture(scope="class")
     @classmethod
     def features(cls, extractor: Extractor) -> Features:
-        """Of a textured picture."""
+        """Features of a textured image."""
         found = extractor.extract(Image.from_array(textured(*SIZE)))
         assert len(found) > 50
         return found
 
     def test_keypoints_lie_within_the_image(self, features: Features) -> None:
-        """All over the picture, so that neither mirrored axes nor another unit would pass."""
+        """They cover the image, so mirrored axes or another unit would fail."""
         assert features.image_size == SIZE
         assert (features.keypoints >= 0).all()
         assert (features.keypoints <= SIZE).all()
         assert (features.keypoints.max(axis=0) > 0.8 * np.array(SIZE)).all()
         assert (features.keypoints.min(axis=0) < 0.2 * np.array(SIZE)).all()
 
-    def test_every_number_is_finite_and_descriptors_have_length_one(self, features: Features) -> None:
+    def test_values_are_finite_and_descriptors_have_length_one(self, features: Features) -> None:
         """Matchers compare descriptors by their dot product."""
         for array in (features.keypoints, features.scores, features.scales, features.orientations):
             assert array is None or np.isfinite(array).all()
         np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-4)
 
-    def test_the_limit_is_kept_and_best_come_first(self, features: Features) -> None:
-        """The first half of the features is the better half."""
+    def test_the_number_is_limited_and_scores_descend(self, features: Features) -> None:
+        """The first features have the highest scores."""
         assert len(features) <= self.max_keypoints
         assert (np.diff(features.scores) <= 0).all()
 
     def test_no_two_keypoints_share_a_pixel(self, features: Features) -> None:
-        """Twins of one place could not be told apart."""
+        """Two features at one position would be ambiguous for matchers."""
         assert len(np.unique(np.floor(features.keypoints), axis=0)) == len(features)
 
     def test_the_same_image_gives_the_same_features_on_any_thread(
         self, extractor: Extractor, features: Features
     ) -> None:
-        """And another image others."""
+        """Another image gives other features."""
         images = [Image.from_array(textured(*SIZE, seed=seed)) for seed in (0, 1, 0, 1, 0)]
         found = list(ordered_map(extractor.extract, images, 3))
         assert found[0].digest == found[2].digest == found[4].digest == features.digest
@@ -81,7 +81,7 @@ class ExtractorContract:
     def test_a_flat_image_gives_features_of_the_right_shape(
         self, extractor: Extractor, features: Features, size: tuple[int, int]
     ) -> None:
-        """Few or none, but as wide as ever."""
+        """There are few or none, with descriptors of the usual length."""
         found = extractor.extract(Image.from_array(np.full(size[::-1], 90, np.uint8)))
         n = len(found)
         assert n <= self.max_keypoints
@@ -91,17 +91,17 @@ class ExtractorContract:
             assert (getattr(found, name) is None) == (getattr(features, name) is None)
 
     @pytest.mark.parametrize("size", [(241, 179), (40, 300), (101, 64)])
-    def test_any_size_will_do(self, extractor: Extractor, size: tuple[int, int]) -> None:
-        """Sizes that no network's stride divides."""
+    def test_images_of_any_size_are_supported(self, extractor: Extractor, size: tuple[int, int]) -> None:
+        """Also sizes that are not multiples of the stride of a network."""
         found = extractor.extract(Image.from_array(textured(*size)))
         assert found.image_size == size
         assert len(found) > 0
 
     @pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1), (8, 3)])
-    def test_a_photo_noted_as_turned_has_the_features_of_the_upright_one(
+    def test_an_image_with_exif_orientation_has_the_features_of_the_upright_image(
         self, extractor: Extractor, features: Features, tmp_path: Path, orientation: int, turns: int
     ) -> None:
-        """In the pixels as they are stored."""
+        """Keypoints are in stored pixels."""
         stored = np.ascontiguousarray(quarter_turned(textured(*SIZE), -turns))
         found = extractor.extract(Image.read(write_photo(tmp_path / "photo.png", stored, orientation)))
         assert found.quarter_turns == turns
@@ -109,24 +109,24 @@ class ExtractorContract:
         np.testing.assert_array_equal(found.descriptors, features.descriptors)
         np.testing.assert_array_equal(found.scores, features.scores)
         x, y = features.keypoints.T
-        # Where upright (x, y) is stored: at (y, W - x) when one clockwise turn stands it upright, and so on.
+        # Position of upright (x, y) in the stored image: (y, W - x) if one clockwise turn makes it upright, and so on.
         expected = {1: (y, SIZE[0] - x), 2: (SIZE[0] - x, SIZE[1] - y), 3: (SIZE[1] - y, x)}[turns]
         np.testing.assert_allclose(found.keypoints, np.stack(expected, axis=1), atol=1e-3)
 
-    def test_colours_are_welcome(self, extractor: Extractor, features: Features) -> None:
-        """A grey picture of three channels is the grey picture."""
+    def test_colour_images_are_supported(self, extractor: Extractor, features: Features) -> None:
+        """A grey image with three channels has the features of the grey image."""
         found = extractor.extract(Image.from_array(np.repeat(textured(*SIZE)[..., None], 3, axis=2)))
         np.testing.assert_allclose(found.keypoints, features.keypoints, atol=0.01)
 
-    def test_a_damaged_photo_is_a_data_error(self, extractor: Extractor, tmp_path: Path) -> None:
-        """Which names the file."""
+    def test_a_damaged_image_is_a_data_error(self, extractor: Extractor, tmp_path: Path) -> None:
+        """The message names the file."""
         path = write_photo(tmp_path / "cut.jpg", textured(*SIZE))
         path.write_bytes(path.read_bytes()[:3000])
         with pytest.raises(DataError, match=r"cut\.jpg"):
             extractor.extract(Image.read(path))
 
     def test_its_identity_can_be_part_of_a_key(self, extractor: Extractor) -> None:
-        """So that the store never gives back what another configuration computed."""
+        """So the store never returns features of another configuration."""
         assert len(make_key(extractor.identity)) == 64
         assert extractor.identity.name
         assert json.dumps(extractor.identity.weights)

@@ -1,4 +1,4 @@
-"""What every matcher keeps, whoever wrote it."""
+"""Tests that every matcher must pass."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ FeaturePair = tuple[Features, Features]
 
 
 class MatcherContract:
-    """Tests of a `Matcher`; a subclass says how it is built, and which features it matches."""
+    """Tests of a `Matcher`. A subclass defines how it is built, and which features it matches."""
 
     @classmethod
     def build(cls) -> Matcher:
-        """The matcher."""
+        """Build the matcher."""
         raise NotImplementedError(f"{cls.__name__} must define `build`")
 
     @classmethod
     def build_extractor(cls) -> Extractor:
-        """What finds the features that it matches; about 200 of an image will do."""
+        """Build the extractor of the matched features; about 200 features of an image are enough."""
         return SiftExtractor(SiftConfig(max_keypoints=200))
 
     @pytest.fixture(scope="class")
@@ -42,7 +42,7 @@ class MatcherContract:
     @pytest.fixture(scope="class")
     @classmethod
     def pair(cls) -> FeaturePair:
-        """Two windows on one texture, of which the second sees a shifted part."""
+        """Features of two windows of one texture; the second window is shifted."""
         extractor = cls.build_extractor()
         first, second = (extractor.extract(window(shift)) for shift in ((0, 0), SHIFT_PX))
         return first, second
@@ -50,17 +50,17 @@ class MatcherContract:
     @pytest.fixture(scope="class")
     @classmethod
     def matches(cls, matcher: Matcher, pair: FeaturePair) -> Matches:
-        """Of the two windows."""
+        """Matches of the two windows."""
         return matcher.match(*pair)
 
-    def test_what_moved_is_found_where_it_went(self, pair: FeaturePair, matches: Matches) -> None:
-        """Nearly all matches tell the same shift."""
+    def test_matches_have_the_shift_of_the_windows(self, pair: FeaturePair, matches: Matches) -> None:
+        """Nearly all matches are correct."""
         assert len(matches) > 40
         moved = pair[0].keypoints[matches.indices[:, 0]] - pair[1].keypoints[matches.indices[:, 1]]
         assert (np.linalg.norm(moved - SHIFT_PX, axis=1) < 2).mean() > 0.9
 
-    def test_matches_are_rows_of_both_in_the_order_of_the_first(self, pair: FeaturePair, matches: Matches) -> None:
-        """With scores between 0 and 1."""
+    def test_matches_are_valid_and_sorted_by_the_first_image(self, pair: FeaturePair, matches: Matches) -> None:
+        """Scores lie between 0 and 1."""
         for side in (0, 1):
             assert matches.indices[:, side].min() >= 0
             assert matches.indices[:, side].max() < len(pair[side])
@@ -69,27 +69,27 @@ class MatcherContract:
         assert (matches.scores <= 1).all()
         assert matches.stop_layer >= 0
 
-    def test_swapped_images_are_swapped_matches(self, matcher: Matcher, pair: FeaturePair, matches: Matches) -> None:
-        """No image is the first by nature."""
+    def test_swapped_images_give_swapped_matches(self, matcher: Matcher, pair: FeaturePair, matches: Matches) -> None:
+        """Matching is symmetric."""
         swapped = matcher.match(*pair[::-1]).swapped()
         np.testing.assert_array_equal(swapped.indices, matches.indices)
         np.testing.assert_allclose(swapped.scores, matches.scores, atol=1e-4)
 
     @pytest.mark.parametrize("sizes", [(0, 0), (0, 50), (50, 0)])
-    def test_of_nothing_nothing_is_matched(self, matcher: Matcher, pair: FeaturePair, sizes: tuple[int, int]) -> None:
-        """An empty result of the usual type."""
+    def test_no_features_give_no_matches(self, matcher: Matcher, pair: FeaturePair, sizes: tuple[int, int]) -> None:
+        """The result is empty and of the usual type."""
         matches = matcher.match(some(pair[0], sizes[0]), some(pair[1], sizes[1]))
         assert matches.indices.shape == (0, 2)
         assert matches.scores.shape == (0,)
 
     @pytest.mark.parametrize("sizes", [(1, 1), (1, 50), (50, 1), (2, 3)])
-    def test_few_features_do_no_harm(self, matcher: Matcher, pair: FeaturePair, sizes: tuple[int, int]) -> None:
-        """Where there is no second best to compare with."""
+    def test_few_features_are_supported(self, matcher: Matcher, pair: FeaturePair, sizes: tuple[int, int]) -> None:
+        """Also if there is no second-best candidate."""
         matches = matcher.match(some(pair[0], sizes[0]), some(pair[1], sizes[1]))
         assert len(matches) <= min(sizes)
 
-    def test_a_batch_is_its_pairs(self, matcher: Matcher, pair: FeaturePair) -> None:
-        """In this order, whatever their sizes, an empty one among them."""
+    def test_a_batch_equals_its_pairs(self, matcher: Matcher, pair: FeaturePair) -> None:
+        """Results are in the order of the pairs, which may have different sizes or be empty."""
         first, second = pair
         pairs = [(first, second), (some(first, 20), second), (some(first, 0), second), (second, some(first, 90))]
         together = matcher.match_batch(pairs)
@@ -103,13 +103,13 @@ class MatcherContract:
     def test_the_same_pair_gives_the_same_matches_on_any_thread(
         self, matcher: Matcher, pair: FeaturePair, matches: Matches
     ) -> None:
-        """To the last bit."""
+        """Results are equal bit by bit."""
         found = list(ordered_map(lambda pair: matcher.match(*pair), [pair, pair[::-1]] * 3, 3))
         assert {one.digest for one in found[::2]} == {matches.digest}
         assert len({one.digest for one in found[1::2]}) == 1
 
-    def test_descriptors_of_another_kind_are_refused(self, matcher: Matcher, pair: FeaturePair) -> None:
-        """With an error that a user can act upon."""
+    def test_descriptors_of_different_dimensions_are_refused(self, matcher: Matcher, pair: FeaturePair) -> None:
+        """The message names the dimensions."""
         first, second = pair
         narrow = np.ascontiguousarray(second.descriptors[:, : second.descriptors.shape[1] // 2])
         other = Features(second.keypoints, second.scores, narrow, second.image_size)
@@ -117,19 +117,19 @@ class MatcherContract:
             matcher.match(first, other)
 
     def test_its_identity_can_be_part_of_a_key(self, matcher: Matcher) -> None:
-        """So that the store never gives back what another configuration computed."""
+        """So the store never returns matches of another configuration."""
         assert len(make_key(matcher.identity)) == 64
         assert matcher.identity.name
 
 
 def window(shift: tuple[int, int] = (0, 0), seed: int = 0) -> Image:
-    """240 x 180 pixels of a texture, from a place `shift` (x, y) on."""
+    """A window of 240 x 180 pixels of a texture, with its corner at `shift` (x, y)."""
     pixels = textured(320, 240, seed)[shift[1] : 180 + shift[1], shift[0] : 240 + shift[0]]
     return Image.from_array(np.ascontiguousarray(pixels))
 
 
 def some(features: Features, n: int) -> Features:
-    """The first n features alone."""
+    """The first n features."""
     return Features(
         features.keypoints[:n],
         features.scores[:n],

@@ -1,4 +1,4 @@
-"""Photographs made on the spot: textured pictures, and files of every format with EXIF data."""
+"""Images made for tests: textured pixels, and files of all formats with EXIF data."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ from sfm_lightglue.arrays import UInt8Array
 
 
 def textured(width: int, height: int, seed: int = 0) -> UInt8Array:
-    """A grey picture [H, W] of blobs of many sizes, the same for the same seed."""
+    """A grey image [H, W] of blobs of several sizes; the seed determines the image.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        seed: seed of the random blobs.
+    """
     generator = np.random.default_rng(seed)
     total = np.zeros((height, width))
     for cell_px in (4, 8, 16, 32):
@@ -22,7 +28,12 @@ def textured(width: int, height: int, seed: int = 0) -> UInt8Array:
 
 
 def make_exif(orientation: int = 1, **details: Any) -> PilImage.Exif:
-    """EXIF data: names of tags as in `PIL.ExifTags.Base`; Make and Model belong to the first directory."""
+    """Make EXIF data.
+
+    Args:
+        orientation: EXIF orientation, 1..8.
+        details: values by name of the tag, as in `PIL.ExifTags.Base`; Make and Model belong to the first directory.
+    """
     exif = PilImage.Exif()
     if orientation != 1:
         exif[ExifTags.Base.Orientation] = orientation
@@ -36,7 +47,17 @@ def make_exif(orientation: int = 1, **details: Any) -> PilImage.Exif:
 
 
 def write_photo(path: Path, pixels: UInt8Array, orientation: int = 1, **details: Any) -> Path:
-    """Write pixels [H, W] or [H, W, 3] as they are to be stored; the suffix says the format."""
+    """Write an image file.
+
+    Args:
+        path: path of the file; its suffix determines the format.
+        pixels: [H, W] or [H, W, 3] in stored orientation.
+        orientation: EXIF orientation, 1..8.
+        details: other EXIF data, as in `make_exif`.
+
+    Returns:
+        The path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {"quality": 95}
     if orientation != 1 or details:

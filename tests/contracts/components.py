@@ -1,4 +1,4 @@
-"""The registries' components as they can be built here, for the contracts that all of them keep."""
+"""Build the components of the registries for contract tests: small, and with untrained weights."""
 
 import atexit
 import functools
@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "disk": {"max_keypoints": 256},
     "doghardnet": {"max_keypoints": 128},
 }
-"""What makes a component quick enough for tests."""
+"""Options that make a component fast enough for tests."""
 
 _WRITERS = {
     "superpoint": write_superpoint,
@@ -44,7 +44,7 @@ def _weights(name: str) -> str:
 
 
 def build(registry: Registry[Any], name: str) -> Any:
-    """A component by name, networks with untrained weights."""
+    """Build a component by name; networks have untrained weights."""
     options = dict(OPTIONS.get(name, {}))
     if name in _WRITERS:
         options["weights"] = _weights(name)

@@ -1,4 +1,4 @@
-"""What every extractor of the registry keeps."""
+"""The contract of extractors, for each extractor of the registry."""
 
 import pytest
 
@@ -16,11 +16,11 @@ class TestExtractor(ExtractorContract):
         built = build(EXTRACTORS, request.param)
         try:
             built.extract(Image.from_array(textured(64, 64)))
-        except WeightsError as error:  # some load them when they are first needed
-            pytest.skip(f"{request.param} needs weights that are not here: {error}")
+        except WeightsError as error:  # some load their weights at the first use
+            pytest.skip(f"{request.param} needs missing weights: {error}")
         return built
 
 
-def test_a_contract_without_a_component_says_what_to_do():
+def test_the_error_for_a_contract_without_a_component_names_build():
     with pytest.raises(NotImplementedError, match="ExtractorContract must define `build`"):
         ExtractorContract.build()

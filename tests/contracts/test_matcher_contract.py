@@ -1,4 +1,4 @@
-"""What every matcher of the registry keeps."""
+"""The contract of matchers, for each matcher of the registry."""
 
 import pytest
 

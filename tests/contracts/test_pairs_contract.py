@@ -1,4 +1,4 @@
-"""What every pair selector of the registry keeps."""
+"""The contract of pair selectors, for each pair selector of the registry that needs no file."""
 
 import pytest
 
@@ -18,10 +18,10 @@ class TestSequential(PairSelectorContract):
         return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("sequential", {"window": 2}))
 
 
-def test_all_selectors_are_looked_at_that_need_no_file():
+def test_all_selectors_without_files_are_tested():
     assert set(PAIR_SELECTORS.builtin_names) - {"file"} == {"exhaustive", "sequential"}
 
 
-def test_a_contract_without_a_component_says_what_to_do():
+def test_the_error_for_a_contract_without_a_component_names_build():
     with pytest.raises(NotImplementedError, match="PairSelectorContract must define `build`"):
         PairSelectorContract.build()

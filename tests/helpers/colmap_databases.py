@@ -1,4 +1,4 @@
-"""COLMAP databases as its own tools leave them, our features in them, and what its mapper makes of them."""
+"""COLMAP databases as its own tools write them, adding our features to them, and mapping with pycolmap."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Host = Callable[..., HostSummary]
 
 
 def make_host(store: Path) -> Host:
-    """`add_to_database` with quick options, changed by `values`, and one store for all calls."""
+    """`add_to_database` with fast options, changed by `values`, and one store for all calls."""
 
     def add(database: Path, images: Path, **options: Any) -> HostSummary:
         values = options.pop("values", {})
@@ -41,7 +41,7 @@ def make_host(store: Path) -> Host:
 
 
 def map_plainly(database: Path, images: Path, **options: Any) -> pycolmap.Reconstruction:
-    """As anyone would with pycolmap alone; the options are COLMAP's own but for what is given."""
+    """Run pycolmap's mapper on a database, with COLMAP's default options except for the given ones."""
     native = pycolmap.IncrementalPipelineOptions()
     native.num_threads, native.random_seed = 1, 0
     native.mapper.filter_max_reproj_error = options.pop("filter_max_reproj_error", 4.0)
@@ -58,7 +58,7 @@ def map_plainly(database: Path, images: Path, **options: Any) -> pycolmap.Recons
 
 
 def dump(database: Path, *tables: str) -> list[str]:
-    """The rows of tables as text, of all where none is named."""
+    """The rows of the named tables as text; of all tables if none is named."""
     with closing(sqlite3.connect(database)) as connection:
         names = tables or [
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
@@ -70,7 +70,7 @@ KEPT_TABLES = ("cameras", "images", "rigs", "rig_sensors", "frames", "frame_data
 
 
 def prepared(path: Path, images: Path, names: tuple[str, ...] = NAMES, **camera: Any) -> Path:
-    """A database as COLMAP's own tools leave it before matching: odd numbers, no order, priors."""
+    """A database as COLMAP's tools write it before matching: arbitrary identifiers, no order, pose priors."""
     with pycolmap.Database.open(path) as database:
         native = pycolmap.Camera.create_from_model_name(7, "OPENCV", 430.0, 480, 360)
         native.has_prior_focal_length = True

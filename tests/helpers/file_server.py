@@ -1,4 +1,4 @@
-"""One file on a web server of this machine, with faults to order: what downloads are tested against."""
+"""A local web server with one file and configurable faults, to test downloads."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ CONTENT = bytes(range(256)) * 1200
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with one request; the default is nothing."""
+    """The fault of one request; the default is no fault."""
 
     status: int = 200
-    """Answered instead of the file."""
+    """HTTP status of the response; another one than 200 is sent instead of the file."""
 
     num_bytes: int | None = None
-    """After so many bytes of the body the connection breaks."""
+    """Number of bytes of the body after which the connection breaks."""
 
     how: str = "close"
-    """How it breaks: "close" (an early end), "reset", or "stall" (silence)."""
+    """How the connection breaks: "close" (an early end), "reset", or "stall" (no more data)."""
 
     pause_s: float = 0.0
-    """Between 10 pieces of the body."""
+    """Pause after each of 10 pieces of the body."""
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `content` at every path but /missing; /moved redirects.
+    """Serves `content` at every path except /missing; /moved redirects.
 
-    Each request uses up one of `faults`, and is noted in `requests` (path and headers).
+    Each request consumes one of `faults` and is recorded in `requests` (path and headers).
     """
 
     daemon_threads = True
@@ -44,8 +44,8 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = CONTENT
         self.etag: str | None = '"one"'
-        self.tells_length = True
-        self.heeds_if_range = True
+        self.sends_length = True
+        self.supports_if_range = True
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.closing = threading.Event()
@@ -57,16 +57,16 @@ class FileServer(ThreadingHTTPServer):
 
     @property
     def ranges(self) -> list[str]:
-        """The ranges that were asked for, "" for the whole."""
+        """The requested ranges, "" for the whole file."""
         return [headers.get("Range", "") for _, headers in self.requests]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are what is tested: nothing to report."""
+        """Report nothing: tests close connections early on purpose."""
 
 
 @contextlib.contextmanager
 def file_server() -> Iterator[FileServer]:
-    """A running server."""
+    """Runs a server within the block."""
     with FileServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(self, fault: Fault) -> None:
         server, start = self.server, 0
         wanted = self.headers.get("Range")
-        is_same = self.headers.get("If-Range") == server.etag or not server.heeds_if_range
+        is_same = self.headers.get("If-Range") == server.etag or not server.supports_if_range
         if wanted and is_same:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(server.content):
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
-        if server.tells_length:
+        if server.sends_length:
             self.send_header("Content-Length", str(len(server.content) - start))
         if server.etag is not None:
             self.send_header("ETag", server.etag)
@@ -127,9 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         if how == "stall":
             self.server.closing.wait(5)
         elif how == "reset":
-            time.sleep(0.05)  # a reset overtakes what is still on the way
+            time.sleep(0.05)  # a reset discards data that the client has not received yet
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

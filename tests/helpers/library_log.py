@@ -1,4 +1,4 @@
-"""What the library says to its logger, whoever else listens."""
+"""Record the messages of the library's logger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def library_log() -> Iterator[list[logging.LogRecord]]:
-    """The records of the block, from INFO on."""
+    """The log records of the block, from level INFO."""
     logger = logging.getLogger("sfm_lightglue")
     handler, level = _Keeper(), logger.level
     logger.addHandler(handler)

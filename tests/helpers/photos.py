@@ -1,4 +1,4 @@
-"""Photographs made on the spot, as the contracts make them too."""
+"""The test images of the contracts."""
 
 from sfm_lightglue.testing.photos import make_exif, textured, write_photo
 

@@ -1,4 +1,4 @@
-"""Reconstructions of the small scene, and what lies in a folder."""
+"""Configurations and files for reconstructions of the small scene."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 
 def one_thread(**values: object) -> ReconstructConfig:
-    """Without a network, which would only make the tests slower."""
+    """A configuration with one thread and without a network, to keep tests fast."""
     return ReconstructConfig.from_mapping({"num_threads": 1, "matcher": {"name": "nearest"}, **values})
 
 

@@ -1,4 +1,4 @@
-"""The shared real data: photographs and trained networks that the repository does not hold."""
+"""The shared real data: images and trained networks that are not in the repository."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ _DEFAULT = ROOT.parent / "shared" / "data"
 
 
 def shared_data(*parts: str) -> Path:
-    """A file or folder below SFM_LIGHTGLUE_DATA (default ../shared/data), or skips the test."""
+    """Path of a file or folder below SFM_LIGHTGLUE_DATA (default ../shared/data). If it is missing, skip the test."""
     path = Path(os.environ.get("SFM_LIGHTGLUE_DATA", _DEFAULT)).joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"needs shared data that is not here: {path} (set SFM_LIGHTGLUE_DATA)")
+        pytest.skip(f"needs missing shared data: {path} (set SFM_LIGHTGLUE_DATA)")
     return path

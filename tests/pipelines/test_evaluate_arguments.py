@@ -54,7 +54,7 @@ def test_features_that_no_lightglue_knows_are_told_with_what_this_command_takes(
     (tmp_path / "t16.pth").write_bytes(b"only its digest is asked for")
     flags = ["--extractor", f"aliked={tmp_path / 't16.pth'},model=t16", "--matcher", "lightglue", "--quiet"]
     assert main(["pairs", "--scene", str(small_scene_dir), "--limit", "1", *flags]) == 2
-    assert "name a file of them (--matcher lightglue=FILE)" in capsys.readouterr().err
+    assert "give a file of weights with --matcher lightglue=FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["extractor", "matcher"])

@@ -1,4 +1,4 @@
-"""Packages of other people bring components: found by name, imported when chosen, refused with a reason."""
+"""Components of other packages: found by name, imported when chosen, refused with a reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Install = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example package, installed into a folder of its own as pip would do it."""
+    """The example package, installed into a folder of its own like by pip."""
     folder = tmp_path_factory.mktemp("plugin")
     source = shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     (wheel,) = WheelBuilder(str(source)).build(directory=str(folder / "wheels"))
@@ -53,8 +53,8 @@ def run(site: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedPr
     )
 
 
-def test_the_example_keeps_the_contracts(site: Path) -> None:
-    """By the suite that third parties import, with what is installed, not with the files beside this one."""
+def test_the_example_passes_the_contracts(site: Path) -> None:
+    """The contract suite tests the installed package, not the source files of the example."""
     contracts = site.parent / "source" / "contracts"
     shutil.rmtree(site.parent / "source" / "sfm_corners")
     done = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:dash", str(contracts), cwd=contracts)
@@ -63,7 +63,7 @@ def test_the_example_keeps_the_contracts(site: Path) -> None:
     assert "skipped" not in done.stdout
 
 
-def test_a_component_that_breaks_the_contract_fails_it(site: Path, tmp_path: Path) -> None:
+def test_a_component_that_violates_the_contract_fails_it(site: Path, tmp_path: Path) -> None:
     (tmp_path / "test_bad.py").write_text(
         "from sfm_corners.correlation import CorrelationMatcher\n"
         "from sfm_lightglue.testing import MatcherContract\n"
@@ -77,11 +77,11 @@ def test_a_component_that_breaks_the_contract_fails_it(site: Path, tmp_path: Pat
     )
     done = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:dash", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 1
-    assert "FAILED test_bad.py::TestBackwards::test_a_batch_is_its_pairs" in done.stdout
+    assert "FAILED test_bad.py::TestBackwards::test_a_batch_equals_its_pairs" in done.stdout
 
 
-def test_the_main_job_runs_with_it(site: Path, small_scene_dir: Path, tmp_path: Path) -> None:
-    """Extractor, matcher and pairs by name, with an option of each."""
+def test_a_reconstruction_uses_the_example(site: Path, small_scene_dir: Path, tmp_path: Path) -> None:
+    """Extractor, matcher and pairs are chosen by name, with an option of each."""
     done = run(
         site,
         *("-m", "pipelines", "reconstruct", str(small_scene_dir), "--output", str(tmp_path / "out"), "--json"),
@@ -99,7 +99,7 @@ def test_the_main_job_runs_with_it(site: Path, small_scene_dir: Path, tmp_path: 
     assert config["pairs"] == {"name": "strides", "strides": [1, 2, 3]}
 
 
-def test_help_and_errors_know_its_names(site: Path, small_scene_dir: Path) -> None:
+def test_help_and_errors_list_the_names_of_the_example(site: Path, small_scene_dir: Path) -> None:
     photos = [str(small_scene_dir / "images" / f"view_0{i}.jpg") for i in (0, 1)]
     assert "corners" in run(site, "-m", "pipelines.match", "--help").stdout
     done = run(site, "-m", "pipelines.match", *photos, "--extractor", "corner")
@@ -114,7 +114,7 @@ def test_help_and_errors_know_its_names(site: Path, small_scene_dir: Path) -> No
     assert "extractor corners: unknown option 'sharpnes' (did you mean 'sharpness'?)" in done.stderr
 
 
-def test_nothing_is_imported_that_is_not_chosen(site: Path) -> None:
+def test_only_chosen_components_are_imported(site: Path) -> None:
     code = (
         "import sys\n"
         "from sfm_lightglue.registry import EXTRACTORS, MATCHERS\n"
@@ -131,7 +131,7 @@ def test_nothing_is_imported_that_is_not_chosen(site: Path) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Make a package of one module, with entry points, in this process."""
+    """Installs a package of one module, with entry points, for this process."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(package: str, code: str, entry_points: str) -> None:
@@ -159,7 +159,7 @@ ENTRY = Entry(f"{__name__}:Config", f"{__name__}:build")
 
 
 def extractors() -> Registry[object]:
-    """With the built-in one alone, and nothing told yet."""
+    """A new registry with one built-in component."""
     return Registry("extractor", {"sift": EXTRACTORS._entries["sift"]}, "sfm_lightglue.extractors")
 
 
@@ -179,8 +179,8 @@ def test_a_built_in_component_keeps_its_name(install: Install, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         assert isinstance(registry.build(registry.choose("sift")), SiftExtractor)
     messages = [record.getMessage() for record in caplog.records]
-    expected = "extractor sift of package plugin_clash 1.0 is refused: sfm_lightglue has one of this name itself"
-    assert messages == [expected], "told once"
+    expected = "ignored extractor sift of package plugin_clash 1.0: sfm_lightglue has a component of this name"
+    assert messages == [expected], "one warning"
 
 
 def test_two_packages_of_one_name_are_refused_when_it_is_chosen(install: Install) -> None:
@@ -199,15 +199,15 @@ def test_two_packages_of_one_name_are_refused_when_it_is_chosen(install: Install
         ("def broken(:", "SyntaxError"),
         ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
         ("", "AttributeError"),
-        ("ENTRY = 7", r"names no sfm_lightglue\.registry\.Entry, but 7"),
+        ("ENTRY = 7", r"is 7, expected a sfm_lightglue\.registry\.Entry"),
         (GOOD.replace("{__name__}:Config", "{__name__}:Konfig"), "AttributeError"),
-        (GOOD.replace("@dataclass(frozen=True)", ""), "is no dataclass"),
+        (GOOD.replace("@dataclass(frozen=True)", ""), "is not a dataclass"),
     ],
 )
-def test_a_broken_plugin_tells_why_when_it_is_chosen_and_breaks_no_other(
+def test_a_broken_plugin_is_an_error_only_when_it_is_chosen(
     install: Install, tmp_path: Path, code: str, reason: str
 ) -> None:
-    name = tmp_path.name  # another one for each case: Python remembers what it has imported
+    name = tmp_path.name  # a different name for each case, because Python caches imported modules
     install(name, code, f"[sfm_lightglue.extractors]\nbroken = {name}:ENTRY\n")
     install(f"{name}_good", GOOD, f"[sfm_lightglue.extractors]\ngood = {name}_good:ENTRY\n")
     registry = extractors()
@@ -218,15 +218,15 @@ def test_a_broken_plugin_tells_why_when_it_is_chosen_and_breaks_no_other(
     assert "extractor broken" in str(caught.value)
 
 
-def test_damaged_metadata_of_another_package_is_passed_over(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_metadata_of_another_package_is_ignored(install: Install, caplog: pytest.LogCaptureFixture) -> None:
     install("plugin_damaged", "", "[sfm_lightglue.extractors]\nno equals sign here\n")
     install("plugin_fine", GOOD, "[sfm_lightglue.extractors]\nfine = plugin_fine:ENTRY\n")
     with caplog.at_level(logging.WARNING):
         assert "fine" in extractors().names
-    assert any("damaged metadata is passed over" in record.getMessage() for record in caplog.records)
+    assert any("ignored a package with damaged metadata" in record.getMessage() for record in caplog.records)
 
 
-def test_all_three_kinds_are_open() -> None:
+def test_all_kinds_accept_plugins() -> None:
     assert [registry.group for registry in (EXTRACTORS, MATCHERS, PAIR_SELECTORS)] == [
         "sfm_lightglue.extractors",
         "sfm_lightglue.matchers",

@@ -1,4 +1,4 @@
-"""Names become components, and a wrong name is answered with the nearest right one."""
+"""Names become components, and the error for an unknown name proposes the nearest known one."""
 
 import dataclasses
 import importlib
@@ -36,7 +36,7 @@ ECHO = Registry(
 )
 
 
-def test_what_is_known():
+def test_known_names():
     assert {"sift", "superpoint"} <= set(EXTRACTORS.names)
     assert {"nearest", "lightglue"} <= set(MATCHERS.names)
     assert {"exhaustive", "sequential", "file"} <= set(PAIR_SELECTORS.names)
@@ -50,14 +50,13 @@ def test_every_component_has_a_frozen_configuration_that_a_key_can_hold(registry
     assert dataclasses.is_dataclass(config)
     assert type(config).__dataclass_params__.frozen
     assert len(make_key(config)) == 64
-    json.dumps(dataclasses.asdict(config))  # for the record of a run
+    json.dumps(dataclasses.asdict(config))  # as in the record of a run
     assert config == registry.choose(name, {}).config
 
 
 @pytest.mark.parametrize(("registry", "name"), ALL, ids=[f"{r.kind}-{name}" for r, name in ALL])
 def test_every_component_can_be_imported(registry, name):
-    place = registry._entries[name].build
-    module, _, attribute = place.partition(":")
+    module, _, attribute = registry._entries[name].build.partition(":")
     assert callable(getattr(importlib.import_module(module), attribute))
 
 
@@ -73,23 +72,23 @@ def test_components_are_built():
     assert isinstance(PAIR_SELECTORS.build(PAIR_SELECTORS.choose("exhaustive")), ExhaustivePairs)
 
 
-def test_the_device_reaches_those_that_take_it():
+def test_the_device_is_passed_to_components_that_take_it():
     options = {"word": "hi"}
     assert ECHO.build(ECHO.choose("plain", options), "cuda:1") == ("hi", None)
     assert ECHO.build(ECHO.choose("on-device", options), "cuda:1") == ("hi", "cuda:1")
     assert ECHO.build(ECHO.choose("on-device")) == ("hello", "cpu")
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown extractor 'sfit' \(did you mean 'sift'\?\); there are .*sift"):
+def test_the_error_for_an_unknown_name_proposes_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown extractor 'sfit' \(did you mean 'sift'\?\); choose one of .*sift"):
         EXTRACTORS.choose("sfit")
     with pytest.raises(ConfigError, match=r"unknown matcher 'lightgleu' \(did you mean 'lightglue'\?\)"):
         MATCHERS.choose("lightgleu")
-    with pytest.raises(ConfigError, match="unknown pairs 'xyz'; there are exhaustive, file"):
+    with pytest.raises(ConfigError, match="unknown pairs 'xyz'; choose one of exhaustive, file"):
         PAIR_SELECTORS.build(Choice("xyz", None))
 
 
-def test_an_unknown_option_names_its_component():
+def test_the_error_for_an_unknown_option_names_the_component():
     with pytest.raises(ConfigError, match=r"extractor sift: unknown option 'max_keypoint' \(did you mean"):
         EXTRACTORS.choose("sift", {"max_keypoint": 9})
     with pytest.raises(ConfigError, match="pairs exhaustive: unknown option 'a'; it has no options"):
@@ -102,11 +101,11 @@ def test_an_unknown_option_names_its_component():
     ("registry", "name", "others"),
     [(EXTRACTORS, "sift", "aliked, disk, doghardnet, superpoint, xfeat"), (MATCHERS, "nearest", "lightglue")],
 )
-def test_weights_for_what_has_none_are_told_with_what_has_some(registry, name, others):
+def test_the_error_for_unusable_weights_lists_components_with_weights(registry, name, others):
     with pytest.raises(ConfigError, match=f"^{registry.kind} {name} has no weights: .*: {others}$"):
         registry.choose(name, {"weights": "mine.pth"})
 
 
-def test_where_nothing_has_weights_they_are_an_unknown_option():
+def test_weights_are_an_unknown_option_if_no_component_has_weights():
     with pytest.raises(ConfigError, match="exhaustive: unknown option 'weights'"):
         PAIR_SELECTORS.choose("exhaustive", {"weights": "mine.pth"})

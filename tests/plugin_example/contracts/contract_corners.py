@@ -1,4 +1,4 @@
-"""The contracts of sfm_lightglue, kept by the components of this package."""
+"""The contracts of sfm_lightglue, tested on the components of this package."""
 
 from sfm_corners.corners import CornersConfig, CornersExtractor
 from sfm_corners.correlation import CorrelationMatcher

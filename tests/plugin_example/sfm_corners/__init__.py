@@ -1,1 +1,1 @@
-"""An example of a plug-in: corners described by the pixels around them, their correlation, and strided pairs."""
+"""An example of a plug-in: corners described by the surrounding pixels, their correlation, and strided pairs."""

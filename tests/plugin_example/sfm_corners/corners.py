@@ -1,4 +1,4 @@
-"""Corners of the grey picture, described by the smoothed pixels around them."""
+"""Corners of a grey image, described by the smoothed pixels around them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _OFFSETS_PX = np.arange(-7, 8, 2)
 
 @dataclass(frozen=True, slots=True)
 class CornersConfig:
-    """Options of the corners."""
+    """Options of the corner extractor."""
 
     max_keypoints: int = 1024
-    """At most so many per image."""
+    """Maximum number of keypoints of an image."""
 
     max_image_size: int = 800
-    """Longer side in pixels to which larger pictures are shrunk for detection."""
+    """Longer side in pixels to which larger images are resized for detection."""
 
     sharpness: float = 0.04
-    """Weight of the squared trace in the corner measure; more refuses edges."""
+    """Weight of the squared trace in the corner measure; a larger weight rejects more edges."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
@@ -34,7 +34,7 @@ class CornersConfig:
 
 
 class CornersExtractor(UprightExtractor):
-    """One size, one orientation: good for neighbouring views.
+    """Corners of one size and one orientation, for images from nearby viewpoints.
 
     Source: Harris and Stephens, A combined corner and edge detector, 1988.
     """
@@ -49,7 +49,7 @@ class CornersExtractor(UprightExtractor):
         return Identity("corners", 1, self.config)
 
     def detect(self, picture: UInt8Array) -> Detection:
-        """Find corners in a grey picture [H, W]."""
+        """Detect corners in a grey image [H, W]."""
         smooth = _blurred(picture.astype(np.float32))
         measure = _corner_measure(smooth, self.config.sharpness)
         rows, columns = _peaks(measure)
@@ -61,7 +61,7 @@ class CornersExtractor(UprightExtractor):
 
 
 def _blurred(values: Float32Array) -> Float32Array:
-    """Weighted mean with the neighbours [H, W], twice."""
+    """Smoothed values [H, W]: twice the weighted mean with the neighbours."""
     for axis in (0, 1, 0, 1):
         padded = np.pad(values, [(1, 1) if one == axis else (0, 0) for one in (0, 1)], mode="edge")
         before, after = (np.take(padded, np.arange(values.shape[axis]) + shift, axis) for shift in (0, 2))
@@ -79,7 +79,7 @@ def _corner_measure(smooth: Float32Array, sharpness: float) -> Float32Array:
 
 
 def _peaks(measure: Float32Array) -> tuple[IndexArray, IndexArray]:
-    """Rows and columns [N] of what is larger than its eight neighbours, away from the border."""
+    """Rows and columns [N] of local maxima away from the border."""
     if min(measure.shape) <= 2 * _MARGIN_PX:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     inner = slice(_MARGIN_PX, -_MARGIN_PX)
@@ -94,7 +94,7 @@ def _peaks(measure: Float32Array) -> tuple[IndexArray, IndexArray]:
 
 
 def _patches(smooth: Float32Array, rows: IndexArray, columns: IndexArray) -> Float32Array:
-    """Pixels around each corner [N, 64], without their mean, of length 1."""
+    """Pixels around each corner [N, 64], with mean 0 and length 1."""
     around = smooth[rows[:, None, None] + _OFFSETS_PX[:, None], columns[:, None, None] + _OFFSETS_PX]
     flat = around.reshape(len(rows), _OFFSETS_PX.size**2)
     flat = flat - flat.mean(axis=1, keepdims=True)

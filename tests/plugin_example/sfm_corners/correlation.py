@@ -1,4 +1,4 @@
-"""Each feature with the one that it correlates best with, if that is mutual."""
+"""Mutual nearest neighbours by correlation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sfm_lightglue.types import Features, Matches
 
 @dataclass(frozen=True, slots=True)
 class CorrelationConfig:
-    """Options of the correlation."""
+    """Options of the correlation matcher."""
 
     min_correlation: float = 0.8
-    """Pairs that correlate less are no matches."""
+    """Minimum correlation of a match."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_correlation <= 1:
@@ -37,11 +37,11 @@ class CorrelationMatcher:
 
     @property
     def batch_size(self) -> int:
-        """One: nothing is gained by more."""
+        """One, because larger batches are not faster."""
         return 1
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        """Matches with their correlation as the score."""
+        """Match two images; the score of a match is its correlation."""
         if len(features0) == 0 or len(features1) == 0:
             return Matches.empty()
         widths = features0.descriptors.shape[1], features1.descriptors.shape[1]
@@ -56,5 +56,5 @@ class CorrelationMatcher:
         return Matches(indices, scores[kept].astype(np.float32))
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of several pairs, one after the other."""
+        """Match several pairs, one after the other."""
         return [self.match(features0, features1) for features0, features1 in pairs]

@@ -1,4 +1,4 @@
-"""Where `sfm_lightglue` finds the components: this module imports none of them."""
+"""Locations of the components for `sfm_lightglue`. This module does not import the components."""
 
 from sfm_lightglue.registry import Entry
 
