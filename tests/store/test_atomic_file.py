@@ -1,4 +1,4 @@
-"""Files that others see whole or not at all, and what becomes of those that nobody finishes."""
+"""Atomic files: others see them complete or not at all, and abandoned parts are removed."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def make_old(path, age_s=ABANDONED_AFTER_S + 60):
 
 
 def write_part(target, age_s):
-    """What a killed process leaves of a file."""
+    """Write a part file like that of a killed process."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = part_beside(target)
     part.write_bytes(b"half of it")
@@ -48,20 +48,20 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 250, "猫" * 80, "a b", "-rf", "ü"])
-def test_any_file_name_can_be_written_atomically(tmp_path, name):
+def test_files_of_any_name_can_be_written_atomically(tmp_path, name):
     with atomic_write(tmp_path / name) as file:
         file.write(json.dumps(name).encode())
     assert files_below(tmp_path) == [name]
 
 
-needs_locks = pytest.mark.skipif(sys.platform.startswith("win"), reason="parts are told apart by advisory locks")
+needs_locks = pytest.mark.skipif(sys.platform.startswith("win"), reason="needs advisory locks")
 
 
 @needs_locks
-@pytest.mark.parametrize("place", ["points.ply", "sparse/0/cameras.bin", "entry"])
-def test_a_store_removes_what_killed_runs_left_in_it_after_a_day(tmp_path, place):
+@pytest.mark.parametrize("name", ["points.ply", "sparse/0/cameras.bin", "entry"])
+def test_a_store_removes_parts_of_killed_runs_after_a_day(tmp_path, name):
     store = Store(tmp_path)
-    target = store.path("features", KEY) if place == "entry" else tmp_path / place
+    target = store.path("features", KEY) if name == "entry" else tmp_path / name
     write_part(target, ABANDONED_AFTER_S + 60)
     young = write_part(target, ABANDONED_AFTER_S - 60)
     Store(tmp_path)
@@ -83,7 +83,7 @@ with atomic_write(Path(sys.argv[1])) as file:
 
 @contextlib.contextmanager
 def other_writer(target):
-    """Another process that is in the middle of a file, and goes on when it is told to."""
+    """Another process that has written half of a file and waits for a line of input to write the rest."""
     command = [sys.executable, "-c", WRITER, str(target)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
@@ -112,7 +112,7 @@ def test_a_file_whose_writer_was_killed_is_removed(tmp_path):
         writer.kill()
     (part,) = target.parent.iterdir()
     Store(tmp_path)
-    assert part.exists()  # as yet it could be of someone who is about to lock it
+    assert part.exists()  # a young part may belong to a process that is about to lock it
     make_old(part)
     Store(tmp_path)
     assert files_below(tmp_path) == []
@@ -129,8 +129,8 @@ def test_a_file_that_this_process_is_writing_is_never_removed(tmp_path):
     assert target.read_bytes() == b"whole"
 
 
-def test_a_finished_part_is_young_until_it_has_its_name(tmp_path, monkeypatch):
-    """No lock holds it then; how long it took to write must not matter."""
+def test_a_finished_part_is_young_until_it_is_renamed(tmp_path, monkeypatch):
+    """It is no longer locked then, so its age must not depend on the time that writing took."""
     ages_s = []
 
     def publish(part, target):
@@ -147,7 +147,7 @@ def test_a_finished_part_is_young_until_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_other_files_are_left_alone_however_old(tmp_path):
-    """Downloads that can be continued, files of other programs, folders, links."""
+    """Partial downloads, files of other programs, folders, links."""
     (tmp_path / "elsewhere").write_bytes(b"precious")
     for name in (".weights.pth.part", "notes.part", "a.12-0123abcd.part", ".a.x-0123abcd.part", ".a.12-0123ABCD.part"):
         (tmp_path / name).write_bytes(b"some of it")
@@ -165,7 +165,7 @@ def test_other_files_are_left_alone_however_old(tmp_path):
 
 
 def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
-    """Nobody could tell who is still writing."""
+    """Without locks, an old part may still be written."""
     part = write_part(tmp_path / "model.bin", 1000 * ABANDONED_AFTER_S)
     monkeypatch.setattr(atomic_file, "lock", lambda descriptor, waiting=True: False)
     Store(tmp_path)
@@ -173,7 +173,7 @@ def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
 
 
 @needs_locks
-def test_a_lock_is_held_against_others_until_the_file_is_closed(tmp_path):
+def test_a_lock_is_held_until_the_file_is_closed(tmp_path):
     path = tmp_path / "file"
     with path.open("wb") as one, path.open("rb") as other:
         assert lock(one.fileno())

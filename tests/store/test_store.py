@@ -1,4 +1,4 @@
-"""The store: an entry is whole or absent, and its key tells all that it depends on."""
+"""The store: an entry is complete or absent, and its key covers everything that it depends on."""
 
 import errno
 import logging
@@ -55,7 +55,7 @@ def files_below(folder):
 
 
 def test_a_key_is_stable():
-    """Across processes, versions of Python and orders of mappings: a changed value here loses every store."""
+    """Equal in all processes, versions of Python and orders of mappings; another value would invalidate all stores."""
     assert make_key("features", 1, Config(), {"b": 2, "a": [1.5, None, True]}) == (
         "7997bcefb5ce38dca2303bf8b72e0094bc4d7be5593aaf2c11be7910bc565bf9"
     )
@@ -63,7 +63,7 @@ def test_a_key_is_stable():
     assert make_key((1, 2)) == make_key([1, 2])
 
 
-def test_a_key_tells_every_change():
+def test_every_change_gives_another_key():
     parts = [
         (),
         ("a",),
@@ -97,12 +97,12 @@ def test_a_key_depends_on_the_format_version(monkeypatch):
 
 
 @pytest.mark.parametrize("part", [object(), {1, 2}, b"bytes", np.zeros(2), Config])
-def test_what_has_no_canonical_form_is_no_part_of_a_key(part):
+def test_values_without_canonical_form_are_refused(part):
     with pytest.raises(TypeError, match="cannot be part of a key"):
         make_key(part)
 
 
-def test_what_was_saved_is_found(store):
+def test_a_saved_entry_is_found(store):
     assert store.load("features", KEY) is None
     store.save("features", KEY, ARRAYS)
     assert_equal(store.load("features", KEY))
@@ -121,7 +121,7 @@ def test_an_entry_is_replaced_as_a_whole(store):
     assert_equal(store.load("features", KEY), {"other": np.ones(3)})
 
 
-def test_the_same_content_is_the_same_bytes(tmp_path):
+def test_equal_content_gives_equal_bytes(tmp_path):
     contents = []
     for name in ("a", "b"):
         store = Store(tmp_path / name)
@@ -132,7 +132,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_large_arrays_survive(store):
+def test_large_arrays_are_stored(store):
     large = {"descriptors": np.random.default_rng(0).normal(size=(3000, 128)).astype(np.float32)}
     store.save("features", KEY, large)
     assert_equal(store.load("features", KEY), large)
@@ -143,14 +143,14 @@ def pickled_entry():
 
 
 def damaged_entries(path, whole):
-    """Names and bytes of what may lie where an entry should."""
+    """Descriptions and bytes of files that may be found in the place of an entry."""
     for share in (0.0, 0.01, 0.3, 0.7, 0.99):
         yield f"cut at {share}", whole[: int(len(whole) * share)]
     yield "last byte lost", whole[:-1]
     yield "zeros", bytes(len(whole))
     yield "zeros behind", whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)
     yield "zeros in front", bytes(len(whole) // 2) + whole[len(whole) // 2 :]
-    yield "text", b"Dear store, ..."
+    yield "text", b"no archive"
     yield "something pickled", b"\x80\x04K\x01."
     other = np.array([make_key("other"), *sorted(ARRAYS)])
     for name, save in {
@@ -182,7 +182,7 @@ def test_a_damaged_entry_is_a_logged_miss_and_is_computed_again(store, caplog):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_flipped_byte_is_never_a_wrong_answer(store, save):
+def test_a_flipped_bit_never_gives_wrong_arrays(store, save):
     path = store.path("features", KEY)
     path.parent.mkdir(parents=True)
     arrays = {"a": np.arange(24, dtype=np.float32).reshape(12, 2), "name": np.array("abc")}
@@ -198,12 +198,12 @@ def test_a_flipped_byte_is_never_a_wrong_answer(store, save):
         found = store.read("features", KEY)
         if found is None:
             num_misses += 1
-        else:  # fields that mean nothing, such as dates
+        else:  # the bit is in a field that is not used, such as a date
             assert_equal(found, arrays)
     assert num_misses > 150
 
 
-def test_a_folder_where_an_entry_should_be(store, caplog):
+def test_a_folder_in_the_place_of_an_entry(store, caplog):
     path = store.path("features", KEY)
     path.mkdir(parents=True)
     assert store.load("features", KEY) is None
@@ -226,7 +226,7 @@ def test_a_crash_while_writing_leaves_the_old_entry_and_nothing_else(store):
 
 
 def _fail_at(calls, number):
-    """A function that fails as a full disk does, at its n-th call."""
+    """A function that fails at its n-th call like on a full disk."""
 
     def fail(*arguments):
         calls.append(arguments)
@@ -262,9 +262,9 @@ def test_a_disk_that_fills_up_while_writing(store, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_or_written(tmp_path):
     (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreError, match="cannot be made"):
-            Store(place)
+            Store(path)
     store = Store(tmp_path / "store")
     (store.root / "features").write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
@@ -294,7 +294,7 @@ def _save_often(root, seed):
         assert len(np.unique(found["a"])) == 1
 
 
-def test_threads_may_write_the_same_entry_at_once(store, caplog):
+def test_threads_can_write_the_same_entry_at_once(store, caplog):
     failures = []
 
     def work(seed):
@@ -313,7 +313,7 @@ def test_threads_may_write_the_same_entry_at_once(store, caplog):
     assert files_below(store.root) == [store.path("features", KEY).relative_to(store.root).as_posix()]
 
 
-def test_processes_may_write_the_same_entry_at_once(store):
+def test_processes_can_write_the_same_entry_at_once(store):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_save_often, args=(store.root, seed)) for seed in range(2)]
     for process in processes:
