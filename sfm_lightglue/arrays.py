@@ -1,4 +1,4 @@
-"""Array types of the values that flow."""
+"""NumPy array types used in signatures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sfm_lightglue.colmap.model import Reconstruction
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg, rotation_angles_deg
 
 AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 
@@ -100,27 +100,11 @@ def _pair_errors(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Float64Array
         rotations = R[later] @ (R[i].T @ true_R[i]) @ true_R[later].transpose(0, 2, 1)  # [J, 3, 3]
         t = np.einsum("jkl,jl->jk", R[later], centers[i] - centers[later])  # [J, 3]
         true_t = np.einsum("jkl,jl->jk", true_R[later], true_centers[i] - true_centers[later])
-        rotation, direction = _rotation_angles_deg(rotations), _direction_angles_deg(t, true_t)
+        rotation, direction = rotation_angles_deg(rotations), direction_angles_deg(t, true_t)
         has_direction = np.linalg.norm(true_t, axis=1) > min_baseline
         larger = np.where(has_direction, np.maximum(rotation, direction), rotation)
         errors.append(np.where(is_missing[i] | is_missing[later], np.inf, larger))
     return np.concatenate(errors)
-
-
-def _rotation_angles_deg(R: Float64Array) -> Float64Array:
-    """[N, 3, 3] -> [N]; `geometry.rotation_angle_deg` for many."""
-    axis = np.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], axis=1)
-    cosine = (np.trace(R, axis1=1, axis2=2) - 1) / 2
-    angles: Float64Array = np.degrees(np.arctan2(np.linalg.norm(axis, axis=1) / 2, cosine))
-    return angles
-
-
-def _direction_angles_deg(a: Float64Array, b: Float64Array) -> Float64Array:
-    """[N, 3] and [N, 3] -> [N]; `geometry.direction_angle_deg` for many."""
-    sine, cosine = np.linalg.norm(np.cross(a, b), axis=1), np.einsum("nk,nk->n", a, b)
-    angles = np.degrees(np.arctan2(sine, cosine))
-    known: Float64Array = np.where(a.any(axis=1) & b.any(axis=1), angles, 90.0)
-    return known
 
 
 def pose_auc(errors_deg: AnyArray, thresholds_deg: tuple[float, ...] = (5.0, 10.0, 20.0)) -> tuple[float, ...]:

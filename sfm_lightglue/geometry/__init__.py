@@ -1,9 +1,10 @@
-"""Transforms, epipolar geometry and alignment: numpy only. These names are handed on for users and plug-ins."""
+"""Transforms, epipolar geometry and alignment, with NumPy only. Users and plug-ins may import these names."""
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.geometry.epipolar import (
     essential_from_pose,
     homogeneous,
+    sampson_residuals,
     squared_sampson_errors,
     squared_symmetric_epipolar_errors,
     triangulate,
@@ -13,9 +14,11 @@ from sfm_lightglue.geometry.transforms import (
     Sim3,
     cross_matrix,
     direction_angle_deg,
+    direction_angles_deg,
     project_to_rotation,
     relative_pose_error_deg,
     rotation_angle_deg,
+    rotation_angles_deg,
     rotation_from_rotvec,
     umeyama,
 )
@@ -27,12 +30,15 @@ __all__ = [
     "Sim3",
     "cross_matrix",
     "direction_angle_deg",
+    "direction_angles_deg",
     "essential_from_pose",
     "homogeneous",
     "project_to_rotation",
     "relative_pose_error_deg",
     "rotation_angle_deg",
+    "rotation_angles_deg",
     "rotation_from_rotvec",
+    "sampson_residuals",
     "squared_sampson_errors",
     "squared_symmetric_epipolar_errors",
     "triangulate",

@@ -1,4 +1,4 @@
-"""How far estimated camera poses are from true ones, after the best similarity."""
+"""Errors of estimated camera poses after a similarity alignment with the true poses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg, rotation_from_rotvec, umeyama
 
 MIN_ALIGNED = 3
-"""A similarity has seven unknowns, three camera centres have nine coordinates."""
+"""Fewest camera centres for an alignment: a similarity has seven unknowns, three centres have nine coordinates."""
 
 _COLLINEAR_RATIO = 0.1
-"""Centres count as being on a line where they stray from it by less than this share of its length: the turn
-around it is then known ten times worse than any other, and would be blamed on all orientations."""
+"""Centres count as collinear if their spread across the line is at most this fraction of the spread along it. The
+rotation around the line is then ten times less certain than any other, and would add an error to all orientations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class AlignedPoses:
 
     Args:
         truth_from_estimate: the alignment.
-        center_errors: distance of camera centres in the unit of the truth, by name.
-        rotation_errors_deg: angle between orientations, by name.
-        is_collinear: whether the cameras stand nearly on a line. Their centres hardly tell the turn around
-            it; the rotation errors are then those after the turn that fits the orientations best.
+        center_errors: distance between estimated and true camera centre in the unit of the truth, by image name.
+        rotation_errors_deg: angle between estimated and true orientation, by image name.
+        is_collinear: whether the camera centres lie nearly on a line. They do not determine the rotation around it
+            well; the rotation errors are then computed after the rotation around it that best fits the orientations.
     """
 
     truth_from_estimate: Sim3
@@ -63,14 +63,14 @@ class AlignedPoses:
 
 
 def align_poses(estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> AlignedPoses:
-    """Align camera centres in the least-squares sense, and measure what is left.
+    """Align camera centres by least squares, and compute the remaining errors.
 
     Args:
-        estimate: `cam_from_world` by name, in any unit.
-        truth: `cam_from_world` by name.
+        estimate: `cam_from_world` by image name, in any unit.
+        truth: `cam_from_world` by image name.
 
     Raises:
-        ValueError: where fewer than three names are on both sides, or all centres coincide.
+        ValueError: if fewer than three names are in both mappings, or all centres coincide.
     """
     names = sorted(estimate.keys() & truth.keys())
     if len(names) < MIN_ALIGNED:
@@ -86,7 +86,7 @@ def align_poses(estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> 
     is_collinear = bool(spread[1] <= _COLLINEAR_RATIO * spread[0])
     R = truth_from_estimate.R
     if is_collinear:
-        R = _turned_around(axes[0], R, {name: estimate[name] for name in names}, truth)
+        R = _rotated_around(axes[0], R, {name: estimate[name] for name in names}, truth)
     return AlignedPoses(
         truth_from_estimate,
         dict(zip(names, errors.tolist(), strict=True)),
@@ -95,16 +95,16 @@ def align_poses(estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> 
     )
 
 
-def _turned_around(
+def _rotated_around(
     axis: Float64Array, R: Float64Array, poses: Mapping[str, Rigid3], true_poses: Mapping[str, Rigid3]
 ) -> Float64Array:
-    """R [3, 3] turned around an axis [3] of the truth's world by the angle that fits the orientations best.
+    """Rotate R [3, 3] around an axis [3] of the true world by the angle that best fits the orientations.
 
-    With A(angle) the turn and B = R Σ R_modelᵀ R_truth, tr(A B) is to be largest; by Rodrigues' formula it is
-    cos (tr B - axisᵀ B axis) + sin tr([axis]× B) + a constant.
+    With A(angle) the rotation around the axis and B = R Σ R_modelᵀ R_truth, the angle maximises tr(A B). By
+    Rodrigues' formula tr(A B) = cos (tr B - axisᵀ B axis) + sin tr([axis]× B) + a constant.
     """
     B = R @ sum((pose.R.T @ true_poses[name].R for name, pose in poses.items()), np.zeros((3, 3)))
     sine = axis @ np.array([B[1, 2] - B[2, 1], B[2, 0] - B[0, 2], B[0, 1] - B[1, 0]])
     angle = math.atan2(sine, np.trace(B) - axis @ B @ axis)
-    turned: Float64Array = rotation_from_rotvec(angle * axis) @ R
-    return turned
+    rotated: Float64Array = rotation_from_rotvec(angle * axis) @ R
+    return rotated

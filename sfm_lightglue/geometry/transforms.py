@@ -1,6 +1,6 @@
-"""Rigid and similarity transforms, epipolar geometry, alignment: numpy only.
+"""Rigid and similarity transforms, with NumPy only.
 
-Transforms are named `target_from_source`, so that inner names meet in a product:
+Transforms are named `target_from_source`, so that equal names are neighbours in a product:
 `cam1_from_cam0 = cam1_from_world @ world_from_cam0`. Camera axes: x right, y down, z forward.
 """
 
@@ -23,7 +23,7 @@ class Rigid3:
         t: translation [3], in the unit of the target frame.
 
     Raises:
-        ValueError: on wrong shapes, or where R is not a rotation within 1e-4.
+        ValueError: for wrong shapes, or if R differs from a rotation by more than 1e-4.
     """
 
     R: Float64Array
@@ -41,12 +41,12 @@ class Rigid3:
 
     @classmethod
     def identity(cls) -> Rigid3:
-        """The transform that moves nothing."""
+        """The identity transform."""
         return cls(np.eye(3), np.zeros(3))
 
     @classmethod
     def from_matrix(cls, matrix: AnyArray) -> Rigid3:
-        """From a matrix [3, 4] or [4, 4]."""
+        """Make a transform from a matrix [3, 4] or [4, 4]."""
         matrix = np.asarray(matrix, dtype=np.float64)
         if matrix.shape not in {(3, 4), (4, 4)}:
             raise ValueError(f"Rigid3: expected a matrix [3, 4] or [4, 4], got {matrix.shape}")
@@ -54,12 +54,12 @@ class Rigid3:
 
     @classmethod
     def from_rotvec(cls, rotvec: AnyArray, t: AnyArray) -> Rigid3:
-        """From an axis times an angle in radians [3], and a translation [3]."""
+        """Make a transform from a rotation vector [3] (axis times angle in radians) and a translation [3]."""
         return cls(rotation_from_rotvec(np.asarray(rotvec, dtype=np.float64)), np.asarray(t))
 
     @classmethod
     def look_at(cls, center: AnyArray, target: AnyArray, up: AnyArray) -> Rigid3:
-        """`cam_from_world` of a camera at `center` [3] that looks at `target` [3] with `up` [3] upwards."""
+        """`cam_from_world` of a camera at `center` [3] that looks at `target` [3]; `up` [3] points up in its image."""
         z = np.asarray(target, dtype=np.float64) - center
         z = z / np.linalg.norm(z)
         x = np.cross(z, up)
@@ -76,7 +76,7 @@ class Rigid3:
 
     @property
     def center(self) -> Float64Array:
-        """Origin of the target frame in the source frame [3]: the camera centre of a `cam_from_world`."""
+        """Origin [3] of the target frame in the source frame; for a `cam_from_world`, the camera centre."""
         return -self.R.T @ self.t
 
     def inverse(self) -> Rigid3:
@@ -88,7 +88,7 @@ class Rigid3:
     @overload
     def __matmul__(self, other: AnyArray) -> Float64Array: ...
     def __matmul__(self, other: Rigid3 | AnyArray) -> Rigid3 | Float64Array:
-        """Compose with a transform, or apply to points [..., 3]."""
+        """Compose with a transform, or transform points [..., 3]."""
         if isinstance(other, Rigid3):
             return Rigid3(self.R @ other.R, self.R @ other.t + self.t)
         return np.asarray(other, dtype=np.float64) @ self.R.T + self.t
@@ -115,7 +115,7 @@ class Sim3:
 
     @classmethod
     def identity(cls) -> Sim3:
-        """The similarity that moves nothing."""
+        """The identity similarity."""
         return cls(1.0, np.eye(3), np.zeros(3))
 
     def inverse(self) -> Sim3:
@@ -127,14 +127,14 @@ class Sim3:
     @overload
     def __matmul__(self, other: AnyArray) -> Float64Array: ...
     def __matmul__(self, other: Sim3 | AnyArray) -> Sim3 | Float64Array:
-        """Compose with a similarity, or apply to points [..., 3]."""
+        """Compose with a similarity, or transform points [..., 3]."""
         if isinstance(other, Sim3):
             return Sim3(self.scale * other.scale, self.R @ other.R, self.scale * self.R @ other.t + self.t)
         return self.scale * (np.asarray(other, dtype=np.float64) @ self.R.T) + self.t
 
 
 def rotation_from_rotvec(rotvec: Float64Array) -> Float64Array:
-    """Rodrigues' formula: axis times angle in radians [3] -> rotation matrix [3, 3]."""
+    """Convert a rotation vector [3] (axis times angle in radians) to a matrix [3, 3] by Rodrigues' formula."""
     angle = float(np.linalg.norm(rotvec))
     K = cross_matrix(rotvec)
     if angle < 1e-8:
@@ -144,7 +144,7 @@ def rotation_from_rotvec(rotvec: Float64Array) -> Float64Array:
 
 
 def cross_matrix(v: AnyArray) -> Float64Array:
-    """The skew-symmetric matrix [3, 3] whose product with x is v × x."""
+    """The skew-symmetric matrix [3, 3] whose product with a vector x is v × x."""
     x, y, z = (float(value) for value in v)
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
@@ -157,22 +157,33 @@ def project_to_rotation(matrix: AnyArray) -> Float64Array:
 
 
 def rotation_angle_deg(R: AnyArray) -> float:
-    """Angle of a rotation matrix [3, 3] in degrees, exact for small angles too."""
-    sine = np.linalg.norm([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
-    return float(np.degrees(np.arctan2(sine, (np.trace(R) - 1) / 2)))
+    """Angle of a rotation matrix [3, 3] in degrees."""
+    return float(rotation_angles_deg(R))
+
+
+def rotation_angles_deg(R: AnyArray) -> Float64Array:
+    """Angles [...] of rotation matrices [..., 3, 3] in degrees. Small angles keep their full precision."""
+    axis = np.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], axis=-1)
+    cosine = (np.trace(R, axis1=-2, axis2=-1) - 1) / 2
+    return np.asarray(np.degrees(np.arctan2(np.linalg.norm(axis, axis=-1) / 2, cosine)))
 
 
 def direction_angle_deg(a: AnyArray, b: AnyArray) -> float:
-    """Angle between two vectors [3] in degrees, 0 to 180; 90 where one of them is zero."""
-    return (
-        float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b)))) if np.any(a) and np.any(b) else 90.0
-    )
+    """Angle between two vectors [3] in degrees, 0 to 180; 90 if one of them is zero."""
+    return float(direction_angles_deg(a, b))
+
+
+def direction_angles_deg(a: AnyArray, b: AnyArray) -> Float64Array:
+    """Angles [...] between vectors [..., 3] in degrees, 0 to 180; 90 if one of the two is zero."""
+    a, b = np.asarray(a), np.asarray(b)
+    angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1)))
+    return np.where(a.any(axis=-1) & b.any(axis=-1), angles, 90.0)
 
 
 def relative_pose_error_deg(cam1_from_cam0: Rigid3, truth: Rigid3) -> tuple[float, float]:
-    """Errors of a relative pose: rotation, and direction of translation, both in degrees.
+    """Errors of a relative pose in degrees: of the rotation, and of the direction of the translation.
 
-    The length of the translation cannot be observed from two images and is not compared.
+    Two images do not determine the length of the translation, so it is not compared.
     """
     return (
         rotation_angle_deg(cam1_from_cam0.R @ truth.R.T),
@@ -181,15 +192,15 @@ def relative_pose_error_deg(cam1_from_cam0: Rigid3, truth: Rigid3) -> tuple[floa
 
 
 def umeyama(source: AnyArray, target: AnyArray, with_scale: bool = True) -> Sim3:
-    """The similarity `target_from_source` that aligns corresponding points in the least-squares sense.
+    """The similarity `target_from_source` that aligns corresponding points with least squared distances.
 
     Args:
         source: points [N, 3], N >= 3.
         target: points [N, 3].
-        with_scale: False keeps the scale at 1.
+        with_scale: estimate the scale; if False, the scale is 1.
 
     Raises:
-        ValueError: on fewer than three points, unequal shapes, or source points that all coincide.
+        ValueError: for fewer than three points, unequal shapes, or source points that all coincide.
 
     Source: Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
     """
