@@ -87,7 +87,7 @@ def _errors_over_radii(kind: Kind, seed: int) -> tuple[float, float]:
         return math.inf, math.inf
     radii = (found.uncertainty.rotation_deg, found.uncertainty.direction_deg)
     ratios = []
-    for candidate in (found.cam1_from_cam0, found.rival):
+    for candidate in (found.cam1_from_cam0, found.alternative_pose):
         if candidate is not None:
             errors = relative_pose_error_deg(candidate, pose)
             ratios.append((errors[0] / radii[0], 0.0 if radii[1] is None else errors[1] / radii[1]))

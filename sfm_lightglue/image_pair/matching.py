@@ -77,7 +77,7 @@ class ImagePairResult:
                 "direction_deg": uncertainty.direction_deg,
                 "noise_px": uncertainty.noise_px,
             },
-            "rival": _pose_as_dict(result.rival),
+            "alternative_pose": _pose_as_dict(result.alternative_pose),
             "cameras": [
                 {
                     "model": camera.model,
@@ -109,8 +109,8 @@ class ImagePairResult:
         text += "\nfocal lengths: " + ", ".join(
             f"{mean_focal_length(camera):.1f} px ({_SAID_OF_SOURCE[camera.source]})" for camera in self.cameras
         )
-        if result.rival is not None:
-            text += "\nanother pose explains this plane as well, only more photos decide: see rival in the JSON"
+        if result.alternative_pose is not None:
+            text += "\nanother pose explains this plane as well, only more photos decide (alternative_pose)"
         if "guessed" in result.focal_sources:
             text += "\nthe focal length was guessed, and the pose is as rough: give the intrinsics if they are known"
             if self._may_share_a_camera:

@@ -1,1 +1,1 @@
-"""Matches of two images -> geometry, relative pose, focal length and uncertainty."""
+"""Two-view geometry: from the matches of two images to relative pose, focal length and uncertainty."""

@@ -1,4 +1,4 @@
-"""Thresholds of two-view geometry."""
+"""Options of two-view geometry."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ class TwoViewConfig:
     """Options of the two-view verification."""
 
     max_error_px: float = 2.0
-    """Largest distance of an inlier to its epipolar line, in pixels of the full-resolution images; for larger
-    images than `reference_size_px` in proportion, since their keypoints are as much coarser."""
+    """Largest distance of an inlier to its epipolar line, in pixels of the full-resolution images. For images larger
+    than `reference_size_px` it grows in proportion, because their keypoints are less exact in pixels."""
 
     reference_size_px: float = 1600.0
-    """Longer side of an image up to which `max_error_px` is taken as it is."""
+    """Longer side of an image, in pixels, up to which `max_error_px` is used unchanged."""
 
     min_inliers: int = 15
-    """Fewer make the pair `Rejected`."""
+    """A pair with fewer inliers is `Rejected`."""
 
     min_inlier_ratio: float = 0.1
-    """A smaller share of inliers makes the pair `Rejected`: chance agrees with as many."""
+    """A pair with a smaller fraction of inliers among its matches is `Rejected`: random matches have as many."""
 
     confidence: float = 0.9999
-    """Probability that the best geometry was found."""
+    """Probability that the sampling finds the best geometry."""
 
     max_iterations: int = 10000
-    """Upper limit on the samples drawn in one search; where matches disagree, parts of them are searched too."""
+    """Most samples of one search. If many matches are outliers, subsets of the matches get a search each."""
 
     max_homography_ratio: float = 0.8
-    """A homography that explains a larger share of the inliers makes the pair planar or a pure rotation."""
+    """A pair is planar or a pure rotation if a homography fits at least this fraction of the inliers."""
 
     min_parallax_deg: float = 0.5
-    """A larger median angle between the rays is parallax, however well a rotation explains the matches."""
+    """A pair with a larger median angle between its rays, in degrees, is never a pure rotation."""
 
     estimator: EstimatorName = "opencv-magsac"
-    """What finds the matrices: opencv-magsac, opencv-ransac, or poselib (an extra)."""
+    """Robust estimator of the matrices: opencv-magsac, opencv-ransac, or poselib (an extra)."""
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATOR_NAMES:

@@ -14,14 +14,34 @@ from sfm_lightglue.types import Camera, Features, Matches
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Correspondences:
-    """Matched points of two cameras without distortion.
+class MatchedPair:
+    """Two images with their features, the matches between them, and their cameras.
 
     Args:
-        points0: [M, 2] normalised points of image 0.
-        points1: [M, 2] of image 1.
-        focal_px: brings normalised points to the scale of pixels.
-        max_error_px: largest error of an inlier there.
+        features: of image 0 and of image 1.
+        matches: between them.
+        cameras: intrinsics of image 0 and of image 1.
+    """
+
+    features: tuple[Features, Features]
+    matches: Matches
+    cameras: tuple[Camera, Camera]
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether neither focal length is guessed."""
+        return all(camera.source != "guessed" for camera in self.cameras)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Correspondences:
+    """Matched points in normalised image coordinates, without lens distortion.
+
+    Args:
+        points0: [M, 2] points of image 0, on the plane z = 1 of its camera.
+        points1: [M, 2] points of image 1.
+        focal_px: focal length that converts normalised units to pixels; the mean of both cameras.
+        max_error_px: largest error of an inlier in these pixels.
     """
 
     points0: Float64Array
@@ -31,28 +51,28 @@ class Correspondences:
 
     @property
     def max_error(self) -> float:
-        """Largest error of an inlier on the normalised plane."""
+        """Largest error of an inlier in normalised units."""
         return self.max_error_px / self.focal_px
 
     def rows(self, mask: BoolArray) -> Correspondences:
-        """The matches that a mask [M] keeps."""
+        """The matches that a mask [M] selects."""
         return Correspondences(self.points0[mask], self.points1[mask], self.focal_px, self.max_error_px)
 
 
 HOMOGRAPHY_ERROR_RATIO = float(np.sqrt(2 * 5.99 / 3.84))
-"""Where an epipolar distance has an error limit, the transfer error of a homography has this times as much: it
-gathers the noise of both images, and of two coordinates (95 % quantiles of chi-squared)."""
+"""Error limit of a homography's transfer error, as a multiple of the limit of an epipolar distance. A transfer error
+contains the noise of both images and of two coordinates (95 % quantiles of chi-squared)."""
 
 
 def rays_of(points: Float64Array) -> Float64Array:
-    """Directions [M, 3] of length 1 through normalised points [M, 2]."""
+    """Unit directions [M, 3] of the rays through normalised points [M, 2]."""
     rays = homogeneous(points)
     unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     return unit
 
 
 def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Float64Array:
-    """Transfer errors of correspondences under a homography, the larger of both directions.
+    """Transfer errors of correspondences under a homography, the larger of the two directions.
 
     Args:
         H: [3, 3] from image 0 to image 1.
@@ -60,7 +80,7 @@ def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Floa
         points1: [N, 2].
 
     Returns:
-        [N] in the unit of the points; infinity for points that land behind the camera.
+        [N] in the unit of the points; infinity for points that are mapped behind the camera.
     """
 
     def transfer(matrix: AnyArray, source: AnyArray, target: AnyArray) -> Float64Array:
@@ -75,26 +95,22 @@ def homography_errors(H: AnyArray, points0: AnyArray, points1: AnyArray) -> Floa
     return np.maximum(forward, transfer(inverse / np.cbrt(np.linalg.det(inverse)), points1, points0))
 
 
-def normalize_matches(
-    features0: Features,
-    features1: Features,
-    matches: Matches,
-    camera0: Camera,
-    camera1: Camera,
-    config: TwoViewConfig,
-) -> tuple[Correspondences, BoolArray]:
-    """All matches on the normalised planes of their cameras, and which of them [M] a camera could undo.
+def normalize_matches(pair: MatchedPair, config: TwoViewConfig) -> tuple[Correspondences, BoolArray]:
+    """Undo the intrinsics and the lens distortion of all matches.
 
-    Args as in `estimate_two_view_geometry`.
+    Returns:
+        All matches, and [M] whether both points are finite: a distortion cannot be undone at every pixel.
     """
-    points0 = normalized_from_pixels(camera0, features0.keypoints[matches.indices[:, 0]])
-    points1 = normalized_from_pixels(camera1, features1.keypoints[matches.indices[:, 1]])
+    points0, points1 = (
+        normalized_from_pixels(camera, features.keypoints[rows])
+        for camera, features, rows in zip(pair.cameras, pair.features, pair.matches.indices.T, strict=True)
+    )
     usable: BoolArray = np.isfinite(np.concatenate([points0, points1], axis=1)).all(axis=1)
-    focals = [mean_focal_length(camera) for camera in (camera0, camera1)]
-    # The error limit is an angle: that of the coarser of the two cameras.
+    focals = [mean_focal_length(camera) for camera in pair.cameras]
+    # The larger of the two limits as an angle: that of the camera with the coarser pixels.
     limits = [
         config.max_error_px * max(1.0, max(camera.size) / config.reference_size_px) / focal
-        for camera, focal in zip((camera0, camera1), focals, strict=True)
+        for camera, focal in zip(pair.cameras, focals, strict=True)
     ]
     focal = float(np.mean(focals))
     return Correspondences(points0, points1, focal, max(limits) * focal), usable

@@ -1,9 +1,10 @@
-"""The focal length that a pair of images shows by itself, where nobody has told it.
+"""Estimate an unknown focal length from the matches of two images.
 
-The epipolar geometry of two views holds seven numbers; a pose has five. So one focal length that both images share,
-or that of one image beside a known one, can be found together with the pose: by least squares over the six, from
-several starts. How well depends on the motion: where the optical axes meet in front of the cameras at equal
-distances, or are parallel, nothing at all is shown, and the information of the least squares says so.
+The epipolar geometry of two views has seven degrees of freedom; a relative pose has five. So one focal length can be
+estimated together with the pose: one that both images share, or that of one image if the other one is known. The
+method is least squares over six parameters from several starts. The accuracy depends on the motion. If the optical
+axes are parallel, or meet at equal distances from both cameras, the matches do not determine the focal length; the
+information matrix of the least squares shows this.
 """
 
 from __future__ import annotations
@@ -21,40 +22,47 @@ from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.two_view.correspondences import Correspondences
 from sfm_lightglue.two_view.noise import robust_noise
 from sfm_lightglue.two_view.pose import recover_pose
-from sfm_lightglue.two_view.residuals import EpipolarResiduals, LogScales, RotationResiduals, focal_derivative, jacobian
+from sfm_lightglue.two_view.residuals import (
+    EpipolarResiduals,
+    LogScales,
+    PoseResiduals,
+    RotationResiduals,
+    focal_derivative,
+    jacobian,
+)
 from sfm_lightglue.types import Camera
 
 GUESS_LOG_SIGMA = 0.35
-"""Standard deviation of the logarithm of a guessed focal length: lenses from 0.6 to 2.4 times the longer side are
-within two of them around the guess of 1.2 times."""
+"""Standard deviation of the logarithm of a guessed focal length. The guess is 1.2 times the longer side; two standard
+deviations include lenses from 0.6 to 2.4 times the longer side."""
 
 MAX_LOG_SIGMA = 0.04
-"""An estimate that the matches determine no better than this, by their noise, is none."""
+"""Largest standard deviation, by the noise of the matches, of the logarithm of an estimate that is used."""
 
 MODEL_LOG_SIGMA = 0.03
-"""What lens distortion and a principal point off the centre, which are not modelled, add to the noise: measured on
-photographs, where the errors are some 2 to 5 % however many matches there are."""
+"""Standard deviation of the logarithm that is due to what is not modelled: lens distortion, and the offset of the
+principal point. Measured on photographs: errors are 2 to 5 %, also with many matches."""
 
 MIN_MATCHES = 50
-"""Fewer inliers show no focal length."""
+"""Fewest inliers for an estimate."""
 
 _MIN_NOISE_PX = 0.3
-"""Fewer pixels of noise are not believed: what the model lacks is no smaller than that."""
+"""Smallest assumed noise in pixels: the errors of the model are at least as large."""
 
 _STARTS = (0.55, 0.9, 1.4, 2.2)
-"""Factors on the guess."""
+"""Start values, as factors on the guess."""
 
 _RANGE = 0.3, 4.0
-"""Factors on the guess beyond which no focal length is believed."""
+"""Factors on the guess between which an estimate must lie."""
 
 
 @dataclass(frozen=True, slots=True)
 class FocalEstimate:
-    """A focal length by the matches of a pair.
+    """A focal length that was estimated from the matches of a pair.
 
     Args:
-        factor: by which the guess is to be multiplied.
-        noise_log_sigma: standard deviation of its logarithm, by the noise of the matches alone.
+        factor: estimated focal length over the guessed one.
+        noise_log_sigma: standard deviation of the logarithm of the factor, by the noise of the matches alone.
     """
 
     factor: float
@@ -62,33 +70,36 @@ class FocalEstimate:
 
     @property
     def log_sigma(self) -> float:
-        """Standard deviation of the logarithm, of all causes."""
+        """Standard deviation of the logarithm of the factor, from the noise and from the errors of the model."""
         return math.hypot(self.noise_log_sigma, MODEL_LOG_SIGMA)
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the matches determine it well, and it is one that lenses have."""
+        """Whether the matches determine the focal length well, and its value is plausible."""
         return self.noise_log_sigma <= MAX_LOG_SIGMA and _RANGE[0] < self.factor < _RANGE[1]
 
 
 def focal_from_motion(data: Correspondences, F: Float64Array, sides: Sequence[int]) -> FocalEstimate | None:
-    """The focal length that makes a fundamental matrix an essential one, refined together with the pose.
+    """Estimate the focal length that makes a fundamental matrix an essential one, together with the pose.
 
     Args:
-        data: inliers, normalised by the guess.
+        data: inliers, normalised with the guess.
         F: [3, 3] on the same points.
-        sides: the images whose focal length is to be found, 0 and 1; both share it.
+        sides: the images with the unknown focal length, 0 and 1; if both, they share it.
 
-    Source: Sturm, On focal length calibration from two views, 2001 (what can be found, and when not).
+    Returns:
+        The estimate, or None if there are too few inliers or no pose.
+
+    Source: Sturm, On focal length calibration from two views, 2001 (when a focal length can be determined).
     """
     if len(data.points0) < MIN_MATCHES:
         return None
     everything = np.ones(len(data.points0), np.bool_)
     fits = []
     for start in _STARTS:
-        # Points divided by a factor f have the essential matrix diag(f, f, 1) F diag(f, f, 1), and their own signs
-        # of depth.
-        scale0, scale1 = (np.array([start, start, 1.0]) if side in sides else np.ones(3) for side in (0, 1))
+        # Points divided by a factor f have the essential matrix diag(f, f, 1) F diag(f, f, 1). The signs of the
+        # depths depend on the factor.
+        scale0, scale1 = _scales(start, sides)
         scaled = replace(data, points0=data.points0 / scale0[:2], points1=data.points1 / scale1[:2])
         pose = recover_pose(scaled, scale1[:, None] * F * scale0, everything)
         if pose is not None:
@@ -97,12 +108,15 @@ def focal_from_motion(data: Correspondences, F: Float64Array, sides: Sequence[in
 
 
 def focal_from_rotation(data: Correspondences, H: Float64Array, sides: Sequence[int]) -> FocalEstimate | None:
-    """The focal length that makes a homography a rotation, refined together with the rotation.
+    """Estimate the focal length that makes a homography a rotation, together with the rotation.
 
     Args:
-        data: inliers, normalised by the guess.
-        H: [3, 3] on the same points, of a camera that only turned.
-        sides: the images whose focal length is to be found, 0 and 1; both share it.
+        data: inliers, normalised with the guess.
+        H: [3, 3] on the same points, of a camera that only rotated.
+        sides: the images with the unknown focal length, 0 and 1; if both, they share it.
+
+    Returns:
+        The estimate, or None if there are too few inliers.
 
     Source: Hartley, Self-calibration from multiple views with a rotating camera, 1994.
     """
@@ -110,31 +124,37 @@ def focal_from_rotation(data: Correspondences, H: Float64Array, sides: Sequence[
         return None
     fits = []
     for start in _STARTS:
-        # Points divided by f have the homography diag(1, 1, f) H diag(1, 1, 1 / f), of any length.
-        scale0, scale1 = (np.array([start, start, 1.0]) if side in sides else np.ones(3) for side in (0, 1))
+        # Points divided by f have the homography diag(1, 1, f) H diag(1, 1, 1 / f), up to its scale.
+        scale0, scale1 = _scales(start, sides)
         pose = Rigid3(project_to_rotation((H * scale0) / scale1[:, None]), np.zeros(3))
         fits.append(_fit(RotationResiduals(data, pose), start, sides, data.focal_px))
     return _best(fits)
 
 
 def with_focal_factor(camera: Camera, factor: float) -> Camera:
-    """The camera with its focal lengths multiplied, marked as estimated."""
+    """The camera with its focal lengths multiplied by a factor and the source "estimated"."""
     params = list(camera.params)
     for i in as_pycolmap(camera).focal_length_idxs():
         params[i] *= factor
     return replace(camera, params=tuple(params), source="estimated")
 
 
+def _scales(factor: float, sides: Sequence[int]) -> tuple[Float64Array, Float64Array]:
+    """(factor, factor, 1) for the images with the unknown focal length, ones [3] for the others."""
+    scale0, scale1 = (np.array([factor, factor, 1.0]) if side in sides else np.ones(3) for side in (0, 1))
+    return scale0, scale1
+
+
 _Fit = tuple[float, FocalEstimate]
-"""Cost, and what was found."""
+"""Cost and estimate."""
 
 
 def _best(fits: Sequence[_Fit]) -> FocalEstimate | None:
     return min(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
-def _fit(model: EpipolarResiduals | RotationResiduals, start: float, sides: Sequence[int], focal_px: float) -> _Fit:
-    """Robust least squares over pose and focal length, with the guess as a weak prior."""
+def _fit(model: PoseResiduals, start: float, sides: Sequence[int], focal_px: float) -> _Fit:
+    """Fit pose and focal length by robust least squares, with the guess as a weak prior."""
     noise = model.limit / 4
 
     def log_scales(log_factor: float) -> LogScales:
@@ -153,8 +173,8 @@ def _fit(model: EpipolarResiduals | RotationResiduals, start: float, sides: Sequ
     return float(solution.cost), FocalEstimate(math.exp(log_factor), sigma / math.sqrt(_information(moved, sides)))
 
 
-def _information(model: EpipolarResiduals | RotationResiduals, sides: Sequence[int]) -> float:
-    """Of the logarithm of the focal length, per noise², when the pose adapts to it (the Schur complement)."""
+def _information(model: PoseResiduals, sides: Sequence[int]) -> float:
+    """Information on the logarithm of the focal length times noise², with the pose marginalised (Schur complement)."""
     J, b = jacobian(model), focal_derivative(model, sides)
     unexplained = b - J @ np.linalg.lstsq(J, b, rcond=None)[0]
     return max(float(unexplained @ unexplained), 1e-12)

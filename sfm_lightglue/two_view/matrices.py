@@ -1,4 +1,4 @@
-"""Matches -> an essential, a fundamental and a homography matrix, and which matches agree with each."""
+"""Matches -> an essential or fundamental matrix and a homography, each with its inliers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sfm_lightglue.two_view.correspondences import HOMOGRAPHY_ERROR_RATIO, Corre
 from sfm_lightglue.two_view.estimators.base import MatrixEstimator, Sampling
 
 Model = tuple[Float64Array, BoolArray]
-"""A matrix [3, 3] on normalised points, and the mask [M] of those that agree with it."""
+"""A matrix [3, 3] on normalised points, and the mask [M] of its inliers."""
 
-_SURE_SHARES = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
-"""Shares of the matches, the surest ones, among which a geometry is looked for where all together agree too little."""
+_HIGHEST_SCORING_FRACTIONS = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
+"""Fractions of the highest-scoring matches that are tried alone when too few of all matches are inliers."""
 
-_AGREEING_SHARE = 0.8
-"""Where so many of all matches agree on a geometry, no part of them can tell better."""
+_ENOUGH_INLIERS = 0.8
+"""Fraction of inliers among all matches from which no fraction of them is tried alone."""
 
 
 def estimate_epipolar(
@@ -27,38 +27,41 @@ def estimate_epipolar(
     sampling: Sampling,
     min_inliers: int,
 ) -> Model | None:
-    """E where the cameras are calibrated, else F in the same normalised coordinates.
+    """Estimate E if the cameras are calibrated, else F, on normalised points.
 
-    A robust estimator counts inliers, and counts a doubtful match like a sure one. Where most matches are wrong,
-    chance finds as many inliers among the wrong ones as there are right ones. So where fewer than four fifths of the
-    matches agree, geometries are estimated from the surest matches alone too, and of those that have enough inliers
-    among all matches the one wins whose inliers have the largest sum of scores.
+    A robust estimator counts a low-scoring inlier like a high-scoring one. If most matches are wrong, a wrong geometry
+    can have as many inliers by chance as the correct one. So if fewer than four fifths of the matches are inliers,
+    geometries are also estimated from the highest-scoring matches alone. Of the geometries with enough inliers among
+    all matches, the one whose inliers have the largest sum of scores is returned.
 
     Args:
         data: the matches.
         scores: [M] float32 of the matcher, in [0, 1].
         calibrated: whether to estimate an essential matrix.
-        estimator: finds the matrices.
+        estimator: robust estimator of the matrices.
         sampling: limits of its search.
-        min_inliers: so many are enough; no part of the matches is searched that has fewer.
+        min_inliers: number of inliers that are enough, and smallest number of matches that are tried alone.
+
+    Returns:
+        The matrix and its inliers among all matches, or None if there is none.
     """
     best = _epipolar_of(data, data, calibrated, estimator, sampling)
-    all_agree = best is not None and best[1].mean() >= _AGREEING_SHARE
-    if all_agree or scores.min() == scores.max():
+    is_enough = best is not None and best[1].mean() >= _ENOUGH_INLIERS
+    if is_enough or scores.min() == scores.max():
         return best
 
-    def worth(model: Model) -> tuple[bool, float]:
+    def quality(model: Model) -> tuple[bool, float]:
         return bool(model[1].sum() >= min_inliers), float(scores[model[1]].sum())
 
-    surest_first = np.argsort(-scores, kind="stable")
-    for share in _SURE_SHARES:
-        num_sure = round(share * len(scores))
-        if num_sure < min_inliers:
+    highest_first = np.argsort(-scores, kind="stable")
+    for fraction in _HIGHEST_SCORING_FRACTIONS:
+        num_chosen = round(fraction * len(scores))
+        if num_chosen < min_inliers:
             break
         chosen = np.zeros(len(scores), dtype=np.bool_)
-        chosen[surest_first[:num_sure]] = True
+        chosen[highest_first[:num_chosen]] = True
         model = _epipolar_of(data.rows(chosen), data, calibrated, estimator, sampling)
-        if model is not None and (best is None or worth(model) > worth(best)):
+        if model is not None and (best is None or quality(model) > quality(best)):
             best = model
     return best
 
@@ -66,7 +69,7 @@ def estimate_epipolar(
 def _epipolar_of(
     some: Correspondences, data: Correspondences, calibrated: bool, estimator: MatrixEstimator, sampling: Sampling
 ) -> Model | None:
-    """The matrix of some matches, and which of all matches agree with it."""
+    """Estimate a matrix from some of the matches; its mask is over all of them."""
     pixels0, pixels1 = some.points0 * data.focal_px, some.points1 * data.focal_px
     if calibrated:
         matrix = estimator.essential(pixels0, pixels1, data.focal_px, sampling)
@@ -82,7 +85,7 @@ def _epipolar_of(
 
 
 def estimate_homography(data: Correspondences, estimator: MatrixEstimator, sampling: Sampling) -> Model | None:
-    """H of determinant 1 from all matches, on normalised points."""
+    """Estimate H from all matches, on normalised points, with determinant 1."""
     matrix = estimator.homography(data.points0 * data.focal_px, data.points1 * data.focal_px, sampling)
     if matrix is None:
         return None

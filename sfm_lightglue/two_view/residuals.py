@@ -3,118 +3,143 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, Float64Array
-from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous
-from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.geometry.epipolar import homogeneous, sampson_residuals
+from sfm_lightglue.geometry.transforms import Rigid3, cross_matrix, rotation_from_rotvec
 from sfm_lightglue.two_view.correspondences import HOMOGRAPHY_ERROR_RATIO, Correspondences
 
 LogScales = tuple[float, float]
 """Logarithms of the factors by which the focal lengths of image 0 and 1 are longer than the data assume."""
 
 
-class EpipolarResiduals:
-    """Sampson errors of inliers on the normalised plane, over rotation (3 parameters) and direction (2).
+class PoseResiduals(ABC):
+    """Residuals of inliers as a function of a step of the pose and of the focal lengths.
 
     Args:
         data: the inliers.
-        pose: where the derivatives are taken.
-        log_scales: of the focal lengths; the errors are still those of the data's own plane.
+        pose: `cam1_from_cam0` at the step 0.
+        log_scales: of the focal lengths at the step 0; the residuals stay in the normalised units of `data`.
+    """
+
+    num_parameters: ClassVar[int]
+    """Length of a step of the pose."""
+
+    limit: float
+    """Largest length of an inlier's residual."""
+
+    def __init__(self, data: Correspondences, pose: Rigid3, log_scales: LogScales = (0.0, 0.0)) -> None:
+        self._data, self._pose, self._log_scales = data, pose, log_scales
+
+    @cached_property
+    def values(self) -> Float64Array:
+        """Residuals [N, D] at the step 0."""
+        return self.at(np.zeros(self.num_parameters))
+
+    @abstractmethod
+    def at(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
+        """Residuals [N, D] after a step [P] of the pose and a step of the logarithms of the focal lengths."""
+
+    @abstractmethod
+    def pose_after(self, step: Float64Array) -> Rigid3:
+        """The pose after a step [P]."""
+
+    def moved(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Self:
+        """The same residuals as a function of steps from another pose: the one after a step."""
+        return type(self)(self._data, self.pose_after(step), self._log_scales_after(log_scales))
+
+    def _log_scales_after(self, step: LogScales) -> LogScales:
+        return self._log_scales[0] + step[0], self._log_scales[1] + step[1]
+
+    def _scales_after(self, step: LogScales) -> tuple[Float64Array, Float64Array]:
+        """Factors [3] on the homogeneous points of both images when the focal lengths grow."""
+        scale0, scale1 = (math.exp(-value) for value in self._log_scales_after(step))
+        return np.array([scale0, scale0, 1.0]), np.array([scale1, scale1, 1.0])
+
+
+class EpipolarResiduals(PoseResiduals):
+    """Sampson errors [N, 1] in normalised units.
+
+    A step has five parameters: a rotation vector in radians (3), and a step of t on the unit sphere (2).
     """
 
     num_parameters = 5
 
     def __init__(self, data: Correspondences, pose: Rigid3, log_scales: LogScales = (0.0, 0.0)) -> None:
-        self._data, self._pose, self._log_scales = data, pose, log_scales
+        super().__init__(data, pose, log_scales)
         self._points = homogeneous(data.points0), homogeneous(data.points1)
-        self._tangent = np.linalg.svd(pose.t[None])[2][1:]  # [2, 3] the directions in which t can turn
+        self._tangent = np.linalg.svd(pose.t[None])[2][1:]  # [2, 3] basis of the plane that touches the sphere at t
         self.limit = data.max_error
-        self.values = self.at(np.zeros(5))
 
-    def at(self, parameters: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
-        """Residuals [N, 1] after a step [5] of the pose, and one of the logarithms of the focal lengths."""
-        scale0, scale1 = _scales(self._log_scales, log_scales)
-        E = essential_from_pose(self._stepped(parameters))
+    def at(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
+        """Residuals [N, 1] after a step."""
+        scale0, scale1 = self._scales_after(log_scales)
+        R, t = self._stepped(step)
+        E = cross_matrix(t) @ R
         return sampson_residuals(E * scale0 * scale1[:, None], *self._points)[:, None]
 
-    def moved(self, parameters: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> EpipolarResiduals:
-        """The same residuals around the place that a step leads to."""
-        return EpipolarResiduals(self._data, self._stepped(parameters), _sum(self._log_scales, log_scales))
+    def pose_after(self, step: Float64Array) -> Rigid3:
+        """The pose after a step [5], with t of length 1."""
+        return Rigid3(*self._stepped(step))
 
-    def _stepped(self, parameters: Float64Array) -> Rigid3:
-        t = self._pose.t + parameters[3:] @ self._tangent
-        return Rigid3(rotation_from_rotvec(parameters[:3]) @ self._pose.R, t / np.linalg.norm(t))
+    def _stepped(self, step: Float64Array) -> tuple[Float64Array, Float64Array]:
+        t = self._pose.t + step[3:] @ self._tangent
+        return rotation_from_rotvec(step[:3]) @ self._pose.R, t / np.linalg.norm(t)
 
 
-class RotationResiduals:
-    """Where a rotation takes the points of image 0 on the normalised plane of image 1, less where they are there.
+class RotationResiduals(PoseResiduals):
+    """Transfer errors [N, 2] of a rotation in image 1, in normalised units: transferred point minus measured point.
 
-    Args:
-        data: the inliers.
-        pose: where the derivatives are taken; its t does not matter.
-        log_scales: of the focal lengths; the differences are still those of the data's own plane.
+    A step has three parameters, a rotation vector in radians; t has no effect.
     """
 
     num_parameters = 3
 
     def __init__(self, data: Correspondences, pose: Rigid3, log_scales: LogScales = (0.0, 0.0)) -> None:
-        self._data, self._pose, self._log_scales = data, pose, log_scales
+        super().__init__(data, pose, log_scales)
         self._points = homogeneous(data.points0), data.points1
         self.limit = HOMOGRAPHY_ERROR_RATIO * data.max_error
-        self.values = self.at(np.zeros(3))
 
-    def at(self, parameters: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
-        """Residuals [N, 2] after a step [3] of the rotation, and one of the logarithms of the focal lengths."""
-        scale0, scale1 = _scales(self._log_scales, log_scales)
-        turned = (self._points[0] * scale0) @ self._stepped(parameters).R.T
-        depth = np.maximum(turned[:, 2:], 1e-6)  # a start may be so wrong that points come to lie behind
-        difference: Float64Array = turned[:, :2] / depth / scale1[0] - self._points[1]
+    def at(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
+        """Residuals [N, 2] after a step."""
+        scale0, scale1 = self._scales_after(log_scales)
+        rotated = (self._points[0] * scale0) @ (rotation_from_rotvec(step) @ self._pose.R).T
+        depth = np.maximum(rotated[:, 2:], 1e-6)  # a bad start may rotate points behind the camera
+        difference: Float64Array = rotated[:, :2] / depth / scale1[0] - self._points[1]
         return difference
 
-    def moved(self, parameters: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> RotationResiduals:
-        """The same residuals around the place that a step leads to."""
-        return RotationResiduals(self._data, self._stepped(parameters), _sum(self._log_scales, log_scales))
-
-    def _stepped(self, parameters: Float64Array) -> Rigid3:
-        return Rigid3(rotation_from_rotvec(parameters) @ self._pose.R, self._pose.t)
+    def pose_after(self, step: Float64Array) -> Rigid3:
+        """The pose after a step [3], with an unchanged t."""
+        return Rigid3(rotation_from_rotvec(step) @ self._pose.R, self._pose.t)
 
 
-def _sum(log_scales: LogScales, step: LogScales) -> LogScales:
-    return log_scales[0] + step[0], log_scales[1] + step[1]
-
-
-def _scales(log_scales: LogScales, step: LogScales) -> tuple[Float64Array, Float64Array]:
-    """What points are multiplied by, homogeneous [3], when focal lengths grow: for both images."""
-    scale0, scale1 = (math.exp(-value) for value in _sum(log_scales, step))
-    return np.array([scale0, scale0, 1.0]), np.array([scale1, scale1, 1.0])
-
-
-def sampson_residuals(E: AnyArray, x0: Float64Array, x1: Float64Array) -> Float64Array:
-    """Signed Sampson errors [N] of homogeneous points [N, 3]: their squares are `squared_sampson_errors`."""
-    lines1, lines0 = x0 @ E.T, x1 @ E
-    norms = np.sqrt((lines1[:, :2] ** 2).sum(1) + (lines0[:, :2] ** 2).sum(1))
-    residuals: Float64Array = np.einsum("ni,ni->n", x1, lines1) / np.maximum(norms, 1e-12)
-    return residuals
-
-
-def jacobian(model: EpipolarResiduals | RotationResiduals) -> Float64Array:
-    """Derivatives [N D, P] of all residuals by the parameters."""
+def jacobian(model: PoseResiduals) -> Float64Array:
+    """Derivatives [N D, P] of all residuals with respect to the step of the pose, at the step 0."""
     steps = _STEP * np.eye(model.num_parameters)
     columns = [(model.at(step) - model.at(-step)).ravel() / (2 * _STEP) for step in steps]
     return np.stack(columns, axis=1)
 
 
-def focal_derivative(model: EpipolarResiduals | RotationResiduals, sides: Sequence[int]) -> Float64Array:
-    """Derivatives [N D] of all residuals by the logarithm of the focal length of some images."""
-    nowhere = np.zeros(model.num_parameters)
+def focal_derivative(model: PoseResiduals, sides: Sequence[int]) -> Float64Array:
+    """Derivatives [N D] of all residuals with respect to the logarithm of a focal length.
+
+    Args:
+        model: residuals.
+        sides: the images that have this focal length, 0 and 1.
+    """
+    no_step = np.zeros(model.num_parameters)
     step0, step1 = (_STEP if side in sides else 0.0 for side in (0, 1))
-    difference = model.at(nowhere, (step0, step1)) - model.at(nowhere, (-step0, -step1))
+    difference = model.at(no_step, (step0, step1)) - model.at(no_step, (-step0, -step1))
     derivative: Float64Array = difference.ravel() / (2 * _STEP)
     return derivative
 
 
 _STEP = 1e-5
-"""Of the numeric derivatives, in radians and in logarithms: its square and rounding / step are both about 1e-10."""
+"""Step of the numeric derivatives, in radians and in logarithms. The errors of truncation and of rounding are both
+about 1e-10."""

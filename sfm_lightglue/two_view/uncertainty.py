@@ -18,7 +18,13 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.two_view.correspondences import Correspondences
 from sfm_lightglue.two_view.noise import robust_noise
 from sfm_lightglue.two_view.pose import LOSS_SCALE
-from sfm_lightglue.two_view.residuals import EpipolarResiduals, RotationResiduals, focal_derivative, jacobian
+from sfm_lightglue.two_view.residuals import (
+    EpipolarResiduals,
+    PoseResiduals,
+    RotationResiduals,
+    focal_derivative,
+    jacobian,
+)
 
 CONFIDENCE = 0.95
 """Share of errors that a stated radius holds."""
@@ -96,9 +102,7 @@ _MIN_NOISE_PX = 1e-3
 """No residual is trusted to be smaller: keypoints are float32."""
 
 
-def pose_covariance(
-    model: EpipolarResiduals | RotationResiduals, noise: float, focals: Sequence[FocalPrior] = ()
-) -> Float64Array:
+def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPrior] = ()) -> Float64Array:
     """Covariance of the parameters of a model, in radians².
 
     A residual that contradicts what the others say of it, by more than noise explains, has its own variance: a wrong

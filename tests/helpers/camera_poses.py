@@ -1,4 +1,4 @@
-"""Cameras at random places, as a truth and as a COLMAP model."""
+"""Random camera poses, as ground truth and as a COLMAP model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Two views of points whose poses are known exactly: no pictures, no detector."""
+"""Two views of random points with exactly known poses: no images, no detector."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.scene.cameras import as_pycolmap, make_camera
+from sfm_lightglue.two_view.correspondences import MatchedPair
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Camera, Features, Matches
 
@@ -15,12 +16,12 @@ OPENCV = make_camera("OPENCV", SIZE, (1000, 1010, 590, 460, -0.2, 0.05, 0.002, -
 RADIAL = make_camera("SIMPLE_RADIAL", (800, 1000), (760, 395, 510, -0.08))
 
 POSE = Rigid3.from_rotvec([0.05, -0.2, 0.03], [1.0, -0.1, 0.15])
-"""About 12 degrees of rotation and a baseline of 1, for points 4 to 9 away."""
+"""About 12 degrees of rotation and a baseline of 1; the points are at distances from 4 to 9."""
 
 
 @dataclass
 class Views:
-    """What an estimate needs, and the truth."""
+    """Input of a pose estimate, and the ground truth."""
 
     features: tuple[Features, Features]
     matches: Matches
@@ -30,6 +31,10 @@ class Views:
 
     def estimate(self, config=None, seed=0):
         return estimate_two_view_geometry(*self.features, self.matches, *self.cameras, config, seed)
+
+    @property
+    def pair(self):
+        return MatchedPair(self.features, self.matches, self.cameras)
 
     def swapped(self):
         swapped = self.matches.swapped()
@@ -52,9 +57,9 @@ def make_views(
     points=None,
     scored=False,
 ):
-    """Points that both cameras see, with noise; then matches of random places; in random order.
+    """Noisy keypoints of points that both cameras see, then outliers at random pixels, in random order.
 
-    All matches have score 1, or random ones that tell nothing where they are `scored`.
+    All matches have score 1. If `scored`, they have random scores that do not depend on their correctness.
     """
     generator = np.random.default_rng(seed)
     if points is None:
@@ -79,6 +84,6 @@ def make_views(
 
 
 def plane_points(pose_of_plane=None, num_points=20_000, seed=0):
-    """Points of a tilted plane before the camera."""
+    """Points of a tilted plane in front of the camera."""
     flat = np.random.default_rng(seed).uniform(-8, 8, (num_points, 3)) * [1, 1, 0]
     return (pose_of_plane or Rigid3.from_rotvec([0.5, 0.3, 0.1], [0, 0, 7])) @ flat

@@ -47,7 +47,7 @@ def errors_over_radii(views, seed):
     found = relative_pose_from_matches(*views.features, views.matches, *views.cameras, seed=seed)
     assert found.uncertainty is not None, found
     ratios = []
-    for pose in (found.cam1_from_cam0, found.rival):
+    for pose in (found.cam1_from_cam0, found.alternative_pose):
         if pose is not None:
             rotation_deg, direction_deg = relative_pose_error_deg(pose, views.pose)
             of_direction = found.uncertainty.direction_deg
@@ -109,23 +109,24 @@ def test_one_of_the_two_poses_of_a_plane_is_within_its_radius():
 
 
 def test_a_fork_between_two_poses_of_a_plane_is_told():
-    """The rival explains the same matches, and is another pose."""
-    rivals = 0
+    """The alternative pose fits the same matches and differs from the first pose."""
+    num_alternatives = 0
     for seed in range(8):
         views = views_of(seed, points=plane_points(seed=seed), outlier_ratio=0.0)
         found = relative_pose_from_matches(*views.features, views.matches, *views.cameras, seed=seed)
-        if found.rival is None:
+        if found.alternative_pose is None:
             continue
-        rivals += 1
-        poses = sorted([found.cam1_from_cam0, found.rival], key=lambda pose: relative_pose_error_deg(pose, views.pose))
+        num_alternatives += 1
+        both = found.cam1_from_cam0, found.alternative_pose
+        poses = sorted(both, key=lambda pose: relative_pose_error_deg(pose, views.pose))
         assert relative_pose_error_deg(poses[0], views.pose)[0] < 1
         assert relative_pose_error_deg(poses[1], poses[0])[1] > 1
-    assert rivals >= 1
+    assert num_alternatives >= 1
 
 
 def inliers_of(noise_px=0.5, num_points=300, pose=POSE, seed=0):
     views = make_views(pose, num_points, noise_px, 0.0, seed=seed)
-    data, _ = normalize_matches(*views.features, views.matches, *views.cameras, TwoViewConfig())
+    data, _ = normalize_matches(views.pair, TwoViewConfig())
     return data
 
 

@@ -373,7 +373,7 @@ class CountingEstimator:
 def test_a_geometry_with_too_few_inliers_displaces_none_that_has_enough():
     """However sure they are."""
     views = make_views(num_points=40, noise_px=0.0, outlier_ratio=60 / 100)
-    data, _ = normalize_matches(*views.features, views.matches, *views.cameras, TwoViewConfig(max_error_px=20.0))
+    data, _ = normalize_matches(views.pair, TwoViewConfig(max_error_px=20.0))
     other = essential_from_pose(Rigid3.from_rotvec([0.3, 0.2, -0.5], [0.2, 1.0, 0.3]))
     agrees = squared_sampson_errors(other, data.points0, data.points1) <= data.max_error**2
     assert 0 < agrees.sum() < 15 and views.is_true.sum() == 40
