@@ -167,7 +167,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImagePair:
-    """Two different image names in sorted order; `ImagePair.of` sorts them."""
+    """Two different image names in sorted order; `ImagePair.from_names` sorts them."""
 
     name0: str
     name1: str
@@ -177,8 +177,8 @@ class ImagePair:
             raise ValueError(f"ImagePair: expected two names in order, got {self.name0!r}, {self.name1!r}")
 
     @classmethod
-    def of(cls, name_a: str, name_b: str) -> ImagePair:
-        """The pair of two names given in any order."""
+    def from_names(cls, name_a: str, name_b: str) -> ImagePair:
+        """Make a pair of two names in any order."""
         return cls(min(name_a, name_b), max(name_a, name_b))
 
 

@@ -113,12 +113,12 @@ def test_no_matches_swap_to_no_matches():
 
 
 def test_a_pair_stands_in_order():
-    assert ImagePair.of("b", "a") == ImagePair.of("a", "b") == ImagePair("a", "b")
+    assert ImagePair.from_names("b", "a") == ImagePair.from_names("a", "b") == ImagePair("a", "b")
     for name0, name1 in (("b", "a"), ("a", "a")):
         with pytest.raises(ValueError, match="in order"):
             ImagePair(name0, name1)
     with pytest.raises(ValueError, match="in order"):
-        ImagePair.of("a", "a")
+        ImagePair.from_names("a", "a")
     assert sorted([ImagePair("b", "c"), ImagePair("a", "d")])[0].name0 == "a"
 
 

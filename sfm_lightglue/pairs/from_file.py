@@ -58,7 +58,7 @@ class PairsFromFile:
             if pair[0] == pair[1] or skipped & set(pair):
                 logger.warning("%s:%d: passed over (%s)", path, number, text)
                 continue
-            pairs.add(ImagePair.of(*pair))
+            pairs.add(ImagePair.from_names(*pair))
         if not pairs:
             raise DataError(f"{path}: lists no pair of usable photos")
         return tuple(sorted(pairs))

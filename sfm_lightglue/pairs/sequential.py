@@ -37,7 +37,7 @@ class SequentialPairs:
         if self.config.quadratic:
             offsets |= {2**power for power in range(self.config.window)}
         pairs = {
-            ImagePair.of(name, names[i + offset])
+            ImagePair.from_names(name, names[i + offset])
             for i, name in enumerate(names)
             for offset in offsets
             if i + offset < len(names)

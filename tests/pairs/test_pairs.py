@@ -46,8 +46,8 @@ def test_a_window_of_neighbours_in_natural_order():
     pairs = SequentialPairs(SequentialConfig(window=3, quadratic=False)).select(make_scene(*frames(12)))
     assert offsets(pairs) == {1, 2, 3}
     assert len(pairs) == 11 + 10 + 9
-    assert ImagePair.of("frame2.jpg", "frame1.jpg") in pairs
-    assert ImagePair.of("frame1.jpg", "frame10.jpg") not in pairs
+    assert ImagePair.from_names("frame2.jpg", "frame1.jpg") in pairs
+    assert ImagePair.from_names("frame1.jpg", "frame10.jpg") not in pairs
     assert list(pairs) == sorted(set(pairs))
 
 
@@ -101,7 +101,7 @@ def select(tmp_path, text, *, names=NAMES, skipped=(), encoding="utf-8"):
     ],
 )
 def test_names_of_all_kinds_are_read(tmp_path, line, pair):
-    assert select(tmp_path, line) == (ImagePair.of(*pair),)
+    assert select(tmp_path, line) == (ImagePair.from_names(*pair),)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -161,7 +161,7 @@ def test_names_may_begin_with_the_name_of_the_folder(tmp_path, prefix, names):
     scene = dataclasses.replace(make_scene(*names), root=root)
     (tmp_path / "pairs.txt").write_text(f"{first} {second}\n{names[1]} {first}\n", encoding="utf-8")
     found = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt"))).select(scene)
-    assert found == (ImagePair.of(*names),)
+    assert found == (ImagePair.from_names(*names),)
 
 
 def test_what_is_close_is_sought_without_the_name_of_the_folder(tmp_path):
@@ -179,7 +179,7 @@ def test_a_folder_that_holds_one_of_its_own_name_is_never_guessed_at(tmp_path):
     scene = dataclasses.replace(make_scene(*names), root=tmp_path / "images")
     selector = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt")))
     (tmp_path / "pairs.txt").write_text("images/a.jpg b.jpg\n")
-    assert selector.select(scene) == (ImagePair.of("images/a.jpg", "b.jpg"),)
+    assert selector.select(scene) == (ImagePair.from_names("images/a.jpg", "b.jpg"),)
     (tmp_path / "pairs.txt").write_text("images/a.jpg images/b.jpg\n")
     with pytest.raises(
         DataError, match=r"pairs\.txt:1: no photo 'images/b\.jpg' in .*; the closest names are 'b\.jpg'"

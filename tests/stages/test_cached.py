@@ -270,4 +270,4 @@ def test_seeds_of_pairs():
     seeds = {pair_seed(seed, pair) for seed in (0, 1) for pair in pairs}
     assert len(seeds) == 2 * len(pairs)
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert pair_seed(0, PAIR) == pair_seed(0, ImagePair.of("b.jpg", "a.jpg"))
+    assert pair_seed(0, PAIR) == pair_seed(0, ImagePair.from_names("b.jpg", "a.jpg"))
