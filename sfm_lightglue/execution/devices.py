@@ -1,4 +1,4 @@
-"""Where networks run, and what depends on it."""
+"""Devices and threads of torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sfm_lightglue.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """A torch device by name; "auto" is CUDA where there is any, else the CPU.
+    """A torch device by name; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        ConfigError: for an unknown name, or a device that this machine lacks.
+        ConfigError: the name is unknown, or this machine does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -30,10 +30,10 @@ def resolve_device(name: str) -> torch.device:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Torch uses at most so many threads for what this thread asks of it within the block; others are not touched.
+    """Limits the threads of torch for calls from this thread within the block; other threads are not affected.
 
     Args:
-        number: positive.
+        number: largest number of threads, positive.
     """
     with _openmp().limit(limits=number):
         yield

@@ -1,4 +1,4 @@
-"""What this machine's processors can do, told without torch."""
+"""Capabilities of this machine's processors, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def has_bfloat16_instructions() -> bool:
-    """Whether the CPU multiplies matrices in bfloat16 by instructions of its own; False where nobody can tell."""
+    """Whether the CPU has instructions for bfloat16 matrix products; False if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -19,5 +19,5 @@ def has_bfloat16_instructions() -> bool:
 
 
 def may_have_cuda() -> bool:
-    """Whether torch may find a CUDA device; False spares asking it, which takes a second."""
+    """Whether there may be a CUDA device; if False, the query of torch, which takes a second, is unnecessary."""
     return sys.platform != "linux" or Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists()

@@ -1,4 +1,4 @@
-"""What every extractor does alike: size, upright picture, back to the pixels of the stored image, limits."""
+"""Common code of extractors: limit the size, rotate upright, convert back to pixels of the stored image."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class Extractor(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Name, configuration and weights: part of the store's keys."""
+        """Name, configuration and weights; part of the keys of the store."""
 
     def extract(self, image: Image) -> Features:
         """Features in pixels of the stored image.
 
         Raises:
-            DataError: where the image cannot be decoded.
+            DataError: the image cannot be decoded.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What a detector finds in the picture that it is shown.
+    """Features in the shrunk, upright image that a detector works on.
 
     Args:
-        keypoints: [N, 2] float32 (x, y) in pixels of that picture, COLMAP convention.
+        keypoints: [N, 2] float32 (x, y) in pixels of that image, COLMAP convention.
         scores: [N] float32.
         descriptors: [N, D] float32.
-        scales: [N] float32 diameters in pixels of that picture, or None.
-        orientations: [N] float32 radians in that picture, or None.
+        scales: [N] float32 diameters in pixels of that image, or None.
+        orientations: [N] float32 radians in that image, or None.
     """
 
     keypoints: Float32Array
@@ -49,7 +49,7 @@ class Detection:
     orientations: Float32Array | None = None
 
     def rows(self, index: IndexArray | BoolArray) -> Detection:
-        """The selected features, by an index or a boolean mask [N]."""
+        """The features selected by indices or a boolean mask [N]."""
         return replace(
             self,
             keypoints=self.keypoints[index],
@@ -61,7 +61,7 @@ class Detection:
 
 
 class UprightExtractor(ABC):
-    """An `Extractor` made of a detector that wants an upright picture of limited size.
+    """An `Extractor` made of a detector for upright images of limited size.
 
     Subclasses set `max_image_size` (longer side in pixels) and `needs_colour`.
     """
@@ -75,18 +75,18 @@ class UprightExtractor(ABC):
         """Name, configuration and weights."""
 
     @abstractmethod
-    def detect(self, picture: UInt8Array) -> Detection:
-        """Find features in an upright picture [H, W] or [H, W, 3]."""
+    def detect(self, pixels: UInt8Array) -> Detection:
+        """Finds features in an upright image [H, W] or [H, W, 3]."""
 
     def extract(self, image: Image) -> Features:
-        """Decode, shrink, turn upright, detect, and bring everything back to the stored image."""
+        """Decodes, shrinks and rotates an image, detects features, and converts them to the stored image."""
         pixels = image.rgb() if self.needs_colour else image.grey()
         height, width = pixels.shape[:2]
         small, factors = resize_to_fit(pixels, self.max_image_size)
         turns = image.quarter_turns
-        picture = quarter_turned(small, turns)
-        found = self.detect(picture)
-        upright_size = (float(picture.shape[1]), float(picture.shape[0]))
+        upright = quarter_turned(small, turns)
+        found = self.detect(upright)
+        upright_size = (float(upright.shape[1]), float(upright.shape[0]))
         keypoints = turn_back(found.keypoints.astype(np.float64), turns, upright_size) * factors
         orientations = found.orientations
         if orientations is not None:
@@ -100,20 +100,21 @@ class UprightExtractor(ABC):
             found.scales,
             orientations,
             turns,
+            shrink_factor=max(1.0, max(width, height) / self.max_image_size),
         )
 
 
 def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> IndexArray:
-    """Choose the best keypoints without leaving parts of the picture empty.
+    """Selects keypoints with high scores from all parts of an image.
 
-    Half of the places go to the best ones of each cell of a grid, the other half to the best of the rest,
-    wherever they are.
+    Half of the limit is filled with the best keypoints of each cell of a grid, the other half with the best of
+    the others, regardless of position.
 
     Args:
-        keypoints: [N, 2] in the picture.
+        keypoints: [N, 2] in pixels of the image.
         scores: [N].
         max_keypoints: the limit.
-        size: (width, height) of the picture.
+        size: (width, height) of the image in pixels.
 
     Returns:
         Indices [min(N, max_keypoints)], best score first.

@@ -1,4 +1,4 @@
-"""DoGHardNet as an `Extractor`: SIFT's places, scales and orientations, described by HardNet."""
+"""DoGHardNet as an `Extractor`: positions, scales and orientations of SIFT, descriptors of HardNet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfm_lightglue.models.hardnet import HardNet
 
 PATCH_RADIUS_IN_DIAMETERS = 6.0
-"""Half the side of a patch, in the diameters (2 sigma) that OpenCV gives keypoints: LightGlue was trained so."""
+"""Half the side of a patch, in diameters (2 sigma) of OpenCV keypoints; LightGlue was trained with this value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,24 @@ class DoGHardNetConfig:
     """Options of DoGHardNet."""
 
     weights: str = ""
-    """File or name of HardNet's weights, in the layout of the authors; "" looks for those that LightGlue was trained
+    """File or name of HardNet's weights, in the layout of the authors; "" for the weights that LightGlue was trained
     with."""
 
     max_keypoints: int = 2048
-    """At most so many per image, spread over the picture."""
+    """Largest number of keypoints per image; they are spread over the image."""
 
     max_image_size: int = 1600
-    """Longer side in pixels to which larger pictures are shrunk for detection."""
+    """Longer side in pixels to which larger images are shrunk for detection."""
 
     contrast_threshold: float = 0.02
-    """OpenCV's threshold on the contrast of a blob; lower finds fainter ones."""
+    """OpenCV's threshold on the contrast of a blob; a lower value finds fainter blobs."""
 
     edge_threshold: float = 10.0
-    """OpenCV's threshold on the ratio of curvatures; higher lets more edges through."""
+    """OpenCV's threshold on the ratio of curvatures; a higher value keeps more edges."""
 
     reverse_turn: bool = False
-    """Turn patches against their orientation, as LightGlue's own code does by mistake: descriptors then change
-    where the camera is rolled."""
+    """Rotate patches against their orientation, as the code of LightGlue does by mistake; descriptors then change
+    with the roll of the camera."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
@@ -54,14 +54,14 @@ class DoGHardNetConfig:
 
 
 class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
-    """SIFT keypoints, one per place, with HardNet descriptors of the patches around them.
+    """SIFT keypoints, one per pixel, with HardNet descriptors of the patches around them.
 
     Args:
-        config: with the path of the weights.
+        config: options.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        WeightsError: where the file is missing.
+        WeightsError: the file is missing.
 
     Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004; Mishchuk et al., Working hard to
     know your neighbor's margins: Local descriptor learning loss, 2017.
@@ -83,31 +83,31 @@ class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
 
     @property
     def identity(self) -> Identity:
-        """Name, options, digest of the weights, and what the detector is."""
+        """Name, options, digest of the weights, and identity of the detector."""
         own, detector = super().identity, self._detector.identity
         return replace(own, config=(*own.config, detector.name, detector.version))
 
     def load(self, path: Path) -> HardNet:
-        """Read the network."""
+        """Reads the network."""
         from sfm_lightglue.models.hardnet import load_hardnet
 
         return load_hardnet(path)
 
-    def run(self, network: HardNet, picture: UInt8Array, device: torch.device) -> Detection:
-        """Find features in a grey picture [H, W]."""
+    def run(self, network: HardNet, pixels: UInt8Array, device: torch.device) -> Detection:
+        """Finds features in a grey image [H, W]."""
         import torch
 
         from sfm_lightglue.models.hardnet import cut_patches
 
-        found = self._detector.detect(picture)
-        assert found.scales is not None and found.orientations is not None  # SIFT has both
+        found = self._detector.detect(pixels)
+        assert found.scales is not None and found.orientations is not None  # SIFT always has both
         centres, diameters, angles = (
             torch.from_numpy(array).to(device) for array in (found.keypoints, found.scales, found.orientations)
         )
-        image = torch.from_numpy(picture).to(device).float() / 255
+        image = torch.from_numpy(pixels).to(device).float() / 255
         patches = cut_patches(
             image,
-            centres - 0.5,  # COLMAP's convention to the network's
+            centres - 0.5,  # COLMAP's convention -> the centre of the first pixel at 0
             PATCH_RADIUS_IN_DIAMETERS * diameters,
             -angles if self.config.reverse_turn else angles,
         )

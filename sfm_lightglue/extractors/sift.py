@@ -1,4 +1,4 @@
-"""SIFT of OpenCV as RootSIFT, one keypoint per place."""
+"""SIFT of OpenCV as RootSIFT, one keypoint per pixel."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ class SiftConfig:
     """Options of the SIFT detector."""
 
     max_keypoints: int = 1536
-    """At most so many per image, spread over the picture; more cost time squared in matching."""
+    """Largest number of keypoints per image; they are spread over the image. The time of matching grows with its
+    square."""
 
     max_image_size: int = 1600
-    """Longer side in pixels to which larger pictures are shrunk for detection."""
+    """Longer side in pixels to which larger images are shrunk for detection."""
 
     contrast_threshold: float = 0.02
-    """OpenCV's threshold on the contrast of a blob; lower finds fainter ones."""
+    """OpenCV's threshold on the contrast of a blob; a lower value finds fainter blobs."""
 
     edge_threshold: float = 10.0
-    """OpenCV's threshold on the ratio of curvatures; higher lets more edges through."""
+    """OpenCV's threshold on the ratio of curvatures; a higher value keeps more edges."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
@@ -49,19 +50,19 @@ class SiftExtractor(UprightExtractor):
 
     @property
     def identity(self) -> Identity:
-        """Name and configuration, with the version of OpenCV that computes."""
+        """Name, configuration and the version of OpenCV."""
         return Identity(f"sift-opencv-{cv2.__version__}", 1, self.config)
 
-    def detect(self, picture: UInt8Array) -> Detection:
-        """Find features in a grey picture [H, W]."""
-        # Twins are removed and the limit is applied afterwards, so more are asked for than are kept.
+    def detect(self, pixels: UInt8Array) -> Detection:
+        """Finds features in a grey image [H, W]."""
+        # Duplicates are removed and the limit is applied afterwards, so request more keypoints than are kept.
         sift = cv2.SIFT.create(
             nfeatures=2 * self.config.max_keypoints,
             contrastThreshold=self.config.contrast_threshold,
             edgeThreshold=self.config.edge_threshold,
-            enable_precise_upscale=True,  # otherwise all keypoints lie a quarter of a pixel off
+            enable_precise_upscale=True,  # otherwise all keypoints are wrong by a quarter of a pixel
         )
-        found, descriptors = sift.detectAndCompute(picture, None)
+        found, descriptors = sift.detectAndCompute(pixels, None)
         if not found:
             return Detection(
                 np.zeros((0, 2), np.float32),
@@ -70,7 +71,7 @@ class SiftExtractor(UprightExtractor):
                 np.zeros(0, np.float32),
                 np.zeros(0, np.float32),
             )
-        # OpenCV has the centre of the first pixel at 0, we have it at 0.5.
+        # The centre of the first pixel is at 0 in OpenCV, at 0.5 in COLMAP's convention.
         keypoints = np.array([keypoint.pt for keypoint in found], dtype=np.float32) + np.float32(0.5)
         angles_deg = np.array([keypoint.angle for keypoint in found], dtype=np.float32)
         detection = Detection(
@@ -80,17 +81,17 @@ class SiftExtractor(UprightExtractor):
             np.array([keypoint.size for keypoint in found], dtype=np.float32),
             np.radians(angles_deg),
         )
-        detection = detection.rows(one_per_place(keypoints, detection.scores, angles_deg))
-        size = (picture.shape[1], picture.shape[0])
+        detection = detection.rows(one_per_pixel(keypoints, detection.scores, angles_deg))
+        size = (pixels.shape[1], pixels.shape[0])
         kept = detection.rows(best_spread(detection.keypoints, detection.scores, self.config.max_keypoints, size))
         return Detection(kept.keypoints, kept.scores, root_sift(kept.descriptors), kept.scales, kept.orientations)
 
 
-def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Float32Array) -> IndexArray:
-    """One keypoint of each pixel: the highest score, then the lowest angle.
+def one_per_pixel(keypoints: Float32Array, scores: Float32Array, angles_deg: Float32Array) -> IndexArray:
+    """One keypoint of each pixel: the one with the highest score, then the lowest angle.
 
-    SIFT emits several keypoints at one place where several orientations are as good; a matcher that looks at
-    positions cannot tell such twins apart.
+    SIFT returns several keypoints at one position if several orientations are equally good. A matcher that uses
+    positions cannot distinguish them.
 
     Args:
         keypoints: [N, 2] in pixels.
@@ -98,7 +99,7 @@ def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Flo
         angles_deg: [N].
 
     Returns:
-        Indices of the kept ones, ascending.
+        Indices of the kept keypoints, ascending.
     """
     pixels = np.floor(keypoints).astype(np.int64)
     order = np.lexsort((angles_deg, -scores, pixels[:, 0], pixels[:, 1]))
@@ -108,7 +109,7 @@ def one_per_place(keypoints: Float32Array, scores: Float32Array, angles_deg: Flo
 
 
 def root_sift(descriptors: Float32Array) -> Float32Array:
-    """Square root of the descriptors' shares [N, D]: their dot product is then the Hellinger kernel."""
+    """Square root of L1-normalised descriptors [N, D]: their dot product is the Hellinger kernel."""
     shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-12)
     roots: Float32Array = np.sqrt(shares).astype(np.float32, copy=False)
     return roots

@@ -1,4 +1,4 @@
-"""SuperPoint as an `Extractor`, with the weights of its authors (whose licence forbids commercial use)."""
+"""SuperPoint as an `Extractor`, with the weights of its authors, whose licence forbids commercial use."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ class SuperPointConfig:
     """Options of SuperPoint."""
 
     weights: str = ""
-    """File of weights, in the layout of the authors or of Hugging Face (also within its LightGlue)."""
+    """File or name of weights, in the layout of the authors or of Hugging Face, alone or within its LightGlue; "" for
+    the published weights."""
 
     max_keypoints: int = 2048
-    """At most so many per image, those with the highest scores."""
+    """Largest number of keypoints per image; those with the highest scores are kept."""
 
     max_image_size: int = 1024
-    """Longer side in pixels to which larger pictures are shrunk for detection."""
+    """Longer side in pixels to which larger images are shrunk for detection."""
 
     detection_threshold: float = 0.0005
     """Lowest score of a keypoint."""
 
     nms_radius_px: int = 4
-    """No two keypoints are nearer to each other than this in the picture that the network sees."""
+    """Radius of non-maximum suppression, in pixels of the image at the network's input."""
 
     border_px: int = 4
-    """Keypoints so near to the border are dropped."""
+    """Keypoints nearer to the border of the image than this are dropped."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 8:
@@ -47,14 +48,14 @@ class SuperPointConfig:
 
 
 class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
-    """SuperPoint with weights from a file, loaded when the first image comes.
+    """SuperPoint with weights from a file, which are loaded at the first image.
 
     Args:
-        config: with the path of the weights.
+        config: options.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        WeightsError: where the file is missing.
+        WeightsError: the file is missing.
 
     Source: DeTone, Malisiewicz and Rabinovich, SuperPoint: Self-Supervised Interest Point Detection and
     Description, 2018.
@@ -67,19 +68,19 @@ class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
         super().__init__(config or SuperPointConfig(), device)
 
     def load(self, path: Path) -> SuperPoint:
-        """Read the network, in any known layout."""
+        """Reads the network, in any known layout."""
         from sfm_lightglue.models.checkpoints import load_superpoint
 
         return load_superpoint(path)
 
-    def run(self, network: SuperPoint, picture: UInt8Array, device: torch.device) -> Detection:
-        """Find features in a grey picture [H, W]."""
+    def run(self, network: SuperPoint, pixels: UInt8Array, device: torch.device) -> Detection:
+        """Finds features in a grey image [H, W]."""
         from sfm_lightglue.models.superpoint import SuperPointThresholds
 
         config = self.config
         thresholds = SuperPointThresholds(
             config.detection_threshold, config.nms_radius_px, config.border_px, config.max_keypoints
         )
-        output = network(as_batch(picture, device), thresholds)
+        output = network(as_batch(pixels, device), thresholds)
         mask = output.mask[0]
         return as_detection(output.keypoints[0, mask], output.scores[0, mask], output.descriptors[0, mask])

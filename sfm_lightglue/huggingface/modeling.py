@@ -1,4 +1,4 @@
-"""`LightGlueForKeypointMatching`: pairs of pictures in, matches out, with `transformers`' names and shapes."""
+"""`LightGlueForKeypointMatching`: matches of pairs of images, with the names and shapes of `transformers`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from sfm_lightglue.execution.devices import resolve_device
 from sfm_lightglue.huggingface import checkpoints
 from sfm_lightglue.huggingface.configuration import LightGlueConfig
-from sfm_lightglue.huggingface.detectors import Found, draw_weights, make_detector
+from sfm_lightglue.huggingface.detectors import DetectedPoints, draw_weights, make_detector
 from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
 from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
 from sfm_lightglue.models.initialization import draw_normal
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueOutput, normalize_keypoints
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueOutput, Side, normalize_keypoints
 
 
 class LightGlueForKeypointMatching(nn.Module):
     """A detector and LightGlue.
 
-    Thresholds are read from `config` at every call. A fresh model has random weights and is in training mode;
-    one from `from_pretrained` is ready for use.
+    Thresholds are read from `config` in every call. A new model has random weights and is in training mode. A model
+    of `from_pretrained` is in evaluation mode.
 
     Args:
         config: sizes and thresholds.
 
     Raises:
-        ConfigError: on a configuration that no network can have.
+        ConfigError: on an impossible configuration.
     """
 
     def __init__(self, config: LightGlueConfig | None = None) -> None:
@@ -39,20 +39,22 @@ class LightGlueForKeypointMatching(nn.Module):
         self.keypoint_detector = make_detector(self.config.keypoint_detector_config)
         self.lightglue = LightGlue(self.config.architecture())
         draw_weights(self.lightglue, self.config.initializer_range)
-        draw_normal(self.lightglue.position_projection.weight)  # smaller ones would blur all places into one
+        draw_normal(
+            self.lightglue.position_projection.weight
+        )  # with smaller weights, positions are hardly distinguished
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.lightglue.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """Type of the weights."""
         return next(self.lightglue.parameters()).dtype
 
     def num_parameters(self) -> int:
-        """Numbers to learn, those of the detector included."""
+        """Number of parameters, including those of the detector."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(
@@ -65,62 +67,50 @@ class LightGlueForKeypointMatching(nn.Module):
         *,
         image_sizes: Tensor | None = None,
     ) -> LightGlueKeypointMatchingOutput | tuple[Any, ...]:
-        """Detects and matches; only the loss has gradients, and they reach LightGlue, not the detector.
+        """Detect keypoints and match them. Only the loss has a gradient, and only for the weights of LightGlue.
 
         Args:
-            pixel_values: [B, 2, C, H, W] in [0, 1], of which the first channel counts, as in `transformers`.
-            labels: [B, 2, N], or two sequences a pair: for each point of the output the index of its match in
-                the other image, -1 for none, -100 for unknown. The points are those that a call without labels
-                gives. The loss is the paper's, with deep supervision.
-            output_attentions: None as in the configuration, like the next two.
-            output_hidden_states: whether to add the states of all layers.
-            return_dict: False gives the tuple of what is there.
-            image_sizes: [B, 2, 2] (height, width) of the pictures at the upper left of their inputs, as the image
-                processor gives them; None where they fill it. Each is treated as if it were alone.
+            pixel_values: [B, 2, C, H, W] in [0, 1]; SuperPoint and SIFT use only the first channel.
+            labels: [B, 2, N], or two sequences per pair: for each point of the output, the index of the matching
+                point in the other image, -1 for no match, -100 for unknown. The points are those of a call without
+                labels. The loss is that of the paper, with deep supervision.
+            output_attentions: whether to add the attention weights of all layers; None as in the configuration.
+            output_hidden_states: whether to add the states of all layers; None as in the configuration.
+            return_dict: False returns the tuple of the values that are not None; None as in the configuration.
+            image_sizes: [B, 2, 2] (height, width) of the images at the upper left of their inputs, from the image
+                processor; None if they fill the input. Padding does not change the result of an image.
 
         Raises:
-            ValueError: on other shapes, and labels that fit no points.
+            ValueError: on other shapes, and on labels that do not fit the points.
         """
         if pixel_values.ndim != 5 or pixel_values.shape[1] != 2:
             raise ValueError(
                 f"pixel_values: expected [batch, 2, channels, height, width], got {list(pixel_values.shape)}"
             )
         config = self.config
-        wants_attentions = config.output_attentions if output_attentions is None else output_attentions
-        wants_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        with_attentions = config.output_attentions if output_attentions is None else output_attentions
+        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         sizes = _checked_sizes(pixel_values, image_sizes)
-        found = self._detect(pixel_values.to(self.device), sizes)
-        keypoints, positions, descriptors, mask = _padded(found, sizes.to(self.device))
+        detected = self._detect(pixel_values.to(self.device), sizes)
+        keypoints, positions, descriptors, mask = _padded(detected, sizes.to(self.device))
         descriptors = descriptors.to(self.dtype)
-        inputs = (
-            *(positions[:, 0], positions[:, 1], descriptors[:, 0], descriptors[:, 1]),
-            *(mask[:, 0], mask[:, 1]),
-        )
+        sides = [Side(positions[:, side], descriptors[:, side], mask[:, side]) for side in (0, 1)]
         output = self.lightglue(
-            *inputs,
+            *sides,
             thresholds=config.thresholds(),
-            return_hidden_states=wants_states,
-            return_attentions=wants_attentions,
-            return_messages=wants_states,
+            return_hidden_states=with_states,
+            return_attentions=with_attentions,
+            return_messages=with_states,
         )
-        loss = None
+        result = _as_result(output, keypoints, mask)
         if labels is not None:
             known = labels_as_tensor(labels, mask)
-            loss = matching_loss(self.lightglue.forward_all_layers(*inputs), known, mask)
-        prune = torch.stack([output.num_layers0, output.num_layers1], dim=1)
-        result = LightGlueKeypointMatchingOutput(
-            loss=loss,
-            matches=torch.stack([output.matches0, output.matches1], dim=1),
-            matching_scores=torch.stack([output.matching_scores0, output.matching_scores1], dim=1),
-            keypoints=keypoints,
-            prune=prune,
-            mask=mask.to(torch.int32),
-            hidden_states=_hidden_states(output, prune) if wants_states else None,
-            attentions=_attentions(output) if wants_attentions else None,
-            image_sizes=None if image_sizes is None else sizes.to(self.device),
-            input_size=(pixel_values.shape[3], pixel_values.shape[4]),
-            filled_sizes=_filled_sizes(pixel_values).to(self.device) if image_sizes is None else None,
-        )
+            result.loss = matching_loss(self.lightglue.forward_all_layers(*sides), known, mask)
+        result.input_size = (pixel_values.shape[3], pixel_values.shape[4])
+        if image_sizes is None:
+            result.filled_sizes = _filled_sizes(pixel_values).to(self.device)
+        else:
+            result.image_sizes = sizes.to(self.device)
         as_output = config.return_dict if return_dict is None else return_dict
         return result if as_output else result.to_tuple()
 
@@ -135,22 +125,22 @@ class LightGlueForKeypointMatching(nn.Module):
         keypoint_detector_weights: str | Path | None = None,
         **overrides: Any,
     ) -> LightGlueForKeypointMatching:
-        """Reads a model, ready for use.
+        """Read a model, in evaluation mode.
 
         Args:
-            name_or_path: a folder with config.json and weights, as `save_pretrained` of ours or `transformers`
-                writes it; the name of such a repository on the hub; or a single file of LightGlue's weights in
-                any layout, whose sizes tell the detector.
-            config: instead of the one beside the weights.
+            name_or_path: a folder with config.json and weights, as written by `save_pretrained` here or in
+                `transformers`; the name of such a repository on the hub; or a single file of LightGlue weights with
+                any key layout, whose sizes select the detector.
+            config: configuration instead of that of the weights.
             dtype: such as torch.bfloat16 or "bfloat16"; None and "auto" are float32.
             device: such as "cuda"; None is the CPU.
-            keypoint_detector_weights: SuperPoint's file, where a single file has none.
-            overrides: fields of the configuration; also `torch_dtype` and `device_map`, the names that
-                `transformers` has for `dtype` and `device`.
+            keypoint_detector_weights: file of SuperPoint or DISK, if a single file does not contain the detector.
+            overrides: fields of the configuration; also `torch_dtype` and `device_map`, the names of `dtype` and
+                `device` in `transformers`.
 
         Raises:
-            ConfigError: where the configuration is no LightGlue's, or an option is unknown.
-            WeightsError: where files are missing, damaged, or do not fit the configuration.
+            ConfigError: if the configuration is not that of a LightGlue, or an option is unknown.
+            WeightsError: if files are missing, damaged, or do not fit the configuration.
         """
         dtype, device = overrides.pop("torch_dtype", dtype), overrides.pop("device_map", device)
         loaded = checkpoints.load(name_or_path, config, keypoint_detector_weights, overrides)
@@ -161,38 +151,40 @@ class LightGlueForKeypointMatching(nn.Module):
         return model.to(resolve_device(str(device or "cpu")), checkpoints.dtype_from(dtype)).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes config.json and model.safetensors, which `transformers` reads too if the detector is SuperPoint.
+        """Write config.json and model.safetensors, which `transformers` can read if the detector is SuperPoint.
 
         Raises:
-            StoreError: where they cannot be written.
+            StoreError: if a file cannot be written.
         """
         checkpoints.save(self.config, self.keypoint_detector, self.lightglue, folder)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As in torch; also takes the keys of `transformers`.
+        """Load a state dict, as in torch; the keys of `transformers` are accepted too.
 
         Raises:
-            WeightsError: where those do not fit.
+            WeightsError: if a state dict of `transformers` does not fit.
         """
         if "positional_encoder.projector.weight" in state_dict:
-            state_dict = checkpoints.own_state(state_dict, self.lightglue.architecture, self.keypoint_detector)
+            state_dict = checkpoints.state_from_transformers(
+                state_dict, self.lightglue.architecture, self.keypoint_detector
+            )
         return super().load_state_dict(state_dict, strict, assign)
 
-    def _detect(self, pixel_values: Tensor, sizes: Tensor) -> list[Found]:
-        """The points of all 2 B pictures; those of one size go through the detector together."""
-        pictures = pixel_values.flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
+    def _detect(self, pixel_values: Tensor, sizes: Tensor) -> list[DetectedPoints]:
+        """The points of all 2 B images; images of one size are one batch of the detector."""
+        images = pixel_values.flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
         flat = [(int(height), int(width)) for height, width in sizes.flatten(0, 1).tolist()]
-        found: dict[int, Found] = {}
+        from_row: dict[int, DetectedPoints] = {}
         for height, width in sorted(set(flat)):
             rows = [row for row, size in enumerate(flat) if size == (height, width)]
             with torch.no_grad():
-                points = self.keypoint_detector(pictures[rows, :, :height, :width])
-            found |= dict(zip(rows, points, strict=True))
-        return [found[row] for row in range(len(flat))]
+                points = self.keypoint_detector(images[rows, :, :height, :width])
+            from_row |= dict(zip(rows, points, strict=True))
+        return [from_row[row] for row in range(len(flat))]
 
 
 def _checked_sizes(pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
-    """[B, 2, 2] (height, width) on the CPU."""
+    """Sizes [B, 2, 2] (height, width) of the images, on the CPU."""
     batch, _, _, height, width = pixel_values.shape
     frame = torch.tensor((height, width))
     if image_sizes is None:
@@ -203,23 +195,37 @@ def _checked_sizes(pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
     return sizes
 
 
-def _padded(found: list[Found], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Keypoints [B, 2, N, 2] by the pictures' sizes, positions, descriptors [B, 2, N, D] and mask [B, 2, N]."""
+def _padded(detected: list[DetectedPoints], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Normalised keypoints [B, 2, N, 2], positions, descriptors [B, 2, N, D] and mask [B, 2, N]."""
     flat = sizes.flatten(0, 1).flip(-1).float()  # [2 B, 2] (width, height)
     positions = []
-    for each, size in zip(found, flat, strict=True):
+    for each, size in zip(detected, flat, strict=True):
         centred = normalize_keypoints(each.positions[:, :2], size)
         positions.append(torch.cat([centred, each.positions[:, 2:]], dim=1))
-    keypoints = [each.keypoints / size for each, size in zip(found, flat, strict=True)]
-    masks = [torch.ones(len(each.keypoints), dtype=torch.bool, device=sizes.device) for each in found]
-    parts = (keypoints, positions, [each.descriptors for each in found], masks)
+    keypoints = [each.keypoints / size for each, size in zip(detected, flat, strict=True)]
+    masks = [torch.ones(len(each.keypoints), dtype=torch.bool, device=sizes.device) for each in detected]
+    parts = (keypoints, positions, [each.descriptors for each in detected], masks)
     padded = [nn.utils.rnn.pad_sequence(part, batch_first=True) for part in parts]  # [2 B, N, ...] each
     first, second, third, fourth = (part.view(len(part) // 2, 2, *part.shape[1:]) for part in padded)
     return first, second, third, fourth
 
 
+def _as_result(output: LightGlueOutput, keypoints: Tensor, mask: Tensor) -> LightGlueKeypointMatchingOutput:
+    """The output of LightGlue in the form of `transformers`; states and attentions if they were requested."""
+    prune = torch.stack([output.num_layers0, output.num_layers1], dim=1)
+    return LightGlueKeypointMatchingOutput(
+        matches=torch.stack([output.matches0, output.matches1], dim=1),
+        matching_scores=torch.stack([output.matching_scores0, output.matching_scores1], dim=1),
+        keypoints=keypoints,
+        prune=prune,
+        mask=mask.to(torch.int32),
+        hidden_states=None if output.hidden_states is None else _hidden_states(output, prune),
+        attentions=None if output.attentions is None else _attentions(output),
+    )
+
+
 def _filled_sizes(pixel_values: Tensor) -> Tensor:
-    """[B, 2, 2]: rows and columns up to the last that is not black."""
+    """Numbers of rows and columns up to the last one that is not black: [B, 2, 2]."""
     bright = (pixel_values != 0).any(2)  # [B, 2, H, W]
     sizes = []
     for lines in (bright.any(3), bright.any(2)):
@@ -229,12 +235,12 @@ def _filled_sizes(pixel_values: Tensor) -> Tensor:
 
 
 def _hidden_states(output: LightGlueOutput, prune: Tensor) -> tuple[Tensor, ...]:
-    """Seven [2 B, N, ...] a layer, in the order of `transformers`."""
-    assert output.hidden_states is not None and output.messages is not None  # asked for both
+    """Seven tensors [2 B, N, ...] per layer, in the order of `transformers`."""
+    assert output.hidden_states is not None and output.messages is not None  # both were requested
     result: list[Tensor] = []
     for index in range(len(output.hidden_states) - 1):
         message, update, across, update_across = output.messages[4 * index : 4 * index + 4]
-        inside = (prune > index).flatten(1)[..., None]  # [B, 2 N, 1] points that the layer saw
+        inside = (prune > index).flatten(1)[..., None]  # [B, 2 N, 1] points that were not pruned before the layer
         before = output.hidden_states[index] * inside
         between = before + update
         after = output.hidden_states[index + 1]
@@ -245,7 +251,7 @@ def _hidden_states(output: LightGlueOutput, prune: Tensor) -> tuple[Tensor, ...]
 
 
 def _attentions(output: LightGlueOutput) -> tuple[Tensor, ...]:
-    """Two [2 B, H, N, N] a layer: within the images and across."""
-    assert output.attentions is not None  # asked for them
+    """Two tensors [2 B, H, N, N] per layer: self- and cross-attention."""
+    assert output.attentions is not None  # they were requested
     pairs = zip(output.attentions[::2], output.attentions[1::2], strict=True)
     return tuple(torch.stack([first, second], dim=1).flatten(0, 1) for first, second in pairs)

@@ -1,4 +1,4 @@
-"""What every matcher is."""
+"""The protocol of matchers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Matcher(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Name, configuration and weights: part of the store's keys."""
+        """Name, configuration and weights; part of the keys of the store."""
 
     @property
     def batch_size(self) -> int:
-        """How many pairs it is best given at a time."""
+        """Number of pairs per call of `match_batch` that is fastest."""
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches of one pair, in the order of the first image's features.
 
         Raises:
-            ConfigError: where the descriptors are not of the kind that the matcher knows.
+            ConfigError: the matcher does not support these descriptors.
         """
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of several pairs: the same as of each pair alone, perhaps sooner."""
+        """Matches of several pairs: equal to those of `match` for each pair, possibly faster."""

@@ -20,13 +20,13 @@ class NearestConfig:
     """Options of the nearest-neighbour matcher."""
 
     ratio: float = 0.8
-    """Largest ratio of the distances to the nearest and to the second nearest descriptor; 1 switches it off."""
+    """Largest ratio of the distances to the nearest and the second nearest descriptor; 1 switches the test off."""
 
     mutual: bool = True
-    """Keep a match only where each is the other's nearest."""
+    """Keep only matches whose features are mutual nearest neighbours."""
 
     max_distance: float = 0.9
-    """Largest distance of two unit-length descriptors, between 0 and 2; 2 switches it off."""
+    """Largest distance of two unit-length descriptors, between 0 and 2; 2 switches the test off."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
@@ -51,7 +51,7 @@ class NearestMatcher:
 
     @property
     def batch_size(self) -> int:
-        """One: nothing is gained by more."""
+        """One: larger batches are not faster."""
         return 1
 
     def match(self, features0: Features, features1: Features) -> Matches:
@@ -76,8 +76,8 @@ class NearestMatcher:
         else:
             idx0 = _one_for_each(idx0, nearest1, best)
         indices = np.stack([idx0, nearest1[idx0]], axis=1).astype(np.int32)
-        # From the differences themselves: of products near 1, rounded in an order that depends on which image is the
-        # first and on the number of threads, the root leaves errors of 3e-4.
+        # From the differences, not the dot products: those round differently for swapped images and other numbers of
+        # threads, and the square root turns that into errors of 3e-4 near distance 0.
         distances = np.linalg.norm(descriptors0[indices[:, 0]] - descriptors1[indices[:, 1]], axis=1)
         return Matches(indices, np.clip(1 - distances / 2, 0, 1).astype(np.float32))
 
@@ -88,7 +88,7 @@ class NearestMatcher:
         descriptors0: Float32Array,
         descriptors1: Float32Array,
     ) -> IndexArray:
-        """Of the candidates, those that are the nearest of their nearest, and pass the ratio test from there."""
+        """The candidates that are mutual nearest neighbours, and pass the ratio test in the other direction too."""
         idx1 = np.unique(nearest1[idx0])
         nearest0, best, second = _nearest_two(descriptors1[idx1], descriptors0)
         if self.config.ratio < 1:
@@ -109,7 +109,7 @@ def _unit(descriptors: Float32Array) -> Float32Array:
 
 
 def _nearest_two(queries: Float32Array, targets: Float32Array) -> tuple[IndexArray, Float32Array, Float32Array]:
-    """Index of the nearest target, and the distances of the nearest two, [Q] each; infinity where there is one."""
+    """Index of the nearest target, and distances of the two nearest, [Q] each; infinity if there is only one."""
     nearest = np.empty(len(queries), dtype=np.int64)
     similarities = np.full((2, len(queries)), -np.inf, dtype=np.float32)
     for start in range(0, len(queries), _ROWS_AT_A_TIME):
@@ -125,7 +125,7 @@ def _nearest_two(queries: Float32Array, targets: Float32Array) -> tuple[IndexArr
 
 
 def _one_for_each(idx0: IndexArray, nearest1: IndexArray, best: Float32Array) -> IndexArray:
-    """Where several features chose the same one, the closest keeps it."""
+    """One candidate for each feature of image 1: the one with the smallest distance."""
     order = idx0[np.lexsort((idx0, best[idx0], nearest1[idx0]))]
     first = np.concatenate([[True], np.diff(nearest1[order]) != 0]) if len(order) else np.zeros(0, np.bool_)
     return np.sort(order[first])

@@ -1,8 +1,8 @@
-"""ALIKED: keypoints between the pixels, and descriptors whose support deforms with the picture.
+"""ALIKED: sub-pixel keypoints, and descriptors with deformable support.
 
 Source: Zhao et al., ALIKED: A Lighter Keypoint and Descriptor Extraction Network via Deformable
-Transformation, IEEE Transactions on Instrumentation and Measurement, 2023. The file follows the paper's
-section III from top to bottom. The weights have the names of the authors' files.
+Transformation, IEEE Transactions on Instrumentation and Measurement, 2023. The file follows section III of
+the paper from top to bottom. The weights are named as in the files of the authors.
 """
 
 from __future__ import annotations
@@ -17,31 +17,30 @@ from torch import Tensor, nn
 
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.deformable import DeformableConv2d
-from sfm_lightglue.models.keypoints import Limits, Points, local_maxima
-from sfm_lightglue.models.superpoint import suppress_neighbours
-from sfm_lightglue.weights.state_dict import read_state_dict
+from sfm_lightglue.models.keypoints import Limits, Points, local_maxima, suppress_neighbours
+from sfm_lightglue.weights.state_dict import read_weights
 from sfm_lightglue.weights.strict import fill_strictly
 
 STRIDE = 32
-"""Pixels along the side of a cell of the coarsest features: poolings by 2, 4 and 4."""
+"""Side of a cell of the coarsest features in pixels: poolings by 2, 4 and 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlikedArchitecture:
-    """What fixes the shapes of the weights; the defaults are those of n16.
+    """Sizes of the weights; the defaults are those of n16.
 
     Raises:
-        ValueError: on sizes that no such network has.
+        ValueError: no such network has these sizes.
     """
 
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     """Channels of the four blocks of the encoder."""
     descriptor_dim: int = 128
-    """Width D of a descriptor, and channels of the features, a quarter from each block."""
+    """Width D of a descriptor, and number of channels of the features, a quarter from each block."""
     patch_size: int = 3
-    """Side in pixels of the patch from which the positions of a descriptor are predicted."""
+    """Side in pixels of the patch from which the sample positions of a descriptor are predicted."""
     num_positions: int = 16
-    """Positions M that a descriptor looks at."""
+    """Number M of sample positions of a descriptor."""
 
     def __post_init__(self) -> None:
         if len(self.channels) != 4:
@@ -59,11 +58,11 @@ ARCHITECTURES: Mapping[str, AlikedArchitecture] = {
     "n16rot": AlikedArchitecture(),
     "n32": AlikedArchitecture(num_positions=32),
 }
-"""The published networks (table II); n16rot is n16 trained on pictures that are turned too."""
+"""The published networks (table II); n16rot is n16 trained on rotated images too."""
 
 
 ALIKED_LIMITS = Limits(score_threshold=0.2, nms_radius_px=2)
-"""The authors' threshold on a peak, and their window of 5 pixels, which is that of the refinement too."""
+"""Threshold of the authors on a peak, and their window of 5 pixels, also used for the refinement."""
 
 
 class Aliked(nn.Module):
@@ -102,10 +101,10 @@ class Aliked(nn.Module):
             limits: which points to keep.
 
         Returns:
-            For each image its points.
+            The points of each image.
 
         Raises:
-            ValueError: on images of another shape, or a radius of 0.
+            ValueError: the images have another shape, or the radius is 0.
         """
         points = []
         for features, scores in zip(*self.encode(images), strict=True):
@@ -117,7 +116,7 @@ class Aliked(nn.Module):
         """Images [B, 3, H, W] -> the features of each, and scores in [0, 1] [B, H, W] (III-A).
 
         Raises:
-            ValueError: on images of another shape.
+            ValueError: the images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise ValueError(f"images: expected [B, 3, H, W], got {list(images.shape)}")
@@ -125,7 +124,7 @@ class Aliked(nn.Module):
         down, right = -height % STRIDE, -width % STRIDE
         top, left = down // 2, right // 2
         padded = F.pad(images, (left, right - left, top, down - top), mode="replicate")
-        # Features are looked up one by one: with the channels of a pixel side by side that is quick.
+        # Features are read pixel by pixel, which is faster if the channels of a pixel are adjacent in memory.
         x1 = self.block1(padded.contiguous(memory_format=torch.channels_last))
         x2 = self.block2(F.avg_pool2d(x1, 2))
         x3 = self.block3(F.avg_pool2d(x2, 4))
@@ -140,8 +139,8 @@ class Aliked(nn.Module):
     def _score(self, levels: list[Tensor]) -> Tensor:
         """The four levels [B, D / 4, h, w] -> scores [B, H, W] of the padded image.
 
-        The head begins with a 1 x 1 convolution, which is the same before the enlargement as after it, and so
-        the features of all pixels, half a gigabyte for a megapixel, never exist.
+        The head begins with a 1 x 1 convolution, which commutes with the enlargement. So it is applied before, and
+        the features of all pixels (half a gigabyte for a megapixel) are never stored.
         """
         size = levels[0].shape[2:]
         first, *rest = self.score_head
@@ -156,10 +155,10 @@ class Aliked(nn.Module):
 
 
 class FeatureMap:
-    """Features of length 1 for each pixel of an image, computed where they are asked for.
+    """Features of length 1 for each pixel of an image, computed only at the requested positions.
 
     Args:
-        levels: four maps [D / 4, h, w] of the padded image; the first is as large as that.
+        levels: four maps [D / 4, h, w] of the padded image; the first has its full size.
         corner: (top, left) of the image in the padded one, in pixels.
         size: (height, width) of the image in pixels.
     """
@@ -169,38 +168,38 @@ class FeatureMap:
         self._levels, self._corner = levels, corner
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The features of pixels [...] of the image: [..., D]."""
+        """Features [..., D] at pixels [...] of the image."""
         rows, columns = rows + self._corner[0], columns + self._corner[1]
         height, width = self._levels[0].shape[1:]
         parts = [_look_up(self._levels[0], rows, columns)]
-        for level in self._levels[1:]:  # the outer centres are one upon another at all levels
+        for level in self._levels[1:]:  # the centres of the corner pixels coincide at all levels
             scale_y, scale_x = (level.shape[1] - 1) / (height - 1), (level.shape[2] - 1) / (width - 1)
             parts.append(_interpolated(level, rows.to(level.dtype) * scale_y, columns.to(level.dtype) * scale_x))
         return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
     def between(self, points: Tensor) -> Tensor:
-        """The features at (x, y) [..., 2], the first centre at 0, bilinear, 0 outside of the image: [..., D]."""
+        """Bilinear features [..., D] at (x, y) [..., 2], 0 outside the image; the first pixel's centre is at 0."""
         height, width = self.size
         first = points.detach().floor()
 
-        def share(right: int, down: int) -> Tensor:
-            """What one of the four pixels around contributes."""
+        def contribution(right: int, down: int) -> Tensor:
+            """Weighted features of one of the four neighbouring pixels."""
             pixels = first + first.new_tensor([right, down])
             column, row = pixels.long().unbind(-1)
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             weights = (1 - (points - pixels).abs()).prod(dim=-1) * inside
             return self.at(row.clamp(0, height - 1), column.clamp(0, width - 1)) * weights[..., None]
 
-        return share(0, 0) + share(1, 0) + share(0, 1) + share(1, 1)
+        return contribution(0, 0) + contribution(1, 0) + contribution(0, 1) + contribution(1, 1)
 
 
 def _look_up(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels [...] of a map [C, h, w]: [..., C]; without a copy of the map where channels lie side by side."""
+    """Values [..., C] at pixels [...] of a map [C, h, w]; without a copy if channels are adjacent in memory."""
     return F.embedding(rows * x.shape[2] + columns, x.permute(1, 2, 0).reshape(-1, x.shape[0]))
 
 
 def _interpolated(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Reads a map [C, h, w] bilinearly at places [...] within it: [..., C]."""
+    """Bilinear values [..., C] of a map [C, h, w] at positions [...] inside it."""
     top, left = rows.detach().long(), columns.detach().long()
     below, right = (top + 1).clamp(max=x.shape[1] - 1), (left + 1).clamp(max=x.shape[2] - 1)
     across, down = (columns - left)[..., None], (rows - top)[..., None]
@@ -210,7 +209,7 @@ def _interpolated(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 class _ConvBlock(nn.Module):
-    """Twice 3 x 3, normalised."""
+    """Two 3 x 3 convolutions with batch normalisation."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -225,7 +224,7 @@ class _ConvBlock(nn.Module):
 
 
 class _ResBlock(nn.Module):
-    """Twice 3 x 3 beside a 1 x 1; deformable where features are coarse and motions between pictures large."""
+    """Two 3 x 3 convolutions, deformable at coarse levels, with a 1 x 1 convolution as the shortcut."""
 
     def __init__(self, c_in: int, c_out: int, deformable: bool = False) -> None:
         super().__init__()
@@ -249,26 +248,29 @@ def detect_keypoints(scores: Tensor, limits: Limits) -> tuple[Tensor, Tensor]:
         limits: which points to keep.
 
     Returns:
-        Keypoints [N, 2] (x, y), the first centre at 0, and the scores there [N], best first, one per pixel.
+        Keypoints [N, 2] (x, y), with the centre of the first pixel at 0, and their scores [N]; highest score first,
+        one keypoint per pixel.
 
     Raises:
-        ValueError: on a radius of 0.
+        ValueError: the radius is 0.
     """
     radius = limits.nms_radius_px
     if radius < 1:
-        raise ValueError(f"nms_radius_px: peaks are refined within their window, which cannot have radius {radius}")
+        raise ValueError(f"nms_radius_px: must be at least 1, since peaks are refined within this window; got {radius}")
     height, width = scores.shape
     kept = suppress_neighbours(scores.detach()[None], radius)
-    peaks = (local_maxima(kept, radius) & (kept > limits.score_threshold))[0]  # the first of equal neighbours
+    peaks = (local_maxima(kept, radius) & (kept > limits.score_threshold))[
+        0
+    ]  # the first of equal neighbours in reading order
     inside = torch.zeros_like(peaks)
     inside[radius : max(height - radius, 0), radius : max(width - radius, 0)] = True
     rows, columns = torch.nonzero(peaks & inside, as_tuple=True)
     steps = torch.arange(-radius, radius + 1, device=scores.device)
     window = scores[(rows[:, None] + steps)[:, :, None], (columns[:, None] + steps)[:, None, :]]  # [N, k, k]
-    is_peak = window.amax(dim=(1, 2)) > window.amin(dim=(1, 2))  # a plain has none
+    is_peak = window.amax(dim=(1, 2)) > window.amin(dim=(1, 2))  # constant windows have no peak
     window, rows, columns = window[is_peak], rows[is_peak], columns[is_peak]
     weights = torch.softmax(window.flatten(1) / _TEMPERATURE, dim=1).view_as(window)
-    x = columns + (weights.sum(dim=1) * steps).sum(dim=1)  # equation 3: the mean place of the window
+    x = columns + (weights.sum(dim=1) * steps).sum(dim=1)  # equation 3: the mean position of the window
     y = rows + (weights.sum(dim=2) * steps).sum(dim=1)
     keypoints = torch.stack([x, y], dim=1)
     values = _interpolated(scores[None], keypoints[:, 1], keypoints[:, 0])[:, 0]
@@ -278,11 +280,11 @@ def detect_keypoints(scores: Tensor, limits: Limits) -> tuple[Tensor, Tensor]:
 
 
 _TEMPERATURE = 0.1
-"""Of the softmax over scores: the lower, the more the highest one counts alone."""
+"""Temperature of the softmax over scores; a lower value gives the highest score more weight."""
 
 
 def _first_of_each_pixel(keypoints: Tensor, width: int) -> Tensor:
-    """Indices, ascending, of the keypoints [N, 2] that are the first in their pixel."""
+    """Ascending indices of the keypoints [N, 2] that are the first in their pixel."""
     column, row = (keypoints + 0.5).floor().long().unbind(1)
     order = torch.argsort(row * width + column, stable=True)
     pixels = (row * width + column)[order]
@@ -292,12 +294,12 @@ def _first_of_each_pixel(keypoints: Tensor, width: int) -> Tensor:
 
 
 class _DescriptorHead(nn.Module):
-    """Sparse deformable descriptors: each keypoint chooses the positions that it is described by (III-C).
+    """Sparse deformable descriptors: each keypoint predicts the positions at which it is sampled (III-C).
 
     Args:
         dim: channels of the features, and of a descriptor.
-        patch_size: side of the patch around a keypoint that tells the positions.
-        num_positions: how many.
+        patch_size: side of the patch around a keypoint from which the positions are predicted.
+        num_positions: number of positions.
     """
 
     def __init__(self, dim: int, patch_size: int, num_positions: int) -> None:
@@ -312,7 +314,7 @@ class _DescriptorHead(nn.Module):
         self.agg_weights = nn.Parameter(torch.randn(num_positions, dim, dim) / (num_positions * dim) ** 0.5)
 
     def forward(self, features: FeatureMap, keypoints: Tensor) -> Tensor:
-        """Features, and keypoints [N, 2], the first centre at 0 -> descriptors of length 1 [N, D]."""
+        """Keypoints [N, 2], with the centre of the first pixel at 0 -> descriptors of length 1 [N, D]."""
         farthest_px = max(features.size) / 4
         offsets = self.offset_conv(self._patches(features, keypoints)).clamp(-farthest_px, farthest_px)
         offsets = offsets.reshape(-1, 2, self.num_positions).transpose(1, 2)  # all x, then all y -> [N, M, 2]
@@ -321,9 +323,9 @@ class _DescriptorHead(nn.Module):
         return F.normalize(_at_least_float32(descriptors), dim=1)
 
     def _patches(self, features: FeatureMap, keypoints: Tensor) -> Tensor:
-        """The pixels around the keypoints [N, D, k, k].
+        """Features [N, D, k, k] of the pixels around the keypoints.
 
-        As in the authors' code, which the weights know, no patch touches the last row or column.
+        As in the code of the authors, with which the weights were trained, no patch contains the last row or column.
         """
         height, width = features.size
         corners = (keypoints.detach().long() - self.patch_size / 2 + 1).long()
@@ -340,32 +342,32 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def load_aliked(path: str | Path, *, sha256: str | None = None) -> Aliked:
-    """Reads an ALIKED in the authors' layout; its sizes are read off the weights.
+    """Reads an ALIKED in the layout of the authors; its sizes are inferred from the weights.
 
     Args:
-        path: a .pth or .safetensors file; the suffix does not matter.
-        sha256: hexadecimal digest that the file must have.
+        path: of a .pth or .safetensors file; the suffix does not matter.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
-    return aliked_from_state_dict(read_state_dict(path, sha256)[0], str(path))
+    return aliked_from_state_dict(read_weights(path, sha256).state, str(path))
 
 
 def aliked_from_state_dict(state: Mapping[str, Tensor], source: str = "state dict") -> Aliked:
-    """An ALIKED with the authors' weights; its sizes are read off them.
+    """An ALIKED with weights in the layout of the authors; its sizes are inferred from them.
 
     Raises:
-        WeightsError: on missing, unexpected, wrongly shaped or unfit keys.
+        WeightsError: with the missing, unexpected, wrongly shaped and unusable keys.
     """
     try:
         with torch.device("meta"):
             network = Aliked(_architecture(state))
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{source}: not the weights of an ALIKED: its sizes cannot be read ({error})") from error
+        raise WeightsError(f"{source}: not the weights of an ALIKED: its sizes cannot be inferred ({error})") from error
     return fill_strictly(network, state, source)
 
 

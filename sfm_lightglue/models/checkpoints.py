@@ -1,15 +1,15 @@
-"""Files of network weights: read without running code, verified, renamed, loaded strictly.
+"""Checkpoints of LightGlue and SuperPoint: read in every known layout, checked strictly, written in our own.
 
-Our own files are safetensors, written atomically, whose metadata hold the network's name and its architecture
-as JSON, those of a LightGlue also the thresholds that suit it (`recommended.py`). Other files are recognised by
-their content: safetensors, or the pickled tensors of `torch.save`.
+Our own files are safetensors. Their metadata hold the network's name and its architecture as JSON, and for
+LightGlue the recommended thresholds (`weights/recommended_thresholds.py`). Other layouts are recognised by their
+key names.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,59 +23,75 @@ from sfm_lightglue.models.key_layouts import Layout
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
 from sfm_lightglue.weights.recommended_thresholds import FORMAT, THRESHOLDS, check_thresholds
-from sfm_lightglue.weights.state_dict import is_dense, read_state_dict, refuse_faults, save_tensors, summarise
+from sfm_lightglue.weights.state_dict import StateDict, WeightsFile, is_dense, read_weights, save_tensors, summarise
+from sfm_lightglue.weights.strict import MISSING, WRONG_SHAPES, Shape, compare_keys, refuse_faults
 
 Network = TypeVar("Network", LightGlue, SuperPoint)
 Architecture = TypeVar("Architecture", LightGlueArchitecture, SuperPointArchitecture)
 
 
 def load_lightglue(path: str | Path, *, num_heads: int | None = None, sha256: str | None = None) -> LightGlue:
-    """Reads a LightGlue from the original's, Hugging Face's or our layout.
+    """Reads a LightGlue in the layout of its authors, of Hugging Face or of this project.
 
     Args:
-        path: a .pth, .safetensors or .bin file; the suffix does not matter.
-        num_heads: heads that the network must have; they are read off the weights.
-        sha256: hexadecimal digest that the file must have.
+        path: of a .pth, .safetensors or .bin file; the suffix does not matter.
+        num_heads: expected number of heads; None skips the comparison.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
-    state, metadata = read_state_dict(path, sha256)
-    architecture = _stored_architecture(LightGlueArchitecture, "lightglue", metadata, path)
-    model = lightglue_from_state_dict(state, str(path), architecture)
+    model = lightglue_from_file(read_weights(path, sha256))
     if num_heads not in (None, model.architecture.num_heads):
         raise WeightsError(f"{path}: has {model.architecture.num_heads} heads, expected {num_heads}")
     return model
 
 
+def lightglue_from_file(file: WeightsFile) -> LightGlue:
+    """As `load_lightglue`, from a file that was read before."""
+    architecture = _stored_architecture(LightGlueArchitecture, "lightglue", file)
+    return lightglue_from_state_dict(file.state, str(file.path), architecture)
+
+
 def load_superpoint(path: str | Path, *, sha256: str | None = None) -> SuperPoint:
-    """Reads a SuperPoint from the original's or Hugging Face's layout, or out of Hugging Face's LightGlue.
+    """Reads a SuperPoint in the layout of its authors, of Hugging Face or of this project.
+
+    A file of Hugging Face's LightGlue also contains a SuperPoint.
 
     Args:
-        path: a .pth, .safetensors or .bin file; the suffix does not matter.
-        sha256: hexadecimal digest that the file must have.
+        path: as in `load_lightglue`.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
-    state, metadata = read_state_dict(path, sha256)
-    architecture = _stored_architecture(SuperPointArchitecture, "superpoint", metadata, path)
-    return superpoint_from_state_dict(state, str(path), architecture)
+    return superpoint_from_file(read_weights(path, sha256))
+
+
+def superpoint_from_file(file: WeightsFile) -> SuperPoint:
+    """As `load_superpoint`, from a file that was read before."""
+    architecture = _stored_architecture(SuperPointArchitecture, "superpoint", file)
+    return superpoint_from_state_dict(file.state, str(file.path), architecture)
 
 
 def lightglue_from_state_dict(
     state: Mapping[str, Tensor], source: str = "state dict", architecture: LightGlueArchitecture | None = None
 ) -> LightGlue:
-    """A LightGlue with the weights of any known layout; `architecture` is read off them where it is None.
+    """A LightGlue with the weights of any known layout.
+
+    Args:
+        state: tensors by key.
+        source: origin of the weights, for messages.
+        architecture: of the network; None infers it from the weights.
 
     Raises:
-        WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
+        WeightsError: with the missing, unexpected, wrongly shaped and unusable keys, as `state` names them.
     """
     state = {str(key): value for key, value in state.items()}
     layout = key_layouts.lightglue_layout(state)
@@ -83,7 +99,7 @@ def lightglue_from_state_dict(
     if architecture is not None and arch.num_layers > len(state):
         raise WeightsError(f"{source}: {len(state)} keys cannot be those of {arch.num_layers} layers")
     model = _without_weights(LightGlue, arch, source)
-    return load_strictly(model, state, source, layout, inferred=architecture is None)
+    return _fill(model, state, source, layout, is_inferred=architecture is None)
 
 
 def superpoint_from_state_dict(
@@ -91,74 +107,12 @@ def superpoint_from_state_dict(
     source: str = "state dict",
     architecture: SuperPointArchitecture | None = None,
 ) -> SuperPoint:
-    """A SuperPoint with the weights of any known layout; `architecture` is read off them where it is None.
-
-    Raises:
-        WeightsError: on missing, unexpected, wrongly shaped or unfit keys; they are named as `state` does.
-    """
+    """A SuperPoint with the weights of any known layout; arguments and errors as in `lightglue_from_state_dict`."""
     state = {str(key): value for key, value in state.items()}
     layout = key_layouts.superpoint_layout(state)
     arch = architecture or key_layouts.superpoint_architecture(state, layout)
     model = _without_weights(SuperPoint, arch, source)
-    return load_strictly(model, state, source, layout, inferred=architecture is None)
-
-
-def load_strictly(
-    model: Network, state: Mapping[str, Tensor], source: str, layout: Layout | None = None, inferred: bool = False
-) -> Network:
-    """Gives a model copies of weights in float32, and sets it to evaluation mode.
-
-    Args:
-        model: a network, also one on the meta device.
-        state: exactly its keys, in its shapes, as the layout has them.
-        source: where the weights come from, for messages.
-        layout: of the state dict; None for ours.
-        inferred: whether the sizes of the model were read off the same weights.
-
-    Raises:
-        WeightsError: listing the missing, the unexpected, the wrongly shaped and the unfit keys.
-    """
-    layout = layout or Layout()
-    state = {key: value for key, value in state.items() if not re.match(layout.others, key)}
-    own_shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    shapes = key_layouts.shapes_in_file(own_shapes, layout, model.architecture)
-    owns = {name: key for key, parts in shapes.items() for name in parts}
-    wanted = {name: shape for parts in shapes.values() for name, shape in parts.items()}
-    optional = layout.optional() & state.keys()
-    dense = {name: value for name, value in state.items() if is_dense(value)}
-    known = {name: dense[name].detach().to(torch.float32, copy=True) for name in wanted if name in dense}
-
-    def beside(name: str) -> str:
-        """A key, with the other key of its module where one of them must be wrong, and either may be."""
-        stem, _, kind = name.rpartition(".")
-        other = f"{stem}.{'bias' if kind == 'weight' else 'weight'}"
-        if not key_layouts.TOLD_BY_ITSELF.fullmatch(owns[name]) or other not in known:
-            return name
-        return f"{name} (beside {other} {list(known[other].shape)})"
-
-    def misfit(name: str) -> str:
-        found = f"{name} {list(known[name].shape)}"
-        if inferred and owns[name] in key_layouts.TELLING:
-            return f"{found} fits no {type(model).__name__}"
-        return f"{found} instead of {list(wanted[name])}{beside(name).removeprefix(name)}"
-
-    complaints = {
-        "missing keys": [beside(name) for name in wanted.keys() - state.keys()],
-        "unexpected keys": state.keys() - wanted.keys() - optional,
-        "wrong shapes": [misfit(name) for name, value in known.items() if tuple(value.shape) != wanted[name]],
-        "no arrays of real numbers": (wanted.keys() | optional) & state.keys() - dense.keys(),
-        "NaN or infinite": [name for name, value in known.items() if not value.isfinite().all()],
-        "other than 0.8 + 0.1 exp(-4 i / layers)": [
-            name for name in optional & dense.keys() if not _are_thresholds(dense[name], model)
-        ],
-    }
-    refuse_faults(complaints, model, source)
-    fused = {
-        key: key_layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
-        for key, parts in shapes.items()
-    }
-    model.load_state_dict(fused, strict=True, assign=True)
-    return model.eval()
+    return _fill(model, state, source, layout, is_inferred=architecture is None)
 
 
 def save_lightglue(
@@ -167,33 +121,101 @@ def save_lightglue(
     metadata: Mapping[str, str] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> None:
-    """Writes our own layout: all of the file or nothing.
+    """Writes a LightGlue in our own layout, atomically.
 
     Args:
         model: the network.
-        path: ends in .safetensors by custom.
-        metadata: more to tell, such as licence and training data.
-        thresholds: some of `recommended.PAPERS_THRESHOLDS`, as they suit these weights: what a matcher takes where
-            its user says nothing.
+        path: usually ends in .safetensors.
+        metadata: further strings, such as licence and training data.
+        thresholds: recommended values, some of `PAPERS_THRESHOLDS`; a matcher uses them unless its configuration
+            sets others.
 
     Raises:
-        ValueError: where no matcher would take these thresholds.
-        StoreError: where the file cannot be written.
+        ValueError: no matcher would accept these thresholds.
+        StoreError: the file cannot be written.
     """
-    told = dict(metadata or {})
+    described = dict(metadata or {})
     if thresholds:
         check_thresholds(thresholds)
-        told[THRESHOLDS] = json.dumps(dict(thresholds), sort_keys=True)
-    _save(model, "lightglue", asdict(model.architecture), path, told)
+        described[THRESHOLDS] = json.dumps(dict(thresholds), sort_keys=True)
+    _save(model, "lightglue", asdict(model.architecture), path, described)
 
 
 def save_superpoint(model: SuperPoint, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """As `save_lightglue`."""
+    """Writes a SuperPoint in our own layout; arguments and errors as in `save_lightglue`."""
     _save(model, "superpoint", asdict(model.architecture), path, metadata)
 
 
+def _fill(model: Network, state: Mapping[str, Tensor], source: str, layout: Layout, is_inferred: bool) -> Network:
+    """Gives a model on the meta device float32 copies of weights, and sets it to evaluation mode.
+
+    Args:
+        model: the network.
+        state: exactly its keys, in its shapes, in the layout.
+        source: origin of the weights, for messages.
+        layout: of the state dict.
+        is_inferred: whether the sizes of the model were inferred from the same weights.
+
+    Raises:
+        WeightsError: with the missing, unexpected, wrongly shaped and unusable keys.
+    """
+    state = {key: value for key, value in state.items() if not re.match(layout.others, key)}
+    own_shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    parts_from_key = key_layouts.shapes_in_file(own_shapes, layout, model.architecture)
+    expected = {name: shape for parts in parts_from_key.values() for name, shape in parts.items()}
+    optional = layout.optional() & state.keys()
+    known, faults = compare_keys(state, expected, optional)
+    key_from_name = {name: key for key, parts in parts_from_key.items() for name in parts}
+    _describe_faults(faults, known, expected, key_from_name, type(model).__name__ if is_inferred else None)
+    faults["other than 0.8 + 0.1 exp(-4 i / layers)"] = [
+        name for name in optional if is_dense(state[name]) and not _are_thresholds(state[name], model)
+    ]
+    refuse_faults(faults, model, source)
+    fused = {
+        key: key_layouts.fuse(key, {name: known[name] for name in parts}, model.architecture, source).contiguous()
+        for key, parts in parts_from_key.items()
+    }
+    model.load_state_dict(fused, strict=True, assign=True)
+    return model.eval()
+
+
+def _describe_faults(
+    faults: dict[str, Collection[str]],
+    known: StateDict,
+    expected: Mapping[str, Shape],
+    key_from_name: Mapping[str, str],
+    inferred_network: str | None,
+) -> None:
+    """Adds shapes to the names of missing and wrongly shaped keys.
+
+    Args:
+        faults: names in the file by kind of fault; changed in place.
+        known: expected tensors that the file has.
+        expected: shapes by name in the file.
+        key_from_name: our key for each name in the file.
+        inferred_network: name of a network whose sizes were inferred from the same weights, else None.
+    """
+
+    def partner(name: str) -> str:
+        """Names the other key of a module of which only one key must be wrong, and it is unknown which."""
+        stem, _, kind = name.rpartition(".")
+        other = f"{stem}.{'bias' if kind == 'weight' else 'weight'}"
+        if not key_layouts.SELF_DEFINING.fullmatch(key_from_name[name]) or other not in known:
+            return ""
+        return f" (beside {other} {list(known[other].shape)})"
+
+    def wrong_shape(name: str) -> str:
+        found = f"{name} {list(known[name].shape)}"
+        if inferred_network and key_from_name[name] in key_layouts.SIZE_DEFINING:
+            return f"{found} fits no {inferred_network}"
+        return f"{found} instead of {list(expected[name])}{partner(name)}"
+
+    faults[MISSING] = [name + partner(name) for name in faults[MISSING]]
+    faults[WRONG_SHAPES] = [wrong_shape(name) for name in faults[WRONG_SHAPES]]
+
+
 def _without_weights(kind: Callable[[Architecture], Network], arch: Architecture, source: str) -> Network:
-    """A network on the meta device: neither memory nor random numbers for weights that are replaced."""
+    """A network on the meta device: weights that will be replaced need no memory and no random numbers."""
     try:
         with torch.device("meta"):
             return kind(arch)
@@ -205,22 +227,20 @@ def _are_thresholds(values: Tensor, model: nn.Module) -> bool:
     return isinstance(model, LightGlue) and key_layouts.are_thresholds(values, model.architecture.num_layers)
 
 
-def _stored_architecture(
-    kind: type[Architecture], network: str, metadata: Mapping[str, str], path: str | Path
-) -> Architecture | None:
-    """The architecture in the metadata of our own files, None for other files."""
-    if metadata.get("format") != FORMAT:
+def _stored_architecture(kind: type[Architecture], network: str, file: WeightsFile) -> Architecture | None:
+    """The architecture in the metadata of our own files; None for other files."""
+    if file.metadata.get("format") != FORMAT:
         return None
-    if metadata.get("network") != network:
-        raise WeightsError(f"{path}: holds a {metadata.get('network')}, expected a {network}")
+    if file.metadata.get("network") != network:
+        raise WeightsError(f"{file.path}: contains a {file.metadata.get('network')}, expected a {network}")
     try:
-        stored = json.loads(metadata["architecture"])
+        stored = json.loads(file.metadata["architecture"])
         unknown = stored.keys() - {field.name for field in fields(kind)}
         if unknown:
             raise ValueError(f"unknown fields {summarise(unknown)}")
         return kind(**stored)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: its architecture cannot be read ({error})") from error
+        raise WeightsError(f"{file.path}: its architecture cannot be read ({error})") from error
 
 
 def _save(

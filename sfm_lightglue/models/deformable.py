@@ -1,4 +1,4 @@
-"""Convolution whose kernel samples where it wants to, in plain torch.
+"""Deformable convolution in plain torch.
 
 Source: Zhu et al., Deformable ConvNets v2: More Deformable, Better Results, CVPR 2019, equation 1; without
 modulation it is that of Dai et al., Deformable Convolutional Networks, ICCV 2017.
@@ -22,7 +22,9 @@ def deformable_conv2d(
     padding: int = 0,
     dilation: int = 1,
 ) -> Tensor:
-    """Correlates with a kernel whose samples are moved; between the pixels x is bilinear, outside it is 0.
+    """Correlates an image with a kernel whose samples are displaced by offsets.
+
+    The image is interpolated bilinearly between pixels, and 0 outside.
 
     Args:
         x: [B, C, H, W].
@@ -30,15 +32,15 @@ def deformable_conv2d(
         weight: [O, C, kh, kw].
         bias: [O].
         modulation: [B, K, h, w], a factor for each sample.
-        stride: pixels of x from one output to the next, along both axes.
-        padding: pixels of zeros around x.
-        dilation: pixels from one sample to the next where nothing is moved.
+        stride: distance of neighbouring outputs in pixels of x, along both axes.
+        padding: number of zero pixels at each side of x.
+        dilation: distance of neighbouring samples in pixels, without offsets.
 
     Returns:
-        [B, O, h, w], as large as that of an ordinary convolution.
+        [B, O, h, w], of the same size as the result of an ordinary convolution.
 
     Raises:
-        ValueError: where a shape does not fit.
+        ValueError: the shapes do not fit.
     """
     batch, channels, height, width = x.shape
     num_out, num_in, kernel_h, kernel_w = weight.shape
@@ -54,13 +56,13 @@ def deformable_conv2d(
     def steps(count: int, step: int) -> Tensor:
         return torch.arange(count, device=x.device, dtype=offsets.dtype) * step
 
-    # Where the samples are without offsets: the output's place plus the kernel's, along each axis.
+    # Positions of the samples without offsets: position of the output plus position in the kernel, along each axis.
     rows = steps(kernel_h, dilation)[:, None, None, None] + steps(out_h, stride)[:, None] - padding  # [kh, 1, h, 1]
     columns = steps(kernel_w, dilation)[:, None, None] + steps(out_w, stride) - padding  # [kw, 1, w]
     moves = offsets.reshape(batch, kernel_h, kernel_w, 2, out_h, out_w)
     y = moves[:, :, :, 0] + rows  # [B, kh, kw, h, w]
     x_ = moves[:, :, :, 1] + columns
-    # The outer edges are at -1 and 1, half a pixel beyond the outer centres: so one row alone is no division by 0.
+    # The outer edges are at -1 and 1, half a pixel beyond the outer centres; a single row causes no division by 0.
     grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1).to(x.dtype)
     samples = F.grid_sample(
         x, grid.reshape(batch, num_samples * out_h, out_w, 2), mode="bilinear", align_corners=False
@@ -77,14 +79,14 @@ class DeformableConv2d(nn.Module):
     """A deformable convolution that predicts its own offsets from its input.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
         kernel_size: side of the square kernel.
-        stride: pixels from one output to the next.
-        padding: pixels of zeros around the input.
-        dilation: pixels from one sample to the next.
-        bias: whether the output has one; the offsets always do.
-        modulated: whether every sample is weighted too (version 2).
+        stride: distance of neighbouring outputs in pixels.
+        padding: number of zero pixels at each side of the input.
+        dilation: distance of neighbouring samples in pixels.
+        bias: whether the output has a bias; the offsets always have one.
+        modulated: whether every sample has a predicted weight (version 2).
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class DeformableConv2d(nn.Module):
         self.regular_conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve [B, C, H, W]; no sample moves farther than a quarter of the longer side."""
+        """Convolves [B, C, H, W]; offsets are limited to a quarter of the longer side."""
         predicted = self.offset_conv(x)
         farthest_px = max(x.shape[2:]) / 4
         offsets = predicted[:, : 2 * self.num_samples].clamp(-farthest_px, farthest_px)

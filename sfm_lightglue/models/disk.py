@@ -1,4 +1,4 @@
-"""DISK: interest points and descriptors from one U-Net on colour, trained by policy gradients.
+"""DISK: keypoints and descriptors from one U-Net on colour images, trained by policy gradients.
 
 Source: Tyszkiewicz, Fua and Trulls, DISK: Learning local features with policy gradient, NeurIPS 2020 (section 3
 and figure 2).
@@ -19,25 +19,25 @@ from sfm_lightglue.models.keypoints import Limits, Points, best_first, select_pe
 from sfm_lightglue.weights.strict import load_published
 
 DISK_LIMITS = Limits(score_threshold=0.0, nms_radius_px=2)
-"""The authors' threshold on the logit of a point, and their window of 5 pixels."""
+"""Threshold of the authors on the logit of a point, and their window of 5 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskArchitecture:
-    """What fixes the shapes of the weights; the defaults are those of the published files.
+    """Sizes of the weights; the defaults are those of the published files.
 
     Raises:
-        ValueError: where there is not one stage up for every stage down but the first.
+        ValueError: the numbers of stages do not fit together.
     """
 
     down_channels: tuple[int, ...] = (16, 32, 64, 64, 64)
-    """Channels after each stage of the descent; all but the first halve the resolution."""
+    """Channels after each stage of the contracting path; all stages except the first halve the resolution."""
     up_channels: tuple[int, ...] = (64, 64, 64)
-    """Channels after each stage of the ascent, but for the last, whose are descriptor and score."""
+    """Channels after each stage of the expanding path, without the last stage, which gives descriptor and score."""
     descriptor_dim: int = 128
     """Width D of a descriptor."""
     kernel_px: int = 5
-    """Side of every convolution."""
+    """Side of the kernel of every convolution."""
 
     def __post_init__(self) -> None:
         if len(self.down_channels) != len(self.up_channels) + 2:
@@ -48,12 +48,12 @@ class DiskArchitecture:
 
     @property
     def stride(self) -> int:
-        """Pixels along the side of the coarsest cell."""
+        """Side of the coarsest cell in pixels."""
         return 1 << (len(self.down_channels) - 1)
 
 
 class Disk(nn.Module):
-    """The network; its weights have the names of the authors' file.
+    """The network; its weights are named as in the file of the authors.
 
     Args:
         architecture: channels; the defaults are those of the published files.
@@ -68,15 +68,15 @@ class Disk(nn.Module):
         """Detects and describes.
 
         Args:
-            images: [B, 3, H, W] RGB in [0, 1]; black rows and columns are added at the right and lower sides
-                where H or W is no multiple of 16.
+            images: [B, 3, H, W] RGB in [0, 1]; black rows and columns are added at the right and the bottom if H
+                or W is not a multiple of 16.
             limits: which points to keep; scores are logits.
 
         Returns:
-            For each image its points.
+            The points of each image.
 
         Raises:
-            ValueError: on images of another shape.
+            ValueError: the images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise ValueError(f"images: expected [B, 3, H, W], got {list(images.shape)}")
@@ -93,34 +93,34 @@ class Disk(nn.Module):
         return result
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] -> logits of a point [B, H, W] and descriptors of any length [B, D, H, W]."""
+        """Images [B, 3, H, W] -> logits of a point [B, H, W] and unnormalised descriptors [B, D, H, W]."""
         height, width = images.shape[2:]
         stride = self.architecture.stride
         down, right = -height % stride, -width % stride
         if height + down == width + right == stride:
-            right += stride  # one coarsest cell alone has no variance to normalise by
+            right += stride  # a single coarsest cell has no variance for the normalisation
         output = self.unet(F.pad(images, (0, right, 0, down)))[..., :height, :width]
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         return output[:, -1], output[:, :-1]
 
 
 def load_disk(path: str | Path, *, sha256: str | None = None) -> Disk:
-    """Reads the authors' `depth-save.pth` or `epipolar-save.pth`, or the state dict within.
+    """Reads `depth-save.pth` or `epipolar-save.pth` of the authors, or their state dicts.
 
     Args:
-        path: of the file; its weights may lie below `extractor`.
-        sha256: hexadecimal digest that the file must have.
+        path: of the file; its weights may be nested under `extractor`.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
     return load_published(Disk, path, prefixes=("", "extractor."), sha256=sha256)
 
 
 class _Stage(nn.Sequential):
-    """Normalisation of each channel of each image, a gate with one slope a channel, and a convolution.
+    """Instance normalisation, PReLU with one slope per channel, and a convolution.
 
-    The third place is empty: it was dropout, and the names in the published files count it.
+    The third module is empty: it was dropout, and the names in the published files count it.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel_px: int, gated: bool = True) -> None:
@@ -133,7 +133,7 @@ class _Stage(nn.Sequential):
 
 
 class _Up(nn.Module):
-    """Doubles the resolution, and joins what the descent had there."""
+    """Doubles the resolution, and concatenates the features of the contracting path."""
 
     def __init__(self, below: int, beside: int, channels_out: int, kernel_px: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""HardNet: a descriptor of a patch, and the patches that it describes.
+"""HardNet: a descriptor of patches, and the extraction of patches from images.
 
 Source: Mishchuk, Mishkin, Radenović and Matas, Working hard to know your neighbor's margins: Local descriptor
 learning loss, NIPS 2017 (section 3.3).
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from sfm_lightglue.weights.strict import load_published
 
 PATCH_PX = 32
-"""Side of a patch."""
+"""Side of a patch in pixels."""
 DESCRIPTOR_DIM = 128
 """Width D of a descriptor."""
 _CHUNK = 512
-"""Patches that go through the network together: 32 channels of 32 x 32 pixels each are 64 MiB."""
+"""Number of patches per run of the network: 32 channels of 32 x 32 pixels each are 64 MiB."""
 
 
 class HardNet(nn.Module):
-    """The network; its weights have the names of the authors' files."""
+    """The network; its weights are named as in the files of the authors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class HardNet(nn.Module):
         self.features = nn.Sequential(*layers)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Describes patches; their brightness and contrast do not matter.
+        """Describes patches, independent of their brightness and contrast.
 
         Args:
             patches: [N, 1, 32, 32] grey values in any range.
@@ -51,7 +51,7 @@ class HardNet(nn.Module):
             [N, 128] of length 1.
 
         Raises:
-            ValueError: on patches of another shape.
+            ValueError: the patches have another shape.
         """
         if patches.ndim != 4 or patches.shape[1:] != (1, PATCH_PX, PATCH_PX):
             raise ValueError(f"patches: expected [N, 1, {PATCH_PX}, {PATCH_PX}], got {list(patches.shape)}")
@@ -66,29 +66,29 @@ class HardNet(nn.Module):
 
 
 def load_hardnet(path: str | Path, *, sha256: str | None = None) -> HardNet:
-    """Reads the authors' `HardNet++.pth`, `checkpoint_liberty_with_aug.pth` and their like.
+    """Reads `HardNet++.pth`, `checkpoint_liberty_with_aug.pth` or similar files of the authors.
 
     Args:
         path: of the file.
-        sha256: hexadecimal digest that the file must have.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
     return load_published(HardNet, path, sha256=sha256)
 
 
 def cut_patches(image: Tensor, centres: Tensor, radii_px: Tensor, angles_rad: Tensor) -> Tensor:
-    """Turned squares of a picture as patches of 32 x 32.
+    """Rotated squares of an image as patches of 32 x 32 pixels.
 
-    Larger squares are cut out of a smaller copy of the picture, so that no pixel is left out; beyond its sides
-    its last pixels go on.
+    Larger squares are sampled from a smaller copy of the image, to avoid aliasing. Outside the image, its border
+    pixels are repeated.
 
     Args:
         image: [H, W] grey.
-        centres: [N, 2] (x, y) in pixels, the centre of the first pixel at 0.
+        centres: [N, 2] (x, y) in pixels, with the centre of the first pixel at 0.
         radii_px: [N] half the sides of the squares.
-        angles_rad: [N] from the picture's x axis, clockwise on the screen, to that of the patch.
+        angles_rad: [N] from the x axis of the image to the x axis of the patch, clockwise on the screen.
 
     Returns:
         [N, 1, 32, 32].
@@ -97,23 +97,23 @@ def cut_patches(image: Tensor, centres: Tensor, radii_px: Tensor, angles_rad: Te
     axes = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)  # [N, 2, 2]
     steps = (torch.arange(PATCH_PX, device=image.device, dtype=image.dtype) * 2 + 1) / PATCH_PX - 1
     corners = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)  # [32, 32, 2] (x, y) in [-1, 1]
-    places = torch.einsum("nij,yxj->nyxi", axes, corners) + centres[:, None, None]
-    size = places.new_tensor([image.shape[1], image.shape[0]])
-    grid = (places * 2 + 1) / size - 1  # the same for all copies of the picture: a resize keeps corners
+    positions = torch.einsum("nij,yxj->nyxi", axes, corners) + centres[:, None, None]
+    size = positions.new_tensor([image.shape[1], image.shape[0]])
+    grid = (positions * 2 + 1) / size - 1  # equal for all copies of the image, since a resize preserves its corners
     pyramid = _pyramid(image)
     finest = (2 * radii_px / PATCH_PX).log2().floor().clamp(0, len(pyramid) - 1).long()
     patches = image.new_zeros(len(centres), 1, PATCH_PX, PATCH_PX)
-    for level, picture in enumerate(pyramid):
+    for level, copy in enumerate(pyramid):
         rows = torch.nonzero(finest == level)[:, 0]
         if len(rows) > 0:
             wide = grid[rows].flatten(0, 1)[None]  # [1, N 32, 32, 2]
-            cut = F.grid_sample(picture[None, None], wide, padding_mode="border", align_corners=False)
+            cut = F.grid_sample(copy[None, None], wide, padding_mode="border", align_corners=False)
             patches[rows] = cut.view(-1, 1, PATCH_PX, PATCH_PX)
     return patches
 
 
 def _pyramid(image: Tensor) -> list[Tensor]:
-    """Copies of a picture [H, W], each of half the size of the one before, as long as a patch has room in it."""
+    """Copies of an image [H, W], each half the size of the previous one, down to the size of a patch."""
     binomial = image.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = torch.outer(binomial, binomial)[None, None]
     levels = [image]

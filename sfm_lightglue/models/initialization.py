@@ -1,4 +1,4 @@
-"""Values of weights that are not loaded from a file."""
+"""Initial values of weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from torch import Tensor, nn
 
 
 def draw_normal(weight: Tensor, deviation: float = 1.0) -> None:
-    """Fills untrained weights with normal numbers; not on the meta device, where torch would import its compiler."""
+    """Fills weights with normal random numbers, except on the meta device, where torch would import its compiler."""
     if not weight.is_meta:
         nn.init.normal_(weight, std=deviation)

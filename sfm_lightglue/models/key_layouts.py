@@ -1,11 +1,11 @@
-"""The key names of other people's checkpoints, and ours: which keys a file has, and what becomes of them.
+"""Key names of published checkpoints and of our own, and the conversion between them.
 
-Our LightGlue fuses the projections of an attention into one matrix (rows q, k, v; or qk, v where
-cross-attention is tied). The original interleaves its `Wqkv` as (head, head_dim, qkv); Hugging Face keeps
-three matrices, and stores a tied projection twice. Our SuperPoint has the original's names.
+Our LightGlue fuses the projections of an attention into one matrix (rows q, k, v; or qk, v if cross-attention is
+tied). The original interleaves its `Wqkv` as (head, head_dim, qkv). Hugging Face keeps three matrices, and stores
+a tied projection twice. Our SuperPoint has the names of the original.
 
-A layout tells under which names a file holds each of our keys, so that whatever is wrong with a file is said
-in the file's own words. Layout and sizes are what most of its keys tell: one wrong key cannot hide itself.
+A layout maps each of our keys to its names in a file, so that messages use the names of the file. Layout and sizes
+are decided by the majority of the keys, so that a single wrong key is always detected.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from sfm_lightglue.weights.state_dict import StateDict, is_dense
 
 Architecture = LightGlueArchitecture | SuperPointArchitecture
 Rules = tuple[tuple[str, tuple[str, ...]], ...]
-"""Patterns of our names without ".weight" or ".bias", and the names of the same in another layout. The first
-pattern counts; a name without one is the same in both."""
+"""Patterns of our names without ".weight" or ".bias", and their names in another layout. The first matching
+pattern is used; a name without a pattern is equal in both layouts."""
 
-TOLD_BY_ITSELF = re.compile(r"(input_projection|confidences\.\d+|convDb)\.(weight|bias)")
-"""Our keys whose module exists, or has its size, on no other word than that of its own two keys."""
-TELLING = ("position_projection.weight", "input_projection.weight")
-"""Our keys that alone tell a size: where they are wrong, nobody knows what would be right."""
+SELF_DEFINING = re.compile(r"(input_projection|confidences\.\d+|convDb)\.(weight|bias)")
+"""Our keys whose existence or size can be inferred only from the two keys of their own module."""
+SIZE_DEFINING = ("position_projection.weight", "input_projection.weight")
+"""Keys that are the only source of a size; if their shape is wrong, no expected shape can be reported."""
 THRESHOLDS = "confidence_thresholds"
 """A buffer that files of the original may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a file has our keys; the default is our own layout."""
+    """Names of our keys in a file; the default is our own layout."""
 
     rules: Rules = ()
     prefix: str = ""
-    """Begins every name."""
+    """Beginning of every name."""
     others: str = "(?!)"
-    """Pattern of the beginnings of keys that belong to other networks, and are passed over."""
+    """Pattern of the beginnings of keys of other networks, which are ignored."""
 
     def names(self, key: str) -> tuple[str, ...]:
-        """The names of one of our keys; several where we fuse."""
+        """The names of one of our keys; several if our tensor is fused."""
         name, _, kind = key.rpartition(".")
         for pattern, templates in self.rules:
             if re.fullmatch(pattern, name):
@@ -62,7 +62,7 @@ class Layout:
 
 
 def _original_rules(block: str) -> Rules:
-    """The original's names; `block` is a pattern's replacement: the block of a side `{}` in a layer."""
+    """Names of the original; `block` is the replacement for a block of a layer, with `{}` for self or cross."""
     rules: list[tuple[str, tuple[str, ...]]] = [
         (r"position_projection", ("posenc.Wr",)),
         (r"input_projection", ("input_proj",)),
@@ -83,7 +83,7 @@ def _original_rules(block: str) -> Rules:
     return tuple(rules)
 
 
-# In files, and in the memory of the original's code, which some files were saved from.
+# Names in published files, and names in the memory of the original code, from which some files were saved.
 _ORIGINAL_RULES = (_original_rules(r"{}_attn.\1"), _original_rules(r"transformers.\1.{}_attn"))
 _HUGGING_FACE_RULES: Rules = (
     (r"position_projection", ("positional_encoder.projector",)),
@@ -106,26 +106,26 @@ SUPERPOINT_HUGGING_FACE_RULES: Rules = (
 
 
 def lightglue_layout(keys: Iterable[str]) -> Layout:
-    """The layout that most keys of a file have: the original's (both spellings), Hugging Face's or ours.
+    """The layout of most keys of a file: of the original (two spellings), of Hugging Face or of this project.
 
-    glue-factory puts a LightGlue below `matcher.` and beside an `extractor.`, Hugging Face beside a
-    `keypoint_detector.`; these neighbours are passed over.
+    glue-factory stores a LightGlue below `matcher.` and an extractor below `extractor.`. Hugging Face stores a
+    detector below `keypoint_detector.`. Keys of extractors and detectors are ignored.
     """
     return _most_known(keys, _lightglue_layouts())
 
 
 def superpoint_layout(keys: Iterable[str]) -> Layout:
-    """The layout that most keys of a file have: the original's, or Hugging Face's, alone or in its LightGlue."""
+    """The layout of most keys of a file: of the original, or of Hugging Face, alone or within its LightGlue."""
     return _most_known(keys, _superpoint_layouts())
 
 
 def shapes_in_file(
     shapes: Mapping[str, tuple[int, ...]], layout: Layout, arch: Architecture
 ) -> dict[str, dict[str, tuple[int, ...]]]:
-    """By our key and the name in a file: the shape that a file of the layout has there.
+    """Shapes of the tensors in a file, by our key and the name in the file.
 
     Args:
-        shapes: of our keys.
+        shapes: of our tensors, by our key.
         layout: of the file.
         arch: of the network.
     """
@@ -138,16 +138,16 @@ def shapes_in_file(
 
 
 def fuse(key: str, parts: Mapping[str, Tensor], arch: Architecture, source: str) -> Tensor:
-    """One of our tensors.
+    """Makes one of our tensors from the tensors of a file.
 
     Args:
-        key: ours.
-        parts: what the file has for it, by its names, in the order of the layout and in the right shapes.
+        key: our key.
+        parts: tensors of the file by name, in the order of the layout and in the right shapes.
         arch: of the network.
-        source: where they come from, for messages.
+        source: origin of the weights, for messages.
 
     Raises:
-        WeightsError: where queries differ from keys, and the network has one projection for both.
+        WeightsError: queries differ from keys, but the network has one projection for both.
     """
     names, values = list(parts), list(parts.values())
     if len(values) == 1:
@@ -166,7 +166,7 @@ def lightglue_to_hugging_face(state: Mapping[str, Tensor], arch: LightGlueArchit
     """Our LightGlue -> the layout of Hugging Face, without its keypoint detector.
 
     Raises:
-        ValueError: where Hugging Face has no such network: 4 entries of a position, or missing heads.
+        ValueError: Hugging Face has no such network: positions have 4 entries, or heads are missing.
     """
     if arch.use_scale_orientation or not arch.has_confidence or not arch.has_layer_assignments:
         raise ValueError("lightglue_to_hugging_face: needs 2-d positions and all confidence and assignment heads")
@@ -185,19 +185,19 @@ def lightglue_to_hugging_face(state: Mapping[str, Tensor], arch: LightGlueArchit
 
 
 def lightglue_architecture(state: Mapping[str, Tensor], layout: Layout, source: str) -> LightGlueArchitecture:
-    """Reads the sizes of a LightGlue off its keys and shapes; the rotations tell the width of a head.
+    """Infers the sizes of a LightGlue from its keys and shapes; the positions define the width of a head.
 
     Args:
-        state: a state dict, which may be faulty: the sizes are those that most of it has.
+        state: a state dict; it may be faulty, since the majority of the keys decides.
         layout: of the state dict.
-        source: where it comes from, for messages.
+        source: origin of the weights, for messages.
 
     Raises:
-        WeightsError: where no network has such sizes.
+        WeightsError: no network has such sizes.
     """
     num_layers = max(_count_layers(state, layout), 1)
     keys = [key.replace(".0.", f".{i}.", 1) for key in _lightglue_keys() for i in range(num_layers)]
-    found = _Found(state, layout, keys)
+    found = _PresentKeys(state, layout, keys)
     dim = _most_common(
         found.sizes(r".*(\.output|\.fc2|assignments\.\d+\.projection)\.(weight|bias)")
         + found.sizes(r".*_attention\.projection\.weight", axis=1),
@@ -207,7 +207,7 @@ def lightglue_architecture(state: Mapping[str, Tensor], layout: Layout, source: 
     positions = _shape(state.get(layout.names("position_projection.weight")[0]))
     head_dim = 2 * positions[0] if len(positions) == 2 and positions[1] in (2, 4) else 0
     if head_dim == 0 or dim % head_dim or kv % head_dim:
-        head_dim, positions = math.gcd(dim, kv), ()  # some network to hold the other keys against
+        head_dim, positions = math.gcd(dim, kv), ()  # any valid network, to compare the other keys with
     inputs = [name in state for kind in ("weight", "bias") for name in layout.names(f"input_projection.{kind}")]
     input_shape = _shape(state.get(layout.names("input_projection.weight")[0]))
     input_dim = input_shape[1] if len(input_shape) == 2 and input_shape[1] > 0 else dim + 1
@@ -229,13 +229,13 @@ def lightglue_architecture(state: Mapping[str, Tensor], layout: Layout, source: 
 
 
 def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> SuperPointArchitecture:
-    """Reads the channels of a SuperPoint off its shapes.
+    """Infers the channels of a SuperPoint from its shapes.
 
     Args:
-        state: a state dict, which may be faulty: the channels are those that most of it has.
+        state: a state dict; it may be faulty, since the majority of the keys decides.
         layout: of the state dict.
     """
-    found = _Found(state, layout, _superpoint_keys())
+    found = _PresentKeys(state, layout, _superpoint_keys())
     usual = SuperPointArchitecture()
     c1, c2, c3, c4 = (_most_common(found.sizes(rf"conv{i + 1}[ab]\..*"), usual.encoder_channels[i]) for i in range(4))
     return SuperPointArchitecture(
@@ -246,44 +246,44 @@ def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> Supe
 
 
 def are_thresholds(values: Tensor, num_layers: int) -> bool:
-    """Whether these are the thresholds that we compute; the original stores them, and others are not for us."""
+    """Whether stored confidence thresholds are those that our network computes; it supports no others."""
     wanted = torch.tensor([0.8 + 0.1 * math.exp(-4.0 * i / max(num_layers, 1)) for i in range(num_layers)])
     return values.shape == wanted.shape and torch.allclose(values.detach().cpu().float(), wanted, atol=1e-4)
 
 
-class _Found:
-    """What a state dict has of our keys.
+class _PresentKeys:
+    """The tensors of a state dict for our keys.
 
     Args:
         state: may be faulty.
         layout: of the state dict.
-        keys: ours.
+        keys: our keys.
     """
 
     def __init__(self, state: Mapping[str, Tensor], layout: Layout, keys: Iterable[str]) -> None:
         self.values = {key: [state.get(name) for name in layout.names(key)] for key in keys}
 
     def sizes(self, pattern: str, axis: int = 0, part: int = 0) -> list[int]:
-        """Of all keys of the pattern that are there: how long an axis of this part is."""
+        """Length of an axis of a part, for each present key that matches the pattern."""
         shapes = (_shape(values[part]) for key, values in self.values.items() if re.fullmatch(pattern, key))
         return [shape[axis] for shape in shapes if len(shape) > axis and shape[axis] > 0]
 
     def share(self, pattern: str, indices: range | None = None) -> float:
-        """The share of the keys of the pattern, and with these indices, that are there; 1 where none could be."""
-        there = [
+        """Fraction of the keys with this pattern and these indices that are present; 1 if there is no such key."""
+        is_present = [
             value is not None
             for key, values in self.values.items()
             if re.fullmatch(pattern, key) and (indices is None or int(_index(key) or 0) in indices)
             for value in values
         ]
-        return sum(there) / len(there) if there else 1.0
+        return sum(is_present) / len(is_present) if len(is_present) > 0 else 1.0
 
 
-def _key_value_rows(found: _Found, dim: int) -> tuple[int, bool]:
-    """Rows of the keys, which are those of the values, and whether cross-attention is tied."""
+def _key_value_rows(found: _PresentKeys, dim: int) -> tuple[int, bool]:
+    """Number of rows of the keys, equal to those of the values, and whether cross-attention is tied."""
     parts = max(len(values) for key, values in found.values.items() if "cross_attention.projection" in key)
     if parts == 2:
-        return dim, True  # the original has no other
+        return dim, True  # the original has no other variant
     projection = r".*{}_attention\.projection\.(weight|bias)"
     if parts == 3:
         rows = [n for part in (1, 2) for n in found.sizes(projection.format("self"), part=part)]
@@ -293,7 +293,7 @@ def _key_value_rows(found: _Found, dim: int) -> tuple[int, bool]:
         tied = all(torch.equal(q.float(), k.float()) for q, k in pairs if q.shape == k.shape)
     else:
         across = found.sizes(projection.format("cross"))
-        # Twice: 2 D rows across are q and v, or q and k and v of half as many heads; self-attention knows.
+        # Self-attention counts twice: 2 D rows across are q and v, or q, k and v with half as many heads for k and v.
         rows = [(n - dim) // 2 for n in 2 * found.sizes(projection.format("self")) if (n - dim) % 2 == 0]
         rows += [dim if n == 2 * dim else (n - dim) // 2 for n in across if (n - dim) % 2 == 0]
         tied = _most_common(across, 2 * dim) == 2 * dim
@@ -302,7 +302,7 @@ def _key_value_rows(found: _Found, dim: int) -> tuple[int, bool]:
 
 
 def _rows(key: str, rows: int, parts: int, arch: Architecture) -> list[int]:
-    """The rows of the parts of a projection that has so many in all: q, k, v, or of both one, v."""
+    """Rows of each part of a projection with `rows` rows: q, k, v; or q and k in one, v."""
     assert isinstance(arch, LightGlueArchitecture)  # SuperPoint has no projections
     dim = arch.descriptor_dim
     if parts == 2:
@@ -315,7 +315,7 @@ def _is_tied(key: str, arch: Architecture) -> bool:
 
 
 def _count_layers(state: Iterable[str], layout: Layout) -> int:
-    """How many layers have half of what they should; a stray index is none."""
+    """Number of layers that have at least half of their keys; a stray index does not count as a layer."""
     known = {_zeroed(name) for key in _lightglue_keys() if key.startswith("layers.") for name in layout.names(key)}
     counts = Counter(_index(key) for key in state if _zeroed(key) in known)
     return sum(2 * count >= max(counts.values()) for count in counts.values())
@@ -328,7 +328,7 @@ def _most_known(keys: Iterable[str], candidates: Sequence[tuple[Layout, frozense
 
 @cache
 def _lightglue_layouts() -> list[tuple[Layout, frozenset[str]]]:
-    """All layouts of a LightGlue and the names in them, with index 0 where there is one."""
+    """All layouts of a LightGlue and the names in them, with index 0 if the name has one."""
     result = []
     for module in ("", "module."):
         for matcher, others in (("", []), ("matcher.", [f"{module}extractor."])):
@@ -356,7 +356,7 @@ def _with_names(layout: Layout, keys: Iterable[str]) -> tuple[Layout, frozenset[
 
 @cache
 def _lightglue_keys() -> tuple[str, ...]:
-    """Ours of a LightGlue that has all there can be, with index 0 where there is one."""
+    """Our keys of a LightGlue with all heads, with index 0 if the key has one."""
     with torch.device("meta"):
         model = LightGlue(LightGlueArchitecture(input_dim=4, descriptor_dim=2, num_layers=2, num_heads=1))
     return tuple(key for key in model.state_dict() if _index(key) in (None, "0"))
@@ -373,7 +373,7 @@ def _zeroed(key: str) -> str:
 
 
 def _index(key: str) -> str | None:
-    """The first index of a key; as text, since there is no limit to its digits."""
+    """The first index of a key; as text, since the number of its digits is unlimited."""
     match = re.search(r"\.([0-9]+)\.", key)
     return None if match is None else match[1]
 

@@ -1,4 +1,4 @@
-"""From a map of scores to keypoints: what detectors that keep one maximum per window do alike."""
+"""From a map of scores to keypoints; used by detectors that keep one maximum per window."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which points to keep; nothing here changes the weights.
+    """Which points to keep; independent of the weights.
 
     Raises:
-        ValueError: on a negative radius or number.
+        ValueError: a negative radius or number.
     """
 
     score_threshold: float = 0.0
-    """Points need a score above this."""
+    """Points have a score above this."""
     nms_radius_px: int = 2
-    """A point is the maximum of a square window of twice this and one pixels."""
+    """A point is the maximum of a square window with a side of 2 r + 1 pixels."""
     max_num_keypoints: int | None = None
-    """The best so many are kept; None keeps all."""
+    """Number of best points to keep; None keeps all."""
 
     def __post_init__(self) -> None:
         if self.nms_radius_px < 0 or (self.max_num_keypoints or 0) < 0:
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Points(NamedTuple):
-    """Points of one image, best first."""
+    """Points of one image, highest score first."""
 
     keypoints: Tensor
     """[N, 2] float: (x, y) in pixels of the network's input, **the centre of the first pixel at 0**."""
@@ -44,10 +44,18 @@ class Points(NamedTuple):
     """[N, D] float of length 1."""
 
 
-def local_maxima(scores: Tensor, radius_px: int) -> Tensor:
-    """Where a pixel is the maximum of the square window around it, which ends at the sides of the image.
+def window_max(x: Tensor, radius_px: int) -> Tensor:
+    """Maximum [B, H, W] of the square window around each pixel; the window is cut at the border of the image."""
+    # First along rows, then along columns: 2 k instead of k² comparisons.
+    size = 2 * radius_px + 1
+    rows = F.max_pool2d(x[:, None], (1, size), stride=1, padding=(0, radius_px))
+    return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius_px, 0))[:, 0]
 
-    Of equal neighbours the first in the order of reading counts, so that no two maxima share a window.
+
+def local_maxima(scores: Tensor, radius_px: int) -> Tensor:
+    """Whether each pixel is the maximum of the square window around it.
+
+    Of equal pixels, the first in reading order is the maximum, so no two maxima share a window.
 
     Args:
         scores: [B, H, W].
@@ -56,26 +64,43 @@ def local_maxima(scores: Tensor, radius_px: int) -> Tensor:
     Returns:
         [B, H, W] bool.
     """
-
-    def window_max(x: Tensor) -> Tensor:
-        # A square window's maximum is one along rows, then along columns.
-        size = 2 * radius_px + 1
-        rows = F.max_pool2d(x[:, None], (1, size), stride=1, padding=(0, radius_px))
-        return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius_px, 0))[:, 0]
-
-    peaks = scores == window_max(scores)
-    # The number of a peak in the order of reading, which float32 holds exactly up to 16 million.
+    peaks = scores == window_max(scores, radius_px)
+    # Number of each peak in reading order; float32 is exact up to 16 million.
     number = peaks.flatten(1).cumsum(1).view_as(scores).float()
-    lowest = -window_max(torch.where(peaks, -number, -torch.inf))
+    lowest = -window_max(torch.where(peaks, -number, -torch.inf), radius_px)
     return peaks & (number == lowest)
 
 
-def select_peaks(scores: Tensor, limits: Limits) -> list[Tensor]:
-    """The pixels (x, y) of the maxima above the threshold, in the order of reading, for each image.
+def suppress_neighbours(scores: Tensor, radius_px: int) -> Tensor:
+    """Keeps local maxima and sets all other scores to 0.
+
+    A point that was suppressed only by a suppressed neighbour is considered again, twice.
 
     Args:
         scores: [B, H, W].
-        limits: their radius and threshold count.
+        radius_px: half the side of the window, without its centre.
+
+    Returns:
+        [B, H, W].
+
+    Source: the fast approximation in the code of SuperGlue (Sarlin et al., 2020).
+    """
+    if radius_px == 0:
+        return scores
+    is_max = scores == window_max(scores, radius_px)
+    for _ in range(2):
+        suppressed = window_max(is_max.to(scores.dtype), radius_px) > 0
+        remaining = scores.masked_fill(suppressed, 0.0)
+        is_max |= (remaining == window_max(remaining, radius_px)) & ~suppressed
+    return scores.masked_fill(~is_max, 0.0)
+
+
+def select_peaks(scores: Tensor, limits: Limits) -> list[Tensor]:
+    """Pixels (x, y) of the local maxima above the threshold, in reading order, for each image.
+
+    Args:
+        scores: [B, H, W].
+        limits: radius and threshold are used.
 
     Returns:
         For each image [N, 2] int64.
@@ -85,5 +110,5 @@ def select_peaks(scores: Tensor, limits: Limits) -> list[Tensor]:
 
 
 def best_first(values: Tensor, limits: Limits) -> Tensor:
-    """Indices of the highest values [N], at most as many as allowed; equal ones keep their order."""
+    """Indices of the highest of the values [N], at most `max_num_keypoints`; equal values keep their order."""
     return torch.sort(values, descending=True, stable=True).indices[: limits.max_num_keypoints]

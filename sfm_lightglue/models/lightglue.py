@@ -1,11 +1,11 @@
-"""LightGlue: matches the local features of two images, as deep and as wide as the pair needs.
+"""LightGlue: matches the local features of two images, with adaptive depth and width.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, ICCV 2023.
-The file follows the paper's section 3 from top to bottom; `lightglue_adaptive.py` runs the network layer by
-layer on a batch whose pairs stop and lose points each on its own.
+The file follows section 3 of the paper from top to bottom. `lightglue_adaptive.py` contains the state of a batch
+whose pairs stop and lose points separately.
 
-Both images of a pair live in one tensor [B, N, D] with N = N0 + N1: everything but attention treats points
-alone, so that one matrix product serves both. B is the number of pairs, H of heads, d the width of a head.
+Both images of a pair share one tensor [B, N, D] with N = N0 + N1. Everything except attention applies to each point
+separately, so one matrix product serves both images. B is the number of pairs, H of heads, d the width of a head.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sfm_lightglue.models.lightglue_types import (
     LightGlueArchitecture,
     LightGlueOutput,
     LightGlueThresholds,
+    Side,
 )
 
 __all__ = [
@@ -44,13 +45,14 @@ __all__ = [
     "LightGlueArchitecture",
     "LightGlueOutput",
     "LightGlueThresholds",
+    "Side",
     "filter_matches",
     "normalize_keypoints",
 ]
 
 
 def normalize_keypoints(keypoints: Tensor, image_size: Tensor | tuple[float, float]) -> Tensor:
-    """Centres pixels on the image and divides them by half its longer side.
+    """Subtracts the centre of the image, and divides by half its longer side.
 
     Args:
         keypoints: [..., N, 2] (x, y) in pixels.
@@ -59,14 +61,14 @@ def normalize_keypoints(keypoints: Tensor, image_size: Tensor | tuple[float, flo
     Returns:
         [..., N, 2] in [-1, 1].
 
-    Source: section 3.1 of the paper leaves it open; the authors' code does so.
+    Source: the code of the authors; section 3.1 of the paper does not define it.
     """
     size = torch.as_tensor(image_size, dtype=keypoints.dtype, device=keypoints.device)[..., None, :]
     return (keypoints - size / 2) / (size.amax(-1, keepdim=True) / 2)
 
 
 class MLP(nn.Module):
-    """Turns a state and its message into an update of the state (equation 1).
+    """Computes the update of a state from the state and its message (equation 1).
 
     Args:
         dim: width D of the states.
@@ -111,8 +113,8 @@ class TransformerLayer(nn.Module):
     ) -> Tensor:
         """States [B, N, D] -> states [B, N, D].
 
-        A list `weights` receives the weights of four attentions, a list `messages` four tensors [B, N, D]:
-        message and update within the images, message and update across.
+        The weights of four attentions are appended to the list `weights`, if given. Four tensors [B, N, D] are
+        appended to the list `messages`, if given: message and update of self-attention, then of cross-attention.
         """
         message = self.self_attention(x, context, weights)
         update = cast(Tensor, self.self_mlp(x, message))
@@ -125,7 +127,7 @@ class TransformerLayer(nn.Module):
 
 
 def blank(x: Tensor, mask: Tensor | None) -> Tensor:
-    """[B, N, D] with 0 where the mask [B, N] is False."""
+    """Sets [B, N, D] to 0 where the mask [B, N] is False."""
     return x if mask is None else x.masked_fill(~mask[..., None], 0.0)
 
 
@@ -152,76 +154,55 @@ class LightGlue(nn.Module):
 
     def forward(
         self,
-        keypoints0: Tensor,
-        keypoints1: Tensor,
-        descriptors0: Tensor,
-        descriptors1: Tensor,
-        mask0: Tensor | None = None,
-        mask1: Tensor | None = None,
+        side0: Side,
+        side1: Side,
         thresholds: LightGlueThresholds | None = None,
         return_hidden_states: bool = False,
         return_attentions: bool = False,
         return_messages: bool = False,
     ) -> LightGlueOutput:
-        """Matches pairs, each with as many layers and points as it needs; without gradients.
+        """Matches pairs with adaptive depth and width, without gradients.
 
-        A pair gets the same matches in any batch, and swapped images give swapped matches; in bfloat16 both but for
-        rounding. Adaptivity that the architecture has no heads for is off.
+        A pair gets the same matches in any batch, and swapped images give swapped matches; in bfloat16, except for
+        rounding. Adaptive depth or width is off if the architecture has no heads for it.
 
         Args:
-            keypoints0: [B, N0, 2] (x, y) from `normalize_keypoints`, or [B, N0, 4] with scale in pixels and
-                orientation in radians.
-            keypoints1: [B, N1, 2 or 4].
-            descriptors0: [B, N0, input_dim].
-            descriptors1: [B, N1, input_dim].
-            mask0: [B, N0] bool, False on padding, which may hold anything; None where there is none.
-            mask1: [B, N1] bool.
-            thresholds: when to stop, what to prune, what to keep.
-            return_hidden_states: adds the states after each layer.
-            return_attentions: adds the attention weights of each layer; slower, and B H N² numbers a layer.
-            return_messages: adds what moved the states in each layer.
+            side0: points of image 0 of each pair.
+            side1: points of image 1 of each pair.
+            thresholds: of depth, width and matches.
+            return_hidden_states: also return the states after each layer.
+            return_attentions: also return the attention weights, B H N² numbers per layer; this is slower.
+            return_messages: also return messages and updates of each layer.
 
         Returns:
-            Matches, scores, and how deep each pair and each point went.
+            Matches, scores, and the number of layers of each pair and each point.
 
         Raises:
-            ValueError: where shapes disagree with each other or the architecture.
+            ValueError: the shapes do not fit together or do not fit the architecture.
 
-        Source: section 3.3 of the paper; stop and pruning rules as in the authors' code.
+        Source: section 3.3 of the paper; rules for stopping and pruning as in the code of the authors.
         """
-        self._check(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1)
+        self._check(side0, side1)
         with torch.no_grad():
-            active = ActivePairs.of(*self._embed(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1))
+            active = ActivePairs.from_batch(*self.embed(side0, side1))
             results = Results(active, return_hidden_states, return_attentions, return_messages)
             return self._match(active, thresholds or LightGlueThresholds(), results)
 
-    def forward_all_layers(
-        self,
-        keypoints0: Tensor,
-        keypoints1: Tensor,
-        descriptors0: Tensor,
-        descriptors1: Tensor,
-        mask0: Tensor | None = None,
-        mask1: Tensor | None = None,
-    ) -> list[LayerPrediction]:
-        """What every layer believes, with gradients and without adaptivity: the forward pass of training.
+    def forward_all_layers(self, side0: Side, side1: Side) -> list[LayerPrediction]:
+        """Predictions of all layers, with gradients and without adaptivity: the forward pass of training.
 
         Args:
-            keypoints0: as in `forward`, like all others.
-            keypoints1: [B, N1, 2 or 4].
-            descriptors0: [B, N0, input_dim].
-            descriptors1: [B, N1, input_dim].
-            mask0: [B, N0] bool.
-            mask1: [B, N1] bool.
+            side0: points of image 0 of each pair.
+            side1: points of image 1 of each pair.
 
         Returns:
-            One prediction a layer; of the last layer alone where it alone has an assignment.
+            One prediction per layer; only that of the last layer if no other layer has an assignment head.
 
         Raises:
-            ValueError: where shapes disagree with each other or the architecture.
+            ValueError: the shapes do not fit together or do not fit the architecture.
         """
-        self._check(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1)
-        x, context = self._embed(keypoints0, keypoints1, descriptors0, descriptors1, mask0, mask1)
+        self._check(side0, side1)
+        x, context = self.embed(side0, side1)
         predictions = []
         for index, layer in enumerate(self.layers):
             x = layer(x, context)
@@ -231,24 +212,15 @@ class LightGlue(nn.Module):
         return predictions
 
     def stop_threshold(self, layer_idx: int) -> float:
-        """Confidence that makes a point confident after a layer; early layers, less sure of it, need more.
+        """Confidence above which a point is confident after a layer; higher in early layers.
 
-        Source: the authors' code, `0.8 + 0.1 exp(-4 i / L)`.
+        Source: the code of the authors, `0.8 + 0.1 exp(-4 i / L)`.
         """
         return 0.8 + 0.1 * math.exp(-4.0 * layer_idx / self.architecture.num_layers)
 
-    def _check(
-        self,
-        keypoints0: Tensor,
-        keypoints1: Tensor,
-        descriptors0: Tensor,
-        descriptors1: Tensor,
-        mask0: Tensor | None,
-        mask1: Tensor | None,
-    ) -> None:
-        arch, batch = self.architecture, len(keypoints0)
-        sides = ((keypoints0, descriptors0, mask0), (keypoints1, descriptors1, mask1))
-        for side, (keypoints, descriptors, mask) in enumerate(sides):
+    def _check(self, side0: Side, side1: Side) -> None:
+        arch, batch = self.architecture, len(side0.keypoints)
+        for side, (keypoints, descriptors, mask) in enumerate((side0, side1)):
             n = keypoints.shape[1] if keypoints.ndim == 3 else -1
             for name, tensor, shape in (
                 ("keypoints", keypoints, (batch, n, arch.position_dim)),
@@ -260,27 +232,18 @@ class LightGlue(nn.Module):
             if mask is not None and mask.dtype != torch.bool:
                 raise ValueError(f"mask{side}: expected booleans, got {mask.dtype}")
 
-    def _embed(
-        self,
-        keypoints0: Tensor,
-        keypoints1: Tensor,
-        descriptors0: Tensor,
-        descriptors1: Tensor,
-        mask0: Tensor | None,
-        mask1: Tensor | None,
-    ) -> tuple[Tensor, Context]:
-        """States [B, N0 + N1, D] before the first layer; padding is blanked, since NaN times 0 is NaN."""
-        mask0 = None if mask0 is None or bool(mask0.all()) else mask0
-        mask1 = None if mask1 is None or bool(mask1.all()) else mask1
-        positions = torch.cat([blank(keypoints0, mask0), blank(keypoints1, mask1)], dim=1)  # [B, N0 + N1, 2 or 4]
-        x = torch.cat([blank(descriptors0, mask0), blank(descriptors1, mask1)], dim=1)
+    def embed(self, side0: Side, side1: Side) -> tuple[Tensor, Context]:
+        """States [B, N0 + N1, D] before the first layer; padding is set to 0, since NaN times 0 is NaN."""
+        mask0, mask1 = (None if side.mask is None or bool(side.mask.all()) else side.mask for side in (side0, side1))
+        positions = torch.cat([blank(side0.keypoints, mask0), blank(side1.keypoints, mask1)], dim=1)  # [B, N, 2 or 4]
+        x = torch.cat([blank(side0.descriptors, mask0), blank(side1.descriptors, mask1)], dim=1)
         weight = self.position_projection.weight
         x = x.to(weight.dtype)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would place points 8 bits coarse
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round positions to 8 bits
             dtype = torch.promote_types(weight.dtype, torch.float32)
             rotations = rotations_from_angles(F.linear(positions.to(dtype), weight.to(dtype)))
-        x = self.input_projection(x).to(weight.dtype)  # the sum of updates stays exact under autocast
-        return x, Context(rotations, keypoints0.shape[1], mask0, mask1)
+        x = self.input_projection(x).to(weight.dtype)  # under autocast too, updates are summed in this type
+        return x, Context(rotations, side0.keypoints.shape[1], mask0, mask1)
 
     def _assignment(self, layer_idx: int) -> Assignment | None:
         if self.architecture.has_layer_assignments:
@@ -303,7 +266,7 @@ class LightGlue(nn.Module):
         return LayerPrediction(full, confidence[:, :n0], confidence[:, n0:])
 
     def _match(self, active: ActivePairs, thresholds: LightGlueThresholds, results: Results) -> LightGlueOutput:
-        """Sends the pairs through the layers until all have stopped."""
+        """Runs layers on the pairs until all have stopped."""
         num_points = active.valid().sum(1)
         keep = active.valid()
         active = active.select(active.has_points(keep), keep)
@@ -326,9 +289,9 @@ class LightGlue(nn.Module):
     def _decide(
         self, layer_idx: int, active: ActivePairs, num_points: Tensor, thresholds: LightGlueThresholds
     ) -> tuple[Tensor, Tensor]:
-        """Which pairs [A] stop after a layer, and which points [A, N0 + N1] the others keep.
+        """Selects the pairs [A] that stop after a layer, and the points [A, N0 + N1] that the others keep.
 
-        `num_points` [A] came in; those that were pruned since count as confident (section 3.3).
+        `num_points` [A] are the numbers of input points; pruned points count as confident (section 3.3).
         """
         keep = active.valid()
         if layer_idx == self.architecture.num_layers - 1:

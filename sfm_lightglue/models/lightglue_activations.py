@@ -1,4 +1,4 @@
-"""Activations by the names that Hugging Face's configurations use; those without weights of their own."""
+"""Activations without weights, by their names in configurations of Hugging Face."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _squared_relu(x: Tensor) -> Tensor:
 
 
 def _laplace(x: Tensor) -> Tensor:
-    """Ma et al., Mega, 2022, equation 16: the Laplace distribution's function, fitted to the squared ReLU."""
+    """Ma et al., Mega, 2022, equation 16: distribution function of the Laplace kernel, fitted to squared ReLU."""
     mean, deviation = math.sqrt(0.5), math.sqrt(0.25 / math.pi)
     return 0.5 * (1.0 + torch.erf((x - mean) / (deviation * math.sqrt(2.0))))
 
@@ -71,4 +71,4 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "tanh": torch.tanh,
     }
 )
-"""Several names of one function are history; they differ by rounding alone."""
+"""Several names stand for one function for historical reasons; their originals differ only in rounding."""

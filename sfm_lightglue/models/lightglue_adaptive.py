@@ -1,8 +1,8 @@
-"""The pairs that are still inside LightGlue, and the points that they still have.
+"""The pairs that are still processed by LightGlue, and their remaining points.
 
-Pairs leave one by one and lose points each on its own; what stays is kept compact, and padded only as far
-as the pairs differ. The order in which pairs leave plays no role: results are written to the places of the
-batch that came in.
+Pairs stop one by one, and each loses its own points. The remaining points are kept compact, with as little padding
+as possible. Results do not depend on the order in which pairs stop: they are written to the rows and columns of
+the input batch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sfm_lightglue.models.lightglue_types import LightGlueOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """The points of one image in each of A pairs.
+class RemainingPoints:
+    """The remaining points of one image in each of A pairs.
 
     Args:
-        points: [A, N] index of each point among the points that came in; on padding, of one that has left.
-        mask: [A, N] bool, True on points; None where there is no padding.
+        points: [A, N] index of each point among the input points; on padding, of a removed point.
+        mask: [A, N] bool, True on points; None if there is no padding.
     """
 
     points: Tensor
@@ -30,22 +30,22 @@ class Side:
 
     @property
     def num_points(self) -> int:
-        """N, padding included."""
+        """N, including padding."""
         return self.points.shape[1]
 
     def valid(self) -> Tensor:
         """[A, N] bool, True on points."""
         return torch.ones_like(self.points, dtype=torch.bool) if self.mask is None else self.mask
 
-    def select(self, rows: Tensor, keep: Tensor) -> tuple[Side, Tensor]:
-        """The points to keep, in their order, of some pairs.
+    def select(self, rows: Tensor, keep: Tensor) -> tuple[RemainingPoints, Tensor]:
+        """The points to keep of some pairs, in their order.
 
         Args:
-            rows: [A'] pairs that stay.
+            rows: [A'] rows of the pairs to keep.
             keep: [A, N] bool, False on padding.
 
         Returns:
-            The side [A', N'], and for each of its entries the former column [A', N'].
+            The points [A', N'], and the former column of each [A', N'].
         """
         keep = keep[rows]
         counts = keep.sum(1)
@@ -56,10 +56,10 @@ class Side:
             columns = torch.argsort((~keep).to(torch.uint8), dim=1, stable=True)[:, :width]
         padded = bool((counts != width).any())
         mask = torch.arange(width, device=keep.device) < counts[:, None] if padded else None
-        return Side(self.points[rows[:, None], columns], mask), columns
+        return RemainingPoints(self.points[rows[:, None], columns], mask), columns
 
     def scatter(self, target: Tensor, pairs: Tensor, values: Tensor) -> None:
-        """Writes values [A, N, ...] of the points into the rows `pairs` [A] of `target` [B, N_in, ...]."""
+        """Writes values [A, N, ...] of the points to the rows `pairs` [A] of `target` [B, N_in, ...]."""
         where = (pairs[:, None], self.points)
         if self.mask is not None:
             mask = self.mask.view(*self.mask.shape, *[1] * (values.ndim - 2))
@@ -69,10 +69,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class ActivePairs:
-    """A pairs inside the network.
+    """A pairs that are still processed.
 
     Args:
-        pairs: [A] rows of the batch that came in.
+        pairs: [A] their rows in the input batch.
         x: [A, N0 + N1, D] states.
         rotations: [A, N0 + N1, 2, d] cosines and sines.
         side0: points of image 0.
@@ -82,20 +82,21 @@ class ActivePairs:
     pairs: Tensor
     x: Tensor
     rotations: Tensor
-    side0: Side
-    side1: Side
+    side0: RemainingPoints
+    side1: RemainingPoints
 
     @classmethod
-    def of(cls, x: Tensor, context: Context) -> ActivePairs:
-        """All pairs [B] with all points."""
+    def from_batch(cls, x: Tensor, context: Context) -> ActivePairs:
+        """All pairs [B] of a batch, with all points."""
         n0, (batch, n, _) = context.num_points0, x.shape
         columns = torch.arange(n, device=x.device).expand(batch, -1)  # [B, N0 + N1]
-        side0, side1 = Side(columns[:, :n0], context.mask0), Side(columns[:, : n - n0], context.mask1)
+        side0 = RemainingPoints(columns[:, :n0], context.mask0)
+        side1 = RemainingPoints(columns[:, : n - n0], context.mask1)
         return cls(torch.arange(batch, device=x.device), x, context.rotations, side0, side1)
 
     @property
     def context(self) -> Context:
-        """What attention needs to know."""
+        """Rotations and masks for the layers."""
         return Context(self.rotations, self.side0.num_points, self.side0.mask, self.side1.mask)
 
     def valid(self) -> Tensor:
@@ -103,38 +104,38 @@ class ActivePairs:
         return torch.cat([self.side0.valid(), self.side1.valid()], dim=1)
 
     def has_points(self, keep: Tensor) -> Tensor:
-        """[A] bool: whether both images of a pair keep [A, N0 + N1] some points."""
+        """[A] bool: whether `keep` [A, N0 + N1] has points of both images."""
         n0 = self.side0.num_points
         return keep[:, :n0].any(1) & keep[:, n0:].any(1)
 
-    def rounded_up(self, keep: Tensor, worth: Tensor, multiple: int) -> Tensor:
-        """More points to keep, so that each image of each pair keeps a multiple, or all that it has.
+    def rounded_up(self, keep: Tensor, priority: Tensor, multiple: int) -> Tensor:
+        """Adds points to keep, until each image of each pair keeps a multiple, or all of its points.
 
         Args:
             keep: [A, N0 + N1] bool, False on padding.
-            worth: [A, N0 + N1] in [0, 1]; of the other points the worthiest stay.
-            multiple: 1 adds none.
+            priority: [A, N0 + N1] in [0, 1]; of the other points, those with the highest priority are added.
+            multiple: 1 adds no points.
         """
         if multiple == 1:
             return keep
         n0, valid = self.side0.num_points, self.valid()
-        worth = (worth + keep).masked_fill(~valid, -1.0)  # the points to keep come first, padding last
+        priority = (priority + keep).masked_fill(~valid, -1.0)  # points to keep come first, padding last
         sides = []
-        for some, its_worth in ((keep[:, :n0], worth[:, :n0]), (keep[:, n0:], worth[:, n0:])):
-            wanted = -(-some.sum(1, keepdim=True) // multiple) * multiple
-            places = its_worth.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-            sides.append(places < wanted)
+        for kept, values in ((keep[:, :n0], priority[:, :n0]), (keep[:, n0:], priority[:, n0:])):
+            count = -(-kept.sum(1, keepdim=True) // multiple) * multiple
+            ranks = values.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            sides.append(ranks < count)
         return torch.cat(sides, dim=1) & valid
 
     def select(self, stays: Tensor, keep: Tensor) -> ActivePairs:
-        """The pairs and points that stay.
+        """The pairs and points to keep.
 
         Args:
-            stays: [A] bool.
+            stays: [A] bool, True on pairs to keep.
             keep: [A, N0 + N1] bool, False on padding.
 
         Returns:
-            The pairs in their order, with as little padding as their points allow.
+            The pairs in their order, with as little padding as possible.
         """
         n0 = self.side0.num_points
         if len(self.pairs) > 0 and bool(stays.all()) and torch.equal(keep, self.valid()):
@@ -149,7 +150,7 @@ class ActivePairs:
 
 
 class Results:
-    """Collects what leaves the network, in the places of the batch that came in.
+    """Collects results in the rows and columns of the input batch.
 
     Args:
         start: all pairs [B] with all points.
@@ -179,7 +180,7 @@ class Results:
     def add_layer(
         self, active: ActivePairs, num_layers: int, weights: list[Tensor] | None, messages: list[Tensor] | None = None
     ) -> None:
-        """Notes that pairs and points went through a layer, the weights of its four attentions, its messages."""
+        """Records the run of a layer: its pairs and points, the weights of its four attentions, its messages."""
         self.stop_layer[active.pairs] = num_layers
         self._in_place(active, self.num_layers.new_full(active.x.shape[:2], num_layers), self.num_layers)
         if self.wants_hidden_states:
@@ -196,7 +197,7 @@ class Results:
             ((n0, n0), (n1, n1), (n0, n1), (n1, n0)),
             strict=True,
         ):
-            # [A, H, N, M] in the places of [B, H, N_in, M_in], written through a view with the heads last.
+            # [A, H, N, M] -> entries of [B, H, N_in, M_in], written through a view with the heads last.
             full = weight.new_zeros(self.shape[0], weight.shape[1], *size)
             rows, columns = query.points[:, :, None], key.points[:, None, :]
             valid = (query.valid()[:, :, None] & key.valid()[:, None, :])[..., None]
@@ -206,14 +207,14 @@ class Results:
     def add_matches(
         self, done: ActivePairs, matches0: Tensor, matches1: Tensor, scores0: Tensor, scores1: Tensor
     ) -> None:
-        """Notes the matches of pairs that leave: indices [A, N0] and [A, N1] into their remaining points."""
+        """Records the matches of pairs that stop: indices [A, N0] and [A, N1] into their remaining points."""
         found0 = done.side1.points.gather(1, matches0.clamp(min=0)).masked_fill(matches0 < 0, -1)
         found1 = done.side0.points.gather(1, matches1.clamp(min=0)).masked_fill(matches1 < 0, -1)
         self._in_place(done, torch.cat([found0, found1], dim=1), self.matches)
         self._in_place(done, torch.cat([scores0, scores1], dim=1).to(self.scores.dtype), self.scores)
 
     def as_output(self) -> LightGlueOutput:
-        """All that was noted."""
+        """All recorded results."""
         n0 = self.num_points0
         return LightGlueOutput(
             matches0=self.matches[:, :n0],
@@ -229,7 +230,7 @@ class Results:
         )
 
     def _in_place(self, active: ActivePairs, values: Tensor, full: Tensor) -> Tensor:
-        """Writes values [A, N0 + N1, ...] of the points into `full` [B, N_in, ...] and returns that."""
+        """Writes values [A, N0 + N1, ...] of the points to `full` [B, N_in, ...], and returns it."""
         n0 = active.side0.num_points
         active.side0.scatter(full[:, : self.num_points0], active.pairs, values[:, :n0])
         active.side1.scatter(full[:, self.num_points0 :], active.pairs, values[:, n0:])

@@ -1,4 +1,4 @@
-"""LightGlue's answer: who matches whom, and who matches anyone at all.
+"""The assignment of LightGlue: similarities, matchabilities and the filter of matches.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, section 3.2.
 """
@@ -13,7 +13,7 @@ from sfm_lightglue.models.lightglue_attention import Context
 
 
 class Assignment(nn.Module):
-    """Who matches whom, and who matches anyone at all (section 3.2).
+    """Predicts which points match, and which points are matchable (section 3.2).
 
     Args:
         dim: width D of the states.
@@ -29,11 +29,11 @@ class Assignment(nn.Module):
 
         Args:
             x: states [B, N, D].
-            context: padding.
+            context: masks of padding.
 
         Returns:
-            Log assignment [B, N0, N1] and logits of matchability [B, N], both at least float32. The former
-            means nothing on padding.
+            Log assignment [B, N0, N1] and logits of matchability [B, N], both at least float32. The log assignment
+            is undefined on padding.
         """
         n0, dtype = context.num_points0, torch.promote_types(x.dtype, torch.float32)
         logits = self.matchability(x).squeeze(-1).to(dtype)  # [B, N, 1] -> [B, N]
@@ -61,14 +61,14 @@ def filter_matches(scores: Tensor, context: Context, threshold: float) -> tuple[
 
     Args:
         scores: log assignment [B, N0, N1], N0 and N1 positive.
-        context: padding.
+        context: masks of padding.
         threshold: in [0, 1].
 
     Returns:
         matches0 [B, N0] and matches1 [B, N1] (index or -1), scores0 [B, N0] and scores1 [B, N1] of mutual
         neighbours.
 
-    Source: section 3.2, last paragraph; scores below the threshold are kept, as the authors' code does.
+    Source: section 3.2, last paragraph; scores below the threshold are kept, as in the code of the authors.
     """
     if context.mask0 is not None:
         scores = scores.masked_fill(~context.mask0[:, :, None], -torch.inf)
@@ -76,8 +76,8 @@ def filter_matches(scores: Tensor, context: Context, threshold: float) -> tuple[
         scores = scores.masked_fill(~context.mask1[:, None, :], -torch.inf)
     n0, n1 = scores.shape[1:]
     best0, nearest0 = scores.max(2)
-    # `scores.max(1)` would tell image 1's nearest neighbours, five times as slowly as its values alone on CPUs. Only
-    # those who are chosen back are asked for; of several with the very same score the first counts.
+    # On CPUs, `scores.max(1)` with indices takes five times as long as the values alone. So the nearest neighbours of
+    # image 1 are found only for mutual pairs; of several equal scores, the first counts.
     is_best1 = best0 == scores.amax(1).gather(1, nearest0)
     rows = torch.arange(n0, device=scores.device).expand_as(nearest0)
     first = nearest0.new_full((len(scores), n1), n0).scatter_reduce(1, nearest0, rows.where(is_best1, n0), "amin")

@@ -1,8 +1,8 @@
 """The attention of LightGlue: rotary positions, self-attention, bidirectional cross-attention.
 
-Both images of a pair live in one tensor [B, N, D] with N = N0 + N1, points of image 0 first: projections
-treat points alone, so that one matrix product serves both. B is the number of pairs, H of heads, KV of heads
-of keys and values, d the width of a head.
+Both images of a pair share one tensor [B, N, D] with N = N0 + N1, points of image 0 first. Projections apply to each
+point separately, so one matrix product serves both images. B is the number of pairs, H of heads, KV of heads of keys
+and values, d the width of a head.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, section 3.1.
 """
@@ -16,35 +16,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _BLOCK = 512
-"""Queries of a block: with 1024 keys their weights take a megabyte a head, which stays in the cache."""
+"""Number of queries per block: with 1024 keys, their weights take one megabyte per head, which fits the cache."""
 
 _SMALLEST_TOTAL, _LARGEST_TOTAL = 1e-30, 1e30
-"""Sums of exponentials far from the ends of bfloat16's range (1e-38 and 3e38): there is room for weights of a
-millionth of the largest, and for products with values."""
+"""Limits for sums of exponentials, far from those of bfloat16 (1e-38 and 3e38), so that weights of a millionth of the
+largest, and products with values, are representable."""
 
 
 class Context(NamedTuple):
-    """What all layers share about the points of a batch."""
+    """Data of the points of a batch that all layers use."""
 
     rotations: Tensor
     """[B, N, 2, d] from `rotations_from_angles`."""
     num_points0: int
-    """N0: where image 1 begins."""
+    """N0: index at which the points of image 1 begin."""
     mask0: Tensor | None
-    """[B, N0] bool, True on points; None where there is no padding."""
+    """[B, N0] bool, True on points; None if there is no padding."""
     mask1: Tensor | None
     """[B, N1] bool."""
 
 
 class SelfAttention(nn.Module):
-    """Every point looks at the points of its own image; positions enter as rotations (equations 2 to 4).
+    """Every point attends to the points of its own image, with rotary positions (equations 2 to 4).
 
     Args:
         dim: width D of the states.
-        num_heads: heads of the queries.
-        kv_heads: heads of keys and values, a divisor of `num_heads`.
+        num_heads: number of heads of the queries.
+        kv_heads: number of heads of keys and values, a divisor of `num_heads`.
         bias: whether the projections have biases.
-        dropout: share of the weights that training sets to 0.
+        dropout: fraction of the weights that are set to 0 during training.
     """
 
     def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, dropout: float = 0.0) -> None:
@@ -55,12 +55,12 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(dim, dim, bias=bias)
 
     def forward(self, x: Tensor, context: Context, weights: list[Tensor] | None = None) -> Tensor:
-        """Gathers a message for every point.
+        """Computes a message for every point.
 
         Args:
             x: states [B, N, D].
-            context: positions and padding.
-            weights: receives the attention weights [B, H, N0, N0] and [B, H, N1, N1] where it is a list.
+            context: positions and masks.
+            weights: a list to which the attention weights [B, H, N0, N0] and [B, H, N1, N1] are appended, or None.
 
         Returns:
             [B, N, D].
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, D + 2 KV d] -> [B, N, H + 2 KV, d]
         qk, value = torch.split(heads, [self.num_heads + self.kv_heads, self.kv_heads], dim=2)
-        # Rotations round like queries and keys where these are in bfloat16 and no gradient is wanted.
+        # Without gradients, rotations are rounded to bfloat16 if queries and keys are in bfloat16.
         rotations = context.rotations.to(qk.dtype) if prefers_blocks(qk) else context.rotations
         query, key = torch.split(rotate(qk, rotations), [self.num_heads, self.kv_heads], dim=2)
         query, key, value = query.transpose(1, 2), repeat_heads(key, groups), repeat_heads(value, groups)
@@ -84,15 +84,15 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every point looks at the points of the other image, by appearance alone (equation 5).
+    """Every point attends to the points of the other image, without positions (equation 5).
 
     Args:
         dim: width D of the states.
-        num_heads: heads of the queries.
-        kv_heads: heads of keys and values, a divisor of `num_heads`.
+        num_heads: number of heads of the queries.
+        kv_heads: number of heads of keys and values, a divisor of `num_heads`.
         bias: whether the projections have biases.
-        tied: queries are keys, so that one similarity serves both directions; needs `kv_heads == num_heads`.
-        dropout: share of the weights that training sets to 0.
+        tied: queries equal keys, so one similarity serves both directions; requires `kv_heads == num_heads`.
+        dropout: fraction of the weights that are set to 0 during training.
     """
 
     def __init__(self, dim: int, num_heads: int, kv_heads: int, bias: bool, tied: bool, dropout: float = 0.0) -> None:
@@ -104,12 +104,12 @@ class CrossAttention(nn.Module):
         self.output = nn.Linear(dim, dim, bias=bias)
 
     def forward(self, x: Tensor, context: Context, weights: list[Tensor] | None = None) -> Tensor:
-        """Gathers a message for every point.
+        """Computes a message for every point.
 
         Args:
             x: states [B, N, D].
-            context: padding (positions play no role).
-            weights: receives the attention weights [B, H, N0, N1] and [B, H, N1, N0] where it is a list.
+            context: masks; positions are not used.
+            weights: a list to which the attention weights [B, H, N0, N1] and [B, H, N1, N0] are appended, or None.
 
         Returns:
             [B, N, D].
@@ -140,15 +140,15 @@ class CrossAttention(nn.Module):
 
 
 def rotations_from_angles(angles: Tensor) -> Tensor:
-    """[B, N, d / 2] radians -> [B, N, 2, d]: every cosine twice; every sine twice, the first of both negative."""
+    """[B, N, d / 2] radians -> [B, N, 2, d]: each cosine twice; each sine twice, the first with negative sign."""
     cosines, sines = angles.cos().repeat_interleave(2, dim=-1), angles.sin()
     return torch.stack([cosines, torch.stack([-sines, sines], dim=-1).flatten(-2)], dim=-2)
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Rotary encoding: turns each two consecutive entries of a head by the angles of its point (equation 4).
+    """Rotary encoding: rotates each two consecutive entries of a head by the angles of its point (equation 4).
 
-    In real numbers, which compilers fuse; complex ones they do not.
+    It uses real numbers, since compilers do not fuse complex ones.
 
     Args:
         x: queries or keys [B, N, H, d].
@@ -158,13 +158,13 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
         [B, N, H, d].
     """
     cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d] each
-    exchanged = torch.unflatten(x, -1, (-1, 2)).flip(-1).flatten(-2)  # each two entries change places
-    turned = x * cosine + exchanged * sine
-    return turned.to(x.dtype)
+    swapped = torch.unflatten(x, -1, (-1, 2)).flip(-1).flatten(-2)  # swaps each two entries
+    rotated = x * cosine + swapped * sine
+    return rotated.to(x.dtype)
 
 
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:
-    """Whether matmul, softmax, matmul beat the fused kernel for queries [B, H, N, d], as measured on CPUs.
+    """Whether matmul, softmax, matmul are faster than the fused kernel for queries [B, H, N, d]; measured on CPUs.
 
     The fused kernel never writes the N x N weights to memory, but its backward pass is slow.
     """
@@ -174,7 +174,7 @@ def prefers_explicit(query: Tensor, num_keys: int) -> bool:
 
 
 def prefers_blocks(query: Tensor) -> bool:
-    """Whether attention goes by blocks of queries, whose weights stay in the cache of a CPU."""
+    """Whether to compute attention in blocks of queries, whose weights fit the cache of a CPU."""
     return query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled()
 
 
@@ -193,8 +193,8 @@ def attend(
         key: [B, H, M, d].
         value: [B, H, M, d].
         bias: [B, 1, 1, M] from `key_bias`.
-        weights: receives the attention weights [B, H, N, M] where it is a list.
-        dropout: share of the weights that are set to 0, the others growing to make up for them.
+        weights: a list to which the attention weights [B, H, N, M] are appended, or None.
+        dropout: fraction of the weights that are set to 0; the others are scaled up to compensate.
 
     Returns:
         [B, H, N, d].
@@ -209,19 +209,21 @@ def attend(
 
 
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """As `attend`, a block of queries at a time, with weights in the type of the queries.
+    """As `attend`, one block of queries at a time, with weights in the type of the queries.
 
-    A softmax reads and writes the weights more often than `exponentials` do, which are divided by their sums
-    after they were multiplied with the values.
+    A softmax reads and writes the weights more often than `exponentials`, whose products with the values are divided
+    by the sums of the weights.
     """
     query, key = (query * query.shape[-1] ** -0.5).contiguous(), key.contiguous()
     value, is_shifted = value.contiguous(), False
     messages = []
-    with torch.autocast(query.device.type, enabled=False):  # it would take sums to float32, at thrice the time
+    with torch.autocast(
+        query.device.type, enabled=False
+    ):  # autocast would compute sums in float32, which takes three times as long
         for block in torch.split(query, _BLOCK, dim=2):
             weights = exponentials(block, key, bias, is_shifted)
             total = weights.sum(-1, keepdim=True)
-            if not is_shifted and not _is_harmless(total):
+            if not is_shifted and not _is_in_range(total):
                 is_shifted = True
                 weights = exponentials(block, key, bias, is_shifted)
                 total = weights.sum(-1, keepdim=True)
@@ -230,10 +232,10 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
 
 
 def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Blocks of attention between two images whose queries are the keys, each block used in both directions.
+    """Attention between two images whose queries equal their keys, in blocks that are used in both directions.
 
-    Saves one product and one exponential of four. Where no number overflows or vanishes, that is: else, and where
-    blocks are not what is fast, the answer is None. Exchanged images give exchanged messages but for rounding.
+    It saves one product and one exponential of four. It returns None if a number overflows or underflows, or if
+    blocks are not faster. Swapped images give swapped messages, except for rounding.
 
     Args:
         query0: [B, H, N0, d].
@@ -242,7 +244,7 @@ def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Ten
         value1: [B, H, N1, d].
 
     Returns:
-        Messages [B, H, N0, d] and [B, H, N1, d].
+        Messages [B, H, N0, d] and [B, H, N1, d], or None.
     """
     if not prefers_blocks(query0):
         return None
@@ -255,18 +257,18 @@ def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Ten
         for block, values in zip(torch.split(query0, _BLOCK, dim=2), torch.split(value0, _BLOCK, dim=2), strict=True):
             weights = exponentials(block, query1, None, is_shifted=False)
             total0 = weights.sum(-1, keepdim=True)
-            if not _is_harmless(total0):
+            if not _is_in_range(total0):
                 return None
             messages0.append((weights @ value1).div_(total0))
             message1 += weights.transpose(-1, -2) @ values
             total1 += weights.sum(-2)[..., None]
-        if not _is_harmless(total1):
+        if not _is_in_range(total1):
             return None
         return torch.cat(messages0, dim=2), (message1 / total1).to(value1.dtype)
 
 
-def _is_harmless(total: Tensor) -> bool:
-    """Whether sums of exponentials lost nothing to overflow (which may have left NaN) or underflow."""
+def _is_in_range(total: Tensor) -> bool:
+    """Whether sums of exponentials are not affected by overflow (which may give NaN) or underflow."""
     if total.numel() == 0:
         return True
     lowest, highest = (float(extreme) for extreme in total.aminmax())
@@ -274,14 +276,14 @@ def _is_harmless(total: Tensor) -> bool:
 
 
 def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, is_shifted: bool) -> Tensor:
-    """Weights of attention before they are divided by their sums.
+    """Attention weights before the division by their sums.
 
     Args:
         query: [B, H, N, d], times the scale.
         key: [B, H, M, d].
         bias: [B, 1, 1, M] from `key_bias`.
-        is_shifted: each query's largest similarity is subtracted, so that nothing overflows or vanishes; it takes
-            two passes over the weights.
+        is_shifted: whether to subtract the largest similarity of each query, which avoids overflow and underflow but
+            takes two more passes over the weights.
 
     Returns:
         [B, H, N, M].
@@ -307,7 +309,7 @@ def attend_by_similarity(
 
 
 def key_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """[B, M] bool -> [B, 1, 1, M]: 0 on points, the lowest number on padding (finite: never NaN)."""
+    """[B, M] bool -> [B, 1, 1, M]: 0 on points, the lowest finite number on padding, which avoids NaN."""
     if mask is None:
         return None
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
@@ -315,7 +317,7 @@ def key_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def repeat_heads(x: Tensor, groups: int) -> Tensor:
-    """Keys or values [B, N, KV, d] -> [B, KV groups, N, d], one for each head of the queries."""
+    """Keys or values [B, N, KV, d] -> [B, KV groups, N, d], one per head of the queries."""
     return x.transpose(1, 2) if groups == 1 else x.repeat_interleave(groups, dim=2).transpose(1, 2)
 
 

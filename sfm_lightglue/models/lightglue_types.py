@@ -1,4 +1,4 @@
-"""What LightGlue is built from, told and answers: sizes, thresholds, outputs.
+"""Types of LightGlue: sizes, thresholds, outputs.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue: Local Feature Matching at Light Speed, ICCV 2023.
 """
@@ -13,41 +13,41 @@ from torch import Tensor
 from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
 
 MASKED_LOG_SCORE = -1e4
-"""Log assignment of padding: exp gives 0, and a product with 0 gives 0, which minus infinity would not."""
+"""Log assignment of padding: finite, so that its product with 0 is 0; its exponential is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightGlueArchitecture:
-    """What the network is: the shapes of its weights, and what they alone do not tell.
+    """Sizes of the weights, and properties that the shapes alone do not define.
 
     Raises:
-        ValueError: where the numbers do not divide, or are not positive; on an unknown activation.
+        ValueError: numbers that are not positive or do not divide; an unknown activation.
     """
 
     input_dim: int = 256
-    """Width of the descriptors that come in; other than `descriptor_dim`, a linear layer adapts them."""
+    """Width of the input descriptors; if it differs from `descriptor_dim`, a linear layer adapts them."""
     descriptor_dim: int = 256
     """Width D of a point's state."""
     num_layers: int = 9
     """Layers of self- and cross-attention."""
     num_heads: int = 4
-    """Heads H of the queries; the width of a head is `descriptor_dim / num_heads`, an even number."""
+    """Number H of heads of the queries; the width of a head, `descriptor_dim / num_heads`, must be even."""
     num_key_value_heads: int | None = None
-    """Heads of keys and values: None as many as queries (MHA), 1 shared by all (MQA), else grouped (GQA)."""
+    """Number of heads of keys and values: None for that of the queries (MHA), 1 for MQA, others for GQA."""
     attention_bias: bool = True
     """Whether the projections of attention have biases."""
     tied_cross_attention: bool = True
-    """Cross-attention's queries are its keys, as in the paper; grouped queries have keys of their own."""
+    """Queries and keys of cross-attention are equal, as in the paper; not possible with grouped queries."""
     use_scale_orientation: bool = False
-    """Positions have 4 entries (x, y, scale, orientation), as for SIFT, rather than 2."""
+    """Positions have 4 entries (x, y, scale, orientation), as for SIFT, instead of 2."""
     has_confidence: bool = True
-    """Whether there are confidence heads; without them no pair can stop early."""
+    """Whether there are confidence heads; without them, no pair can stop early."""
     has_layer_assignments: bool = True
-    """Whether every layer has an assignment head, or the last alone; if so, no pair can stop or be pruned."""
+    """Whether every layer has an assignment head. If only the last has one, no pair can stop early or be pruned."""
     hidden_act: str = "gelu"
     """Activation between the two linear maps of an update; names of `lightglue_activations`."""
     attention_dropout: float = 0.0
-    """Share of the attention weights that training sets to 0."""
+    """Fraction of the attention weights that are set to 0 during training."""
 
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
@@ -95,21 +95,21 @@ class LightGlueArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class LightGlueThresholds:
-    """How much work is enough; nothing here changes the weights.
+    """Thresholds of inference; independent of the weights.
 
     Raises:
-        ValueError: on values outside [0, 1].
+        ValueError: values outside [0, 1].
     """
 
     depth_confidence: float | None = 0.95
-    """A pair stops once this share of its points is confident; None: every pair goes through all layers."""
+    """A pair stops as soon as this fraction of its points is confident; None runs all layers."""
     width_confidence: float | None = 0.99
-    """Points less matchable than 1 minus this leave the network; None: all stay."""
+    """Points whose matchability is below 1 minus this are removed between layers; None keeps all."""
     filter_threshold: float = 0.1
-    """Matches need a score above this."""
+    """Matches have a score above this."""
     width_multiple: int = 1
-    """So many points, or a multiple, stay of an image whose points leave, the most matchable of those that may go
-    included: where kernels are made anew for every shape, few shapes are faster than small ones."""
+    """The number of remaining points of an image is rounded up to a multiple of this with the most matchable of the
+    points to remove. If kernels are compiled for each shape, few shapes are faster than small shapes."""
 
     def __post_init__(self) -> None:
         if self.width_multiple < 1:
@@ -120,6 +120,17 @@ class LightGlueThresholds:
                 raise ValueError(f"LightGlueThresholds: {name} must lie in [0, 1], got {value}")
 
 
+class Side(NamedTuple):
+    """The points of one image of each pair of a batch."""
+
+    keypoints: Tensor
+    """[B, N, 2] (x, y) from `normalize_keypoints`, or [B, N, 4] with scale in pixels and orientation in radians."""
+    descriptors: Tensor
+    """[B, N, input_dim]."""
+    mask: Tensor | None = None
+    """[B, N] bool, False on padding, whose values are ignored; None if there is no padding."""
+
+
 class LightGlueOutput(NamedTuple):
     """Matches of a batch of pairs; padding has match -1, score 0 and 0 layers."""
 
@@ -128,31 +139,31 @@ class LightGlueOutput(NamedTuple):
     matches1: Tensor
     """[B, N1] int64: index into image 0, or -1."""
     matching_scores0: Tensor
-    """[B, N0] float: score in [0, 1] of mutual nearest neighbours, passed by the filter or not; else 0."""
+    """[B, N0] float: score in [0, 1] of mutual nearest neighbours, also below the threshold; else 0."""
     matching_scores1: Tensor
     """[B, N1] float, likewise."""
     stop_layer: Tensor
-    """[B] int64: layers that the pair went through; 0 where an image has no points."""
+    """[B] int64: number of layers that were run for the pair; 0 if an image has no points."""
     num_layers0: Tensor
-    """[B, N0] int64: layers that each point went through before it was pruned or its pair stopped."""
+    """[B, N0] int64: number of layers that were run for each point before it was pruned or its pair stopped."""
     num_layers1: Tensor
     """[B, N1] int64, likewise."""
     hidden_states: tuple[Tensor, ...] | None = None
-    """Where asked for: the input and each layer's output [B, N0 + N1, D]; 0 for points that had left."""
+    """If requested: the input and the output of each layer [B, N0 + N1, D]; 0 for removed points."""
     attentions: tuple[Tensor, ...] | None = None
-    """Where asked for, four a layer, queries first: 0 0 [B, H, N0, N0], 1 1, 0 1 [B, H, N0, N1], 1 0."""
+    """If requested, four per layer, as (queries, keys): 0 0 [B, H, N0, N0], 1 1, 0 1 [B, H, N0, N1], 1 0."""
     messages: tuple[Tensor, ...] | None = None
-    """Where asked for, four [B, N0 + N1, D] a layer: message and update within the images, then across; 0 for
-    points that had left."""
+    """If requested, four [B, N0 + N1, D] per layer: message and update of self-attention, then of cross-attention; 0
+    for removed points."""
 
 
 class LayerPrediction(NamedTuple):
-    """What one layer believes: the material of a loss with deep supervision."""
+    """Prediction of one layer, for a loss with deep supervision."""
 
     log_assignment: Tensor
-    """[B, N0 + 1, N1 + 1] float32; the last column and row hold log(1 - matchability), the corner 0, and
-    padding `MASKED_LOG_SCORE`."""
+    """[B, N0 + 1, N1 + 1] float32; the last column and row contain log(1 - matchability), the corner 0, padding
+    `MASKED_LOG_SCORE`."""
     confidence_logits0: Tensor | None
-    """[B, N0]; None in the last layer and without confidence heads. No gradient reaches the states."""
+    """[B, N0]; None in the last layer and without confidence heads. Their gradient does not reach the states."""
     confidence_logits1: Tensor | None
     """[B, N1]."""

@@ -13,16 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfm_lightglue.models.keypoints import suppress_neighbours
+
 CELL = 8
-"""Pixels along the side of a cell: three poolings by 2."""
+"""Side of a cell in pixels: three poolings by 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuperPointArchitecture:
-    """What fixes the shapes of the weights.
+    """Sizes of the weights.
 
     Raises:
-        ValueError: on other than four stages.
+        ValueError: the number of stages is not four.
     """
 
     encoder_channels: tuple[int, int, int, int] = (64, 64, 128, 128)
@@ -40,20 +42,20 @@ class SuperPointArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class SuperPointThresholds:
-    """Which points to keep; nothing here changes the weights.
+    """Which points to keep; independent of the weights.
 
     Raises:
-        ValueError: on negative numbers.
+        ValueError: a negative number.
     """
 
     score_threshold: float = 0.005
-    """Points need a score above this."""
+    """Points have a score above this."""
     nms_radius_px: int = 4
-    """No two points are nearer than this along both axes."""
+    """Any two points differ by more than this along at least one axis."""
     border_px: int = 4
-    """Points nearer to any side of the image are dropped; 0 keeps all."""
+    """Points nearer to the border of the image are removed; 0 keeps all."""
     max_num_keypoints: int | None = None
-    """The best so many are kept; None keeps all."""
+    """Number of best points to keep; None keeps all."""
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "nms_radius_px", "border_px", "max_num_keypoints"):
@@ -63,7 +65,7 @@ class SuperPointThresholds:
 
 
 class SuperPointOutput(NamedTuple):
-    """Points of a batch of images, best first; padding is 0."""
+    """Points of a batch of images, highest score first; padding is 0."""
 
     keypoints: Tensor
     """[B, N, 2] float: (x, y) in pixels of the network's input, **the centre of the first pixel at 0**."""
@@ -76,7 +78,7 @@ class SuperPointOutput(NamedTuple):
 
 
 class SuperPoint(nn.Module):
-    """The network; its weights have the names of the authors' file.
+    """The network; its weights are named as in the file of the authors.
 
     Args:
         architecture: channels; the defaults are those of the paper.
@@ -99,15 +101,15 @@ class SuperPoint(nn.Module):
         """Detects and describes.
 
         Args:
-            images: [B, 1, H, W] grey values in [0, 1]. Where H or W is no multiple of 8, the last rows or
+            images: [B, 1, H, W] grey values in [0, 1]. If H or W is not a multiple of 8, the last rows or
                 columns (at most 7) belong to no cell and have no points.
             thresholds: which points to keep.
 
         Returns:
-            Points in pixels whose first centre is at 0: an adapter to COLMAP's convention adds 0.5.
+            Points in pixels, with the centre of the first pixel at 0; add 0.5 for COLMAP's convention.
 
         Raises:
-            ValueError: on images of another shape.
+            ValueError: the images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 1:
             raise ValueError(f"images: expected [B, 1, H, W], got {list(images.shape)}")
@@ -145,7 +147,7 @@ class SuperPoint(nn.Module):
         """Features [B, C, H / 8, W / 8] -> probability of a point in every pixel [B, H, W] (section 3.2)."""
         logits = self.convPb(F.relu(self.convPa(features)))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        cells = torch.softmax(logits, dim=1)[:, :-1]  # 64 pixels of a cell; the 65th entry means none of them
+        cells = torch.softmax(logits, dim=1)[:, :-1]  # 64 pixels of a cell; the 65th entry means no point
         return F.pixel_shuffle(cells, CELL).squeeze(1)  # [B, 64, H / 8, W / 8] -> [B, H, W]
 
     def describe(self, features: Tensor) -> Tensor:
@@ -163,39 +165,8 @@ class SuperPoint(nn.Module):
         )
 
 
-def suppress_neighbours(scores: Tensor, radius_px: int) -> Tensor:
-    """Keeps local maxima and sets all other scores to 0.
-
-    Points that only a suppressed neighbour had beaten get two more chances.
-
-    Args:
-        scores: [B, H, W].
-        radius_px: half the side of the window, without its centre.
-
-    Returns:
-        [B, H, W].
-
-    Source: the fast approximation in the code of SuperGlue (Sarlin et al., 2020).
-    """
-
-    def window_max(x: Tensor) -> Tensor:
-        # A square window's maximum is one along rows, then along columns: 2 k instead of k² comparisons.
-        size = 2 * radius_px + 1
-        rows = F.max_pool2d(x[:, None], (1, size), stride=1, padding=(0, radius_px))
-        return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius_px, 0))[:, 0]
-
-    if radius_px == 0:
-        return scores
-    is_max = scores == window_max(scores)
-    for _ in range(2):
-        suppressed = window_max(is_max.to(scores.dtype)) > 0
-        remaining = scores.masked_fill(suppressed, 0.0)
-        is_max |= (remaining == window_max(remaining)) & ~suppressed
-    return scores.masked_fill(~is_max, 0.0)
-
-
 def remove_borders(scores: Tensor, border_px: int, height: int, width: int) -> Tensor:
-    """Sets scores [B, h, w] near any of the four sides of an image of `height` by `width` pixels to 0.
+    """Sets scores [B, h, w] near the border of an image of `height` by `width` pixels to 0.
 
     The map may be up to 7 pixels smaller than the image at its right and lower sides.
     """
@@ -205,9 +176,9 @@ def remove_borders(scores: Tensor, border_px: int, height: int, width: int) -> T
 
 
 def select_keypoints(scores: Tensor, thresholds: SuperPointThresholds) -> tuple[Tensor, Tensor]:
-    """Scores [H, W] -> keypoints [N, 2] (x, y), the first centre at 0, and scores [N], best first.
+    """Scores [H, W] -> keypoints [N, 2] (x, y), and scores [N], highest first; the first pixel's centre is at 0.
 
-    Equal scores keep the order of reading.
+    Equal scores keep the reading order.
     """
     rows, columns = torch.nonzero(scores > thresholds.score_threshold, as_tuple=True)
     values, order = torch.sort(scores[rows, columns], descending=True, stable=True)
@@ -216,17 +187,17 @@ def select_keypoints(scores: Tensor, thresholds: SuperPointThresholds) -> tuple[
 
 
 def sample_descriptors(keypoints: Tensor, descriptor_map: Tensor) -> Tensor:
-    """Descriptors between the cells, by bilinear interpolation (section 3.3).
+    """Descriptors at keypoints, by bilinear interpolation between cells (section 3.3).
 
     Args:
-        keypoints: [N, 2] (x, y) in pixels, the first centre at 0.
+        keypoints: [N, 2] (x, y) in pixels, with the centre of the first pixel at 0.
         descriptor_map: [D, h, w], one descriptor for each cell.
 
     Returns:
         [N, D] of length 1.
 
-    Source: the authors' code, whose scale is slightly below that of the cells' centres; networks that were
-    trained on these descriptors expect it.
+    Source: the code of the authors, whose scale is slightly smaller than that of the centres of the cells. Matchers
+    were trained on these descriptors.
     """
     _, height, width = descriptor_map.shape
     size = keypoints.new_tensor([width, height]) * CELL

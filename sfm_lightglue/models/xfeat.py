@@ -1,7 +1,7 @@
-"""XFeat: interest points and 64-d descriptors from a small network, made for the CPU.
+"""XFeat: keypoints and 64-d descriptors from a small network for the CPU.
 
 Source: Potje, Cadar, Araujo, Martins and Nascimento, XFeat: Accelerated Features for Lightweight Image Matching,
-CVPR 2024. The file follows the paper's section 3 from top to bottom.
+CVPR 2024. The file follows section 3 of the paper from top to bottom.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from sfm_lightglue.models.keypoints import Limits, Points, best_first, select_pe
 from sfm_lightglue.weights.strict import load_published
 
 CELL = 8
-"""Pixels along the side of a cell, the resolution of all maps."""
+"""Side of a cell in pixels, the resolution of all maps."""
 STRIDE = 32
-"""Pixels along the side of the coarsest cells: sides of pictures are brought to multiples of it."""
+"""Side of the coarsest cells in pixels: images are resized to multiples of it."""
 DESCRIPTOR_DIM = 64
 """Width D of a descriptor."""
 XFEAT_LIMITS = Limits(score_threshold=0.05, nms_radius_px=2)
-"""The authors' threshold on the probability of a point, and their window of 5 pixels."""
+"""Threshold of the authors on the probability of a point, and their window of 5 pixels."""
 
 
 class DenseMaps(NamedTuple):
-    """What the network says of every cell of 8 x 8 pixels."""
+    """Output of the network for every cell of 8 x 8 pixels."""
 
     descriptors: Tensor
-    """[B, 64, H / 8, W / 8] float, of any length."""
+    """[B, 64, H / 8, W / 8] float, unnormalised."""
     logits: Tensor
-    """[B, 65, H / 8, W / 8] float: the pixels of a cell in the order of reading, and none of them."""
+    """[B, 65, H / 8, W / 8] float: logits of the pixels of a cell in reading order, then of no point."""
     reliability: Tensor
-    """[B, 1, H / 8, W / 8] float in [0, 1]: whether the descriptor can be matched."""
+    """[B, 1, H / 8, W / 8] float in [0, 1]: probability that the descriptor can be matched."""
 
 
 class XFeat(nn.Module):
-    """The network; its weights have the names of the authors' file."""
+    """The network; its weights are named as in the file of the authors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ class XFeat(nn.Module):
         """Detects and describes.
 
         Args:
-            images: [B, C, H, W] in any range, of any size; the network sees them with sides rounded down to
-                multiples of 32 (but not to 0).
-            limits: which points to keep; the threshold is on the probability of a point, the order is by that
-                times its reliability.
+            images: [B, C, H, W] in any range, of any size; they are resized to sides that are multiples of 32,
+                rounded down, at least 32.
+            limits: which points to keep; the threshold applies to the probability of a point, the score is the
+                probability times the reliability.
 
         Returns:
-            For each image its points, in pixels of the images as given.
+            The points of each image, in pixels of the given images.
 
         Raises:
-            ValueError: on images of another shape.
+            ValueError: the images have another shape.
         """
         if images.ndim != 4 or 0 in images.shape[1:]:
             raise ValueError(f"images: expected [B, C, H, W], got {list(images.shape)}")
@@ -91,7 +91,7 @@ class XFeat(nn.Module):
             scores = heat[index, y, x] * reliable
             order = best_first(scores, limits)
             descriptors = sample(described[index], pixels[order], "bicubic")
-            # A resize keeps corners, and the corner of a picture lies half a pixel before its first centre.
+            # A resize preserves corners; the corner of an image is half a pixel before the centre of the first pixel.
             keypoints = (pixels[order] + 0.5) * factors - 0.5
             result.append(Points(keypoints, scores[order], F.normalize(descriptors, dim=1)))
         return result
@@ -106,30 +106,30 @@ class XFeat(nn.Module):
         size = x3.shape[2:]
         pyramid = x3 + sum(F.interpolate(x, size, mode="bilinear", align_corners=False) for x in (x4, x5))
         descriptors = self.block_fusion(pyramid)
-        # Points come from the pixels of a cell alone, laid out as channels: no convolution reaches beyond it.
+        # The logits depend only on the pixels of their cell, which become channels; all kernels are 1 x 1.
         logits = self.keypoint_head(F.pixel_unshuffle(grey, CELL))  # [B, 1, H, W] -> [B, 64, H / 8, W / 8]
         return DenseMaps(descriptors, logits, torch.sigmoid(self.heatmap_head(descriptors)))
 
     @staticmethod
     def heat(logits: Tensor) -> Tensor:
         """Logits [B, 65, H / 8, W / 8] -> probability of a point in every pixel [B, H, W]."""
-        cells = torch.softmax(_full(logits), dim=1)[:, :-1]  # the 65th entry means none of the 64 pixels
+        cells = torch.softmax(_full(logits), dim=1)[:, :-1]  # the 65th entry means no point
         return F.pixel_shuffle(cells, CELL).squeeze(1)
 
 
 def sample(dense: Tensor, pixels: Tensor, mode: str) -> Tensor:
-    """Values of a map between its cells.
+    """Interpolated values of a map at pixels.
 
     Args:
-        dense: [D, h, w], one cell for 8 x 8 pixels.
+        dense: [D, h, w], one cell per 8 x 8 pixels.
         pixels: [N, 2] (x, y).
         mode: "bilinear" or "bicubic".
 
     Returns:
         [N, D].
 
-    Source: the authors' code, which stretches positions by up to half a pixel at the right and lower sides;
-    matchers were trained on these descriptors.
+    Source: the code of the authors, which shifts positions by up to half a pixel at the right and the bottom.
+    Matchers were trained on these descriptors.
     """
     _, height, width = dense.shape
     last = pixels.new_tensor([width * CELL - 1, height * CELL - 1])
@@ -139,18 +139,18 @@ def sample(dense: Tensor, pixels: Tensor, mode: str) -> Tensor:
 
 
 def load_xfeat(path: str | Path, *, sha256: str | None = None) -> XFeat:
-    """Reads the authors' `xfeat.pt`, or the same below `net.`.
+    """Reads `xfeat.pt` of the authors, also with the prefix `net.`.
 
-    The head of the semi-dense XFeat*, `fine_matcher`, which refines matches of cells, is passed over.
+    `fine_matcher`, the head of the semi-dense XFeat* that refines matches of cells, is ignored.
 
     Args:
         path: of the file.
-        sha256: hexadecimal digest that the file must have.
+        sha256: expected hexadecimal digest; None skips the comparison.
 
     Raises:
-        WeightsError: where the file is missing, damaged, other than promised, or of another network.
+        WeightsError: the file is missing, damaged, has another digest, or belongs to another network.
     """
-    return load_published(XFeat, path, prefixes=("", "net."), passed_over=("fine_matcher.",), sha256=sha256)
+    return load_published(XFeat, path, prefixes=("", "net."), ignored=("fine_matcher.",), sha256=sha256)
 
 
 class _Layer(nn.Module):
@@ -170,5 +170,5 @@ class _Layer(nn.Module):
 
 
 def _full(x: Tensor) -> Tensor:
-    """At least float32, where exponentials and lengths are safe."""
+    """At least float32, in which exponentials and lengths are accurate enough."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

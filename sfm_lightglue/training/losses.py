@@ -1,10 +1,10 @@
-"""The loss of LightGlue with deep supervision, computed only where there are labels.
+"""The loss of LightGlue with deep supervision, computed only at labelled points.
 
-The paper's loss needs the log assignment at the true matches, and matchabilities. A layer's whole assignment
-[N0, N1] costs a third of a training step; here its rows and columns are computed at the matches alone. The
-tests compare this with a loop over the whole assignment of `LightGlue.forward_all_layers`.
+The loss needs the log assignment at the true matches, and the matchabilities. The whole assignment [N0, N1] of every
+layer would take a third of a training step; here only the rows and columns of the matches are computed. The tests
+compare the result with a loop over the whole assignment of `LightGlue.forward_all_layers`.
 
-B is the number of pairs, N0 and N1 of points, M of matches (padded), D the width of a state, L of layers.
+B is the number of pairs, N0 and N1 of points, M of matches (padded), D the dimension of a state, L of layers.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, sections 3.2 and 3.3.
 """
@@ -17,28 +17,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfm_lightglue.models.lightglue import Assignment, LightGlue
+from sfm_lightglue.models.lightglue import Assignment, LightGlue, Side
 from sfm_lightglue.models.lightglue_attention import Context
 
 
 class Targets(NamedTuple):
-    """What is known of a batch of pairs; points that are neither matched nor unmatchable are ignored."""
+    """Labels of a batch of pairs; points that are neither matched nor unmatchable are ignored."""
 
     matches: Tensor
-    """[B, M, 2] int64: true matches, padded by zeros."""
+    """[B, M, 2] int64: indices of matching points, padded with zeros."""
     match_mask: Tensor
     """[B, M] bool, False on padding."""
     unmatchable0: Tensor
-    """[B, N0] bool: points that surely have no match."""
+    """[B, N0] bool: points of image 0 that have no match."""
     unmatchable1: Tensor
-    """[B, N1] bool."""
+    """[B, N1] bool: points of image 1 that have no match."""
 
 
 class NetworkInputs(NamedTuple):
-    """What `LightGlue.forward` takes, in its order."""
+    """Inputs of `LightGlue.forward_all_layers` as single tensors."""
 
     keypoints0: Tensor
-    """[B, N0, 4] (x, y) in [-1, 1], scale in pixels, orientation in radians."""
+    """[B, N0, 4]: (x, y) in [-1, 1], scale in pixels, orientation in radians."""
     keypoints1: Tensor
     """[B, N1, 4]."""
     descriptors0: Tensor
@@ -50,9 +50,17 @@ class NetworkInputs(NamedTuple):
     mask1: Tensor
     """[B, N1] bool."""
 
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The points of image 0 and of image 1."""
+        return (
+            Side(self.keypoints0, self.descriptors0, self.mask0),
+            Side(self.keypoints1, self.descriptors1, self.mask1),
+        )
+
 
 class PairBatch(NamedTuple):
-    """Pairs of images, padded to equal sizes, and their labels."""
+    """Pairs of images, padded to equal numbers of points, and their labels."""
 
     inputs: NetworkInputs
     targets: Targets
@@ -64,21 +72,21 @@ class PairBatch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a step minimises, and what it reports."""
+    """Losses of one step."""
 
     assignment: Tensor
-    """Mean of `by_layer`, with gradients."""
+    """Mean of `by_layer`, with gradient."""
     confidence: Tensor
-    """Binary cross-entropy of the confidence heads; 0 without such heads. No gradient reaches other weights."""
+    """Binary cross-entropy of the confidence heads, 0 without them; its gradient reaches only these heads."""
     by_layer: Tensor
-    """[L] the assignment's loss of each layer, detached."""
+    """[L] loss of the assignment of each layer, detached."""
 
 
 class LayerChoices(NamedTuple):
-    """What a layer would answer for some pairs, and how sure its confidence head is."""
+    """Matches that a layer finds for some pairs, and the output of its confidence head."""
 
     choices: Tensor
-    """[b, N0 + N1] int64: index into the other image, or its number of points for "none"."""
+    """[b, N0 + N1] int64: index of the match in the other image, or its number of points for no match."""
     matchability: Tensor
     """[b, N0 + N1] in [0, 1]."""
     confidence_logits: Tensor | None
@@ -86,41 +94,41 @@ class LayerChoices(NamedTuple):
 
 
 def training_losses(network: LightGlue, batch: PairBatch, confidence_share: float = 0.125) -> Losses:
-    """The loss of all layers, and of the confidence heads.
+    """The loss of all layers, and that of the confidence heads.
 
-    The confidence heads learn along with everything else rather than afterwards: they see detached states, so
-    nothing is spoilt, and one linear map of 128 inputs follows the states within few steps. For the same
-    reason a share of the pairs is enough for them, which saves whole assignments for the other pairs.
+    The confidence heads are trained together with the other weights. Their input is detached, so they do not affect
+    the other weights. A head is one linear map of 128 inputs and follows the states within few steps, so a fraction
+    of the pairs is enough. The whole assignments are computed only for these pairs.
 
     Args:
         network: with an assignment head in every layer.
         batch: the pairs.
-        confidence_share: of the batch's pairs, the first ones, that teach the confidence heads; at least one.
+        confidence_share: fraction of the pairs, the first ones, that train the confidence heads; at least one pair.
 
     Raises:
-        ValueError: where the network has not an assignment in every layer.
+        ValueError: if a layer of the network has no assignment head.
     """
     if not network.architecture.has_layer_assignments:
         raise ValueError("training_losses: deep supervision needs a network with an assignment in every layer")
-    x, context = network._embed(*batch.inputs)  # the steps of `forward_all_layers`, with another end
-    num_taught = max(1, round(confidence_share * len(x))) if network.architecture.has_confidence else 0
-    by_layer, taught = [], []
+    x, context = network.embed(*batch.inputs.sides)  # the same steps as in `forward_all_layers`
+    num_trained = max(1, round(confidence_share * len(x))) if network.architecture.has_confidence else 0
+    by_layer, predicted = [], []
     for index, layer in enumerate(network.layers):
         x = layer(x, context)
         assignment = cast(Assignment, network.assignments[index])
         by_layer.append(assignment_loss(assignment, x, context, batch.targets))
-        if num_taught:
-            taught.append(_choose(network, index, x[:num_taught].detach(), _first(context, num_taught)))
+        if num_trained:
+            predicted.append(_choose(network, index, x[:num_trained].detach(), _first(context, num_trained)))
     losses = torch.stack(by_layer)
-    valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1)[:num_taught]
-    confidence = _confidence_loss(taught, valid) if len(taught) > 1 else losses.new_zeros(())
+    valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1)[:num_trained]
+    confidence = _confidence_loss(predicted, valid) if len(predicted) > 1 else losses.new_zeros(())
     return Losses(losses.mean(), confidence, losses.detach())
 
 
 ConfidenceTarget = Literal["point", "pair"]
-"""What a confidence head is asked: whether a point's answer is the last layer's already, as in the paper, or what
-share of the matches of the point's pair are found already, which is the same for all points of a pair but those that
-may leave."""
+"""What a confidence head predicts. "point", as in the paper: whether the match of a point is that of the last layer.
+"pair": the fraction of the last layer's matches of the pair that is found already, the same for all points that are not
+pruned."""
 
 
 def confidence_loss(
@@ -130,44 +138,46 @@ def confidence_loss(
     target: ConfidenceTarget = "point",
     width_confidence: float = 0.99,
 ) -> Tensor:
-    """The loss of the confidence heads of all pairs, for a network that learns nothing else any more.
+    """The loss of the confidence heads on all pairs, for a network whose other weights are fixed.
 
     Args:
         network: with confidence heads.
-        batch: the pairs; their labels play no role.
-        unsettled_weight: of the points whose answer will still change. Few do, most of all where few match at
-            all; with weight 1 the heads learn little more than that.
-        target: what the heads are asked.
-        width_confidence: the heads are to be sure of points less matchable than 1 minus this, since none but sure
-            points leave; of target "pair".
+        batch: the pairs; their labels are not used.
+        unsettled_weight: weight of the points whose match still changes in a later layer. These are few, most of all
+            in pairs with few matches: with weight 1, the heads predict little more than this average.
+        target: what the heads predict.
+        width_confidence: for target "pair": points with matchability of at most 1 minus this have target 1, because
+            a matcher prunes only points with high confidence.
     """
-    taught = []
+    predicted = []
     with torch.no_grad():
-        x, context = network._embed(*batch.inputs)
+        x, context = network.embed(*batch.inputs.sides)
     for index, layer in enumerate(network.layers):
         with torch.no_grad():
             x = layer(x, context)
-        taught.append(_choose(network, index, x, context))
+        predicted.append(_choose(network, index, x, context))
     valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], dim=1)
     if target == "pair":
-        return _found_share_loss(taught, valid, batch.inputs.mask0.shape[1], width_confidence)
-    return _confidence_loss(taught, valid, unsettled_weight)
+        return _found_share_loss(predicted, valid, batch.inputs.mask0.shape[1], width_confidence)
+    return _confidence_loss(predicted, valid, unsettled_weight)
 
 
 def assignment_loss(assignment: Assignment, x: Tensor, context: Context, targets: Targets) -> Tensor:
-    """Negative log-likelihood of one layer's assignment, half on matches, half on unmatchable points.
+    """Negative log-likelihood of the assignment of one layer, half on matches, half on unmatchable points.
 
-    Every pair counts the same; within a pair the mean over its matches, and half the means over the
-    unmatchable points of either image, are added (equation 10 of the paper for one layer).
+    All pairs have the same weight. The loss of a pair is the mean over its matches, plus half the means over the
+    unmatchable points of each image, divided by 2.
 
     Args:
-        assignment: the layer's head.
+        assignment: head of the layer.
         x: states [B, N0 + N1, D].
-        context: padding.
+        context: of the layers, with the masks of padding.
         targets: labels.
 
     Returns:
         Scalar, float32.
+
+    Source: LightGlue, equation 10.
     """
     n0 = context.num_points0
     projected = assignment.projection(x).float() * x.shape[-1] ** -0.25
@@ -187,7 +197,7 @@ def assignment_loss(assignment: Assignment, x: Tensor, context: Context, targets
 
 
 def _cross_entropy(queries: Tensor, keys: Tensor, mask: Tensor | None, true_idx: Tensor) -> Tensor:
-    """[B, M] cross-entropy of queries [B, M, D] over keys [B, N, D], of which those with a mask count."""
+    """Cross-entropy [B, M] of queries [B, M, D] over the keys [B, N, D] whose mask is True."""
     similarity = queries @ keys.transpose(1, 2)  # [B, M, N]
     if mask is not None:
         similarity = similarity.masked_fill(~mask[:, None, :], torch.finfo(similarity.dtype).min)
@@ -201,7 +211,7 @@ def _rows(x: Tensor, idx: Tensor) -> Tensor:
 
 
 def _mean_per_pair(losses: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the entries of a mask [B, K], 0 where there is none -> [B]."""
+    """Mean [B] over the entries of a mask [B, K]; 0 for an empty mask."""
     return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
@@ -211,7 +221,7 @@ def _first(context: Context, num_pairs: int) -> Context:
 
 
 def _choose(network: LightGlue, layer_idx: int, x: Tensor, context: Context) -> LayerChoices:
-    """The best partner of each point by a layer's assignment, or none where that is likelier."""
+    """The most likely match of each point by the assignment of a layer, or no match if that is more likely."""
     n0 = context.num_points0
     with torch.no_grad():
         scores, logits = cast(tuple[Tensor, Tensor], network.assignments[layer_idx](x, context))
@@ -230,17 +240,19 @@ def _choose(network: LightGlue, layer_idx: int, x: Tensor, context: Context) -> 
     return LayerChoices(choices, matchability, network.confidences[layer_idx](x).squeeze(-1).float())
 
 
-def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight: float = 1.0) -> Tensor:
-    """Whether a layer's answer is the last layer's already, by binary cross-entropy (equation 11).
+def _confidence_loss(predicted: list[LayerChoices], valid: Tensor, unsettled_weight: float = 1.0) -> Tensor:
+    """Binary cross-entropy of whether the match of a point is that of the last layer.
 
     Args:
-        taught: of all layers.
+        predicted: of all layers.
         valid: [b, N0 + N1] bool, False on padding.
-        unsettled_weight: of the points where it is not.
+        unsettled_weight: weight of the points whose match is not that of the last layer.
+
+    Source: LightGlue, equation 11.
     """
-    final = taught[-1].choices
+    final = predicted[-1].choices
     losses = []
-    for layer in taught[:-1]:
+    for layer in predicted[:-1]:
         assert layer.confidence_logits is not None
         settled = (layer.choices == final).to(layer.confidence_logits.dtype)
         loss = F.binary_cross_entropy_with_logits(layer.confidence_logits, settled, reduction="none")
@@ -249,25 +261,27 @@ def _confidence_loss(taught: list[LayerChoices], valid: Tensor, unsettled_weight
     return torch.stack(losses).mean()
 
 
-def _found_share_loss(taught: list[LayerChoices], valid: Tensor, num_points0: int, width_confidence: float) -> Tensor:
-    """What share of the last layer's matches a layer has already, by binary cross-entropy.
+def _found_share_loss(
+    predicted: list[LayerChoices], valid: Tensor, num_points0: int, width_confidence: float
+) -> Tensor:
+    """Binary cross-entropy of the fraction of the last layer's matches that a layer has found.
 
     Args:
-        taught: of all layers.
+        predicted: of all layers.
         valid: [b, N0 + N1] bool, False on padding.
         num_points0: N0.
-        width_confidence: points less matchable than 1 minus this are to leave, for which heads must be sure of them.
+        width_confidence: points with matchability of at most 1 minus this have target 1, so that they are pruned.
     """
-    final = taught[-1].choices
+    final = predicted[-1].choices
     none = torch.full_like(final, num_points0)
     none[:, :num_points0] = final.shape[1] - num_points0
     matched = valid & (final != none)
     losses = []
-    for layer in taught[:-1]:
+    for layer in predicted[:-1]:
         assert layer.confidence_logits is not None
         num_found = ((layer.choices == final) & matched).sum(1)
         num_matched = matched.sum(1)
-        # Where nothing matches there is nothing left to find.
+        # Without any match, everything is found.
         share = torch.where(num_matched > 0, num_found / num_matched.clamp(min=1), 1.0)
         leaves = layer.matchability <= 1 - width_confidence
         wanted = torch.where(leaves, 1.0, share[:, None])

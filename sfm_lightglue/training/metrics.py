@@ -1,4 +1,4 @@
-"""Means over the steps of a run, and what a matcher finds of labelled matches."""
+"""Means of losses over the steps of a run, and recall and precision on labelled matches."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 
 @dataclass(slots=True)
 class Counts:
-    """Matches of some pairs, counted."""
+    """Numbers of matches over some pairs."""
 
     true: int = 0
     """Labelled matches."""
     found: int = 0
-    """Answers that can be judged: at least one of the two points is not ignored."""
+    """Found matches that can be classified: at least one of the two points has a label."""
     correct: int = 0
-    """Answers that are labelled matches."""
+    """Found matches that are labelled matches."""
 
     @property
     def recall(self) -> float:
-        """Share of the labelled matches that were found; 0 where there is none."""
+        """Fraction of the labelled matches that were found; 0 if there is none."""
         return self.correct / max(self.true, 1)
 
     @property
     def precision(self) -> float:
-        """Share of the answers that are labelled matches; 0 where there is none."""
+        """Fraction of the found matches that are labelled matches; 0 if there is none."""
         return self.correct / max(self.found, 1)
 
     @property
@@ -47,8 +47,8 @@ class Counts:
         """Harmonic mean of recall and precision."""
         return 2 * self.correct / max(self.true + self.found, 1)
 
-    def add(self, answer: IndexArray, batch: PairBatch, row: int) -> None:
-        """Count the answer [K, 2] for one pair of a batch."""
+    def add(self, matches: IndexArray, batch: PairBatch, row: int) -> None:
+        """Count the found matches [K, 2] of pair `row` of a batch."""
         targets = batch.targets
         true = targets.matches[row][targets.match_mask[row]].numpy()
         known0, known1 = targets.unmatchable0[row].numpy().copy(), targets.unmatchable1[row].numpy().copy()
@@ -56,12 +56,12 @@ class Counts:
         partner = np.full(len(known0), -1, dtype=np.int64)
         partner[true[:, 0]] = true[:, 1]
         self.true += len(true)
-        self.found += int((known0[answer[:, 0]] | known1[answer[:, 1]]).sum())
-        self.correct += int((partner[answer[:, 0]] == answer[:, 1]).sum())
+        self.found += int((known0[matches[:, 0]] | known1[matches[:, 1]]).sum())
+        self.correct += int((partner[matches[:, 0]] == matches[:, 1]).sum())
 
 
 class Meter:
-    """Means of losses over the steps since the last row; nothing waits for the device until then."""
+    """Means of losses over the steps since the last row; the device is not synchronised in between."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -70,23 +70,27 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """The time that passed so far was not spent on training."""
+        """Start the clock again, without the time since the last row."""
         self._start = time.perf_counter()
 
     def add(self, losses: Tensor, norm: Tensor) -> None:
-        """Note the losses [3] and the gradient's norm of a step."""
+        """Add the losses [3] and the norm of the gradient of a step."""
         self._losses.append(losses)
         self._norms.append(norm)
 
     def take(self) -> dict[str, float]:
-        """The means since the last call."""
+        """The means since the last call.
+
+        Raises:
+            FloatingPointError: if the loss or the norm of the gradient is not finite.
+        """
         last, mean, confidence = cast(list[float], torch.stack(self._losses).mean(0).tolist())
         norm = float(torch.stack(self._norms).mean())
         seconds = time.perf_counter() - self._start
         row = {"loss": mean, "last": last, "confidence": confidence, "norm": norm, "seconds": seconds}
         row["pairs_per_s"] = len(self._losses) * self._batch_size / max(seconds, 1e-9)
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise FloatingPointError(f"the loss has become {mean}, the gradient's norm {norm}: lower the learning rate")
+            raise FloatingPointError(f"the loss is {mean} and the norm of the gradient {norm}: lower the learning rate")
         self._losses.clear()
         self._norms.clear()
         self.restart()
@@ -94,10 +98,10 @@ class Meter:
 
 
 def network_counts(network: LightGlue, batches: Sequence[PairBatch], device: torch.device) -> Counts:
-    """What the network finds, with all its layers."""
+    """Counts for the matches of a network that uses all its layers."""
     counts = Counts()
     for batch in batches:
-        output = network(*batch.to(device).inputs, thresholds=_ALL_LAYERS)
+        output = network(*batch.to(device).inputs.sides, thresholds=_ALL_LAYERS)
         for row, matches0 in enumerate(output.matches0.cpu().numpy()):
             idx0 = np.flatnonzero(matches0 >= 0)
             counts.add(np.stack([idx0, matches0[idx0]], axis=1), batch, row)
@@ -105,7 +109,7 @@ def network_counts(network: LightGlue, batches: Sequence[PairBatch], device: tor
 
 
 def nearest_counts(batches: Sequence[PairBatch]) -> Counts:
-    """What mutual nearest neighbours with ratio test find of the same pairs."""
+    """Counts for mutual nearest neighbours with ratio test on the same pairs."""
     counts, matcher = Counts(), NearestMatcher()
     for batch in batches:
         inputs = batch.inputs
@@ -120,7 +124,7 @@ def nearest_counts(batches: Sequence[PairBatch]) -> Counts:
 
 @torch.no_grad()
 def mean_losses(network: LightGlue, batches: Sequence[PairBatch], device: torch.device) -> tuple[float, float]:
-    """Mean over batches of the assignment's loss: of all layers, and of the last one."""
+    """Mean over batches of the loss of the assignment: of all layers, and of the last one."""
     losses = [training_losses(network, batch.to(device)) for batch in batches]
     means = torch.stack([loss.by_layer for loss in losses]).mean(0)
     return float(means.mean()), float(means[-1])

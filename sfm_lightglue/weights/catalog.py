@@ -1,7 +1,7 @@
-"""The table of weights: where each file is published, what is known of its bytes, and under which licence it stands.
+"""The catalogue of weights: address, size, digest and licence of each published file.
 
-A digest is stated where we hold the file, or where unrelated public projects state the same one; else it is None,
-and what is downloaded is trusted as far as its address is.
+A digest is given if it was computed from the file itself, or if unrelated public projects give the same one.
+Otherwise it is None, and a download is only as trustworthy as its address.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ class WeightsEntry:
     """One published file of weights."""
 
     name: str
-    """By which options and commands know it."""
+    """Name in options and commands."""
 
     file: str
-    """Its name in our folders; the published one, unless that is shared by several."""
+    """Name of the file in weight folders: the published name, unless several files share it."""
 
     url: str | None
-    """Official address; None for what comes with the package alone."""
+    """Official address; None if the file comes only with the package."""
 
     licence: str
-    """SPDX identifier, or a sentence where there is none."""
+    """SPDX identifier, or a sentence if there is none."""
 
     purpose: str
-    """What it is for."""
+    """The network and its use."""
 
     commercial: bool = True
     """Whether the licence allows commercial use."""
 
     size: int | None = None
-    """Bytes, where known."""
+    """Number of bytes; None if unknown."""
 
     sha256: str | None = None
-    """Hexadecimal digest, where known."""
+    """Hexadecimal digest; None if unknown."""
 
 
 _LIGHTGLUE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/{}"
@@ -52,7 +52,7 @@ _ENTRIES = (
         file="lightglue_sift.safetensors",
         url=None,
         licence="Apache-2.0",
-        purpose="our LightGlue for SIFT, trained by this project; comes with the package",
+        purpose="LightGlue for SIFT, trained by this project; comes with the package",
     ),
     WeightsEntry(
         name="superpoint_v1",
@@ -69,7 +69,7 @@ _ENTRIES = (
         file="superpoint_lightglue.pth",
         url=_LIGHTGLUE.format("superpoint_lightglue.pth"),
         licence="Apache-2.0",
-        purpose="LightGlue for SuperPoint, whose own weights are for non-commercial use",
+        purpose="LightGlue for SuperPoint; SuperPoint itself is for non-commercial use",
         sha256="6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a",
     ),
     WeightsEntry(
@@ -95,7 +95,7 @@ _ENTRIES = (
         file="sift_lightglue.pth",
         url=_LIGHTGLUE.format("sift_lightglue.pth"),
         licence="Apache-2.0",
-        purpose="LightGlue for SIFT, by its authors",
+        purpose="LightGlue for SIFT, by the authors of LightGlue",
         size=47_632_573,
         sha256="5b52b8d9982d43532dc042606b346bb9594c9f5a4bd6f64362c63866287b4ac0",
     ),
@@ -111,7 +111,7 @@ _ENTRIES = (
         file="lightglue_superpoint.safetensors",
         url=_HUGGING_FACE.format("ETH-CVG/lightglue_superpoint"),
         licence=f"Apache-2.0 and {_MAGIC_LEAP}",
-        purpose="SuperPoint and its LightGlue, as Hugging Face has them",
+        purpose="SuperPoint and its LightGlue, in the layout of Hugging Face",
         commercial=False,
     ),
     WeightsEntry(
@@ -119,14 +119,14 @@ _ENTRIES = (
         file="lightglue_disk.safetensors",
         url=_HUGGING_FACE.format("ETH-CVG/lightglue_disk"),
         licence="Apache-2.0",
-        purpose="DISK and its LightGlue, as Hugging Face has them",
+        purpose="DISK and its LightGlue, in the layout of Hugging Face",
     ),
     WeightsEntry(
         name="aliked-t16",
         file="aliked-t16.pth",
         url=_ALIKED.format("aliked-t16.pth"),
         licence="BSD-3-Clause",
-        purpose="ALIKED, the smallest, 64 dimensions",
+        purpose="ALIKED, smallest model, 64 dimensions",
         size=794_859,
     ),
     WeightsEntry(
@@ -134,7 +134,7 @@ _ENTRIES = (
         file="aliked-n16.pth",
         url=_ALIKED.format("aliked-n16.pth"),
         licence="BSD-3-Clause",
-        purpose="ALIKED, the usual one",
+        purpose="ALIKED, standard model",
         size=2_738_091,
         sha256="5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
     ),
@@ -143,7 +143,7 @@ _ENTRIES = (
         file="aliked-n16rot.pth",
         url=_ALIKED.format("aliked-n16rot.pth"),
         licence="BSD-3-Clause",
-        purpose="ALIKED, trained with turned pictures",
+        purpose="ALIKED, trained on rotated images too",
         size=2_738_325,
         sha256="ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332",
     ),
@@ -152,7 +152,7 @@ _ENTRIES = (
         file="aliked-n32.pth",
         url=_ALIKED.format("aliked-n32.pth"),
         licence="BSD-3-Clause",
-        purpose="ALIKED, the largest",
+        purpose="ALIKED, largest model",
         size=3_946_667,
         sha256="055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890",
     ),
@@ -170,7 +170,7 @@ _ENTRIES = (
         file="xfeat-lighterglue.pt",
         url=_XFEAT.format("xfeat-lighterglue.pt"),
         licence="Apache-2.0",
-        purpose="LighterGlue for XFeat, with that XFeat beside it",
+        purpose="LighterGlue for XFeat; the file also contains XFeat",
         sha256="766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
     ),
     WeightsEntry(
@@ -187,10 +187,10 @@ _ENTRIES = (
         file="checkpoint_liberty_with_aug.pth",
         url=_HARDNET.format("checkpoint_liberty_with_aug.pth"),
         licence="MIT",
-        purpose="HardNet, trained on Liberty: the descriptor of DoGHardNet",
+        purpose="HardNet, trained on Liberty; the descriptor of DoGHardNet",
         sha256="1e9a41b19f1dc93c986e91df9aaf5696d1a777ac1d67498492856a65d6f49c16",
     ),
 )
 
 CATALOG: Mapping[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
-"""By name, in the order of the table."""
+"""Entries by name."""

@@ -1,9 +1,8 @@
-"""Files from the network: complete and verified under their name, or not there at all."""
+"""Downloads: a file appears under its name only when it is complete and verified."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -20,39 +19,46 @@ from urllib.error import HTTPError, URLError
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.store.atomic_file import lock, part_beside, publish_file
 from sfm_lightglue.version import __version__
+from sfm_lightglue.weights.digest import fault_of
 
 logger = logging.getLogger(__name__)
 
 ByteProgress = Callable[[int, int], None]
-"""Called with the bytes that are here, and all bytes, 0 where that is unknown."""
+"""Called with the number of bytes received, and the number of all bytes or 0 if unknown."""
 
 _CHUNK_BYTES = 1 << 20
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class UnreachableError(Exception):
+class UnreachableError(WeightsError):
     """The address gives no file: no connection, a refusal, or a connection that broke too often.
 
-    For callers of `download`, who tell it as a `WeightsError` with what to do.
+    Args:
+        message: the cause.
+        status: HTTP status of a refusal, such as 404; None for other causes.
     """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _DroppedError(Exception):
-    """What may go better at the next attempt."""
+    """A temporary failure: the next attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadConfig:
-    """How patient a download is."""
+    """Timeouts and attempts of a download."""
 
     timeout_s: float = 20.0
-    """Silence after which a connection counts as broken."""
+    """Seconds without data after which a connection counts as broken."""
 
     num_attempts: int = 4
-    """In a row, without getting further."""
+    """Number of attempts without progress before the download fails."""
 
     first_wait_s: float = 1.0
-    """Before the second attempt; doubles from one to the next."""
+    """Wait before the second attempt; it doubles for each further attempt."""
 
 
 def download(
@@ -63,24 +69,24 @@ def download(
     progress: ByteProgress | None = None,
     config: DownloadConfig | None = None,
 ) -> None:
-    """Make sure that a file is there: whole, and the right one. If it is, nothing is downloaded.
+    """Downloads a file, unless it exists with the expected size and digest.
 
-    What came before an interruption is kept beside the target and continued, unless the file at the address has
-    changed since. Of several processes one downloads, and the others wait for it. Proxies are those of the
-    environment (`https_proxy`, `no_proxy`).
+    After an interruption, the received bytes are kept beside the target and the download continues there, unless
+    the file at the address has changed. If several processes want the same file, one downloads it and the others
+    wait. Proxies come from the environment (`https_proxy`, `no_proxy`).
 
     Args:
-        url: address; it may redirect, but not from https to anything else.
-        target: where the file goes; its folder is made.
-        sha256: hexadecimal digest, None where it is unknown.
-        size: in bytes, None where it is unknown.
-        progress: told of every piece.
-        config: patience.
+        url: address; it may redirect, but not from https to another scheme.
+        target: path of the file; its folder is created.
+        sha256: expected hexadecimal digest; None if unknown.
+        size: expected number of bytes; None if unknown.
+        progress: called after every piece.
+        config: timeouts and attempts.
 
     Raises:
-        UnreachableError: where the address gives no file.
-        WeightsError: where it gives another file than the stated one.
-        OSError: where the folder cannot be written, or the disk is full.
+        UnreachableError: the address gives no file.
+        WeightsError: the address gives another file than expected.
+        OSError: the folder cannot be written, or the disk is full.
     """
     config = config or DownloadConfig()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +97,7 @@ def download(
         _transfer(url, part, size, progress, config)
         fault = fault_of(part.path, sha256, size)
         if fault is not None and was_begun:
-            # What was there before may be to blame.
+            # The bytes from before the interruption may be damaged.
             part.clear()
             _transfer(url, part, size, progress, config)
             fault = fault_of(part.path, sha256, size)
@@ -101,32 +107,15 @@ def download(
         part.publish(target)
 
 
-def fault_of(path: Path, sha256: str | None, size: int | None) -> str | None:
-    """What is wrong with a file, None where it is as stated.
-
-    Raises:
-        OSError: where it cannot be read.
-    """
-    found_size = path.stat().st_size
-    if size is not None and found_size != size:
-        return f"has {found_size} bytes, expected {size}"
-    if sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256.lower():
-            return f"has the sha256 {found}, expected {sha256}"
-    return None
-
-
 def _other_file(url: str, fault: str) -> str:
-    return f"what {url} sends {fault}: it was replaced, or altered on the way; give the right file by its path"
+    return f"the file at {url} {fault}: it was replaced, or changed on the way; give the right file by its path"
 
 
 class _Part:
-    """What has come so far, and a mark of the version that it is of.
+    """The bytes received so far, and a mark of the version they belong to.
 
     Args:
-        path: of the bytes; the mark lies beside it.
+        path: of the bytes; the mark is stored beside it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,40 +124,40 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """Bytes that can be continued: 0 without a mark."""
+        """Number of bytes after which the download can continue; 0 without a mark."""
         return self.path.stat().st_size if self.mark and self.path.is_file() else 0
 
     @property
     def mark(self) -> str:
-        """ETag or date of the version, "" where there is none."""
+        """ETag or date of the version; "" if there is none."""
         try:
             return self._mark_path.read_text(encoding="latin-1")
         except FileNotFoundError:
             return ""
 
     def begin(self, mark: str) -> None:
-        """Forget what is there; another version begins."""
+        """Remove the bytes and begin another version."""
         self.clear()
         self._mark_path.write_text(mark, encoding="latin-1")
         self.path.touch()
 
     def clear(self) -> None:
-        """Forget what is there."""
+        """Remove the bytes and the mark."""
         self._mark_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def publish(self, target: Path) -> None:
-        """Give the whole file its name, safe on the disk."""
+        """Flush the complete file to the disk and rename it."""
         publish_file(self.path, target)
         self.clear()
 
 
 @contextlib.contextmanager
 def _sole_owner(target: Path) -> Iterator[_Part]:
-    """Where to collect a file, while all others who want it wait.
+    """The part file of a download, locked against other processes.
 
-    Where the system has no advisory locks, the place is private and vanishes with the block: then an interrupted
-    download starts anew.
+    If the system has no advisory locks, the part file is private and removed after the block: an interrupted
+    download then starts anew.
     """
     descriptor = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -185,7 +174,7 @@ def _sole_owner(target: Path) -> Iterator[_Part]:
 
 
 def _transfer(url: str, part: _Part, size: int | None, progress: ByteProgress | None, config: DownloadConfig) -> None:
-    """Bring all bytes here, in as many attempts as it takes."""
+    """Receive all bytes, in several attempts if necessary."""
     best, failures = part.size, 0
     while size is None or part.size != size:
         try:
@@ -201,7 +190,7 @@ def _transfer(url: str, part: _Part, size: int | None, progress: ByteProgress | 
 
 
 def _receive(url: str, part: _Part, size: int | None, progress: ByteProgress | None, config: DownloadConfig) -> None:
-    """One attempt, which continues what is there."""
+    """One attempt, which continues after the bytes received so far."""
     with _open(url, part, config.timeout_s) as response:
         start, total = _range_of(response.headers) if response.status == 206 else (0, _length(response.headers))
         if size is not None and total is not None and total != size:
@@ -211,7 +200,7 @@ def _receive(url: str, part: _Part, size: int | None, progress: ByteProgress | N
             part.begin(_mark_of(response.headers))
         elif start != part.size or _mark_of(response.headers) not in {"", part.mark}:
             part.clear()
-            raise _DroppedError("it changed since the download began")
+            raise _DroppedError("the file changed since the download began")
         with part.path.open("ab") as file:
             received = _copy(response, file, start, progress, total or size or 0, size)
     if total is not None and received < total:
@@ -221,7 +210,7 @@ def _receive(url: str, part: _Part, size: int | None, progress: ByteProgress | N
 def _copy(
     response: HTTPResponse, file: IO[bytes], done: int, progress: ByteProgress | None, total: int, limit: int | None
 ) -> int:
-    """Write what comes, until it ends; returns the bytes that are in the file then."""
+    """Write the response to the file; returns the number of bytes in the file."""
     if progress is not None:
         progress(done, total)
     while True:
@@ -235,7 +224,7 @@ def _copy(
         done += len(piece)
         if progress is not None:
             progress(done, total)
-        if limit is not None and done > limit:  # it is another file, however long
+        if limit is not None and done > limit:  # already longer than expected: another file
             return done
 
 
@@ -253,16 +242,18 @@ def _open(url: str, part: _Part, timeout_s: float) -> HTTPResponse:
         if error.code == 416:
             part.clear()
             raise _DroppedError(text) from error
-        raise (_DroppedError if error.code in _TEMPORARY_STATUS else UnreachableError)(text) from error
+        if error.code in _TEMPORARY_STATUS:
+            raise _DroppedError(text) from error
+        raise UnreachableError(text, error.code) from error
     except (OSError, HTTPException) as error:
         cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
-        # Who has no network, or meets a closed door, need not wait for more attempts.
+        # No network or connection refused: permanent, so do not retry.
         is_drop = isinstance(cause, (ConnectionResetError, ConnectionAbortedError, TimeoutError, HTTPException))
         raise (_DroppedError if is_drop else UnreachableError)(f"no connection: {_text(cause)}") from error
 
 
 class _StaySecure(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to something that can be altered on the way."""
+    """Follows redirects, but never from https to an unprotected scheme."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -270,12 +261,12 @@ class _StaySecure(urllib.request.HTTPRedirectHandler):
         """The request that follows a redirect."""
         if req.type == "https" and not newurl.lower().startswith("https://"):
             fp.close()
-            raise UnreachableError(f"it redirects to {newurl}, which is not https")
+            raise UnreachableError(f"the address redirects to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
 def _mark_of(headers: Message) -> str:
-    """What tells one version of a file from the next: a strong ETag, else the date."""
+    """Mark of a version of a file: a strong ETag, else the date."""
     etag = headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
 
@@ -286,7 +277,7 @@ def _length(headers: Message) -> int | None:
 
 
 def _range_of(headers: Message) -> tuple[int, int | None]:
-    """First byte, and all bytes where that is stated; a first byte of -1 where the header is missing."""
+    """Index of the first byte (-1 without the header), and number of all bytes if given."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
     if match is None:
         return -1, None

@@ -1,9 +1,8 @@
-"""Files of weights without torch: found by path or name, and told apart by their digest."""
+"""Files of weights, located by path or name, downloaded if necessary; without torch."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import sys
@@ -15,7 +14,8 @@ from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
-from sfm_lightglue.weights.download import DownloadConfig, UnreachableError, download, fault_of
+from sfm_lightglue.weights.digest import fault_of
+from sfm_lightglue.weights.download import ByteProgress, DownloadConfig, UnreachableError, download
 
 logger = logging.getLogger(__name__)
 
@@ -23,60 +23,47 @@ FOLDERS_VARIABLE = "SFM_LIGHTGLUE_WEIGHTS"
 """Environment variable: folders of weights, separated as in PATH."""
 
 OFFLINE_VARIABLES = ("SFM_LIGHTGLUE_OFFLINE", "HF_HUB_OFFLINE")
-"""Environment variables that forbid downloads, when set to anything but 0, no, off or false."""
+"""Environment variables that forbid downloads if set to anything but 0, no, off or false."""
 
-EMBEDDED_FOLDER = Path(__file__).parents[1] / "weights"
-"""The weights that come with the package."""
+EMBEDDED_FOLDER = Path(__file__).parent
+"""Folder of the weights that come with the package."""
 
 _progress: ContextVar[Progress] = ContextVar("progress_of_downloads", default=silent)
 
 
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes.
-
-    Raises:
-        WeightsError: where the file cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def require_weights(weights: str, component: str, flag: str, default: str) -> Path:
-    """The file of weights of a component; it is downloaded where it must be.
+def require_weights(weights: str, component: str, option: str, default: str) -> Path:
+    """Locates the file of weights of a component; downloads it if necessary.
 
     Args:
-        weights: as configured: a path, a name of the table, or "" where nothing was.
+        weights: the configured value: a path, a name of the catalogue, or "" for the default.
         component: for messages, such as "matcher lightglue".
-        flag: the option of the commands that takes the path or name.
-        default: the name that is taken where nothing was configured. Components whose weights are in no table
-            say here what their users should give.
+        option: name of the configured value, such as "matcher.weights".
+        default: name used if nothing is configured; for a component without weights in the catalogue, a
+            description of a suitable file, for the message.
 
     Raises:
-        WeightsError: where there is none; the message says which file to put where.
+        WeightsError: there is no file; the message names it, and the folder to put it in.
     """
     if not weights and default not in CATALOG:
-        raise WeightsError(f"{component} needs a file of weights: give {flag} FILE, such as {default}")
+        raise WeightsError(f"{component} needs a file of weights: set {option} to one, such as {default}")
     try:
         return find_weights(weights or default)
     except WeightsError as error:
-        way_out = "" if weights else f", or give {flag} FILE"
-        raise WeightsError(f"{component}: {error}{way_out}") from None
+        alternative = "" if weights else f", or set {option} to a file"
+        raise WeightsError(f"{component}: {error}{alternative}") from None
 
 
 def find_weights(weights: str) -> Path:
-    """The file of some weights: the path itself, else the file of that name.
+    """Locates a file of weights by path or name.
 
-    Names are looked up in `$SFM_LIGHTGLUE_WEIGHTS`, the cache and the package, and are downloaded otherwise. The
-    licence of a download is logged, as a warning where it forbids commercial use.
+    The file of a name is searched in `$SFM_LIGHTGLUE_WEIGHTS`, the cache and the package, and downloaded if it is
+    in none of them. The licence of a download is logged, as a warning if it forbids commercial use.
 
     Args:
-        weights: a path, or a name of the table.
+        weights: a path, or a name of the catalogue.
 
     Raises:
-        WeightsError: where there is none; the message says which file to put where.
+        WeightsError: there is no file; the message names it, and the folder to put it in.
     """
     path = os.path.expanduser(weights)
     if os.path.isfile(path):
@@ -92,29 +79,29 @@ def find_weights(weights: str) -> Path:
 
 
 def entry_of(name: str) -> WeightsEntry:
-    """An entry of the table.
+    """An entry of the catalogue.
 
     Raises:
-        WeightsError: for an unknown name; the nearest one is named.
+        WeightsError: the name is unknown; the message suggests the nearest name.
     """
     if name not in CATALOG:
         hint = nearest_hint(name, CATALOG)
         raise WeightsError(
-            f"{name}: no such file, and no weights of that name{hint}; `sfm-lightglue weights list` names all"
+            f"{name}: no such file, and no weights of that name{hint}; `sfm-lightglue weights list` lists all names"
         )
     return CATALOG[name]
 
 
 def locate_weights(entry: WeightsEntry) -> Path | None:
-    """Where weights of the table are on this machine, None where they are not.
+    """Path of weights of the catalogue on this machine; None if they are missing.
 
-    A file in the cache that is not the stated one is reported and passed over; it will be replaced.
+    A wrong file in the cache is logged and skipped; a download replaces it.
 
     Raises:
-        WeightsError: where a file in the user's folders or in the package is not the stated one.
+        WeightsError: a file in the user's folders or in the package has another size or digest.
     """
-    for path in places_of(entry):
-        fault = fault_in(path, entry)
+    for path in candidate_paths(entry):
+        fault = fault_of(path, entry.sha256, entry.size)
         if fault is None:
             return path
         if path.parent != cache_folder():
@@ -123,16 +110,8 @@ def locate_weights(entry: WeightsEntry) -> Path | None:
     return None
 
 
-def fault_in(path: Path, entry: WeightsEntry) -> str | None:
-    """What is wrong with a file that has the name of the weights, None where it is as the table states."""
-    try:
-        return fault_of(path, entry.sha256, entry.size)
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-
-
-def places_of(entry: WeightsEntry) -> Iterator[Path]:
-    """Files of the name of the weights, in the order in which they count."""
+def candidate_paths(entry: WeightsEntry) -> Iterator[Path]:
+    """Existing files with the file name of an entry, in order of precedence."""
     for folder in (*user_folders(), cache_folder(), EMBEDDED_FOLDER):
         path = folder / entry.file
         if path.is_file():
@@ -140,35 +119,71 @@ def places_of(entry: WeightsEntry) -> Iterator[Path]:
 
 
 def fetch_weights(entry: WeightsEntry, progress: Progress = silent, config: DownloadConfig | None = None) -> Path:
-    """Download weights into the cache, unless they are there; says nothing of their licence.
+    """Downloads weights of the catalogue into the cache, unless they are there; does not log the licence.
 
     Args:
-        entry: of the table.
-        progress: told of bytes, the stage is the name of the weights.
-        config: patience.
+        entry: of the catalogue.
+        progress: called with the name of the weights as the stage, and numbers of bytes.
+        config: timeouts and attempts.
 
     Raises:
-        WeightsError: where that cannot be; the message says which file to put where.
+        WeightsError: the download failed or is not possible; the message names the file, and the folder to put it in.
     """
-    where = (*user_folders(), cache_folder())[0] / entry.file
+    own_path = (*user_folders(), cache_folder())[0] / entry.file
     if entry.url is None:
-        raise WeightsError(f"{entry.name} comes with the package, and this installation lacks it: put it at {where}")
-    advice = f"get {entry.url} elsewhere and put it at {where}"
+        raise WeightsError(
+            f"{entry.name} comes with the package, but is missing in this installation: put it at {own_path}"
+        )
+    return fetch_file(
+        entry.name,
+        entry.url,
+        cache_folder() / entry.file,
+        own_path,
+        sha256=entry.sha256,
+        size=entry.size,
+        progress=lambda num_done, num_total: progress(entry.name, num_done, num_total),
+        config=config,
+    )
+
+
+def fetch_file(
+    name: str,
+    url: str,
+    target: Path,
+    own_path: Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    progress: ByteProgress | None = None,
+    config: DownloadConfig | None = None,
+) -> Path:
+    """Downloads a file into the cache, unless it is there.
+
+    Args:
+        name: of the file, for messages.
+        url: its address.
+        target: its path in the cache.
+        own_path: for messages, the path at which the user can put a copy of the file.
+        sha256: expected hexadecimal digest; None if unknown.
+        size: expected number of bytes; None if unknown.
+        progress: called after every piece.
+        config: timeouts and attempts.
+
+    Returns:
+        `target`.
+
+    Raises:
+        UnreachableError: the address gives no file.
+        WeightsError: downloads are forbidden, the file is not the expected one, or the cache cannot be written.
+    """
+    advice = f"get {url} elsewhere and put it at {own_path}"
     forbidden_by = offline_by()
     if forbidden_by:
-        raise WeightsError(f"{entry.name} is not here, and {forbidden_by} forbids to download it: {advice}")
-    target = cache_folder() / entry.file
+        raise WeightsError(f"{name} is missing, and {forbidden_by} forbids downloads: {advice}")
     try:
-        download(
-            entry.url,
-            target,
-            entry.sha256,
-            entry.size,
-            lambda num_done, num_total: progress(entry.name, num_done, num_total),
-            config,
-        )
+        download(url, target, sha256, size, progress, config)
     except UnreachableError as error:
-        raise WeightsError(f"{entry.name} cannot be downloaded ({error}): {advice}") from None
+        raise UnreachableError(f"{name} cannot be downloaded ({error}): {advice}", error.status) from None
     except OSError as error:
         raise WeightsError(
             f"{target}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME to a folder that can"
@@ -177,16 +192,16 @@ def fetch_weights(entry: WeightsEntry, progress: Progress = silent, config: Down
 
 
 def licence_note(entry: WeightsEntry) -> str:
-    """What to tell a user who is about to download weights."""
+    """Message to show before weights are downloaded: address and licence."""
     note = f"{entry.name}: downloading {entry.url}; licence: {entry.licence}"
     return note if entry.commercial else f"{note}; NON-COMMERCIAL use only"
 
 
 @contextlib.contextmanager
 def reporting_downloads(progress: Progress) -> Iterator[None]:
-    """Tell `progress` of the downloads that `find_weights` starts within the block.
+    """Within the block, `find_weights` reports its downloads to `progress`.
 
-    Components are made from their configuration alone, so their weights learn of it this way.
+    Components are made from their configuration alone, so they cannot take `progress` as an argument.
     """
     token = _progress.set(progress)
     try:
@@ -196,16 +211,16 @@ def reporting_downloads(progress: Progress) -> Iterator[None]:
 
 
 def user_folders() -> tuple[Path, ...]:
-    """The folders of `$SFM_LIGHTGLUE_WEIGHTS`."""
+    """Folders of `$SFM_LIGHTGLUE_WEIGHTS`."""
     given = os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)
     return tuple(Path(os.path.expanduser(folder)) for folder in given if folder)
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$XDG_CACHE_HOME/sfm_lightglue`, else in the cache folder of the system.
+    """Folder of downloads: `$XDG_CACHE_HOME/sfm_lightglue`, else one in the cache folder of the system.
 
     Raises:
-        WeightsError: where the user has no home.
+        WeightsError: the user has no home folder.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():
@@ -223,7 +238,7 @@ def cache_folder() -> Path:
 
 
 def offline_by() -> str:
-    """The environment variable that forbids downloads, "" where none does."""
+    """Name of the environment variable that forbids downloads; "" if none does."""
     for name in OFFLINE_VARIABLES:
         if os.environ.get(name, "").strip().lower() not in {"", "0", "no", "off", "false"}:
             return name

@@ -1,4 +1,4 @@
-"""Thresholds that suit weights of LightGlue, told by the weights themselves; without torch."""
+"""Thresholds of LightGlue that a file of weights recommends in its metadata; without torch."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from safetensors import SafetensorError, safe_open
 from sfm_lightglue.errors import WeightsError
 
 FORMAT = "sfm_lightglue"
-"""Value of "format" in the metadata of our own files."""
+"""Value of "format" in the metadata of files that this project writes."""
 
 THRESHOLDS = "thresholds"
-"""Key of the metadata of our files of LightGlue that holds recommended thresholds as JSON."""
+"""Key of the metadata for recommended thresholds, as JSON; in files of LightGlue that this project writes."""
 
 PAPERS_THRESHOLDS: Mapping[str, float] = MappingProxyType(
     {"depth_confidence": 0.95, "width_confidence": 0.99, "filter_threshold": 0.1}
 )
-"""Of the authors' code, for weights that recommend nothing."""
+"""Values of the authors' code, for weights without recommendations."""
 
 
 def check_thresholds(values: Mapping[str, float]) -> None:
-    """Refuses what no matcher would take.
+    """Checks names and ranges of thresholds.
 
     Args:
         values: by name, some of `PAPERS_THRESHOLDS`; the confidences may be -1 for off.
 
     Raises:
-        ValueError: for an unknown name, or a number out of range.
+        ValueError: an unknown name, or a number out of range.
     """
     for name, value in values.items():
         if name not in PAPERS_THRESHOLDS:
@@ -42,16 +42,32 @@ def check_thresholds(values: Mapping[str, float]) -> None:
 
 
 def recommended_thresholds(path: str | Path) -> dict[str, float]:
-    """What a file of LightGlue's weights recommends: some of the thresholds, none where it is not a file of ours.
+    """Thresholds that a file of LightGlue's weights recommends; reads its metadata only.
+
+    Returns:
+        Some of `PAPERS_THRESHOLDS` by name; empty if this project did not write the file.
 
     Raises:
-        WeightsError: where the recommendation cannot be read.
+        WeightsError: the recommendation cannot be parsed.
     """
     try:
         with safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
     except (OSError, SafetensorError):
         return {}
+    return thresholds_from_metadata(metadata, path)
+
+
+def thresholds_from_metadata(metadata: Mapping[str, str], source: str | Path) -> dict[str, float]:
+    """As `recommended_thresholds`, from metadata that were read before.
+
+    Args:
+        metadata: of a file of weights.
+        source: path of that file, for messages.
+
+    Raises:
+        WeightsError: the recommendation cannot be parsed.
+    """
     if metadata.get("format") != FORMAT:
         return {}
     try:
@@ -59,5 +75,5 @@ def recommended_thresholds(path: str | Path) -> dict[str, float]:
         thresholds = {str(name): float(value) for name, value in stored.items()}
         check_thresholds(thresholds)
     except (AttributeError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its recommended thresholds cannot be read ({error})") from error
+        raise WeightsError(f"{source}: its recommended thresholds cannot be read ({error})") from error
     return thresholds

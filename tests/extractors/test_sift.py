@@ -1,4 +1,4 @@
-"""SIFT features: where they are, which are kept, and that turning or shrinking a photo does not move them."""
+"""SIFT features: positions, selection, and invariance to rotation and shrinking of the image."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.extractors.base import best_spread
-from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor, one_per_place, root_sift
+from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor, one_per_pixel, root_sift
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned
 from tests.helpers.photos import textured, write_photo
@@ -24,28 +24,30 @@ def extract(pixels, config=None, quarter_turns=0):
 
 
 def nearest_distances(keypoints, others):
-    """[N] from each keypoint to the nearest of the others in pixels."""
+    """[N] distances in pixels from each keypoint to the nearest of the others."""
     return np.linalg.norm(keypoints[:, None] - others[None], axis=2).min(axis=1)
 
 
 @pytest.mark.parametrize("center", [(80.0, 60.0), (80.5, 60.5), (71.3, 47.8), (40.25, 90.6)])
 def test_a_blob_is_found_at_its_centre(center):
-    """In COLMAP's convention: without the half pixel that OpenCV differs by, this fails."""
+    """In COLMAP's convention; fails without the conversion by half a pixel from OpenCV."""
     features = extract(blob(*center))
     assert len(features) > 0
     assert nearest_distances(np.array([center]), features.keypoints)[0] < 0.1
 
 
-def test_a_shrunken_blob_is_found_at_its_centre_of_the_full_picture():
+def test_a_blob_of_a_shrunk_image_is_found_at_its_centre_in_the_full_image():
     center = (401.7, 263.2)
     features = extract(blob(*center, sigma=20, size=(800, 600)), SiftConfig(max_image_size=300))
     assert features.image_size == (800, 600)
     assert nearest_distances(np.array([center]), features.keypoints)[0] < 0.5
-    # The diameter is that in the picture which the detector saw.
+    # The diameter is in pixels of the shrunk image.
+    assert features.shrink_factor == pytest.approx(800 / 300)
     best = np.argmin(nearest_distances(features.keypoints, np.array([center])))
-    seen = extract(blob(*center, sigma=20, size=(800, 600)))
-    full = np.argmin(nearest_distances(seen.keypoints, np.array([center])))
-    assert seen.scales[full] / features.scales[best] == pytest.approx(800 / 300, rel=0.1)
+    unshrunk = extract(blob(*center, sigma=20, size=(800, 600)))
+    assert unshrunk.shrink_factor == 1
+    full = np.argmin(nearest_distances(unshrunk.keypoints, np.array([center])))
+    assert unshrunk.scales[full] / features.scales[best] == pytest.approx(800 / 300, rel=0.1)
 
 
 def test_scales_grow_with_blobs():
@@ -56,8 +58,8 @@ def test_scales_grow_with_blobs():
     assert scale(8) / scale(4) == pytest.approx(2, rel=0.1)
 
 
-def test_orientations_turn_with_the_picture():
-    """A quarter turn clockwise adds a quarter turn: the angle runs from x to y, as the picture is looked at."""
+def test_orientations_rotate_with_the_image():
+    """A quarter turn clockwise adds a quarter turn, since angles are measured from x to y."""
     pixels = textured(160, 120)
     features, turned = extract(pixels), extract(quarter_turned(pixels, 1))
     x, y = features.keypoints.T
@@ -67,11 +69,11 @@ def test_orientations_turn_with_the_picture():
     assert close.mean() > 0.8
     difference = turned.orientations[index.argmin(axis=1)] - features.orientations - np.pi / 2
     aligned = np.abs((difference + np.pi) % (2 * np.pi) - np.pi) < 0.05
-    assert aligned[close].mean() > 0.85  # the others had another of several good angles taken
+    assert aligned[close].mean() > 0.85  # the others use another of several equally good angles
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
-def test_a_photo_noted_as_turned_has_the_features_of_the_upright_one(tmp_path, orientation, turns):
+def test_an_image_with_exif_orientation_has_the_features_of_the_upright_image(tmp_path, orientation, turns):
     upright = textured(200, 140)
     stored = quarter_turned(upright, -turns)
     photo = Image.read(write_photo(tmp_path / "photo.png", stored, orientation))
@@ -81,7 +83,7 @@ def test_a_photo_noted_as_turned_has_the_features_of_the_upright_one(tmp_path, o
     assert found.image_size == (stored.shape[1], stored.shape[0])
     np.testing.assert_array_equal(found.descriptors, expected.descriptors)
     np.testing.assert_array_equal(found.scales, expected.scales)
-    # Stored vectors are the upright ones turned back: by angle -turns × 90° around the picture's centre.
+    # Stored vectors are the upright ones, rotated by -turns × 90° around the centre of the image.
     angle = -turns * np.pi / 2
     R = np.round([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centred = expected.keypoints - np.array([100, 70])
@@ -93,7 +95,7 @@ def test_a_photo_noted_as_turned_has_the_features_of_the_upright_one(tmp_path, o
     assert ((found.orientations >= 0) & (found.orientations < 2 * np.pi + 1e-6)).all()
 
 
-def test_a_turned_photo_may_shrink_too(tmp_path):
+def test_an_image_may_be_rotated_and_shrunk(tmp_path):
     upright = textured(200, 140)
     photo = Image.read(write_photo(tmp_path / "photo.png", quarter_turned(upright, -1), 6))
     config = SiftConfig(max_image_size=100)
@@ -105,16 +107,16 @@ def test_a_turned_photo_may_shrink_too(tmp_path):
     assert (distances < 1).mean() > 0.9
 
 
-def test_shrinking_keeps_places_of_the_full_picture():
+def test_shrinking_keeps_positions_in_the_full_image():
     pixels = textured(640, 480)
     full, small = extract(pixels), extract(pixels, SiftConfig(max_image_size=400))
     large = small.scales > 8
     assert large.sum() > 20
     assert np.median(nearest_distances(small.keypoints[large], full.keypoints)) < 0.5
-    assert small.keypoints[:, 0].max() > 600  # nothing stays in the coordinates of the small picture
+    assert small.keypoints[:, 0].max() > 600  # no coordinates of the shrunk image
 
 
-def test_one_keypoint_per_pixel_and_all_within_the_picture():
+def test_one_keypoint_per_pixel_and_all_inside_the_image():
     features = extract(textured(320, 240))
     assert len(features) > 300
     assert len(np.unique(np.floor(features.keypoints), axis=0)) == len(features)
@@ -122,11 +124,11 @@ def test_one_keypoint_per_pixel_and_all_within_the_picture():
     assert (features.keypoints <= (320, 240)).all()
 
 
-def test_of_twins_the_highest_score_stays_then_the_lowest_angle():
+def test_of_duplicates_the_highest_score_stays_then_the_lowest_angle():
     keypoints = np.array([[1.2, 1.7], [1.9, 1.1], [1.5, 1.5], [2.1, 1.5], [5, 5], [5.9, 5.9]], np.float32)
     scores = np.array([1, 2, 2, 1, 3, 3], np.float32)
     angles = np.array([0, 90, 45, 10, 300, 299], np.float32)
-    assert one_per_place(keypoints, scores, angles).tolist() == [2, 3, 5]
+    assert one_per_pixel(keypoints, scores, angles).tolist() == [2, 3, 5]
 
 
 def test_descriptors_are_unit_and_nonnegative():
@@ -138,7 +140,7 @@ def test_descriptors_are_unit_and_nonnegative():
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])
-def test_the_limit_keeps_good_ones_from_all_over_the_picture(limit):
+def test_the_limit_keeps_good_keypoints_of_the_whole_image(limit):
     pixels = textured(640, 480)
     every, kept = extract(pixels, SiftConfig(max_keypoints=10**6)), extract(pixels, SiftConfig(max_keypoints=limit))
     assert len(every) > 1000
@@ -148,8 +150,8 @@ def test_the_limit_keeps_good_ones_from_all_over_the_picture(limit):
     assert (np.diff(kept.scores) <= 0).all()
 
 
-def test_the_best_of_each_cell_stay_however_weak():
-    """A corner of faint points beside a wall of strong ones: half of the places are shared out by the grid."""
+def test_the_best_of_each_cell_stay_even_if_weak():
+    """Weak points beside strong ones: half of the limit is distributed over the grid."""
     generator = np.random.default_rng(0)
     strong = generator.uniform([0, 0], [200, 400], (3000, 2))
     faint = generator.uniform([200, 0], [400, 400], (3000, 2))
@@ -160,7 +162,7 @@ def test_the_best_of_each_cell_stay_however_weak():
     cells = np.floor(keypoints[chosen] / 50).astype(int)
     counts = np.zeros((8, 8), int)
     np.add.at(counts, (cells[:, 0], cells[:, 1]), 1)
-    assert counts.min() >= 5  # 320 places for 64 cells
+    assert counts.min() >= 5  # 320 keypoints for 64 cells
     assert (chosen < 3000).sum() >= 320 + 160
     assert (np.diff(scores[chosen]) <= 0).all()
     everything = best_spread(keypoints, scores, 10_000, (400, 400))
@@ -168,7 +170,7 @@ def test_the_best_of_each_cell_stay_however_weak():
 
 
 @pytest.mark.parametrize("pixels", [np.full((120, 160), 128, np.uint8), np.zeros((16, 16), np.uint8)])
-def test_an_empty_picture_has_no_features(pixels):
+def test_a_constant_image_has_no_features(pixels):
     features = extract(pixels)
     assert features.keypoints.shape == (0, 2)
     assert features.descriptors.shape == (0, 128)
@@ -184,12 +186,12 @@ def test_threads_and_repetitions_change_nothing():
     assert len(set(alone)) == 6
 
 
-def test_colours_are_seen_in_grey():
+def test_colour_images_are_converted_to_grey():
     grey = textured(160, 120)
     assert extract(np.repeat(grey[..., None], 3, axis=2)).digest == extract(grey).digest
 
 
-def test_a_damaged_photo_is_named(tmp_path):
+def test_a_damaged_file_is_named(tmp_path):
     path = write_photo(tmp_path / "cut.jpg", textured(160, 120))
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match=r"cut\.jpg: damaged"):

@@ -1,4 +1,4 @@
-"""Small models of `transformers` with random weights that match something, for tests of parity."""
+"""Small models of `transformers` with random weights that find matches, for tests of parity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sfm_lightglue import LightGlueForKeypointMatching as OurModel
 
 
 def make_reference(*, seed: int = 0, **options: object) -> LightGlueForKeypointMatching:
-    """Their model in evaluation mode; `options` are fields of its configuration, or of its detector's."""
+    """A model of `transformers` in evaluation mode; `options` are fields of its or its detector's configuration."""
     detector: dict[str, object] = {
         "encoder_hidden_sizes": [8, 8, 16, 16],
         "decoder_hidden_size": 32,
@@ -35,7 +35,7 @@ def make_reference(*, seed: int = 0, **options: object) -> LightGlueForKeypointM
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 _draw(name, parameter)
-            # Descriptors of random networks differ little from their mean; the projection makes much of that.
+            # Descriptors of random networks differ little from their mean; the projection amplifies the differences.
             found = model.keypoint_detector(make_inputs(1).flatten(0, 1))
             mean = found.descriptors[found.mask.bool()].mean(0)
             model.input_projection.weight.mul_(16.0)
@@ -55,20 +55,20 @@ def _draw(name: str, parameter: torch.Tensor) -> None:
     elif name.endswith("bias"):
         parameter.normal_(0.0, 0.1)
     elif "mlp.fc2" in name:
-        parameter.normal_(0.0, 0.3 * parameter.shape[1] ** -0.5)  # states stay alike enough to match
+        parameter.normal_(0.0, 0.3 * parameter.shape[1] ** -0.5)  # keeps states similar enough to match
     else:
         parameter.normal_(0.0, parameter.shape[1] ** -0.5)
 
 
 def make_both(folder: Path, **options: object) -> tuple[LightGlueForKeypointMatching, OurModel]:
-    """Their model, and ours with its weights."""
+    """A model of `transformers`, and ours with the same weights."""
     reference = make_reference(**options)
     reference.save_pretrained(folder)
     return reference, OurModel.from_pretrained(folder)
 
 
 def make_inputs(batch: int, size: tuple[int, int] = (64, 88), seed: int = 0) -> torch.Tensor:
-    """Pairs of coarse noise [B, 2, 3, H, W]; the second picture is the first one, moved by whole cells, and noisy."""
+    """Pairs of coarse noise [B, 2, 3, H, W]; the second image is the first, shifted by whole cells, plus noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 1, size[0] // 4, size[1] // 4, generator=generator)
     first = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0.01, 1)
@@ -77,6 +77,6 @@ def make_inputs(batch: int, size: tuple[int, int] = (64, 88), seed: int = 0) -> 
 
 
 def both_outputs(reference, ours, pixel_values: torch.Tensor, **options: bool):
-    """What both say, without gradients."""
+    """Outputs of both models, without gradients."""
     with torch.no_grad():
         return reference(pixel_values, **options), ours(pixel_values, **options)

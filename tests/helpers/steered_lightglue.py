@@ -1,4 +1,4 @@
-"""A LightGlue without training whose matches and whose adaptivity the descriptors steer, and pairs for it."""
+"""An untrained LightGlue whose matches and adaptivity are controlled by the descriptors, and pairs for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import math
 
 import torch
 
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture, LightGlueOutput, LightGlueThresholds
+from sfm_lightglue.models.lightglue import (
+    LightGlue,
+    LightGlueArchitecture,
+    LightGlueOutput,
+    LightGlueThresholds,
+    Side,
+)
 
 DIM, LAYERS = 32, 6
 
@@ -19,14 +25,14 @@ ADAPTIVITY = [
 ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 
 PAIRS = ((70, 55, 1.0), (40, 64, 3.0), (61, 61, 5.0))
-"""Numbers of points and the depth at which each pair is meant to stop."""
+"""Numbers of points of each pair, and the depth at which it should stop."""
 
 
 def make_network(**options) -> LightGlue:
-    """A random network that matches equal descriptors, and whose adaptivity the descriptors steer.
+    """A random network that matches equal descriptors, and whose adaptivity is controlled by the descriptors.
 
-    Entry 0 of a state makes it confident, the more so the deeper the layer; entry 1 makes it matchable. The
-    layers add small updates only, so that both survive to the end.
+    Entry 0 of a state is its confidence, which grows with depth; entry 1 is its matchability. The layers add only
+    small updates, so that both entries persist.
     """
     network = LightGlue(
         LightGlueArchitecture(
@@ -49,13 +55,13 @@ def make_network(**options) -> LightGlue:
 
 
 def make_image(n: int, depth: float, unmatchable: int, shared: torch.Tensor) -> torch.Tensor:
-    """Descriptors [n, D]; the first rows are `shared`, steered to stop after some `depth` layers."""
+    """Descriptors [n, D] that stop after about `depth` layers; the first rows are `shared`."""
     descriptors = torch.randn(n, DIM)
     descriptors[: len(shared)] = shared[:n]
     descriptors[:, 0] = 0.5 * (LAYERS - 1.5 - depth) + 0.25 * torch.randn(n) - 1.2
     descriptors[:, 1] = 0.3
     descriptors[n - unmatchable :, 1] = -3.0
-    descriptors[n - unmatchable :, 0] += 2.0  # sure of it early on
+    descriptors[n - unmatchable :, 0] += 2.0  # confident early
     return descriptors
 
 
@@ -70,16 +76,27 @@ def make_pair(n0: int, n1: int, depth: float) -> tuple[torch.Tensor, ...]:
 
 
 def pad(tensors: list[torch.Tensor], filling: float = math.nan) -> tuple[torch.Tensor, torch.Tensor]:
-    """[n, D] each -> [B, N, D] padded with rubbish, and the mask [B, N]."""
+    """[n, D] each -> [B, N, D] padded with `filling`, and the mask [B, N]."""
     counts = torch.tensor([len(tensor) for tensor in tensors])
     padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=filling)
     return padded, torch.arange(padded.shape[1]) < counts[:, None]
 
 
+def padded_sides(pairs) -> tuple[Side, Side]:
+    """Both sides of a batch of pairs."""
+    (kp0, mask0), (kp1, mask1), (desc0, _), (desc1, _) = (pad(list(part)) for part in zip(*pairs, strict=True))
+    return Side(kp0, desc0, mask0), Side(kp1, desc1, mask1)
+
+
+def single_sides(pair) -> tuple[Side, Side]:
+    """Both sides of a batch of one pair, without masks."""
+    keypoints0, keypoints1, descriptors0, descriptors1 = (tensor[None] for tensor in pair)
+    return Side(keypoints0, descriptors0), Side(keypoints1, descriptors1)
+
+
 def match_batch(network: LightGlue, pairs, thresholds, **options) -> LightGlueOutput:
-    (kp0, mask0), (kp1, mask1), (desc0, _), (desc1, _) = (pad(list(side)) for side in zip(*pairs, strict=True))
-    return network(kp0, kp1, desc0, desc1, mask0, mask1, thresholds=thresholds, **options)
+    return network(*padded_sides(pairs), thresholds=thresholds, **options)
 
 
 def match_alone(network: LightGlue, pair, thresholds, **options) -> LightGlueOutput:
-    return network(*(tensor[None] for tensor in pair), thresholds=thresholds, **options)
+    return network(*single_sides(pair), thresholds=thresholds, **options)

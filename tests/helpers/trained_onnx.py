@@ -1,4 +1,4 @@
-"""Networks that others trained, read from ONNX files."""
+"""Published networks, read from ONNX files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sfm_lightglue.models.lightglue import LightGlue
 
 
 def read_lighterglue(path) -> LightGlue:
-    """Collects the initialisers of the graph under the names of the original layout.
+    """Reads a LighterGlue from the initialisers of a graph, with the names of the original layout.
 
-    Weights of linear layers are anonymous and transposed, but the node that uses one is named after its module.
+    Weights of linear layers have no names and are transposed, but the node that uses one is named after its module.
     """
     graph = onnx.load(str(path)).graph
     arrays = {init.name: onnx.numpy_helper.to_array(init) for init in graph.initializer}
@@ -24,7 +24,7 @@ def read_lighterglue(path) -> LightGlue:
             module = node.name.removeprefix("/net/").removesuffix("/MatMul").replace("/", ".")
             weight = torch.tensor(arrays[node.input[1]]).T
             state.setdefault(f"{module.replace('ffn.ffn.', 'ffn.')}.weight", weight)
-    # Both images run through the same modules; the second pass has names of its own for the same weights.
+    # Both images use the same modules; the second pass has other names for the same weights.
     state = {key: value for key, value in state.items() if "_1." not in key}
     return lightglue_from_state_dict(
         {key.replace("log_assignment.2", "log_assignment.0"): value for key, value in state.items()}, str(path)

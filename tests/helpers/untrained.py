@@ -1,4 +1,4 @@
-"""Files of weights that nobody trained, and that work all the same: what adapters and commands are tested with."""
+"""Files of untrained weights that give usable results, to test adapters and commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sfm_lightglue.models.xfeat import XFeat
 
 
 def write_lightglue(path: Path, **options: object) -> Path:
-    """A LightGlue for RootSIFT that matches what is alike: its layers hardly change the descriptors.
+    """A LightGlue for RootSIFT that matches similar descriptors, since its layers hardly change them.
 
     Its confidence grows with the layers, so that pairs stop early.
     """
@@ -47,7 +47,7 @@ def write_lightglue(path: Path, **options: object) -> Path:
 
 
 def write_superpoint(path: Path) -> Path:
-    """A small SuperPoint with random weights: its keypoints mean nothing, but obey all rules."""
+    """A small SuperPoint with random weights: its keypoints are arbitrary but valid."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         architecture = SuperPointArchitecture((16, 16, 16, 16), decoder_channels=16, descriptor_dim=32)
@@ -56,13 +56,13 @@ def write_superpoint(path: Path) -> Path:
 
 
 def write_aliked(path: Path) -> Path:
-    """A small ALIKED with random weights; its coarse levels are faint, so that points are all over the picture."""
+    """A small ALIKED with random weights; its coarse levels are weak, so that keypoints are spread over the image."""
     architecture = AlikedArchitecture((8, 8, 16, 16), descriptor_dim=32, num_positions=4)
     return _write_random(lambda: Aliked(architecture), path, {"conv3": 0.1, "conv4": 0.1})
 
 
 def write_xfeat(path: Path) -> Path:
-    """An XFeat with random weights, which sees points in many cells."""
+    """An XFeat with random weights that finds keypoints in many cells."""
     return _write_random(XFeat, path, {"keypoint_head.3": 8.0})
 
 
@@ -72,12 +72,12 @@ def write_disk(path: Path) -> Path:
 
 
 def write_hardnet(path: Path) -> Path:
-    """A HardNet with random weights: random projections of patches, which still tell them apart."""
+    """A HardNet with random weights: random projections, which still distinguish patches."""
     return _write_random(HardNet, path, {})
 
 
 def _write_random(make: Callable[[], nn.Module], path: Path, gains: dict[str, float]) -> Path:
-    """Random weights that keep the size of what flows through, but for the gains of single layers."""
+    """Random weights that preserve the magnitude of activations, times the gains of single layers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = make()

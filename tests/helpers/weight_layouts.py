@@ -1,4 +1,4 @@
-"""Small networks of every architecture, and their weights in every layout that files of others have."""
+"""Small networks of every architecture, and their weights in every published layout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 
 def to_original(state: dict[str, torch.Tensor], block: str) -> dict[str, torch.Tensor]:
-    """Our LightGlue as the authors' code would have saved it; `block` names a block "self" or "cross" of a layer."""
+    """Our LightGlue in the layout of the authors; `block` is a template for the names of its attention blocks."""
     result = {}
     for key, value in state.items():
         name, _, kind = key.rpartition(".")
@@ -77,12 +77,12 @@ def superpoint_to_hugging_face(state: dict[str, torch.Tensor], prefix: str = "")
 
 
 def every_layout() -> dict[str, tuple]:
-    """Layouts of one LightGlue, its variants, and of one SuperPoint: how to load them, a state dict, the network."""
+    """By name of the layout: the function that loads it, a state dict and the expected network."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network, detector = LightGlue(ARCHITECTURES[0]), SuperPoint(SUPERPOINT)
         variants = {f"variant{i}": LightGlue(architecture) for i, architecture in enumerate(ARCHITECTURES)}
-        for name in ("variant0", "variant2"):  # the first is in the other layouts; three layers say no more than two
+        for name in ("variant0", "variant2"):  # already in the other layouts; the same with three layers
             variants.pop(name)
     own, conv = network.state_dict(), detector.state_dict()
     hugging = lightglue_to_hugging_face(own, network.architecture)

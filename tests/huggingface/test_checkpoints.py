@@ -1,4 +1,4 @@
-"""Where models come from and go to: folders, single files, names, the caches of others; and what is refused."""
+"""Reading and writing of pretrained models: folders, single files, names, caches; and refused files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def assert_equal(one: LightGlueForKeypointMatching, other: LightGlueForKeypointM
 
 
 @pytest.mark.parametrize("detector", ["superpoint", "sift", "disk"])
-def test_models_come_back(tmp_path, detector):
+def test_saved_models_are_read_back(tmp_path, detector):
     sizes = {"descriptor_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "silu"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_pickled_weights_of_transformers_are_read(tmp_path, folder):
     assert_equal(load(tmp_path), model)
 
 
-def test_options_count_more_than_the_file(folder):
+def test_options_replace_those_of_the_file(folder):
     model = load(folder, depth_confidence=-1.0, filter_threshold=0.3, hidden_act="relu", dtype="bfloat16")
     assert (model.config.depth_confidence, model.config.filter_threshold) == (-1.0, 0.3)
     assert model.lightglue.architecture.hidden_act == "relu" and model.dtype == torch.bfloat16
@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(tmp_path, folder,
         load(tmp_path)
 
 
-def test_single_files_tell_their_detector(tmp_path, folder):
+def test_the_detector_of_a_single_file_is_detected(tmp_path, folder):
     both = load(folder / "model.safetensors")
     assert both.config.keypoint_detector_config.model_type == "superpoint"
     assert both.config.keypoint_detector_config.encoder_hidden_sizes == (8, 8, 16, 16)
@@ -111,7 +111,7 @@ def test_single_files_tell_their_detector(tmp_path, folder):
     sift = load(write_lightglue(tmp_path / "sift.safetensors"))
     assert sift.config.keypoint_detector_config.model_type == "sift" and sift.config.num_hidden_layers == 4
     matcher = write_lightglue(tmp_path / "x.safetensors", input_dim=32, use_scale_orientation=False)
-    with pytest.raises(WeightsError, match=r"x\.safetensors: holds no detector; give .* keypoint_detector_weights"):
+    with pytest.raises(WeightsError, match=r"x\.safetensors: contains no detector; give .* keypoint_detector_weights"):
         load(matcher)
     pair = load(matcher, keypoint_detector_weights=write_superpoint(tmp_path / "superpoint.safetensors"))
     assert pair.config.keypoint_detector_config.descriptor_decoder_dim == 32
@@ -120,7 +120,7 @@ def test_single_files_tell_their_detector(tmp_path, folder):
 
 
 def test_a_disk_within_a_lightglue_is_found(tmp_path):
-    """Wherever its keys lie below `keypoint_detector.`: the published file's wrapper has a name of its own."""
+    """With any prefix below `keypoint_detector.`, because the published file has another wrapper."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = {"model_type": "disk"}
@@ -138,7 +138,7 @@ def test_a_disk_within_a_lightglue_is_found(tmp_path):
         load(tmp_path / "torn.safetensors")
 
 
-def test_names_are_looked_for_in_the_users_folder_and_in_hugging_faces_cache(tmp_path, folder, monkeypatch):
+def test_names_are_found_in_the_folder_of_the_user_and_the_cache_of_hugging_face(tmp_path, folder, monkeypatch):
     expected, name = load(folder), "someone/lightglue_x"
     LightGlueImageProcessor(size=(96, 128)).save_pretrained(folder)
     snapshot = tmp_path / "hugging_face" / "hub" / "models--someone--lightglue_x" / "snapshots" / "abc"
@@ -150,7 +150,7 @@ def test_names_are_looked_for_in_the_users_folder_and_in_hugging_faces_cache(tmp
     assert_equal(load(name), expected)
     assert LightGlueImageProcessor.from_pretrained(name).size == {"height": 96, "width": 128}
     reference.unlink()
-    with pytest.raises(WeightsError, match=r"someone/lightglue_x: config\.json is not here"):
+    with pytest.raises(WeightsError, match=r"someone/lightglue_x: config\.json is missing"):
         load(name)
     (tmp_path / "mine" / "someone").mkdir(parents=True)
     (tmp_path / "mine" / name).symlink_to(folder, target_is_directory=True)
@@ -159,7 +159,7 @@ def test_names_are_looked_for_in_the_users_folder_and_in_hugging_faces_cache(tmp
 
 
 def test_repositories_are_downloaded_file_by_file(tmp_path, folder, monkeypatch):
-    """From a local server in the place of the hub; what a repository has not is not asked of the cache."""
+    """From a local server instead of the hub; a file that the repository does not have is an error."""
     served = tmp_path / "served" / "someone" / "small" / "resolve" / "main"
     served.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
@@ -167,7 +167,7 @@ def test_repositories_are_downloaded_file_by_file(tmp_path, folder, monkeypatch)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
-            """Says nothing."""
+            """No log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "served"))
     thread = threading.Thread(target=server.serve_forever)
@@ -187,7 +187,7 @@ def test_repositories_are_downloaded_file_by_file(tmp_path, folder, monkeypatch)
     assert_equal(load("someone/small"), matcher.model)  # now from the cache
 
 
-def test_names_of_the_table_are_single_files(tmp_path, folder, monkeypatch):
+def test_names_of_the_catalogue_are_single_files(tmp_path, folder, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "lightglue_superpoint.safetensors").symlink_to(folder / "model.safetensors")
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(tmp_path / "mine"))
@@ -198,25 +198,23 @@ def test_names_of_the_table_are_single_files(tmp_path, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["ETH-CVG/lightglue_superpoint", "someone/else", "superpoint_lightglue"])
-def test_offline_it_says_which_file_to_put_where(name, tmp_path):
-    with pytest.raises(
-        WeightsError, match=r"SFM_LIGHTGLUE_OFFLINE forbids to download it: get https://\S+ .* put it at"
-    ):
+def test_the_offline_error_names_url_and_path(name, tmp_path):
+    with pytest.raises(WeightsError, match=r"SFM_LIGHTGLUE_OFFLINE forbids downloads: get https://\S+ .* put it at"):
         load(name)
 
 
-def test_what_is_nowhere_is_named(tmp_path):
+def test_missing_models_are_named(tmp_path):
     with pytest.raises(WeightsError, match=r"lightglue_swift: no such folder or file.*did you mean 'lightglue_sift'"):
         load("lightglue_swift")
-    with pytest.raises(WeightsError, match=r"there is no config\.json"):
+    with pytest.raises(WeightsError, match=r"contains no config\.json"):
         load(tmp_path)
     LightGlueConfig().save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match=r"there is no model\.safetensors"):
+    with pytest.raises(WeightsError, match=r"contains no model\.safetensors"):
         load(tmp_path)
 
 
-def test_a_tied_file_stays_tied(tmp_path):
-    """Cross-attention with one projection for queries and keys, as the published weights have it, stays fast."""
+def test_tied_weights_stay_tied(tmp_path):
+    """Cross-attention with one projection for queries and keys, as in the published weights."""
     reference, _ = make_both(tmp_path / "untied")
     for layer in reference.transformer_layers:
         layer.cross_attention.k_proj.load_state_dict(layer.cross_attention.q_proj.state_dict())
@@ -233,7 +231,7 @@ def test_a_tied_file_stays_tied(tmp_path):
 @pytest.mark.parametrize("forbidden", [True, False])
 @pytest.mark.parametrize("name", ["ETH-CVG/lightglue_superpoint", "someone/model"])
 def test_a_name_of_the_hub_without_network_is_one_error_without_a_chain(monkeypatch, name, forbidden):
-    """What `urllib` met on its way is said in the sentence itself; a traceback of it would bury the advice."""
+    """The message contains the cause of `urllib`; there is no second traceback."""
 
     def no_network(*arguments, **options):
         raise OSError(111, "Connection refused")

@@ -1,4 +1,4 @@
-"""The loss that `transformers` does not have: the trainer's numbers, gradients where they belong, labels checked."""
+"""The loss of the model: equal to that of the trainer, gradients for LightGlue only, labels checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_batch() -> tuple[PairBatch, torch.Tensor, torch.Tensor]:
     mask[2, 0, 15:] = False
     labels = torch.full((B, 2, N), -100)
     matches, match_mask = torch.zeros(B, 6, 2, dtype=torch.long), torch.zeros(B, 6, dtype=torch.bool)
-    for row, count in enumerate((6, 4, 0)):  # the last pair has no match at all
+    for row, count in enumerate((6, 4, 0)):  # the last pair has no match
         idx0, idx1 = torch.randperm(15)[:count], torch.randperm(20)[:count]
         labels[row, 0, idx0], labels[row, 1, idx1] = idx1, idx0
         matches[row, :count], match_mask[row, :count] = torch.stack([idx0, idx1], 1), True
@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_the_trainer(has_confidence):
     network = LightGlue(LightGlueArchitecture(8, 16, 3, 2, has_confidence=has_confidence))
     batch, labels, mask = make_batch()
     expected = training_losses(network, batch, confidence_share=1.0)
-    loss = matching_loss(network.forward_all_layers(*batch.inputs), labels_as_tensor(labels, mask), mask)
+    loss = matching_loss(network.forward_all_layers(*batch.inputs.sides), labels_as_tensor(labels, mask), mask)
     torch.testing.assert_close(loss, expected.assignment + expected.confidence)
     parameters = list(network.parameters())
     mine = torch.autograd.grad(loss, parameters)
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_the_trainer(has_confidence):
 
 
 def find_matches(model, inputs):
-    """True matches of pairs whose second picture is the first one, moved: labels for the points of a call."""
+    """Labels for the points of a call with pairs whose second image is the first one, shifted."""
     with torch.no_grad():
         output = model(inputs)
     pixels = output.keypoints * torch.tensor([inputs.shape[4], inputs.shape[3]])
@@ -72,8 +72,8 @@ def find_matches(model, inputs):
     return output, labels
 
 
-def test_a_model_learns_from_labels(model):
-    """A few steps lower the loss; the detector stays as it is, and matches come as they come without labels."""
+def test_training_with_labels_lowers_the_loss(model):
+    """After a few steps the loss is lower; the detector is unchanged, and labels do not change the matches."""
     inputs = make_inputs(2)
     before, labels = find_matches(model, inputs)
     assert int((labels[:, 0] >= 0).sum()) > 40
@@ -119,7 +119,7 @@ def test_lists_of_labels_are_padded_and_completed():
         ([[[1], [-1, -1]], [[], []]], "pair 0, point 0 of image 0 matches point 1 of image 1"),
     ],
 )
-def test_labels_that_fit_no_points_or_each_other_are_refused(labels, message):
+def test_impossible_labels_are_refused(labels, message):
     mask = torch.ones(2, 2, 4, dtype=torch.bool)
     mask[0, 1, 3] = False
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""LightGlue at work on real features: the adapter, and the whole road with it."""
+"""The LightGlue matcher on SIFT features: correctness, batches, precision, and a whole reconstruction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers import lightglue
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
-from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds, Side
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene, corresponding_points
@@ -82,7 +82,7 @@ def unequal_pairs(features: list[Features]) -> list[tuple[Features, Features]]:
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"batch_size": 5}, {"batch_size": 16, "memory_mb": 5}])
 @pytest.mark.parametrize("is_trained", [False, True])
-def test_16_pairs_of_unequal_sizes_give_what_they_give_alone(
+def test_16_pairs_of_unequal_sizes_equal_each_pair_alone(
     weights: Path, features: list[Features], options: dict[str, int], is_trained: bool
 ) -> None:
     pairs = unequal_pairs(features)
@@ -111,7 +111,7 @@ def test_the_precision_that_is_used_is_part_of_the_identity(weights: Path, monke
     assert auto == full == batched != low
 
 
-def test_pairs_side_by_side_give_what_they_give_alone(
+def test_pairs_in_parallel_equal_each_pair_alone(
     weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "num_usable_cores", lambda: 2)
@@ -143,7 +143,7 @@ def test_a_batch_that_would_not_fit_is_split(
     assert all(size == 1 or batch_bytes(size, n0, n1, matcher.architecture) <= 30 * 2**20 for size, n0, n1 in sizes)
 
 
-def test_a_device_without_memory_for_a_batch_gets_half_of_it(
+def test_a_batch_is_halved_if_the_device_runs_out_of_memory(
     weights: Path, features: list[Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = unequal_pairs(features)
@@ -151,10 +151,10 @@ def test_a_device_without_memory_for_a_batch_gets_half_of_it(
     wanted = matcher.match_batch(pairs)
     forward = LightGlue.forward
 
-    def with_little_memory(self: LightGlue, keypoints0: torch.Tensor, *others: object, **options: object) -> object:
-        if len(keypoints0) > 3:
+    def with_little_memory(self: LightGlue, side0: Side, side1: Side, thresholds: LightGlueThresholds) -> object:
+        if len(side0.keypoints) > 3:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return forward(self, keypoints0, *others, **options)
+        return forward(self, side0, side1, thresholds)
 
     monkeypatch.setattr(LightGlue, "forward", with_little_memory)
     for one, other in zip(matcher.match_batch(pairs), wanted, strict=True):
@@ -180,7 +180,7 @@ pairs = [(features(1000), features(1000)) for _ in range(16)]
 def peak_kib():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])
-Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 before = peak_kib()
 matcher.match_batch(pairs)
 print((peak_kib() - before) / 1024)
@@ -193,15 +193,15 @@ def test_the_memory_of_a_batch_stays_within_its_budget(weights: Path) -> None:
         command = [sys.executable, "-c", MEASURE, str(weights), str(budget)]
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert megabytes(100) < 110  # the libraries' own buffers grow by some
-    assert megabytes(4096) > 200, "the budget is what bounds it"
+    assert megabytes(100) < 110  # buffers of libraries grow too
+    assert megabytes(4096) > 200, "without the budget, the batch takes more"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_swapped_images_give_swapped_matches_bit_for_bit(
     weights: Path, features: list[Features], precision: str
 ) -> None:
-    """Whichever image comes first, one and the same computation runs, rounding and all."""
+    """The computation inside the network does not depend on the order of the arguments."""
     matcher = matcher_of(weights, precision=precision)
     for first, second in ((features[0], features[1]), (features[0], shortened(features[2], 150))):
         matches, swapped = matcher.match(first, second), matcher.match(second, first).swapped()
@@ -211,7 +211,7 @@ def test_swapped_images_give_swapped_matches_bit_for_bit(
         assert matches.stop_layer == swapped.stop_layer
 
 
-def test_thresholds_do_what_they_say(weights: Path, features: list[Features]) -> None:
+def test_thresholds_have_their_effects(weights: Path, features: list[Features]) -> None:
     pair = features[0], features[1]
     adaptive, full = matcher_of(weights).match(*pair), matcher_of(weights, depth_confidence=-1).match(*pair)
     assert 0 < adaptive.stop_layer < full.stop_layer == 4
@@ -220,8 +220,8 @@ def test_thresholds_do_what_they_say(weights: Path, features: list[Features]) ->
     assert strict.scores.min() > 0.9
 
 
-def test_turned_features_stand_upright_for_the_network(small_scene: SyntheticScene) -> None:
-    """The stored photo is turned, its features are too: the network is told the same as of the upright one."""
+def test_features_of_rotated_images_are_upright_for_the_network(small_scene: SyntheticScene) -> None:
+    """The input of the network is the same for a rotated stored image and the upright image."""
     pixels = small_scene.images["view_00.jpg"]
     extractor = SiftExtractor(SiftConfig(max_keypoints=300))
     upright = extractor.extract(Image.from_array(pixels))
@@ -255,7 +255,7 @@ def test_identity_follows_weights_and_thresholds_not_the_path(weights: Path, tmp
     assert matcher_of(weights, filter_threshold=0.2).identity != identity
 
 
-def test_bad_options_and_weights_are_told(tmp_path: Path, features: list[Features]) -> None:
+def test_bad_options_and_weights_are_reported(tmp_path: Path, features: list[Features]) -> None:
     for options in ({"depth_confidence": 1.5}, {"width_confidence": -0.5}, {"filter_threshold": 2}, {"batch_size": -1}):
         with pytest.raises(ConfigError):
             LightGlueMatcherConfig("x", **options)
@@ -266,7 +266,7 @@ def test_bad_options_and_weights_are_told(tmp_path: Path, features: list[Feature
         matcher_of(tmp_path / "text.pth").match(features[0], features[1])
 
 
-def test_the_whole_road_with_lightglue(
+def test_a_reconstruction_with_lightglue(
     weights: Path, small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path
 ) -> None:
     config = ReconstructConfig.from_mapping(
@@ -276,11 +276,11 @@ def test_the_whole_road_with_lightglue(
             "device": "cpu",
         }
     )
-    summary = reconstruct(small_scene_dir, tmp_path / "out", config)
+    summary = reconstruct(small_scene_dir, tmp_path / "out", config).summary
     assert summary.num_registered == 6
     aligned = align_poses(poses_of_model(read_model(tmp_path / "out")), small_scene.cam_from_world_from_name)
     assert aligned.max_center_error < 0.01 * small_scene.extent_m
-    assert reconstruct(small_scene_dir, tmp_path / "out", config).cache["misses"] == 0
+    assert reconstruct(small_scene_dir, tmp_path / "out", config).summary.cache["misses"] == 0
 
 
 def test_the_match_command_takes_weights(
@@ -292,13 +292,13 @@ def test_the_match_command_takes_weights(
     assert json.loads(capsys.readouterr().out)["verdict"] == "general"
 
 
-def test_superpoint_finds_the_half_pixel_and_the_limits(tmp_path: Path, small_scene: SyntheticScene) -> None:
+def test_superpoint_shifts_by_half_a_pixel_and_applies_its_limits(tmp_path: Path, small_scene: SyntheticScene) -> None:
     config = SuperPointConfig(str(write_superpoint(tmp_path / "superpoint.safetensors")), max_keypoints=50)
     found = SuperPointExtractor(config, "cpu").extract(Image.from_array(small_scene.images["view_00.jpg"]))
     assert len(found) == 50
     assert found.descriptors.shape == (50, 32)
     assert np.allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
-    # Not shrunk, so every keypoint is the centre of a pixel in COLMAP's convention.
+    # Not shrunk, so every keypoint is at the centre of a pixel in COLMAP's convention.
     assert np.allclose(found.keypoints % 1, 0.5)
     border = config.border_px
     assert (found.keypoints >= border).all()

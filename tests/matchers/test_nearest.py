@@ -1,4 +1,4 @@
-"""Nearest neighbours, against a reference that is slow and plain."""
+"""Nearest neighbours, against a simple, slow reference."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def make_features(descriptors):
 
 
 def random_features(seed, n=60, d=16, shared=30):
-    """Half of the descriptors are noisy copies of common ones, in another order for each seed."""
+    """Half of the descriptors are noisy copies of common ones, in a different order for each seed."""
     common = np.random.default_rng(1234).normal(size=(shared, d))
     generator = np.random.default_rng(seed)
     copies = common + generator.normal(scale=0.15, size=common.shape)
@@ -48,7 +48,7 @@ def reference(features0, features1, config):
             if back != idx0 or not passes:
                 continue
         found[idx0] = (int(idx1), distance)
-    if not config.mutual:  # the closest keeps what several chose
+    if not config.mutual:  # the closest of several with the same neighbour
         for idx0, (idx1, distance) in list(found.items()):
             if any(other == idx1 and d < distance for other, d in found.values()):
                 del found[idx0]
@@ -96,8 +96,8 @@ def test_an_image_matches_itself():
     np.testing.assert_array_equal(matches.scores, 1)
 
 
-def test_twins_fail_the_ratio_test():
-    """Two equal descriptors on one side: no telling which of them is meant."""
+def test_duplicates_fail_the_ratio_test():
+    """Two equal descriptors in one image: the match is ambiguous."""
     a, b, c = np.eye(3)
     features0, features1 = make_features([a, b]), make_features([a, a, b])
     for one, other in ((features0, features1), (features1, features0)):
@@ -112,13 +112,13 @@ def test_empty_and_single():
         for pair in ((empty, many), (many, empty), (empty, empty)):
             matches = matcher.match(*pair)
             assert matches.indices.shape == (0, 2)
-        # Of a single descriptor there is no second nearest: the ratio test does not apply.
+        # A single descriptor has no second nearest neighbour, so the ratio test does not apply.
         assert matcher.match(one, one).indices.tolist() == [[0, 0]]
         assert len(matcher.match(one, many)) <= 1
         assert len(matcher.match(many, one)) <= 1
 
 
-def test_zero_descriptors_do_no_harm():
+def test_zero_descriptors_give_no_matches():
     zeros = make_features(np.zeros((5, 16)))
     assert len(NearestMatcher().match(zeros, random_features(0))) == 0
     assert len(NearestMatcher().match(random_features(0), zeros)) == 0
@@ -129,7 +129,7 @@ def test_other_descriptors_cannot_be_compared():
         NearestMatcher().match(random_features(0), random_features(1, d=8))
 
 
-def test_a_batch_is_its_pairs():
+def test_a_batch_equals_its_pairs():
     pairs = [(random_features(i), random_features(i + 1)) for i in range(3)]
     matcher = NearestMatcher()
     for batched, pair in zip(matcher.match_batch(pairs), pairs, strict=True):

@@ -1,4 +1,4 @@
-"""Laws of our ALIKED, and parity with a second implementation; `test_aliked_trained.py` looks at real photographs."""
+"""Laws of our ALIKED, and parity with kornia; `test_aliked_trained.py` tests real images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from sfm_lightglue.models.aliked import (
     detect_keypoints,
     load_aliked,
 )
-from sfm_lightglue.models.keypoints import Limits
-from sfm_lightglue.models.superpoint import suppress_neighbours
+from sfm_lightglue.models.keypoints import Limits, suppress_neighbours
 from tests.helpers.photos import textured
 from tests.helpers.shared_data import shared_data
 from tests.helpers.untrained import write_aliked
 
 PUBLISHED = ("n16", "n16rot", "n32")
-"""The models whose weights the shared data have."""
+"""The models whose weights are in the shared data."""
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
 
@@ -46,13 +45,13 @@ def network(weights) -> Aliked:
 
 
 def picture(width: int, height: int, seed: int = 0) -> torch.Tensor:
-    """[1, 3, H, W] in [0, 1], each channel another texture."""
+    """[1, 3, H, W] in [0, 1], with a different texture in each channel."""
     channels = [textured(width, height, 3 * seed + channel) for channel in range(3)]
     return torch.from_numpy(np.stack(channels)).float()[None] / 255
 
 
 def dense(network: Aliked, images: torch.Tensor) -> torch.Tensor:
-    """The features of all pixels [B, D, H, W]."""
+    """Features of all pixels [B, D, H, W]."""
     rows, columns = torch.meshgrid(*(torch.arange(n) for n in images.shape[2:]), indexing="ij")
     return torch.stack([features.at(rows, columns).permute(2, 0, 1) for features in network.encode(images)[0]])
 
@@ -66,19 +65,19 @@ def with_random_weights(architecture: AlikedArchitecture) -> Aliked:
     return network
 
 
-# The network, against kornia's.
+# Parity with kornia.
 
 
 def assert_same_as_kornia(model: str, ours: Aliked, images: torch.Tensor, threshold: float) -> None:
-    """Scores and features of all pixels, and all that kornia has for its keypoints.
+    """Compares scores and features of all pixels, and the keypoints of kornia with their scores and descriptors.
 
-    Both implementations share no code, and disagree on purpose in one thing: kornia keeps strict maxima alone,
-    we do as the authors, whose points that only a suppressed neighbour had beaten get two more chances.
+    The implementations are independent. They differ in one point on purpose: kornia keeps only strict maxima. Ours,
+    like the code of the authors, also keeps points that were suppressed only by suppressed neighbours.
     """
     kornia = pytest.importorskip("kornia", reason="needs kornia, the second implementation of ALIKED")
     theirs = kornia.feature.ALIKED(f"aliked-{model}", detection_threshold=threshold).eval()
-    told = theirs.load_state_dict(ours.state_dict(), strict=False)
-    assert told.missing_keys == ["dkd.hw_grid"] and not told.unexpected_keys
+    keys = theirs.load_state_dict(ours.state_dict(), strict=False)
+    assert keys.missing_keys == ["dkd.hw_grid"] and not keys.unexpected_keys
     their_features, their_scores = theirs.extract_dense_map(images)
     torch.testing.assert_close(dense(ours, images), their_features, atol=1e-5, rtol=0)
     scores = ours.encode(images)[1]
@@ -98,7 +97,7 @@ def assert_same_as_kornia(model: str, ours: Aliked, images: torch.Tensor, thresh
 @pytest.mark.parametrize(("model", "size"), [("t16", (131, 97)), ("n16", (96, 64)), ("n32", (75, 122))])
 def test_parity_with_kornia_on_random_weights(model, size):
     network = with_random_weights(ARCHITECTURES[model])
-    network.score_head[-1].weight.mul_(20)  # or all scores would be near 0.5
+    network.score_head[-1].weight.mul_(20)  # otherwise all scores are near 0.5
     images = torch.cat([picture(*size), picture(*size, seed=1)])
     assert_same_as_kornia(model, network, images, 0.3)
 
@@ -116,7 +115,7 @@ def test_parity_with_kornia_on_published_weights(model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_sizes_are_read_off_the_weights(model, tmp_path):
+def test_sizes_are_inferred_from_the_weights(model, tmp_path):
     network = Aliked(ARCHITECTURES[model])
     save_file(network.state_dict(), tmp_path / "aliked.safetensors")
     assert load_aliked(tmp_path / "aliked.safetensors").architecture == ARCHITECTURES[model]
@@ -138,7 +137,7 @@ def test_other_weights_are_refused(network, tmp_path):
             aliked_from_state_dict(state | {key: torch.zeros(shape)})
 
 
-def test_architectures_that_cannot_be_are_refused():
+def test_impossible_architectures_are_refused():
     with pytest.raises(ValueError, match="4 blocks"):
         AlikedArchitecture(channels=(8, 8, 8))
     with pytest.raises(ValueError, match="divide by 4"):
@@ -147,7 +146,7 @@ def test_architectures_that_cannot_be_are_refused():
         AlikedArchitecture(patch_size=2)
 
 
-# Pictures.
+# Images.
 
 
 @torch.no_grad()
@@ -164,8 +163,8 @@ def test_batch_equals_single_images(network):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(96, 64), (97, 65), (95, 63), (70, 90)])
-def test_padding_repeats_the_border_on_all_sides_alike(network, size):
-    """The scores are those of the picture that is padded by hand, and cut out of it."""
+def test_padding_repeats_the_border_equally_on_all_sides(network, size):
+    """The scores equal those of an image that is padded before, then cropped."""
     images = picture(*size)
     width, height = size
     right, down = -width % 32, -height % 32
@@ -178,7 +177,7 @@ def test_padding_repeats_the_border_on_all_sides_alike(network, size):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (4, 300), (5, 5), (7, 6), (31, 9), (33, 32)])
-def test_tiny_pictures_have_points_where_a_window_fits(network, size):
+def test_tiny_images_have_points_if_a_window_fits(network, size):
     (points,) = network(picture(*size), Limits(0.0, 2))
     n = len(points.keypoints)
     assert (n > 0) or min(size) < 9
@@ -209,10 +208,10 @@ def test_bfloat16_autocast_gives_float32_points_near_the_exact_ones(network):
 
 
 def test_gradients_reach_every_weight(network):
-    """Keypoints, scores and descriptors can be learned from; the published training needs no more."""
+    """Keypoints, scores and descriptors are differentiable, as training requires."""
     twin = aliked_from_state_dict(network.state_dict())
     (points,) = twin(picture(64, 48), Limits(0.4, 2))
-    # Weights of different size: the sum of squares of a unit vector is 1 whatever the network does.
+    # Random weights, since the sum of squares of a unit vector is always 1.
     sum((tensor * torch.randn_like(tensor)).sum() for tensor in points).backward()
     for name, parameter in twin.named_parameters():
         assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, name
@@ -222,8 +221,8 @@ def test_gradients_reach_every_weight(network):
 # Detection.
 
 
-def test_points_are_the_mean_places_of_their_windows():
-    """The soft maximum of each window, number by number."""
+def test_points_are_the_mean_positions_of_their_windows():
+    """The soft maximum of each window, computed pixel by pixel."""
     scores = torch.rand(20, 24).double()
     keypoints, values = detect_keypoints(scores, Limits(0.3, 2))
     peaks = suppress_neighbours(scores[None], 2)[0]
@@ -251,7 +250,7 @@ def test_a_bump_is_found_between_the_pixels(center):
     bump = np.exp(-((columns - center[0]) ** 2 + (rows - center[1]) ** 2) / 4)
     keypoints, values = detect_keypoints(torch.from_numpy(bump).float(), Limits(0.2, 2))
     assert keypoints.shape == (1, 2)
-    # The window is centred at a pixel, so the rest is pulled towards that a little.
+    # The window is centred at a pixel, which biases the result towards that pixel.
     np.testing.assert_allclose(keypoints[0], center, atol=0.15)
     assert float(values[0]) > 0.88
 
@@ -264,7 +263,7 @@ def test_the_border_is_free_of_peaks_on_all_four_sides():
     assert sorted(keypoints.round().tolist()) == [[2, 2], [37, 27]]
 
 
-def test_a_plain_has_no_peak_and_twins_are_one():
+def test_a_constant_map_has_no_peak_and_equal_neighbours_give_one():
     assert len(detect_keypoints(torch.full((30, 40), 0.7), Limits(0.2, 2))[0]) == 0
     scores = torch.zeros(30, 40)
     scores[10, 20] = scores[10, 21] = 0.8
@@ -303,7 +302,7 @@ def test_features_between_pixels_are_bilinear_and_end_at_the_border(network):
 # The extractor.
 
 
-def test_the_extractor_sees_colours_and_shifts_by_half_a_pixel(network, weights):
+def test_the_extractor_uses_colour_and_shifts_by_half_a_pixel(network, weights):
     pixels = np.stack([textured(80, 64, seed) for seed in range(3)], axis=-1)
     config = AlikedConfig(weights=str(weights), max_keypoints=60, detection_threshold=0.3)
     features = AlikedExtractor(config, "cpu").extract(Image.from_array(pixels))
@@ -316,8 +315,8 @@ def test_the_extractor_sees_colours_and_shifts_by_half_a_pixel(network, weights)
     assert other.digest != features.digest
 
 
-def test_where_there_are_no_weights_the_model_is_named():
-    with pytest.raises(WeightsError, match=r"extractor aliked.*aliked-t16.*--extractor-weights"):
+def test_without_weights_the_message_names_the_model():
+    with pytest.raises(WeightsError, match=r"extractor aliked.*aliked-t16.*extractor\.weights"):
         AlikedExtractor(AlikedConfig(model="t16"), "cpu")
 
 
@@ -332,6 +331,6 @@ def test_where_there_are_no_weights_the_model_is_named():
         {"nms_radius_px": 0},
     ],
 )
-def test_options_that_make_no_sense_are_refused(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(ConfigError, match=f"aliked: .*{next(iter(options))}"):
         AlikedConfig(**options)

@@ -1,4 +1,4 @@
-"""ALIKED with its published weights: loaded strictly, found by name, and better than SIFT on real photographs."""
+"""ALIKED with its published weights: loaded strictly, found by name, and better than SIFT on real images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.models.aliked import ARCHITECTURES, aliked_from_state_dict, load_aliked
 from sfm_lightglue.types import Features
-from sfm_lightglue.weights.lookup import file_sha256
+from sfm_lightglue.weights.digest import file_sha256
 from tests.helpers.shared_data import shared_data
 
 PUBLISHED = ("n16", "n16rot", "n32")
-"""The models whose weights the shared data have."""
+"""The models whose weights are in the shared data."""
 
 NUM_KEYPOINTS = 1024
 
@@ -48,7 +48,7 @@ def test_published_weights_are_found_by_the_name_of_the_model(model, monkeypatch
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(path.parent))
     named = AlikedExtractor(AlikedConfig(model=model), "cpu")
     given = AlikedExtractor(AlikedConfig(weights=str(path)), "cpu")
-    assert named.identity == given.identity  # whatever led to them
+    assert named.identity == given.identity  # independent of how the weights were found
     assert named.identity.weights == file_sha256(path)
     assert given.identity != AlikedExtractor(AlikedConfig(weights=str(path), nms_radius_px=3), "cpu").identity
 
@@ -56,14 +56,14 @@ def test_published_weights_are_found_by_the_name_of_the_model(model, monkeypatch
 @torch.no_grad()
 @pytest.mark.parametrize("model", PUBLISHED)
 @pytest.mark.parametrize("grey", [0.0, 0.35, 1.0])
-def test_blank_pictures_have_no_points(model, grey):
+def test_blank_images_have_no_points(model, grey):
     network = load_aliked(shared_data("weights", f"aliked-{model}.pth"))
     (points,) = network(torch.full((1, 3, 90, 120), grey))
     assert points.keypoints.shape == (0, 2) and points.scores.shape == (0,) and points.descriptors.shape == (0, 128)
 
 
 def graf(number: int, upright: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """A picture [H, W, 3] of the wall, and its H from the first, OpenCV pixels; its turn about the axis undone."""
+    """An image [H, W, 3] of graf, optionally rotated upright, and its homography from image 1 in OpenCV pixels."""
     folder = shared_data("homographies", "graf")
     pixels = cv2.imread(str(folder / f"img{number}.png"))[:, :, ::-1]
     H = np.eye(3) if number == 1 else np.loadtxt(folder / f"H1to{number}p")
@@ -80,7 +80,7 @@ def graf(number: int, upright: bool = False) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def graf_features(model: str, number: int, upright: bool) -> Features:
-    """Of SIFT, or of a published ALIKED."""
+    """Features of SIFT, or of a published ALIKED."""
     extractor: Extractor = SiftExtractor(SiftConfig(max_keypoints=NUM_KEYPOINTS))
     if model != "sift":
         path = shared_data("weights", f"aliked-{model}.pth")
@@ -89,10 +89,10 @@ def graf_features(model: str, number: int, upright: bool) -> Features:
 
 
 def num_correct(model: str, number: int, upright: bool) -> int:
-    """Mutual nearest neighbours within 3 pixels of where the homography says."""
+    """Number of mutual nearest neighbours within 3 pixels of the homography."""
     features0, features1 = graf_features(model, 1, False), graf_features(model, number, upright)
     H = graf(number, upright)[1]
-    assert min(len(features0), len(features1)) > NUM_KEYPOINTS * 0.99  # both sides play with as many
+    assert min(len(features0), len(features1)) > NUM_KEYPOINTS * 0.99  # equal numbers for a fair comparison
     pairs = NearestMatcher(NearestConfig(ratio=1, max_distance=2)).match(features0, features1).indices
     homogeneous = np.c_[features0.keypoints[pairs[:, 0]] - 0.5, np.ones(len(pairs))] @ H.T
     expected = homogeneous[:, :2] / homogeneous[:, 2:] + 0.5
@@ -103,7 +103,7 @@ def num_correct(model: str, number: int, upright: bool) -> int:
     ("model", "number", "upright"),
     [
         ("n16", 3, False),
-        # The camera is turned by 27 degrees, which n16 has never seen: so for both the picture is stood upright.
+        # The camera is rolled by 27 degrees, and n16 was not trained on rotations: rotate the image upright for both.
         ("n16", 4, True),
         ("n16rot", 3, False),
         ("n16rot", 4, False),

@@ -1,4 +1,4 @@
-"""Attention by blocks of queries, as CPUs with bfloat16 run it, against a softmax in float64."""
+"""Attention in blocks of queries, as used on CPUs with bfloat16, against a softmax in float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADS, WIDTH = 2, 32
 
 
 def states(num_points: int, size: float, seed: int) -> Tensor:
-    """[2, H, N, d] with gaps in memory, as the network's heads have them."""
+    """[2, H, N, d], not contiguous, as in the network."""
     generator = torch.Generator().manual_seed(seed)
     whole = size * torch.randn(2, num_points, 3 * HEADS, WIDTH, generator=generator)
     return whole.to(torch.bfloat16)[:, :, HEADS : 2 * HEADS].transpose(1, 2)
@@ -49,8 +49,8 @@ def error(message: Tensor, expected: Tensor) -> float:
     return float((message - expected).norm() / expected.norm())
 
 
-def test_one_odd_point_falls_back_to_the_softmax():
-    """One point's exponentials overflow, another's vanish: no number subtracted from all would serve both."""
+def test_extreme_points_fall_back_to_the_softmax():
+    """The exponentials of one point overflow, those of another underflow, so no common shift works for both."""
     directions = torch.zeros(2, HEADS, 3, WIDTH)
     directions[..., 0, 0], directions[..., 1, 0], directions[..., 2, 0] = 40.0, -40.0, 1.0
     odd = directions.to(torch.bfloat16)  # products with the others: up to 40 * 40 / sqrt(32) = 283
@@ -75,7 +75,7 @@ def test_tied_cross_attention_stays_finite_and_close(size, bound):
     assert error(message, expected) < bound
 
 
-def test_swapped_images_give_swapped_messages_but_for_rounding():
+def test_swapped_images_give_swapped_messages_up_to_rounding():
     attention = CrossAttention(HEADS * WIDTH, HEADS, HEADS, bias=True, tied=True).to(torch.bfloat16)
     x = torch.randn(1, 500, HEADS * WIDTH, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     rotations = torch.zeros(1, 500, 2, WIDTH)
@@ -86,7 +86,7 @@ def test_swapped_images_give_swapped_messages_but_for_rounding():
 
 
 @pytest.mark.parametrize(("size", "is_shared"), [(0.3, True), (1.0, True), (12.0, False)])
-def test_both_ways_equal_two_softmaxes_or_are_left_alone(size, is_shared):
+def test_both_ways_equal_two_softmaxes_or_are_refused(size, is_shared):
     query0, query1, value0, value1 = (
         states(*spec) for spec in ((700, size, 0), (300, size, 1), (700, 1.0, 2), (300, 1.0, 3))
     )
@@ -100,8 +100,8 @@ def test_both_ways_equal_two_softmaxes_or_are_left_alone(size, is_shared):
 
 @pytest.mark.parametrize("row", [0, 650])
 @pytest.mark.parametrize("factor", [-1.0, 1.0])
-def test_one_point_whose_exponentials_vanish_or_overflow_forbids_to_share(row, factor):
-    """Of either image, in the first block or the last: the sums of both directions are looked at."""
+def test_one_point_with_underflow_or_overflow_refuses_shared_blocks(row, factor):
+    """In either image, in the first or the last block: the sums of both directions are checked."""
     query, value = states(700, 0.01, 0).clone(), states(700, 1.0, 1)
     query[..., 0] = 4.0
     odd = query.clone()
@@ -121,7 +121,7 @@ def test_no_points_give_no_messages():
     assert messages is None or messages[0].shape == none.shape
 
 
-def test_float32_and_gradients_do_not_share_blocks():
+def test_float32_and_gradients_do_not_use_shared_blocks():
     query = states(50, 1.0, 0)
     with torch.no_grad():
         assert attend_both_ways(*[query.float()] * 4) is None

@@ -1,4 +1,4 @@
-"""Weights that do not fit a network: each wrong key, shape and value is named, in the words of its file's layout."""
+"""Weights that do not fit a network: each wrong key, shape and value is named as in the layout of its file."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def complaint(load, state) -> str:
 
 
 def is_in(key: str, message: str) -> bool:
-    """Whether the message names the key, and not one that merely ends or begins like it."""
+    """Whether the message contains the whole key, not only as a part of another key."""
     return re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", message) is not None
 
 
@@ -111,11 +111,11 @@ def test_every_wrong_shape_is_named(layout):
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["original", "ours variant1", "superpoint"])
-def test_telling_keys_may_have_any_shape(name, change):
-    """The keys that the sizes are read off."""
+def test_wrong_shapes_of_size_defining_keys_are_named(name, change):
+    """The keys from which the sizes are inferred."""
     load, state, _ = LAYOUTS[name]
-    telling = r"pos|input|.*0\.(Wqkv|to_qk|to_v)|.*0\.self_attention|.*0\.cross_attention|convDb|convPa|conv[14]b"
-    for key in filter(re.compile(telling).match, state):
+    defining = r"pos|input|.*0\.(Wqkv|to_qk|to_v)|.*0\.self_attention|.*0\.cross_attention|convDb|convPa|conv[14]b"
+    for key in filter(re.compile(defining).match, state):
         assert is_in(key, complaint(load, {**state, key: change(state[key])})), key
 
 
@@ -125,7 +125,7 @@ def test_every_unexpected_key_is_named(layout):
     foreign = {key for name in LAYOUTS for key in LAYOUTS[name][1] if lightglue != name.startswith("superpoint")}
     foreign |= {re.sub(r"\.\d+\.", f".{i}.", key, count=1) for key in state for i in (7, 10**12, "9" * 5000, "01")}
     foreign |= {f"{key}.extra" for key in state} | {f"extra.{key}" for key in state}
-    if any(key.startswith("keypoint_detector.") for key in state):  # else of the LightGlue around
+    if any(key.startswith("keypoint_detector.") for key in state):  # other names belong to the LightGlue
         foreign = {key for key in foreign if key.startswith("keypoint_detector.")}
     foreign = sorted(foreign - state.keys())
     for key in random.Random(0).sample(foreign, 15):
@@ -135,14 +135,14 @@ def test_every_unexpected_key_is_named(layout):
 
 @pytest.mark.parametrize("kind", ["weight", "bias"])
 @pytest.mark.parametrize("stem", ["input_projection", "confidences.0", "assignments.1.projection"])
-def test_half_a_module_is_named_where_there_should_be_none(stem, kind):
+def test_half_of_an_unexpected_module_is_named(stem, kind):
     architecture = dataclasses.replace(ARCHITECTURES[5], input_dim=16, num_layers=2)
     state = LightGlue(architecture).state_dict()
     message = complaint(lightglue_from_state_dict, {**state, f"{stem}.{kind}": torch.zeros(16, 8)})
     assert is_in(f"{stem}.{kind}", message)
 
 
-def test_every_value_that_is_no_array_of_numbers_is_named(layout):
+def test_every_value_that_is_not_a_dense_array_of_numbers_is_named(layout):
     load, state, _ = layout
     values = [1.0, None, [1.0], torch.zeros(3).to_sparse(), torch.zeros(3).long(), torch.nan, torch.inf, -torch.inf]
     for index, key in list(enumerate(state))[:: 3 if len(state) > 30 else 1]:
@@ -176,8 +176,8 @@ def test_many_faults_are_listed_together():
     assert "and 20 more" in message and "junk40" not in message
 
 
-def test_layers_are_counted_by_what_is_there():
-    """A missing layer in the middle, and a stored architecture that no memory could hold."""
+def test_the_number_of_layers_is_inferred_from_the_majority_of_keys():
+    """With a missing layer in the middle, and with a stored architecture that is too large for any memory."""
     load, state, network = LAYOUTS["original"]
     far = {re.sub(r"_attn\.1\.", f"_attn.{10**12}.", key): value for key, value in state.items()}
     message = complaint(load, far)
@@ -191,12 +191,12 @@ def test_layers_are_counted_by_what_is_there():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_promised_projections_must_be_those_of_the_file(tied):
-    """Where the architecture is given, not read off the file."""
+def test_projections_must_fit_a_given_architecture(tied):
+    """If the architecture is given, not inferred from the file."""
     other = LAYOUTS["hugging face variant4"] if tied else LAYOUTS["original"]
-    promised = dataclasses.replace(other[2].architecture, tied_cross_attention=tied)
+    expected = dataclasses.replace(other[2].architecture, tied_cross_attention=tied)
     with pytest.raises(WeightsError, match="k_proj.* differs from .*q_proj" if tied else r"wrong shapes: .*to_v"):
-        lightglue_from_state_dict(other[1], architecture=promised)
+        lightglue_from_state_dict(other[1], architecture=expected)
 
 
 def test_foreign_confidence_thresholds_are_refused():

@@ -1,4 +1,4 @@
-"""Files of weights: what is written comes back, from every layout, and is whole or not there."""
+"""Checkpoints: networks are written atomically, and read from every layout without change."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from sfm_lightglue.models.checkpoints import (
 from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.superpoint import SuperPoint
-from sfm_lightglue.weights.state_dict import read_state_dict
+from sfm_lightglue.weights.state_dict import read_weights
 from tests.helpers.weight_layouts import ARCHITECTURES, SUPERPOINT, assert_same_weights, superpoint_to_hugging_face
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_lightglue_comes_back(tmp_path, architecture):
+def test_lightglue_is_read_as_it_was_written(tmp_path, architecture):
     network, path = LightGlue(architecture), tmp_path / "network.safetensors"
     save_lightglue(network, path, {"licence": "Apache-2.0"})
     loaded = load_lightglue(path)
     assert loaded.architecture == architecture and not loaded.training
     assert_same_weights(loaded, network)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
-    metadata = read_state_dict(path)[1]
+    metadata = read_weights(path).metadata
     assert metadata["licence"] == "Apache-2.0"
     assert json.loads(metadata["architecture"])["num_layers"] == architecture.num_layers
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_architecture_is_read_off_the_shapes(architecture):
+def test_architecture_is_inferred_from_the_shapes(architecture):
     network = LightGlue(architecture)
     inferred = lightglue_from_state_dict(network.state_dict()).architecture
     for name in ("input_dim", "descriptor_dim", "num_layers", "num_heads", "kv_heads", "cross_is_tied"):
@@ -50,7 +50,7 @@ def test_architecture_is_read_off_the_shapes(architecture):
         assert getattr(inferred, name) == getattr(architecture, name), name
 
 
-def test_superpoint_comes_back_from_every_layout(tmp_path):
+def test_superpoint_is_read_from_every_layout(tmp_path):
     network, path = SuperPoint(SUPERPOINT), tmp_path / "network.safetensors"
     save_superpoint(network, path)
     assert load_superpoint(path).architecture == SUPERPOINT
@@ -72,7 +72,7 @@ def test_wrapped_and_prefixed_pickles_are_read(tmp_path, wrap, prefix):
     assert_same_weights(load_lightglue(path), network)
 
 
-def test_hugging_face_file_holds_both_networks(tmp_path):
+def test_hugging_face_file_contains_both_networks(tmp_path):
     matcher, detector = LightGlue(ARCHITECTURES[0]), SuperPoint(SUPERPOINT)
     state = lightglue_to_hugging_face(matcher.state_dict(), matcher.architecture)
     state |= superpoint_to_hugging_face(detector.state_dict(), "keypoint_detector.")
@@ -104,7 +104,7 @@ def test_loaded_network_shares_no_memory_with_its_source():
     assert not torch.equal(loaded.position_projection.weight, network.position_projection.weight)
 
 
-def test_number_of_heads_must_be_the_promised_one(tmp_path):
+def test_number_of_heads_must_be_the_expected_one(tmp_path):
     path = tmp_path / "network.safetensors"
     save_lightglue(LightGlue(ARCHITECTURES[0]), path)
     assert load_lightglue(path, num_heads=4).architecture.num_heads == 4

@@ -1,4 +1,4 @@
-"""The deformable convolution against one loop per number, values and gradients."""
+"""Values and gradients of the deformable convolution against a plain loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def slow_conv(x, offsets, weight, bias, modulation, stride, padding, dilation):
     out_h, out_w = offsets.shape[2:]
 
     def value(b, c, y, x_):
-        """Bilinear between the four pixels around, each of them 0 outside of the picture."""
+        """Bilinear between the four neighbouring pixels, which are 0 outside the image."""
         top, left = math.floor(y.item()), math.floor(x_.item())
         total = x.new_zeros(())
         for row, column in itertools.product((top, top + 1), (left, left + 1)):
@@ -43,7 +43,7 @@ def slow_conv(x, offsets, weight, bias, modulation, stride, padding, dilation):
 
 
 def inputs(kernel, stride, padding, dilation, modulated, size=(3, 4), spread=1.5):
-    """Double-precision tensors that want gradients; some samples lie outside of the picture."""
+    """Double-precision tensors with gradients; some samples are outside the image."""
     sides = zip(size, kernel, strict=True)
     out_h, out_w = ((side + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for side, k in sides)
     k = kernel[0] * kernel[1]
@@ -85,7 +85,7 @@ def test_values_and_gradients_are_those_of_the_loop(kernel, stride, padding, dil
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1)])
-def test_one_row_or_column_is_a_picture_too(size):
+def test_images_of_one_row_or_column_are_supported(size):
     tensors = inputs((3, 3), 1, 1, 1, True, size, spread=0.4)
     ours = deformable_conv2d(*tensors, padding=1)
     torch.testing.assert_close(ours, slow_conv(*tensors, 1, 1, 1), atol=1e-12, rtol=0)
@@ -102,15 +102,15 @@ def test_without_offsets_it_is_a_convolution(stride, padding, dilation):
     torch.testing.assert_close(ours, F.conv2d(x, weight, bias, **steps), atol=1e-12, rtol=0)
 
 
-def test_a_whole_pixel_down_and_two_to_the_right():
-    """All samples moved alike read a moved picture: this tells the order of the axes."""
+def test_offsets_are_down_then_right():
+    """Equal offsets of all samples equal a shift of the image, which shows the order of the axes."""
     x, weight = torch.randn(1, 2, 9, 10).double(), torch.randn(3, 2, 3, 3).double()
     offsets = torch.tensor([1.0, 2.0]).double().repeat(9)[None, :, None, None].expand(1, 18, 7, 8)
     ours = deformable_conv2d(x, offsets, weight)
     torch.testing.assert_close(ours[..., :-1, :-2], F.conv2d(x, weight)[..., 1:, 2:], atol=1e-12, rtol=0)
 
 
-def test_float32_is_exact_to_a_few_units_in_a_wide_picture():
+def test_float32_is_accurate_in_a_wide_image():
     x, offsets, weight, bias, _ = (
         None if tensor is None else tensor.detach() for tensor in inputs((3, 3), 1, 1, 1, False, (40, 300))
     )
@@ -120,7 +120,7 @@ def test_float32_is_exact_to_a_few_units_in_a_wide_picture():
 
 
 @pytest.mark.parametrize("modulated", [False, True])
-def test_the_layer_bounds_its_offsets_and_weighs_its_samples(modulated):
+def test_the_layer_limits_its_offsets_and_weights_its_samples(modulated):
     layer = DeformableConv2d(2, 3, bias=True, modulated=modulated).double()
     x = torch.randn(2, 2, 8, 12).double()
     with torch.no_grad():

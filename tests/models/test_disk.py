@@ -1,4 +1,4 @@
-"""DISK: parity with kornia's network on random weights, published files, and laws."""
+"""DISK: parity with kornia on random weights, published layouts, and laws."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_parity_with_kornia_on_random_weights(network, size):
     torch.testing.assert_close(ours[1], descriptors[..., :height, :width], atol=1e-5, rtol=1e-4)
     found = theirs(images, n=30, pad_if_not_divisible=True)
     for mine, other in zip(network(images), found, strict=True):
-        # Theirs have the whole window within the picture, ours may lie at its sides.
+        # In kornia the whole window is inside the image; ours may be at the border.
         within = (mine.keypoints >= 2).all(1) & (mine.keypoints <= torch.tensor([width - 3, height - 3])).all(1)
         order = other.detection_scores.argsort(descending=True)
         count = len(order)
@@ -72,7 +72,7 @@ def test_a_batch_equals_its_images(network):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (5, 40), (17, 3)])
-def test_tiny_pictures_work(network, size):
+def test_tiny_images_work(network, size):
     (points,) = network(picture(*size)[None])
     assert points.descriptors.shape == (len(points.keypoints), 128)
     assert points.keypoints.isfinite().all() and points.descriptors.isfinite().all()
@@ -81,7 +81,7 @@ def test_tiny_pictures_work(network, size):
 
 @pytest.mark.parametrize("below", ["extractor", "disk", None])
 def test_published_layouts_load(network, tmp_path, below):
-    """The authors' files have the weights below "extractor", newer ones of theirs below "disk"."""
+    """The files of the authors store the weights under "extractor", newer ones under "disk"."""
     state = network.state_dict()
     assert "unet.path_down.0.1.3.weight" in state and "unet.path_down.4.1.1.weight" in state
     assert "unet.path_up.3.conv.3.bias" in state and len(state) == 26
@@ -108,7 +108,7 @@ def test_wrong_input_is_refused(network):
         DiskConfig(nms_radius_px=-1)
 
 
-def test_the_extractor_shifts_by_half_a_pixel_and_sees_colour(path, network):
+def test_the_extractor_shifts_by_half_a_pixel_and_uses_colour(path, network):
     pixels = np.stack([textured(80, 64, seed) for seed in range(3)], axis=-1)
     features = DiskExtractor(DiskConfig(weights=str(path), max_keypoints=40), "cpu").extract(Image.from_array(pixels))
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_the_extractor_shifts_by_half_a_pixel_and_sees_colour(path, network):
     assert len(features) == 40
 
 
-def test_without_weights_it_says_which_file_to_get(tmp_path, monkeypatch):
+def test_without_weights_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")

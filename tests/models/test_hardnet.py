@@ -1,4 +1,4 @@
-"""HardNet and the patches that it describes: parity with kornia, published files, and laws of turning."""
+"""HardNet and its patches: parity with kornia, published layouts, and laws of rotation."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_parity_with_kornia_on_random_weights(network, monkeypatch):
     theirs = kornia.feature.HardNet(pretrained=False).eval()
     theirs.load_state_dict(network.state_dict())
     patches = cut_patches(photo(), *squares(40, (8, 40)))
-    monkeypatch.setattr("sfm_lightglue.models.hardnet._CHUNK", 16)  # fewer than all go through it at once
+    monkeypatch.setattr("sfm_lightglue.models.hardnet._CHUNK", 16)  # several chunks
     torch.testing.assert_close(network(patches), theirs(patches), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(200, 150), (70, 61), (37, 90)])
 def test_patches_are_those_of_kornia(size):
-    """Of all sizes, within the picture and beyond its sides; kornia turns counterclockwise."""
+    """Of all sizes, inside the image and beyond its border; kornia rotates counterclockwise."""
     kornia = pytest.importorskip("kornia", reason="needs kornia, the second implementation of the patches")
     centres, radii_px, angles = squares(60, (4, 120), size)
     frames = kornia.feature.laf_from_center_scale_ori(
@@ -66,8 +66,8 @@ def test_an_upright_patch_of_natural_size_is_a_crop():
 
 
 @pytest.mark.parametrize("radius", [16.0, 40.0])
-def test_a_turned_picture_gives_the_same_patches(radius):
-    """A quarter turn clockwise takes (x, y) to (H - 1 - y, x), and an angle to one that is 90 degrees more."""
+def test_a_rotated_image_gives_the_same_patches(radius):
+    """A quarter turn clockwise moves (x, y) to (H - 1 - y, x), and adds 90 degrees to an angle."""
     image = photo(192, 128)
     turned = torch.from_numpy(np.ascontiguousarray(np.rot90(image.numpy(), -1)))
     x, y, angle = 90.3, 60.8, 0.7
@@ -92,7 +92,7 @@ def test_brightness_and_contrast_do_not_matter(network):
 
 
 def test_published_layouts_load(network, tmp_path):
-    """The authors' files are training checkpoints, some from before batch normalisation counted its batches."""
+    """The files of the authors are training checkpoints, some without counters of batch normalisation."""
     state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     assert "features.19.weight" in state and "features.20.running_var" in state and len(state) == 21
     torch.save({"epoch": 9, "state_dict": state}, tmp_path / "HardNet++.pth")
@@ -104,22 +104,22 @@ def test_published_layouts_load(network, tmp_path):
 
 
 @pytest.mark.parametrize(("reverse", "least", "most"), [(False, 0.9, 1.0), (True, 0.0, 0.5)])
-def test_descriptors_survive_a_rolled_camera(path, reverse, least, most):
-    """Nearest neighbours of a picture and its quarter turn are the same places, unless patches turn the wrong way."""
+def test_descriptors_are_invariant_to_camera_roll(path, reverse, least, most):
+    """Nearest neighbours of an image and its quarter turn correspond, unless patches rotate the wrong way."""
     pixels = textured(160, 120)
     extractor = DoGHardNetExtractor(DoGHardNetConfig(weights=str(path), reverse_turn=reverse), "cpu")
     one = extractor.extract(Image.from_array(pixels))
     other = extractor.extract(Image.from_array(np.ascontiguousarray(np.rot90(pixels, -1))))
     expected = np.stack([120 - one.keypoints[:, 1], one.keypoints[:, 0]], axis=1)
     away = np.linalg.norm(expected[:, None] - other.keypoints[None], axis=2)
-    there = away.min(axis=1) < 0.5  # the places that were found again
-    assert there.sum() > 50
+    repeated = away.min(axis=1) < 0.5  # keypoints that were found in both images
+    assert repeated.sum() > 50
     nearest = (one.descriptors @ other.descriptors.T).argmax(axis=1)
     right = away[np.arange(len(one)), nearest] < 0.5
-    assert least <= right[there].mean() <= most
+    assert least <= right[repeated].mean() <= most
 
 
-def test_the_places_are_those_of_sift(path):
+def test_keypoints_are_those_of_sift(path):
     image = Image.from_array(textured(240, 180))
     found = DoGHardNetExtractor(DoGHardNetConfig(weights=str(path), max_keypoints=80), "cpu").extract(image)
     sift = SiftExtractor(SiftConfig(max_keypoints=80)).extract(image)
@@ -128,7 +128,7 @@ def test_the_places_are_those_of_sift(path):
     assert found.descriptors.shape == (80, 128)
 
 
-def test_identity_tells_detector_and_direction(path):
+def test_identity_contains_detector_and_direction(path):
     identities = [
         DoGHardNetExtractor(DoGHardNetConfig(weights=str(path), reverse_turn=reverse)).identity
         for reverse in (False, True)
@@ -146,7 +146,7 @@ def test_wrong_input_is_refused(network):
         DoGHardNetConfig(max_keypoints=0)
 
 
-def test_without_weights_it_says_which_file_to_get(tmp_path, monkeypatch):
+def test_without_weights_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")

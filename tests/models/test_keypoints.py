@@ -1,4 +1,4 @@
-"""Laws of the selection of keypoints from a map of scores, which XFeat and DISK share."""
+"""Laws of the selection of keypoints from a map of scores, as used by XFeat and DISK."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sfm_lightglue.models.keypoints import Limits, best_first, local_maxima, sel
 
 
 def by_hand(scores: torch.Tensor, radius: int) -> torch.Tensor:
-    """Maxima of one map, pixel by pixel; of equal ones the first in the order of reading."""
+    """Maxima of one map, pixel by pixel; of equal pixels, the first in reading order."""
     height, width = scores.shape
     equal_to_window = torch.zeros_like(scores, dtype=torch.bool)
     windows = {}
@@ -38,7 +38,7 @@ def test_maxima_are_those_found_pixel_by_pixel(radius, levels):
 
 def test_no_two_maxima_share_a_window_even_on_a_plateau():
     peaks = torch.nonzero(local_maxima(torch.ones(1, 40, 50), 3)[0])
-    assert peaks.tolist() == [[0, 0]]  # every other pixel has an equal one before it
+    assert peaks.tolist() == [[0, 0]]  # every other pixel has an equal pixel before it
 
 
 def test_peaks_are_x_y_above_the_threshold():
@@ -48,7 +48,7 @@ def test_peaks_are_x_y_above_the_threshold():
     assert first.tolist() == [[12, 5]] and second.tolist() == [[39, 29]]
 
 
-def test_best_come_first_and_equal_ones_keep_their_order():
+def test_values_are_sorted_and_equal_ones_keep_their_order():
     values = torch.tensor([0.1, 0.7, 0.3, 0.7, 0.2])
     assert best_first(values, Limits()).tolist() == [1, 3, 2, 4, 0]
     assert best_first(values, Limits(max_num_keypoints=2)).tolist() == [1, 3]

@@ -1,4 +1,4 @@
-"""A trained LightGlue on real photographs: our network against onnxruntime's answer on the same weights."""
+"""A trained LightGlue on real images: parity with onnxruntime on the same weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds, normalize_keypoints
-from sfm_lightglue.models.superpoint import suppress_neighbours
+from sfm_lightglue.models.keypoints import suppress_neighbours
+from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds, Side, normalize_keypoints
 from tests.helpers.shared_data import shared_data
 from tests.helpers.trained_onnx import read_lighterglue
 
 SIZE = 640
-"""Side of XFeat's fixed input in pixels."""
+"""Side of the fixed input of XFeat in pixels."""
 
 
 def session(*parts: str) -> onnxruntime.InferenceSession:
@@ -28,7 +28,7 @@ def session(*parts: str) -> onnxruntime.InferenceSession:
 
 
 def xfeat_features(xfeat: onnxruntime.InferenceSession, path, num: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best points of a photo squeezed to the network's size: normalised [N, 2], descriptors [N, 64]."""
+    """The best points of an image resized to the input: normalised [N, 2], descriptors [N, 64]."""
     image = cv2.resize(cv2.imread(str(path)), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     batch = np.ascontiguousarray(image[None, :, :, ::-1].transpose(0, 3, 1, 2), dtype=np.float32) / 255
     dense, logits, reliability = (torch.tensor(array) for array in xfeat.run(None, {"input": batch}))
@@ -56,10 +56,8 @@ def features() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def match(network: LightGlue, one, other, threshold: float):
     return network(
-        one[0][None],
-        other[0][None],
-        one[1][None],
-        other[1][None],
+        Side(one[0][None], one[1][None]),
+        Side(other[0][None], other[1][None]),
         thresholds=LightGlueThresholds(filter_threshold=threshold),
     )
 
@@ -85,30 +83,33 @@ def test_matches_of_real_photos_equal_onnxruntime(network, features, first, seco
     good = {pair for pair, score in expected.items() if score > 0.1}
     assert len(good) >= 100, len(good)
     assert {pair for pair, score in ours.items() if score > 0.1} == good
-    # Mutual neighbours at any score: those without a score to speak of may be rounded either way.
+    # Mutual neighbours with any score; those with negligible scores may differ by rounding.
     assert all(max(expected.get(pair, 0.0), ours.get(pair, 0.0)) < 1e-4 for pair in expected.keys() ^ ours.keys())
     for pair in expected.keys() & ours.keys():
         assert abs(expected[pair] - ours[pair]) < 1e-4, pair
 
 
 def test_trained_network_in_a_batch_with_its_own_file(network, features, tmp_path):
-    """Padded pairs of real photos give what each gives alone, after the way through our own format."""
+    """Padded pairs of real images equal each pair alone, with weights saved in our own format."""
     save_lightglue(network, tmp_path / "lighterglue.safetensors")
     loaded = load_lightglue(tmp_path / "lighterglue.safetensors")
     pairs = [(features[0], features[1]), (features[1], features[2]), (features[2], features[3])]
-    columns = []
-    for side, part in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        columns.append(torch.nn.utils.rnn.pad_sequence([pair[side][part] for pair in pairs], batch_first=True))
-    counts = torch.tensor([[len(one[0]), len(other[0])] for one, other in pairs])
-    masks = [torch.arange(columns[side].shape[1]) < counts[:, side, None] for side in (0, 1)]
+    sides = []
+    for side in (0, 1):
+        keypoints, descriptors = (
+            torch.nn.utils.rnn.pad_sequence([pair[side][part] for pair in pairs], batch_first=True) for part in (0, 1)
+        )
+        counts = torch.tensor([len(pair[side][0]) for pair in pairs])
+        sides.append(Side(keypoints, descriptors, torch.arange(keypoints.shape[1]) < counts[:, None]))
     exact = read_lighterglue(shared_data("weights", "lighterglue_L3.onnx")).double()
-    batch, exact_batch = loaded(*columns, *masks), exact(*(column.double() for column in columns), *masks)
+    batch = loaded(*sides)
+    exact_batch = exact(*(Side(side.keypoints.double(), side.descriptors.double(), side.mask) for side in sides))
     for index, (one, other) in enumerate(pairs):
         alone = match(network, one, other, 0.1)
         n = len(one[0])
         assert int((alone.matches0 >= 0).sum()) >= 100
         assert torch.equal(batch.matches0[index, :n], alone.matches0[0])
-        # Trained similarities are large, and float32 rounds their exponentials to 1e-5 or so; float64 does not.
+        # Trained similarities are large, so float32 rounds their exponentials to about 1e-5; float64 is more exact.
         torch.testing.assert_close(batch.matching_scores0[index, :n], alone.matching_scores0[0], atol=1e-4, rtol=0)
         exact_alone = match(exact, *((k.double(), d.double()) for k, d in (one, other)), 0.1)
         torch.testing.assert_close(

@@ -12,6 +12,7 @@ from sfm_lightglue.models.lightglue import (
     LightGlueArchitecture,
     LightGlueOutput,
     LightGlueThresholds,
+    Side,
     normalize_keypoints,
 )
 from tests.helpers.steered_lightglue import (
@@ -71,7 +72,7 @@ def test_pair_in_a_batch_equals_the_pair_alone_in_every_stop_order(thresholds, a
 
 
 @pytest.mark.parametrize("thresholds", ADAPTIVITY)
-def test_empty_pairs_stay_apart_from_their_batch(thresholds):
+def test_empty_pairs_do_not_affect_their_batch(thresholds):
     network = make_network()
     sizes = ((0, 50, 2.0), PAIRS[1], (50, 0, 2.0), (0, 0, 2.0), PAIRS[0], (1, 1, 2.0), (1, 30, 2.0))
     pairs = [make_pair(*size) for size in sizes]
@@ -86,27 +87,25 @@ def test_empty_pairs_stay_apart_from_their_batch(thresholds):
 @pytest.mark.parametrize(("batch", "n0", "n1"), [(1, 0, 9), (1, 9, 0), (1, 0, 0), (0, 9, 9), (2, 0, 0), (3, 4, 0)])
 def test_no_points_no_matches(batch, n0, n1):
     output = make_network()(
-        torch.zeros(batch, n0, 2),
-        torch.zeros(batch, n1, 2),
-        torch.zeros(batch, n0, DIM),
-        torch.zeros(batch, n1, DIM),
+        Side(torch.zeros(batch, n0, 2), torch.zeros(batch, n0, DIM)),
+        Side(torch.zeros(batch, n1, 2), torch.zeros(batch, n1, DIM)),
     )
     assert output.matches0.shape == (batch, n0) and output.matches1.shape == (batch, n1)
     assert (output.matches0 == -1).all() and (output.matches1 == -1).all()
     assert output.stop_layer.tolist() == [0] * batch
 
 
-def test_pair_whose_points_are_all_pruned_leaves_without_matches():
+def test_pair_whose_points_are_all_pruned_has_no_matches():
     network = make_network()
-    dying, living = make_pair(30, 30, 9.0), make_pair(*PAIRS[2])
-    dying[2][:, 1], dying[2][:, 0] = -3.0, 2.0  # sure that nothing of image 0 matches
+    pruned, kept = make_pair(30, 30, 9.0), make_pair(*PAIRS[2])
+    pruned[2][:, 1], pruned[2][:, 0] = -3.0, 2.0  # no point of image 0 is matchable, with high confidence
     thresholds = LightGlueThresholds()
-    batch = match_batch(network, [dying, living], thresholds)
+    batch = match_batch(network, [pruned, kept], thresholds)
     assert int(batch.stop_layer[0]) < int(batch.stop_layer[1])
     assert (batch.matches0[0] == -1).all() and (batch.matches1[0] == -1).all()
     assert (batch.num_layers0[0, :30] == batch.stop_layer[0]).all()
-    assert_pair_equals(batch, 0, match_alone(network, dying, thresholds))
-    assert_pair_equals(batch, 1, match_alone(network, living, thresholds))
+    assert_pair_equals(batch, 0, match_alone(network, pruned, thresholds))
+    assert_pair_equals(batch, 1, match_alone(network, kept, thresholds))
 
 
 @pytest.mark.parametrize("thresholds", ADAPTIVITY)
@@ -147,7 +146,8 @@ def test_mask_may_have_holes_anywhere():
         full = torch.full((len(holes), tensor.shape[1]), math.inf)
         full[holes] = tensor
         spread.append(full[None])
-    output = network(*spread, holes0[None], holes1[None])
+    keypoints0, keypoints1, descriptors0, descriptors1 = spread
+    output = network(Side(keypoints0, descriptors0, holes0[None]), Side(keypoints1, descriptors1, holes1[None]))
     alone = match_alone(network, pair, LightGlueThresholds())
     matches = alone.matches0[0]
     expected = torch.where(matches < 0, -1, torch.nonzero(holes1)[:, 0][matches.clamp(min=0)])
@@ -163,7 +163,7 @@ def test_adaptivity_obeys_its_thresholds():
     eager = match_alone(network, pair, LightGlueThresholds(depth_confidence=0.0, width_confidence=None))
     assert int(eager.stop_layer) == 1 or float(eager.stop_layer) < LAYERS
     never = match_alone(network, pair, LightGlueThresholds(depth_confidence=1.0, width_confidence=None))
-    assert int(never.stop_layer) == LAYERS  # a share cannot exceed 1
+    assert int(never.stop_layer) == LAYERS  # a fraction cannot exceed 1
     unpruned = match_alone(network, pair, LightGlueThresholds(depth_confidence=None, width_confidence=1.0))
     assert (unpruned.num_layers0 == LAYERS).all()
     assert network.stop_threshold(0) == pytest.approx(0.9)
@@ -171,58 +171,58 @@ def test_adaptivity_obeys_its_thresholds():
 
 
 @torch.no_grad()
-def test_stopping_and_pruning_follow_the_rules_for_each_pair_on_its_own():
-    """Recomputed from the hidden states; points that were pruned count as confident."""
+def test_stopping_and_pruning_follow_the_rules_for_each_pair_separately():
+    """Recomputed from the hidden states; pruned points count as confident."""
     network = make_network()
     pairs = [make_pair(*spec) for spec in PAIRS]
     thresholds = LightGlueThresholds(depth_confidence=0.9, width_confidence=0.99)
     output = match_batch(network, pairs, thresholds, return_hidden_states=True)
     layers = torch.cat([output.num_layers0, output.num_layers1], dim=1)
     valid = layers > 0
-    num_leaving = num_unsure = 0
+    num_removed = num_unsure = 0
     for index in range(LAYERS - 1):
         present = layers > index
         logits = network.confidences[index](output.hidden_states[index + 1]).squeeze(-1)
         unsure = (logits.sigmoid() < network.stop_threshold(index)) & present
-        share = 1 - unsure.sum(1) / valid.sum(1)
+        confident = 1 - unsure.sum(1) / valid.sum(1)
         for pair in range(3):
             if index < int(output.stop_layer[pair]):
-                assert (float(share[pair]) > 0.9) == (int(output.stop_layer[pair]) == index + 1)
-        # Who is surely unmatchable leaves; who is unsure stays, however unmatchable.
+                assert (float(confident[pair]) > 0.9) == (int(output.stop_layer[pair]) == index + 1)
+        # Confident unmatchable points are removed; points without confidence stay, even if unmatchable.
         matchable = network.assignments[index].matchable(output.hidden_states[index + 1])
-        goes_on = present & (output.stop_layer > index + 1)[:, None]
-        leaves = goes_on & (layers == index + 1)
-        assert torch.equal(leaves, goes_on & (matchable <= 0.01) & ~unsure)
-        num_leaving += int(leaves.sum())
-        num_unsure += int((goes_on & (matchable <= 0.01) & unsure).sum())
-    assert num_leaving > 5 and num_unsure > 5
+        continues = present & (output.stop_layer > index + 1)[:, None]
+        removed = continues & (layers == index + 1)
+        assert torch.equal(removed, continues & (matchable <= 0.01) & ~unsure)
+        num_removed += int(removed.sum())
+        num_unsure += int((continues & (matchable <= 0.01) & unsure).sum())
+    assert num_removed > 5 and num_unsure > 5
 
 
 @torch.no_grad()
-def test_points_leave_in_lots_and_the_most_matchable_stay():
-    """Recomputed from the hidden states, without depth, where confidence plays no role."""
+def test_numbers_of_points_are_multiples_and_the_most_matchable_stay():
+    """Recomputed from the hidden states, without adaptive depth, so confidences are not used."""
     network = make_network()
     pairs = [make_pair(*spec) for spec in PAIRS]
-    lots = LightGlueThresholds(depth_confidence=None, width_confidence=0.99, width_multiple=8)
-    output = match_batch(network, pairs, lots, return_hidden_states=True)
+    thresholds = LightGlueThresholds(depth_confidence=None, width_confidence=0.99, width_multiple=8)
+    output = match_batch(network, pairs, thresholds, return_hidden_states=True)
     layers = torch.cat([output.num_layers0, output.num_layers1], dim=1)
     sides = slice(0, output.num_layers0.shape[1]), slice(output.num_layers0.shape[1], None)
-    num_spared = num_gone = 0
+    num_added = num_removed = 0
     for index in range(LAYERS - 1):
         matchable = network.assignments[index].matchable(output.hidden_states[index + 1])
         for row, side in itertools.product(range(3), sides):
-            present, stays, worth = layers[row, side] > index, layers[row, side] > index + 1, matchable[row, side]
-            kept = present & (worth > 0.01)
+            present, stays, score = layers[row, side] > index, layers[row, side] > index + 1, matchable[row, side]
+            kept = present & (score > 0.01)
             assert int(stays.sum()) == min(-(-int(kept.sum()) // 8) * 8, int(present.sum()))
             assert (stays | ~kept).all()
-            spared, gone = stays & ~kept, present & ~stays
-            if spared.any() and gone.any():
-                assert worth[spared].min() >= worth[gone].max()
-            num_spared, num_gone = num_spared + int(spared.sum()), num_gone + int(gone.sum())
-    assert num_spared > 5 and num_gone > 5
+            added, removed = stays & ~kept, present & ~stays
+            if added.any() and removed.any():
+                assert score[added].min() >= score[removed].max()
+            num_added, num_removed = num_added + int(added.sum()), num_removed + int(removed.sum())
+    assert num_added > 5 and num_removed > 5
 
 
-def test_networks_without_heads_go_through_all_layers():
+def test_networks_without_heads_run_all_layers():
     pair = make_pair(*PAIRS[0])
     for options in ({"has_confidence": False}, {"has_confidence": False, "has_layer_assignments": False}):
         network = make_network(**options)
@@ -232,7 +232,7 @@ def test_networks_without_heads_go_through_all_layers():
         assert bool((output.num_layers0 < LAYERS).any()) == ("has_layer_assignments" not in options)
 
 
-def test_inputs_are_left_alone_and_inference_makes_no_graph():
+def test_inputs_do_not_change_and_inference_makes_no_graph():
     network = make_network()
     pair = make_pair(*PAIRS[0])
     before = [tensor.clone() for tensor in pair]
@@ -272,11 +272,11 @@ def test_wrong_shapes_are_refused():
     network = make_network()
     k0, k1, d0, d1 = (tensor[None] for tensor in make_pair(9, 8, 1.0))
     with pytest.raises(ValueError, match="descriptors1: expected"):
-        network(k0, k1, d0, d1[:, :5])
+        network(Side(k0, d0), Side(k1, d1[:, :5]))
     with pytest.raises(ValueError, match="mask0: expected booleans"):
-        network(k0, k1, d0, d1, torch.ones(1, 9))
+        network(Side(k0, d0, torch.ones(1, 9)), Side(k1, d1))
     with pytest.raises(ValueError, match="mask1: expected"):
-        network(k0, k1, d0, d1, None, torch.ones(1, 9, dtype=torch.bool))
+        network(Side(k0, d0), Side(k1, d1, torch.ones(1, 9, dtype=torch.bool)))
     with pytest.raises(ValueError, match="filter_threshold"):
         LightGlueThresholds(filter_threshold=1.5)
     with pytest.raises(ValueError, match="width_multiple"):

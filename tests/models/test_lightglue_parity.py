@@ -1,4 +1,4 @@
-"""Our LightGlue and SuperPoint against `transformers`' on random weights, in every checkpoint layout."""
+"""Parity of our LightGlue and SuperPoint with `transformers` on random weights, in every checkpoint layout."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sfm_lightglue.models.lightglue import (
     LightGlue,
     LightGlueOutput,
     LightGlueThresholds,
+    Side,
     normalize_keypoints,
 )
 from sfm_lightglue.models.superpoint import SuperPointThresholds
@@ -84,7 +85,8 @@ def make_pairs(batch: int, n: int, dim: int) -> tuple[torch.Tensor, torch.Tensor
 def match_ours(model: LightGlue, keypoints, descriptors, mask=None, **options) -> LightGlueOutput:
     normalized = normalize_keypoints(keypoints, (WIDTH, HEIGHT))
     masks = (None, None) if mask is None else (mask[:, 0], mask[:, 1])
-    return model(normalized[:, 0], normalized[:, 1], descriptors[:, 0], descriptors[:, 1], *masks, **options)
+    sides = (Side(normalized[:, side], descriptors[:, side], masks[side]) for side in (0, 1))
+    return model(*sides, **options)
 
 
 def match_reference(model, keypoints, descriptors, mask=None, **options):
@@ -139,7 +141,8 @@ def test_every_layer_equals_the_reference(options, batch, n):
 
     normalized = normalize_keypoints(keypoints, (WIDTH, HEIGHT))
     with torch.no_grad():
-        predictions = model.forward_all_layers(normalized[:, 0], normalized[:, 1], descriptors[:, 0], descriptors[:, 1])
+        sides = (Side(normalized[:, side], descriptors[:, side]) for side in (0, 1))
+        predictions = model.forward_all_layers(*sides)
     layers = options["layers"]
     assert len(predictions) == layers and len(ours.hidden_states) == layers + 1
     for index in range(layers):
@@ -183,9 +186,9 @@ def test_padded_batch_equals_the_reference():
 
 
 def test_adaptive_pair_equals_the_reference():
-    """One pair at a time: in batches the reference mixes the pairs up.
+    """One pair at a time, since the reference mixes the pairs of a batch.
 
-    The last point of each image is left out: the reference writes its padding, index -1, over it.
+    The last point of each image is not compared, since the reference overwrites it with its padding, index -1.
     """
     reference = make_reference(dim=64, layers=6, depth=0.95, width=0.99)
     with torch.no_grad():
@@ -208,7 +211,7 @@ def test_adaptive_pair_equals_the_reference():
 
 
 def original_layout(reference, spelling: str) -> dict[str, torch.Tensor]:
-    """The state dict that the authors' code would have saved for the same network."""
+    """The state dict of the same network in the layout of the authors."""
     state = {}
     for key, value in reference.state_dict().items():
         if key.startswith("keypoint_detector.") or ".k_proj." in key or ".v_proj." in key:
@@ -259,7 +262,7 @@ def test_original_layout_equals_the_reference(spelling, dim):
 @pytest.mark.parametrize(
     "options", [{"tied": True}, {"tied": False}, {"kv_heads": 2}, {"dim": 256, "bias": False, "kv_heads": 1}]
 )
-def test_export_gives_the_reference_its_own_keys_back(options):
+def test_export_equals_the_state_dict_of_the_reference(options):
     reference = make_reference(layers=2, **options)
     expected = {k: v for k, v in reference.state_dict().items() if not k.startswith("keypoint_detector.")}
     model = lightglue_from_state_dict(reference.state_dict())
@@ -306,7 +309,7 @@ def test_superpoint_equals_the_reference(size, threshold, max_num, prefix):
     for index in range(2):
         valid = ours.mask[index]
         keypoints = (expected.keypoints[index][valid] * scale).round()
-        # The reference lists points as they are read unless it cuts them; ours are always best first.
+        # The reference keeps the reading order unless it limits the number; ours are always sorted by score.
         order = torch.sort(expected.scores[index][valid], descending=True, stable=True).indices
         assert torch.equal(ours.keypoints[index][valid], keypoints[order])
         torch.testing.assert_close(ours.scores[index][valid], expected.scores[index][valid][order])

@@ -1,4 +1,4 @@
-"""What goes on within our LightGlue: predictions of all layers, gradients, positions, attention, precision."""
+"""Internals of our LightGlue: predictions of all layers, gradients, positions, attention, precision."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.helpers.steered_lightglue import (
     make_pair,
     match_alone,
     match_batch,
-    pad,
+    padded_sides,
+    single_sides,
 )
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
-def test_last_layer_of_training_is_what_inference_matches():
+def test_last_layer_of_training_equals_inference():
     network = make_network()
     pairs = [make_pair(*spec) for spec in PAIRS]
-    (kp0, mask0), (kp1, mask1), (d0, _), (d1, _) = (pad(list(side)) for side in zip(*pairs, strict=True))
-    predictions = network.forward_all_layers(kp0, kp1, d0, d1, mask0, mask1)
+    predictions = network.forward_all_layers(*padded_sides(pairs))
     output = match_batch(network, pairs, ALL_LAYERS)
     assert len(predictions) == LAYERS
     probabilities = predictions[-1].log_assignment.exp()
@@ -35,7 +35,7 @@ def test_last_layer_of_training_is_what_inference_matches():
         score = probabilities[row, column, output.matches0[row, column]]
         torch.testing.assert_close(score, output.matching_scores0[row, column], atol=1e-5, rtol=0)
     for index, pair in enumerate(pairs):
-        alone = network.forward_all_layers(*(tensor[None] for tensor in pair))
+        alone = network.forward_all_layers(*single_sides(pair))
         n0, n1 = len(pair[0]), len(pair[1])
         for mine, batched in zip(alone, predictions, strict=True):
             torch.testing.assert_close(
@@ -49,21 +49,20 @@ def test_last_layer_of_training_is_what_inference_matches():
             )
             assert (batched.log_assignment[index, n0:-1] == MASKED_LOG_SCORE).all()
             assert (batched.log_assignment[index, :, n1:-1] == MASKED_LOG_SCORE).all()
-    # A row of the double softmax times the matchability, and the rest for the dustbin: at most 1.
+    # A row of the double softmax times the matchability, and the dustbin: at most 1.
     assert (probabilities[0, :70].sum(-1) <= 1 + 1e-5).all()
 
 
-def test_gradients_are_finite_with_padding_and_empty_images_and_confidences_do_not_steer_states():
+def test_gradients_are_finite_with_padding_and_confidences_do_not_affect_states():
     network = make_network().train()
     pairs = [make_pair(*spec) for spec in ((20, 12, 2.0), (0, 9, 2.0), (15, 15, 2.0))]
-    (kp0, mask0), (kp1, mask1), (d0, _), (d1, _) = (pad(list(side)) for side in zip(*pairs, strict=True))
-    predictions = network.forward_all_layers(kp0, kp1, d0, d1, mask0, mask1)
+    predictions = network.forward_all_layers(*padded_sides(pairs))
     confidence = sum(p.confidence_logits0.sum() + p.confidence_logits1.sum() for p in predictions[:-1])
     grads = torch.autograd.grad(
         confidence, [p for n, p in network.named_parameters() if n.startswith("layers.")], allow_unused=True
     )
     assert all(grad is None for grad in grads)
-    predictions = network.forward_all_layers(kp0, kp1, d0, d1, mask0, mask1)
+    predictions = network.forward_all_layers(*padded_sides(pairs))
     sum(prediction.log_assignment.clamp(min=-50).sum() for prediction in predictions).backward()
     for name, parameter in network.named_parameters():
         if not name.startswith("confidences."):
@@ -71,7 +70,7 @@ def test_gradients_are_finite_with_padding_and_empty_images_and_confidences_do_n
             assert name.endswith("bias") or float(parameter.grad.abs().max()) > 0, name
 
 
-def test_scale_and_orientation_enter_the_positions():
+def test_scale_and_orientation_are_part_of_the_positions():
     network = make_network(use_scale_orientation=True)
     k0, k1, d0, d1 = make_pair(*PAIRS[0])
     extra0, extra1 = torch.rand(len(k0), 2) * 6, torch.rand(len(k1), 2) * 6
@@ -85,7 +84,7 @@ def test_scale_and_orientation_enter_the_positions():
 
 
 def test_attention_depends_on_relative_positions_only():
-    """Shifting all points of an image changes nothing: the law of rotary encoding."""
+    """A shift of all points of an image changes nothing: the law of rotary encoding."""
     attention = SelfAttention(32, 4, 4, bias=True)
     x, angles = torch.randn(1, 20, 32), torch.randn(1, 20, 4)
     shifted = angles + torch.randn(1, 1, 4)
@@ -102,7 +101,7 @@ def test_attention_depends_on_relative_positions_only():
 
 @pytest.mark.parametrize("n", [100, 400])
 @pytest.mark.parametrize("options", [{}, {"tied_cross_attention": False}, {"num_key_value_heads": 1}])
-def test_fused_and_explicit_attention_agree(n, options):
+def test_fused_and_explicit_attention_are_equal(n, options):
     network = make_network(**options)
     pair = make_pair(n, n - 30, 4.0)
     fused = match_alone(network, pair, ALL_LAYERS, return_hidden_states=True)
@@ -113,7 +112,7 @@ def test_fused_and_explicit_attention_agree(n, options):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
 
 
-def test_hidden_states_and_attentions_have_the_places_of_the_input():
+def test_hidden_states_and_attentions_are_aligned_with_the_input():
     network = make_network()
     pairs = [make_pair(*spec) for spec in PAIRS]
     thresholds = LightGlueThresholds(depth_confidence=0.9)
@@ -133,8 +132,8 @@ def test_hidden_states_and_attentions_have_the_places_of_the_input():
             torch.testing.assert_close(
                 batch.attentions[layer][index, :, :rows, :columns], weights[0], atol=1e-5, rtol=0
             )
-        gone = torch.cat([alone.num_layers0, alone.num_layers1], 1)[0] < alone.stop_layer
-        assert bool(gone.any()) and (alone.hidden_states[-1][0, gone] == 0).all()
+        removed = torch.cat([alone.num_layers0, alone.num_layers1], 1)[0] < alone.stop_layer
+        assert bool(removed.any()) and (alone.hidden_states[-1][0, removed] == 0).all()
 
 
 def test_bfloat16_autocast_and_bfloat16_weights_stay_close():
@@ -146,8 +145,8 @@ def test_bfloat16_autocast_and_bfloat16_weights_stay_close():
     assert rough.matching_scores0.dtype == torch.float32
     halved = match_alone(make_copy(network).to(torch.bfloat16), pair, ALL_LAYERS)
     for other in (rough, halved):
-        agree = (exact.matches0 == other.matches0).float().mean()
-        assert float(agree) > 0.9 and not torch.equal(exact.matching_scores0, other.matching_scores0)
+        equal = (exact.matches0 == other.matches0).float().mean()
+        assert float(equal) > 0.9 and not torch.equal(exact.matching_scores0, other.matching_scores0)
 
 
 def make_copy(network: LightGlue) -> LightGlue:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sfm_lightglue.models.keypoints import suppress_neighbours
 from sfm_lightglue.models.superpoint import (
     SuperPoint,
     SuperPointArchitecture,
@@ -13,7 +14,6 @@ from sfm_lightglue.models.superpoint import (
     remove_borders,
     sample_descriptors,
     select_keypoints,
-    suppress_neighbours,
 )
 
 SMALL = SuperPointArchitecture(encoder_channels=(8, 8, 16, 16), decoder_channels=32, descriptor_dim=24)
@@ -33,7 +33,7 @@ def make_network() -> SuperPoint:
 @torch.no_grad()
 def test_batch_equals_single_images():
     network, images = make_network(), torch.rand(3, 1, 64, 88)
-    images[2] = 0.0  # a black image has points at its border only, and fewer
+    images[2] = 0.0  # a black image has fewer points, only at its border
     thresholds = SuperPointThresholds(score_threshold=0.03)
     batch = network(images, thresholds)
     counts = batch.mask.sum(1).tolist()
@@ -51,7 +51,7 @@ def test_batch_equals_single_images():
 @torch.no_grad()
 @pytest.mark.parametrize(("height", "width"), [(64, 88), (67, 93)])
 @pytest.mark.parametrize("border", [0, 1, 4, 9])
-def test_border_is_clear_on_all_four_sides(height, width, border):
+def test_the_border_is_free_of_points_on_all_four_sides(height, width, border):
     network, images = make_network(), torch.rand(4, 1, height, width)
     output = network(images, SuperPointThresholds(score_threshold=0.0, nms_radius_px=0, border_px=border))
     points = output.keypoints[output.mask]
@@ -60,7 +60,7 @@ def test_border_is_clear_on_all_four_sides(height, width, border):
     assert points[:, 0].max() == right and points[:, 1].max() == bottom
 
 
-def test_border_wider_than_the_image_leaves_nothing():
+def test_a_border_wider_than_the_image_removes_all_points():
     assert not remove_borders(torch.ones(1, 16, 16), 20, 16, 16).any()
 
 
@@ -79,17 +79,17 @@ def test_points_are_best_first_above_the_threshold_and_limited():
 
 
 @pytest.mark.parametrize("radius", [1, 3, 4])
-def test_suppressed_points_are_isolated_maxima_and_nobody_is_lost(radius):
+def test_kept_points_are_isolated_and_include_all_strict_maxima(radius):
     scores = torch.rand(2, 60, 50) + 0.01
     kept = suppress_neighbours(scores, radius)
     peaks = kept > 0
     assert torch.equal(kept[peaks], scores[peaks])
     window = 2 * radius + 1
     count = F.avg_pool2d(peaks.float()[:, None], window, 1, radius, count_include_pad=True) * window**2
-    assert (count[:, 0][peaks] < 1.5).all()  # nobody else in the window of a kept point
+    assert (count[:, 0][peaks] < 1.5).all()  # no other point in the window of a kept point
     strict = F.max_pool2d(scores[:, None], window, 1, radius)[:, 0] == scores
-    assert (peaks | ~strict).all()  # no maximum of its window is lost
-    assert int(peaks.sum()) > int(strict.sum())  # and others have their second chance
+    assert (peaks | ~strict).all()  # all strict maxima are kept
+    assert int(peaks.sum()) > int(strict.sum())  # so are others, considered again after suppression
 
 
 def test_a_single_peak_has_the_coordinates_of_its_pixel():
@@ -113,7 +113,7 @@ def test_score_map_puts_each_cell_s_channels_in_reading_order():
 
 
 def test_descriptors_are_interpolated_linearly_between_cells():
-    """At the first and the last cell's centre the map's own descriptors come out; half way, their mean."""
+    """At the centres of cells, the result is the descriptor of the map; halfway between two, their mean."""
     descriptor_map = F.normalize(torch.randn(24, 5, 7), dim=0)
     corners = torch.tensor([[3.5, 3.5], [7 * 8 - 1.0, 5 * 8 - 1.0], [3.5 + (7 * 8 - 4.5) / 12, 3.5]])
     first, last, middle = sample_descriptors(corners, descriptor_map)

@@ -1,4 +1,4 @@
-"""XFeat: the trained network against onnxruntime on a photograph, kornia's on random weights, files and laws."""
+"""XFeat: parity with kornia on random weights, published layouts, and laws."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_parity_with_kornia_on_random_weights(network, size):
     factors = torch.tensor([side / max(side // 32 * 32, 32) for side in size])
     seen = torch.tensor(size) / factors
     for mine, other in zip(network(images), theirs.detectAndCompute(images), strict=True):
-        # Theirs have the whole window within the picture, ours may lie at its sides; and ours have their place
-        # after the resize, where theirs are shifted by half of what it adds to a pixel.
+        # In kornia the whole window is inside the image; ours may be at the border. Kornia also does not convert
+        # pixel centres after the resize.
         pixels = (mine.keypoints + 0.5) / factors - 0.5
         within = (pixels > 1.5).all(1) & (pixels < seen - 2.5).all(1)
         count = len(other["keypoints"])
@@ -76,7 +76,7 @@ def test_a_batch_equals_its_images(network):
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(1, 1), (31, 33), (5, 40), (17, 3)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tiny_pictures_work_in_grey_and_colour(network, size, channels):
+def test_tiny_images_work_in_grey_and_colour(network, size, channels):
     (points,) = network(picture(*size)[None, :channels])
     assert points.descriptors.shape == (len(points.keypoints), 64)
     assert points.keypoints.isfinite().all() and points.descriptors.isfinite().all()
@@ -84,22 +84,22 @@ def test_tiny_pictures_work_in_grey_and_colour(network, size, channels):
 
 
 def test_a_map_is_sampled_by_the_authors_convention():
-    """Cell c of a map of n is read at (c + 1/2) (8 n - 1) / n, which is up to half a pixel off its centre."""
+    """Cell c of a map of n cells is at (c + 1/2) (8 n - 1) / n, up to half a pixel from its centre."""
     dense = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
     cells = torch.tensor([[0.0, 0.0], [5.0, 3.0], [2.0, 1.0]])
     size = torch.tensor([6.0, 4.0])
-    places = (cells + 0.5) * (8 * size - 1) / size
-    assert float((places - (cells * 8 + 3.5)).abs().max()) <= 0.5
+    positions = (cells + 0.5) * (8 * size - 1) / size
+    assert float((positions - (cells * 8 + 3.5)).abs().max()) <= 0.5
     expected = torch.stack([dense[:, 0, 0], dense[:, 3, 5], dense[:, 1, 2]])
     for mode in ("bilinear", "bicubic"):
-        torch.testing.assert_close(sample(dense, places, mode), expected, atol=1e-4, rtol=0)
-    between = sample(dense, places[:1] + torch.tensor([[47 / 12, 0.0]]), "bilinear")[0]
+        torch.testing.assert_close(sample(dense, positions, mode), expected, atol=1e-4, rtol=0)
+    between = sample(dense, positions[:1] + torch.tensor([[47 / 12, 0.0]]), "bilinear")[0]
     torch.testing.assert_close(between, (dense[:, 0, 0] + dense[:, 0, 1]) / 2, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("prefix", ["", "net."])
 def test_published_layouts_load(network, tmp_path, prefix):
-    """The authors' file has another head, of XFeat*, which finds no points."""
+    """The file of the authors also has a head of XFeat* that is not used for keypoints."""
     state = {prefix + key: value for key, value in network.state_dict().items()}
     assert f"{prefix}block1.0.layer.0.weight" in state and f"{prefix}heatmap_head.2.bias" in state
     fine = {f"{prefix}fine_matcher.0.weight": torch.zeros(512, 128), f"{prefix}fine_matcher.12.bias": torch.zeros(64)}
@@ -112,7 +112,7 @@ def test_published_layouts_load(network, tmp_path, prefix):
 
 
 def test_the_layout_of_the_published_lighterglue_loads(tmp_path):
-    """`xfeat-lighterglue.pt`: glue-factory's names below `matcher.`, 64-d in, 96-d, 6 layers, 1 head."""
+    """`xfeat-lighterglue.pt`: names of glue-factory under `matcher.`, 64-d input, 96-d states, 6 layers, 1 head."""
     arch = LightGlueArchitecture(input_dim=64, descriptor_dim=96, num_layers=6, num_heads=1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_the_layout_of_the_published_lighterglue_loads(tmp_path):
 
 
 def original_names(network: LightGlue) -> dict[str, torch.Tensor]:
-    """The names and the order of rows that the authors' LightGlue has, written down once more by hand."""
+    """Names and row order of the LightGlue of the authors, written independently of the library."""
     state = {}
     for key, value in network.state_dict().items():
         kind = key.rpartition(".")[2]
@@ -167,7 +167,7 @@ def test_wrong_input_is_refused(network):
         XFeatConfig(detection_threshold=-0.1)
 
 
-def test_the_extractor_shifts_by_half_a_pixel_and_sees_colour(path, network):
+def test_the_extractor_shifts_by_half_a_pixel_and_uses_colour(path, network):
     pixels = np.stack([textured(160, 128, seed) for seed in range(3)], axis=-1)
     config = XFeatConfig(weights=str(path), max_keypoints=60)
     features = XFeatExtractor(config, "cpu").extract(Image.from_array(pixels))
@@ -179,7 +179,7 @@ def test_the_extractor_shifts_by_half_a_pixel_and_sees_colour(path, network):
     assert (config.detection_threshold, config.nms_radius_px) == (XFEAT_LIMITS.score_threshold, 2)
 
 
-def test_without_weights_it_says_which_file_to_get(tmp_path, monkeypatch):
+def test_without_weights_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")

@@ -1,4 +1,4 @@
-"""Trained XFeat and LighterGlue on real photographs: onnxruntime's answer, and matches that are correct."""
+"""Trained XFeat and LighterGlue on real images: parity with onnxruntime, and correct matches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.shared_data import shared_data
 from tests.helpers.trained_onnx import read_lighterglue
 
 CORRECT_PX = 5.0
-"""Largest distance of a correct match to its true place: XFeat's points are whole pixels of a shrunken picture."""
+"""Largest distance of a correct match to its true position; keypoints are whole pixels of a shrunk image."""
 CORRECT_EPIPOLAR_PX = 2.5
 """Largest distance of a correct match to the epipolar geometry."""
 
@@ -32,8 +32,8 @@ CORRECT_EPIPOLAR_PX = 2.5
 def published_state(path: Path) -> dict[str, torch.Tensor]:
     """The initialisers of `xfeat.onnx` under the names of `xfeat.pt`.
 
-    Batch normalisation is folded into anonymous weights and biases of convolutions, whose order is that of the
-    graph; a mean of minus the bias and a variance of one give it back.
+    Batch normalisation is folded into weights and biases without names, in the order of the graph. A mean of minus
+    the bias and a variance of one are equivalent.
     """
     graph = onnx.load(str(path)).graph
     arrays = {init.name: torch.tensor(onnx.numpy_helper.to_array(init)) for init in graph.initializer}
@@ -74,7 +74,7 @@ def matcher(tmp_path_factory) -> LightGlueMatcher:
 
 @torch.no_grad()
 @pytest.mark.parametrize("photo", ["scenes/fountain_p11/images/0004.jpg", "homographies/graf/img3.png"])
-def test_all_maps_of_a_photo_equal_onnxruntime(weights, photo):
+def test_all_maps_of_an_image_equal_onnxruntime(weights, photo):
     pixels = Image.read(shared_data(*photo.split("/"))).rgb()
     top = (pixels.shape[0] - 640) // 2
     batch = np.ascontiguousarray(pixels[None, top : top + 640, :640].transpose(0, 3, 1, 2), dtype=np.float32) / 255
@@ -92,7 +92,7 @@ def test_all_maps_of_a_photo_equal_onnxruntime(weights, photo):
 
 
 def correct_on_graf(matches: Matches, first: Features, second: Features, number: int) -> np.ndarray:
-    """[M] whether a match is where the homography, which is in OpenCV's pixels, takes it."""
+    """[M] whether each match is correct by the homography, which is in OpenCV's pixels."""
     H = np.loadtxt(shared_data("homographies", "graf", f"H1to{number}p"))
     points0 = first.keypoints[matches.indices[:, 0]] - 0.5
     points1 = second.keypoints[matches.indices[:, 1]] - 0.5
@@ -113,7 +113,9 @@ def test_lighterglue_finds_more_on_graf_than_nearest_neighbours(graf, matcher, n
     pair = graf[1], graf[number]
     learned = correct_on_graf(matcher.match(*pair), *pair, number)
     assert learned.sum() >= least_correct and learned.mean() >= least_precision
-    nearest = NearestMatcher(NearestConfig(ratio=1.0, max_distance=2.0))  # mutual neighbours, as the authors match
+    nearest = NearestMatcher(
+        NearestConfig(ratio=1.0, max_distance=2.0)
+    )  # mutual neighbours, as in the code of the authors
     plain = correct_on_graf(nearest.match(*pair), *pair, number)
     assert plain.sum() >= 0.7 * learned.sum()
     assert learned.sum() > plain.sum() and learned.mean() > plain.mean() + 0.1

@@ -1,4 +1,4 @@
-"""`sfm-lightglue weights`, and the commands whose weights download themselves."""
+"""`sfm-lightglue weights`, and commands that download their weights automatically."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def entry(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
-    """Non-commercial weights that the server has, and nobody else."""
+    """Non-commercial weights that are only on the server."""
     sha256 = hashlib.sha256(CONTENT).hexdigest()
-    entry = WeightsEntry("tested", "tested.pth", server.url, "a sad licence", "tests", False, len(CONTENT), sha256)
+    entry = WeightsEntry(
+        "tested", "tested.pth", server.url, "a restrictive licence", "tests", False, len(CONTENT), sha256
+    )
     monkeypatch.setitem(CATALOG, entry.name, entry)  # type: ignore[arg-type]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in lookup.OFFLINE_VARIABLES:
@@ -45,7 +47,7 @@ def test_fetch_shows_licence_and_bar_once_and_then_the_path(
     assert main(["fetch", "tested"]) == 0
     captured = capsys.readouterr()
     note, where = captured.out.splitlines()
-    assert "licence: a sad licence; NON-COMMERCIAL use only" in note
+    assert "licence: a restrictive licence; NON-COMMERCIAL use only" in note
     assert where == str(path)
     assert "tested" in captured.err
     assert "307k/307k" in captured.err
@@ -63,14 +65,14 @@ def test_fetch_can_be_quiet(entry: WeightsEntry, capsys: pytest.CaptureFixture[s
 def test_path_prints_the_path_alone(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["path", "tested"]) == 4
     captured = capsys.readouterr()
-    assert captured == ("", "error: tested is not here: `sfm-lightglue weights fetch tested` downloads it\n")
+    assert captured == ("", "error: tested is missing: `sfm-lightglue weights fetch tested` downloads it\n")
     main(["fetch", "tested"])
     capsys.readouterr()
     assert sfm_lightglue(["weights", "path", "tested"]) == 0
     assert capsys.readouterr().out == f"{cache_folder() / entry.file}\n"
 
 
-def test_list_tells_what_is_where(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_paths_and_faults(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fetch", "tested"])
     damaged = cache_folder() / CATALOG["aliked-t16"].file
     damaged.write_bytes(b"torn")
@@ -79,13 +81,13 @@ def test_list_tells_what_is_where(entry: WeightsEntry, capsys: pytest.CaptureFix
     line_from_name = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert line_from_name.keys() == {"name", *CATALOG}
     assert line_from_name["tested"].split()[1:3] == ["0.3", "MB"]
-    assert "  a sad licence  " in line_from_name["tested"]
+    assert "  a restrictive licence  " in line_from_name["tested"]
     assert line_from_name["tested"].endswith(f"  {cache_folder() / entry.file}")
-    assert line_from_name["disk"].endswith("not here")
+    assert line_from_name["disk"].endswith("not downloaded")
     assert line_from_name["aliked-t16"].endswith(f"{damaged} has 4 bytes, expected 794859")
 
 
-def test_list_as_json_has_the_whole_table(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_as_json_has_all_entries(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fetch", "tested"])
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
@@ -94,7 +96,7 @@ def test_list_as_json_has_the_whole_table(entry: WeightsEntry, capsys: pytest.Ca
     assert rows["tested"] == {
         "name": "tested",
         "purpose": "tests",
-        "licence": "a sad licence",
+        "licence": "a restrictive licence",
         "commercial": False,
         "url": entry.url,
         "file": "tested.pth",
@@ -111,7 +113,7 @@ def test_errors_are_one_line_and_exit_code_4(
 ) -> None:
     assert main(["fetch", "tested", "dsk"]) == 4
     assert "did you mean 'disk'?" in capsys.readouterr().err
-    assert server.requests == []  # a wrong name is told before the first download
+    assert server.requests == []  # a wrong name is reported before the first download
     monkeypatch.setitem(CATALOG, entry.name, replace(entry, url=server.url.replace("weights.pth", "missing")))
     assert main(["fetch", "tested"]) == 4
     assert "HTTP 404" in capsys.readouterr().err
@@ -123,7 +125,7 @@ def test_errors_are_one_line_and_exit_code_4(
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_the_match_command_downloads_what_it_needs(
+def test_the_match_command_downloads_its_weights(
     quiet: bool,
     entry: WeightsEntry,
     server: FileServer,

@@ -1,4 +1,4 @@
-"""Labels in batches, the loss against a loop, and the order of the data."""
+"""Labels in batches, the loss compared with a loop, and the order of the data loader."""
 
 from __future__ import annotations
 
@@ -15,42 +15,24 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
-from sfm_lightglue.training.confidence import ConfidenceConfig, teach_confidence
+from sfm_lightglue.training.confidence import ConfidenceConfig, train_confidence
 from sfm_lightglue.training.data.batches import BatchConfig, collate, sample_pair
-from sfm_lightglue.training.data.feed import FeedConfig, FeedState, PairFeed, assemble
+from sfm_lightglue.training.data.data_loader import LoaderConfig, LoaderState, PairLoader, assemble
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingView, quantised
 from sfm_lightglue.training.data.labels import UNMATCHABLE
 from sfm_lightglue.training.losses import PairBatch, assignment_loss, confidence_loss, training_losses
 from sfm_lightglue.types import Features
-from tests.helpers.training_scenes import (
-    TINY,
-    Shards,
-    make_batch,
-    make_scene,
-    one_thread,
-    tiny_network,
-)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shards() -> Shards:
-    return Shards()
+from tests.helpers.training_scenes import TINY, Shards, make_batch, make_scene, tiny_network
 
 
 @pytest.mark.parametrize("best_share", [0.0, 1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_labels_follow_the_keypoints_that_were_drawn(best_share, seed):
+def test_labels_are_those_of_the_sampled_keypoints(best_share, seed):
     scene = make_scene(seed)
     labels, views = scene.pairs[0], scene.views
     config = BatchConfig(num_keypoints=35, best_share=best_share, turned_share=0.0, mirrored_share=0.0)
     sample = sample_pair(*views, labels, config, np.random.default_rng(seed))
-    rows = []  # which keypoint of which view each drawn one is
+    rows = []  # view and index of each sampled keypoint
     for drawn in (sample.view0, sample.view1):
         found = [
             np.flatnonzero((np.abs(drawn.descriptors[:, None] - view.root_sift[None]).max(2) < 1e-6).any(0))
@@ -73,17 +55,17 @@ def test_labels_follow_the_keypoints_that_were_drawn(best_share, seed):
         assert np.array_equal(drawn.unmatchable, state[idx] == UNMATCHABLE)
 
 
-def test_random_draws_keep_the_share_of_matches():
+def test_random_sampling_keeps_the_fraction_of_matches():
     scene = make_scene(3, num_points=400)
     config = BatchConfig(num_keypoints=100, best_share=0.0)
     rng = np.random.default_rng(0)
     shares = [len(sample_pair(*scene.views, scene.pairs[0], config, rng).matches) / 100 for _ in range(10)]
-    assert 0.5 < np.mean(shares) <= 0.65  # of .6; independent draws would leave .15
+    assert 0.5 < np.mean(shares) <= 0.65  # of 0.6; independent sampling would leave 0.15
 
 
 @pytest.mark.parametrize("mirrored_share", [0.0, 1.0])
-def test_turned_views_are_those_of_a_turned_photograph(mirrored_share):
-    """As the matcher would compute them of the same keypoints in a photo with that orientation, mirrored before."""
+def test_rotated_views_equal_those_of_a_rotated_image(mirrored_share):
+    """Positions equal those that the matcher computes for an image with this orientation, mirrored first."""
     scene = make_scene(0)
     config = BatchConfig(num_keypoints=100, turned_share=1.0, mirrored_share=mirrored_share)
     sample = sample_pair(*scene.views, scene.pairs[0], config, np.random.default_rng(1))
@@ -99,8 +81,8 @@ def test_turned_views_are_those_of_a_turned_photograph(mirrored_share):
         assert sum(np.array_equal(drawn.positions, one) for one in wanted) == 1
 
 
-def test_mirrored_views_are_those_of_a_mirrored_photograph(tmp_path):
-    """As SIFT finds them in the picture with left and right exchanged."""
+def test_mirrored_views_equal_those_of_a_mirrored_image(tmp_path):
+    """Keypoints and descriptors equal those of SIFT in the mirrored image."""
     pixels = np.clip(cv2.GaussianBlur(np.random.default_rng(0).normal(128, 400, (240, 320)), (0, 0), 2.5), 0, 255)
     pixels = np.asarray(pixels, np.uint8)
     extractor = SiftExtractor(SiftConfig(max_keypoints=500))
@@ -122,7 +104,7 @@ def test_mirrored_views_are_those_of_a_mirrored_photograph(tmp_path):
     config = BatchConfig(num_keypoints=500, turned_share=0.0, mirrored_share=1.0)
     drawn = sample_pair(view, view, labels, config, np.random.default_rng(0)).view0
     wanted = upright_positions(mirrored, with_scale_orientation=True)
-    # The extractor sees other rounding at a few points; those with the same place, scale and angle are compared.
+    # Rounding changes a few keypoints; those with the same position, scale and angle are compared.
     differences = np.abs(drawn.positions[:, None] - wanted[None]) / (0.01, 0.01, 0.5, 0.05)
     partner = differences.max(2).argmin(1)
     same = differences.max(2).min(1) < 1
@@ -133,7 +115,7 @@ def test_mirrored_views_are_those_of_a_mirrored_photograph(tmp_path):
     assert np.median(straight_cosines) < 0.95
 
 
-def test_padding_holds_no_labels():
+def test_padding_has_no_labels():
     samples = [
         sample_pair(*scene.views, scene.pairs[0], BatchConfig(), np.random.default_rng(0))
         for scene in (make_scene(0, 20), make_scene(1, 40))
@@ -145,7 +127,7 @@ def test_padding_holds_no_labels():
     assert not (batch.targets.unmatchable1 & ~batch.inputs.mask1).any()
 
 
-def test_a_pair_without_points_is_harmless():
+def test_a_pair_without_points_gives_finite_gradients():
     empty = make_scene(0, 0)
     scenes = [empty, make_scene(1)]
     batch = assemble([(scene, scene.pairs[0]) for scene in scenes], BatchConfig(2, 48), (0,))
@@ -157,9 +139,9 @@ def test_a_pair_without_points_is_harmless():
 
 
 def slow_loss(network: LightGlue, batch: PairBatch) -> list[float]:
-    """The paper's equation 10, point by point, over the whole assignment of each layer."""
+    """Equation 10 of the paper, point by point, over the whole assignment of each layer."""
     losses = []
-    for prediction in network.forward_all_layers(*batch.inputs):
+    for prediction in network.forward_all_layers(*batch.inputs.sides):
         total = 0.0
         for b, assignment in enumerate(prediction.log_assignment.double()):
             matches = batch.targets.matches[b][batch.targets.match_mask[b]].tolist()
@@ -171,7 +153,7 @@ def slow_loss(network: LightGlue, batch: PairBatch) -> list[float]:
     return losses
 
 
-def test_the_loss_is_the_papers():
+def test_the_loss_is_that_of_the_paper():
     network, batch = tiny_network(num_layers=3), make_batch()
     with torch.no_grad():
         losses = training_losses(network, batch)
@@ -179,13 +161,13 @@ def test_the_loss_is_the_papers():
     assert losses.assignment.item() == pytest.approx(losses.by_layer.mean().item())
 
 
-def test_the_confidence_loss_asks_whether_the_answer_is_the_last_one():
+def test_the_confidence_target_is_whether_a_match_is_that_of_the_last_layer():
     network, batch = tiny_network(num_layers=3), make_batch()
     with torch.no_grad():
-        for assignment in network.assignments:  # so that layers differ and agree
+        for assignment in network.assignments:  # so that some matches differ between layers
             assignment.projection.weight.mul_(20)
             assignment.matchability.bias.fill_(6.0)
-        predictions = network.forward_all_layers(*batch.inputs)
+        predictions = network.forward_all_layers(*batch.inputs.sides)
         answers = [
             torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1)
             for p in predictions
@@ -201,23 +183,23 @@ def test_the_confidence_loss_asks_whether_the_answer_is_the_last_one():
     assert found == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
-def test_the_confidence_loss_teaches_the_heads_alone():
+def test_the_confidence_loss_has_gradients_for_the_heads_only():
     network = tiny_network(num_layers=3)
     training_losses(network, make_batch()).confidence.backward()
     with_gradient = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert with_gradient == {f"confidences.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
 
 
-def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
+def test_the_last_stage_changes_the_heads_only_and_weighs_unsettled_points():
     network = tiny_network(num_layers=3)
     with torch.no_grad():
-        for assignment in network.assignments:  # so that layers differ and agree
+        for assignment in network.assignments:  # so that some matches differ between layers
             assignment.projection.weight.mul_(20)
             assignment.matchability.bias.fill_(6.0)
     before = copy.deepcopy(network.state_dict())
     batches = [make_batch(seed=10 * k) for k in range(40)]
     losses: list[float] = []
-    teach_confidence(network, batches, ConfidenceConfig(40, 0.1), False, lambda _, loss: losses.append(loss))
+    train_confidence(network, batches, ConfidenceConfig(40, 0.1), False, lambda _, loss: losses.append(loss))
     assert len(losses) == 40 and np.mean(losses[-5:]) < 0.9 * losses[0]
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {f"confidences.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")}
@@ -226,8 +208,8 @@ def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
     )
 
     def mean_confidence(unsettled_weight: float) -> float:
-        teach_confidence(network, batches, ConfidenceConfig(40, 0.1, unsettled_weight), False)
-        prediction = network.forward_all_layers(*batches[0].inputs)[0]
+        train_confidence(network, batches, ConfidenceConfig(40, 0.1, unsettled_weight), False)
+        prediction = network.forward_all_layers(*batches[0].inputs.sides)[0]
         return torch.sigmoid(prediction.confidence_logits0).mean().item()
 
     assert mean_confidence(20.0) < mean_confidence(0.1) - 0.2
@@ -236,8 +218,8 @@ def test_the_last_stage_teaches_the_heads_alone_and_to_doubt_what_will_change():
 MATCHABLE = 1 / (1 + math.exp(-3.0))
 
 
-def told_apart() -> tuple[LightGlue, PairBatch]:
-    """A network whose layers differ and agree, and a batch."""
+def differing_layers() -> tuple[LightGlue, PairBatch]:
+    """A network with some matches that differ between layers, and a batch."""
     network = tiny_network(num_layers=3)
     with torch.no_grad():
         for assignment in network.assignments:
@@ -248,8 +230,8 @@ def told_apart() -> tuple[LightGlue, PairBatch]:
 
 
 def shares_found(network: LightGlue, batch: PairBatch) -> list[list[float]]:
-    """By layer but the last, and pair: the share of the last layer's matches that it has, pair by pair."""
-    predictions = network.forward_all_layers(*batch.inputs)
+    """Fraction of the matches of the last layer that each other layer has found, by layer and pair."""
+    predictions = network.forward_all_layers(*batch.inputs.sides)
     answers = [
         torch.cat([p.log_assignment[:, :-1].argmax(2), p.log_assignment[:, :, :-1].argmax(1)], 1) for p in predictions
     ]
@@ -266,15 +248,15 @@ def shares_found(network: LightGlue, batch: PairBatch) -> list[list[float]]:
     return shares
 
 
-def test_the_target_of_a_pair_is_the_share_of_its_matches_that_are_found():
-    network, batch = told_apart()
+def test_the_target_of_a_pair_is_the_fraction_of_its_matches_that_is_found():
+    network, batch = differing_layers()
     with torch.no_grad():
         shares = shares_found(network, batch)
         assert len({round(share, 6) for layer in shares for share in layer}) > 2
         valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
-        x, context = network._embed(*batch.inputs)
+        x, context = network.embed(*batch.inputs.sides)
         wanted, num_leaving = [], 0
-        for layer, prediction in enumerate(network.forward_all_layers(*batch.inputs)[:-1]):
+        for layer, prediction in enumerate(network.forward_all_layers(*batch.inputs.sides)[:-1]):
             x = network.layers[layer](x, context)
             logits = torch.cat([prediction.confidence_logits0, prediction.confidence_logits1], 1).double()
             leaves = torch.sigmoid(network.assignments[layer].matchability(x).squeeze(-1)) < MATCHABLE
@@ -289,42 +271,42 @@ def test_the_target_of_a_pair_is_the_share_of_its_matches_that_are_found():
     assert found == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
-def test_heads_taught_by_pairs_tell_what_share_is_found():
-    network, batch = told_apart()
-    teach_confidence(network, [batch] * 300, ConfidenceConfig(300, 0.1, target="pair", width_confidence=1.0), False)
+def test_heads_with_target_pair_predict_the_fraction_that_is_found():
+    network, batch = differing_layers()
+    train_confidence(network, [batch] * 300, ConfidenceConfig(300, 0.1, target="pair", width_confidence=1.0), False)
     with torch.no_grad():
         shares = np.array(shares_found(network, batch))
-        predictions = network.forward_all_layers(*batch.inputs)[:-1]
+        predictions = network.forward_all_layers(*batch.inputs.sides)[:-1]
         valid = torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1)
-        told = [
+        predicted_shares = [
             [
                 torch.sigmoid(torch.cat([p.confidence_logits0, p.confidence_logits1], 1)[b])[valid[b]].mean().item()
                 for b in range(len(valid))
             ]
             for p in predictions
         ]
-    assert np.corrcoef(np.ravel(told), np.ravel(shares))[0, 1] > 0.8
+    assert np.corrcoef(np.ravel(predicted_shares), np.ravel(shares))[0, 1] > 0.8
 
 
-def test_a_target_of_the_confidence_heads_that_does_not_exist_is_refused():
+def test_an_unknown_target_of_the_confidence_heads_is_refused():
     with pytest.raises(ConfigError, match="point or pair"):
         ConfidenceConfig(target="image")  # type: ignore[arg-type]
 
 
-def test_ignored_points_have_no_say():
-    """In the last head: their labels are neither asked for, nor does their matchability move."""
+def test_ignored_points_have_no_gradient():
+    """States of ignored points get no gradient from the matchability of the last head."""
     batch = make_batch(1, 70)
     network = tiny_network(num_layers=1)
-    x, context = network._embed(*batch.inputs)
+    x, context = network.embed(*batch.inputs.sides)
     states = network.layers[0](x, context).detach().requires_grad_()
     head = network.assignments[0]
-    torch.nn.init.zeros_(head.projection.weight)  # then points meet in no softmax: matchability alone is left
+    torch.nn.init.zeros_(head.projection.weight)  # then only the matchability depends on the states
     assignment_loss(head, states, context, batch.targets).backward()
     labelled = torch.cat([batch.targets.unmatchable0, batch.targets.unmatchable1], 1)[0]
     idx0, idx1 = batch.targets.matches[0][batch.targets.match_mask[0]].T
     labelled[idx0] = labelled[idx1 + context.num_points0] = True
-    moves = states.grad[0].abs().sum(1) > 0
-    assert torch.equal(moves, labelled)
+    has_gradient = states.grad[0].abs().sum(1) > 0
+    assert torch.equal(has_gradient, labelled)
     assert 0 < labelled.sum() < torch.cat([batch.inputs.mask0, batch.inputs.mask1], 1).sum()
 
 
@@ -334,32 +316,32 @@ def test_deep_supervision_needs_all_heads():
         training_losses(network, make_batch())
 
 
-def first_batches(feed: PairFeed, number: int) -> tuple[list[PairBatch], FeedState]:
-    batches, state = [], FeedState()
-    iterator = iter(feed)
-    for _ in range(number):
+def first_batches(loader: PairLoader, num_batches: int) -> tuple[list[PairBatch], LoaderState]:
+    batches, state = [], LoaderState()
+    iterator = iter(loader)
+    for _ in range(num_batches):
         batch, state = next(iterator)
         batches.append(batch)
     iterator.close()
     return batches, state
 
 
-def test_the_feed_goes_on_where_it_was(shards):
-    options = (shards, TINY.batches, 0, TINY.feed)
-    straight, _ = first_batches(PairFeed(*options), 20)
-    before, state = first_batches(PairFeed(*options), 9)
-    after, _ = first_batches(PairFeed(*options, FeedState(**state.as_dict())), 11)
+def test_the_data_loader_continues_from_its_state(shards):
+    options = (shards, TINY.batches, 0, TINY.loader)
+    straight, _ = first_batches(PairLoader(*options), 20)
+    before, state = first_batches(PairLoader(*options), 9)
+    after, _ = first_batches(PairLoader(*options, LoaderState(**state.as_dict())), 11)
     for one, other in zip(straight, [*before, *after], strict=True):
         assert torch.equal(one.inputs.descriptors0, other.inputs.descriptors0)
         assert torch.equal(one.targets.matches, other.targets.matches)
     assert not torch.equal(straight[0].inputs.keypoints0, straight[8].inputs.keypoints0)
 
 
-def test_held_out_shards_are_never_shown_and_new_ones_come_next():
+def test_held_out_shards_are_not_used_and_new_shards_come_next():
     source = Shards(6, 4)
     source.num_ready = 2
-    feed = PairFeed(source, TINY.batches, 0, FeedConfig(shards_at_once=1), excluded=frozenset({0}))
-    iterator = iter(feed)
+    loader = PairLoader(source, TINY.batches, 0, LoaderConfig(shards_at_once=1), excluded=frozenset({0}))
+    iterator = iter(loader)
     visits = []
     for _ in range(40):
         _, state = next(iterator)
@@ -374,4 +356,4 @@ def test_held_out_shards_are_never_shown_and_new_ones_come_next():
 def test_no_shards_and_no_worker_is_an_error():
     source = Shards(1)
     with pytest.raises(DataError, match="no worker"):
-        next(iter(PairFeed(source, TINY.batches, 0, excluded=frozenset({0}))))
+        next(iter(PairLoader(source, TINY.batches, 0, excluded=frozenset({0}))))

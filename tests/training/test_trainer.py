@@ -1,4 +1,4 @@
-"""The trainer: it learns, resumes, chooses the best, exports; and its command."""
+"""The trainer and its command: loss falls, runs are resumed, the best weights are chosen and exported."""
 
 from __future__ import annotations
 
@@ -31,35 +31,17 @@ from sfm_lightglue.training.checkpoints import (
     save_checkpoint,
 )
 from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.feed import FeedConfig, assemble
+from sfm_lightglue.training.data.data_loader import LoaderConfig, assemble
 from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
 from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
 from sfm_lightglue.types import Features
-from sfm_lightglue.weights.state_dict import read_state_dict
+from sfm_lightglue.weights.state_dict import read_weights
 from tests.helpers.checkout import ROOT
-from tests.helpers.training_scenes import (
-    CPU,
-    SHORT,
-    TINY,
-    Shards,
-    one_thread,
-    prepare_run,
-)
+from tests.helpers.training_scenes import CPU, SHORT, TINY, Shards, prepare_run
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shards() -> Shards:
-    return Shards()
-
-
-def test_the_learning_rate_rises_stays_and_falls():
+def test_the_learning_rate_has_warm_up_and_decay():
     config = replace(TINY, learning_rate=1.0, num_warmup_steps=10)
     options = replace(SHORT, num_steps=100, num_decay_steps=20)
     rates = [learning_rate(step, config, options) for step in range(100)]
@@ -70,10 +52,10 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_training_learns(tmp_path, optimizer):
-    """On pairs that it has not seen, the loss falls by far, and it finds what nearest neighbours do not."""
+def test_training_improves_recall(tmp_path, optimizer):
+    """The loss falls, and recall on held-out pairs exceeds that of nearest neighbours."""
     source = Shards(9, 16, noise=0.9)
-    config = replace(TINY, batches=BatchConfig(8, 60, turned_share=0.0), feed=FeedConfig(8), optimizer=optimizer)
+    config = replace(TINY, batches=BatchConfig(8, 60, turned_share=0.0), loader=LoaderConfig(8), optimizer=optimizer)
     options = replace(
         SHORT, num_steps=90, num_decay_steps=30, validate_every=90, checkpoint_every=30, num_held_out_pairs=16
     )
@@ -100,7 +82,7 @@ def weights_equal(one: LightGlue, other: LightGlue) -> bool:
     return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_a_run_starts_from_the_first_layers_of_a_deeper_network(tmp_path):
+def test_a_run_can_start_from_the_first_layers_of_a_deeper_network(tmp_path):
     deeper = new_network(replace(TINY, num_layers=3).architecture, 7)
     trainer = Trainer(TINY, SHORT, tmp_path / "run", deeper)
     started = trainer.network.state_dict()
@@ -109,7 +91,7 @@ def test_a_run_starts_from_the_first_layers_of_a_deeper_network(tmp_path):
         assert torch.equal(value, deeper.state_dict()[name]), name
     for others in ({"num_layers": 1}, {"num_heads": 1}):
         other = new_network(replace(TINY, **others).architecture, 7)
-        with pytest.raises(ConfigError, match="of another network"):
+        with pytest.raises(ConfigError, match="belong to another network"):
             Trainer(TINY, SHORT, tmp_path / "other", other)
 
 
@@ -122,7 +104,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path, shards, optimizer):
         pass
 
     def kill(row):
-        if row["step"] >= 20:  # the checkpoint is of step 15: five steps are lost
+        if row["step"] >= 20:  # the last checkpoint has step 15
             raise Killed
 
     with pytest.raises(Killed):
@@ -130,10 +112,10 @@ def test_a_resumed_run_is_the_same_run(tmp_path, shards, optimizer):
     resumed = Trainer(config, SHORT, tmp_path / "killed")
     assert resumed.step == 15
     assert weights_equal(resumed.run(shards), straight)
-    assert weights_equal(Trainer(config, SHORT, tmp_path / "killed").run(shards), straight)  # nothing is left to do
+    assert weights_equal(Trainer(config, SHORT, tmp_path / "killed").run(shards), straight)  # no step is left
 
 
-def test_a_run_can_be_prolonged_from_before_its_decay(tmp_path, shards):
+def test_a_prolonged_run_continues_from_before_its_decay(tmp_path, shards):
     long = replace(SHORT, num_steps=40)
     straight = Trainer(TINY, long, tmp_path / "straight").run(shards)
     Trainer(TINY, SHORT, tmp_path / "short").run(shards)
@@ -148,7 +130,7 @@ def test_another_configuration_is_refused(tmp_path, shards):
         Trainer(replace(TINY, learning_rate=0.1), SHORT, tmp_path)
 
 
-def test_the_callers_validation_chooses_the_best(tmp_path, shards):
+def test_the_validation_of_the_caller_selects_the_best(tmp_path, shards):
     scores = iter([0.7, 0.2])
     trainer = Trainer(TINY, SHORT, tmp_path)
     trainer.run(shards, validation=lambda network: {"auc": next(scores)})
@@ -163,7 +145,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / LAST, {"step": 1})
 
     def torn(value, file):
-        file.write(b"half of it")
+        file.write(b"partial")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", torn)
@@ -173,7 +155,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     save_checkpoint(tmp_path / LAST, {"step": 1})
     content = (tmp_path / LAST).read_bytes()
     (tmp_path / LAST).write_bytes(content[: len(content) // 2])
@@ -190,7 +172,7 @@ def test_a_diverged_run_stops(tmp_path, shards):
     assert not (tmp_path / LAST).exists()
 
 
-def test_exported_weights_match(tmp_path, shards):
+def test_a_matcher_reads_exported_weights(tmp_path, shards):
     network = Trainer(TINY, SHORT, tmp_path).run(shards).half()
     save_lightglue(network, tmp_path / "weights.safetensors", {"license": "Apache-2.0"})
     loaded = load_lightglue(tmp_path / "weights.safetensors")
@@ -205,7 +187,7 @@ def test_exported_weights_match(tmp_path, shards):
     assert (matches.indices < 60).all()
 
 
-def test_the_command_survives_kill_9(tmp_path, capsys):
+def test_the_command_resumes_after_kill_9(tmp_path, capsys):
     prepared = prepare_run(tmp_path)
     assert main([*prepared, "--output", str(tmp_path / "straight")]) == 0
     command = [sys.executable, "-m", "pipelines.train", *prepared, "--output", str(tmp_path / "killed")]
@@ -218,21 +200,22 @@ def test_the_command_survives_kill_9(tmp_path, capsys):
     assert 4 <= killed_at < 24
     capsys.readouterr()
     assert main([*prepared, "--output", str(tmp_path / "killed")]) == 0
-    assert f"goes on after step {killed_at} of 24" in capsys.readouterr().out
+    assert f"continuing after step {killed_at} of 24" in capsys.readouterr().out
     one, other = (load_checkpoint(tmp_path / name / LAST) for name in ("straight", "killed"))
     assert one["step"] == other["step"] == 24
     for name, value in one["network"].items():
         assert torch.allclose(value, other["network"][name], atol=1e-6), name
 
 
-def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
+def test_the_command_exports_weights_with_metadata(tmp_path, capsys):
     prepared = prepare_run(tmp_path)
     path = tmp_path / "weights.safetensors"
     export = ["--export", str(path), "--half", "--width-confidence", "0.8", "--confidence-target", "pair"]
     assert main([*prepared, "--output", str(tmp_path / "run"), *export]) == 0
     printed = capsys.readouterr().out
     assert "pairs_per_s" in printed and "in 200 steps" in printed
-    state, metadata = read_state_dict(path)
+    file = read_weights(path)
+    state, metadata = file.state, file.metadata
     assert {value.dtype for value in state.values()} == {torch.float16}
     assert metadata["license"] == "Apache-2.0" and "--half" in metadata["command"]
     assert load_lightglue(path).architecture.num_layers == 2
@@ -242,15 +225,15 @@ def test_the_command_exports_and_says_what_it_was_trained_on(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("target", ["point", "pair"])
-def test_weights_may_recommend_that_no_point_leaves(tmp_path, target):
+def test_weights_can_recommend_no_pruning(tmp_path, target):
     prepared = prepare_run(tmp_path)
     path = tmp_path / "weights.safetensors"
     export = ["--export", str(path), "--width-confidence", "-1", "--confidence-target", target]
     assert main([*prepared, "--output", str(tmp_path / "run"), *export, "--confidence-steps", "3"]) == 0
-    assert json.loads(read_state_dict(path)[1]["thresholds"]) == {"width_confidence": -1.0}
+    assert json.loads(read_weights(path).metadata["thresholds"]) == {"width_confidence": -1.0}
 
 
-def test_a_run_from_before_there_were_mirrors_goes_on_without_them(tmp_path):
+def test_a_run_of_a_version_without_mirroring_resumes_without_it(tmp_path):
     before = asdict(TINY)
     del before["batches"]["mirrored_share"]
     without = replace(TINY, batches=replace(TINY.batches, mirrored_share=0.0))
@@ -259,8 +242,23 @@ def test_a_run_from_before_there_were_mirrors_goes_on_without_them(tmp_path):
         require_same_config(before, asdict(TINY), tmp_path)
 
 
-def test_the_workers_end_with_the_run(tmp_path):
-    """However it ends: their group of processes is gone a few seconds after their parent."""
+def test_checkpoints_keep_the_names_that_older_versions_gave_the_data_loader(tmp_path, shards):
+    """Checkpoints of earlier versions have these keys, so that each version resumes the runs of the other."""
+    Trainer(TINY, replace(SHORT, num_steps=15, num_decay_steps=5), tmp_path).run(shards)
+    checkpoint = load_checkpoint(tmp_path / LAST)
+    assert list(checkpoint["feed"]) == ["round_idx", "batch_idx", "shard_idxs", "next_shard_idxs", "num_visits"]
+    assert list(checkpoint["config"]) == [
+        *("num_layers", "num_heads", "optimizer", "learning_rate", "num_warmup_steps", "weight_decay", "gradient_clip"),
+        *("confidence_share", "ema_decay", "seed", "batches", "feed"),
+    ]
+    assert checkpoint["config"]["feed"] == {"shards_at_once": 2, "num_threads": 1}
+    other = replace(TINY, loader=LoaderConfig(shards_at_once=3))
+    with pytest.raises(ConfigError, match=r"loader\.shards_at_once was 2, now 3"):
+        require_same_config(checkpoint["config"], asdict(other), tmp_path)
+
+
+def test_the_workers_end_with_their_parent(tmp_path):
+    """A few seconds after the parent is killed, no process of their group is left."""
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
@@ -275,8 +273,7 @@ def test_the_workers_end_with_the_run(tmp_path):
         "    print(p._process.pid, flush=True); time.sleep(5); os.kill(os.getpid(), 9)\n"
     )
     (tmp_path / "run.py").write_text(code)
-    root = ROOT
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, env=environment)
     assert done.returncode == -signal.SIGKILL
     group, deadline = int(done.stdout), time.monotonic() + 15
@@ -286,7 +283,7 @@ def test_the_workers_end_with_the_run(tmp_path):
 
 
 def group_is_alive(group: int) -> bool:
-    """Whether a process of the group is there that has not ended."""
+    """Whether the group has a process that is not a zombie."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, process_group = status.read_text().rpartition(")")[2].split()[:3]

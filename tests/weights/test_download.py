@@ -1,4 +1,4 @@
-"""Downloads arrive whole, or not at all, whatever servers and networks do."""
+"""Downloads are complete or absent, with faulty servers and networks too."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What is there beside whole files and the lock."""
+    """Part files and marks in a folder."""
     return sorted(path.name for path in folder.iterdir() if ".part" in path.name)
 
 
@@ -55,7 +55,7 @@ def test_a_file_arrives_and_progress_counts_its_bytes(server: FileServer, target
     assert seen == sorted(seen)
 
 
-def test_what_is_there_is_not_downloaded_again_and_what_is_wrong_is_replaced(server: FileServer, target: Path) -> None:
+def test_a_correct_file_is_kept_and_a_wrong_one_replaced(server: FileServer, target: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(b"torn")
     download(server.url, target, SHA256, config=QUICK)
@@ -82,14 +82,14 @@ def test_a_redirect_never_leaves_https() -> None:
     assert followed.full_url == "https://example.net/b"
 
 
-def test_a_slow_server_is_waited_for_as_long_as_it_sends(server: FileServer, target: Path) -> None:
+def test_a_slow_server_is_no_timeout(server: FileServer, target: Path) -> None:
     server.faults = [Fault(pause_s=0.04)]  # 0.4 s in all
     download(server.url, target, SHA256, config=DownloadConfig(timeout_s=0.3, num_attempts=1))
     assert target.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "stall"])
-def test_what_was_cut_off_goes_on_where_it_stopped(how: str, server: FileServer, target: Path) -> None:
+def test_an_interrupted_download_continues(how: str, server: FileServer, target: Path) -> None:
     server.faults = [Fault(num_bytes=100_000, how=how), Fault(num_bytes=50_000, how=how)]
     seen: list[int] = []
     config = DownloadConfig(timeout_s=0.2, first_wait_s=0.001)
@@ -97,7 +97,7 @@ def test_what_was_cut_off_goes_on_where_it_stopped(how: str, server: FileServer,
         download(server.url, target, SHA256, None, lambda done, _: seen.append(done), config)
     assert target.read_bytes() == CONTENT
     assert len(server.requests) == 3
-    if how != "reset":  # which may overtake what is still on the way
+    if how != "reset":  # a reset may discard bytes in transit
         assert server.ranges == ["", "bytes=100000-", "bytes=150000-"]
         assert [headers.get("If-Range") for _, headers in server.requests] == [None, '"one"', '"one"']
     assert seen == sorted(seen)
@@ -105,7 +105,7 @@ def test_what_was_cut_off_goes_on_where_it_stopped(how: str, server: FileServer,
     assert leftovers(target.parent) == []
 
 
-def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server: FileServer, target: Path) -> None:
+def test_a_later_run_continues_a_failed_one(server: FileServer, target: Path) -> None:
     server.faults = [Fault(num_bytes=100_000)]
     with pytest.raises(UnreachableError, match=f"100000 of {len(CONTENT)} bytes"):
         download(server.url, target, SHA256, config=DownloadConfig(num_attempts=1))
@@ -115,19 +115,19 @@ def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server: FileServer, ta
     assert server.ranges == ["", "bytes=100000-"]
 
 
-@pytest.mark.parametrize("heeds_if_range", [True, False])
-def test_a_file_that_changed_in_between_starts_anew(heeds_if_range: bool, server: FileServer, target: Path) -> None:
-    """No digest is known here: only the mark keeps the halves of two versions apart."""
+@pytest.mark.parametrize("supports_if_range", [True, False])
+def test_a_file_that_changed_in_between_starts_anew(supports_if_range: bool, server: FileServer, target: Path) -> None:
+    """Without a known digest, only the mark distinguishes the two versions."""
     server.faults = [Fault(num_bytes=100_000)]
     with pytest.raises(UnreachableError):
         download(server.url, target, config=DownloadConfig(num_attempts=1))
-    server.content, server.etag, server.heeds_if_range = CONTENT[::-1], '"two"', heeds_if_range
+    server.content, server.etag, server.supports_if_range = CONTENT[::-1], '"two"', supports_if_range
     download(server.url, target, config=QUICK)
     assert target.read_bytes() == CONTENT[::-1]
     assert server.requests[1][1]["If-Range"] == '"one"'
 
 
-def test_without_a_mark_of_the_version_nothing_is_continued(server: FileServer, target: Path) -> None:
+def test_without_a_mark_a_download_starts_anew(server: FileServer, target: Path) -> None:
     server.etag = None
     server.faults = [Fault(num_bytes=100_000)]
     download(server.url, target, config=QUICK)
@@ -136,7 +136,7 @@ def test_without_a_mark_of_the_version_nothing_is_continued(server: FileServer, 
 
 
 def test_a_file_of_unknown_length_ends_where_the_connection_ends(server: FileServer, target: Path) -> None:
-    server.tells_length = False
+    server.sends_length = False
     seen: list[tuple[int, int]] = []
     download(server.url, target, SHA256, None, lambda *counts: seen.append(counts), QUICK)
     assert target.read_bytes() == CONTENT
@@ -150,7 +150,7 @@ def test_a_wrong_digest_leaves_nothing_behind(server: FileServer, target: Path) 
     assert leftovers(target.parent) == []
 
 
-def test_a_damaged_beginning_from_an_earlier_run_is_forgotten(server: FileServer, target: Path) -> None:
+def test_a_damaged_part_of_an_earlier_run_is_discarded(server: FileServer, target: Path) -> None:
     server.faults = [Fault(num_bytes=100_000)]
     with pytest.raises(UnreachableError):
         download(server.url, target, SHA256, config=DownloadConfig(num_attempts=1))
@@ -161,27 +161,28 @@ def test_a_damaged_beginning_from_an_earlier_run_is_forgotten(server: FileServer
     assert server.ranges == ["", "bytes=100000-", ""]
 
 
-@pytest.mark.parametrize("tells_length", [True, False])
-def test_another_size_is_refused(tells_length: bool, server: FileServer, target: Path) -> None:
-    server.tells_length = tells_length
+@pytest.mark.parametrize("sends_length", [True, False])
+def test_another_size_is_refused(sends_length: bool, server: FileServer, target: Path) -> None:
+    server.sends_length = sends_length
     server.faults = [Fault(pause_s=0.01)]
     seen = [0]
     with pytest.raises(WeightsError, match="expected 1000: it was replaced") as caught:
         download(server.url, target, None, 1000, lambda done, _: seen.append(done), QUICK)
-    assert seen[-1] < len(CONTENT)  # nobody waits for the rest of it
+    assert seen[-1] < len(CONTENT)  # the download stops early
     assert not isinstance(caught.value, UnreachableError)
     assert visible(target.parent) == leftovers(target.parent) == []
     assert len(server.requests) == 1
 
 
-def test_a_missing_file_is_asked_for_once(server: FileServer, target: Path) -> None:
-    with pytest.raises(UnreachableError, match="HTTP 404"):
+def test_a_missing_file_is_requested_once(server: FileServer, target: Path) -> None:
+    with pytest.raises(UnreachableError, match="HTTP 404") as caught:
         download(server.url.replace("weights.pth", "missing"), target, config=QUICK)
+    assert caught.value.status == 404
     assert len(server.requests) == 1
     assert visible(target.parent) == []
 
 
-def test_a_busy_server_is_asked_again(server: FileServer, target: Path) -> None:
+def test_a_busy_server_is_tried_again(server: FileServer, target: Path) -> None:
     server.faults = [Fault(503), Fault(500), Fault(429)]
     download(server.url, target, SHA256, config=QUICK)
     assert target.read_bytes() == CONTENT
@@ -191,13 +192,14 @@ def test_a_busy_server_is_asked_again(server: FileServer, target: Path) -> None:
     assert len(server.requests) == 4 + 4
 
 
-def test_without_a_network_nobody_waits(target: Path) -> None:
+def test_a_refused_connection_is_not_retried(target: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/weights.pth"
     patient = DownloadConfig(first_wait_s=1000)
-    with pytest.raises(UnreachableError, match="no connection: Connection refused"):
+    with pytest.raises(UnreachableError, match="no connection: Connection refused") as caught:
         download(url, target, config=patient)
+    assert caught.value.status is None
 
 
 def test_two_processes_share_one_download(server: FileServer, target: Path) -> None:
@@ -215,7 +217,7 @@ def test_two_processes_share_one_download(server: FileServer, target: Path) -> N
     assert leftovers(target.parent) == []
 
 
-def test_without_locks_downloads_have_places_of_their_own(
+def test_without_locks_downloads_use_private_part_files(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "lock", lambda descriptor: False)
@@ -236,7 +238,7 @@ def test_proxies_of_the_environment_are_used(server: FileServer, target: Path, m
     assert [path for path, _ in server.requests] == ["http://weights.invalid/file.pth"]
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(server: FileServer, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_raises_os_error(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         download(server.url, tmp_path / "file" / "weights.pth", config=QUICK)

@@ -1,4 +1,4 @@
-"""Weights find themselves: by path, in the user's folders, in the cache, in the package, and by download."""
+"""Weights are located automatically: by path, in the user's folders, the cache, the package, or by download."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.weights import lookup
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
+from sfm_lightglue.weights.digest import fault_of
 from sfm_lightglue.weights.download import DownloadConfig
 from sfm_lightglue.weights.lookup import (
     cache_folder,
@@ -41,7 +42,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def entry(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
-    """Weights of the table that the server has, on a machine that has nothing and is online."""
+    """An entry of the catalogue whose file is only on the server; downloads are allowed."""
     entry = WeightsEntry("tested", "tested.pth", server.url, "MIT", "tests", True, len(CONTENT), SHA256)
     monkeypatch.setitem(CATALOG, entry.name, entry)  # type: ignore[arg-type]
     monkeypatch.setattr(lookup, "EMBEDDED_FOLDER", tmp_path / "package")
@@ -53,7 +54,7 @@ def entry(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def ours(entry: WeightsEntry, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
-    """What comes with the package, whatever its bytes are."""
+    """The entry of the weights that come with the package, without digest and size."""
     ours = replace(CATALOG["lightglue_sift"], sha256=None, size=None)
     monkeypatch.setitem(CATALOG, ours.name, ours)  # type: ignore[arg-type]
     return ours
@@ -66,7 +67,7 @@ def put(folder: Path, entry: WeightsEntry, content: bytes = CONTENT) -> Path:
     return path
 
 
-def test_the_table_is_in_order() -> None:
+def test_the_catalogue_is_consistent() -> None:
     assert len({entry.file for entry in CATALOG.values()}) == len(CATALOG)
     for name, entry in CATALOG.items():
         assert entry.name == name
@@ -82,17 +83,19 @@ def test_the_table_is_in_order() -> None:
     }
 
 
-def test_the_table_knows_the_files_that_we_have() -> None:
+def test_the_catalogue_has_the_digests_of_shared_files() -> None:
     folder = shared_data("weights")
     paths = {path.name: path for path in folder.glob("*.pth")}
     entries = [entry for entry in CATALOG.values() if entry.file in paths]
     assert {entry.name for entry in entries} == {"aliked-n16", "aliked-n16rot", "aliked-n32"}
     for entry in entries:
-        assert lookup.fault_in(paths[entry.file], entry) is None
+        assert fault_of(paths[entry.file], entry.sha256, entry.size) is None
         assert None not in (entry.sha256, entry.size)
 
 
-def test_a_path_comes_before_all_names(entry: WeightsEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_takes_precedence_over_names(
+    entry: WeightsEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(cache_folder(), entry)
     monkeypatch.chdir(tmp_path)
     (tmp_path / entry.name).write_bytes(b"other weights")
@@ -102,7 +105,7 @@ def test_a_path_comes_before_all_names(entry: WeightsEntry, tmp_path: Path, monk
     assert find_weights(f"~/{entry.name}") == tmp_path / entry.name
 
 
-def test_places_are_asked_in_their_order(
+def test_folders_are_searched_in_order(
     entry: WeightsEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
@@ -113,7 +116,7 @@ def test_places_are_asked_in_their_order(
     assert server.requests == []
 
 
-def test_what_is_nowhere_is_downloaded_once(entry: WeightsEntry, server: FileServer) -> None:
+def test_a_missing_file_is_downloaded_once(entry: WeightsEntry, server: FileServer) -> None:
     assert locate_weights(entry) is None
     seen: list[tuple[str, int, int]] = []
     with reporting_downloads(lambda *counts: seen.append(counts)):
@@ -126,11 +129,11 @@ def test_what_is_nowhere_is_downloaded_once(entry: WeightsEntry, server: FileSer
     assert len(server.requests) == 1
     put(cache_folder(), entry, b"torn")
     find_weights(entry.name)
-    assert len(seen) == num_seen  # nobody is told outside of the block
+    assert len(seen) == num_seen  # no progress outside of the block
 
 
 @pytest.mark.parametrize(("commercial", "level"), [(True, logging.INFO), (False, logging.WARNING)])
-def test_the_licence_is_told_when_it_is_downloaded_and_only_then(
+def test_the_licence_is_logged_only_for_a_download(
     commercial: bool, level: int, entry: WeightsEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CATALOG, entry.name, replace(entry, commercial=commercial))  # type: ignore[arg-type]
@@ -160,29 +163,29 @@ def test_a_wrong_file_in_a_folder_of_the_user_is_an_error(
     assert server.requests == []
 
 
-def test_a_wrong_download_gets_no_name(entry: WeightsEntry, server: FileServer) -> None:
+def test_a_wrong_download_is_not_kept(entry: WeightsEntry, server: FileServer) -> None:
     server.content = CONTENT[::-1]
-    with pytest.raises(WeightsError, match="it was replaced, or altered on the way"):
+    with pytest.raises(WeightsError, match="it was replaced, or changed on the way"):
         find_weights(entry.name)
     assert locate_weights(entry) is None
 
 
 @pytest.mark.parametrize("variable", lookup.OFFLINE_VARIABLES)
-def test_offline_says_in_one_sentence_which_file_to_put_where(
+def test_offline_the_message_names_the_file_and_the_folder(
     variable: str, entry: WeightsEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "1")
     with pytest.raises(WeightsError) as caught:
         find_weights(entry.name)
-    place = cache_folder() / entry.file
-    message = f"{variable} forbids to download it: get {server.url} elsewhere and put it at {place}"
-    assert str(caught.value) == f"tested is not here, and {message}"
+    path = cache_folder() / entry.file
+    message = f"{variable} forbids downloads: get {server.url} elsewhere and put it at {path}"
+    assert str(caught.value) == f"tested is missing, and {message}"
     assert server.requests == []
-    # The advice is followed ...
+    # Follow the advice.
     put(cache_folder(), entry)
-    assert find_weights(entry.name) == place
-    # ... and names the user's own folder, where there is one.
-    place.unlink()
+    assert find_weights(entry.name) == path
+    # The message names the user's own folder if there is one.
+    path.unlink()
     monkeypatch.setenv(lookup.FOLDERS_VARIABLE, str(tmp_path / "mine"))
     with pytest.raises(WeightsError, match=f"put it at {re.escape(str(tmp_path / 'mine' / entry.file))}$"):
         find_weights(entry.name)
@@ -190,7 +193,7 @@ def test_offline_says_in_one_sentence_which_file_to_put_where(
     assert find_weights(entry.name).is_file()
 
 
-def test_an_unreachable_server_says_the_same(entry: WeightsEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_gives_the_same_advice(entry: WeightsEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/weights.pth"
@@ -200,7 +203,7 @@ def test_an_unreachable_server_says_the_same(entry: WeightsEntry, monkeypatch: p
         find_weights(entry.name)
 
 
-def test_a_download_that_breaks_too_often_says_the_same(entry: WeightsEntry, server: FileServer) -> None:
+def test_a_download_that_breaks_too_often_gives_the_same_advice(entry: WeightsEntry, server: FileServer) -> None:
     server.faults = [Fault(503)] * 2
     with pytest.raises(WeightsError, match=r"\(HTTP 503 .*, in 2 attempts\): get http"):
         fetch_weights(entry, config=DownloadConfig(num_attempts=2, first_wait_s=0.001))
@@ -215,8 +218,8 @@ def test_a_cache_that_cannot_be_written_is_named(
         find_weights(entry.name)
 
 
-def test_what_comes_with_the_package_alone_is_not_downloaded(ours: WeightsEntry, server: FileServer) -> None:
-    with pytest.raises(WeightsError, match="comes with the package, and this installation lacks it: put it at"):
+def test_weights_of_the_package_are_not_downloaded(ours: WeightsEntry, server: FileServer) -> None:
+    with pytest.raises(WeightsError, match="comes with the package, but is missing in this installation: put it at"):
         find_weights(ours.name)
     path = put(lookup.EMBEDDED_FOLDER, ours)
     assert find_weights(ours.name) == path
@@ -226,23 +229,23 @@ def test_what_comes_with_the_package_alone_is_not_downloaded(ours: WeightsEntry,
 @pytest.mark.parametrize(
     ("given", "meant"), [("superpoint_lightglu", "superpoint_lightglue"), ("aliked_n16", "aliked-n16")]
 )
-def test_what_is_neither_path_nor_name_is_told_with_the_nearest_name(given: str, meant: str) -> None:
+def test_an_unknown_name_gives_an_error_with_the_nearest_name(given: str, meant: str) -> None:
     with pytest.raises(WeightsError, match=rf"^{given}: no such file, .*\(did you mean '{meant}'\?\)"):
         find_weights(given)
 
 
-def test_components_name_themselves_and_the_option(entry: WeightsEntry) -> None:
-    assert require_weights("", "matcher x", "--matcher-weights", entry.name) == cache_folder() / entry.file
-    assert require_weights(entry.name, "matcher x", "--matcher-weights", "lightglue_sift").name == entry.file
-    with pytest.raises(WeightsError, match=r"^matcher x: lightglue_sift .*, or give --matcher-weights FILE$"):
-        require_weights("", "matcher x", "--matcher-weights", "lightglue_sift")
-    with pytest.raises(WeightsError, match=r"^matcher x: gone\.pth: no such file, .*names all$"):
-        require_weights("gone.pth", "matcher x", "--matcher-weights", "lightglue_sift")
-    with pytest.raises(WeightsError, match="give --weights FILE, such as what the paper offers"):
-        require_weights("", "matcher x", "--weights", "what the paper offers")
+def test_errors_name_the_component_and_the_option(entry: WeightsEntry) -> None:
+    assert require_weights("", "matcher x", "matcher.weights", entry.name) == cache_folder() / entry.file
+    assert require_weights(entry.name, "matcher x", "matcher.weights", "lightglue_sift").name == entry.file
+    with pytest.raises(WeightsError, match=r"^matcher x: lightglue_sift .*, or set matcher\.weights to a file$"):
+        require_weights("", "matcher x", "matcher.weights", "lightglue_sift")
+    with pytest.raises(WeightsError, match=r"^matcher x: gone\.pth: no such file, .*lists all names$"):
+        require_weights("gone.pth", "matcher x", "matcher.weights", "lightglue_sift")
+    with pytest.raises(WeightsError, match=r"set matcher\.weights to one, such as a checkpoint of the authors"):
+        require_weights("", "matcher x", "matcher.weights", "a checkpoint of the authors")
 
 
-def test_the_matcher_takes_names_and_has_ours_by_default(entry: WeightsEntry, ours: WeightsEntry) -> None:
+def test_the_matcher_accepts_names_and_has_a_default(entry: WeightsEntry, ours: WeightsEntry) -> None:
     by_name = LightGlueMatcher(LightGlueMatcherConfig(entry.name), "cpu")
     assert by_name.identity.weights == SHA256
     put(lookup.EMBEDDED_FOLDER, ours, b"ours")
@@ -253,14 +256,18 @@ def test_the_matcher_takes_names_and_has_ours_by_default(entry: WeightsEntry, ou
     ("system", "variables", "expected"),
     [
         ("linux", {"XDG_CACHE_HOME": "/caches"}, "/caches/sfm_lightglue"),
-        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/sfm_lightglue"),  # as the XDG standard says
+        (
+            "linux",
+            {"XDG_CACHE_HOME": "relative"},
+            "/home/me/.cache/sfm_lightglue",
+        ),  # relative paths are ignored, as in the XDG standard
         ("linux", {}, "/home/me/.cache/sfm_lightglue"),
         ("darwin", {}, "/home/me/Library/Caches/sfm_lightglue"),
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/sfm_lightglue"),
         ("win32", {}, "/home/me/AppData/Local/sfm_lightglue"),
     ],
 )
-def test_the_cache_is_where_the_system_keeps_caches(
+def test_the_cache_is_in_the_cache_folder_of_the_system(
     system: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup.sys, "platform", system)

@@ -1,4 +1,4 @@
-"""Files that are no weights, or not the promised ones: damaged, torn, full of code, of another network."""
+"""Files that are refused: damaged, truncated, with code, with a wrong digest, or of another network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.models.checkpoints import load_lightglue, load_superpoint, save_lightglue, save_superpoint
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.superpoint import SuperPoint
-from sfm_lightglue.weights.lookup import file_sha256
-from sfm_lightglue.weights.state_dict import verify_sha256
+from sfm_lightglue.weights.digest import fault_of, file_sha256
 from tests.helpers.weight_layouts import ARCHITECTURES, SUPERPOINT
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
-def test_damaged_pickles_raise_nothing_else(tmp_path):
+def test_damaged_pickles_raise_only_weights_errors(tmp_path):
     path, rng = tmp_path / "fuzzed.pth", random.Random(0)
     state = {"posenc.Wr.weight": torch.ones(4, 2), "self_attn.0.Wqkv.weight": torch.ones(96, 32)}
     for modern in (True, False):
@@ -38,7 +37,7 @@ def test_damaged_pickles_raise_nothing_else(tmp_path):
 
 
 class Evil:
-    """A pickle that would make a folder when it is read."""
+    """A pickle that creates a folder when it is loaded without protection."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -49,7 +48,7 @@ class Evil:
 
 def test_pickled_code_is_refused_and_does_not_run(tmp_path):
     torch.save({"model": Evil(tmp_path / "pwned")}, tmp_path / "evil.pth")
-    with pytest.raises(WeightsError, match=r"evil\.pth: damaged, or holds more than tensors.*safetensors"):
+    with pytest.raises(WeightsError, match=r"evil\.pth: damaged, or contains more than tensors.*safetensors"):
         load_lightglue(tmp_path / "evil.pth")
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil(tmp_path / "pwned")))
     with pytest.raises(WeightsError, match=r"evil\.pkl"):
@@ -59,8 +58,8 @@ def test_pickled_code_is_refused_and_does_not_run(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("keep", [0, 5, 100, 0.5, 0.99])
-def test_torn_files_are_refused(tmp_path, suffix, keep):
-    path = tmp_path / f"torn{suffix}"
+def test_truncated_files_are_refused(tmp_path, suffix, keep):
+    path = tmp_path / f"truncated{suffix}"
     network = LightGlue(ARCHITECTURES[0])
     if suffix == ".pth":
         torch.save(network.state_dict(), path)
@@ -68,7 +67,7 @@ def test_torn_files_are_refused(tmp_path, suffix, keep):
         save_lightglue(network, path)
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-    with pytest.raises(WeightsError, match=f"torn{suffix}"):
+    with pytest.raises(WeightsError, match=f"truncated{suffix}"):
         load_lightglue(path)
 
 
@@ -103,20 +102,21 @@ def test_sha256_is_verified(tmp_path):
     save_superpoint(SuperPoint(SUPERPOINT), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert file_sha256(path) == digest
-    verify_sha256(path, digest.upper())
+    assert fault_of(path, digest.upper()) is None
     load_superpoint(path, sha256=digest)
-    with pytest.raises(WeightsError, match=f"sha256 is {digest}, expected 0000"):
+    with pytest.raises(WeightsError, match=f"has the sha256 {digest}, expected 0000"):
         load_superpoint(path, sha256="0" * 64)
     with pytest.raises(WeightsError, match="cannot be read"):
         file_sha256(tmp_path / "absent")
+    assert "cannot be read" in str(fault_of(tmp_path / "absent", None))
 
 
-def test_superpoint_is_no_lightglue_and_the_other_way_round(tmp_path):
+def test_superpoint_and_lightglue_are_distinguished(tmp_path):
     save_superpoint(SuperPoint(SUPERPOINT), tmp_path / "superpoint.safetensors")
     save_lightglue(LightGlue(ARCHITECTURES[0]), tmp_path / "lightglue.safetensors")
-    with pytest.raises(WeightsError, match="holds a superpoint, expected a lightglue"):
+    with pytest.raises(WeightsError, match="contains a superpoint, expected a lightglue"):
         load_lightglue(tmp_path / "superpoint.safetensors")
-    with pytest.raises(WeightsError, match="holds a lightglue, expected a superpoint"):
+    with pytest.raises(WeightsError, match="contains a lightglue, expected a superpoint"):
         load_superpoint(tmp_path / "lightglue.safetensors")
     torch.save(SuperPoint(SUPERPOINT).state_dict(), tmp_path / "superpoint.pth")
     with pytest.raises(WeightsError, match="unexpected keys: conv1a"):

@@ -1,4 +1,4 @@
-"""Files of networks with one published layout: all names are held to account, in the file's own words."""
+"""Strict loading of networks with one published layout; messages use the names of the file."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def state() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("prefix", ["", "net."])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_arrive_from_both_formats_with_and_without_prefix(tmp_path, state, prefix, suffix):
+def test_weights_are_read_from_both_formats_with_and_without_prefix(tmp_path, state, prefix, suffix):
     path = tmp_path / f"weights.{suffix}"
     named = {prefix + key: value for key, value in state.items()} | {f"{prefix}head.weight": torch.zeros(3)}
     if suffix == "pth":
         torch.save({"state_dict": named, "epoch": 9}, path)
     else:
         save_file(named, path)
-    network = load_published(make, path, prefixes=("", "net."), passed_over=("head.",))
+    network = load_published(make, path, prefixes=("", "net."), ignored=("head.",))
     assert not network.training
     for key, value in state.items():
         assert torch.equal(network.state_dict()[key], value), key
 
 
-def test_half_precision_and_the_counters_of_training_are_welcome(state):
+def test_half_precision_and_training_counters_are_accepted(state):
     halves = {key: value.half() for key, value in state.items()} | {"1.num_batches_tracked": torch.tensor(7)}
     network = fill_strictly(make(), halves)
     assert network[0].weight.dtype == torch.float32
@@ -55,19 +55,19 @@ def test_half_precision_and_the_counters_of_training_are_welcome(state):
         ({"0.bias": None}, r"missing keys: net\.0\.bias"),
         ({"extra": torch.zeros(1)}, r"unexpected keys: net\.extra"),
         ({"0.bias": torch.zeros(3)}, r"wrong shapes: net\.0\.bias \[3\] instead of \[2\]"),
-        ({"0.bias": torch.zeros(2, dtype=torch.int64)}, r"no arrays of real numbers: net\.0\.bias"),
+        ({"0.bias": torch.zeros(2, dtype=torch.int64)}, r"not dense arrays of real numbers: net\.0\.bias"),
         ({"0.bias": torch.tensor([0.0, torch.nan])}, r"NaN or infinite: net\.0\.bias"),
         ({"1.running_var": torch.tensor([1.0, -1.0])}, r"negative variances: net\.1\.running_var"),
     ],
 )
-def test_what_is_wrong_is_named_as_the_file_names_it(state, change, message):
+def test_faults_use_the_names_of_the_file(state, change, message):
     named = {f"net.{key}": value for key, value in (state | change).items() if value is not None}
     with pytest.raises(WeightsError, match=message) as caught:
         fill_strictly(make(), named, "some.pth", prefixes=("", "net."))
     assert str(caught.value).startswith("some.pth: not the weights of this Sequential")
 
 
-def test_a_promised_digest_is_verified(tmp_path, state):
+def test_an_expected_digest_is_verified(tmp_path, state):
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match="sha256"):
         load_published(make, tmp_path / "weights.pth", sha256="0" * 64)
