@@ -1,23 +1,30 @@
-"""Where `match` writes the picture of two photos and its JSON, and which files it leaves alone."""
+"""The drawing and the JSON that `match` writes, and the files that it never overwrites."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair.matching import ImagePairResult
 from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.types import TwoViewGeometry
+
+if TYPE_CHECKING:
+    from PIL import Image as PilImage
 
 _FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def output_paths(out: Path) -> tuple[Path, Path]:
-    """Where picture and JSON go: `out` names one of them, and the other lies beside it, or their folder.
+    """Paths of the drawing and the JSON; `out` is one of them, and the other lies beside it, or it is their folder.
 
     Raises:
-        ConfigError: where `out` ends like a file of another kind.
+        ConfigError: if `out` has another suffix.
     """
     suffix = out.suffix.lower()
     if out.is_dir():
@@ -32,27 +39,27 @@ def output_paths(out: Path) -> tuple[Path, Path]:
 
 
 def require_replaceable(paths: tuple[Path, Path], inputs: Iterable[Path]) -> None:
-    """Make sure that nothing is lost where a file is there already: as COLMAP's, our own outputs are replaced.
+    """Make sure that no file of the user is overwritten; earlier outputs of this command may be replaced.
 
     Args:
-        paths: of picture and JSON.
-        inputs: photos, which are never written to.
+        paths: of drawing and JSON.
+        inputs: images, which are never written to.
 
     Raises:
-        ConfigError: where a path is an input, by any name, or a file that this command did not write.
+        ConfigError: if a path is an input, also through a link, or a file that this command did not write.
     """
-    from sfm_lightglue.viewer.matches import is_drawing
+    from sfm_lightglue.drawing.matches import is_drawing
 
     existing = [path for path in inputs if path.exists()]
     for path, is_ours in zip(paths, (is_drawing, _is_result), strict=True):
         if not path.exists():
             continue
         if any(path.samefile(one) for one in existing):
-            raise ConfigError(f"--out: {path} is one of the photos, and would be overwritten; choose another name")
-        # An empty file is a name that somebody reserved, as mktemp does.
+            raise ConfigError(f"--out: {path} is one of the photos and would be overwritten; choose another name")
+        # An empty file may be replaced: programs such as mktemp create one to reserve a name.
         if path.is_dir() or (path.stat().st_size > 0 and not is_ours(path)):
             raise ConfigError(
-                f"--out: {path} is there already, and not from this command; choose another name, or move it away"
+                f"--out: {path} exists and was not written by this command; choose another name, or move the file"
             )
 
 
@@ -64,15 +71,26 @@ def _is_result(path: Path) -> bool:
     return isinstance(values, dict) and values.keys() >= {"images", "verdict", "cam1_from_cam0", "num_inliers"}
 
 
-def write_result(result: ImagePairResult, picture_path: Path, json_path: Path) -> None:
-    """Write the picture of the matches, and all that was found as JSON.
+def write_result(result: ImagePairResult, drawing_path: Path, json_path: Path) -> None:
+    """Write the drawing of the matches, and all results as JSON.
 
     Raises:
-        StoreError: where one cannot be written.
+        StoreError: if a file cannot be written.
     """
-    from sfm_lightglue.viewer.matches import draw_matches, save_drawing
+    from sfm_lightglue.drawing.matches import save_drawing
 
-    with atomic_write(picture_path) as file:
-        save_drawing(draw_matches(result), file, _FORMAT_FROM_SUFFIX[picture_path.suffix.lower()])
+    with atomic_write(drawing_path) as file:
+        save_drawing(draw_result(result), file, _FORMAT_FROM_SUFFIX[drawing_path.suffix.lower()])
     with atomic_write(json_path) as file:
         file.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def draw_result(result: ImagePairResult) -> PilImage.Image:
+    """Draw the matches of two images, as `draw_matches` does; without a geometry all are outliers."""
+    from sfm_lightglue.drawing.matches import draw_matches
+
+    geometry, indices = result.geometry, result.matches.indices
+    is_verified = isinstance(geometry, TwoViewGeometry)
+    inlier_mask = geometry.inlier_mask if is_verified else np.zeros(len(indices), dtype=np.bool_)
+    keypoints0, keypoints1 = (features.keypoints[indices[:, side]] for side, features in enumerate(result.features))
+    return draw_matches(result.images, (keypoints0, keypoints1), inlier_mask)

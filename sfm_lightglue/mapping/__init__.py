@@ -1,1 +1,3 @@
 """From verified pairs to a map: COLMAP through pycolmap."""
+
+import PIL.Image  # noqa: F401  (before pycolmap: else pycolmap's own zlib replaces Pillow's, and writing a PNG aborts)

@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.drawing.scene import BACKGROUND, point_size_px
 from sfm_lightglue.geometry.transforms import Rigid3
 
 REACH = 10.0
 """What is drawn lies within this distance of the target, in radii of the scene."""
-
-BACKGROUND = (0.094, 0.102, 0.122)
-"""Nearly black: colours of photographs stand out, and black points still differ from it."""
 
 SUPERSAMPLING = 2
 """Pictures are rendered at this multiple and averaged, which smooths lines and points."""
@@ -117,11 +115,6 @@ def open3d_geometries(arrays: dict[str, AnyArray]) -> tuple[Any, Any]:
         lines = o3d.geometry.LineSet(vectors(arrays["line_vertices"]), segments)
         lines.colors = vectors(arrays["line_colors"])
     return cloud, lines
-
-
-def point_size_px(num_points: int) -> float:
-    """Side of a point in a picture of 1280 x 960 pixels: few points are drawn larger than many."""
-    return float(np.clip((100_000 / max(num_points, 1)) ** 0.5, 2.0, 6.0))
 
 
 def srgb_from_linear(values: AnyArray) -> AnyArray:

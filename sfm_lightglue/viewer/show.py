@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
+from sfm_lightglue.colmap.drawing import model_arrays
 from sfm_lightglue.colmap.model import find_model_dir, read_model
+from sfm_lightglue.drawing.scene import ViewScene, build_scene, select_frusta
 from sfm_lightglue.errors import ConfigError, StoreError
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.viewer.open3d_worker import REACH
-from sfm_lightglue.viewer.scene import ViewScene, build_scene, select_frusta
 
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 
@@ -74,7 +75,7 @@ def view_model(config: ViewConfig) -> ViewScene:
     if config.screenshot is None:
         require_display()
     width, height = config.size
-    scene = build_scene(read_model(model_dir), width / height)
+    scene = build_scene(model_arrays(read_model(model_dir)), width / height)
     if config.screenshot is not None:
         save_screenshot(scene, config.screenshot, config.size)
     else:

@@ -1,4 +1,4 @@
-"""Where the first look at a model is from: behind and above its cameras, and blind to outliers."""
+"""The default viewpoint on a model: behind and above its cameras, robust against outliers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sfm_lightglue.geometry.transforms import Rigid3
 
 VERTICAL_FOV_DEG = 40.0
 ELEVATION_DEG = 22.0
-"""How far the look is from above."""
+"""Angle by which the viewing direction points downwards."""
 AZIMUTH_DEG = 28.0
-"""How far it is from the side: a look straight along the cameras shows no depth."""
+"""Angle by which the view is turned sideways; along the cameras' own direction depth would not be visible."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Viewpoint:
-    """A look at the scene, in world units.
+    """A virtual camera, in world units.
 
     Args:
-        eye: [3] where it is from.
-        target: [3] in the middle of the picture; the window turns the scene around it.
+        eye: [3] its centre.
+        target: [3] the point at the centre of the image; the window rotates the scene around it.
         up: [3] unit vector.
-        vertical_fov_deg: opening angle of the picture from top to bottom.
+        vertical_fov_deg: opening angle of the image from top to bottom.
     """
 
     eye: Float64Array
@@ -34,15 +34,29 @@ class Viewpoint:
 
     @property
     def cam_from_world(self) -> Rigid3:
-        """The pose of the camera that takes this look."""
+        """Pose of the virtual camera."""
         return Rigid3.look_at(self.eye, self.target, self.up)
+
+    def project(self, positions: Float64Array, size: tuple[int, int]) -> tuple[Float64Array, Float64Array]:
+        """Project positions [N, 3] into an image of (width, height) pixels.
+
+        Returns:
+            Pixels [N, 2], the corner of the image at (0, 0); depths [N] in world units. Pixels of positions that are
+            not in front of the camera are NaN.
+        """
+        in_camera = self.cam_from_world @ positions
+        depths = np.ascontiguousarray(in_camera[:, 2])
+        divisors = np.where(depths > 0, depths, np.nan)
+        focal_length_px = size[1] / 2 / np.tan(np.radians(self.vertical_fov_deg) / 2)
+        pixels: Float64Array = focal_length_px * in_camera[:, :2] / divisors[:, None] + np.array(size) / 2
+        return pixels, depths
 
 
 def near_mask(positions: Float64Array, factor: float = 2.5) -> BoolArray:
-    """True for the positions [N, 3] that belong together.
+    """Mask [N] of the positions [N, 3] that are not outliers.
 
-    Measured from the median; the limit is `factor` times the distance within which three quarters lie, so
-    that a quarter of the positions may be anywhere without moving it.
+    Distances are measured from the median. The limit is `factor` times the distance within which three quarters of
+    the positions lie, so outliers do not move it while they are less than a quarter.
     """
     if len(positions) == 0:
         return np.zeros(0, dtype=np.bool_)
@@ -52,7 +66,7 @@ def near_mask(positions: Float64Array, factor: float = 2.5) -> BoolArray:
 
 
 def scene_radius(points: Float64Array, centers: Float64Array) -> float:
-    """Half the diagonal of the box around points [N, 3] and centres [F, 3] without outliers, or 1."""
+    """Half the diagonal of the box around points [N, 3] and camera centres [F, 3] without outliers; 1 if it is 0."""
     kept = np.concatenate([points[near_mask(points)], centers[near_mask(centers)]])
     radius = float(np.linalg.norm(np.ptp(kept, axis=0))) / 2
     return radius if radius > 0 else 1.0
@@ -61,16 +75,16 @@ def scene_radius(points: Float64Array, centers: Float64Array) -> float:
 def choose_viewpoint(
     points: Float64Array, poses: list[Rigid3], seen_vertices: Float64Array, aspect: float
 ) -> Viewpoint:
-    """Look at the scene from behind and above its cameras, as near as all of it fits into the picture.
+    """The viewpoint behind and above the cameras that is as near as the whole scene fits into the image.
 
     Args:
-        points: [N, 3]; outliers are not looked at.
-        poses: F times `cam_from_world`, without outliers; without any, the look is along z with y downwards.
-        seen_vertices: [V, 3] further positions that must be in the picture.
-        aspect: width divided by height of the picture.
+        points: [N, 3]; outliers are ignored.
+        poses: `cam_from_world` of F cameras without outliers; if there are none, the view is along z with y downwards.
+        seen_vertices: [V, 3] further positions that must be in the image.
+        aspect: width divided by height of the image.
 
     Raises:
-        ValueError: where there is nothing to look at.
+        ValueError: if there is neither a point nor a vertex.
     """
     kept = points[near_mask(points)]
     must_see = np.concatenate([kept, seen_vertices])
@@ -88,16 +102,16 @@ def choose_viewpoint(
 
 
 def _mean_forward_and_up(poses: list[Rigid3]) -> tuple[Float64Array, Float64Array]:
-    """Two perpendicular unit vectors [3]: where the cameras look on the level, and their upper side."""
+    """Two perpendicular unit vectors [3]: the cameras' mean horizontal viewing direction, and up."""
     if not poses:
         return np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])
     rotations = np.stack([pose.R for pose in poses])  # rows: the camera's x, y and z axis in the world
     forwards, ups = rotations[:, 2], -rotations[:, 1]
     up = ups.mean(axis=0)
-    if np.linalg.norm(up) < 0.2:  # photos turned all ways: trust the first
+    if np.linalg.norm(up) < 0.2:  # the cameras are rolled in all directions: use the first
         up = ups[0]
     up = up / np.linalg.norm(up)
-    # The first camera decides where the cameras look all ways, as on a walk around an object.
+    # The mean cancels if the cameras look in all directions, as around an object: then use the first camera.
     for candidate in (forwards.mean(axis=0), forwards[0], rotations[0, 1], rotations[0, 0]):
         level = candidate - (candidate @ up) * up
         if np.linalg.norm(level) > 0.2:
@@ -106,9 +120,9 @@ def _mean_forward_and_up(poses: list[Rigid3]) -> tuple[Float64Array, Float64Arra
 
 
 def _fit_eye(positions: Float64Array, direction: Float64Array, up: Float64Array, aspect: float) -> Float64Array:
-    """The eye [3] nearest to positions [N, 3] that has all of them in the picture, with a margin of 6 %.
+    """The eye [3] nearest to positions [N, 3] that has all of them in the image, with a margin of 6 %.
 
-    In the frame of the look, |x - ex| <= a (z - ez) must hold for all positions, a the half width at depth 1;
+    In the camera's frame, |x - ex| <= a (z - ez) must hold for all positions, a the half width at depth 1;
     the two outermost positions, max(x - a z) and max(-x - a z), give ex and ez. Likewise for y.
     """
     R = Rigid3.look_at(np.zeros(3), direction, up).R

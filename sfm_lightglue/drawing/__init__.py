@@ -1,0 +1,1 @@
+"""Images of matches, cameras and points, drawn with Pillow or written as SVG."""
