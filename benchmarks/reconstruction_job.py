@@ -92,7 +92,7 @@ def _run_ours(job: Job) -> JobResult:
     import_seconds = time.perf_counter() - _START
     start = time.perf_counter()
     try:
-        summary = reconstruct(Path(job.image_root), output, config)
+        summary = reconstruct(Path(job.image_root), output, config).summary
     except ReconstructionError as error:
         seconds = {"total": time.perf_counter() - start}
         return JobResult(str(error), seconds=seconds, import_seconds=import_seconds)

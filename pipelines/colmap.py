@@ -14,7 +14,7 @@ from pipelines.command import ProgressBars, command_parser, run_command, show_wa
 from pipelines.reconstruct import add_camera_arguments, config_values
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
-from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import DatabaseConfig
 
 EXAMPLES = """\
 examples:
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     show_warnings()
 
     def body() -> None:
-        config = ReconstructConfig.from_mapping(config_values(arguments))
+        config = DatabaseConfig.from_mapping(config_values(arguments, DatabaseConfig))
         bars = None if arguments.quiet else ProgressBars()
         with contextlib.closing(bars) if bars is not None else contextlib.nullcontext():
             summary = add_to_database(

@@ -1,4 +1,4 @@
-"""What the commands share: how an error becomes an exit code, and what progress looks like."""
+"""What the commands share: exit codes of errors, and progress bars."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.interrupt import EXIT_CODE, SCRIPT, raise_from_now_on
+from pipelines.options import with_flags
 from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.execution.progress import Progress, silent
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser whose help calls the command as the user just did.
+    """A parser whose help spells the command as the user called it.
 
     Args:
         name: of the command.
-        description: what it does, a line.
-        examples: stand below the options, as they are, but for `python -m pipelines.NAME`.
+        description: one line.
+        examples: text below the options; `python -m pipelines.NAME` is replaced by the command as the user called it.
     """
     return argparse.ArgumentParser(
         prog=program_name(name),
@@ -40,12 +41,12 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
 
 
 def as_called(name: str, examples: str) -> str:
-    """Examples of `python -m pipelines.NAME`, with the command called as the user just did."""
+    """Examples of `python -m pipelines.NAME`, with the command as the user called it."""
     return examples.replace(f"python -m pipelines.{name}", program_name(name))
 
 
 def program_name(name: str) -> str:
-    """How a command was called: by the installed script, or as a module, alone or of the package."""
+    """How the user called a command: by the installed script, as a module, or as a name after the package."""
     called = Path(sys.argv[0]) if sys.argv else Path()
     if called.stem == SCRIPT:
         return f"{SCRIPT} {name}"
@@ -54,11 +55,11 @@ def program_name(name: str) -> str:
 
 
 def run_command(body: Callable[[], int | None], show_downloads: bool = False) -> int:
-    """Run a command: errors that a user can repair become one line and their exit code.
+    """Run a command: an error that a user can repair becomes one line and its exit code.
 
     Args:
         body: the command after its arguments were parsed; returns its exit code, None for 0.
-        show_downloads: with a bar for every file of weights that the command downloads.
+        show_downloads: show a progress bar for every file of weights that the command downloads.
 
     Returns:
         The exit code: that of the `SfmError`, 130 after Ctrl-C, else what `body` returned.
@@ -68,13 +69,13 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
         with _download_bars() if show_downloads else contextlib.nullcontext():
             return body() or 0
     except SfmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {with_flags(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command continues", file=sys.stderr)
         return EXIT_CODE
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): no error, and nothing left to say to it.
+        # The reader of the output has gone (`| head`): not an error, and no more output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -88,20 +89,20 @@ def _download_bars() -> Iterator[None]:
     def show(stage: str, num_done: int, num_total: int) -> None:
         bars(stage, num_done, num_total)
         if num_done == num_total:
-            bars.close()  # the bars of the work itself follow
+            bars.close()  # the bars of the stages follow
 
     with contextlib.closing(bars), reporting_downloads(show):
         yield
 
 
 def require_checkout(what: str) -> None:
-    """Make sure that `datasets` is ours before anything imports it: a wheel has none, and others own the name.
+    """Check that `datasets` is the folder of the checkout before it is imported: other packages have that name too.
 
     Args:
-        what: needs it, for the message.
+        what: what needs it, for the message.
 
     Raises:
-        ConfigError: where there is no `datasets`, or another package of that name; it is not imported.
+        ConfigError: if there is no `datasets`, or it is another package.
     """
     ours = Path(__file__).resolve().parents[1] / "datasets" / "__init__.py"
     spec = importlib.util.find_spec("datasets")
@@ -110,8 +111,8 @@ def require_checkout(what: str) -> None:
 
 
 def show_warnings() -> None:
-    """Send the library's warnings to standard error, one line each, also beside a progress bar."""
-    # What Pillow has to say of odd headers helps nobody; what matters of it the library says.
+    """Write the library's warnings to standard error, one line each, without breaking a progress bar."""
+    # Pillow warns about unusual headers; the library reports itself what matters.
     warnings.filterwarnings("ignore", module="PIL")
     logger = logging.getLogger("sfm_lightglue")
     if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
@@ -131,14 +132,14 @@ class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(with_flags(self.format(record)), file=sys.stderr)
 
 
 class ProgressBars:
-    """A `Progress` that shows one bar per stage on standard error, with rate and time left.
+    """A `Progress` that shows one bar per stage on standard error, with rate and remaining time.
 
     Args:
-        unit: of what is counted; bytes, "B", are shown in thousands and millions.
+        unit: of what is counted; bytes, "B", are shown as kilobytes and megabytes.
     """
 
     def __init__(self, unit: str = "it") -> None:
@@ -147,7 +148,7 @@ class ProgressBars:
         self._stage = ""
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
-        """Move the bar of the stage; a new stage closes the bar before it."""
+        """Advance the bar of a stage; a new stage closes the bar before it."""
         from tqdm import tqdm
 
         bar = self._bar
@@ -165,7 +166,7 @@ class ProgressBars:
         bar.update(num_done - bar.n)
 
     def close(self) -> None:
-        """Finish the bar that is showing, if any."""
+        """Close the current bar, if there is one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -173,7 +174,7 @@ class ProgressBars:
 
 
 def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
-    """The result of some work that is shown by bars, or not at all."""
+    """Run some work with progress bars, or without if `quiet`."""
     if quiet:
         return work(silent)
     bars = ProgressBars()

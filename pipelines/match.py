@@ -11,14 +11,15 @@ from pipelines.arguments import add_component_arguments, component_values, overr
 from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.match_batch import run_batch
 from pipelines.match_output import output_paths, require_replaceable, write_result
+from pipelines.options import with_flags
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.image_pair.batch import PairBatch
 from sfm_lightglue.image_pair.cameras import StatedCameras
+from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.image_pair.pair_list import PAIR_FORMAT, read_listed_pairs
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import install_hint
-from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES
 from sfm_lightglue.two_view.verification import verification_identity
@@ -55,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         flags = {("two_view", "estimator"): arguments.estimator}
-        config = ReconstructConfig.from_mapping(component_values(arguments, override({}, flags)))
-        verification_identity(config.two_view)  # fails now where the estimator's library is missing
+        config = MatchConfig.from_mapping(component_values(arguments, override({}, flags)))
+        verification_identity(config.two_view)  # fails early if the library of the estimator is missing
         if arguments.batch is not None:
             _match_listed(arguments, config)
         else:
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(body, show_downloads=not arguments.quiet)
 
 
-def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is None or arguments.image1 is None:
         raise ConfigError("expected two photos, or --batch with a list of pairs; --help tells more")
     if arguments.images is not None:
@@ -79,7 +80,7 @@ def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None
         *images,
         EXTRACTORS.build(config.extractor, config.device),
         MATCHERS.build(config.matcher, config.device),
-        _stated(arguments).of(*images),
+        _stated(arguments).configs,
         config.two_view,
         config.seed,
         same_camera=arguments.same_camera,
@@ -89,12 +90,12 @@ def _match_two(arguments: argparse.Namespace, config: ReconstructConfig) -> None
     if arguments.json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
     elif not arguments.quiet:
-        print(result)
+        print(with_flags(str(result)))
         if paths is not None:
             print(f"written: {paths[0]}, {paths[1]}")
 
 
-def _match_listed(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is not None:
         raise ConfigError("--batch takes its photos from the list: name no others")
     out = arguments.out
@@ -110,7 +111,7 @@ def _match_listed(arguments: argparse.Namespace, config: ReconstructConfig) -> N
 
 
 def _require_inputs(arguments: argparse.Namespace, image_root: Path) -> None:
-    """Make sure that list and photos of a batch are there, and that the list is not written to."""
+    """Check that the list and the images of a batch exist, and that the output is not the list."""
     batch, out = arguments.batch, arguments.out
     if batch.is_dir() or not batch.exists():
         what = "is a folder" if batch.is_dir() else "no such file"

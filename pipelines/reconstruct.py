@@ -11,9 +11,9 @@ from typing import Any
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.reconstruction.config import ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 
 DEMO_DIR = Path("demo_scene")
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     show_warnings()
 
     def body() -> None:
-        config = ReconstructConfig.from_mapping(config_values(arguments))
+        config = ReconstructConfig.from_mapping(config_values(arguments, ReconstructConfig))
         if arguments.demo:
             _run_demo(arguments, config)
         else:
@@ -64,29 +64,29 @@ def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
     from sfm_lightglue.evaluation.demo import run_demo
 
     folder = arguments.scene_dir or DEMO_DIR
-    summary, errors = with_progress(
+    result, errors = with_progress(
         arguments.quiet, lambda progress: run_demo(folder, arguments.output, config, progress)
     )
-    _report(arguments, summary, {"demo": errors.as_dict()})
+    _report(arguments, result, {"demo": errors.as_dict()})
     if not arguments.quiet and not arguments.json:
         print(errors)
 
 
-def _report(arguments: argparse.Namespace, summary: Summary, more: dict[str, Any]) -> None:
+def _report(arguments: argparse.Namespace, result: ReconstructionResult, more: dict[str, Any]) -> None:
+    summary = result.summary
     if arguments.json:
         print(json.dumps(summary.as_dict() | more, ensure_ascii=False))
     elif not arguments.quiet:
-        output = arguments.output or (arguments.scene_dir or DEMO_DIR) / "reconstruction"
-        print(f"{summary} -> {output / summary.models[0]['path']}")
+        print(f"{summary} -> {result.output / summary.models[0]['path']}")
 
 
-def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
+def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfig]) -> dict[str, Any]:
     """The configuration file, overridden by the flags that were given, as nested mappings.
 
     Raises:
         ConfigError: where the file cannot be read, or camera parameters are no numbers.
     """
-    values = read_config_file(arguments.config) if arguments.config else {}
+    values = read_config_file(arguments.config, config_type) if arguments.config else {}
     flags = {
         ("cameras", "mode"): arguments.camera_mode,
         ("cameras", "model"): arguments.camera_model,

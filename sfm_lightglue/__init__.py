@@ -9,44 +9,67 @@ from typing import TYPE_CHECKING, Any
 from sfm_lightglue.version import __version__
 
 _MODULE_FROM_NAME = {
+    "Camera": "types",
     "ColmapDatabase": "colmap.database_reader",
+    "DatabaseConfig": "reconstruction.config",
+    "Features": "types",
+    "Image": "images.image",
+    "ImagePairResult": "image_pair.matching",
     "LightGlueConfig": "huggingface.configuration",
     "LightGlueForKeypointMatching": "huggingface.modeling",
     "LightGlueImageProcessor": "huggingface.image_processor",
     "LightGlueImageProcessorFast": "huggingface.image_processor",
-    "RelativePose": "two_view.relative_pose",
+    "Matches": "types",
     "ReconstructConfig": "reconstruction.config",
+    "ReconstructionResult": "reconstruction.result",
+    "RelativePose": "two_view.relative_pose",
+    "Rigid3": "geometry.transforms",
     "add_to_database": "reconstruction.add_to_database",
     "estimate_relative_pose": "image_pair.estimate",
+    "match_images": "image_pair.matching",
     "pipeline": "huggingface.matching_pipeline",
-    "reconstruct": "reconstruction.run",
     "read_database": "colmap.database_reader",
+    "reconstruct": "reconstruction.run",
 }
-"""Where each public name comes from."""
+"""The module of each public name."""
 
 if TYPE_CHECKING:
     from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
+    from sfm_lightglue.geometry.transforms import Rigid3
     from sfm_lightglue.huggingface.configuration import LightGlueConfig
     from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
     from sfm_lightglue.huggingface.matching_pipeline import pipeline
     from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
     from sfm_lightglue.image_pair.estimate import estimate_relative_pose
+    from sfm_lightglue.image_pair.matching import ImagePairResult, match_images
+    from sfm_lightglue.images.image import Image
     from sfm_lightglue.reconstruction.add_to_database import add_to_database
-    from sfm_lightglue.reconstruction.config import ReconstructConfig
+    from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
+    from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
     from sfm_lightglue.two_view.relative_pose import RelativePose
+    from sfm_lightglue.types import Camera, Features, Matches
 
 __all__ = [
+    "Camera",
     "ColmapDatabase",
+    "DatabaseConfig",
+    "Features",
+    "Image",
+    "ImagePairResult",
     "LightGlueConfig",
     "LightGlueForKeypointMatching",
     "LightGlueImageProcessor",
     "LightGlueImageProcessorFast",
+    "Matches",
     "ReconstructConfig",
+    "ReconstructionResult",
     "RelativePose",
+    "Rigid3",
     "__version__",
     "add_to_database",
     "estimate_relative_pose",
+    "match_images",
     "pipeline",
     "read_database",
     "reconstruct",

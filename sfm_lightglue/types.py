@@ -1,7 +1,7 @@
-"""The values that flow between the stages: frozen, numpy, on the CPU, unbatched.
+"""The values that pass between the stages: frozen dataclasses with NumPy arrays, unbatched.
 
-Pixels are those of the full-resolution image as it is stored on disk, in COLMAP's convention: the corner of
-the image is (0, 0), the centre of its first pixel (0.5, 0.5). Sizes are (width, height).
+Pixels are those of the full-resolution image as it is stored on disk, in COLMAP's convention: the upper left corner of
+the image is (0, 0), the centre of its first pixel is (0.5, 0.5). Sizes are (width, height).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArr
 from sfm_lightglue.geometry.transforms import Rigid3
 
 IntrinsicsSource = Literal["given", "exif", "estimated", "guessed"]
-"""Where a camera's focal length comes from: the user, the photo's EXIF data, the matches of a pair, or nothing
-but the photo's size."""
+"""Where a camera's focal length comes from: the user, EXIF data, the matches of a pair, or a guess from the image
+size."""
 
 TwoViewKind = Literal["general", "planar", "pure_rotation"]
+"""Relation of two images, see `TwoViewGeometry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ class Camera:
 
     Args:
         model: COLMAP's name of the camera model, such as "SIMPLE_RADIAL".
-        width: in pixels of the stored image.
-        height: in pixels of the stored image.
-        params: in COLMAP's order, in pixels where COLMAP has pixels.
+        width: of the stored image, in pixels.
+        height: of the stored image, in pixels.
+        params: in COLMAP's order and units.
         source: where the focal length comes from.
     """
 
@@ -57,15 +58,16 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class SceneImage:
-    """One photo of a scene.
+    """One image of a scene.
 
     Args:
-        name: path below the scene's image folder with forward slashes; the key everywhere.
+        name: path below the scene's image folder with forward slashes; it identifies the image in all stages.
         path: the file.
         camera: its intrinsics.
-        camera_idx: images with the same index share one camera, in refinement too.
+        camera_idx: images with the same index share one camera, also in bundle adjustment.
         digest: sha256 of the file's bytes.
-        gps_position: latitude, longitude (degrees) and altitude (metres) by GPS, None where the file does not tell.
+        gps_position: latitude, longitude (degrees) and altitude (metres) of the EXIF data, or None.
+        quarter_turns: clockwise turns by 90 degrees that make the stored image upright, 0..3.
     """
 
     name: str
@@ -74,11 +76,12 @@ class SceneImage:
     camera_idx: int
     digest: str
     gps_position: tuple[float, float, float] | None = None
+    quarter_turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """A file that looked like a photo and was left out, with the reason for people."""
+    """A file with the extension of an image that was left out, and the reason as text for the user."""
 
     name: str
     reason: str
@@ -86,12 +89,12 @@ class SkippedImage:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A folder of photos, ordered by name.
+    """A folder of images, ordered by name.
 
     Args:
-        root: the folder below which the images' names are.
-        images: the usable photos.
-        skipped: the unusable ones.
+        root: the image folder; names are relative to it.
+        images: the usable images, sorted by name.
+        skipped: the unusable files.
     """
 
     root: Path
@@ -105,7 +108,7 @@ class Scene:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the usable photos, sorted."""
+        """Names of the usable images, sorted."""
         return tuple(image.name for image in self.images)
 
 
@@ -118,14 +121,16 @@ class Features:
         scores: [N] float32, higher is better.
         descriptors: [N, D] float32.
         image_size: (width, height) in pixels.
-        scales: [N] float32 diameters in pixels of the picture that the detector saw (which may have been
-            smaller than the image), or None.
+        scales: [N] float32 diameters in pixels of the image that the detector received, which may be smaller than
+            the stored image; or None.
         orientations: [N] float32 radians in the stored image, or None.
-        quarter_turns: clockwise turns by 90 degrees that stand the stored image upright, 0..3.
-        key: digest of what the features were computed from, set by the store; "" where there is no store.
+        quarter_turns: clockwise turns by 90 degrees that make the stored image upright, 0..3.
+        key: digest of the input of the extraction, set by the store; "" without a store.
+        shrink_factor: pixels of the stored image per pixel of the image that the detector received, at least 1. It
+            converts `scales` to the stored image. None if unknown: entries of earlier versions lack it.
 
     Raises:
-        ValueError: where shapes or types disagree.
+        ValueError: for wrong shapes or types, or keypoints outside the image.
     """
 
     keypoints: Float32Array
@@ -136,6 +141,7 @@ class Features:
     orientations: Float32Array | None = None
     quarter_turns: int = 0
     key: str = field(default="", repr=False)
+    shrink_factor: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keypoints)
@@ -156,7 +162,7 @@ class Features:
 
     @cached_property
     def digest(self) -> str:
-        """`key`, or the sha256 of the content where no key was set."""
+        """`key`, or the sha256 of the content if no key was set."""
         if self.key:
             return self.key
         hasher = hashlib.sha256(repr((self.image_size, self.quarter_turns)).encode())
@@ -184,13 +190,16 @@ class ImagePair:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Correspondences between the features of two images; no feature occurs twice on the same side.
+    """Correspondences between the features of two images. Each feature has at most one match.
 
     Args:
         indices: [M, 2] int32 rows of the two `Features`.
         scores: [M] float32 in [0, 1], higher is better.
-        stop_layer: layers that an adaptive network went through, 0 for matchers without layers.
-        key: digest of what the matches were computed from, set by the store; "" where there is no store.
+        stop_layer: number of layers that an adaptive network used; 0 for matchers without layers.
+        key: digest of the input of the matching, set by the store; "" without a store.
+
+    Raises:
+        ValueError: for wrong shapes or types, or a feature that is matched twice.
     """
 
     indices: Int32Array
@@ -210,7 +219,7 @@ class Matches:
 
     @classmethod
     def empty(cls) -> Matches:
-        """No correspondence."""
+        """Make an object without correspondences."""
         return cls(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
 
     def swapped(self) -> Matches:
@@ -220,7 +229,7 @@ class Matches:
 
     @cached_property
     def digest(self) -> str:
-        """`key`, or the sha256 of the content where no key was set."""
+        """`key`, or the sha256 of the content if no key was set."""
         return self.key or hashlib.sha256(self.indices.tobytes() + self.scores.tobytes()).hexdigest()
 
 
@@ -229,14 +238,14 @@ class TwoViewGeometry:
     """The verified relation of two images.
 
     Args:
-        kind: "general"; "planar" where one homography explains the matches; "pure_rotation" where the camera
-            only turned, so that no direction of motion and no depth can be known.
+        kind: "planar" if one homography fits the matches; "pure_rotation" if the camera only rotated, so that
+            direction of motion and depths are undetermined; else "general".
         inlier_mask: [M] bool over the matches.
-        cam1_from_cam0: relative pose with ‖t‖ = 1, or t = 0 for a pure rotation. Where a focal length was
-            guessed, it is only as good as the guess.
-        F: fundamental matrix [3, 3] on pixels (of the undistorted images where cameras are distorted).
-        E: essential matrix [3, 3]; None where a focal length was only guessed.
-        H: homography [3, 3] on pixels from image 0 to image 1, where one fits many of the matches.
+        cam1_from_cam0: relative pose with ‖t‖ = 1, or t = 0 for a pure rotation. With a guessed focal length it is
+            only as exact as the guess.
+        F: fundamental matrix [3, 3] on undistorted pixels; zeros for a pure rotation.
+        E: essential matrix [3, 3], zeros for a pure rotation; None if a focal length is guessed.
+        H: homography [3, 3] from pixels of image 0 to pixels of image 1, undistorted; None if the kind is general.
     """
 
     kind: TwoViewKind
@@ -259,11 +268,12 @@ class TwoViewGeometry:
 
     @property
     def num_inliers(self) -> int:
-        """Number of matches that fit."""
+        """Number of inliers."""
         return int(self.inlier_mask.sum())
 
 
 RejectionReason = Literal["too_few_matches", "no_model", "too_few_inliers", "degenerate"]
+"""Why a pair was rejected, see `Rejected`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,15 +281,33 @@ class Rejected:
     """Two images without a usable relation: a normal outcome, not an error.
 
     Args:
-        reason: "too_few_matches", "no_model" (the estimator found none), "too_few_inliers", or "degenerate"
-            (the inliers leave the pose open, for example all in one spot).
-        num_matches: what there was to go by.
-        num_inliers: how many of them agreed.
+        reason: "too_few_matches", "no_model" (the estimator found no matrix), "too_few_inliers", or "degenerate"
+            (the inliers do not determine a pose, for example if all lie at one point).
+        num_matches: number of matches.
+        num_inliers: inliers of the best geometry, 0 if there is none.
     """
 
     reason: RejectionReason
     num_matches: int
     num_inliers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Camera poses over time.
+
+    Args:
+        stamps_s: [N] increasing times in seconds; if `is_timed` is False, the frame numbers.
+        world_from_cam: N poses.
+        is_timed: whether the stamps are times, not frame numbers.
+    """
+
+    stamps_s: Float64Array
+    world_from_cam: tuple[Rigid3, ...]
+    is_timed: bool = True
+
+    def __len__(self) -> int:
+        return len(self.world_from_cam)
 
 
 def _require_array(name: str, array: npt.NDArray[Any], dtype: Any, shape: Sequence[int | None]) -> None:
@@ -308,25 +336,8 @@ __all__ = [
     "Scene",
     "SceneImage",
     "SkippedImage",
+    "Trajectory",
     "TwoViewGeometry",
     "TwoViewKind",
     "UInt8Array",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """Poses over time.
-
-    Args:
-        stamps_s: [N] seconds, increasing; the number of the frame where `is_timed` is False.
-        world_from_cam: N poses.
-        is_timed: whether the stamps are times.
-    """
-
-    stamps_s: Float64Array
-    world_from_cam: tuple[Rigid3, ...]
-    is_timed: bool = True
-
-    def __len__(self) -> int:
-        return len(self.world_from_cam)

@@ -1,4 +1,4 @@
-"""Our features as COLMAP's databases hold them."""
+"""Convert our features to the form of COLMAP's databases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from sfm_lightglue.colmap.database_reader import bytes_from_root_sift
 from sfm_lightglue.types import Features
 
 
-def colmap_features(features: Features, max_image_size: int | None = None) -> tuple[Float32Array, UInt8Array | None]:
+def colmap_features(features: Features) -> tuple[Float32Array, UInt8Array | None]:
     """Features as COLMAP keeps them.
 
     Args:
-        features: of one image.
-        max_image_size: longer side in pixels to which the extractor shrank larger pictures, None if it did not.
+        features: of one image. An unknown `shrink_factor` is taken as 1, which COLMAP only uses to draw keypoints.
 
     Returns:
         Keypoints [N, 4] with scale and orientation, [N, 2] where they have none; and where they are RootSIFT,
@@ -22,9 +21,8 @@ def colmap_features(features: Features, max_image_size: int | None = None) -> tu
     """
     if features.scales is None or features.orientations is None:
         return features.keypoints, None
-    longer = max(features.image_size)
-    enlarged = longer / min(longer, max_image_size or longer)
-    keypoints = np.column_stack([features.keypoints, features.scales * (enlarged / 2), features.orientations])
-    # RootSIFT alone has 128 numbers none of which is negative: the roots of shares.
+    factor = features.shrink_factor or 1.0
+    keypoints = np.column_stack([features.keypoints, features.scales * (factor / 2), features.orientations])
+    # Of all descriptors, only RootSIFT has 128 values without a negative one: square roots of fractions.
     is_root_sift = features.descriptors.shape[1] == 128 and bool((features.descriptors >= 0).all())
     return keypoints.astype(np.float32), bytes_from_root_sift(features.descriptors) if is_root_sift else None

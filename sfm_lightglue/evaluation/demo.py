@@ -18,7 +18,7 @@ from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.synthetic import read_truth, render_scene, write_scene
 from sfm_lightglue.synthetic.files import TRUTH_FILE
 
@@ -60,7 +60,7 @@ def run_demo(
     output: Path | None = None,
     config: ReconstructConfig | None = None,
     progress: Progress = silent,
-) -> tuple[Summary, DemoErrors]:
+) -> tuple[ReconstructionResult, DemoErrors]:
     """Render the synthetic scene unless it is there, reconstruct it, and compare with the truth.
 
     Args:
@@ -79,16 +79,16 @@ def run_demo(
             raise ConfigError(f"{folder}: not a scene of the demo, and not empty; give a new folder")
         write_scene(render_scene(progress=progress), folder)
     output = output or folder / "reconstruction"
-    summary = reconstruct(folder, output, config, progress)
+    result = reconstruct(folder, output, config, progress)
     _, truth = read_truth(folder)
-    estimate = poses_of_model(read_model(output / "sparse" / "0"))
+    estimate = poses_of_model(result.model)
     try:
         aligned = align_poses(estimate, truth)
     except ValueError as error:
         raise ReconstructionError(f"{output}: cannot be compared with the truth ({error})") from error
     extent = _extent(truth)
     worst = aligned.max_center_error
-    return summary, DemoErrors(
+    return result, DemoErrors(
         len(truth),
         len(aligned.center_errors),
         extent,

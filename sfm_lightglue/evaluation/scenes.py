@@ -164,7 +164,7 @@ def evaluate_scene(
         photos, output = Path(folder) / "photos", Path(folder) / "output"
         _lay_out(truth, photos)
         try:
-            summary = reconstruct(photos, output, config, progress)
+            summary = reconstruct(photos, output, config, progress).summary
         except ReconstructionError as error:
             evaluation = evaluate_poses({}, truth)
             return SceneResult(

@@ -1,10 +1,10 @@
-"""Many pairs from a list: each line of it becomes one result, or one error, whatever becomes of the others."""
+"""Many pairs from a list: each line becomes one result or one error, independent of the other lines."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import ConfigError, DataError, StoreError, WeightsError
+from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
@@ -35,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairOutcome:
-    """What became of one line.
+    """The result of one line.
 
     Args:
-        key: digest of all that the result depends on.
-        pair: the line.
-        result: of the pair; None where there was an error.
-        error: "" where there was none.
+        key: digest of everything that the result depends on.
+        pair: the line of the list.
+        result: of the pair; None if there was an error.
+        error: "" if there was none.
     """
 
     key: str
@@ -57,7 +58,7 @@ class PairOutcome:
         return values | self.result.as_dict() | {"truth_error_deg": self.truth_error_deg()}
 
     def truth_error_deg(self) -> dict[str, float] | None:
-        """Errors of rotation and direction, where the list states the true pose and one was found."""
+        """Errors of rotation and direction, if the list states the true pose and a pose was found."""
         pose = None if self.result is None else self.result.relative_pose.cam1_from_cam0
         if pose is None or self.pair.truth is None:
             return None
@@ -74,18 +75,18 @@ def _pose_of(numbers: Sequence[float]) -> Rigid3:
 
 
 class PairBatch:
-    """Matches listed pairs; the features of an image that occurs in many are extracted once.
+    """Matches listed pairs; the features of an image that occurs in several pairs are extracted once.
 
     Args:
         image_root: folder that the names are relative to.
-        extractor: finds the features; kept in a temporary folder while the batch runs.
+        extractor: finds the features, which are kept in a temporary folder while the batch runs.
         matcher: matches them.
-        cameras: of images whose line states no intrinsics; whether they are one camera, of all.
+        cameras: of images whose line states no intrinsics; `same_camera` holds for all pairs.
         config: thresholds of the verification.
         seed: of its random samples, the same for every pair, as for a single one.
 
     Raises:
-        ConfigError: where the estimator's library is not installed.
+        ConfigError: if the library of the estimator is not installed.
     """
 
     def __init__(
@@ -108,12 +109,12 @@ class PairBatch:
             seed,
         )
         self._digest_from_name: dict[str, str] = {}
-        self._recent: OrderedDict[str, Image] = OrderedDict()
+        self._recent: LruCache[str, Image] = LruCache(_NUM_RECENT)
 
     def key(self, pair: ListedPair) -> str:
-        """Digest of all that the result of a line depends on: options, the bytes of the images, what it states.
+        """Digest of everything that the result of a line depends on: options, bytes of the images, values of the line.
 
-        Not of how the line is written, unless that is all there is of it.
+        The spelling of the line enters only if the line cannot be parsed.
         """
         meaning = (pair.names, pair.rotations, pair.intrinsics, pair.truth) if not pair.error else pair.text.split()
         return make_key("listed pair", self._settings, meaning, [self._digest(name) for name in pair.names])
@@ -121,16 +122,16 @@ class PairBatch:
     def outcomes(
         self, pairs: Sequence[ListedPair], done: Mapping[str, int] | None = None, progress: Progress = silent
     ) -> Iterator[PairOutcome]:
-        """One outcome a line, in their order.
+        """One outcome for each line, in the order of the list.
 
         Args:
             pairs: of a list.
-            done: how many results of each key there are already; as many lines are passed over.
-            progress: told of each line.
+            done: number of existing results by key; this many lines of a key are skipped.
+            progress: called after each line.
 
         Raises:
-            WeightsError: where a network's weights are missing.
-            StoreError: where the temporary folder is full.
+            WeightsError: if the weights of a network are missing.
+            StoreError: if the temporary folder is full.
         """
         left = Counter(done)
         with tempfile.TemporaryDirectory(prefix="sfm_lightglue-") as folder:
@@ -150,7 +151,7 @@ class PairBatch:
             if pair.truth is not None:
                 _pose_of(pair.truth)
             images = self._image(pair.names[0], pair.rotations[0]), self._image(pair.names[1], pair.rotations[1])
-            stated = self._cameras.of(*images) if pair.intrinsics is None else _cameras(pair.intrinsics, images)
+            stated = self._cameras.configs if pair.intrinsics is None else _cameras(pair.intrinsics, images)
             result = match_images(
                 *images,
                 extractor,
@@ -161,19 +162,17 @@ class PairBatch:
                 same_camera=self._cameras.same_camera,
             )
         except (WeightsError, StoreError):
-            raise  # they would befall every pair
+            raise  # every other pair would fail too
         except (ConfigError, DataError) as error:
             return PairOutcome(key, pair, None, str(error))
-        except Exception as error:  # hours of work do not hang on one pair, and the next run tries it again
+        except Exception as error:  # one pair must not end a long batch; the next run tries it again
             logger.exception("%s: unexpected error", " ".join(pair.names))
             return PairOutcome(key, pair, None, f"{type(error).__name__}: {error}")
         return PairOutcome(key, pair, result)
 
     def _image(self, name: str, turns: int) -> Image:
-        image = self._recent.pop(name, None) or Image.read(self._image_root / name, name)
-        self._recent[name] = image
-        while len(self._recent) > _NUM_RECENT:
-            self._recent.popitem(last=False)
+        image = self._recent.get(name) or Image.read(self._image_root / name, name)
+        self._recent.put(name, image)
         return replace(image, quarter_turns_override=-turns % 4) if turns else image
 
     def _digest(self, name: str) -> str:
@@ -188,7 +187,7 @@ class PairBatch:
 def _cameras(
     intrinsics: tuple[tuple[float, ...], tuple[float, ...]], images: tuple[Image, Image]
 ) -> tuple[Camera, Camera]:
-    # OpenCV's first pixel centre is at 0, COLMAP's at 0.5.
+    # The centre of the first pixel is at 0 in OpenCV, at 0.5 in COLMAP.
     camera0, camera1 = (
         make_camera("PINHOLE", image.size, (fx, fy, cx + 0.5, cy + 0.5))
         for image, (fx, fy, cx, cy) in zip(images, intrinsics, strict=True)
@@ -197,4 +196,4 @@ def _cameras(
 
 
 _NUM_RECENT = 16
-"""Encoded photos that are kept in memory."""
+"""Number of encoded images that are kept in memory."""

@@ -1,23 +1,19 @@
-"""Two photos -> matches and relative pose, without a scene folder."""
+"""Two images -> matches and relative pose, without a scene folder."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
 from sfm_lightglue.image_pair.cameras import camera_for, have_one_size, is_same_camera, share_known_camera
+from sfm_lightglue.image_pair.inputs import AnyCamera, AnyImage, as_camera, as_components, as_image
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.scene.cameras import mean_focal_length
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_from_matches
@@ -27,15 +23,15 @@ from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeom
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ImagePairResult:
-    """What two photos have in common.
+    """Matches and relative pose of two images.
 
     Args:
-        images: both.
-        features: of both.
-        matches: between them, wrong ones too.
+        images: both images.
+        features: of both images.
+        matches: all of them, outliers too.
         relative_pose: pose, verdict, uncertainty, inliers and points.
         seconds: by stage, and "total".
-        is_same_camera: one camera with one focal length took both, by EXIF data or because it was stated.
+        is_same_camera: whether one camera with one focal length took both images, by EXIF data or as stated.
     """
 
     images: tuple[Image, Image]
@@ -47,7 +43,7 @@ class ImagePairResult:
 
     @property
     def geometry(self) -> TwoViewGeometry | Rejected:
-        """Relative pose and verdict, or why there is none."""
+        """Relative pose and verdict, or the reason of the rejection."""
         return self.relative_pose.geometry
 
     @property
@@ -56,7 +52,7 @@ class ImagePairResult:
         return self.relative_pose.cameras
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `cam1_from_cam0` is null where the pair was rejected."""
+        """Plain values for JSON; `cam1_from_cam0` is null if the pair was rejected."""
         geometry, result = self.geometry, self.relative_pose
         found = isinstance(geometry, TwoViewGeometry)
         uncertainty = result.uncertainty
@@ -107,39 +103,39 @@ class ImagePairResult:
         text = f"{counts}{points}: {geometry.kind.replace('_', ' ')}, {self.seconds['total']:.2f} s\n"
         text += f"cam1_from_cam0 = [R | t], the length of t is unknown:\n{rows}\n{self.describe_uncertainty()}"
         text += "\nfocal lengths: " + ", ".join(
-            f"{mean_focal_length(camera):.1f} px ({_SAID_OF_SOURCE[camera.source]})" for camera in self.cameras
+            f"{mean_focal_length(camera):.1f} px ({_TEXT_FROM_SOURCE[camera.source]})" for camera in self.cameras
         )
         if result.alternative_pose is not None:
-            text += "\nanother pose explains this plane as well, only more photos decide (alternative_pose)"
+            text += "\nanother pose explains this plane as well, and only more images can decide: alternative_pose in the JSON"
         if "guessed" in result.focal_sources:
-            text += "\nthe focal length was guessed, and the pose is as rough: give the intrinsics if they are known"
+            text += "\nthe focal length was guessed, so the pose is approximate: give the intrinsics if they are known"
             if self._may_share_a_camera:
-                text += ",\nor state that one camera with one focal length took both (--same-camera)"
+                text += ",\nor state that one camera with one focal length took both (`same_camera=True`)"
         return text
 
     @property
     def _may_share_a_camera(self) -> bool:
-        """Whether the photos could be of one camera for all that their files tell, and nobody said so."""
+        """Whether one camera may have taken both images: neither EXIF data nor the user states the opposite."""
         image0, image1 = self.images
         is_unknown = not (image0.exif.camera_id and image1.exif.camera_id)
         return is_unknown and not self.is_same_camera and have_one_size(image0, image1)
 
     def describe_uncertainty(self) -> str:
-        """Angle of the rotation, and the radii that hold 95 % of the errors; "" where there is no pose."""
+        """Angle of the rotation, and the radii that contain 95 % of the errors; "" if there is no pose."""
         pose, uncertainty = self.relative_pose.cam1_from_cam0, self.relative_pose.uncertainty
         if pose is None or uncertainty is None:
             return ""
-        text = f"rotation {rotation_angle_deg(pose.R):.2f} deg {_said_of_radius(uncertainty.rotation_deg)}"
+        text = f"rotation {rotation_angle_deg(pose.R):.2f} deg {_radius_text(uncertainty.rotation_deg)}"
         if uncertainty.direction_deg is not None:
-            text += f", direction of t {_said_of_radius(uncertainty.direction_deg)}"
+            text += f", direction of t {_radius_text(uncertainty.direction_deg)}"
         return f"{text} (95 %)"
 
 
-def _said_of_radius(radius_deg: float) -> str:
+def _radius_text(radius_deg: float) -> str:
     return f"± {radius_deg:.2g} deg" if radius_deg < 180 else "± anything"
 
 
-_SAID_OF_SOURCE = {
+_TEXT_FROM_SOURCE = {
     "given": "given",
     "exif": "EXIF",
     "estimated": "estimated from the pair",
@@ -152,45 +148,58 @@ def _pose_as_dict(pose: Rigid3 | None) -> dict[str, Any] | None:
 
 
 def match_images(
-    image0: Path | str | Image | UInt8Array,
-    image1: Path | str | Image | UInt8Array,
-    extractor: Extractor,
-    matcher: Matcher,
-    cameras: tuple[CameraConfig | Camera, CameraConfig | Camera] = (CameraConfig(), CameraConfig()),
+    image0: AnyImage,
+    image1: AnyImage,
+    extractor: Extractor | str | None = None,
+    matcher: Matcher | str | None = None,
+    cameras: tuple[AnyCamera | None, AnyCamera | None] = (None, None),
     config: TwoViewConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
     same_camera: bool | None = None,
+    device: str = "auto",
 ) -> ImagePairResult:
-    """Match two photos, and estimate where the second was taken as seen from the first.
+    """Match two images, and estimate the pose of the second camera in the frame of the first.
 
     Args:
-        image0: file, `Image`, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
-        image1: the same.
-        extractor: finds the features.
-        matcher: matches them.
-        cameras: known intrinsics of each; without them EXIF data, else an estimate from the matches, else a guess.
+        image0: a file, an `Image`, pixels [H, W] or [H, W, 3] (RGB) of uint8, or a Pillow image.
+        image1: likewise.
+        extractor: a name or an object; the default is that of `reconstruct`.
+        matcher: likewise.
+        cameras: known intrinsics of each image: a `Camera`, a `CameraConfig`, a `pycolmap.Camera`, or K [3, 3]. For
+            None, the focal length is that of the EXIF data, else estimated from the matches, else guessed. The camera
+            that is known better is used for both images if one camera took them with one size.
         config: thresholds of the verification.
         seed: of its random samples.
-        progress: told of the stages.
-        same_camera: whether one camera with one focal length took both; None leaves it to `is_same_camera`. Only then
-            an unknown focal length is sought that both share.
+        progress: called as the stages advance.
+        same_camera: whether one camera with one focal length took both images; None leaves it to `is_same_camera`.
+            Only then is an unknown focal length estimated that both share.
+        device: of networks that are given by name.
 
     Raises:
-        DataError: where an image cannot be read.
-        ConfigError: where intrinsics do not make a camera, or not one of that image; where one camera is said to have
-            taken photos of different sizes.
+        DataError: if an image cannot be read.
+        ConfigError: for unknown names, for intrinsics that do not fit an image, or if images of different sizes are
+            stated to share a camera.
+        WeightsError: if the weights of a network are missing.
+        TypeError: if a value is neither an image nor a camera.
+
+    Example:
+        >>> result = sfm_lightglue.match_images("left.jpg", "right.jpg")
+        >>> len(result.matches) > result.geometry.num_inliers > 15
+        True
     """
     images = as_image(image0), as_image(image1)
     is_same = is_same_camera(*images, same_camera)
-    used = share_known_camera((camera_for(images[0], cameras[0]), camera_for(images[1], cameras[1])), is_same)
+    given0, given1 = (camera_for(image, as_camera(one, image)) for image, one in zip(images, cameras, strict=True))
+    used = share_known_camera((given0, given1), is_same)
+    found_extractor, found_matcher = as_components(extractor, matcher, device)
     times = [time.perf_counter()]
     features = []
     for num_done, image in enumerate(images, start=1):
-        features.append(extractor.extract(image))
+        features.append(found_extractor.extract(image))
         progress("extract", num_done, 2)
     times.append(time.perf_counter())
-    matches = matcher.match(features[0], features[1])
+    matches = found_matcher.match(features[0], features[1])
     times.append(time.perf_counter())
     pose = relative_pose_from_matches(features[0], features[1], matches, *used, config, seed, is_same_camera=is_same)
     times.append(time.perf_counter())
@@ -198,14 +207,3 @@ def match_images(
     seconds = dict(zip(("extract", "match", "verify"), spans, strict=True))
     seconds["total"] = times[-1] - times[0]
     return ImagePairResult(images, (features[0], features[1]), matches, pose, seconds, is_same)
-
-
-def as_image(image: Path | str | Image | UInt8Array) -> Image:
-    """Anything that `match_images` takes as an `Image`.
-
-    Raises:
-        DataError: where a file cannot be read.
-    """
-    if isinstance(image, Image):
-        return image
-    return Image.from_array(image) if isinstance(image, np.ndarray) else Image.read(Path(image))

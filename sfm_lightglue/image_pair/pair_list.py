@@ -11,11 +11,10 @@ import numpy as np
 from sfm_lightglue.errors import DataError
 
 PAIR_FORMAT = "name0 name1 [rot0 rot1] [K0 (9 numbers) K1 (9 numbers)] [T_0to1 (16 numbers)]"
-"""A line of a list: SuperGlue's, of which everything after the names may be missing."""
-
+"""A line of a list, in the format of SuperGlue; everything after the names is optional."""
 
 _NUM_NUMBERS = (36, 34, 20, 18, 2, 0)
-"""How many numbers may follow the names: with or without rotations, intrinsics, and a pose after these."""
+"""Allowed numbers of numbers after the names: with and without rotations, intrinsics, and a pose after these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,11 @@ class ListedPair:
 
     Args:
         text: the line.
-        names: of the two images; empty where the line could not be understood.
-        rotations: quarter turns counter-clockwise that stand each image upright; 0 leaves it to EXIF data.
+        names: of the two images; empty if the line cannot be parsed.
+        rotations: counter-clockwise quarter turns that make each image upright; 0 uses EXIF data.
         intrinsics: (fx, fy, cx, cy) of both images in OpenCV's pixels, or None.
         truth: 16 numbers of the true cam1_from_cam0 by rows, or None.
-        error: what is wrong with the line, "" where nothing is.
+        error: what is wrong with the line, "" if it is correct.
     """
 
     text: str
@@ -40,15 +39,15 @@ class ListedPair:
 
 
 def read_listed_pairs(path: Path, image_root: Path) -> list[ListedPair]:
-    """The pairs of a text file; a line that cannot be understood is one with an error.
+    """The pairs of a text file; a line that cannot be parsed becomes a pair with an error.
 
     Args:
-        path: of the list: a pair a line, `PAIR_FORMAT`; blank lines and lines that begin with # are passed over.
-            Names may hold spaces where both are files.
+        path: text file with one pair a line, see `PAIR_FORMAT`; blank lines and lines that begin with # are skipped.
+            Names may contain spaces if both are files.
         image_root: folder that the names are relative to.
 
     Raises:
-        DataError: where the list cannot be read, or holds no pair.
+        DataError: if the list cannot be read, or contains no pair.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -61,7 +60,7 @@ def read_listed_pairs(path: Path, image_root: Path) -> list[ListedPair]:
     return pairs
 
 
-def _parse(text: str, place: str, image_root: Path) -> ListedPair:
+def _parse(text: str, location: str, image_root: Path) -> ListedPair:
     for num_numbers in _NUM_NUMBERS:
         words = text.rsplit(maxsplit=num_numbers) if num_numbers else [text]
         numbers = _numbers(words[1:])
@@ -70,7 +69,7 @@ def _parse(text: str, place: str, image_root: Path) -> ListedPair:
             continue
         turns, rest = (numbers[:2], numbers[2:]) if num_numbers in {36, 20, 2} else ([0.0, 0.0], numbers)
         if not all(turn in (0, 1, 2, 3) for turn in turns):
-            return ListedPair(text, names, error=f"{place}: rot0 and rot1 are quarter turns, 0 to 3")
+            return ListedPair(text, names, error=f"{location}: rot0 and rot1 are quarter turns, 0 to 3")
         return ListedPair(
             text,
             names,
@@ -78,7 +77,7 @@ def _parse(text: str, place: str, image_root: Path) -> ListedPair:
             (_intrinsics(rest[:9]), _intrinsics(rest[9:18])) if rest else None,
             tuple(rest[18:]) or None,
         )
-    return ListedPair(text, (), error=f"{place}: expected {PAIR_FORMAT}")
+    return ListedPair(text, (), error=f"{location}: expected {PAIR_FORMAT}")
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:

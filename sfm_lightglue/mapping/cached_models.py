@@ -1,4 +1,4 @@
-"""The finished models under the key of all that they depend on: a second run maps nothing again."""
+"""Finished models in the store, under the key of everything that they depend on: a second run maps nothing again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sfm_lightglue.types import SkippedImage
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """One model in numbers.
+    """The numbers of one model.
 
     Args:
         path: below the output folder.
-        num_registered: images with a pose.
-        num_points: 3D points.
-        mean_track_length: images that see a point.
+        num_registered: number of images with a pose.
+        num_points: number of 3D points.
+        mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all observations.
     """
 
@@ -37,8 +37,8 @@ class ModelStatistics:
     mean_reprojection_error_px: float
 
     @classmethod
-    def of(cls, model: pycolmap.Reconstruction, index: int) -> ModelStatistics:
-        """Count a model."""
+    def from_model(cls, model: pycolmap.Reconstruction, index: int) -> ModelStatistics:
+        """The numbers of a model."""
         has_points = model.num_points3D() > 0
         return cls(
             f"sparse/{index}",
@@ -51,13 +51,13 @@ class ModelStatistics:
 
 @dataclass(frozen=True, slots=True)
 class MapStatistics:
-    """All models of a scene in numbers, the largest first.
+    """The numbers of all models of a scene, the largest first.
 
     Args:
-        num_images: photos that could be read.
+        num_images: number of images that could be read.
         models: at least one.
-        undecodable: photos that could not be decoded, though their headers could.
-        unregistered: names of the readable photos that the largest model lacks.
+        undecodable: images whose header could be read, but not their pixels.
+        unregistered: names of the readable images that are not in the largest model.
     """
 
     num_images: int
@@ -68,7 +68,7 @@ class MapStatistics:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PackedModels:
-    """Models as the store keeps them: numbers, and the bytes of their files by relative path."""
+    """Models as the store keeps them: their numbers, and the bytes of their files by relative path."""
 
     statistics: MapStatistics
     files: Mapping[str, AnyArray]
@@ -82,23 +82,23 @@ def keep_models(
     undecodable: Sequence[SkippedImage],
     work: Path,
 ) -> PackedModels:
-    """Keep models in the store.
+    """Save models in the store.
 
     Args:
         store: of the run.
-        key: of all that they depend on.
+        key: of everything that they depend on.
         models: the largest first, at least one.
-        names: of the photos that could be read.
-        undecodable: photos that could not.
-        work: an existing folder for files on the way.
+        names: of the images that could be read.
+        undecodable: images that could not be decoded.
+        work: an existing folder for intermediate files.
 
     Raises:
-        StoreError: where the store cannot be written.
+        StoreError: if the store cannot be written.
     """
     registered = poses_of_model(models[0])
     statistics = MapStatistics(
         len(names),
-        tuple(ModelStatistics.of(model, i) for i, model in enumerate(models)),
+        tuple(ModelStatistics.from_model(model, i) for i, model in enumerate(models)),
         tuple(undecodable),
         tuple(name for name in names if name not in registered),
     )
@@ -109,7 +109,7 @@ def keep_models(
 
 
 def load_models(store: Store, key: str) -> PackedModels | None:
-    """The models of a key; None where the store has none."""
+    """The models of a key; None if the store has none."""
     arrays = store.load("models", key)
     if arrays is None:
         return None

@@ -1,4 +1,4 @@
-"""Colours of the points, from the photos as we read them: of all formats, and without COLMAP's log."""
+"""Colours of points, from images as this library reads them: all formats, and no output to COLMAP's log."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.execution.threads import ordered_map
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.images.image import Image
 
 
-def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, num_threads: int = 1) -> None:
+def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, executor: Executor = SERIAL) -> None:
     """Give each point the mean colour of the pixels that show it.
 
     Args:
         models: changed in place.
-        image_root: folder below which the images' names are.
-        num_threads: photos decoded at a time.
+        image_root: folder that the names of the images are relative to.
+        executor: decodes the images.
     """
     for model in models:
-        _color(model, image_root, num_threads)
+        _color(model, image_root, executor)
 
 
-def _color(model: pycolmap.Reconstruction, image_root: Path, num_threads: int) -> None:
+def _color(model: pycolmap.Reconstruction, image_root: Path, executor: Executor) -> None:
     row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
     sums = np.zeros((len(row_from_id), 3))
     counts = np.zeros(len(row_from_id))
@@ -39,13 +39,13 @@ def _color(model: pycolmap.Reconstruction, image_root: Path, num_threads: int) -
         name, rows, pixels = seen
         try:
             rgb = Image.read(image_root / name, name).rgb()
-        except DataError:  # it could be read when its features were found: it is being changed right now
+        except DataError:  # readable when its features were extracted, so it was changed meanwhile
             return None
         columns, lines = np.clip(np.floor(pixels).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T
         return rows, rgb[lines, columns]
 
     images = (model.images[image_id] for image_id in sorted(model.reg_image_ids()))
-    for sampled in ordered_map(sample, map(observations, images), num_threads):
+    for sampled in executor.map(sample, map(observations, images)):
         if sampled is not None:
             np.add.at(sums, sampled[0], sampled[1])
             np.add.at(counts, sampled[0], 1)

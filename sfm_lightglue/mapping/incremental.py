@@ -1,4 +1,4 @@
-"""Incremental structure from motion by pycolmap, with progress and in a defined order of models."""
+"""Incremental structure from motion by pycolmap, with progress and a defined order of models."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 import pycolmap
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.mapping.base import MappingTask
 
 MAPPER_VERSION = f"2-pycolmap-{pycolmap.__version__}"
-"""Part of a model's key: another version of COLMAP builds another model."""
+"""Part of a model's key. Raise the first number when this file would build another model from the same database."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappingConfig:
-    """Options of the incremental mapping."""
+    """Options of the incremental mapper."""
 
     min_model_size: int = 3
-    """Smallest number of images of a model that is worth keeping; two photos alone make a model all the same."""
+    """Smallest number of images of a model that is kept. A scene of two images still gives a model."""
 
     max_reprojection_error_px: float = 2.0
-    """Observations with a larger error are dropped."""
+    """Observations with a larger reprojection error are removed."""
 
     min_triangulation_angle_deg: float = 1.5
-    """Points seen under a smaller angle are dropped: their depth is not known."""
+    """Points with a smaller triangulation angle are removed: their depth is uncertain."""
 
     refine_principal_point: bool = False
-    """Refine the principal point of unknown cameras too; needs many photos from many sides."""
+    """Refine the principal point of cameras with unknown intrinsics too; needs many images from many directions."""
 
     robust_loss_px: float = 0.5
-    """Errors beyond it count less than by their squares in a last bundle adjustment (soft L1): coarse keypoints are
-    placed less exactly than fine ones, and COLMAP's global adjustments, by squares, listen to the worst. 0: none."""
+    """Scale of the soft L1 loss of a last bundle adjustment; larger errors have less influence. COLMAP's global bundle
+    adjustment uses a squared loss, so outliers dominate it. 0 skips the last adjustment."""
 
     def __post_init__(self) -> None:
         if self.min_model_size < 2:
@@ -45,48 +45,44 @@ class MappingConfig:
             raise ConfigError(f"mapping: robust_loss_px must not be negative, got {self.robust_loss_px}")
 
 
-def map_incrementally(
-    database_path: Path,
-    work: Path,
-    num_images: int,
-    config: MappingConfig,
-    constant_camera_ids: frozenset[int] = frozenset(),
-    num_threads: int = 1,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> list[pycolmap.Reconstruction]:
-    """Build models from a database.
+class IncrementalMapper:
+    """A `Mapper` that registers one image after the other, by pycolmap's incremental mapping.
 
-    Where less than half of the images find their way into one model, a second attempt is made with relaxed
-    thresholds, and the better one counts. Its models are adjusted once more, by a robust loss.
+    If less than half of the images are registered in one model, a second attempt with relaxed thresholds follows,
+    and the attempt whose largest model has more images is kept. Its models are adjusted once more with a robust loss.
 
     Args:
-        database_path: with images, keypoints and verified two-view geometries.
-        work: an existing folder for files on the way.
-        num_images: for the progress.
         config: thresholds.
-        constant_camera_ids: cameras whose intrinsics are not refined.
-        num_threads: with 1, two runs with the same seed give the same bytes.
-        seed: of the random samples.
-        progress: told of each registered image.
 
-    Returns:
-        The models, the one with most images first, without colours; none where no pair of images can start one.
+    Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016.
     """
-    attempts: list[_Attempt] = []
-    for relaxed in (False, True):
-        options = _options(config, num_images, constant_camera_ids, num_threads, seed)
-        if relaxed:
-            _relax(options)
-        models = _run(database_path, work / f"mapping-{len(attempts)}", num_images, options, progress)
-        attempts.append(_Attempt(sorted(models, key=_largest_first), options))
-        if attempts[-1].num_registered >= num_images / 2:
-            break
-    best = max(attempts, key=lambda attempt: attempt.num_registered)
-    if config.robust_loss_px > 0:
-        for model in best.models:
-            _adjust_robustly(model, config.robust_loss_px, best.options)
-    return best.models
+
+    def __init__(self, config: MappingConfig | None = None) -> None:
+        self.config = config or MappingConfig()
+
+    @property
+    def version(self) -> str:
+        """Version of this file and of pycolmap."""
+        return MAPPER_VERSION
+
+    def map(self, task: MappingTask) -> list[pycolmap.Reconstruction]:
+        """Build models of a scene, the one with most images first."""
+        attempts: list[_Attempt] = []
+        for relaxed in (False, True):
+            options = mapper_options(
+                self.config, task.num_images, task.constant_camera_ids, task.num_threads, task.seed
+            )
+            if relaxed:
+                _relax(options)
+            models = _run(task, task.work / f"mapping-{len(attempts)}", options)
+            attempts.append(_Attempt(sorted(models, key=_largest_first), options))
+            if attempts[-1].num_registered >= task.num_images / 2:
+                break
+        best = max(attempts, key=lambda attempt: attempt.num_registered)
+        if self.config.robust_loss_px > 0:
+            for model in best.models:
+                adjust_robustly(model, self.config.robust_loss_px, best.options)
+        return best.models
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +97,21 @@ class _Attempt:
 
 
 _FUNCTION_TOLERANCE = 1e-6
-"""Relative change of the cost at which the last adjustment ends; without a limit it takes ten times as long, and the
-camera centres agree to a thousandth of their error."""
+"""Relative change of the cost at which the last adjustment stops. Without it the adjustment takes ten times as long and
+moves the camera centres by a thousandth of their error."""
 
 
-def _adjust_robustly(
+def adjust_robustly(
     model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.IncrementalPipelineOptions
 ) -> None:
-    """A bundle adjustment of everything by a robust loss; what is too far off then is dropped.
+    """Adjust a whole model with a robust loss, then remove observations and points beyond the limits of the mapping.
 
-    Ceres leaves the best that it found, so that a model whose adjustment does not converge is no worse than before.
+    Ceres keeps the best solution that it found, so a model whose adjustment does not converge does not get worse.
 
     Args:
-        model: is changed.
-        loss_px: where the loss bends from squares to lengths.
-        mapped: the options of the mapping that the model is from.
+        model: changed in place.
+        loss_px: scale of the soft L1 loss.
+        mapped: options of the mapping that built the model.
     """
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
@@ -139,9 +135,10 @@ def _adjust_robustly(
     model.update_point_3d_errors()
 
 
-def _options(
+def mapper_options(
     config: MappingConfig, num_images: int, constant_camera_ids: frozenset[int], num_threads: int, seed: int
 ) -> pycolmap.IncrementalPipelineOptions:
+    """The options of pycolmap's incremental mapper."""
     options = pycolmap.IncrementalPipelineOptions()
     options.min_model_size = min(config.min_model_size, num_images)
     options.num_threads = num_threads
@@ -152,13 +149,13 @@ def _options(
     options.mapper.filter_max_reproj_error = config.max_reprojection_error_px
     options.mapper.filter_min_tri_angle = config.min_triangulation_angle_deg
     options.triangulation.min_angle = config.min_triangulation_angle_deg
-    # A point that two images alone see is the least reliable; but two images have no others.
+    # Points with two observations are the least reliable, but a scene of two images has no others.
     options.triangulation.ignore_two_view_tracks = num_images > 2
     return options
 
 
 def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
-    """For walks straight ahead and narrow baselines, where COLMAP's defaults find no pair to begin with."""
+    """Relax thresholds for forward motion and narrow baselines, for which COLMAP's defaults find no initial pair."""
     options.mapper.init_max_forward_motion = 1.0
     options.mapper.init_min_tri_angle = 4.0
     options.mapper.init_min_num_inliers = 50
@@ -169,26 +166,22 @@ def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
 
 
 def _run(
-    database_path: Path,
-    folder: Path,
-    num_images: int,
-    options: pycolmap.IncrementalPipelineOptions,
-    progress: Progress,
+    task: MappingTask, folder: Path, options: pycolmap.IncrementalPipelineOptions
 ) -> list[pycolmap.Reconstruction]:
     num_registered = 0
 
     def registered(count: int) -> None:
         nonlocal num_registered
-        # A second model starts again at two: images are counted once.
-        num_registered = min(num_registered + count, num_images)
-        progress("map", num_registered, num_images)
+        # A second model starts again at two: each image is counted once.
+        num_registered = min(num_registered + count, task.num_images)
+        task.progress("map", num_registered, task.num_images)
 
-    progress("map", 0, num_images)
+    task.progress("map", 0, task.num_images)
     folder.mkdir(parents=True)
     with _quiet_log():
         models = pycolmap.incremental_mapping(
-            database_path,
-            folder,  # of the photos: nothing reads them here
+            task.database,
+            folder,  # of the images, which are not read here
             folder,
             options,
             initial_image_pair_callback=lambda: registered(2),
@@ -203,7 +196,7 @@ def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Keep COLMAP's log silent (what matters it raises), and put its level back afterwards."""
+    """Silence COLMAP's log (errors are raised as exceptions), and restore its level afterwards."""
     before = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL.value)
     try:

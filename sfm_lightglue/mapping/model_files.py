@@ -1,4 +1,4 @@
-"""Models on the disk: COLMAP's binary files and a PLY cloud, and the same as arrays for the store."""
+"""Files of models: COLMAP's binary files and a PLY point cloud, also as arrays for the store."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLY_NAME = "points.ply"
 
 
 def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[str, AnyArray]:
-    """The files of models, and the cloud of the first, as arrays of bytes [size] uint8 by relative path.
+    """The files of models, and the point cloud of the first, as arrays of bytes [size] uint8 by relative path.
 
     Args:
         models: the largest first.
-        work: an existing folder for files on the way.
+        work: an existing folder for intermediate files.
 
     Raises:
-        StoreError: where nothing can be written there.
+        StoreError: if the folder cannot be written.
     """
     files: dict[str, AnyArray] = {}
     try:
@@ -46,12 +46,12 @@ def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[s
 
 
 def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
-    """Write what `pack_models` packed below a folder, and remove models of an earlier run beyond these.
+    """Write the files of `pack_models` below a folder, and remove all other models of an earlier run.
 
-    Files that are there already with the same bytes are left alone.
+    Files that already have the same bytes are not written.
 
     Raises:
-        StoreError: where the folder cannot be written.
+        StoreError: if the folder cannot be written.
     """
     for name, array in files.items():
         path = output / name
@@ -68,12 +68,12 @@ def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
 
 
 def remove_results(output: Path) -> None:
-    """Remove models and record of an earlier run, where this one has none: nobody shall take them for its result.
+    """Remove models and record of an earlier run, so that they are not taken for the result of a run without a model.
 
-    They are still in the store, under the key of what they were made from.
+    They remain in the store, under the key of everything that they depend on.
 
     Raises:
-        StoreError: where they cannot be removed.
+        StoreError: if they cannot be removed.
     """
     for name in (RESULTS_MARKER, PLY_NAME):
         try:
@@ -84,7 +84,7 @@ def remove_results(output: Path) -> None:
 
 
 def _remove_stale(folder: Path, kept: set[Path]) -> None:
-    """A file of an earlier run beside the new ones would make a model that never existed."""
+    """Remove files of an earlier run, which would form a wrong model together with the new files."""
     try:
         if not any(path.parent == folder for path in kept):
             shutil.rmtree(folder)

@@ -1,14 +1,53 @@
-"""What every pair selector is."""
+"""What every pair selector is, and what it is given."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.types import Features, ImagePair, Scene
+
+if TYPE_CHECKING:
+    import pycolmap
+
+    from sfm_lightglue.store.store import Store
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairContext:
+    """What is known of a scene when its pairs are selected.
+
+    Args:
+        scene: the images.
+        features: by name of image; each is read when it is looked up, so that a selector which needs none costs
+            nothing. Images that could not be decoded are missing.
+        store: keeps what a selector computes, such as descriptors of whole images; None if nothing is kept.
+        model: an existing model of the scene; None if there is none.
+        progress: called as a long selection advances.
+    """
+
+    scene: Scene
+    features: Mapping[str, Features] = field(default_factory=dict)
+    store: Store | None = None
+    model: pycolmap.Reconstruction | None = None
+    progress: Progress = silent
 
 
 class PairSelector(Protocol):
     """Chooses the pairs of images that are worth matching."""
 
-    def select(self, scene: Scene) -> tuple[ImagePair, ...]:
-        """The pairs, sorted, without repetition."""
+    def check(self, scene: Scene) -> None:
+        """Find errors in the selector's input before features are extracted, which may take hours.
+
+        Raises:
+            DataError: if `select` would fail for this scene.
+        """
+
+    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
+        """The pairs, sorted, without repetition; called after the features were extracted.
+
+        Raises:
+            DataError: if the selector's input cannot be used for this scene.
+        """

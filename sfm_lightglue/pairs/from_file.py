@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
@@ -21,65 +22,77 @@ class PairsFromFileConfig:
     """Options of the pairs from a file."""
 
     path: str = ""
-    """Text file with two image names a line; blank lines and lines that begin with # are passed over. Names
-    are relative to the folder of the photos, whose own name may stand before them, as in images/a.jpg."""
+    """Text file with two image names a line. Blank lines and lines that begin with # are skipped. Names are relative
+    to the folder of the images; the name of that folder may precede them, as in images/a.jpg."""
 
 
 class PairsFromFile:
-    """Two names a line, with a space or a tab between them; names may hold spaces themselves."""
+    """Two names a line, with a space or a tab between them; names may contain spaces."""
 
     def __init__(self, config: PairsFromFileConfig) -> None:
         self.config = config
 
-    def select(self, scene: Scene) -> tuple[ImagePair, ...]:
+    def check(self, scene: Scene) -> None:
+        """Read the list once, so that an error in it is reported before the features are extracted."""
+        self._read(scene, report=False)
+
+    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
         """The pairs, sorted, without repetition.
 
         Raises:
-            DataError: where the file cannot be read, or a line does not hold two names of the scene.
+            DataError: if the file cannot be read, or a line does not contain two names of the scene.
         """
+        return self._read(context.scene, report=True)
+
+    def _read(self, scene: Scene, report: bool) -> tuple[ImagePair, ...]:
         path = Path(self.config.path)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: the list of pairs cannot be read ({reason})") from error
         skipped = {image.name for image in scene.skipped}
-        names = _Names.of(scene)
+        names = _SceneNames.from_scene(scene)
         pairs = set()
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(_read_lines(path), start=1):
             text = unicodedata.normalize("NFC", line.strip())
             if not text:
                 continue
             pair = _split(text, names)
-            if pair is None and text.startswith("#"):  # only now: a name may begin with # too
+            if pair is None and text.startswith("#"):  # checked second: a name may begin with # too
                 continue
             if pair is None:
                 raise DataError(f"{path}:{number}: {_explain(text, names, scene.root)}")
             if pair[0] == pair[1] or skipped & set(pair):
-                logger.warning("%s:%d: passed over (%s)", path, number, text)
+                if report:
+                    logger.warning("%s:%d: skipped (%s)", path, number, text)
                 continue
             pairs.add(ImagePair.from_names(*pair))
         if not pairs:
-            raise DataError(f"{path}: lists no pair of usable photos")
+            raise DataError(f"{path}: lists no pair of usable images")
         return tuple(sorted(pairs))
 
 
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: the list of pairs cannot be read ({reason})") from error
+
+
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """What a list may call the photos of a scene.
+class _SceneNames:
+    """The spellings under which a list may name the images of a scene.
 
     Args:
-        known: names by how they are spelt: macOS spells é as two characters, lists from elsewhere as one.
-        prefixes: what may stand before a name, such as "images/": the end of the folder's own path. None with which
-            the name of a photo begins, so that a name means one photo only.
+        known: name of the image by its spelling in Unicode's NFC form: macOS stores é as two characters, other
+            systems as one.
+        prefixes: what may precede a name, such as "images/": the ends of the path of the folder. A prefix with which
+            the name of an image begins is left out, so that a spelling means one image only.
     """
 
     known: Mapping[str, str]
     prefixes: tuple[str, ...]
 
     @classmethod
-    def of(cls, scene: Scene) -> _Names:
-        """Of all its photos, the unusable ones too."""
+    def from_scene(cls, scene: Scene) -> _SceneNames:
+        """The names of all images, the unusable ones too."""
         names = (*sorted(image.name for image in scene.skipped), *scene.names)
         known = {unicodedata.normalize("NFC", name): name for name in names}
         folder = PurePosixPath(unicodedata.normalize("NFC", Path(os.path.abspath(scene.root)).as_posix()))
@@ -89,7 +102,7 @@ class _Names:
         return cls(known, tuple(one for one in prefixes if not any(name.startswith(one) for name in known)))
 
     def find(self, text: str) -> str | None:
-        """The photo of that name, with a prefix or without."""
+        """The image of that name, with a prefix or without."""
         return next((self.known[rest] for rest in self._readings(text) if rest in self.known), None)
 
     def _readings(self, text: str) -> tuple[str, ...]:
@@ -97,9 +110,9 @@ class _Names:
         return (text, bare, *(bare.removeprefix(prefix) for prefix in self.prefixes))
 
     def nearest(self, text: str) -> list[str]:
-        """Names that may have been meant: of the same file in another folder, then of similar spelling.
+        """Names that may have been meant: the same file in another folder first, then similar spellings.
 
-        Suffixes do not count: nearly all photos have the same.
+        Suffixes are not compared: nearly all images have the same.
         """
         text = min(self._readings(text), key=len)
         moved = [one for one in self.known if PurePosixPath(one).name == PurePosixPath(text).name]
@@ -116,14 +129,14 @@ def _stem(name: str) -> str:
 
 
 def _halves(text: str) -> Iterator[tuple[str, str]]:
-    """Everything before a space or tab, and everything after it."""
+    """Each way to split a text at a space or tab."""
     for i, character in enumerate(text):
         if character in " \t":
             yield text[:i].strip().strip('"'), text[i + 1 :].strip().strip('"')
 
 
-def _split(text: str, names: _Names) -> tuple[str, str] | None:
-    """At the first place where both sides are names of the scene."""
+def _split(text: str, names: _SceneNames) -> tuple[str, str] | None:
+    """Split at the first space or tab with a name of the scene on both sides."""
     for half0, half1 in _halves(text):
         name0, name1 = names.find(half0), names.find(half1)
         if name0 is not None and name1 is not None:
@@ -131,18 +144,18 @@ def _split(text: str, names: _Names) -> tuple[str, str] | None:
     return None
 
 
-def _explain(text: str, names: _Names, root: Path) -> str:
-    """Which of the two names is no photo: the one beside a name that is one."""
+def _explain(text: str, names: _SceneNames, root: Path) -> str:
+    """Which of the two names is not an image; if one of them is, then the other."""
     halves = next((pair for pair in _halves(text) if any(map(names.find, pair))), None)
     words = [word.strip('"') for word in text.split()]
     if halves is None and len(words) != 2:
-        return f"expected two names of photos of {root}, got {text!r}"
+        return f"expected two names of images of {root}, got {text!r}"
     both = halves or words
     unknown = list(dict.fromkeys(half for half in both if names.find(half) is None))
     other = {names.find(half) for half in both}
     near = [name for one in unknown for name in [near for near in names.nearest(one) if near not in other][:3]]
     some = f"the closest names are {_quoted(near)}" if near else f"names look like {_quoted(sorted(names.known)[:1])}"
-    return f"no photo {' and no photo '.join(map(repr, unknown))} in {root}; {some}"
+    return f"no image {' and no image '.join(map(repr, unknown))} in {root}; {some}"
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Each image with those that follow it: for video frames and walks, ordered by name."""
+"""Each image with the images that follow it: for video frames and walks, ordered by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.types import ImagePair, Scene
 
 
@@ -14,10 +15,10 @@ class SequentialConfig:
     """Options of the sequential pairs."""
 
     window: int = 10
-    """Each image is matched with so many that follow it."""
+    """Each image is matched with this many of the images that follow it."""
 
     quadratic: bool = True
-    """Also with those 2, 4, 8, ... images ahead, up to 2 ** (window - 1), which closes gaps and slows drift."""
+    """Also match images that are 2, 4, 8, ..., 2 ** (window - 1) positions apart: bridges gaps and reduces drift."""
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -25,14 +26,17 @@ class SequentialConfig:
 
 
 class SequentialPairs:
-    """Neighbours in the order of the names, in which numbers count as numbers: frame2 before frame10."""
+    """Neighbours in the order of the names, with runs of digits compared as numbers: frame2 before frame10."""
 
     def __init__(self, config: SequentialConfig | None = None) -> None:
         self.config = config or SequentialConfig()
 
-    def select(self, scene: Scene) -> tuple[ImagePair, ...]:
+    def check(self, scene: Scene) -> None:
+        """Every scene can be used."""
+
+    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
         """The pairs, sorted."""
-        names = sorted(scene.names, key=natural_order)
+        names = sorted(context.scene.names, key=natural_order)
         offsets = set(range(1, self.config.window + 1))
         if self.config.quadratic:
             offsets |= {2**power for power in range(self.config.window)}

@@ -1,4 +1,4 @@
-"""COLMAP as a host: our features, matches and verified geometries in its database, for its own mappers and GUI."""
+"""Adds features, matches and verified geometries to a COLMAP database, for COLMAP's own mappers and GUI."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
 from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
 from sfm_lightglue.errors import ConfigError, StoreError
+from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.messages import shortened
-from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.join_scene import join_scene
-from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.reconstruction.components import build_components
+from sfm_lightglue.reconstruction.config import DatabaseConfig
+from sfm_lightglue.reconstruction.join_scene import JoinedScene, join_scene
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -33,7 +34,7 @@ from sfm_lightglue.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("scan", "extract", "match", "verify", "write")
+STAGES = ("scan", "extract", "select", "match", "verify", "write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ class HostSummary:
 
     Args:
         database: its path.
-        num_images: photos whose features were added.
-        new_images: those of them that the database did not know.
-        missing_images: images of the database without a readable photo; they keep their features, and their
+        num_images: number of images whose features were added.
+        new_images: names of those that were not in the database before.
+        missing_images: names of images of the database without a readable file; they keep their features, and the
             matches with each other.
-        num_lost_pairs: pairs of such an image and a photo, whose matches went with the photo's old features.
-        num_keypoints: median of the photos.
-        num_pairs: pairs that were matched.
-        num_verified: pairs with a geometry.
+        num_lost_pairs: number of pairs of a missing image and an image with new features, whose matches were removed.
+        num_keypoints: median over the images whose features were added.
+        num_pairs: number of pairs that were matched.
+        num_verified: number of pairs with a two-view geometry.
         seconds: by stage, and "total".
     """
 
@@ -76,40 +77,54 @@ class HostSummary:
 
 
 def add_to_database(
-    database: Path,
-    images: Path,
-    config: ReconstructConfig | None = None,
-    store: Path | None = None,
+    database: Path | str,
+    images: Path | str,
+    config: DatabaseConfig | None = None,
+    store: Path | str | None = None,
     overwrite: bool = False,
     known_only: bool = False,
     progress: Progress = silent,
 ) -> HostSummary:
-    """Extract, match and verify photos, and add the results to a COLMAP database.
+    """Extract, match and verify images, and add the results to a COLMAP database.
 
-    Cameras, images, rigs, frames and pose priors that the database has are kept as they are, numbers included.
-    The database changes in one moment at the end: a run that fails or is killed leaves it as it was, and the
-    next one computes nothing twice.
+    Cameras, images, rigs, frames and pose priors of the database are kept as they are, including their ids. The
+    database is changed in one step at the end: a run that fails or is killed leaves it unchanged, and the next run
+    computes nothing twice.
 
     Args:
-        database: made where there is none; no pycolmap handle of this process may have it open.
-        images: the folder that COLMAP calls the image path: names are relative to it.
-        config: extractor, matcher, pairs and so on; its cameras are for photos that the database does not know.
-        store: folder of what was computed, `<database>.store` beside the database where it is None.
-        overwrite: replace the features of the photos, and all matches of theirs, where the database has some. Those
-            with images whose photos are not here cannot be computed again: they are removed, counted and logged.
-        known_only: leave photos out that the database does not know.
-        progress: told how each stage advances.
+        database: created if it does not exist; no pycolmap handle of this process may have it open.
+        images: COLMAP's image path: the folder that the names are relative to.
+        config: components and thresholds; its cameras are for images that are not in the database.
+        store: folder of the store; `<database>.store` beside the database if it is None.
+        overwrite: replace features and matches that the database has of the images. Matches with images whose files are
+            missing cannot be computed again: they are removed, counted and logged.
+        known_only: leave out images that are not in the database.
+        progress: called as each stage advances.
 
     Raises:
-        ConfigError: where the database has features and `overwrite` is not set, or knows no image and `known_only`
-            is set, or an option is wrong.
-        DataError: where photos and database do not fit each other, or one of them cannot be read.
-        WeightsError: where a network's weights are missing.
-        StoreError: where the database is locked or changed by another program, or cannot be written.
+        ConfigError: if the database has features and `overwrite` is not set, or has no image and `known_only` is set,
+            or an option is wrong.
+        DataError: if images and database do not fit each other, or one of them cannot be read.
+        WeightsError: if the weights of a network are missing.
+        StoreError: if the database is locked or changed by another program, or cannot be written.
+
+    Example:
+        >>> summary = sfm_lightglue.add_to_database("database.db", "photos/images")
+        >>> summary.num_images
+        4
     """
     database, images = Path(database), Path(images)
+    config = config or DatabaseConfig()
     folder = Path(store) if store is not None else database.with_name(f"{database.name}.store")
-    run = _Run(database, images, config or ReconstructConfig(), folder, progress)
+    job = _Job(
+        database,
+        images,
+        config,
+        folder,
+        Clock.for_stages(STAGES),
+        ThreadExecutor(config.num_threads),
+        progress,
+    )
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,7 +132,7 @@ def add_to_database(
     with work_folder(database.parent) as work:
         copy = work / "database.db"
         if not database.exists():
-            summary = run.fill(copy, (), overwrite, known_only)
+            summary = _fill(job, copy, (), overwrite, known_only)
             if database.exists():
                 raise StoreError(f"{database}: another program has made it meanwhile; run the same command again")
             with store_errors(database):
@@ -125,97 +140,102 @@ def add_to_database(
             return summary
         with SharedDatabase(database) as shared:
             shared.copy_to(copy)
-            summary = run.fill(copy, read_known_images(copy, database), overwrite, known_only)
+            summary = _fill(job, copy, read_known_images(copy, database), overwrite, known_only)
             require_space(database, copy.stat().st_size)
             shared.replace_content(copy)
             return summary
 
 
-class _Run:
-    """One run: what is computed goes through the store, what is found goes into a private copy of the database."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run: results go through the store and into a private copy of the database."""
 
-    def __init__(
-        self, database: Path, images: Path, config: ReconstructConfig, store: Path, progress: Progress
-    ) -> None:
-        self.database, self.images, self.config, self.progress = database, images, config, progress
-        self.store_folder = store
-        self.num_threads = config.num_threads or num_usable_cores()
-        self.clock = Clock(dict.fromkeys(STAGES, 0.0))
+    database: Path
+    images: Path
+    config: DatabaseConfig
+    store_folder: Path
+    clock: Clock
+    executor: Executor
+    progress: Progress
 
-    def fill(self, copy: Path, known: Sequence[KnownImage], overwrite: bool, known_only: bool) -> HostSummary:
-        with self.clock.stage("scan"):
-            found = load_scene(self.images, self.config.cameras, [self.store_folder], self.num_threads, as_it_is=True)
-            joined = join_scene(found, known, self.database, known_only)
-            if not overwrite:
-                _refuse_features(joined.known, self.database)
-            extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
-            matcher = MATCHERS.build(self.config.matcher, self.config.device)
-            pairs = PAIR_SELECTORS.build(self.config.pairs).select(joined.scene)
-            store = Store(self.store_folder)
-        with self.clock.stage("extract"):
-            features = extract_scene(joined.scene, CachedExtractor(extractor, store), self.num_threads, self.progress)
-        decoded = {image.name for image in features.decoded_images}
-        num_lost_pairs = 0
-        if known:
-            replaced = [image.image_id for image in joined.known if image.name in decoded]
-            num_lost_pairs = remove_features(copy, replaced)
-        if num_lost_pairs > 0:
-            logger.warning(
-                "%s: matches of %d pairs are removed and cannot be computed again: one photo of the pair has new"
-                " features, the other is not here or unreadable; put it there and run the same command again to match"
-                " them anew",
-                self.database,
-                num_lost_pairs,
-            )
-        with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
-            with self.clock.stage("write"):
-                self._write_features(features, writer)
-            counts = match_scene(
-                pairs,
-                features,
-                writer,
-                CachedMatcher(matcher, store),
-                CachedVerifier(self.config.two_view, self.config.seed, store),
-                self.clock,
-                self.num_threads,
-                self.progress,
-            )
-        return self._summary(features, counts, known, num_lost_pairs)
 
-    def _write_features(self, features: SceneFeatures, writer: DatabaseWriter) -> None:
-        max_size = getattr(self.config.extractor.config, "max_image_size", None)
-        for image in features.decoded_images:
-            writer.add_image(image, *colmap_features(features[image.name], max_size))
+def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, known_only: bool) -> HostSummary:
+    """Run all stages, with the copy of the database as their output.
 
-    def _summary(
-        self, features: SceneFeatures, counts: PairCounts, known: Sequence[KnownImage], num_lost_pairs: int
-    ) -> HostSummary:
-        if counts.num_verified == 0:
-            logger.warning(
-                "%s: of %d pairs none was verified; do neighbouring photos overlap?", self.database, counts.num_pairs
-            )
-        names = [image.name for image in features.decoded_images]
-        known_names = {image.name for image in known}
-        return HostSummary(
-            str(self.database),
-            len(names),
-            tuple(name for name in names if name not in known_names),
-            tuple(sorted(known_names - set(names))),
-            num_lost_pairs,
-            int(np.median([len(features.keypoints_from_name[name]) for name in names])),
-            counts.num_pairs,
-            counts.num_verified,
-            {stage: round(seconds, 3) for stage, seconds in self.clock.total().items()},
+    Args:
+        job: the run.
+        copy: private copy of the database, or the path of a new one.
+        known: images of the database.
+        overwrite: as in `add_to_database`.
+        known_only: as in `add_to_database`.
+    """
+    config, clock, executor, progress = job.config, job.clock, job.executor, job.progress
+    with clock.stage("scan"):
+        found = load_scene(job.images, config.cameras, [job.store_folder], executor.num_workers, as_it_is=True)
+        joined = join_scene(found, known, job.database, known_only)
+        if not overwrite:
+            _refuse_features(joined.known, job.database)
+        components = build_components(config)
+        components.pairs.check(joined.scene)
+        store = Store(job.store_folder)
+    with clock.stage("extract"):
+        features = extract_scene(joined.scene, CachedExtractor(components.extractor, store), executor, progress)
+    with clock.stage("select"):
+        pairs = components.pairs.select(PairContext(joined.scene, features, store, progress=progress))
+    num_lost_pairs = _remove_old_features(job, copy, joined, features) if known else 0
+    with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
+        with clock.stage("write"):
+            for image in features.decoded_images:
+                writer.add_image(image, *colmap_features(features[image.name]))
+        matcher, verifier = (
+            CachedMatcher(components.matcher, store),
+            CachedVerifier(config.two_view, config.seed, store),
         )
+        counts = match_scene(pairs, features, writer, matcher, verifier, clock, executor, progress)
+    return _summary(job, features, counts, known, num_lost_pairs)
+
+
+def _remove_old_features(job: _Job, copy: Path, joined: JoinedScene, features: SceneFeatures) -> int:
+    """Remove what the database has of the images; returns the number of pairs that cannot be matched again."""
+    replaced = [image.image_id for image in joined.known if image.name in features]
+    num_lost_pairs = remove_features(copy, replaced)
+    if num_lost_pairs > 0:
+        logger.warning(
+            "%s: matches of %d pairs are removed and cannot be computed again: one image of the pair has new"
+            " features, the other is missing or unreadable; put it there and run the same command again to match"
+            " them anew",
+            job.database,
+            num_lost_pairs,
+        )
+    return num_lost_pairs
+
+
+def _summary(
+    job: _Job, features: SceneFeatures, counts: PairCounts, known: Sequence[KnownImage], num_lost_pairs: int
+) -> HostSummary:
+    if counts.num_verified == 0:
+        logger.warning(
+            "%s: none of %d pairs was verified; do neighbouring images overlap?", job.database, counts.num_pairs
+        )
+    names = list(features)
+    known_names = {image.name for image in known}
+    return HostSummary(
+        str(job.database),
+        len(names),
+        tuple(name for name in names if name not in known_names),
+        tuple(sorted(known_names - set(names))),
+        num_lost_pairs,
+        int(np.median([len(features[name]) for name in names])),
+        counts.num_pairs,
+        counts.num_verified,
+        {stage: round(seconds, 3) for stage, seconds in job.clock.total().items()},
+    )
 
 
 def _refuse_features(known: Sequence[KnownImage], database: Path) -> None:
     names = [image.name for image in known if image.has_features]
     if names:
         raise ConfigError(
-            f"{database}: has features or matches of {len(names)} of the photos already ({shortened(names, 3)});"
-            " --overwrite replaces them, or name a new database"
+            f"{database}: has features or matches of {len(names)} of the images already ({shortened(names, 3)});"
+            " `overwrite=True` replaces them, or name a new database"
         )
-
-
-__all__ = ["HostSummary", "add_to_database", "colmap_features", "join_scene"]

@@ -1,4 +1,4 @@
-"""Photos on the disk with the cameras that a COLMAP database has for them."""
+"""Images of a folder, with the cameras that a COLMAP database has for them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JoinedScene:
-    """Photos with the cameras that a database has for them.
+    """Images of a folder, with the cameras of a database.
 
     Args:
-        scene: the photos.
-        known: those images of the database that are among them.
-        camera_id_from_idx: COLMAP's numbers of the cameras that the database has.
+        scene: the images.
+        known: the images of the database that are among them.
+        camera_id_from_idx: COLMAP's ids of the cameras that are in the database.
     """
 
     scene: Scene
@@ -31,25 +31,25 @@ class JoinedScene:
 
 
 def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_only: bool = False) -> JoinedScene:
-    """Give photos the cameras that a database has for them.
+    """Give the images of a folder the cameras that a database has for them.
 
-    A photo that it does not know shares a camera of the database where it would share one with photos that all
-    have this one, which is of its size, and alone in its rig.
+    An image that is not in the database gets a camera of the database if the images that it would share a camera with
+    all have that camera, and the camera is alone in its rig.
 
     Args:
-        found: photos on the disk with cameras as we would make them.
+        found: images of the folder, with the cameras that a new database would have.
         known: images of the database.
         database: for messages.
-        known_only: leave out photos that it does not know.
+        known_only: leave out images that are not in the database.
 
     Raises:
-        ConfigError: where only those that it knows are wanted, and it knows none.
-        DataError: where no two photos are left, or the size of one is not that of its camera.
+        ConfigError: if `known_only` is set and the database contains no image.
+        DataError: if fewer than two images are left, or an image does not have the size of its camera.
     """
     if known_only and not known:
         raise ConfigError(
-            f"{database}: knows no image, so that --known-only would leave out all photos; do without it, or name a"
-            " database with images in it"
+            f"{database}: contains no image, so `known_only=True` would leave out all images; do without it, or name a"
+            " database that contains images"
         )
     known_from_name = {image.name: image for image in known}
     here = tuple(known_from_name[image.name] for image in found.images if image.name in known_from_name)
@@ -58,7 +58,7 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
     news = [image.name for image in found.images if image.name not in known_from_name]
     if known and news:
         done = "left out" if known_only else "added"
-        logger.warning("%s: %d photos that it does not know are %s: %s", database, len(news), done, shortened(news))
+        logger.warning("%s: %d images that it does not contain are %s: %s", database, len(news), done, shortened(news))
     shared = _cameras_to_share(found, known_from_name)
     idx_from_key: dict[object, int] = {}
     images = []
@@ -71,7 +71,7 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
         images.append(replace(image, camera=camera, camera_idx=camera_idx))
     if len(images) < 2:
-        raise DataError(f"{found.root}: only one usable photo ({images[0].name}); there is no pair to match")
+        raise DataError(f"{found.root}: only one usable image ({images[0].name}); there is no pair to match")
     camera_id_from_idx = {idx: key[1] for key, idx in idx_from_key.items() if key[0] == "known"}  # type: ignore[index]
     return JoinedScene(Scene(found.root, tuple(images), found.skipped), here, camera_id_from_idx)
 
@@ -79,14 +79,14 @@ def join_scene(found: Scene, known: Sequence[KnownImage], database: Path, known_
 def _report_missing(found: Scene, known: Sequence[KnownImage], here: Sequence[KnownImage], database: Path) -> None:
     if known and not here:
         raise DataError(
-            f"{database}: none of its {len(known)} images ({known[0].name}, ...) is a readable photo below"
+            f"{database}: none of its {len(known)} images ({known[0].name}, ...) is a readable image below"
             f" {found.root}; give the folder that its names are relative to"
         )
     present = {image.name for image in here}
     missing = [image.name for image in known if image.name not in present]
     if missing:
         logger.warning(
-            "%s: %d of its images are no readable photos below %s, and keep their features and the matches among"
+            "%s: %d of its images have no readable file below %s; they keep their features and the matches among"
             " them: %s",
             database,
             len(missing),
@@ -105,12 +105,12 @@ def _require_sizes(found: Scene, known_from_name: Mapping[str, KnownImage], data
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise DataError(
-            f"{database}: {wrong[0]}{more}; are these the photos that it was made from, neither shrunk nor turned?"
+            f"{database}: {wrong[0]}{more}; are these the images that it was made from, neither resized nor rotated?"
         )
 
 
 def _cameras_to_share(found: Scene, known_from_name: Mapping[str, KnownImage]) -> dict[int, KnownImage]:
-    """For each of our cameras an image that has the one camera of the database that all of its photos have."""
+    """For each camera of the folder, an image with the one camera of the database that all of its images have."""
     owners: dict[int, list[KnownImage]] = {}
     for image in found.images:
         if image.name in known_from_name:

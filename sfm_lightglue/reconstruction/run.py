@@ -1,203 +1,180 @@
-"""The main job: a folder of photos -> camera poses and a point cloud. What happens, in which order."""
+"""The main job: a folder of images -> camera poses and a point cloud. Its stages, in their order."""
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, given_camera_idxs
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs
 from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.execution.threads import num_usable_cores
+from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import PackedModels, keep_models, load_models
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.incremental import MAPPER_VERSION, map_incrementally
-from sfm_lightglue.mapping.model_files import remove_results, write_packed_models
-from sfm_lightglue.messages import shortened
+from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.run_record import Summary, peak_memory_mb, recorded_keys, write_run_record
-from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish, publish_without_model
+from sfm_lightglue.reconstruction.result import ReconstructionResult
+from sfm_lightglue.reconstruction.run_record import recorded_keys
+from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
-from sfm_lightglue.store.atomic_file import publish_file, store_errors
-from sfm_lightglue.store.output_folder import RESULTS_MARKER, sole_publisher, work_folder
+from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
+from sfm_lightglue.types import ImagePair, Scene
 
-logger = logging.getLogger(__name__)
-
-DATABASE_NAME = "database.db"
-
-STAGES = ("scan", "extract", "match", "verify", "map", "write")
+STAGES = ("scan", "extract", "select", "match", "verify", "map", "write")
 
 
 def reconstruct(
-    scene_dir: Path,
-    output: Path | None = None,
+    scene_dir: Path | str,
+    output: Path | str | None = None,
     config: ReconstructConfig | None = None,
     progress: Progress = silent,
-) -> Summary:
-    """Reconstruct a folder of photos.
+) -> ReconstructionResult:
+    """Reconstruct a folder of images: camera poses and a sparse point cloud.
 
-    Everything that was computed is kept in the output folder: a second run, an interrupted run or a run with
-    more photos repeats nothing.
+    Everything that was computed is kept in the output folder: a second run, an interrupted run or a run with more
+    images computes nothing twice.
 
     Args:
-        scene_dir: folder of photos, or with a sub-folder `images` of photos.
-        output: for the results, `scene_dir/reconstruction` where it is None.
-        config: all choices and thresholds.
-        progress: told how each stage advances.
+        scene_dir: folder of images, or folder with a sub-folder `images`.
+        output: folder for the results; `scene_dir/reconstruction` if it is None.
+        config: all components and thresholds.
+        progress: called as each stage advances.
 
     Returns:
-        Counts, accuracy and times; the largest model lies in `output/sparse/0`.
+        The models, and counts, accuracy and times. The largest model is in `output/sparse/0`.
 
     Raises:
-        DataError: where there is no folder or no readable photo.
-        ConfigError: where the configuration does not fit the photos.
-        WeightsError: where a network's weights are missing.
-        ReconstructionError: where no model can be built; what was computed so far is kept.
-        StoreError: where the output folder cannot be written.
+        DataError: if there is no folder or no readable image.
+        ConfigError: if the configuration does not fit the images.
+        WeightsError: if the weights of a network are missing.
+        ReconstructionError: if no model can be built; what was computed so far is kept.
+        StoreError: if the output folder cannot be written.
+
+    Example:
+        >>> result = sfm_lightglue.reconstruct("photos/")
+        >>> result
+        ReconstructionResult(4 of 4 images registered, ... points, ... px, output='photos/reconstruction')
     """
     config = config or ReconstructConfig()
-    scene_dir = Path(scene_dir)
-    output = Path(output) if output is not None else scene_dir / "reconstruction"
-    return _Run(scene_dir, output, config, progress).summary()
+    output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
+    clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
+    with clock.stage("scan"):
+        scene = _load_scene(Path(scene_dir), output, config, executor)
+        components = build_components(config)
+        mapper = MAPPERS.build(config.mapping)
+        components.pairs.check(scene)
+        store = Store(output)
+    with clock.stage("extract"):
+        features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, progress)
+    with clock.stage("select"):
+        pairs = components.pairs.select(PairContext(scene, features, store, progress=progress))
+    key = _model_key(scene, pairs, components, mapper, config, executor)
+    job = _Job(config, scene, features, pairs, components, store, clock, executor, progress)
+    with work_folder(output) as work:
+        database = work / DATABASE_NAME
+        with clock.stage("write"):
+            models = load_models(store, key)
+        if models is None:
+            models = _build_models(job, mapper, key, work, output)
+        elif recorded_keys(output).get("model") != key or not (output / DATABASE_NAME).is_file():
+            _fill_database(job, database)  # the database in the output folder is of another run
+        summary = publish(models, key, database, output, scene, store, config, clock)
+    return ReconstructionResult(output, summary)
 
 
-class _Run:
-    """One run of the main job: the stages share its scene, store and clock."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the stages after the selection of pairs have in common."""
 
-    def __init__(self, scene_dir: Path, output: Path, config: ReconstructConfig, progress: Progress) -> None:
-        self.config, self.output, self.progress = config, output, progress
-        self.num_threads = config.num_threads or num_usable_cores()
-        self.clock = Clock(dict.fromkeys(STAGES, 0.0))
-        with self.clock.stage("scan"):
-            self.scene = load_scene(scene_dir, config.cameras, [output], self.num_threads)
-            if len(self.scene.images) < 2:
-                raise ReconstructionError(
-                    f"{self.scene.root}: only one readable photo ({self.scene.names[0]}); a reconstruction needs at"
-                    " least two with a common view"
-                )
-            self.extractor = EXTRACTORS.build(config.extractor, config.device)
-            self.matcher = MATCHERS.build(config.matcher, config.device)
-            self.pairs = PAIR_SELECTORS.build(config.pairs).select(self.scene)
-            self.store = Store(output)
+    config: ReconstructConfig
+    scene: Scene
+    features: SceneFeatures
+    pairs: tuple[ImagePair, ...]
+    components: Components
+    store: Store
+    clock: Clock
+    executor: Executor
+    progress: Progress
 
-    def summary(self) -> Summary:
-        key = self._model_key()
-        with work_folder(self.output) as work:
-            with self.clock.stage("write"):
-                packed = load_models(self.store, key)
-            is_known = packed is not None
-            if packed is None:
-                packed = self._compute(key, work)
-            elif not self._has_database_of(key):
-                self._write_database(work / DATABASE_NAME)
-            with self.clock.stage("write"), sole_publisher(self.output):
-                return self._publish(packed, key, work / DATABASE_NAME, is_known)
 
-    def _publish(self, packed: PackedModels, key: str, database: Path, is_known: bool) -> Summary:
-        statistics = packed.statistics
-        write_packed_models(packed.files, self.output)
-        if database.is_file():
-            self._publish_database(database)
-        if is_known:  # else the warnings came when the photos were read
-            for image in statistics.undecodable:
-                logger.warning("left out %s: %s", image.name, image.reason)
-        if statistics.unregistered:
-            logger.warning("not registered: %s", shortened(statistics.unregistered, all_in=RESULTS_MARKER))
-        skipped = (*self.scene.skipped, *statistics.undecodable)
-        summary = Summary.of(statistics, skipped, self.clock.total(), self.store.counts, peak_memory_mb())
-        write_run_record(self.output, self.config, {"model": key}, summary)
-        return summary
-
-    def _publish_database(self, database: Path) -> None:
-        target = self.output / DATABASE_NAME
-        with store_errors(target):
-            publish_file(database, target, SQLITE_SIDE_FILES)
-
-    def _has_database_of(self, key: str) -> bool:
-        """Whether the database in the output folder is that of a model: another run may have replaced it."""
-        return (self.output / DATABASE_NAME).is_file() and recorded_keys(self.output).get("model") == key
-
-    def _model_key(self) -> str:
-        """Of all that the model depends on; one thread more or less matters only where one alone is repeatable."""
-        return make_key(
-            "models",
-            [(image.name, image.digest, image.camera, image.camera_idx) for image in self.scene.images],
-            self.pairs,
-            self.extractor.identity,
-            self.matcher.identity,
-            verification_identity(self.config.two_view),
-            self.config.mapping,
-            self.config.cameras.refine,
-            self.config.seed,
-            self.num_threads == 1,
-            MAPPER_VERSION,
+def _load_scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor) -> Scene:
+    scene = load_scene(scene_dir, config.cameras, [output], executor.num_workers)
+    if len(scene.images) < 2:
+        raise ReconstructionError(
+            f"{scene.root}: only one readable image ({scene.names[0]}); a reconstruction needs at least two with a"
+            " common view"
         )
+    return scene
 
-    def _compute(self, key: str, work: Path) -> PackedModels:
-        features, counts, constant_camera_ids = self._write_database(work / DATABASE_NAME)
-        names = [image.name for image in features.decoded_images]
-        models = []
-        with self.clock.stage("map"):
-            if counts.num_verified:
-                models = map_incrementally(
-                    work / DATABASE_NAME,
-                    work,
-                    len(names),
-                    self.config.mapping,
-                    constant_camera_ids,
-                    self.num_threads,
-                    self.config.seed,
-                    self.progress,
-                )
-        if not models:
-            with sole_publisher(self.output):
-                remove_results(self.output)
-                self._publish_database(work / DATABASE_NAME)
-            raise ReconstructionError(self._explain(features, counts))
-        with self.clock.stage("write"):
-            color_points(models, self.scene.root, self.num_threads)
-            return keep_models(self.store, key, models, names, features.skipped, work)
 
-    def _write_database(self, path: Path) -> tuple[SceneFeatures, PairCounts, frozenset[int]]:
-        """Extract, match and verify; returns also the cameras whose intrinsics are not refined."""
-        with self.clock.stage("extract"):
-            extractor = CachedExtractor(self.extractor, self.store)
-            features = extract_scene(self.scene, extractor, self.num_threads, self.progress)
-        given = frozenset() if self.config.cameras.refine else given_camera_idxs(features.decoded_images)
-        with DatabaseWriter(path) as database:
-            for image in features.decoded_images:
-                database.add_image(image, features.keypoints_from_name[image.name])
-            counts = match_scene(
-                self.pairs,
-                features,
-                database,
-                CachedMatcher(self.matcher, self.store),
-                CachedVerifier(self.config.two_view, self.config.seed, self.store),
-                self.clock,
-                self.num_threads,
-                self.progress,
+def _model_key(
+    scene: Scene,
+    pairs: tuple[ImagePair, ...],
+    components: Components,
+    mapper: Mapper,
+    config: ReconstructConfig,
+    executor: Executor,
+) -> str:
+    """Key of everything that the model depends on. Of the number of workers only "one or more" matters."""
+    return make_key(
+        "models",
+        [(image.name, image.digest, image.camera, image.camera_idx) for image in scene.images],
+        pairs,
+        components.extractor.identity,
+        components.matcher.identity,
+        verification_identity(config.two_view),
+        mapper.config,
+        config.cameras.refine,
+        config.seed,
+        executor.num_workers == 1,
+        mapper.version,
+    )
+
+
+def _build_models(job: _Job, mapper: Mapper, key: str, work: Path, output: Path) -> PackedModels:
+    database = work / DATABASE_NAME
+    counts, constant_camera_ids = _fill_database(job, database)
+    names = list(job.features)
+    models = []
+    with job.clock.stage("map"):
+        if counts.num_verified > 0:
+            num_threads, seed = job.executor.num_workers, job.config.seed
+            models = mapper.map(
+                MappingTask(database, work, len(names), constant_camera_ids, num_threads, seed, job.progress)
             )
-            return features, counts, frozenset(database.camera_id(idx) for idx in given)
+    if not models:
+        publish_without_model(database, output)
+        raise ReconstructionError(explain_no_model(job.scene, job.features, counts, job.config))
+    with job.clock.stage("write"):
+        color_points(models, job.scene.root, job.executor)
+        return keep_models(job.store, key, models, names, job.features.skipped, work)
 
-    def _explain(self, features: SceneFeatures, counts: PairCounts) -> str:
-        """Why there is no model."""
-        num_keypoints = sorted(len(keypoints) for keypoints in features.keypoints_from_name.values())
-        text = (
-            f"{self.scene.root}: no model: {len(num_keypoints)} photos with {num_keypoints[len(num_keypoints) // 2]}"
-            f" keypoints (median), {counts.num_pairs} pairs matched, {counts.num_verified} of them with a common view"
+
+def _fill_database(job: _Job, path: Path) -> tuple[PairCounts, frozenset[int]]:
+    """Match and verify all pairs into a database; returns also the cameras whose intrinsics are not refined."""
+    images, config, store = job.features.decoded_images, job.config, job.store
+    given = frozenset() if config.cameras.refine else given_camera_idxs(images)
+    with DatabaseWriter(path) as database:
+        for image in images:
+            database.add_image(image, job.features[image.name].keypoints)
+        counts = match_scene(
+            job.pairs,
+            job.features,
+            database,
+            CachedMatcher(job.components.matcher, store),
+            CachedVerifier(config.two_view, config.seed, store),
+            job.clock,
+            job.executor,
+            job.progress,
         )
-        if counts.best is None:
-            return f"{text}. Do neighbouring photos overlap by half? Try more --max-keypoints, or --pairs exhaustive"
-        given = bool(self.config.cameras.params)
-        hint = "Are the camera parameters right" if given else "Try --camera-params if they are known"
-        num_inliers, pair = counts.best
-        return (
-            f"{text}, at best {num_inliers} inliers ({pair.name0}, {pair.name1}). Was the camera moved sideways"
-            f" between the photos, not only turned? {hint} (COLMAP's order and pixel convention)"
-        )
+        return counts, frozenset(database.camera_id(idx) for idx in given)

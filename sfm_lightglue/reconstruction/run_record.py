@@ -1,4 +1,4 @@
-"""What a run tells: a summary in numbers, one line for people, and `run.json` beside the results."""
+"""The record of a run: a summary in numbers, one line of text, and `run.json` beside the results."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Summary:
     """A reconstruction in numbers; accuracy is that of the largest model.
 
     Args:
-        num_images: photos that could be read.
-        num_skipped: photos that could not.
-        skipped: their names and the reasons.
-        unregistered: names of readable photos without a pose in the largest model.
-        num_registered: photos with a pose in the largest model.
-        num_points: its 3D points.
-        mean_track_length: images that see a point.
+        num_images: number of images that could be read.
+        num_skipped: number of images that could not be read.
+        skipped: names of these images, and the reasons.
+        unregistered: names of readable images without a pose in the largest model.
+        num_registered: number of images with a pose in the largest model.
+        num_points: number of its 3D points.
+        mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all its observations.
         seconds: by stage, and "total".
-        peak_memory_mb: largest resident memory of the process so far, in MiB; None where it cannot be told.
-        cache: "hits" and "misses" of the store, in all and by kind of entry.
-        models: of each model its path below the output folder, and its own counts.
+        peak_memory_mb: largest resident memory of the process so far, in MiB; None if the system does not report it.
+        cache: "hits" and "misses" of the store, in total and by kind of entry.
+        models: path below the output folder and counts of each model.
     """
 
     num_images: int
@@ -64,7 +64,7 @@ class Summary:
     models: tuple[dict[str, Any], ...]
 
     @classmethod
-    def of(
+    def from_statistics(
         cls,
         statistics: MapStatistics,
         skipped: Sequence[SkippedImage],
@@ -72,7 +72,7 @@ class Summary:
         counts: Mapping[str, CacheCounts],
         memory_mb: float | None,
     ) -> Summary:
-        """Put together what the stages told."""
+        """The summary of a run, from the results of its stages."""
         best = statistics.models[0]
         return cls(
             statistics.num_images,
@@ -111,8 +111,8 @@ class Summary:
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where the system does not tell."""
-    with contextlib.suppress(OSError):  # Linux: getrusage would count what the process was before exec, too
+    """Largest resident memory of this process so far, in MiB; None if the system does not report it."""
+    with contextlib.suppress(OSError):  # Linux: getrusage also counts the memory of the process before exec
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 2**10, 1)
@@ -128,7 +128,7 @@ def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str,
     """Write `run.json`: the resolved configuration, versions, keys and summary.
 
     Raises:
-        StoreError: where the folder cannot be written.
+        StoreError: if the folder cannot be written.
     """
     versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
@@ -147,7 +147,7 @@ def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str,
 
 
 def recorded_keys(output: Path) -> dict[str, str]:
-    """The keys in the `run.json` of the last run that finished here; none where there is no such record."""
+    """The keys in the `run.json` of the last run that finished in a folder; empty if there is no such record."""
     try:
         keys = json.loads((output / RESULTS_MARKER).read_text(encoding="utf-8"))["keys"]
         return {str(name): str(key) for name, key in keys.items()}

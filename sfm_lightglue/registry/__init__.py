@@ -1,6 +1,6 @@
 """Names -> components. These names are handed on for users and plug-ins."""
 
-from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.registry.builtin import EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.registry.registry import Choice, Entry, Registry
 
-__all__ = ["EXTRACTORS", "MATCHERS", "PAIR_SELECTORS", "Choice", "Entry", "Registry"]
+__all__ = ["EXTRACTORS", "MAPPERS", "MATCHERS", "PAIR_SELECTORS", "Choice", "Entry", "Registry"]

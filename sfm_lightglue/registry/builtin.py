@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.pairs.base import PairSelector
 from sfm_lightglue.registry.registry import Entry, Registry
@@ -73,4 +74,14 @@ PAIR_SELECTORS: Registry[PairSelector] = Registry(
         ),
     },
     "sfm_lightglue.pairs",
+)
+
+MAPPERS: Registry[Mapper] = Registry(
+    "mapping",
+    {
+        "incremental": Entry(
+            "sfm_lightglue.mapping.incremental:MappingConfig", "sfm_lightglue.mapping.incremental:IncrementalMapper"
+        ),
+    },
+    "sfm_lightglue.mappers",
 )

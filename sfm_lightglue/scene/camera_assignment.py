@@ -1,4 +1,4 @@
-"""Which photos share a camera, and what is known of it."""
+"""Which images share a camera, and the intrinsics of each camera."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ CameraMode = Literal["auto", "single", "per-folder", "per-image"]
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """How photos share cameras, and what is known of them."""
+    """How images share cameras, and the intrinsics if they are known."""
 
     mode: CameraMode = "auto"
-    """auto: photos with the same EXIF camera, lens and focal length share one; without EXIF data, those of a
-    folder do if they are all of one size. single: all share one. per-folder, per-image: as named."""
+    """auto: images with the same EXIF camera, lens and focal length share one camera; images without EXIF data share
+    one if all such images of their folder have one size. single: all images share one camera. per-folder: one camera
+    for each folder. per-image: one camera for each image."""
 
     model: str = "SIMPLE_RADIAL"
     """COLMAP's name of the camera model."""
 
     params: tuple[float, ...] = ()
-    """Known intrinsics in COLMAP's order and pixel convention; empty where they are not known."""
+    """Known intrinsics in COLMAP's order and pixel convention; empty if they are not known."""
 
     refine: bool = False
-    """Refine known intrinsics in the mapping too; unknown ones always are."""
+    """Refine known intrinsics during mapping. Unknown intrinsics are always refined."""
 
     def __post_init__(self) -> None:
         if self.mode not in {"auto", "single", "per-folder", "per-image"}:
@@ -44,7 +45,7 @@ class CameraConfig:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A readable photo, before it has a camera."""
+    """A readable image without a camera."""
 
     name: str
     path: Path
@@ -54,30 +55,30 @@ class Photo:
 
     @property
     def folder(self) -> str:
-        """Path of its folder below the root, "" for the root itself."""
+        """Path of its folder relative to the root, "" for the root."""
         return self.name.rpartition("/")[0]
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(width, height) in pixels after the image was turned upright."""
+        """(width, height) in pixels of the upright image."""
         width, height = self.size
         return (height, width) if self.exif.quarter_turns % 2 else (width, height)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The shorter and the longer side: the same however the camera was held, and whoever turned the pixels."""
+        """(shorter, longer) side in pixels, the same for landscape and portrait images of one camera."""
         return min(self.size), max(self.size)
 
 
 def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImage, ...]:
-    """Give each photo its camera.
+    """Assign a camera to each image.
 
     Args:
-        photos: in the order of the scene.
-        config: how photos share cameras, and what is known of them.
+        photos: the images in the order of the scene.
+        config: how images share cameras, and the intrinsics if they are known.
 
     Raises:
-        ConfigError: where the stated cameras do not fit the photos.
+        ConfigError: the given cameras do not fit the images.
     """
     given = _given_cameras(photos, config)
     group_from_name = _group_by_camera(photos, config)
@@ -90,10 +91,13 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
     for photo in photos:
         group = group_from_name[photo.name]
         camera = given.get(photo.name) or default_camera(config.model, photo.size, focal_from_group.get(group))
-        # One COLMAP camera has one size, so where software turned the pixels, it is another than the level one.
+        # A COLMAP camera has one size: if software rotated the pixels by 90 degrees, the image gets another camera.
         key = (group, camera)
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
-        images.append(SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, photo.exif.gps_position))
+        exif = photo.exif
+        images.append(
+            SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, exif.gps_position, exif.quarter_turns)
+        )
     return tuple(images)
 
 
@@ -108,7 +112,7 @@ def _group_by_camera(photos: list[Photo], config: CameraConfig) -> dict[str, obj
     def automatic(photo: Photo) -> object:
         if photo.exif.camera_id:
             return photo.exif.camera_id, photo.sides
-        # Photos of many sizes and without EXIF data were collected, not taken by one camera.
+        # Images of several sizes without EXIF data are assumed to come from several cameras.
         return photo.folder if len(sizes_from_folder[photo.folder]) == 1 else ("", photo.name)
 
     group: dict[str, Callable[[Photo], object]] = {
@@ -132,11 +136,11 @@ def _require_one_size(photos: list[Photo], mode: CameraMode) -> None:
 
 
 def _given_cameras(photos: list[Photo], config: CameraConfig) -> dict[str, Camera]:
-    """The stated intrinsics for each photo that they fit.
+    """The given intrinsics for each image that they fit, by name.
 
-    Cameras store the pixels of their sensor and note how they were held: then all stored sizes are equal, and
-    so are the intrinsics. Other software turns the pixels: then the upright sizes are equal, and the
-    intrinsics, which hold for the upright picture, are turned along with each photo.
+    Cameras store the pixels of the sensor and an EXIF orientation: then all stored sizes are equal, and the intrinsics
+    apply to the stored images. Other software rotates the pixels: then the upright sizes are equal, and the intrinsics
+    apply to the upright images. They are rotated to the stored pixels of each image.
     """
     if not config.params:
         return {}
@@ -154,14 +158,15 @@ def _given_cameras(photos: list[Photo], config: CameraConfig) -> dict[str, Camer
         }
     if num_stored == num_upright and any(photo.exif.quarter_turns == 2 for photo in photos):
         logger.warning(
-            "the camera parameters are taken for the pixels as they are stored, also of photos that EXIF data calls"
-            " upside down; where software turned the pixels, give the parameters of the turned photos separately"
+            "the camera parameters are used for the pixels as they are stored, also for photos that are upside down"
+            " by their EXIF data; if software turned the pixels of some photos, reconstruct those with parameters of"
+            " their own"
         )
     others = [photo.name for photo in photos if photo.name not in given]
     if others:
         logger.warning(
-            "the camera parameters are taken for photos of %d x %d pixels; %d of another size (%s, ...) get a camera"
-            " of their own",
+            "the camera parameters are used for photos of %d x %d pixels; %d of another size (%s, ...) get other"
+            " cameras",
             *camera.size,
             len(others),
             others[0],
@@ -170,15 +175,15 @@ def _given_cameras(photos: list[Photo], config: CameraConfig) -> dict[str, Camer
 
 
 def camera_of_image(image: Image, config: CameraConfig) -> Camera:
-    """The camera of a single image: as stated, else by EXIF data, else a guess.
+    """The camera of a single image: given by the user, else from EXIF data, else guessed.
 
     Args:
-        image: as stored.
-        config: model, and parameters where they are known.
+        image: the image as stored.
+        config: camera model, and its parameters if they are known.
 
     Raises:
-        ConfigError: where the stated parameters do not make a camera.
-        DataError: where the image's header cannot be read.
+        ConfigError: the given parameters do not fit the camera model or the image.
+        DataError: the header of the image cannot be read.
     """
     if config.params:
         return make_camera(config.model, image.size, config.params)

@@ -1,4 +1,4 @@
-"""Components that remember what they computed: decorators of the same type, so that callers never know."""
+"""Decorators that keep the results of components in the store; they have the type of what they wrap."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class CachedExtractor:
     """An `Extractor` that computes each image once.
 
     Args:
-        extractor: does the work where the store has no entry.
-        store: remembers it.
+        extractor: computes what the store does not hold.
+        store: keeps the results.
     """
 
     def __init__(self, extractor: Extractor, store: Store) -> None:
@@ -41,9 +41,22 @@ class CachedExtractor:
         """That of the wrapped extractor."""
         return self.extractor.identity
 
+    def key(self, digest: str, quarter_turns: int) -> str:
+        """Key of the features of an image, from the digest of its file and the turns that make it upright."""
+        return make_key("features", self.identity, digest, quarter_turns)
+
+    def has(self, key: str) -> bool:
+        """Whether the store has an entry of this key; it counts as a hit."""
+        return self.store.has("features", key)
+
+    def read(self, key: str) -> Features | None:
+        """Features of a key that was met before in this run; None if the store lost the entry. It is not counted."""
+        arrays = self.store.read("features", key)
+        return None if arrays is None else features_from_arrays(arrays, key)
+
     def extract(self, image: Image) -> Features:
-        """Features of an image, from the store where it has them."""
-        key = make_key("features", self.identity, image.digest, image.quarter_turns)
+        """Features of an image, from the store if it has them."""
+        key = self.key(image.digest, image.quarter_turns)
         arrays = self.store.load("features", key)
         if arrays is not None:
             return features_from_arrays(arrays, key)
@@ -56,8 +69,8 @@ class CachedMatcher:
     """A `Matcher` that computes each pair once.
 
     Args:
-        matcher: does the work where the store has no entry.
-        store: remembers it.
+        matcher: computes what the store does not hold.
+        store: keeps the results.
     """
 
     def __init__(self, matcher: Matcher, store: Store) -> None:
@@ -75,11 +88,11 @@ class CachedMatcher:
         return self.matcher.batch_size
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        """Matches of two images, from the store where it has them."""
+        """Matches of two images, from the store if it has them."""
         return self.match_batch([(features0, features1)])[0]
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of several pairs; only those that the store lacks are computed."""
+        """Matches of several pairs; only those that the store does not hold are computed."""
         keys = [make_key("matches", self.identity, f0.digest, f1.digest) for f0, f1 in pairs]
         found = [self.store.load("matches", key) for key in keys]
         missing = [i for i, arrays in enumerate(found) if arrays is None]
@@ -102,8 +115,8 @@ class CachedVerifier:
 
     Args:
         config: thresholds.
-        seed: of the run; every pair has a seed of its own, made of it and of the two names.
-        store: remembers the results.
+        seed: of the run; the seed of each pair is derived from it and the two names.
+        store: keeps the results.
     """
 
     def __init__(self, config: TwoViewConfig, seed: int, store: Store) -> None:
@@ -118,7 +131,7 @@ class CachedVerifier:
         matches: Matches,
         cameras: tuple[Camera, Camera],
     ) -> TwoViewGeometry | Rejected:
-        """The geometry of a pair, from the store where it has it."""
+        """The geometry of a pair, from the store if it has it."""
         seed = pair_seed(self.seed, pair)
         upstream = (matches.digest, [one.digest for one in features], cameras)
         key = make_key("two_view", *verification_identity(self.config), seed, *upstream)
@@ -131,6 +144,6 @@ class CachedVerifier:
 
 
 def pair_seed(seed: int, pair: ImagePair) -> int:
-    """A seed for one pair, 31 bits: neither order nor the number of workers matters."""
+    """A seed of 31 bits for one pair, independent of the order of the pairs and of the number of workers."""
     text = json.dumps([seed, pair.name0, pair.name1])
     return int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF

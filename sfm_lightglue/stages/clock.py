@@ -15,9 +15,14 @@ class Clock:
     seconds: dict[str, float]
     start: float = field(default_factory=time.perf_counter)
 
+    @classmethod
+    def for_stages(cls, stages: tuple[str, ...]) -> Clock:
+        """A clock that starts now, with no time spent in any stage."""
+        return cls(dict.fromkeys(stages, 0.0))
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes."""
+        """Add the time that the block takes to a stage."""
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Extract, match and verify the photos of a scene, streaming, into a COLMAP database."""
+"""Extract, match and verify the images of a scene as a stream, into a COLMAP database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -18,7 +19,13 @@ from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
 
 @dataclass(slots=True)
 class PairCounts:
-    """How many pairs saw the same thing."""
+    """How many pairs were matched and verified.
+
+    Args:
+        num_pairs: pairs that were matched.
+        num_verified: pairs with a two-view geometry.
+        best: largest number of inliers, and its pair; None if no pair was verified.
+    """
 
     num_pairs: int
     num_verified: int = 0
@@ -33,17 +40,17 @@ class PairCounts:
 
 
 def extract_scene(
-    scene: Scene, extractor: CachedExtractor, num_threads: int = 1, progress: Progress = silent
+    scene: Scene, extractor: CachedExtractor, executor: Executor = SERIAL, progress: Progress = silent
 ) -> SceneFeatures:
-    """Features of all photos of a scene; those that cannot be decoded are logged.
+    """Features of all images of a scene; images that cannot be decoded are logged and left out.
 
     Raises:
-        DataError: where none can be decoded.
+        DataError: if no image can be decoded.
     """
     features = SceneFeatures(scene, extractor)
-    features.extract(num_threads, progress)
-    if not features.keypoints_from_name:
-        raise DataError(f"{scene.root}: none of the {len(scene.images)} photos can be decoded")
+    features.extract(executor, progress)
+    if len(features) == 0:
+        raise DataError(f"{scene.root}: none of the {len(scene.images)} images can be decoded")
     return features
 
 
@@ -54,27 +61,27 @@ def match_scene(
     matcher: CachedMatcher,
     verifier: CachedVerifier,
     clock: Clock,
-    num_threads: int = 1,
+    executor: Executor = SERIAL,
     progress: Progress = silent,
 ) -> PairCounts:
-    """Match and verify pairs, and write each into a database that holds their images.
+    """Match and verify pairs, and write each into a database that contains their images.
 
     Args:
-        pairs: those of photos without features are passed over.
+        pairs: pairs of images without features are skipped.
         features: of the scene.
-        database: gets matches and geometries.
-        matcher: with the store behind it.
-        verifier: with the store behind it.
-        clock: gets the time of its stages "match" and "verify".
-        num_threads: batches of pairs under way at a time.
-        progress: told of each pair.
+        database: receives matches and geometries.
+        matcher: with the store.
+        verifier: with the store.
+        clock: receives the time of the stages "match" and "verify".
+        executor: computes batches of pairs.
+        progress: called after each pair.
     """
     camera_from_name = {image.name: image.camera for image in features.decoded_images}
     usable = [pair for pair in pairs if {pair.name0, pair.name1} <= camera_from_name.keys()]
     counts = PairCounts(len(usable))
     worked = dict.fromkeys(("match", "verify"), 0.0)
     start = time.perf_counter()
-    for result in match_pairs(usable, features, camera_from_name, matcher, verifier, num_threads, progress):
+    for result in match_pairs(usable, features, camera_from_name, matcher, verifier, executor, progress):
         database.add_pair(result.pair, result.matches, result.geometry)
         counts.add(result.pair, result.geometry)
         worked["match"] += result.match_seconds
@@ -84,7 +91,7 @@ def match_scene(
 
 
 def _share_out(wall_seconds: float, worked: Mapping[str, float], clock: Clock) -> None:
-    """Matching and verification run side by side on all threads: the time that passed is split in proportion."""
+    """Divide the wall time of matching and verification, which run at the same time, in proportion to their work."""
     total = sum(worked.values())
     for stage, seconds in worked.items():
         clock.seconds[stage] += wall_seconds * (seconds / total if total else 1 / len(worked))

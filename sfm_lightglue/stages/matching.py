@@ -1,4 +1,4 @@
-"""Match and verify the pairs of a scene, streaming: each pair is forgotten once it is in the database."""
+"""Match and verify the pairs of a scene as a stream: the results of a pair are dropped once they are used."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
-from sfm_lightglue.stages.features import SceneFeatures
-from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 BLOCK_SIZE = 48
-"""Images of a block; two blocks fit into the memory of `SceneFeatures`."""
+"""Images of a block; the features of two blocks fit into the memory of `SceneFeatures`."""
 
 
 def in_blocks(pairs: Sequence[ImagePair]) -> list[ImagePair]:
-    """Order pairs so that those of two blocks of images follow each other: their features are read once for all."""
+    """Order pairs by blocks of images, so that the features of two blocks are read once for all of their pairs."""
     names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
     block_from_name = {name: i // BLOCK_SIZE for i, name in enumerate(names)}
     return sorted(pairs, key=lambda pair: (block_from_name[pair.name0], block_from_name[pair.name1], pair))
@@ -25,7 +24,7 @@ def in_blocks(pairs: Sequence[ImagePair]) -> list[ImagePair]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairResult:
-    """What is known of one pair, and the seconds of work that it took."""
+    """Matches and geometry of one pair, and the seconds that they took."""
 
     pair: ImagePair
     matches: Matches
@@ -36,23 +35,23 @@ class PairResult:
 
 def match_pairs(
     pairs: Sequence[ImagePair],
-    features: SceneFeatures,
+    features: Mapping[str, Features],
     camera_from_name: Mapping[str, Camera],
     matcher: CachedMatcher,
     verifier: CachedVerifier,
-    num_threads: int = 1,
+    executor: Executor = SERIAL,
     progress: Progress = silent,
 ) -> Iterator[PairResult]:
     """Matches and geometry of each pair, in the order of `in_blocks`.
 
     Args:
-        pairs: of extracted images.
-        features: of the scene.
+        pairs: of images that have features.
+        features: by name of image.
         camera_from_name: intrinsics.
-        matcher: with the store behind it.
-        verifier: with the store behind it.
-        num_threads: batches of pairs under way at a time.
-        progress: told of each pair.
+        matcher: with the store.
+        verifier: with the store.
+        executor: computes batches of pairs.
+        progress: called after each pair.
     """
 
     def work(batch: Sequence[ImagePair]) -> list[PairResult]:
@@ -76,7 +75,7 @@ def match_pairs(
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     num_done = 0
     progress("match", 0, len(pairs))
-    for results in ordered_map(work, batches, num_threads):
+    for results in executor.map(work, batches):
         for result in results:
             num_done += 1
             progress("match", num_done, len(pairs))

@@ -1,4 +1,4 @@
-"""Values -> arrays of a store entry, and back."""
+"""Features, matches and geometries as arrays of a store entry, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sfm_lightglue.types import Features, Matches, Rejected, TwoViewGeometry
 
 
 def arrays_from_features(features: Features) -> dict[str, AnyArray]:
-    """The arrays of a store entry of features; optional ones only where they are present."""
+    """The arrays of a store entry of features. Optional arrays that are None are left out."""
     arrays: dict[str, AnyArray] = {
         "keypoints": features.keypoints,
         "scores": features.scores,
@@ -21,7 +21,8 @@ def arrays_from_features(features: Features) -> dict[str, AnyArray]:
         "image_size": np.array(features.image_size),
         "quarter_turns": np.array(features.quarter_turns),
     }
-    optional = {"scales": features.scales, "orientations": features.orientations}
+    factor = None if features.shrink_factor is None else np.array(features.shrink_factor)
+    optional = {"scales": features.scales, "orientations": features.orientations, "shrink_factor": factor}
     return arrays | {name: array for name, array in optional.items() if array is not None}
 
 
@@ -37,6 +38,7 @@ def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
         arrays.get("orientations"),
         int(arrays["quarter_turns"]),
         key,
+        float(arrays["shrink_factor"]) if "shrink_factor" in arrays else None,
     )
 
 

@@ -1,8 +1,8 @@
 """A crash-safe, content-addressed store of `.npz` files.
 
-An entry's key is the sha256 of everything that it depends on, so a changed threshold, image or weight file
-is a miss and nothing else is. An entry is written to a temporary file beside its place, flushed and renamed:
-after a crash there is either the whole entry or none, and two runs on one store do not disturb each other.
+The key of an entry is the sha256 of everything that the entry depends on: a changed threshold, image or weight file
+is a miss, and nothing else is. An entry is written to a temporary file in the same folder, flushed and renamed.
+After a crash, an entry is complete or absent. Several runs can share one store.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ from sfm_lightglue.store.atomic_file import PART_PATTERN, atomic_write, remove_a
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
-"""Part of every key: entries of another layout are never found, so never misread."""
+"""Part of every key: entries of another format are not found, so they cannot be misread."""
 
 _HEAD = "__head__"
-"""Of each entry: its key, and the names of its arrays."""
+"""Array of each entry that holds its key and the names of its other arrays."""
 
 
 def make_key(*parts: object) -> str:
-    """The sha256 of values: strings, numbers, tuples, mappings and dataclasses of such, in canonical JSON."""
+    """The sha256 of values in canonical JSON: strings, numbers, tuples, mappings, and dataclasses of these.
+
+    Raises:
+        TypeError: a value of another type, which has no canonical form.
+    """
     text = json.dumps([FORMAT_VERSION, *parts], sort_keys=True, default=_plain, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -49,7 +53,7 @@ def _plain(value: object) -> object:
 
 @dataclass(slots=True)
 class CacheCounts:
-    """How often the store was asked for entries of one kind."""
+    """Numbers of hits and misses among the loaded entries of one kind."""
 
     hits: int = 0
     misses: int = 0
@@ -58,13 +62,13 @@ class CacheCounts:
 class Store:
     """A folder of entries, by kind ("features", "matches", ...) and key.
 
-    What killed runs left half written is removed after a day.
+    Part files of killed runs are removed after a day.
 
     Args:
-        root: made if it is missing.
+        root: folder of the store; made if it is missing.
 
     Raises:
-        StoreError: where the folder cannot be made.
+        StoreError: the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
@@ -74,15 +78,23 @@ class Store:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{root}: cannot be made ({error.strerror}); choose another --output") from error
+            raise StoreError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
         remove_abandoned_parts(path for depth in ("", "*/", "*/*/") for path in root.glob(depth + PART_PATTERN))
 
     def path(self, kind: str, key: str) -> Path:
-        """Where the entry lies, or would lie."""
+        """Path of an entry, whether it exists or not."""
         return self.root / kind / key[:2] / f"{key}.npz"
 
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is a file for an entry, which counts as a hit; whether it is damaged shows when it is read."""
+        if not self.path(kind, key).is_file():
+            return False
+        with self._lock:
+            self.counts.setdefault(kind, CacheCounts()).hits += 1
+        return True
+
     def load(self, kind: str, key: str) -> dict[str, AnyArray] | None:
-        """The arrays of an entry; None, a miss, where there is none or where it is damaged."""
+        """The arrays of an entry. None, a miss, if it is absent or damaged."""
         arrays = self.read(kind, key)
         with self._lock:
             counts = self.counts.setdefault(kind, CacheCounts())
@@ -93,25 +105,25 @@ class Store:
         return arrays
 
     def read(self, kind: str, key: str) -> dict[str, AnyArray] | None:
-        """As `load`, without being counted: for entries that this run has met already."""
+        """Like `load`, but not counted: for entries that this run has loaded or saved before."""
         path = self.path(kind, key)
         try:
             arrays = _read_archive(path)
         except FileNotFoundError:
             return None
-        except Exception as error:  # zlib.error, MemoryError, NotImplementedError ...: damaged bytes may say anything
+        except Exception as error:  # damaged bytes raise zlib.error, MemoryError, NotImplementedError, ...
             logger.warning("%s: damaged, will be computed again (%s)", path, error)
             return None
         if arrays.pop(_HEAD, np.zeros(0)).tolist() != [key, *sorted(arrays)]:
-            logger.warning("%s: holds something else, will be computed again", path)
+            logger.warning("%s: not the expected entry, will be computed again", path)
             return None
         return arrays
 
     def save(self, kind: str, key: str, arrays: Mapping[str, AnyArray]) -> None:
-        """Write an entry, replacing what is there.
+        """Write an entry, replacing an earlier one.
 
         Raises:
-            StoreError: where the folder is not writable or the disk is full.
+            StoreError: the folder is not writable, or the disk is full.
         """
         path = self.path(kind, key)
         with atomic_write(path) as file:
@@ -120,9 +132,9 @@ class Store:
 
 
 def _read_archive(path: Path) -> dict[str, AnyArray]:
-    """All arrays of a `.npz` file. Each is read to its end, where its checksum is compared.
+    """All arrays of a `.npz` file, each read to its end so that its checksum is verified.
 
-    `np.load` reads as far as the array's own header says, and so overlooks that the header is damaged.
+    `np.load` reads only the bytes that an array's header announces, so it does not detect a damaged header.
     """
     with zipfile.ZipFile(path) as archive:
         return {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
 from sfm_lightglue.pairs.from_file import PairsFromFile, PairsFromFileConfig
 from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs, natural_order
@@ -30,7 +31,7 @@ def frames(count):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
 def test_exhaustive_is_every_pair_once_and_sorted(count):
-    pairs = ExhaustivePairs().select(make_scene(*frames(count)))
+    pairs = ExhaustivePairs().select(PairContext(make_scene(*frames(count))))
     assert len(pairs) == len(set(pairs)) == count * (count - 1) // 2
     assert list(pairs) == sorted(pairs)
 
@@ -43,7 +44,7 @@ def offsets(pairs):
 
 def test_a_window_of_neighbours_in_natural_order():
     """frame2 follows frame1 and not frame10, whatever the order of characters says."""
-    pairs = SequentialPairs(SequentialConfig(window=3, quadratic=False)).select(make_scene(*frames(12)))
+    pairs = SequentialPairs(SequentialConfig(window=3, quadratic=False)).select(PairContext(make_scene(*frames(12))))
     assert offsets(pairs) == {1, 2, 3}
     assert len(pairs) == 11 + 10 + 9
     assert ImagePair.from_names("frame2.jpg", "frame1.jpg") in pairs
@@ -52,15 +53,17 @@ def test_a_window_of_neighbours_in_natural_order():
 
 
 def test_quadratic_reaches_twice_as_far_with_each_step():
-    pairs = SequentialPairs(SequentialConfig(window=5)).select(make_scene(*frames(40)))
+    pairs = SequentialPairs(SequentialConfig(window=5)).select(PairContext(make_scene(*frames(40))))
     assert offsets(pairs) == {1, 2, 3, 4, 5, 8, 16}
     assert len(pairs) == sum(40 - offset for offset in (1, 2, 3, 4, 5, 8, 16))
 
 
 def test_a_window_wider_than_the_scene_is_exhaustive():
     scene = make_scene(*frames(6))
-    assert SequentialPairs(SequentialConfig(window=100)).select(scene) == ExhaustivePairs().select(scene)
-    assert SequentialPairs().select(make_scene("one.jpg")) == ()
+    assert SequentialPairs(SequentialConfig(window=100)).select(PairContext(scene)) == ExhaustivePairs().select(
+        PairContext(scene)
+    )
+    assert SequentialPairs().select(PairContext(make_scene("one.jpg"))) == ()
 
 
 def test_natural_order():
@@ -81,7 +84,7 @@ NAMES = ["a.jpg", "b.jpg", "my photo.jpg", "my photo 2.jpg", 'quo"te.jpg', "sub/
 def select(tmp_path, text, *, names=NAMES, skipped=(), encoding="utf-8"):
     path = tmp_path / "pairs.txt"
     path.write_bytes(text.encode(encoding))
-    return PairsFromFile(PairsFromFileConfig(str(path))).select(make_scene(*names, skipped=skipped))
+    return PairsFromFile(PairsFromFileConfig(str(path))).select(PairContext(make_scene(*names, skipped=skipped)))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_a_wrong_name_is_told_with_file_line_and_the_closest_names(tmp_path, lin
     with pytest.raises(DataError) as error:
         select(tmp_path, f"# header\na.jpg b.jpg\n{line}\n")
     told, _, hint = str(error.value).partition("; ")
-    assert told == f"{tmp_path / 'pairs.txt'}:3: no photo {' and no photo '.join(map(repr, unknown))} in ."
+    assert told == f"{tmp_path / 'pairs.txt'}:3: no image {' and no image '.join(map(repr, unknown))} in ."
     if nearest is None:
         assert hint == "names look like 'a.jpg'"
     else:
@@ -149,7 +152,7 @@ def test_a_wrong_name_is_told_with_file_line_and_the_closest_names(tmp_path, lin
 
 @pytest.mark.parametrize("line", ["a.jpg", "one of many words"])
 def test_a_line_without_two_names_is_told_by_its_number(tmp_path, line):
-    with pytest.raises(DataError, match=r"pairs\.txt:2: expected two names of photos of \., got "):
+    with pytest.raises(DataError, match=r"pairs\.txt:2: expected two names of images of \., got "):
         select(tmp_path, f"a.jpg b.jpg\n{line}\n")
 
 
@@ -160,7 +163,7 @@ def test_names_may_begin_with_the_name_of_the_folder(tmp_path, prefix, names):
     first, second = (f"{prefix.format(root=root)}{name}" for name in names)
     scene = dataclasses.replace(make_scene(*names), root=root)
     (tmp_path / "pairs.txt").write_text(f"{first} {second}\n{names[1]} {first}\n", encoding="utf-8")
-    found = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt"))).select(scene)
+    found = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt"))).select(PairContext(scene))
     assert found == (ImagePair.from_names(*names),)
 
 
@@ -168,9 +171,9 @@ def test_what_is_close_is_sought_without_the_name_of_the_folder(tmp_path):
     scene = dataclasses.replace(make_scene("view_1.jpg", "view_2.jpg"), root=tmp_path / "photographs")
     (tmp_path / "pairs.txt").write_text("photographs/view_1.jpg photographs/viw_2.jpg\n")
     with pytest.raises(
-        DataError, match=r"no photo 'photographs/viw_2\.jpg' in .*; the closest names are 'view_2\.jpg'$"
+        DataError, match=r"no image 'photographs/viw_2\.jpg' in .*; the closest names are 'view_2\.jpg'$"
     ):
-        PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt"))).select(scene)
+        PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt"))).select(PairContext(scene))
 
 
 def test_a_folder_that_holds_one_of_its_own_name_is_never_guessed_at(tmp_path):
@@ -179,12 +182,12 @@ def test_a_folder_that_holds_one_of_its_own_name_is_never_guessed_at(tmp_path):
     scene = dataclasses.replace(make_scene(*names), root=tmp_path / "images")
     selector = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt")))
     (tmp_path / "pairs.txt").write_text("images/a.jpg b.jpg\n")
-    assert selector.select(scene) == (ImagePair.from_names("images/a.jpg", "b.jpg"),)
+    assert selector.select(PairContext(scene)) == (ImagePair.from_names("images/a.jpg", "b.jpg"),)
     (tmp_path / "pairs.txt").write_text("images/a.jpg images/b.jpg\n")
     with pytest.raises(
-        DataError, match=r"pairs\.txt:1: no photo 'images/b\.jpg' in .*; the closest names are 'b\.jpg'"
+        DataError, match=r"pairs\.txt:1: no image 'images/b\.jpg' in .*; the closest names are 'b\.jpg'"
     ):
-        selector.select(scene)
+        selector.select(PairContext(scene))
 
 
 def test_bad_photos_and_a_photo_with_itself_are_passed_over(tmp_path, caplog):
@@ -192,8 +195,8 @@ def test_bad_photos_and_a_photo_with_itself_are_passed_over(tmp_path, caplog):
         pairs = select(tmp_path, "a.jpg b.jpg\na.jpg bad.jpg\na.jpg a.jpg\n", skipped=["bad.jpg"])
     assert pairs == (ImagePair("a.jpg", "b.jpg"),)
     assert [record.getMessage().rpartition("pairs.txt")[2] for record in caplog.records] == [
-        ":2: passed over (a.jpg bad.jpg)",
-        ":3: passed over (a.jpg a.jpg)",
+        ":2: skipped (a.jpg bad.jpg)",
+        ":3: skipped (a.jpg a.jpg)",
     ]
 
 
@@ -207,4 +210,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("ü.jpg a.jpg".encode("latin-1"))
     for place in (tmp_path / "missing.txt", tmp_path, tmp_path / "latin.txt"):
         with pytest.raises(DataError, match=rf"{place.name}: the list of pairs cannot be read \((?!\[Errno)"):
-            PairsFromFile(PairsFromFileConfig(str(place))).select(make_scene("a.jpg"))
+            PairsFromFile(PairsFromFileConfig(str(place))).select(PairContext(make_scene("a.jpg")))

@@ -26,7 +26,8 @@ def test_all_photos_are_registered_where_they_were_taken(
     truth = read_scene(shared_data("scenes", name))
     camera = next(iter(truth.camera_from_name.values()))
     cameras = {"mode": "single", "model": camera.model, "params": list(camera.params)}
-    summary = reconstruct(shared_data("scenes", name), tmp_path, ReconstructConfig.from_mapping({"cameras": cameras}))
+    config = ReconstructConfig.from_mapping({"cameras": cameras})
+    summary = reconstruct(shared_data("scenes", name), tmp_path, config).summary
     assert summary.num_registered == summary.num_images == len(truth.names)
     evaluation = evaluate_model(read_model(tmp_path), truth)
     assert isinstance(evaluation.accuracy, AlignedPoses)
@@ -36,10 +37,10 @@ def test_all_photos_are_registered_where_they_were_taken(
 
 def test_a_walk_straight_ahead_finds_its_beginning(tmp_path: Path) -> None:
     """COLMAP's defaults find no first pair of photos here; its own pipeline registers 10 of the 29."""
-    summary = reconstruct(shared_data("scenes", "lund_gps"), tmp_path)
+    summary = reconstruct(shared_data("scenes", "lund_gps"), tmp_path).summary
     assert summary.num_registered >= 15
 
 
 def test_photos_turned_by_hand_are_registered_too(tmp_path: Path) -> None:
     """Two of the ten are turned by 90 and 180 degrees, and no EXIF data says so."""
-    assert reconstruct(shared_data("scenes", "cyprus_rotated"), tmp_path).num_registered == 10
+    assert reconstruct(shared_data("scenes", "cyprus_rotated"), tmp_path).summary.num_registered == 10

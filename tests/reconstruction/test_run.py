@@ -27,7 +27,8 @@ TURN_FROM_ORIENTATION = {1: 0, 3: 2, 6: 1, 8: 3}
 
 def test_recovers_the_cameras(small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path) -> None:
     stages: list[tuple[str, int, int]] = []
-    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread(), lambda *report: stages.append(report))
+    result = reconstruct(small_scene_dir, tmp_path / "out", one_thread(), lambda *report: stages.append(report))
+    summary = result.summary
     assert summary.num_images == summary.num_registered == 6
     assert summary.num_points > 200
     assert summary.mean_reprojection_error_px < 1
@@ -66,7 +67,7 @@ def test_photos_stored_turned_give_the_same_model(
             # turned counter-clockwise as it is stored, the viewer turns it back clockwise
             stored = picture.rotate(90 * TURN_FROM_ORIENTATION[orientation], expand=True)
             stored.save(folder / name, quality=98, subsampling=0, exif=exif)
-    summary = reconstruct(tmp_path / "turned", config=one_thread())
+    summary = reconstruct(tmp_path / "turned", config=one_thread()).summary
     assert summary.num_registered == 6
     model = read_model(tmp_path / "turned" / "reconstruction")
     for image in model.images.values():
@@ -126,7 +127,7 @@ def test_odd_files_are_read_and_bad_ones_named(
     scene = copy_scene(small_scene_dir, tmp_path / "scene")
     good, bad = write_odd_files(scene / "images")
     with caplog.at_level(logging.WARNING):
-        summary = reconstruct(scene, config=one_thread())
+        summary = reconstruct(scene, config=one_thread()).summary
     assert summary.num_images == summary.num_registered == 6
     assert summary.num_skipped == 4
     assert {image["name"] for image in summary.skipped} == bad
@@ -137,7 +138,7 @@ def test_odd_files_are_read_and_bad_ones_named(
     colours = np.array([point.color for point in model.points3D.values()])
     assert (colours.max(axis=1) > 0).mean() > 0.99, "some points have no colour"
     caplog.clear()
-    assert reconstruct(scene, config=one_thread()).cache["misses"] == 0
+    assert reconstruct(scene, config=one_thread()).summary.cache["misses"] == 0
     for name in bad:
         assert any(name in record.getMessage() for record in caplog.records), f"{name} is not named again"
 
@@ -160,7 +161,7 @@ def test_without_focal_length_it_is_found(small_scene: SyntheticScene, small_sce
         (tmp_path / "images").mkdir(exist_ok=True)
         with PilImage.open(path) as picture:
             picture.save(tmp_path / "images" / path.name, quality=98, subsampling=0)
-    summary = reconstruct(tmp_path, config=one_thread())
+    summary = reconstruct(tmp_path, config=one_thread()).summary
     assert summary.num_registered == 6
     cameras = list(read_model(tmp_path / "reconstruction").cameras.values())
     assert len(cameras) == 1
@@ -173,8 +174,8 @@ def test_the_output_is_no_source_of_photos(small_scene_dir: Path, tmp_path: Path
     output = scene / "results"
     reconstruct(scene, output, one_thread())
     shutil.copy(scene / "view_00.jpg", output / "picture.jpg")
-    assert reconstruct(scene, output, one_thread()).num_images == 6
-    assert reconstruct(scene, tmp_path / "elsewhere", one_thread()).num_images == 6
+    assert reconstruct(scene, output, one_thread()).summary.num_images == 6
+    assert reconstruct(scene, tmp_path / "elsewhere", one_thread()).summary.num_images == 6
 
 
 def test_run_record_reproduces_the_run(small_scene_dir: Path, finished: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_name_that_is_no_text_is_left_out(
         shutil.copy(os.fsencode(scene / "images" / "view_00.jpg"), bad)
     except OSError:
         pytest.skip("this file system takes no name that is not Unicode")
-    assert reconstruct(scene, config=one_thread()).num_registered == 6
+    assert reconstruct(scene, config=one_thread()).summary.num_registered == 6
     assert any("not valid Unicode" in record.getMessage() for record in caplog.records)
 
 
@@ -233,7 +234,7 @@ def test_what_found_no_place_is_named(small_scene_dir: Path, tmp_path: Path, cap
     PilImage.fromarray(noise).resize((480, 360)).save(scene / "images" / "stranger.png")
     for _ in range(2):
         caplog.clear()
-        summary = reconstruct(scene, config=one_thread())
+        summary = reconstruct(scene, config=one_thread()).summary
         assert summary.unregistered == ("stranger.png",)
         assert any("stranger.png" in record.getMessage() for record in caplog.records)
 
@@ -241,7 +242,7 @@ def test_what_found_no_place_is_named(small_scene_dir: Path, tmp_path: Path, cap
 def test_two_photos_make_a_model(small_scene_dir: Path, tmp_path: Path) -> None:
     for name in ("view_01.jpg", "view_03.jpg"):
         shutil.copy(small_scene_dir / "images" / name, tmp_path)
-    assert reconstruct(tmp_path, config=one_thread()).num_registered == 2
+    assert reconstruct(tmp_path, config=one_thread()).summary.num_registered == 2
 
 
 def test_unwritable_output_is_a_store_error(small_scene_dir: Path, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_unwritable_output_is_a_store_error(small_scene_dir: Path, tmp_path: Pat
 def test_pairs_limit_the_work(small_scene_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("view_00.jpg view_01.jpg\nview_01.jpg view_02.jpg\nview_00.jpg view_02.jpg\n")
     config = one_thread(pairs={"name": "file", "path": str(tmp_path / "pairs.txt")})
-    summary = reconstruct(small_scene_dir, tmp_path / "out", config)
+    summary = reconstruct(small_scene_dir, tmp_path / "out", config).summary
     assert summary.cache["by_kind"]["matches"] == {"hits": 0, "misses": 3}
     assert summary.num_registered == 3
 

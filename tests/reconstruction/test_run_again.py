@@ -21,12 +21,12 @@ def test_another_run_in_the_same_folder_disturbs_nothing(small_scene_dir: Path, 
 
     def start_other(stage: str, num_done: int, num_total: int) -> None:
         if stage == "map" and not started:
-            started.append(reconstruct(small_scene_dir, output, other))
+            started.append(reconstruct(small_scene_dir, output, other).summary)
 
-    summary = reconstruct(small_scene_dir, output, one_thread(), start_other)
+    summary = reconstruct(small_scene_dir, output, one_thread(), start_other).summary
     assert summary.num_points != started[0].num_points
     assert tree(output / "sparse") == tree(finished / "sparse")
-    again = reconstruct(small_scene_dir, output, other)
+    again = reconstruct(small_scene_dir, output, other).summary
     assert again.num_points == started[0].num_points
     assert again.cache["misses"] == 0
     assert [path.name for path in output.glob(".work*")] == []
@@ -37,10 +37,10 @@ def test_bad_photos_that_come_and_go_are_told_as_they_are(
 ) -> None:
     scene = copy_scene(small_scene_dir, tmp_path / "scene")
     (scene / "images" / "first.jpg").write_text("no picture")
-    assert reconstruct(scene, config=one_thread()).num_skipped == 1
+    assert reconstruct(scene, config=one_thread()).summary.num_skipped == 1
     (scene / "images" / "first.jpg").rename(scene / "images" / "second.jpg")
     caplog.clear()
-    summary = reconstruct(scene, config=one_thread())
+    summary = reconstruct(scene, config=one_thread()).summary
     assert summary.cache["misses"] == 0
     assert [image["name"] for image in summary.skipped] == ["second.jpg"]
     assert not any("first.jpg" in record.getMessage() for record in caplog.records)
@@ -52,14 +52,14 @@ def test_a_full_disk_is_a_store_error(small_scene_dir: Path, tmp_path: Path, mon
     with pytest.raises(StoreError, match="1 MiB are left"):
         reconstruct(small_scene_dir, tmp_path / "out", one_thread())
     monkeypatch.undo()
-    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary
     assert summary.cache["by_kind"]["features"] == {"hits": 6, "misses": 0}
 
 
 def test_second_run_computes_nothing(small_scene_dir: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
     before = tree(tmp_path / "out" / "sparse")
-    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary
     assert summary.cache["misses"] == 0
     assert summary.cache["hits"] > 0
     assert tree(tmp_path / "out" / "sparse") == before
@@ -81,7 +81,7 @@ def test_one_changed_image_recomputes_what_depends_on_it(small_scene_dir: Path, 
     changed = scene / "images" / "view_02.jpg"
     with PilImage.open(changed) as picture:
         picture.save(changed, quality=90, exif=picture.getexif())
-    summary = reconstruct(scene, tmp_path / "out", one_thread())
+    summary = reconstruct(scene, tmp_path / "out", one_thread()).summary
     kinds = summary.cache["by_kind"]
     assert kinds["features"] == {"hits": 5, "misses": 1}
     assert kinds["matches"] == {"hits": 10, "misses": 5}
@@ -93,9 +93,9 @@ def test_one_more_photo_repeats_nothing(small_scene_dir: Path, tmp_path: Path) -
     scene = copy_scene(small_scene_dir, tmp_path / "scene")
     late = scene / "images" / "view_05.jpg"
     late.rename(tmp_path / "late.jpg")
-    assert reconstruct(scene).num_registered == 5
+    assert reconstruct(scene).summary.num_registered == 5
     (tmp_path / "late.jpg").rename(late)
-    summary = reconstruct(scene)
+    summary = reconstruct(scene).summary
     assert summary.num_registered == 6
     assert summary.cache["by_kind"]["matches"] == {"hits": 10, "misses": 5}
 
@@ -109,7 +109,7 @@ def test_interrupted_run_continues(small_scene_dir: Path, tmp_path: Path) -> Non
         reconstruct(small_scene_dir, tmp_path / "out", one_thread(), stop_at_pair_8)
     assert not (tmp_path / "out" / "database.db").exists()
     assert not list((tmp_path / "out").rglob("*.part"))
-    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary
     assert summary.num_registered == 6
     assert summary.cache["by_kind"]["features"] == {"hits": 6, "misses": 0}
     assert summary.cache["by_kind"]["matches"] == {"hits": 8, "misses": 7}
@@ -123,7 +123,7 @@ def test_torn_entries_are_computed_again(
     for i, path in enumerate(entries):
         content = path.read_bytes()
         path.write_bytes((content[: len(content) // 2], b"", b"no archive at all")[i % 3])
-    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary
     assert summary.num_registered == 6
     assert summary.cache["hits"] == 0
     assert sum("computed again" in record.message for record in caplog.records) == len(entries)
@@ -132,7 +132,7 @@ def test_torn_entries_are_computed_again(
 
 def test_both_ways_to_name_the_scene_agree(small_scene_dir: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
-    summary = reconstruct(small_scene_dir / "images", tmp_path / "out", one_thread())
+    summary = reconstruct(small_scene_dir / "images", tmp_path / "out", one_thread()).summary
     assert summary.cache["misses"] == 0
 
 
@@ -156,11 +156,11 @@ def test_the_database_is_that_of_the_model(small_scene_dir: Path, tmp_path: Path
     before = num_keypoints()
     reconstruct(small_scene_dir, output, small)
     assert num_keypoints() == 6 * 500
-    summary = reconstruct(small_scene_dir, output, large)
+    summary = reconstruct(small_scene_dir, output, large).summary
     assert summary.cache["misses"] == 0
     assert num_keypoints() == before
     (output / "database.db").unlink()
-    assert reconstruct(small_scene_dir, output, large).cache["misses"] == 0
+    assert reconstruct(small_scene_dir, output, large).summary.cache["misses"] == 0
     assert num_keypoints() == before
 
 
@@ -172,5 +172,5 @@ def test_a_failed_run_leaves_no_model_of_an_earlier_one(small_scene_dir: Path, f
         reconstruct(small_scene_dir, output, impossible)
     assert not (output / "sparse" / "0").exists()
     assert not (output / "points.ply").exists()
-    assert reconstruct(small_scene_dir, output, one_thread()).cache["misses"] == 0
+    assert reconstruct(small_scene_dir, output, one_thread()).summary.cache["misses"] == 0
     assert tree(output / "sparse") == tree(finished / "sparse")

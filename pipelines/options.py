@@ -1,0 +1,41 @@
+"""The names of options in messages: the library names its own options, the commands their flags."""
+
+from __future__ import annotations
+
+import re
+
+FLAG_FROM_OPTION = {
+    "cameras.mode": "--camera-mode",
+    "cameras.model": "--camera-model",
+    "cameras.params": "--camera-params",
+    "cameras.refine": "--refine-intrinsics",
+    "device": "--device",
+    "extractor.max_image_size": "--max-image-size",
+    "extractor.max_keypoints": "--max-keypoints",
+    "extractor.name": "--extractor",
+    "extractor.weights": "--extractor-weights",
+    "known_only=True": "--known-only",
+    "matcher.name": "--matcher",
+    "matcher.weights": "--matcher-weights",
+    "num_threads": "--threads",
+    "output": "--output",
+    "overwrite=True": "--overwrite",
+    "pairs.name": "--pairs",
+    "pairs.path": "--pairs",
+    "same_camera=True": "--same-camera",
+    "seed": "--seed",
+    "two_view.estimator": "--estimator",
+}
+"""The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
+
+
+def with_flags(text: str) -> str:
+    """A text of the library, with the options that it names between backticks replaced by the flags of the commands."""
+
+    def flag(found: re.Match[str]) -> str:
+        option = found[1]
+        if option in FLAG_FROM_OPTION:
+            return FLAG_FROM_OPTION[option]
+        return f"--set {option}=..." if re.fullmatch(r"[a-z_]+\.[a-z_]+", option) else found[0]
+
+    return re.sub(r"`([a-z_.]+(?:=True)?)`", flag, text)

@@ -1,0 +1,21 @@
+"""Every mapper of the registry passes the contract."""
+
+import pytest
+
+from sfm_lightglue.registry.builtin import MAPPERS
+from sfm_lightglue.testing import MapperContract
+
+
+class TestIncremental(MapperContract):
+    @classmethod
+    def build(cls):
+        return MAPPERS.build(MAPPERS.choose("incremental"))
+
+
+def test_all_mappers_are_tested():
+    assert set(MAPPERS.builtin_names) == {"incremental"}
+
+
+def test_a_contract_without_a_component_reports_what_to_define():
+    with pytest.raises(NotImplementedError, match="MapperContract must define `build`"):
+        MapperContract.build()
