@@ -262,7 +262,8 @@ def _pad(features: Sequence[Features], network: LightGlue, device: torch.device)
         if len(one) and one.descriptors.shape[1] != architecture.input_dim:
             raise ConfigError(
                 f"matcher lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
-                f" the features have {one.descriptors.shape[1]}; choose the extractor of these weights"
+                f" the features have {one.descriptors.shape[1]};"
+                " choose the extractor of these weights with `extractor.name`"
             )
         positions[row, : len(one)] = upright_positions(one, architecture.use_scale_orientation)
         descriptors[row, : len(one)] = one.descriptors
@@ -296,7 +297,7 @@ def upright_positions(features: Features, with_scale_orientation: bool) -> Float
     if features.scales is None or features.orientations is None:
         raise ConfigError(
             "matcher lightglue: the weights need scales and orientations, which these features do not have;"
-            " choose the extractor of these weights"
+            " choose the extractor of these weights with `extractor.name`"
         )
     angles = np.mod(features.orientations + features.quarter_turns * np.pi / 2, 2 * np.pi)
     return np.concatenate([centred, features.scales[:, None], angles[:, None]], axis=1).astype(np.float32)

@@ -45,11 +45,11 @@ def require_weights(weights: str, component: str, option: str, default: str) -> 
         WeightsError: there is no file; the message names it, and the folder to put it in.
     """
     if not weights and default not in CATALOG:
-        raise WeightsError(f"{component} needs a file of weights: set {option} to one, such as {default}")
+        raise WeightsError(f"{component} needs a file of weights: give `{option}`, such as {default}")
     try:
         return find_weights(weights or default)
     except WeightsError as error:
-        alternative = "" if weights else f", or set {option} to a file"
+        alternative = "" if weights else f", or give `{option}`"
         raise WeightsError(f"{component}: {error}{alternative}") from None
 
 

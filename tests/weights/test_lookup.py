@@ -237,11 +237,11 @@ def test_an_unknown_name_gives_an_error_with_the_nearest_name(given: str, meant:
 def test_errors_name_the_component_and_the_option(entry: WeightsEntry) -> None:
     assert require_weights("", "matcher x", "matcher.weights", entry.name) == cache_folder() / entry.file
     assert require_weights(entry.name, "matcher x", "matcher.weights", "lightglue_sift").name == entry.file
-    with pytest.raises(WeightsError, match=r"^matcher x: lightglue_sift .*, or set matcher\.weights to a file$"):
+    with pytest.raises(WeightsError, match=r"^matcher x: lightglue_sift .*, or give `matcher\.weights`$"):
         require_weights("", "matcher x", "matcher.weights", "lightglue_sift")
     with pytest.raises(WeightsError, match=r"^matcher x: gone\.pth: no such file, .*lists all names$"):
         require_weights("gone.pth", "matcher x", "matcher.weights", "lightglue_sift")
-    with pytest.raises(WeightsError, match=r"set matcher\.weights to one, such as a checkpoint of the authors"):
+    with pytest.raises(WeightsError, match=r"give `matcher\.weights`, such as a checkpoint of the authors"):
         require_weights("", "matcher x", "matcher.weights", "a checkpoint of the authors")
 
 
