@@ -1,4 +1,4 @@
-"""A textured, self-occluding 3D scene of our own, photographed with exact truth: the demo and the tests."""
+"""A textured, self-occluding 3D scene, rendered with exact ground truth, for the demo and the tests."""
 
 from sfm_lightglue.synthetic.files import read_truth, write_scene
 from sfm_lightglue.synthetic.render import SyntheticScene, corresponding_points, render_scene

@@ -1,4 +1,4 @@
-"""The synthetic scene on disk, like a folder of real photos with a file of truth beside it."""
+"""The synthetic scene on the disk: a folder of images with EXIF data, and a file with ground truth."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _EXIF_FOCAL_LENGTH_35MM = 0xA405
 
 
 def write_scene(scene: SyntheticScene, root: Path, quality: int = 95) -> None:
-    """Write root/images/NAME and, last of all, root/truth.json; a scene without truth.json is not complete.
+    """Write root/images/NAME, then root/truth.json; a scene without truth.json is not complete.
 
-    The focal length goes into the photos' EXIF data as 35 mm equivalent, where it is exact. The truth is, per
-    name, {width, height, K [3][3], R [3][3], t [3], dist []} with R, t = cam_from_world in metres and K in
-    OpenCV's pixel convention, where the centre of the first pixel is (0, 0).
+    The EXIF data of the images have the exact focal length as 35 mm equivalent. The ground truth per name is
+    {width, height, K [3][3], R [3][3], t [3], dist []}, with R, t = cam_from_world in metres and K in OpenCV's pixel
+    convention, in which the centre of the first pixel is (0, 0).
 
     Args:
-        scene: what to write.
-        root: folder, made where it does not exist. Files of the same names are replaced, others stay.
-        quality: of the JPEG files, 1 to 100; colour is not subsampled.
+        scene: the scene to write.
+        root: folder, created if it does not exist. Files of the same names are replaced, others are kept.
+        quality: of the JPEG files, 1 to 100; chroma is not subsampled.
 
     Raises:
-        ValueError: where the focal length is no whole number of 35 mm equivalent millimetres.
-        StoreError: where the folder is not writable or the disk is full.
+        ValueError: if the 35 mm equivalent focal length is not an integer number of millimetres.
+        StoreError: if the folder is not writable or the disk is full.
     """
     exif = _exif(scene.camera)
     (root / TRUTH_FILE).unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def read_truth(root: Path) -> tuple[dict[str, Camera], dict[str, Rigid3]]:
         Cameras ("PINHOLE", COLMAP's pixel convention) and poses cam_from_world, both from name.
 
     Raises:
-        DataError: where the scene is missing or was not written to its end.
+        DataError: if the scene is missing or incomplete.
     """
     path = root / TRUTH_FILE
     try:

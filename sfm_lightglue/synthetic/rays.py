@@ -1,8 +1,8 @@
-"""Rays, and what they can be cast at.
+"""Rays, and the base class of shapes that they can hit.
 
-Arrays of vectors are [3, N] (one row per axis) in float32, metres; an axis of length 1 in place of N stands
-for one vector that all rays share. No matrix product runs over N: BLAS may round differently with another
-number of threads, and the same scene shall give the same bytes.
+Arrays of vectors are [3, N] (one row per axis) in float32, metres; [3, 1] is one vector that all rays share. Matrix
+products over N are not used, because rounding in BLAS may depend on the number of threads, and the same scene must
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 
 @dataclass(frozen=True, eq=False)
 class Rays:
-    """Half-lines origin + t * direction, t > 0; directions need not have unit length.
+    """Rays origin + t * direction with t > 0; directions need not have unit length.
 
     Args:
         origins: [3, N] or [3, 1].
@@ -39,7 +39,7 @@ class Rays:
         return dot(self.directions, self.directions)
 
     def take(self, indices: Int32Array) -> Rays:
-        """Those rays only."""
+        """The rays with these indices."""
         return Rays(_take(self.origins, indices), _take(self.directions, indices))
 
     def at(self, t: Float32Array) -> Float32Array:
@@ -49,10 +49,10 @@ class Rays:
 
 @dataclass(frozen=True, eq=False)
 class Shape(ABC):
-    """A solid in its own frame, whose origin is the centre of its bounding sphere.
+    """A solid in its local frame, whose origin is the centre of its bounding sphere.
 
-    Flat or bent rectangular patches cover its surface. Their coordinates (u, v) are metres, u to the right
-    and v downwards when seen from outside with the local z axis upwards.
+    Flat or curved rectangular patches cover the surface. Their coordinates (u, v) are metres, u to the right and v
+    downwards, when seen from outside with the local z axis upwards.
     """
 
     world_from_local: Rigid3
@@ -60,7 +60,7 @@ class Shape(ABC):
     @property
     @abstractmethod
     def bounding_radius_m(self) -> float:
-        """Radius of the bounding sphere; infinite where rays cannot be sorted out."""
+        """Radius of the bounding sphere; infinite if all rays must be tested."""
 
     @property
     @abstractmethod
@@ -69,30 +69,30 @@ class Shape(ABC):
 
     @abstractmethod
     def hit(self, rays: Rays) -> Float32Array:
-        """First t >= 0 inside the solid for local rays [N], infinite where there is none."""
+        """First t >= 0 inside the solid for local rays [N]; infinite where the ray misses it."""
 
     @abstractmethod
     def patch_of(self, points: Float32Array) -> Int32Array:
-        """Which patch local surface points [3, N] belong to: [N]."""
+        """Index [N] of the patch of local surface points [3, N]."""
 
     @abstractmethod
     def uv(self, patch: int, points: Float32Array) -> Float32Array:
-        """Local points [3, N] near the surface -> (u, v) in metres [2, N]."""
+        """Patch coordinates (u, v) [2, N] in metres of local points [3, N] near the surface."""
 
     @abstractmethod
     def points(self, patch: int, uv: Float32Array) -> Float32Array:
-        """The inverse of `uv`: [2, N] -> local surface points [3, N]."""
+        """Local surface points [3, N] at patch coordinates [2, N]: the inverse of `uv`."""
 
     @abstractmethod
     def normals(self, patch: int, points: Float32Array) -> Float32Array:
-        """Outward unit normals in the local frame: [3, N], or [3, 1] where all are the same."""
+        """Outward unit normals in the local frame: [3, N], or [3, 1] if all are equal."""
 
     def wraps(self, patch: int) -> bool:
-        """Whether the left and the right border of the patch are the same line."""
+        """Whether the left and right border of the patch are the same line."""
         return False
 
     def to_local(self, rays: Rays) -> Rays:
-        """World rays in the frame of the shape."""
+        """World rays in the local frame of the shape."""
         local_from_world = self.world_from_local.inverse()
         return Rays(
             rotate(local_from_world.R, rays.origins) + column(local_from_world.t),
@@ -100,7 +100,7 @@ class Shape(ABC):
         )
 
     def near(self, rays: Rays) -> Int32Array:
-        """Indices of the world rays that may meet the bounding sphere."""
+        """Indices of the world rays that may hit the bounding sphere."""
         if np.isinf(self.bounding_radius_m):
             return np.arange(len(rays), dtype=np.int32)
         squared_radius = np.float32(self.bounding_radius_m * 1.01) ** 2
@@ -116,11 +116,11 @@ def cast(shapes: Sequence[Shape], rays: Rays) -> tuple[Float32Array, Int32Array]
     """The first surface along each ray.
 
     Args:
-        shapes: what there is.
+        shapes: all shapes of the scene.
         rays: in world coordinates.
 
     Returns:
-        t [N], infinite where nothing is met, and the index of the shape [N], -1 where nothing is met.
+        t [N] and the index of the shape [N]; infinite and -1 where no shape is hit.
     """
     t = np.full(len(rays), np.inf, np.float32)
     shape_idx = np.full(len(rays), -1, np.int32)
@@ -136,13 +136,13 @@ def cast(shapes: Sequence[Shape], rays: Rays) -> tuple[Float32Array, Int32Array]
 
 
 def rotate(R: Float64Array, vectors: Float32Array) -> Float32Array:
-    """R [3, 3] applied to [3, N], without BLAS."""
+    """Product of R [3, 3] and vectors [3, N], without BLAS."""
     R32 = R.astype(np.float32)
     return np.stack([dot(row, vectors) for row in R32])
 
 
 def dot(a: Float32Array, b: Float32Array) -> Float32Array:
-    """Scalar products along the first axis."""
+    """Dot products along the first axis."""
     product: Float32Array = a[0] * b[0]
     for k in range(1, len(a)):
         product = product + a[k] * b[k]

@@ -1,7 +1,7 @@
-"""Photographs of the synthetic world with exact depths and poses.
+"""Rendered images of the synthetic scene, with exact depths and poses.
 
-One ray through each pixel's centre gives depth, surface and colour, averaged over the pixel's footprint;
-pixels on a border between two surfaces are averaged over 16 rays. Light is baked into the textures.
+One ray through each pixel centre gives depth, surface and colour; the colour is averaged over the footprint of the
+pixel. Pixels at a border between two surfaces are averaged over 16 rays. Textures include the lighting.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from sfm_lightglue.synthetic.world import World, build_world, sky
 from sfm_lightglue.types import Camera
 
 DIAGONAL_35MM_MM = math.hypot(36, 24)
-"""Diagonal of the film to which 35 mm equivalent focal lengths refer."""
+"""Diagonal of a 35 mm film frame, which defines 35 mm equivalent focal lengths."""
 
 FOCAL_35MM_MM = 30
-"""A moderate wide angle of 60 degrees; EXIF stores whole millimetres."""
+"""35 mm equivalent focal length, a horizontal field of view of 60 degrees at 4:3; EXIF has integer millimetres."""
 
 _TARGET_M = np.array([0.0, 0.2, 0.6])
 _CAMERA_RADIUS_M = 6.0
 _NEAREST_VIEW_M = 4.0
-"""Where the textures are as fine as the pixels; nearer things are magnified."""
+"""Distance at which texels are as large as pixels; textures of nearer surfaces are magnified."""
 
 _EDGE_GRID = 4
 _NUM_PROBES = 3
@@ -38,15 +38,15 @@ _NUM_PROBES = 3
 
 @dataclass(frozen=True, eq=False)
 class SyntheticScene:
-    """Pictures and the truth about them; all mappings are in the order of the names.
+    """Rendered images with ground truth; all mappings are in the order of the names.
 
     Args:
         images: uint8 [H, W, 3] RGB from name; a name is a file name such as "view_00.jpg".
-        depths: float32 [H, W] from name: z of the surface in the camera's frame in metres along the ray
-            through the pixel's centre (x + 0.5, y + 0.5), 0 where there is only sky.
-        camera: the "SIMPLE_PINHOLE" camera of all pictures, in COLMAP's pixel convention.
-        cam_from_world_from_name: poses, in metres; the world's z axis points up.
-        extent_m: greatest distance between two cameras.
+        depths: float32 [H, W] from name: z of the surface in the camera frame in metres along the ray
+            through the pixel centre (x + 0.5, y + 0.5), 0 for sky.
+        camera: the "SIMPLE_PINHOLE" camera of all images, in COLMAP's pixel convention.
+        cam_from_world_from_name: poses, in metres; the z axis of the world points up.
+        extent_m: largest distance between two cameras.
     """
 
     images: dict[str, UInt8Array]
@@ -57,7 +57,7 @@ class SyntheticScene:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the pictures, sorted."""
+        """Names of the images, sorted."""
         return tuple(self.images)
 
     @property
@@ -73,29 +73,30 @@ def render_scene(
     seed: int = 0,
     progress: Progress = silent,
 ) -> SyntheticScene:
-    """Photograph the synthetic scene from an arc around it.
+    """Render the synthetic scene from an arc of cameras around it.
 
     Args:
-        num_images: at least 2; neighbours are at most about 11 degrees apart.
-        size: (width, height) in pixels, at least 64 each. Small pictures are quick: 6 of 320 x 240
-            take about a second.
+        num_images: at least 2; neighbouring cameras are at most about 11 degrees apart.
+        size: (width, height) in pixels, at least 64 each. Six images of 320 x 240 take about a second.
         seed: of textures and camera positions. The same seed gives the same bytes on one machine with one
-            version of numpy and OpenCV, whatever the number of threads.
-        progress: told about every finished picture as stage "render".
+            version of numpy and OpenCV, for any number of threads.
+        progress: called after every image, with stage "render".
 
     Raises:
-        ValueError: where a number is too small.
+        ValueError: if `num_images` or `size` is too small.
     """
     width, height = size
     if num_images < 2 or min(size) < 64:
-        raise ValueError(f"render_scene: needs 2 images and 64 x 64 pixels, got {num_images} of {width} x {height}")
+        raise ValueError(
+            f"render_scene: needs at least 2 images of 64 x 64 pixels, got {num_images} of {width} x {height}"
+        )
     focal_px = FOCAL_35MM_MM / DIAGONAL_35MM_MM * math.hypot(width, height)
     camera = Camera("SIMPLE_PINHOLE", width, height, (focal_px, width / 2, height / 2), source="exif")
     poses = _camera_poses(num_images, seed)
     images, depths = {}, {}
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as executor:
         world = build_world(focal_px / _NEAREST_VIEW_M, seed, executor)
-        views = executor.map(lambda pose: _photograph(world, camera, pose), poses.values())
+        views = executor.map(lambda pose: _render(world, camera, pose), poses.values())
         for num_done, (name, (image, depth)) in enumerate(zip(poses, views, strict=True), start=1):
             images[name], depths[name] = image, depth
             progress("render", num_done, num_images)
@@ -107,16 +108,16 @@ def render_scene(
 def corresponding_points(
     scene: SyntheticScene, name0: str, name1: str, step: int = 8
 ) -> tuple[Float64Array, Float64Array]:
-    """True correspondences of two pictures, from depth, without those that are hidden in the second.
+    """Exact correspondences of two images from depth, without points that are occluded in the second.
 
     Args:
-        scene: the pictures.
-        name0: first picture; its points are the centres of every `step`-th pixel.
-        name1: second picture.
-        step: distance of the points in pixels.
+        scene: the scene.
+        name0: first image; its points are the centres of every `step`-th pixel.
+        name1: second image.
+        step: distance between points in pixels.
 
     Returns:
-        Pixels [M, 2] in the first and in the second picture, exact to about 1e-3 pixels.
+        Pixels [M, 2] in the first and in the second image, exact to about 1e-3 pixels.
     """
     depth0 = scene.depths[name0]
     x, y = np.meshgrid(*(np.arange(step // 2, length, step) for length in depth0.shape[::-1]))
@@ -132,14 +133,14 @@ def corresponding_points(
     front = points[:, 2] > 0.1
     pixels0, points = pixels0[front], points[front]
     pixels1: Float64Array = points[:, :2] / points[:, 2:] * focal + (cx, cy)
-    visible = _agrees_with_depth(scene.depths[name1], pixels1, points[:, 2])
+    visible = _is_visible(scene.depths[name1], pixels1, points[:, 2])
     return pixels0[visible], pixels1[visible]
 
 
-def _agrees_with_depth(depth: Float32Array, pixels: Float64Array, z: Float64Array) -> BoolArray:
-    """[M] whether points at z are the visible surface at their pixels, within half a percent.
+def _is_visible(depth: Float32Array, pixels: Float64Array, z: Float64Array) -> BoolArray:
+    """Whether the depths z [M] equal those of the surface at the pixels, within half a percent.
 
-    Interpolates 1/z, which is linear over a plane.
+    The inverse depth is interpolated, because it is linear on a plane.
     """
     height, width = depth.shape
     corner = np.floor(pixels - 0.5).astype(int)
@@ -151,12 +152,12 @@ def _agrees_with_depth(depth: Float32Array, pixels: Float64Array, z: Float64Arra
     weights = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
     solid = inside & (corners > 0).all(0)
     inverse = (weights / np.where(corners > 0, corners, 1)).sum(0)
-    agrees: BoolArray = solid & (np.abs(inverse * z - 1) < 0.005)
-    return agrees
+    visible: BoolArray = solid & (np.abs(inverse * z - 1) < 0.005)
+    return visible
 
 
 def _camera_poses(num_images: int, seed: int) -> dict[str, Rigid3]:
-    """A photographer who walks an arc, holding the camera high and low and never quite level."""
+    """Poses on an arc, with varying height, distance, direction and roll."""
     rng = np.random.default_rng([seed, 1 << 20])
     arc_deg = min(9.0 * (num_images - 1), 135.0)
     digits = max(2, len(str(num_images - 1)))
@@ -172,8 +173,8 @@ def _camera_poses(num_images: int, seed: int) -> dict[str, Rigid3]:
     return poses
 
 
-def _photograph(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[UInt8Array, Float32Array]:
-    """Picture [H, W, 3] uint8 and depth [H, W] float32 of one camera."""
+def _render(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[UInt8Array, Float32Array]:
+    """Image [H, W, 3] uint8 and depth [H, W] float32 of one camera."""
     width, height = camera.size
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5))
     focal_px = camera.params[0]
@@ -190,7 +191,7 @@ def _photograph(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[U
 
 
 def _pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Rays:
-    """World rays through pixels [N]; their parameter is the depth."""
+    """World rays through pixels [N]; the parameter along a ray is the depth."""
     focal, cx, cy = camera.params
     directions = np.stack([(x - cx) / focal, (y - cy) / focal, np.ones_like(x)]).astype(np.float32)
     origin = cam_from_world.center.astype(np.float32)[:, None]
@@ -200,16 +201,16 @@ def _pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray
 def _trace(
     world: World, rays: Rays, pixel_width: float, num_probes: int
 ) -> tuple[Float32Array, Float32Array, Int32Array]:
-    """Follow rays to the first surface.
+    """Trace rays to the first surface.
 
     Args:
-        world: what there is.
-        rays: N rays from a camera whose parameter is the depth.
+        world: shapes and textures.
+        rays: N rays from a camera, whose parameter is the depth.
         pixel_width: in units of the focal length.
-        num_probes: lookups along the longer side of the footprint.
+        num_probes: number of texture lookups along the longer axis of the footprint.
 
     Returns:
-        Colours [N, 3], depths [N] (infinite for sky) and a label per patch [N] (-1 for sky).
+        Colours [N, 3], depths [N] (infinite for sky) and labels of patches [N] (-1 for sky).
     """
     depth, shape_idx = cast(world.shapes, rays)
     colors = np.empty((len(rays), 3), np.float32)
@@ -239,8 +240,8 @@ def _shade(
 ) -> Float32Array:
     """Colours [N, 3] of the points at `depth` [N] on one patch (index of the shape, of its patch).
 
-    A round bundle of rays meets the surface in an ellipse: as wide as the bundle, longer by the inverse
-    cosine of the angle of incidence. The lookups stand in a row along it.
+    The footprint of a pixel is an ellipse, longer than wide by the inverse cosine of the angle of incidence. The
+    texture lookups are in a row along its longer axis.
     """
     shape_idx, patch_idx = patch
     shape, texture = world.shapes[shape_idx], world.textures[shape_idx][patch_idx]
@@ -260,7 +261,7 @@ def _shade(
 
 
 def _borders(label: Int32Array) -> BoolArray:
-    """[H, W] pixels with another label to the left, right, above or below."""
+    """Pixels [H, W] with a neighbour, left, right, above or below, of another label."""
     border = np.zeros(label.shape, np.bool_)
     across, down = label[:, 1:] != label[:, :-1], label[1:] != label[:-1]
     border[:, 1:] |= across

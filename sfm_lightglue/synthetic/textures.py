@@ -1,6 +1,6 @@
-"""Procedural textures with detail at all scales and no repetition, and their filtered lookup.
+"""Procedural textures with detail at all scales and no repetition, and filtered lookup.
 
-All sizes are in metres, so a texture shows the same marks at every resolution.
+All sizes are in metres, so that a texture has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from sfm_lightglue.arrays import Float32Array, Float64Array, Int32Array, UInt8Ar
 Color = tuple[int, int, int]
 
 _SHIFT = 4
-"""Fractional bits of the coordinates given to cv2's drawing functions."""
+"""Fractional bits of coordinates in the drawing functions of cv2."""
 
 _REMAP_COLUMNS = 4096
-"""Length of a row of lookups: cv2.remap takes fewer than 32768 columns."""
+"""Number of lookups per row: cv2.remap accepts fewer than 32768 columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a surface looks like.
+    """Appearance of a surface.
 
     Args:
-        base: its main colour (red, green, blue).
-        marks: colours of the things on it.
-        stones_per_m2: a mosaic of irregular stones that covers everything, 0 for none.
+        base: main colour (red, green, blue).
+        marks: colours of the marks on it.
+        stones_per_m2: irregular stones of a mosaic that covers the surface; 0 for no mosaic.
         pebbles_per_m2: rounded blobs of 1 to 12 cm.
-        polygons_per_m2: patches of paint of 5 to 60 cm.
+        polygons_per_m2: polygons of 5 to 60 cm.
         strokes_per_m2: scratches and brush strokes.
-        words_per_m2: short meaningless words.
+        words_per_m2: short random words.
         contrast: amplitude of the noise in grey values.
     """
 
@@ -50,12 +50,12 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class MipTexture:
-    """A texture with all its halvings, so that a lookup averages as many texels as it must.
+    """A texture with an image pyramid, so that a lookup averages over its footprint.
 
     Args:
-        levels: uint8 [H, W, 3], each half as large as the one before.
+        levels: uint8 [H, W, 3], each half as large as the previous one.
         size_m: (width, height) of the patch.
-        wraps: whether the left and the right border are the same line.
+        wraps: whether the left and right border are the same line.
     """
 
     levels: tuple[UInt8Array, ...]
@@ -63,8 +63,8 @@ class MipTexture:
     wraps: bool
 
     @classmethod
-    def of(cls, image: UInt8Array, size_m: tuple[float, float], wraps: bool) -> MipTexture:
-        """From the finest level."""
+    def from_image(cls, image: UInt8Array, size_m: tuple[float, float], wraps: bool) -> MipTexture:
+        """A texture from its finest level, uint8 [H, W, 3]."""
         levels = [image]
         while min(levels[-1].shape[:2]) > 4:
             height, width = levels[-1].shape[:2]
@@ -76,8 +76,8 @@ class MipTexture:
         """Mean of trilinear lookups.
 
         Args:
-            probes: places, each [2, N] (u, v) in metres.
-            footprint_m: [N] width of the area to average over at each place.
+            probes: coordinates (u, v) of each lookup, [2, N] in metres.
+            footprint_m: [N] width of the area to average over, in metres.
 
         Returns:
             [N, 3] in 0..255.
@@ -113,13 +113,13 @@ class MipTexture:
 
 
 def paint(material: Material, size_m: tuple[float, float], texels_per_m: float, rng: np.random.Generator) -> UInt8Array:
-    """A texture of a material.
+    """Paint a texture of a material.
 
     Args:
-        material: what to paint.
+        material: appearance.
         size_m: (width, height) of the patch.
         texels_per_m: resolution.
-        rng: source of everything random in it.
+        rng: source of random numbers.
 
     Returns:
         uint8 [H, W, 3] RGB.
@@ -133,14 +133,14 @@ def paint(material: Material, size_m: tuple[float, float], texels_per_m: float, 
     _draw_strokes(canvas, material, texels_per_m, rng)
     _draw_words(canvas, material, texels_per_m, rng)
     noise = _noise((width, height), texels_per_m, rng)
-    # Soft limits: clipped noise has flat spots. The product darkens and brightens in proportion.
+    # tanh limits the noise softly, because clipped noise has flat spots. The product changes brightness in proportion.
     grain = (128 + 90 * np.tanh(noise * np.float32(material.contrast / 90))).astype(np.uint8)
     painted = cv2.multiply(canvas, cv2.merge([grain, grain, grain]), scale=2 / 255)
     return np.asarray(cv2.GaussianBlur(painted, (0, 0), 0.6), np.uint8)
 
 
 def _noise(size: tuple[int, int], texels_per_m: float, rng: np.random.Generator) -> Float32Array:
-    """Sum of octaves from one to two metres down to four texels, of about unit variance: [H, W]."""
+    """Sum [H, W] of octaves of noise, from one to two metres down to four texels, with about unit variance."""
     width, height = size
     coarsest = max(1, round(math.log2(texels_per_m)))
     total = np.zeros((1, 1), np.float32)
@@ -156,7 +156,7 @@ def _noise(size: tuple[int, int], texels_per_m: float, rng: np.random.Generator)
 
 
 def _draw_stones(canvas: UInt8Array, material: Material, texels_per_m: float, rng: np.random.Generator) -> None:
-    """A Voronoi mosaic: every stone in its own shade, dark joints between them."""
+    """A Voronoi mosaic of stones in different shades, with dark joints between them."""
     height, width = canvas.shape[:2]
     if material.stones_per_m2 == 0:
         return
@@ -166,7 +166,7 @@ def _draw_stones(canvas: UInt8Array, material: Material, texels_per_m: float, rn
     _, labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
     shades = rng.normal(1.0, 0.16, (count + 1, 1)) + rng.normal(0.0, 0.03, (count + 1, 3))
     shaded = canvas * shades.astype(np.float32)[labels]
-    indices = labels.astype(np.uint16)  # cv2.dilate takes no int32
+    indices = labels.astype(np.uint16)  # cv2.dilate does not accept int32
     joints = cv2.dilate(indices, np.ones((3, 3), np.uint8)) != cv2.erode(indices, np.ones((3, 3), np.uint8))
     joint_px = max(0.5, 0.007 * texels_per_m)
     depth = cv2.GaussianBlur(joints.astype(np.float32), (0, 0), joint_px)
@@ -176,7 +176,7 @@ def _draw_stones(canvas: UInt8Array, material: Material, texels_per_m: float, rn
 
 
 def _draw_pebbles(canvas: UInt8Array, material: Material, texels_per_m: float, rng: np.random.Generator) -> None:
-    """Ellipses with a lit upper left part, many small ones and few large ones."""
+    """Ellipses with a brighter upper left part, many small and few large ones."""
     count = _count(canvas, material.pebbles_per_m2, texels_per_m, rng)
     radii = np.minimum(0.007 * (1 - rng.random(count)) ** -0.7, 0.07) * texels_per_m
     centers = rng.random((count, 2)) * canvas.shape[1::-1]
@@ -213,7 +213,7 @@ def _draw_polygons(canvas: UInt8Array, material: Material, texels_per_m: float, 
 
 
 def _draw_strokes(canvas: UInt8Array, material: Material, texels_per_m: float, rng: np.random.Generator) -> None:
-    """Bent lines of 5 to 50 cm."""
+    """Curved lines of 5 to 50 cm."""
     count = _count(canvas, material.strokes_per_m2, texels_per_m, rng)
     for color in _colors(material, count, rng):
         headings = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.5, 6))
@@ -226,13 +226,13 @@ def _draw_strokes(canvas: UInt8Array, material: Material, texels_per_m: float, r
 
 
 def _draw_words(canvas: UInt8Array, material: Material, texels_per_m: float, rng: np.random.Generator) -> None:
-    """Random letters and digits of 4 to 20 cm height."""
+    """Words of random letters and digits, 4 to 20 cm high."""
     alphabet = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghkmnpqrstuvwxyz23456789&?"
     fonts = (cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_SCRIPT_COMPLEX)
     count = _count(canvas, material.words_per_m2, texels_per_m, rng)
     for color in _colors(material, count, rng):
         letters = rng.integers(0, len(alphabet), int(rng.integers(2, 7)))
-        scale = 0.04 * 5 ** rng.random() * texels_per_m / 22  # capitals are 22 pixels high at scale 1
+        scale = 0.04 * 5 ** rng.random() * texels_per_m / 22  # capital letters are 22 pixels high at scale 1
         x, y = (rng.random(2) * canvas.shape[1::-1] * (0.85, 1.0)).round().astype(int).tolist()
         thickness = max(1, round(2.2 * scale))
         word = "".join(alphabet[letter] for letter in letters)
@@ -244,13 +244,13 @@ def _count(canvas: UInt8Array, per_m2: float, texels_per_m: float, rng: np.rando
 
 
 def _colors(material: Material, count: int, rng: np.random.Generator) -> list[tuple[float, ...]]:
-    """`count` colours of the marks, each a little different."""
+    """Random variations of the colours of the marks."""
     chosen = np.asarray(material.marks, np.float64)[rng.integers(0, len(material.marks), count)]
     varied = chosen * rng.normal(1.0, 0.15, (count, 1)) + rng.normal(0, 6, (count, 3))
     return [tuple(color) for color in np.clip(varied, 0, 255).tolist()]
 
 
 def _fixed(values: Float64Array) -> Int32Array:
-    """Pixels in the fixed point format of cv2's drawing functions."""
+    """Pixels in the fixed-point format of the drawing functions of cv2."""
     fixed: Int32Array = np.rint(values * 2**_SHIFT).astype(np.int32)
     return fixed

@@ -1,6 +1,6 @@
-"""What stands in the synthetic scene: a small ruin in a hollow, and the light that falls on it.
+"""Content of the synthetic scene: a small ruin in a hollow, and its lighting.
 
-The light does not depend on the camera, so it is computed once per surface and multiplied into the textures.
+The lighting does not depend on the camera, so it is computed once per surface and multiplied into the textures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sfm_lightglue.synthetic.textures import Material, MipTexture, paint
 
 _SUN_DIRECTION = (-0.48, -0.52, 0.72)
 _SUN_RADIUS = 0.035
-"""Radius of the sun at distance 1: soft borders of shadows, which no sampling can alias."""
+"""Radius of the sun at distance 1; it gives shadows soft borders without aliasing."""
 _NUM_SUN_RAYS, _NUM_SKY_RAYS = 6, 12
 _SUN_COLOR, _SKY_COLOR = (0.66, 0.62, 0.55), (0.36, 0.39, 0.44)
 
@@ -51,7 +51,7 @@ class World:
 
     Args:
         shapes: the solids.
-        textures: per shape, one texture per patch.
+        textures: one texture per patch, by shape.
     """
 
     shapes: tuple[Shape, ...]
@@ -59,12 +59,12 @@ class World:
 
 
 def build_world(texels_per_m: float, seed: int, executor: Executor) -> World:
-    """Paint and light the scene.
+    """Make the shapes and their textures with lighting.
 
     Args:
-        texels_per_m: resolution of the textures; a little more than the pictures show.
+        texels_per_m: resolution of the textures; a little higher than that of the images.
         seed: of the textures.
-        executor: paints the patches; the result does not depend on it.
+        executor: runs the painting of the patches; the result does not depend on it.
     """
     furniture = _furniture()
     shapes = tuple(shape for shape, _ in furniture)
@@ -77,7 +77,7 @@ def build_world(texels_per_m: float, seed: int, executor: Executor) -> World:
         light = _light(shapes, shape_idx, patch, texels_per_m)
         fine_light = cv2.resize(light, albedo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         lit = cv2.multiply(albedo, fine_light, dtype=cv2.CV_8U)
-        return MipTexture.of(np.asarray(lit, np.uint8), size_m, shape.wraps(patch))
+        return MipTexture.from_image(np.asarray(lit, np.uint8), size_m, shape.wraps(patch))
 
     futures = [
         [executor.submit(patch_texture, idx, patch) for patch in range(len(shape.patch_sizes_m))]
@@ -87,7 +87,7 @@ def build_world(texels_per_m: float, seed: int, executor: Executor) -> World:
 
 
 def sky(directions: Float32Array) -> Float32Array:
-    """Colours [N, 3] of the rays [3, N] that meet nothing: smooth, because it is infinitely far away."""
+    """Colours [N, 3] of rays [3, N] that hit no shape; a smooth gradient, so that no keypoint is at infinity."""
     elevation = directions[2] / np.sqrt(dot(directions, directions))
     blend = np.clip(elevation * 2 + 0.1, 0, 1)[:, None] ** np.float32(0.7)
     horizon, zenith = column((222, 220, 212)).T, column((120, 160, 205)).T
@@ -96,7 +96,7 @@ def sky(directions: Float32Array) -> Float32Array:
 
 
 def _furniture() -> list[tuple[Shape, Material]]:
-    """The solids; z is up, the cameras stand on the side of -y, and heights count from the ground below."""
+    """The solids; z is up, the cameras are on the side of -y, and heights are above the ground below."""
     return [
         (_GROUND, _SAND),
         (_box((-0.6, 2.6, 1.2), (2.5, 0.22, 1.35), yaw=6, tilt=-4), _MASONRY),
@@ -117,40 +117,42 @@ def _furniture() -> list[tuple[Shape, Material]]:
     ]
 
 
-def _pose(place_m: Point, yaw_deg: float = 0.0, tilt_deg: float = 0.0) -> Rigid3:
-    """`world_from_local`, turned about z after x; the height of the place counts from the ground below it."""
-    x, y, height = place_m
+def _pose(position_m: Point, yaw_deg: float = 0.0, tilt_deg: float = 0.0) -> Rigid3:
+    """`world_from_local` with rotation about x, then about z; the height is above the ground below the position."""
+    x, y, height = position_m
     ground = _GROUND.height(np.array([x], np.float32), np.array([y], np.float32))[0].item()
     yaw = Rigid3.from_rotvec(np.radians([0, 0, yaw_deg]), np.array([x, y, ground + height]))
     return yaw @ Rigid3.from_rotvec(np.radians([tilt_deg, 0, 0]), np.zeros(3))
 
 
-def _box(place_m: Point, half_size_m: Point, yaw: float = 0.0, tilt: float = 0.0) -> Box:
-    return Box(_pose(place_m, yaw, tilt), half_size_m)
+def _box(position_m: Point, half_size_m: Point, yaw: float = 0.0, tilt: float = 0.0) -> Box:
+    return Box(_pose(position_m, yaw, tilt), half_size_m)
 
 
-def _cylinder(place_m: Point, radius_m: float, half_height_m: float, yaw: float = 0.0, tilt: float = 0.0) -> Cylinder:
-    return Cylinder(_pose(place_m, yaw, tilt), radius_m, half_height_m)
+def _cylinder(
+    position_m: Point, radius_m: float, half_height_m: float, yaw: float = 0.0, tilt: float = 0.0
+) -> Cylinder:
+    return Cylinder(_pose(position_m, yaw, tilt), radius_m, half_height_m)
 
 
-def _sphere(place_m: Point, radius_m: float) -> Sphere:
-    return Sphere(_pose(place_m), radius_m)
+def _sphere(position_m: Point, radius_m: float) -> Sphere:
+    return Sphere(_pose(position_m), radius_m)
 
 
 def _light(shapes: tuple[Shape, ...], shape_idx: int, patch: int, texels_per_m: float) -> Float32Array:
-    """Factors [H, W, 3] on the colours of a patch: a sun with cast shadows, and the visible sky."""
+    """Factors [H, W, 3] for the colours of a patch: sun with cast shadows, and light from the visible sky."""
     sun = _irradiance(shapes, shape_idx, patch, min(18.0, texels_per_m / 4), _sun_rays())
     sky = _irradiance(shapes, shape_idx, patch, min(7.0, texels_per_m / 8), _sky_rays())
     sky = np.asarray(cv2.resize(sky, sun.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-    thrown_back = np.float32(0.35)
-    light = sun[..., None] * column(_SUN_COLOR)[:, 0] + (sky[..., None] + thrown_back) * column(_SKY_COLOR)[:, 0]
+    reflected = np.float32(0.35)
+    light = sun[..., None] * column(_SUN_COLOR)[:, 0] + (sky[..., None] + reflected) * column(_SKY_COLOR)[:, 0]
     return np.asarray(cv2.GaussianBlur(light, (0, 0), 0.8), np.float32)
 
 
 def _irradiance(
     shapes: tuple[Shape, ...], shape_idx: int, patch: int, samples_per_m: float, directions: Float64Array
 ) -> Float32Array:
-    """Light [H, W] from distant sources [K, 3] on a patch; 1 on open, level ground."""
+    """Irradiance [H, W] of a patch from distant sources with directions [K, 3]; 1 on open, level ground."""
     shape = shapes[shape_idx]
     size_m = shape.patch_sizes_m[patch]
     width, height = (max(4, round(length * samples_per_m)) for length in size_m)
@@ -160,7 +162,7 @@ def _irradiance(
     normals = rotate(shape.world_from_local.R, shape.normals(patch, points))
     points = rotate(shape.world_from_local.R, points) + column(shape.world_from_local.t)
     origins = points + np.float32(0.004) * normals
-    # The ground shades nothing: it is a hollow without overhangs, and rays to the light go upwards.
+    # The ground casts no shadow: it has no overhangs, and all light comes from above.
     casters = tuple(other for other in shapes if not isinstance(other, Relief))
     directions32 = directions.T.astype(np.float32)  # [3, K]
     cosines = np.broadcast_to(dot(directions32[:, :, None], normals[:, None, :]), (len(directions), origins.shape[1]))

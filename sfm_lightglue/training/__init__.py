@@ -1,1 +1,1 @@
-"""Training of matchers from photographs alone: rendered scenes with exact correspondences, losses, trainer."""
+"""Training of matchers on rendered scenes with photographs as textures: data, losses, trainer."""

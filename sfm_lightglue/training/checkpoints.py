@@ -1,4 +1,4 @@
-"""The state of a training run on the disk: whole or not at all, and only for the run that it belongs to."""
+"""Checkpoints of a training run on the disk: written completely or not at all, and resumed only by the same run."""
 
 from __future__ import annotations
 
@@ -14,60 +14,72 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.store.store import atomic_write
 
 LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
-"""The newest state; the best by validation; the newest with the full learning rate, from which to prolong."""
+"""The newest state; the best state by validation; the last state with the full learning rate, to prolong a run."""
 
 FORMAT_VERSION = 2
 
-_BEFORE_IT_EXISTED = {"batches.mirrored_share": 0.0}
-"""Options that came later: what runs from before them are."""
+LOADER_KEY = "feed"
+"""Key of the data loader's state, and of its options in the configuration. The name is older than the class; it is
+kept so that old checkpoints can be resumed."""
+
+_OPTIONS_OF_OLD_CHECKPOINTS = {"batches.mirrored_share": 0.0}
+"""Values of options that did not exist yet when an old checkpoint was written."""
 
 Checkpoint = dict[str, Any]
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; a reader sees the old one or the new one, never a part.
+    """Write a checkpoint atomically: a reader sees the old file or the new one.
 
     Args:
         path: of the file.
         checkpoint: tensors and plain values.
 
     Raises:
-        StoreError: where the file cannot be written.
+        StoreError: if the file cannot be written.
     """
     with atomic_write(path) as file:
         torch.save({**checkpoint, "format_version": FORMAT_VERSION}, file)
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Reads a checkpoint to the CPU, without running code; None where there is none.
+    """Read a checkpoint to the CPU, without running code from the file.
+
+    Returns:
+        The checkpoint, or None if the file does not exist.
 
     Raises:
-        DataError: where the file is damaged, or of another version of the trainer.
+        DataError: if the file is damaged, or was written by another version of the trainer.
     """
     if not path.exists():
         return None
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: damaged checkpoint; remove it to start from an older one or anew") from error
+        raise DataError(
+            f"{path}: damaged checkpoint; remove it to continue from an older one or start again"
+        ) from error
     if not isinstance(loaded, dict) or loaded.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{path}: no checkpoint of this version of the trainer")
+        raise DataError(f"{path}: not a checkpoint of this version of the trainer")
     return loaded
 
 
 def checkpoint_to_resume(folder: Path, num_steps: int, num_decay_steps: int) -> Checkpoint | None:
-    """The state from which a run of so many steps goes on.
+    """The checkpoint from which a run continues.
 
-    That is the last one, unless its learning rate has begun to fall in a plan that is now another: then the
-    state before the fall.
+    This is the last checkpoint. If its learning rate has begun to fall and the planned steps have changed since,
+    it is the checkpoint before the fall.
 
     Args:
         folder: of the run.
         num_steps: of the whole run.
-        num_decay_steps: the last ones, in which the learning rate falls.
+        num_decay_steps: number of last steps in which the learning rate falls.
+
+    Returns:
+        The checkpoint, or None if the folder has none.
 
     Raises:
-        DataError: where a checkpoint is damaged.
+        DataError: if a checkpoint is damaged.
     """
     last = load_checkpoint(folder / LAST)
     if last is None:
@@ -78,21 +90,34 @@ def checkpoint_to_resume(folder: Path, num_steps: int, num_decay_steps: int) -> 
     return load_checkpoint(folder / STABLE) or last
 
 
+def config_for_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `TrainingConfig` with the names that they have in checkpoints."""
+    return {LOADER_KEY if name == "loader" else name: value for name, value in config.items()}
+
+
 def require_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Refuses to go on with what was trained otherwise.
+    """Check that a run is resumed with the configuration that it was started with.
+
+    Args:
+        stored: configuration in the checkpoint.
+        config: fields of the `TrainingConfig` of this run.
+        folder: of the run, for the message.
 
     Raises:
-        ConfigError: naming what differs.
+        ConfigError: if options differ; the message names them.
     """
-    before, now = _BEFORE_IT_EXISTED | _flat(stored), _flat(config)
+    stored = {"loader" if name == LOADER_KEY else name: value for name, value in stored.items()}
+    before, now = _OPTIONS_OF_OLD_CHECKPOINTS | _flat(stored), _flat(config)
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if names:
         what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)
-        raise ConfigError(f"{folder}: a run with other options is here ({what}); choose another folder, or restart")
+        raise ConfigError(
+            f"{folder}: holds a run with other options ({what}); choose another folder or restart the run"
+        )
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a row to a log of JSON lines."""
+    """Append a row to a log of JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""The last stage of training: the confidence heads alone, on a network that stays as it is."""
+"""The last stage of training: only the confidence heads are trained, all other weights are fixed."""
 
 from __future__ import annotations
 
@@ -17,53 +17,55 @@ from sfm_lightglue.training.losses import ConfidenceTarget, PairBatch, confidenc
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceConfig:
-    """How the confidence heads are taught."""
+    """Options of the training of the confidence heads."""
 
     num_steps: int = 200
-    """Batches."""
+    """Number of batches."""
 
     learning_rate: float = 0.03
-    """Of Adam, at the start; it falls to 0 like half a cosine."""
+    """Of Adam at the start; it falls to 0 on a half cosine."""
 
     unsettled_weight: float = 5.0
-    """Weight of the points whose answer will still change, beside those that keep theirs; of target "point"."""
+    """Weight of points whose match still changes in a later layer; other points have weight 1. For target "point"."""
 
     target: ConfidenceTarget = "point"
-    """What the heads are asked: whether a point's answer is the last one, or what share of its pair's matches are
-    found. The paper asks the first. But where views hardly overlap, most points are soon sure to have no match, so
-    that pairs stop the earlier, the harder they are; the second question knows easy pairs from hard ones. Points that
-    `width_confidence` lets go count as sure all the same, as pruned ones do: `depth_confidence` has to be larger than
-    their share in pairs that are not to stop."""
+    """What the heads predict. "point", as in the paper: whether the match of a point is that of the last layer.
+    "pair": the fraction of the last layer's matches of the pair that is found already. If two images overlap little,
+    most points are early found to have no match. With target "point", such hard pairs then stop first; with "pair",
+    easy pairs stop first. Points that `width_confidence` prunes have target 1: `depth_confidence` must be larger
+    than their fraction in pairs that should not stop."""
 
     width_confidence: float = 0.99
-    """What matchers will prune by: the heads are to be sure of the points that it lets go; of target "pair"."""
+    """Value with which matchers will prune: points that it prunes have target 1. For target "pair"."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.learning_rate <= 0 or self.unsettled_weight <= 0:
-            raise ConfigError("train: the confidence heads need steps, a learning rate and a weight above 0")
+            raise ConfigError(
+                "train: num_steps, learning_rate and unsettled_weight of the confidence heads must be positive"
+            )
         if not 0 <= self.width_confidence <= 1:
             raise ConfigError(f"train: width_confidence must lie in [0, 1], got {self.width_confidence}")
         if self.target not in get_args(ConfidenceTarget):
-            raise ConfigError(f"train: the confidence heads' target is point or pair, not {self.target!r}")
+            raise ConfigError(f"train: the target of the confidence heads must be point or pair, got {self.target!r}")
 
 
-def teach_confidence(
+def train_confidence(
     network: LightGlue,
     batches: Iterable[PairBatch],
     config: ConfidenceConfig,
     bfloat16: bool = True,
     report: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Trains the confidence heads in place; all other weights stay.
+    """Train the confidence heads in place; all other weights stay fixed.
 
     Args:
-        network: with confidence heads.
-        batches: at least as many as there are steps, on any device.
-        config: how.
-        bfloat16: matrix products in bfloat16, as the network will run.
-        report: receives the number of steps and the loss after each.
+        network: a LightGlue with confidence heads.
+        batches: at least `config.num_steps`, on any device.
+        config: options.
+        bfloat16: compute matrix products in bfloat16.
+        report: called after each step with the number of steps and the loss.
 
-    Source: section 3.3 of the paper, where this is the second stage.
+    Source: LightGlue, section 3.3 (second stage of training).
     """
     device = next(network.parameters()).device
     heads = network.confidences.requires_grad_(True)

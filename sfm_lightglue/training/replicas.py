@@ -1,8 +1,8 @@
-"""Processes that train one network together, each on its share of every batch: `torchrun` starts them.
+"""Processes, started by `torchrun`, that train one network together, each on its share of every batch.
 
-The batches are those of a run by one process, and gradients are averaged before they are used: the number of
-processes may change from one sitting to the next. Two processes of one thread each are a third faster than
-one of two threads on a CPU, whose threads would wait for each other at every matrix product.
+The batches are the same as with one process, and gradients are averaged before each step. So the number of
+processes may differ between sessions of a run. On a CPU, two processes with one thread each are a third faster
+than one process with two threads, because threads wait for each other after every matrix product.
 """
 
 from __future__ import annotations
@@ -23,84 +23,88 @@ from sfm_lightglue.training.losses import NetworkInputs, PairBatch, Targets
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The processes of a run, as one of them sees them; alone by default."""
+    """This process among all processes of a run; by default it is the only one."""
 
     rank: int = 0
-    """Which one this is; the first makes the batches, validates and saves."""
+    """Index of this process; process 0 makes the batches, validates and saves."""
 
-    number: int = 1
-    """How many there are."""
+    world_size: int = 1
+    """Number of processes."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this process makes the batches, validates and saves."""
         return self.rank == 0
 
     def require_equal_shares(self, batch_size: int) -> None:
-        """Checks that a batch can be divided.
+        """Check that a batch can be divided into equal shares.
 
         Raises:
-            ConfigError: where the shares would be unequal.
+            ConfigError: if the batch size is not a multiple of the number of processes.
         """
-        if batch_size % self.number:
-            raise ConfigError(f"train: a batch of {batch_size} pairs cannot be divided among {self.number} processes")
+        if batch_size % self.world_size:
+            raise ConfigError(
+                f"train: a batch of {batch_size} pairs cannot be divided among {self.world_size} processes"
+            )
 
     def share(self, batch: PairBatch | None) -> PairBatch:
         """The pairs of a batch that this process trains on.
 
         Args:
-            batch: of all pairs in the first process, which gives the others theirs; None in the others.
+            batch: all pairs in process 0, which sends the shares to the others; None in the others.
         """
-        if self.number == 1:
+        if self.world_size == 1:
             assert batch is not None
             return batch
-        shares = None if batch is None else [_every(batch, rank, self.number) for rank in range(self.number)]
+        shares = None if batch is None else [_every(batch, rank, self.world_size) for rank in range(self.world_size)]
         received: list[PairBatch | None] = [None]
         dist.scatter_object_list(received, shares, src=0)
         return cast(PairBatch, received[0])
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors of one type by their means over the processes."""
-        if self.number == 1:
+        """Replace tensors of one dtype by their means over all processes, in place."""
+        if self.world_size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
-        flat /= self.number
+        flat /= self.world_size
         for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def wait(self) -> None:
-        """Returns once every process has come here."""
-        if self.number > 1:
+        """Wait until every process has called this."""
+        if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def replicas_of_launcher() -> Iterator[Replicas]:
-    """The processes that `torchrun` has started; this one alone where it was started otherwise.
+    """The processes that `torchrun` has started; only this one if it was started in another way.
 
-    On CUDA each takes the device of its number on this machine.
+    On CUDA each process uses the device of its local rank.
 
     Raises:
-        ConfigError: where there are more processes than devices.
+        ConfigError: if a machine has more processes than devices.
     """
-    number = int(os.environ.get("WORLD_SIZE", "1"))
-    if number == 1:
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
         yield Replicas()
         return
     if torch.cuda.is_available():
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if local_rank >= torch.cuda.device_count():
-            raise ConfigError(f"train: process {local_rank + 1} of this machine has no GPU of its own")
+            raise ConfigError(
+                f"train: process {local_rank + 1} of this machine has no GPU; start at most one process per GPU"
+            )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("gloo")  # a few megabytes a step: no need of a faster one
+    dist.init_process_group("gloo")  # a few megabytes a step: a faster backend is not needed
     try:
-        yield Replicas(dist.get_rank(), number)
+        yield Replicas(dist.get_rank(), world_size)
     finally:
         dist.destroy_process_group()
 
 
 def _every(batch: PairBatch, first: int, step: int) -> PairBatch:
-    """The pairs first, first + step, ... of a batch, in memory of their own."""
+    """Pairs first, first + step, ... of a batch, copied."""
     inputs = NetworkInputs(*(tensor[first::step].contiguous() for tensor in batch.inputs))
     return PairBatch(inputs, Targets(*(tensor[first::step].contiguous() for tensor in batch.targets)))

@@ -1,7 +1,7 @@
-"""Trains a LightGlue on labelled pairs, in as many sittings as it takes.
+"""Training of a LightGlue on labelled pairs, in one or several sessions.
 
-The learning rate rises, stays, and falls linearly to 0 in the last steps (warm-up, stable, decay): a stable run
-can be prolonged at any time without knowing its length beforehand, and its fall is where the loss drops last.
+The learning rate rises, stays constant, and falls linearly to 0 in the last steps (warm-up, stable, decay). A run
+can be prolonged at any time from the checkpoint before the decay, so its length need not be known beforehand.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.checkpoints import (
     BEST,
     LAST,
+    LOADER_KEY,
     STABLE,
     append_line,
     checkpoint_to_resume,
+    config_for_checkpoint,
     load_checkpoint,
     require_same_config,
     save_checkpoint,
 )
-from sfm_lightglue.training.data.feed import FeedState, PairFeed, ShardSource
+from sfm_lightglue.training.data.data_loader import LoaderState, PairLoader, ShardSource
 from sfm_lightglue.training.losses import PairBatch, training_losses
 from sfm_lightglue.training.metrics import Meter
 from sfm_lightglue.training.options import RunOptions, TrainingConfig, learning_rate
@@ -39,16 +41,16 @@ from sfm_lightglue.training.validation import Validation, Validator
 LOG_NAME = "log.jsonl"
 
 Report = Callable[[Mapping[str, float]], None]
-"""Receives every row of the log."""
+"""Called with every row of the log."""
 
 
 def new_network(architecture: LightGlueArchitecture, seed: int) -> LightGlue:
-    """Untrained weights.
+    """A network with random weights.
 
-    Positions enter as angles w . (x, y, scale, orientation), of which attention sees differences. (x, y) span
-    [-1, 1] and get weights of variance 1, as in the paper. Scales are pixels, from 2 to 100: a tenth of that,
-    or all but equal scales would turn by many rounds. Orientations are radians, where a whole round means
-    nothing: whole numbers keep it so.
+    Positions are encoded as angles w . (x, y, scale, orientation); attention depends on their differences. (x, y)
+    are in [-1, 1], and their weights have variance 1, as in the paper. Scales are 2 to 100 pixels: their weights are
+    divided by 10, else small differences of scale would be many full turns. Orientations are radians: their weights
+    are integers, so that a full turn changes nothing.
 
     Args:
         architecture: of the network.
@@ -66,20 +68,20 @@ def new_network(architecture: LightGlueArchitecture, seed: int) -> LightGlue:
 
 
 class Trainer:
-    """One run, new or resumed.
+    """One training run, new or resumed.
 
     Args:
         config: what is trained.
-        options: how long.
-        folder: of the run: checkpoints and log.
-        initial: weights to start from where the run is new, of a deeper network its first layers; random ones
-            where it is None.
-        replicas: the processes that train together; each has a trainer of its own.
+        options: for how long.
+        folder: of the run, for checkpoints and log.
+        initial: network whose weights a new run starts from; of a deeper network, the first layers are used. None
+            starts from random weights.
+        replicas: the processes that train together; each has its own trainer.
 
     Raises:
-        ConfigError: where a run with another configuration is in the folder, the device is not here, or a
+        ConfigError: if the folder holds a run with another configuration, the device does not exist, or a
             batch cannot be divided among the processes.
-        DataError: where its checkpoint is damaged.
+        DataError: if the checkpoint of the run is damaged.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Trainer:
         self.config, self.options, self.folder, self.replicas = config, options, folder, replicas or Replicas()
         self.replicas.require_equal_shares(config.batches.batch_size)
         self.device = resolve_device(options.device)
-        self.step, self.best, self.seconds, self.feed_state = 0, -math.inf, 0.0, FeedState()
+        self.step, self.best, self.seconds, self.loader_state = 0, -math.inf, 0.0, LoaderState()
         network = new_network(config.architecture, config.seed)
         if initial is not None:
             network.load_state_dict(_state_of_first_layers(initial, config.architecture))
@@ -106,48 +108,48 @@ class Trainer:
                 layer.compile()
 
     def run(self, source: ShardSource, validation: Validation | None = None, report: Report | None = None) -> LightGlue:
-        """Trains up to the last step.
+        """Train up to the last step.
 
         Args:
             source: of the shards.
-            validation: more metrics; without it `best` goes by the F1 measure on the held-out pairs.
-            report: receives the rows of the log.
+            validation: more metrics; without it, the F1 score on the held-out pairs selects the best checkpoint.
+            report: called with every row of the log.
 
         Returns:
-            The network with the mean weights after the last step, on the CPU.
+            The network with the averaged weights after the last step, on the CPU.
 
         Raises:
-            DataError: where there are no shards and nobody makes any.
-            StoreError: where a checkpoint cannot be written.
-            FloatingPointError: where the loss is no number any more; the last checkpoint is from before.
+            DataError: if there are no shards and no worker is making any.
+            StoreError: if a checkpoint cannot be written.
+            FloatingPointError: if the loss or the gradient is not finite; the last checkpoint was written before.
         """
         if self.step >= self.options.num_steps:
             return self.result()
         validator = Validator(source, self.config.batches, self.options, validation)
         held_out = frozenset() if self.options.held_out_shard is None else frozenset({self.options.held_out_shard})
         config = self.config
-        feed = PairFeed(source, config.batches, config.seed, config.feed, self.feed_state, held_out)
+        loader = PairLoader(source, config.batches, config.seed, config.loader, self.loader_state, held_out)
         meter = Meter(config.batches.batch_size)
-        with closing(iter(feed)) as batches:
+        with closing(iter(loader)) as batches:
             for batch, following in batches:
                 meter.add(*self._train_on(self.replicas.share(batch).to(self.device)))
-                self.feed_state = following
+                self.loader_state = following
                 self._after_step(meter, validator, report or _ignore)
                 if self.step >= self.options.num_steps:
                     break
         return self.result()
 
     def follow(self) -> None:
-        """What all processes but the first do instead of `run`: trains on their shares up to the last step."""
+        """Train on the shares of this process up to the last step; all processes except process 0 call this."""
         while self.step < self.options.num_steps:
             self._train_on(self.replicas.share(None).to(self.device))
 
     def result(self) -> LightGlue:
-        """The network with the mean weights, on the CPU, in evaluation mode."""
+        """The network with the averaged weights, on the CPU, in evaluation mode."""
         return copy.deepcopy(self.mean_network).cpu().requires_grad_(True)
 
     def best_result(self) -> tuple[LightGlue, int]:
-        """The network that validated best so far and its step; the newest where none was validated."""
+        """The network with the best validation score and its step; the newest network if none was validated."""
         best = load_checkpoint(self.folder / BEST)
         network = self.result()
         if best is None:
@@ -156,7 +158,7 @@ class Trainer:
         return network, int(best["step"])
 
     def _train_on(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """One step; returns [last layer's, mean of all layers', confidence's] loss and the gradient's norm."""
+        """One step; returns losses [3] (last layer, mean of all layers, confidence) and the norm of the gradient."""
         rate = learning_rate(self.step, self.config, self.options)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -179,7 +181,7 @@ class Trainer:
         return reported, norm
 
     def _update_mean(self) -> None:
-        # A young mean follows faster: it has nothing worth remembering yet.
+        # In the first steps the average follows faster, so that it forgets the random initial weights.
         decay = min(self.config.ema_decay, self.step / (self.step + 10))
         with torch.no_grad():
             means: list[Tensor] = list(self.mean_network.parameters())
@@ -187,16 +189,16 @@ class Trainer:
             torch._foreach_lerp_(means, weights, 1 - decay)
 
     def _after_step(self, meter: Meter, validator: Validator, report: Report) -> None:
-        """Tells, validates and saves where it is time."""
+        """Log, validate and save, each at its interval."""
         options, is_last = self.options, self.step >= self.options.num_steps
         is_saved = is_last or self.step % options.checkpoint_every == 0
         if self.step % options.log_every == 0 or is_saved:
             row = {"step": self.step, "rate": learning_rate(self.step - 1, self.config, options), **meter.take()}
             self.seconds += row.pop("seconds")
-            self._tell({**row, "shards": len(self.feed_state.num_visits), "hours": self.seconds / 3600}, report)
+            self._log({**row, "shards": len(self.loader_state.num_visits), "hours": self.seconds / 3600}, report)
         if is_last or self.step % options.validate_every == 0:
             metrics, score = validator(self.mean_network, self.device)
-            self._tell({"step": self.step, **metrics}, report)
+            self._log({"step": self.step, **metrics}, report)
             if score > self.best:
                 self.best = score
                 self._save(BEST)
@@ -206,13 +208,13 @@ class Trainer:
         if is_saved:
             self._save(LAST)
 
-    def _tell(self, row: Mapping[str, float], report: Report) -> None:
+    def _log(self, row: Mapping[str, float], report: Report) -> None:
         append_line(self.folder / LOG_NAME, row)
         report(row)
 
     def _save(self, name: str) -> None:
         checkpoint = {
-            "config": asdict(self.config),
+            "config": config_for_checkpoint(asdict(self.config)),
             "num_steps": self.options.num_steps,
             "num_decay_steps": self.options.num_decay_steps,
             "step": self.step,
@@ -220,9 +222,9 @@ class Trainer:
             "seconds": self.seconds,
             "mean_network": self.mean_network.state_dict(),
         }
-        if name != BEST:  # which nothing goes on from
+        if name != BEST:  # no run is resumed from the best checkpoint
             checkpoint |= {
-                "feed": self.feed_state.as_dict(),
+                LOADER_KEY: self.loader_state.as_dict(),
                 "network": self.network.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
@@ -238,35 +240,40 @@ class Trainer:
         for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.step, self.best, self.seconds = found["step"], found["best"], found["seconds"]
-        self.feed_state = FeedState(**found["feed"])
+        self.loader_state = LoaderState(**found[LOADER_KEY])
 
 
 def _state_of_first_layers(network: LightGlue, architecture: LightGlueArchitecture) -> dict[str, Tensor]:
-    """The weights of a network that shall have fewer layers, or as many."""
+    """The weights of the first layers of a network.
+
+    Raises:
+        ConfigError: if the network has fewer layers than the architecture, or differs in more than that.
+    """
     found = network.architecture
     if replace(found, num_layers=architecture.num_layers) != architecture or found.num_layers < architecture.num_layers:
-        raise ConfigError(f"train: the first weights are of another network: {found}")
+        raise ConfigError(f"train: the initial weights belong to another network: {found}, expected {architecture}")
     with torch.device("meta"):
         names = LightGlue(architecture).state_dict().keys()
     state: dict[str, Tensor] = network.state_dict()
     return {name: state[name] for name in names}
 
 
-def forget_run(folder: Path) -> None:
-    """Removes the checkpoints and the log of a run."""
+def remove_run(folder: Path) -> None:
+    """Remove the checkpoints and the log of a run."""
     for name in (LAST, BEST, STABLE, LOG_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
-def use_threads(number: int) -> None:
-    """Sets how many threads torch uses in this process: for commands, the library leaves it alone."""
-    torch.set_num_threads(number)
+def use_threads(num_threads: int) -> None:
+    """Set the number of threads of torch in this process. Only commands call this."""
+    torch.set_num_threads(num_threads)
 
 
 def _optimizers(network: LightGlue, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, whose second moments forget in 100 steps; or Muon for the matrices and AdamW for all else.
+    """AdamW for all weights, or Muon for the matrices and AdamW for the others.
 
-    Matrices alone decay. Muon's steps are scaled to the size of AdamW's, so that one learning rate serves both.
+    The second moments of AdamW average over about 100 steps. Only matrices have weight decay. Steps of Muon are
+    scaled to the size of those of AdamW, so that both use the same learning rate.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -276,7 +283,7 @@ def _optimizers(network: LightGlue, config: TrainingConfig) -> list[torch.optim.
     rate, decay, betas = config.learning_rate, config.weight_decay, (0.9, 0.99)
     if config.optimizer == "muon":
         if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(f"train: muon needs torch 2.9 or newer, this is {torch.__version__}")
+            raise ConfigError(f"train: optimizer muon needs torch 2.9 or newer, found {torch.__version__}")
         return [
             torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=betas, fused=True),

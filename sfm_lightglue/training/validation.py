@@ -1,4 +1,4 @@
-"""How good a network in training is: on held-out pairs, beside nearest neighbours, and on data of the caller."""
+"""Validation during training: on held-out pairs, against nearest neighbours, and on data of the caller."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.feed import ShardSource, held_out_batches, wait_for
+from sfm_lightglue.training.data.data_loader import ShardSource, held_out_batches, wait_for
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.metrics import Counts, mean_losses, nearest_counts, network_counts
 from sfm_lightglue.training.options import RunOptions
 
 Validation = Callable[[LightGlue], dict[str, float]]
-"""Metrics of a network on data of the caller's choice; the first is what `best` goes by, the higher the better."""
+"""Metrics of a network by name, on data of the caller; the first one, higher is better, selects the best checkpoint."""
 
 
 class Validator:
-    """The metrics of a network on the held-out pairs and by the caller's own validation."""
+    """Metrics of a network on the held-out pairs, and those of the caller's validation.
+
+    Args:
+        source: of the shards.
+        batches: how batches are made of pairs.
+        options: `held_out_shard` and `num_held_out_pairs` are used.
+        validation: more metrics; None for those of the held-out pairs only.
+
+    Raises:
+        DataError: if the held-out shard is missing and no worker is making it.
+    """
 
     def __init__(
         self, source: ShardSource, batches: BatchConfig, options: RunOptions, validation: Validation | None
@@ -33,7 +43,7 @@ class Validator:
             self._nearest = nearest_counts(self._batches)
 
     def __call__(self, network: LightGlue, device: torch.device) -> tuple[dict[str, float], float]:
-        """Metrics by name, and the number that `best` goes by."""
+        """Metrics by name, and the score that selects the best checkpoint."""
         metrics: dict[str, float] = {}
         score = 0.0
         if len(self._batches) > 0:

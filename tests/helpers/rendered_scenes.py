@@ -1,4 +1,4 @@
-"""Small rendered training scenes for tests: pictures full of corners, and whether two scenes are the same."""
+"""Small rendered training scenes for tests: images with many corners, and comparison of scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIG = SceneConfig(views=SMALL, sift=SiftConfig(max_keypoints=200), unrelated_
 
 
 def write_photos(folder: Path) -> Path:
-    """Eight pictures full of corners, made here."""
+    """Write eight images with many corners; returns the folder."""
     for k in range(8):
         cv2.imwrite(str(folder / f"texture_{k}.jpg"), pattern(k))
     return folder
@@ -25,13 +25,13 @@ def write_photos(folder: Path) -> Path:
 
 def pattern(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    picture = np.full((360, 480, 3), rng.integers(60, 200, 3), np.uint8)
+    image = np.full((360, 480, 3), rng.integers(60, 200, 3), np.uint8)
     for _ in range(350):
         x, y = rng.integers(0, (480, 360))
         w, h = rng.integers(6, 40, 2)
         color = tuple(rng.integers(0, 255, 3).tolist())
-        cv2.rectangle(picture, (int(x), int(y)), (int(x + w), int(y + h)), color, -1)
-    return picture
+        cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), color, -1)
+    return image
 
 
 def same(scene0: TrainingScene, scene1: TrainingScene) -> bool:

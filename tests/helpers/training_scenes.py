@@ -1,4 +1,4 @@
-"""Labelled scenes without pictures, and tiny networks and runs, for tests of the trainer."""
+"""Labelled scenes without images, small networks and short runs, for tests of the trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.feed import FeedConfig, assemble
+from sfm_lightglue.training.data.data_loader import LoaderConfig, assemble
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
 from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE
@@ -33,9 +33,9 @@ def make_view(rng: np.random.Generator, keypoints: np.ndarray, descriptors: np.n
 
 
 def make_scene(seed: int, num_points: int = 60, noise: float = 0.4) -> TrainingScene:
-    """Two views of a shifted cloud of points: 60 % of them in both, 30 % unmatchable, the rest ignored.
+    """Two views of a shifted set of points: 60 % of them in both, 30 % unmatchable, the rest ignored.
 
-    Descriptors are so noisy that nearest neighbours miss many; the shift, the same for all, gives them away.
+    Descriptors are so noisy that nearest neighbours miss many matches; all points have the same shift.
     """
     rng = np.random.default_rng(seed)
     num_shared, num_alone = int(0.6 * num_points), int(0.3 * num_points)
@@ -81,7 +81,7 @@ TINY = TrainingConfig(
     num_warmup_steps=5,
     ema_decay=0.9,
     batches=BatchConfig(batch_size=4, num_keypoints=48),
-    feed=FeedConfig(shards_at_once=2),
+    loader=LoaderConfig(shards_at_once=2),
 )
 SHORT = RunOptions(
     num_steps=30,
@@ -105,10 +105,10 @@ def tiny_network(seed: int = 0, **options: int) -> LightGlue:
 
 
 def prepare_run(tmp_path: Path) -> list[str]:
-    """Arguments of a short run whose shards exist, so that nothing is rendered."""
+    """Command-line arguments of a short run with existing shards, so that no scene is rendered."""
     photos = tmp_path / "photos"
     photos.mkdir()
-    (photos / "any.jpg").write_bytes(b"stands for a photograph")
+    (photos / "any.jpg").write_bytes(b"not decoded")
     folder = shard_folder(tmp_path / "cache", photo_paths(photos), 0, SceneConfig(), SCENES_PER_SHARD)
     for shard_idx, scenes in enumerate(Shards(3, 12).shards):
         write_shard(folder / f"{shard_idx:06d}.npz", scenes)
@@ -119,7 +119,7 @@ def prepare_run(tmp_path: Path) -> list[str]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums in one order, so that runs can be compared bit for bit."""
+    """Torch uses one thread, so that runs can be compared bit by bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Textures of training scenes: which photographs are drawn, and what is made of them."""
+"""Textures of training scenes: drawing of photographs, and textures made of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PLANTS = [Path(f"plant{number}.jpg") for number in range(4)]
 
 
 def test_rare_kinds_are_drawn_by_the_square_root_of_their_number():
-    """A hundred facades with two crops each and four plants: ten to two, whatever the number of crops."""
+    """100 facades with two crops each and 4 plants are drawn ten to two; crops do not count."""
     rng = np.random.default_rng(0)
     kinds = Counter(path.stem[0] for _ in range(6000) for path in draw_photos(FACADES + PLANTS, 1, rng))
     assert kinds["p"] / kinds["f"] == pytest.approx(2 / 10, rel=0.1)
 
 
-def test_photographs_of_one_kind_are_drawn_alike():
+def test_photographs_of_one_kind_are_drawn_equally():
     rng = np.random.default_rng(0)
     drawn = Counter(path for _ in range(4000) for path in draw_photos(PLANTS, 1, rng))
     assert set(drawn) == set(PLANTS)
     assert min(drawn.values()) > 900
 
 
-def test_drawn_photographs_differ_and_few_are_all_drawn():
+def test_drawn_photographs_differ():
     rng = np.random.default_rng(0)
     drawn = draw_photos(FACADES + PLANTS, 6, rng)
     assert len(set(drawn)) == 6
@@ -42,7 +42,7 @@ def test_names_without_letters_are_one_kind():
     assert sorted(draw_photos(paths, 5, np.random.default_rng(0))) == paths
 
 
-def test_bare_surfaces_have_little_contrast_but_some_grain(tmp_path):
+def test_bare_textures_have_little_contrast_but_some_grain(tmp_path):
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), pattern(0))
     photos = Photos([path], np.random.default_rng(0))

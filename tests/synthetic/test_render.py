@@ -1,4 +1,4 @@
-"""The synthetic scene: its pictures, depths and poses must agree with each other, whatever it looks like."""
+"""The synthetic scene: its images, depths and poses must be consistent with each other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scene() -> SyntheticScene:
 
 
 def world_points(scene: SyntheticScene, name: str) -> Float64Array:
-    """Points [N, 3] of all pixels of a picture that show a surface."""
+    """Points [N, 3] of all pixels of an image that show a surface."""
     depth = scene.depths[name].astype(np.float64)
     y, x = np.nonzero(depth)
     normalised = np.stack([x + 0.5, y + 0.5, np.ones(len(x))], 1) @ np.linalg.inv(scene.K).T
@@ -64,7 +64,7 @@ def test_scene_is_complete(scene: SyntheticScene) -> None:
         assert scene.depths[name].shape == (SIZE[1], SIZE[0])
         assert scene.depths[name].dtype == np.float32
         assert np.isfinite(scene.depths[name]).all()
-        assert 0.5 < (scene.depths[name] > 0).mean() < 1, "surface and sky"
+        assert 0.5 < (scene.depths[name] > 0).mean() < 1, "expected surface and sky"
     centers = [pose.center for pose in scene.cam_from_world_from_name.values()]
     assert scene.extent_m == pytest.approx(max(np.linalg.norm(a - b) for a in centers for b in centers))
 
@@ -88,7 +88,7 @@ def test_corresponding_points_have_the_same_colour(scene: SyntheticScene) -> Non
     difference = np.abs(colors0 - colors_at(image1, pixels1)).mean(1)
     shifted = np.abs(colors0 - colors_at(image1, pixels1 + np.array([1.0, 0.0]))).mean(1)
     assert np.median(difference) < 5
-    assert np.median(shifted) > 1.8 * np.median(difference), "a pixel off must show"
+    assert np.median(shifted) > 1.8 * np.median(difference), "an error of one pixel is not detected"
 
 
 def test_correspondences_obey_the_epipolar_geometry(scene: SyntheticScene) -> None:
@@ -108,14 +108,14 @@ def test_depths_of_two_views_describe_one_surface(scene: SyntheticScene) -> None
     inside = ((pixels > 1) & (pixels < np.array(SIZE) - 1)).all(1)
     inverse = 1 / np.where(scene.depths[name1] > 0, scene.depths[name1], np.float32(1e6))
     ratio = colors_at(inverse, pixels[inside]) * points[inside, 2]
-    assert np.median(np.abs(ratio - 1)) < 2e-4, "the surface itself"
-    assert (ratio > 1.05).mean() > 0.03, "something hides a part of it"
-    # Around a border, the nearest of the neighbouring pixels counts.
+    assert np.median(np.abs(ratio - 1)) < 2e-4, "visible points differ in depth"
+    assert (ratio > 1.05).mean() > 0.03, "nothing is occluded"
+    # At borders, the nearest of the neighbouring pixels is used.
     nearest = colors_at(cv2.dilate(inverse, np.ones((3, 3), np.uint8)), pixels[inside]) * points[inside, 2]
-    assert (nearest < 0.99).mean() < 1e-3, "nothing is seen through the surface"
+    assert (nearest < 0.99).mean() < 1e-3, "points behind the surface are visible"
 
 
-def test_views_hide_parts_from_each_other(scene: SyntheticScene) -> None:
+def test_views_have_occlusion(scene: SyntheticScene) -> None:
     name0, name1 = scene.names[0], scene.names[-1]
     pose = scene.cam_from_world_from_name[name1]
     points = pose @ world_points(scene, name0)
@@ -134,7 +134,7 @@ def test_scene_is_not_planar(scene: SyntheticScene) -> None:
     assert inliers.mean() < 0.7
 
 
-def test_sky_is_seen_only_where_no_ground_is_in_the_way(scene: SyntheticScene) -> None:
+def test_rays_to_the_sky_do_not_cross_the_ground(scene: SyntheticScene) -> None:
     steps = np.arange(0.2, 18, 0.05)
     for name, pose in scene.cam_from_world_from_name.items():
         y, x = np.nonzero(scene.depths[name] == 0)
@@ -145,11 +145,11 @@ def test_sky_is_seen_only_where_no_ground_is_in_the_way(scene: SyntheticScene) -
         assert not below.any(), name
 
 
-def test_truth_and_pictures_survive_the_disk(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_ground_truth_and_images_are_read_back(scene: SyntheticScene, tmp_path: Path) -> None:
     write_scene(scene, tmp_path)
     entry = json.loads((tmp_path / "truth.json").read_text())[scene.names[0]]
     assert (entry["width"], entry["height"], entry["dist"]) == (*SIZE, [])
-    assert entry["K"][0][2] == SIZE[0] / 2 - 0.5, "OpenCV's convention"
+    assert entry["K"][0][2] == SIZE[0] / 2 - 0.5, "expected OpenCV's convention"
     cameras, poses = read_truth(tmp_path)
     assert set(cameras) == set(poses) == set(scene.names)
     focal, cx, cy = scene.camera.params
@@ -160,7 +160,7 @@ def test_truth_and_pictures_survive_the_disk(scene: SyntheticScene, tmp_path: Pa
         assert np.abs(stored - scene.images[name]).mean() < 4
 
 
-def test_exif_tells_the_exact_focal_length(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_exif_has_the_exact_focal_length(scene: SyntheticScene, tmp_path: Path) -> None:
     write_scene(scene, tmp_path)
     exifs = [Image.read(tmp_path / "images" / name).exif for name in scene.names]
     for exif in exifs:
@@ -171,7 +171,7 @@ def test_exif_tells_the_exact_focal_length(scene: SyntheticScene, tmp_path: Path
         write_scene(dataclasses.replace(scene, camera=camera), tmp_path)
 
 
-def test_interrupted_write_is_not_complete(
+def test_an_interrupted_scene_is_incomplete(
     scene: SyntheticScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_scene(scene, tmp_path)
@@ -204,7 +204,7 @@ SOLIDS = [Box(POSE, (0.5, 0.8, 0.3)), Cylinder(POSE, 0.4, 0.7), Sphere(POSE, 0.6
 
 
 def inside_solid(shape: Shape, points: np.ndarray) -> np.ndarray:
-    """[N] whether local points [3, N] are in the solid, by its definition."""
+    """Whether local points [3, N] are in the solid, by its definition: [N]."""
     if isinstance(shape, Box):
         return (np.abs(points) <= np.array(shape.half_size_m)[:, None]).all(0)
     if isinstance(shape, Cylinder):
@@ -222,17 +222,17 @@ def random_rays(count: int = 400) -> Rays:
 
 
 @pytest.mark.parametrize("shape", SOLIDS, ids=lambda shape: type(shape).__name__)
-def test_first_hit_agrees_with_walking_along_the_ray(shape: Shape) -> None:
+def test_first_hit_equals_that_of_marching_along_the_ray(shape: Shape) -> None:
     rays = random_rays()
     t, shape_idx = cast([shape], rays)
     local = shape.to_local(rays)
     steps = np.linspace(0, 2, 2001)
-    walked = np.array([inside_solid(shape, local.origins + step * local.directions) for step in steps])
-    hit = walked.any(0)
+    marched = np.array([inside_solid(shape, local.origins + step * local.directions) for step in steps])
+    hit = marched.any(0)
     assert 0.2 < hit.mean() < 0.9
-    assert (hit <= np.isfinite(t)).all(), "what a walker meets is hit"
-    assert (np.isfinite(t) & ~hit).mean() < 0.02, "up to corners that the walker jumps over"
-    assert_allclose(t[hit], steps[walked.argmax(0)][hit], atol=1.1e-3)
+    assert (hit <= np.isfinite(t)).all(), "rays that enter the solid are misses"
+    assert (np.isfinite(t) & ~hit).mean() < 0.02, "more hits than at corners between steps"
+    assert_allclose(t[hit], steps[marched.argmax(0)][hit], atol=1.1e-3)
     assert_allclose(shape_idx[hit], 0)
 
 
@@ -250,11 +250,11 @@ def test_patches_cover_the_surface(shape: Shape) -> None:
         assert_allclose(shape.points(patch, uv), points, atol=2e-3 if isinstance(shape, Sphere) else 1e-4)
         normals = np.broadcast_to(shape.normals(patch, points), points.shape)
         assert_allclose((normals**2).sum(0), 1, atol=1e-5)
-        assert not inside_solid(shape, points + 0.01 * normals).any(), "normals point outwards"
+        assert not inside_solid(shape, points + 0.01 * normals).any(), "normals do not point outwards"
         assert inside_solid(shape, points - 0.01 * normals).mean() > 0.9
 
 
-def test_relief_is_met_where_its_height_says() -> None:
+def test_rays_hit_the_relief_at_its_height() -> None:
     relief = Relief(Rigid3.identity(), 3.0, 0.02, ((0.1, 1.0, 0.5, 0.2), (0.05, -0.6, 1.3, 1.0)))
     rng = np.random.default_rng(2)
     targets = np.concatenate([rng.uniform(-2, 2, (2, 500)), np.zeros((1, 500))]).astype(np.float32)
@@ -262,13 +262,13 @@ def test_relief_is_met_where_its_height_says() -> None:
     origin = np.array([[0.5], [-4.0], [2.0]], np.float32)
     t = relief.hit(Rays(origin, targets - origin))
     assert_allclose(t, 1, atol=1e-5)
-    assert np.isinf(relief.hit(Rays(origin, origin))).all(), "nothing above"
+    assert np.isinf(relief.hit(Rays(origin, origin))).all(), "rays upwards hit the relief"
 
 
 def test_texture_lookup_averages_over_the_footprint() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 128, 3), dtype=np.uint8)
-    texture = MipTexture.of(image, (2.0, 1.0), wraps=False)
+    texture = MipTexture.from_image(image, (2.0, 1.0), wraps=False)
     x, y = rng.integers(0, 128, 300), rng.integers(0, 64, 300)
     uv = np.stack([(x + 0.5) / 64, (y + 0.5) / 64]).astype(np.float32)
     sharp = texture.sample([uv], np.full(300, 1 / 64, np.float32))

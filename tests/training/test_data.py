@@ -1,4 +1,4 @@
-"""Training pairs: rendered scenes are consistent in themselves, labels keep their law, shards survive."""
+"""Training pairs: rendered views are consistent with their depth, labels with reprojection."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.synthetic.photo_scenes.augmentation import augmented
 from sfm_lightglue.synthetic.photo_scenes.curved import Relief, Round
-from sfm_lightglue.synthetic.photo_scenes.photometry import photographed
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
-from sfm_lightglue.synthetic.photo_scenes.scene_layouts import LAYOUTS
+from sfm_lightglue.synthetic.photo_scenes.scene_layouts import SCENE_LAYOUTS
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Plane, Surface, Texture
 from sfm_lightglue.synthetic.photo_scenes.textures import family, smooth_noise
 from sfm_lightglue.synthetic.photo_scenes.views import RenderedView, ViewConfig, render, render_views, trace
@@ -23,14 +23,9 @@ from sfm_lightglue.training.data.labelled_pairs import SceneConfig, make_scene, 
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, quantised
 from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair
 from sfm_lightglue.training.data.shards import photo_paths
-from tests.helpers.rendered_scenes import CONFIG, SMALL, pattern, same, write_photos
+from tests.helpers.rendered_scenes import CONFIG, SMALL, pattern, same
 
 DAYLIGHT = Light(np.array([0, -1.0, 0]), 0.3, 0.7)
-
-
-@pytest.fixture(scope="session")
-def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("textures"))
 
 
 def labelled(views: tuple[RenderedView, ...], scene: TrainingScene, view: int) -> tuple[SeenKeypoints, RenderedView]:
@@ -39,11 +34,11 @@ def labelled(views: tuple[RenderedView, ...], scene: TrainingScene, view: int) -
 
 
 def texture(seed: int, width_m: float, alpha: np.ndarray | None = None) -> Texture:
-    return Texture.of(pattern(seed), width_m, alpha)
+    return Texture.from_pixels(pattern(seed), width_m, alpha)
 
 
 def facing_plane(x: float, y: float, z: float, size: tuple[float, float], seed: int) -> Plane:
-    """A rectangle before a camera at the origin that looks along z, with its corner at (x, y, z)."""
+    """A rectangle with its corner at (x, y, z), in front of a camera at the origin that looks along z."""
     return Plane(Rigid3(np.eye(3), np.array([x, y, z])), texture(seed, size[0]), size)
 
 
@@ -52,7 +47,7 @@ def camera_at(x: float, y: float = 0.0, z: float = 0.0, focal_px: float = 300.0)
 
 
 def sampled_world_points(view_depth: np.ndarray, camera: PosedCamera, step: int = 7) -> tuple[np.ndarray, np.ndarray]:
-    """World points by explicit matrices, not by the code under test: [N, 3], and their pixels [N, 2]."""
+    """World points [N, 3] and their pixels [N, 2], computed without the code under test."""
     y, x = np.mgrid[3 : view_depth.shape[0] : step, 3 : view_depth.shape[1] : step]
     x, y = x.ravel(), y.ravel()
     z = view_depth[y, x].astype(np.float64)
@@ -91,7 +86,7 @@ def test_depths_lie_on_the_surface(name):
         assert np.abs(radii - surface.radius_m).max() < 1e-3
         towards = ((camera.cam_from_world.center - points) * (points - surface.world_from_local.t)).sum(1)
         if surface.height_m is None:
-            assert (towards > 0).all(), "the far side of a ball is seen"
+            assert (towards > 0).all(), "the far side of a sphere is visible"
     elif isinstance(surface, Relief):
         cells = local[:, :2] / np.array(surface.size_m) * surface.heights_m.shape[::-1] - 0.5
         maps = cells.astype(np.float32)[:, None]
@@ -101,13 +96,13 @@ def test_depths_lie_on_the_surface(name):
 
 
 @pytest.mark.parametrize("name", ["plane", "cylinder", "inside", "sphere", "relief"])
-def test_the_same_place_has_the_same_colour_in_two_views(name):
-    """The texture sticks to the surface: colours agree where depths say that the same place is seen."""
+def test_the_same_point_has_the_same_colour_in_two_views(name):
+    """Colours are equal at pixels that show the same point according to depth."""
     surface, camera0 = surfaces_under_test()[name]
     near = camera0.cam_from_world.center + np.array([0.25, -0.1, 0.1])
     tilt = Rigid3.from_rotvec(np.array([0.02, 0.06, 0.2]), np.zeros(3))
     camera1 = PosedCamera(280.0, (320, 240), tilt @ Rigid3(np.eye(3), -near))
-    pictures, depths = zip(
+    images, depths = zip(
         *(render([surface], camera, DAYLIGHT, np.random.default_rng(0)) for camera in (camera0, camera1)), strict=True
     )
     points, pixels0 = sampled_world_points(depths[0], camera0)
@@ -118,41 +113,39 @@ def test_the_same_place_has_the_same_colour_in_two_views(name):
     pixels1, pixels0 = pixels1[inside][seen], pixels0[inside][seen]
     assert len(pixels1) > 150
     colours0, colours1 = (
-        cv2.remap(
-            cv2.GaussianBlur(picture, (0, 0), 1.5), (at - 0.5).astype(np.float32)[:, None], None, cv2.INTER_LINEAR
-        )
-        for picture, at in zip(pictures, (pixels0, pixels1), strict=True)
+        cv2.remap(cv2.GaussianBlur(image, (0, 0), 1.5), (at - 0.5).astype(np.float32)[:, None], None, cv2.INTER_LINEAR)
+        for image, at in zip(images, (pixels0, pixels1), strict=True)
     )
     difference = np.abs(colours0.astype(float) - colours1).mean()
     shifted = cv2.remap(
-        cv2.GaussianBlur(pictures[1], (0, 0), 1.5), (pixels1 + 5).astype(np.float32)[:, None], None, cv2.INTER_LINEAR
+        cv2.GaussianBlur(images[1], (0, 0), 1.5), (pixels1 + 5).astype(np.float32)[:, None], None, cv2.INTER_LINEAR
     )
     assert difference < 0.45 * np.abs(colours0.astype(float) - shifted).mean()
 
 
 def test_minified_textures_are_filtered():
-    """Far away a fine chequer is grey, not a moiré of black and white."""
+    """A fine chequerboard far away is grey, without moiré."""
     chequer = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)
-    tile = Texture.of(np.repeat(chequer[..., None], 3, axis=2), 1.0)
+    tile = Texture.from_pixels(np.repeat(chequer[..., None], 3, axis=2), 1.0)
     plane = Plane(Rigid3(np.eye(3), np.array([-20.0, -20.0, 8.0])), tile, (40.0, 40.0))
-    picture, _ = render([plane], camera_at(0), Light(np.array([0, 0, -1.0]), 0, 1), np.random.default_rng(0))
-    assert picture.std() < 3 and abs(picture.mean() - 127.5) < 3
+    image, _ = render([plane], camera_at(0), Light(np.array([0, 0, -1.0]), 0, 1), np.random.default_rng(0))
+    assert image.std() < 3 and abs(image.mean() - 127.5) < 3
 
 
 def two_planes() -> tuple[list[Surface], PosedCamera, PosedCamera]:
-    """A wall at 8 m and a sheet at 4 m that hides some of it; the second camera is 0.4 m to the right."""
+    """A wall at 8 m and a sheet at 4 m that occludes a part of it; the second camera is 0.4 m to the right."""
     wall = facing_plane(-8, -6, 8, (16, 12), 0)
     sheet = facing_plane(-0.5, -1, 4, (1.5, 2), 1)
     return [wall, sheet], camera_at(0), camera_at(0.4)
 
 
-def test_two_planes_have_the_disparities_of_the_textbook():
-    """f b / z: 300 * 0.4 / 8 = 15 px for the wall, 30 px for the sheet; what the sheet covers is unmatchable."""
+def test_labels_of_two_planes_follow_their_disparities():
+    """Disparity f b / z: 300 * 0.4 / 8 = 15 px for the wall, 30 px for the sheet; occluded points are unmatchable."""
     surfaces, camera0, camera1 = two_planes()
     depth0, depth1 = (render(surfaces, camera, DAYLIGHT, np.random.default_rng(0))[1] for camera in (camera0, camera1))
     assert set(np.unique(depth0.round(4))) == {4.0, 8.0}
-    # The sheet spans x = 122.5 to 235 in view 0 and 92.5 to 205 in view 1. Its left edge hides, in view 1,
-    # the wall at 92.5 to 122.5, which is seen in view 0 at 107.5 to 122.5.
+    # The sheet spans x = 122.5 to 235 in view 0 and 92.5 to 205 in view 1. In view 1, its left part occludes the
+    # wall that view 0 shows at 107.5 to 122.5.
     keypoints0 = np.array([[60, 50], [150, 100], [115, 120], [10, 60], [250, 30], [180, 60]], np.float32)
     keypoints1 = np.array([[45, 50], [120, 101], [100, 120], [310, 10], [238.9, 30], [152.9, 62.5]], np.float32)
     scales = np.full(6, 5, np.float32)
@@ -162,13 +155,14 @@ def test_two_planes_have_the_disparities_of_the_textbook():
         LabelConfig(),
     )
     assert matches.tolist() == [[0, 0], [1, 1]]
-    # 2 is hidden, 3 outside, 4 and 5 are 3.9 and 3.8 px off: neither matched nor surely alone.
+    # 2 is occluded, 3 outside; errors of 3.9 and 3.8 px at 4 and 5 are too large for a match, and too small for
+    # an unmatchable point.
     assert state0.tolist() == [MATCHED, MATCHED, UNMATCHABLE, UNMATCHABLE, IGNORED, IGNORED]
-    # In view 1, keypoint 2 shows the sheet where view 0 has no keypoint; 3 is seen at 325: outside.
+    # In view 1, keypoint 2 shows a part of the sheet without keypoint in view 0; 3 is at x = 325 in view 0: outside.
     assert state1.tolist() == [MATCHED, MATCHED, UNMATCHABLE, UNMATCHABLE, IGNORED, IGNORED]
 
 
-def test_a_keypoint_of_another_scale_is_no_partner():
+def test_keypoints_of_different_scales_do_not_match():
     surfaces, camera0, camera1 = two_planes()
     depth0, depth1 = (render(surfaces, camera, DAYLIGHT, np.random.default_rng(0))[1] for camera in (camera0, camera1))
     keypoints0, keypoints1 = np.array([[60, 50]], np.float32), np.array([[45, 50]], np.float32)
@@ -211,7 +205,7 @@ def test_no_keypoints_give_no_labels():
 
 
 def independent_reprojection(seen: SeenKeypoints, other: SeenKeypoints) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and depths in the other view of each keypoint, by the depth of the pixel that it lies in."""
+    """Pixels and depths in the other view of each keypoint, from the depth of the pixel that contains it."""
     columns, rows = np.floor(seen.keypoints).astype(int).T
     z = seen.depth[rows, columns].astype(np.float64)
     rays = np.linalg.inv(seen.camera.K) @ np.concatenate([seen.keypoints.T, np.ones((1, len(z)))])
@@ -222,7 +216,7 @@ def independent_reprojection(seen: SeenKeypoints, other: SeenKeypoints) -> tuple
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5])
-def test_labels_keep_their_law_in_rendered_scenes(photo_folder, seed):
+def test_labels_fit_reprojection_in_rendered_scenes(photo_folder, seed):
     paths = photo_paths(photo_folder)
     scene = make_scene(paths, seed, CONFIG)
     assert len(scene.views) == 3
@@ -230,23 +224,23 @@ def test_labels_keep_their_law_in_rendered_scenes(photo_folder, seed):
     for pair in scene.pairs:
         seen0, _ = labelled(rendered, scene, pair.view0)
         seen1, _ = labelled(rendered, scene, pair.view1)
-        check_law(seen0, seen1, pair.matches, pair.state0, 0)
-        check_law(seen1, seen0, pair.matches, pair.state1, 1)
+        check_labels(seen0, seen1, pair.matches, pair.state0, 0)
+        check_labels(seen1, seen0, pair.matches, pair.state1, 1)
         assert 0 < pair.overlap <= 1
 
 
 def rendered_like(paths: tuple[Path, ...], seed: int) -> tuple[RenderedView, ...]:
-    """The views that `make_scene` saw."""
+    """The views that `make_scene` renders."""
     own, _ = split_photos(paths, np.random.default_rng([seed, 2]))
     return render_views(own, seed, SMALL)
 
 
-def check_law(seen: SeenKeypoints, other: SeenKeypoints, matches: np.ndarray, state: np.ndarray, side: int) -> None:
+def check_labels(seen: SeenKeypoints, other: SeenKeypoints, matches: np.ndarray, state: np.ndarray, side: int) -> None:
     pixels, z = independent_reprojection(seen, other)
     mine, theirs = matches[:, side], matches[:, 1 - side]
     assert len(np.unique(mine)) == len(mine), "one to one"
     assert sorted(mine.tolist()) == np.flatnonzero(state == MATCHED).tolist()
-    # Within 3 px; the depth of the pixel instead of the keypoint's own moves some points a little.
+    # Within 3 px; the depth of the pixel differs a little from that at the keypoint.
     errors = np.linalg.norm(pixels[mine] - other.keypoints[theirs], axis=1)
     assert (errors >= 3.0).sum() <= max(1, 0.03 * len(errors)) and (errors < 6).all(), np.sort(errors)[-5:]
     for row in np.flatnonzero(state == UNMATCHABLE):
@@ -260,11 +254,11 @@ def check_law(seen: SeenKeypoints, other: SeenKeypoints, matches: np.ndarray, st
 
 
 def test_scenes_have_occlusion_parallax_and_positives(photo_folder):
-    """Each kind of layout gives pictures that have something in common, and hides something."""
+    """Views of each layout have matches, and occlusion between them."""
     paths = photo_paths(photo_folder)
     hidden, num_positives = 0, 0
-    for kind in range(len(LAYOUTS)):
-        shares = tuple(float(idx == kind) for idx in range(len(LAYOUTS)))
+    for kind in range(len(SCENE_LAYOUTS)):
+        shares = tuple(float(idx == kind) for idx in range(len(SCENE_LAYOUTS)))
         views = render_views(paths, 10 + kind, replace(SMALL, layout_shares=shares, hardness=0.2))
         for view in views:
             height, width = view.depth.shape
@@ -280,7 +274,7 @@ def test_scenes_have_occlusion_parallax_and_positives(photo_folder):
 
 
 def count_hidden(views: tuple[RenderedView, ...]) -> int:
-    """Sampled pixels of the first view that lie clearly behind what the second view sees in their direction."""
+    """Number of sampled points of the first view that are occluded in the second view."""
     points, _ = sampled_world_points(views[0].depth, views[0].camera)
     pixels, z = views[1].camera.project(points)
     width, height = views[1].camera.size
@@ -290,20 +284,20 @@ def count_hidden(views: tuple[RenderedView, ...]) -> int:
     return int(((seen > 0) & (seen < 0.9 * z[inside])).sum())
 
 
-def test_scenes_depend_on_the_seed_alone(photo_folder):
+def test_the_same_seed_gives_the_same_scene(photo_folder):
     paths = photo_paths(photo_folder)
     assert same(make_scene(paths, 5, CONFIG), make_scene(paths, 5, CONFIG))
     assert not same(make_scene(paths, 5, CONFIG), make_scene(paths, 6, CONFIG))
 
 
-def test_there_is_one_keypoint_per_place(photo_folder):
+def test_there_is_one_keypoint_per_position(photo_folder):
     for view in make_scene(photo_paths(photo_folder), 1, CONFIG).views:
         assert 0 < len(view) <= 200
         assert len(np.unique(np.floor(view.keypoints), axis=0)) == len(view)
 
 
-def test_unrelated_pairs_have_no_positive(photo_folder):
-    config = replace(CONFIG, unrelated_share=2 / 3)  # one of three views is always strange
+def test_unrelated_pairs_have_no_match(photo_folder):
+    config = replace(CONFIG, unrelated_share=2 / 3)  # one of three views is always unrelated
     scene = make_scene(photo_paths(photo_folder), 3, config)
     unrelated = [pair for pair in scene.pairs if pair.overlap == 0]
     assert [(pair.view0, pair.view1) for pair in unrelated] == [(0, 2), (1, 2)]
@@ -313,12 +307,12 @@ def test_unrelated_pairs_have_no_positive(photo_folder):
         assert len(pair.state0) == len(scene.views[pair.view0]) > 0
 
 
-def test_parts_of_one_photograph_are_family():
+def test_parts_of_one_photograph_have_one_family():
     assert family(Path("a/facade_0001_c0.jpg")) == family(Path("facade_0001.jpg")) == "facade_0001"
     assert family(Path("facade_0001.jpg")) != family(Path("facade_0002.jpg"))
 
 
-def test_quantised_descriptors_stay_what_they_are(photo_folder):
+def test_quantised_descriptors_have_small_errors(photo_folder):
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(128, 0.5), 50).astype(np.float32)
     roots = np.sqrt(shares)
@@ -328,18 +322,17 @@ def test_quantised_descriptors_stay_what_they_are(photo_folder):
 
 
 def test_hardness_zero_changes_little():
-    picture = cv2.GaussianBlur(pattern(0), (0, 0), 2)
-    picture = cv2.convertScaleAbs(picture, alpha=0.42 * 255 / picture.mean())
-    gentle = photographed(picture, np.random.default_rng(0), 0.0)
-    assert np.abs(gentle.astype(float) - picture).mean() < 8
+    image = cv2.GaussianBlur(pattern(0), (0, 0), 2)
+    image = cv2.convertScaleAbs(image, alpha=0.42 * 255 / image.mean())
+    gentle = augmented(image, np.random.default_rng(0), 0.0)
+    assert np.abs(gentle.astype(float) - image).mean() < 8
     changes = [
-        np.abs(photographed(picture, np.random.default_rng(seed), 1.0).astype(float) - picture).mean()
-        for seed in range(10)
+        np.abs(augmented(image, np.random.default_rng(seed), 1.0).astype(float) - image).mean() for seed in range(10)
     ]
     assert np.mean(changes) > 20
 
 
-def test_overlap_is_a_share():
+def test_overlap_is_the_fraction_that_both_see():
     surfaces, camera0, _ = two_planes()
     wall = surfaces[:1]
     for shift_m, expected in ((0.0, 1.0), (4.0, 1 - 150 / 320), (20.0, 0.0)):

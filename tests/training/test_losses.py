@@ -87,8 +87,8 @@ def test_mirrored_views_equal_those_of_a_mirrored_image(tmp_path):
     pixels = np.asarray(pixels, np.uint8)
     extractor = SiftExtractor(SiftConfig(max_keypoints=500))
     found = []
-    for name, picture in (("straight", pixels), ("mirrored", pixels[:, ::-1])):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    for name, image in (("straight", pixels), ("mirrored", pixels[:, ::-1])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
         found.append(extractor.extract(Image.read(tmp_path / f"{name}.png")))
     straight, mirrored = found
     view = TrainingView(

@@ -1,4 +1,4 @@
-"""Processes that train one network together do what one alone would do."""
+"""Several processes that train one network together give the result of one process."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import torch
 
 from pipelines.train import main
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.training.checkpoints import LAST, load_checkpoint
+from sfm_lightglue.training.checkpoints import LAST, LOADER_KEY, load_checkpoint
 from sfm_lightglue.training.replicas import Replicas
 from sfm_lightglue.training.trainer import Trainer
 from tests.helpers.checkout import ROOT
 from tests.helpers.training_scenes import SHORT, TINY, make_batch, one_thread, prepare_run
 
 
-def test_two_processes_train_like_one_and_may_take_over(tmp_path):
-    """Twelve steps of one process, then twelve of two: the same weights as from one process all the way.
+def test_two_processes_train_like_one_and_can_resume_its_run(tmp_path):
+    """Twelve steps of one process, then twelve of two, give the same weights as 24 steps of one process.
 
-    The confidence heads are left out: each process teaches them with the first pairs of its own share.
+    The confidence heads are not compared: each process trains them with the first pairs of its own share.
     """
     arguments = prepare_run(tmp_path)
     alone, together = tmp_path / "alone", tmp_path / "together"
     with one_thread():
         assert main([*arguments, "--output", str(alone)]) == 0
-        # The rate is constant up to step 20: a run of 16 steps, 4 of them with a falling one, keeps that of step 12.
+        # With 16 steps, of which 4 are decay, the learning rate is constant up to step 12, as with 24 steps.
         assert main([*arguments, "--output", str(together), "--steps", "16"]) == 0
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipelines.train"]
     command = [sys.executable, *launcher, *arguments, "--output", str(together)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("goes on after step 12 of 24") == 1, done.stdout
+    assert done.stdout.count("continuing after step 12 of 24") == 1, done.stdout
     one, other = load_checkpoint(alone / LAST), load_checkpoint(together / LAST)
     assert one is not None and other is not None and one["step"] == other["step"] == 24
-    assert one["feed"] == other["feed"]
+    assert one[LOADER_KEY] == other[LOADER_KEY]
     names = [name for name in one["network"] if not name.startswith("confidences.")]
     assert len(names) > 20
     for name in names:
@@ -47,7 +47,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
         Trainer(TINY, SHORT, tmp_path, replicas=Replicas(0, 3))
 
 
-def test_a_single_process_shares_with_nobody():
+def test_a_single_process_keeps_the_whole_batch():
     batch = make_batch()
     tensor = torch.ones(3)
     replicas = Replicas()

@@ -1,9 +1,8 @@
-"""Shards of training scenes: kept, made anew where torn, the same from any number of workers."""
+"""Shards of training scenes: read back, made again if damaged, independent of the number of workers."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +11,7 @@ from sfm_lightglue.extractors.sift import SiftConfig
 from sfm_lightglue.training.data.labelled_pairs import make_scene
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene
 from sfm_lightglue.training.data.shards import make_shards, photo_paths, read_shard, shard_folder, write_shard
-from tests.helpers.rendered_scenes import CONFIG, SMALL, same, write_photos
-
-
-@pytest.fixture(scope="session")
-def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("textures"))
+from tests.helpers.rendered_scenes import CONFIG, SMALL, same
 
 
 def test_shards_round_trip(tmp_path, photo_folder):
@@ -32,7 +26,7 @@ def test_shards_round_trip(tmp_path, photo_folder):
     assert read_shard(tmp_path / "b.npz") == []
 
 
-def test_shards_are_kept_and_torn_ones_made_anew(tmp_path, photo_folder, caplog):
+def test_shards_are_kept_and_damaged_ones_made_again(tmp_path, photo_folder, caplog):
     arguments = {"config": CONFIG, "scenes_per_shard": 1}
     made = list(make_shards(photo_folder, tmp_path, 7, [0, 1], 0, **arguments))
     assert [path.name for path in made] == ["000000.npz", "000001.npz"]
@@ -43,11 +37,11 @@ def test_shards_are_kept_and_torn_ones_made_anew(tmp_path, photo_folder, caplog)
     with pytest.raises(DataError):
         read_shard(first)
     assert sorted(make_shards(photo_folder, tmp_path, 7, [0, 1], 0, **arguments)) == made
-    assert "made again" in caplog.text
+    assert "making it again" in caplog.text
     assert same(read_shard(first)[0], make_scene(photo_paths(photo_folder), 7 * 10**10, CONFIG))
     assert second.stat().st_mtime_ns == stamp, "a good shard is kept"
     assert not same(read_shard(first)[0], read_shard(second)[0])
-    assert not list(first.parent.glob(".*")), "no temporary file stays"
+    assert not list(first.parent.glob(".*")), "no temporary file remains"
 
 
 def test_workers_make_the_same_shard(tmp_path, photo_folder):
@@ -57,7 +51,7 @@ def test_workers_make_the_same_shard(tmp_path, photo_folder):
     assert same(read_shard(there[0])[0], read_shard(here[0])[0])
 
 
-def test_another_configuration_is_another_folder(tmp_path, photo_folder):
+def test_another_configuration_has_another_folder(tmp_path, photo_folder):
     photos = photo_paths(photo_folder)
     configs = [CONFIG, replace(CONFIG, min_overlap=0.1), replace(CONFIG, sift=SiftConfig(max_keypoints=201))]
     folders = {shard_folder(tmp_path, photos, 0, config, 20) for config in configs}
@@ -66,6 +60,6 @@ def test_another_configuration_is_another_folder(tmp_path, photo_folder):
     assert shard_folder(tmp_path, photos, 0, CONFIG, 20) in folders
 
 
-def test_a_folder_without_photographs_is_named(tmp_path):
+def test_a_folder_without_photographs_is_refused(tmp_path):
     with pytest.raises(DataError, match="no photographs"):
         photo_paths(tmp_path)

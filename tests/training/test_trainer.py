@@ -263,8 +263,8 @@ def test_the_workers_end_with_their_parent(tmp_path):
     photos.mkdir()
     rng = np.random.default_rng(0)
     for k in range(6):
-        picture = PilImage.fromarray(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
-        picture.save(photos / f"{k}.png")
+        image = PilImage.fromarray(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
+        image.save(photos / f"{k}.png")
     code = (
         "import os, sys, time; from pathlib import Path\n"
         "from sfm_lightglue.training.data.producer import ShardProducer\n"

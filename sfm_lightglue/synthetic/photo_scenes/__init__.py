@@ -1,1 +1,1 @@
-"""Scenes textured with photographs, rendered with exact depth, for training."""
+"""Scenes with photographs as textures, rendered with exact depth, for training."""

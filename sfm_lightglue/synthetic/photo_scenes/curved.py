@@ -1,4 +1,4 @@
-"""Curved surfaces, cast ray by ray: cylinders from outside or inside, spheres, reliefs over a plane."""
+"""Curved surfaces by ray casting: cylinders from outside or inside, spheres, reliefs over a plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, Box, 
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Surface, lit, pixel_form, sampled
 
 _EDGE_COSINE = np.float32(0.05)
-"""Where a surface is seen more grazingly, its footprint grows no further."""
+"""Lower limit of the cosine between ray and normal, which limits the footprint of a pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class Round(Surface):
 
     Args:
         radius_m: of the cylinder or sphere.
-        height_m: of the cylinder, half of it to each side of the origin; None makes a sphere.
-        inside: whether it is seen from inside, else from outside.
+        height_m: of the cylinder, which is centred at the origin; None makes a sphere.
+        inside: whether the inner side is visible instead of the outer side.
     """
 
     radius_m: float
@@ -31,12 +31,12 @@ class Round(Surface):
     inside: bool = False
 
     def corners(self) -> Float64Array:
-        """The corners of the box around it."""
+        """The corners [8, 3] of the bounding box."""
         r, h = self.radius_m, self.radius_m if self.height_m is None else self.height_m / 2
         return np.array([[x, y, z] for x in (-r, r) for y in (-r, r) for z in (-h, h)], np.float64)
 
     def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
-        """Smaller or larger root of a quadratic equation."""
+        """Depths as the smaller root, or from inside the larger root, of a quadratic equation."""
         origin, directions = self._rays(camera, box)
         num_axes = 3 if self.height_m is None else 2
         a, b = np.zeros_like(directions[0]), np.zeros_like(directions[0])
@@ -55,7 +55,7 @@ class Round(Surface):
         return depths
 
     def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
-        """Angle and height (for a sphere, latitude) as coordinates of the texture."""
+        """Colours with angle and height (for a sphere, latitude) as texture coordinates."""
         origin, directions = self._rays(camera, box)
         depths = np.where(np.isfinite(depths), depths, np.float32(1.0))
         points = [directions[axis] * depths + np.float32(origin[axis]) for axis in range(3)]
@@ -81,9 +81,9 @@ class Round(Surface):
 
 
 def local_rays(surface: Surface, camera: PosedCamera, box: Box) -> tuple[Float64Array, list[Float32Array]]:
-    """The camera's centre [3] and, per axis, the rays' directions [h, w], in the local frame of a surface.
+    """Camera centre [3] and ray directions [h, w] per axis, in the local frame of a surface.
 
-    A direction's length is such that the parameter along the ray is the depth.
+    Directions are scaled so that the parameter along a ray is the depth.
     """
     local_from_cam = surface.cam_from_local(camera).inverse()
     return local_from_cam.t, [pixel_form(camera, box, local_from_cam.R[axis]) for axis in range(3)]
@@ -91,18 +91,18 @@ def local_rays(surface: Surface, camera: PosedCamera, box: Box) -> tuple[Float64
 
 @dataclass(frozen=True, eq=False)
 class Relief(Surface):
-    """A rectangle like `Plane` out of which hills stand towards who looks at it.
+    """A rectangle like `Plane`, with hills towards the viewer.
 
     Args:
         size_m: (width, height).
-        heights_m: [H, W] float32 above the plane, 0 or more, spread over the rectangle, bilinear between.
+        heights_m: [H, W] float32 heights above the plane, not negative; bilinear interpolation over the rectangle.
     """
 
     size_m: tuple[float, float]
     heights_m: Float32Array
 
     def corners(self) -> Float64Array:
-        """The corners of the box around it."""
+        """The corners [8, 3] of the bounding box."""
         width, height = self.size_m
         return np.array([[x, y, z] for x in (0, width) for y in (0, height) for z in (0, -self._highest)], np.float64)
 
@@ -111,7 +111,7 @@ class Relief(Surface):
         return float(self.heights_m.max())
 
     def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
-        """March along every 4th ray to the first crossing, then refine all rays by the secant method."""
+        """Depths by marching along every 4th ray to the first crossing, then the secant method for all rays."""
         origin, directions = local_rays(self, camera, box)
         shape = directions[0].shape
         if origin[2] > -self._highest:
@@ -121,15 +121,15 @@ class Relief(Surface):
         depths = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_NEAREST), np.float32)
         depths = np.ascontiguousarray(depths[: shape[0], : shape[1]])
         slope = np.maximum(directions[2], np.float32(1e-3))
-        before = self._above(origin, directions, depths)
+        before = self._below(origin, directions, depths)
         last, depths = depths, depths - np.clip(before / slope, -0.2 * depths, 0.2 * depths)
         for _ in range(_NUM_SECANTS):
-            now = self._above(origin, directions, depths)
+            now = self._below(origin, directions, depths)
             change = now - before
             step = now * (depths - last) / np.where(np.abs(change) > 1e-7, change, np.float32(np.inf))
             limit = np.float32(0.2) * depths
             last, before, depths = depths, now, depths - np.clip(step, -limit, limit)
-        residual = np.abs(self._above(origin, directions, depths))
+        residual = np.abs(self._below(origin, directions, depths))
         u, v = (directions[axis] * depths + np.float32(origin[axis]) for axis in (0, 1))
         met = (residual < 1e-3 * depths) & (depths > MIN_DEPTH_M) & (directions[2] > 1e-3)
         met &= (u >= 0) & (v >= 0) & (u <= self.size_m[0]) & (v <= self.size_m[1])
@@ -137,7 +137,7 @@ class Relief(Surface):
         return depths
 
     def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
-        """The texture as on a plane, lit by the slope of the hills."""
+        """Colours as for a plane, with shading by the slope of the hills."""
         origin, directions = local_rays(self, camera, box)
         depths = np.where(np.isfinite(depths), depths, np.float32(1.0))
         u, v = (directions[axis] * depths + np.float32(origin[axis]) for axis in (0, 1))
@@ -158,11 +158,11 @@ class Relief(Surface):
 
     def _lookup(self, values: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:
         map_x, map_y = u * np.float32(self._cells[0]) - 0.5, v * np.float32(self._cells[1]) - 0.5
-        found = cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found, np.float32)
+        values = cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(values, np.float32)
 
-    def _above(self, origin: Float64Array, directions: list[Float32Array], depths: Float32Array) -> Float32Array:
-        """How far below the hills the rays are at `depths`, in metres [h, w]; negative before they meet them."""
+    def _below(self, origin: Float64Array, directions: list[Float32Array], depths: Float32Array) -> Float32Array:
+        """Distances in metres [h, w] of the rays at `depths` below the surface; negative above it."""
         u, v, w = (directions[axis] * depths + np.float32(origin[axis]) for axis in range(3))
         below: Float32Array = w + self._lookup(self.heights_m, u, v)
         return below
@@ -172,12 +172,12 @@ class Relief(Surface):
         start = np.float32(-self._highest - origin[2]) / slope
         end = np.float32(-origin[2]) / slope
         depths: Float32Array = end.astype(np.float32)
-        found = np.zeros(depths.shape, np.bool_)
+        has_crossed = np.zeros(depths.shape, np.bool_)
         for share in np.linspace(0, 1, _NUM_STEPS, dtype=np.float32):
             here = start + (end - start) * share
-            below = self._above(origin, directions, here) >= 0
-            np.copyto(depths, here, where=below & ~found)
-            found |= below
+            below = self._below(origin, directions, here) >= 0
+            np.copyto(depths, here, where=below & ~has_crossed)
+            has_crossed |= below
         return depths
 
 

@@ -1,4 +1,4 @@
-"""A pinhole camera at a place: what renders and what labels must agree on."""
+"""A pinhole camera with a pose, used for rendering and for labels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
 
 Box = tuple[int, int, int, int]
-"""Part of a picture in pixels: x0, y0, x1, y1, the ends excluded."""
+"""Part of an image in pixels: x0, y0, x1, y1; x1 and y1 are excluded."""
 
 MIN_DEPTH_M = 0.05
-"""What is nearer to the plane of the camera cannot be seen."""
+"""Points with a smaller depth are not visible."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PosedCamera:
-    """A pinhole camera without distortion whose principal point is the centre of the picture.
+    """A pinhole camera without distortion whose principal point is the image centre.
 
     Args:
         focal_px: focal length in pixels.
@@ -38,13 +38,13 @@ class PosedCamera:
 
     @property
     def whole(self) -> Box:
-        """The box of the whole picture."""
+        """The box of the whole image."""
         return 0, 0, self.size[0], self.size[1]
 
     def project(self, points: AnyArray) -> tuple[Float64Array, Float64Array]:
         """World points [N, 3] -> pixels [N, 2] and depths [N] in metres.
 
-        Points that are not in front of the camera get a depth below `MIN_DEPTH_M` and meaningless pixels.
+        The pixels of points with a depth below `MIN_DEPTH_M` are meaningless.
         """
         seen = self.cam_from_world @ points
         depths = seen[:, 2]
@@ -59,6 +59,6 @@ class PosedCamera:
         return self.cam_from_world.inverse() @ np.concatenate([rays * depths, depths], axis=1)
 
     def scaled(self, factor: float) -> PosedCamera:
-        """The same view in a smaller or larger picture."""
+        """The same view in a smaller or larger image."""
         width, height = (max(1, round(side * factor)) for side in self.size)
         return PosedCamera(self.focal_px * width / self.size[0], (width, height), self.cam_from_world)

@@ -1,6 +1,6 @@
-"""What stands where: streets, rooms, things on a table, torn sheets in layers, hills, walls.
+"""Scene layouts: streets, rooms, objects on a table, sheets with holes, hills, walls.
 
-World axes: z up, metres. A layout knows from where it wants to be looked at.
+World frame: z up, metres. A layout also defines from where its views are taken.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _ABOVE_GROUND = (-np.inf, -np.inf, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """Surfaces and the cameras' habits.
+class SceneLayout:
+    """Surfaces, and the distribution of cameras.
 
     Args:
         surfaces: in any order.
-        target: point [3] that the cameras look at, more or less.
-        distance_m: usual distance of the cameras from the target.
-        azimuth_rad: direction from the target to the usual camera, counted from the x axis.
-        elevation_rad: its angle above the horizon.
-        spread_rad: greatest angle to which other cameras go round the target.
-        wander_m: how far the point looked at may move.
-        low: smallest coordinates [3] of a camera: above the ground, within the room.
-        high: greatest ones.
+        target: point [3] near which the cameras look.
+        distance_m: mean distance of the cameras from the target.
+        azimuth_rad: mean direction from the target to the cameras, from the x axis.
+        elevation_rad: mean angle of this direction above the horizon.
+        spread_rad: largest angle between this direction and that to a camera.
+        wander_m: standard deviation of the point at which a camera looks.
+        low: smallest coordinates [3] of a camera, such as above the ground or within the room.
+        high: largest coordinates [3] of a camera.
     """
 
     surfaces: tuple[Surface, ...]
@@ -65,7 +65,7 @@ class _Builder:
         tilt_rad: float = 0.0,
         two_sided: bool = False,
     ) -> None:
-        """A wall whose lower edge is centred at `foot`; with yaw 0 it is seen from the side of negative y."""
+        """A wall whose lower edge is centred at `foot`; with yaw 0 it faces negative y."""
         x = np.array([np.cos(yaw_rad), np.sin(yaw_rad), 0])
         into = np.array([-np.sin(yaw_rad) * np.cos(tilt_rad), np.cos(yaw_rad) * np.cos(tilt_rad), np.sin(tilt_rad)])
         down = np.cross(into, x)
@@ -84,7 +84,7 @@ class _Builder:
         self.surfaces.append(Plane(Rigid3(np.stack([x, y, into], 1), corner), texture, size))
 
     def box(self, foot: Point, yaw_rad: float, size: Point, sides: Texture, top: Texture) -> None:
-        """A box that stands on `foot`, of (width, depth, height)."""
+        """A box of (width, depth, height) whose bottom is centred at `foot`."""
         width, depth, height = size
         for k in range(4):
             across, reach = (width, depth) if k % 2 == 0 else (depth, width)
@@ -94,40 +94,40 @@ class _Builder:
         self.level((foot[0], foot[1], foot[2] + height), yaw_rad, (width, depth), top)
 
     def cylinder(self, foot: Point, radius: float, height: float, texture: Texture) -> None:
-        """A closed column."""
+        """A column with a lid."""
         middle = np.array([foot[0], foot[1], foot[2] + height / 2])
         pose = Rigid3.from_rotvec(np.array([0, 0, self.between(0, 6)]), middle)
         self.surfaces.append(Round(pose, texture, radius, height))
         pixels = self.photos.crop(0.4, 0.9)
         side = min(*pixels.shape[:2], 256)
         square = np.ascontiguousarray(pixels[:side, :side])
-        lid = Texture.of(square, 2 * radius, disc_mask(side))
+        lid = Texture.from_pixels(square, 2 * radius, disc_mask(side))
         self.level((foot[0], foot[1], foot[2] + height), 0.0, (2 * radius, 2 * radius), lid)
 
     def sphere(self, center: Point, radius: float, texture: Texture) -> None:
-        """A ball."""
+        """A sphere."""
         pose = Rigid3.from_rotvec(self.rng.normal(size=3), np.array(center))
         self.surfaces.append(Round(pose, texture, radius))
 
     def backdrop(self, radius: float) -> None:
-        """Photographs far away, all around."""
-        # A whole number of repetitions leaves no seam.
+        """Distant photographs on a cylinder around the scene."""
+        # With an integer number of repetitions, the texture has no seam.
         texture = self.photos.panorama(2 * np.pi * radius / int(self.rng.integers(2, 4)))
         height = texture.size_m[1]
         pose = Rigid3.from_rotvec(np.array([0, 0, self.between(0, 6)]), np.array([0, 0, height * 0.42]))
         self.surfaces.append(Round(pose, texture, radius, height, inside=True))
 
     def cover(self, width_m: float, bare_share: float) -> Texture:
-        """A part of a photograph, or, with a probability, next to nothing."""
+        """A part of a photograph or, with probability `bare_share`, a texture with little contrast."""
         return self.photos.bare(width_m) if self.rng.random() < bare_share else self.photos.plain(width_m)
 
-    def thing(self, place: Point, size: float, bare_share: float = 0.1) -> None:
-        """A box, a column or a ball."""
+    def object(self, foot: Point, size: float, bare_share: float = 0.1) -> None:
+        """A random box, column or sphere."""
         kind, wide = self.rng.random(), self.between(0.5, 1.2) * size
         if kind < 0.6:
             sides, top = self.cover(size * self.between(0.8, 2), bare_share), self.cover(size, bare_share)
             self.box(
-                place,
+                foot,
                 self.between(0, 6),
                 (wide, self.between(0.4, 1) * size, self.between(0.4, 1.6) * size),
                 sides,
@@ -136,15 +136,15 @@ class _Builder:
         elif kind < 0.85:
             radius = wide / 2.5
             texture = self.cover(2 * np.pi * radius / int(self.rng.integers(1, 3)), bare_share)
-            self.cylinder(place, radius, self.between(0.6, 2) * size, texture)
+            self.cylinder(foot, radius, self.between(0.6, 2) * size, texture)
         else:
             radius = wide / 2
             texture = self.photos.plain(2 * np.pi * radius / 2)
-            self.sphere((place[0], place[1], place[2] + radius * 0.9), radius, texture)
+            self.sphere((foot[0], foot[1], foot[2] + radius * 0.9), radius, texture)
 
 
-def street(photos: Photos, rng: np.random.Generator) -> Layout:
-    """Houses along a slanted ground, things before them, often a fence or leaves in the way."""
+def street(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """Walls of houses on a ground, objects in front of them, often occluded by a fence or leaves."""
     b = _Builder(photos, rng)
     b.level((0, 0, 0), b.between(0, 6), (90, 90), photos.ground(b.between(3, 8)))
     width = b.between(8, 16)
@@ -157,12 +157,12 @@ def street(photos: Photos, rng: np.random.Generator) -> Layout:
             foot = edge + np.array([np.cos(turn), np.sin(turn)]) * side * across / 2 + (0, 6)
             b.upright((foot[0], foot[1], 0), turn, (across, b.between(5, 10)), photos.wall(across))
     for _ in range(int(rng.integers(1, 5))):
-        b.thing((b.between(-5, 5), b.between(0, 4), 0), b.between(0.7, 2.5))
+        b.object((b.between(-5, 5), b.between(0, 4), 0), b.between(0.7, 2.5))
     if rng.random() < 0.5:
         _screen(b, (b.between(-3, 3), b.between(-2.5, 0), 0), (b.between(3, 8), b.between(1, 3.5)))
     b.backdrop(b.between(40, 80))
     target = np.array([b.between(-2, 2), 4.5, b.between(1.5, 3)])
-    return Layout(
+    return SceneLayout(
         tuple(b.surfaces),
         target,
         b.between(7, 11),
@@ -181,12 +181,12 @@ def _screen(b: _Builder, foot: Point, size: tuple[float, float]) -> None:
         blob_mask(b.rng, pixels.shape, int(b.rng.integers(6, 20)), 0.5) if leaves else fence_mask(b.rng, pixels.shape)
     )
     height = size[0] * pixels.shape[0] / pixels.shape[1]
-    texture = Texture.of(pixels, size[0], alpha)
+    texture = Texture.from_pixels(pixels, size[0], alpha)
     b.upright(foot, b.between(-0.4, 0.4), (size[0], min(size[1], height)), texture, two_sided=True)
 
 
-def room(photos: Photos, rng: np.random.Generator) -> Layout:
-    """The inside of a room with pictures on the walls, furniture and things on it; walls and floor are often bare."""
+def room(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """The inside of a room with posters on the walls, furniture and objects on it; walls and floor are often bare."""
     b = _Builder(photos, rng)
     width, depth, height = b.between(4, 9), b.between(4, 9), b.between(2.4, 3.5)
     bare_share = float(rng.choice([0.0, 0.4, 0.7]))
@@ -195,30 +195,19 @@ def room(photos: Photos, rng: np.random.Generator) -> Layout:
     b.level((0, 0, height), 0, (width, depth), b.cover(b.between(3, 8), bare_share), down=True)
     for k in range(4):
         across, reach = (width, depth) if k % 2 == 0 else (depth, width)
-        yaw = k * np.pi / 2
-        along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-        foot = into * reach / 2
-        is_papered = rng.random() < 0.6 * (1 - bare_share)
-        texture = photos.wall(across * b.between(0.5, 1)) if is_papered else b.cover(b.between(3, 8), bare_share)
-        b.upright((foot[0], foot[1], 0), yaw, (across, height), texture)
-        for _ in range(int(rng.integers(0, 5))):
-            poster = b.between(0.3, 1.5)
-            place = into * (reach / 2 - b.between(0.02, 0.3)) + along * b.between(-0.4, 0.4) * across
-            b.upright(
-                (place[0], place[1], b.between(0.5, 1.5)), yaw, (poster, b.between(0.3, 1.0)), photos.plain(poster)
-            )
+        _wall_with_posters(b, k * np.pi / 2, (across, height), reach, bare_share)
     for _ in range(int(rng.integers(3, 9))):
         away = b.between(0, 2 * np.pi)
-        place = np.array([np.cos(away) * width, np.sin(away) * depth]) * b.between(0.2, 0.38)
+        position = np.array([np.cos(away) * width, np.sin(away) * depth]) * b.between(0.2, 0.38)
         if rng.random() < 0.5:
-            b.thing((place[0], place[1], 0), b.between(0.4, 1.2), bare_share / 2)
+            b.object((position[0], position[1], 0), b.between(0.4, 1.2), bare_share / 2)
         else:
-            _furniture(b, (place[0], place[1], 0), bare_share)
+            _furniture(b, (position[0], position[1], 0), bare_share)
     azimuth = b.between(0, 2 * np.pi)
     target = np.array([-np.cos(azimuth) * width * 0.3, -np.sin(azimuth) * depth * 0.3, b.between(0.6, 1.4)])
     high = width / 2 - 0.4, depth / 2 - 0.4, height - 0.3
     low = -high[0], -high[1], 0.4
-    return Layout(
+    return SceneLayout(
         tuple(b.surfaces),
         target,
         min(width, depth) * b.between(0.4, 0.65),
@@ -231,26 +220,40 @@ def room(photos: Photos, rng: np.random.Generator) -> Layout:
     )
 
 
+def _wall_with_posters(b: _Builder, yaw: float, size: tuple[float, float], reach: float, bare_share: float) -> None:
+    """A wall of a room, of (width, height), at half the distance `reach` from its middle."""
+    along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+    foot, across = into * reach / 2, size[0]
+    is_papered = b.rng.random() < 0.6 * (1 - bare_share)
+    texture = b.photos.wall(across * b.between(0.5, 1)) if is_papered else b.cover(b.between(3, 8), bare_share)
+    b.upright((foot[0], foot[1], 0), yaw, size, texture)
+    for _ in range(int(b.rng.integers(0, 5))):
+        width = b.between(0.3, 1.5)
+        position = into * (reach / 2 - b.between(0.02, 0.3)) + along * b.between(-0.4, 0.4) * across
+        center = (position[0], position[1], b.between(0.5, 1.5))
+        b.upright(center, yaw, (width, b.between(0.3, 1.0)), b.photos.plain(width))
+
+
 def _furniture(b: _Builder, foot: Point, bare_share: float) -> None:
-    """A chest or a table with small things on it."""
+    """A chest or a table with small objects on it."""
     size = b.between(0.6, 1.8), b.between(0.5, 1.0), b.between(0.4, 1.0)
     yaw = b.between(0, 2 * np.pi)
     b.box(foot, yaw, size, b.cover(size[0], bare_share), b.cover(size[0], bare_share))
     along, into = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
     for _ in range(int(b.rng.integers(0, 5))):
-        place = along * b.between(-0.4, 0.4) * size[0] + into * b.between(-0.35, 0.35) * size[1]
-        b.thing((foot[0] + place[0], foot[1] + place[1], size[2]), b.between(0.1, 0.4), bare_share / 4)
+        position = along * b.between(-0.4, 0.4) * size[0] + into * b.between(-0.35, 0.35) * size[1]
+        b.object((foot[0] + position[0], foot[1] + position[1], size[2]), b.between(0.1, 0.4), bare_share / 4)
 
 
-def table(photos: Photos, rng: np.random.Generator) -> Layout:
-    """Many things on a ground, seen from all sides."""
+def table(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """Many objects on a ground, seen from all sides."""
     b = _Builder(photos, rng)
     b.level((0, 0, 0), b.between(0, 6), (60, 60), photos.ground(b.between(2, 6)))
     for _ in range(int(rng.integers(4, 10))):
-        b.thing((b.between(-3, 3), b.between(-3, 3), 0), b.between(0.6, 1.8))
+        b.object((b.between(-3, 3), b.between(-3, 3), 0), b.between(0.6, 1.8))
     b.backdrop(b.between(20, 50))
     azimuth = b.between(0, 2 * np.pi)
-    return Layout(
+    return SceneLayout(
         tuple(b.surfaces),
         np.array([0, 0, 0.5]),
         b.between(5, 8),
@@ -262,27 +265,27 @@ def table(photos: Photos, rng: np.random.Generator) -> Layout:
     )
 
 
-def layers(photos: Photos, rng: np.random.Generator) -> Layout:
-    """Tilted sheets with holes before each other."""
+def layers(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """Tilted sheets with holes, one in front of the other."""
     b = _Builder(photos, rng)
     num_sheets = int(rng.integers(1, 5))
     for k in range(num_sheets + 1):
         size = (b.between(9, 14), b.between(7, 11)) if k == 0 else (b.between(2, 7), b.between(2, 6))
         pixels = photos.wall(size[0]).levels[0]
         alpha = None if k == 0 else blob_mask(rng, pixels.shape, int(rng.integers(2, 7)), b.between(0.4, 0.8))
-        place = (
+        position = (
             b.between(-3, 3) * (k > 0),
             -b.between(1.0, 4.5) * (k > 0),
             -size[1] / 2 + b.between(-1.5, 1.5) * (k > 0),
         )
-        texture = Texture.of(pixels, size[0], alpha)
-        b.upright(place, b.between(-0.6, 0.6), size, texture, tilt_rad=b.between(-0.5, 0.5), two_sided=True)
+        texture = Texture.from_pixels(pixels, size[0], alpha)
+        b.upright(position, b.between(-0.6, 0.6), size, texture, tilt_rad=b.between(-0.5, 0.5), two_sided=True)
     b.backdrop(b.between(15, 60))
-    return Layout(tuple(b.surfaces), np.zeros(3), b.between(6, 10), -np.pi / 2, b.between(-0.3, 0.3), 1.0, 2.0)
+    return SceneLayout(tuple(b.surfaces), np.zeros(3), b.between(6, 10), -np.pi / 2, b.between(-0.3, 0.3), 1.0, 2.0)
 
 
-def hills(photos: Photos, rng: np.random.Generator) -> Layout:
-    """A land or a carved wall with real heights, some things on it."""
+def hills(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """A landscape with hills and some objects, or a wall with relief."""
     b = _Builder(photos, rng)
     size = b.between(14, 22)
     side = 192
@@ -295,15 +298,17 @@ def hills(photos: Photos, rng: np.random.Generator) -> Layout:
     b.surfaces.append(Relief(Rigid3(R, corner), texture, (size, size), heights.astype(np.float32)))
     if lying:
         for _ in range(int(rng.integers(0, 5))):
-            b.thing((b.between(-3, 3), b.between(-3, 3), 0.3), b.between(1.0, 2.5))
+            b.object((b.between(-3, 3), b.between(-3, 3), 0.3), b.between(1.0, 2.5))
     b.backdrop(b.between(30, 80))
     low = (-np.inf, -np.inf, float(heights.max()) + 0.5) if lying else (-np.inf, -np.inf, -np.inf)
     elevation = b.between(0.5, 1.4) if lying else b.between(-0.2, 0.5)
-    return Layout(tuple(b.surfaces), np.array([0, -0.5, 0.5]), b.between(7, 12), -np.pi / 2, elevation, 0.9, 3.0, low)
+    return SceneLayout(
+        tuple(b.surfaces), np.array([0, -0.5, 0.5]), b.between(7, 12), -np.pi / 2, elevation, 0.9, 3.0, low
+    )
 
 
-def wall(photos: Photos, rng: np.random.Generator) -> Layout:
-    """One facade, nearly flat, seen from very different sides."""
+def wall(photos: Photos, rng: np.random.Generator) -> SceneLayout:
+    """One facade, nearly flat, seen from very different directions."""
     b = _Builder(photos, rng)
     width, height = b.between(9, 14), b.between(7, 10)
     b.upright((0, 0, -height / 2), 0, (width, height), photos.wall(width))
@@ -315,8 +320,8 @@ def wall(photos: Photos, rng: np.random.Generator) -> Layout:
         radius = b.between(0.8, 1.8)
         b.surfaces.append(Round(pose, photos.wall(np.pi * radius), radius, height))
     b.backdrop(b.between(15, 60))
-    return Layout(tuple(b.surfaces), np.zeros(3), b.between(6, 9), -np.pi / 2, b.between(-0.2, 0.3), 1.1, 1.5)
+    return SceneLayout(tuple(b.surfaces), np.zeros(3), b.between(6, 9), -np.pi / 2, b.between(-0.2, 0.3), 1.1, 1.5)
 
 
-LAYOUTS = (street, room, table, layers, hills, wall)
-"""All kinds; `SceneConfig.layout_shares` tells how often each is taken."""
+SCENE_LAYOUTS = (street, room, table, layers, hills, wall)
+"""All kinds; `ViewConfig.layout_shares` has their probabilities."""

@@ -1,7 +1,7 @@
-"""Textured surfaces that a camera can see: flat, cylindrical, spherical, and reliefs over a plane.
+"""Textured surfaces: base class, planes, textures and light.
 
-Every surface has a local frame in metres and finds, for each pixel of a box of the picture, the exact depth
-(z in the camera's frame) of what the ray through the pixel's centre meets first.
+Every surface has a local frame in metres. For each pixel of a box of the image, it computes the exact depth (z in the
+camera frame) at which the ray through the pixel centre first hits the surface.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, Box, 
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """Colours of a surface with their smaller versions, against aliasing.
+    """Colours of a surface, with an image pyramid against aliasing.
 
     Args:
-        levels: uint8 [H, W, 3] RGB, each about half as wide and high as the one before.
+        levels: uint8 [H, W, 3] RGB, each about half as wide and high as the previous one.
         texels_per_m: of the first level.
-        alpha: uint8 [H, W] of the first level: below 128 there is a hole; None is solid.
+        alpha: uint8 [H, W] of the first level, holes are below 128; None is solid.
     """
 
     levels: tuple[UInt8Array, ...]
@@ -33,8 +33,8 @@ class Texture:
     alpha: UInt8Array | None = None
 
     @classmethod
-    def of(cls, pixels: UInt8Array, width_m: float, alpha: UInt8Array | None = None) -> Texture:
-        """From pixels [H, W, 3] that are `width_m` metres wide."""
+    def from_pixels(cls, pixels: UInt8Array, width_m: float, alpha: UInt8Array | None = None) -> Texture:
+        """A texture from an image [H, W, 3] that is `width_m` metres wide on the surface."""
         levels = [pixels]
         while min(levels[-1].shape[:2]) >= 16:
             height, width = levels[-1].shape[:2]
@@ -44,7 +44,7 @@ class Texture:
 
     @property
     def size_m(self) -> tuple[float, float]:
-        """(width, height) in metres."""
+        """(width, height) of the image on the surface in metres."""
         height, width = self.levels[0].shape[:2]
         return width / self.texels_per_m, height / self.texels_per_m
 
@@ -54,18 +54,18 @@ class Texture:
         return self.texels_per_m * width / width0, self.texels_per_m * height / height0
 
     def level_bounds(self) -> list[float]:
-        """Footprints in texels of the first level at which the next level takes over."""
+        """Footprints, in texels of the first level, from which the next level is used."""
         return [2 ** (level + 0.5) for level in range(len(self.levels) - 1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """A sun and the light from everywhere; a surface that faces the sun has `ambient + sun`.
+    """Sun and ambient light; a surface that faces the sun has brightness `ambient + sun`.
 
     Args:
         direction: unit vector [3] in world coordinates towards the sun.
-        sun: its strength.
-        ambient: strength of the light from everywhere.
+        sun: strength of the sun.
+        ambient: strength of the ambient light.
     """
 
     direction: Float64Array
@@ -75,29 +75,29 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Surface(ABC):
-    """A textured surface; (u, v) are metres on it, u to the right and v down where it is seen from outside."""
+    """A textured surface; (u, v) are metres on it, u to the right and v down when seen from outside."""
 
     world_from_local: Rigid3
     texture: Texture
 
     @abstractmethod
     def corners(self) -> Float64Array:
-        """Local points [N, 3] whose convex hull holds the surface."""
+        """Local points [N, 3] whose convex hull contains the surface."""
 
     @abstractmethod
     def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
-        """Depths in metres [h, w] at the pixels of a box, infinite where the surface is not met."""
+        """Depths in metres [h, w] at the pixels of a box, infinite where the ray misses the surface."""
 
     @abstractmethod
     def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
-        """Lit colours [h, w, 3] at the pixels of a box; arbitrary where the surface does not have `depths`."""
+        """Shaded colours [h, w, 3] at the pixels of a box; arbitrary where `depths` are not those of the surface."""
 
     def cam_from_local(self, camera: PosedCamera) -> Rigid3:
-        """The local frame as the camera sees it."""
+        """The pose of the local frame in the camera frame."""
         return _composed(camera.cam_from_world, self.world_from_local)
 
     def box(self, camera: PosedCamera) -> Box | None:
-        """The part of the picture in which the surface lies; None where it cannot be seen."""
+        """The part of the image that contains the surface; None if it is not visible."""
         points = self.cam_from_local(camera) @ self.corners()
         if (points[:, 2] <= MIN_DEPTH_M).all():
             return None
@@ -108,12 +108,12 @@ class Surface(ABC):
 
 @lru_cache(maxsize=256)
 def _composed(cam_from_world: Rigid3, world_from_local: Rigid3) -> Rigid3:
-    """The product; poses compare by identity, and each is asked for several times."""
+    """The product, cached because each is used several times; poses are compared by identity."""
     return cam_from_world @ world_from_local
 
 
 def box_of(pixels: Float64Array, camera: PosedCamera) -> Box | None:
-    """The smallest box around points [N, 2] within the picture; None where it is empty."""
+    """The smallest box in the image around points [N, 2]; None if it is empty."""
     low = np.clip(np.floor(pixels.min(0)), 0, camera.size).astype(int)
     high = np.clip(np.ceil(pixels.max(0)), 0, camera.size).astype(int)
     if (high <= low).any():
@@ -123,12 +123,12 @@ def box_of(pixels: Float64Array, camera: PosedCamera) -> Box | None:
 
 @dataclass(frozen=True, eq=False)
 class Plane(Surface):
-    """A rectangle from the local origin to (size_m, 0): x is u, y is v, z points away from who looks at it.
+    """A rectangle from the local origin to (size_m, 0): x is u, y is v, z points away from the viewer.
 
     Args:
         size_m: (width, height).
-        offset_m: (u, v) of the texture at the local origin; beyond its border a texture is repeated.
-        two_sided: whether it is seen from behind too.
+        offset_m: (u, v) of the texture at the local origin; textures repeat beyond their border.
+        two_sided: whether the back is visible too.
     """
 
     size_m: tuple[float, float]
@@ -136,17 +136,17 @@ class Plane(Surface):
     two_sided: bool = False
 
     def corners(self) -> Float64Array:
-        """The four corners, around."""
+        """The four corners [4, 3] in order around the rectangle."""
         width, height = self.size_m
         return np.array([[0, 0, 0], [width, 0, 0], [width, height, 0], [0, height, 0]], np.float64)
 
     def box(self, camera: PosedCamera) -> Box | None:
-        """As for all surfaces; None also from behind."""
+        """As in the base class; also None if only the back is seen."""
         outline = self._outline(camera)
         return None if outline is None else box_of(outline, camera)
 
     def depths(self, camera: PosedCamera, box: Box) -> Float32Array:
-        """1 / z is affine in the pixels."""
+        """Depths from the inverse depth, which is affine in the pixels."""
         outline = self._outline(camera)
         x0, y0, x1, y1 = box
         depths = np.full((y1 - y0, x1 - x0), np.inf, np.float32)
@@ -165,13 +165,13 @@ class Plane(Surface):
         return depths
 
     def paint(self, camera: PosedCamera, box: Box, depths: Float32Array, light: Light) -> UInt8Array:
-        """The texture through a homography; where the depth varies, from several of its levels."""
+        """Colours by a homography; if the depth varies, from several levels of the texture."""
         plane = self.cam_from_local(camera)
         distance = abs(float(plane.R[:, 2] @ plane.t))
         bounds = self.texture.level_bounds()
         finite = depths[np.isfinite(depths)]
         nearest, farthest = (float(finite.min()), float(finite.max())) if len(finite) else (1.0, 1.0)
-        # The footprint of a pixel is z / f by z / (f cos), its geometric mean is compared; cos = distance / z.
+        # A pixel covers z / f by z / (f cos) with cos = distance / z; the geometric mean selects the level.
         factor = self.texture.texels_per_m / camera.focal_px / np.sqrt(distance)
         first, last = (int(np.searchsorted(bounds, factor * depth**1.5)) for depth in (nearest, farthest))
         normal = self.world_from_local.R[:, 2]
@@ -198,7 +198,7 @@ class Plane(Surface):
         pixel_from_m = camera.K @ np.stack([plane.R[:, 0], plane.R[:, 1], plane.t], axis=1)
         offset_x, offset_y = self.offset_m
         scale_x, scale_y = texels_from_m
-        # The halves lead from our pixels to OpenCV's, where the first centre is at 0.
+        # The offsets of 0.5 convert to OpenCV's pixels, where the centre of the first pixel is at 0.
         texel_from_m = np.array(
             [[scale_x, 0, offset_x * scale_x - 0.5], [0, scale_y, offset_y * scale_y - 0.5], [0, 0, 1]]
         )
@@ -211,7 +211,7 @@ class Plane(Surface):
         return np.asarray(warped, np.uint8)
 
     def _outline(self, camera: PosedCamera) -> Float64Array | None:
-        """Pixels [N, 2] around the visible part, before the picture's border; None where there is none."""
+        """Outline in pixels [N, 2] of the visible part, not clipped exactly to the image; None if there is none."""
         plane = self.cam_from_local(camera)
         facing = float(plane.R[:, 2] @ plane.t)
         if abs(facing) < 1e-3 or (facing < 0 and not self.two_sided):
@@ -223,7 +223,7 @@ class Plane(Surface):
 
 
 def _clipped(polygon: Float64Array, camera: PosedCamera) -> Float64Array:
-    """What of a convex polygon [N, 3] in the camera's frame lies before it and (nearly) in its view [M, 3]."""
+    """The part [M, 3] of a convex polygon [N, 3] in the camera frame that is in a slightly enlarged view frustum."""
     width, height = (side / 2 / camera.focal_px * 1.1 for side in camera.size)
     planes = np.array(
         [[0, 0, 1, -MIN_DEPTH_M], [1, 0, width, 0], [-1, 0, width, 0], [0, 1, height, 0], [0, -1, height, 0]]
@@ -245,7 +245,7 @@ def _clipped(polygon: Float64Array, camera: PosedCamera) -> Float64Array:
 
 
 def pixel_form(camera: PosedCamera, box: Box, vector: Float64Array) -> Float32Array:
-    """Products of a vector [3] with the rays (x, y, 1) through the pixels of a box: [h, w]."""
+    """Dot products [h, w] of a vector [3] with the rays (x, y, 1) through the pixels of a box."""
     x0, y0, x1, y1 = box
     width, height = camera.size
     x = (np.arange(x0, x1) + 0.5 - width / 2) / camera.focal_px * vector[0] + vector[2]
@@ -255,13 +255,13 @@ def pixel_form(camera: PosedCamera, box: Box, vector: Float64Array) -> Float32Ar
 
 
 def sampled(texture: Texture, u: Float32Array, v: Float32Array, footprints: Float32Array) -> UInt8Array:
-    """Colours [h, w, 3] of a texture at (u, v) in metres [h, w], each from the level that fits its footprint.
+    """Colours [h, w, 3] of a texture at (u, v), each from the level that fits its footprint.
 
     Args:
         texture: repeated beyond its border.
-        u: in metres.
-        v: in metres.
-        footprints: sides of a pixel on the surface in texels of the first level [h, w].
+        u: [h, w] metres.
+        v: [h, w] metres.
+        footprints: [h, w] side of a pixel on the surface, in texels of the first level.
     """
     levels = np.searchsorted(np.array(texture.level_bounds(), np.float32), footprints).astype(np.uint8)
     colours = np.zeros((*u.shape, 3), np.uint8)
@@ -271,12 +271,12 @@ def sampled(texture: Texture, u: Float32Array, v: Float32Array, footprints: Floa
         part = (slice(y, y + height), slice(x, x + width))
         scale_x, scale_y = texture.texels_from_m(level)
         map_x, map_y = u[part] * np.float32(scale_x) - 0.5, v[part] * np.float32(scale_y) - 0.5
-        found = cv2.remap(texture.levels[level], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        cv2.copyTo(found, mask[part].astype(np.uint8), colours[part])
+        looked_up = cv2.remap(texture.levels[level], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        cv2.copyTo(looked_up, mask[part].astype(np.uint8), colours[part])
     return colours
 
 
 def lit(colours: UInt8Array, gains: Float32Array) -> UInt8Array:
-    """Colours [h, w, 3] times gains [h, w]."""
+    """Product of colours [h, w, 3] and gains [h, w], clipped to 255."""
     product = cv2.multiply(colours, cv2.merge([gains] * 3), dtype=cv2.CV_8U)
     return np.asarray(product, np.uint8)

@@ -1,4 +1,4 @@
-"""Textures cut from photographs: whole ones, tiled windows, mosaics, ground, bare walls; and masks with holes."""
+"""Textures made from photographs: crops, tiled windows, mosaics, ground, bare walls; and masks with holes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ _TILE_GAP_PX = 3
 
 @lru_cache(maxsize=2**16)
 def family(path: Path) -> str:
-    """What tells photographs apart: `x_c0.jpg` is a part of `x.jpg`, so both show the same thing."""
+    """Name of the photograph of which a file is a part: `x` for both `x.jpg` and its crop `x_c0.jpg`."""
     return re.sub(r"_c\d+$", "", path.stem)
 
 
 def draw_photos(paths: Sequence[Path], num_photos: int, rng: np.random.Generator) -> list[Path]:
-    """Different files, those of rare kinds more often than others.
+    """Draw different files, those of rare kinds with higher probability.
 
-    What precedes the digits of a name (`facade_0001.jpg`) tells the kind. A kind is drawn first as often as the
-    square root of its number of photographs says, so that a thousand facades do not drown a hundred landscapes.
+    The kind is the part of the name before the first digit, as in `facade_0001.jpg`. The probability that the first
+    file is of a kind is proportional to the square root of its number of photographs. So a large kind does not
+    dominate the others.
 
     Args:
         paths: at least one; parts of one photograph (`family`) count as one photograph of their kind.
-        num_photos: of fewer paths, all are taken.
-        rng: decides.
+        num_photos: at most this many files.
+        rng: source of random numbers.
     """
     kinds = [re.match(r"\D*", path.stem)[0] for path in paths]  # type: ignore[index]  # it always matches
     num_files = Counter(kinds)
@@ -44,11 +45,11 @@ def draw_photos(paths: Sequence[Path], num_photos: int, rng: np.random.Generator
 
 
 class Photos:
-    """Photographs of one scene, decoded when they are first used, and textures made of them.
+    """Photographs of one scene, decoded at first use, and textures made of them.
 
     Args:
         paths: at least one.
-        rng: decides on everything.
+        rng: source of random numbers.
     """
 
     def __init__(self, paths: Sequence[Path], rng: np.random.Generator) -> None:
@@ -58,7 +59,7 @@ class Photos:
         self._next = 0
 
     def photo(self) -> UInt8Array:
-        """The next photograph [H, W, 3], from the start again after the last."""
+        """The next photograph [H, W, 3]; after the last one, the first."""
         idx = self._next % len(self._paths)
         self._next += 1
         if idx not in self._decoded:
@@ -66,7 +67,7 @@ class Photos:
         return self._decoded[idx]
 
     def crop(self, low: float, high: float) -> UInt8Array:
-        """A part of a photograph, as wide and high as `low` to `high` of it, sometimes mirrored."""
+        """A random crop, whose sides are `low` to `high` of those of the photograph; mirrored in half of the calls."""
         photo = self.photo()
         sides = [max(24, int(side * self._rng.uniform(low, high))) for side in photo.shape[:2]]
         height, width = (min(side, limit) for side, limit in zip(sides, photo.shape[:2], strict=True))
@@ -78,7 +79,7 @@ class Photos:
         return np.ascontiguousarray(part[:, ::-1] if self._rng.random() < 0.5 else part)
 
     def wall(self, width_m: float) -> Texture:
-        """A photograph, a tiled or a mosaic wall; with details finer than the photograph has."""
+        """A photograph, a tiled or a mosaic wall, with added fine detail."""
         kind = self._rng.random()
         if kind < 0.3:
             pixels = self.tiled()
@@ -86,14 +87,14 @@ class Photos:
             pixels = self.mosaic()
         else:
             pixels = self.crop(0.7, 1.0)
-        return Texture.of(self._detailed(pixels), width_m)
+        return Texture.from_pixels(self._detailed(pixels), width_m)
 
     def plain(self, width_m: float) -> Texture:
-        """A part of a photograph."""
-        return Texture.of(self.crop(0.4, 0.9), width_m)
+        """A crop of a photograph."""
+        return Texture.from_pixels(self.crop(0.4, 0.9), width_m)
 
     def bare(self, width_m: float) -> Texture:
-        """Paint, carpet or wood: a faint photograph with grain, which may be drawn out to one side."""
+        """A surface such as paint, carpet or wood: a photograph with low contrast, and grain that may be stretched."""
         pixels = self.crop(0.4, 0.9)
         height, width = pixels.shape[:2]
         colour = np.clip(pixels.reshape(-1, 3).mean(0) * self._rng.uniform(0.5, 1.6), 15, 240)
@@ -103,23 +104,25 @@ class Photos:
             0, self._rng.uniform(1, 10), (height, max(2, width // int(self._rng.choice([1, 2, 8, 24]))))
         )
         grain = cv2.resize(sheet.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        return Texture.of(np.clip(colour + pattern + grain[..., None], 0, 255).astype(np.uint8), width_m)
+        return Texture.from_pixels(np.clip(colour + pattern + grain[..., None], 0, 255).astype(np.uint8), width_m)
 
     def ground(self, width_m: float) -> Texture:
-        """A turned part of a photograph with some of another one over it, to be repeated."""
+        """A rotated crop of a photograph blended with another one, for repetition."""
         base, over = (cv2.resize(self.crop(0.4, 1.0), (512, 512), interpolation=cv2.INTER_LINEAR) for _ in range(2))
         share = self._rng.uniform(0, 0.4)
         pixels = cv2.addWeighted(base, 1 - share, cv2.flip(over, int(self._rng.integers(-1, 2))), share, 0)
         mirrored = np.concatenate([pixels, pixels[:, ::-1]], axis=1) if self._rng.random() < 0.5 else pixels
-        return Texture.of(np.ascontiguousarray(np.rot90(mirrored, int(self._rng.integers(4))), np.uint8), width_m)
+        return Texture.from_pixels(
+            np.ascontiguousarray(np.rot90(mirrored, int(self._rng.integers(4))), np.uint8), width_m
+        )
 
     def panorama(self, width_m: float) -> Texture:
-        """Several photographs side by side, to be wrapped around."""
+        """Several photographs side by side, for a cylinder around the scene."""
         parts = [cv2.resize(self.photo(), (512, 384), interpolation=cv2.INTER_AREA) for _ in range(4)]
-        return Texture.of(np.concatenate(parts, axis=1).astype(np.uint8), width_m)
+        return Texture.from_pixels(np.concatenate(parts, axis=1).astype(np.uint8), width_m)
 
     def tiled(self) -> UInt8Array:
-        """One window, balcony or ornament again and again; a few tiles differ, and the light varies over all."""
+        """One crop, such as a window, repeated as tiles; a few tiles differ, and the brightness varies."""
         rng = self._rng
         tile = cv2.resize(self.crop(0.15, 0.45), None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
         other = cv2.resize(self.crop(0.2, 0.5), tile.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -138,13 +141,13 @@ class Photos:
         return _multiplied(wall, 1 + 0.3 * smooth_noise(rng, wall.shape[:2], 5))
 
     def mosaic(self) -> UInt8Array:
-        """Six photographs, as posters on a wall or houses in a row."""
+        """Six photographs side by side in two rows."""
         parts = [cv2.resize(self.crop(0.4, 1.0), (270, 270), interpolation=cv2.INTER_AREA) for _ in range(6)]
         rows = [np.concatenate(parts[start : start + 3], axis=1) for start in (0, 3)]
         return np.concatenate(rows, axis=0).astype(np.uint8)
 
     def _detailed(self, pixels: UInt8Array) -> UInt8Array:
-        """Larger, with fine structure, so that a view from nearby shows more than blur."""
+        """An enlarged image with added fine structure, so that close views are not blurred."""
         factor = float(np.clip(1100 / max(pixels.shape[:2]), 1.0, 1.7))
         large = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
         if self._rng.random() < 0.4:
@@ -159,7 +162,7 @@ class Photos:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Float32Array:
-    """Random hills in [-1, 1] of the given shape [H, W], about `cells` across the longer side."""
+    """Smooth random values [H, W] in [-1, 1], with about `cells` hills along the longer side."""
     height, width = shape[:2]
     longer = max(height, width)
     grid = rng.uniform(-1, 1, (max(2, cells * height // longer), max(2, cells * width // longer)))
@@ -168,13 +171,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -
 
 
 def blob_mask(rng: np.random.Generator, shape: tuple[int, ...], cells: int, share: float) -> UInt8Array:
-    """Islands that cover about `share` of the shape: leaves where `cells` is large, torn sheets where small."""
+    """Mask of islands that cover about a fraction `share`: like leaves for large `cells`, torn sheets for small."""
     hills = smooth_noise(rng, shape, cells)
     return np.where(hills > np.quantile(hills[::4, ::4], 1 - share), 255, 0).astype(np.uint8)
 
 
 def fence_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> UInt8Array:
-    """Upright bars, sometimes with rails across."""
+    """Mask of vertical bars, sometimes with horizontal rails."""
     mask = np.zeros(shape[:2], np.uint8)
     pitch = int(rng.integers(40, 140))
     bar = max(4, int(pitch * rng.uniform(0.15, 0.5)))
@@ -188,7 +191,7 @@ def fence_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> UInt8Array:
 
 
 def disc_mask(side: int) -> UInt8Array:
-    """A disc that fills a square."""
+    """Mask of a disc that fills a square."""
     offsets = np.arange(side) - (side - 1) / 2
     return np.where(np.hypot(offsets[:, None], offsets) <= side / 2, 255, 0).astype(np.uint8)
 

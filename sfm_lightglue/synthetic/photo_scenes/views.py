@@ -1,4 +1,4 @@
-"""Views of a layout: cameras that see much or little in common, pictures, exact depths."""
+"""Views of a scene layout: cameras with large or small overlap, images, exact depths."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.synthetic.photo_scenes.photometry import photographed, random_light
+from sfm_lightglue.synthetic.photo_scenes.augmentation import augmented, random_light
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
-from sfm_lightglue.synthetic.photo_scenes.scene_layouts import LAYOUTS, Layout
+from sfm_lightglue.synthetic.photo_scenes.scene_layouts import SCENE_LAYOUTS, SceneLayout
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Light, Surface
 from sfm_lightglue.synthetic.photo_scenes.textures import Photos, draw_photos, smooth_noise
 from sfm_lightglue.synthetic.photo_scenes.visibility import shared_view
@@ -25,56 +25,58 @@ _NUM_TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class ViewConfig:
-    """What the views of a scene are like."""
+    """How the views of a scene are made."""
 
     num_views: int = 5
-    """Of one scene; n of them make up to n (n - 1) / 2 pairs."""
+    """Number of views of a scene; n views make up to n (n - 1) / 2 pairs."""
 
     image_size: tuple[int, int] = (640, 480)
-    """(width, height) in pixels of pictures in landscape format; some stand upright, some are cut."""
+    """(width, height) in pixels of images in landscape format; some are in portrait format or less high."""
 
     portrait_share: float = 0.2
-    """Share of scenes that are photographed in portrait format."""
+    """Fraction of scenes in portrait format."""
 
     layout_shares: tuple[float, ...] = (0.22, 0.36, 0.12, 0.08, 0.08, 0.14)
-    """How often each of `layouts.LAYOUTS` is taken: street, room, table, layers, hills, wall."""
+    """Relative frequency of each of `SCENE_LAYOUTS`: street, room, table, layers, hills, wall."""
 
     num_photos: int = 6
-    """Photographs that the surfaces of one scene are cut from."""
+    """Number of photographs for the textures of a scene."""
 
     max_zoom: float = 4.0
-    """Greatest ratio of two focal lengths (in pixels) in one scene."""
+    """Largest ratio of two focal lengths (in pixels) in a scene."""
 
     roll_share: float = 0.15
-    """Share of scenes in which cameras roll by any angle; in as many others they roll by up to 40 degrees."""
+    """Fraction of scenes whose cameras roll by any angle; in an equal fraction they roll by up to 40 degrees."""
 
     hardness: float = 1.0
-    """Of light, blur, noise and JPEG: 0 is a clean rendering, 1 is hard."""
+    """Strength of the augmentation by light, blur, noise and JPEG, from 0 (almost none) to 1."""
 
     min_overlap: float = 0.12
-    """A camera that has less in common with the first one is tried again, a few times."""
+    """Smallest overlap with the first camera; cameras with less are drawn again, a few times."""
 
     easy_share: float = 0.35
-    """Share of scenes in which overlap may be as large as it happens to be; in the others it is limited, too."""
+    """Fraction of scenes without upper limit of the overlap."""
 
     def __post_init__(self) -> None:
         if self.num_views < 1 or self.num_photos < 1 or min(self.image_size) < 64:
             raise ConfigError("views: num_views and num_photos must be at least 1, image_size at least 64 x 64 pixels")
-        if len(self.layout_shares) != len(LAYOUTS) or min(self.layout_shares) < 0 or sum(self.layout_shares) <= 0:
-            raise ConfigError(f"views: layout_shares must be {len(LAYOUTS)} numbers that are not negative")
+        if len(self.layout_shares) != len(SCENE_LAYOUTS) or min(self.layout_shares) < 0 or sum(self.layout_shares) <= 0:
+            raise ConfigError(
+                f"views: layout_shares must be {len(SCENE_LAYOUTS)} numbers that are not negative, with a positive sum"
+            )
         if not (self.max_zoom >= 1 and 0 <= self.hardness <= 1):
             raise ConfigError("views: max_zoom must be at least 1, hardness between 0 and 1")
 
 
 @dataclass(frozen=True, eq=False)
 class RenderedView:
-    """One photograph of a scene.
+    """One rendered image of a scene.
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        depth: float32 [H, W], z in the camera's frame in metres along the ray through the pixel's centre
-            (x + 0.5, y + 0.5), 0 where nothing is met.
-        camera: with which it was taken.
+        depth: float32 [H, W], z in the camera frame in metres along the ray through the pixel centre
+            (x + 0.5, y + 0.5), 0 where no surface is visible.
+        camera: of the image.
     """
 
     image: UInt8Array
@@ -83,16 +85,16 @@ class RenderedView:
 
 
 def render_views(photo_paths: Sequence[Path], seed: int, config: ViewConfig | None = None) -> tuple[RenderedView, ...]:
-    """Build a scene of photographs and photograph it.
+    """Build a scene textured with photographs, and render its views.
 
     Args:
-        photo_paths: textures; `config.num_photos` of them are drawn.
+        photo_paths: photographs, of which `config.num_photos` are drawn.
         seed: the same seed and paths give the same bytes on one machine.
-        config: what the views are like.
+        config: how the views are made.
 
     Raises:
-        ValueError: where there is no photograph.
-        DataError: where a photograph cannot be read.
+        ValueError: if there is no photograph.
+        DataError: if a photograph cannot be read.
     """
     if len(photo_paths) == 0:
         raise ValueError("render_views: needs at least one photograph")
@@ -100,30 +102,30 @@ def render_views(photo_paths: Sequence[Path], seed: int, config: ViewConfig | No
     rng = np.random.default_rng([seed, 1])
     drawn = draw_photos(photo_paths, config.num_photos, rng)
     shares = np.asarray(config.layout_shares) / sum(config.layout_shares)
-    build = LAYOUTS[int(rng.choice(len(LAYOUTS), p=shares))]
+    build = SCENE_LAYOUTS[int(rng.choice(len(SCENE_LAYOUTS), p=shares))]
     layout = build(Photos(drawn, rng), rng)
     steady_light = random_light(rng) if rng.random() < 0.4 else None
     hardness = config.hardness * rng.uniform(0.3, 1.0)
     views = []
     for camera in choose_cameras(layout, rng, config):
-        picture, depth = render(layout.surfaces, camera, steady_light or random_light(rng), rng)
-        views.append(RenderedView(photographed(picture, rng, hardness), depth, camera))
+        image, depth = render(layout.surfaces, camera, steady_light or random_light(rng), rng)
+        views.append(RenderedView(augmented(image, rng, hardness), depth, camera))
     return tuple(views)
 
 
 def render(
     surfaces: Sequence[Surface], camera: PosedCamera, light: Light, rng: np.random.Generator
 ) -> tuple[UInt8Array, Float32Array]:
-    """Picture [H, W, 3] and depth [H, W] (0 where nothing is met) of surfaces in a light.
+    """Image [H, W, 3] and depth [H, W] (0 where no surface is visible) of surfaces.
 
     Args:
         surfaces: at most 254.
-        camera: where the picture is taken.
+        camera: of the image.
         light: on all surfaces.
-        rng: of the sky.
+        rng: source of random numbers for the sky.
     """
     depth, surface_idx = trace(surfaces, camera)
-    picture = _sky(camera, rng)
+    image = _sky(camera, rng)
     for idx, surface in enumerate(surfaces):
         mask = (surface_idx == idx).view(np.uint8)
         x, y, width, height = cv2.boundingRect(mask)
@@ -132,13 +134,13 @@ def render(
         part = (slice(y, y + height), slice(x, x + width))
         depths = np.where(mask[part] > 0, depth[part], np.float32(np.inf))
         colours = surface.paint(camera, (x, y, x + width, y + height), depths, light)
-        cv2.copyTo(colours, mask[part], picture[part])
+        cv2.copyTo(colours, mask[part], image[part])
     depth[np.isinf(depth)] = 0
-    return picture, depth
+    return image, depth
 
 
 def trace(surfaces: Sequence[Surface], camera: PosedCamera) -> tuple[Float32Array, UInt8Array]:
-    """Depth [H, W] of the nearest surface, infinite where there is none, and its index [H, W], else 255."""
+    """Depth [H, W] and index [H, W] of the nearest surface; infinite and 255 where there is none."""
     width, height = camera.size
     nearest = np.full((height, width), np.inf, np.float32)
     surface_idx = np.full((height, width), 255, np.uint8)
@@ -154,13 +156,13 @@ def trace(surfaces: Sequence[Surface], camera: PosedCamera) -> tuple[Float32Arra
     return nearest, surface_idx
 
 
-def choose_cameras(layout: Layout, rng: np.random.Generator, config: ViewConfig) -> list[PosedCamera]:
-    """Cameras of one scene: the first as the layout likes it, the others around it.
+def choose_cameras(layout: SceneLayout, rng: np.random.Generator, config: ViewConfig) -> list[PosedCamera]:
+    """Cameras of one scene: the first at the mean of the layout, the others around it.
 
-    How far they go apart, zoom and roll is drawn once for the scene: there are easy scenes and hard ones.
+    The ranges of distance, zoom and roll are drawn once per scene, so that there are easy and hard scenes.
     """
-    size = _picture_size(rng, config)
-    habits = _Habits(
+    size = _image_size(rng, config)
+    ranges = _CameraRanges(
         size,
         spread_rad=layout.spread_rad * float(rng.uniform(0.1, 1.2)),
         zoom=float(config.max_zoom ** rng.uniform(0, 0.5)),
@@ -175,7 +177,7 @@ def choose_cameras(layout: Layout, rng: np.random.Generator, config: ViewConfig)
     for _ in range(config.num_views):
         best, best_overlap, best_preview = None, -1.0, None
         for _ in range(_NUM_TRIES):
-            camera = _random_camera(layout, habits, rng, is_first=not cameras)
+            camera = _random_camera(layout, ranges, rng, is_first=not cameras)
             preview_camera = camera.scaled(_PREVIEW)
             preview, _ = trace(layout.surfaces, preview_camera)
             preview[np.isinf(preview)] = 0
@@ -196,8 +198,8 @@ def choose_cameras(layout: Layout, rng: np.random.Generator, config: ViewConfig)
 
 
 @dataclass(frozen=True, slots=True)
-class _Habits:
-    """How the cameras of one scene differ; `zoom` and `distance_ratio` are the largest factors to either side."""
+class _CameraRanges:
+    """Ranges of the cameras of one scene; factors are between 1 / `zoom` and `zoom`, likewise `distance_ratio`."""
 
     size: tuple[int, int]
     spread_rad: float
@@ -208,23 +210,23 @@ class _Habits:
     wander: float
 
 
-def _random_camera(layout: Layout, habits: _Habits, rng: np.random.Generator, is_first: bool) -> PosedCamera:
-    spread = 0.0 if is_first else habits.spread_rad
+def _random_camera(layout: SceneLayout, ranges: _CameraRanges, rng: np.random.Generator, is_first: bool) -> PosedCamera:
+    spread = 0.0 if is_first else ranges.spread_rad
     azimuth = layout.azimuth_rad + rng.uniform(-1, 1) * spread
     elevation = layout.elevation_rad + rng.uniform(-0.4, 0.4) * spread
-    distance = layout.distance_m * (1.0 if is_first else habits.distance_ratio ** rng.uniform(-1, 1))
-    zoom = 1.0 if is_first else habits.zoom ** rng.uniform(-1, 1)
+    distance = layout.distance_m * (1.0 if is_first else ranges.distance_ratio ** rng.uniform(-1, 1))
+    zoom = 1.0 if is_first else ranges.zoom ** rng.uniform(-1, 1)
     direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-    wander = rng.normal(size=3) * layout.wander_m * (0.1 if is_first else habits.wander) * np.array([1, 1, 0.5])
+    wander = rng.normal(size=3) * layout.wander_m * (0.1 if is_first else ranges.wander) * np.array([1, 1, 0.5])
     target = layout.target + wander
     center = np.clip(target + direction * distance, layout.low, layout.high)
     pose = Rigid3.look_at(center, target, np.array([0, 0, 1.0]))
-    roll = Rigid3.from_rotvec(np.array([0, 0, rng.uniform(-1, 1) * habits.roll_rad]), np.zeros(3))
-    return PosedCamera(habits.focal_px * zoom, habits.size, roll @ pose)
+    roll = Rigid3.from_rotvec(np.array([0, 0, rng.uniform(-1, 1) * ranges.roll_rad]), np.zeros(3))
+    return PosedCamera(ranges.focal_px * zoom, ranges.size, roll @ pose)
 
 
 def _largest_roll(rng: np.random.Generator, config: ViewConfig) -> float:
-    """Some scenes are photographed upright, most nearly so."""
+    """Largest roll of the cameras of a scene; small in most scenes."""
     draw = rng.random()
     if draw < config.roll_share:
         return float(np.pi)
@@ -233,14 +235,14 @@ def _largest_roll(rng: np.random.Generator, config: ViewConfig) -> float:
     return float(np.radians(rng.choice([0.5, 5, 12])))
 
 
-def _picture_size(rng: np.random.Generator, config: ViewConfig) -> tuple[int, int]:
+def _image_size(rng: np.random.Generator, config: ViewConfig) -> tuple[int, int]:
     width, height = config.image_size
     height = int(height * rng.choice([1.0, 1.0, 0.89, 0.75]))
     return (height, width) if rng.random() < config.portrait_share else (width, height)
 
 
 def _sky(camera: PosedCamera, rng: np.random.Generator) -> UInt8Array:
-    """A bright gradient with some clouds; nothing that could be matched lies at infinity."""
+    """A bright gradient with smooth clouds, so that no keypoint is at infinity."""
     width, height = camera.size
     colour = np.array([rng.uniform(120, 230), rng.uniform(150, 235), rng.uniform(180, 250)])
     clouds = smooth_noise(rng, (12, 16), 3)[..., None] * rng.uniform(0, 25)

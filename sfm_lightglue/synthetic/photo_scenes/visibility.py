@@ -1,4 +1,4 @@
-"""Which points of one view are visible in another, by exact depth."""
+"""Visibility of points of one view in another, from exact depths."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
 
 _SAME_DEPTH = 0.02
-
+"""Largest relative difference of depth of a visible point."""
 
 _BEHIND = 0.04
-
+"""Smallest relative difference of depth of an occluded point."""
 
 _EDGE_CURVATURE = 0.01
-
+"""Relative second difference of inverse depth above which a pixel is at an edge."""
 
 _OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
@@ -22,7 +22,10 @@ _OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 def shared_view(
     depth0: Float32Array, camera0: PosedCamera, depth1: Float32Array, camera1: PosedCamera, step: int = 16
 ) -> float:
-    """Mean of the shares of each picture that the other one sees too, by every `step`-th pixel."""
+    """Overlap of two views: mean of the fractions of each image that are visible in the other.
+
+    Only every `step`-th pixel along both axes is used.
+    """
     shares = []
     for depth, camera, other_depth, other in ((depth0, camera0, depth1, camera1), (depth1, camera1, depth0, camera0)):
         y, x = np.mgrid[step // 2 : depth.shape[0] : step, step // 2 : depth.shape[1] : step]
@@ -34,16 +37,16 @@ def shared_view(
 
 
 def depths_at(depth: Float32Array, pixels: AnyArray) -> tuple[Float64Array, BoolArray]:
-    """Depths at pixels within the picture, and where they are uncertain because of an edge nearby.
+    """Depths at pixels, and whether they are uncertain because of a nearby edge.
 
-    Inverse depth is affine on planes, so it is interpolated; its second difference betrays an edge.
+    Inverse depth is affine on planes, so it is interpolated. A large second difference is an edge.
 
     Args:
-        depth: [H, W], 0 where nothing is met.
-        pixels: [N, 2].
+        depth: [H, W] metres, 0 where no surface is visible.
+        pixels: [N, 2] within the image.
 
     Returns:
-        [N] metres, 0 where nothing is met; [N] bool.
+        Depths [N] in metres, 0 where no surface is visible; uncertain [N] bool.
     """
     inverse = np.where(depth > 0, 1 / np.maximum(depth, np.float32(MIN_DEPTH_M)), np.float32(0))
     height, width = depth.shape
@@ -60,19 +63,21 @@ def depths_at(depth: Float32Array, pixels: AnyArray) -> tuple[Float64Array, Bool
     offset_x, offset_y = pixels[:, 0] - columns - 0.5, pixels[:, 1] - rows - 0.5
     moved = center + (right - left) / 2 * offset_x + (below - above) / 2 * offset_y
     smooth = inner & ~uncertain & (moved > 0)
-    found = np.where(smooth, moved, center)
-    return np.where(center > 0, 1 / np.maximum(found, 1e-12), 0.0), uncertain
+    interpolated = np.where(smooth, moved, center)
+    return np.where(center > 0, 1 / np.maximum(interpolated, 1e-12), 0.0), uncertain
 
 
-def _outside(pixels: Float64Array, depths: Float64Array, camera: PosedCamera) -> BoolArray:
+def outside_image(pixels: Float64Array, depths: Float64Array, camera: PosedCamera) -> BoolArray:
+    """Whether points [N] are behind the camera or outside of its image."""
     out: BoolArray = (depths < MIN_DEPTH_M) | (pixels < 0).any(1) | (pixels >= np.asarray(camera.size)).any(1)
     return out
 
 
 def visibility(pixels: Float64Array, depths: Float64Array, depth: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """Whether places at pixels [N, 2] with depths [N] are what is seen there; whether they are behind it.
+    """Whether points at pixels [N, 2] with depths [N] are visible; whether they are occluded: [N] each.
 
-    The nine pixels around are looked at: a place at an edge is seen if one of them shows it.
+    A point is visible if its depth is that of one of the nine pixels around it, and occluded if it is behind all of
+    them.
     """
     height, width = depth.shape
     inside = (depths >= MIN_DEPTH_M) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)

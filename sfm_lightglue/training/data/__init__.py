@@ -1,1 +1,1 @@
-"""Training pairs: labels, shards, their production, and batches."""
+"""Training data: labelled pairs, shards, their producer, batches and the data loader."""

@@ -1,7 +1,7 @@
-"""Labelled views -> padded batches: which keypoints, how turned, mirrored or not, in which order.
+"""Padded batches from labelled views, with random choice of keypoints, rotation, mirroring and order.
 
-Nothing here is rendered again: a pair looks different at every visit because other keypoints are drawn, and the
-images change places, stand on another side, or are seen in a mirror.
+Images are not rendered again. A pair is different each time it is used: other keypoints are sampled, and its images
+are exchanged, rotated by quarter turns, or mirrored.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from sfm_lightglue.types import Features
 DESCRIPTOR_DIM = 128
 
 _MIRRORED_VALUES = np.arange(DESCRIPTOR_DIM).reshape(4, 4, 8)[::-1, :, -np.arange(8)].reshape(-1)
-"""Which value of a SIFT descriptor stands at each place of that of the mirrored picture. A descriptor is 4 x 4
-histograms of 8 directions, in the frame of its keypoint's orientation: the mirror exchanges the sides of that axis."""
+"""Indices that turn a SIFT descriptor into that of the mirrored image. A descriptor has 4 x 4 histograms of 8
+directions, in the frame of the keypoint's orientation; mirroring exchanges both sides of this axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
-    """How pairs become batches."""
+    """How batches are made of pairs."""
 
     batch_size: int = 16
-    """Pairs of one step."""
+    """Number of pairs of one step."""
 
     num_keypoints: int = 384
-    """At most so many of a view; batches are padded to exactly this, so that all steps cost the same."""
+    """At most this many keypoints per view; batches are padded to this number, so that all steps take the same time."""
 
     best_share: float = 0.5
-    """Share of the pairs whose keypoints are those of the highest scores; the others draw at random."""
+    """Fraction of the pairs that use the highest-scoring keypoints; the others use random ones."""
 
     turned_share: float = 0.1
-    """Share of the views that stand on another side: position and orientation by 90, 180 or 270 degrees."""
+    """Fraction of the views that are rotated: positions and orientations by 90, 180 or 270 degrees."""
 
     mirrored_share: float = 0.5
-    """Share of the pairs whose images are both seen in a mirror, left for right: a scene that was never rendered."""
+    """Fraction of the pairs whose images are both mirrored horizontally."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_keypoints < 2:
@@ -56,10 +56,10 @@ class BatchConfig:
 
 
 class ViewSample(NamedTuple):
-    """The keypoints of one view that were drawn."""
+    """The sampled keypoints of one view."""
 
     positions: Float32Array
-    """[N, 4] as the network wants them."""
+    """[N, 4] input of the network: (x, y) in [-1, 1], scale in pixels, orientation in radians."""
     descriptors: Float32Array
     """[N, 128]."""
     unmatchable: BoolArray
@@ -67,28 +67,28 @@ class ViewSample(NamedTuple):
 
 
 class PairSample(NamedTuple):
-    """One pair with the keypoints that were drawn."""
+    """One pair with its sampled keypoints."""
 
     view0: ViewSample
     view1: ViewSample
     matches: IndexArray
-    """[M, 2] rows of the drawn keypoints."""
+    """[M, 2] indices of the sampled keypoints."""
 
 
 def sample_pair(
     view0: TrainingView, view1: TrainingView, labels: PairLabels, config: BatchConfig, rng: np.random.Generator
 ) -> PairSample:
-    """Draws the keypoints of a pair, mirrors, turns and exchanges its images, and numbers its labels anew.
+    """Sample the keypoints of a pair; mirror, rotate and exchange its images; renumber its labels.
 
-    A matched point whose partner was not drawn becomes ignored: its partner is gone, but another point near
-    by may do as well, and the labels do not say.
+    A matched point whose match was not sampled is ignored, not unmatchable: another keypoint may lie close to the
+    same point, and the labels do not state this.
 
     Args:
         view0: one view of a scene.
-        view1: another one.
-        labels: of both, in this order.
-        config: how.
-        rng: where from.
+        view1: another view of it.
+        labels: of both views, in this order.
+        config: how to sample.
+        rng: source of random numbers.
     """
     kept = _draw(view0, view1, labels, config, rng)
     is_mirrored = rng.random() < config.mirrored_share
@@ -111,11 +111,11 @@ def sample_pair(
 
 
 def collate(samples: Sequence[PairSample], num_keypoints: int) -> PairBatch:
-    """Pads pairs to a batch.
+    """Pad pairs to a batch.
 
     Args:
-        samples: of at most `num_keypoints` points a view.
-        num_keypoints: N of both sides of the batch.
+        samples: pairs with at most `num_keypoints` points per view.
+        num_keypoints: number of points of each image in the batch.
     """
     size, longest = len(samples), max(1, max(len(sample.matches) for sample in samples))
     positions = np.zeros((2, size, num_keypoints, 4), np.float32)
@@ -139,22 +139,22 @@ def collate(samples: Sequence[PairSample], num_keypoints: int) -> PairBatch:
 def _draw(
     view0: TrainingView, view1: TrainingView, labels: PairLabels, config: BatchConfig, rng: np.random.Generator
 ) -> tuple[IndexArray, IndexArray]:
-    """Ascending rows of both views, at most `num_keypoints` of each.
+    """Ascending indices of keypoints of both views, at most `num_keypoints` of each.
 
-    Either the highest scores, as a detector with a limit would, or at random; then both ends of a match draw
-    the same lot, so that the smaller sets keep the share of matches of the whole ones.
+    Either the highest-scoring keypoints, as a detector with a limit returns them, or random ones. Both keypoints of
+    a match have the same random priority, so that the fraction of matched points does not fall.
     """
     if rng.random() < config.best_share:
-        lots = [-np.asarray(view.scores, dtype=np.float64) for view in (view0, view1)]
+        priorities = [-np.asarray(view.scores, dtype=np.float64) for view in (view0, view1)]
     else:
-        lots = [rng.random(len(view.scores)) for view in (view0, view1)]
-        lots[1][labels.matches[:, 1]] = lots[0][labels.matches[:, 0]]
-    rows0, rows1 = (np.sort(np.argsort(lot, kind="stable")[: config.num_keypoints]) for lot in lots)
+        priorities = [rng.random(len(view.scores)) for view in (view0, view1)]
+        priorities[1][labels.matches[:, 1]] = priorities[0][labels.matches[:, 0]]
+    rows0, rows1 = (np.sort(np.argsort(priority, kind="stable")[: config.num_keypoints]) for priority in priorities)
     return rows0, rows1
 
 
 def _positions(view: TrainingView, rows: IndexArray, quarter_turns: int, is_mirrored: bool) -> Float32Array:
-    """[N, 4] exactly as the matcher will compute them."""
+    """[N, 4] positions as the matcher computes them."""
     keypoints = np.array(view.keypoints[rows], dtype=np.float32)
     orientations = np.array(view.orientations[rows], dtype=np.float32)
     if is_mirrored:

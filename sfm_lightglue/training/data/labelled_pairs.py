@@ -1,4 +1,4 @@
-"""From photographs to labelled keypoints: render a scene, find SIFT features as at inference, label the pairs."""
+"""Labelled keypoints from photographs: render a scene, extract SIFT features as at inference, label the pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sfm_lightglue.training.data.labels import UNMATCHABLE, LabelConfig, SeenKey
 from sfm_lightglue.types import Features
 
 VERSION = 2
-"""Raised whenever the same seed and configuration give other scenes: a part of the shards' key."""
+"""Raise this if the same seed and configuration give other scenes; it is part of the key of the shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,19 @@ class SceneConfig:
     """How training scenes are made."""
 
     views: ViewConfig = field(default_factory=ViewConfig)
-    """What is rendered."""
+    """Which views are rendered."""
 
     sift: SiftConfig = field(default_factory=lambda: SiftConfig(max_keypoints=768))
-    """The detector, with as many keypoints a view as are to be kept."""
+    """The detector; its `max_keypoints` is the number of keypoints kept per view."""
 
     labels: LabelConfig = field(default_factory=LabelConfig)
-    """When two keypoints show the same place."""
+    """When two keypoints show the same point of the scene."""
 
     unrelated_share: float = 0.08
-    """Share of pairs whose pictures show different scenes; reached by one strange view in some scenes."""
+    """Fraction of pairs whose images show different scenes: some scenes get one view of another scene."""
 
     min_overlap: float = 0.04
-    """Pairs of one scene that have less in common are left out: copies of one texture may mislead them."""
+    """Pairs of one scene with less overlap are left out, because repeated textures may give wrong labels."""
 
     def __post_init__(self) -> None:
         if self.views.num_views < 2:
@@ -51,47 +51,47 @@ class SceneConfig:
 
 
 def make_scene(photo_paths: Sequence[Path], seed: int, config: SceneConfig | None = None) -> TrainingScene:
-    """Render views of a scene, and find and label their keypoints.
+    """Render views of a scene, and extract and label their keypoints.
 
     Args:
-        photo_paths: textures; some are drawn. Photographs `x_c0.jpg` count as parts of `x.jpg`.
+        photo_paths: photographs for textures; some are drawn. `x_c0.jpg` is treated as a part of `x.jpg`.
         seed: the same seed, paths and configuration give the same scene on one machine.
-        config: how it is made.
+        config: how the scene is made.
 
     Raises:
-        ValueError: where there is no photograph.
-        DataError: where a photograph cannot be read.
+        ValueError: if there is no photograph.
+        DataError: if a photograph cannot be read.
     """
     if len(photo_paths) == 0:
         raise ValueError("make_scene: needs at least one photograph")
     config = config or SceneConfig()
     rng = np.random.default_rng([seed, 2])
-    own, strange = split_photos(photo_paths, rng)
+    own, other = split_photos(photo_paths, rng)
     num_views = config.views.num_views
-    # One strange view of n spoils n - 1 of n (n - 1) / 2 pairs.
-    has_stranger = len(strange) > 0 and rng.random() < config.unrelated_share * num_views / 2
-    related = render_views(own, seed, replace(config.views, num_views=num_views - has_stranger))
-    strangers = render_views(strange, seed + 2**40, replace(config.views, num_views=1)) if has_stranger else ()
+    # With one unrelated view of n, n - 1 of n (n - 1) / 2 pairs are unrelated.
+    has_unrelated = len(other) > 0 and rng.random() < config.unrelated_share * num_views / 2
+    related = render_views(own, seed, replace(config.views, num_views=num_views - has_unrelated))
+    unrelated = render_views(other, seed + 2**40, replace(config.views, num_views=1)) if has_unrelated else ()
     extractor = SiftExtractor(config.sift)
-    rendered = (*related, *strangers)
+    rendered = (*related, *unrelated)
     features = [extractor.extract(Image.from_array(view.image)) for view in rendered]
-    pairs = [_unrelated_pair(features, idx, num_views - 1) for idx in range(num_views - 1) if has_stranger]
+    pairs = [_unrelated_pair(features, idx, num_views - 1) for idx in range(num_views - 1) if has_unrelated]
     for view0, view1 in combinations(range(len(related)), 2):
         pair = _related_pair(rendered, features, view0, view1, config)
         if pair.overlap >= config.min_overlap:
             pairs.append(pair)
-    return TrainingScene(tuple(_training_view(found) for found in features), tuple(pairs))
+    return TrainingScene(tuple(_training_view(each) for each in features), tuple(pairs))
 
 
 def split_photos(photo_paths: Sequence[Path], rng: np.random.Generator) -> tuple[list[Path], list[Path]]:
-    """Photographs for a scene, and such for a strange view: none shows what one of the other set shows."""
+    """Photographs for a scene, and others for an unrelated view; parts of one photograph stay in one set."""
     names = sorted({family(path) for path in photo_paths})
     if len(names) < 2:
         return list(photo_paths), []
     draws = rng.random(len(names))
-    strange_names = {name for name, draw in zip(names, draws, strict=True) if draw <= np.median(draws)}
-    own = [path for path in photo_paths if family(path) not in strange_names]
-    return own, [path for path in photo_paths if family(path) in strange_names]
+    other_names = {name for name, draw in zip(names, draws, strict=True) if draw <= np.median(draws)}
+    own = [path for path in photo_paths if family(path) not in other_names]
+    return own, [path for path in photo_paths if family(path) in other_names]
 
 
 def _seen(view: RenderedView, features: Features) -> SeenKeypoints:

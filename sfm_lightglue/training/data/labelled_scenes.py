@@ -1,4 +1,4 @@
-"""What a matcher is trained on: keypoints of several views of one scene, and what is known about their pairs."""
+"""Training data of matchers: keypoints of several views of one scene, and labels of their pairs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sfm_lightglue.arrays import Float32Array, Int32Array, UInt8Array
 from sfm_lightglue.training.data.labels import MATCHED, StateArray
 
 _QUANTA = 512
-"""Steps of a RootSIFT value, of which none in practice exceeds a half."""
+"""Quantisation of RootSIFT values, which are below 0.5 in practice: 1 is 512."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingView:
-    """Local features of one picture.
+    """Local features of one image.
 
     Args:
         keypoints: [N, 2] float32 pixels, COLMAP convention.
-        scales: [N] float32 diameters in pixels of the picture.
+        scales: [N] float32 diameters in pixels.
         orientations: [N] float32 radians.
         scores: [N] float32.
-        descriptors: [N, 128] uint8, RootSIFT times 512, rounded; `root_sift` has them as the matcher gets them.
+        descriptors: [N, 128] uint8, RootSIFT times 512, rounded; see `root_sift`.
         image_size: (width, height) in pixels.
     """
 
@@ -37,7 +37,9 @@ class TrainingView:
         n = len(self.keypoints)
         shapes = [self.keypoints.shape, self.scales.shape, self.orientations.shape, self.scores.shape]
         if shapes != [(n, 2), (n,), (n,), (n,)] or self.descriptors.shape != (n, 128):
-            raise ValueError(f"TrainingView: shapes disagree: {shapes}, {self.descriptors.shape}")
+            raise ValueError(
+                f"TrainingView: expected equal numbers of keypoints, got shapes {shapes}, {self.descriptors.shape}"
+            )
         if self.descriptors.dtype != np.uint8:
             raise ValueError(f"TrainingView: descriptors must be uint8, got {self.descriptors.dtype}")
 
@@ -46,7 +48,7 @@ class TrainingView:
 
     @property
     def root_sift(self) -> Float32Array:
-        """Descriptors [N, 128] float32 of unit length."""
+        """Descriptors [N, 128] float32 of unit length, as the matcher takes them."""
         values = self.descriptors.astype(np.float32)
         norms = np.linalg.norm(values, axis=1, keepdims=True)
         unit: Float32Array = values / np.maximum(norms, np.float32(1e-6))
@@ -55,15 +57,15 @@ class TrainingView:
 
 @dataclass(frozen=True, eq=False)
 class PairLabels:
-    """What is known about the keypoints of two views.
+    """Labels of the keypoints of two views.
 
     Args:
         view0: index of the first view in its scene.
-        view1: index of the second one.
-        matches: [M, 2] int32 rows of keypoints that show the same place, one to one, sorted.
-        state0: [N0] int8 of `labels.IGNORED`, `MATCHED`, `UNMATCHABLE`.
-        state1: [N1] int8.
-        overlap: mean of the shares of each picture that the other one sees too; 0 for unrelated pictures.
+        view1: index of the second view.
+        matches: [M, 2] int32 indices of keypoints that show the same point, one to one, sorted.
+        state0: [N0] int8: `labels.IGNORED`, `MATCHED` or `UNMATCHABLE`.
+        state1: [N1] int8, likewise.
+        overlap: mean of the fractions of each image that are visible in the other; 0 for unrelated images.
     """
 
     view0: int
@@ -78,17 +80,17 @@ class PairLabels:
             raise ValueError(f"PairLabels: expected matches [M, 2], got {self.matches.shape}")
         for side, state in enumerate((self.state0, self.state1)):
             if not np.array_equal(np.flatnonzero(state == MATCHED), np.sort(self.matches[:, side])):
-                raise ValueError(f"PairLabels: matches and states of side {side} disagree")
+                raise ValueError(f"PairLabels: matches and states of view {side} contradict each other")
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingScene:
-    """Views and the labelled ones among their pairs."""
+    """Views of one scene, and the labelled pairs of views."""
 
     views: tuple[TrainingView, ...]
     pairs: tuple[PairLabels, ...]
 
 
 def quantised(descriptors: Float32Array) -> UInt8Array:
-    """RootSIFT [N, 128] float32 of unit length as uint8; wrong by at most 1/1024 a value."""
+    """RootSIFT descriptors [N, 128] float32 of unit length as uint8; the error of a value is at most 1/1024."""
     return np.asarray(np.clip(np.rint(descriptors * np.float32(_QUANTA)), 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""Which keypoints of two views show the same place: by reprojection with exact depths and poses, numpy only."""
+"""Labels of keypoints of two views by reprojection with exact depths and poses; numpy only."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
-from sfm_lightglue.synthetic.photo_scenes.visibility import _outside, depths_at, visibility
+from sfm_lightglue.synthetic.photo_scenes.visibility import depths_at, outside_image, visibility
 
 IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
-"""States of a keypoint: nothing is known for sure; it has a partner; it has none."""
+"""States of a keypoint: unknown; it has a match; it has no match."""
 
 StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """When two keypoints show the same place."""
+    """When two keypoints show the same point of the scene."""
 
     max_error_px: float = 3.0
-    """Positives reproject onto each other within this distance, in both pictures."""
+    """Matching keypoints reproject onto each other within this distance, in both images."""
 
     min_distance_px: float = 5.0
-    """A keypoint is unmatchable only where no keypoint lies nearer to its reprojection."""
+    """A keypoint is unmatchable only if no keypoint is within this distance of its reprojection."""
 
     max_scale_ratio: float = 2.0
-    """Greatest factor between the scales' ratio and the change of scale that depths and focal lengths give."""
+    """Largest factor between the ratio of the scales and the ratio expected from depths and focal lengths."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_error_px <= self.min_distance_px or self.max_scale_ratio <= 1:
@@ -37,12 +37,12 @@ class LabelConfig:
 
 @dataclass(frozen=True, eq=False)
 class SeenKeypoints:
-    """Keypoints of a view whose depth is known.
+    """Keypoints of a view with known depth.
 
     Args:
         keypoints: [N, 2] float32 pixels.
         scales: [N] float32 pixels.
-        depth: [H, W] float32 metres, 0 where nothing is met.
+        depth: [H, W] float32 metres, 0 where no surface is visible.
         camera: of the view.
     """
 
@@ -54,14 +54,14 @@ class SeenKeypoints:
 
 @dataclass(frozen=True, eq=False)
 class _Reprojection:
-    """Keypoints of one view in another.
+    """Keypoints of one view reprojected into another.
 
     Args:
         pixels: [N, 2] in the other view.
-        depths: [N] there.
-        own_depths: [N] in the view of the keypoints, 0 where nothing is met.
-        visible: [N] whether the place is seen in the other view.
-        hidden: [N] whether it is certainly not: behind something, or outside.
+        depths: [N] in the other view, in metres.
+        own_depths: [N] in the view of the keypoints, in metres; 0 where no surface is visible.
+        visible: [N] whether the point is visible in the other view.
+        hidden: [N] whether it is certainly not visible: occluded or outside the image.
     """
 
     pixels: Float64Array
@@ -74,19 +74,20 @@ class _Reprojection:
 def label_pair(
     view0: SeenKeypoints, view1: SeenKeypoints, config: LabelConfig
 ) -> tuple[Int32Array, StateArray, StateArray]:
-    """Positives and the states of all keypoints.
+    """Matches and the states of all keypoints.
 
-    A positive is mutually nearest among the keypoints of fitting scale that are visible from the other view.
+    Two keypoints match if they are mutually nearest among the keypoints that have fitting scales and are visible in
+    the other view.
 
     Returns:
-        Matches [M, 2] of rows, sorted; states [N0] and [N1].
+        Matches [M, 2] as indices, sorted; states [N0] and [N1].
     """
     to1 = _reproject(view0, view1)
     to0 = _reproject(view1, view0)
     squared01 = _squared_distances(to1.pixels, view1.keypoints)  # [N0, N1] in view 1
     squared10 = _squared_distances(to0.pixels, view0.keypoints).T  # [N0, N1] in view 0
     limit = config.min_distance_px**2
-    rows0, rows1 = np.nonzero((squared01 <= limit) | (squared10 <= limit))  # [C] candidates, few of all
+    rows0, rows1 = np.nonzero((squared01 <= limit) | (squared10 <= limit))  # [C] candidates
     squared01, squared10 = squared01[rows0, rows1], squared10[rows0, rows1]
     fits = _fitting_scales(view0, view1, to1, to0, (rows0, rows1), config.max_scale_ratio)
     visible = fits & to1.visible[rows0] & to0.visible[rows1]
@@ -104,7 +105,7 @@ def _reproject(source: SeenKeypoints, target: SeenKeypoints) -> _Reprojection:
     pixels, depths = target.camera.project(source.camera.unproject(source.keypoints, own_depths))
     visible, behind = visibility(pixels, depths, target.depth)
     known = own_depths > 0
-    outside = _outside(pixels, depths, target.camera)
+    outside = outside_image(pixels, depths, target.camera)
     hidden = known & (outside | (behind & ~uncertain))
     return _Reprojection(pixels, depths, own_depths, visible & known, hidden)
 
@@ -117,7 +118,7 @@ def _fitting_scales(
     rows: tuple[IndexArray, IndexArray],
     max_ratio: float,
 ) -> BoolArray:
-    """Whether candidates [C] have scales that agree with the change of scale at their place, seen from both sides."""
+    """Whether the ratio of scales of candidates [C] fits the magnification, averaged over both directions."""
     changes01 = _log_magnification(view0, view1, to1)[rows[0]]
     changes10 = _log_magnification(view1, view0, to0)[rows[1]]
     log0, log1 = (np.log(np.maximum(view.scales, 1e-6)).astype(np.float64) for view in (view0, view1))
@@ -127,14 +128,14 @@ def _fitting_scales(
 
 
 def _log_magnification(source: SeenKeypoints, target: SeenKeypoints, reprojection: _Reprojection) -> Float64Array:
-    """Logarithms [N] of how much larger things at the keypoints' places are in the other view; slant is left out."""
+    """Logarithms [N] of the magnification from one view to the other at the keypoints, without foreshortening."""
     own, there = (np.maximum(depths, MIN_DEPTH_M) for depths in (reprojection.own_depths, reprojection.depths))
     logarithms: Float64Array = np.log(target.camera.focal_px / there * own / source.camera.focal_px)
     return logarithms
 
 
 def _squared_distances(points: Float64Array, others: Float32Array) -> Float32Array:
-    """Squared distances [N, M] of pixels [N, 2] and [M, 2]; far outside the picture they are merely large."""
+    """Squared distances [N, M] of pixels [N, 2] and [M, 2]; pixels far outside the image are clipped."""
     near = np.clip(points, -1e6, 1e6).astype(np.float32)
     across = near[:, :1] - others[:, 0]
     down = near[:, 1:] - others[:, 1]
@@ -145,7 +146,7 @@ def _squared_distances(points: Float64Array, others: Float32Array) -> Float32Arr
 
 
 def _mutual(rows0: IndexArray, rows1: IndexArray, errors: Float32Array) -> Int32Array:
-    """Of candidates [C] with errors [C], those that are the best of both their rows: [M, 2], sorted."""
+    """Candidates [C] with the smallest error [C] for both their keypoints: [M, 2], sorted."""
     order = np.lexsort((rows1, rows0, errors))
     best0 = order[np.unique(rows0[order], return_index=True)[1]]
     best1 = order[np.unique(rows1[order], return_index=True)[1]]

@@ -1,4 +1,4 @@
-"""Shards made in the background while the training goes on."""
+"""Shards of training scenes made in the background during training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _WATCH_S = 2.0
 
 
 class ShardProducer:
-    """A `ShardSource` whose shards are made by other processes, in order, and kept on the disk.
+    """A `ShardSource` whose shards are made by worker processes, in order, and kept on the disk.
 
-    Training starts as soon as the first shard is there. The processes end with their work, with `close`, or
-    when this process dies, however it dies; what they had finished is kept.
+    Training can start when the first shard exists. The workers end when all shards exist, with `close`, or when this
+    process ends in any way; finished shards are kept.
 
     Args:
-        photo_folder: photographs that become textures.
-        cache_dir: below which the shards lie.
+        photo_folder: photographs for textures.
+        cache_dir: folder below which the shards are stored.
         seed: of the scenes.
-        num_shards: how many there will be.
-        num_processes: workers; 0 makes none and uses what is there.
+        num_shards: number of shards to make.
+        num_processes: number of workers; 0 uses existing shards only.
         config: how scenes are made.
 
     Raises:
-        DataError: where there are no photographs.
+        DataError: if there are no photographs.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class ShardProducer:
             self._process.start()
 
     def available(self) -> list[int]:
-        """Indices of the shards on the disk, ascending; a warning says once that the workers have failed."""
+        """Indices of the shards on the disk, ascending. Logs a warning, once, if the workers have failed."""
         if self._process is not None and self._process.exitcode not in (None, 0) and not self._has_warned:
             self._has_warned = True
-            logger.warning("making training scenes failed; the training goes on with those in %s", self.folder)
-        found = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
-        return sorted(idx for idx in found if idx < self._num_shards)
+            logger.warning("making training scenes failed; training continues with the scenes in %s", self.folder)
+        idxs = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
+        return sorted(idx for idx in idxs if idx < self._num_shards)
 
     def read(self, shard_idx: int) -> list[TrainingScene]:
         """The scenes of a shard.
 
         Raises:
-            DataError: where it is missing or damaged.
+            DataError: if the file is missing or damaged.
         """
         return read_shard(self.folder / f"{shard_idx:06d}.npz")
 
@@ -79,10 +79,10 @@ class ShardProducer:
         return self._process is not None and self._process.is_alive()
 
     def close(self) -> None:
-        """Ends the workers."""
+        """End the workers."""
         if self._process is not None and self._process.pid is not None and self._process.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                # The workers share the group that `_produce` opened; before it did, there are none.
+                # The workers are in the process group that `_produce` created; before that there are no workers.
                 if os.getpgid(self._process.pid) == self._process.pid:
                     os.killpg(self._process.pid, signal.SIGTERM)
             self._process.terminate()
@@ -104,7 +104,7 @@ def _produce(
     num_processes: int,
     config: SceneConfig,
 ) -> None:
-    """Makes all shards, in a process group of its own that ends with the parent."""
+    """Make all shards, in a new process group that ends with the parent process."""
     os.setsid()
     threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
     for _ in make_shards(photo_folder, cache_dir, seed, range(num_shards), num_processes, config):

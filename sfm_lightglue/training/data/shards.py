@@ -1,4 +1,4 @@
-"""Scenes on the disk, several in one `.npz` file, made by worker processes; made once, then read again and again."""
+"""Training scenes on the disk, several in one `.npz` file (a shard), made by worker processes."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def photo_paths(folder: Path) -> tuple[Path, ...]:
     """The photographs of a folder, sorted.
 
     Raises:
-        DataError: where there is none.
+        DataError: if there is none.
     """
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if len(paths) == 0:
-        raise DataError(f"{folder}: no photographs to make training scenes of")
+        raise DataError(f"{folder}: no photographs for training scenes")
     return tuple(paths)
 
 
 def write_shard(path: Path, scenes: Sequence[TrainingScene]) -> None:
-    """Write scenes into one file, which appears once it is complete.
+    """Write scenes into one file atomically.
 
     Raises:
-        StoreError: where the folder is not writable or the disk is full.
+        StoreError: if the folder is not writable or the disk is full.
     """
     views = [view for scene in scenes for view in scene.views]
     pairs = [pair for scene in scenes for pair in scene.pairs]
@@ -71,21 +71,21 @@ def write_shard(path: Path, scenes: Sequence[TrainingScene]) -> None:
 
 
 def read_shard(path: Path) -> list[TrainingScene]:
-    """Read what `write_shard` wrote.
+    """Read the scenes of a file of `write_shard`.
 
     Raises:
-        DataError: where the file is missing, torn or something else.
+        DataError: if the file is missing, damaged or not a shard.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
         return list(_scenes(arrays))
-    except Exception as error:  # damaged bytes may say anything
+    except Exception as error:  # damaged bytes can raise any exception
         raise DataError(f"{path}: not a readable shard of training scenes ({error})") from error
 
 
 def shard_folder(cache_dir: Path, photos: Sequence[Path], seed: int, config: SceneConfig, num_scenes: int) -> Path:
-    """Where shards lie: another seed, configuration, detector or set of photos is another folder."""
+    """Folder of the shards of a seed, configuration, detector and set of photographs; others have other folders."""
     contents = [(path.name, path.stat().st_size) for path in photos]
     identity = SiftExtractor(config.sift).identity
     return (
@@ -102,25 +102,25 @@ def make_shards(
     config: SceneConfig | None = None,
     scenes_per_shard: int = SCENES_PER_SHARD,
 ) -> Iterator[Path]:
-    """Make the shards that are not there yet, or are torn, and name each as it is ready.
+    """Make the shards that are missing or damaged, and yield the path of each shard.
 
-    Those that exist come first. A run that was killed continues with the shards that it had not finished.
+    Existing shards come first. After an interruption, only unfinished shards are made.
 
     Args:
-        photo_folder: with the photographs that become textures.
-        cache_dir: below which the shards lie, in a folder for each configuration.
-        seed: of all scenes; shard k holds the same scenes in whatever order shards are made.
-        shard_idxs: which shards, 0 or more.
-        num_processes: worker processes, each single-threaded; 0 works in the caller's process.
+        photo_folder: photographs for textures.
+        cache_dir: folder below which the shards are stored, in a folder per configuration.
+        seed: of all scenes; the scenes of shard k do not depend on the order in which shards are made.
+        shard_idxs: indices of the shards, not negative.
+        num_processes: number of worker processes with one thread each; 0 uses the process of the caller.
         config: how scenes are made.
-        scenes_per_shard: how many scenes are in one file.
+        scenes_per_shard: number of scenes in one file.
 
     Yields:
-        Paths, in the order in which they get ready.
+        Paths, in the order in which the shards are finished.
 
     Raises:
-        DataError: where a photograph cannot be read.
-        StoreError: where the folder is not writable or the disk is full.
+        DataError: if a photograph cannot be read.
+        StoreError: if the folder is not writable or the disk is full.
     """
     config = config or SceneConfig()
     photos = photo_paths(photo_folder)
@@ -170,7 +170,7 @@ def _is_good(path: Path) -> bool:
     try:
         read_shard(path)
     except DataError as error:
-        logger.warning("%s; it will be made again", error)
+        logger.warning("%s; making it again", error)
         return False
     return True
 

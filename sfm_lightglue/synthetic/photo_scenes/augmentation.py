@@ -1,4 +1,4 @@
-"""What light, lens, sensor and file do to a picture: day and night, shadows, blur, noise, JPEG."""
+"""Photometric augmentation of images: lighting, shadows, exposure, blur, noise, JPEG compression."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _GREY_LEVELS = np.arange(256, dtype=np.float64) / 255
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """From an overcast day to a low sun."""
+    """Random light, from diffuse light only to strong sun at any elevation."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 1.4)
     direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     sun = float(rng.uniform(0, 0.9))
     return Light(direction, sun, 1.0 - 0.6 * sun)
 
 
-def photographed(picture: UInt8Array, rng: np.random.Generator, hardness: float) -> UInt8Array:
-    """A picture as a camera might have taken it.
+def augmented(image: UInt8Array, rng: np.random.Generator, hardness: float) -> UInt8Array:
+    """An image with the effects of lighting, lens, sensor and file.
 
     Args:
-        picture: [H, W, 3] RGB.
-        rng: decides on everything.
-        hardness: 0 changes next to nothing, 1 is as hard as it gets.
+        image: uint8 [H, W, 3] RGB.
+        rng: source of random numbers.
+        hardness: strength of all effects, from 0 (almost none) to 1.
 
     Returns:
-        [H, W, 3] of the same size.
+        uint8 [H, W, 3].
     """
     night = rng.random() < 0.3 * hardness
-    gains = _light_field(rng, picture.shape[:2], hardness, night)
-    shaded = cv2.multiply(picture, cv2.merge([gains] * 3), dtype=cv2.CV_8U)
+    gains = _light_field(rng, image.shape[:2], hardness, night)
+    shaded = cv2.multiply(image, cv2.merge([gains] * 3), dtype=cv2.CV_8U)
     brightness = max(float(np.mean(cv2.mean(shaded)[:3])), 2.0) / 255
     toned = cv2.LUT(np.asarray(shaded, np.uint8), _tone_curves(rng, hardness, night, brightness))
     blurred = _blurred(np.asarray(toned, np.uint8), rng, hardness)
@@ -46,7 +46,7 @@ def photographed(picture: UInt8Array, rng: np.random.Generator, hardness: float)
 
 
 def _light_field(rng: np.random.Generator, shape: tuple[int, ...], hardness: float, night: bool) -> Float32Array:
-    """Factors [H, W]: gradients, shadows with soft edges, lamps at night."""
+    """Factors [H, W] for brightness gradients, shadows with soft edges, and lamps at night."""
     small = max(2, shape[0] // 8), max(2, shape[1] // 8)
     logarithm = 0.5 * hardness * rng.uniform(0, 1) * smooth_noise(rng, small, int(rng.integers(2, 5)))
     if rng.random() < 0.5 * hardness:
@@ -71,9 +71,9 @@ def _light_field(rng: np.random.Generator, shape: tuple[int, ...], hardness: flo
 
 
 def _tone_curves(rng: np.random.Generator, hardness: float, night: bool, brightness: float) -> UInt8Array:
-    """Lookup table [256, 1, 3]: gamma, exposure, contrast and colour cast; clips like a sensor.
+    """Lookup table [256, 1, 3] of gamma, exposure, contrast and colour cast, with clipping.
 
-    A camera exposes so that the mean of the picture, `brightness` of 0 to 1, comes out well; it errs.
+    The exposure is a noisy automatic one, computed from `brightness`, the mean of the image in 0 to 1.
     """
     gamma = np.exp(rng.normal(0, 0.35 * hardness) + (0.35 if night else 0.0))
     aim = 0.2 if night else 0.42
@@ -88,8 +88,8 @@ def _tone_curves(rng: np.random.Generator, hardness: float, night: bool, brightn
     return np.asarray(np.clip(curves * 255, 0, 255), np.uint8).reshape(256, 1, 3)
 
 
-def _blurred(picture: UInt8Array, rng: np.random.Generator, hardness: float) -> UInt8Array:
-    """A lens is never quite sharp; sometimes it is out of focus, or the hand moved."""
+def _blurred(image: UInt8Array, rng: np.random.Generator, hardness: float) -> UInt8Array:
+    """Slight blur of the lens; sometimes defocus or motion blur instead."""
     kind = rng.random()
     if kind < 0.18 * hardness:
         length = rng.uniform(3, 4 + 9 * hardness)
@@ -99,16 +99,16 @@ def _blurred(picture: UInt8Array, rng: np.random.Generator, hardness: float) -> 
         reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
         ends = [tuple(((side // 2 + sign * reach) * 16).round().astype(int).tolist()) for sign in (-1, 1)]
         cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_8, 4)
-        return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
+        return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
     if kind < 0.36 * hardness:
-        return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1 + 1.6 * hardness)), np.uint8)
-    return np.asarray(cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.6)), np.uint8)
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 1 + 1.6 * hardness)), np.uint8)
+    return np.asarray(cv2.GaussianBlur(image, (3, 3), rng.uniform(0.3, 0.6)), np.uint8)
 
 
-def _noisy(picture: UInt8Array, rng: np.random.Generator, sigma: float) -> UInt8Array:
-    """Gaussian noise of `sigma` grey levels, the same for all colours, cut from a small sheet of it."""
-    height, width = picture.shape[:2]
+def _noisy(image: UInt8Array, rng: np.random.Generator, sigma: float) -> UInt8Array:
+    """Add Gaussian noise of `sigma` grey levels, equal in all channels, from a quarter of the image mirrored."""
+    height, width = image.shape[:2]
     sheet = rng.normal(0, sigma, (height // 2 + 1, width // 2 + 1)).astype(np.float32)
     grain = np.concatenate([sheet, sheet[::-1, ::-1]], axis=0)
     grain = np.concatenate([grain, grain[::-1]], axis=1)[:height, :width]
-    return np.asarray(cv2.add(picture, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8)
