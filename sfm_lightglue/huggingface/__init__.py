@@ -1,8 +1,8 @@
-"""The keypoint matching that people know from Hugging Face: configuration, image processor, model, pipeline.
+"""Keypoint matching with the interface of Hugging Face: configuration, image processor, model, pipeline.
 
-All of it is imported from `sfm_lightglue`. Where `transformers` 5 is wrong, this is not: pairs of a batch keep
-their places whenever they stop, each adaptivity works alone, sizes are not swapped, pictures are not squashed,
-keypoints are not cut to integers, and points at all four sides of a picture are removed.
+All names can be imported from `sfm_lightglue`. These errors of `transformers` 5 are fixed: pairs of a batch keep their
+order when they stop at different layers, adaptive depth and width work separately, width and height are not swapped,
+images keep their aspect ratio, keypoints are not rounded to integers, and points at all four borders are removed.
 """
 
 from sfm_lightglue.huggingface.configuration import LightGlueConfig

@@ -1,4 +1,4 @@
-"""Configurations with the names that Hugging Face's have, so that files and code move over as they are."""
+"""Configuration with the field names of Hugging Face, so that files and code can be used unchanged."""
 
 from __future__ import annotations
 
@@ -26,51 +26,51 @@ class LightGlueConfig(Configuration):
     """Configuration of `LightGlueForKeypointMatching`.
 
     Raises:
-        ConfigError: on values that no network can have, and on `trust_remote_code`.
+        ConfigError: on impossible values, and on `trust_remote_code`.
     """
 
     model_type: ClassVar[str] = "lightglue"
 
     keypoint_detector_config: Any = None
-    """One of `detector_configuration`, its dictionary with "model_type", or an object of `transformers`; None is
+    """A configuration of `detector_configuration` or `transformers`, or a dictionary with "model_type"; None is
     SuperPoint."""
     descriptor_dim: int = 256
-    """Width of a point's state; descriptors of another width are projected."""
+    """Dimension of the states; descriptors of another dimension are projected."""
     num_hidden_layers: int = 9
-    """Layers of self- and cross-attention."""
+    """Number of layers of self- and cross-attention."""
     num_attention_heads: int = 4
-    """Heads of the queries."""
+    """Number of attention heads of the queries."""
     num_key_value_heads: int | None = None
-    """Heads of keys and values: None as many as queries, 1 shared by all, else grouped."""
+    """Number of heads of keys and values: None for as many as queries, 1 for shared ones, else grouped."""
     depth_confidence: float = 0.95
-    """A pair stops once this share of its points is confident; 0 or less: all layers, whatever the width does."""
+    """A pair stops when this fraction of its points is confident; 0 or less always runs all layers."""
     width_confidence: float = 0.99
-    """Points less matchable than 1 minus this leave; 0 or less: all stay, whatever the depth does."""
+    """Points with matchability below 1 minus this are pruned; 0 or less prunes no point."""
     filter_threshold: float = 0.1
-    """Matches need a score above this."""
+    """Matches have a score above this."""
     initializer_range: float = 0.02
-    """Standard deviation of weights that nobody trained, but for the position encoding, which starts at 1."""
+    """Standard deviation of untrained weights; that of the position encoding is 1."""
     hidden_act: str = "gelu"
-    """Activation within the updates: one of Hugging Face's names without weights of its own."""
+    """Activation in the feed-forward blocks: a name of Hugging Face, without trainable weights."""
     attention_dropout: float = 0.0
-    """Share of the attention weights that training mode sets to 0."""
+    """Fraction of the attention weights that are set to 0 in training mode."""
     attention_bias: bool = True
     """Whether the projections of attention have biases."""
     trust_remote_code: bool = False
-    """Always refused: nothing here runs code that comes with weights."""
+    """Always refused: code that comes with weights is not run."""
     output_attentions: bool = False
-    """What `forward` does where it is not told."""
+    """Default of this argument of `forward`."""
     output_hidden_states: bool = False
-    """What `forward` does where it is not told."""
+    """Default of this argument of `forward`."""
     return_dict: bool = True
-    """What `forward` does where it is not told; False gives a plain tuple."""
+    """Default of this argument of `forward`; False returns a plain tuple."""
 
     def validate(self) -> None:
-        """As in the base class."""
+        """Check all values; see the base class."""
         if self.trust_remote_code:
             raise ConfigError(
-                "trust_remote_code=True is refused: nothing here runs code that comes with weights; the detectors"
-                f" {', '.join(DETECTOR_CONFIGS)} are built in, leave the option out"
+                "trust_remote_code=True is refused: code that comes with weights is not run; the detectors"
+                f" {', '.join(DETECTOR_CONFIGS)} are built in: remove the option"
             )
         self.keypoint_detector_config = detector_config_from(self.keypoint_detector_config)
         self.keypoint_detector_config.validate()
@@ -81,16 +81,16 @@ class LightGlueConfig(Configuration):
 
     @property
     def hidden_size(self) -> int:
-        """Their second name of `descriptor_dim`."""
+        """Same as `descriptor_dim`, by its name in `transformers`."""
         return self.descriptor_dim
 
     @property
     def intermediate_size(self) -> int:
-        """Width within an update."""
+        """Dimension of the hidden layer of a feed-forward block."""
         return 2 * self.descriptor_dim
 
     def architecture(self) -> LightGlueArchitecture:
-        """The network; cross-attention has queries and keys of its own, as theirs."""
+        """The architecture; cross-attention has separate queries and keys, as in `transformers`."""
         try:
             return LightGlueArchitecture(
                 input_dim=self.keypoint_detector_config.descriptor_decoder_dim,
@@ -108,7 +108,7 @@ class LightGlueConfig(Configuration):
             raise ConfigError(f"lightglue: {error}") from error
 
     def thresholds(self) -> LightGlueThresholds:
-        """How much work is enough; 0 and less switches each adaptivity off."""
+        """The thresholds; adaptive depth and width are None if their value is 0 or less."""
         try:
             return LightGlueThresholds(
                 self.depth_confidence if self.depth_confidence > 0 else None,
@@ -119,7 +119,7 @@ class LightGlueConfig(Configuration):
             raise ConfigError(f"lightglue: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON has them."""
+        """All fields as values of JSON."""
         values = super().to_dict()
         del values["trust_remote_code"]
         return {
@@ -131,21 +131,20 @@ class LightGlueConfig(Configuration):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> LightGlueConfig:
-        """From the content of a config.json, theirs or ours.
+        """From the content of a config.json of `transformers` or this library.
 
         Args:
-            values: keys that say nothing about the network are passed over, others that nobody knows too, with
-                a warning.
-            overrides: fields that count more than the same of `values`.
+            values: keys without effect on the network are ignored; unknown keys are ignored with a warning.
+            overrides: fields that replace those of `values`.
 
         Raises:
-            ConfigError: on another kind of model, misspelt keys and impossible values.
+            ConfigError: on another type of model, misspelt keys and impossible values.
         """
         model_type = values.get("model_type", cls.model_type)
         if model_type != cls.model_type:
-            raise ConfigError(f"config of a {model_type!r}, expected model_type {cls.model_type!r}")
+            raise ConfigError(f"model_type: expected {cls.model_type!r}, got {model_type!r}")
         known = known_options(cls, values, "lightglue")
-        if _brings_code_for_what_is_built_in(values):
+        if _has_code_of_built_in_detector(values):
             del known["trust_remote_code"]
         unknown = overrides.keys() - {field.name for field in fields(cls)}
         if unknown:
@@ -155,11 +154,11 @@ class LightGlueConfig(Configuration):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **overrides: Any) -> LightGlueConfig:
-        """Reads the config.json of a folder, or of a repository on the hub.
+        """Read the config.json of a folder, or of a repository on the hub.
 
         Raises:
-            ConfigError: where the file holds no configuration of a LightGlue.
-            WeightsError: where there is no such file.
+            ConfigError: if the file is not a configuration of a LightGlue.
+            WeightsError: if the file is missing.
         """
         path = find_file(name_or_path, CONFIG_FILE)
         try:
@@ -168,16 +167,16 @@ class LightGlueConfig(Configuration):
             raise ConfigError(f"{path}: {error}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a config.json that `transformers` reads too, where the detector is one of its own.
+        """Write a config.json, which `transformers` can read if it has the detector.
 
         Raises:
-            StoreError: where it cannot be written.
+            StoreError: if the file cannot be written.
         """
         write_json(Path(folder) / CONFIG_FILE, self.to_dict())
 
 
-def _brings_code_for_what_is_built_in(values: Mapping[str, Any]) -> bool:
-    """Whether a file asks for remote code only because `transformers` lacks a detector that we have."""
+def _has_code_of_built_in_detector(values: Mapping[str, Any]) -> bool:
+    """Whether the only remote code is that of a detector that is built in here but not in `transformers`."""
     detector = values.get("keypoint_detector_config")
     if not values.get("trust_remote_code") or not isinstance(detector, Mapping):
         return False

@@ -1,6 +1,6 @@
-"""Configurations of the detectors, and what all configurations do.
+"""Configurations of the detectors, and the base class of all configurations.
 
-The names are those of Hugging Face's, so that files and code move over as they are.
+The field names are those of Hugging Face, so that files and code can be used unchanged.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ _BOOKKEEPING = {
     "intermediate_size",  # is twice descriptor_dim
     "is_encoder_decoder",
     "label2id",
-    "descriptor_decoder_dim",  # where it is fixed
+    "descriptor_decoder_dim",  # of detectors for which it is fixed
     "model_type",
     "output_attentions",
     "output_hidden_states",
-    "pad_if_not_divisible",  # DISK's, as it always is here
+    "pad_if_not_divisible",  # of DISK; always true here
     "problem_type",
     "return_dict",
     "torch_dtype",
     "transformers_version",
-    "weights",  # DISK's, which of the published ones
+    "weights",  # of DISK: name of published weights
 }
-"""Keys of their files that say nothing about the network."""
+"""Keys in files of `transformers` without effect on the network."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Configuration:
-    """What all configurations do; they are mutable, because code for theirs sets their fields."""
+    """Base class of configurations; mutable, because code for `transformers` sets their fields."""
 
     model_type: ClassVar[str]
 
     def validate(self) -> None:
-        """Looks at all values together; a model does so when it is built.
+        """Check all values; called again when a model is built.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: on impossible values; the message names the field.
         """
 
     def __post_init__(self) -> None:
         self.validate()
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON has them."""
+        """All fields as values of JSON."""
         return {"model_type": self.model_type, **asdict(cast(Any, self))}
 
 
 @dataclass
 class SuperPointDetectorConfig(Configuration):
-    """SuperPoint as the detector; the names are those of Hugging Face's `SuperPointConfig`."""
+    """SuperPoint as the detector; the field names are those of `SuperPointConfig` of Hugging Face."""
 
     model_type: ClassVar[str] = "superpoint"
 
@@ -73,22 +73,22 @@ class SuperPointDetectorConfig(Configuration):
     decoder_hidden_size: int = 256
     """Channels of the hidden layer of both decoders."""
     keypoint_decoder_dim: int = 65
-    """Entries of a cell: 8 x 8 pixels and "none"; no other number is a SuperPoint."""
+    """Outputs per cell: 8 x 8 pixels and "no keypoint"; must be 65."""
     descriptor_decoder_dim: int = 256
-    """Width of a descriptor."""
+    """Dimension of a descriptor."""
     keypoint_threshold: float = 0.005
-    """Points need a score above this."""
+    """Keypoints have a score above this."""
     max_keypoints: int = -1
-    """The best so many are kept; -1 keeps all."""
+    """Keep at most this many highest-scoring keypoints; -1 keeps all."""
     nms_radius: int = 4
-    """No two points are nearer than this along both axes, in pixels of the network's input."""
+    """Radius of non-maximum suppression, in pixels of the network input."""
     border_removal_distance: int = 4
-    """Points nearer to any side of the picture are dropped, in pixels of the network's input."""
+    """Keypoints nearer than this to a border are removed, in pixels of the network input."""
     initializer_range: float = 0.02
-    """Standard deviation of weights that nobody trained."""
+    """Standard deviation of untrained weights."""
 
     def validate(self) -> None:
-        """As in the base class."""
+        """Check all values; see the base class."""
         self.encoder_hidden_sizes = tuple(self.encoder_hidden_sizes)
         if len(self.encoder_hidden_sizes) != 4 or self.keypoint_decoder_dim != 65:
             raise ConfigError("superpoint: expected four encoder_hidden_sizes and keypoint_decoder_dim 65")
@@ -96,29 +96,31 @@ class SuperPointDetectorConfig(Configuration):
         if min(sizes) < 1 or self.initializer_range <= 0:
             raise ConfigError("superpoint: sizes and initializer_range must be positive")
         if min(self.keypoint_threshold, self.nms_radius, self.border_removal_distance) < 0 or self.max_keypoints < -1:
-            raise ConfigError("superpoint: thresholds and distances must not be negative, but max_keypoints may be -1")
+            raise ConfigError(
+                "superpoint: thresholds and distances must not be negative, max_keypoints must be at least -1"
+            )
 
 
 @dataclass
 class SiftDetectorConfig(Configuration):
-    """OpenCV's SIFT as the detector, which needs no weights; it runs on the CPU."""
+    """SIFT of OpenCV as the detector, without weights; it runs on the CPU."""
 
     model_type: ClassVar[str] = "sift"
 
     max_keypoints: int = 2048
-    """At most so many, spread over the picture."""
+    """Keep at most this many keypoints, spread over the image."""
     contrast_threshold: float = 0.02
-    """OpenCV's threshold on the contrast of a blob; lower finds fainter ones."""
+    """Contrast threshold of OpenCV; lower values give more keypoints."""
     edge_threshold: float = 10.0
-    """OpenCV's threshold on the ratio of curvatures; higher lets more edges through."""
+    """Edge threshold of OpenCV, a ratio of curvatures; higher values keep more keypoints on edges."""
 
     @property
     def descriptor_decoder_dim(self) -> int:
-        """Width of a descriptor."""
+        """Dimension of a descriptor."""
         return 128
 
     def validate(self) -> None:
-        """As in the base class."""
+        """Check all values; see the base class."""
         if self.max_keypoints < 1 or self.contrast_threshold < 0 or self.edge_threshold <= 0:
             raise ConfigError(
                 "sift: max_keypoints and edge_threshold must be positive, contrast_threshold not negative"
@@ -127,26 +129,26 @@ class SiftDetectorConfig(Configuration):
 
 @dataclass
 class DiskDetectorConfig(Configuration):
-    """DISK as the detector; it wants colour: give `do_grayscale=False` to the image processor."""
+    """DISK as the detector; it needs colour: give `do_grayscale=False` to the image processor."""
 
     model_type: ClassVar[str] = "disk"
 
     max_num_keypoints: int | None = None
-    """The best so many are kept; None keeps all."""
+    """Keep at most this many highest-scoring keypoints; None keeps all."""
     keypoint_threshold: float = 0.0
-    """Points need a logit above this."""
+    """Keypoints have a logit above this."""
     nms_radius: int = 2
-    """No two points are nearer than this along both axes, in pixels of the network's input."""
+    """Radius of non-maximum suppression, in pixels of the network input."""
     initializer_range: float = 0.02
-    """Standard deviation of weights that nobody trained."""
+    """Standard deviation of untrained weights."""
 
     @property
     def descriptor_decoder_dim(self) -> int:
-        """Width of a descriptor."""
+        """Dimension of a descriptor."""
         return 128
 
     def validate(self) -> None:
-        """As in the base class."""
+        """Check all values; see the base class."""
         if self.nms_radius < 0 or (self.max_num_keypoints or 0) < 0 or self.initializer_range <= 0:
             raise ConfigError("disk: nms_radius and max_num_keypoints must not be negative, initializer_range positive")
 
@@ -155,14 +157,14 @@ DetectorConfig = SuperPointDetectorConfig | SiftDetectorConfig | DiskDetectorCon
 DETECTOR_CONFIGS: dict[str, type[DetectorConfig]] = {
     each.model_type: each for each in (SuperPointDetectorConfig, SiftDetectorConfig, DiskDetectorConfig)
 }
-"""By `model_type`."""
+"""Configurations of the built-in detectors, by `model_type`."""
 
 
 def detector_config_from(value: Any) -> DetectorConfig:
     """The configuration of a detector.
 
     Args:
-        value: None (SuperPoint), a configuration, its dictionary, or what has a `to_dict`, as `transformers`' have.
+        value: None for SuperPoint, a configuration, a dictionary, or an object with `to_dict`, as in `transformers`.
 
     Raises:
         ConfigError: on a detector that is not built in.
@@ -178,27 +180,27 @@ def detector_config_from(value: Any) -> DetectorConfig:
     kind = DETECTOR_CONFIGS.get(model_type)
     if kind is None:
         raise ConfigError(
-            f"keypoint_detector_config: model_type {model_type!r} is not built in; known are"
+            f"keypoint_detector_config: model_type {model_type!r} is not built in; choose one of"
             f" {', '.join(DETECTOR_CONFIGS)}"
         )
     return kind(**known_options(kind, values, model_type))
 
 
 def known_options(kind: type[Any], values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The entries that are fields of a configuration; foreign ones are passed over, with a warning.
+    """The entries that are fields of a configuration; others are ignored with a warning.
 
     Args:
-        kind: the configuration, a dataclass.
-        values: by name.
+        kind: class of the configuration, a dataclass.
+        values: values by name.
         name: of the model, for messages.
 
     Raises:
-        ConfigError: on misspelt ones.
+        ConfigError: on names that are similar to a field.
     """
     names = [field.name for field in fields(kind)]
     for key in values.keys() - set(names) - _BOOKKEEPING:
         near = get_close_matches(key, names, n=1, cutoff=0.85)
         if near:
             raise ConfigError(f"{name}: unknown option {key!r} (did you mean {near[0]!r}?)")
-        _LOGGER.warning("%s: option %r is not known here and has no effect", name, key)
+        _LOGGER.warning("%s: unknown option %r is ignored", name, key)
     return {key: value for key, value in values.items() if key in names}

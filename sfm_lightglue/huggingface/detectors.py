@@ -1,4 +1,4 @@
-"""Detectors within the model: pictures in the model's input -> points and what LightGlue wants of them."""
+"""Detectors of the model: keypoints, positions and descriptors of the images in the model input."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture, SuperPointThresholds
 
 
-class Found(NamedTuple):
-    """The points of one picture."""
+class DetectedPoints(NamedTuple):
+    """The keypoints of one image."""
 
     keypoints: Tensor
-    """[N, 2] float32 (x, y) in pixels, the centre of the first one at 0."""
+    """[N, 2] float32 (x, y) in pixels; the centre of the first pixel is at 0."""
     positions: Tensor
-    """[N, 2] the same as LightGlue was trained on them, or [N, 4] with scale in pixels and orientation in radians."""
+    """[N, 2] input of LightGlue in its pixel convention, or [N, 4] with scale in pixels and orientation in radians."""
     descriptors: Tensor
     """[N, D]."""
 
@@ -37,7 +37,7 @@ class SuperPointDetector(nn.Module):
 
     Args:
         config: sizes and thresholds.
-        network: with weights; None makes one that nobody trained.
+        network: with weights; None makes an untrained one.
     """
 
     def __init__(self, config: SuperPointDetectorConfig, network: SuperPoint | None = None) -> None:
@@ -45,30 +45,30 @@ class SuperPointDetector(nn.Module):
         self.config = config
         self.network = network or _untrained(config)
 
-    def forward(self, pictures: Tensor) -> list[Found]:
-        """Pictures [P, C, H, W] in [0, 1], of which the first channel counts, as in `transformers`."""
+    def forward(self, images: Tensor) -> list[DetectedPoints]:
+        """Keypoints of images [P, C, H, W] in [0, 1]; only the first channel is used, as in `transformers`."""
         config, limit = self.config, self.config.max_keypoints
         thresholds = SuperPointThresholds(
             config.keypoint_threshold,
             config.nms_radius,
             config.border_removal_distance,
-            None if limit < 0 else limit + 1,  # one more tells whether there are more
+            None if limit < 0 else limit + 1,  # one more shows whether there are too many
         )
-        output = self.network(pictures[:, :1].to(self.network.conv1a.weight.dtype), thresholds)
-        found = []
+        output = self.network(images[:, :1].to(self.network.conv1a.weight.dtype), thresholds)
+        detected = []
         for points, descriptors, mask in zip(output.keypoints, output.descriptors, output.mask, strict=True):
             points, descriptors = points[mask].float(), descriptors[mask]
             if limit < 0 or len(points) <= limit:
-                # As they are read, best first only where there are too many: the order of `transformers`.
-                order = torch.argsort(points[:, 1] * pictures.shape[3] + points[:, 0])
+                # The order of `transformers`: by row and column; by score only if there are too many points.
+                order = torch.argsort(points[:, 1] * images.shape[3] + points[:, 0])
             else:
                 order = torch.arange(limit, device=points.device)
-            found.append(Found(points[order], points[order], descriptors[order]))
-        return found
+            detected.append(DetectedPoints(points[order], points[order], descriptors[order]))
+        return detected
 
 
 class SiftDetector(nn.Module):
-    """OpenCV's SIFT, on the CPU, as RootSIFT with scale and orientation.
+    """SIFT of OpenCV on the CPU, as RootSIFT with scale and orientation.
 
     Args:
         config: thresholds.
@@ -78,8 +78,8 @@ class SiftDetector(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, pictures: Tensor) -> list[Found]:
-        """Pictures [P, C, H, W] in [0, 1], of which the first channel counts."""
+    def forward(self, images: Tensor) -> list[DetectedPoints]:
+        """Keypoints of images [P, C, H, W] in [0, 1]; only the first channel is used."""
         config = self.config
         extractor = SiftExtractor(
             SiftConfig(
@@ -88,15 +88,15 @@ class SiftDetector(nn.Module):
                 edge_threshold=config.edge_threshold,
             )
         )
-        grey = (pictures[:, 0].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        found = []
-        for picture in grey:
-            detection = extractor.detect(np.ascontiguousarray(picture))
+        grey = (images[:, 0].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        detected = []
+        for image in grey:
+            detection = extractor.detect(np.ascontiguousarray(image))
             assert detection.scales is not None and detection.orientations is not None  # SIFT has both
             positions = np.column_stack([detection.keypoints, detection.scales, detection.orientations])
             tensors = (detection.keypoints - np.float32(0.5), positions.astype(np.float32), detection.descriptors)
-            found.append(Found(*(torch.from_numpy(values).to(pictures.device) for values in tensors)))
-        return found
+            detected.append(DetectedPoints(*(torch.from_numpy(values).to(images.device) for values in tensors)))
+        return detected
 
 
 class DiskDetector(nn.Module):
@@ -104,7 +104,7 @@ class DiskDetector(nn.Module):
 
     Args:
         config: thresholds.
-        network: with weights; None makes one that nobody trained.
+        network: with weights; None makes an untrained one.
     """
 
     def __init__(self, config: DiskDetectorConfig, network: Disk | None = None) -> None:
@@ -115,25 +115,25 @@ class DiskDetector(nn.Module):
             draw_weights(network, config.initializer_range)
         self.network = network
 
-    def forward(self, pictures: Tensor) -> list[Found]:
-        """Pictures [P, 3, H, W] RGB in [0, 1]."""
+    def forward(self, images: Tensor) -> list[DetectedPoints]:
+        """Keypoints of images [P, 3, H, W], RGB in [0, 1]."""
         limits = Limits(self.config.keypoint_threshold, self.config.nms_radius, self.config.max_num_keypoints)
-        found = self.network(pictures.to(next(self.network.parameters()).dtype), limits)
-        return [Found(each.keypoints.float(), each.keypoints.float(), each.descriptors) for each in found]
+        detected = self.network(images.to(next(self.network.parameters()).dtype), limits)
+        return [DetectedPoints(each.keypoints.float(), each.keypoints.float(), each.descriptors) for each in detected]
 
 
 Detector = SuperPointDetector | SiftDetector | DiskDetector
 
 
 def make_detector(config: DetectorConfig) -> Detector:
-    """The detector of a configuration, with weights that nobody trained where it has any."""
+    """The detector of a configuration, with untrained weights if it has any."""
     if isinstance(config, SiftDetectorConfig):
         return SiftDetector(config)
     return DiskDetector(config) if isinstance(config, DiskDetectorConfig) else SuperPointDetector(config)
 
 
 def superpoint_config(architecture: SuperPointArchitecture) -> SuperPointDetectorConfig:
-    """The configuration of a network."""
+    """The configuration of a SuperPoint with this architecture."""
     return SuperPointDetectorConfig(
         encoder_hidden_sizes=architecture.encoder_channels,
         decoder_hidden_size=architecture.decoder_channels,
@@ -142,13 +142,13 @@ def superpoint_config(architecture: SuperPointArchitecture) -> SuperPointDetecto
 
 
 def superpoint_architecture(config: SuperPointDetectorConfig) -> SuperPointArchitecture:
-    """The network of a configuration."""
+    """The architecture of a configuration."""
     c1, c2, c3, c4 = config.encoder_hidden_sizes
     return SuperPointArchitecture((c1, c2, c3, c4), config.decoder_hidden_size, config.descriptor_decoder_dim)
 
 
 def draw_weights(module: nn.Module, deviation: float) -> None:
-    """Weights that nobody trained: normal, of this standard deviation; biases are 0."""
+    """Set untrained weights: normal with this standard deviation; biases are 0."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d)):
             draw_normal(part.weight, deviation)

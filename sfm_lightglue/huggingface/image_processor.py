@@ -1,4 +1,4 @@
-"""Pairs of pictures -> the model's input, and its output -> matches in pixels of the originals."""
+"""Image processor: model input from pairs of images, and matches in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface.drawing import draw_pair
+from sfm_lightglue.huggingface.image_inputs import CHANNELS_FIRST, CHANNELS_LAST, ImageLike, as_pairs, channels_first
 from sfm_lightglue.huggingface.letterbox import fit_within, sizes_in_frame, to_original_pixels
 from sfm_lightglue.huggingface.outputs import ImageBatch
-from sfm_lightglue.huggingface.pictures import CHANNELS_FIRST, CHANNELS_LAST, Picture, as_pairs, channels_first
 from sfm_lightglue.weights.hub import find_file, read_json, write_json
 
 CONFIG_FILE = "preprocessor_config.json"
 
 _GREY = (0.2989, 0.5870, 0.1140)
-"""Weights of red, green and blue (ITU-R BT.601), as far as torchvision and `transformers` write them out."""
+"""Weights of red, green and blue (ITU-R BT.601), with the digits of torchvision and `transformers`."""
 _TORCH_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,26 +34,26 @@ ProcessorT = TypeVar("ProcessorT", bound="LightGlueImageProcessor")
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    """What happens to a picture, in this order.
+    """Steps of the preparation of an image, in this order.
 
     Raises:
-        ValueError: on a size, filter or factor that cannot be.
+        ValueError: on an impossible size, filter or factor.
     """
 
     do_resize: bool = True
-    """Bring it to `size`; otherwise it is only padded to the largest of the batch."""
+    """Resize the image to fit into `size`; False only pads it to the largest image of the batch."""
     size: Any = None
-    """{"height", "width"} or (height, width) of the model's input; None is 480 x 640."""
+    """{"height", "width"} or (height, width) of the model input; None is 480 x 640."""
     resample: int = 2
     """One of `PIL.Image.Resampling`: 2 bilinear, 3 bicubic, 0 nearest, 1 Lanczos, ..."""
     keep_aspect_ratio: bool = True
-    """Scale it evenly and pad it at the right and below; False squashes it into `size`, as `transformers` does."""
+    """Keep the aspect ratio, and pad at the right and below; False stretches the image, as in `transformers`."""
     do_rescale: bool = True
-    """Multiply by `rescale_factor`."""
+    """Multiply values by `rescale_factor`."""
     rescale_factor: float = 1 / 255
-    """From the values of the picture to [0, 1]."""
+    """Factor from values of the image to [0, 1]."""
     do_grayscale: bool = True
-    """Make its three channels the same grey."""
+    """Convert the image to grey, in three equal channels."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _as_size(self.size))
@@ -65,14 +65,14 @@ class ProcessorOptions:
 
     @property
     def frame(self) -> tuple[int, int]:
-        """(height, width) of the model's input."""
+        """(height, width) of the model input."""
         return self.size["height"], self.size["width"]
 
 
 class LightGlueImageProcessor:
-    """Prepares pairs of pictures with Pillow, and reads the model's output.
+    """Prepares pairs of images with Pillow, and converts the model output to matches in pixels.
 
-    Keywords are those of `ProcessorOptions`; `preprocess` takes them too, for one call.
+    Keywords are the fields of `ProcessorOptions`. They can also be given to `preprocess`, for one call.
 
     Raises:
         ValueError: on impossible options.
@@ -95,7 +95,7 @@ class LightGlueImageProcessor:
             super().__setattr__(name, value)
 
     def __call__(self, images: Any, **options: Any) -> ImageBatch:
-        """As `preprocess`."""
+        """Same as `preprocess`."""
         return self.preprocess(images, **options)
 
     def preprocess(
@@ -107,21 +107,21 @@ class LightGlueImageProcessor:
         input_data_format: str | None = None,
         **options: Any,
     ) -> ImageBatch:
-        """Prepares pairs of pictures.
+        """Prepare pairs of images.
 
         Args:
             images: a pair or a list of pairs of PIL images, arrays or tensors, grey or colour, of any sizes.
-            return_tensors: "pt" for tensors, "np" for arrays, None for a list of one [2, 3, H, W] a pair.
+            return_tensors: "pt" for tensors, "np" for arrays, None for a list of arrays [2, 3, H, W].
             data_format: of the result, "channels_first" or "channels_last".
-            input_data_format: of arrays and tensors, likewise; None finds out.
-            options: fields of `ProcessorOptions` that are others in this call; None changes nothing.
+            input_data_format: of arrays and tensors, likewise; None detects it.
+            options: fields of `ProcessorOptions` for this call; None values are ignored.
 
         Returns:
-            `pixel_values` [B, 2, 3, H, W], and `image_sizes` [B, 2, 2], (height, width) of the pictures at the
-            upper left of it; squashed they fill it.
+            `pixel_values` [B, 2, 3, H, W], and `image_sizes` [B, 2, 2], (height, width) of the images at its upper
+            left; stretched images fill it.
 
         Raises:
-            ValueError: on anything but pairs of pictures, and on impossible options.
+            ValueError: if `images` are not pairs of images, and on impossible options.
         """
         kind = getattr(return_tensors, "value", return_tensors)
         layout = str(getattr(data_format, "value", data_format))
@@ -140,32 +140,32 @@ class LightGlueImageProcessor:
         if layout == CHANNELS_LAST:
             pixels = pixels.movedim(2, -1).contiguous()
         batch = ImageBatch(pixel_values=pixels, image_sizes=sizes.to(pixels.device))
-        return batch if kind == "pt" else ImageBatch({key: self._as_asked(each, kind) for key, each in batch.items()})
+        return batch if kind == "pt" else ImageBatch({key: self._as_kind(each, kind) for key, each in batch.items()})
 
     def post_process_keypoint_matching(
         self, outputs: Any, target_sizes: Tensor | Sequence[Any], threshold: float = 0.0
     ) -> list[dict[str, Tensor]]:
-        """Matches in pixels of the originals.
+        """Matches in pixels of the original images.
 
         Args:
             outputs: of `LightGlueForKeypointMatching`.
-            target_sizes: [B, 2, 2] or a list of pairs of (height, width) of the original pictures.
-            threshold: matches need a score above this.
+            target_sizes: [B, 2, 2] or a list of pairs of (height, width) of the original images.
+            threshold: only matches with a score above this are returned.
 
         Returns:
-            For each pair `keypoints0` [M, 2] and `keypoints1` [M, 2] float (x, y) in pixels, the centre of the
-            first one at 0; `matching_scores` [M]; `matching_indices` [M, 2] into the points of the output.
+            For each pair `keypoints0` [M, 2] and `keypoints1` [M, 2] float (x, y) in pixels, with the centre of
+            the first pixel at 0; `matching_scores` [M]; `matching_indices` [M, 2] into the points of the output.
 
         Raises:
-            ValueError: where there are not two sizes for each pair.
+            ValueError: if `target_sizes` does not have two sizes for each pair.
         """
         mask = outputs.mask > 0
         sizes = _as_sizes(target_sizes, len(mask)).to(mask.device)
         keypoints, seen = outputs.keypoints, getattr(outputs, "image_sizes", None)
         frame, filled = getattr(outputs, "input_size", None), getattr(outputs, "filled_sizes", None)
         if seen is None and frame is not None and filled is not None:
-            # The model was shown the input alone, perhaps another processor's. A picture counts as padded where all
-            # beyond its place is black.
+            # The model got no `image_sizes`, perhaps from another processor. An image is treated as padded if the
+            # input outside of its fitted size is black.
             whole, fitted = torch.tensor(frame).to(sizes), sizes_in_frame(sizes, frame).to(sizes)
             seen = torch.where((filled <= fitted).all(-1, keepdim=True), fitted, whole)  # [B, 2, 2]
             keypoints = keypoints * (whole / seen).flip(-1)[:, :, None]
@@ -174,8 +174,8 @@ class LightGlueImageProcessor:
         for points, valid, matches, scores in zip(
             pixels, mask, outputs.matches[:, 0], outputs.matching_scores[:, 0], strict=True
         ):
-            found = valid[0] & (matches >= 0) & (scores > threshold)
-            idx0 = found.nonzero()[:, 0]
+            is_match = valid[0] & (matches >= 0) & (scores > threshold)
+            idx0 = is_match.nonzero()[:, 0]
             idx1 = matches[idx0].long()
             results.append(
                 {
@@ -190,18 +190,20 @@ class LightGlueImageProcessor:
     def visualize_keypoint_matching(
         self, images: Any, keypoint_matching_output: Sequence[Mapping[str, Tensor]]
     ) -> list[PilImage.Image]:
-        """Draws the pictures of each pair side by side with their matches, red for unsure to green for sure.
+        """Draw the images of each pair side by side with their matches, from red (score 0) to green (score 1).
 
         Args:
             images: as for `preprocess`, with values from 0 to 255, or floats from 0 to 1.
             keypoint_matching_output: of `post_process_keypoint_matching`.
 
         Raises:
-            ValueError: where the numbers of pairs differ.
+            ValueError: if the numbers of pairs differ.
         """
         pairs, _ = as_pairs(images)
         if len(pairs) != len(keypoint_matching_output):
-            raise ValueError(f"visualize: {len(pairs)} pairs of pictures, {len(keypoint_matching_output)} of matches")
+            raise ValueError(
+                f"visualize: got {len(pairs)} pairs of images, but matches of {len(keypoint_matching_output)} pairs"
+            )
         return [
             draw_pair((channels_first(first), channels_first(second)), matches)
             for (first, second), matches in zip(pairs, keypoint_matching_output, strict=True)
@@ -212,24 +214,24 @@ class LightGlueImageProcessor:
         return {**asdict(self.options), "image_processor_type": type(self).__name__}
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a preprocessor_config.json, which `transformers` reads too.
+        """Write a preprocessor_config.json, which `transformers` can read.
 
         Raises:
-            StoreError: where it cannot be written.
+            StoreError: if the file cannot be written.
         """
         write_json(Path(folder) / CONFIG_FILE, self.to_dict())
 
     @classmethod
     def from_pretrained(cls: type[ProcessorT], name_or_path: str | Path, **options: Any) -> ProcessorT:
-        """Reads the preprocessor_config.json of a folder, or of a repository on the hub, theirs or ours.
+        """Read the preprocessor_config.json of a folder, or of a repository on the hub.
 
         Args:
-            name_or_path: the folder or the repository.
-            options: that count more than those of the file.
+            name_or_path: the folder or the repository; the file may be written by `transformers`.
+            options: replace those of the file.
 
         Raises:
-            ConfigError: where the file cannot be read, or holds impossible options.
-            WeightsError: where there is no such file.
+            ConfigError: if the file cannot be read, or has impossible options.
+            WeightsError: if the file is missing.
         """
         path = find_file(name_or_path, CONFIG_FILE)
         names = {field.name for field in fields(ProcessorOptions)}
@@ -240,14 +242,14 @@ class LightGlueImageProcessor:
             raise ConfigError(f"{path}: {error}") from error
 
     def _for_this_call(self, options: Mapping[str, Any]) -> tuple[ProcessorOptions, torch.device | None]:
-        """The options with those of a call, and the device; a class without one has None."""
+        """The options for a call, and the device; None for a class without device."""
         given = {key: value for key, value in options.items() if value is not None}
         return replace(self.options, **given), None
 
     def _prepare(
-        self, image: Picture, options: ProcessorOptions, device: torch.device | None, input_data_format: str | None
+        self, image: ImageLike, options: ProcessorOptions, device: torch.device | None, input_data_format: str | None
     ) -> Tensor:
-        """A picture [3, h, w] float32 in its final size, without padding."""
+        """An image [3, h, w] float32 in its final size, without padding."""
         del device
         pixels = channels_first(image, input_data_format)
         if options.do_resize:
@@ -255,15 +257,15 @@ class LightGlueImageProcessor:
             pixels = np.stack([_resized(channel, (width, height), options.resample) for channel in pixels])
         return _as_input(torch.from_numpy(pixels), options)
 
-    def _as_asked(self, values: Tensor, kind: str | None) -> Any:
+    def _as_kind(self, values: Tensor, kind: str | None) -> Any:
         return values.cpu().numpy() if kind == "np" else [each.cpu().numpy() for each in values]
 
 
 class LightGlueImageProcessorFast(LightGlueImageProcessor):
-    """As `LightGlueImageProcessor`, with torch, on any device; resampling differs by rounding.
+    """As `LightGlueImageProcessor`, but with torch on any device; resampled values differ by rounding.
 
     Args:
-        device: where pictures are prepared and the result lies; None: where a tensor lies, else on the CPU.
+        device: of the preparation and the result; None for that of a given tensor, else the CPU.
         options: fields of `ProcessorOptions`; `resample` is nearest (0), bilinear (2) or bicubic (3).
 
     Raises:
@@ -282,10 +284,10 @@ class LightGlueImageProcessorFast(LightGlueImageProcessor):
         return chosen, None if device is None else torch.device(device)
 
     def _prepare(
-        self, image: Picture, options: ProcessorOptions, device: torch.device | None, input_data_format: str | None
+        self, image: ImageLike, options: ProcessorOptions, device: torch.device | None, input_data_format: str | None
     ) -> Tensor:
         if isinstance(image, Tensor) and image.ndim == 3 and input_data_format == CHANNELS_FIRST:
-            pixels = image  # as it is, where it is
+            pixels = image  # without copy
         else:
             home = image.device if isinstance(image, Tensor) else None
             pixels = torch.from_numpy(channels_first(image, input_data_format)).to(home)
@@ -297,7 +299,7 @@ class LightGlueImageProcessorFast(LightGlueImageProcessor):
             pixels = resized if pixels.is_floating_point() else resized.round().clamp(0, 255)
         return _as_input(pixels, options)
 
-    def _as_asked(self, values: Tensor, kind: str | None) -> Any:
+    def _as_kind(self, values: Tensor, kind: str | None) -> Any:
         return values.cpu().numpy() if kind == "np" else list(values)
 
 
@@ -319,7 +321,7 @@ def _as_sizes(target_sizes: Any, num_pairs: int) -> Tensor:
         raise ValueError("target_sizes: expected two sizes (height, width) for each pair") from error
     if tuple(sizes.shape) != (num_pairs, 2, 2):
         raise ValueError(
-            f"target_sizes: expected [{num_pairs}, 2, 2], (height, width) of both pictures of each pair, got"
+            f"target_sizes: expected [{num_pairs}, 2, 2], (height, width) of both images of each pair, got"
             f" {list(sizes.shape)}"
         )
     return sizes
@@ -336,17 +338,21 @@ def _resized(channel: np.ndarray[Any, Any], size: tuple[int, int], resample: int
 
 def _torch_mode(options: ProcessorOptions) -> str:
     if options.resample not in _TORCH_MODES:
-        raise ValueError(f"resample: torch has {sorted(_TORCH_MODES)}, got {options.resample}; use the other processor")
+        raise ValueError(
+            f"resample: torch supports {sorted(_TORCH_MODES)}, got {options.resample}; use LightGlueImageProcessor"
+        )
     return _TORCH_MODES[options.resample]
 
 
 def _as_input(pixels: Tensor, options: ProcessorOptions) -> Tensor:
-    """Values and channels [1 or 3, h, w] as the model wants them: [3, h, w] float32."""
+    """Input of the model [3, h, w] float32 from pixels [1 or 3, h, w]."""
     is_float = pixels.is_floating_point()
     values = pixels.float()
     if options.do_rescale:
         if is_float and options.rescale_factor < 0.1 and float(values.amax()) <= 1.0:
-            _LOGGER.warning("images are within [0, 1] already; give do_rescale=False, or they become black")
+            _LOGGER.warning(
+                "images already have values in [0, 1], and rescaling makes them black; give do_rescale=False"
+            )
         values = values * options.rescale_factor
     if len(values) == 1:
         return values.expand(3, -1, -1)

@@ -1,9 +1,9 @@
-"""Where a picture lies in the network's input, and the way of points back to the original.
+"""Size of an image in the input of the network, and transformation of points back to the original image.
 
-A picture of any shape goes into an input of fixed size without being squashed: it is scaled until it touches
-two sides, and lies at the upper left; the rest is padding. Points come out of the network in pixels of its
-input, whose first centre is at 0, divided by width and height of the picture as it lies there. A resize moves
-pixels as areas, so a point at p lies in the original at (p + 0.5) s - 0.5, with the scale s along an axis.
+An image is scaled, with its aspect ratio, to the largest size that fits into the input, and placed at the upper left;
+the rest is padding. The model returns points in pixels of its input, whose first pixel centre is at 0, divided by
+width and height of the scaled image. A point p of the scaled image is (p + 0.5) s - 0.5 in the original image, with
+the scale s along each axis.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from torch import Tensor
 
 
 def fit_within(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a picture of this `size` once it touches the sides of a frame (height, width)."""
+    """Largest size with the aspect ratio of `size` that fits into `frame`; all are (height, width)."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     height, width = (min(max(1, round(scale * side)), limit) for side, limit in zip(size, frame, strict=True))
     return height, width
 
 
 def to_original_pixels(keypoints: Tensor, original_sizes: Tensor, seen_sizes: Tensor | None) -> Tensor:
-    """Normalised points -> pixels of the originals, the centre of the first pixel at 0.
+    """Points in pixels of the original images; the centre of the first pixel is at 0.
 
     Args:
-        keypoints: [B, 2, N, 2] (x, y), as `LightGlueKeypointMatchingOutput` has them.
+        keypoints: [B, 2, N, 2] normalised (x, y) of a `LightGlueKeypointMatchingOutput`.
         original_sizes: [B, 2, 2] (height, width).
-        seen_sizes: [B, 2, 2] (height, width) of the pictures that the network saw; where it is None, the half
-            pixel that a resize shifts them by is unknown and left out.
+        seen_sizes: [B, 2, 2] (height, width) of the scaled images; with None, the shift of pixel centres by the
+            resize is unknown and left out.
 
     Returns:
         [B, 2, N, 2].

@@ -1,6 +1,6 @@
-"""The loss of the paper from labels for each point, over the whole assignment of every layer.
+"""The loss of the paper for labels of each point, over the whole assignment of every layer.
 
-`training.losses` computes the same at the labels alone, which is quicker; this follows the equations.
+`training.losses` computes the same loss only at labelled points, which is faster; this follows the equations.
 
 Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, section 3.3.
 """
@@ -21,18 +21,18 @@ IGNORED = -100
 
 
 def labels_as_tensor(labels: Any, mask: Tensor) -> Tensor:
-    """Checks labels, and pads them.
+    """Check and pad labels.
 
     Args:
-        labels: [B, 2, N], or for each pair two sequences of any lengths up to N: the index of the point's match
-            in the other image, -1 where it has none, -100 where nobody knows.
+        labels: [B, 2, N], or for each pair two sequences of at most N values: the index of the matching point in
+            the other image, -1 for no match, -100 for unknown.
         mask: [B, 2, N] bool, True on points.
 
     Returns:
-        [B, 2, N] int64; what one image knows of a match, the other knows too; -100 on padding.
+        [B, 2, N] int64; a match that is labelled in one image is labelled in both; -100 on padding.
 
     Raises:
-        ValueError: on other shapes, on indices of points that are not there, and where the images contradict
+        ValueError: on other shapes, on indices outside of the points, and on labels of both images that contradict
             each other.
     """
     batch, _, n = mask.shape
@@ -42,17 +42,17 @@ def labels_as_tensor(labels: Any, mask: Tensor) -> Tensor:
     for row, pair in enumerate(labels):
         for side, values in enumerate(pair):
             if len(values) > n:
-                raise ValueError(f"labels: image {side} of pair {row} has at most {n} points, got {len(values)} labels")
+                raise ValueError(f"labels: expected at most {n} for image {side} of pair {row}, got {len(values)}")
             full[row, side, : len(values)] = torch.as_tensor(values, dtype=torch.int64, device=mask.device)
     full = full.masked_fill(~mask, IGNORED)
     counts = mask.sum(2).flip(1)[:, :, None]  # [B, 2, 1] points of the other image
     if bool(((full >= counts) | ((full < UNMATCHED) & (full != IGNORED))).any()):
         raise ValueError(f"labels: must be indices of points of the other image, {UNMATCHED} or {IGNORED}")
-    return torch.stack([_agreed(full, 0), _agreed(full, 1)], dim=1)
+    return torch.stack([_completed(full, 0), _completed(full, 1)], dim=1)
 
 
 def matching_loss(predictions: Sequence[LayerPrediction], labels: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the layers of the assignment's loss, plus the loss of the confidence heads.
+    """Mean over the layers of the loss of the assignment, plus the loss of the confidence heads.
 
     Args:
         predictions: of all layers.
@@ -67,10 +67,10 @@ def matching_loss(predictions: Sequence[LayerPrediction], labels: Tensor, mask: 
 
 
 def assignment_loss(log_assignment: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of one layer's assignment: half on matches, half on unmatched points.
+    """Negative log-likelihood of the assignment of one layer, half on matches, half on unmatched points.
 
     Args:
-        log_assignment: [B, N + 1, N + 1], the last row and column for "none".
+        log_assignment: [B, N + 1, N + 1], the last row and column for no match.
         labels: [B, 2, N].
 
     Returns:
@@ -87,7 +87,7 @@ def assignment_loss(log_assignment: Tensor, labels: Tensor) -> Tensor:
 
 
 def confidence_loss(predictions: Sequence[LayerPrediction], mask: Tensor) -> Tensor:
-    """Whether a layer's answers are the last layer's already, by binary cross-entropy; 0 without such heads.
+    """Binary cross-entropy of whether matches are those of the last layer; 0 without confidence heads.
 
     Args:
         predictions: of all layers.
@@ -108,21 +108,21 @@ def confidence_loss(predictions: Sequence[LayerPrediction], mask: Tensor) -> Ten
 
 
 def _choices(log_assignment: Tensor) -> Tensor:
-    """[B, 2, N] the likeliest partner of each point, N for none."""
+    """The most likely match of each point, N for no match: [B, 2, N]."""
     with torch.no_grad():
         return torch.stack([log_assignment[:, :-1].argmax(2), log_assignment[:, :, :-1].argmax(1)], dim=1)
 
 
 def _mean_per_pair(losses: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the entries of a mask [B, K], 0 where there is none -> [B]."""
+    """Mean [B] over the entries of a mask [B, K]; 0 for an empty mask."""
     return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def _agreed(labels: Tensor, side: int) -> Tensor:
-    """One image's labels [B, N] with what the other image's say of its points.
+def _completed(labels: Tensor, side: int) -> Tensor:
+    """Labels [B, N] of one image, completed with matches that only the other image has.
 
     Raises:
-        ValueError: where they contradict each other.
+        ValueError: if labels contradict each other.
     """
     mine, other = labels[:, side].clone(), labels[:, 1 - side]
     for row, idx in (other >= 0).nonzero().tolist():

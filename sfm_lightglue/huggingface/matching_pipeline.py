@@ -1,4 +1,4 @@
-"""The one-liner: `pipeline("keypoint-matching")([image0, image1])`."""
+"""Matching in one line: `pipeline("keypoint-matching")([image0, image1])`."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from PIL import ImageOps
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.devices import resolve_device
 from sfm_lightglue.huggingface import checkpoints
+from sfm_lightglue.huggingface.image_inputs import as_pairs, image_size, is_image
 from sfm_lightglue.huggingface.image_processor import CONFIG_FILE, LightGlueImageProcessor
 from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
-from sfm_lightglue.huggingface.pictures import as_pairs, is_picture, picture_size
 from sfm_lightglue.weights.hub import find_file_or_none
 
 TASK = "keypoint-matching"
 
 TIMEOUT_S = 60.0
-"""How long an address may keep us waiting, where nobody says."""
+"""Default timeout for images from a URL."""
 MAX_DOWNLOAD_BYTES = 256 * 1024 * 1024
+"""Largest size of an image from a URL."""
 
 _DEFAULT_MODEL = "lightglue_sift"
-"""The weights that come with the package."""
+"""Weights that are included in the package."""
 _SIFT_SIZE = {"height": 1024, "width": 1024}
-"""Input for SIFT, which finds too little in 640 x 480; the picture is scaled until its longer side fills it."""
+"""Model input for SIFT, which finds too few keypoints in 640 x 480."""
 
 
 class Keypoint(TypedDict):
-    """A point in pixels of the original, the centre of the first one at 0."""
+    """A point in pixels of the original image; the centre of the first pixel is at 0."""
 
     x: float
     y: float
@@ -59,29 +60,29 @@ def pipeline(
     trust_remote_code: bool | None = None,
     **model_options: Any,
 ) -> KeypointMatchingPipeline:
-    """Makes a matcher of pictures.
+    """Make a pipeline that matches pairs of images.
 
     Args:
-        task: "keypoint-matching"; there is no other.
-        model: a model, or what `LightGlueForKeypointMatching.from_pretrained` reads; None is SIFT with the
-            weights that come with this package, which needs no network. A given model is used itself, not a copy:
-            `device` and `dtype` change it, and it is put into evaluation mode.
-        image_processor: a processor or where its configuration lies; None takes the one beside the model.
-        device: such as "cuda" or "cpu"; numbers count CUDA devices, and -1 is the CPU.
-        dtype: precision of the model; None and "auto" leave a given one as it is, and are float32 for others.
+        task: must be "keypoint-matching".
+        model: a model, or a name or path for `LightGlueForKeypointMatching.from_pretrained`; None is SIFT with the
+            weights of this package, which are not downloaded. A given model is not copied: `device` and `dtype`
+            change it, and it is set to evaluation mode.
+        image_processor: a processor, or a name or path for its `from_pretrained`; None uses that of the model.
+        device: such as "cuda" or "cpu"; numbers are CUDA devices, and -1 is the CPU.
+        dtype: type of the weights; None and "auto" do not change a given model, and are float32 for others.
         trust_remote_code: always refused.
         model_options: fields of the configuration, such as `filter_threshold`.
 
     Raises:
         ValueError: on another task.
         ConfigError: on impossible options.
-        WeightsError: where there are no weights.
+        WeightsError: if the weights are missing or do not fit.
     """
     if task != TASK:
         raise ValueError(f"task: expected {TASK!r}, got {task!r}")
     if trust_remote_code:
-        raise ConfigError("trust_remote_code=True is refused: nothing here runs code that comes with weights")
-    place = None if isinstance(model, LightGlueForKeypointMatching) else model
+        raise ConfigError("trust_remote_code=True is refused: code that comes with weights is not run")
+    location = None if isinstance(model, LightGlueForKeypointMatching) else model
     if isinstance(model, LightGlueForKeypointMatching):
         if model_options:
             raise ConfigError(f"{', '.join(sorted(model_options))}: set in the configuration of the model instead")
@@ -94,8 +95,8 @@ def pipeline(
         network = network.to(resolve_device(name))
     if isinstance(image_processor, (str, Path)):
         image_processor = LightGlueImageProcessor.from_pretrained(image_processor)
-    if image_processor is None and place is not None and find_file_or_none(place, CONFIG_FILE) is not None:
-        image_processor = LightGlueImageProcessor.from_pretrained(place)
+    if image_processor is None and location is not None and find_file_or_none(location, CONFIG_FILE) is not None:
+        image_processor = LightGlueImageProcessor.from_pretrained(location)
     if image_processor is None:
         detector = network.config.keypoint_detector_config.model_type
         image_processor = LightGlueImageProcessor(
@@ -105,11 +106,11 @@ def pipeline(
 
 
 class KeypointMatchingPipeline:
-    """A matcher of pictures wherever they are.
+    """Matches pairs of images given as paths, URLs, PIL images, arrays or tensors.
 
     Args:
-        model: ready for use.
-        image_processor: prepares its input.
+        model: in evaluation mode.
+        image_processor: makes the model input.
     """
 
     task = TASK
@@ -120,35 +121,35 @@ class KeypointMatchingPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.model.device
 
     def __call__(
         self, inputs: Any, threshold: float = 0.0, timeout: float | None = None, batch_size: int = 1
     ) -> list[KeypointMatch] | list[list[KeypointMatch]]:
-        """Matches one pair, or many.
+        """Match one pair of images or a sequence of pairs.
 
         Args:
-            inputs: two pictures, or a sequence of such pairs. A picture is a path, an address (http or https), a
-                PIL image, an array or a tensor. All but arrays and tensors are turned upright as their EXIF data
-                say, and points lie in the upright picture.
-            threshold: matches need a score above this.
-            timeout: seconds to wait for an address; None is `TIMEOUT_S`.
-            batch_size: pairs that go through the network together.
+            inputs: two images, or a sequence of such pairs. An image is a path, a URL (http or https), a PIL image,
+                an array or a tensor. Images other than arrays and tensors are rotated by their EXIF orientation;
+                keypoints are in the rotated image.
+            threshold: only matches with a score above this are returned.
+            timeout: timeout of downloads in seconds; None is `TIMEOUT_S`.
+            batch_size: number of pairs in one batch of the model.
 
         Returns:
-            The matches of the pair, best first; of a sequence of pairs a list of such lists.
+            The matches of the pair by descending score; for a sequence of pairs, a list of such lists.
 
         Raises:
-            ValueError: on anything but pairs of pictures.
-            DataError: where a picture cannot be read or fetched.
+            ValueError: if `inputs` are not pairs of images.
+            DataError: if an image cannot be read or downloaded.
         """
         pairs, is_single = as_pairs(inputs, _is_input)
         if batch_size < 1:
             raise ValueError(f"batch_size: must be positive, got {batch_size}")
         results: list[list[KeypointMatch]] = []
         for start in range(0, len(pairs), batch_size):
-            loaded = [[load_picture(image, timeout) for image in pair] for pair in pairs[start : start + batch_size]]
+            loaded = [[load_image(image, timeout) for image in pair] for pair in pairs[start : start + batch_size]]
             results += self._match(loaded, threshold)
         return results[0] if is_single else results
 
@@ -156,35 +157,35 @@ class KeypointMatchingPipeline:
         batch = self.image_processor(pairs, return_tensors="pt")
         with torch.inference_mode():
             outputs = self.model(**batch.to(self.model.device))
-        sizes = [[picture_size(image) for image in pair] for pair in pairs]
+        sizes = [[image_size(image) for image in pair] for pair in pairs]
         processed = self.image_processor.post_process_keypoint_matching(outputs, sizes, threshold)
         return [_as_matches(each) for each in processed]
 
 
-def load_picture(image: Any, timeout: float | None = None) -> Any:
-    """A picture from wherever it is: paths, addresses and PIL images become upright PIL images.
+def load_image(image: Any, timeout: float | None = None) -> Any:
+    """Load an image; paths, URLs and PIL images become PIL images rotated by their EXIF orientation.
 
     Raises:
-        DataError: where it cannot be read or fetched.
+        DataError: if the image cannot be read or downloaded.
     """
     if isinstance(image, (np.ndarray, torch.Tensor)):
         return image
     if isinstance(image, PilImage.Image):
         return ImageOps.exif_transpose(image)
-    data = _fetch(image, timeout) if _is_address(image) else _read(Path(image))
+    data = _download(image, timeout) if _is_url(image) else _read(Path(image))
     try:
         with PilImage.open(io.BytesIO(data)) as opened:
             opened.load()
             return ImageOps.exif_transpose(opened)
     except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError) as error:
-        raise DataError(f"{image}: not an image that can be read ({error})") from error
+        raise DataError(f"{image}: cannot be decoded as an image ({error})") from error
 
 
 def _is_input(value: Any) -> bool:
-    return isinstance(value, (str, Path)) or is_picture(value)
+    return isinstance(value, (str, Path)) or is_image(value)
 
 
-def _is_address(value: Any) -> bool:
+def _is_url(value: Any) -> bool:
     return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
 
 
@@ -195,16 +196,20 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _fetch(address: str, timeout: float | None) -> bytes:
-    request = urllib.request.Request(address, headers={"User-Agent": "sfm-lightglue"})
+def _download(url: str, timeout: float | None) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "sfm-lightglue"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S if timeout is None else timeout) as response:
             data: bytes = response.read(MAX_DOWNLOAD_BYTES + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"{address}: cannot be fetched ({reason}); download it, and give its path") from error
+        raise DataError(
+            f"{url}: cannot be downloaded ({reason}); download it in another way and give its path"
+        ) from error
     if len(data) > MAX_DOWNLOAD_BYTES:
-        raise DataError(f"{address}: more than {MAX_DOWNLOAD_BYTES // 2**20} MiB; download it, and give its path")
+        raise DataError(
+            f"{url}: larger than {MAX_DOWNLOAD_BYTES // 2**20} MiB; download it in another way and give its path"
+        )
     return data
 
 

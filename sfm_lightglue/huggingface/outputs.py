@@ -1,4 +1,4 @@
-"""What goes into the model and what comes out, readable by name, by key and, for outputs, by position."""
+"""Input and output of the model: values by attribute, by key and, for outputs, by position."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class ImageBatch(dict[str, Any]):
-    """What an image processor gives, so that `model(**batch)` takes it.
+    """Result of an image processor, for `model(**batch)`.
 
-    `pixel_values` are [B, 2, C, H, W] float32 (or [B, 2, H, W, C] where asked for). `image_sizes` [B, 2, 2]
-    int64 hold (height, width) of the pictures within them, at the upper left; the rest is padding.
+    `pixel_values` are [B, 2, C, H, W] float32, or [B, 2, H, W, C] with channels last. `image_sizes` [B, 2, 2] int64 are
+    (height, width) of the images at their upper left; the rest is padding.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -23,7 +23,7 @@ class ImageBatch(dict[str, Any]):
             raise AttributeError(name) from None
 
     def to(self, *args: Any, **kwargs: Any) -> ImageBatch:
-        """Tensors on another device, or of another precision; integers keep theirs."""
+        """The batch with tensors on another device or of another type; the type of integer tensors is kept."""
         moved = ImageBatch()
         for key, value in self.items():
             if isinstance(value, Tensor):
@@ -36,37 +36,37 @@ class ImageBatch(dict[str, Any]):
 
 @dataclass(eq=False)
 class LightGlueKeypointMatchingOutput:
-    """Matches of B pairs of images, padded to N points an image.
+    """Matches of B pairs of images, padded to N points per image.
 
-    Fields are read by name, by key, or by their place among those that are there, as in `transformers`.
+    Fields are read by attribute, by key, or by position among the fields that are not None, as in `transformers`.
     """
 
     loss: Tensor | None = None
-    """Scalar, where labels were given."""
+    """Scalar, if labels were given."""
     matches: Tensor | None = None
-    """[B, 2, N] int64: index of the point in the other image, or -1."""
+    """[B, 2, N] int64: index of the matching point in the other image, or -1."""
     matching_scores: Tensor | None = None
-    """[B, 2, N] float: of mutual nearest neighbours, passed by the filter or not; else 0."""
+    """[B, 2, N] float: scores of mutual nearest neighbours, also below the filter threshold; else 0."""
     keypoints: Tensor | None = None
-    """[B, 2, N, 2] float (x, y): pixels of the network's picture, whose first centre is at 0, divided by its
-    width and height (without padding)."""
+    """[B, 2, N, 2] float (x, y): pixels of the image in the model input, with the first pixel centre at 0, divided by
+    width and height of the image without padding."""
     prune: Tensor | None = None
-    """[B, 2, N] int64: layers that a point went through; 0 on padding."""
+    """[B, 2, N] int64: number of layers that processed a point; 0 on padding."""
     mask: Tensor | None = None
     """[B, 2, N] int32: 1 on points, 0 on padding."""
     hidden_states: tuple[Tensor, ...] | None = None
-    """Where asked for, seven [2 B, N, D or 2 D] a layer: states before, after self-attention's update, input and
-    result of that update, states after, input and result of cross-attention's update. 0 for points that had left."""
+    """If requested, seven tensors [2 B, N, D or 2 D] per layer: states before; states after the update of
+    self-attention, its input and its result; states after the layer, input and result of the update of
+    cross-attention. 0 for pruned points."""
     attentions: tuple[Tensor, ...] | None = None
-    """Where asked for, two [2 B, H, N, N] a layer, within the images and across; queries first."""
+    """If requested, two tensors [2 B, H, N, N] per layer, of self- and cross-attention; queries first."""
     image_sizes: Tensor | None = None
-    """[B, 2, 2] int64 (height, width) of the pictures that were seen, where the model was told; no part of the
-    tuple."""
+    """[B, 2, 2] int64: `image_sizes` of the call, if given; not part of the tuple."""
     input_size: tuple[int, int] | None = None
-    """(height, width) of the model's input; no part of the tuple."""
+    """(height, width) of the model input; not part of the tuple."""
     filled_sizes: Tensor | None = None
-    """[B, 2, 2] int64: rows and columns of the input up to the last that is not black, where the model was not
-    told `image_sizes`; no part of the tuple."""
+    """[B, 2, 2] int64: numbers of rows and columns up to the last one that is not black, if the call had no
+    `image_sizes`; not part of the tuple."""
 
     keypoints0 = property(lambda self: _side(self.keypoints, 0), doc="[B, N, 2] of the first images.")
     keypoints1 = property(lambda self: _side(self.keypoints, 1), doc="[B, N, 2] of the second images.")
@@ -80,20 +80,20 @@ class LightGlueKeypointMatchingOutput:
     mask1 = property(lambda self: _side(self.mask, 1), doc="[B, N] of the second images.")
 
     def items(self) -> list[tuple[str, Any]]:
-        """Names and values of what is there."""
-        names = [field.name for field in fields(self) if field.name not in _BESIDE]
+        """Names and values of the fields that are not None."""
+        names = [field.name for field in fields(self) if field.name not in _OWN_FIELDS]
         return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
 
     def keys(self) -> list[str]:
-        """Names of what is there."""
+        """Names of the fields that are not None."""
         return [name for name, _ in self.items()]
 
     def values(self) -> list[Any]:
-        """What is there."""
+        """Values of the fields that are not None."""
         return [value for _, value in self.items()]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """What is there, in the order of the fields."""
+        """Values of the fields that are not None, in their order."""
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice) -> Any:
@@ -111,8 +111,8 @@ class LightGlueKeypointMatchingOutput:
         return len(self.keys())
 
 
-_BESIDE = ("image_sizes", "input_size", "filled_sizes")
-"""What `transformers`' outputs do not have."""
+_OWN_FIELDS = ("image_sizes", "input_size", "filled_sizes")
+"""Fields that outputs of `transformers` do not have."""
 
 
 def _view(key: str) -> str:

@@ -1,4 +1,4 @@
-"""`LightGlueConfig`: every field changes the network, files go to `transformers` and back, nonsense is refused."""
+"""`LightGlueConfig`: effect of every field, files exchanged with `transformers`, refused values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(**options) -> LightGlueForKeypointMatching:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with weights that match something."""
+    """A folder with random weights that give some matches."""
     folder = tmp_path_factory.mktemp("trained")
     make_reference(depth_confidence=0.95, width_confidence=0.99).save_pretrained(folder)
     return folder
@@ -52,7 +52,7 @@ def outputs(folder, **options):
         return LightGlueForKeypointMatching.from_pretrained(folder, **options)(make_inputs(1))
 
 
-def test_defaults_are_theirs():
+def test_defaults_are_those_of_transformers():
     ours, theirs = LightGlueConfig(), TheirConfig()
     for name, value in ours.to_dict().items():
         if name not in ("architectures", "keypoint_detector_config"):
@@ -71,7 +71,7 @@ def test_detector_config_changes_the_detector():
     assert from_theirs.keypoint_detector_config.nms_radius == 7
 
 
-def test_descriptor_dim_is_the_width_of_the_states():
+def test_descriptor_dim_is_the_dimension_of_the_states():
     assert build(descriptor_dim=48).lightglue.layers[0].self_mlp.fc2.weight.shape == (48, 96)
     assert isinstance(build(descriptor_dim=64).lightglue.input_projection, torch.nn.Identity)
 
@@ -81,12 +81,12 @@ def test_num_hidden_layers_counts_layers_and_heads():
     assert (len(network.layers), len(network.assignments), len(network.confidences)) == (5, 5, 4)
 
 
-def test_num_attention_heads_divides_the_rotations():
+def test_num_attention_heads_sets_the_size_of_the_position_projection():
     assert build(num_attention_heads=4).lightglue.position_projection.weight.shape == (4, 2)
 
 
 @pytest.mark.parametrize(("heads", "rows"), [(None, 3 * 32), (4, 3 * 32), (2, 32 + 2 * 16), (1, 32 + 2 * 8)])
-def test_num_key_value_heads_share_keys_and_values(heads, rows):
+def test_num_key_value_heads_sets_the_size_of_the_projection(heads, rows):
     network = build(num_attention_heads=4, num_key_value_heads=heads).lightglue
     assert network.layers[0].self_attention.projection.weight.shape == (rows, 32)
 
@@ -98,7 +98,7 @@ def test_attention_bias_gives_the_projections_biases():
 
 
 @pytest.mark.parametrize("deviation", [0.02, 0.3])
-def test_initializer_range_is_the_spread_of_fresh_weights(deviation):
+def test_initializer_range_is_the_deviation_of_untrained_weights(deviation):
     fresh = build(initializer_range=deviation).lightglue.layers[0].self_mlp.fc1
     assert float(fresh.weight.detach().std()) == pytest.approx(deviation, rel=0.1)
     assert not bool(fresh.bias.any())
@@ -113,12 +113,12 @@ def test_hidden_act_changes_the_updates(trained):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_those_of_the_name(name):
+def test_activations_equal_those_of_transformers(name):
     x = torch.linspace(-15, 15, 301)
     torch.testing.assert_close(ACTIVATIONS[name](x), ACT2FN[name](x), atol=1e-3 if "gelu" in name else 1e-5, rtol=0)
 
 
-def test_attention_dropout_acts_in_training_only(trained):
+def test_attention_dropout_has_an_effect_in_training_mode_only(trained):
     model = LightGlueForKeypointMatching.from_pretrained(trained, attention_dropout=0.3, depth_confidence=-1.0)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -130,7 +130,7 @@ def test_attention_dropout_acts_in_training_only(trained):
     assert float((noisy[0] - noisy[1]).abs().max()) > 1e-4
 
 
-def test_thresholds_decide_how_much_is_done(trained):
+def test_thresholds_change_stopping_pruning_and_matches(trained):
     base = outputs(trained, depth_confidence=-1.0, width_confidence=-1.0)
     assert int(outputs(trained, depth_confidence=0.01, width_confidence=-1.0).prune.max()) < int(base.prune.max()) == 3
     narrow = outputs(trained, depth_confidence=-1.0, width_confidence=0.05)
@@ -138,7 +138,7 @@ def test_thresholds_decide_how_much_is_done(trained):
     assert int((base.matches >= 0).sum()) > int((outputs(trained, filter_threshold=0.9).matches >= 0).sum())
 
 
-def test_wishes_for_outputs_are_kept(trained):
+def test_requested_outputs_are_returned(trained):
     output = outputs(trained, output_attentions=True, output_hidden_states=True)
     assert output.attentions is not None and output.hidden_states is not None
     assert isinstance(outputs(trained, return_dict=False), tuple)
@@ -156,8 +156,8 @@ def test_remote_code_is_refused(tmp_path):
         LightGlueForKeypointMatching.from_pretrained(tmp_path, trust_remote_code=True)
 
 
-def test_a_file_whose_remote_code_we_have_ourselves_is_read():
-    """As the published LightGlue for DISK is."""
+def test_a_file_with_remote_code_of_a_built_in_detector_is_read():
+    """The published LightGlue for DISK is such a file."""
     detector = {
         "model_type": "disk",
         "auto_map": {"AutoConfig": "configuration_disk.DiskConfig"},
@@ -173,7 +173,7 @@ def test_a_file_whose_remote_code_we_have_ourselves_is_read():
         LightGlueConfig.from_dict({"keypoint_detector_config": detector}, trust_remote_code=True)
 
 
-def test_files_go_to_transformers_and_back(tmp_path):
+def test_files_can_be_exchanged_with_transformers(tmp_path):
     ours = LightGlueConfig.from_dict(SMALL, depth_confidence=0.5, num_key_value_heads=1, hidden_act="silu")
     ours.save_pretrained(tmp_path / "ours")
     theirs = TheirConfig.from_pretrained(tmp_path / "ours")
@@ -204,20 +204,20 @@ def test_files_go_to_transformers_and_back(tmp_path):
         ({"keypoint_detector_config": 3}, "expected a dictionary"),
     ],
 )
-def test_nonsense_is_refused(options, message):
+def test_impossible_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         LightGlueConfig.from_dict(SMALL | options)
 
 
-def test_fields_that_are_set_later_are_checked_when_a_model_is_built():
+def test_fields_are_checked_again_when_a_model_is_built():
     config = LightGlueConfig.from_dict(SMALL)
     config.num_attention_heads = 5
     with pytest.raises(ConfigError, match="num_heads 5"):
         LightGlueForKeypointMatching(config)
 
 
-def test_unreadable_and_absent_files_are_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"there is no config\.json"):
+def test_unreadable_and_missing_files_are_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"contains no config\.json"):
         LightGlueConfig.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json: cannot be read as JSON"):
@@ -226,8 +226,8 @@ def test_unreadable_and_absent_files_are_named(tmp_path):
         LightGlueConfig().save_pretrained(tmp_path / "config.json")
 
 
-def test_old_files_of_weights_lack_the_new_fields(tmp_path):
-    """Files written before there were activations to choose, and files that have chosen."""
+def test_files_of_weights_without_new_fields_are_read(tmp_path):
+    """Files with an activation, and files of versions without this field."""
     path = tmp_path / "x.safetensors"
     chosen = LightGlueArchitecture(8, 16, 2, 2, hidden_act="silu", attention_dropout=0.1)
     save_lightglue(LightGlue(chosen), path)

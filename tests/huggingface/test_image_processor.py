@@ -1,4 +1,4 @@
-"""The image processor: `transformers`' values when it squashes, true places of points whatever it does."""
+"""The image processor: values of `transformers` for stretched images, exact positions of points for all options."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAIR = [colours(90, 130), colours(140, 70, 1)]
 
 @pytest.mark.parametrize("resample", [0, 1, 2, 3])
 @pytest.mark.parametrize("do_grayscale", [True, False])
-def test_squashed_pictures_have_their_values(resample, do_grayscale):
+def test_stretched_images_equal_those_of_transformers(resample, do_grayscale):
     options = {"resample": resample, "do_grayscale": do_grayscale, "size": {"height": 96, "width": 128}}
     theirs = TheirProcessor(**options)([PAIR, PAIR[::-1]], return_tensors="pt")
     ours = LightGlueImageProcessor(keep_aspect_ratio=False, **options)([PAIR, PAIR[::-1]], return_tensors="pt")
@@ -42,7 +42,7 @@ def test_squashed_pictures_have_their_values(resample, do_grayscale):
 
 
 @pytest.mark.parametrize("resample", [2, 3])
-def test_torch_prepares_what_pillow_does(resample):
+def test_torch_and_pillow_give_equal_images(resample):
     pairs = [smooth(200, 300), smooth(60, 40)]
     options = {"resample": resample, "return_tensors": "pt"}
     pillow, fast = (kind(size=(96, 128))(pairs, **options) for kind in KINDS)
@@ -51,14 +51,14 @@ def test_torch_prepares_what_pillow_does(resample):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_are_letterboxed(kind):
+def test_images_keep_their_aspect_ratio_and_are_padded(kind):
     batch = kind(size={"height": 96, "width": 128})(PAIR, return_tensors="pt")
     assert batch.image_sizes.tolist() == [[[89, 128], [96, 48]]]
     pixels = batch.pixel_values
     assert float(pixels[0, 0, :, 89:].abs().max()) == 0 and float(pixels[0, 1, :, :, 48:].abs().max()) == 0
     assert float(pixels[0, 0, :, :89].amin()) >= 0 and float(pixels[0, 0, :, 88].amax()) > 0
-    squashed = kind(size=(96, 48), keep_aspect_ratio=False)(PAIR, return_tensors="pt").pixel_values
-    assert torch.equal(pixels[0, 1, :, :, :48], squashed[0, 1])  # 140 x 70 fits into 96 x 48 unsquashed
+    stretched = kind(size=(96, 48), keep_aspect_ratio=False)(PAIR, return_tensors="pt").pixel_values
+    assert torch.equal(pixels[0, 1, :, :, :48], stretched[0, 1])  # 140 x 70 and 96 x 48 have the same aspect ratio
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_pictures_are_letterboxed(kind):
         ((333, 777), (333, 776), (333, 776)),
     ],
 )
-def test_a_fitted_picture_touches_the_frame(size, frame, expected):
+def test_a_fitted_image_fills_one_side_of_the_frame(size, frame, expected):
     assert fit_within(size, frame) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_forms_of_a_picture_are_one(kind):
-    """PIL, arrays and tensors, channels first and last, by call and by `preprocess`."""
+def test_all_forms_of_an_image_give_the_same_result(kind):
+    """PIL images, arrays and tensors, channels first and last, by `__call__` and `preprocess`."""
     height, width = 40, 60
     array = colours(height, width)
     first = np.ascontiguousarray(array.transpose(2, 0, 1))
@@ -95,7 +95,7 @@ def test_all_forms_of_a_picture_are_one(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_grey_and_transparent_pictures(kind):
+def test_grey_and_transparent_images(kind):
     grey = textured(60, 40)
     processor = kind(size=(40, 60))
     expected = torch.from_numpy(grey / np.float32(255)).expand(1, 2, 3, -1, -1)
@@ -107,7 +107,7 @@ def test_grey_and_transparent_pictures(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_step_can_be_left_out(kind):
+def test_each_step_can_be_switched_off(kind):
     raw = kind(do_resize=False, do_rescale=False, do_grayscale=False)(PAIR, return_tensors="pt")
     assert raw.pixel_values.shape == (1, 2, 3, 140, 130) and raw.image_sizes.tolist() == [[[90, 130], [140, 70]]]
     assert torch.equal(raw.pixel_values[0, 1, :, :, :70], torch.from_numpy(PAIR[1]).permute(2, 0, 1).float())
@@ -119,7 +119,7 @@ def test_each_step_can_be_left_out(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_results_come_as_asked(kind):
+def test_results_have_the_requested_type(kind):
     processor = kind(size=(32, 48))
     tensors, arrays, lists = (processor(PAIR, return_tensors=each) for each in ("pt", "np", None))
     assert isinstance(arrays.pixel_values, np.ndarray) and isinstance(arrays["image_sizes"], np.ndarray)
@@ -133,16 +133,16 @@ def test_results_come_as_asked(kind):
         tensors.nothing  # noqa: B018
 
 
-def test_the_fast_processor_works_where_it_is_told():
+def test_the_fast_processor_uses_the_given_device():
     processor = LightGlueImageProcessorFast(device="meta", size=(32, 48), do_grayscale=False, do_rescale=False)
     assert processor(PAIR, return_tensors="pt", device="cpu").pixel_values.device.type == "cpu"
     assert processor.device == "meta"
-    with pytest.raises(ValueError, match="use the other processor"):
+    with pytest.raises(ValueError, match="use LightGlueImageProcessor"):
         LightGlueImageProcessorFast(resample=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ambiguous_channels_must_be_told(kind):
+def test_ambiguous_channels_are_refused(kind):
     odd = colours(3, 3)
     with pytest.raises(ValueError, match="both axes"):
         kind()([odd, odd])
@@ -155,8 +155,8 @@ def test_ambiguous_channels_must_be_told(kind):
 
 
 @pytest.mark.parametrize("images", [PAIR[0], [PAIR[0]], [PAIR[0]] * 3, [PAIR, PAIR[:1]], [], "ab", [None, None]])
-def test_what_is_no_pair_is_refused(images):
-    with pytest.raises(ValueError, match="expected a pair of pictures"):
+def test_other_values_than_pairs_are_refused(images):
+    with pytest.raises(ValueError, match="expected a pair of images"):
         LightGlueImageProcessor()(images)
 
 
@@ -179,7 +179,7 @@ def test_options_are_read_and_set_as_attributes():
         processor.nothing  # noqa: B018
 
 
-def test_files_go_to_transformers_and_back(tmp_path):
+def test_files_can_be_exchanged_with_transformers(tmp_path):
     ours = LightGlueImageProcessor(size=(96, 128), resample=3, do_grayscale=False)
     ours.save_pretrained(tmp_path / "ours")
     theirs = TheirProcessor.from_pretrained(tmp_path / "ours")
@@ -196,7 +196,7 @@ def test_files_go_to_transformers_and_back(tmp_path):
 
 
 def fake_outputs(points: torch.Tensor, **more: object) -> SimpleNamespace:
-    """Points [N, 2] in both pictures of a pair, each matched with itself, with scores from 0.1 to 1."""
+    """Points [N, 2] in both images of a pair, each matched with itself, with scores from 0.1 to 1."""
     n = len(points)
     return SimpleNamespace(
         keypoints=points.expand(1, 2, -1, -1),
@@ -207,8 +207,8 @@ def fake_outputs(points: torch.Tensor, **more: object) -> SimpleNamespace:
     )
 
 
-def test_points_are_scaled_by_the_original_sizes_alone_and_not_cut():
-    """(width, height) of a picture that is not square, and fractions that `transformers` drops."""
+def test_points_are_scaled_by_the_original_sizes_and_not_rounded():
+    """For an image that is not square; `transformers` rounds the points to integers."""
     outputs = fake_outputs(torch.tensor([[0.1, 0.2], [0.501, 0.4], [1.0, 1.0]]))
     (result,) = LightGlueImageProcessor().post_process_keypoint_matching(outputs, [[(100, 333), (480, 640)]])
     expected = torch.tensor([[33.3, 20.0], [166.833, 40.0], [333.0, 100.0]])
@@ -220,7 +220,7 @@ def test_points_are_scaled_by_the_original_sizes_alone_and_not_cut():
     assert torch.equal(theirs["keypoints0"], result["keypoints0"].int())
 
 
-def test_threshold_mask_and_absent_matches_leave_points_out():
+def test_points_without_match_or_with_low_score_are_not_returned():
     outputs = fake_outputs(torch.rand(4, 2))
     outputs.mask = torch.tensor([[[1, 1, 0, 1], [1, 1, 1, 1]]])
     outputs.matches = torch.tensor([[[3, -1, 0, 1], [-1, 3, -1, 0]]])
@@ -234,26 +234,26 @@ def test_threshold_mask_and_absent_matches_leave_points_out():
             process(outputs, sizes)
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("has_sizes", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("size", [(90, 130), (1300, 520), (33, 200)])
-def test_a_point_comes_back_to_where_it_was(told, keep, size):
-    """Also where the model saw the input alone: a blob's centre of mass, through the processor and back."""
+def test_a_point_returns_to_its_position(has_sizes, keep, size):
+    """The centre of mass of a blob, through the processor and back; also without `image_sizes`."""
     height, width = size
     x0, y0, radius = 0.3 * width, 0.6 * height, 0.12 * min(size)
     y, x = np.mgrid[:height, :width]
-    picture = (255 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * radius**2))).round().clip(1, 255).astype(np.uint8)
+    image = (255 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * radius**2))).round().clip(1, 255).astype(np.uint8)
     processor = LightGlueImageProcessor(size=(120, 160), keep_aspect_ratio=keep)
-    batch = processor([picture, picture], return_tensors="pt")
+    batch = processor([image, image], return_tensors="pt")
     pixels = batch.pixel_values[0, 0, 0]
     seen = batch.image_sizes[0, 0].tolist() if keep else [120, 160]
     mass = (pixels[: seen[0], : seen[1]] - 1 / 255).clamp(min=0)
     centre = torch.tensor(
         [float((mass.sum(axis) * torch.arange(n)).sum() / mass.sum()) for axis, n in ((0, seen[1]), (1, seen[0]))]
     )
-    frame = torch.tensor([seen[1], seen[0]] if told or not keep else [160, 120])
+    frame = torch.tensor([seen[1], seen[0]] if has_sizes or not keep else [160, 120])
     outputs = fake_outputs((centre / frame)[None], input_size=(120, 160))
-    if told and keep:
+    if has_sizes and keep:
         outputs.image_sizes = batch.image_sizes
     else:
         outputs.image_sizes, outputs.filled_sizes = None, torch.tensor([[seen, seen]])
@@ -270,11 +270,11 @@ def test_pairs_are_drawn_side_by_side(form):
         "matching_scores": torch.tensor([1.0, 0.0]),
     }
     processor = LightGlueImageProcessor()
-    (drawn,) = processor.visualize_keypoint_matching([form(picture) for picture in pair], [matches])
+    (drawn,) = processor.visualize_keypoint_matching([form(image) for image in pair], [matches])
     assert drawn.size == (90, 50) and drawn.mode == "RGB"
     assert drawn.getpixel((0, 0)) == (200, 200, 200) and drawn.getpixel((89, 0)) == (100, 100, 100)
     assert drawn.getpixel((10, 20)) == drawn.getpixel((85, 45)) == (0, 0, 0)
     assert drawn.getpixel((48, 32)) == (0, 255, 0) and drawn.getpixel((48, 5)) == (255, 0, 0)
     assert drawn.getpixel((0, 45)) == (0, 0, 0)
-    with pytest.raises(ValueError, match="1 pairs of pictures, 2 of matches"):
+    with pytest.raises(ValueError, match="got 1 pairs of images, but matches of 2 pairs"):
         processor.visualize_keypoint_matching(pair, [matches, matches])

@@ -1,4 +1,4 @@
-"""The one-liner on paths, addresses, PIL images and arrays: matches where they truly are."""
+"""The pipeline on paths, URLs, PIL images and arrays, with exact positions of matches."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def matcher(weights):
 
 
 def pair_of(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Two views of one picture, (width, height) `size` and somewhat less; a point moves by minus SHIFT."""
-    picture = textured(size[0], size[1], 3)
-    return picture, np.ascontiguousarray(picture[SHIFT[1] :, SHIFT[0] :])
+    """Two crops of one image, (width, height) `size` and less; a point moves by minus SHIFT."""
+    image = textured(size[0], size[1], 3)
+    return image, np.ascontiguousarray(image[SHIFT[1] :, SHIFT[0] :])
 
 
 def errors_px(matches, shift=SHIFT) -> np.ndarray:
@@ -51,8 +51,8 @@ def errors_px(matches, shift=SHIFT) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [WIDE, TALL])
-def test_points_lie_where_they_are_in_pictures_of_any_shape(matcher, size):
-    """(width, height), not the reverse; fractions of a pixel are kept; the two pictures are scaled differently."""
+def test_points_have_exact_positions_for_any_aspect_ratio(matcher, size):
+    """Width and height are not swapped, fractions of a pixel are kept, and both images are scaled differently."""
     matches = matcher([*pair_of(size)], threshold=0.3)
     assert len(matches) > 30
     errors = errors_px(matches)
@@ -62,7 +62,7 @@ def test_points_lie_where_they_are_in_pictures_of_any_shape(matcher, size):
     assert xs.max() > SHIFT[0] + 0.5 * (size[0] - SHIFT[0])
 
 
-def test_matches_are_dictionaries_best_first(matcher):
+def test_matches_are_dictionaries_by_descending_score(matcher):
     matches = matcher([*pair_of(WIDE)])
     scores = [match["score"] for match in matches]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1] > 0
@@ -75,30 +75,30 @@ def test_matches_are_dictionaries_best_first(matcher):
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves a picture, a page, a slow answer, and nothing else."""
+    """Serves an image, a page, a slow response, and errors 404."""
 
-    picture = b""
+    image = b""
 
     def do_GET(self):
         if self.path == "/slow":
             time.sleep(1.0)
-        body = b"<html>" if self.path == "/page" else self.picture
+        body = b"<html>" if self.path == "/page" else self.image
         self.send_response(404 if self.path == "/absent" else 302 if self.path == "/moved" else 200)
         if self.path == "/moved":
-            self.send_header("Location", "/picture.png")
+            self.send_header("Location", "/image.png")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Says nothing."""
+        """No log."""
 
 
 @pytest.fixture(scope="module")
-def address():
+def url():
     buffer = BytesIO()
     PilImage.fromarray(pair_of(WIDE)[0]).save(buffer, "PNG")
-    Server.picture = buffer.getvalue()
+    Server.image = buffer.getvalue()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -108,17 +108,17 @@ def address():
     server.server_close()
 
 
-def test_a_picture_may_be_anywhere(matcher, tmp_path, address):
+def test_paths_urls_and_arrays_give_equal_matches(matcher, tmp_path, url):
     first, second = pair_of(WIDE)
     path = write_photo(tmp_path / "a b.png", first)
     expected = matcher([first, second])
-    forms = [path, str(path), PilImage.fromarray(first), torch.from_numpy(first), f"{address}/picture.png"]
-    for form in [*forms, f"{address}/moved"]:
+    forms = [path, str(path), PilImage.fromarray(first), torch.from_numpy(first), f"{url}/image.png"]
+    for form in [*forms, f"{url}/moved"]:
         assert matcher([form, second]) == expected
     assert matcher((path, PilImage.fromarray(second))) == expected
 
 
-def test_many_pairs_are_each_as_if_alone(matcher):
+def test_several_pairs_give_the_matches_of_each_pair(matcher):
     wide, tall = pair_of(WIDE), pair_of(TALL)
     alone = [matcher(list(wide)), matcher(list(tall)), matcher([tall[1], wide[0]])]
     pairs = [wide, list(tall), (tall[1], wide[0])]
@@ -130,10 +130,10 @@ def test_many_pairs_are_each_as_if_alone(matcher):
             assert one["score"] == pytest.approx(other["score"], abs=1e-3)
 
 
-def test_turned_photos_are_matched_upright(matcher, tmp_path):
-    """EXIF says that the stored picture must be turned clockwise; points lie in the upright one."""
+def test_rotated_images_are_matched_upright(matcher, tmp_path):
+    """With an EXIF orientation of 90 degrees, points are in the upright image."""
     first, second = pair_of(WIDE)
-    stored = np.ascontiguousarray(np.rot90(first))  # turned counterclockwise
+    stored = np.ascontiguousarray(np.rot90(first))  # rotated counterclockwise
     turned = write_photo(tmp_path / "turned.png", stored, orientation=6)
     assert matcher([turned, second]) == matcher([first, second])
     image = PilImage.fromarray(stored)
@@ -141,32 +141,32 @@ def test_turned_photos_are_matched_upright(matcher, tmp_path):
     assert matcher([image, second]) == matcher([first, second])
 
 
-def test_what_cannot_be_read_is_named(matcher, tmp_path, address):
+def test_unreadable_images_are_named(matcher, tmp_path, url):
     second = pair_of(WIDE)[1]
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     for bad, reason in [
         (tmp_path / "absent.jpg", "cannot be read"),
-        (tmp_path / "text.jpg", "not an image"),
-        (f"{address}/absent", "cannot be fetched .*Not Found"),
-        (f"{address}/page", "not an image"),
-        ("http://127.0.0.1:1/x.jpg", "cannot be fetched"),
+        (tmp_path / "text.jpg", "cannot be decoded"),
+        (f"{url}/absent", "cannot be downloaded .*Not Found"),
+        (f"{url}/page", "cannot be decoded"),
+        ("http://127.0.0.1:1/x.jpg", "cannot be downloaded"),
     ]:
         with pytest.raises(DataError, match=reason) as caught:
             matcher([bad, second])
         assert str(bad) in str(caught.value)
-    with pytest.raises(DataError, match=r"slow: cannot be fetched \(.*timed out.*\)"):
-        matcher([f"{address}/slow", second], timeout=0.1)
+    with pytest.raises(DataError, match=r"slow: cannot be downloaded \(.*timed out.*\)"):
+        matcher([f"{url}/slow", second], timeout=0.1)
 
 
-def test_endless_downloads_are_cut_off(matcher, address, monkeypatch):
+def test_large_downloads_are_refused(matcher, url, monkeypatch):
     monkeypatch.setattr(matching_pipeline, "MAX_DOWNLOAD_BYTES", 1000)
-    with pytest.raises(DataError, match="more than"):
-        matcher([f"{address}/picture.png", pair_of(WIDE)[1]])
+    with pytest.raises(DataError, match="larger than"):
+        matcher([f"{url}/image.png", pair_of(WIDE)[1]])
 
 
 @pytest.mark.parametrize("inputs", [None, "a.jpg", ["a.jpg"], ["a.jpg", "b.jpg", "c.jpg"], [["a.jpg"], "b.jpg"]])
-def test_what_is_no_pair_is_refused(matcher, inputs):
-    with pytest.raises(ValueError, match="expected a pair of pictures"):
+def test_other_values_than_pairs_are_refused(matcher, inputs):
+    with pytest.raises(ValueError, match="expected a pair of images"):
         matcher(inputs)
 
 
@@ -183,8 +183,8 @@ def test_options_are_checked(weights):
     assert pipeline(model=model, device=-1).device == torch.device("cpu")
 
 
-def test_a_given_model_is_changed_itself(weights):
-    """By `dtype`, but "auto" is as it is; a file is float32 then."""
+def test_a_given_model_is_not_copied(weights):
+    """`dtype` changes the model itself; "auto" keeps its type, and is float32 for a file."""
     model = LightGlueForKeypointMatching.from_pretrained(weights)
     for dtype, expected in [("bfloat16", torch.bfloat16), ("auto", torch.bfloat16), (torch.float32, torch.float32)]:
         assert pipeline(model=model, dtype=dtype).model is model
@@ -197,21 +197,21 @@ def test_a_given_model_is_changed_itself(weights):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_black_parts_of_a_picture_are_no_padding(weights, keep):
-    """Content that ends where a letterboxed picture would: what is black below it is still the picture."""
-    picture = np.zeros((400, 800), np.uint8)
-    picture[:150] = textured(800, 150, 3)
+def test_black_parts_of_an_image_are_not_padding(weights, keep):
+    """The content ends where that of an image with another aspect ratio would; below it, the image is black."""
+    image = np.zeros((400, 800), np.uint8)
+    image[:150] = textured(800, 150, 3)
     detector = {"model_type": "sift", "max_keypoints": 250}
     processor = LightGlueImageProcessor(size=(320, 320), keep_aspect_ratio=keep)
     matcher = pipeline(
         model=weights, image_processor=processor, filter_threshold=0.0, keypoint_detector_config=detector
     )
-    ys = [match["keypoint_image_0"]["y"] for match in matcher([picture, picture])]
+    ys = [match["keypoint_image_0"]["y"] for match in matcher([image, image])]
     assert len(ys) > 30
     assert 100 < max(ys) < 160
 
 
-def test_the_processor_beside_the_model_is_used(weights, tmp_path):
+def test_the_processor_in_the_folder_of_the_model_is_used(weights, tmp_path):
     LightGlueForKeypointMatching.from_pretrained(weights).save_pretrained(tmp_path)
     assert pipeline(model=tmp_path).image_processor.size == {"height": 1024, "width": 1024}
     LightGlueImageProcessor(size=(64, 96)).save_pretrained(tmp_path)
@@ -219,13 +219,13 @@ def test_the_processor_beside_the_model_is_used(weights, tmp_path):
     assert pipeline(model=weights, image_processor=tmp_path).image_processor.size == {"height": 64, "width": 96}
 
 
-def test_sift_within_the_model_is_sift_and_our_matcher(weights):
-    """The same points and matches as the extractor and the matcher of the reconstruction give."""
+def test_a_model_with_sift_equals_extractor_and_matcher(weights):
+    """Points and matches are those of the extractor and the matcher of a reconstruction."""
     first, second = pair_of(WIDE)
     processor = LightGlueImageProcessor(do_resize=False)
     found = pipeline(model=weights, image_processor=processor)([first, second])
     extractor = SiftExtractor(SiftConfig())
-    features = [extractor.extract(Image.from_array(picture)) for picture in (first, second)]
+    features = [extractor.extract(Image.from_array(image)) for image in (first, second)]
     matches = LightGlueMatcher(LightGlueMatcherConfig(str(weights))).match(*features)
     assert len(matches) == len(found) > 30
     expected = {
@@ -241,8 +241,8 @@ def test_sift_within_the_model_is_sift_and_our_matcher(weights):
     assert len(expected & ours) >= 0.98 * len(expected)
 
 
-def test_without_a_model_it_is_sift_with_the_weights_of_the_package(monkeypatch):
-    """Offline, on real photographs of a wall, whose homography is known."""
+def test_the_default_model_is_sift_with_the_weights_of_the_package(monkeypatch):
+    """Offline, on real photographs of a wall with known homography."""
     if not (EMBEDDED_FOLDER / "lightglue_sift.safetensors").is_file():
         pytest.skip("this checkout has no embedded weights")
     monkeypatch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")

@@ -1,4 +1,4 @@
-"""`LightGlueForKeypointMatching`: the numbers of `transformers` where it is right, and right where it is wrong."""
+"""`LightGlueForKeypointMatching`: parity with `transformers`, and correct results where it has errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def both(tmp_path_factory):
 
 
 def assert_same_matches(ours, theirs, at_least: int) -> None:
-    """Theirs are flat [2 B, N] where adaptivity is off."""
+    """Outputs of `transformers` are [2 B, N] without adaptivity."""
     assert int((ours.matches[:, 0] >= 0).sum()) >= at_least
     assert torch.equal(ours.keypoints, theirs.keypoints)
     assert torch.equal(ours.mask, theirs.mask)
@@ -60,7 +60,7 @@ def test_names_shapes_and_values_are_those_of_transformers(both):
         {"max_keypoints": 40, "nms_radius": 2},
     ],
 )
-def test_every_kind_of_network_equals_theirs(tmp_path, options):
+def test_every_architecture_equals_that_of_transformers(tmp_path, options):
     theirs, ours = both_outputs(*make_both(tmp_path, **options), make_inputs(1))
     assert_same_matches(ours, theirs, at_least=5)
     assert ours.mask.shape[2] == (40 if "max_keypoints" in options else theirs.mask.shape[2])
@@ -70,7 +70,7 @@ LAYERS = 8
 
 
 def make_adaptive(folder, **options):
-    """Both models whose pairs stop after some layers, and whose points leave."""
+    """Models of both libraries whose pairs stop early and whose points are pruned."""
     reference = make_reference(num_hidden_layers=LAYERS, depth_confidence=0.7, width_confidence=0.9, **options)
     with torch.no_grad():
         for head in reference.token_confidence:
@@ -82,8 +82,8 @@ def make_adaptive(folder, **options):
     return reference, LightGlueForKeypointMatching.from_pretrained(folder)
 
 
-def test_an_adaptive_pair_equals_theirs(tmp_path):
-    """One pair; its last points are left out, over which theirs writes its padding."""
+def test_an_adaptive_pair_equals_that_of_transformers(tmp_path):
+    """One pair; the last point of each image is not compared, because `transformers` overwrites it with padding."""
     theirs, ours = both_outputs(*make_adaptive(tmp_path), make_inputs(1, seed=2))
     assert 1 < int(ours.prune.max()) < LAYERS and int((ours.prune < ours.prune.max()).sum()) > 10
     points = ours.mask.bool()
@@ -94,14 +94,14 @@ def test_an_adaptive_pair_equals_theirs(tmp_path):
     assert int((ours.matches >= 0).sum()) >= 10
 
 
-def test_pairs_of_a_batch_keep_their_places_whenever_they_stop(tmp_path):
+def test_pairs_of_a_batch_keep_their_order_when_they_stop_early(tmp_path):
     _, ours = make_adaptive(tmp_path)
     strengths = torch.tensor([0.15, 1.0, 0.3, 0.6])
     inputs = make_inputs(4) * strengths[:, None, None, None, None]
     with torch.no_grad():
         together = ours(inputs)
         stops = together.prune.amax((1, 2)).tolist()
-        assert stops[1] < stops[2] < stops[0]  # they leave in another order, which is not its own inverse
+        assert stops[1] < stops[2] < stops[0]  # they stop in another order, a permutation that is not its own inverse
         for row in range(len(inputs)):
             alone = ours(inputs[row : row + 1])
             for side in (0, 1):
@@ -111,7 +111,7 @@ def test_pairs_of_a_batch_keep_their_places_whenever_they_stop(tmp_path):
                 assert torch.equal(together.prune[row, side, :n], alone.prune[0, side, :n])
 
 
-def test_each_adaptivity_works_alone(tmp_path):
+def test_adaptive_depth_and_width_work_separately(tmp_path):
     _, ours = make_adaptive(tmp_path)
     inputs = make_inputs(2)
     with torch.no_grad():
@@ -131,11 +131,11 @@ def test_each_adaptivity_works_alone(tmp_path):
     assert bool((width.matches[width.prune < LAYERS] == -1).all())
 
 
-def test_points_at_all_four_sides_are_removed(tmp_path):
+def test_points_at_all_four_borders_are_removed(tmp_path):
     _, ours = make_both(tmp_path)
     ours.config.keypoint_detector_config.border_removal_distance = 12
     inputs = make_inputs(1)
-    sizes = torch.tensor([[[64, 88], [48, 72]]])  # the second picture is padded
+    sizes = torch.tensor([[[64, 88], [48, 72]]])  # the second image is padded
     with torch.no_grad():
         output = ours(inputs, image_sizes=sizes)
     for side, (height, width) in enumerate(sizes[0].tolist()):
@@ -146,7 +146,7 @@ def test_points_at_all_four_sides_are_removed(tmp_path):
 
 
 def test_padding_changes_nothing(both):
-    """A picture in a larger input is as it is alone: points, matches and their scores."""
+    """Points, matches and scores of an image do not depend on padding."""
     _, ours = both
     inputs, size = make_inputs(1), (48, 72)
     padded = torch.zeros(2, 2, 3, 96, 88)
@@ -163,7 +163,7 @@ def test_padding_changes_nothing(both):
     torch.testing.assert_close(within.matching_scores[:1, :, :n], alone.matching_scores, atol=1e-4, rtol=0)
 
 
-def test_black_pictures_have_no_points(both):
+def test_black_images_have_no_points(both):
     _, ours = both
     ours.config.keypoint_detector_config.keypoint_threshold = 0.99
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_black_pictures_have_no_points(both):
     assert output.matches.shape == output.prune.shape == (2, 2, 0) and output.keypoints.shape == (2, 2, 0, 2)
 
 
-def test_outputs_are_read_by_name_by_key_and_by_place(both):
+def test_outputs_are_read_by_attribute_key_and_position(both):
     _, ours = both
     inputs = make_inputs(1)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_outputs_are_read_by_name_by_key_and_by_place(both):
             output[key]
 
 
-def test_transformers_reads_what_we_write(tmp_path, both):
+def test_transformers_reads_saved_models(tmp_path, both):
     reference, ours = both
     ours.save_pretrained(tmp_path)
     back = TheirModel.from_pretrained(tmp_path)
@@ -198,7 +198,7 @@ def test_transformers_reads_what_we_write(tmp_path, both):
     assert back.config.depth_confidence == -1.0 and back.config.keypoint_detector_config.descriptor_decoder_dim == 64
 
 
-def test_a_fresh_model_takes_their_state_dict():
+def test_a_new_model_loads_a_state_dict_of_transformers():
     reference = make_reference()
     ours = LightGlueForKeypointMatching(LightGlueConfig.from_dict(reference.config.to_dict())).eval()
     assert ours.num_parameters() == sum(parameter.numel() for parameter in reference.parameters())
@@ -209,7 +209,7 @@ def test_a_fresh_model_takes_their_state_dict():
     assert set(ours.load_state_dict(own).missing_keys) == set()
 
 
-def test_half_precision_runs_and_places_points_exactly(tmp_path, both):
+def test_half_precision_gives_exact_points(tmp_path, both):
     _, ours = both
     ours.save_pretrained(tmp_path)
     half = LightGlueForKeypointMatching.from_pretrained(tmp_path, dtype="bfloat16")

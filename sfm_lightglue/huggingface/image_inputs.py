@@ -1,4 +1,4 @@
-"""Pictures as people have them -> arrays with channels first; and what counts as a pair of them."""
+"""Conversion of images to arrays with channels first, and detection of pairs of images."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from PIL import Image as PilImage
 from sfm_lightglue.images.image import Image
 
 Array = np.ndarray[Any, Any]
-Picture = Any
-"""A PIL image, an array or a tensor [H, W], [C, H, W] or [H, W, C]; in the pipeline also a path or an address."""
+ImageLike = Any
+"""A PIL image, an array or a tensor [H, W], [C, H, W] or [H, W, C]; in the pipeline also a path or a URL."""
 
 CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
-def is_picture(value: Any) -> bool:
-    """Whether this is one picture."""
+def is_image(value: Any) -> bool:
+    """Whether a value is one image."""
     return isinstance(value, PilImage.Image) or (
         isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3) and 0 not in value.shape
     )
 
 
-def as_pairs(images: Any, is_one: Callable[[Any], bool] = is_picture) -> tuple[list[tuple[Picture, Picture]], bool]:
-    """One pair or many -> a list of pairs, and whether it was one.
+def as_pairs(images: Any, is_one: Callable[[Any], bool] = is_image) -> tuple[list[tuple[ImageLike, ImageLike]], bool]:
+    """List of pairs from one pair or several.
 
     Args:
-        images: two pictures, or a sequence of such pairs; an array [2, ...] or [B, 2, ...] of pictures likewise.
-        is_one: tells a single picture.
+        images: two images, or a sequence of such pairs; also an array [2, ...] or [B, 2, ...] of images.
+        is_one: returns whether a value is one image.
+
+    Returns:
+        The pairs, and whether `images` was one pair.
 
     Raises:
-        ValueError: on anything else.
+        ValueError: if `images` are not pairs of images.
     """
     if isinstance(images, (np.ndarray, torch.Tensor)):
         images = [list(each) if each.ndim == 4 else each for each in images] if images.ndim in (4, 5) else []
@@ -45,20 +48,20 @@ def as_pairs(images: Any, is_one: Callable[[Any], bool] = is_picture) -> tuple[l
         if all(_is_pair(pair, is_one) for pair in images):
             return [(pair[0], pair[1]) for pair in images], False
     raise ValueError(
-        "images: expected a pair of pictures or a list of such pairs; a picture is a PIL image, or an array or tensor"
+        "images: expected a pair of images or a list of such pairs; an image is a PIL image, or an array or tensor"
         " [H, W], [C, H, W] or [H, W, C]"
     )
 
 
-def channels_first(image: Picture, input_data_format: str | None = None) -> Array:
-    """A picture as an array [C, H, W] with one or three channels, uint8 or float32; transparency is dropped.
+def channels_first(image: ImageLike, input_data_format: str | None = None) -> Array:
+    """An image as array [C, H, W] with one or three channels, uint8 or float32; an alpha channel is removed.
 
     Args:
         image: a PIL image, an array or a tensor.
-        input_data_format: "channels_first" or "channels_last" of arrays and tensors; None finds out.
+        input_data_format: "channels_first" or "channels_last" of arrays and tensors; None detects it.
 
     Raises:
-        ValueError: on shapes that are no picture, and where nobody can tell which axis holds the channels.
+        ValueError: on shapes that are not those of an image, and if the axis of the channels is ambiguous.
     """
     pixels = _pil_pixels(image) if isinstance(image, PilImage.Image) else _as_array(image)
     if pixels.ndim == 2:
@@ -69,11 +72,11 @@ def channels_first(image: Picture, input_data_format: str | None = None) -> Arra
         raise ValueError(f"images: expected 1, 3 or 4 channels, got shape {list(pixels.shape)} with channels first")
     pixels = pixels[:3]
     dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
-    return np.require(pixels, dtype, ["C", "W"])  # torch wants to be able to write
+    return np.require(pixels, dtype, ["C", "W"])  # torch requires writable arrays
 
 
-def picture_size(image: Picture, input_data_format: str | None = None) -> tuple[int, int]:
-    """(height, width)."""
+def image_size(image: ImageLike, input_data_format: str | None = None) -> tuple[int, int]:
+    """(height, width) of an image."""
     if isinstance(image, PilImage.Image):
         return image.height, image.width
     shape = tuple(image.shape)
@@ -95,7 +98,7 @@ def _channel_axis(shape: tuple[int, ...], input_data_format: str | None) -> int:
     could_be = [axis for axis in (0, 2) if shape[axis] in (1, 3, 4)]
     if len(could_be) != 1:
         reason = "both axes" if could_be else "neither axis"
-        raise ValueError(f"images: {reason} of shape {list(shape)} could hold the channels; give input_data_format")
+        raise ValueError(f"images: {reason} of shape {list(shape)} can be that of the channels; give input_data_format")
     return could_be[0]
 
 
@@ -107,7 +110,7 @@ def _as_array(image: Any) -> Array:
 
 
 def _pil_pixels(image: PilImage.Image) -> Array:
-    """[H, W] or [H, W, 3] uint8; 16-bit and float pictures get the range that `Image` finds."""
+    """Pixels [H, W] or [H, W, 3] uint8; values of 16-bit and float images are scaled as in `Image`."""
     if image.mode not in _EIGHT_BIT_MODES:
         buffer = io.BytesIO()
         image.save(buffer, "TIFF")
