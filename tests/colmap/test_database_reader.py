@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,11 +297,11 @@ def test_scales_are_those_of_the_full_image() -> None:
     descriptors = np.sqrt(rng.dirichlet(np.ones(128), 3)).astype(np.float32)
     one = np.ones(3, np.float32)
     features = Features(np.zeros((3, 2), np.float32), one, descriptors, (3200, 2000), 4 * one, one)
-    keypoints, root_sift = colmap_features(features, 1600)
+    keypoints, root_sift = colmap_features(replace(features, shrink_factor=2.0))
     np.testing.assert_allclose(keypoints[:, 2:], [[4, 1]] * 3)
     assert root_sift is not None
     np.testing.assert_allclose(root_sift / 512, descriptors, atol=0.5 / 512 + 1e-6)
-    assert colmap_features(features, 4000)[0][0, 2] == 2
+    assert colmap_features(features)[0][0, 2] == 2  # an unknown factor is taken as 1
     signed = Features(features.keypoints, one, -descriptors, features.image_size, one, one)
     assert colmap_features(signed)[1] is None
     bare = Features(features.keypoints, one, descriptors, features.image_size)

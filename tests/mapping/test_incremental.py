@@ -13,7 +13,7 @@ from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.alignment import align_poses
-from sfm_lightglue.mapping.incremental import MappingConfig, _adjust_robustly, _options
+from sfm_lightglue.mapping.incremental import MappingConfig, adjust_robustly, mapper_options
 from sfm_lightglue.reconstruction.run import reconstruct
 from tests.helpers.reconstructions import one_thread
 
@@ -38,8 +38,8 @@ def noisy_model(seed: int, coarse_share: float = 0.15) -> tuple[pycolmap.Reconst
 
 
 def adjust(model: pycolmap.Reconstruction, max_error_px: float = 4.0, constant: frozenset[int] = frozenset()) -> None:
-    options = _options(MappingConfig(max_reprojection_error_px=max_error_px), 8, constant, 1, 0)
-    _adjust_robustly(model, 0.5, options)
+    options = mapper_options(MappingConfig(max_reprojection_error_px=max_error_px), 8, constant, 1, 0)
+    adjust_robustly(model, 0.5, options)
 
 
 def center_error(model: pycolmap.Reconstruction, truth: dict) -> float:
