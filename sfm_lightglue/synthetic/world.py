@@ -37,7 +37,7 @@ _MOSS = Material((112, 128, 82), ((70, 86, 54), (166, 170, 118), (196, 184, 150)
 
 Point = tuple[float, float, float]
 
-_GROUND = Relief(
+GROUND = Relief(
     Rigid3.identity(),
     radius_m=8.0,
     bowl_per_m=0.014,
@@ -98,7 +98,7 @@ def sky(directions: Float32Array) -> Float32Array:
 def _furniture() -> list[tuple[Shape, Material]]:
     """The solids; z is up, the cameras are on the side of -y, and heights are above the ground below."""
     return [
-        (_GROUND, _SAND),
+        (GROUND, _SAND),
         (_box((-0.6, 2.6, 1.2), (2.5, 0.22, 1.35), yaw=6, tilt=-4), _MASONRY),
         (_box((3.1, 1.3, 0.95), (0.2, 1.6, 1.1), yaw=-24, tilt=3), _SLATE),
         (_box((-3.3, 0.9, 0.65), (0.2, 1.25, 0.85), yaw=28), _MASONRY),
@@ -120,7 +120,7 @@ def _furniture() -> list[tuple[Shape, Material]]:
 def _pose(position_m: Point, yaw_deg: float = 0.0, tilt_deg: float = 0.0) -> Rigid3:
     """`world_from_local` with rotation about x, then about z; the height is above the ground below the position."""
     x, y, height = position_m
-    ground = _GROUND.height(np.array([x], np.float32), np.array([y], np.float32))[0].item()
+    ground = GROUND.height(np.array([x], np.float32), np.array([y], np.float32))[0].item()
     yaw = Rigid3.from_rotvec(np.radians([0, 0, yaw_deg]), np.array([x, y, ground + height]))
     return yaw @ Rigid3.from_rotvec(np.radians([tilt_deg, 0, 0]), np.zeros(3))
 
