@@ -37,6 +37,11 @@ class Camera:
         height: of the stored image, in pixels.
         params: in COLMAP's order and units.
         source: where the focal length comes from.
+
+    Example:
+        >>> camera = sfm_lightglue.Camera("PINHOLE", 640, 480, (520.0, 521.0, 320.0, 240.0))
+        >>> camera.size
+        (640, 480)
     """
 
     model: str
@@ -131,6 +136,11 @@ class Features:
 
     Raises:
         ValueError: for wrong shapes or types, or keypoints outside the image.
+
+    Example:
+        >>> features = sfm_lightglue.match_images("left.jpg", "right.jpg").features[0]
+        >>> len(features), features.keypoints.shape[1], features.descriptors.shape[1]
+        (..., 2, 128)
     """
 
     keypoints: Float32Array
@@ -200,6 +210,11 @@ class Matches:
 
     Raises:
         ValueError: for wrong shapes or types, or a feature that is matched twice.
+
+    Example:
+        >>> matches = sfm_lightglue.match_images("left.jpg", "right.jpg").matches
+        >>> matches.indices.shape[1], len(matches.scores) == len(matches)
+        (2, True)
     """
 
     indices: Int32Array

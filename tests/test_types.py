@@ -1,4 +1,4 @@
-"""The values that flow between the stages say at once when something is wrong with them."""
+"""The values that pass between the stages check their arguments when they are made."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def make_features(**changes):
         ({"keypoints": np.full((3, 2), -2, np.float32)}, "outside"),
     ],
 )
-def test_features_name_what_is_wrong(changes, message):
+def test_features_with_wrong_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make_features(**changes)
 
@@ -71,7 +71,7 @@ def test_features_may_be_empty():
         {"scales": np.zeros(3, np.float32), "orientations": np.ones(3, np.float32)},
     ],
 )
-def test_the_digest_of_features_tells_every_change(changes):
+def test_the_digest_of_features_changes_with_every_field(changes):
     assert make_features(**changes).digest != make_features().digest
 
 
@@ -90,7 +90,7 @@ def test_the_digest_of_features_is_their_key_where_there_is_one():
         (np.array([[1, 0], [2, 0]], np.int32), np.zeros(2, np.float32), "side 1"),
     ],
 )
-def test_matches_name_what_is_wrong(indices, scores, message):
+def test_matches_with_wrong_arguments_are_refused(indices, scores, message):
     with pytest.raises(ValueError, match=message):
         Matches(indices, scores)
 
@@ -112,7 +112,7 @@ def test_no_matches_swap_to_no_matches():
     assert Matches.empty().swapped().indices.shape == (0, 2)
 
 
-def test_a_pair_stands_in_order():
+def test_the_names_of_a_pair_are_sorted():
     assert ImagePair.from_names("b", "a") == ImagePair.from_names("a", "b") == ImagePair("a", "b")
     for name0, name1 in (("b", "a"), ("a", "a")):
         with pytest.raises(ValueError, match="in order"):

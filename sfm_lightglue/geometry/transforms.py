@@ -24,6 +24,13 @@ class Rigid3:
 
     Raises:
         ValueError: for wrong shapes, or if R differs from a rotation by more than 1e-4.
+
+    Example:
+        >>> cam_from_world = sfm_lightglue.Rigid3.from_rotvec([0, 0, 0], [0, 0, 2])
+        >>> cam_from_world.center.tolist()
+        [0.0, 0.0, -2.0]
+        >>> (cam_from_world @ cam_from_world.inverse()).t.tolist()
+        [0.0, 0.0, 0.0]
     """
 
     R: Float64Array

@@ -41,7 +41,7 @@ def robust_noise(residuals: Float64Array, limit: float = math.inf, floor: float 
     num_dimensions = residuals.shape[1]
     squared = (residuals**2).sum(axis=1)
     cut_deviations = 2.5 if num_dimensions == 1 else 3.0
-    # Residuals that are uniform up to the limit do not determine a deviation: the limit is at least 1.5 of them.
+    # Residuals that are uniform up to the limit do not determine a deviation: it is at most 2/3 of the limit.
     highest = limit / 1.5
     middle = float(np.median(squared))
     noise = max(min(median_noise(squared, num_dimensions), highest), floor)

@@ -73,7 +73,7 @@ def _before_both(rays0: Float64Array, rays1: Float64Array, t: Float64Array) -> B
     return mask
 
 
-def in_front(data: Correspondences, pose: Rigid3) -> BoolArray:
+def _in_front(data: Correspondences, pose: Rigid3) -> BoolArray:
     """[M] whether a point lies in front of both cameras, or its rays are parallel within the error limit."""
     rays0, rays1 = _rays_in_camera1(data, pose)
     nearly_parallel = np.linalg.norm(np.cross(rays1, rays0), axis=1) <= 2 * data.max_error
@@ -85,7 +85,7 @@ def in_front(data: Correspondences, pose: Rigid3) -> BoolArray:
 def inliers_of_pose(data: Correspondences, pose: Rigid3) -> BoolArray:
     """[M] whether a match lies near its epipolar line and in front of both cameras."""
     errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
-    mask: BoolArray = (errors <= data.max_error**2) & in_front(data, pose)
+    mask: BoolArray = (errors <= data.max_error**2) & _in_front(data, pose)
     return mask
 
 

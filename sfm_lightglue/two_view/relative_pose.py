@@ -55,6 +55,11 @@ class RelativePose:
         points: [P, 3] triangulated inliers in the frame of camera 0, in units of the baseline. Inliers whose rays are
             parallel within the noise are left out, so a pure rotation has no points.
         point_inlier_idxs: [P] the inlier (row of `keypoints0`) of each point.
+
+    Example:
+        >>> pose = sfm_lightglue.estimate_relative_pose("left.jpg", "right.jpg")
+        >>> pose.cam1_from_cam0.R.shape, pose.points.shape[1]
+        ((3, 3), 3)
     """
 
     geometry: TwoViewGeometry | Rejected

@@ -1,8 +1,8 @@
-"""How sure a relative pose is: the covariance of its least squares, and the radius that holds 95 % of the errors.
+"""The uncertainty of a relative pose: covariance of the least squares, and radii that contain 95 % of the errors.
 
-The residuals are those that the pose minimises: Sampson errors, or differences of rays for a pure rotation. With
-J their derivatives at the inliers and σ the noise, the covariance of rotation and direction is σ² (JᵀJ)⁻¹; a focal
-length that is not known exactly adds what its own variance moves the pose by.
+The residuals are those that the refinement minimises: Sampson errors, or transfer errors for a pure rotation. With
+their derivatives J at the inliers and the noise σ, the covariance of rotation and direction is σ² (JᵀJ)⁻¹. An inexact
+focal length adds its variance, propagated to the pose.
 """
 
 from __future__ import annotations
@@ -27,26 +27,31 @@ from sfm_lightglue.two_view.residuals import (
 )
 
 CONFIDENCE = 0.95
-"""Share of errors that a stated radius holds."""
+"""Fraction of the errors that lie within a radius."""
+
+_MIN_NOISE_PX = 1e-3
+"""Smallest assumed noise in pixels: the rounding of float32 keypoints."""
+
+_MAX_DEVIATIONS = 2.5
+"""Standard deviations beyond which a residual, measured without its own influence, is not noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoseUncertainty:
-    """Radii that hold 95 % of the errors of a relative pose, and the noise they come from.
+    """Radii that contain 95 % of the errors of a relative pose, and the noise of the keypoints.
 
-    That is what synthetic pairs show. On photographs the intrinsics are never exact, and keypoints are found to a tenth
-    of a pixel, so that errors of the lens model count more than noise: of fountain-P11 85 % of the errors lie within
-    the radius, all within twice that; of Lund door (whose truth is a COLMAP model) 24 % of the rotations and 36 % of
-    the directions, 76 and 86 % within twice that.
+    The 95 % were measured on synthetic pairs. On photographs the intrinsics are never exact and keypoints are exact to
+    a tenth of a pixel, so errors of the lens model are larger than the noise. Of fountain-P11, 85 % of the errors lie
+    within the radius and all within twice the radius. Of Lund door, whose ground truth is a COLMAP model, 24 % of the
+    rotations and 36 % of the directions lie within the radius, 76 and 86 % within twice the radius.
 
-    What they do not know: another pose that explains the matches as well (the second solution of a plane), inliers
-    that are wrong together (a moving object), noise beyond half of the error limit (its tail was cut off as
-    outliers), and intrinsics that were given wrong.
+    The radii do not include: a second pose that fits the matches as well (for a plane), inliers with a common error (a
+    moving object), noise above half of the error limit (its tail is removed as outliers), and wrong given intrinsics.
 
     Args:
-        rotation_deg: angle of the rotation's error, up to 180.
-        direction_deg: angle of the error of t, up to 180, where nothing is known of it; None for a pure rotation.
-        noise_px: standard deviation of one coordinate of a keypoint, as the inliers show it.
+        rotation_deg: angle of the rotation error, up to 180.
+        direction_deg: angle of the error of t; 180 if the direction is undetermined, None for a pure rotation.
+        noise_px: standard deviation of one coordinate of a keypoint, estimated from the inliers.
     """
 
     rotation_deg: float
@@ -60,7 +65,7 @@ class FocalPrior:
 
     Args:
         sides: the images that share it, 0 and 1.
-        log_sigma: standard deviation of its logarithm: 0.1 is 10 %.
+        log_sigma: standard deviation of its logarithm; 0.1 is about 10 %.
     """
 
     sides: tuple[int, ...]
@@ -70,46 +75,43 @@ class FocalPrior:
 def pose_uncertainty(
     data: Correspondences, pose: Rigid3, is_rotation: bool = False, focals: Sequence[FocalPrior] = ()
 ) -> PoseUncertainty:
-    """The uncertainty of a pose that was refined on inliers.
+    """Compute the uncertainty of a pose that was refined on its inliers.
 
     Args:
-        data: the inliers alone.
+        data: the inliers, without outliers.
         pose: `cam1_from_cam0`, t of length 1.
-        is_rotation: the camera only turned: t is not part of the estimate.
+        is_rotation: whether the pose is a pure rotation, so that t was not estimated.
         focals: focal lengths that are not exact.
 
     Source: Hartley and Zisserman, Multiple View Geometry, sections 5.2 (covariance of an estimate) and 11.4.3
         (the Sampson approximation).
     """
     model = RotationResiduals(data, pose) if is_rotation else EpipolarResiduals(data, pose)
-    noise, share = robust_noise(model.values, model.limit, _MIN_NOISE_PX / data.focal_px)
+    noise, variance_fraction = robust_noise(model.values, model.limit, _MIN_NOISE_PX / data.focal_px)
     noise *= math.sqrt(model.values.size / max(model.values.size - model.num_parameters, 1))
-    # Inliers that end at the limit pull the pose less than noise that goes on, and the loss damps the large ones.
-    loss = 1 / math.sqrt(share) if is_rotation else _deviation_by_loss(model.limit / noise)
+    # The limit removes the largest residuals, and the loss reduces the weight of large ones.
+    loss = 1 / math.sqrt(variance_fraction) if is_rotation else _deviation_by_loss(model.limit / noise)
     covariance = pose_covariance(model, noise * loss, focals)
-    # The noise is itself estimated: Student's factor instead of the normal distribution's.
+    # The noise is an estimate too, so the interval is that of Student's distribution.
     student = _student_factor(model.values.size - model.num_parameters)
     rotation_rad = gaussian_radius(covariance[:3, :3]) * student
     direction_rad = None if is_rotation else gaussian_radius(covariance[3:, 3:]) * student
-    # A transfer error is the noise of both images.
+    # A transfer error contains the noise of both images.
     noise_px = noise * data.focal_px / (math.sqrt(2) if is_rotation else 1)
     return PoseUncertainty(
         _angle_deg(rotation_rad), None if direction_rad is None else _angle_deg(direction_rad), noise_px
     )
 
 
-_MIN_NOISE_PX = 1e-3
-"""No residual is trusted to be smaller: keypoints are float32."""
-
-
 def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPrior] = ()) -> Float64Array:
     """Covariance of the parameters of a model, in radians².
 
-    A residual that contradicts what the others say of it, by more than noise explains, has its own variance: a wrong
-    match near its epipolar line bends the pose towards itself, and hides in its residual.
+    An outlier near its epipolar line moves the pose towards itself, so that its own residual becomes small. Residuals
+    are therefore compared with a fit without them. One that is larger than noise explains is used as its own standard
+    deviation.
 
     Args:
-        model: residuals and their derivatives.
+        model: residuals at the estimated pose.
         noise: standard deviation of a residual.
         focals: focal lengths that are not exact.
 
@@ -123,18 +125,14 @@ def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPr
     variances = np.where(np.abs(deleted) > _MAX_DEVIATIONS * noise, deleted**2, noise**2)
     covariance = inverse @ ((J * variances[:, None]).T @ J) @ inverse
     for focal in focals:
-        # A focal length that is wrong by a factor moves the pose along this line.
+        # Derivative of the pose with respect to the logarithm of the focal length.
         moved = inverse @ (J.T @ focal_derivative(model, focal.sides))
         covariance += focal.log_sigma**2 * np.outer(moved, moved)
     return np.asarray(covariance)
 
 
-_MAX_DEVIATIONS = 2.5
-"""A residual beyond so many standard deviations, measured without itself, is hardly noise."""
-
-
 def _pseudo_inverse(hessian: Float64Array) -> Float64Array:
-    """The inverse; where a direction is not observed at all, a variance so large that it shows."""
+    """The inverse [P, P]; an unobserved direction gets a very large variance."""
     values, vectors = np.linalg.eigh(hessian)
     floor = max(values.max() * 1e-14, 1e-300)
     inverse: Float64Array = (vectors / np.maximum(values, floor)) @ vectors.T
@@ -142,10 +140,10 @@ def _pseudo_inverse(hessian: Float64Array) -> Float64Array:
 
 
 def _deviation_by_loss(k: float) -> float:
-    """How much less exact the refinement is than least squares of as many residuals with all of their tail.
+    """Standard deviation of the refined parameters, relative to least squares on residuals without a limit.
 
     Args:
-        k: the limit beyond which residuals were left out, in standard deviations.
+        k: the limit beyond which residuals were removed, in standard deviations.
 
     Source: Huber, Robust statistics, 1981, section 3.2 (variance of an M-estimator, here √(∫φ ∫ψ²φ) / ∫ψ'φ).
     """
@@ -153,19 +151,24 @@ def _deviation_by_loss(k: float) -> float:
     density = np.exp(-(x**2) / 2)
     bend = np.sqrt(1 + (x / (LOSS_SCALE * k)) ** 2)
     psi = x / bend
-    slope = (density / bend**3).sum() * (x[1] - x[0]) - 2 * psi[-1] * density[-1]  # who passes the limit leaves
+    slope = (density / bend**3).sum() * (x[1] - x[0]) - 2 * psi[-1] * density[
+        -1
+    ]  # the last term: residuals that pass the limit
     return float(np.sqrt(density.sum() * (psi**2 * density).sum()) * (x[1] - x[0]) / slope)
 
 
 def gaussian_radius(covariance: Float64Array, confidence: float = CONFIDENCE) -> float:
-    """The radius around the mean that holds a share of a normal distribution in two or three dimensions.
+    """The radius around the mean that contains a fraction of a normal distribution in two or three dimensions.
 
-    In polar coordinates of the whitened space, the share within r is the mean over directions u of the distribution
+    In polar coordinates of the whitened space, the fraction within r is the mean over directions u of the distribution
     function of χ² at r² / (uᵀ Σ u).
 
     Args:
         covariance: [D, D], D = 2 or 3.
-        confidence: the share.
+        confidence: the fraction.
+
+    Returns:
+        The radius, in the unit of a standard deviation.
     """
     num_dimensions = len(covariance)
     variances = np.maximum(np.linalg.eigvalsh(covariance), 0)
@@ -175,13 +178,13 @@ def gaussian_radius(covariance: Float64Array, confidence: float = CONFIDENCE) ->
     low, high = 0.0, 20.0 * math.sqrt(variances.max())
     for _ in range(60):
         middle = (low + high) / 2
-        share = float(_chi2_cdf(middle**2 / along, num_dimensions).mean())
-        low, high = (middle, high) if share < confidence else (low, middle)
+        fraction = float(_chi2_cdf(middle**2 / along, num_dimensions).mean())
+        low, high = (middle, high) if fraction < confidence else (low, middle)
     return (low + high) / 2
 
 
 def _directions(num_dimensions: int) -> Float64Array:
-    """Unit vectors [K, D], evenly spread over half of the circle or over the sphere (by the golden angle)."""
+    """Unit vectors [K, D], uniform over half of the circle or over the sphere (by the golden angle)."""
     if num_dimensions == 2:
         angles = np.pi * (np.arange(512) + 0.5) / 512
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -199,7 +202,7 @@ def _chi2_cdf(x: Float64Array, num_dimensions: int) -> Float64Array:
 
 
 def _student_factor(num_free: int) -> float:
-    """How much wider Student's 95 % interval is than the normal one.
+    """Width of Student's 95 % interval relative to that of the normal distribution.
 
     Source: Abramowitz and Stegun, 26.7.5 (expansion of the quantile).
     """
@@ -213,5 +216,5 @@ def _student_factor(num_free: int) -> float:
 
 
 def _angle_deg(radius_rad: float) -> float:
-    """Beyond a right angle nothing is known."""
+    """Degrees of a radius; 180, the largest error, if it is more than a right angle."""
     return math.degrees(radius_rad) if radius_rad <= math.pi / 2 else 180.0

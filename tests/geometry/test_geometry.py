@@ -7,6 +7,7 @@ from sfm_lightglue.evaluation.pose_errors import pose_auc
 from sfm_lightglue.geometry.epipolar import (
     essential_from_pose,
     homogeneous,
+    sampson_residuals,
     squared_sampson_errors,
     squared_symmetric_epipolar_errors,
     triangulate,
@@ -16,9 +17,11 @@ from sfm_lightglue.geometry.transforms import (
     Sim3,
     cross_matrix,
     direction_angle_deg,
+    direction_angles_deg,
     project_to_rotation,
     relative_pose_error_deg,
     rotation_angle_deg,
+    rotation_angles_deg,
     rotation_from_rotvec,
     umeyama,
 )
@@ -74,7 +77,7 @@ def test_a_matrix_acts_as_its_transform():
         assert_same(Rigid3.from_matrix(matrix), pose, points)
 
 
-def test_the_centre_is_where_the_camera_stands():
+def test_the_centre_is_the_origin_of_the_camera():
     pose = random_rigid(np.random.default_rng(2))
     np.testing.assert_allclose(pose @ pose.center, 0, atol=1e-12)
 
@@ -90,13 +93,13 @@ def test_the_centre_is_where_the_camera_stands():
     ],
     ids=["scaled", "mirrored", "nan", "4x4", "column"],
 )
-def test_what_is_no_rigid_transform_is_refused(R, t):
+def test_matrices_that_are_no_rotation_are_refused(R, t):
     with pytest.raises(ValueError, match="Rigid3"):
         Rigid3(R, t)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
-def test_what_is_no_scale_is_refused(scale):
+def test_a_scale_must_be_positive(scale):
     with pytest.raises(ValueError, match="scale"):
         Sim3(scale, np.eye(3), np.zeros(3))
 
@@ -106,7 +109,7 @@ def test_from_matrix_refuses_other_shapes():
         Rigid3.from_matrix(np.eye(3))
 
 
-def test_look_at_sees_the_target_in_the_middle_and_up_above():
+def test_look_at_puts_the_target_in_the_middle_and_up_at_the_top():
     generator = np.random.default_rng(3)
     for _ in range(5):
         center, target, up = generator.normal(size=(3, 3))
@@ -158,6 +161,18 @@ def test_angles_between_directions():
     assert direction_angle_deg([0, 0, 0], [1, 0, 0]) == 90
 
 
+def test_angles_of_many_are_those_of_each():
+    generator = np.random.default_rng(8)
+    R = np.stack([rotation_from_rotvec(rotvec) for rotvec in generator.normal(size=(6, 3))]).reshape(2, 3, 3, 3)
+    np.testing.assert_allclose(rotation_angles_deg(R)[1, 2], rotation_angle_deg(R[1, 2]), rtol=1e-12)
+    a, b = generator.normal(size=(2, 4, 3))
+    a[1] = 0
+    expected = [direction_angle_deg(x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(direction_angles_deg(a, b), expected, rtol=1e-12)
+    assert expected[1] == 90
+    assert rotation_angles_deg(R[:0]).shape == (0, 3)
+
+
 def test_relative_pose_errors():
     truth = random_rigid(np.random.default_rng(6))
     turned = Rigid3(rotation_from_rotvec(np.radians([0, 7.0, 0])) @ truth.R, 3 * truth.t)
@@ -167,7 +182,7 @@ def test_relative_pose_errors():
 
 @pytest.fixture
 def two_views():
-    """A pose, points in camera 0, and where both cameras see them."""
+    """A pose, points in camera 0, and their image points in both cameras."""
     generator = np.random.default_rng(7)
     cam1_from_cam0 = Rigid3.from_rotvec([0.1, -0.2, 0.05], [1.0, 0.2, -0.1])
     points = generator.uniform([-2, -2, 4], [2, 2, 9], (40, 3))
@@ -188,7 +203,7 @@ def test_an_essential_matrix_annihilates_correspondences(two_views):
 
 
 def test_sampson_errors_are_distances_to_first_order(two_views):
-    """Moved across its epipolar line by d, a point in one image is d/√2 from the manifold of both."""
+    """A point moved by d across its epipolar line has the error d n1 / √(n0² + n1²), n0 and n1 the norms of the lines."""
     cam1_from_cam0, _, points0, points1 = two_views
     E = essential_from_pose(cam1_from_cam0)
     lines = homogeneous(points0) @ E.T
@@ -198,6 +213,9 @@ def test_sampson_errors_are_distances_to_first_order(two_views):
     moved = points1 + d * lines[:, :2] / norms1[:, None]
     expected = d * norms1 / np.hypot(norms0, norms1)
     np.testing.assert_allclose(np.sqrt(squared_sampson_errors(E, points0, moved)), expected, rtol=1e-3)
+    signed = sampson_residuals(E, homogeneous(points0), homogeneous(moved))
+    np.testing.assert_allclose(signed, expected, rtol=1e-3)
+    np.testing.assert_allclose(signed**2, squared_sampson_errors(E, points0, moved), rtol=1e-12)
 
 
 def test_symmetric_epipolar_errors_are_distances_to_lines(two_views):
@@ -214,7 +232,7 @@ def test_symmetric_epipolar_errors_are_distances_to_lines(two_views):
 
 
 @pytest.mark.parametrize("errors", [squared_sampson_errors, squared_symmetric_epipolar_errors])
-def test_epipolar_errors_do_not_care_for_order_or_scale(two_views, errors):
+def test_epipolar_errors_are_independent_of_order_and_scale(two_views, errors):
     cam1_from_cam0, _, points0, points1 = two_views
     E = essential_from_pose(cam1_from_cam0)
     points1 = points1 + 0.01
@@ -229,7 +247,7 @@ def test_triangulation_recovers_points(two_views):
     np.testing.assert_allclose(triangulate(cam1_from_cam0, points0, points1), points, rtol=1e-9)
 
 
-def test_parallel_rays_meet_far_away_but_not_at_nan(two_views):
+def test_parallel_rays_give_far_finite_points(two_views):
     cam1_from_cam0, _, points0, _ = two_views
     rays = homogeneous(points0) @ cam1_from_cam0.R.T
     points = triangulate(cam1_from_cam0, points0, rays[:, :2] / rays[:, 2:])
@@ -283,16 +301,16 @@ def test_umeyama_without_scale():
     ],
     ids=["too few", "unequal", "2D", "one spot"],
 )
-def test_umeyama_refuses_what_it_cannot_align(source, target):
+def test_umeyama_refuses_degenerate_points(source, target):
     with pytest.raises(ValueError, match="umeyama"):
         umeyama(source, target)
 
 
 def test_pose_auc_by_hand():
-    # Two errors, 1 and 3, threshold 4: recall rises in straight lines from (0, 0) over (1, 1/2) to (3, 1), then
-    # stays: areas 1/4 + 3/2 + 1 of 4.
+    # Errors 1 and 3, threshold 4: recall is linear from (0, 0) to (1, 1/2) and to (3, 1), then constant. The areas
+    # are 1/4 + 3/2 + 1 of 4.
     assert pose_auc([3.0, 1.0], (4.0,)) == pytest.approx((2.75 / 4,))
-    # At threshold 2 the curve stays at 1/2 beyond the error 1: areas 1/4 + 1/2 of 2.
+    # Threshold 2: recall is constant at 1/2 beyond the error 1. The areas are 1/4 + 1/2 of 2.
     assert pose_auc([1.0, 3.0], (2.0,)) == pytest.approx((0.375,))
     assert pose_auc([1.0, np.inf], (2.0,)) == pytest.approx((0.375,))
 

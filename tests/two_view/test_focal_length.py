@@ -1,4 +1,4 @@
-"""A focal length that nobody told: found by the matches where they show it, and only there."""
+"""An unknown focal length is estimated from the matches if, and only if, they determine it."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +20,7 @@ from tests.helpers.point_views import POSE, SIZE, make_features, make_views, pla
 from tests.helpers.shared_data import shared_data
 
 GUESS = default_camera("SIMPLE_RADIAL", SIZE, None)
-"""Of 1440 pixels."""
+"""Its focal length is 1440 pixels."""
 
 
 def camera_of(focal_px):
@@ -62,7 +62,7 @@ def test_one_image_beside_a_known_camera():
         assert mean_focal_length(found.cameras[side]) == pytest.approx(1100, rel=0.04)
 
 
-def test_a_camera_that_only_turned():
+def test_a_pure_rotation():
     rotation = Rigid3.from_rotvec([0.1, -0.3, 0.1], np.zeros(3))
     views = make_views(rotation, 200, 0.5, 0.25, (camera_of(900),) * 2)
     found = estimate(views)
@@ -71,7 +71,7 @@ def test_a_camera_that_only_turned():
 
 
 def guesses():
-    """What shows no focal length, by name."""
+    """Views that do not determine a focal length, by name."""
     ahead = Rigid3.from_rotvec([0, 0, 0.1], [0, 0, 1.0])
     sideways = Rigid3.from_rotvec([0, 0, 0], [1.0, 0, 0])
     slight = Rigid3.from_rotvec([0, 0.001, 0], np.zeros(3))
@@ -86,7 +86,7 @@ def guesses():
 
 
 @pytest.mark.parametrize("name", list(guesses()))
-def test_where_nothing_is_shown_the_guess_remains_and_the_radius_says_so(name):
+def test_an_undetermined_focal_length_stays_guessed_and_enlarges_the_radius(name):
     views = guesses()[name]
     found = estimate(views)
     assert found.focal_sources == ("guessed", "guessed")
@@ -95,13 +95,13 @@ def test_where_nothing_is_shown_the_guess_remains_and_the_radius_says_so(name):
         assert found.uncertainty.rotation_deg > 2
 
 
-def test_two_unknown_cameras_are_too_many():
+def test_two_different_unknown_focal_lengths_are_not_estimated():
     views = make_views(POSE, 200, 0.5, 0.2, (camera_of(900), camera_of(1300)))
     assert estimate(views, is_same_camera=False).focal_sources == ("guessed", "guessed")
 
 
-def test_two_unknown_cameras_make_the_pose_inexact_each_on_its_own():
-    """The same matches, the same guesses: one prior for both images, or one for each."""
+def test_errors_of_two_unknown_focal_lengths_are_independent():
+    """Two different guessed focal lengths enlarge the radii, which then contain the errors."""
     views = make_views(POSE, 200, 0.5, 0.0, (camera_of(900), camera_of(1300)))
     apart = estimate(views, is_same_camera=False)
     exact = estimate(views, tuple(replace(GUESS, source="given") for _ in range(2)))
@@ -112,7 +112,7 @@ def test_two_unknown_cameras_make_the_pose_inexact_each_on_its_own():
 
 
 def exact_views(kind):
-    """Matches without any error at all, as synthetic images and rectified stereo have them."""
+    """Matches without any error, as in synthetic images and rectified stereo."""
     generator = np.random.default_rng(0)
     pixels0 = generator.integers([200, 20], [1180, 880], (120, 2)).astype(float)
     shift = generator.integers(5, 150, 120) if kind == "rectified stereo" else np.zeros(120)
@@ -129,7 +129,7 @@ def exact_views(kind):
 def test_matches_without_any_error_have_a_pose_and_finite_radii(kind, camera):
     found = estimate(exact_views(kind), (camera, camera))
     assert found.verdict == ("general" if kind == "rectified stereo" else "pure_rotation")
-    assert found.cameras == (camera, camera)  # neither shows a focal length
+    assert found.cameras == (camera, camera)  # neither determines a focal length
     np.testing.assert_allclose(found.cam1_from_cam0.R, np.eye(3), atol=1e-5)
     assert 0 < found.uncertainty.noise_px < 0.01
     assert 0 < found.uncertainty.rotation_deg < 180
@@ -138,14 +138,14 @@ def test_matches_without_any_error_have_a_pose_and_finite_radii(kind, camera):
         assert found.uncertainty.direction_deg > 0
 
 
-def test_known_focal_lengths_are_left_alone():
+def test_known_focal_lengths_do_not_change():
     views = make_views(POSE, 200, 0.5, 0.2, (camera_of(900),) * 2)
     found = estimate(views, views.cameras)
     assert found.focal_sources == ("given", "given")
     assert found.cameras == views.cameras
 
 
-def test_the_limit_is_on_the_noise_and_on_what_lenses_have():
+def test_an_estimate_is_reliable_by_its_noise_and_its_value():
     assert FocalEstimate(1.0, 0.9 * MAX_LOG_SIGMA).is_reliable
     assert not FocalEstimate(1.0, 1.1 * MAX_LOG_SIGMA).is_reliable
     assert not FocalEstimate(8.0, 0.01).is_reliable
@@ -166,7 +166,7 @@ def test_a_factor_on_the_focal_length_changes_nothing_else(model, params, expect
 
 
 def test_neighbours_of_a_real_scene_without_exif():
-    """Fountain-P11 as it is, stored without EXIF data: the guess is a third too long."""
+    """The images of Fountain-P11 have no EXIF data, and the guess is a third too long."""
     scene = read_scene(shared_data("scenes", "fountain_p11"))
     names = scene.names[:5]
     extractor, matcher = SiftExtractor(), NearestMatcher()
@@ -189,7 +189,7 @@ def test_neighbours_of_a_real_scene_without_exif():
     assert np.median(errors_deg) < 1.0
 
 
-def test_photos_say_which_focal_length_was_used(tmp_path):
+def test_the_result_reports_which_focal_length_was_used(tmp_path):
     folder = shared_data("scenes", "fountain_p11") / "images"
     paths = folder / "0003.jpg", folder / "0006.jpg"
     result = match_images(*paths, SiftExtractor(), NearestMatcher(), same_camera=True)

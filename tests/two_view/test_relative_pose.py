@@ -1,4 +1,4 @@
-"""`estimate_relative_pose`, and the estimators behind it: what holds for every one of them."""
+"""`estimate_relative_pose`, and laws of all its estimators."""
 
 import dataclasses
 import importlib.util
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_samples(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_matrices_are_on_the_points_as_they_are(name):
+def test_matrices_apply_to_the_given_points(name):
     views = make_views(noise_px=0.0, outlier_ratio=0.2)
     points = [views.features[side].keypoints[views.matches.indices[:, side]].astype(float) for side in (0, 1)]
     centred = [pixels - [600, 450] for pixels in points]
@@ -107,7 +107,7 @@ def test_matrices_are_on_the_points_as_they_are(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", ["one spot", "a line", "random"])
-def test_bad_points_raise_nothing(name, kind):
+def test_degenerate_points_raise_no_exception(name, kind):
     generator = np.random.default_rng(0)
     t = generator.uniform(0, 1, (40, 1))
     pixels = {
@@ -122,7 +122,7 @@ def test_bad_points_raise_nothing(name, kind):
         assert isinstance(found, Rejected)
 
 
-def test_the_estimators_are_different_methods_and_all_come_near():
+def test_the_estimators_are_different_methods_and_all_are_accurate():
     views = make_views(noise_px=0.8, outlier_ratio=0.4)
     points = [views.features[side].keypoints[views.matches.indices[:, side]] - [600.0, 450.0] for side in (0, 1)]
     truth = essential_from_pose(Rigid3(POSE.R, POSE.t / np.linalg.norm(POSE.t)))
@@ -135,7 +135,7 @@ def test_the_estimators_are_different_methods_and_all_come_near():
         assert np.linalg.norm(one - other) > 1e-6
 
 
-def test_without_poselib_the_error_says_what_to_install(monkeypatch):
+def test_without_poselib_the_error_names_the_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "poselib", None)
     with pytest.raises(ConfigError, match=re.escape('pip install "sfm-lightglue[poselib]"')):
         make_views().estimate(TwoViewConfig(estimator="poselib"))
@@ -162,8 +162,8 @@ def test_an_unknown_estimator_is_refused():
 # The keys of the store -----------------------------------------------------------------------------------------------
 
 
-def test_the_name_of_the_estimator_is_no_part_of_the_keys():
-    """It counts by its version: the options hash as if there were no choice."""
+def test_the_name_of_the_estimator_is_not_part_of_the_keys():
+    """An estimator enters the keys by its version, so the options hash as if they had no field `estimator`."""
     names = [field.name for field in dataclasses.fields(TwoViewConfig) if field.name != "estimator"]
     values = [(name, float | int, getattr(TwoViewConfig(), name)) for name in names]
     before = dataclasses.make_dataclass("TwoViewConfig", values, frozen=True)()
@@ -203,7 +203,7 @@ def test_two_files_give_everything(pair):
 def test_points_are_in_front_and_where_the_keypoints_see_them(pair):
     camera = replace(pair.scene.camera, source="given")
     found = sfm_lightglue.estimate_relative_pose(*pair.paths, camera, matcher="nearest")
-    assert found.focal_sources == ("given", "given")  # stated for one, of the same size and camera
+    assert found.focal_sources == ("given", "given")  # given for one image; the other has the same size and camera
     assert len(found.points) == len(found.point_inlier_idxs) > 50
     assert (np.diff(found.point_inlier_idxs) > 0).all()
     focal, cx, cy = camera.params[:3]
@@ -217,7 +217,7 @@ def test_points_are_in_front_and_where_the_keypoints_see_them(pair):
 
 
 def test_points_have_the_depth_of_the_scene():
-    """In units of the baseline, by synthetic points without noise."""
+    """The unit of the points is the baseline; synthetic points without noise."""
     views = make_views(noise_px=0.0)
     found = relative_pose_from_matches(*views.features, views.matches, *views.cameras)
     depths = found.points[:, 2] * np.linalg.norm(POSE.t)
@@ -262,7 +262,7 @@ def test_components_by_name_and_as_objects_are_the_same(pair):
 
 
 class MyExtractor:
-    """One that no registry knows."""
+    """An extractor that is not registered."""
 
     identity = Identity("mine", 1, None)
 
@@ -270,11 +270,13 @@ class MyExtractor:
         return SiftExtractor().extract(image)
 
 
-def test_an_extractor_that_no_registry_knows(pair):
+def test_an_extractor_that_is_not_registered(pair):
     found = sfm_lightglue.estimate_relative_pose(*pair.paths, extractor=MyExtractor(), matcher="nearest")
     by_name = sfm_lightglue.estimate_relative_pose(*pair.paths, extractor="sift", matcher="nearest")
     assert found.cam1_from_cam0.as_matrix().tobytes() == by_name.cam1_from_cam0.as_matrix().tobytes()
-    with pytest.raises(ConfigError, match="features of extractor mine"):  # the default matcher has no weights for it
+    with pytest.raises(
+        ConfigError, match="features of extractor mine"
+    ):  # the default matcher has no weights for these features
         sfm_lightglue.estimate_relative_pose(*pair.paths, extractor=MyExtractor())
 
 
@@ -299,7 +301,7 @@ def test_too_few(pair):
     assert "too_few" in repr(found)
 
 
-def test_the_same_picture_twice_is_a_pure_rotation_without_points(pair):
+def test_the_same_image_twice_is_a_pure_rotation_without_points(pair):
     found = sfm_lightglue.estimate_relative_pose(pair.pixels[0], pair.pixels[0], matcher="nearest")
     assert found.verdict == "pure_rotation"
     assert not found.cam1_from_cam0.t.any()
@@ -331,14 +333,14 @@ def test_a_camera_of_pycolmap_is_taken_as_ours(pair):
 
 
 @pytest.mark.parametrize("camera", [{"model": "PINHOLE"}, "PINHOLE", object()])
-def test_what_is_no_camera_is_told_with_what_is_one(pair, camera):
+def test_an_error_names_the_accepted_types_of_a_camera(pair, camera):
     with pytest.raises(
         TypeError, match=rf"expected .*Camera, a pycolmap\.Camera, or K .*, got {type(camera).__name__}"
     ):
         sfm_lightglue.estimate_relative_pose(*pair.pixels, camera, matcher="nearest")
 
 
-def test_what_does_not_fit_is_refused(pair, tmp_path):
+def test_wrong_arguments_are_refused(pair, tmp_path):
     estimate = sfm_lightglue.estimate_relative_pose
     with pytest.raises(DataError, match="none"):
         estimate(tmp_path / "none.jpg", pair.pixels[0], matcher="nearest")

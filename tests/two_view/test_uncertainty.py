@@ -1,4 +1,4 @@
-"""Stated radii hold 95 % of the errors: by many synthetic pairs, and by their laws."""
+"""Radii contain 95 % of the errors: statistics of many synthetic pairs, and laws of the radii."""
 
 from functools import lru_cache
 
@@ -29,11 +29,11 @@ CONDITIONS = {
     "two focal lengths": {"focals_px": (850, 1400)},
 }
 NUM_PAIRS = 16
-"""Of each condition."""
+"""Number of pairs of each condition."""
 
 
 def views_of(seed, noise_px=0.5, num_points=150, outlier_ratio=0.25, baseline=1.0, focals_px=(1000, 1000), points=None):
-    """A pair with a rotation and a direction of motion of its own."""
+    """A pair with a random rotation and a random direction of motion."""
     generator = np.random.default_rng(seed)
     direction = generator.normal(size=3) * [1, 1, 0.5]
     rotvec = np.array([0.05, -0.2, 0.03]) * generator.uniform(0.5, 1.5)
@@ -43,7 +43,7 @@ def views_of(seed, noise_px=0.5, num_points=150, outlier_ratio=0.25, baseline=1.
 
 
 def errors_over_radii(views, seed):
-    """Errors of rotation and direction as multiples of their radii; of the nearer pose where two are stated."""
+    """Errors of rotation and direction as multiples of their radii; if there are two poses, of the nearer one."""
     found = relative_pose_from_matches(*views.features, views.matches, *views.cameras, seed=seed)
     assert found.uncertainty is not None, found
     ratios = []
@@ -58,7 +58,7 @@ def errors_over_radii(views, seed):
 
 @lru_cache(maxsize=1)
 def all_ratios():
-    """[conditions, pairs, 2]: the sampling of all pairs, once for the tests below."""
+    """[conditions, pairs, 2]: `errors_over_radii` of all pairs, computed once for the tests below."""
     return np.array(
         [
             [errors_over_radii(views_of(seed, **options), seed) for seed in range(1000 * i, 1000 * i + NUM_PAIRS)]
@@ -69,7 +69,7 @@ def all_ratios():
 
 @pytest.mark.parametrize("which", [0, 1], ids=["rotation", "direction"])
 def test_95_percent_of_the_errors_lie_within_the_radius(which):
-    """With radii twice as wide the share would be above 0.99, with radii half as wide far below 0.9."""
+    """Radii twice as large would give a fraction above 0.99, radii half as large one far below 0.9."""
     ratios = all_ratios()[..., which].ravel()
     assert 0.9 <= (ratios <= 1).mean() <= 0.99
     assert (ratios <= 2).mean() > 0.99
@@ -78,17 +78,17 @@ def test_95_percent_of_the_errors_lie_within_the_radius(which):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["rotation", "direction"])
 def test_the_radius_follows_the_condition(which):
-    """In each condition alone: so that one that is too wide does not make up for one that is too narrow.
+    """Each condition is tested alone, so that too large and too small radii do not compensate each other.
 
-    Normal errors in two or three dimensions have their median at about half of the radius that holds 95 %; that of so
-    few pairs scatters.
+    Normal errors in two or three dimensions have their median at about half of the radius that contains 95 %. The
+    median of this few pairs varies.
     """
     medians = np.median(all_ratios()[..., which], axis=1)
     assert (medians > 0.2).all(), dict(zip(CONDITIONS, medians, strict=True))
     assert (medians < 0.85).all(), dict(zip(CONDITIONS, medians, strict=True))
 
 
-def test_the_rotation_of_a_camera_that_only_turned():
+def test_a_pure_rotation_has_a_radius_and_no_direction():
     ratios, directions = [], []
     for seed in range(40):
         views = views_of(seed, baseline=0.0)
@@ -108,7 +108,7 @@ def test_one_of_the_two_poses_of_a_plane_is_within_its_radius():
     assert (ratios <= 2).all(axis=1).mean() > 0.9
 
 
-def test_a_fork_between_two_poses_of_a_plane_is_told():
+def test_the_alternative_pose_of_a_plane_is_returned():
     """The alternative pose fits the same matches and differs from the first pose."""
     num_alternatives = 0
     for seed in range(8):
@@ -151,7 +151,7 @@ def test_radii_shrink_with_the_root_of_the_number_of_points():
 
 @pytest.mark.parametrize("noise_px", [0.1, 0.5, 1.0])
 def test_the_noise_is_that_of_the_keypoints(noise_px):
-    """1.0 is half of the error limit: its tail is cut off, and yet the noise is found."""
+    """1.0 is half of the error limit: the tail is cut off, and the estimate of the noise is still correct."""
     views = make_views(noise_px=noise_px, num_points=800, outlier_ratio=0.2)
     found = relative_pose_from_matches(*views.features, views.matches, *views.cameras)
     assert found.uncertainty.noise_px == pytest.approx(noise_px, rel=0.12)
@@ -168,20 +168,20 @@ def test_an_inexact_focal_length_makes_the_pose_inexact():
     assert rougher.rotation_deg / rough.rotation_deg == pytest.approx(2, rel=0.2)
 
 
-def test_a_wrong_focal_length_moves_the_pose_as_far_as_is_said():
-    """5 % too long, in both images: the error of the pose is what a standard deviation of 5 % would predict."""
+def test_a_wrong_focal_length_moves_the_pose_as_predicted():
+    """If both focal lengths are 5 % too long, the error of the pose is that of a standard deviation of 5 %."""
     data = inliers_of(noise_px=0.05)
     wrong = Correspondences(data.points0 / 1.05, data.points1 / 1.05, data.focal_px, data.max_error_px)
     uncertainty, pose = refined(wrong)
     predicted = pose_uncertainty(wrong, pose, focals=[FocalPrior((0, 1), 0.05)])
     moved_deg = relative_pose_error_deg(pose, POSE)[0]
-    assert moved_deg > 3 * uncertainty.rotation_deg  # the noise does not explain it
+    assert moved_deg > 3 * uncertainty.rotation_deg  # more than the noise alone
     assert 0.5 * predicted.rotation_deg / 1.96 < moved_deg < 2 * predicted.rotation_deg / 1.96
 
 
 @pytest.mark.parametrize("turn_deg", [3, 4])
-def test_a_wrong_match_that_bends_the_pose_widens_the_radius(turn_deg):
-    """One false match, of a depth that no other point has, pulls the direction to itself and leaves no residual."""
+def test_an_outlier_that_moves_the_pose_enlarges_the_radius(turn_deg):
+    """One outlier, at a depth without other points, moves the direction until its own residual is small."""
     truth = Rigid3(POSE.R, POSE.t / np.linalg.norm(POSE.t))
     turned = Rigid3(truth.R, Rigid3.from_rotvec(np.radians([0, 0, turn_deg]), np.zeros(3)) @ truth.t)
     data = inliers_of(noise_px=0.2, num_points=60, pose=Rigid3(POSE.R, POSE.t / 8))
@@ -196,7 +196,7 @@ def test_a_wrong_match_that_bends_the_pose_widens_the_radius(turn_deg):
     )
     pose = refine_pose(both, turned)
     errors = np.sqrt(squared_sampson_errors(essential_from_pose(pose), both.points0, both.points1))
-    assert errors[-1] < 0.1 * both.max_error  # it hides
+    assert errors[-1] < 0.1 * both.max_error  # the outlier has a small residual
     stated = pose_uncertainty(both.rows(errors < both.max_error), pose)
     error_deg = relative_pose_error_deg(pose, truth)[1]
     assert error_deg > 1.3 * clean.direction_deg
@@ -204,7 +204,7 @@ def test_a_wrong_match_that_bends_the_pose_widens_the_radius(turn_deg):
 
 
 @pytest.mark.parametrize("variances", [(1, 1), (4, 0.01), (1, 0), (1, 1, 1), (9, 1, 0.01)])
-def test_gaussian_radius_holds_its_share(variances):
+def test_gaussian_radius_contains_its_fraction(variances):
     generator = np.random.default_rng(0)
     turn = np.linalg.qr(generator.normal(size=(len(variances),) * 2))[0]
     covariance = turn @ np.diag(variances) @ turn.T
@@ -217,7 +217,7 @@ def test_gaussian_radius_holds_its_share(variances):
 
 @pytest.mark.parametrize("dimensions", [1, 2])
 @pytest.mark.parametrize("limit", [np.inf, 3.0, 2.0])
-def test_robust_noise_knows_what_lies_beyond_the_limit(dimensions, limit):
+def test_robust_noise_corrects_for_the_limit(dimensions, limit):
     values = np.random.default_rng(1).normal(size=(20_000, dimensions))
     values = values[np.linalg.norm(values, axis=1) <= limit]
     assert robust_noise(values, limit)[0] == pytest.approx(1, rel=0.05)
@@ -227,12 +227,12 @@ def test_robust_noise_knows_what_lies_beyond_the_limit(dimensions, limit):
 
 @pytest.mark.parametrize("dimensions", [1, 2])
 @pytest.mark.parametrize("limit", [np.inf, 3.0])
-def test_noise_has_a_floor_where_most_residuals_are_zero(dimensions, limit):
+def test_noise_has_a_floor_if_most_residuals_are_zero(dimensions, limit):
     zeros = np.zeros((100, dimensions))
     assert robust_noise(zeros, limit, 1e-3) == (1e-3, pytest.approx(1))
     assert 0 < robust_noise(zeros, limit)[0] < 1e-9
     few = zeros.copy()
-    few[:30, 0] = 0.5  # outliers, for all that the others show
+    few[:30, 0] = 0.5  # outliers compared with the others
     assert robust_noise(few, limit, 1e-3) == (1e-3, pytest.approx(1))
     noisy = np.random.default_rng(0).normal(size=(1000, dimensions))
     noisy = noisy[np.linalg.norm(noisy, axis=1) <= limit]
@@ -241,12 +241,12 @@ def test_noise_has_a_floor_where_most_residuals_are_zero(dimensions, limit):
 
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_noise_of_residuals_far_beyond_the_limit_is_that_of_the_limit(dimensions):
-    """As a fit that failed leaves them."""
+    """Residuals of a failed fit."""
     values = 1e9 * np.random.default_rng(0).normal(size=(100, dimensions))
     assert robust_noise(values, 3.0)[0] == pytest.approx(2)
 
 
-def test_rotation_residuals_vanish_where_the_camera_only_turned():
+def test_rotation_residuals_vanish_for_a_pure_rotation():
     rotation = Rigid3(POSE.R, np.zeros(3))
     data = inliers_of(noise_px=0.0, pose=rotation)
     assert np.abs(RotationResiduals(data, rotation).values).max() * 1000 < 0.01
@@ -255,7 +255,7 @@ def test_rotation_residuals_vanish_where_the_camera_only_turned():
     assert np.abs(RotationResiduals(scaled, rotation, (logs[0], logs[1])).values).max() * 1000 < 0.01
 
 
-def test_without_parallax_nothing_is_known_of_the_direction():
+def test_without_parallax_the_direction_is_uncertain():
     data = inliers_of(noise_px=0.5, pose=Rigid3(POSE.R, np.zeros(3)), num_points=200)
     found = pose_uncertainty(data, Rigid3(POSE.R, np.array([1.0, 0, 0])))
     assert found.direction_deg > 10

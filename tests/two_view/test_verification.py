@@ -1,4 +1,4 @@
-"""Two-view geometry on points whose poses are known exactly: no pictures, no detector."""
+"""Two-view geometry of random points with exactly known poses: no images, no detector."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def assert_pose(geometry, views, rotation_deg, direction_deg):
 
 
 def assert_sound(geometry, views):
-    """What holds for every result: shapes, lengths, no NaN."""
+    """Every result has correct shapes and lengths, and no NaN."""
     if isinstance(geometry, Rejected):
         assert geometry.num_matches == len(views.matches)
         assert 0 <= geometry.num_inliers <= geometry.num_matches
@@ -71,8 +71,8 @@ def test_two_different_cameras_with_distortion(cameras):
     assert geometry.inlier_mask[views.is_true].mean() > 0.95
 
 
-def test_one_camera_for_both_would_have_failed():
-    """So that the test above tells: with the distortion of the other camera the pose is lost."""
+def test_exchanged_cameras_lose_the_pose():
+    """The test above depends on the distortion: with the other camera's distortion the pose is wrong."""
     views = make_views(cameras=(OPENCV, RADIAL))
     wrong = replace(views, cameras=(RADIAL, OPENCV)).estimate()
     assert isinstance(wrong, Rejected) or max(relative_pose_error_deg(wrong.cam1_from_cam0, POSE)) > 2
@@ -84,7 +84,7 @@ def test_matrices_agree_with_the_pose_and_the_pixels(cameras):
     geometry = views.estimate()
     E = essential_from_pose(geometry.cam1_from_cam0)
     np.testing.assert_allclose(geometry.E / np.linalg.norm(geometry.E), E / np.linalg.norm(E), atol=1e-9)
-    # F holds on pixels of the undistorted pictures.
+    # F applies to pixels of the undistorted images.
     undistorted = []
     for side in (0, 1):
         keypoints = views.features[side].keypoints[views.matches.indices[:, side]]
@@ -107,7 +107,7 @@ def test_without_calibration_there_is_f_and_no_e():
     pixels = [views.features[side].keypoints[views.matches.indices[:, side]] for side in (0, 1)]
     errors_px = np.sqrt(squared_sampson_errors(geometry.F, *pixels))
     assert np.median(errors_px[views.is_true]) < 0.6
-    # A guess that happens to be right gives the right pose.
+    # The guess is correct here, so the pose is correct too.
     assert_pose(geometry, views, 1.0, 5.0)
 
 
@@ -121,7 +121,7 @@ def test_a_wrong_guess_of_the_focal_length_loses_no_matches():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_planar_scene_is_told_and_its_pose_is_right(seed):
+def test_a_planar_scene_is_classified_and_its_pose_is_right(seed):
     pose = Rigid3.from_rotvec([0.1, -0.35, 0.02], [2.0, -0.3, 0.6])
     views = make_views(pose, points=plane_points(seed=seed), noise_px=0.5, outlier_ratio=0.3, seed=seed)
     geometry = views.estimate()
@@ -135,7 +135,7 @@ def test_a_planar_scene_is_told_and_its_pose_is_right(seed):
 
 @pytest.mark.parametrize("noise_px", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (OPENCV, RADIAL), (GUESSED, GUESSED)])
-def test_a_pure_rotation_is_told(noise_px, cameras):
+def test_a_pure_rotation_is_classified(noise_px, cameras):
     for angle_deg in (0.0, 1.0, 15.0):
         pose = Rigid3.from_rotvec(np.radians([0, angle_deg, angle_deg / 3]), np.zeros(3))
         views = make_views(pose, noise_px=noise_px, outlier_ratio=0.3, cameras=cameras)
@@ -152,7 +152,7 @@ def test_a_pure_rotation_is_told(noise_px, cameras):
 
 
 @pytest.mark.parametrize("baseline", [0.15, 0.3, 0.6])
-def test_a_small_but_real_parallax_is_no_pure_rotation(baseline):
+def test_small_parallax_is_not_a_pure_rotation(baseline):
     """0.15 at distances from 4 to 9 is a median parallax of 1.5 degrees."""
     pose = Rigid3.from_rotvec([0.02, -0.1, 0], [baseline, 0, 0.2 * baseline])
     views = make_views(pose, noise_px=0.3, outlier_ratio=0.2)
@@ -164,17 +164,17 @@ def test_a_small_but_real_parallax_is_no_pure_rotation(baseline):
 
 @pytest.mark.parametrize("baseline", [0.02, 0.05, 0.08])
 def test_two_frames_of_a_video_are_never_rejected(baseline):
-    """Hardly any parallax: rotation or not, the matches are true; OpenCV's recoverPose would lose every third pair."""
+    """With very small parallax a correct pair is accepted; OpenCV's recoverPose would reject every third one."""
     pose = Rigid3.from_rotvec([0.02, -0.1, 0], [baseline, 0, 0.2 * baseline])
     for seed in range(6):
         views = make_views(pose, noise_px=0.3, outlier_ratio=0.3, seed=seed)
         geometry = views.estimate(seed=seed)
         assert_sound(geometry, views)
         assert isinstance(geometry, TwoViewGeometry), (seed, geometry)
-        # A rotation alone does not explain the nearest points.
+        # A pure rotation does not fit the nearest points.
         assert geometry.inlier_mask[views.is_true].mean() > (0.95 if geometry.kind == "general" else 0.6)
         assert rotation_angle_deg(geometry.cam1_from_cam0.R @ pose.R.T) < 0.6
-        if geometry.kind == "general":  # the sense of the motion is right, its direction uncertain
+        if geometry.kind == "general":  # the direction of motion is uncertain, but its sign is correct
             assert relative_pose_error_deg(geometry.cam1_from_cam0, pose)[1] < 45
 
 
@@ -218,7 +218,7 @@ def test_the_seed_reaches_the_samples():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**40])
-def test_any_seed_will_do(seed):
+def test_any_integer_is_a_seed(seed):
     views = make_views(outlier_ratio=0.3, num_points=100)
     assert_pose(views.estimate(seed=seed), views, 0.5, 3)
 
@@ -269,7 +269,7 @@ def degenerate_points(kind, generator, n):
 )
 @pytest.mark.parametrize("n", [15, 60])
 @pytest.mark.parametrize("scored", [False, True])
-def test_degenerate_points_crash_nothing(kind, cameras, n, scored):
+def test_degenerate_points_raise_no_exception(kind, cameras, n, scored):
     generator = np.random.default_rng(0)
     views = make_views(num_points=n, cameras=cameras, scored=scored)
     for shift in (0.0, 5.0):
@@ -281,7 +281,7 @@ def test_degenerate_points_crash_nothing(kind, cameras, n, scored):
 
 
 @pytest.mark.parametrize("kind", ["one spot", "two spots", "the corner"])
-def test_points_that_leave_everything_open_are_rejected(kind):
+def test_points_that_do_not_determine_a_pose_are_rejected(kind):
     n = 40
     views = make_views(num_points=n)
     pixels = degenerate_points(kind, np.random.default_rng(0), n)
@@ -290,8 +290,8 @@ def test_points_that_leave_everything_open_are_rejected(kind):
     assert isinstance(replace(views, features=features).estimate(), Rejected)
 
 
-def test_points_that_a_camera_cannot_undo_are_left_out():
-    """Beyond the fold of a strong barrel distortion no ray is known: NaN there must not spread."""
+def test_points_whose_distortion_cannot_be_undone_are_left_out():
+    """Strong barrel distortion has no inverse far from the centre. The NaN of these points stay out of the result."""
     camera = make_camera("SIMPLE_RADIAL", SIZE, (500, 600, 450, -0.35))
     views = make_views()
     geometry = replace(views, cameras=(camera, camera)).estimate()
@@ -340,10 +340,10 @@ def test_impossible_options_are_refused(options):
 
 
 @pytest.mark.parametrize("cameras", [(PINHOLE, PINHOLE), (GUESSED, GUESSED)], ids=["calibrated", "guessed"])
-def test_sure_matches_find_what_many_doubtful_ones_hide(cameras):
-    """30 true matches among 170 wrong ones: chance finds as many that agree, but no such ones as are sure."""
+def test_scores_recover_a_pose_among_many_outliers(cameras):
+    """30 correct matches among 170 wrong ones: by chance a wrong pose has as many inliers, but with lower scores."""
 
-    def mean_share_found(score_of_wrong: float) -> float:
+    def mean_fraction_found(score_of_wrong: float) -> float:
         shares = []
         for seed in range(10):
             views = make_views(num_points=30, noise_px=0.7, outlier_ratio=0.85, seed=seed, cameras=cameras)
@@ -353,13 +353,13 @@ def test_sure_matches_find_what_many_doubtful_ones_hide(cameras):
             shares.append(np.mean(found))
         return float(np.mean(shares))
 
-    told, not_told = mean_share_found(0.2), mean_share_found(0.9)
-    assert told > 0.85
-    assert not_told < told - 0.2
+    lower_scores, equal_scores = mean_fraction_found(0.2), mean_fraction_found(0.9)
+    assert lower_scores > 0.85
+    assert equal_scores < lower_scores - 0.2
 
 
 class CountingEstimator:
-    """Finds a matrix by the number of the points that it is given: all of them, or the surest."""
+    """Returns one matrix for all points, and another one for the highest-scoring points alone."""
 
     version = "test"
 
@@ -370,17 +370,17 @@ class CountingEstimator:
         return self.matrices[len(points0) == self.num_all]
 
 
-def test_a_geometry_with_too_few_inliers_displaces_none_that_has_enough():
-    """However sure they are."""
+def test_a_geometry_with_too_few_inliers_does_not_replace_one_with_enough():
+    """Even if their scores are higher."""
     views = make_views(num_points=40, noise_px=0.0, outlier_ratio=60 / 100)
     data, _ = normalize_matches(views.pair, TwoViewConfig(max_error_px=20.0))
     other = essential_from_pose(Rigid3.from_rotvec([0.3, 0.2, -0.5], [0.2, 1.0, 0.3]))
-    agrees = squared_sampson_errors(other, data.points0, data.points1) <= data.max_error**2
-    assert 0 < agrees.sum() < 15 and views.is_true.sum() == 40
-    scores = np.where(agrees, 1.0, 1e-3).astype(np.float32)
+    is_inlier = squared_sampson_errors(other, data.points0, data.points1) <= data.max_error**2
+    assert 0 < is_inlier.sum() < 15 and views.is_true.sum() == 40
+    scores = np.where(is_inlier, 1.0, 1e-3).astype(np.float32)
     estimator = CountingEstimator(essential_from_pose(views.pose), other, 100)
     sampling = Sampling(data.max_error_px, 0.9999, 100, 0)
     _, enough = estimate_epipolar(data, scores, True, estimator, sampling, 15)
     assert enough[views.is_true].all()
-    _, surer = estimate_epipolar(data, scores, True, estimator, sampling, 1)
-    assert np.array_equal(surer, agrees)
+    _, higher_scoring = estimate_epipolar(data, scores, True, estimator, sampling, 1)
+    assert np.array_equal(higher_scoring, is_inlier)

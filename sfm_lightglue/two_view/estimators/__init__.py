@@ -1,1 +1,1 @@
-"""Robust estimators of two-view matrices, one library or method a file, behind one protocol."""
+"""Robust estimators of two-view matrices behind one protocol, one file per library."""

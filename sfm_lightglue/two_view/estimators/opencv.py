@@ -10,21 +10,21 @@ from sfm_lightglue.two_view.estimators.base import Sampling, usable_matrix
 
 
 class RansacEstimator:
-    """RANSAC: the model with the most inliers, without local optimisation; OpenCV fits it to the inliers at the end.
+    """RANSAC: the model with the most inliers, without local optimisation. OpenCV fits it to the inliers at the end.
 
-    Source: Fischler and Bolles, Random sample consensus, 1981 (by OpenCV's USAC, which takes a seed; what OpenCV
-        calls cv2.RANSAC takes none).
+    Source: Fischler and Bolles, Random sample consensus, 1981 (by OpenCV's USAC, which accepts a seed; cv2.RANSAC does
+        not).
     """
 
     @property
     def version(self) -> str:
-        """OpenCV's, and ours after it."""
+        """Version of OpenCV, then of this class."""
         return f"opencv-{cv2.__version__}-ransac-1"
 
     def essential(
         self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
     ) -> Float64Array | None:
-        """E by samples of five points."""
+        """Estimate E from samples of five points."""
         K = np.diag([focal_px, focal_px, 1.0])
         no_distortion = np.zeros(0)
         try:
@@ -32,11 +32,11 @@ class RansacEstimator:
                 points0, points1, K, K, no_distortion, no_distortion, self._parameters(sampling)
             )
         except cv2.error:
-            return None  # OpenCV's solvers throw on degenerate samples that they do not recognise
+            return None  # OpenCV's solvers throw on some degenerate samples
         return usable_matrix(matrix)
 
     def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
-        """F by samples of seven points."""
+        """Estimate F from samples of seven points."""
         try:
             matrix, _ = cv2.findFundamentalMat(points0, points1, self._parameters(sampling))
         except cv2.error:
@@ -44,7 +44,7 @@ class RansacEstimator:
         return usable_matrix(matrix)
 
     def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
-        """H by samples of four points."""
+        """Estimate H from samples of four points."""
         try:
             matrix, _ = cv2.findHomography(points0, points1, self._parameters(sampling))
         except cv2.error:
@@ -64,14 +64,14 @@ class RansacEstimator:
 
 
 class MagsacEstimator(RansacEstimator):
-    """MAGSAC++: a score that is marginalised over the noise, with local optimisation and a final polish.
+    """MAGSAC++: a score that is marginalised over the noise, with local optimisation and a final refinement.
 
     Source: Barath et al., MAGSAC++, a fast, reliable and accurate robust estimator, 2020 (by OpenCV's USAC).
     """
 
     @property
     def version(self) -> str:
-        """OpenCV's."""
+        """Version of OpenCV."""
         return f"opencv-{cv2.__version__}"
 
     def _parameters(self, sampling: Sampling) -> cv2.UsacParams:

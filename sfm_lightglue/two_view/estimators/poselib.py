@@ -16,12 +16,12 @@ from sfm_lightglue.two_view.estimators.base import Sampling, usable_matrix
 
 
 class PoselibEstimator:
-    """LO-RANSAC with a truncated loss, and least squares on the inliers after it.
+    """LO-RANSAC with a truncated loss, then least squares on the inliers.
 
     Source: Larsson et al., PoseLib, minimal solvers for camera pose estimation.
 
     Raises:
-        ConfigError: where PoseLib is not installed.
+        ConfigError: if PoseLib is not installed.
     """
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class PoselibEstimator:
 
     @property
     def version(self) -> str:
-        """PoseLib's, and ours after it."""
+        """Version of PoseLib, then of this class."""
         return f"poselib-{importlib.metadata.version('poselib')}-1"
 
     def essential(
         self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
     ) -> Float64Array | None:
-        """E of the pose that PoseLib finds by samples of five points."""
-        if _num_places(points0, points1) < 5:
-            return None  # PoseLib would return the pose that it began with
+        """Estimate E by PoseLib's relative pose, from samples of five points."""
+        if _num_different(points0, points1) < 5:
+            return None  # PoseLib would return its initial pose
         side = 2 * int(np.ceil(max(np.abs(points0).max(initial=1), np.abs(points1).max(initial=1))))
         camera = {"model": "SIMPLE_PINHOLE", "width": side, "height": side, "params": [focal_px, 0.0, 0.0]}
         pose, _ = self._poselib.estimate_relative_pose(
@@ -54,22 +54,22 @@ class PoselibEstimator:
         return essential_from_pose(Rigid3(project_to_rotation(pose.R), pose.t / np.linalg.norm(pose.t)))
 
     def fundamental(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
-        """F by samples of seven points."""
-        if _num_places(points0, points1) < 7:
+        """Estimate F from samples of seven points."""
+        if _num_different(points0, points1) < 7:
             return None
         matrix, _ = self._poselib.estimate_fundamental(points0, points1, _options(sampling, "max_epipolar_error"), {})
         return usable_matrix(matrix)
 
     def homography(self, points0: Float64Array, points1: Float64Array, sampling: Sampling) -> Float64Array | None:
-        """H by samples of four points."""
-        if _num_places(points0, points1) < 4:
+        """Estimate H from samples of four points."""
+        if _num_different(points0, points1) < 4:
             return None
         matrix, _ = self._poselib.estimate_homography(points0, points1, _options(sampling, "max_reproj_error"), {})
         return usable_matrix(matrix)
 
 
-def _num_places(points0: Float64Array, points1: Float64Array) -> int:
-    """Different correspondences, to a hundredth of a pixel."""
+def _num_different(points0: Float64Array, points1: Float64Array) -> int:
+    """Number of different correspondences, rounded to a hundredth of a pixel."""
     return len(np.unique(np.concatenate([points0, points1], axis=1).round(2), axis=0))
 
 
