@@ -1,4 +1,4 @@
-"""`python -m pipelines.view MODEL_DIR`: look at a reconstruction, or take a picture of it."""
+"""`python -m pipelines.view MAP`: show a reconstruction in a window, or write an image of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sfm_lightglue.viewer import ViewConfig, view_model
 EXAMPLES = """\
 examples:
   python -m pipelines.view scenes/castle
-      a window on the model in scenes/castle/reconstruction/sparse/0
+      show the model in scenes/castle/reconstruction/sparse/0
   python -m pipelines.view castle/sparse/0 --screenshot castle.png --size 1920x1080
-      a picture; needs neither a display nor a graphics card
+      write an image; needs neither a display nor a graphics card
 
-In the window: drag to turn, ctrl-drag to shift, wheel to zoom, + and - for the size of the points, q to
+In the window: drag to rotate, ctrl-drag to shift, wheel to zoom, + and - for the size of the points, q to
 close. Cameras are coloured from blue (first name) to red (last).
 """
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def body() -> None:
-        config = ViewConfig(arguments.model_dir, arguments.screenshot, arguments.size)
+        config = ViewConfig(arguments.map, arguments.screenshot, arguments.size)
         scene = view_model(config)
         if not arguments.quiet:
             shown = f"{len(scene.centers)} images, {len(scene.points)} points"
@@ -39,28 +39,28 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser(
-        "view", "Show the points and the cameras of a reconstruction in a window, or in a picture.", EXAMPLES
+        "view", "Show the points and the cameras of a reconstruction in a window, or write an image of them.", EXAMPLES
     )
     parser.add_argument(
-        "model_dir",
-        metavar="MODEL_DIR",
+        "map",
+        metavar="MAP",
         type=Path,
-        help="a COLMAP model (cameras.bin ...), a folder with sparse/0, or a scene after reconstruction",
+        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
     )
-    parser.add_argument("--screenshot", metavar="FILE.png", type=Path, help="write a picture; opens no window")
+    parser.add_argument("--screenshot", metavar="FILE.png", type=Path, help="write an image; opens no window")
     parser.add_argument(
         "--size",
         metavar="WIDTHxHEIGHT",
         type=parse_size,
         default=(1280, 960),
-        help="of the picture or the window in pixels (default: 1280x960)",
+        help="of the image or the window in pixels (default: 1280x960)",
     )
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print only errors")
     return parser
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Width and height from a text such as "1280x960"."""
+    """Parse a size such as "1280x960"."""
     match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 1280x960, got {text!r}")

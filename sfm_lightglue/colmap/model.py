@@ -1,50 +1,79 @@
-"""Find and read models that were written in COLMAP's format."""
+"""Locate a reconstruction, and read models in COLMAP's format."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pycolmap import Reconstruction
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.store.output_folder import is_results_folder
 
-__all__ = ["Reconstruction", "find_model_dir", "read_model"]
+__all__ = ["MapLocation", "Reconstruction", "find_map", "model_folder_at", "read_model"]
 
 MODEL_FILES = ("cameras", "images", "points3D")
 
-PLACES = (".", "sparse/0", "0", "reconstruction/sparse/0", "sparse")
-"""Where below a folder its model may be: a model, our output, `sparse` itself, a scene, a flat `sparse`."""
+OUTPUT_FOLDER = "reconstruction"
+"""Name of the output folder in a scene folder."""
+
+MODEL_PATHS = (".", "sparse/0", "0", f"{OUTPUT_FOLDER}/sparse/0", "sparse")
+"""Paths of a model below MAP if MAP is the model, an output folder, its `sparse`, a scene folder, or a workspace."""
 
 
-def find_model_dir(path: Path) -> Path:
-    """The folder of COLMAP files at or below a path.
+@dataclass(frozen=True, slots=True)
+class MapLocation:
+    """The folders of a reconstruction.
 
     Args:
-        path: a model, an output folder with `sparse/0`, or a scene folder with `reconstruction/sparse/0`.
+        model: with cameras, images and points3D as .bin or .txt.
+        images: the folder that image names are relative to; None if it is not known.
+        output: the output folder that the model belongs to, which also has the store of features and matches; None
+            for a model of another program.
+    """
+
+    model: Path
+    images: Path | None
+    output: Path | None
+
+
+def find_map(path: Path, images: Path | None = None) -> MapLocation:
+    """Resolve the argument MAP of the commands.
+
+    Args:
+        path: an output folder, a scene folder that has one, or a COLMAP model.
+        images: the folder of the images if the user gave one. If it is None, the images of a scene folder and of an
+            output folder in it are located.
 
     Raises:
-        DataError: where there is no such folder, or no model in it.
+        DataError: if there is no such folder, no model in it, or no folder `images`.
     """
+    path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such folder")
     if not path.is_dir():
         raise DataError(f"{path}: this is a file; give the folder of the model (such as {path.parent})")
-    for place in PLACES:
-        if _is_model(path / place):
-            return path / place
-    raise DataError(
-        f"{path}: no COLMAP model here (cameras, images and points3D as .bin or .txt), nor in its"
-        f" {PLACES[1]} or {PLACES[3]}; for photos run `python -m pipelines.reconstruct {path}` first"
-    )
+    model = model_folder_at(path, MODEL_PATHS)
+    if model is None:
+        raise DataError(
+            f"{path}: no COLMAP model here (cameras, images and points3D as .bin or .txt), nor in"
+            f" {', '.join(MODEL_PATHS[1:])}; for photos run `python -m pipelines.reconstruct {path}` first"
+        )
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"{images}: no such folder of images")
+    above = model.resolve().parents
+    output = next((folder for folder in above[:2] if is_results_folder(folder)), None)
+    return MapLocation(model, Path(images) if images is not None else _images_of(path, model), output)
 
 
 def read_model(path: Path) -> Reconstruction:
-    """Read the model at or below a path, as `find_model_dir` finds it.
+    """Read the model at or below a path, as `find_map` locates it.
 
     Raises:
-        DataError: where there is none, or its files are damaged.
+        DataError: if there is no model, or its files are damaged.
     """
-    folder = find_model_dir(path)
+    folder = find_map(path).model
     try:
         model = Reconstruction(folder)
     except Exception as error:  # pycolmap: IndexError, MemoryError, RuntimeError ... on damaged files
@@ -52,9 +81,28 @@ def read_model(path: Path) -> Reconstruction:
     for image_id in model.reg_image_ids():
         camera = model.cameras[model.images[image_id].camera_id]
         if not camera.verify_params() or camera.width == 0 or camera.height == 0:
-            raise DataError(f"{folder}: the model is damaged (a camera of wrong parameters)")
+            raise DataError(f"{folder}: the model is damaged (a camera has invalid parameters)")
     return model
 
 
-def _is_model(folder: Path) -> bool:
-    return any(all((folder / f"{name}{suffix}").is_file() for name in MODEL_FILES) for suffix in (".bin", ".txt"))
+def model_folder_at(path: Path, model_paths: Sequence[str], names: Sequence[str] = MODEL_FILES) -> Path | None:
+    """The first folder that has the files of a model, binary or text; None if there is none.
+
+    Args:
+        path: folder that `model_paths` are relative to.
+        model_paths: candidates, in order.
+        names: of the required files, without suffix.
+    """
+    for folder in (path / each for each in model_paths):
+        if any(all((folder / f"{name}{suffix}").is_file() for name in names) for suffix in (".bin", ".txt")):
+            return folder
+    return None
+
+
+def _images_of(path: Path, model: Path) -> Path | None:
+    """The images of a scene folder: `images` in it, else the folder itself if it has an output folder."""
+    output = model.resolve().parents[1]  # of sparse/0
+    scene = output.parent if output.name == OUTPUT_FOLDER else path
+    if (scene / "images").is_dir():
+        return scene / "images"
+    return scene if output.name == OUTPUT_FOLDER else None

@@ -1,4 +1,4 @@
-"""A reconstruction for the eye: an Open3D window, and a picture rendered without a display."""
+"""Show a reconstruction with Open3D: in a window, or as an image file rendered without a display."""
 
 from sfm_lightglue.viewer.show import ViewConfig, view_model
 

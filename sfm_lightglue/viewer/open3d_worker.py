@@ -1,6 +1,6 @@
 """The process in which Open3D runs; `show.py` starts it with the arrays of a scene.
 
-`python -m sfm_lightglue.viewer.open3d_worker SCENE.npz picture FILE.png WIDTH HEIGHT`, or
+`python -m sfm_lightglue.viewer.open3d_worker SCENE.npz image FILE.png WIDTH HEIGHT`, or
 `... SCENE.npz window TITLE WIDTH HEIGHT MAX_FRAMES`.
 """
 
@@ -19,16 +19,16 @@ from sfm_lightglue.drawing.scene import BACKGROUND, point_size_px
 from sfm_lightglue.geometry.transforms import Rigid3
 
 REACH = 10.0
-"""What is drawn lies within this distance of the target, in radii of the scene."""
+"""Largest distance from the target at which points and cameras are drawn, in radii of the scene."""
 
 SUPERSAMPLING = 2
-"""Pictures are rendered at this multiple and averaged, which smooths lines and points."""
+"""Images are rendered at this multiple of their size and averaged, which smooths lines and points."""
 
 FOV_STEP_DEG = 5.0
-"""What Open3D's window calls one step of its field of view."""
+"""One step of the field of view in Open3D's window."""
 
 
-def render_picture(arrays: dict[str, AnyArray], path: Path, width: int, height: int) -> None:
+def render_image(arrays: dict[str, AnyArray], path: Path, width: int, height: int) -> None:
     """Write the scene as a PNG of width x height pixels."""
     import open3d as o3d
 
@@ -36,7 +36,7 @@ def render_picture(arrays: dict[str, AnyArray], path: Path, width: int, height: 
     factor = SUPERSAMPLING if max(width, height) <= 4096 else 1
     renderer = rendering.OffscreenRenderer(factor * width, factor * height)
     renderer.scene.set_background([*srgb_from_linear(np.array(BACKGROUND)), 1.0])
-    renderer.scene.view.set_post_processing(False)  # no tone mapping: colours stay those of the photographs
+    renderer.scene.view.set_post_processing(False)  # no tone mapping: keeps the colours of the images
     cloud, lines = open3d_geometries(arrays)
     scale = (width * height / (1280 * 960)) ** 0.5
     if cloud is not None:
@@ -56,13 +56,13 @@ def render_picture(arrays: dict[str, AnyArray], path: Path, width: int, height: 
     blocks = pixels.reshape(height, factor, width, factor, 3).astype(np.float32)
     smooth = np.ascontiguousarray(blocks.mean(axis=(1, 3)).round().astype(np.uint8))
     if not o3d.io.write_image(str(path), o3d.geometry.Image(smooth)):
-        raise SystemExit("error: the picture could not be written")
+        raise SystemExit("error: the image could not be written")
 
 
 def show_window(arrays: dict[str, AnyArray], title: str, width: int, height: int, max_frames: int) -> None:
-    """Show the scene until the window is closed, or for `max_frames` frames where that is positive."""
+    """Show the scene until the window is closed, or for `max_frames` frames if that is positive."""
     if sys.platform == "linux" and not has_display():
-        raise SystemExit("error: no display answers; --screenshot FILE.png renders a picture without one")
+        raise SystemExit("error: no display answers; --screenshot FILE.png renders an image without one")
     import open3d as o3d
 
     window = o3d.visualization.Visualizer()
@@ -83,10 +83,10 @@ def show_window(arrays: dict[str, AnyArray], title: str, width: int, height: int
 
 
 def look_from(control: Any, arrays: dict[str, AnyArray]) -> None:
-    """Give the window the scene's viewpoint, and let the mouse turn the scene around its target.
+    """Set the window's camera to the scene's viewpoint; the mouse rotates the scene around its target.
 
-    Open3D's own view fits the outliers too. Its zoom is the half height of what is seen at the target,
-    divided by the longest side of the box around everything.
+    Open3D's default view includes outliers. Its zoom is half the visible height at the target, divided by the
+    longest side of the bounding box.
     """
     everything = np.concatenate([arrays["points"], arrays["line_vertices"]])
     fov_deg, distance = float(arrays["vertical_fov_deg"]), float(np.linalg.norm(arrays["eye"]))
@@ -102,7 +102,7 @@ def look_from(control: Any, arrays: dict[str, AnyArray]) -> None:
 
 
 def open3d_geometries(arrays: dict[str, AnyArray]) -> tuple[Any, Any]:
-    """The point cloud and the line set, None where there is nothing in it."""
+    """The point cloud and the line set; None if it is empty."""
     import open3d as o3d
 
     vectors = o3d.utility.Vector3dVector
@@ -118,18 +118,18 @@ def open3d_geometries(arrays: dict[str, AnyArray]) -> tuple[Any, Any]:
 
 
 def srgb_from_linear(values: AnyArray) -> AnyArray:
-    """Brighten values in 0 to 1: the renderer darkens its background, and only that, by the inverse."""
+    """Encode values in 0 to 1; the renderer applies the inverse to its background, and only to that."""
     encoded: AnyArray = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
     return encoded
 
 
 def clip_planes(eye: AnyArray) -> tuple[float, float]:
-    """Depths between which the scene is drawn, in radii: everything within reach of the target."""
+    """Near and far plane, in radii; they enclose everything within `REACH` of the target."""
     return 0.005, float(np.linalg.norm(eye)) + REACH
 
 
 def has_display() -> bool:
-    """True where an X server or a Wayland socket answers; without one Open3D would draw into the void."""
+    """Whether an X server or a Wayland socket answers; without one Open3D fails silently."""
     wayland = os.environ.get("WAYLAND_DISPLAY")
     if wayland and Path(os.environ.get("XDG_RUNTIME_DIR", "/"), wayland).exists():
         return True
@@ -142,12 +142,12 @@ def has_display() -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """Draw what the arguments say; every failure leaves an exit status other than 0."""
+    """Run the action that the arguments name; every failure gives an exit status other than 0."""
     scene_file, action, target, width, height, *rest = arguments
     with np.load(scene_file, allow_pickle=False) as stored:
         arrays = dict(stored)
-    if action == "picture":
-        render_picture(arrays, Path(target), int(width), int(height))
+    if action == "image":
+        render_image(arrays, Path(target), int(width), int(height))
     else:
         show_window(arrays, target, int(width), int(height), int(rest[0]))
 

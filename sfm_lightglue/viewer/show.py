@@ -1,7 +1,7 @@
-"""Show a model: in a window, or as a picture that needs no display.
+"""Show a model in a window, or render it into an image file without a display.
 
-Open3D runs in a process of its own: where a graphics driver is missing it aborts the whole process, and no
-`except` can catch that; it also talks to standard output.
+Open3D runs in a separate process: if a graphics driver is missing, Open3D aborts the process, which no `except` can
+catch. It also prints to standard output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.drawing import model_arrays
-from sfm_lightglue.colmap.model import find_model_dir, read_model
+from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.drawing.scene import ViewScene, build_scene, select_frusta
 from sfm_lightglue.errors import ConfigError, StoreError
 from sfm_lightglue.messages import install_hint
@@ -28,27 +28,27 @@ from sfm_lightglue.viewer.open3d_worker import REACH
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 
 RENDERING_LIMIT_S = 600.0
-"""A picture takes seconds; a graphics driver that hangs must not hang us."""
+"""Time limit for an image, which normally takes seconds, in case a graphics driver hangs."""
 
 INSTALL_PACKAGES = "apt-get install libgl1 libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers"
 
 
 @dataclass(frozen=True, slots=True)
 class ViewConfig:
-    """What to show, and where.
+    """Options of the viewer.
 
     Raises:
-        ConfigError: on a size or a file name that cannot work.
+        ConfigError: if the size or the file name is not valid.
     """
 
-    model_dir: Path
-    """A COLMAP model, or a folder of ours that holds one."""
+    map_dir: Path
+    """An output folder, a scene folder that has one, or a COLMAP model."""
 
     screenshot: Path | None = None
     """The PNG file to write; None opens a window."""
 
     size: tuple[int, int] = (1280, 960)
-    """(width, height) of the picture or the window in pixels."""
+    """(width, height) of the image or the window in pixels."""
 
     def __post_init__(self) -> None:
         if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in self.size):
@@ -56,21 +56,21 @@ class ViewConfig:
                 f"size {self.size[0]}x{self.size[1]}: each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
             )
         if self.screenshot is not None and self.screenshot.suffix.lower() != ".png":
-            raise ConfigError(f"{self.screenshot}: the picture is a PNG file; name it {self.screenshot.stem}.png")
+            raise ConfigError(f"{self.screenshot}: the image is a PNG file; name it {self.screenshot.stem}.png")
 
 
 def view_model(config: ViewConfig) -> ViewScene:
     """Show a model; a window blocks until it is closed.
 
     Returns:
-        What was shown.
+        The points and cameras that were shown.
 
     Raises:
-        DataError: where there is no model, or nothing in it.
-        ConfigError: where Open3D, a library that it needs, or a display is missing.
-        StoreError: where the picture cannot be written.
+        DataError: if there is no model, or it is empty.
+        ConfigError: if Open3D, a library that it needs, or a display is missing.
+        StoreError: if the image cannot be written.
     """
-    model_dir = find_model_dir(config.model_dir)
+    model_dir = find_map(config.map_dir).model
     require_open3d()
     if config.screenshot is None:
         require_display()
@@ -79,12 +79,12 @@ def view_model(config: ViewConfig) -> ViewScene:
     if config.screenshot is not None:
         save_screenshot(scene, config.screenshot, config.size)
     else:
-        show_window(scene, config.size, title=str(config.model_dir))
+        show_window(scene, config.size, title=str(config.map_dir))
     return scene
 
 
 def require_open3d() -> None:
-    """Raise ConfigError where the package is not installed; whether it works is seen when it is used."""
+    """Raise ConfigError if Open3D is not installed; whether it works is only known when it runs."""
     if importlib.util.find_spec("open3d") is None:
         raise ConfigError(
             f"the viewer needs Open3D: {install_hint('viewer')} (and on Debian or Ubuntu: {INSTALL_PACKAGES})"
@@ -92,11 +92,11 @@ def require_open3d() -> None:
 
 
 def require_display() -> None:
-    """Raise ConfigError on a Linux machine without a screen."""
+    """Raise ConfigError on a Linux machine without a display."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError(
             "no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set);"
-            " --screenshot FILE.png renders a picture without one"
+            " --screenshot FILE.png renders an image without one"
         )
 
 
@@ -104,35 +104,35 @@ def save_screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> None
     """Render the scene from its viewpoint into a PNG file, without a display.
 
     Args:
-        scene: what to draw.
-        path: the file; its folder is made where it is missing.
+        scene: points and cameras.
+        path: the file; its folder is created if it is missing.
         size: (width, height) in pixels.
 
     Raises:
-        ConfigError: where Open3D cannot render here.
-        StoreError: where the file cannot be written.
+        ConfigError: if Open3D cannot render on this machine.
+        StoreError: if the file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
-        picture = Path(folder) / "picture.png"
-        _run_worker(scene, Path(folder), ["picture", str(picture), *map(str, size)], RENDERING_LIMIT_S)
+        rendered = Path(folder) / "image.png"
+        _run_worker(scene, Path(folder), ["image", str(rendered), *map(str, size)], RENDERING_LIMIT_S)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, path)
+            shutil.copyfile(rendered, path)
         except OSError as error:
-            raise StoreError(f"{path}: cannot write the picture ({error.strerror})") from error
+            raise StoreError(f"{path}: cannot write the image ({error.strerror})") from error
 
 
 def show_window(scene: ViewScene, size: tuple[int, int], title: str, max_frames: int | None = None) -> None:
-    """Open a window on the scene; returns when it is closed.
+    """Show the scene in a window; returns when it is closed.
 
     Args:
-        scene: what to draw.
+        scene: points and cameras.
         size: (width, height) of the window in pixels.
         title: of the window.
-        max_frames: closes the window after so many frames.
+        max_frames: closes the window after this many frames; None leaves that to the user.
 
     Raises:
-        ConfigError: where Open3D cannot open a window here.
+        ConfigError: if Open3D cannot open a window on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
         arguments = ["window", title, *map(str, size), str(max_frames or 0)]
@@ -140,7 +140,7 @@ def show_window(scene: ViewScene, size: tuple[int, int], title: str, max_frames:
 
 
 def _run_worker(scene: ViewScene, folder: Path, arguments: list[str], limit_s: float | None) -> None:
-    """Hand the scene to `sfm_lightglue.viewer.open3d_worker` in a fresh interpreter and wait for it."""
+    """Run `sfm_lightglue.viewer.open3d_worker` on the scene in a new process and wait for its end."""
     scene_file = folder / "scene.npz"
     np.savez(scene_file, allow_pickle=False, **drawing_arrays(scene))
     package_root = str(Path(__file__).resolve().parents[2])
@@ -164,8 +164,8 @@ def _run_worker(scene: ViewScene, folder: Path, arguments: list[str], limit_s: f
 def drawing_arrays(scene: ViewScene) -> dict[str, AnyArray]:
     """The scene in the frame of the renderer: the target is the origin and the radius is 1.
 
-    Graphics cards compute in float32, which has no room for map coordinates in millions of metres. What is
-    out of reach is a speck at best, and would only push the far plane away: it is left out.
+    Graphics cards compute in float32, which is not precise enough for map coordinates in millions of metres. Points
+    and cameras beyond `REACH` are left out: they would be too small to see, and they would move the far plane away.
     """
     view = scene.viewpoint
 
@@ -189,10 +189,10 @@ def drawing_arrays(scene: ViewScene) -> dict[str, AnyArray]:
 
 
 def _explain(exit_status: int, output: str) -> str:
-    """One line on why the worker failed, and what helps."""
+    """One line with the cause of the failure and a remedy."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "rror" in line or line.startswith("reason:")]
-    cause = (telling or lines or [f"exit status {exit_status}"])[-1]
-    if "--screenshot" in cause:  # the worker's own words
+    causes = [line for line in lines if "rror" in line or line.startswith("reason:")]
+    cause = (causes or lines or [f"exit status {exit_status}"])[-1]
+    if "--screenshot" in cause:  # written by the worker
         return cause.removeprefix("error: ")
     return f"Open3D does not work here ({cause[:200]}); on Debian or Ubuntu: {INSTALL_PACKAGES}"

@@ -25,7 +25,7 @@ def test_frustum_corners_project_onto_image_corners(camera_model):
         np.testing.assert_allclose(projected, image_corners(1000, 800), atol=1e-3)
 
 
-def test_roof_is_on_the_upper_side_of_the_picture():
+def test_roof_is_on_the_upper_side_of_the_image():
     vertices = scene_of(make_model()).frusta.vertices.reshape(-1, 8, 3)
     upper_edge, roof_top = vertices[:, 1:3, 1].mean(axis=1), vertices[:, 6, 1]
     assert (roof_top < upper_edge).all()  # y downwards
@@ -38,7 +38,7 @@ def test_panorama_has_a_frustum_too():
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
-def test_all_grows_with_the_scene(scale):
+def test_frusta_and_viewpoint_scale_with_the_scene(scale):
     one, other = scene_of(make_model()), scene_of(make_model(scale=scale))
     np.testing.assert_allclose(other.frusta.vertices, scale * one.frusta.vertices, rtol=1e-9, atol=1e-9 * scale)
     np.testing.assert_allclose(other.viewpoint.eye, scale * one.viewpoint.eye, rtol=1e-9)

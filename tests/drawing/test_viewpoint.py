@@ -12,7 +12,7 @@ from tests.helpers.models_to_draw import UP, add_outliers, image_positions, make
 
 
 @pytest.mark.parametrize("aspect", [0.5, 4 / 3, 3.0])
-def test_all_of_the_scene_is_in_the_picture_and_fills_it(aspect):
+def test_the_whole_scene_is_in_the_image_and_fills_it(aspect):
     scene = scene_of(make_model(), aspect)
     seen = np.concatenate([scene.points, scene.frusta.vertices])
     xy, depth = image_positions(scene.viewpoint, seen, aspect)
@@ -23,7 +23,7 @@ def test_all_of_the_scene_is_in_the_picture_and_fills_it(aspect):
     assert np.abs(center_xy).max() < 0.7
 
 
-def test_the_look_is_from_behind_and_above_the_cameras():
+def test_the_viewpoint_is_behind_and_above_the_cameras():
     scene = scene_of(make_model())
     eye = scene.viewpoint.eye
     assert eye[2] < scene.centers[:, 2].min()
@@ -38,7 +38,7 @@ def test_outliers_do_not_move_the_view():
     assert np.linalg.norm(spoiled.viewpoint.eye - clean.viewpoint.eye) < 0.05 * clean.radius
 
 
-def test_a_camera_far_off_does_not_move_the_view():
+def test_a_distant_camera_does_not_move_the_view():
     model = make_model(num_images=9)
     points = model_arrays(model).points
     poses = [Rigid3.look_at(np.array([x, 0, 0]), np.array([x, 0, 1.0]), UP) for x in range(9)]
@@ -48,7 +48,7 @@ def test_a_camera_far_off_does_not_move_the_view():
     assert scene_radius(points, centers) == pytest.approx(scene_radius(points, centers[:-1]))
 
 
-def test_even_paths_lose_no_camera():
+def test_evenly_spaced_cameras_are_no_outliers():
     assert near_mask(np.column_stack([np.arange(50.0), np.zeros((50, 2))])).all()
     assert near_mask(np.zeros((4, 3))).all()
     assert near_mask(np.zeros((0, 3))).shape == (0,)
@@ -84,7 +84,7 @@ def test_small_models_work(num_images, num_points):
     assert np.abs(xy).max() < 1
 
 
-def test_an_empty_model_is_named():
+def test_an_empty_model_is_an_error():
     with pytest.raises(DataError, match="nothing to show"):
         scene_of(pycolmap.Reconstruction())
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.view`: its arguments, its errors, one picture."""
+"""`python -m pipelines.view`: its arguments, its errors, one image."""
 
 import importlib.util
 import os
@@ -12,53 +12,34 @@ import pytest
 from PIL import Image
 
 from pipelines.view import main
-from sfm_lightglue.colmap.model import find_model_dir, read_model
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.viewer import show
 from tests.helpers.checkout import ROOT
 
 
-def write_model(folder: Path, text: bool = False) -> Path:
+def write_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
     pycolmap.set_random_seed(0)
     model = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())
-    (model.write_text if text else model.write_binary)(folder)
+    model.write_binary(folder)
     return folder
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What would be drawn, without Open3D: a list of calls."""
+    """Replaces Open3D; the calls that would draw, as a list."""
     calls = []
     monkeypatch.setattr(show, "require_open3d", lambda: None)
-    monkeypatch.setattr(show, "save_screenshot", lambda *arguments: calls.append(("picture", *arguments)))
+    monkeypatch.setattr(show, "save_screenshot", lambda *arguments: calls.append(("image", *arguments)))
     monkeypatch.setattr(show, "show_window", lambda scene, size, title: calls.append(("window", scene, title, size)))
     return calls
 
 
-@pytest.mark.parametrize("place", [".", "sparse/0", "0", "sparse", "reconstruction/sparse/0"])
-@pytest.mark.parametrize("text", [False, True])
-def test_the_model_is_found_at_its_usual_places(tmp_path, place, text):
-    folder = write_model(tmp_path / "scene" / place, text) if place != "." else write_model(tmp_path / "scene", text)
-    assert find_model_dir(tmp_path / "scene").samefile(folder)
-    assert read_model(tmp_path / "scene").num_reg_images() == 10
-
-
-def test_a_damaged_model_is_a_data_error(tmp_path):
-    folder = write_model(tmp_path / "model")
-    for name in ("cameras", "images", "points3D"):
-        whole = (folder / f"{name}.bin").read_bytes()
-        (folder / f"{name}.bin").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(DataError, match="damaged"):
-            read_model(folder)
-        (folder / f"{name}.bin").write_bytes(whole)
-
-
-def test_a_picture_is_asked_for(tmp_path, drawn, capsys):
+def test_screenshot_writes_an_image(tmp_path, drawn, capsys):
     folder = write_model(tmp_path / "sparse" / "0")
     assert main([str(tmp_path), "--screenshot", str(tmp_path / "a.png"), "--size", "640x400"]) == 0
     [(kind, scene, path, size)] = drawn
-    assert (kind, path, size) == ("picture", tmp_path / "a.png", (640, 400))
+    assert (kind, path, size) == ("image", tmp_path / "a.png", (640, 400))
     assert len(scene.points) == read_model(folder).num_points3D()
     assert "10 images, 100 points" in capsys.readouterr().out
 
@@ -105,9 +86,9 @@ def test_without_open3d_the_command_to_install_it_is_named(tmp_path, monkeypatch
         (lambda path: path.write_text("x"), "this is a file"),
     ],
 )
-def test_a_folder_without_a_model_is_named_before_all_else(tmp_path, monkeypatch, capsys, make, message):
+def test_a_folder_without_a_model_is_reported_first(tmp_path, monkeypatch, capsys, make, message):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # Open3D is missing too
-    path = tmp_path / "place with space"
+    path = tmp_path / "path with space"
     make(path)
     assert main([str(path), "--screenshot", str(tmp_path / "a.png")]) == 3
     error = capsys.readouterr().err
@@ -127,7 +108,7 @@ def test_bad_values_exit_with_2(tmp_path, drawn, capsys, arguments, message):
 
 
 @pytest.mark.parametrize("size", ["640", "640x", "axb", "-1x5", "640x480x3"])
-def test_a_size_that_is_none_is_explained(size, capsys):
+def test_invalid_sizes_are_explained(size, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["model", f"--size={size}"])
     assert exit_info.value.code == 2
@@ -140,7 +121,7 @@ def test_help_has_an_example(capsys):
     assert "--screenshot castle.png" in capsys.readouterr().out
 
 
-def test_the_command_writes_a_picture_without_a_display(tmp_path):
+def test_the_command_writes_an_image_without_a_display(tmp_path):
     write_model(tmp_path / "model")
     environment_without_display = {
         name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")
@@ -158,6 +139,6 @@ def test_the_command_writes_a_picture_without_a_display(tmp_path):
     if result.returncode == 2 and ("needs Open3D" in result.stderr or "does not work here" in result.stderr):
         pytest.skip(result.stderr.strip())
     assert (result.returncode, result.stderr) == (0, "")
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (160, 120)
-        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 20
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (160, 120)
+        assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 20

@@ -73,7 +73,7 @@ def test_a_renderer_that_dies_is_an_error_of_one_line(tmp_path, monkeypatch):
 
 
 def why_no_open3d() -> str:
-    """Empty where Open3D can be imported, else the reason."""
+    """Empty if Open3D can be imported, else the reason."""
     attempt = subprocess.run(
         [sys.executable, "-c", "import open3d"], capture_output=True, text=True, timeout=120, check=False
     )
@@ -94,10 +94,10 @@ def screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> np.ndarra
         if "ulkan" in str(error):
             pytest.skip(f"no Vulkan driver: {error}")
         raise
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert picture.size == size
-        return np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.size == size
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 @pytest.mark.usefixtures("open3d_works")
@@ -109,7 +109,7 @@ def test_screenshot_has_its_size_the_points_and_the_cameras(tmp_path):
     inside = (scene.points[:400], (np.arange(200)[:, None], np.arange(320)[None]))
     xy, _ = image_positions(scene.viewpoint, inside[0], 320 / 200)
     columns, rows = ((xy + 1) / 2 * (320, 200)).astype(int).T
-    assert is_point[rows, columns].mean() > 0.5  # they are where the viewpoint says
+    assert is_point[rows, columns].mean() > 0.5  # the points are drawn where the viewpoint projects them
     red = (pixels[..., 0] > 150) & (pixels[..., 1] < 110)
     blue = (pixels[..., 2] > 150) & (pixels[..., 0] < 110)
     assert red.sum() > 10 and blue.sum() > 10  # the last and the first camera
