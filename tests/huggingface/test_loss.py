@@ -10,14 +10,9 @@ from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.training.losses import NetworkInputs, PairBatch, Targets, training_losses
 from tests.helpers.matching_references import make_both, make_inputs
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 B, N = 3, 24
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.fixture(scope="module")

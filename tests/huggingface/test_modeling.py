@@ -9,14 +9,9 @@ from transformers import LightGlueForKeypointMatching as TheirModel
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
 from tests.helpers.matching_references import both_outputs, make_both, make_inputs, make_reference
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 NAMES = ["matches", "matching_scores", "keypoints", "prune", "mask"]
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from sfm_lightglue.synthetic import (
 from sfm_lightglue.synthetic.rays import Rays, Shape, cast
 from sfm_lightglue.synthetic.shapes import Box, Cylinder, Relief, Sphere
 from sfm_lightglue.synthetic.textures import MipTexture
-from sfm_lightglue.synthetic.world import _GROUND
+from sfm_lightglue.synthetic.world import GROUND
 
 NUM_IMAGES, SIZE = 6, (320, 240)
 
@@ -141,7 +141,7 @@ def test_rays_to_the_sky_do_not_cross_the_ground(scene: SyntheticScene) -> None:
         pixels = np.stack([x + 0.5, y + 0.5, np.ones(len(x))], 1)[::7]
         rays = pixels @ np.linalg.inv(scene.K).T @ pose.R
         px, py, pz = (pose.center[:, None] + rays[..., None] * steps).transpose(1, 0, 2).astype(np.float32)
-        below = (pz < _GROUND.height(px, py)[0] - 0.01) & (px**2 + py**2 < (_GROUND.radius_m - 0.1) ** 2)
+        below = (pz < GROUND.height(px, py)[0] - 0.01) & (px**2 + py**2 < (GROUND.radius_m - 0.1) ** 2)
         assert not below.any(), name
 
 

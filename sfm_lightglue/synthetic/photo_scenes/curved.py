@@ -158,8 +158,8 @@ class Relief(Surface):
 
     def _lookup(self, values: Float32Array, u: Float32Array, v: Float32Array) -> Float32Array:
         map_x, map_y = u * np.float32(self._cells[0]) - 0.5, v * np.float32(self._cells[1]) - 0.5
-        values = cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(values, np.float32)
+        looked_up = cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(looked_up, np.float32)
 
     def _below(self, origin: Float64Array, directions: list[Float32Array], depths: Float32Array) -> Float32Array:
         """Distances in metres [h, w] of the rays at `depths` below the surface; negative above it."""
