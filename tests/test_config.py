@@ -122,7 +122,7 @@ def test_a_reconstruct_config_from_nested_tables():
     assert config.pairs.config.window == 4
     assert config.cameras.params == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
     assert config.two_view.max_error_px == 3.0
-    assert config.mapping.min_model_size == 5
+    assert config.mapping.config.min_model_size == 5
     assert (config.seed, config.num_threads, config.device) == (7, 2, "cpu")
     assert ReconstructConfig.from_mapping({}) == default
     with pytest.raises(FrozenInstanceError):
@@ -132,7 +132,9 @@ def test_a_reconstruct_config_from_nested_tables():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"extracter": {}}, "unknown option 'extracter' (did you mean 'extractor'?)"),
+        ({"extracter": {}}, "unknown table 'extracter' (did you mean 'extractor'?)"),
+        ({"sed": 3}, "unknown option 'sed' (did you mean 'seed'?)"),
+        ({"mapping": {"name": "incremantal"}}, "unknown mapping 'incremantal' (did you mean 'incremental'?)"),
         ({"extractor": "sift"}, "extractor: expected a table, got 'sift'"),
         ({"cameras": 3}, "cameras: expected a table, got 3"),
         ({"extractor": {"name": "shift"}}, "unknown extractor 'shift' (did you mean 'sift'?)"),

@@ -1,4 +1,4 @@
-"""Names -> components. These names are handed on for users and plug-ins."""
+"""Names -> components. The names below are the public interface for users and plug-ins."""
 
 from sfm_lightglue.registry.builtin import EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.registry.registry import Choice, Entry, Registry

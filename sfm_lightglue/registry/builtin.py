@@ -1,4 +1,4 @@
-"""The components that come with the library."""
+"""The components of this library."""
 
 from __future__ import annotations
 
