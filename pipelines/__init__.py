@@ -1,4 +1,4 @@
-"""The commands that people type: each parses its arguments, makes one library call and sets the exit code."""
+"""The commands: each parses its arguments, makes one library call and sets the exit code."""
 
 from pipelines.interrupt import leave_quietly_while_importing
 

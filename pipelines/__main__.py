@@ -1,4 +1,4 @@
-"""`sfm-lightglue COMMAND ...` of the wheel, `python -m pipelines COMMAND ...` elsewhere: all commands by one name."""
+"""All commands: `sfm-lightglue COMMAND ...` after installation, `python -m pipelines COMMAND ...` in a checkout."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipelines.command import program_name
 from sfm_lightglue.version import __version__
 
 COMMANDS = {
-    "reconstruct": "photos in, camera poses and a point cloud out",
-    "match": "the relative pose of two photos",
+    "reconstruct": "computes camera poses and a point cloud from photos",
+    "match": "computes the relative pose of two photos",
     "colmap": "adds features and verified matches to a COLMAP database",
-    "view": "look at a reconstruction, or take a picture of it",
-    "weights": "which weights there are, and where; downloads them",
-    "evaluate": "extractors, matchers and estimators against ground truth (in a checkout)",
-    "train": "weights for LightGlue from photographs alone",
+    "view": "shows a reconstruction, or renders an image of it",
+    "weights": "lists the weights of networks, and downloads them",
+    "evaluate": "compares extractors, matchers and estimators with ground truth (in a checkout)",
+    "train": "trains a LightGlue from photos (in a checkout)",
 }
 
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def _help() -> str:
     lines = [f"  {name:<12} {what}" for name, what in COMMANDS.items()]
     called = program_name("COMMAND")
-    return "\n".join([f"usage: {called} ...", "", *lines, "", f"{called} --help tells more."])
+    return "\n".join([f"usage: {called} ...", "", *lines, "", f"{called} --help prints the options."])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how they become configuration."""
+"""Flags that several commands share, and the configuration that they set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 
 
 class ArgumentAdder(Protocol):
-    """A parser, or a group of one."""
+    """A parser, or an argument group of one."""
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """Add a flag."""
@@ -24,7 +24,7 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
     add("--extractor-weights", metavar="FILE|NAME", help="weights of an extractor that is a network")
-    add("--max-image-size", type=int, metavar="PX", help="larger pictures are shrunk to it for detection (sift: 1600)")
+    add("--max-image-size", type=int, metavar="PX", help="larger images are reduced to this size for detection (sift: 1600)")
     add("--max-keypoints", type=int, metavar="N", help="per image (sift: 1536)")
     add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
     add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")
@@ -33,7 +33,7 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
         metavar="TABLE.OPTION=VALUE",
         action="append",
         default=[],
-        help="any other option, of a plug-in too, such as extractor.edge_threshold=8; may be repeated",
+        help="any other option, also of a plug-in, such as extractor.edge_threshold=8; may be repeated",
     )
 
 
@@ -41,7 +41,7 @@ def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | 
     """Nested mappings of configuration, overridden by the flags that were given.
 
     Raises:
-        ConfigError: where the mappings are not nested as they should be, or a setting is none.
+        ConfigError: if a table is not a mapping, or a setting has no value.
     """
     flags = {
         ("extractor", "name"): arguments.extractor,
@@ -58,7 +58,7 @@ def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | 
 
 
 def _setting(text: str) -> tuple[tuple[str, str], Any]:
-    """Table, option and value of `table.option=value`; the value is as in TOML, quotes may be left out."""
+    """Table, option and value of `table.option=value`; the value is as in TOML, quotes are optional."""
     name, equals, value = text.partition("=")
     table, dot, option = name.strip().partition(".")
     if not (equals and dot and table and option):
@@ -70,10 +70,10 @@ def _setting(text: str) -> tuple[tuple[str, str], Any]:
 
 
 def override(values: Mapping[str, Any], flags: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
-    """Set options in tables of a configuration; None leaves an option alone.
+    """Set options in tables of a configuration; None leaves an option unchanged.
 
     Raises:
-        ConfigError: where a table is something else.
+        ConfigError: if a table is not a mapping.
     """
     merged = dict(values)
     for (table, name), value in flags.items():
@@ -82,21 +82,21 @@ def override(values: Mapping[str, Any], flags: Mapping[tuple[str, str], Any]) ->
         section = merged.get(table, {})
         if not isinstance(section, Mapping):
             raise ConfigError(f"{table}: expected a table, got {section!r}")
-        # The options of one component mean nothing to another.
+        # Options of one component do not fit another one.
         kept = {} if name == "name" and section.get("name", value) != value else section
         merged[table] = {**kept, name: value}
     return merged
 
 
 def parse_camera_params(text: str | None) -> list[float] | None:
-    """Numbers between commas or spaces.
+    """Numbers separated by commas or spaces.
 
     Raises:
-        ConfigError: where one is no number.
+        ConfigError: if one of them is not a number.
     """
     if text is None:
         return None
     try:
         return [float(part) for part in re.split(r"[,\s]+", text.strip()) if part]
     except ValueError as error:
-        raise ConfigError(f"camera parameters {text!r}: expected numbers with commas between them") from error
+        raise ConfigError(f"camera parameters {text!r}: expected numbers separated by commas") from error

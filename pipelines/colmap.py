@@ -1,4 +1,4 @@
-"""`python -m pipelines.colmap DATABASE IMAGES`: our features and verified matches in a COLMAP database."""
+"""`python -m pipelines.colmap DATABASE IMAGES`: adds features and verified matches to a COLMAP database."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ examples:
       a new database; then: colmap mapper --database_path scene/database.db --image_path scene/images \\
       --output_path scene/sparse, or the GUI, or pycolmap.incremental_mapping
   python -m pipelines.colmap calibrated.db images/
-      a database with cameras and images in it, from COLMAP's feature_extractor or anything else: they keep their
-      numbers, intrinsics, rigs, frames and pose priors; photos that it does not know are added (--known-only: not)
+      a database that contains cameras and images: they keep their ids, intrinsics, rigs, frames and pose priors;
+      photos that are not in the database are added (not with --known-only)
   python -m pipelines.colmap database.db images/ --pairs match_list.txt --overwrite
-      the pairs of a list, two names a line, as for COLMAP's matches_importer; features and matches that the
-      database has of these photos are replaced; their matches with images whose photos are not here are removed
+      the pairs of a list, two names a line, as for COLMAP's matches_importer; features and matches of these photos
+      in the database are replaced; their matches with images whose files are missing are removed
 
-The database changes in one moment at the end; a run that fails or is killed leaves it as it was, and the same
-command continues. exit codes: 0 done, 2 bad option, or features that are there already, 3 photos or database
+The database is changed in one step at the end; a run that fails or is killed leaves it unchanged, and the same
+command continues. exit codes: 0 done, 2 bad option, or features that already exist, 3 photos or database
 missing or not fitting each other, 4 weights missing, 6 database locked or not writable, 130 interrupted.
 """
 
@@ -64,7 +64,7 @@ def _report(arguments: argparse.Namespace, summary: HostSummary) -> None:
         paths = ["--database_path", str(arguments.database), "--image_path", str(arguments.images)]
         output = arguments.database.with_name("sparse")
         print(summary)
-        print(f"go on with: colmap mapper {shlex.join(paths)} --output_path {shlex.quote(str(output))}")
+        print(f"next: colmap mapper {shlex.join(paths)} --output_path {shlex.quote(str(output))}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,15 +73,15 @@ def build_parser() -> argparse.ArgumentParser:
         "colmap", "Add features, matches and verified two-view geometries to a COLMAP database.", EXAMPLES
     )
     add = parser.add_argument
-    add("database", metavar="DATABASE", type=Path, help="COLMAP's database; made where there is none")
+    add("database", metavar="DATABASE", type=Path, help="COLMAP's database; created if it does not exist")
     add("images", metavar="IMAGES", type=Path, help="folder that the names of the images are relative to")
-    add("--overwrite", action="store_true", help="replace features and all matches that the database has of the photos")
+    add("--overwrite", action="store_true", help="replace features and matches of the photos that the database has")
     add(
         "--known-only",
         action="store_true",
-        help="leave out photos that the database does not know; it must have images",
+        help="leave out photos that are not in the database",
     )
-    add("--store", metavar="DIR", type=Path, help="what was computed, for the next run (default: DATABASE.store)")
+    add("--store", metavar="DIR", type=Path, help="folder of the store (default: DATABASE.store)")
     add("--config", metavar="FILE", type=Path, help="options in TOML, or run.json of `reconstruct`")
     group = parser.add_argument_group("what to compute")
     add_component_arguments(group)
@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="exhaustive|sequential|FILE",
         help="which images to match (default: exhaustive); FILE: two names a line",
     )
-    add_camera_arguments(parser.add_argument_group("cameras of photos that the database does not know"))
+    add_camera_arguments(parser.add_argument_group("cameras of photos that are not in the database"))
     group = parser.add_argument_group("how to run")
     add = group.add_argument
     add("--threads", type=int, metavar="N", help="default: all cores")

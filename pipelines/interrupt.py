@@ -1,7 +1,7 @@
-"""Ctrl-C while a command still imports its libraries: the program ends, and prints nothing.
+"""Ctrl-C while a command imports its libraries: the program ends without a traceback.
 
-`pipelines` asks for this before anything else is imported. `run_command` ends it: from then on an interruption is an
-exception, and the command says what it kept.
+`pipelines` installs this before anything else is imported. `run_command` removes it: from then on Ctrl-C is an
+exception, and the command reports what it kept.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 from types import FrameType
 
 EXIT_CODE = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 plus the number of SIGINT, the convention of shells."""
 
 SCRIPT = "sfm-lightglue"
 """The command that the wheel installs."""
 
 
 def leave_quietly_while_importing() -> None:
-    """Where Python is about to run a command of ours, let Ctrl-C end it without a traceback.
+    """Let Ctrl-C end the program without a traceback, if Python is about to run one of these commands.
 
-    Not where others import us, not in the processes that a command starts, and not where Ctrl-C is ignored, as it is
-    for jobs in the background.
+    Nothing is changed when `pipelines` is imported by another program, in child processes of a command, and when
+    Ctrl-C is ignored, as for jobs in the background.
     """
     if _is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
 
 def _is_program() -> bool:
-    # Until it has found the module of `python -m`, Python has "-m" there: so it is while our package is imported.
+    # Python has "-m" there until it has found the module of `python -m`, so also while this package is imported.
     if sys.argv[:1] == ["-m"]:
         return True
     is_child = "--multiprocessing-fork" in sys.orig_argv
@@ -38,11 +38,11 @@ def _is_program() -> bool:
 
 
 def raise_from_now_on() -> None:
-    """Make Ctrl-C an exception again."""
+    """Make Ctrl-C raise `KeyboardInterrupt` again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    # At once: an exception would come out of whatever library is being imported, which may print or swallow it.
+    # Without an exception: the library that is being imported might print or suppress it.
     os._exit(EXIT_CODE)

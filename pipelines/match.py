@@ -34,18 +34,18 @@ examples:
       known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
       if that is of the same size and camera
   python -m pipelines.match frame0.png frame1.png --same-camera
-      photos without EXIF data that one camera took: their one unknown focal length is estimated from the pair.
-      Without the flag, photos are of the same camera where EXIF data of both name it, with its lens and focal length
+      photos without EXIF data taken by one camera: their common unknown focal length is estimated from the pair.
+      Without the flag, one camera took both photos if both have EXIF data with the same camera, lens and focal length
   python -m pipelines.match --batch pairs.txt --images photos/ --out results.jsonl
-      many pairs, one JSON object a line; a killed run continues where it stopped. A line of the list is
+      many pairs, one JSON object a line; an interrupted run continues. A line of the list is
       {PAIR_FORMAT}
-      as SuperGlue has it: K in OpenCV's pixels; with T, each result tells its error
+      the format of SuperGlue: K in OpenCV's pixels; with T, each result contains its error
 
-The uncertainty is the radius that holds 95 % of the errors. The focal length is given, from EXIF data, estimated from
-the pair where its matches show it, or guessed: the output says which.
+The uncertainty is the radius that contains 95 % of the errors. The focal length is given, from EXIF data, estimated
+from the pair if its matches determine it, or guessed: the output states which.
 
-verdicts: general; planar (the photos show one plane: the pose is less sure); pure_rotation (the camera only
-turned: no direction of motion, t is zero); rejected, with the reason.
+verdicts: general; planar (the photos show one plane: the pose is less certain); pure_rotation (the camera only
+turned: t is zero); rejected, with the reason.
 """
 
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is None or arguments.image1 is None:
-        raise ConfigError("expected two photos, or --batch with a list of pairs; --help tells more")
+        raise ConfigError("expected two photos, or --batch with a list of pairs; see --help")
     if arguments.images is not None:
         raise ConfigError("--images belongs to --batch")
     paths = None
@@ -97,7 +97,7 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
 
 def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is not None:
-        raise ConfigError("--batch takes its photos from the list: name no others")
+        raise ConfigError("--batch takes its photos from the list: do not name others")
     out = arguments.out
     if out is not None and (out.suffix.lower() != ".jsonl" or out.is_dir()):
         raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
@@ -135,18 +135,18 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("match", "Match two photos and estimate their relative pose.", EXAMPLES)
     add = parser.add_argument
-    add("image0", metavar="IMAGE0", type=Path, nargs="?", help="photo, whose camera is the reference")
-    add("image1", metavar="IMAGE1", type=Path, nargs="?", help="photo, whose camera's pose is sought")
+    add("image0", metavar="IMAGE0", type=Path, nargs="?", help="first photo; its camera is the reference frame")
+    add("image1", metavar="IMAGE1", type=Path, nargs="?", help="second photo; the pose of its camera is estimated")
     add("--batch", metavar="FILE", type=Path, help="a list of pairs, one a line (see below)")
-    add("--images", metavar="DIR", type=Path, help="what the names in the list are relative to (default: its folder)")
+    add("--images", metavar="DIR", type=Path, help="folder that the names in the list are relative to (default: folder of the list)")
     out_help = (
-        "write a picture of the matches, and a JSON beside it, or with --batch a file of JSON lines; replaces files"
+        "write an image of the matches, and a JSON file beside it; with --batch a file of JSON lines. Only files of"
     )
-    out_help += " of an earlier run, no others"
+    out_help += " an earlier run are replaced"
     add("--out", metavar="PATH", type=Path, help=out_help)
     add_component_arguments(parser)
     estimators = "|".join(ESTIMATOR_NAMES)
-    estimator_help = f"finds the geometry (default: opencv-magsac); poselib is an extra: {install_hint('poselib')}"
+    estimator_help = f"robust estimator (default: opencv-magsac); poselib is an extra: {install_hint('poselib')}"
     add("--estimator", metavar=estimators, help=estimator_help)
     for side in (0, 1):
         add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")

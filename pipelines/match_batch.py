@@ -1,4 +1,4 @@
-"""`python -m pipelines.match --batch pairs.txt`: one JSON object a line, and a batch that continues."""
+"""`python -m pipelines.match --batch pairs.txt`: one JSON object a line; an interrupted batch continues."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sfm_lightglue.store.store import atomic_write
 
 
 def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Match the pairs of a list, and write or print each result as soon as it is known.
+    """Match the pairs of a list, and write or print each result as soon as it is computed.
 
     Args:
         batch: matches them.
         pairs: of the list.
-        out: file of JSON lines; results that an earlier run wrote there are kept and not computed again, its errors
-            are tried again. In the end it holds one line a pair, in the order of the list.
+        out: file of JSON lines. Results of an earlier run are kept and not computed again; its errors are tried again.
+            When the batch is finished, the file contains one line for each pair, in the order of the list.
         as_json: print JSON lines on standard output.
         quiet: print nothing else.
 
     Raises:
-        ConfigError: where `out` holds results of another list or of other options.
-        DataError: where no pair at all could be read.
-        StoreError: where `out` cannot be written.
+        ConfigError: if `out` contains results of another list or of other options.
+        DataError: if every pair failed.
+        StoreError: if `out` cannot be written.
     """
     keys = [batch.key(pair) for pair in pairs]
     kept = [] if out is None else kept_lines(out, Counter(keys))
@@ -58,27 +58,27 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
     if out is not None and kept:
         put_in_order(out, keys)
     if not quiet:
-        again = f" ({len(kept)} known from an earlier run)" if kept else ""
+        again = f" ({len(kept)} from an earlier run)" if kept else ""
         written = f" -> {out}" if out is not None else ""
         summary = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
         print(f"{len(pairs)} pairs{again}: {summary}{written}", file=sys.stderr if as_json else sys.stdout)
     if counts["failed"] == len(pairs):
-        raise DataError(f"not one of the {len(pairs)} pairs could be matched; the first: {errors[0]}")
+        raise DataError(f"none of the {len(pairs)} pairs could be matched; the first error: {errors[0]}")
 
 
 def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The results that an earlier run left in a file; its errors, and a line that was torn by a kill, are cut off.
+    """The results of an earlier run in a file; its errors, and a line that was cut off by a kill, are removed.
 
-    An error may have been repaired meanwhile, or been one of that run alone, as too little memory is.
+    Errors are tried again, because their cause may be gone.
 
     Args:
-        out: file of JSON lines, or none yet.
-        wanted: keys of the results that are asked for now, and how many of each.
+        out: file of JSON lines, which need not exist.
+        wanted: number of results of the present run by key.
 
     Raises:
-        ConfigError: where it holds something else: results of other pairs, images or options, or no results.
-        DataError: where it cannot be read.
-        StoreError: where it cannot be written.
+        ConfigError: if the file contains anything else, such as results of other pairs, images or options.
+        DataError: if it cannot be read.
+        StoreError: if it cannot be written.
     """
     try:
         data = out.read_bytes()
@@ -94,12 +94,12 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
             line = json.loads(text)
             key, is_error = line["key"], line["error"] is not None
         except (ValueError, KeyError, TypeError) as problem:
-            raise ConfigError(f"{out}:{number}: no result of this command; choose another --out") from problem
+            raise ConfigError(f"{out}:{number}: not a result of this command; choose another --out") from problem
         if is_error:
             continue
         if key not in wanted:
             raise ConfigError(
-                f"{out}:{number}: holds the result of another list, of other images or of other options; choose another"
+                f"{out}:{number}: contains the result of another list, of other images or of other options; choose another"
                 " --out, or delete it"
             )
         if left[key] > 0:
@@ -107,7 +107,7 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
             kept.append(line)
             texts.append(text)
     if torn and not _may_be_torn(torn):
-        raise ConfigError(f"{out}:{len(whole) + 1}: no result of this command; choose another --out")
+        raise ConfigError(f"{out}:{len(whole) + 1}: not a result of this command; choose another --out")
     if torn or len(texts) < len(whole):
         with atomic_write(out) as file:
             file.writelines(text + b"\n" for text in texts)
@@ -115,21 +115,21 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _may_be_torn(text: bytes) -> bool:
-    """Whether the end of a file may be the beginning of a line of ours, which a kill left there."""
+    """Whether the end of a file may be the beginning of a line that a killed run did not finish."""
     start = b'{"key": "'
     return text.startswith(start) or start.startswith(text)
 
 
 def put_in_order(out: Path, keys: Sequence[str]) -> None:
-    """Rewrite a complete file in the order of the list: pairs that were tried again stand at its end.
+    """Rewrite a complete file in the order of the list: pairs that were tried again are at its end.
 
     Args:
         out: file of JSON lines, one for each key.
         keys: of the pairs of the list.
 
     Raises:
-        DataError: where it cannot be read.
-        StoreError: where it cannot be written.
+        DataError: if it cannot be read.
+        StoreError: if it cannot be written.
     """
     try:
         texts = out.read_bytes().splitlines(keepends=True)
@@ -146,7 +146,7 @@ def put_in_order(out: Path, keys: Sequence[str]) -> None:
 
 
 def _append(out: Path, text: str) -> None:
-    """One write, so that a killed run tears the last line at most."""
+    """Append a line with one write, so that a killed run can only cut off the last line."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open(out, "ab", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""`python -m pipelines.reconstruct SCENE_DIR`: photos in, camera poses and a point cloud out."""
+"""`python -m pipelines.reconstruct SCENE_DIR`: camera poses and a point cloud from a folder of photos."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ examples:
   python -m pipelines.reconstruct scenes/castle
       photos in scenes/castle or scenes/castle/images, results in scenes/castle/reconstruction
   python -m pipelines.reconstruct walk/ --pairs sequential --camera-mode single
-      frames of a video, by one camera, matched with their neighbours
+      frames of a video by one camera; each frame is matched with its neighbours
   python -m pipelines.reconstruct castle/ --camera-model PINHOLE --camera-params 1380,1382,760.8,503.9
-      known intrinsics, in COLMAP's order and pixel convention; they are kept as they are
+      known intrinsics, in COLMAP's order and pixel convention; they are not refined
   python -m pipelines.reconstruct --demo
-      render a scene of our own, reconstruct it, and compare with the truth
+      render a synthetic scene, reconstruct it, and compare with the truth
 
-What was computed is kept in the output folder: the same command continues an interrupted run, and repeats
-nothing after a finished one. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
+All results are kept in the output folder: the same command continues an interrupted run, and computes
+nothing again after a finished run. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
 5 no model, 6 output not writable, 130 interrupted.
 """
 
@@ -84,7 +84,7 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
     """The configuration file, overridden by the flags that were given, as nested mappings.
 
     Raises:
-        ConfigError: where the file cannot be read, or camera parameters are no numbers.
+        ConfigError: if the file cannot be read, or camera parameters are not numbers.
     """
     values = read_config_file(arguments.config, config_type) if arguments.config else {}
     flags = {
@@ -104,8 +104,8 @@ def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
     if value in selectors:
         return {("pairs", "name"): value}
     if not Path(value).is_file():
-        raise ConfigError(f"--pairs {value}: no such file, and none of {', '.join(selectors)}")
-    # Absolute, so that the run's record repeats it from anywhere.
+        raise ConfigError(f"--pairs {value}: no such file, and not one of {', '.join(selectors)}")
+    # Absolute, so that the record of the run can be used from any folder.
     return {("pairs", "name"): "file", ("pairs", "path"): str(Path(value).resolve())}
 
 
@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SCENE_DIR",
         type=Path,
         nargs="?",
-        help="folder of photos, or with images/ of photos",
+        help="folder of photos, or folder with a sub-folder images/",
     )
     add("--output", metavar="DIR", type=Path, help="folder of the results (default: SCENE_DIR/reconstruction)")
     add(
@@ -156,12 +156,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_camera_arguments(group: Any) -> None:
-    """The flags that say what is known of the cameras."""
+    """The flags for known cameras."""
     add = group.add_argument
     add(
         "--camera-mode",
         choices=["auto", "single", "per-folder", "per-image"],
-        help="who shares a camera (default: auto)",
+        help="which photos share a camera (default: auto)",
     )
     add("--camera-model", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
     add("--camera-params", metavar="P,P,...", help="known intrinsics in COLMAP's order; kept fixed")

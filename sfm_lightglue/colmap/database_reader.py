@@ -48,6 +48,12 @@ class ColmapDatabase:
         matches_from_pair: matches of each pair that has a match or an inlier, with the inliers that guided matching
             added. Scores are 1.
         geometry_from_pair: geometry of each pair that has an inlier, with a mask over its matches.
+
+    Example:
+        >>> content = sfm_lightglue.read_database("photos/reconstruction/database.db")
+        >>> features = content.features_from_name[content.names[0]]
+        >>> features.descriptors.shape[1]
+        0
     """
 
     camera_from_name: Mapping[str, Camera]
@@ -74,6 +80,10 @@ def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDat
     Raises:
         DataError: the database does not exist, has no image of such a name, or has invalid values.
         StoreError: another program keeps the database locked.
+
+    Example:
+        >>> sfm_lightglue.read_database("photos/reconstruction/database.db").names
+        ('view_00.jpg', 'view_01.jpg', ...)
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix="colmap-") as folder:

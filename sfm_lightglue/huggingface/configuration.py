@@ -27,6 +27,11 @@ class LightGlueConfig(Configuration):
 
     Raises:
         ConfigError: on impossible values, and on `trust_remote_code`.
+
+    Example:
+        >>> config = sfm_lightglue.LightGlueConfig(num_hidden_layers=4, filter_threshold=0.2)
+        >>> config.num_hidden_layers
+        4
     """
 
     model_type: ClassVar[str] = "lightglue"

@@ -76,6 +76,13 @@ class LightGlueImageProcessor:
 
     Raises:
         ValueError: on impossible options.
+
+    Example:
+        >>> processor = sfm_lightglue.LightGlueImageProcessor()
+        >>> images = [sfm_lightglue.Image.read(name).rgb() for name in ("left.jpg", "right.jpg")]
+        >>> inputs = processor(images, return_tensors="pt")
+        >>> tuple(inputs["pixel_values"].shape)
+        (1, 2, 3, 480, 640)
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values", "image_sizes"]
@@ -270,6 +277,13 @@ class LightGlueImageProcessorFast(LightGlueImageProcessor):
 
     Raises:
         ValueError: on impossible options.
+
+    Example:
+        >>> processor = sfm_lightglue.LightGlueImageProcessorFast(device="cpu")
+        >>> images = [sfm_lightglue.Image.read(name).rgb() for name in ("left.jpg", "right.jpg")]
+        >>> inputs = processor(images, return_tensors="pt")
+        >>> tuple(inputs["pixel_values"].shape)
+        (1, 2, 3, 480, 640)
     """
 
     def __init__(self, device: torch.device | str | None = None, **options: Any) -> None:

@@ -77,6 +77,12 @@ def pipeline(
         ValueError: on another task.
         ConfigError: on impossible options.
         WeightsError: if the weights are missing or do not fit.
+
+    Example:
+        >>> matcher = sfm_lightglue.pipeline("keypoint-matching")
+        >>> matches = matcher(["left.jpg", "right.jpg"], threshold=0.2)
+        >>> sorted(matches[0])
+        ['keypoint_image_0', 'keypoint_image_1', 'score']
     """
     if task != TASK:
         raise ValueError(f"task: expected {TASK!r}, got {task!r}")

@@ -30,6 +30,11 @@ class LightGlueForKeypointMatching(nn.Module):
 
     Raises:
         ConfigError: on an impossible configuration.
+
+    Example:
+        >>> model = sfm_lightglue.LightGlueForKeypointMatching.from_pretrained("lightglue_sift")
+        >>> model.config.num_hidden_layers
+        4
     """
 
     def __init__(self, config: LightGlueConfig | None = None) -> None:

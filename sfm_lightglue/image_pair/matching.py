@@ -32,6 +32,11 @@ class ImagePairResult:
         relative_pose: pose, verdict, uncertainty, inliers and points.
         seconds: by stage, and "total".
         is_same_camera: whether one camera with one focal length took both images, by EXIF data or as stated.
+
+    Example:
+        >>> result = sfm_lightglue.match_images("left.jpg", "right.jpg")
+        >>> result.as_dict()["verdict"]
+        'general'
     """
 
     images: tuple[Image, Image]
@@ -106,7 +111,7 @@ class ImagePairResult:
             f"{mean_focal_length(camera):.1f} px ({_TEXT_FROM_SOURCE[camera.source]})" for camera in self.cameras
         )
         if result.alternative_pose is not None:
-            text += "\nanother pose explains this plane as well, and only more images can decide: alternative_pose in the JSON"
+            text += "\nanother pose explains this plane as well (alternative_pose in the JSON): only more images can decide"
         if "guessed" in result.focal_sources:
             text += "\nthe focal length was guessed, so the pose is approximate: give the intrinsics if they are known"
             if self._may_share_a_camera:

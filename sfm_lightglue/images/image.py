@@ -37,6 +37,13 @@ class Image:
         name: name in messages.
         data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
         quarter_turns_override: clockwise turns by 90 degrees that turn the stored image upright; None reads EXIF.
+
+    Example:
+        >>> image = sfm_lightglue.Image.read("left.jpg")
+        >>> image.size
+        (480, 360)
+        >>> image.rgb().shape
+        (360, 480, 3)
     """
 
     name: str

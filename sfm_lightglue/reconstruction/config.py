@@ -26,7 +26,13 @@ from sfm_lightglue.two_view.config import TwoViewConfig
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """What `add_to_database` does, and how: everything of a reconstruction but the mapping."""
+    """What `add_to_database` does, and how: everything of a reconstruction but the mapping.
+
+    Example:
+        >>> config = sfm_lightglue.DatabaseConfig.from_mapping({"pairs": {"name": "sequential", "window": 5}})
+        >>> config.pairs.name
+        'sequential'
+    """
 
     extractor: Choice = field(default_factory=lambda: default_choice("extractor"))
     """The local features."""
@@ -78,7 +84,13 @@ class DatabaseConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReconstructConfig(DatabaseConfig):
-    """What `reconstruct` does, and how."""
+    """What `reconstruct` does, and how.
+
+    Example:
+        >>> config = sfm_lightglue.ReconstructConfig.from_mapping({"extractor": {"max_keypoints": 4096}, "seed": 1})
+        >>> config.extractor.name, config.extractor.config.max_keypoints
+        ('sift', 4096)
+    """
 
     mapping: Choice = field(default_factory=lambda: default_choice("mapping"))
     """What builds models from the verified pairs."""

@@ -163,7 +163,7 @@ def test_a_killed_batch_continues_where_it_stopped(
         out.write_bytes(b"".join(lines[:3]) + torn)
         extracted.clear()
         assert run(pairs, images, "--out", out) == 0
-        assert "2 known from an earlier run" in capsys.readouterr().out
+        assert "2 from an earlier run" in capsys.readouterr().out
         assert sorted(extracted) == NAMES[2:]  # only the fourth pair
         assert without_times(read_lines(out)) == without_times([json.loads(line) for line in lines])
         assert out.read_bytes().splitlines(keepends=True)[:3] == lines[:3]
@@ -311,7 +311,7 @@ def test_a_foreign_file_without_a_last_newline_is_no_torn_line_of_ours(
         assert len(read_lines(out)) == 1
     else:
         assert run(pairs, images, "--out", out) == 2
-        assert "results.jsonl:1: no result of this command; choose another --out" in capsys.readouterr().err
+        assert "results.jsonl:1: not a result of this command; choose another --out" in capsys.readouterr().err
         assert out.read_text() == text
 
 
@@ -349,7 +349,7 @@ def test_lists_that_hold_nothing(tmp_path: Path, images: Path, capsys: pytest.Ca
     with pytest.raises(DataError, match="lists no pair"):
         read_listed_pairs(write_list(tmp_path, "# nothing"), images)
     assert run(write_list(tmp_path, "a.jpg b.jpg", "c.jpg d.jpg"), images) == 3
-    assert "not one of the 2 pairs" in capsys.readouterr().err
+    assert "none of the 2 pairs" in capsys.readouterr().err
 
 
 def test_names_with_spaces_and_names_of_digits(tmp_path: Path) -> None:

@@ -262,6 +262,6 @@ def test_the_command(small_scene_dir: Path, tmp_path: Path, capsys: pytest.Captu
     assert main([str(database), str(images), *flags, "--overwrite"]) == 0
     output = capsys.readouterr().out
     assert "6 images with 300 keypoints (median), 2 pairs matched, 2 verified" in output
-    assert f"go on with: colmap mapper --database_path {database} --image_path {images}" in output
+    assert f"next: colmap mapper --database_path {database} --image_path {images}" in output
     assert main([str(database), str(tmp_path / "nowhere"), *flags]) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["database.db", "database.db.store", "match_list.txt"]
