@@ -24,7 +24,7 @@ def config_from_mapping(config_type: type[ConfigT], values: Mapping[str, Any], w
         where: prefix of error messages, such as the name of the table.
 
     Raises:
-        ConfigError: a field is unknown (the message names the nearest one), or a value has the wrong type.
+        ConfigError: if a field is unknown (the message names the nearest one), or a value has the wrong type.
     """
     hints = typing.get_type_hints(config_type)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]

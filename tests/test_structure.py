@@ -14,7 +14,7 @@ MAX_ROOT_MODULES = 8
 MAX_FILE_LINES = 400
 
 MAX_EQUAL_LINES = 10
-"""Maximum length of a block of equal code lines that stands twice."""
+"""Maximum length of a block of equal code lines that occurs twice."""
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_no_long_block_of_code_stands_twice():
+def test_no_long_block_of_code_occurs_twice():
     found = repeated_blocks(python_files(), MAX_EQUAL_LINES + 1)
     assert not found, "\n".join(map(str, found))
 

@@ -78,8 +78,8 @@ def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDat
         names: names of the images to read, with the pairs among them; None reads all.
 
     Raises:
-        DataError: the database does not exist, has no image of such a name, or has invalid values.
-        StoreError: another program keeps the database locked.
+        DataError: if the database does not exist, has no image of such a name, or has invalid values.
+        StoreError: if another program keeps the database locked.
 
     Example:
         >>> sfm_lightglue.read_database("photos/reconstruction/database.db").names
@@ -101,7 +101,7 @@ def open_copy(copy: Path, original: Path) -> pycolmap.Database:
         original: path of the original for messages.
 
     Raises:
-        DataError: the database is damaged.
+        DataError: if the database is damaged.
     """
     try:
         return pycolmap.Database.open(copy)

@@ -27,7 +27,7 @@ MIN_FREE_BYTES = 64 * 2**20
 """Free disk space below which nothing is written: on a full disk, SQLite in pycolmap's C++ code ends the process."""
 
 SQLITE_SIDE_FILES = ("-wal", "-shm")
-"""Suffixes of the files that SQLite keeps beside an open database. Left beside a new one, they would damage it."""
+"""Suffixes of the files in which SQLite keeps changes of a database. SQLite would apply them to a new database too."""
 
 
 class DatabaseWriter:
@@ -39,7 +39,7 @@ class DatabaseWriter:
         camera_id_from_idx: the scene's cameras that are in the database already.
 
     Raises:
-        StoreError: the file cannot be written, or the disk is nearly full.
+        StoreError: if the file cannot be written, or the disk is nearly full.
     """
 
     def __init__(self, path: Path, camera_id_from_idx: Mapping[int, int] | None = None) -> None:
@@ -138,7 +138,7 @@ def require_space(path: Path, num_bytes: int = 0) -> None:
         num_bytes: number of bytes that are about to be written.
 
     Raises:
-        StoreError: the disk is nearly full.
+        StoreError: if the disk is nearly full.
     """
     with store_errors(path):
         free = shutil.disk_usage(path.parent).free

@@ -10,14 +10,14 @@ from sfm_lightglue.types import Features
 
 
 def colmap_features(features: Features) -> tuple[Float32Array, UInt8Array | None]:
-    """Features as COLMAP keeps them.
+    """Convert features to the arrays that COLMAP stores.
 
     Args:
-        features: of one image. An unknown `shrink_factor` is taken as 1, which COLMAP only uses to draw keypoints.
+        features: features of one image. An unknown `shrink_factor` is taken as 1; COLMAP uses scales for drawing only.
 
     Returns:
-        Keypoints [N, 4] with scale and orientation, [N, 2] where they have none; and where they are RootSIFT,
-        their descriptors [N, 128] as bytes, for COLMAP's own matchers and retrieval.
+        Keypoints [N, 4] with scale and orientation, or [N, 2] if they have none; and the descriptors [N, 128] as bytes
+        if they are RootSIFT, for COLMAP's matchers and retrieval, else None.
     """
     if features.scales is None or features.orientations is None:
         return features.keypoints, None

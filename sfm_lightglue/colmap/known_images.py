@@ -41,7 +41,7 @@ def read_known_images(copy: Path, original: Path) -> tuple[KnownImage, ...]:
         original: path of the original for messages.
 
     Raises:
-        DataError: the database is damaged, or has a camera without an image plane.
+        DataError: if the database is damaged, or has a camera without an image plane.
     """
     with open_copy(copy, original) as database:
         native_from_id = {camera.camera_id: camera for camera in database.read_all_cameras()}

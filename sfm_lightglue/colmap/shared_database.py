@@ -30,8 +30,8 @@ class SharedDatabase:
         path: path of the database; pycolmap must not have it open in this process.
 
     Raises:
-        DataError: the file is not a COLMAP database.
-        StoreError: another program is writing to the database, or it is read-only.
+        DataError: if the file is not a COLMAP database.
+        StoreError: if another program is writing to the database, or it is read-only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class SharedDatabase:
         """Replace all tables by those of another database in one transaction, so a killed process changes nothing.
 
         Raises:
-            StoreError: another program is writing to this database, or has changed it since the block began.
+            StoreError: if another program is writing to this database, or has changed it since the block began.
         """
         with _explained(self._path):
             self._connection.execute("ATTACH ? AS source", (str(source),))
@@ -93,8 +93,8 @@ def copy_database(path: Path, target: Path) -> None:
     """Copy a database in its current state; it may be in use or read-only.
 
     Raises:
-        DataError: the file does not exist, or is not a COLMAP database.
-        StoreError: another program keeps the database locked.
+        DataError: if the file does not exist, or is not a COLMAP database.
+        StoreError: if another program keeps the database locked.
     """
     with _explained(path):
         connection = _connect(path, "ro")
@@ -165,7 +165,7 @@ def _require_colmap(path: Path, copy: Path) -> None:
         copy: path of a copy, which is read.
 
     Raises:
-        DataError: the database has other tables.
+        DataError: if the database has other tables.
     """
     with _explained(path), contextlib.closing(_connect(copy, "ro")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

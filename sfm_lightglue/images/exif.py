@@ -38,7 +38,7 @@ def read_exif(image: PilImage.Image, name: str) -> Exif:
     """Read the EXIF data of an opened image file; a damaged header is read as an empty one.
 
     Raises:
-        DataError: the image is stored mirrored.
+        DataError: if the image is stored mirrored.
     """
     try:
         exif = image.getexif()

@@ -59,7 +59,7 @@ class Image:
             name: name in messages; None uses the path.
 
         Raises:
-            DataError: the file cannot be read, or is empty.
+            DataError: if the file cannot be read, or is empty.
         """
         try:
             data = Path(path).read_bytes()
@@ -79,7 +79,7 @@ class Image:
             quarter_turns: clockwise turns by 90 degrees that turn the pixels upright.
 
         Raises:
-            ValueError: the pixels have another shape or type.
+            ValueError: if the pixels have another shape or type.
         """
         if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
             raise ValueError(f"pixels: expected uint8 [H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}")
@@ -107,7 +107,7 @@ class Image:
         """EXIF data of the header; empty for pixels in memory.
 
         Raises:
-            DataError: the header cannot be read, or the image is stored mirrored.
+            DataError: if the header cannot be read, or the image is stored mirrored.
         """
         if not isinstance(self.data, bytes):
             return Exif(quarter_turns=self.quarter_turns_override or 0)
@@ -125,7 +125,7 @@ class Image:
         """Decode to grey [H, W] uint8, as stored (not turned upright).
 
         Raises:
-            DataError: the file is damaged.
+            DataError: if the file is damaged.
         """
         if isinstance(self.data, bytes):
             return self._decode(self.data, "L")
@@ -135,7 +135,7 @@ class Image:
         """Decode to RGB [H, W, 3] uint8, as stored (not turned upright).
 
         Raises:
-            DataError: the file is damaged.
+            DataError: if the file is damaged.
         """
         if isinstance(self.data, bytes):
             return self._decode(self.data, "RGB")

@@ -31,7 +31,7 @@ def with_fitting_weights(matcher: Choice, extractor: Choice) -> Choice:
         The matcher with weights; other matchers and matchers with weights unchanged.
 
     Raises:
-        ConfigError: no weights are known for the extractor.
+        ConfigError: if no weights are known for the extractor.
     """
     config = matcher.config
     if not isinstance(config, LightGlueMatcherConfig) or config.weights:

@@ -40,7 +40,7 @@ class Plugin:
             location: "module:attribute"; None imports the object that the entry point names.
 
         Raises:
-            ConfigError: several packages have a component of this name, or the object cannot be imported.
+            ConfigError: if several packages have a component of this name, or the object cannot be imported.
         """
         if len(self.offers) > 1:
             raise ConfigError(f"{kind} {self.name}: {self.package} both have this name; uninstall one of them")

@@ -84,7 +84,7 @@ class Registry(Generic[ComponentT]):
             options: values by name of the option; all others have their defaults.
 
         Raises:
-            ConfigError: the name or an option is unknown, a value is invalid, or weights are given for a component
+            ConfigError: if the name or an option is unknown, a value is invalid, or weights are given for a component
                 that has none.
         """
         entry = self._entry(name)
@@ -106,8 +106,8 @@ class Registry(Generic[ComponentT]):
             device: torch device of a network.
 
         Raises:
-            ConfigError: the name or the device is unknown.
-            WeightsError: the file of weights is missing.
+            ConfigError: if the name or the device is unknown.
+            WeightsError: if the file of weights is missing.
         """
         entry = self._entry(choice.name)
         build: Callable[..., ComponentT] = self._load(choice.name, entry.build)

@@ -78,7 +78,7 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
         config: how images share cameras, and the intrinsics if they are known.
 
     Raises:
-        ConfigError: the given cameras do not fit the images.
+        ConfigError: if the given cameras do not fit the images.
     """
     given = _given_cameras(photos, config)
     group_from_name = _group_by_camera(photos, config)
@@ -182,8 +182,8 @@ def camera_of_image(image: Image, config: CameraConfig) -> Camera:
         config: camera model, and its parameters if they are known.
 
     Raises:
-        ConfigError: the given parameters do not fit the camera model or the image.
-        DataError: the header of the image cannot be read.
+        ConfigError: if the given parameters do not fit the camera model or the image.
+        DataError: if the header of the image cannot be read.
     """
     if config.params:
         return make_camera(config.model, image.size, config.params)

@@ -33,7 +33,7 @@ def make_camera(
         source: origin of the parameters.
 
     Raises:
-        ConfigError: the model is unknown, the number of parameters is wrong, or a value is impossible.
+        ConfigError: if the model is unknown, the number of parameters is wrong, or a value is impossible.
     """
     camera = Camera(model.upper(), size[0], size[1], tuple(params), source)
     native = as_pycolmap(camera)
@@ -48,7 +48,7 @@ def make_camera(
             f"camera parameters {list(camera.params)}: the principal point lies outside the image of"
             f" {size[0]} x {size[1]} pixels{order}"
         )
-    # With parameters of another model, a focal length or a principal point stands in the place of the distortion.
+    # In parameters of another model, a focal length or a principal point may be at the position of the distortion.
     if any(abs(native.params[i]) > MAX_DISTORTION for i in native.extra_params_idxs()):
         raise ConfigError(f"camera parameters {list(camera.params)}: the distortion is too large{order}")
     return camera
@@ -63,7 +63,7 @@ def default_camera(model: str, size: tuple[int, int], focal_length_px: float | N
         focal_length_px: focal length in pixels; None assumes 1.2 times the longer side.
 
     Raises:
-        ConfigError: the model is unknown.
+        ConfigError: if the model is unknown.
     """
     focal = focal_length_px or DEFAULT_FOCAL_FACTOR * max(size)
     native = pycolmap.Camera.create_from_model_name(0, _checked_model(model), focal, size[0], size[1])
@@ -74,7 +74,7 @@ def as_pycolmap(camera: Camera, camera_id: int = 0) -> pycolmap.Camera:
     """Convert a camera to pycolmap.
 
     Raises:
-        ConfigError: the model is unknown, or the number of parameters is wrong.
+        ConfigError: if the model is unknown, or the number of parameters is wrong.
     """
     native = pycolmap.Camera.create_from_model_name(
         camera_id, _checked_model(camera.model), 1.0, camera.width, camera.height
@@ -119,7 +119,7 @@ def turned_camera(camera: Camera, quarter_turns: int) -> Camera:
     """The camera of an image that was rotated clockwise by quarter turns.
 
     Raises:
-        ConfigError: the distortion of the model cannot be rotated (models with thin-prism terms).
+        ConfigError: if the distortion of the model cannot be rotated (models with thin-prism terms).
     """
     for _ in range(quarter_turns % 4):
         camera = _turned_once(camera)

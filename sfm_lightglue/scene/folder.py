@@ -39,8 +39,8 @@ def load_scene(
         The images, sorted by name. Unreadable images are in `skipped` and logged as warnings.
 
     Raises:
-        DataError: the folder does not exist, or has no readable image.
-        ConfigError: the given cameras do not fit the images.
+        DataError: if the folder does not exist, or has no readable image.
+        ConfigError: if the given cameras do not fit the images.
     """
     cameras = cameras or CameraConfig()
     if not root.is_dir():

@@ -46,7 +46,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that appears at `path` only when it is complete and flushed to the disk.
 
     Raises:
-        StoreError: the folder is not writable, or the disk is full.
+        StoreError: if the folder is not writable, or the disk is full.
     """
     part = part_beside(path)
     try:
@@ -69,10 +69,10 @@ def publish_file(source: Path, target: Path, stale_suffixes: Iterable[str] = ())
     Args:
         source: the finished file, on the same file system as `target`.
         target: its final path.
-        stale_suffixes: suffixes of files beside the old `target` that must not remain with the new one.
+        stale_suffixes: files named `target` plus one of these suffixes belong to the old target and are removed.
 
     Raises:
-        OSError: the file cannot be moved.
+        OSError: if the file cannot be moved.
     """
     with open(source, "rb") as file:
         os.fsync(file.fileno())

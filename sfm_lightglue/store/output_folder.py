@@ -24,7 +24,7 @@ def work_folder(output: Path) -> Iterator[Path]:
     Work folders of killed runs are removed after a day.
 
     Raises:
-        StoreError: the folder cannot be made.
+        StoreError: if the folder cannot be made.
     """
     for abandoned in output.glob(f"{_WORK_PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -46,7 +46,7 @@ def sole_publisher(output: Path) -> Iterator[None]:
     system, runs that end at the same moment are not separated.
 
     Raises:
-        StoreError: the folder is not writable.
+        StoreError: if the folder is not writable.
     """
     with store_errors(output):
         descriptor = os.open(output / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)

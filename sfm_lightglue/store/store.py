@@ -38,7 +38,7 @@ def make_key(*parts: object) -> str:
     """The sha256 of values in canonical JSON: strings, numbers, tuples, mappings, and dataclasses of these.
 
     Raises:
-        TypeError: a value of another type, which has no canonical form.
+        TypeError: if a value has another type, without a canonical form.
     """
     text = json.dumps([FORMAT_VERSION, *parts], sort_keys=True, default=_plain, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -68,7 +68,7 @@ class Store:
         root: folder of the store; made if it is missing.
 
     Raises:
-        StoreError: the folder cannot be made.
+        StoreError: if the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
@@ -123,7 +123,7 @@ class Store:
         """Write an entry, replacing an earlier one.
 
         Raises:
-            StoreError: the folder is not writable, or the disk is full.
+            StoreError: if the folder is not writable, or the disk is full.
         """
         path = self.path(kind, key)
         with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""Find blocks of equal code lines that stand twice in a set of Python files."""
+"""Find blocks of equal code lines that occur twice in a set of Python files."""
 
 from __future__ import annotations
 
