@@ -191,7 +191,7 @@ def test_wrong_input_is_refused(network):
     for shape in ((1, 1, 16, 16), (3, 16, 16), (1, 3, 0, 16)):
         with pytest.raises(ValueError, match="images: expected"):
             network(torch.zeros(shape))
-    with pytest.raises(ValueError, match="radius 0"):
+    with pytest.raises(ValueError, match="nms_radius_px: must be at least 1"):
         network(torch.zeros(1, 3, 16, 16), Limits(0.2, 0))
     assert network(torch.zeros(0, 3, 16, 16)) == []
 
