@@ -23,6 +23,7 @@ FLAG_FROM_OPTION = {
     "pairs.name": "--pairs",
     "pairs.path": "--pairs",
     "same_camera=True": "--same-camera",
+    "screenshot": "--screenshot FILE.png",
     "seed": "--seed",
     "two_view.estimator": "--estimator",
 }

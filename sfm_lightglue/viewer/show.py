@@ -96,7 +96,7 @@ def require_display() -> None:
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError(
             "no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set);"
-            " --screenshot FILE.png renders an image without one"
+            " `screenshot` renders an image without one"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import colmap, match, reconstruct
+from pipelines import colmap, match, reconstruct, view
 from pipelines.options import FLAG_FROM_OPTION, with_flags
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair.config import MatchConfig
@@ -75,11 +75,11 @@ def test_options_become_flags():
 def test_every_flag_belongs_to_a_command():
     known = {
         flag
-        for parser in (reconstruct.build_parser(), match.build_parser(), colmap.build_parser())
+        for parser in (reconstruct.build_parser(), match.build_parser(), colmap.build_parser(), view.build_parser())
         for action in parser._actions
         for flag in action.option_strings
     }
-    assert set(FLAG_FROM_OPTION.values()) <= known
+    assert {flag.split()[0] for flag in FLAG_FROM_OPTION.values()} <= known
 
 
 FLAG = re.compile(r"(?:^|[\s(`'\"])--[a-z]")
