@@ -203,7 +203,7 @@ def test_an_essential_matrix_annihilates_correspondences(two_views):
 
 
 def test_sampson_errors_are_distances_to_first_order(two_views):
-    """A point moved by d across its epipolar line has the error d n1 / √(n0² + n1²), n0 and n1 the norms of the lines."""
+    """A point moved by d across its epipolar line has the error d n1 / √(n0² + n1²), with line norms n0, n1."""
     cam1_from_cam0, _, points0, points1 = two_views
     E = essential_from_pose(cam1_from_cam0)
     lines = homogeneous(points0) @ E.T
