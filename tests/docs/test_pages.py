@@ -1,4 +1,4 @@
-"""The README keeps its size, links lead somewhere, and pages that list parts of the code list all of them."""
+"""Links lead to files, and pages that list parts of the code list all of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sfm_lightglue import errors
 from sfm_lightglue.weights.catalog import CATALOG
 from tests.helpers.checkout import ROOT
 from tests.helpers.doc_blocks import pages
+from tests.test_layers import LAYERS
 
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _VERSION = re.compile(r"^(_?(?:[A-Z]+_)*VERSION)\b[^=\n]*=", re.MULTILINE)
@@ -19,12 +20,6 @@ GENERATED = {"reference/configuration.md", "reference/api.md", "contributing.md"
 
 def page(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def test_the_readme_is_one_page() -> None:
-    lines = page("README.md").splitlines()
-    assert len(lines) <= 150
-    assert max(map(len, lines)) <= 200
 
 
 @pytest.mark.parametrize("name", [*pages(), "CHANGELOG.md"])
@@ -59,6 +54,19 @@ def test_the_page_of_the_architecture_names_every_package() -> None:
     packages = [path.parent.name for path in (ROOT / "sfm_lightglue").glob("*/__init__.py")]
     assert len(packages) > 20
     assert [name for name in packages if f"`{name}/`" not in text] == []
+
+
+def test_the_page_of_the_architecture_has_the_order_of_imports() -> None:
+    stated = [
+        {name.removesuffix(".py").replace("/", ".") for name in re.findall(r"`([^`]+)`", line)}
+        for line in page("docs/explanation/architecture.md").splitlines()
+        if re.match(r"\d+\. `\w+`", line) and "(`" not in line
+    ]
+    library = ROOT / "sfm_lightglue"
+    here = {path.stem for path in library.iterdir()} | {"pairs.base", "sfm_lightglue"}
+    here |= {path.name for path in ROOT.iterdir() if path.is_dir()}
+    existing = [layer & here for layer in LAYERS]
+    assert stated == [layer for layer in existing if layer]
 
 
 def test_the_page_of_commands_has_every_exit_code() -> None:
