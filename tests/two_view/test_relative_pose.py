@@ -27,8 +27,9 @@ from sfm_lightglue.registry.builtin import MATCHERS
 from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.stages.cached import CachedVerifier
 from sfm_lightglue.store.store import Store, make_key
+from sfm_lightglue.two_view import verification
 from sfm_lightglue.two_view.config import TwoViewConfig
-from sfm_lightglue.two_view.correspondences import homography_errors
+from sfm_lightglue.two_view.correspondences import homography_errors, normalize_matches
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES, Sampling, load_estimator
 from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
 from sfm_lightglue.two_view.verification import verification_identity
@@ -224,6 +225,23 @@ def test_points_have_the_depth_of_the_scene():
     assert 4 < depths.min() < depths.max() < 9.01
     rays = (found.keypoints0[found.point_inlier_idxs] - [600, 450]) / 1000
     np.testing.assert_allclose(found.points[:, :2] / found.points[:, 2:], rays, atol=1e-4)
+
+
+@pytest.mark.parametrize(("source", "num_camera_pairs"), [("given", 1), ("guessed", 2)])
+def test_matches_are_normalised_once_for_each_pair_of_cameras(monkeypatch, source, num_camera_pairs):
+    """A guessed focal length is replaced by the estimated one, so the matches are normalised once more."""
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return normalize_matches(*arguments)
+
+    monkeypatch.setattr(verification, "normalize_matches", counted)
+    views = make_views(noise_px=0.3)
+    cameras = (replace(PINHOLE, source=source),) * 2
+    found = relative_pose_from_matches(*views.features, views.matches, *cameras, is_same_camera=True)
+    assert found.focal_sources[0] == ("given" if source == "given" else "estimated")
+    assert len(calls) == num_camera_pairs
 
 
 def test_arrays_pillow_images_and_our_images_are_the_same(pair):
