@@ -1,1 +1,1 @@
-"""What measures speed, memory and accuracy; prints tables, writes JSON."""
+"""Benchmarks of speed, memory and accuracy; they print tables and write JSON."""

@@ -1,4 +1,4 @@
-"""Matchers side by side on real pairs with known relation: the same keypoints, the same pose estimation.
+"""Compare matchers on image pairs with ground truth, with the same keypoints and the same pose estimation.
 
 `python benchmarks/matching.py --matcher nearest --matcher lightglue=weights.safetensors`
 """
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _pair_sets(arguments: argparse.Namespace) -> list[tuple[list[EvaluationPair], int]]:
-    """Lists of pairs, each with the longer side to which its photos are shrunk."""
+    """Lists of pairs, each with the longer side to which its images are resized."""
     if arguments.pairs is not None:
         pairs = read_pair_list(arguments.pairs, arguments.images or arguments.pairs.parent, arguments.pairs.stem)
         return [(pairs, arguments.max_image_size or 1600)]
@@ -68,7 +68,7 @@ def _pair_sets(arguments: argparse.Namespace) -> list[tuple[list[EvaluationPair]
 
 
 def _matchers(names: Sequence[str], device: str) -> dict[str, Matcher]:
-    """Matchers by the name that they have in the table."""
+    """Matchers by their names in the table."""
     matchers: dict[str, Matcher] = {}
     for item in names:
         name, _, weights = item.partition("=")
@@ -108,7 +108,7 @@ def _evaluate(
 
 
 def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
-    """Milliseconds of `transformers`' LightGlue: of the official size, and of the size of each of ours."""
+    """Milliseconds of the LightGlue of `transformers`, in the official size and in the size of each LightGlue here."""
     from benchmarks.matching_peers import OFFICIAL, peer_milliseconds
     from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 
@@ -125,7 +125,7 @@ def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
 
 
 def as_table(scores: dict[str, dict[str, MatchingScores]]) -> str:
-    """A Markdown table, a row for each group and matcher, with the ratio of correct matches to the first's."""
+    """A Markdown table with a row per group and matcher; the ratio is that of correct matches to the first matcher."""
     first = next(iter(scores.values()))
     lines = [
         "| pairs | n | matcher | correct | ratio | precision | AUC@5° | AUC@10° | AUC@20° | ms | stop layers |",
@@ -147,7 +147,7 @@ def as_table(scores: dict[str, dict[str, MatchingScores]]) -> str:
 
 
 def as_record(scores: dict[str, dict[str, MatchingScores]]) -> dict[str, Any]:
-    """For JSON: each matcher over all pairs, and by group."""
+    """Plain values for JSON: each matcher over all pairs, and by group."""
     return {
         "matchers": {
             name: by_group["all"].as_dict()
@@ -161,15 +161,22 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the benchmark."""
     parser = argparse.ArgumentParser(prog="python benchmarks/matching.py", description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--matcher", action="append", metavar="NAME[=WEIGHTS]", help="several; the first is what others compare with")
+    add(
+        "--matcher", action="append", metavar="NAME[=WEIGHTS]", help="may be repeated; ratios are relative to the first"
+    )
     add("--pairs", type=Path, metavar="FILE", help="in SuperGlue's format, instead of the shared data sets")
-    add("--images", type=Path, metavar="DIR", help="below which the images of FILE are (default: beside it)")
+    add(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder that the names in FILE are relative to (default: FILE's folder)",
+    )
     add("--data", type=Path, metavar="DIR", help="the shared data (default: SFM_LIGHTGLUE_DATA or ../shared/data)")
     add("--max-keypoints", type=int, default=1024, metavar="N")
     add("--max-image-size", type=int, metavar="PX", help="default: 540 for hololens, 800 for the others, 1600 for FILE")
     add("--max-pairs", type=int, default=150, metavar="N", help="of each range of overlap (default: 150)")
-    add("--seeds", type=int, default=5, metavar="N", help="of the pose of each pair; all count (default: 5)")
-    add("--peers", action="store_true", help="also time transformers' LightGlue (a package of the dev extra)")
+    add("--seeds", type=int, default=5, metavar="N", help="pose estimations per pair, all counted (default: 5)")
+    add("--peers", action="store_true", help="also measure the LightGlue of transformers (dev extra)")
     add("--device", default="auto")
     add("--json", type=Path, metavar="FILE")
     return parser

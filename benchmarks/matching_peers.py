@@ -1,7 +1,7 @@
-"""The time of `transformers`' LightGlue for a pair of as many keypoints, all layers, random weights.
+"""Measure the time per pair of the LightGlue of `transformers`, with all layers and random weights.
 
-Random weights never stop early; what they compute takes as long as what trained ones do. Two sizes: the official
-one (256-d, 9 layers, 4 heads), and that of the weights that this package ships (read off them).
+The time does not depend on the values of the weights as long as no pair stops early. Sizes: the official one
+(256 dimensions, 9 layers, 4 heads), and that of other LightGlue weights.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def peer_milliseconds(architecture: LightGlueArchitecture, num_keypoints: int, n
     """Median time of one pair.
 
     Args:
-        architecture: the size: width, layers, heads; their positions are (x, y) alone.
+        architecture: width, layers and heads are used; positions are always (x, y).
         num_keypoints: of each image.
-        num_runs: measured ones, after a first that is not.
+        num_runs: number of measured runs, after one that is not measured.
     """
     width = architecture.descriptor_dim
     config = LightGlueConfig(

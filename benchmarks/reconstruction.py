@@ -1,9 +1,9 @@
-"""Our pipeline beside COLMAP's own SIFT pipeline on scenes with ground truth.
+"""Compare this library ("ours") with COLMAP's SIFT pipeline on scenes with ground truth.
 
     python benchmarks/reconstruction.py [SCENE ...] [--repeat 3] [--intrinsics both] [--json FILE]
 
-Each run is a fresh process with a fresh output folder; the methods take turns, so that a busy machine
-disturbs both alike. Camera centres are compared after a similarity alignment.
+Each run is a new process with a new output folder. The methods alternate, so that other load on the machine affects
+both equally. Camera centres are compared after a similarity alignment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         truths = [find_scene(scene, options.data) for scene in options.scenes or DEFAULT_SCENES]
         config = ours_options(options)
-        ReconstructConfig.from_mapping(config)  # a slip is told before anything runs
+        ReconstructConfig.from_mapping(config)  # reports an invalid option before anything runs
         intrinsics = ("given", "exif") if options.intrinsics == "both" else (options.intrinsics,)
         measurements = []
         for truth in truths:
@@ -75,19 +75,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "scenes",
         nargs="*",
         metavar="SCENE",
-        help="folder with truth, or a name below the shared data's scenes",
+        help="folder with ground truth, or a scene name of the shared data",
     )
     parser.add_argument("--data", type=Path, help="shared data (default: $SFM_LIGHTGLUE_DATA, ../shared/data)")
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each; the table has medians")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each method; the table has medians")
     parser.add_argument("--threads", type=int, default=num_usable_cores(), help="threads and cores of each run")
     parser.add_argument(
         "--intrinsics",
         choices=("given", "exif", "both"),
         default="given",
-        help="given: the true camera, not refined. exif: from the photos, refined",
+        help="given: the true camera, not refined; exif: from EXIF data, refined",
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
     parser.add_argument("--extractor", help="of ours")
     parser.add_argument("--matcher", help="of ours")
     parser.add_argument("--max-keypoints", type=int, help="of ours")
@@ -111,7 +111,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def ours_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The flags for our pipeline as `ReconstructConfig.from_mapping` takes them; they are checked there."""
+    """The flags of this library as a mapping for `ReconstructConfig.from_mapping`, which checks them."""
     config: dict[str, Any] = {}
     assignments: list[tuple[str, Any]] = [
         ("extractor.name", options.extractor),
@@ -132,15 +132,15 @@ def ours_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def find_scene(scene: str, data: Path | None = None) -> SceneTruth:
-    """A scene with truth by path, or by its name below `scenes` or `sequences` of the shared data.
+    """Read a scene with ground truth, by path or by its name in the shared data.
 
     Raises:
-        DataError: where there is none, or it has no truth.
+        DataError: if there is none, or it has no ground truth.
     """
     path = find_scene_path(scene, data)
     truth = read_scene(path)
     if len(truth.names) < 2:
-        raise DataError(f"{path}: no ground truth of at least two images here")
+        raise DataError(f"{path}: no ground truth of at least two images")
     return truth
 
 
@@ -153,23 +153,23 @@ def measure(
     config: Mapping[str, Any] | None = None,
     show: bool = False,
 ) -> list[Measurement]:
-    """Run the methods on a scene in turns.
+    """Run the methods on a scene alternately.
 
     Args:
         truth: the scene.
-        intrinsics: "given" for the true camera, which is not refined; "exif" for what the photos tell.
+        intrinsics: "given" for the true camera, which is not refined; "exif" for intrinsics from EXIF data.
         methods: "ours", "colmap", or both.
-        num_repeats: runs of each.
+        num_repeats: runs of each method.
         num_threads: of each run.
-        config: options of ours, as `ReconstructConfig.from_mapping` takes them.
+        config: options of this library, a mapping for `ReconstructConfig.from_mapping`.
         show: print a line after each run.
 
     Raises:
-        DataError: where the photos are missing, or are of several cameras that would have to be given.
-        SfmError: where a process fails for another reason than the photos.
+        DataError: if images are missing, or "given" is used with several cameras.
+        SfmError: if a process fails for another reason.
     """
     camera = _given_camera(truth) if intrinsics == "given" else None
-    # This reads the photos too: the first run finds them in the system's cache like all others.
+    # This also reads the images, so that the first run finds them in the file cache like all later runs.
     scene = load_scene(truth.image_root)
     single_camera = len({image.camera_idx for image in scene.images}) == 1
     measurements = []
@@ -204,7 +204,7 @@ def measure(
 def _given_camera(truth: SceneTruth) -> tuple[str, tuple[float, ...]]:
     cameras = {(camera.model, camera.size, camera.params) for camera in truth.camera_from_name.values()}
     if not cameras:
-        raise DataError(f"{truth.name}: its cameras are not known; use --intrinsics exif")
+        raise DataError(f"{truth.name}: the intrinsics are not known; use --intrinsics exif")
     if len(cameras) > 1:
         raise DataError(f"{truth.name}: {len(cameras)} different cameras; use --intrinsics exif")
     ((model, _, params),) = cameras
@@ -240,7 +240,7 @@ def _measure_one(job: Job, truth: SceneTruth, intrinsics: str, folder: Path) -> 
 
 
 def as_json(measurements: Sequence[Measurement], num_threads: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, with the versions and the machine, as plain values."""
+    """All measurements with versions and machine as plain values for JSON."""
     packages = ("sfm-lightglue", "pycolmap", "opencv-python-headless", "opencv-python", "numpy", "torch")
     versions = {"python": platform.python_version()}
     for package in packages:

@@ -1,7 +1,7 @@
-"""One measured reconstruction in a process of its own: `python reconstruction_job.py JOB.json RESULT.json`.
+"""One measured reconstruction in its own process: `python reconstruction_job.py JOB.json RESULT.json`.
 
-A fresh process makes peak memory and the time of the imports honest. It is bound to as many cores as it may
-use threads before anything is imported, so that no library takes more.
+A new process gives correct values for peak memory and import time. Before any import, it is bound to as many cores
+as it may use threads, so that no library uses more.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any
 _START = time.perf_counter()
 
 MAX_IMAGE_SIZE = 1600
-"""Longer side in pixels of the pictures that COLMAP's SIFT sees, and ours by default."""
+"""Longer side in pixels to which images are resized for COLMAP's SIFT; the default of this library."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one process is to reconstruct.
+    """The task of one process.
 
     Args:
         method: "ours" or "colmap".
-        image_root: folder of photos.
-        names: the photos to take; all where it is empty. Only for COLMAP, ours takes the folder.
+        image_root: folder of images.
+        names: images for COLMAP, all if empty; "ours" uses the whole folder.
         output: an empty folder for the results.
-        num_threads: of every stage, and cores of the process.
-        seed: of everything random.
-        camera: (model, parameters) of the one known camera in COLMAP's convention, or None to infer it.
-        single_camera: whether COLMAP is to let all photos share one camera, as ours does.
-        config: of ours, as `ReconstructConfig.from_mapping` takes it, without what stands here.
+        num_threads: of every stage; also the number of cores of the process.
+        seed: of all random numbers.
+        camera: (model, parameters) of the single known camera in COLMAP's convention; None to estimate it.
+        single_camera: whether all images share one camera in COLMAP, as they do in "ours".
+        config: further options of "ours", a mapping for `ReconstructConfig.from_mapping`.
     """
 
     method: str
@@ -49,17 +49,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a process measured.
+    """The measurements of one process.
 
     Args:
-        error: why there is no model, "" where there is one.
+        error: reason why there is no model, else "".
         model: folder of the largest model.
-        num_points: its 3D points.
-        mean_track_length: images that see a point.
+        num_points: number of its 3D points.
+        mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all observations.
-        seconds: by stage, and "total" from the photos to the written model, without imports.
-        import_seconds: from the start of this file until everything is imported.
-        peak_memory_mb: largest resident memory in MiB; None where the system does not tell.
+        seconds: by stage, and "total" from the images to the written model, without imports.
+        import_seconds: from the start of this file to the end of the imports.
+        peak_memory_mb: largest resident memory in MiB; None if the system does not report it.
     """
 
     error: str = ""
@@ -73,16 +73,15 @@ class JobResult:
 
 
 def run_job(job: Job) -> JobResult:
-    """Reconstruct, and measure.
+    """Reconstruct and measure.
 
     Raises:
-        SfmError: where the job itself is wrong; that no model comes of it is a result.
+        SfmError: if the job is invalid; a reconstruction without a model is a result, not an error.
     """
     return {"ours": _run_ours, "colmap": _run_colmap}[job.method](job)
 
 
 def _run_ours(job: Job) -> JobResult:
-    from sfm_lightglue.colmap.model import read_model
     from sfm_lightglue.errors import ReconstructionError
     from sfm_lightglue.reconstruction.config import ReconstructConfig
     from sfm_lightglue.reconstruction.run import reconstruct
@@ -92,16 +91,16 @@ def _run_ours(job: Job) -> JobResult:
     import_seconds = time.perf_counter() - _START
     start = time.perf_counter()
     try:
-        summary = reconstruct(Path(job.image_root), output, config).summary
+        reconstruction = reconstruct(Path(job.image_root), output, config)
     except ReconstructionError as error:
         seconds = {"total": time.perf_counter() - start}
         return JobResult(str(error), seconds=seconds, import_seconds=import_seconds)
-    seconds = summary.seconds | {"total": time.perf_counter() - start}
-    return _measured(read_model(output / "sparse" / "0"), output / "sparse" / "0", seconds, import_seconds)
+    seconds = reconstruction.summary.seconds | {"total": time.perf_counter() - start}
+    return _measured(reconstruction.model, output / "sparse" / "0", seconds, import_seconds)
 
 
 def ours_config(job: Job) -> dict[str, Any]:
-    """The configuration of ours for a job, as `ReconstructConfig.from_mapping` takes it."""
+    """The configuration of "ours" for a job, a mapping for `ReconstructConfig.from_mapping`."""
     config = dict(job.config) | {"num_threads": job.num_threads, "seed": job.seed}
     if job.camera is not None:
         model, params = job.camera
@@ -189,34 +188,22 @@ def _measured(model: Any, folder: Path, seconds: dict[str, float], import_second
     )
 
 
-def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process in MiB; None where the system does not tell.
-
-    Linux hands the peak of getrusage down from the process that started this one; VmHWM is our own.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
-    except (OSError, IndexError, ValueError):
-        from sfm_lightglue.reconstruction.run_record import peak_memory_mb as from_rusage
-
-        return from_rusage()
-
-
 def bind_to_cores(num_threads: int) -> None:
-    """Let this process run on so many cores only, where the system can do that."""
+    """Limit this process to `num_threads` cores, if the system supports that."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_threads])
 
 
 def main(job_path: Path, result_path: Path) -> None:
-    """Run a job from a file, and write what it measured."""
+    """Run a job from a file, and write the measurements."""
     values = json.loads(job_path.read_text(encoding="utf-8"))
     camera = values["camera"]
     values["camera"] = None if camera is None else (camera[0], tuple(camera[1]))
     job = Job(**(values | {"names": tuple(values["names"])}))
     bind_to_cores(job.num_threads)
     result = asdict(run_job(job))
+    from sfm_lightglue.reconstruction.run_record import peak_memory_mb  # after `bind_to_cores`, as all imports
+
     result["peak_memory_mb"] = peak_memory_mb()
     result_path.write_text(json.dumps(result), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Measured reconstructions -> a table in Markdown, and how ours compares with COLMAP."""
+"""A Markdown table of measured reconstructions, with ratios of this library ("ours") to COLMAP."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One reconstruction, measured and compared with the truth.
+    """Measurements and errors of one reconstruction.
 
     Args:
         scene: its name.
         intrinsics: "given" or "exif".
         method: "ours" or "colmap".
-        repeat: which of the repeated runs.
-        result: what the process measured.
-        evaluation: of its largest model against the truth.
+        repeat: index of the repeated run.
+        result: measurements of the process.
+        evaluation: errors of its largest model.
         process_seconds: from the start to the end of the process, with imports.
-        extent: largest distance of two true camera centres, in the unit of the world.
+        extent: largest distance between two true camera centres, in the unit of the world.
         is_metric: whether that unit is the metre.
     """
 
@@ -43,24 +43,24 @@ class Measurement:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What repeated runs have in common."""
+        """Key of the runs that are repetitions of each other."""
         return self.scene, self.intrinsics, self.method
 
     @property
     def mean_center_error(self) -> float:
-        """In the unit of the world, NaN where nothing could be aligned."""
+        """In the unit of the world; NaN without an alignment."""
         accuracy = self.evaluation.accuracy
         return accuracy.mean_center_error if isinstance(accuracy, AlignedPoses) else math.nan
 
     @property
     def max_center_error(self) -> float:
-        """In the unit of the world, NaN where nothing could be aligned."""
+        """In the unit of the world; NaN without an alignment."""
         accuracy = self.evaluation.accuracy
         return accuracy.max_center_error if isinstance(accuracy, AlignedPoses) else math.nan
 
     @property
     def rotation_error_deg(self) -> float:
-        """Median over the images, NaN where nothing could be aligned."""
+        """Median over the images; NaN without an alignment."""
         accuracy = self.evaluation.accuracy
         return accuracy.median_rotation_error_deg if isinstance(accuracy, AlignedPoses) else math.nan
 
@@ -73,7 +73,7 @@ class Column:
         title: with the unit.
         value: of one measurement; the table has the median over repeated runs.
         digits: after the decimal point.
-        has_ratio: whether ours / COLMAP is told too.
+        has_ratio: whether the ratio ours / COLMAP is given.
     """
 
     title: str
@@ -111,10 +111,10 @@ COLUMNS = (
 
 
 def format_table(measurements: Sequence[Measurement]) -> str:
-    """The medians over repeated runs as a Markdown table, followed by ratios where there are both methods.
+    """Medians over repeated runs as a Markdown table, with a row of ratios if there are both methods.
 
     Args:
-        measurements: in any order; rows come in the order of their first run, ours before COLMAP.
+        measurements: in any order; rows are in the order of the first run, "ours" before COLMAP.
     """
     rows_from_group: dict[tuple[str, str, str], list[Measurement]] = {}
     for run in measurements:

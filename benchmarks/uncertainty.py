@@ -1,7 +1,7 @@
-"""`python benchmarks/uncertainty.py`: which share of the errors of relative poses lies within the stated radius.
+"""`python benchmarks/uncertainty.py`: percentage of errors of relative poses that lie within the reported radius.
 
-Synthetic pairs of many kinds, with noise and false matches, whose poses are known exactly. The radius is to hold
-95 %; the standard error of a share of n pairs is printed beside it.
+The pairs are synthetic, with noise and false matches, and their poses are known exactly. The radius should contain
+95 % of the errors; the table gives the standard error of each percentage.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _SIZE = (1200, 900)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Of a pair."""
+    """Parameters of a synthetic pair."""
 
     noise_px: float = 0.5
     num_points: int = 150
-    false_share: float = 0.25
+    false_fraction: float = 0.25
     baseline: float = 1.0
     focals_px: tuple[float, float] = (1000.0, 1000.0)
 
@@ -42,9 +42,9 @@ KINDS: Mapping[str, Kind] = {
     "usual": Kind(),
     "noise of 0.15 px": Kind(noise_px=0.15),
     "noise of 0.8 px": Kind(noise_px=0.8),
-    "40 points": Kind(num_points=40, false_share=0.1),
+    "40 points": Kind(num_points=40, false_fraction=0.1),
     "400 points": Kind(num_points=400),
-    "45 % false": Kind(false_share=0.45),
+    "45 % false": Kind(false_fraction=0.45),
     "small parallax": Kind(baseline=0.3),
     "wide angle": Kind(focals_px=(620.0, 620.0)),
     "two focal lengths": Kind(focals_px=(850.0, 1400.0)),
@@ -68,13 +68,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _row(name: str, ratios: Float64Array) -> str:
     """A row of the table from [N, 2] errors as multiples of their radii."""
-    shares = [100 * float((ratios[:, which] <= 1).mean()) for which in (0, 1)]
-    texts = [f"{share:.1f} % ± {math.sqrt(share * (100 - share) / len(ratios)):.1f}" for share in shares]
+    percentages = [100 * float((ratios[:, which] <= 1).mean()) for which in (0, 1)]
+    texts = [f"{each:.1f} % ± {math.sqrt(each * (100 - each) / len(ratios)):.1f}" for each in percentages]
     return f"| {name} | {len(ratios)} | {texts[0]} | {texts[1]} | {100 * (ratios <= 2).all(axis=1).mean():.2f} % |"
 
 
 def _errors_over_radii(kind: Kind, seed: int) -> tuple[float, float]:
-    """Errors of rotation and direction of a pair as multiples of their radii; of the nearer of two stated poses."""
+    """Errors of rotation and direction as multiples of their radii; for two reported poses, those of the nearer one."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=3) * [1, 1, 0.5]
     pose = Rigid3.from_rotvec(
@@ -82,12 +82,12 @@ def _errors_over_radii(kind: Kind, seed: int) -> tuple[float, float]:
     )
     cameras = [make_camera("SIMPLE_PINHOLE", _SIZE, (focal, 600, 450)) for focal in kind.focals_px]
     features, matches = _matched(kind, pose, cameras, rng)
-    found = relative_pose_from_matches(*features, matches, cameras[0], cameras[1], seed=seed)
-    if found.uncertainty is None:
+    result = relative_pose_from_matches(*features, matches, cameras[0], cameras[1], seed=seed)
+    if result.uncertainty is None:
         return math.inf, math.inf
-    radii = (found.uncertainty.rotation_deg, found.uncertainty.direction_deg)
+    radii = (result.uncertainty.rotation_deg, result.uncertainty.direction_deg)
     ratios = []
-    for candidate in (found.cam1_from_cam0, found.alternative_pose):
+    for candidate in (result.cam1_from_cam0, result.alternative_pose):
         if candidate is not None:
             errors = relative_pose_error_deg(candidate, pose)
             ratios.append((errors[0] / radii[0], 0.0 if radii[1] is None else errors[1] / radii[1]))
@@ -97,7 +97,7 @@ def _errors_over_radii(kind: Kind, seed: int) -> tuple[float, float]:
 def _matched(
     kind: Kind, pose: Rigid3, cameras: list[Camera], rng: np.random.Generator
 ) -> tuple[tuple[Features, Features], Matches]:
-    """Keypoints of points 4 to 9 away that both cameras see, with noise, and false matches of random places."""
+    """Noisy keypoints of points at distances 4 to 9 that both cameras see, and false matches at random positions."""
     points = rng.uniform([-8, -8, 4], [8, 8, 9], (60 * kind.num_points, 3))
     in_frames = (points, pose @ points)
     seen = [
@@ -108,7 +108,7 @@ def _matched(
         (p[:, 2] > 0) & ((xy > 2) & (xy < np.array(_SIZE) - 2)).all(1) for p, xy in zip(in_frames, seen, strict=True)
     ]
     rows = np.flatnonzero(inside[0] & inside[1])[: kind.num_points]
-    num_false = round(len(rows) * kind.false_share / (1 - kind.false_share))
+    num_false = round(len(rows) * kind.false_fraction / (1 - kind.false_fraction))
     features = []
     for xy in seen:
         true = np.clip(xy[rows] + rng.normal(scale=kind.noise_px, size=(len(rows), 2)), 0, _SIZE)

@@ -1,4 +1,4 @@
-"""Readers of data with ground truth, and the errors of matches, poses, maps and trajectories against it."""
+"""Readers of scenes, pairs and trajectories with ground truth."""
 
 from datasets.ground_truth import (
     SceneTruth,

@@ -1,4 +1,4 @@
-"""Scenes described by `cameras.json` or `truth.json`, in OpenCV's pixels."""
+"""Read scenes with `cameras.json` or `truth.json`, in OpenCV's pixels."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ METRIC_SCENES = frozenset({"fountain_p11", "tum_fr2_desk"})
 
 
 def read_cameras_json(path: Path) -> SceneTruth:
-    """The cameras of a `cameras.json` or `truth.json`.
+    """Read the cameras of a `cameras.json` or `truth.json`.
 
     The file maps a name to {width, height, K [3][3], R [3][3], t [3], dist}: R and t are cam_from_world, K
-    has OpenCV's pixel convention, where the centre of the first pixel is (0, 0), and dist is OpenCV's
-    [k1 k2 p1 p2 k3 k4 k5 k6], of which trailing values may be left out.
+    has OpenCV's pixel convention (the centre of the first pixel is (0, 0)), and dist is OpenCV's
+    [k1 k2 p1 p2 k3 k4 k5 k6]; trailing values may be omitted.
 
     Args:
-        path: the file; the photos lie beside it in a folder `images`, or in the same folder.
+        path: the file; the images are in a folder `images` beside it, or in the same folder.
 
     Raises:
-        DataError: where the file is missing or damaged, with the name of the image.
+        DataError: if the file is missing or damaged, with the name of the image.
     """
     try:
         entries = json.loads(read_text(path))
@@ -56,15 +56,15 @@ def read_cameras_json(path: Path) -> SceneTruth:
 
 
 def camera_from_opencv(K: Float64Array, dist: Float64Array, size: tuple[int, int]) -> Camera:
-    """The smallest of COLMAP's camera models that is exactly OpenCV's.
+    """Convert OpenCV's camera to the COLMAP model with the fewest parameters that is equal to it.
 
     Args:
-        K: [3, 3] pixels, where the centre of the first pixel is (0, 0).
-        dist: [0 to 8] k1 k2 p1 p2 k3 k4 k5 k6, of which trailing values may be left out.
+        K: [3, 3] in pixels, the centre of the first pixel at (0, 0).
+        dist: [0 to 8] k1 k2 p1 p2 k3 k4 k5 k6; trailing values may be omitted.
         size: (width, height) in pixels.
 
     Raises:
-        ValueError: where COLMAP has no such model, or the numbers are no camera.
+        ValueError: if COLMAP has no such model, or the numbers are not a valid camera.
 
     Source: OpenCV's documentation of calib3d; COLMAP's models.h.
     """

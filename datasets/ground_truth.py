@@ -1,4 +1,4 @@
-"""Scenes with known cameras: whichever of the formats that we read describes them."""
+"""Read scenes with known cameras in any supported format."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = [
 
 
 def read_scene(path: Path) -> SceneTruth:
-    """Read a scene, whatever describes its cameras.
+    """Read a scene; its format is detected.
 
     Args:
-        path: a folder with `cameras.json` or `truth.json`, such a file itself, a scene of ETH3D, of the Image
-            Matching Challenge of 2022, a sequence of TUM or KITTI, a folder with Strecha's `.camera` files, a
-            COLMAP model or a folder with one in `sparse/0`, `sparse` or `sfm`, or a folder of photos without
-            truth; the first that fits.
+        path: one of these, in this order: a file or a folder with `cameras.json` or `truth.json`; a scene of ETH3D; a
+            scene of the Image Matching Challenge of 2022; a sequence of TUM or KITTI; a COLMAP model, or a folder with
+            one in `sparse/0`, `sparse` or `sfm`; a folder with Strecha's `.camera` files; a folder of images without
+            ground truth.
 
     Raises:
-        DataError: where it is none of these, or damaged.
+        DataError: if the format is none of these, or the files are damaged.
     """
     path = Path(path)
     if path.is_file():
@@ -60,17 +60,17 @@ def read_scene(path: Path) -> SceneTruth:
 
 
 def read_image_folder(path: Path) -> SceneTruth:
-    """A folder of photos, of whose cameras nothing is known.
+    """Read a folder of images without ground truth.
 
     Args:
-        path: holds the photos, or a sub-folder `images` with them.
+        path: with the images, or with a folder `images`.
 
     Raises:
-        DataError: where there is no photo.
+        DataError: if there is no image.
     """
     if not path.is_dir():
         raise DataError(f"{path}: no such folder")
     image_root = image_root_of(path)
     if not any(file.suffix.lower() in PHOTO_SUFFIXES for file in image_root.rglob("*")):
-        raise DataError(f"{path}: neither {CAMERAS_FILE}, {TRUTH_FILE}, a COLMAP model nor photos are here")
+        raise DataError(f"{path}: neither {CAMERAS_FILE}, {TRUTH_FILE}, a COLMAP model nor images found")
     return SceneTruth(scene_name(path), image_root)

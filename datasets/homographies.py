@@ -1,6 +1,6 @@
-"""Pairs of photographs of planes with known homographies: folders of HPatches and of Oxford's graffiti and boats.
+"""Read image pairs with known homographies: folders of HPatches and of Oxford's data (graffiti, boat and others).
 
-Both have OpenCV's pixels, where the centre of the first pixel is (0, 0); ours are COLMAP's.
+Both have OpenCV's pixels, with the centre of the first pixel at (0, 0); the results are in COLMAP's pixels.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from sfm_lightglue.evaluation.truth import EvaluationPair
 TOO_LARGE = frozenset(
     {"i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding", "v_artisans", "v_astronautis", "v_talent"}
 )
-"""Scenes of HPatches that papers leave out since D2-Net (2019), whose memory they overran."""
+"""Scenes of HPatches that papers leave out since D2-Net (2019), because they did not fit into its memory."""
 
 _FROM_OPENCV = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-"""The first centre goes from 0 to 0.5."""
+"""Moves the centre of the first pixel from 0 to 0.5."""
 
 _PPM_SUFFIXES = (".ppm", ".pgm")
 
 
 def read_homographies(path: Path, all_scenes: bool = False) -> list[EvaluationPair]:
-    """Pairs of a folder of either kind, or of all such folders in it.
+    """Read the pairs of a scene, or of all scenes in a folder.
 
     Args:
-        path: a scene with `H1to2p` (Oxford) or `H_1_2` (HPatches), or a folder of such scenes. A scene is a group;
-            those of HPatches are two, "illumination" and "viewpoint", by what changes.
-        all_scenes: take the eight large scenes of HPatches that papers leave out, too.
+        path: a scene with `H1to2p` (Oxford) or `H_1_2` (HPatches), or a folder of such scenes. A scene of Oxford is
+            a group; scenes of HPatches form two groups, "illumination" and "viewpoint".
+        all_scenes: include the eight large scenes of HPatches that papers leave out.
 
     Raises:
-        DataError: where there is no homography, or one cannot be read.
+        DataError: if there is no homography, or one cannot be read.
     """
     if not path.is_dir():
         raise DataError(f"{path}: no such folder")
@@ -71,10 +71,10 @@ def is_hpatches(path: Path) -> bool:
 
 
 def homography_pairs(folder: Path, group: str) -> list[EvaluationPair]:
-    """Image 1 with each other image of an Oxford folder: `img1.png`, ..., and `H1toNp`; each is a group "NAME 1-N".
+    """Image 1 with each other image of an Oxford folder (`img1.png`, ..., and `H1toNp`), each as a group "NAME 1-N".
 
     Raises:
-        DataError: where a homography cannot be read, or a picture is missing.
+        DataError: if a homography cannot be read, or an image is missing.
     """
     pairs = []
     for path in _by_number(folder, "H1to*p", "H1to", "p"):
@@ -84,10 +84,10 @@ def homography_pairs(folder: Path, group: str) -> list[EvaluationPair]:
 
 
 def hpatches_pairs(folder: Path) -> list[EvaluationPair]:
-    """Image 1 with each other image of a scene of HPatches: `1.ppm`, ..., and `H_1_N`.
+    """Image 1 with each other image of a scene of HPatches (`1.ppm`, ..., and `H_1_N`).
 
     Raises:
-        DataError: where a homography cannot be read, or a picture is missing.
+        DataError: if a homography cannot be read, or an image is missing.
 
     Source: Balntas et al., HPatches: A benchmark and evaluation of handcrafted and learned local descriptors, 2017.
     """
@@ -100,10 +100,10 @@ def hpatches_pairs(folder: Path) -> list[EvaluationPair]:
 
 
 def read_homography(path: Path) -> Float64Array:
-    """A file of 3 x 3 numbers: H [3, 3] from image 1 to the other, in COLMAP's pixels.
+    """Read a file of 3 x 3 numbers: H [3, 3] from image 1 to the other image, in COLMAP's pixels.
 
     Raises:
-        DataError: where it is no such file, or H has no inverse.
+        DataError: if the file does not have this format, or H has no inverse.
     """
     H = finite_numbers(str(path), read_text(path).split(), 9, "a homography of 3 x 3 numbers").reshape(3, 3)
     if abs(np.linalg.det(H)) < 1e-12:
@@ -119,12 +119,12 @@ def _pair(folder: Path, path: Path, stem: str, first_stem: str, group: str) -> E
     }
     missing = [name for name in (first_stem, stem) if name not in photos]
     if missing:
-        raise DataError(f"{folder}: {path.name} is there, but no picture {' and '.join(missing)}")
+        raise DataError(f"{folder}: {path.name} exists, but not its image {' and '.join(missing)}")
     return EvaluationPair(group, photos[first_stem], photos[stem], H=H)
 
 
 def _by_number(folder: Path, pattern: str, prefix: str, suffix: str) -> list[Path]:
-    """Files of homographies in the order of their numbers; others of such names are none."""
+    """Files of homographies, sorted by their numbers; names without a number are ignored."""
     numbered = {
         int(number): path
         for path in folder.glob(pattern)

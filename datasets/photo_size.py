@@ -1,4 +1,4 @@
-"""How large photographs are, read once each and from the header alone."""
+"""Sizes of image files, read from the header once per file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sfm_lightglue.images.image import Image
 
 @lru_cache(maxsize=65536)
 def photo_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a photo in pixels, as stored.
+    """(width, height) of a stored image in pixels.
 
     Raises:
-        DataError: where it cannot be read.
+        DataError: if the file cannot be read.
     """
     return Image.read(path).size

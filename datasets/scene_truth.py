@@ -1,4 +1,4 @@
-"""What is known of the photos of a scene, whatever file told it."""
+"""Paths and names that readers of all formats need."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sfm_lightglue.images.image import PHOTO_SUFFIXES
 
 
 def image_root_of(path: Path) -> Path:
-    """`path/images` where there is such a folder, else the path itself."""
+    """`path/images` if that folder exists, else the path itself."""
     return path / "images" if (path / "images").is_dir() else path
 
 
 def scene_name(path: Path) -> str:
-    """The name of a scene folder, or of the one that holds the folder `images`."""
+    """The name of a scene folder; of its parent folder if the path is its folder `images`."""
     path = path.resolve()
     return path.parent.name if path.name == "images" else path.name
 
 
 def photo_from_stem(folders: Iterable[Path]) -> dict[str, Path]:
-    """The photos of some folders by their names without suffix; of equal ones the first counts."""
+    """The images of some folders by their names without suffix; for equal names the first folder is used."""
     photos: dict[str, Path] = {}
     for folder in folders:
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""The pairs of the shared data on which combinations are compared: a plane, three scenes, two ranges of overlap."""
+"""Pairs of the shared data on which combinations are compared: a plane, three scenes, two ranges of overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sfm_lightglue.evaluation.truth import EvaluationPair
 
 
 def shared_homographies(root: Path) -> list[EvaluationPair]:
-    """Graffiti under five angles, all in one group.
+    """Graffiti from five viewpoints, all in one group.
 
     Args:
         root: of the shared data.
@@ -20,11 +20,11 @@ def shared_homographies(root: Path) -> list[EvaluationPair]:
 
 
 def shared_pose_pairs(root: Path, max_pairs: int | None = None) -> list[EvaluationPair]:
-    """Pairs with known poses of fountain, door and hololens.
+    """Pairs with known poses of fountain_p11, lund_door and hololens.
 
     Args:
         root: of the shared data.
-        max_pairs: of each group, evenly many are taken of more.
+        max_pairs: of each group; of more pairs, an evenly spaced subset.
     """
     pairs: list[EvaluationPair] = []
     for scene in ("fountain_p11", "lund_door"):

@@ -1,4 +1,4 @@
-"""Scenes described by `.camera` files, one a photo: Strecha's fountain, Herz-Jesu and castle."""
+"""Read scenes with a `.camera` file per image: Strecha's fountain, Herz-Jesu and castle."""
 
 from __future__ import annotations
 
@@ -23,53 +23,54 @@ _CAMERA_FOLDERS = (".", "images", "cameras", "gt_dense_cameras", "gt")
 
 
 def find_camera_files(path: Path) -> tuple[Path, ...]:
-    """The `.camera` files of a scene folder: in it, or in one that is named for cameras.
+    """The `.camera` files of a scene folder, sorted.
 
-    They are looked for in `cameras`, `gt_dense_cameras`, `gt`, `images` and `NAME_cameras` too.
+    The first folder with such files is used: the scene folder, `images`, `cameras`, `gt_dense_cameras`, `gt`,
+    `NAME_cameras`.
     """
     folders = [path / name for name in _CAMERA_FOLDERS] + sorted(path.glob("*_cameras"))
-    return next((tuple(found) for folder in folders if (found := sorted(folder.glob(f"*{SUFFIX}")))), ())
+    return next((tuple(files) for folder in folders if (files := sorted(folder.glob(f"*{SUFFIX}")))), ())
 
 
 def read_strecha(path: Path) -> SceneTruth:
-    """The cameras of a scene with `.camera` files, whose unit is the metre.
+    """Read the cameras of a scene with `.camera` files, whose unit is the metre.
 
     Args:
-        path: a folder where `find_camera_files` finds them. The photo of `0000.png.camera` is `0000.png`, or
-            another picture of that stem, in `images`, `urd`, `NAME_images`, the folder itself, or beside the file.
+        path: a scene folder, see `find_camera_files`. The image of `0000.png.camera` is `0000.png`, or another image
+            with that stem, in `images`, `urd`, the scene folder, `NAME_images`, or beside the file.
 
     Raises:
-        DataError: where there is none, one is damaged, or its photo is missing.
+        DataError: if there is no such file, one is damaged, or its image is missing.
     """
     files = find_camera_files(path)
     if not files:
-        raise DataError(f"{path}: no {SUFFIX} file here")
+        raise DataError(f"{path}: no {SUFFIX} file found")
     folders = [path / name for name in _IMAGE_FOLDERS] + sorted(path.glob("*_images")) + [files[0].parent]
-    photos = photo_from_stem(folders)
+    images = photo_from_stem(folders)
     poses, cameras, roots = {}, {}, set()
     for file in files:
-        photo = photos.get(Path(file.name.removesuffix(SUFFIX)).stem)
-        if photo is None:
-            raise DataError(f"{file}: its photo is missing (looked for in {', '.join(map(str, folders))})")
-        roots.add(photo.parent)
-        poses[photo.name], cameras[photo.name] = read_camera_file(file)
+        image = images.get(Path(file.name.removesuffix(SUFFIX)).stem)
+        if image is None:
+            raise DataError(f"{file}: its image is missing (searched: {', '.join(map(str, folders))})")
+        roots.add(image.parent)
+        poses[image.name], cameras[image.name] = read_camera_file(file)
     if len(roots) > 1:
-        raise DataError(f"{path}: the photos are in several folders ({', '.join(map(str, sorted(roots)))})")
+        raise DataError(f"{path}: the images are in several folders ({', '.join(map(str, sorted(roots)))})")
     return SceneTruth(scene_name(path), roots.pop(), poses, cameras, is_metric=True)
 
 
 def read_camera_file(path: Path) -> tuple[Rigid3, Camera]:
-    """One `.camera` file: K (9), radial distortion (3), R (9), c (3), width and height.
+    """Read a `.camera` file: K (9), radial distortion (3), R (9), c (3), width and height.
 
-    R is world_from_cam and c the centre of the camera: a point projects by K [Rᵀ | -Rᵀ c]. K is taken to have
-    OpenCV's pixel convention, which its authors do not state.
+    R is world_from_cam and c the centre of the camera: the projection is K [Rᵀ | -Rᵀ c]. The authors do not state the
+    pixel convention of K; OpenCV's is assumed.
 
     Raises:
-        DataError: where it is not such a file, or has a distortion (the published photos have none, and what
-            the three numbers would mean is not documented).
+        DataError: if the file does not have this format, or has a distortion. The published images have none, and the
+            meaning of the three numbers is not documented.
 
     Source: Strecha et al., On Benchmarking Camera Calibration and Multi-View Stereo for High Resolution Imagery,
-    2008, and the format's description beside the data.
+    2008, and the description of the format published with the data.
     """
     values = finite_numbers(str(path), read_text(path).split(), _NUM_NUMBERS, "K, distortion, R, centre, size")
     K, distortion, R, center = values[:9].reshape(3, 3), values[9:12], values[12:21].reshape(3, 3), values[21:24]

@@ -1,4 +1,4 @@
-"""Text files of numbers; whatever is wrong with them is told with file and line."""
+"""Read text files of numbers; errors name file and line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sfm_lightglue.errors import DataError
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """Read a text file.
 
     Raises:
-        DataError: where it cannot be read, or is no text.
+        DataError: if the file cannot be read, or is not UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -26,10 +26,10 @@ def read_text(path: Path) -> str:
 
 
 def word_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The words of each line that is neither empty nor a comment (#), each with "file:line" for messages.
+    """For each line that is neither empty nor a comment (#): "file:line" for messages, and its words.
 
     Raises:
-        DataError: where the file cannot be read, or is no text.
+        DataError: if the file cannot be read, or is not UTF-8 text.
     """
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
@@ -37,24 +37,24 @@ def word_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield f"{path}:{number}", words
 
 
-def finite_numbers(place: str, words: Sequence[str], num_expected: int, what: str) -> Float64Array:
-    """Words as finite numbers [num_expected].
+def finite_numbers(location: str, words: Sequence[str], num_expected: int, what: str) -> Float64Array:
+    """Convert words to finite numbers [num_expected].
 
     Args:
-        place: "file:line" for the message.
+        location: "file:line" for the message.
         words: of a line or a file.
-        num_expected: how many there must be.
-        what: they are, for the message.
+        num_expected: required number of words.
+        what: names of the numbers, for the message.
 
     Raises:
-        DataError: where there are more or fewer, or one is no finite number.
+        DataError: if there are more or fewer words, or one is not a finite number.
     """
     if len(words) != num_expected:
-        raise DataError(f"{place}: expected {num_expected} numbers ({what}), got {len(words)}")
+        raise DataError(f"{location}: expected {num_expected} numbers ({what}), got {len(words)}")
     try:
         values = np.array([float(word) for word in words])
     except ValueError as error:
-        raise DataError(f"{place}: {what}: {error}") from error
+        raise DataError(f"{location}: {what}: {error}") from error
     if not np.isfinite(values).all():
-        raise DataError(f"{place}: {what}: all numbers must be finite")
+        raise DataError(f"{location}: {what}: all numbers must be finite")
     return values

@@ -1,4 +1,4 @@
-"""Where a camera was at which time: TUM's and KITTI's files, and which poses of two trajectories belong together."""
+"""Read trajectories in TUM's and KITTI's formats."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from sfm_lightglue.types import Trajectory
 
 
 def read_trajectory(path: Path) -> Trajectory:
-    """A file in TUM's or KITTI's format; the number of words of its first line tells which.
+    """Read a file in TUM's or KITTI's format, detected by the number of words in its first line.
 
     Raises:
-        DataError: where it is neither, or damaged, with file and line.
+        DataError: if the format is neither, or the file is damaged, with file and line.
     """
-    place, words = next(iter(word_lines(path)), (str(path), []))
+    location, words = next(iter(word_lines(path)), (str(path), []))
     if len(words) == 8:
         return read_tum_trajectory(path)
     if len(words) == 12:
         return read_kitti_poses(path)
-    raise DataError(f"{place}: expected a trajectory of 8 (TUM) or 12 (KITTI) numbers a line, got {len(words)} words")
+    raise DataError(
+        f"{location}: expected a trajectory of 8 (TUM) or 12 (KITTI) numbers a line, got {len(words)} words"
+    )
 
 
 def read_tum_trajectory(path: Path) -> Trajectory:
-    """Lines of `timestamp tx ty tz qx qy qz qw`: the pose world_from_cam of a camera that looks along z, y downwards.
+    """Read lines of `timestamp tx ty tz qx qy qz qw`, the pose world_from_cam of a camera with y down and z forward.
 
     Raises:
-        DataError: where a line is not of this format, with file and line.
+        DataError: if a line does not have this format, with file and line.
 
     Source: Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, 2012, file formats.
     """
     rows = []
-    for place, words in word_lines(path):
-        values = finite_numbers(place, words, 8, "timestamp tx ty tz qx qy qz qw")
+    for location, words in word_lines(path):
+        values = finite_numbers(location, words, 8, "timestamp tx ty tz qx qy qz qw")
         norm = np.linalg.norm(values[4:])
-        # Files of four decimals leave a norm that is not quite 1.
+        # With four decimals in the file, the norm differs from 1.
         if not 0.9 < norm < 1.1:
-            raise DataError(f"{place}: the quaternion has length {norm:.3g}, expected 1")
+            raise DataError(f"{location}: the quaternion has length {norm:.3g}, expected 1")
         rows.append((values[0], Rigid3(rotation_from_xyzw(values[4:] / norm), values[1:4])))
     if not rows:
-        raise DataError(f"{path}: no pose in it")
+        raise DataError(f"{path}: contains no pose")
     stamps_s = np.array([stamp for stamp, _ in rows])
     if (np.diff(stamps_s) < 0).any():
         order = np.argsort(stamps_s, kind="stable")
@@ -53,22 +55,22 @@ def read_tum_trajectory(path: Path) -> Trajectory:
 
 
 def read_kitti_poses(path: Path) -> Trajectory:
-    """Lines of 12 numbers, one a frame: world_from_cam [3, 4] by rows, of the left grey camera.
+    """Read a line of 12 numbers per frame: world_from_cam [3, 4] by rows, of the left grey camera.
 
     Raises:
-        DataError: where a line is not of this format, with file and line.
+        DataError: if a line does not have this format, with file and line.
 
     Source: Geiger, Lenz and Urtasun, Are we ready for Autonomous Driving?, 2012, development kit of odometry.
     """
     poses = []
-    for place, words in word_lines(path):
-        matrix = finite_numbers(place, words, 12, "a pose [3, 4] by rows").reshape(3, 4)
+    for location, words in word_lines(path):
+        matrix = finite_numbers(location, words, 12, "a pose [3, 4] by rows").reshape(3, 4)
         try:
             poses.append(Rigid3.from_matrix(matrix))
         except ValueError as error:
-            raise DataError(f"{place}: {error}") from error
+            raise DataError(f"{location}: {error}") from error
     if not poses:
-        raise DataError(f"{path}: no pose in it")
+        raise DataError(f"{path}: contains no pose")
     return Trajectory(np.arange(len(poses), dtype=np.float64), tuple(poses), is_timed=False)
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.evaluate TASK ...`: any extractor, matcher and estimator against ground truth."""
+"""`python -m pipelines.evaluate TASK ...`: compare extractors, matchers and estimators with ground truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
-from pipelines.evaluate_arguments import build_parser, in_own_words
+from pipelines.evaluate_arguments import build_parser, with_own_flags
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.store.store import atomic_write
@@ -48,14 +48,14 @@ def main(argv: list[str] | None = None) -> int:
         try:
             report = task(arguments)
         except SfmError as error:
-            raise type(error)(in_own_words(str(error))) from error
+            raise type(error)(with_own_flags(str(error))) from error
         _write(report, arguments)
 
     return run_command(body, show_downloads=not arguments.quiet)
 
 
 class _Report:
-    """What an evaluation found: parts of Markdown, and records for JSON."""
+    """Results of an evaluation: parts of Markdown, and records for JSON."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -63,20 +63,20 @@ class _Report:
         self.left_out: list[LeftOut] = []
 
     def add(self, table: str, results: Sequence[dict[str, Any]], left_out: Sequence[LeftOut] = ()) -> None:
-        """Take up a table with its records."""
+        """Add a table and its records."""
         self.parts.append(table)
         self.results += results
         for one in left_out:
-            told = replace(one, error=type(one.error)(in_own_words(str(one.error))))
-            if told.as_dict() not in [old.as_dict() for old in self.left_out]:
-                self.left_out.append(told)
+            reported = replace(one, error=type(one.error)(with_own_flags(str(one.error))))
+            if reported.as_dict() not in [old.as_dict() for old in self.left_out]:
+                self.left_out.append(reported)
 
 
 def _pairs(arguments: argparse.Namespace) -> _Report:
     from datasets.image_pairs import evenly, folder_pairs, read_pair_list
     from sfm_lightglue.errors import DataError
 
-    candidates = _candidates(arguments)  # a slip in an option is told before any photo is read
+    candidates = _candidates(arguments)  # reports an invalid option before any image is read
     if arguments.pairs is not None:
         root = arguments.images or arguments.pairs.parent
         pairs = evenly(read_pair_list(arguments.pairs, root, arguments.pairs.stem), arguments.limit)
@@ -104,7 +104,7 @@ def _homography(arguments: argparse.Namespace) -> _Report:
 
 
 def _limited(pairs: list[EvaluationPair], limit: int | None) -> list[EvaluationPair]:
-    """At most so many of each group."""
+    """At most `limit` pairs of each group, evenly spaced."""
     from datasets.image_pairs import evenly
 
     groups = dict.fromkeys(pair.group for pair in pairs)
@@ -115,18 +115,18 @@ def _add_pairs(
     report: _Report, pairs: Sequence[EvaluationPair], candidates: Candidates, arguments: argparse.Namespace
 ) -> None:
     from sfm_lightglue.evaluation.homography_errors import SHORT_SIDE_PX
-    from sfm_lightglue.evaluation.pairs import JUDGED_SIZE_PX, evaluate_pairs
+    from sfm_lightglue.evaluation.pairs import REFERENCE_SIZE_PX, evaluate_pairs
     from sfm_lightglue.evaluation.tables import pairs_table
 
-    found = with_progress(
+    evaluation = with_progress(
         arguments.quiet,
         lambda progress: evaluate_pairs(
-            pairs, candidates, arguments.max_image_size or JUDGED_SIZE_PX, arguments.seed, progress
+            pairs, candidates, arguments.max_image_size or REFERENCE_SIZE_PX, arguments.seed, progress
         ),
     )
-    report.add(pairs_table(found.scores), [one.as_dict() for one in found.scores], found.left_out)
+    report.add(pairs_table(evaluation.scores), [one.as_dict() for one in evaluation.scores], evaluation.left_out)
     if any(pair.H is not None for pair in pairs):
-        report.parts.append(f"Corner errors are in pixels of pictures whose shorter side is {SHORT_SIDE_PX:g}.")
+        report.parts.append(f"Corner errors are in pixels of images whose shorter side is {SHORT_SIDE_PX:g}.")
 
 
 def _reconstruction(arguments: argparse.Namespace) -> _Report:

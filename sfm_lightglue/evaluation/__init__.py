@@ -1,1 +1,1 @@
-"""True values, errors against them, and tables; the demo scene."""
+"""Ground truth, errors of matches, poses and reconstructions, and tables; the demo scene."""

@@ -1,4 +1,4 @@
-"""Every extractor with every matcher and every estimator, as far as their weights and libraries are here."""
+"""Combinations of extractors, matchers and estimators whose weights and libraries are available."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sfm_lightglue.two_view.estimators.base import load_estimator
 
 @dataclass(frozen=True, slots=True, order=True)
 class Combination:
-    """What is evaluated together, by the names in the table."""
+    """An extractor, a matcher and an estimator, by their names in the table."""
 
     extractor: str
     matcher: str
@@ -30,7 +30,7 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What could not be evaluated, and the error that says why."""
+    """A component that could not be evaluated, and the error that is the reason."""
 
     what: str
     error: SfmError
@@ -42,14 +42,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What is to be combined, each by its name in the table.
+    """Components to combine, by their names in the table.
 
     Args:
         extractors: with their options.
         matchers: with their options.
-        estimators: ways to find the geometry.
+        estimators: configurations that differ in the robust estimator.
         left_out: estimators whose library is missing.
-        device: where networks run.
+        device: on which networks run.
     """
 
     extractors: Mapping[str, Choice]
@@ -66,18 +66,18 @@ def choose_candidates(
     extractor_options: Mapping[str, Any],
     device: str = "auto",
 ) -> Candidates:
-    """Candidates by what people type.
+    """Parse the options of the command.
 
     Args:
-        extractors: "NAME" of the registry, "NAME=WEIGHTS", or either with options: "NAME,OPTION=VALUE"; "all" is all
-            of the registry.
+        extractors: "NAME" of the registry or "NAME=WEIGHTS", each also with options: "NAME,OPTION=VALUE"; "all" stands
+            for all names of the registry.
         matchers: the same.
         estimators: names, as in `TwoViewConfig.estimator`.
-        extractor_options: of all extractors, such as `max_keypoints`.
-        device: where networks run.
+        extractor_options: options of all extractors, such as `max_keypoints`.
+        device: on which networks run.
 
     Raises:
-        ConfigError: for an unknown name or option; not for a library that is missing.
+        ConfigError: if a name or an option is unknown; not if a library is missing.
     """
     configs: dict[str, TwoViewConfig] = {}
     left_out = []
@@ -99,29 +99,29 @@ def choose_candidates(
 
 
 def build_extractor(extractor: Choice, device: str) -> Extractor:
-    """Make an extractor.
+    """Build an extractor.
 
     Raises:
-        WeightsError: where its weights are missing.
+        WeightsError: if its weights are missing.
     """
     return EXTRACTORS.build(extractor, device)
 
 
 def build_matcher(extractor: Choice, matcher: Choice, device: str) -> Matcher:
-    """Make a matcher for the features of an extractor: the only place of an evaluation that does.
+    """Build a matcher for the features of an extractor.
 
     Raises:
-        WeightsError: where its weights are missing.
-        ConfigError: where it is a LightGlue, and no weights are known for these features.
+        WeightsError: if its weights are missing.
+        ConfigError: if it is LightGlue and no weights for these features are known.
     """
     return MATCHERS.build(with_fitting_weights(matcher, extractor), device)
 
 
 def require_any(num_left: int, left_out: Sequence[LeftOut]) -> None:
-    """Make sure that something was evaluated.
+    """Raise an error if nothing was evaluated.
 
     Raises:
-        SfmError: where nothing was, with all the reasons; of their kind where they are of one, else `WeightsError`.
+        SfmError: with all reasons; of the class of the errors if they have the same class, else `WeightsError`.
     """
     if num_left > 0:
         return
@@ -139,8 +139,8 @@ def _choose(registry: Registry[Any], items: Sequence[str], options: Mapping[str,
     for item, (name, own) in zip(wanted, parsed, strict=True):
         label = name if names.count(name) == 1 else _label(name, own)
         if label in chosen:
-            raise ConfigError(f"{registry.kind} {item}: another one is called {label!r} already")
-        # Of all that there are, some may not know an option; one that was named must.
+            raise ConfigError(f"{registry.kind} {item}: another one is already called {label!r}")
+        # An option that a component does not have is ignored for "all", and an error for a named component.
         known = options if item in items else _known(registry, name, options)
         chosen[label] = registry.choose(name, {**known, **own})
     return chosen

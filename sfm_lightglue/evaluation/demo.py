@@ -1,4 +1,4 @@
-"""Render a scene of our own, reconstruct it, and compare with the truth."""
+"""Render the demo scene, reconstruct it, and compare with the ground truth."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.reconstruction.result import ReconstructionResult
+from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import read_truth, render_scene, write_scene
 from sfm_lightglue.synthetic.files import TRUTH_FILE
 
 
 @dataclass(frozen=True, slots=True)
 class DemoErrors:
-    """How far the reconstruction of the demo is from the truth.
+    """Errors of the reconstruction of the demo scene.
 
     Args:
-        num_images: that were rendered.
-        num_compared: of them, those with an estimated pose.
+        num_images: number of rendered images.
+        num_compared: number of them with an estimated pose.
         extent_m: largest distance between two cameras.
-        max_center_error_m: of camera centres, after the best similarity.
+        max_center_error_m: largest error of a camera centre after a similarity alignment.
         max_center_error_percent: the same in per cent of the extent.
-        max_rotation_error_deg: of orientations.
+        max_rotation_error_deg: largest error of an orientation.
     """
 
     num_images: int
@@ -61,22 +60,22 @@ def run_demo(
     config: ReconstructConfig | None = None,
     progress: Progress = silent,
 ) -> tuple[ReconstructionResult, DemoErrors]:
-    """Render the synthetic scene unless it is there, reconstruct it, and compare with the truth.
+    """Render the synthetic scene if it is missing, reconstruct it, and compare with the ground truth.
 
     Args:
-        folder: of the scene; gets `images/` and `truth.json`.
-        output: of the reconstruction, `folder/reconstruction` where it is None.
+        folder: of the scene; `images/` and `truth.json` are written there.
+        output: of the reconstruction; None for `folder/reconstruction`.
         config: of the reconstruction.
-        progress: told how each stage advances.
+        progress: called as each stage advances.
 
     Raises:
-        ConfigError: where the folder holds something else.
-        ReconstructionError: where fewer than three cameras could be compared.
-        StoreError: where the folder cannot be written.
+        ConfigError: if the folder has other content.
+        ReconstructionError: if fewer than three cameras can be compared.
+        StoreError: if the folder cannot be written.
     """
     if not (folder / TRUTH_FILE).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder}: not a scene of the demo, and not empty; give a new folder")
+            raise ConfigError(f"{folder}: neither the demo scene nor empty; give a new folder")
         write_scene(render_scene(progress=progress), folder)
     output = output or folder / "reconstruction"
     result = reconstruct(folder, output, config, progress)

@@ -1,4 +1,4 @@
-"""Depth maps, and the projection of keypoints by them."""
+"""Depth maps, and the projection of keypoints with them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from sfm_lightglue.types import Camera
 
 @lru_cache(maxsize=128)
 def read_depth(path: Path) -> Float64Array:
-    """Depth map [H, W] in metres, 0 where unknown, from a 16-bit PNG in millimetres.
+    """Read a depth map [H, W] in metres, 0 if unknown, from a 16-bit PNG in millimetres.
 
     Raises:
-        DataError: where it cannot be read.
+        DataError: if the file cannot be read.
     """
     try:
         with PilImage.open(path) as image:
             return np.asarray(image, dtype=np.float64) / 1000
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no depth map that can be read ({error})") from error
+        raise DataError(f"{path}: the depth map cannot be read ({error})") from error
 
 
 def project_by_depth(
     pixels: Float64Array, depth0: Float64Array, camera0: Camera, camera1: Camera, cam1_from_cam0: Rigid3
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Where pixels of image 0 are in image 1.
+    """Project pixels of image 0 into image 1.
 
     Args:
         pixels: [N, 2] in image 0, COLMAP convention.
-        depth0: [H, W] of image 0, z in the unit of the pose, 0 where unknown.
+        depth0: [H, W] of image 0, z in the unit of the pose, 0 if unknown.
         camera0: intrinsics.
         camera1: intrinsics.
         cam1_from_cam0: pose.
 
     Returns:
-        Pixels [N, 2] in image 1, depths [N] there, and whether [N] the depth in image 0 is known.
+        Pixels [N, 2] in image 1, depths [N] there, and a mask [N] of the pixels whose depth in image 0 is known.
     """
     height, width = depth0.shape
     columns = np.clip(np.floor(pixels[:, 0]).astype(int), 0, width - 1)

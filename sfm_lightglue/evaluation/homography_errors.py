@@ -1,4 +1,4 @@
-"""A homography by matches, and how far it is from the true one."""
+"""Estimate a homography from matches, and compare it with the true one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.types import Features, Matches
 
 SHORT_SIDE_PX = 480.0
-"""Corner errors count in pixels of pictures whose shorter side is this, as in LightGlue's paper, section 5.1."""
+"""Corner errors are in pixels of an image with this shorter side, as in LightGlue's paper, section 5.1."""
 
 MIN_MATCHES = 4
 
@@ -19,10 +19,10 @@ MIN_MATCHES = 4
 def estimate_homography(
     features0: Features, features1: Features, matches: Matches, config: TwoViewConfig, seed: int = 0
 ) -> Float64Array | None:
-    """H [3, 3] from pixels of image 0 to those of image 1 that most matches agree with; None where there is none.
+    """Robustly estimate H [3, 3] from pixels of image 0 to pixels of image 1; None if there is no estimate.
 
     Raises:
-        ConfigError: where the estimator's library is not installed.
+        ConfigError: if the estimator's library is not installed.
     """
     if len(matches) < MIN_MATCHES:
         return None
@@ -46,24 +46,24 @@ def estimate_homography(
 
 
 def corner_error(H: Float64Array | None, truth: Float64Array, size0: tuple[int, int], size1: tuple[int, int]) -> float:
-    """Mean distance of the four corners of image 0 where the homography and where the true one puts them.
+    """Mean distance between the corners of image 0 mapped by the homography and mapped by the true one.
 
     Args:
-        H: [3, 3] from pixels of image 0 to those of image 1, or None.
+        H: [3, 3] from pixels of image 0 to pixels of image 1, or None.
         truth: [3, 3].
         size0: (width, height) of image 0.
         size1: (width, height) of image 1.
 
     Returns:
-        In pixels of image 1 after its shorter side was brought to `SHORT_SIDE_PX`; infinity where there is no
-        homography, or it puts a corner beyond the horizon.
+        Pixels of image 1 after a resize of its shorter side to `SHORT_SIDE_PX`; infinity if H is None, or maps a
+        corner beyond the horizon.
     """
     if H is None:
         return np.inf
     width, height = size0
     corners = homogeneous(np.array([[0, 0], [width, 0], [width, height], [0, height]]))
     mapped, true = corners @ H.T, corners @ truth.T
-    # The third coordinate has one sign over the whole picture, that of its centre, unless a horizon crosses it.
+    # The third coordinate has the same sign in the whole image as at its centre, unless the horizon crosses the image.
     depths = mapped[:, 2] * np.sign(H[2] @ [width / 2, height / 2, 1])
     if (depths <= 1e-9 * np.abs(H[2, 2])).any():
         return np.inf

@@ -1,9 +1,9 @@
-"""How good a matcher is on real pairs: correct matches, precision, pose, time."""
+"""Evaluate a matcher on image pairs with ground truth: correct matches, precision, pose errors, time."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from sfm_lightglue.evaluation.depth import project_by_depth, read_depth
 from sfm_lightglue.evaluation.homography_errors import corner_error, estimate_homography
 from sfm_lightglue.evaluation.pose_errors import pose_auc
 from sfm_lightglue.evaluation.truth import EvaluationPair
+from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_symmetric_epipolar_errors
@@ -27,10 +28,10 @@ from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Features, Matches, TwoViewGeometry
 
 CORRECT_PX = 3.0
-"""Largest reprojection error of a correct match, in pixels of the picture that the detector saw."""
+"""Largest reprojection error of a correct match, in pixels of the reference size."""
 
 CORRECT_EPIPOLAR = 1e-4
-"""Largest squared symmetric epipolar distance of a correct match on the normalised plane, without depth."""
+"""Largest squared symmetric epipolar error of a correct match, in normalised coordinates, if no depth is known."""
 
 AUC_THRESHOLDS_DEG = (5.0, 10.0, 20.0)
 AUC_THRESHOLDS_PX = (1.0, 3.0, 5.0)
@@ -38,17 +39,16 @@ AUC_THRESHOLDS_PX = (1.0, 3.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class PairOutcome:
-    """One pair and one matcher.
+    """Errors of one matcher on one pair.
 
     Args:
-        num_matches: of them, those that could be judged.
-        num_correct: of those, the correct ones.
-        pose_error_deg: the larger of rotation and direction, infinity where there is no pose, None where no
-            pose is known.
-        match_ms: wall time of the matcher alone when it sees the pair again: whoever sees a pair of new sizes first
-            may have kernels to compile for them.
-        stop_layer: of an adaptive network, else 0.
-        corner_error_px: of the homography, as `corner_error` counts it; None where no homography is known.
+        num_matches: number of matches that the ground truth classifies.
+        num_correct: number of correct ones.
+        pose_error_deg: the larger of the errors of rotation and of direction of translation; infinity if no pose was
+            estimated, None if the true pose is not known.
+        match_ms: wall time of the second call of the matcher. The first call with new sizes may compile kernels.
+        stop_layer: layer at which an adaptive network stopped, else 0.
+        corner_error_px: of the homography, as defined in `corner_error`; None if the true one is not known.
     """
 
     num_matches: int
@@ -61,17 +61,17 @@ class PairOutcome:
 
 @dataclass(frozen=True, slots=True)
 class MatchingScores:
-    """A matcher over many pairs.
+    """Scores of a matcher over many pairs.
 
     Args:
-        num_pairs: that were matched.
-        auc: of the pose at 5, 10 and 20 degrees; None where no pose is known.
-        precision: correct of all matches that could be judged, over all pairs together.
-        correct: mean number of correct matches a pair.
-        ms: median milliseconds a pair.
-        share_from_stop_layer: share of pairs by the layer at which they stopped.
-        corner_auc: of the homography's corner error at 1, 3 and 5 pixels; None where no homography is known.
-        num_failed: pairs without a pose or homography, of those with a known one.
+        num_pairs: number of pairs that were matched.
+        auc: of the pose error at 5, 10 and 20 degrees; None if no true pose is known.
+        precision: fraction of correct matches among those that the ground truth classifies, over all pairs.
+        correct: mean number of correct matches per pair.
+        ms: median milliseconds per pair.
+        share_from_stop_layer: fraction of pairs by the layer at which the network stopped.
+        corner_auc: of the homography's corner error at 1, 3 and 5 pixels; None if no true homography is known.
+        num_failed: number of pairs for which no pose or homography was estimated although the true one is known.
     """
 
     num_pairs: int
@@ -102,28 +102,25 @@ class PairFeatures:
     """The features of evaluation pairs, extracted once for all matchers.
 
     Args:
-        extractor: finds them; every matcher sees the same.
-        max_images: of so many images they are kept, the last that were asked for.
+        extractor: all matchers get its features.
+        max_images: number of images whose features stay in memory.
     """
 
     def __init__(self, extractor: Extractor, max_images: int = 128) -> None:
         self._extractor = extractor
-        self._max_images = max_images
-        self._kept: OrderedDict[tuple[Path, int | None], Features] = OrderedDict()
+        self._cache: LruCache[tuple[Path, int | None], Features] = LruCache(max_images)
 
-    def of(self, pair: EvaluationPair) -> tuple[Features, Features]:
+    def for_pair(self, pair: EvaluationPair) -> tuple[Features, Features]:
         """The features of both images."""
-        return self._of(pair.path0, pair.quarter_turns[0]), self._of(pair.path1, pair.quarter_turns[1])
+        return self._for_image(pair.path0, pair.quarter_turns[0]), self._for_image(pair.path1, pair.quarter_turns[1])
 
-    def _of(self, path: Path, quarter_turns: int | None) -> Features:
-        key = path, quarter_turns
-        if key not in self._kept:
+    def _for_image(self, path: Path, quarter_turns: int | None) -> Features:
+        features = self._cache.get((path, quarter_turns))
+        if features is None:
             image = replace(Image.read(path), quarter_turns_override=quarter_turns)
-            self._kept[key] = self._extractor.extract(image)
-            if len(self._kept) > self._max_images:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+            features = self._extractor.extract(image)
+            self._cache.put((path, quarter_turns), features)
+        return features
 
 
 def evaluate_pair(
@@ -134,13 +131,13 @@ def evaluate_pair(
     config: TwoViewConfig | None = None,
     seed: int = 0,
 ) -> PairOutcome:
-    """Match one pair, and compare with what is known of it.
+    """Match one pair and compute the errors.
 
     Args:
-        matcher: to be judged.
+        matcher: the matcher to evaluate.
         features: of both images.
-        pair: the truth.
-        max_image_size: longer side of the picture that the detector saw: `CORRECT_PX` counts there.
+        pair: the ground truth.
+        max_image_size: reference size: `CORRECT_PX` is in pixels of an image with at most this longer side.
         config: of the pose estimation.
         seed: of its random samples.
     """
@@ -156,19 +153,19 @@ def evaluate_estimators(
     configs: Sequence[TwoViewConfig],
     seeds: Sequence[int] = (0,),
 ) -> list[PairOutcome]:
-    """Match one pair once, and compare what several ways of estimation make of it.
+    """Match one pair and compute the errors of several estimators on the same matches.
 
-    Args as in `evaluate_pair`; one outcome for each configuration and each seed of its random samples.
+    Arguments as in `evaluate_pair`; one outcome for each configuration and each seed.
     """
     matcher.match(*features)
     start = time.perf_counter()
     matches = matcher.match(*features)
     match_ms = 1000 * (time.perf_counter() - start)
-    judged, correct = judge_matches(matches, features, pair, max_image_size)
-    num_judged, num_correct = int(judged.sum()), int((judged & correct).sum())
+    is_classified, correct = classify_matches(matches, features, pair, max_image_size)
+    num_classified, num_correct = int(is_classified.sum()), int((is_classified & correct).sum())
     return [
         PairOutcome(
-            num_judged,
+            num_classified,
             num_correct,
             _pose_error_deg(matches, features, pair, config, seed),
             match_ms,
@@ -188,9 +185,10 @@ def _pose_error_deg(
     geometry = estimate_two_view_geometry(*features, matches, pair.camera0, pair.camera1, config, seed)
     if not isinstance(geometry, TwoViewGeometry):
         return np.inf
-    # Published tables fold directions beyond 90 degrees (SuperGlue, 2020); a pose that points backwards is wrong here.
+    # Published tables map direction errors above 90 degrees to 180 minus the error (SuperGlue, 2020). Not here: a
+    # translation in the opposite direction is an error.
     rotation, direction = relative_pose_error_deg(geometry.cam1_from_cam0, pair.cam1_from_cam0)
-    # Where the camera truly only turned, there is no direction to compare.
+    # After a pure rotation there is no direction to compare.
     return max(rotation, direction) if np.any(pair.cam1_from_cam0.t) else rotation
 
 
@@ -203,28 +201,32 @@ def _corner_error_px(
     return corner_error(H, pair.H, features[0].image_size, features[1].image_size)
 
 
-def judge_matches(
+def classify_matches(
     matches: Matches, features: tuple[Features, Features], pair: EvaluationPair, max_image_size: int
 ) -> tuple[BoolArray, BoolArray]:
-    """Whether each match [M] could be judged, and whether it is correct."""
+    """Two masks [M]: matches that the ground truth classifies, and correct matches.
+
+    Raises:
+        ValueError: if the pair has neither a pose with cameras nor a homography.
+    """
     points0, points1 = (one.keypoints[matches.indices[:, side]].astype(np.float64) for side, one in enumerate(features))
-    everything = np.ones(len(matches), dtype=np.bool_)
-    shrunk = min(1.0, max_image_size / max(features[1].image_size))
+    all_matches = np.ones(len(matches), dtype=np.bool_)
+    scale = min(1.0, max_image_size / max(features[1].image_size))
     if pair.H is not None:
-        return everything, _distances(_transfer(pair.H, points0), points1) * shrunk < CORRECT_PX
+        return all_matches, _distances(_transfer(pair.H, points0), points1) * scale < CORRECT_PX
     if pair.camera0 is None or pair.camera1 is None or pair.cam1_from_cam0 is None:
         raise ValueError(f"{pair.path0}, {pair.path1}: neither a pose with cameras nor a homography is known")
     if pair.depth0 is not None:
         projected, z, known = project_by_depth(
             points0, read_depth(pair.depth0), pair.camera0, pair.camera1, pair.cam1_from_cam0
         )
-        return known, (z > 0) & (_distances(projected, points1) * shrunk < CORRECT_PX)
+        return known, (z > 0) & (_distances(projected, points1) * scale < CORRECT_PX)
     errors = squared_symmetric_epipolar_errors(
         essential_from_pose(pair.cam1_from_cam0),
         normalized_from_pixels(pair.camera0, points0),
         normalized_from_pixels(pair.camera1, points1),
     )
-    return everything, errors < CORRECT_EPIPOLAR
+    return all_matches, errors < CORRECT_EPIPOLAR
 
 
 def _distances(a: Float64Array, b: Float64Array) -> Float64Array:
@@ -239,14 +241,14 @@ def _transfer(H: Float64Array, points: Float64Array) -> Float64Array:
 
 
 def summarize(outcomes: Sequence[PairOutcome], num_seeds: int = 1) -> MatchingScores:
-    """Put the pairs of a group together.
+    """Scores over the outcomes of several pairs.
 
     Args:
-        outcomes: of the pairs.
-        num_seeds: how many of them each pair has.
+        outcomes: at least one.
+        num_seeds: number of outcomes per pair.
 
     Raises:
-        ValueError: where there are none.
+        ValueError: if there is no outcome.
     """
     if not outcomes:
         raise ValueError("summarize: no pairs")
@@ -282,11 +284,11 @@ def evaluate_matcher(
     progress: Progress = silent,
     num_seeds: int = 1,
 ) -> dict[str, list[PairOutcome]]:
-    """Outcomes by group, in the order of the pairs; of each pair one for each seed of the pose estimation."""
+    """Outcomes by group in the order of the pairs, one for each pair and each seed of the pose estimation."""
     outcomes: dict[str, list[PairOutcome]] = {}
     for num_done, pair in enumerate(pairs, start=1):
         found = evaluate_estimators(
-            matcher, features.of(pair), pair, max_image_size, [TwoViewConfig()], range(num_seeds)
+            matcher, features.for_pair(pair), pair, max_image_size, [TwoViewConfig()], range(num_seeds)
         )
         outcomes.setdefault(pair.group, []).extend(found)
         progress("evaluate", num_done, len(pairs))

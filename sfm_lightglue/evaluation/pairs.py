@@ -1,4 +1,4 @@
-"""All combinations on the same pairs: features once per extractor, matches once per matcher, geometry per estimator."""
+"""Evaluate all combinations on the same pairs; each extractor and each matcher runs once per image or pair."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from sfm_lightglue.evaluation.truth import EvaluationPair
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.matchers.base import Matcher
 
-JUDGED_SIZE_PX = 1600
-"""Matches are judged in pixels of pictures of which the longer side is at most this, whatever a detector saw."""
+REFERENCE_SIZE_PX = 1600
+"""Errors of matches are in pixels of an image with at most this longer side, for every detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairScores:
-    """One combination on one group of pairs."""
+    """Scores of one combination on one group of pairs."""
 
     group: str
     combination: Combination
     scores: MatchingScores
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON; areas under curves of what is not known of the pairs are left out."""
+        """Plain values for JSON, without areas under curves whose ground truth is not known."""
         one, scores = self.combination, self.scores
         record: dict[str, object] = {
             "group": self.group,
@@ -56,7 +56,7 @@ class PairScores:
 
 @dataclass(frozen=True, slots=True)
 class PairEvaluation:
-    """All that was evaluated on some pairs, in the order of groups, and what was not."""
+    """Scores in the order of the groups, and what was left out."""
 
     scores: tuple[PairScores, ...]
     left_out: tuple[LeftOut, ...]
@@ -65,25 +65,25 @@ class PairEvaluation:
 def evaluate_pairs(
     pairs: Sequence[EvaluationPair],
     candidates: Candidates,
-    judged_size_px: int = JUDGED_SIZE_PX,
+    reference_size_px: int = REFERENCE_SIZE_PX,
     seed: int = 0,
     progress: Progress = silent,
 ) -> PairEvaluation:
-    """Every combination on every pair.
+    """Evaluate every combination on every pair.
 
-    What has no weights, or weights that do not fit, is named and left out. Where there are several groups, one
-    more is called "all".
+    Components whose weights are missing or do not fit are left out and reported. If there are several groups, their
+    union is reported as group "all".
 
     Args:
         pairs: with a known pose or homography.
-        candidates: what is combined.
-        judged_size_px: matches are judged in pixels of pictures of which the longer side is at most this.
+        candidates: components to combine.
+        reference_size_px: errors of matches are in pixels of an image with at most this longer side.
         seed: of the random samples of the estimators.
-        progress: told of the pairs of each extractor.
+        progress: called after each pair, with the name of the extractor.
 
     Raises:
-        SfmError: where nothing is left, with all the reasons.
-        DataError: where a photo cannot be read.
+        SfmError: if nothing was evaluated, with all reasons.
+        DataError: if an image cannot be read.
     """
     left_out = list(candidates.left_out)
     outcomes: dict[Combination, dict[str, list[PairOutcome]]] = {}
@@ -93,8 +93,8 @@ def evaluate_pairs(
         except WeightsError as error:
             left_out.append(LeftOut(name, error))
             continue
-        run = _Run(name, pairs, candidates, PairFeatures(extractor), judged_size_px, seed)
-        outcomes |= run.outcomes(left_out, progress)
+        evaluation = _ExtractorEvaluation(name, pairs, candidates, PairFeatures(extractor), reference_size_px, seed)
+        outcomes |= evaluation.outcomes(left_out, progress)
     require_any(len(outcomes), left_out)
     groups = list(dict.fromkeys(pair.group for pair in pairs))
     scores = [
@@ -111,44 +111,44 @@ def evaluate_pairs(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """One extractor with all matchers and estimators."""
+class _ExtractorEvaluation:
+    """The evaluation of one extractor with all matchers and estimators."""
 
     extractor: str
     pairs: Sequence[EvaluationPair]
     candidates: Candidates
     features: PairFeatures
-    judged_size_px: int
+    reference_size_px: int
     seed: int
 
     def outcomes(self, left_out: list[LeftOut], progress: Progress) -> dict[Combination, dict[str, list[PairOutcome]]]:
         estimators = self.candidates.estimators
         matchers = self._matchers(left_out)
-        found: dict[str, list[list[PairOutcome]]] = {name: [] for name in matchers}
+        outcomes: dict[str, list[list[PairOutcome]]] = {name: [] for name in matchers}
         for num_done, pair in enumerate(self.pairs, start=1):
             if not matchers:
                 break
             try:
-                both = self.features.of(pair)
+                both = self.features.for_pair(pair)
             except (WeightsError, ConfigError) as error:
                 left_out.append(LeftOut(self.extractor, error))
                 return {}
             for name, matcher in list(matchers.items()):
                 try:
                     if num_done == 1:
-                        matcher.match(*both)  # a network reads its weights now: no part of the time of a pair
-                    found[name].append(
+                        matcher.match(*both)  # a network reads its weights in the first call, which is not timed
+                    outcomes[name].append(
                         evaluate_estimators(
-                            matcher, both, pair, self.judged_size_px, list(estimators.values()), [self.seed]
+                            matcher, both, pair, self.reference_size_px, list(estimators.values()), [self.seed]
                         )
                     )
                 except (WeightsError, ConfigError) as error:
                     left_out.append(LeftOut(f"{self.extractor} + {name}", error))
-                    del matchers[name], found[name]
+                    del matchers[name], outcomes[name]
             progress(self.extractor, num_done, len(self.pairs))
         return {
             Combination(self.extractor, name, estimator): self._by_group([row[index] for row in rows])
-            for name, rows in found.items()
+            for name, rows in outcomes.items()
             for index, estimator in enumerate(estimators)
         }
 

@@ -1,4 +1,4 @@
-"""How far poses are from the truth: after a similarity alignment, and pair by pair without any."""
+"""Errors of camera poses: absolute after a similarity alignment, and relative for each pair of images."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
 
 @dataclass(frozen=True, slots=True)
 class NotAligned:
-    """Why there are no errors of absolute poses."""
+    """The reason why there are no errors of absolute poses."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A reconstruction against the truth.
+    """Errors of a reconstruction.
 
     Args:
-        num_images: images with truth.
-        num_registered: those of them that the reconstruction has.
-        num_without_truth: registered images of which no truth is known; they count nowhere.
-        accuracy: errors of absolute poses of the registered images, or why there are none.
-        pair_errors_deg: [num_images (num_images - 1) / 2] of all pairs with truth, the larger of the errors
-            of rotation and of direction of translation; infinity where one of the two is not registered.
+        num_images: number of images with ground truth.
+        num_registered: number of them with a pose in the reconstruction.
+        num_without_truth: number of registered images without ground truth, which are ignored.
+        accuracy: errors of the absolute poses of the registered images, or the reason why there are none.
+        pair_errors_deg: [num_images (num_images - 1) / 2] for all pairs with ground truth, the larger of the errors
+            of rotation and of direction of translation; infinity if one of the two images is not registered.
     """
 
     num_images: int
@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def num_unregistered(self) -> int:
-        """Images with truth that the reconstruction does not have."""
+        """Number of images with ground truth that the reconstruction does not contain."""
         return self.num_images - self.num_registered
 
     def auc(self, thresholds_deg: tuple[float, ...] = AUC_THRESHOLDS_DEG) -> tuple[float, ...]:
@@ -54,16 +54,16 @@ class Evaluation:
 
 
 def evaluate_model(model: Reconstruction, truth: SceneTruth) -> Evaluation:
-    """Compare a reconstruction with the truth."""
+    """Compare a reconstruction with the ground truth."""
     return evaluate_poses(poses_of_model(model), truth)
 
 
 def evaluate_poses(cam_from_world_from_name: Mapping[str, Rigid3], truth: SceneTruth) -> Evaluation:
-    """Compare poses with the truth.
+    """Compare poses with the ground truth.
 
     Args:
         cam_from_world_from_name: poses in any world frame and unit.
-        truth: of the same images; missing ones count as not registered.
+        truth: of the same images; images without a pose count as not registered.
     """
     names = [name for name in truth.names if name in cam_from_world_from_name]
     accuracy: AlignedPoses | NotAligned
@@ -81,9 +81,9 @@ def evaluate_poses(cam_from_world_from_name: Mapping[str, Rigid3], truth: SceneT
 
 
 def _pair_errors(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Float64Array:
-    """The larger of the errors of `relative_pose_error_deg`, of one image with all later ones at a time."""
+    """The larger of the two errors of `relative_pose_error_deg` for each pair, ordered by the first image."""
     names = truth.names
-    # A missing image gets any pose; its errors are overwritten.
+    # Missing images get a placeholder; their errors are overwritten below.
     found = [poses.get(name, Rigid3.identity()) for name in names]
     is_missing = np.array([name not in poses for name in names], dtype=np.bool_)
     R, true_R = (
@@ -91,7 +91,7 @@ def _pair_errors(poses: Mapping[str, Rigid3], truth: SceneTruth) -> Float64Array
         for some in (found, [truth.cam_from_world_from_name[name] for name in names])
     )
     centers, true_centers = np.array([pose.center for pose in found]).reshape(-1, 3), truth.centers
-    # Below this distance two photos were taken from one point: there is no direction to compare.
+    # Images closer than this were taken from one point, so there is no direction to compare.
     min_baseline = 1e-9 * truth.extent
     errors = [np.zeros(0)]
     for i in range(len(names) - 1):
@@ -111,13 +111,13 @@ def pose_auc(errors_deg: AnyArray, thresholds_deg: tuple[float, ...] = (5.0, 10.
     """Area under the cumulative error curve up to each threshold, divided by the threshold.
 
     Args:
-        errors_deg: [N] errors; a failed pair counts as infinity.
+        errors_deg: [N] errors; infinity for a failed pair.
         thresholds_deg: upper limits.
 
     Returns:
-        One value in [0, 1] per threshold; 0 where there are no errors at all.
+        One value in [0, 1] per threshold; 0 if N is 0.
 
-    Source: the exact integral of the curve that SuperGlue's evaluation (2020) plots.
+    Source: Sarlin et al., SuperGlue, 2020: the exact integral of the piecewise linear curve of its evaluation code.
     """
     errors = np.sort(np.asarray(errors_deg, dtype=np.float64))
     if len(errors) == 0:

@@ -1,4 +1,4 @@
-"""Reconstruct a scene with known cameras, and compare: with all poses, or as a trajectory over time."""
+"""Reconstruct scenes with known cameras, and compute errors of the poses or of the trajectory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, WeightsError
 from sfm_lightglue.evaluation.combinations import Candidates, Combination, LeftOut, require_any
-from sfm_lightglue.evaluation.pose_errors import AUC_THRESHOLDS_DEG, Evaluation, evaluate_model, evaluate_poses
+from sfm_lightglue.evaluation.pose_errors import AUC_THRESHOLDS_DEG, Evaluation, evaluate_poses
 from sfm_lightglue.evaluation.trajectory_errors import Alignment, TrajectoryErrors, trajectory_errors
 from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.execution.progress import Progress, silent
@@ -27,19 +26,19 @@ from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 
 Intrinsics = Literal["given", "exif"]
-"""Known cameras that are not refined, or what the photos tell, refined."""
+"""True intrinsics that are not refined, or intrinsics from EXIF data that are refined."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneOptions:
-    """How scenes are reconstructed.
+    """Options of the reconstruction and of the errors.
 
     Args:
-        intrinsics: what is told of the cameras; "given" needs one camera for all photos, else "exif" is taken.
+        intrinsics: "given" needs a single camera for all images; otherwise "exif" is used.
         pairs: name of the pair selector.
         num_threads: as in `ReconstructConfig`.
-        seed: of everything random.
-        trajectory: how a trajectory is aligned; None where the photos are in no order.
+        seed: of all random numbers.
+        trajectory: alignment of the trajectory; None if the images are not a sequence.
         step: frames between the poses of a relative error.
     """
 
@@ -53,18 +52,18 @@ class SceneOptions:
 
 @dataclass(frozen=True, slots=True)
 class SceneResult:
-    """One combination on one scene.
+    """Errors of one combination on one scene.
 
     Args:
         scene: its name.
-        combination: what reconstructed it.
-        intrinsics: "given" or "exif": what was told of the cameras.
-        evaluation: against the truth.
+        combination: of the components.
+        intrinsics: that were used.
+        evaluation: errors of the poses.
         extent: of the true camera centres, in the unit of the world.
-        is_metric: whether that is the metre.
-        summary: of the run; None where there is no model.
-        trajectory: errors over time, where they were asked for and there are enough poses.
-        error: why there is no model, or no trajectory; else "".
+        is_metric: whether that unit is the metre.
+        summary: of the run; None if there is no model.
+        trajectory: errors of the trajectory, if they were requested and there are enough poses.
+        error: reason why there is no model or no trajectory; else "".
     """
 
     scene: str
@@ -113,16 +112,16 @@ class SceneResult:
 def evaluate_scenes(
     truths: Sequence[SceneTruth], candidates: Candidates, options: SceneOptions, progress: Progress = silent
 ) -> tuple[tuple[SceneResult, ...], tuple[LeftOut, ...]]:
-    """Every combination on every scene; what has no weights is named and left out.
+    """Evaluate every combination on every scene; components without weights are left out and reported.
 
     Raises:
-        DataError: where a scene has no truth of at least two images, or photos are missing.
-        SfmError: where nothing is left, with all the reasons.
+        DataError: if a scene has ground truth of fewer than two images, or images are missing.
+        SfmError: if nothing was evaluated, with all reasons.
     """
     results, left_out = [], {one.what: one for one in candidates.left_out}
     for truth in truths:
         if len(truth.names) < 2:
-            raise DataError(f"{truth.image_root}: no ground truth of at least two images here")
+            raise DataError(f"{truth.image_root}: an evaluation needs ground truth of at least two images")
         for combination in _combinations(candidates):
             what = f"{combination.extractor} + {combination.matcher}"
             if what in left_out:
@@ -142,12 +141,12 @@ def evaluate_scene(
     options: SceneOptions,
     progress: Progress = silent,
 ) -> SceneResult:
-    """Reconstruct the photos with truth in a folder of their own, from scratch, and compare.
+    """Reconstruct the images with ground truth in a temporary folder, and compute the errors.
 
     Raises:
-        DataError: where a photo is missing.
-        WeightsError: where weights are missing or do not fit.
-        ConfigError: where options do not fit together.
+        DataError: if an image is missing.
+        WeightsError: if weights are missing or do not fit.
+        ConfigError: if options do not fit together.
     """
     cameras, intrinsics = _cameras(truth, options.intrinsics)
     config = ReconstructConfig(
@@ -161,25 +160,25 @@ def evaluate_scene(
         device=candidates.device,
     )
     with tempfile.TemporaryDirectory(prefix="sfm_evaluation_") as folder:
-        photos, output = Path(folder) / "photos", Path(folder) / "output"
-        _lay_out(truth, photos)
+        images, output = Path(folder) / "images", Path(folder) / "output"
+        _link_images(truth, images)
         try:
-            summary = reconstruct(photos, output, config, progress).summary
+            result = reconstruct(images, output, config, progress)
         except ReconstructionError as error:
             evaluation = evaluate_poses({}, truth)
             return SceneResult(
                 truth.name, combination, intrinsics, evaluation, truth.extent, truth.is_metric, None, error=str(error)
             )
-        model = read_model(output / "sparse" / "0")
-        trajectory, error_text = _trajectory(poses_of_model(model), truth, options)
+        poses = poses_of_model(result.model)
+        trajectory, error_text = _trajectory(poses, truth, options)
         return SceneResult(
             truth.name,
             combination,
             intrinsics,
-            evaluate_model(model, truth),
+            evaluate_poses(poses, truth),
             truth.extent,
             truth.is_metric,
-            summary,
+            result.summary,
             trajectory,
             error_text,
         )
@@ -195,7 +194,7 @@ def _combinations(candidates: Candidates) -> list[Combination]:
 
 
 def _cameras(truth: SceneTruth, intrinsics: Intrinsics) -> tuple[CameraConfig, Intrinsics]:
-    """The one known camera of all photos; photos of several cameras tell theirs themselves."""
+    """The true camera if all images have the same one, else cameras from EXIF data."""
     known = {(camera.model, camera.size, camera.params) for camera in truth.camera_from_name.values()}
     if intrinsics == "exif" or len(known) != 1:
         return CameraConfig(), "exif"
@@ -203,23 +202,23 @@ def _cameras(truth: SceneTruth, intrinsics: Intrinsics) -> tuple[CameraConfig, I
     return CameraConfig(mode="single", model=model, params=params), "given"
 
 
-def _lay_out(truth: SceneTruth, folder: Path) -> None:
-    """A folder of exactly the photos with truth: beside them may lie others, such as those of a second camera."""
+def _link_images(truth: SceneTruth, folder: Path) -> None:
+    """Make a folder with only the images that have ground truth; the scene may have others, as of a second camera."""
     for name in truth.names:
         source, target = (truth.image_root / name).resolve(), folder / name
         if not source.is_file():
-            raise DataError(f"{truth.image_root / name}: the photo is missing")
+            raise DataError(f"{truth.image_root / name}: the image is missing")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.symlink(source, target)
-        except OSError:  # a system without links
+        except OSError:  # the file system has no links
             shutil.copyfile(source, target)
 
 
 def _trajectory(
     poses: Mapping[str, Rigid3], truth: SceneTruth, options: SceneOptions
 ) -> tuple[TrajectoryErrors | None, str]:
-    """Errors over the names in order, which is that of time; or why there are none."""
+    """Errors of the trajectory, whose order is that of the names; or the reason why there are none."""
     if options.trajectory is None:
         return None, ""
     reference = [truth.cam_from_world_from_name[name].inverse() for name in truth.names]

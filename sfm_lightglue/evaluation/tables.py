@@ -1,4 +1,4 @@
-"""Results of evaluations -> tables in Markdown, readable as text too."""
+"""Tables of evaluation results in Markdown, padded so that they are readable as plain text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sfm_lightglue.geometry.alignment import AlignedPoses
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_text: int = 3) -> str:
-    """A padded table; all columns but the first `num_text` are numbers and stand to the right."""
+    """A padded table; all columns after the first `num_text` are right-aligned numbers."""
     widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -29,7 +29,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_tex
 
 
 def pairs_table(scores: Sequence[PairScores]) -> str:
-    """Relative poses and homographies; columns that no row has are left out."""
+    """Errors of relative poses and homographies, without empty columns."""
     columns: list[tuple[str, Callable[[MatchingScores], str]]] = [("pairs", lambda one: str(one.num_pairs))]
     if any(one.scores.auc is not None for one in scores):
         columns += [(f"AUC@{limit}°", _auc_cell("auc", i)) for i, limit in enumerate((5, 10, 20))]
@@ -46,7 +46,7 @@ def pairs_table(scores: Sequence[PairScores]) -> str:
 
 
 def scenes_table(results: Sequence[SceneResult]) -> str:
-    """Reconstructions against the truth."""
+    """Errors of reconstructions."""
     titles = ["registered", "of", "centre error mm", "‰ of extent", "rotation deg", "AUC@1°", "AUC@5°", "AUC@10°"]
     titles += ["AUC@20°", "points", "reproj px", "seconds"]
     rows = []
@@ -77,13 +77,13 @@ _TRAJECTORY_TITLES = ("poses", "ATE rmse", "ATE mean", "ATE max", "RPE rmse", "R
 
 
 def trajectories_table(rows: Sequence[tuple[str, TrajectoryErrors]]) -> str:
-    """Estimated trajectories against the true one, in the unit of that."""
+    """Errors of trajectories, in the unit of the true one."""
     cells = [[name, *_trajectory_cells(errors)] for name, errors in rows]
     return markdown_table(["estimate", *_TRAJECTORY_TITLES], cells, 1)
 
 
 def scene_trajectories_table(results: Sequence[SceneResult]) -> str:
-    """Reconstructed sequences against the true trajectory, in the unit of that."""
+    """Errors of reconstructed sequences, in the unit of the true trajectory."""
     rows = [
         [
             one.scene,
@@ -99,12 +99,12 @@ def scene_trajectories_table(results: Sequence[SceneResult]) -> str:
 
 
 def left_out_list(left_out: Sequence[LeftOut]) -> str:
-    """A list of what is missing from a table, "" where nothing is."""
+    """A list of the components that were left out; "" if there are none."""
     return "\n".join(["Left out:", "", *(f"- {one.what}: {one.error}" for one in left_out)]) if left_out else ""
 
 
 def number(value: float, digits: int) -> str:
-    """A number, "" for NaN."""
+    """A number with this many decimals; "" for NaN."""
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""Trajectories with time stamps: which poses belong together."""
+"""Associate the poses of two trajectories by their time stamps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Trajectory
 
 MAX_DIFFERENCE_S = 0.02
-"""Poses farther apart in time do not belong together: the default of TUM's own tools."""
+"""Largest time difference of associated poses; the default of TUM's tools."""
 
 
 def associate(
     stamps_s: Float64Array, others_s: Float64Array, max_difference_s: float = MAX_DIFFERENCE_S
 ) -> list[tuple[int, int]]:
-    """Which stamps belong together: each with its nearest, each other one at most once.
+    """Associate each time stamp with its nearest in the other list, which is used at most once.
 
     Args:
         stamps_s: [N], in any order.
         others_s: [M], in any order.
-        max_difference_s: largest difference.
+        max_difference_s: largest time difference.
 
     Returns:
         Indices (into `stamps_s`, into `others_s`), in the order of `stamps_s`.
@@ -45,18 +45,17 @@ def associate(
 def matching_poses(
     reference: Trajectory, estimate: Trajectory, max_difference_s: float = MAX_DIFFERENCE_S
 ) -> tuple[list[Rigid3], list[Rigid3]]:
-    """The poses world_from_cam of two trajectories that belong together, in the order of time.
+    """The associated poses world_from_cam of two trajectories, in the order of time.
 
     Raises:
-        DataError: where one has times and the other numbers of frames, frames are missing, or nothing belongs
-            together.
+        DataError: if only one has time stamps, both have none and their lengths differ, or no poses are associated.
     """
     if reference.is_timed != estimate.is_timed:
-        raise DataError("one trajectory has times (TUM), the other has none (KITTI): they cannot be compared")
+        raise DataError("one trajectory has time stamps (TUM), the other has none (KITTI): they cannot be compared")
     if not reference.is_timed and len(reference) != len(estimate):
         raise DataError(
-            f"the trajectories have no times, and {len(reference)} and {len(estimate)} poses: which belong together"
-            " cannot be known"
+            f"the trajectories have no time stamps, and {len(reference)} and {len(estimate)} poses; without time stamps"
+            " both need the same number of poses"
         )
     pairs = associate(estimate.stamps_s, reference.stamps_s, max_difference_s)
     if not pairs:

@@ -1,4 +1,4 @@
-"""How far a trajectory is from the true one: absolute (ATE) and relative pose error (RPE)."""
+"""Errors of a trajectory: absolute trajectory error (ATE) and relative pose error (RPE)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg, umeyama
 
 Alignment = Literal["sim3", "se3", "none"]
-"""What is free before positions are compared: a similarity (one camera knows no scale), a rigid motion, nothing."""
+"""Transform that is fitted before positions are compared: a similarity, since one camera does not determine the scale;
+a rigid motion; or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,11 @@ class TrajectoryErrors:
     """Errors of a trajectory, in the unit of the reference.
 
     Args:
-        num_poses: that were compared.
+        num_poses: number of compared poses.
         reference_from_estimate: the alignment.
-        position_errors: [num_poses] distances after it: ATE.
+        position_errors: [num_poses] distances after the alignment: ATE.
         step_errors: [S] lengths of the translations of the relative pose errors: RPE.
-        step_errors_deg: [S] their rotations.
+        step_errors_deg: [S] angles of their rotations.
     """
 
     num_poses: int
@@ -36,7 +37,7 @@ class TrajectoryErrors:
     step_errors_deg: Float64Array
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON; None for relative errors where there is no step."""
+        """Plain values for JSON; relative errors are None if there is no step."""
         return {
             "num_poses": self.num_poses,
             "ate_rmse": rmse(self.position_errors),
@@ -63,17 +64,19 @@ def trajectory_errors(
 
     Args:
         reference: N poses world_from_cam.
-        estimate: N poses world_from_cam in any world; None where a frame has none.
-        alignment: what is free.
-        step: frames from one pose to the other of a relative error.
+        estimate: N poses world_from_cam in any world frame; None for a frame without pose.
+        alignment: transform that is fitted first.
+        step: frames between the two poses of a relative error.
 
     Raises:
-        DataError: where fewer than three poses can be compared, or they all coincide.
+        DataError: if there are fewer than three poses to compare, or all coincide.
 
     Source: Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, 2012, section V.
     """
     if len(reference) != len(estimate) or step < 1:
-        raise ValueError(f"expected as many poses and a positive step, got {len(reference)}, {len(estimate)}, {step}")
+        raise ValueError(
+            f"expected equal numbers of poses and a positive step, got {len(reference)}, {len(estimate)}, {step}"
+        )
     found = {index: pose for index, pose in enumerate(estimate) if pose is not None}
     if len(found) < 3:
         raise DataError(f"{len(found)} poses to compare; an alignment needs 3")
@@ -97,7 +100,7 @@ def trajectory_errors(
 
 
 def rmse(errors: Float64Array) -> float:
-    """Root of the mean of the squares [N], N > 0."""
+    """Root mean square of errors [N], N > 0."""
     return math.sqrt(float((errors**2).mean()))
 
 

@@ -1,4 +1,4 @@
-"""Scenes and image pairs with true values."""
+"""Scenes and image pairs with ground truth."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from sfm_lightglue.types import Camera
 
 @dataclass(frozen=True, slots=True)
 class SceneTruth:
-    """Photos and what is known of their cameras.
+    """Images with known cameras.
 
     Args:
         name: for tables.
-        image_root: the folder below which the images' names are.
-        cam_from_world_from_name: poses in the unit of the world; empty where nothing is known.
-        camera_from_name: intrinsics of the same images, in COLMAP's pixel convention; empty where a trajectory
-            is all that is known.
+        image_root: the folder that the images' names are relative to.
+        cam_from_world_from_name: poses in the unit of the world; empty if there is no ground truth.
+        camera_from_name: intrinsics of the same images, in COLMAP's pixel convention; empty if they are not known.
         is_metric: whether the unit of the world is known to be the metre.
 
     Raises:
-        ValueError: where poses and cameras are not those of the same images.
+        ValueError: if poses and cameras are of different images.
     """
 
     name: str
@@ -41,7 +40,7 @@ class SceneTruth:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the images with truth, sorted."""
+        """Names of the images with ground truth, sorted."""
         return tuple(sorted(self.cam_from_world_from_name))
 
     @property
@@ -51,13 +50,13 @@ class SceneTruth:
 
     @property
     def extent(self) -> float:
-        """Largest distance of two camera centres in the unit of the world, 0 where there is none."""
+        """Largest distance between two camera centres in the unit of the world; 0 if there are none."""
         centers = self.centers
-        # One row of distances at a time: a trajectory has thousands of frames.
+        # One row at a time saves memory: a trajectory has thousands of frames.
         return max((float(np.linalg.norm(centers - center, axis=1).max()) for center in centers), default=0.0)
 
     def only(self, names: Collection[str]) -> SceneTruth:
-        """The truth of some of the images; names without truth are passed over."""
+        """The ground truth of some of the images; other names are ignored."""
         wanted = set(names)
         kept = [name for name in self.names if name in wanted]
         return SceneTruth(
@@ -71,7 +70,7 @@ class SceneTruth:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPair:
-    """Two photographs, and what is known of them: poses with cameras, or a homography.
+    """Two images with ground truth: a pose with cameras, or a homography.
 
     Args:
         group: for tables, such as "hololens 10-50 %".
@@ -80,10 +79,10 @@ class EvaluationPair:
         camera0: intrinsics; None with a homography.
         camera1: intrinsics.
         cam1_from_cam0: pose in the unit of the depth; None with a homography.
-        H: [3, 3] from pixels of image 0 to those of image 1, COLMAP convention; None with poses.
-        depth0: depth map of image 0 in millimetres, 16-bit, 0 where unknown; None where there is none.
-        overlap: share of image 0 or 1, whichever is smaller, that the other sees; None where it is not known.
-        quarter_turns: clockwise turns that stand each photo upright; None where its EXIF data are to say.
+        H: [3, 3] from pixels of image 0 to pixels of image 1, COLMAP convention; None with a pose.
+        depth0: file of the depth map of image 0 in millimetres, 16-bit, 0 if unknown; None if there is none.
+        overlap: fraction of each image that the other one sees, the smaller of the two; None if it is not known.
+        quarter_turns: clockwise turns that bring each image upright; None to use its EXIF data.
     """
 
     group: str

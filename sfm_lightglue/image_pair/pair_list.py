@@ -28,6 +28,7 @@ class ListedPair:
         intrinsics: (fx, fy, cx, cy) of both images in OpenCV's pixels, or None.
         truth: 16 numbers of the true cam1_from_cam0 by rows, or None.
         error: what is wrong with the line, "" if it is correct.
+        location: "file:line".
     """
 
     text: str
@@ -36,6 +37,7 @@ class ListedPair:
     intrinsics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     truth: tuple[float, ...] | None = None
     error: str = ""
+    location: str = ""
 
 
 def read_listed_pairs(path: Path, image_root: Path) -> list[ListedPair]:
@@ -69,15 +71,17 @@ def _parse(text: str, location: str, image_root: Path) -> ListedPair:
             continue
         turns, rest = (numbers[:2], numbers[2:]) if num_numbers in {36, 20, 2} else ([0.0, 0.0], numbers)
         if not all(turn in (0, 1, 2, 3) for turn in turns):
-            return ListedPair(text, names, error=f"{location}: rot0 and rot1 are quarter turns, 0 to 3")
+            error = f"{location}: rot0 and rot1 are quarter turns, 0 to 3"
+            return ListedPair(text, names, error=error, location=location)
         return ListedPair(
             text,
             names,
             (int(turns[0]), int(turns[1])),
             (_intrinsics(rest[:9]), _intrinsics(rest[9:18])) if rest else None,
             tuple(rest[18:]) or None,
+            location=location,
         )
-    return ListedPair(text, (), error=f"{location}: expected {PAIR_FORMAT}")
+    return ListedPair(text, (), error=f"{location}: expected {PAIR_FORMAT}", location=location)
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""The benchmark of reconstructions: its table on made-up numbers, and one short run on four photos."""
+"""The benchmark of reconstructions: its table with example numbers, and a short run on four images."""
 
 import json
 import math
@@ -10,22 +10,23 @@ from PIL import Image
 
 from benchmarks import reconstruction
 from benchmarks.reconstruction import as_json, find_scene, measure
-from benchmarks.reconstruction_job import Job, JobResult, ours_config, peak_memory_mb
+from benchmarks.reconstruction_job import Job, JobResult, ours_config
 from benchmarks.reconstruction_table import COLUMNS, Measurement, format_table
 from datasets.ground_truth import SceneTruth
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.pose_errors import evaluate_poses
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.types import Camera
 from tests.helpers.shared_data import shared_data
 
 
-def made_up(method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=0.0, num_registered=6) -> Measurement:
+def example(method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=0.0, num_registered=6) -> Measurement:
     rng = np.random.default_rng(0)
     poses = {f"{i}.jpg": Rigid3(rotation_from_rotvec(rng.normal(size=3)), rng.normal(size=3)) for i in range(6)}
     camera = Camera("SIMPLE_PINHOLE", 64, 48, (50.0, 32.0, 24.0))
-    truth = SceneTruth("made up", Path("images"), poses, dict.fromkeys(poses, camera))
+    truth = SceneTruth("example", Path("images"), poses, dict.fromkeys(poses, camera))
     jitter = np.random.default_rng(1)
     moved = {
         name: Rigid3(pose.R, pose.t + scale_error * jitter.normal(size=3))
@@ -39,7 +40,7 @@ def made_up(method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=
         peak_memory_mb=300.0,
     )
     evaluation = evaluate_poses(moved, truth)
-    return Measurement("made up", "given", method, repeat, result, evaluation, seconds + 1, truth.extent, True)
+    return Measurement("example", "given", method, repeat, result, evaluation, seconds + 1, truth.extent, True)
 
 
 def cells(table: str) -> list[dict[str, str]]:
@@ -48,8 +49,8 @@ def cells(table: str) -> list[dict[str, str]]:
 
 
 def test_the_table_has_medians_and_ratios():
-    runs = [made_up("ours", i, seconds=value) for i, value in enumerate((4.0, 100.0, 5.0))]
-    runs.insert(1, made_up("colmap", 0, seconds=20.0))
+    runs = [example("ours", i, seconds=value) for i, value in enumerate((4.0, 100.0, 5.0))]
+    runs.insert(1, example("colmap", 0, seconds=20.0))
     table = format_table(runs)
     assert len({len(line) for line in table.splitlines()}) == 1
     ours, colmap, ratio = cells(table)
@@ -65,14 +66,14 @@ def test_the_table_has_medians_and_ratios():
 
 
 def test_the_ratio_of_errors_is_that_of_the_centres():
-    ours, colmap, ratio = cells(format_table([made_up("ours", scale_error=1e-3), made_up("colmap", scale_error=2e-3)]))
+    ours, colmap, ratio = cells(format_table([example("ours", scale_error=1e-3), example("colmap", scale_error=2e-3)]))
     assert float(ratio["centre error ‰ of extent"]) == pytest.approx(0.5, abs=0.01)
     in_mm = float(colmap["centre error mm"])
     assert in_mm == pytest.approx(2 * float(ours["centre error mm"]), rel=0.02)
 
 
 def test_a_run_that_cannot_be_aligned_leaves_its_cells_empty():
-    runs = [made_up("ours", num_registered=2), made_up("colmap")]
+    runs = [example("ours", num_registered=2), example("colmap")]
     ours, _, ratio = cells(format_table(runs))
     assert (ours["registered"], ours["centre error mm"], ours["rotation deg"]) == ("2", "", "")
     assert ratio["centre error ‰ of extent"] == ""
@@ -81,12 +82,12 @@ def test_a_run_that_cannot_be_aligned_leaves_its_cells_empty():
 
 
 def test_one_method_alone_has_no_ratios():
-    assert [row["method"] for row in cells(format_table([made_up("colmap")]))] == ["colmap"]
+    assert [row["method"] for row in cells(format_table([example("colmap")]))] == ["colmap"]
     assert format_table([]).count("\n") == 1 and len({column.title for column in COLUMNS}) == len(COLUMNS)
 
 
-def test_everything_is_in_the_json():
-    report = json.loads(json.dumps(as_json([made_up("ours")], 2, {"matcher": {"ratio": 0.7}})))
+def test_json_has_all_measurements():
+    report = json.loads(json.dumps(as_json([example("ours")], 2, {"matcher": {"ratio": 0.7}})))
     assert report["machine"]["num_threads"] == 2 and "pycolmap" in report["versions"]
     (run,) = report["runs"]
     assert run["center_error_mean"] < 1e-9 and run["num_registered"] == 6 and len(run["center_errors"]) == 6
@@ -111,7 +112,7 @@ def test_flags_become_a_configuration_of_ours():
     assert (config.cameras.model, config.cameras.params) == camera
 
 
-def test_absent_data_and_bad_flags_end_with_one_line(tmp_path, capsys):
+def test_missing_data_and_invalid_flags_are_errors_of_one_line(tmp_path, capsys):
     assert reconstruction.main(["--data", str(tmp_path / "absent")]) == 3
     assert "SFM_LIGHTGLUE_DATA" in capsys.readouterr().err
     assert reconstruction.main(["nowhere", "--data", str(tmp_path)]) == 3
@@ -124,7 +125,7 @@ def test_absent_data_and_bad_flags_end_with_one_line(tmp_path, capsys):
         find_scene(str(tmp_path))
 
 
-def test_an_unknown_option_of_ours_is_told_before_anything_runs(tmp_path, capsys):
+def test_an_unknown_option_is_reported_before_anything_runs(tmp_path, capsys):
     camera = {"width": 64, "height": 48, "K": [[50, 0, 32], [0, 50, 24], [0, 0, 1]], "dist": []}
     pose = {"R": np.eye(3).tolist(), "t": [0, 0, 0]}
     (tmp_path / "cameras.json").write_text(json.dumps(dict.fromkeys(("a.jpg", "b.jpg"), camera | pose)))
@@ -142,7 +143,7 @@ def test_peak_memory_is_that_of_this_process():
 
 @pytest.fixture(scope="module")
 def small_fountain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four photos of the fountain at a quarter of their size."""
+    """Four images of the fountain at a quarter of their size."""
     source = shared_data("scenes", "fountain_p11")
     root = tmp_path_factory.mktemp("benchmark") / "fountain_p11"
     (root / "images").mkdir(parents=True)
@@ -159,7 +160,7 @@ def small_fountain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_both_methods_on_four_photos(small_fountain):
+def test_both_methods_on_four_images(small_fountain):
     truth = find_scene(str(small_fountain))
     runs = measure(truth, "given", num_threads=2)
     assert [run.method for run in runs] == ["ours", "colmap"]
@@ -175,7 +176,7 @@ def test_both_methods_on_four_photos(small_fountain):
     assert len(cells(format_table(runs))) == 3
 
 
-def test_photos_without_a_common_view_are_a_result_and_no_crash(small_fountain, tmp_path):
+def test_images_without_overlap_are_a_result_and_no_error(small_fountain, tmp_path):
     truth = find_scene(str(small_fountain))
     (tmp_path / "images").mkdir()
     for name in truth.names:

@@ -1,4 +1,4 @@
-"""Readers give COLMAP's cameras exactly, and name what is wrong in a file."""
+"""Readers convert cameras exactly, and report errors in files."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def write_json(folder: Path, entries: object, name: str = "cameras.json") -> Pat
         ({"dist": [0.3, 0.1, 0.001, 0.002, 0.05, 0.2, 0.02, 0.01]}, "FULL_OPENCV", 12),
     ],
 )
-def test_a_camera_is_the_smallest_that_projects_as_opencv_does(tmp_path, camera, model, num_params):
+def test_a_camera_has_the_fewest_parameters_and_projects_as_in_opencv(tmp_path, camera, model, num_params):
     rng = np.random.default_rng(0)
     pose = Rigid3(random_rotation(rng), rng.normal(size=3))
     values = entry(**camera, pose=pose)
@@ -87,13 +87,13 @@ def test_cameras_json_round_trip(tmp_path):
     assert truth.only({"01.jpg", "03.jpg", "absent.jpg"}).names == ("01.jpg", "03.jpg")
 
 
-def test_a_truth_json_is_metric_and_photos_may_lie_beside_it(tmp_path):
+def test_a_truth_json_is_metric_and_images_may_be_beside_it(tmp_path):
     write_json(tmp_path, {"a.jpg": entry()}, "truth.json")
     truth = read_scene(tmp_path)
     assert truth.is_metric and truth.image_root == tmp_path
 
 
-def test_our_synthetic_scenes_are_read_as_they_were_written(tmp_path):
+def test_synthetic_scenes_are_read_as_they_were_written(tmp_path):
     width, height = SIZE
     focal = 30 * math.hypot(width, height) / math.hypot(36, 24)  # 30 mm equivalent
     camera = Camera("SIMPLE_PINHOLE", width, height, (focal, 320.0, 240.0))
@@ -108,7 +108,7 @@ def test_our_synthetic_scenes_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"K": None}, "K: expected finite numbers"),
         ({"K": [[1, 0], [0, 1]]}, "K: expected"),
@@ -123,14 +123,14 @@ def test_our_synthetic_scenes_are_read_as_they_were_written(tmp_path):
         ({"height": "480"}, "whole numbers"),
     ],
 )
-def test_a_bad_entry_is_told_with_file_and_image(tmp_path, change, complaint):
+def test_a_bad_entry_is_an_error_with_file_and_image(tmp_path, change, message):
     path = write_json(tmp_path, {"good.jpg": entry(), "bad.jpg": entry() | change})
     with pytest.raises(DataError) as caught:
         read_scene(tmp_path)
-    assert all(part in str(caught.value) for part in (str(path), "bad.jpg", complaint)), caught.value
+    assert all(part in str(caught.value) for part in (str(path), "bad.jpg", message)), caught.value
 
 
-def test_a_missing_key_and_a_wrong_kind_of_entry_are_told(tmp_path):
+def test_a_missing_key_and_a_wrong_kind_of_entry_are_errors(tmp_path):
     incomplete = entry()
     del incomplete["t"]
     with pytest.raises(DataError, match=r"cameras\.json: a\.jpg: t is missing"):
@@ -140,7 +140,7 @@ def test_a_missing_key_and_a_wrong_kind_of_entry_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe{}", b"3"])
-def test_a_file_that_is_no_mapping_in_json_is_told(tmp_path, content):
+def test_a_file_that_is_no_mapping_in_json_is_an_error(tmp_path, content):
     (tmp_path / "cameras.json").write_bytes(content)
     with pytest.raises(DataError, match=r"cameras\.json"):
         read_scene(tmp_path)
@@ -150,17 +150,17 @@ def test_a_file_that_is_no_mapping_in_json_is_told(tmp_path, content):
 
 
 @pytest.mark.parametrize("text", [False, True])
-@pytest.mark.parametrize("place", ["sparse/0", "sparse", "."])
-def test_colmap_model_round_trip(tmp_path, place, text):
+@pytest.mark.parametrize("model_path", ["sparse/0", "sparse", "."])
+def test_colmap_model_round_trip(tmp_path, model_path, text):
     poses = random_poses(np.random.default_rng(2), 4)
     native = pycolmap.Camera(
         camera_id=1, model="OPENCV", width=SIZE[0], height=SIZE[1], params=[500, 510, 321, 239, 0.1, 0.2, 0.01, 0]
     )
     scene = tmp_path / "scene"
-    folder = scene / "model" if place == "." else scene / place
+    folder = scene / "model" if model_path == "." else scene / model_path
     write_model(folder, poses, native, text)
     (scene / "images").mkdir()
-    truth = read_scene(folder if place == "." else scene)
+    truth = read_scene(folder if model_path == "." else scene)
     assert truth.name == "scene" and truth.image_root.resolve() == (scene / "images").resolve()
     assert truth.names == tuple(sorted(poses))
     for name, pose in poses.items():
@@ -169,7 +169,7 @@ def test_colmap_model_round_trip(tmp_path, place, text):
         assert truth.camera_from_name[name] == Camera("OPENCV", *SIZE, tuple(native.params))
 
 
-def test_our_own_reconstruction_is_not_taken_for_truth(tmp_path):
+def test_a_reconstruction_of_this_library_is_not_ground_truth(tmp_path):
     camera = pycolmap.Camera(camera_id=1, model="SIMPLE_PINHOLE", width=64, height=48, params=[50, 32, 24])
     write_model(tmp_path / "reconstruction" / "sparse" / "0", random_poses(np.random.default_rng(0), 3), camera)
     (tmp_path / "images").mkdir()
@@ -178,7 +178,7 @@ def test_our_own_reconstruction_is_not_taken_for_truth(tmp_path):
     assert truth.names == () and truth.image_root == tmp_path / "images" and truth.extent == 0
 
 
-def test_damaged_and_empty_models_are_told(tmp_path):
+def test_damaged_and_empty_models_are_errors(tmp_path):
     camera = pycolmap.Camera(camera_id=1, model="SIMPLE_PINHOLE", width=64, height=48, params=[50, 32, 24])
     write_model(tmp_path / "empty", {}, camera)
     with pytest.raises(DataError, match=r"empty.* no image"):
@@ -190,10 +190,10 @@ def test_damaged_and_empty_models_are_told(tmp_path):
         read_colmap_truth(tmp_path / "torn")
 
 
-def test_folders_with_nothing_are_told(tmp_path):
+def test_folders_without_images_are_errors(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_scene(tmp_path / "absent")
-    with pytest.raises(DataError, match="nor photos"):
+    with pytest.raises(DataError, match="nor images found"):
         read_scene(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Readers of published formats: numbers go in as their authors write them, and come out in our conventions."""
+"""Readers of published formats convert them to the conventions of this library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.photos import textured, write_photo
 from tests.helpers.shared_data import shared_data
 
 SIZE = (64, 48)
-"""(width, height) of the photos of these tests."""
+"""(width, height) of the images of these tests."""
 
 
 def photo(path: Path) -> Path:
@@ -50,7 +50,7 @@ def assert_poses(truth: SceneTruth, poses: dict[str, Rigid3], atol: float = 1e-1
 
 
 def camera_text(pose: Rigid3, distortion: tuple[float, ...] = (0, 0, 0), size: tuple[int, int] = SIZE) -> str:
-    """As Strecha's files have it: R is that of the camera in the world, followed by the camera's centre."""
+    """The text of a file of Strecha's: R is world_from_cam, followed by the camera centre."""
     rows = [(50, 0, 31.5), (0, 51, 23.5), (0, 0, 1), distortion, *pose.R.T, pose.center, size]
     return "\n".join(numbers(row) for row in rows) + "\n"
 
@@ -58,7 +58,7 @@ def camera_text(pose: Rigid3, distortion: tuple[float, ...] = (0, 0, 0), size: t
 @pytest.mark.parametrize(
     ("cameras", "images"), [("", "images"), ("fountain_dense_cameras", "urd"), ("gt_dense_cameras", "images"), ("", "")]
 )
-def test_strecha_scenes_project_as_their_authors_say(tmp_path: Path, cameras: str, images: str) -> None:
+def test_strecha_scenes_project_as_documented(tmp_path: Path, cameras: str, images: str) -> None:
     poses = {f"{i:04d}.png": some_pose(i) for i in range(3)}
     for name, pose in poses.items():
         photo(tmp_path / images / name)
@@ -68,7 +68,7 @@ def test_strecha_scenes_project_as_their_authors_say(tmp_path: Path, cameras: st
     assert_poses(truth, poses)
     assert truth.is_metric and truth.image_root == tmp_path / images
     assert truth.camera_from_name["0000.png"] == Camera("PINHOLE", *SIZE, (50, 51, 32, 24))
-    # x ~ K [Rᵀ | -Rᵀ c] X with R and c as they stand in the file
+    # x ~ K [Rᵀ | -Rᵀ c] X with R and c of the file
     X = np.array([[0.3, -0.2, 5.0]]) @ poses["0001.png"].R + poses["0001.png"].center
     values = np.array((tmp_path / cameras / "0001.png.camera").read_text().split(), dtype=float)
     K, R, c = values[:9].reshape(3, 3), values[12:21].reshape(3, 3), values[21:24]
@@ -78,7 +78,7 @@ def test_strecha_scenes_project_as_their_authors_say(tmp_path: Path, cameras: st
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("1 2 3", "expected 26 numbers"),
         (camera_text(some_pose(0)).replace("51.0", "many"), "could not convert"),
@@ -87,20 +87,20 @@ def test_strecha_scenes_project_as_their_authors_say(tmp_path: Path, cameras: st
         (camera_text(some_pose(0)).replace("31.5", "nan"), "finite"),
     ],
 )
-def test_damaged_camera_files_are_told(tmp_path: Path, text: str, complaint: str) -> None:
+def test_damaged_camera_files_are_errors(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "0000.png.camera"
     path.write_text(text)
-    with pytest.raises(DataError, match=rf"0000\.png\.camera.*{complaint}"):
+    with pytest.raises(DataError, match=rf"0000\.png\.camera.*{message}"):
         read_camera_file(path)
 
 
-def test_a_camera_file_without_its_photo_is_told(tmp_path: Path) -> None:
+def test_a_camera_file_without_its_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "0007.png.camera").write_text(camera_text(some_pose(0)))
-    with pytest.raises(DataError, match=r"0007\.png\.camera: its photo is missing"):
+    with pytest.raises(DataError, match=r"0007\.png\.camera: its image is missing"):
         read_strecha(tmp_path)
 
 
-def test_fountain_in_strecha_files_is_fountain(tmp_path: Path) -> None:
+def test_fountain_in_strecha_files_equals_the_shared_fountain(tmp_path: Path) -> None:
     truth = read_scene(shared_data("scenes", "fountain_p11"))
     (tmp_path / "images").symlink_to(truth.image_root)
     for name in truth.names:
@@ -109,7 +109,7 @@ def test_fountain_in_strecha_files_is_fountain(tmp_path: Path) -> None:
         rows = [(fx, 0, cx - 0.5), (0, fy, cy - 0.5), (0, 0, 1), (0, 0, 0), *pose.R.T, pose.center, camera.size]
         (tmp_path / f"{name}.camera").write_text("\n".join(numbers(row) for row in rows))
     again = read_scene(tmp_path)
-    # The published rotations have six digits: a translation of 15 m is no better.
+    # The published rotations have six digits, so a translation of 15 m is not more accurate.
     assert_poses(again, dict(truth.cam_from_world_from_name), atol=1e-4)
     assert again.camera_from_name == truth.camera_from_name
 
@@ -118,7 +118,7 @@ def test_fountain_in_strecha_files_is_fountain(tmp_path: Path) -> None:
 
 
 def write_text_model(folder: Path, poses: dict[str, Rigid3]) -> None:
-    """COLMAP's text format by hand, as ETH3D ships it: two lines an image, the second one empty."""
+    """COLMAP's text format as in ETH3D: two lines per image, the second one empty."""
     folder.mkdir(parents=True)
     (folder / "cameras.txt").write_text("# CAMERA_ID, MODEL, ...\n0 PINHOLE 64 48 50 51 32.25 23.75\n")
     lines = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME"]
@@ -129,7 +129,7 @@ def write_text_model(folder: Path, poses: dict[str, Rigid3]) -> None:
     (folder / "points3D.txt").write_text("# nothing\n")
 
 
-def test_eth3d_scenes_are_colmap_models_beside_their_photos(tmp_path: Path) -> None:
+def test_eth3d_scenes_are_colmap_models_beside_their_images(tmp_path: Path) -> None:
     poses = {f"dslr_images_undistorted/DSC_{i:04d}.JPG": some_pose(i) for i in range(3)}
     scene = tmp_path / "courtyard"
     write_text_model(scene / "dslr_calibration_undistorted", poses)
@@ -140,7 +140,7 @@ def test_eth3d_scenes_are_colmap_models_beside_their_photos(tmp_path: Path) -> N
     assert_poses(truth, poses)
     assert (truth.name, truth.is_metric) == ("courtyard", True)
     assert set(truth.camera_from_name.values()) == {Camera("PINHOLE", *SIZE, (50, 51, 32.25, 23.75))}
-    with pytest.raises(DataError, match="no scene of ETH3D"):
+    with pytest.raises(DataError, match="not a scene of ETH3D"):
         read_eth3d(tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_scenes_of_the_challenge_of_2022(tmp_path: Path) -> None:
     np.testing.assert_allclose(metric.centers, 2.5 * truth.centers)
 
 
-def test_the_pairs_of_the_challenge_are_those_that_see_enough(tmp_path: Path) -> None:
+def test_pairs_of_the_challenge_have_enough_covisibility(tmp_path: Path) -> None:
     write_imc(tmp_path, {name: some_pose(i) for i, name in enumerate("abc")})
     listed = "pair,covisibility,fundamental_matrix\nb-a,0.5,1 2 3\nc-a,0.05,1 2 3\nc-b,0.1,1 2 3\n"
     (tmp_path / "pair_covisibility.csv").write_text(listed)
@@ -188,20 +188,20 @@ def test_the_pairs_of_the_challenge_are_those_that_see_enough(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "message"),
     [
         ("image_id,", "name,", r"calibration\.csv:1: the column image_id is missing"),
-        ("\na,", "\nabsent,", r"calibration\.csv:2: no photo absent"),
+        ("\na,", "\nabsent,", r"calibration\.csv:2: no image absent"),
         ("50.0", "fifty", r"calibration\.csv:2: camera_intrinsics"),
         ("50.0 0.0 32.0", "50.0 32.0", r"calibration\.csv:2: expected 9 numbers"),
         ("50.0", "-50.0", r"calibration\.csv:2: focal lengths must be positive"),
     ],
 )
-def test_damaged_calibrations_are_told(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+def test_damaged_calibrations_are_errors(tmp_path: Path, old: str, new: str, message: str) -> None:
     write_imc(tmp_path, {"a": some_pose(0)})
     path = tmp_path / "calibration.csv"
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=message):
         read_imc(tmp_path)
 
 
@@ -221,9 +221,9 @@ def test_a_tum_sequence_takes_the_pose_nearest_in_time(tmp_path: Path) -> None:
     for name in "abc":
         photo(sequence / "rgb" / f"{name}.png")
     truth = read_scene(sequence)
-    assert truth.names == ("a.png", "b.png") and truth.is_metric  # c was taken when nothing was measured
+    assert truth.names == ("a.png", "b.png") and truth.is_metric  # no pose is near the time of c
     np.testing.assert_allclose(truth.centers, [[1, 2, 3], [4, 5, 6]])
-    # A camera turned by a quarter about z: its x axis points along the world's y.
+    # The camera is rotated by 90 degrees about z: its x axis points along the world's y.
     np.testing.assert_allclose(truth.cam_from_world_from_name["b.png"].R.T @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     camera = truth.camera_from_name["a.png"]
     assert camera.model == "FULL_OPENCV" and camera.params[:4] == (520.9, 521.0, 325.6, 250.2)
@@ -240,8 +240,8 @@ def test_a_sequence_of_unknown_camera_has_poses_only(tmp_path: Path) -> None:
         scene_pairs(truth, "group")
 
 
-def test_the_shared_tum_frames_are_read_by_their_times(tmp_path: Path) -> None:
-    """The measured poses, nearest in time, are those that the shared `cameras.json` has, up to rounding and time."""
+def test_shared_tum_frames_are_read_by_their_time_stamps(tmp_path: Path) -> None:
+    """The poses nearest in time equal those of the shared `cameras.json`, up to rounding and time differences."""
     sequence = shared_data("sequences", "tum_fr2_desk")
     expected = read_scene(sequence)
     (tmp_path / "tum_fr2_desk").mkdir()
@@ -274,27 +274,27 @@ def test_a_kitti_sequence_has_the_poses_of_its_left_camera(tmp_path: Path) -> No
     truth = read_scene(sequence)
     assert truth.names == ("000000.png", "000001.png", "000002.png") and truth.is_metric
     np.testing.assert_allclose(truth.centers, [[0, 0, 0], [1, 0, 2], [2, 0, 4]])
-    # world_from_cam turns by 0.1 rad about y: the camera looks to where the world's x grows.
+    # world_from_cam rotates by 0.1 rad about y: the viewing direction has a positive x.
     np.testing.assert_allclose(
         truth.cam_from_world_from_name["000001.png"].R.T @ [0, 0, 1], [np.sin(0.1), 0, np.cos(0.1)]
     )
     assert truth.camera_from_name["000000.png"] == Camera("SIMPLE_PINHOLE", *SIZE, (50, 32, 24))
 
 
-def test_another_kitti_camera_stands_where_its_projection_says(tmp_path: Path) -> None:
-    """P2 = K [I | (0.5, 0, 0.5)]: points of the left grey camera are moved by that."""
+def test_another_kitti_camera_has_the_offset_of_its_projection(tmp_path: Path) -> None:
+    """P2 = K [I | (0.5, 0, 0.5)] moves points in the frame of the left grey camera by this vector."""
     truth = read_kitti(write_kitti(tmp_path, "image_2", 2))
     np.testing.assert_allclose(truth.centers[0], [-0.5, 0, -0.5], atol=1e-12)
 
 
-def test_damaged_kitti_sequences_are_told(tmp_path: Path) -> None:
+def test_damaged_kitti_sequences_are_errors(tmp_path: Path) -> None:
     sequence = write_kitti(tmp_path, "image_0", 2)
     poses = tmp_path / "poses" / "03.txt"
     poses.write_text(poses.read_text() + "1 2 3\n")
     with pytest.raises(DataError, match=r"03\.txt:3: expected 12 numbers"):
         read_scene(sequence)
     poses.unlink()
-    with pytest.raises(DataError, match="no poses here"):
+    with pytest.raises(DataError, match="no poses found"):
         read_scene(sequence)
 
     (sequence / "calib.txt").write_text("P1: 0\n")
@@ -312,7 +312,7 @@ def write_hpatches(folder: Path, H: object, number: int = 2) -> None:
     (folder / f"H_1_{number}").write_text(numbers(H))
 
 
-def test_hpatches_are_grouped_by_what_changes(tmp_path: Path) -> None:
+def test_hpatches_are_grouped_by_illumination_and_viewpoint(tmp_path: Path) -> None:
     write_hpatches(tmp_path / "i_ajuntament", np.eye(3))
     write_hpatches(tmp_path / "v_abstract", np.diag([2.0, 2.0, 1.0]))
     write_hpatches(tmp_path / "v_abstract", np.diag([0.5, 0.5, 1.0]), number=6)
@@ -323,7 +323,7 @@ def test_hpatches_are_grouped_by_what_changes(tmp_path: Path) -> None:
         ("viewpoint", "1.ppm", "2.ppm"),
         ("viewpoint", "1.ppm", "6.ppm"),
     ]
-    # The centre of the first pixel, OpenCV's (0, 0), stays where it is: at our (0.5, 0.5).
+    # The centre of the first pixel, OpenCV's (0, 0), does not move: it is COLMAP's (0.5, 0.5).
     assert pairs[1].H is not None
     np.testing.assert_allclose(pairs[1].H @ [0.5, 0.5, 1], [0.5, 0.5, 1])
     np.testing.assert_allclose(pairs[1].H @ [1.5, 0.5, 1], [2.5, 0.5, 1])
@@ -331,16 +331,16 @@ def test_hpatches_are_grouped_by_what_changes(tmp_path: Path) -> None:
     assert len(read_homographies(tmp_path / "v_talent")) == 1
 
 
-def test_damaged_homographies_are_told(tmp_path: Path) -> None:
+def test_damaged_homographies_are_errors(tmp_path: Path) -> None:
     write_hpatches(tmp_path / "v_a", np.eye(3))
     path = tmp_path / "v_a" / "H_1_2"
-    for text, complaint in (("1 2 3", "expected 9 numbers"), (numbers(np.zeros((3, 3))), "no inverse")):
+    for text, message in (("1 2 3", "expected 9 numbers"), (numbers(np.zeros((3, 3))), "no inverse")):
         path.write_text(text)
-        with pytest.raises(DataError, match=rf"H_1_2.*{complaint}"):
+        with pytest.raises(DataError, match=rf"H_1_2.*{message}"):
             read_homography(path)
     path.write_text(numbers(np.eye(3)))
     (tmp_path / "v_a" / "1.ppm").unlink()
-    with pytest.raises(DataError, match="no picture 1"):
+    with pytest.raises(DataError, match="not its image 1"):
         hpatches_pairs(tmp_path / "v_a")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no homographies here"):

@@ -1,4 +1,4 @@
-"""Trajectories: files, times, and errors that were put in."""
+"""Trajectories: files, association by time, and errors of known size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sfm_lightglue.types import Trajectory
 
 
 def some_poses(num_poses: int, seed: int = 0) -> list[Rigid3]:
-    """A walk: world_from_cam, one step after the other."""
+    """A random walk of world_from_cam."""
     generator = np.random.default_rng(seed)
     poses = [Rigid3.identity()]
     for _ in range(num_poses - 1):
@@ -41,7 +41,7 @@ def kitti_text(poses: list[Rigid3]) -> str:
     return "\n".join(" ".join(repr(float(value)) for value in pose.as_matrix()[:3].ravel()) for pose in poses) + "\n"
 
 
-def test_files_of_both_formats_are_told_apart_and_read(tmp_path: Path) -> None:
+def test_files_of_both_formats_are_detected_and_read(tmp_path: Path) -> None:
     poses = some_poses(4)
     (tmp_path / "tum.txt").write_text(tum_text(poses, [3.0, 1.0, 2.0, 4.0]))
     (tmp_path / "kitti.txt").write_text(kitti_text(poses))
@@ -55,7 +55,7 @@ def test_files_of_both_formats_are_told_apart_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("# nothing\n", "expected a trajectory of 8"),
         ("1 2 3\n", "t:1: expected a trajectory of 8"),
@@ -66,27 +66,27 @@ def test_files_of_both_formats_are_told_apart_and_read(tmp_path: Path) -> None:
         ("1 0 0 0 0 1 0 0 0 0 1 inf\n", "t:1: .*finite"),
     ],
 )
-def test_damaged_files_are_told_with_their_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_damaged_files_are_errors_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t").write_text(text)
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=message):
         read_trajectory(tmp_path / "t")
 
 
 @pytest.mark.parametrize("read", [read_tum_trajectory, read_kitti_poses])
-def test_an_empty_file_is_told(tmp_path: Path, read: object) -> None:
+def test_an_empty_file_is_an_error(tmp_path: Path, read: object) -> None:
     (tmp_path / "t").write_text("# only a comment\n")
-    with pytest.raises(DataError, match="no pose in it"):
+    with pytest.raises(DataError, match="contains no pose"):
         read(tmp_path / "t")  # type: ignore[operator]
 
 
-def test_each_stamp_finds_its_nearest_and_none_is_used_twice() -> None:
+def test_each_stamp_is_associated_with_its_nearest_and_none_is_used_twice() -> None:
     stamps, others = np.array([0.0, 1.0, 1.004, 2.0, 9.0]), np.array([2.015, 1.003, 0.0, 5.0])
     assert associate(stamps, others) == [(0, 2), (2, 1), (3, 0)]
     assert associate(stamps, others, 0.0011) == [(0, 2), (2, 1)]
     assert associate(np.zeros(0), others) == [] == associate(stamps, np.zeros(0))
 
 
-def test_trajectories_that_cannot_be_compared_are_told() -> None:
+def test_trajectories_that_cannot_be_compared_are_errors() -> None:
     poses = some_poses(4)
     timed = Trajectory(np.arange(4.0), tuple(poses))
     untimed = Trajectory(np.arange(4.0), tuple(poses), is_timed=False)
@@ -118,13 +118,13 @@ def test_a_rigid_alignment_keeps_the_scale_and_none_keeps_the_world() -> None:
     doubled = in_another_world(reference, Sim3(2.0, np.eye(3), np.zeros(3)))
     rigid = trajectory_errors(reference, doubled, "se3")
     assert rigid.reference_from_estimate.scale == 1
-    # Every step is twice as long as it should be: its error is its true length.
+    # Every step is twice as long as the true one, so its error is the true length.
     lengths = [np.linalg.norm(b.t - a.t) for a, b in pairwise(reference)]
     np.testing.assert_allclose(rigid.step_errors, lengths)
 
 
 def test_noise_of_known_size_is_found_in_both_errors() -> None:
-    """Noise σ a coordinate: positions err by √3 σ, steps by √6 σ; a turn of every camera by φ is no step error."""
+    """Noise σ per coordinate gives position errors of √3 σ and step errors of √6 σ."""
     generator = np.random.default_rng(1)
     reference = some_poses(1000)
     noisy = [Rigid3(pose.R, pose.t + generator.normal(scale=0.01, size=3)) for pose in reference]
@@ -135,7 +135,7 @@ def test_noise_of_known_size_is_found_in_both_errors() -> None:
 
 
 def test_a_drift_in_heading_grows_with_the_step() -> None:
-    """Each frame turns by 0.2 degrees too much: relative errors say so, whatever the alignment."""
+    """Each frame is rotated by another 0.2 degrees, which the relative errors show for every alignment."""
     reference = some_poses(50)
     turn = Rigid3.from_rotvec(np.radians([0, 0.2, 0]), np.zeros(3))
     drift = [reference[0]]
@@ -143,7 +143,7 @@ def test_a_drift_in_heading_grows_with_the_step() -> None:
         drift.append(drift[-1] @ a.inverse() @ b @ turn)
     one, five = (trajectory_errors(reference, drift, "sim3", step) for step in (1, 5))
     np.testing.assert_allclose(one.step_errors_deg, 0.2)
-    # The turn between five frames is small, so that their errors nearly add up.
+    # The rotation over five frames is small, so their errors nearly add up.
     assert np.median(five.step_errors_deg) == pytest.approx(1.0, rel=0.1)
     assert (len(one.step_errors), len(five.step_errors)) == (49, 45)
 

@@ -1,4 +1,4 @@
-"""Errors of a reconstruction are those that were put in."""
+"""Errors of a reconstruction equal the errors that were added to the true poses."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from tests.helpers.camera_poses import as_truth, random_poses, random_rotation, 
 
 
 def transformed(poses: dict[str, Rigid3], new_from_old: Sim3) -> dict[str, Rigid3]:
-    """The same cameras, seen from another world frame and in another unit."""
+    """The same cameras in another world frame and another unit."""
     moved = {}
     for name, pose in poses.items():
         R = pose.R @ new_from_old.R.T
@@ -44,7 +44,7 @@ def test_a_copy_in_another_frame_and_unit_has_no_error(seed):
 
 
 def test_a_displaced_camera_has_the_known_error():
-    """Among N cameras the shift of one moves the alignment by a share of 1/N only."""
+    """The shift of one of N cameras moves the alignment by a fraction 1/N of it."""
     rng = np.random.default_rng(0)
     poses = random_poses(rng, 200)
     displaced = dict(poses)
@@ -58,7 +58,7 @@ def test_a_displaced_camera_has_the_known_error():
 
 
 def test_noise_of_known_size_leaves_the_known_rms_error():
-    """Least squares over 3N numbers with 7 unknowns leave a share of 1 - 7 / 3N of the variance."""
+    """Least squares over 3N numbers with 7 unknowns leave a fraction 1 - 7 / 3N of the variance."""
     rng = np.random.default_rng(3)
     poses = random_poses(rng, 20)
     squares = []
@@ -83,7 +83,7 @@ def test_a_turned_camera_has_the_known_rotation_and_pair_errors():
     assert errors["02.jpg"] == pytest.approx(3)
     assert max(error for name, error in errors.items() if name != "02.jpg") < 1e-9
     assert evaluation.accuracy.median_rotation_error_deg < 1e-9
-    # Of 15 pairs, 5 have the turned camera and an error of 3 degrees; its own axes turn the direction less.
+    # 5 of 15 pairs contain the rotated camera and have an error of 3 degrees; the error of their direction is smaller.
     assert np.sort(evaluation.pair_errors_deg) == pytest.approx([0] * 10 + [3] * 5, abs=1e-6)
     assert evaluation.auc((1.0, 3.0, 6.0))[0] == pytest.approx(10 / 15)
 
@@ -115,7 +115,7 @@ def test_pair_errors_are_those_of_the_relative_poses():
 
 
 @pytest.mark.parametrize("num_registered", [0, 1, 2])
-def test_too_few_images_for_an_alignment_are_told(num_registered):
+def test_too_few_images_for_an_alignment_are_errors(num_registered):
     poses = random_poses(np.random.default_rng(6), 4)
     evaluation = evaluate_poses(dict(list(poses.items())[:num_registered]), as_truth(poses))
     assert isinstance(evaluation.accuracy, NotAligned)
@@ -125,7 +125,7 @@ def test_too_few_images_for_an_alignment_are_told(num_registered):
 
 
 @pytest.mark.parametrize("which", ["model", "truth"])
-def test_cameras_at_one_place_are_told(which):
+def test_cameras_at_one_position_are_errors(which):
     poses = random_poses(np.random.default_rng(7), 5)
     coinciding = {name: Rigid3(pose.R, np.zeros(3)) for name, pose in poses.items()}
     model, truth = (coinciding, poses) if which == "model" else (poses, coinciding)
@@ -133,7 +133,7 @@ def test_cameras_at_one_place_are_told(which):
     assert isinstance(accuracy, NotAligned) and "coincide" in accuracy.reason
 
 
-def test_pairs_from_one_place_are_judged_by_rotation_alone():
+def test_pairs_from_one_position_have_only_a_rotation_error():
     rng = np.random.default_rng(8)
     poses = {f"{i}.jpg": Rigid3(random_rotation(rng), np.zeros(3)) for i in range(3)}
     evaluation = evaluate_poses(poses, as_truth(poses))
@@ -142,7 +142,7 @@ def test_pairs_from_one_place_are_judged_by_rotation_alone():
 
 @pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-2])
 def test_collinear_cameras_keep_their_orientations(noise):
-    """The turn around the line is open for the centres; the orientations decide it."""
+    """Collinear centres do not determine the rotation around their line; the orientations do."""
     rng = np.random.default_rng(9)
     axis = random_rotation(rng)[0]
     poses = {}
@@ -154,7 +154,7 @@ def test_collinear_cameras_keep_their_orientations(noise):
     accuracy = accuracy_of(jitter, as_truth(poses))
     assert accuracy.is_collinear
     assert accuracy.max_center_error < max(10 * noise, 1e-9)
-    # The direction of a line of length 5 is known to about noise / 5, the turn around it by the orientations.
+    # The error of the direction of a line of length 5 is about noise / 5; orientations give the rotation around it.
     assert max(accuracy.rotation_errors_deg.values()) < max(math.degrees(noise), 1e-6)
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.evaluate`: every combination, on data whose truth is exact."""
+"""`python -m pipelines.evaluate`: all combinations, on data with exact ground truth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIFT = ["--extractor", "sift", "--max-keypoints", "300", "--quiet"]
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Weights are those of the test alone: nothing is downloaded, and no cache of this machine is used."""
+    """Only weights of the test are used: no downloads, and no cache on the machine."""
     monkeypatch.setenv("SFM_LIGHTGLUE_OFFLINE", "1")
     monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no_cache"))
@@ -77,7 +77,9 @@ def test_pairs_by_all_combinations(
     ]
     for result in record["results"]:
         assert result["num_pairs"] == 3 and result["auc10"] > 0.8
-        assert result["precision"] > (0.9 if result["matcher"] == "nearest" else 0.6)  # nobody trained the other
+        assert result["precision"] > (
+            0.9 if result["matcher"] == "nearest" else 0.6
+        )  # the other matcher has random weights
         assert f" {result['auc10']:.3f} |" in table
         assert "auc1px" not in result
     one, other = record["results"][:2]
@@ -95,7 +97,7 @@ def test_pairs_of_a_scene_and_the_table_in_a_file(
     assert f" {record['results'][0]['auc20']:.3f} |" in (tmp_path / "table.md").read_text()
 
 
-def test_what_has_no_weights_or_the_wrong_ones_is_named_and_left_out(
+def test_components_without_fitting_weights_are_left_out_and_listed(
     pair_list: Path, small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     glue, points = write_lightglue(tmp_path / "glue.safetensors"), write_superpoint(tmp_path / "points.safetensors")
@@ -109,11 +111,11 @@ def test_what_has_no_weights_or_the_wrong_ones_is_named_and_left_out(
     }
     left_out = {one["what"]: one["reason"] for one in record["left_out"]}
     assert left_out.keys() == {"superpoint", "superpoint points + lightglue"}
-    assert "superpoint_v1" in left_out["superpoint"]  # the file that would have to be fetched
+    assert "superpoint_v1" in left_out["superpoint"]  # the missing file
     assert f"- superpoint: {left_out['superpoint']}" in capsys.readouterr().out
 
 
-def test_where_nothing_is_left_the_reasons_are_told(
+def test_the_error_has_the_reasons_if_nothing_is_left(
     pair_list: Path, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["pairs", "--pairs", str(pair_list), "--images", str(small_scene_dir / "images"), "--quiet"]
@@ -122,7 +124,7 @@ def test_where_nothing_is_left_the_reasons_are_told(
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "complaint"),
+    ("flags", "code", "message"),
     [
         (["--extractor", "swift"], 2, "did you mean 'sift'"),
         (["--matcher", "nearest,ratoi=0.7"], 2, "did you mean 'ratio'"),
@@ -130,11 +132,11 @@ def test_where_nothing_is_left_the_reasons_are_told(
         (["--images", "absent"], 3, "pairs.txt:1: absent"),
     ],
 )
-def test_slips_are_told(
-    pair_list: Path, flags: list[str], code: int, complaint: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_options_are_errors(
+    pair_list: Path, flags: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["pairs", "--pairs", str(pair_list), "--matcher", "nearest", "--quiet", *flags]) == code
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -158,15 +160,15 @@ def test_flags_that_do_not_fit_together_are_refused(flags: list[str], capsys: py
 def test_homographies_of_both_kinds_of_folders(
     small_scene: SyntheticScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second picture is the first at half its size: the true homography halves our coordinates."""
-    picture = PilImage.fromarray(small_scene.images["view_00.jpg"])
-    half = picture.resize((240, 180), PilImage.Resampling.BOX)
+    """The second image is the first at half its size: the true homography halves COLMAP's coordinates."""
+    image = PilImage.fromarray(small_scene.images["view_00.jpg"])
+    half = image.resize((240, 180), PilImage.Resampling.BOX)
     for folder, first, second, truth, suffix in (
         ("v_half", "1", "2", "H_1_2", "ppm"),
         ("wall", "img1", "img2", "H1to2p", "png"),
     ):
         (tmp_path / "data" / folder).mkdir(parents=True)
-        picture.save(tmp_path / "data" / folder / f"{first}.{suffix}")
+        image.save(tmp_path / "data" / folder / f"{first}.{suffix}")
         half.save(tmp_path / "data" / folder / f"{second}.{suffix}")
         np.savetxt(tmp_path / "data" / folder / truth, [[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
     flags = ["homography", tmp_path / "data", *SIFT, "--matcher", "nearest", "--matcher", "nearest,ratio=0.7"]
@@ -180,7 +182,7 @@ def test_homographies_of_both_kinds_of_folders(
     assert "AUC@3px" in table and "°" not in table and "shorter side is 480" in table
 
 
-def test_the_corner_error_is_the_shift_that_was_put_in() -> None:
+def test_the_corner_error_of_a_shift_is_its_length() -> None:
     truth = np.array([[1.1, 0.1, 5], [-0.1, 0.9, 3], [1e-4, 0, 1]])
     shift = np.array([[1, 0, 3], [0, 1, 4], [0, 0, 1.0]])
     sizes = (320, 240), (640, 960)
@@ -188,20 +190,20 @@ def test_the_corner_error_is_the_shift_that_was_put_in() -> None:
     assert corner_error(-2 * truth, truth, *sizes) == pytest.approx(0, abs=1e-9)
     assert corner_error(shift @ truth, truth, *sizes) == pytest.approx(5 * SHORT_SIDE_PX / 640)
     assert corner_error(None, truth, *sizes) == np.inf
-    beyond = np.array([[1, 0, 0], [0, 1, 0], [-1 / 200, 0, 1.0]])  # the right corners lie behind the horizon
+    beyond = np.array([[1, 0, 0], [0, 1, 0], [-1 / 200, 0, 1.0]])  # the right corners are beyond the horizon
     assert corner_error(beyond, truth, *sizes) == np.inf
 
 
-def test_photos_are_turned_upright_where_the_list_says(
+def test_rotations_of_the_list_make_images_upright(
     small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path
 ) -> None:
-    """A photo stored turned by a quarter, with the K and T of its stored pixels, is as good as the upright one."""
+    """An image stored rotated by 90 degrees, with K and T of its stored pixels, matches as well as the upright one."""
     (tmp_path / "images").mkdir()
     name0, name1 = small_scene.names[:2]
     for name, turns in ((name0, 0), (name1, 3)):
         with PilImage.open(small_scene_dir / "images" / name) as photo:
             PilImage.fromarray(np.rot90(np.asarray(photo), -turns)).save(tmp_path / "images" / name, quality=95)
-    # Three clockwise quarter turns are one counter-clockwise: a clockwise one, rot90's -1, stands it upright.
+    # Three clockwise quarter turns are one counter-clockwise; one clockwise turn (rot90 with -1) makes it upright.
     stored = turned_camera(small_scene.camera, 3)
     poses = small_scene.cam_from_world_from_name
     turn = Rigid3.from_rotvec(np.array([0, 0, -np.pi / 2]), np.zeros(3))
@@ -214,21 +216,21 @@ def test_photos_are_turned_upright_where_the_list_says(
         words = [name0, name1, 0, rotation, *K0, *K1, *T.as_matrix().ravel()]
         (tmp_path / "pairs.txt").write_text(" ".join(map(str, words)))
         (pair,) = read_pair_list(tmp_path / "pairs.txt", tmp_path / "images")
-        features = PairFeatures(SiftExtractor(SiftConfig(max_keypoints=400))).of(pair)
+        features = PairFeatures(SiftExtractor(SiftConfig(max_keypoints=400))).for_pair(pair)
         outcome = evaluate_pair(NearestMatcher(), features, pair, 1600)
         errors[rotation], turns_found[rotation] = outcome.pose_error_deg, features[1].quarter_turns
     assert turns_found == {0: 0, 3: 1}
     assert errors[3] is not None and errors[3] < 2
 
 
-def test_a_line_that_is_no_camera_is_told_with_its_number(
+def test_an_invalid_line_is_an_error_with_its_number(
     small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path
 ) -> None:
     good = superglue_line(small_scene, *small_scene.names[:2]).split()
-    for position, word, complaint in ((4, "-1", "focal length"), (22, "9", "not a rotation"), (2, "5", "rot0")):
+    for position, word, message in ((4, "-1", "focal length"), (22, "9", "not a rotation"), (2, "5", "rot0")):
         bad = [*good[:position], word, *good[position + 1 :]]
         (tmp_path / "pairs.txt").write_text("\n".join([" ".join(good), " ".join(bad)]))
-        with pytest.raises(DataError, match=rf"pairs\.txt:2: .*{complaint}"):
+        with pytest.raises(DataError, match=rf"pairs\.txt:2: .*{message}"):
             read_pair_list(tmp_path / "pairs.txt", small_scene_dir / "images")
 
 
@@ -256,7 +258,7 @@ def test_a_sequence_is_reconstructed_and_compared_over_time(
     assert f"{errors['ate_rmse']:.4f}" in capsys.readouterr().out
 
 
-def test_photos_without_a_common_view_are_a_row_without_a_model(
+def test_images_without_overlap_are_a_row_without_a_model(
     tmp_path: Path, small_scene: SyntheticScene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = tmp_path / "scene"
@@ -275,7 +277,7 @@ def test_photos_without_a_common_view_are_a_row_without_a_model(
 
 
 def test_a_trajectory_file_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The estimate is the reference twice as large, at slightly other times, and one pose more."""
+    """The estimate is the reference scaled by 2, with shifted time stamps and fewer poses."""
     generator = np.random.default_rng(0)
     positions = np.cumsum(generator.normal(size=(20, 3)), axis=0)
     for name, factor, shift_s, rows in (("reference", 1, 0.0, positions), ("estimate", 2, 0.004, positions[:15])):
@@ -292,22 +294,22 @@ def test_a_trajectory_file_is_compared(tmp_path: Path, capsys: pytest.CaptureFix
     assert "estimate.txt: no poses of the two trajectories are within 0.001 s" in capsys.readouterr().err
 
 
-def test_names_of_combinations_tell_them_apart() -> None:
+def test_names_of_combinations_are_unique() -> None:
     candidates = choose_candidates(["all", "sift,contrast_threshold=0.01"], ["nearest"], ["opencv-magsac"], {})
     assert {"superpoint", "sift", "sift contrast_threshold=0.01"} <= candidates.extractors.keys()
     assert candidates.extractors["sift contrast_threshold=0.01"].config.contrast_threshold == 0.01
-    with pytest.raises(ConfigError, match="another one is called"):
+    with pytest.raises(ConfigError, match="another one is already called"):
         choose_candidates(["superpoint=a/x.pth", "superpoint=b/x.pth"], ["nearest"], ["opencv-magsac"], {})
 
 
 @pytest.fixture
 def shared_folder(small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path) -> Path:
-    """A folder laid out as the shared data, all of it the small scene."""
+    """A folder with the layout of the shared data, filled with the small scene."""
     root = tmp_path / "shared"
-    for place in ("scenes/fountain_p11", "scenes/lund_door", "sequences/hololens"):
-        (root / place).mkdir(parents=True)
-        (root / place / "images").symlink_to(small_scene_dir / "images")
-        (root / place / "cameras.json").write_text((small_scene_dir / "truth.json").read_text())
+    for folder in ("scenes/fountain_p11", "scenes/lund_door", "sequences/hololens"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "images").symlink_to(small_scene_dir / "images")
+        (root / folder / "cameras.json").write_text((small_scene_dir / "truth.json").read_text())
     (root / "sequences/hololens/depth").mkdir()
     for name, depth in small_scene.depths.items():
         millimetres = np.clip(depth * 1000, 0, 65535).round().astype(np.uint16)
@@ -321,22 +323,22 @@ def shared_folder(small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: 
     return root
 
 
-def test_the_shared_photographs_by_one_command(
+def test_the_shared_data_by_one_command(
     shared_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["shared", "--data", shared_folder, *SIFT, "--matcher", "nearest", "--limit", "2"]
     record = run_json(tmp_path, *flags)
     counts = {result["group"]: result["num_pairs"] for result in record["results"]}
     assert counts["graf"] == 2 and counts["fountain_p11"] == counts["lund_door"] == counts["hololens > 50 %"] == 2
-    # Two pictures that are equal: the homography is exact.
+    # The two images are equal, so the homography is exact.
     assert record["results"][0]["auc1px"] > 0.99
     table = capsys.readouterr().out
     assert table.index("## Homographies") < table.index("| graf ") < table.index("## Relative poses")
     assert record["settings"]["max_image_size"] == 800
 
 
-def test_by_default_the_shared_photographs_meet_all_there_is(shared_folder: Path, tmp_path: Path) -> None:
-    """Without a name, every extractor and matcher of the registry is there: evaluated, or named with the reason."""
+def test_all_extractors_are_evaluated_on_the_shared_data_by_default(shared_folder: Path, tmp_path: Path) -> None:
+    """Every extractor of the registry is evaluated, or left out with the reason."""
     flags = ["shared", "--data", shared_folder, "--max-keypoints", "100", "--matcher", "nearest", "--limit", "1"]
     record = run_json(tmp_path, *flags, "--max-image-size", "160", "--quiet")
     evaluated = {result["extractor"] for result in record["results"]}
@@ -344,7 +346,7 @@ def test_by_default_the_shared_photographs_meet_all_there_is(shared_folder: Path
     assert evaluated | left_out == set(EXTRACTORS.names) and "sift" in evaluated
 
 
-def test_without_a_checkout_the_command_says_what_it_needs(
+def test_without_a_checkout_the_command_fails_with_an_explanation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipelines.command.importlib.util.find_spec", lambda name: None)
