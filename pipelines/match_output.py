@@ -90,7 +90,7 @@ def draw_result(result: ImagePairResult) -> PilImage.Image:
     from sfm_lightglue.drawing.matches import draw_matches
 
     geometry, indices = result.geometry, result.matches.indices
-    is_verified = isinstance(geometry, TwoViewGeometry)
-    inlier_mask = geometry.inlier_mask if is_verified else np.zeros(len(indices), dtype=np.bool_)
+    no_inliers = np.zeros(len(indices), dtype=np.bool_)
+    inlier_mask = geometry.inlier_mask if isinstance(geometry, TwoViewGeometry) else no_inliers
     keypoints0, keypoints1 = (features.keypoints[indices[:, side]] for side, features in enumerate(result.features))
     return draw_matches(result.images, (keypoints0, keypoints1), inlier_mask)
