@@ -237,10 +237,3 @@ def test_files_of_weights_without_new_fields_are_read(tmp_path):
     state = LightGlue(LightGlueArchitecture(8, 16, 2, 2)).state_dict()
     safetensors.torch.save_file(state, path, metadata=metadata)
     assert load_lightglue(path).architecture == LightGlueArchitecture(8, 16, 2, 2)
-
-
-def test_public_names_are_lazy_and_complete():
-    for name in sfm_lightglue.__all__:
-        assert name in dir(sfm_lightglue) and getattr(sfm_lightglue, name).__name__ == name
-    with pytest.raises(AttributeError, match="nothing"):
-        sfm_lightglue.nothing  # noqa: B018

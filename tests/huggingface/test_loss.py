@@ -105,7 +105,7 @@ def test_lists_of_labels_are_padded_and_completed():
     [
         (torch.zeros(3, 2, 4), "expected"),
         ([[[0]], [[0]]], "expected"),
-        ([[[0] * 5, []], [[], []]], "at most 4 points, got 5"),
+        ([[[0] * 5, []], [[], []]], "at most 4 for image 0 of pair 0, got 5"),
         ([[[7], []], [[], []]], "must be indices"),
         ([[[3], []], [[], []]], "must be indices"),  # image 1 of pair 0 has three points
         ([[[-2], []], [[], []]], "must be indices"),
