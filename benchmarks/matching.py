@@ -137,7 +137,7 @@ def as_table(scores: dict[str, dict[str, MatchingScores]]) -> str:
             auc = ["" if one.auc is None else f"{value:.3f}" for value in one.auc or (0, 0, 0)]
             ratio = f"{one.correct / reference.correct:.2f}" if reference.correct else ""
             stops = ", ".join(
-                f"{layer}: {100 * share:.0f} %" for layer, share in one.share_from_stop_layer.items() if layer
+                f"{layer}: {100 * fraction:.0f} %" for layer, fraction in one.fraction_from_stop_layer.items() if layer
             )
             lines.append(
                 f"| {group} | {one.num_pairs} | {name} | {one.correct:.1f} | {ratio} | {one.precision:.3f}"

@@ -69,7 +69,7 @@ class MatchingScores:
         precision: fraction of correct matches among those that the ground truth classifies, over all pairs.
         correct: mean number of correct matches per pair.
         ms: median milliseconds per pair.
-        share_from_stop_layer: fraction of pairs by the layer at which the network stopped.
+        fraction_from_stop_layer: fraction of pairs by the layer at which the network stopped.
         corner_auc: of the homography's corner error at 1, 3 and 5 pixels; None if no true homography is known.
         num_failed: number of pairs for which no pose or homography was estimated although the true one is known.
     """
@@ -79,7 +79,7 @@ class MatchingScores:
     precision: float
     correct: float
     ms: float
-    share_from_stop_layer: dict[int, float]
+    fraction_from_stop_layer: dict[int, float]
     corner_auc: tuple[float, float, float] | None = None
     num_failed: int = 0
 
@@ -94,7 +94,7 @@ class MatchingScores:
             "correct": self.correct,
             "precision": self.precision,
             "ms": self.ms,
-            "stop_layers": {str(layer): share for layer, share in self.share_from_stop_layer.items()},
+            "stop_layers": {str(layer): fraction for layer, fraction in self.fraction_from_stop_layer.items()},
         }
 
 

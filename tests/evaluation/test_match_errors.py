@@ -178,7 +178,7 @@ def test_summary_counts_failures() -> None:
     assert scores.correct == pytest.approx(7.5)
     assert scores.ms == pytest.approx(2.5)
     assert scores.auc is not None and 0.3 < scores.auc[0] < 0.5
-    assert scores.share_from_stop_layer == {3: 0.5, 5: 0.25, 9: 0.25}
+    assert scores.fraction_from_stop_layer == {3: 0.5, 5: 0.25, 9: 0.25}
 
 
 def test_areas_under_the_curve_are_its_exact_integral() -> None:
