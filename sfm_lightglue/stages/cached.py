@@ -46,21 +46,27 @@ class CachedExtractor:
         return make_key("features", self.identity, digest, quarter_turns)
 
     def has(self, key: str) -> bool:
-        """Whether the store has an entry of this key; it counts as a hit."""
+        """Whether the store has an entry of this key. It is not counted."""
         return self.store.has("features", key)
 
     def read(self, key: str) -> Features | None:
-        """Features of a key that was met before in this run; None if the store lost the entry. It is not counted."""
+        """Features of a key; None if the store has no undamaged entry. It is not counted."""
         arrays = self.store.read("features", key)
         return None if arrays is None else features_from_arrays(arrays, key)
 
     def extract(self, image: Image) -> Features:
         """Features of an image, from the store if it has them."""
+        features = self.read(self.key(image.digest, image.quarter_turns))
+        if features is None:
+            return self.compute(image)
+        self.store.count("features", hit=True)
+        return features
+
+    def compute(self, image: Image) -> Features:
+        """Features of an image, computed and saved whatever the store has; counted as a miss if it succeeds."""
         key = self.key(image.digest, image.quarter_turns)
-        arrays = self.store.load("features", key)
-        if arrays is not None:
-            return features_from_arrays(arrays, key)
         features = dataclasses.replace(self.extractor.extract(image), key=key)
+        self.store.count("features", hit=False)
         self.store.save("features", key, arrays_from_features(features))
         return features
 

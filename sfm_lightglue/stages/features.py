@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 
 from sfm_lightglue.errors import DataError
@@ -34,6 +35,8 @@ class SceneFeatures(Mapping[str, Features]):
         self._image_from_name: dict[str, SceneImage] = {}
         self._key_from_name: dict[str, str] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
+        self._counted: set[str] = set()
+        self._lock = threading.Lock()
         self.skipped: list[SkippedImage] = []
 
     def extract(self, executor: Executor = SERIAL, progress: Progress = silent) -> None:
@@ -74,9 +77,19 @@ class SceneFeatures(Mapping[str, Features]):
         features = self._extractor.read(self._key_from_name[name])
         if features is None:  # the entry is damaged or was removed meanwhile: compute it again
             image = self._image_from_name[name]
-            features = self._extractor.extract(Image.read(image.path, image.name))
+            self._is_first_use(name)
+            features = self._extractor.compute(Image.read(image.path, image.name))
+        elif self._is_first_use(name):
+            self._extractor.store.count("features", hit=True)
         self._recent.put(name, features)
         return features
+
+    def _is_first_use(self, name: str) -> bool:
+        """Whether an image has not been counted as a hit or a miss of the store yet."""
+        with self._lock:
+            is_first = name not in self._counted
+            self._counted.add(name)
+            return is_first
 
     def _extract_one(self, image: SceneImage) -> str | SkippedImage:
         """The key of the features of an image."""
@@ -84,8 +97,9 @@ class SceneFeatures(Mapping[str, Features]):
         if self._extractor.has(key):
             return key
         try:
-            features = self._extractor.extract(Image.read(image.path, image.name))
+            features = self._extractor.compute(Image.read(image.path, image.name))
         except DataError as error:
             return SkippedImage(image.name, str(error).removeprefix(f"{image.name}: "))
+        self._is_first_use(image.name)
         self._recent.put(image.name, features)
         return features.key

@@ -86,22 +86,22 @@ class Store:
         return self.root / kind / key[:2] / f"{key}.npz"
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether there is a file for an entry, which counts as a hit; whether it is damaged shows when it is read."""
-        if not self.path(kind, key).is_file():
-            return False
+        """Whether there is a file for an entry; whether it is damaged shows when it is read. It is not counted."""
+        return self.path(kind, key).is_file()
+
+    def count(self, kind: str, hit: bool) -> None:
+        """Count a hit or a miss of an entry that was looked up by `read`."""
         with self._lock:
-            self.counts.setdefault(kind, CacheCounts()).hits += 1
-        return True
+            counts = self.counts.setdefault(kind, CacheCounts())
+            if hit:
+                counts.hits += 1
+            else:
+                counts.misses += 1
 
     def load(self, kind: str, key: str) -> dict[str, AnyArray] | None:
         """The arrays of an entry. None, a miss, if it is absent or damaged."""
         arrays = self.read(kind, key)
-        with self._lock:
-            counts = self.counts.setdefault(kind, CacheCounts())
-            if arrays is None:
-                counts.misses += 1
-            else:
-                counts.hits += 1
+        self.count(kind, hit=arrays is not None)
         return arrays
 
     def read(self, kind: str, key: str) -> dict[str, AnyArray] | None:

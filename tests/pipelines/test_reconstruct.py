@@ -18,7 +18,9 @@ from sfm_lightglue.synthetic import SyntheticScene
 
 
 def resolve(*flags: str) -> ReconstructConfig:
-    return ReconstructConfig.from_mapping(config_values(build_parser().parse_args(["scene", *flags])))
+    return ReconstructConfig.from_mapping(
+        config_values(build_parser().parse_args(["scene", *flags]), ReconstructConfig)
+    )
 
 
 def run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -84,7 +86,7 @@ def test_default_output_is_below_the_scene(small_scene_dir: Path, tmp_path: Path
     [
         (["missing"], 3, "no such folder"),
         (["empty"], 3, "no photo found"),
-        (["one"], 5, "only one readable photo"),
+        (["one"], 5, "only one readable image"),
         (["one", "--extractor", "shift"], 2, "did you mean 'sift'?"),
         (["one", "--max-keypoints", "0"], 2, "max_keypoints"),
         (["one", "--pairs", "nothing.txt"], 2, "no such file"),
@@ -99,7 +101,7 @@ def test_default_output_is_below_the_scene(small_scene_dir: Path, tmp_path: Path
         (["two", "--output", "file/below"], 6, "file"),
         (["two", "--camera-params", "500,501,240,180"], 2, "SIMPLE_RADIAL has f, cx, cy, k"),
         (["two", "--camera-params", "500,2400,180,0"], 2, "principal point"),
-        (["two", "--demo"], 2, "not a scene of the demo"),
+        (["two", "--demo"], 2, "neither the demo scene nor empty"),
         (["two", "--device", "cuda:x"], 2, "device"),
         (["two", "--device", "abacus", "--extractor", "superpoint", "--extractor-weights", "file"], 2, "abacus"),
     ],

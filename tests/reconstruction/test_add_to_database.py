@@ -131,7 +131,9 @@ def test_features_that_are_there_are_refused_or_replaced(
     database = tmp_path / "database.db"
     assert host(database, images).num_lost_pairs == 0
     before = dump(database)
-    with pytest.raises(ConfigError, match=r"database\.db: has features or matches of 6 of the photos .*--overwrite"):
+    with pytest.raises(
+        ConfigError, match=r"database\.db: has features or matches of 6 of the images .*`overwrite=True`"
+    ):
         host(database, images)
     assert dump(database) == before
     for name in NAMES[:2]:
@@ -155,7 +157,7 @@ def test_matches_alone_are_refused_too(small_scene_dir: Path, host: Host, tmp_pa
     database = prepared(tmp_path / "database.db", small_scene_dir / "images")
     with pycolmap.Database.open(database) as opened:
         opened.write_matches(50, 47, np.array([[0, 1]], np.uint32))
-    with pytest.raises(ConfigError, match="of 2 of the photos"):
+    with pytest.raises(ConfigError, match="of 2 of the images"):
         host(database, small_scene_dir / "images")
 
 
@@ -167,7 +169,7 @@ def test_new_photos_share_the_camera_of_their_kind(
         summary = host(database, small_scene_dir / "images")
     assert summary.new_images == NAMES[4:]
     assert any(
-        "2 photos that it does not know are added: view_04.jpg, view_05.jpg" in record.getMessage()
+        "2 images that it does not contain are added: view_04.jpg, view_05.jpg" in record.getMessage()
         for record in caplog.records
     )
     with pycolmap.Database.open(database) as opened:
@@ -207,7 +209,9 @@ def test_all_photos_cannot_be_left_out(small_scene_dir: Path, host: Host, tmp_pa
     pycolmap.Database.open(tmp_path / "empty.db").close()
     before = dump(tmp_path / "empty.db")
     for name in ("empty.db", "new.db"):
-        with pytest.raises(ConfigError, match=rf"{name}: knows no image.*--known-only would leave out all photos"):
+        with pytest.raises(
+            ConfigError, match=rf"{name}: contains no image.*`known_only=True` would leave out all images"
+        ):
             host(tmp_path / name, small_scene_dir / "images", known_only=True)
     assert dump(tmp_path / "empty.db") == before
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
@@ -219,8 +223,8 @@ def test_missing_photos_are_named(
     database = prepared(tmp_path / "database.db", small_scene_dir / "images", (*NAMES, "gone.jpg"))
     with caplog.at_level(logging.WARNING):
         assert host(database, small_scene_dir / "images").missing_images == ("gone.jpg",)
-    assert any("1 of its images are no readable photos" in record.getMessage() for record in caplog.records)
-    with pytest.raises(DataError, match=r"none of its 1 images \(gone\.jpg, \.\.\.\) is a readable photo"):
+    assert any("1 of its images have no readable file" in record.getMessage() for record in caplog.records)
+    with pytest.raises(DataError, match=r"none of its 1 images \(gone\.jpg, \.\.\.\) is a readable image"):
         host(prepared(tmp_path / "other.db", small_scene_dir, ("gone.jpg",)), small_scene_dir / "images")
 
 
@@ -244,7 +248,7 @@ def test_names_are_relative_to_the_folder_itself(small_scene_dir: Path, host: Ho
 
 def test_one_photo_is_no_pair(host: Host, tmp_path: Path) -> None:
     write_photo(tmp_path / "images" / "one.png", textured(64, 64))
-    with pytest.raises(DataError, match=r"only one usable photo \(one\.png\)"):
+    with pytest.raises(DataError, match=r"only one usable image \(one\.png\)"):
         host(tmp_path / "database.db", tmp_path / "images")
     assert not (tmp_path / "database.db").exists()
 

@@ -109,7 +109,7 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 from sfm_lightglue.reconstruction.add_to_database import add_to_database
-from sfm_lightglue.mapping import database_file
+from sfm_lightglue.colmap import shared_database
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 
 def die():

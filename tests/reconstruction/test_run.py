@@ -214,7 +214,7 @@ def test_no_photos_is_a_data_error(tmp_path: Path) -> None:
 
 def test_one_photo_is_a_reconstruction_error(small_scene_dir: Path, tmp_path: Path) -> None:
     shutil.copy(small_scene_dir / "images" / "view_00.jpg", tmp_path)
-    with pytest.raises(ReconstructionError, match="only one readable photo"):
+    with pytest.raises(ReconstructionError, match="only one readable image"):
         reconstruct(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_unrelated_photos_are_a_reconstruction_error(tmp_path: Path) -> None:
     for i in range(3):
         noise = np.random.default_rng(i).integers(0, 255, (60, 80, 3), dtype=np.uint8)
         PilImage.fromarray(noise).resize((640, 480), PilImage.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
-    with pytest.raises(ReconstructionError, match=r"3 photos .* 3 pairs matched, 0 of them") as caught:
+    with pytest.raises(ReconstructionError, match=r"3 images .* 3 pairs matched, 0 of them") as caught:
         reconstruct(tmp_path)
     assert "Try" in str(caught.value)
     assert (tmp_path / "reconstruction" / "features").is_dir(), "what was computed is lost"
