@@ -13,7 +13,7 @@ from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherC
 from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture, LightGlueThresholds
 from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS, recommended_thresholds
-from sfm_lightglue.weights.state_dict import read_weights, save_tensors
+from sfm_lightglue.weights.state_dict import WeightsFile, read_weights, save_tensors
 
 TINY = LightGlueArchitecture(8, 16, 2, 2)
 
@@ -92,3 +92,19 @@ def test_models_of_the_hugging_face_api_use_and_save_recommended_thresholds(tmp_
     assert given.config.width_confidence == 0.9
     model.save_pretrained(tmp_path / "saved")
     assert thresholds_of(tmp_path / "saved" / "model.safetensors") == (-1.0, 0.8, 0.1)
+
+
+def test_the_hugging_face_api_reads_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sift = LightGlue(LightGlueArchitecture(128, 16, 2, 2, use_scale_orientation=True, tied_cross_attention=False))
+    path = tmp_path / "sift.safetensors"
+    save_lightglue(sift, path, None, {"width_confidence": 0.8})
+    reads: list[Path] = []
+
+    def read(path: str | Path, sha256: str | None = None) -> WeightsFile:
+        reads.append(Path(path))
+        return read_weights(path, sha256)
+
+    monkeypatch.setattr("sfm_lightglue.huggingface.checkpoints.read_weights", read)
+    monkeypatch.setattr("sfm_lightglue.models.checkpoints.read_weights", read)
+    LightGlueForKeypointMatching.from_pretrained(path)
+    assert reads == [path]
