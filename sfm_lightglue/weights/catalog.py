@@ -55,6 +55,13 @@ _ENTRIES = (
         purpose="LightGlue for SIFT, trained by this project; comes with the package",
     ),
     WeightsEntry(
+        name="lightglue_sift_v2",
+        file="lightglue_sift_v2.safetensors",
+        url=None,
+        licence="Apache-2.0",
+        purpose="lightglue_sift, trained further on a GPU; comes with the package",
+    ),
+    WeightsEntry(
         name="superpoint_v1",
         file="superpoint_v1.pth",
         url=_LIGHTGLUE.format("superpoint_v1.pth"),
