@@ -24,7 +24,12 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
     add("--extractor-weights", metavar="FILE|NAME", help="weights of an extractor that is a network")
-    add("--max-image-size", type=int, metavar="PX", help="larger images are reduced to this size for detection (sift: 1600)")
+    add(
+        "--max-image-size",
+        type=int,
+        metavar="PX",
+        help="larger images are reduced to it for detection (sift: 1600)",
+    )
     add("--max-keypoints", type=int, metavar="N", help="per image (sift: 1536)")
     add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
     add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")

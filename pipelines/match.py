@@ -138,7 +138,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("image0", metavar="IMAGE0", type=Path, nargs="?", help="first photo; its camera is the reference frame")
     add("image1", metavar="IMAGE1", type=Path, nargs="?", help="second photo; the pose of its camera is estimated")
     add("--batch", metavar="FILE", type=Path, help="a list of pairs, one a line (see below)")
-    add("--images", metavar="DIR", type=Path, help="folder that the names in the list are relative to (default: folder of the list)")
+    add(
+        "--images",
+        metavar="DIR",
+        type=Path,
+        help="folder of the images of the list (default: folder of the list)",
+    )
     out_help = (
         "write an image of the matches, and a JSON file beside it; with --batch a file of JSON lines. Only files of"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import ProgressBars
+from pipelines.options import with_flags
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.image_pair.batch import PairBatch, PairOutcome
@@ -99,8 +100,8 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
             continue
         if key not in wanted:
             raise ConfigError(
-                f"{out}:{number}: contains the result of another list, of other images or of other options; choose another"
-                " --out, or delete it"
+                f"{out}:{number}: contains the result of another list, of other images or of other options; choose"
+                " another --out, or delete it"
             )
         if left[key] > 0:
             left[key] -= 1
@@ -162,7 +163,7 @@ def _count_name(error: str | None, verdict: str | None) -> str:
 def _described(outcome: PairOutcome) -> str:
     names, result = " ".join(outcome.pair.names), outcome.result
     if result is None:
-        return f"{names or outcome.pair.text}: error: {outcome.error}"
+        return f"{names or outcome.pair.text}: error: {with_flags(outcome.error)}"
     pose = result.relative_pose
     counts = f"{pose.num_inliers} of {pose.num_matches} matches"
     if pose.cam1_from_cam0 is None:

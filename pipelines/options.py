@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sfm_lightglue.registry.components import REGISTRY_FROM_TABLE
+
 FLAG_FROM_OPTION = {
     "cameras.mode": "--camera-mode",
     "cameras.model": "--camera-model",
@@ -30,6 +32,9 @@ FLAG_FROM_OPTION = {
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
 
+_TABLES = {"cameras", "two_view", *REGISTRY_FROM_TABLE}
+
+
 def with_flags(text: str) -> str:
     """A text of the library, with the options that it names between backticks replaced by the flags of the commands."""
 
@@ -37,6 +42,6 @@ def with_flags(text: str) -> str:
         option = found[1]
         if option in FLAG_FROM_OPTION:
             return FLAG_FROM_OPTION[option]
-        return f"--set {option}=..." if re.fullmatch(r"[a-z_]+\.[a-z_]+", option) else found[0]
+        return f"--set {option}=..." if option.partition(".")[0] in _TABLES and "." in option else found[0]
 
     return re.sub(r"`([a-z_.]+(?:=True)?)`", flag, text)

@@ -149,7 +149,7 @@ def test_a_reconstruct_config_from_nested_tables():
         ({"seed": -1}, "seed must lie in"),
         ({"seed": 2**31}, "seed must lie in"),
         ({"seed": 1.0}, "seed: expected int"),
-        ({"num_threads": -1}, "num_threads must lie in"),
+        ({"num_threads": -1}, "`num_threads` must lie in"),
         ({"device": 0}, "device: expected str"),
     ],
 )

@@ -58,7 +58,7 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
     if model is None:
         raise DataError(
             f"{path}: no COLMAP model here (cameras, images and points3D as .bin or .txt), nor in"
-            f" {', '.join(MODEL_PATHS[1:])}; for photos run `python -m pipelines.reconstruct {path}` first"
+            f" {', '.join(MODEL_PATHS[1:])}; if this is a folder of images, reconstruct it first"
         )
     if images is not None and not Path(images).is_dir():
         raise DataError(f"{images}: no such folder of images")

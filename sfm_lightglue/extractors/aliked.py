@@ -41,13 +41,13 @@ class AlikedConfig:
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
-            raise ConfigError(f"aliked: model must be one of {', '.join(MODELS)}, got {self.model!r}")
+            raise ConfigError(f"`extractor.model` must be one of {', '.join(MODELS)}, got {self.model!r}")
         if self.max_keypoints < 1 or self.max_image_size < 8:
-            raise ConfigError("aliked: max_keypoints must be positive, max_image_size at least 8")
+            raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 8")
         if not 0 <= self.detection_threshold <= 1:
-            raise ConfigError(f"aliked: detection_threshold must lie in [0, 1], got {self.detection_threshold}")
+            raise ConfigError(f"`extractor.detection_threshold` must lie in [0, 1], got {self.detection_threshold}")
         if self.nms_radius_px < 1:
-            raise ConfigError(f"aliked: nms_radius_px must be at least 1, got {self.nms_radius_px}")
+            raise ConfigError(f"`extractor.nms_radius_px` must be at least 1, got {self.nms_radius_px}")
 
 
 class AlikedExtractor(PeakExtractor[AlikedConfig, "Aliked"]):

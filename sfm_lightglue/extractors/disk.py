@@ -34,9 +34,9 @@ class DiskConfig:
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 16:
-            raise ConfigError("disk: max_keypoints must be positive, max_image_size at least 16")
+            raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 16")
         if self.nms_radius_px < 0:
-            raise ConfigError("disk: nms_radius_px must not be negative")
+            raise ConfigError("`extractor.nms_radius_px` must not be negative")
 
 
 class DiskExtractor(PeakExtractor[DiskConfig, "Disk"]):

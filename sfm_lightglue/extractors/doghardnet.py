@@ -48,9 +48,11 @@ class DoGHardNetConfig:
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
-            raise ConfigError("doghardnet: max_keypoints and max_image_size must be positive")
+            raise ConfigError("`extractor.max_keypoints` and `extractor.max_image_size` must be positive")
         if self.contrast_threshold < 0 or self.edge_threshold <= 0:
-            raise ConfigError("doghardnet: contrast_threshold must not be negative, edge_threshold must be positive")
+            raise ConfigError(
+                "`extractor.contrast_threshold` must not be negative, `extractor.edge_threshold` must be positive"
+            )
 
 
 class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):

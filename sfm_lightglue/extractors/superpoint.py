@@ -42,9 +42,11 @@ class SuperPointConfig:
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 8:
-            raise ConfigError("superpoint: max_keypoints must be positive, max_image_size at least 8")
+            raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 8")
         if min(self.detection_threshold, self.nms_radius_px, self.border_px) < 0:
-            raise ConfigError("superpoint: thresholds must not be negative")
+            raise ConfigError(
+                "`extractor.detection_threshold`, `extractor.nms_radius_px`, `extractor.border_px`: must be at least 0"
+            )
 
 
 class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):

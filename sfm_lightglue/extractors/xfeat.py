@@ -34,9 +34,9 @@ class XFeatConfig:
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 32:
-            raise ConfigError("xfeat: max_keypoints must be positive, max_image_size at least 32")
+            raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 32")
         if min(self.detection_threshold, self.nms_radius_px) < 0:
-            raise ConfigError("xfeat: thresholds must not be negative")
+            raise ConfigError("`extractor.detection_threshold` and `extractor.nms_radius_px` must not be negative")
 
 
 class XFeatExtractor(PeakExtractor[XFeatConfig, "XFeat"]):

@@ -9,18 +9,34 @@ from sfm_lightglue.images.image import MIN_SIDE_PX, Image
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.types import Camera
 
-_KNOWLEDGE = {"guessed": 0, "exif": 1, "estimated": 1, "given": 2}
-"""How well a focal length is known, by its source."""
+_KNOWLEDGE = {"guessed": 0, "estimated": 1, "exif": 1, "given": 2}
+"""How well a focal length is known, by its source; a larger number is better."""
 
 
-def share_known_camera(cameras: tuple[Camera, Camera], is_same: bool) -> tuple[Camera, Camera]:
-    """Give both images the camera whose intrinsics are known better, if one camera took them with one size."""
-    camera0, camera1 = cameras
-    rank0, rank1 = _KNOWLEDGE[camera0.source], _KNOWLEDGE[camera1.source]
-    if not is_same or camera0.size != camera1.size or rank0 == rank1:
+def share_known_camera(
+    cameras: tuple[Camera, Camera], stated: tuple[Camera | CameraConfig | None, Camera | CameraConfig | None]
+) -> tuple[Camera, Camera]:
+    """Give two images that one camera took the intrinsics that are known better.
+
+    Args:
+        cameras: of the images.
+        stated: what the caller states about each camera; None for nothing. A stated model is never replaced by
+            another model.
+
+    Returns:
+        Both cameras; unchanged if they differ in size, or are known equally well.
+    """
+    rank0, rank1 = (_knowledge(camera, one) for camera, one in zip(cameras, stated, strict=True))
+    if cameras[0].size != cameras[1].size or rank0 == rank1:
         return cameras
-    known = camera0 if rank0 > rank1 else camera1
+    known, other = (cameras[0], stated[1]) if rank0 > rank1 else (cameras[1], stated[0])
+    if isinstance(other, CameraConfig) and other.model.upper() != known.model:
+        return cameras
     return known, known
+
+
+def _knowledge(camera: Camera, stated: Camera | CameraConfig | None) -> int:
+    return _KNOWLEDGE["given"] if isinstance(stated, Camera) else _KNOWLEDGE[camera.source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ def have_one_size(image0: Image, image1: Image) -> bool:
     return sorted(image0.size) == sorted(image1.size)
 
 
-def camera_for(image: Image, camera: CameraConfig | Camera) -> Camera:
+def camera_for(image: Image, camera: CameraConfig | Camera | None) -> Camera:
     """The camera of an image: the given one, or one made from its description.
 
     Raises:
@@ -88,8 +104,8 @@ def camera_for(image: Image, camera: CameraConfig | Camera) -> Camera:
     """
     if min(image.size) < MIN_SIDE_PX:
         raise DataError(f"{image.name}: only {image.size[0]} x {image.size[1]} pixels")
-    if isinstance(camera, CameraConfig):
-        return camera_of_image(image, camera)
+    if camera is None or isinstance(camera, CameraConfig):
+        return camera_of_image(image, camera or CameraConfig())
     if camera.size != image.size:
         raise ConfigError(
             f"{image.name}: has {image.size[0]} x {image.size[1]} pixels, its camera {camera.width} x {camera.height}"

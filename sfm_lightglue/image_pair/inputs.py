@@ -68,20 +68,18 @@ def as_image(image: AnyImage) -> Image:
     raise TypeError(f"image: expected a path, an Image, an array or a Pillow image, got {type(image).__name__}")
 
 
-def as_camera(camera: AnyCamera | None, image: Image) -> Camera | CameraConfig:
-    """Anything that `match_images` accepts as a camera, for one image.
+def as_camera(camera: AnyCamera | None, image: Image) -> Camera | CameraConfig | None:
+    """Anything that `match_images` accepts as a camera, for one image; None if nothing is known.
 
     Args:
-        camera: None if nothing is known.
-        image: the image of the camera.
+        camera: the camera.
+        image: its image.
 
     Raises:
         ConfigError: if the values are not those of a camera.
         TypeError: if the value is not a camera.
     """
-    if camera is None:
-        return CameraConfig()
-    if isinstance(camera, Camera | CameraConfig):
+    if camera is None or isinstance(camera, Camera | CameraConfig):
         return camera
     if isinstance(camera, ColmapCamera):
         try:

@@ -111,7 +111,9 @@ class ImagePairResult:
             f"{mean_focal_length(camera):.1f} px ({_TEXT_FROM_SOURCE[camera.source]})" for camera in self.cameras
         )
         if result.alternative_pose is not None:
-            text += "\nanother pose explains this plane as well (alternative_pose in the JSON): only more images can decide"
+            text += (
+                "\nanother pose explains this plane as well (alternative_pose in the JSON): only more images can decide"
+            )
         if "guessed" in result.focal_sources:
             text += "\nthe focal length was guessed, so the pose is approximate: give the intrinsics if they are known"
             if self._may_share_a_camera:
@@ -195,8 +197,10 @@ def match_images(
     """
     images = as_image(image0), as_image(image1)
     is_same = is_same_camera(*images, same_camera)
-    given0, given1 = (camera_for(image, as_camera(one, image)) for image, one in zip(images, cameras, strict=True))
-    used = share_known_camera((given0, given1), is_same)
+    stated0, stated1 = (as_camera(one, image) for image, one in zip(images, cameras, strict=True))
+    used = camera_for(images[0], stated0), camera_for(images[1], stated1)
+    if is_same:
+        used = share_known_camera(used, (stated0, stated1))
     found_extractor, found_matcher = as_components(extractor, matcher, device)
     times = [time.perf_counter()]
     features = []

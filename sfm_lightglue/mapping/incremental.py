@@ -38,11 +38,13 @@ class MappingConfig:
 
     def __post_init__(self) -> None:
         if self.min_model_size < 2:
-            raise ConfigError(f"mapping: min_model_size must be at least 2, got {self.min_model_size}")
+            raise ConfigError(f"`mapping.min_model_size` must be at least 2, got {self.min_model_size}")
         if self.max_reprojection_error_px <= 0 or self.min_triangulation_angle_deg <= 0:
-            raise ConfigError("mapping: max_reprojection_error_px and min_triangulation_angle_deg must be positive")
+            raise ConfigError(
+                "`mapping.max_reprojection_error_px` and `mapping.min_triangulation_angle_deg` must be positive"
+            )
         if self.robust_loss_px < 0:
-            raise ConfigError(f"mapping: robust_loss_px must not be negative, got {self.robust_loss_px}")
+            raise ConfigError(f"`mapping.robust_loss_px` must not be negative, got {self.robust_loss_px}")
 
 
 class IncrementalMapper:

@@ -68,13 +68,13 @@ class LightGlueMatcherConfig:
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"lightglue: precision must be auto, float32 or bfloat16, got {self.precision!r}")
+            raise ConfigError(f"`matcher.precision` must be auto, float32 or bfloat16, got {self.precision!r}")
         try:
             check_thresholds(self.given_thresholds())
         except ValueError as error:
             raise ConfigError(f"lightglue: {error}") from error
         if self.batch_size < 0 or self.memory_mb < 1:
-            raise ConfigError("lightglue: batch_size must not be negative, memory_mb must be positive")
+            raise ConfigError("`matcher.batch_size` must not be negative, `matcher.memory_mb` must be positive")
 
     def given_thresholds(self) -> dict[str, float]:
         """Thresholds that are set, by name; the others come from the weights."""

@@ -30,9 +30,9 @@ class NearestConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
-            raise ConfigError(f"nearest: ratio must lie in (0, 1], got {self.ratio}")
+            raise ConfigError(f"`matcher.ratio` must lie in (0, 1], got {self.ratio}")
         if not 0 < self.max_distance <= 2:
-            raise ConfigError(f"nearest: max_distance must lie in (0, 2], got {self.max_distance}")
+            raise ConfigError(f"`matcher.max_distance` must lie in (0, 2], got {self.max_distance}")
 
 
 class NearestMatcher:

@@ -22,7 +22,7 @@ class SequentialConfig:
 
     def __post_init__(self) -> None:
         if self.window < 1:
-            raise ConfigError(f"sequential: window must be at least 1, got {self.window}")
+            raise ConfigError(f"`pairs.window` must be at least 1, got {self.window}")
 
 
 class SequentialPairs:

@@ -185,8 +185,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
     num_lost_pairs = _remove_old_features(job, copy, joined, features) if known else 0
     with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
         with clock.stage("write"):
-            for image in features.decoded_images:
-                writer.add_image(image, *colmap_features(features[image.name]))
+            for image, one in features.read_all(executor):
+                writer.add_image(image, *colmap_features(one))
         matcher, verifier = (
             CachedMatcher(components.matcher, store),
             CachedVerifier(config.two_view, config.seed, store),
@@ -225,7 +225,7 @@ def _summary(
         tuple(name for name in names if name not in known_names),
         tuple(sorted(known_names - set(names))),
         num_lost_pairs,
-        int(np.median([len(features[name]) for name in names])),
+        int(np.median([features.num_keypoints_from_name[name] for name in names])),
         counts.num_pairs,
         counts.num_verified,
         {stage: round(seconds, 3) for stage, seconds in job.clock.total().items()},

@@ -10,7 +10,7 @@ from sfm_lightglue.types import Scene
 
 def explain_no_model(scene: Scene, features: SceneFeatures, counts: PairCounts, config: ReconstructConfig) -> str:
     """The message for a scene without a model: the counts, and what to try."""
-    num_keypoints = sorted(len(features[name]) for name in features)
+    num_keypoints = sorted(features.num_keypoints_from_name[name] for name in features)
     text = (
         f"{scene.root}: no model: {len(num_keypoints)} images with {num_keypoints[len(num_keypoints) // 2]}"
         f" keypoints (median), {counts.num_pairs} pairs matched, {counts.num_verified} of them with a common view"

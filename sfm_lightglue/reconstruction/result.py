@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,10 @@ class ReconstructionResult:
 
     output: Path
     summary: Summary
+    _folder: Path = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_folder", self.output.absolute())  # the working directory may change
 
     @cached_property
     def models(self) -> tuple[pycolmap.Reconstruction, ...]:
@@ -41,7 +45,7 @@ class ReconstructionResult:
         Raises:
             DataError: if a model was removed or damaged meanwhile.
         """
-        return tuple(read_model(self.output / model["path"]) for model in self.summary.models)
+        return tuple(read_model(self._folder / model["path"]) for model in self.summary.models)
 
     @property
     def model(self) -> pycolmap.Reconstruction:

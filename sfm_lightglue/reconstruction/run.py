@@ -165,8 +165,9 @@ def _fill_database(job: _Job, path: Path) -> tuple[PairCounts, frozenset[int]]:
     images, config, store = job.features.decoded_images, job.config, job.store
     given = frozenset() if config.cameras.refine else given_camera_idxs(images)
     with DatabaseWriter(path) as database:
-        for image in images:
-            database.add_image(image, job.features[image.name].keypoints)
+        with job.clock.stage("write"):
+            for image, features in job.features.read_all(job.executor):
+                database.add_image(image, features.keypoints)
         counts = match_scene(
             job.pairs,
             job.features,

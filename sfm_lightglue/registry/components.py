@@ -57,8 +57,7 @@ def config_from_tables(config_type: type[ConfigT], values: Mapping[str, Any]) ->
     parts: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            kind = "table" if isinstance(value, Mapping) else "option"
-            raise ConfigError(f"unknown {kind} {key!r}{nearest_hint(key, known)}; there are {', '.join(known)}")
+            raise ConfigError(_unknown(key, value, known))
         if hints[key] is Choice:
             parts[key] = _component(key, _table(key, value))
         elif dataclasses.is_dataclass(hints[key]):
@@ -85,6 +84,14 @@ def tables_from_config(config: Any) -> dict[str, Any]:
     return tables
 
 
+def _unknown(key: str, value: Any, known: list[str]) -> str:
+    kind = "table" if isinstance(value, Mapping) else "option"
+    choices = f"choose one of {', '.join(known)}"
+    if key in REGISTRY_FROM_TABLE or key == "cameras":
+        return f"{kind} {key!r} belongs to another job, and this one does not use it; {choices}"
+    return f"unknown {kind} {key!r}{nearest_hint(key, known)}; {choices}"
+
+
 def _table(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key}: expected a table, got {value!r}")
@@ -105,7 +112,7 @@ def check_seed(seed: int) -> None:
         ConfigError: if it does not lie in [0, 2^31).
     """
     if not 0 <= seed < 2**31:
-        raise ConfigError(f"seed must lie in [0, 2^31), got {seed}")
+        raise ConfigError(f"`seed` must lie in [0, 2^31), got {seed}")
 
 
 def check_device(device: str) -> None:
@@ -115,7 +122,7 @@ def check_device(device: str) -> None:
         ConfigError: if it is not "auto", "cpu", "cuda", "cuda:1" or the like.
     """
     if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", device):
-        raise ConfigError(f"device {device!r}: expected auto, cpu, cuda, or cuda:1 and the like")
+        raise ConfigError(f"`device` {device!r}: expected auto, cpu, cuda, or cuda:1 and the like")
 
 
 def check_num_threads(num_threads: int) -> None:
@@ -125,4 +132,4 @@ def check_num_threads(num_threads: int) -> None:
         ConfigError: if it does not lie in [0, 1024].
     """
     if not 0 <= num_threads <= MAX_THREADS:
-        raise ConfigError(f"num_threads must lie in [0, {MAX_THREADS}], got {num_threads}")
+        raise ConfigError(f"`num_threads` must lie in [0, {MAX_THREADS}], got {num_threads}")

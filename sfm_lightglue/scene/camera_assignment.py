@@ -40,7 +40,7 @@ class CameraConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in {"auto", "single", "per-folder", "per-image"}:
-            raise ConfigError(f"camera mode {self.mode!r}: expected auto, single, per-folder or per-image")
+            raise ConfigError(f"`cameras.mode` {self.mode!r}: expected auto, single, per-folder or per-image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _require_one_size(photos: list[Photo], mode: CameraMode) -> None:
     for examples in examples_from_folder.values():
         if len(examples) > 1:
             text = ", ".join(f"{photo.name} {photo.size[0]} x {photo.size[1]}" for photo in examples.values())
-            raise ConfigError(f"camera mode {mode}: the photos differ in size ({text}); try auto")
+            raise ConfigError(f"`cameras.mode` {mode}: the images differ in size ({text}); try auto")
 
 
 def _given_cameras(photos: list[Photo], config: CameraConfig) -> dict[str, Camera]:

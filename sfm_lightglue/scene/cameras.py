@@ -131,7 +131,7 @@ def _turned_once(camera: Camera) -> Camera:
     names = [name.strip() for name in as_pycolmap(camera).params_info.split(",")]
     values = dict(zip(names, camera.params, strict=True))
     if {"sx1", "s0"} & set(names):
-        raise ConfigError(f"camera model {camera.model}: thin-prism distortion cannot be rotated with the photo")
+        raise ConfigError(f"camera model {camera.model}: thin-prism distortion cannot be rotated with the image")
     turned = values | {"cx": camera.height - values["cy"], "cy": values["cx"]}
     if "fx" in values:
         turned |= {"fx": values["fy"], "fy": values["fx"]}

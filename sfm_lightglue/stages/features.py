@@ -35,8 +35,8 @@ class SceneFeatures(Mapping[str, Features]):
         self._image_from_name: dict[str, SceneImage] = {}
         self._key_from_name: dict[str, str] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
-        self._counted: set[str] = set()
         self._lock = threading.Lock()
+        self.num_keypoints_from_name: dict[str, int] = {}
         self.skipped: list[SkippedImage] = []
 
     def extract(self, executor: Executor = SERIAL, progress: Progress = silent) -> None:
@@ -48,12 +48,25 @@ class SceneFeatures(Mapping[str, Features]):
         results = executor.map(self._extract_one, self._images)
         for num_done, (image, result) in enumerate(zip(self._images, results, strict=True), start=1):
             if isinstance(result, SkippedImage):
-                logger.warning("left out %s: %s", result.name, result.reason)
-                self.skipped.append(result)
+                self._skip(result)
             else:
                 self._image_from_name[image.name] = image
                 self._key_from_name[image.name] = result
             progress("extract", num_done, len(self._images))
+
+    def read_all(self, executor: Executor = SERIAL) -> Iterator[tuple[SceneImage, Features]]:
+        """The features of each image that was extracted, in the order of the scene.
+
+        An image whose stored features are damaged is extracted again. If it can no longer be read, it is logged as a
+        warning, moved to `skipped`, and left out.
+        """
+        images = self.decoded_images
+        for image, result in zip(images, executor.map(self._read_one, images), strict=True):
+            if isinstance(result, SkippedImage):
+                del self._image_from_name[image.name], self._key_from_name[image.name]
+                self._skip(result)
+            else:
+                yield image, result
 
     @property
     def decoded_images(self) -> tuple[SceneImage, ...]:
@@ -70,25 +83,30 @@ class SceneFeatures(Mapping[str, Features]):
         return name in self._key_from_name
 
     def __getitem__(self, name: str) -> Features:
-        """The features of an image that was extracted before."""
+        """The features of an image that was extracted before.
+
+        Raises:
+            DataError: if its stored features are damaged, and the image can no longer be read.
+        """
         recent = self._recent.get(name)
         if recent is not None:
             return recent
         features = self._extractor.read(self._key_from_name[name])
         if features is None:  # the entry is damaged or was removed meanwhile: compute it again
             image = self._image_from_name[name]
-            self._is_first_use(name)
             features = self._extractor.compute(Image.read(image.path, image.name))
-        elif self._is_first_use(name):
+            self._key_from_name[name] = features.key
+            self._remember(name, features)
+        elif self._remember(name, features):
             self._extractor.store.count("features", hit=True)
-        self._recent.put(name, features)
         return features
 
-    def _is_first_use(self, name: str) -> bool:
-        """Whether an image has not been counted as a hit or a miss of the store yet."""
+    def _remember(self, name: str, features: Features) -> bool:
+        """Keep features in memory; whether it is the first time that those of this image are used."""
+        self._recent.put(name, features)
         with self._lock:
-            is_first = name not in self._counted
-            self._counted.add(name)
+            is_first = name not in self.num_keypoints_from_name
+            self.num_keypoints_from_name[name] = len(features)
             return is_first
 
     def _extract_one(self, image: SceneImage) -> str | SkippedImage:
@@ -99,7 +117,20 @@ class SceneFeatures(Mapping[str, Features]):
         try:
             features = self._extractor.compute(Image.read(image.path, image.name))
         except DataError as error:
-            return SkippedImage(image.name, str(error).removeprefix(f"{image.name}: "))
-        self._is_first_use(image.name)
-        self._recent.put(image.name, features)
+            return _skipped(image, error)
+        self._remember(image.name, features)
         return features.key
+
+    def _read_one(self, image: SceneImage) -> Features | SkippedImage:
+        try:
+            return self[image.name]
+        except DataError as error:
+            return _skipped(image, error)
+
+    def _skip(self, image: SkippedImage) -> None:
+        logger.warning("left out %s: %s", image.name, image.reason)
+        self.skipped.append(image)
+
+
+def _skipped(image: SceneImage, error: DataError) -> SkippedImage:
+    return SkippedImage(image.name, str(error).removeprefix(f"{image.name}: "))

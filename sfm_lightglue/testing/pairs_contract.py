@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.pairs.base import PairContext, PairSelector
 from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.store.store import Store
 from sfm_lightglue.testing.photos import textured, write_photo
 from sfm_lightglue.types import Scene
 
@@ -36,6 +40,20 @@ class PairSelectorContract:
         assert isinstance(pairs, tuple)
         assert len(pairs) > 0
         assert {name for pair in pairs for name in (pair.name0, pair.name1)} <= set(scene.names)
+        assert list(pairs) == sorted(set(pairs))
+
+    def test_a_good_scene_passes_the_check(self, scene: Scene) -> None:
+        """`check` is called before the features are extracted, and raises nothing."""
+        self.build().check(scene)
+
+    def test_features_are_looked_up_by_name(self, scene: Scene) -> None:
+        """The context of a real run has features and a store; they may be used or not."""
+        extractor = SiftExtractor(SiftConfig(max_keypoints=50))
+        features = {image.name: extractor.extract(Image.read(image.path)) for image in scene.images}
+        with tempfile.TemporaryDirectory() as folder:
+            context = PairContext(scene, features, Store(Path(folder)))
+            pairs = self.build().select(context)
+        assert len(pairs) > 0
         assert list(pairs) == sorted(set(pairs))
 
     def test_the_same_scene_gives_the_same_pairs(self, scene: Scene) -> None:

@@ -42,16 +42,16 @@ class TwoViewConfig:
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATOR_NAMES:
-            raise ConfigError(f"two_view: estimator {self.estimator!r}: expected one of {', '.join(ESTIMATOR_NAMES)}")
+            raise ConfigError(f"`two_view.estimator` {self.estimator!r}: expected one of {', '.join(ESTIMATOR_NAMES)}")
         for name in ("max_error_px", "reference_size_px", "max_iterations"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"two_view: {name} must be positive, got {getattr(self, name)}")
+                raise ConfigError(f"`two_view.{name}` must be positive, got {getattr(self, name)}")
         for name in ("min_inlier_ratio", "max_homography_ratio"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"two_view: {name} must lie in [0, 1], got {getattr(self, name)}")
+                raise ConfigError(f"`two_view.{name}` must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.min_parallax_deg <= 180:
-            raise ConfigError(f"two_view: min_parallax_deg must lie in [0, 180], got {self.min_parallax_deg}")
+            raise ConfigError(f"`two_view.min_parallax_deg` must lie in [0, 180], got {self.min_parallax_deg}")
         if self.min_inliers < 5:
-            raise ConfigError(f"two_view: min_inliers must be at least 5, got {self.min_inliers}")
+            raise ConfigError(f"`two_view.min_inliers` must be at least 5, got {self.min_inliers}")
         if not 0 < self.confidence < 1:
-            raise ConfigError(f"two_view: confidence must lie in (0, 1), got {self.confidence}")
+            raise ConfigError(f"`two_view.confidence` must lie in (0, 1), got {self.confidence}")

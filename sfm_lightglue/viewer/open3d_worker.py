@@ -62,12 +62,12 @@ def render_image(arrays: dict[str, AnyArray], path: Path, width: int, height: in
 def show_window(arrays: dict[str, AnyArray], title: str, width: int, height: int, max_frames: int) -> None:
     """Show the scene until the window is closed, or for `max_frames` frames if that is positive."""
     if sys.platform == "linux" and not has_display():
-        raise SystemExit("error: no display answers; --screenshot FILE.png renders an image without one")
+        raise SystemExit("error: no display answers; `screenshot` renders an image without one")
     import open3d as o3d
 
     window = o3d.visualization.Visualizer()
     if not window.create_window(title, width, height):
-        raise SystemExit("error: no window could be opened; --screenshot FILE.png renders without one")
+        raise SystemExit("error: no window could be opened; `screenshot` renders without one")
     options = window.get_render_option()
     options.background_color = np.array(BACKGROUND)
     options.point_size = point_size_px(len(arrays["points"]))

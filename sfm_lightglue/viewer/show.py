@@ -193,6 +193,6 @@ def _explain(exit_status: int, output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [line for line in lines if "rror" in line or line.startswith("reason:")]
     cause = (causes or lines or [f"exit status {exit_status}"])[-1]
-    if "--screenshot" in cause:  # written by the worker
+    if "`screenshot`" in cause:  # written by the worker
         return cause.removeprefix("error: ")
     return f"Open3D does not work here ({cause[:200]}); on Debian or Ubuntu: {INSTALL_PACKAGES}"

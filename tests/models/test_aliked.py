@@ -332,5 +332,5 @@ def test_without_weights_the_message_names_the_model():
     ],
 )
 def test_invalid_options_are_refused(options):
-    with pytest.raises(ConfigError, match=f"aliked: .*{next(iter(options))}"):
+    with pytest.raises(ConfigError, match=f"`extractor.{next(iter(options))}`"):
         AlikedConfig(**options)

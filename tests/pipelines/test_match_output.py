@@ -11,8 +11,8 @@ from PIL import Image as PilImage
 
 from pipelines.match import main
 from pipelines.match_output import output_paths, require_replaceable
-from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.drawing.matches import is_drawing, save_drawing
+from sfm_lightglue.errors import ConfigError
 
 FLAGS = ("--matcher", "nearest", "--max-keypoints", "300", "--quiet")
 

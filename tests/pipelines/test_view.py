@@ -82,7 +82,7 @@ def test_without_open3d_the_command_to_install_it_is_named(tmp_path, monkeypatch
     ("make", "message"),
     [
         (lambda path: None, "no such folder"),
-        (lambda path: path.mkdir(), "pipelines.reconstruct"),
+        (lambda path: path.mkdir(), "reconstruct it first"),
         (lambda path: path.write_text("x"), "this is a file"),
     ],
 )

@@ -127,7 +127,7 @@ def test_screenshot_of_cameras_only(tmp_path):
 def test_a_display_that_does_not_answer_is_an_error(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":4242")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(ConfigError, match=r"no display answers.*--screenshot"):
+    with pytest.raises(ConfigError, match=r"no display answers.*`screenshot`"):
         show.show_window(scene_of(make_model()), (320, 200), "test", max_frames=3)
 
 
