@@ -147,8 +147,6 @@ def package_of(module: str) -> str:
     prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     package = next((prefix for prefix in prefixes if prefix in known), None)
     assert package is not None, f"{module} is not in LAYERS: add it there and in docs/explanation/architecture.md"
-        f"{module} is not in LAYERS: add it, and document its line in docs/explanation/architecture.md"
-    )
     return package
 
 
