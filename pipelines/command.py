@@ -55,7 +55,7 @@ def program_name(name: str) -> str:
 
 
 def run_command(body: Callable[[], int | None], show_downloads: bool = False) -> int:
-    """Run a command: an error that a user can repair becomes one line and its exit code.
+    """Run a command: an `SfmError` becomes one line and its exit code.
 
     Args:
         body: the command after its arguments were parsed; returns its exit code, None for 0.

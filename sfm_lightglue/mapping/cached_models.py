@@ -1,4 +1,4 @@
-"""Finished models in the store, under the key of everything that they depend on: a second run maps nothing again."""
+"""Finished models in the store, under the key of everything that they depend on. A second run reads them."""
 
 from __future__ import annotations
 

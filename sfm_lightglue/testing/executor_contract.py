@@ -29,7 +29,7 @@ class ExecutorContract:
         raise NotImplementedError(f"{cls.__name__} must define `build`")
 
     def test_it_has_workers(self) -> None:
-        """At least one."""
+        """The number of workers is at least one."""
         assert self.build().num_workers >= 1
 
     def test_results_are_in_the_order_of_the_items(self) -> None:
@@ -37,7 +37,7 @@ class ExecutorContract:
         assert list(self.build().map(_square, range(100))) == [number * number for number in range(100)]
 
     def test_no_items_give_no_results(self) -> None:
-        """And no error."""
+        """The result is empty, and not an error."""
         assert list(self.build().map(_square, [])) == []
 
     def test_endless_items_are_taken_as_results_are_taken(self) -> None:

@@ -51,7 +51,7 @@ class PoseResiduals(ABC):
         """The pose after a step [P]."""
 
     def moved(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Self:
-        """The same residuals as a function of steps from another pose: the one after a step."""
+        """The residuals around the pose and the focal lengths after a step."""
         return type(self)(self._data, self.pose_after(step), self._log_scales_after(log_scales))
 
     def _log_scales_after(self, step: LogScales) -> LogScales:
