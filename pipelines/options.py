@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from sfm_lightglue.registry.components import REGISTRY_FROM_TABLE
-
 FLAG_FROM_OPTION = {
     "cameras.mode": "--camera-mode",
     "cameras.model": "--camera-model",
@@ -32,7 +30,8 @@ FLAG_FROM_OPTION = {
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
 
-_TABLES = {"cameras", "two_view", *REGISTRY_FROM_TABLE}
+OPTION_TABLES = ("cameras", "extractor", "mapping", "matcher", "pairs", "two_view")
+"""Tables of options; written here, because the registry loads the libraries of the components."""
 
 
 def with_flags(text: str) -> str:
@@ -42,6 +41,6 @@ def with_flags(text: str) -> str:
         option = found[1]
         if option in FLAG_FROM_OPTION:
             return FLAG_FROM_OPTION[option]
-        return f"--set {option}=..." if option.partition(".")[0] in _TABLES and "." in option else found[0]
+        return f"--set {option}=..." if option.partition(".")[0] in OPTION_TABLES and "." in option else found[0]
 
     return re.sub(r"`([a-z_.]+(?:=True)?)`", flag, text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import colmap, match, reconstruct, view
-from pipelines.options import FLAG_FROM_OPTION, with_flags
+from pipelines.options import FLAG_FROM_OPTION, OPTION_TABLES, with_flags
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
@@ -84,6 +84,11 @@ def test_options_become_flags():
     assert with_flags("`mapping.min_model_size` is 1") == "--set mapping.min_model_size=... is 1"
     assert with_flags("leave out `same_camera=True`") == "leave out --same-camera"
     assert with_flags("`other` stays") == "`other` stays"
+
+
+def test_the_tables_of_options_are_those_of_the_jobs():
+    tables = {key for key, value in ReconstructConfig().as_mapping().items() if isinstance(value, dict)}
+    assert tables == set(OPTION_TABLES)
 
 
 def test_every_flag_belongs_to_a_command():
