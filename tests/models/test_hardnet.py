@@ -140,9 +140,9 @@ def test_identity_contains_detector_and_direction(path):
 def test_wrong_input_is_refused(network):
     with pytest.raises(ValueError, match=r"patches: expected \[N, 1, 32, 32\]"):
         network(torch.rand(2, 32, 32))
-    with pytest.raises(ConfigError, match="`extractor.contrast_threshold`"):
+    with pytest.raises(ConfigError, match=r"`extractor\.contrast_threshold`"):
         DoGHardNetConfig(contrast_threshold=-1)
-    with pytest.raises(ConfigError, match="`extractor.max_keypoints`"):
+    with pytest.raises(ConfigError, match=r"`extractor\.max_keypoints`"):
         DoGHardNetConfig(max_keypoints=0)
 
 

@@ -163,7 +163,7 @@ def test_wrong_input_is_refused(network):
         network(torch.rand(3, 64, 64))
     with pytest.raises(ConfigError, match="max_image_size"):
         XFeatConfig(max_image_size=16)
-    with pytest.raises(ConfigError, match="`extractor.detection_threshold`"):
+    with pytest.raises(ConfigError, match=r"`extractor\.detection_threshold`"):
         XFeatConfig(detection_threshold=-0.1)
 
 
