@@ -94,7 +94,7 @@ def test_the_error_for_an_unknown_option_names_the_component():
         EXTRACTORS.choose("sift", {"max_keypoint": 9})
     with pytest.raises(ConfigError, match="pairs exhaustive: unknown option 'a'; it has no options"):
         PAIR_SELECTORS.choose("exhaustive", {"a": 1})
-    with pytest.raises(ConfigError, match="ratio must lie in"):
+    with pytest.raises(ConfigError, match=r"`matcher\.ratio` must lie in"):
         MATCHERS.choose("nearest", {"ratio": 2.0})
 
 
