@@ -125,7 +125,7 @@ def _model_key(
     config: ReconstructConfig,
     executor: Executor,
 ) -> str:
-    """Key of everything that the model depends on. Whether there is one worker or several matters, their number does not."""
+    """Key of everything that the model depends on. One worker or several is a difference, their number is none."""
     return make_key(
         "models",
         [(image.name, image.digest, image.camera, image.camera_idx) for image in scene.images],
