@@ -1,6 +1,7 @@
 """A textured, self-occluding 3D scene, rendered with exact ground truth, for the demo and the tests."""
 
+from sfm_lightglue.synthetic.courtyard import render_courtyard
 from sfm_lightglue.synthetic.files import read_truth, write_scene
 from sfm_lightglue.synthetic.render import SyntheticScene, corresponding_points, render_scene
 
-__all__ = ["SyntheticScene", "corresponding_points", "read_truth", "render_scene", "write_scene"]
+__all__ = ["SyntheticScene", "corresponding_points", "read_truth", "render_courtyard", "render_scene", "write_scene"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -85,24 +86,61 @@ def render_scene(
     Raises:
         ValueError: if `num_images` or `size` is too small.
     """
-    width, height = size
+    check_size("render_scene", num_images, size)
+    camera = exif_camera(size, FOCAL_35MM_MM)
+    texels_per_m = camera.params[0] / _NEAREST_VIEW_M
+    return render_world(
+        lambda executor: build_world(texels_per_m, seed, executor), camera, _camera_poses(num_images, seed), progress
+    )
+
+
+def check_size(function: str, num_images: int, size: tuple[int, int]) -> None:
+    """Check the arguments of a function that renders a scene.
+
+    Raises:
+        ValueError: if `num_images` or `size` is too small.
+    """
     if num_images < 2 or min(size) < 64:
+        width, height = size
         raise ValueError(
-            f"render_scene: needs at least 2 images of 64 x 64 pixels, got {num_images} of {width} x {height}"
+            f"{function}: needs at least 2 images of 64 x 64 pixels, got {num_images} of {width} x {height}"
         )
-    focal_px = FOCAL_35MM_MM / DIAGONAL_35MM_MM * math.hypot(width, height)
-    camera = Camera("SIMPLE_PINHOLE", width, height, (focal_px, width / 2, height / 2), source="exif")
-    poses = _camera_poses(num_images, seed)
+
+
+def exif_camera(size: tuple[int, int], focal_35mm_mm: int) -> Camera:
+    """The "SIMPLE_PINHOLE" camera of images of `size` (width, height) with a 35 mm equivalent focal length."""
+    width, height = size
+    focal_px = focal_35mm_mm / DIAGONAL_35MM_MM * math.hypot(width, height)
+    return Camera("SIMPLE_PINHOLE", width, height, (focal_px, width / 2, height / 2), source="exif")
+
+
+def image_names(num_images: int) -> tuple[str, ...]:
+    """Names of the images of a scene, sorted: "view_00.jpg" and so on."""
+    digits = max(2, len(str(num_images - 1)))
+    return tuple(f"view_{idx:0{digits}d}.jpg" for idx in range(num_images))
+
+
+def render_world(
+    build: Callable[[Executor], World], camera: Camera, poses: Mapping[str, Rigid3], progress: Progress = silent
+) -> SyntheticScene:
+    """Render a world from several poses.
+
+    Args:
+        build: makes the world; it may run its work in the executor that it gets.
+        camera: "SIMPLE_PINHOLE", of all images.
+        poses: cam_from_world by name of the image, at least two.
+        progress: called after every image, with stage "render".
+    """
     images, depths = {}, {}
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as executor:
-        world = build_world(focal_px / _NEAREST_VIEW_M, seed, executor)
+        world = build(executor)
         views = executor.map(lambda pose: _render(world, camera, pose), poses.values())
         for num_done, (name, (image, depth)) in enumerate(zip(poses, views, strict=True), start=1):
             images[name], depths[name] = image, depth
-            progress("render", num_done, num_images)
+            progress("render", num_done, len(poses))
     centers = [pose.center for pose in poses.values()]
     extent_m = max(float(np.linalg.norm(a - b)) for a, b in combinations(centers, 2))
-    return SyntheticScene(images, depths, camera, poses, extent_m)
+    return SyntheticScene(images, depths, camera, dict(poses), extent_m)
 
 
 def corresponding_points(
@@ -160,16 +198,15 @@ def _camera_poses(num_images: int, seed: int) -> dict[str, Rigid3]:
     """Poses on an arc, with varying height, distance, direction and roll."""
     rng = np.random.default_rng([seed, 1 << 20])
     arc_deg = min(9.0 * (num_images - 1), 135.0)
-    digits = max(2, len(str(num_images - 1)))
     poses = {}
-    for idx in range(num_images):
+    for idx, name in enumerate(image_names(num_images)):
         angle = np.radians(-90 + arc_deg * (idx / (num_images - 1) - 0.5) + rng.uniform(-1, 1))
         radius = _CAMERA_RADIUS_M + 0.5 * np.sin(1.7 * idx) + rng.uniform(-0.2, 0.2)
         elevation = 2.7 + 0.9 * np.sin(2.1 * idx + 0.5) + rng.uniform(-0.15, 0.15)
         center = np.array([radius * np.cos(angle), radius * np.sin(angle), elevation])
         up = np.array([*rng.normal(0, 0.025, 2), 1.0])
         target = _TARGET_M + rng.normal(0, 0.15, 3)
-        poses[f"view_{idx:0{digits}d}.jpg"] = Rigid3.look_at(center, target, up)
+        poses[name] = Rigid3.look_at(center, target, up)
     return poses
 
 
