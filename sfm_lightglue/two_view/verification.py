@@ -24,13 +24,14 @@ from sfm_lightglue.two_view.correspondences import (
     normalize_matches,
     rays_of,
 )
+from sfm_lightglue.two_view.distorted_rotation import LensRotation, distorted_rotation, lens_problem
 from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.noise import median_noise
 from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, recover_pose, refine_pose
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
-_VERDICT_VERSION = 2
+_VERDICT_VERSION = 3
 """Part of the store's keys. Raise it when the same matches start to give another verdict or pose."""
 
 _MAX_NOISE_RATIO = 1.3
@@ -94,6 +95,7 @@ class VerifiedPair:
         usable: [M] the matches whose distortion could be undone.
         matrix: E, or F of a pair without calibration, [3, 3] on normalised points; zeros for a pure rotation.
         H: [3, 3] on normalised points; None for a general geometry.
+        lens: of a pure rotation that fits only with a lens distortion; None else.
     """
 
     geometry: TwoViewGeometry
@@ -101,6 +103,7 @@ class VerifiedPair:
     usable: BoolArray
     matrix: Float64Array
     H: Float64Array | None
+    lens: LensRotation | None = None
 
 
 def verify_pair(pair: MatchedPair, config: TwoViewConfig, seed: int) -> VerifiedPair | Rejected:
@@ -117,10 +120,10 @@ def verify_pair(pair: MatchedPair, config: TwoViewConfig, seed: int) -> Verified
         return Rejected("no_model", num_matches)
     if fits.num_best < enough:
         return Rejected("too_few_inliers", num_matches, fits.num_best)
-    found = _classify(fits)
+    found = _classify(fits, pair.cameras)
     if isinstance(found, Rejected):
         return replace(found, num_matches=num_matches)
-    return VerifiedPair(_in_pixels(found, usable, pair), data, usable, found.matrix, found.H)
+    return VerifiedPair(_in_pixels(found, usable, pair), data, usable, found.matrix, found.H, found.lens)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -166,13 +169,16 @@ class _Found:
     matrix: Float64Array
     H: Float64Array | None
     mask: BoolArray
+    lens: LensRotation | None = None
 
 
-def _classify(fits: _Fits) -> _Found | Rejected:
+def _classify(fits: _Fits, cameras: tuple[Camera, Camera]) -> _Found | Rejected:
     """Classify as general, planar or pure rotation by COLMAP's rule: the fraction of inliers that fit a homography."""
     data, config = fits.data, fits.config
     plane = _homography_of_plane(fits)
     rotation = None if plane is None else _pure_rotation(fits, plane)
+    if rotation is None:
+        rotation = _distorted_rotation(fits, cameras)
     if rotation is not None:
         return rotation
     pose = _best_pose(fits, plane)
@@ -228,6 +234,15 @@ def _pure_rotation(fits: _Fits, homography: Model) -> _Found | None:
     if noise > _allowed_noise(fits, homography):
         return None
     return _Found("pure_rotation", Rigid3(R, np.zeros(3)), np.zeros((3, 3)), H, mask)
+
+
+def _distorted_rotation(fits: _Fits, cameras: tuple[Camera, Camera]) -> _Found | None:
+    """The rotation that fits the matches as well as a motion does, if an unknown lens distortion is fitted too."""
+    fit = distorted_rotation(lens_problem(fits.data, cameras), fits.epipolar, fits.homography, fits.config)
+    if fit is None:
+        return None
+    lens, mask = fit
+    return _Found("pure_rotation", Rigid3(lens.R, np.zeros(3)), np.zeros((3, 3)), lens.H, mask, lens)
 
 
 def _fit_rotation(
