@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.images.exif import Exif
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.scene.cameras import default_camera, make_camera, turned_camera
+from sfm_lightglue.images.panorama import PANORAMA_REASONS
+from sfm_lightglue.messages import shortened
+from sfm_lightglue.scene.cameras import default_camera, is_fisheye_model, make_camera, turned_camera
+from sfm_lightglue.scene.focal_lengths import ZoomedFocalLengths
 from sfm_lightglue.types import Camera, SceneImage
 
 logger = logging.getLogger(__name__)
@@ -25,9 +28,11 @@ class CameraConfig:
     """How images share cameras, and the intrinsics if they are known."""
 
     mode: CameraMode = "auto"
-    """auto: images with the same EXIF camera, lens and focal length share one camera; images without EXIF data share
-    one if all such images of their folder have one size. single: all images share one camera. per-folder: one camera
-    for each folder. per-image: one camera for each image."""
+    """auto: images with the same EXIF camera, lens, serial numbers, focal length, 35 mm focal length and digital zoom
+    share one camera; two bodies of one model are two cameras, because focal length and distortion differ between them;
+    cropped images share one with images that were cropped from the same size to the same size; images without EXIF data
+    share one if all such images of their folder have one size. single: all images share one camera. per-folder: one
+    camera for each folder. per-image: one camera for each image."""
 
     model: str = "SIMPLE_RADIAL"
     """COLMAP's name of the camera model."""
@@ -80,17 +85,24 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
     Raises:
         ConfigError: if the given cameras do not fit the images.
     """
+    _warn_of_fisheye_lenses(photos, config)
     given = _given_cameras(photos, config)
     group_from_name = _group_by_camera(photos, config)
+    focal_lengths = ZoomedFocalLengths(photo.exif for photo in photos)
     focal_from_group: dict[object, float] = {}
+    magnification_from_group: dict[object, float] = {}
     for photo in photos:
-        if photo.exif.focal_length_px:
-            focal_from_group.setdefault(group_from_name[photo.name], photo.exif.focal_length_px)
+        group, focal_px = group_from_name[photo.name], focal_lengths.focal_length_px(photo.exif)
+        magnification_from_group.setdefault(group, photo.exif.magnification)
+        if focal_px:
+            focal_from_group.setdefault(group, focal_px)
     idx_from_key: dict[object, int] = {}
     images = []
     for photo in photos:
         group = group_from_name[photo.name]
-        camera = given.get(photo.name) or default_camera(config.model, photo.size, focal_from_group.get(group))
+        camera = given.get(photo.name) or default_camera(
+            config.model, photo.size, focal_from_group.get(group), magnification_from_group[group]
+        )
         # A COLMAP camera has one size: if software rotated the pixels by 90 degrees, the image gets another camera.
         key = (group, camera)
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
@@ -104,10 +116,10 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
 def _group_by_camera(photos: list[Photo], config: CameraConfig) -> dict[str, object]:
     if config.mode in {"single", "per-folder"}:
         _require_one_size(photos, config.mode)
-    sizes_from_folder: dict[str, set[tuple[int, int]]] = {}
+    sizes_from_folder: dict[str, set[object]] = {}
     for photo in photos:
         if not photo.exif.camera_id:
-            sizes_from_folder.setdefault(photo.folder, set()).add(photo.sides)
+            sizes_from_folder.setdefault(photo.folder, set()).add((photo.sides, photo.exif.cropped_from))
 
     def automatic(photo: Photo) -> object:
         if photo.exif.camera_id:
@@ -122,6 +134,18 @@ def _group_by_camera(photos: list[Photo], config: CameraConfig) -> dict[str, obj
         "per-image": lambda photo: photo.name,
     }
     return {photo.name: group[config.mode](photo) for photo in photos}
+
+
+def _warn_of_fisheye_lenses(photos: list[Photo], config: CameraConfig) -> None:
+    names = [photo.name for photo in photos if photo.exif.has_fisheye_lens]
+    if names and not config.params and not is_fisheye_model(config.model):
+        logger.warning(
+            "%d photos have a fisheye lens by their EXIF data (%s), which the camera model %s does not describe: set"
+            " `cameras.model` to OPENCV_FISHEYE, unless their distortion has been removed",
+            len(names),
+            shortened(names),
+            config.model.upper(),
+        )
 
 
 def _require_one_size(photos: list[Photo], mode: CameraMode) -> None:
@@ -183,8 +207,10 @@ def camera_of_image(image: Image, config: CameraConfig) -> Camera:
 
     Raises:
         ConfigError: if the given parameters do not fit the camera model or the image.
-        DataError: if the header of the image cannot be read.
+        DataError: if the header of the image cannot be read, or the image is a panorama.
     """
+    if image.exif.panorama:
+        raise DataError(f"{image.name}: {PANORAMA_REASONS[image.exif.panorama]}")
     if config.params:
         return make_camera(config.model, image.size, config.params)
-    return default_camera(config.model, image.size, image.exif.focal_length_px)
+    return default_camera(config.model, image.size, image.exif.focal_length_px, image.exif.magnification)

@@ -54,20 +54,28 @@ def make_camera(
     return camera
 
 
-def default_camera(model: str, size: tuple[int, int], focal_length_px: float | None) -> Camera:
+def default_camera(
+    model: str, size: tuple[int, int], focal_length_px: float | None, magnification: float = 1.0
+) -> Camera:
     """Make a camera without distortion whose principal point is the centre of the image.
 
     Args:
         model: COLMAP's name.
         size: (width, height) in pixels.
         focal_length_px: focal length in pixels; None assumes 1.2 times the longer side.
+        magnification: factor of digital zoom and crop on the assumed focal length.
 
     Raises:
         ConfigError: if the model is unknown.
     """
-    focal = focal_length_px or DEFAULT_FOCAL_FACTOR * max(size)
+    focal = focal_length_px or DEFAULT_FOCAL_FACTOR * max(size) * magnification
     native = pycolmap.Camera.create_from_model_name(0, _checked_model(model), focal, size[0], size[1])
     return Camera(model.upper(), size[0], size[1], tuple(native.params), "exif" if focal_length_px else "guessed")
+
+
+def is_fisheye_model(model: str) -> bool:
+    """Whether a camera model of COLMAP describes fisheye lenses, by its name."""
+    return "FISHEYE" in model.upper() or model.upper() == "FOV"
 
 
 def as_pycolmap(camera: Camera, camera_id: int = 0) -> pycolmap.Camera:

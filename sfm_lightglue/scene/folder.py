@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images.image import MIN_SIDE_PX, PHOTO_SUFFIXES, Image
+from sfm_lightglue.images.panorama import PANORAMA_REASONS
+from sfm_lightglue.messages import shortened
 from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras
 from sfm_lightglue.store.output_folder import is_results_folder
 from sfm_lightglue.types import Scene, SkippedImage
@@ -36,10 +39,10 @@ def load_scene(
         as_it_is: read all of `root` even if it has a sub-folder `images`, as COLMAP does.
 
     Returns:
-        The images, sorted by name. Unreadable images are in `skipped` and logged as warnings.
+        The images, sorted by name. Unreadable images and panoramas are in `skipped` and logged as warnings.
 
     Raises:
-        DataError: if the folder does not exist, or has no readable image.
+        DataError: if the folder does not exist, or has no readable image, or only panoramas.
         ConfigError: if the given cameras do not fit the images.
     """
     cameras = cameras or CameraConfig()
@@ -50,14 +53,31 @@ def load_scene(
     read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
     photos = [photo for photo in read if isinstance(photo, Photo)]
     skipped = tuple(photo for photo in read if isinstance(photo, SkippedImage))
-    for photo in skipped:
-        logger.warning("left out %s: %s", photo.name, photo.reason)
+    _warn_of(skipped)
     if not photos:
-        tried = f", {len(skipped)} could not be read" if skipped else ""
-        raise DataError(
-            f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are read, also from sub-folders"
-        )
+        raise DataError(_why_no_photo(folder, skipped))
     return Scene(folder, assign_cameras(photos, cameras), skipped)
+
+
+def _warn_of(skipped: tuple[SkippedImage, ...]) -> None:
+    names_from_reason: dict[str, list[str]] = {}
+    for photo in skipped:
+        if photo.reason in PANORAMA_REASONS.values():  # usually a whole folder, so one warning names all
+            names_from_reason.setdefault(photo.reason, []).append(photo.name)
+        else:
+            logger.warning("left out %s: %s", photo.name, photo.reason)
+    for reason, names in names_from_reason.items():
+        logger.warning("left out %s: %s", shortened(names), reason)
+
+
+def _why_no_photo(folder: Path, skipped: tuple[SkippedImage, ...]) -> str:
+    panoramas = Counter(photo.reason for photo in skipped if photo.reason in PANORAMA_REASONS.values())
+    if not panoramas:
+        tried = f", {len(skipped)} could not be read" if skipped else ""
+        return f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are read, also from sub-folders"
+    ((reason, number),) = panoramas.most_common(1)
+    which = f"{number} of {len(skipped)} photos are each" if len(skipped) > 1 else "the only photo is"
+    return f"{folder}: no photo left that can be used; {which} {reason}"
 
 
 def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
@@ -97,4 +117,6 @@ def _read_photo(path: Path, folder: Path) -> Photo | SkippedImage:
         return SkippedImage(name, str(error).removeprefix(f"{name}: ").removeprefix(f"{path}: "))
     if min(photo.size) < MIN_SIDE_PX:
         return SkippedImage(name, f"only {photo.size[0]} x {photo.size[1]} pixels")
+    if photo.exif.panorama:
+        return SkippedImage(name, PANORAMA_REASONS[photo.exif.panorama])
     return photo

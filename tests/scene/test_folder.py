@@ -130,6 +130,39 @@ def test_a_folder_that_is_not_a_scene_is_named(tmp_path):
         load_scene(tmp_path / "empty")
 
 
+THETA = {"Make": "RICOH", "Model": "RICOH THETA Z1"}
+
+
+def test_panoramas_are_named_and_left_out(tmp_path, caplog):
+    write(tmp_path, "flat.jpg", **THETA)
+    write(tmp_path, "crop.jpg", pixels=textured(64, 32), Make="Maker", Model="Other")
+    write(tmp_path, "pano1.jpg", "pano2.jpg", pixels=textured(64, 32), **THETA)
+    write(tmp_path, "sweep.jpg", pixels=textured(160, 48), Make="Apple", CustomRendered=6)
+    with caplog.at_level(logging.WARNING, "sfm_lightglue"):
+        scene = load_scene(tmp_path)
+    assert scene.names == ("crop.jpg", "flat.jpg")
+    assert [photo.name for photo in scene.skipped] == ["pano1.jpg", "pano2.jpg", "sweep.jpg"]
+    assert [photo.reason.partition(",")[0] for photo in scene.skipped] == [
+        "a panorama of 360 degrees",
+        "a panorama of 360 degrees",
+        "a panorama that a turning camera recorded in strips",
+    ]
+    sphere, sweep = (record.getMessage() for record in caplog.records)
+    assert sphere.startswith("left out pano1.jpg, pano2.jpg: a panorama of 360 degrees")
+    assert "cut it into perspective views" in sphere
+    assert sweep.startswith("left out sweep.jpg: ")
+
+
+def test_a_folder_of_panoramas_says_so(tmp_path):
+    write(tmp_path, "a.jpg", pixels=textured(64, 32), **THETA)
+    with pytest.raises(DataError, match=r"the only photo is a panorama of 360 degrees.*cut it into perspective views"):
+        load_scene(tmp_path)
+    write(tmp_path, "b.jpg", pixels=textured(64, 32), **THETA)
+    (tmp_path / "c.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 3 photos are each a panorama of 360 degrees"):
+        load_scene(tmp_path)
+
+
 def test_threads_change_nothing(tmp_path):
     write(tmp_path, *(f"{i}.jpg" for i in range(8)))
     (tmp_path / "4.jpg").write_bytes(b"")
