@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg, rotation_from_rotvec, umeyama
+from sfm_lightglue.geometry.transforms import (
+    Rigid3,
+    Sim3,
+    project_to_rotation,
+    rotation_angle_deg,
+    rotation_from_rotvec,
+    umeyama,
+)
 
 MIN_ALIGNED = 3
 """Fewest camera centres for an alignment: a similarity has seven unknowns, three centres have nine coordinates."""
@@ -93,6 +101,111 @@ def align_poses(estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> 
         {name: rotation_angle_deg(estimate[name].R @ R.T @ truth[name].R.T) for name in names},
         is_collinear,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistentPoses:
+    """Errors of absolute poses after the similarity with which the most poses are right.
+
+    Args:
+        truth_from_estimate: the alignment, of the right poses only.
+        center_errors: distance between estimated and true camera centre in the unit of the truth, by image name.
+        rotation_errors_deg: angle between estimated and true orientation, by image name.
+        right: names of the images within both limits, sorted; empty if there are fewer than three.
+    """
+
+    truth_from_estimate: Sim3
+    center_errors: Mapping[str, float]
+    rotation_errors_deg: Mapping[str, float]
+    right: tuple[str, ...]
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Names of the other images, sorted."""
+        return tuple(sorted(self.center_errors.keys() - set(self.right)))
+
+
+def align_consistent_poses(
+    estimate: Mapping[str, Rigid3],
+    truth: Mapping[str, Rigid3],
+    max_center_error: float,
+    max_rotation_error_deg: float = 5.0,
+) -> ConsistentPoses:
+    """Align the largest subset of poses that fits the truth, so that wrong poses do not move the alignment.
+
+    Every two images give a similarity: the rotation from their orientations, the scale from their distance. That with
+    the most poses within twice the limits is refined on them.
+
+    Args:
+        estimate: `cam_from_world` by image name, in any unit.
+        truth: `cam_from_world` by image name.
+        max_center_error: limit of a right pose, in the unit of the truth.
+        max_rotation_error_deg: limit of a right pose.
+
+    Raises:
+        ValueError: if fewer than three names are in both mappings, or all centres coincide.
+    """
+    names = sorted(estimate.keys() & truth.keys())
+    if len(names) < MIN_ALIGNED:
+        raise ValueError(f"{len(names)} registered images with truth; an alignment needs {MIN_ALIGNED}")
+    best: tuple[int, float, ConsistentPoses] | None = None
+    for pair in combinations(names, 2):
+        similarity = _from_two_poses(pair, estimate, truth)
+        if similarity is not None:
+            loose = _judge(similarity, estimate, truth, names, 2 * max_center_error, 2 * max_rotation_error_deg)
+            for _ in range(2):
+                if len(loose.right) >= MIN_ALIGNED:
+                    refined = _from_poses(loose.right, estimate, truth)
+                    loose = _judge(refined, estimate, truth, names, 2 * max_center_error, 2 * max_rotation_error_deg)
+            found = _judge(loose.truth_from_estimate, estimate, truth, names, max_center_error, max_rotation_error_deg)
+            cost = sum(min(error, max_center_error) for error in found.center_errors.values())
+            if best is None or (len(found.right), -cost) > (best[0], -best[1]):
+                best = len(found.right), cost, found
+    if best is None:
+        raise ValueError("all camera centres coincide: there is no scale")
+    return best[2]
+
+
+def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3 | None:
+    """The similarity `truth_from_estimate` of two poses; None if their centres coincide."""
+    centers = np.array([estimate[name].center for name in names])
+    true_centers = np.array([truth[name].center for name in names])
+    length = float(np.linalg.norm(centers[1] - centers[0]))
+    true_length = float(np.linalg.norm(true_centers[1] - true_centers[0]))
+    if min(length, true_length) == 0:
+        return None
+    R = project_to_rotation(sum((truth[name].R.T @ estimate[name].R for name in names), np.zeros((3, 3))))
+    scale = true_length / length
+    return Sim3(scale, R, true_centers.mean(0) - scale * R @ centers.mean(0))
+
+
+def _from_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3:
+    """The similarity of three or more poses by least squares; the orientations decide where centres are collinear."""
+    aligned = align_poses({name: estimate[name] for name in names}, truth)
+    if not aligned.is_collinear:
+        return aligned.truth_from_estimate
+    R = project_to_rotation(sum((truth[name].R.T @ estimate[name].R for name in names), np.zeros((3, 3))))
+    mean = np.mean([estimate[name].center for name in names], axis=0)
+    true_mean = np.mean([truth[name].center for name in names], axis=0)
+    scale = aligned.truth_from_estimate.scale
+    return Sim3(scale, R, true_mean - scale * R @ mean)
+
+
+def _judge(
+    truth_from_estimate: Sim3,
+    estimate: Mapping[str, Rigid3],
+    truth: Mapping[str, Rigid3],
+    names: Sequence[str],
+    max_center_error: float,
+    max_rotation_error_deg: float,
+) -> ConsistentPoses:
+    R = truth_from_estimate.R
+    centers = {
+        name: float(np.linalg.norm(truth_from_estimate @ estimate[name].center - truth[name].center)) for name in names
+    }
+    rotations = {name: rotation_angle_deg(estimate[name].R @ R.T @ truth[name].R.T) for name in names}
+    right = [name for name in names if centers[name] <= max_center_error and rotations[name] <= max_rotation_error_deg]
+    return ConsistentPoses(truth_from_estimate, centers, rotations, tuple(right) if len(right) >= MIN_ALIGNED else ())
 
 
 def _rotated_around(

@@ -3,5 +3,16 @@
 from sfm_lightglue.synthetic.courtyard import render_courtyard
 from sfm_lightglue.synthetic.files import read_truth, write_scene
 from sfm_lightglue.synthetic.render import SyntheticScene, corresponding_points, render_scene
+from sfm_lightglue.synthetic.room import render_room
+from sfm_lightglue.synthetic.street import render_street
 
-__all__ = ["SyntheticScene", "corresponding_points", "read_truth", "render_courtyard", "render_scene", "write_scene"]
+__all__ = [
+    "SyntheticScene",
+    "corresponding_points",
+    "read_truth",
+    "render_courtyard",
+    "render_room",
+    "render_scene",
+    "render_street",
+    "write_scene",
+]

@@ -84,7 +84,7 @@ def paint_opening(opening: Opening, texels_per_m: float, rng: np.random.Generato
         for top, end in ((bottom, height), (0.0, 0.35 * border)):
             _rectangle(canvas, (0, top, width, end), _shade(opening.surround.base, 1.12), texels_per_m)
             _rectangle(canvas, (0, end - 0.03, width, end), _shade(opening.surround.base, 0.5), texels_per_m)
-    grain = rng.normal(1.0, 0.02, canvas.shape[:2])[..., None]
+    grain = rng.normal(1.0, 0.01, canvas.shape[:2])[..., None]
     return np.clip(canvas * grain, 0, 255).astype(np.uint8)
 
 
@@ -130,12 +130,12 @@ def _draw_blocks(canvas: UInt8Array, border_m: float, texels_per_m: float, rng: 
     height_m, width_m = (length / texels_per_m for length in canvas.shape[:2])
     top = 0.0
     while top < height_m:
-        end = top + rng.uniform(0.25, 0.4)
+        end = top + rng.uniform(0.35, 0.6)
         for left in (0.0, width_m - border_m):
             rows = slice(round(top * texels_per_m), round(end * texels_per_m))
             columns = slice(round(left * texels_per_m), round((left + border_m) * texels_per_m))
             block = canvas[rows, columns]
-            canvas[rows, columns] = np.clip(block * rng.normal(1.0, 0.1), 0, 255).astype(np.uint8)
+            canvas[rows, columns] = np.clip(block * rng.normal(1.0, 0.05), 0, 255).astype(np.uint8)
             _rectangle(canvas, (left, end - 0.015, left + border_m, end), (90, 84, 76), texels_per_m)
         top = end
 
@@ -156,6 +156,8 @@ def _draw_panes(
             x, y = left + column * step_x, top + row * step_y
             color = _shade(opening.pane, rng.uniform(0.7, 1.35))
             _rectangle(canvas, (x + half, y + half, x + step_x - half, y + step_y - half), color, texels_per_m)
+            if rng.random() < 0.5:
+                continue
             # A reflection, or a raised panel: a brighter part with a slanted border.
             split = rng.uniform(0.2, 0.8, 2) * (step_x - 2 * half)
             corners = np.array(

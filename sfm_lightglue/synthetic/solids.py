@@ -38,6 +38,33 @@ class Solid:
     painters: Mapping[int, Painter]
 
 
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """Four walls around the origin, seen from inside: sides 0 to 3 are -y, +x, +y, -x.
+
+    Args:
+        width: along x, in metres.
+        depth: along y, in metres.
+    """
+
+    width: float
+    depth: float
+
+    def length(self, side: int) -> float:
+        """Length of a wall in metres."""
+        return self.width if side % 2 == 0 else self.depth
+
+    def yaw_deg(self, side: int) -> float:
+        """Angle around the vertical that turns a box so that its face 2 (local -y) is seen from inside."""
+        return 180.0 + 90.0 * side
+
+    def place(self, side: int, along: float, before: float, height: float) -> Point:
+        """A point `along` metres to the right of the middle of a wall, and `before` metres before it."""
+        yaw = np.radians(self.yaw_deg(side))
+        y = (self.depth if side % 2 == 0 else self.width) / 2 - before
+        return float(np.cos(yaw) * along - np.sin(yaw) * y), float(np.sin(yaw) * along + np.cos(yaw) * y), height
+
+
 def painted(shape: Shape, material: Material, texels_per_m: float, patches: Sequence[int] | None = None) -> Solid:
     """A solid with one material on the given patches, on all by default."""
 
