@@ -105,10 +105,7 @@ def _plan(rng: np.random.Generator) -> _Plan:
 
 def _solids(plan: _Plan, texels_per_m: float, rng: np.random.Generator) -> list[Solid]:
     """The walls first, in the order -y, +x, +y, -x; then roofs, ground and individual things."""
-    openings = tuple(
-        paint_opening(opening, texels_per_m, np.random.default_rng([int(rng.integers(1 << 30)), 7]))
-        for opening in (plan.window, replace(plan.window, pane=_CURTAIN), plan.door, plan.gate)
-    )
+    openings = _paint_openings(plan, texels_per_m, rng)
     special = int(rng.integers(4))
     solids = [_wall(plan, side, openings, side == special, texels_per_m, rng) for side in range(4)]
     for side in range(4):
@@ -117,6 +114,14 @@ def _solids(plan: _Plan, texels_per_m: float, rng: np.random.Generator) -> list[
     solids.append(painted(ground, _COBBLES, texels_per_m * 0.7, (5,)))
     solids += _things(plan, texels_per_m, rng)
     return solids
+
+
+def _paint_openings(plan: _Plan, texels_per_m: float, rng: np.random.Generator) -> tuple[UInt8Array, ...]:
+    """The window, the window with curtains, the door and the gate."""
+    return tuple(
+        paint_opening(opening, texels_per_m, np.random.default_rng([int(rng.integers(1 << 30)), 7]))
+        for opening in (plan.window, replace(plan.window, pane=_CURTAIN), plan.door, plan.gate)
+    )
 
 
 def _wall(
