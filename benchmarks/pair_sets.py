@@ -14,6 +14,7 @@ from datasets.ground_truth import read_scene
 from datasets.image_pairs import depth_pairs
 from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.scene.cameras import calibration_matrix
 from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.synthetic import (
     SyntheticScene,
@@ -125,7 +126,8 @@ def _overlap(scene: SyntheticScene, name0: str, name1: str) -> float:
 
 def _assumed_overlap(camera: Camera, cam1_from_cam0: Rigid3) -> float:
     """Fraction of the pixels of image 0, at the assumed depths, that image 1 sees without a large change of scale."""
-    fx, fy, cx, cy = camera.params[:4]
+    K = calibration_matrix(camera)
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     x, y = np.meshgrid(np.arange(0, camera.width, 32), np.arange(0, camera.height, 32))
     rays = np.stack([(x.ravel() - cx) / fx, (y.ravel() - cy) / fy, np.ones(x.size)], 1)
     fractions = []

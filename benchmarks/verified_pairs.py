@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Features, ImagePair, Scene, TwoViewGeometry
+from sfm_lightglue.types import Camera, Features, ImagePair, Rejected, Scene, TwoViewGeometry
 
 MAX_ROTATION_ERROR_DEG, MAX_DIRECTION_ERROR_DEG = 5.0, 20.0
 MIN_BASELINE = 0.05
@@ -52,11 +53,19 @@ SETS = ("courtyard10", "courtyard20", "street", "room", "hololens", "kitti00")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MatchedScene:
-    """Images of a set with features, and their matched and verified pairs."""
+    """Images of a set with features, and their matched and verified pairs.
+
+    Args:
+        scene: the images.
+        features: by name of image.
+        results: of all pairs, as the library verifies them.
+        by_count: geometries of the pairs that have enough inliers, also of those that the library rejects as chance.
+    """
 
     scene: Scene
     features: Mapping[str, Features]
     results: tuple[PairResult, ...]
+    by_count: Mapping[ImagePair, TwoViewGeometry]
 
 
 def kept_pairs(matched: MatchedScene) -> set[ImagePair]:
@@ -128,16 +137,40 @@ def match_set(pair_set: PairSet, config: ReconstructConfig, work: Path) -> Match
     scene = Scene(found.root, tuple(image for image in found.images if image.name in wanted))
     with _progress(pair_set.truth.name) as progress:
         features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, progress)
-        results = match_pairs(
-            tuple(ImagePair(*names) for names in combinations(scene.names, 2)),
-            features,
-            {image.name: image.camera for image in scene.images},
-            CachedMatcher(components.matcher, store),
-            CachedVerifier(config.two_view, config.seed, store),
-            executor,
-            progress,
+        cameras = {image.name: image.camera for image in scene.images}
+        results = tuple(
+            match_pairs(
+                tuple(ImagePair(*names) for names in combinations(scene.names, 2)),
+                features,
+                cameras,
+                CachedMatcher(components.matcher, store),
+                CachedVerifier(config.two_view, config.seed, store),
+                executor,
+                progress,
+            )
         )
-        return MatchedScene(scene, features, tuple(results))
+    by_count = {}
+    for result in results:
+        geometry = _by_count(result, features, cameras, config, store)
+        if isinstance(geometry, TwoViewGeometry):
+            by_count[result.pair] = geometry
+    return MatchedScene(scene, features, results, by_count)
+
+
+def _by_count(
+    result: PairResult,
+    features: Mapping[str, Features],
+    cameras: Mapping[str, Camera],
+    config: ReconstructConfig,
+    store: Store,
+) -> TwoViewGeometry | Rejected:
+    """The geometry of a pair, judged only by the number and ratio of its inliers."""
+    if isinstance(result.geometry, TwoViewGeometry) or result.geometry.reason != "chance":
+        return result.geometry
+    verifier = CachedVerifier(replace(config.two_view, max_false_alarms=math.inf), config.seed, store)
+    names = result.pair.name0, result.pair.name1
+    both = features[names[0]], features[names[1]]
+    return verifier.verify(result.pair, both, result.matches, (cameras[names[0]], cameras[names[1]]))
 
 
 def count_pairs(
@@ -145,9 +178,8 @@ def count_pairs(
 ) -> PairCounts:
     """Compare the verified pairs of a set with the truth."""
     right, wrong = set(), set()
-    for result in matched.results:
-        if isinstance(result.geometry, TwoViewGeometry):
-            (right if is_right(pair_set, result.pair, result.geometry) else wrong).add(result.pair)
+    for pair, geometry in matched.by_count.items():
+        (right if is_right(pair_set, pair, geometry) else wrong).add(pair)
     return PairCounts(
         pair_set.name,
         len(matched.results),

@@ -90,11 +90,11 @@ def align_poses(estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> 
     except ValueError as error:
         raise ValueError("all camera centres coincide: there is no scale") from error
     errors = np.linalg.norm(truth_from_estimate @ centers - true_centers, axis=1)
-    spread, axes = np.linalg.svd(true_centers - true_centers.mean(axis=0))[1:]
+    spread = np.linalg.svd(true_centers - true_centers.mean(axis=0), compute_uv=False)
     is_collinear = bool(spread[1] <= _COLLINEAR_RATIO * spread[0])
     R = truth_from_estimate.R
     if is_collinear:
-        R = _rotated_around(axes[0], R, {name: estimate[name] for name in names}, truth)
+        R = _rotated_around(_main_axis(true_centers), R, {name: estimate[name] for name in names}, truth)
     return AlignedPoses(
         truth_from_estimate,
         dict(zip(names, errors.tolist(), strict=True)),
@@ -134,7 +134,7 @@ def align_consistent_poses(
     """Align the largest subset of poses that fits the truth, so that wrong poses do not move the alignment.
 
     Every two images give a similarity: the rotation from their orientations, the scale from their distance. That with
-    the most poses within twice the limits is refined on them.
+    the most poses within the limits wins; each is refined on the poses within twice the limits, then on those within.
 
     Args:
         estimate: `cam_from_world` by image name, in any unit.
@@ -152,18 +152,27 @@ def align_consistent_poses(
     for pair in combinations(names, 2):
         similarity = _from_two_poses(pair, estimate, truth)
         if similarity is not None:
-            loose = _judge(similarity, estimate, truth, names, 2 * max_center_error, 2 * max_rotation_error_deg)
-            for _ in range(2):
-                if len(loose.right) >= MIN_ALIGNED:
-                    refined = _from_poses(loose.right, estimate, truth)
-                    loose = _judge(refined, estimate, truth, names, 2 * max_center_error, 2 * max_rotation_error_deg)
-            found = _judge(loose.truth_from_estimate, estimate, truth, names, max_center_error, max_rotation_error_deg)
+            found = _refined(similarity, estimate, truth, max_center_error, max_rotation_error_deg)
             cost = sum(min(error, max_center_error) for error in found.center_errors.values())
             if best is None or (len(found.right), -cost) > (best[0], -best[1]):
                 best = len(found.right), cost, found
     if best is None:
         raise ValueError("all camera centres coincide: there is no scale")
     return best[2]
+
+
+def _refined(
+    similarity: Sim3,
+    estimate: Mapping[str, Rigid3],
+    truth: Mapping[str, Rigid3],
+    max_center_error: float,
+    max_rotation_error_deg: float,
+) -> ConsistentPoses:
+    for factor in (2, 1):
+        found = _judge(similarity, estimate, truth, factor * max_center_error, factor * max_rotation_error_deg)
+        if len(found.right) >= MIN_ALIGNED:
+            similarity = _from_poses(found.right, estimate, truth)
+    return _judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg)
 
 
 def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3 | None:
@@ -181,31 +190,38 @@ def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth:
 
 def _from_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3:
     """The similarity of three or more poses by least squares; the orientations decide where centres are collinear."""
-    aligned = align_poses({name: estimate[name] for name in names}, truth)
+    chosen = {name: estimate[name] for name in names}
+    aligned = align_poses(chosen, truth)
+    similarity = aligned.truth_from_estimate
     if not aligned.is_collinear:
-        return aligned.truth_from_estimate
-    R = project_to_rotation(sum((truth[name].R.T @ estimate[name].R for name in names), np.zeros((3, 3))))
-    mean = np.mean([estimate[name].center for name in names], axis=0)
-    true_mean = np.mean([truth[name].center for name in names], axis=0)
-    scale = aligned.truth_from_estimate.scale
-    return Sim3(scale, R, true_mean - scale * R @ mean)
+        return similarity
+    mean = np.mean([pose.center for pose in chosen.values()], axis=0)
+    true_centers = np.array([truth[name].center for name in names])
+    R = _rotated_around(_main_axis(true_centers), similarity.R, chosen, truth)
+    return Sim3(similarity.scale, R, true_centers.mean(axis=0) - similarity.scale * R @ mean)
 
 
 def _judge(
     truth_from_estimate: Sim3,
     estimate: Mapping[str, Rigid3],
     truth: Mapping[str, Rigid3],
-    names: Sequence[str],
     max_center_error: float,
     max_rotation_error_deg: float,
 ) -> ConsistentPoses:
     R = truth_from_estimate.R
+    names = sorted(estimate.keys() & truth.keys())
     centers = {
         name: float(np.linalg.norm(truth_from_estimate @ estimate[name].center - truth[name].center)) for name in names
     }
     rotations = {name: rotation_angle_deg(estimate[name].R @ R.T @ truth[name].R.T) for name in names}
     right = [name for name in names if centers[name] <= max_center_error and rotations[name] <= max_rotation_error_deg]
     return ConsistentPoses(truth_from_estimate, centers, rotations, tuple(right) if len(right) >= MIN_ALIGNED else ())
+
+
+def _main_axis(centers: Float64Array) -> Float64Array:
+    """Direction [3] in which centres [N, 3] are spread most."""
+    axes: Float64Array = np.linalg.svd(centers - centers.mean(axis=0))[2]
+    return axes[0]
 
 
 def _rotated_around(
