@@ -220,8 +220,8 @@ def _judge(
 
 def _main_axis(centers: Float64Array) -> Float64Array:
     """Direction [3] in which centres [N, 3] are spread most."""
-    axes: Float64Array = np.linalg.svd(centers - centers.mean(axis=0))[2]
-    return axes[0]
+    axis: Float64Array = np.linalg.svd(centers - centers.mean(axis=0))[2][0]
+    return axis
 
 
 def _rotated_around(

@@ -122,7 +122,8 @@ def paint_wall(
 def grid_m(length_m: float, spacing_m: float, margin_m: float) -> Float64Array:
     """Places at a regular spacing, as many as fit between the margins, with equal rests on both sides."""
     count = int((length_m - 2 * margin_m) / spacing_m) + 1
-    return (length_m - (count - 1) * spacing_m) / 2 + spacing_m * np.arange(count)
+    first_m = (length_m - (count - 1) * spacing_m) / 2
+    return first_m + spacing_m * np.arange(count, dtype=np.float64)
 
 
 def _draw_blocks(canvas: UInt8Array, border_m: float, texels_per_m: float, rng: np.random.Generator) -> None:
