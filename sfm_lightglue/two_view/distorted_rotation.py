@@ -17,12 +17,11 @@ from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, sq
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import (
-    HOMOGRAPHY_ERROR_RATIO,
     Correspondences,
     homography_errors,
     rays_of,
 )
-from sfm_lightglue.two_view.lens_fits import LensProblem
+from sfm_lightglue.two_view.lens_fits import EpipolarFit, LensProblem, RotationFit
 from sfm_lightglue.two_view.matrices import Model
 from sfm_lightglue.two_view.noise import median_noise
 from sfm_lightglue.two_view.pose import recover_pose
@@ -38,17 +37,29 @@ _MAX_LOG_FACTOR = 1.2
 _LOG_FOCAL_SIGMA = {"given": 0.02, "exif": 0.05, "estimated": 0.05, "guessed": 0.35}
 """Standard deviation of the logarithm of a focal length by its source, where the distortion is unknown."""
 
-_MIN_HOMOGRAPHY_RATIO = 0.25
+_MIN_HOMOGRAPHY_RATIO = 0.55
 """A pair is tried only if a homography fits at least this fraction of the inliers."""
 
-_MIN_SMOOTH_RATIO = 0.85
-"""A pair is tried only if the errors of the homography are a smooth function of the point, for this fraction."""
+_SMOOTH_ERROR_PX = 0.3
+"""Noise that is added to the allowed noise around a smooth function: what it leaves of a strong distortion."""
 
 _MIN_INLIER_RATIO = 0.85
 """The rotation must fit at least this fraction of the inliers of the best matrix."""
 
-_NUM_SAMPLED = 150
+_NUM_SAMPLED = 100
 """Largest number of matches of the first, cheap fits."""
+
+_NUM_FITTED = 400
+"""Largest number of matches of the other fits."""
+
+_NUM_STEPS = 6
+"""Steps of the first fit."""
+
+_NUM_EPIPOLAR_STEPS = 15
+"""Steps of the fit of an epipolar geometry, which few pairs reach."""
+
+_MIN_SAMPLED_RATIO = 0.7
+"""The first fits must reach at least this part of the inliers that are needed in the end."""
 
 _MAX_NOISE_RATIO = 1.3
 """Largest noise of the rotation, as a multiple of that of an epipolar geometry with the same freedom."""
@@ -57,7 +68,7 @@ _ROUNDING_PX = 0.05
 """Noise that is added to the allowed noise: rounding, and what one radial coefficient leaves of a distortion."""
 
 _MIN_GAIN = 1.15
-"""The noise of the best rotation without distortion must be at least this multiple of the noise with it."""
+"""If a rotation without distortion does not fit, its noise must be at least this multiple of the noise with it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,7 +78,7 @@ class LensRotation:
     Args:
         R: `cam1_from_cam0`, [3, 3].
         factor: by which normalised points are multiplied: assumed focal length over the fitted one.
-        coefficients: radial distortion of image 0 and 1, for points that were multiplied by the factor.
+        coefficients: radial distortion of image 0 and 1, for points before that multiplication.
     """
 
     R: Float64Array
@@ -83,31 +94,23 @@ class LensRotation:
 
     def without_distortion(self, data: Correspondences) -> Correspondences:
         """The matches with the distortion undone; the focal length stays as it was assumed."""
-        points0, points1 = (
-            undistort(points * self.factor, k) / self.factor
-            for points, k in zip((data.points0, data.points1), self.coefficients, strict=True)
-        )
+        k0, k1 = self.coefficients
+        points0, points1 = undistort(data.points0, k0), undistort(data.points1, k1)
         return replace(data, points0=points0, points1=points1)
 
 
-def lens_problem(data: Correspondences, cameras: tuple[Camera, Camera]) -> LensProblem:
-    """State what is unknown about the lens of a pair.
-
-    Args:
-        data: matches.
-        cameras: of image 0 and of image 1.
-    """
-    sigma = max(_LOG_FOCAL_SIGMA[camera.source] for camera in cameras)
-    return LensProblem(data, open_distortion(cameras), sigma)
-
-
 def distorted_rotation(
-    problem: LensProblem, epipolar: Model | None, homography: Model | None, config: TwoViewConfig
+    data: Correspondences,
+    cameras: tuple[Camera, Camera],
+    epipolar: Model | None,
+    homography: Model | None,
+    config: TwoViewConfig,
 ) -> tuple[LensRotation, BoolArray] | None:
     """Find the rotation and the lens that fit the matches as well as any motion does.
 
     Args:
-        problem: all matches, and what is unknown about their lens.
+        data: all matches.
+        cameras: of image 0 and of image 1.
         epipolar: E or F without distortion, with its inliers.
         homography: without distortion, with its inliers.
         config: thresholds.
@@ -116,137 +119,146 @@ def distorted_rotation(
         The rotation with its lens, and the mask [M] of its inliers; None if the camera moved, if the distortion is
         known, or if the rotation fits as well without a distortion.
     """
-    if homography is None or len(problem.distortion.groups) == 0:
+    if homography is None:
         return None
     either = homography[1] if epipolar is None else homography[1] | epipolar[1]
     num_best = max(int(model[1].sum()) for model in (epipolar, homography) if model is not None)
     min_inliers = max(config.min_inliers, _MIN_INLIER_RATIO * num_best)
     if homography[1].sum() < max(config.min_inliers, _MIN_HOMOGRAPHY_RATIO * num_best):
         return None
-    if _smooth_ratio(problem.rows(_some_of(either)).data, homography[0]) < _MIN_SMOOTH_RATIO:
+    some = _some_of(either, _NUM_SAMPLED)
+    sampled = data.rows(some)
+    allowed = np.inf if epipolar is None else _MAX_NOISE_RATIO * _matrix_noise(sampled, epipolar[0])
+    if _smooth_noise(sampled, homography[0]) > allowed + _SMOOTH_ERROR_PX / data.focal_px:
         return None
-    found = _fit_all(problem, homography[1], either, min_inliers)
-    if found is None:
+    problem = LensProblem(data, open_distortion(cameras), max(_LOG_FOCAL_SIGMA[camera.source] for camera in cameras))
+    if len(problem.distortion.groups) == 0:
         return None
-    rotation, lens, mask = found
-    fitted = problem.rows(mask)
-    noise = _rotation_noise(fitted, rotation, lens)
-    if abs(lens[0]) > _MAX_LOG_FACTOR or np.abs(lens[1:]).max() > _MAX_COEFFICIENT:
+    fit = _fit_some(problem.rows(some), problem.rows(_some_of(homography[1], _NUM_SAMPLED)))
+    if (fit.errors() <= fit.limit).mean() < _MIN_SAMPLED_RATIO * min_inliers / either.sum():
         return None
-    if _parallax_deg(fitted, rotation, lens) > config.min_parallax_deg:
+    if _noise(fit) > allowed + _SMOOTH_ERROR_PX / data.focal_px:
         return None
-    if _noise_without_distortion(fitted, rotation, lens) < _MIN_GAIN * noise:
+    fit = _fit_all(problem, fit, min_inliers)
+    if fit is None or not _explains(fit, epipolar, config):
         return None
-    rounding = _ROUNDING_PX / problem.data.focal_px * np.exp(lens[0])
-    if noise > _MAX_NOISE_RATIO * _epipolar_noise(fitted, rotation, lens, epipolar) + rounding:
-        return None
-    return LensRotation(rotation, float(np.exp(lens[0])), problem.distortion.coefficients(lens[1:])), mask
+    mask = fit.errors() <= fit.limit
+    coefficients = problem.distortion.coefficients(fit.lens[1:])
+    return LensRotation(fit.R, float(np.exp(fit.lens[0])), coefficients), mask
 
 
-def _some_of(mask: BoolArray) -> BoolArray:
-    """At most `_NUM_SAMPLED` of the matches in a mask, evenly over their order."""
+def _explains(fit: RotationFit, epipolar: Model | None, config: TwoViewConfig) -> bool:
+    """Whether a rotation with a lens explains its inliers as well as any motion does, and clearly."""
+    fit = replace(fit, problem=fit.problem.rows(fit.errors() <= fit.limit))
+    if abs(fit.lens[0]) > _MAX_LOG_FACTOR or np.abs(fit.lens[1:]).max() > _MAX_COEFFICIENT * np.exp(2 * fit.lens[0]):
+        return False
+    if _parallax_deg(fit) > config.min_parallax_deg:
+        return False
+    noise, data = _noise(fit), fit.problem.data
+    rounding = _ROUNDING_PX / data.focal_px
+    if epipolar is not None and noise > _MAX_NOISE_RATIO * _matrix_noise(data, epipolar[0]) + rounding:
+        return False
+    allowed = _MAX_NOISE_RATIO * _epipolar_noise(fit, epipolar) + rounding
+    if noise > allowed:
+        return False
+    plain = replace(fit, problem=replace(fit.problem, distortion=OpenDistortion(())), lens=fit.lens[:1])
+    plain_noise = _noise(plain.refined(_NUM_STEPS))
+    return plain_noise <= allowed or plain_noise >= _MIN_GAIN * noise
+
+
+def _some_of(mask: BoolArray, num_sampled: int) -> BoolArray:
+    """At most some of the matches in a mask, evenly over their order."""
     idxs = np.flatnonzero(mask)
     some = np.zeros_like(mask)
-    some[idxs[np.linspace(0, len(idxs) - 1, min(len(idxs), _NUM_SAMPLED)).astype(int)]] = True
+    some[idxs[np.linspace(0, len(idxs) - 1, min(len(idxs), num_sampled)).astype(int)]] = True
     return some
 
 
-def _smooth_ratio(data: Correspondences, H: Float64Array) -> float:
-    """Fraction of the matches whose transfer errors a cubic polynomial of the point explains.
+def _matrix_noise(data: Correspondences, matrix: Float64Array) -> float:
+    """Noise of matches under an epipolar matrix."""
+    return median_noise(squared_sampson_errors(matrix, data.points0, data.points1), 1)
 
-    Distortion is such a function of the point. Parallax is not, unless the scene is smooth.
+
+def _smooth_noise(data: Correspondences, H: Float64Array) -> float:
+    """Noise of the transfer errors of a homography around a cubic polynomial of the point.
+
+    Distortion is nearly such a function of the point. Parallax is not, unless the scene is smooth.
     """
     mapped = homogeneous(data.points0) @ H.T
     errors = mapped[:, :2] / np.maximum(mapped[:, 2:], 0.05) - data.points1
     u, v = data.points1.T
-    A = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)
-    limit = HOMOGRAPHY_ERROR_RATIO * data.max_error
-    squared, scale = (errors**2).sum(axis=1), 4 * limit
-    for _ in range(3):
-        weighted = A.T / (1 + squared / scale**2)
-        solution = np.linalg.solve(weighted @ A + 1e-9 * np.eye(A.shape[1]), weighted @ errors)
-        squared, scale = ((errors - A @ solution) ** 2).sum(axis=1), limit
-    return float((squared <= limit**2).mean())
-
-
-_Fit = tuple[Float64Array, Float64Array, BoolArray]
-"""Rotation [3, 3], lens [1 + G], and mask [M] of the inliers."""
-
-
-def _fit_all(problem: LensProblem, start: BoolArray, either: BoolArray, min_inliers: float) -> _Fit | None:
-    """Fit rotation and lens to some of the matches, then to all that fit; None if too few do."""
-    limit = HOMOGRAPHY_ERROR_RATIO * problem.data.max_error
-    some = problem.rows(_some_of(either))
-    fits = []
-    for log_factor in (0.0,) if problem.log_focal_sigma < 0.1 else (-0.6, 0.0, 0.6):
-        lens = np.append(log_factor, np.zeros(len(problem.distortion.groups)))
-        R, lens = some.fit_rotation(_aligned(problem.rows(start), lens), lens, 6)
-        fits.append((int((some.transfer_lengths(R, lens) <= limit).sum()), R, lens))
-    _, R, lens = max(fits, key=lambda fit: fit[0])
+    uu, uv, vv = u * u, u * v, v * v
+    A = np.stack([np.ones_like(u), u, v, uu, uv, vv, uu * u, uu * v, vv * u, vv * v])
+    left, scale = errors, 12 * data.max_error
     for _ in range(2):
-        mask = problem.transfer_lengths(R, lens) <= limit
-        if mask.sum() < 0.5 * min_inliers:
+        weighted = A / (1 + np.einsum("nd,nd->n", left, left) / scale**2)
+        left = errors - A.T @ np.linalg.solve(weighted @ A.T + 1e-9 * np.eye(len(A)), weighted @ errors)
+        scale = 2 * data.max_error
+    return median_noise(np.einsum("nd,nd->n", left, left) / 2, 2)
+
+
+def _fit_some(some: LensProblem, start: LensProblem) -> RotationFit:
+    """Fit rotation and lens to some of the matches, starting from the rotation of the homography's inliers."""
+    log_factors = (0.0,) if some.log_focal_sigma < 0.1 else (-0.6, -0.3, 0.0, 0.3, 0.6)
+    starts = [_aligned(start, log_factor) for log_factor in log_factors]
+    fit = min(starts, key=lambda start: float(np.median(start.errors())))
+    return replace(fit, problem=some).refined(_NUM_STEPS)
+
+
+def _fit_all(problem: LensProblem, fit: RotationFit, min_inliers: float) -> RotationFit | None:
+    """Fit rotation and lens to all matches that fit; None if these are too few."""
+    for _ in range(2):
+        mask = replace(fit, problem=problem).errors() <= fit.limit
+        if mask.sum() < _MIN_SAMPLED_RATIO * min_inliers:
             return None
-        R, lens = problem.rows(mask).fit_rotation(R, lens, 3)
-    mask = problem.transfer_lengths(R, lens) <= limit
-    return (R, lens, mask) if mask.sum() >= min_inliers else None
+        fit = replace(fit, problem=problem.rows(_some_of(mask, _NUM_FITTED))).refined(3)
+    fit = replace(fit, problem=problem)
+    return fit if (fit.errors() <= fit.limit).sum() >= min_inliers else None
 
 
-def _aligned(problem: LensProblem, lens: Float64Array) -> Float64Array:
-    """The rotation [3, 3] that aligns the rays of all matches."""
+def _aligned(problem: LensProblem, log_factor: float) -> RotationFit:
+    """The rotation that aligns the rays of all matches, without distortion."""
+    lens = np.append(log_factor, np.zeros(len(problem.distortion.groups)))
     rays0, rays1 = (rays_of(points) for points in problem.undistorted(lens))
-    return project_to_rotation(rays1.T @ rays0)
+    return RotationFit(problem, lens, project_to_rotation(rays1.T @ rays0))
 
 
-def _rotation_noise(problem: LensProblem, R: Float64Array, lens: Float64Array) -> float:
-    """Noise per coordinate of undistorted points under a rotation."""
-    errors = homography_errors(R, *problem.undistorted(lens))
-    return median_noise(errors**2 / 2, 2)
+def _noise(fit: RotationFit) -> float:
+    """Noise per coordinate of undistorted points under a rotation, in the units of the data."""
+    errors = homography_errors(fit.R, *fit.problem.undistorted(fit.lens))
+    return median_noise(errors**2 / 2, 2) / float(np.exp(fit.lens[0]))
 
 
-def _parallax_deg(problem: LensProblem, R: Float64Array, lens: Float64Array) -> float:
-    rays0, rays1 = (rays_of(points) for points in problem.undistorted(lens))
-    return float(np.degrees(np.median(np.linalg.norm(rays0 @ R.T - rays1, axis=1))))
+def _parallax_deg(fit: RotationFit) -> float:
+    rays0, rays1 = (rays_of(points) for points in fit.problem.undistorted(fit.lens))
+    return float(np.degrees(np.median(np.linalg.norm(rays0 @ fit.R.T - rays1, axis=1))))
 
 
-def _noise_without_distortion(problem: LensProblem, R: Float64Array, lens: Float64Array) -> float:
-    """Noise of the best rotation with a free focal length alone, in the units of the undistorted points."""
-    plain = replace(problem, distortion=OpenDistortion(()))
-    R, plain_lens = plain.fit_rotation(R, lens[:1], 4)
-    return _rotation_noise(plain, R, plain_lens) * float(np.exp(lens[0] - plain_lens[0]))
+def _epipolar_noise(fit: RotationFit, epipolar: Model | None) -> float:
+    """Noise of the best epipolar geometry with a lens of its own, in the units of the data.
 
-
-def _epipolar_noise(problem: LensProblem, R: Float64Array, lens: Float64Array, epipolar: Model | None) -> float:
-    """Noise of the best epipolar geometry, in the units of the undistorted points.
-
-    Candidates are the given matrix, and poses that are refined together with a lens: from the rotation and the
-    direction that explains its residuals best, and from the pose of the given matrix.
+    The fit starts from the rotation and the direction that explains its residuals best, and from the pose of the
+    epipolar matrix.
     """
-    data = problem.data
-    starts = [(Rigid3(R, _direction(problem, R, lens)), lens)]
-    noises = []
+    problem = fit.problem
+    starts = [(Rigid3(fit.R, _direction(fit)), fit.lens)]
     if epipolar is not None:
-        matrix = epipolar[0]
-        squared = squared_sampson_errors(matrix, data.points0, data.points1)
-        noises.append(median_noise(squared, 1) * float(np.exp(lens[0])))
-        pose = recover_pose(data, matrix, np.ones(len(data.points0), np.bool_))
-        starts += [] if pose is None else [(pose, np.zeros_like(lens))]
-    noises += [_refined_noise(problem, *start) * float(np.exp(lens[0])) for start in starts]
+        pose = recover_pose(problem.data, epipolar[0], np.ones(len(problem.data.points0), np.bool_))
+        starts += [] if pose is None else [(pose, np.zeros_like(fit.lens))]
+    some = problem.rows(_some_of(np.ones(len(problem.data.points0), np.bool_), _NUM_FITTED))
+    noises = []
+    for pose, lens in starts:
+        refined = EpipolarFit(some, lens, pose).refined(_NUM_EPIPOLAR_STEPS)
+        points = problem.undistorted(refined.lens)
+        squared = squared_sampson_errors(essential_from_pose(refined.pose), *points)
+        noises.append(median_noise(squared, 1) / float(np.exp(refined.lens[0])))
     return min(noises)
 
 
-def _refined_noise(problem: LensProblem, pose: Rigid3, lens: Float64Array) -> float:
-    """Noise of a pose that is refined together with a lens, in the units of the data."""
-    refined, lens = problem.fit_epipolar(pose, lens, 8)
-    squared = squared_sampson_errors(essential_from_pose(refined), *problem.undistorted(lens))
-    return median_noise(squared, 1) / float(np.exp(lens[0]))
-
-
-def _direction(problem: LensProblem, R: Float64Array, lens: Float64Array) -> Float64Array:
+def _direction(fit: RotationFit) -> Float64Array:
     """The direction of a translation [3] that explains the residuals of a rotation best."""
-    points0, points1 = problem.undistorted(lens)
-    normals = np.cross(rays_of(points1), rays_of(points0) @ R.T)
-    limit = HOMOGRAPHY_ERROR_RATIO * problem.data.max_error
-    weighted = normals.T / (1 + (normals**2).sum(axis=1) / limit**2)
+    points0, points1 = fit.problem.undistorted(fit.lens)
+    normals = np.cross(rays_of(points1), rays_of(points0) @ fit.R.T)
+    weighted = normals.T / (1 + (normals**2).sum(axis=1) / fit.limit**2)
     direction: Float64Array = np.linalg.eigh(weighted @ normals)[1][:, 0]
     return direction

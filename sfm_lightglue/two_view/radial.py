@@ -13,9 +13,6 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.types import Camera
 
-_NUM_STEPS = 5
-"""Steps of Newton's method that undo a distortion."""
-
 
 @dataclass(frozen=True, slots=True)
 class OpenDistortion:
@@ -58,15 +55,18 @@ def distort(points: Float64Array, k: float) -> Float64Array:
 
 
 def undistort(points: Float64Array, k: float) -> Float64Array:
-    """Undo the distortion of points [N, 2]; a point that has no inverse moves to the largest radius that has one."""
-    if k == 0:
+    """Undo the distortion of points [N, 2]; a point that has no inverse moves to the largest radius that has one.
+
+    The radius is the root of the cubic equation r (1 + k r²) = distorted radius, by triple angles.
+    """
+    if abs(k) < 1e-12:
         return points
-    radius = np.sqrt(np.einsum("ni,ni->n", points, points))
-    # Beyond this radius a negative coefficient moves points back to the centre.
-    largest = 0.99 / np.sqrt(-3 * k) if k < 0 else np.inf
-    found = np.minimum(radius, largest)
-    for _ in range(_NUM_STEPS):
-        squared = k * found**2
-        found = np.clip(found - (found * (1 + squared) - radius) / (1 + 3 * squared), 0, largest)
-    undistorted: Float64Array = points * (found / np.maximum(radius, 1e-12))[:, None]
+    radius = np.maximum(np.sqrt(np.einsum("ni,ni->n", points, points)), 1e-12)
+    scale = 2 / np.sqrt(3 * abs(k))
+    if k > 0:
+        found = scale * np.sinh(np.arcsinh(3 / scale * radius) / 3)
+    else:
+        # Beyond scale / 3 a negative coefficient moves points back to the centre.
+        found = scale * np.sin(np.arcsin(np.minimum(3 / scale * radius, 1)) / 3)
+    undistorted: Float64Array = points * (found / radius)[:, None]
     return undistorted

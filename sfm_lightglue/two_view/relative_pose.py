@@ -20,7 +20,8 @@ from sfm_lightglue.two_view.focal_length import (
     with_focal_factor,
 )
 from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, refine_pose
-from sfm_lightglue.two_view.uncertainty import FocalPrior, PoseUncertainty, pose_uncertainty
+from sfm_lightglue.two_view.radial import open_distortion
+from sfm_lightglue.two_view.uncertainty import DistortionPrior, FocalPrior, PoseUncertainty, pose_uncertainty
 from sfm_lightglue.two_view.verification import VerifiedPair, verify_pair
 from sfm_lightglue.types import Camera, Features, IntrinsicsSource, Matches, Rejected, TwoViewGeometry
 
@@ -29,7 +30,7 @@ PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]
 EXIF_LOG_SIGMA = 0.02
 """Standard deviation of the logarithm of a focal length from EXIF data: a rounded, nominal value."""
 
-POSE_VERSION = 4
+POSE_VERSION = 5
 """Part of the keys of results. Raise it when the same input starts to give another result."""
 
 _MIN_KEPT = 0.8
@@ -154,7 +155,7 @@ def _unknown_focal_sides(cameras: tuple[Camera, Camera], is_same_camera: bool) -
 
 
 def _estimate_focal(verified: VerifiedPair, sides: tuple[int, ...]) -> FocalEstimate | None:
-    inliers = verified.data.rows(verified.geometry.inlier_mask)
+    inliers = _inliers(verified)
     estimate = None
     if verified.geometry.kind == "general":
         estimate = focal_from_motion(inliers, verified.matrix, sides)
@@ -189,6 +190,20 @@ def _focal_priors(
     return [prior for prior in priors if prior.log_sigma > 0]
 
 
+def _distortion_priors(cameras: tuple[Camera, Camera]) -> list[DistortionPrior]:
+    """Priors of the radial distortions that nobody stated: one for both images if they share a camera."""
+    return [
+        DistortionPrior(group, all(cameras[side].source == "given" for side in group))
+        for group in open_distortion(cameras).groups
+    ]
+
+
+def _inliers(verified: VerifiedPair) -> Correspondences:
+    """The inliers; of a rotation that was fitted with a lens distortion, without it."""
+    data = verified.data if verified.lens is None else verified.lens.without_distortion(verified.data)
+    return data.rows(verified.geometry.inlier_mask)
+
+
 def _without_pose(rejected: Rejected, cameras: tuple[Camera, Camera]) -> RelativePose:
     return RelativePose(
         rejected,
@@ -206,8 +221,9 @@ def _without_pose(rejected: Rejected, cameras: tuple[Camera, Camera]) -> Relativ
 def _with_pose(verified: VerifiedPair, pair: MatchedPair, priors: list[FocalPrior]) -> RelativePose:
     geometry, matches = verified.geometry, pair.matches
     mask, pose = geometry.inlier_mask, geometry.cam1_from_cam0
-    inliers = verified.data.rows(mask)
-    uncertainty = pose_uncertainty(inliers, pose, geometry.kind == "pure_rotation", priors)
+    inliers = _inliers(verified)
+    distortions = [] if verified.lens is not None else _distortion_priors(pair.cameras)
+    uncertainty = pose_uncertainty(inliers, pose, geometry.kind == "pure_rotation", priors, distortions)
     points, idxs = _triangulated(inliers, pose, uncertainty.noise_px / inliers.focal_px)
     chosen = Matches(matches.indices[mask], matches.scores[mask], matches.stop_layer)
     keypoints0, keypoints1 = (one.keypoints[chosen.indices[:, side]] for side, one in enumerate(pair.features))

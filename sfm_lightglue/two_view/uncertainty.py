@@ -2,14 +2,14 @@
 
 The residuals are those that the refinement minimises: Sampson errors, or transfer errors for a pure rotation. With
 their derivatives J at the inliers and the noise σ, the covariance of rotation and direction is σ² (JᵀJ)⁻¹. An inexact
-focal length adds its variance, propagated to the pose.
+focal length adds its variance, propagated to the pose. So does an unknown radial distortion.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.two_view.correspondences import Correspondences
 from sfm_lightglue.two_view.noise import robust_noise
 from sfm_lightglue.two_view.pose import LOSS_SCALE
+from sfm_lightglue.two_view.radial import undistort
 from sfm_lightglue.two_view.residuals import (
     EpipolarResiduals,
     PoseResiduals,
@@ -34,6 +35,15 @@ _MIN_NOISE_PX = 1e-3
 
 _MAX_DEVIATIONS = 2.5
 """Standard deviations beyond which a residual, measured without its own influence, is not noise."""
+
+_DISTORTION_SIGMA = 0.1
+"""Standard deviation of an unknown radial coefficient, before the matches tell more."""
+
+_DISTORTION_STEP = 1e-4
+"""Step of the numeric derivative with respect to a radial coefficient."""
+
+_MIN_CONTRADICTION = 5.0
+"""Standard deviations by which the matches must contradict intrinsics that are given without distortion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,25 @@ class FocalPrior:
     log_sigma: float
 
 
+@dataclass(frozen=True, slots=True)
+class DistortionPrior:
+    """A radial distortion that the pose does not include.
+
+    Args:
+        sides: the images that share it, 0 and 1.
+        is_stated: whether the intrinsics are given without distortion. It then counts only if the matches contradict.
+    """
+
+    sides: tuple[int, ...]
+    is_stated: bool
+
+
 def pose_uncertainty(
-    data: Correspondences, pose: Rigid3, is_rotation: bool = False, focals: Sequence[FocalPrior] = ()
+    data: Correspondences,
+    pose: Rigid3,
+    is_rotation: bool = False,
+    focals: Sequence[FocalPrior] = (),
+    distortions: Sequence[DistortionPrior] = (),
 ) -> PoseUncertainty:
     """Compute the uncertainty of a pose that was refined on its inliers.
 
@@ -82,6 +109,7 @@ def pose_uncertainty(
         pose: `cam1_from_cam0`, t of length 1.
         is_rotation: whether the pose is a pure rotation, so that t was not estimated.
         focals: focal lengths that are not exact.
+        distortions: radial distortions that are unknown.
 
     Source: Hartley and Zisserman, Multiple View Geometry, sections 5.2 (covariance of an estimate) and 11.4.3
         (the Sampson approximation).
@@ -92,6 +120,8 @@ def pose_uncertainty(
     # The limit removes the largest residuals, and the loss reduces the weight of large ones.
     loss = 1 / math.sqrt(variance_fraction) if is_rotation else _deviation_by_loss(model.limit / noise)
     covariance = pose_covariance(model, noise * loss, focals)
+    for distortion in distortions:
+        covariance += _distortion_covariance(model, data, pose, noise * loss, distortion)
     # The noise is an estimate too, so the interval is that of Student's distribution.
     student = _student_factor(model.values.size - model.num_parameters)
     rotation_rad = gaussian_radius(covariance[:3, :3]) * student
@@ -129,6 +159,28 @@ def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPr
         moved = inverse @ (J.T @ focal_derivative(model, focal.sides))
         covariance += focal.log_sigma**2 * np.outer(moved, moved)
     return np.asarray(covariance)
+
+
+def _distortion_covariance(
+    model: PoseResiduals, data: Correspondences, pose: Rigid3, noise: float, distortion: DistortionPrior
+) -> Float64Array:
+    """Second moment of the error of the pose by a radial distortion that it does not include, in radians².
+
+    The residuals tell the coefficient to first order, with its variance. The error of the pose is in proportion to it.
+    """
+    J = jacobian(model)
+    inverse = _pseudo_inverse(J.T @ J)
+    k0, k1 = (_DISTORTION_STEP if side in distortion.sides else 0.0 for side in (0, 1))
+    points0, points1 = undistort(data.points0, k0), undistort(data.points1, k1)
+    after = type(model)(replace(data, points0=points0, points1=points1), pose).values
+    derivative = (after - model.values).ravel() / _DISTORTION_STEP
+    moved = inverse @ (J.T @ derivative)
+    unexplained = derivative - J @ moved
+    information = float(unexplained @ unexplained) / noise**2 + 1 / _DISTORTION_SIGMA**2
+    coefficient = -float(unexplained @ model.values.ravel()) / noise**2 / information
+    if distortion.is_stated and coefficient**2 * information < _MIN_CONTRADICTION**2:
+        return np.zeros((model.num_parameters, model.num_parameters))
+    return np.asarray((coefficient**2 + 1 / information) * np.outer(moved, moved))
 
 
 def _pseudo_inverse(hessian: Float64Array) -> Float64Array:

@@ -24,7 +24,7 @@ from sfm_lightglue.two_view.correspondences import (
     normalize_matches,
     rays_of,
 )
-from sfm_lightglue.two_view.distorted_rotation import LensRotation, distorted_rotation, lens_problem
+from sfm_lightglue.two_view.distorted_rotation import LensRotation, distorted_rotation
 from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.noise import median_noise
@@ -238,7 +238,7 @@ def _pure_rotation(fits: _Fits, homography: Model) -> _Found | None:
 
 def _distorted_rotation(fits: _Fits, cameras: tuple[Camera, Camera]) -> _Found | None:
     """The rotation that fits the matches as well as a motion does, if an unknown lens distortion is fitted too."""
-    fit = distorted_rotation(lens_problem(fits.data, cameras), fits.epipolar, fits.homography, fits.config)
+    fit = distorted_rotation(fits.data, cameras, fits.epipolar, fits.homography, fits.config)
     if fit is None:
         return None
     lens, mask = fit
