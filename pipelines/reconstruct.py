@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
-from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import reconstruct
@@ -31,7 +31,7 @@ examples:
 
 All results are kept in the output folder: the same command continues an interrupted run, and computes
 nothing again after a finished run. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
-5 no model, 6 output not writable, 130 interrupted.
+5 no model that passes the checks, 6 output not writable, 130 interrupted.
 """
 
 
@@ -57,7 +57,15 @@ def main(argv: list[str] | None = None) -> int:
                 {},
             )
 
-    return run_command(body, show_downloads=not arguments.quiet)
+    def with_summary() -> None:
+        try:
+            body()
+        except ReconstructionError as error:
+            if arguments.json and error.summary is not None:
+                print(json.dumps(error.summary, ensure_ascii=False))
+            raise
+
+    return run_command(with_summary, show_downloads=not arguments.quiet)
 
 
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:

@@ -13,7 +13,7 @@ SfmError
 error but a `Rejected` value. Only `pipelines` catches `SfmError`.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SfmError(Exception):
@@ -41,9 +41,18 @@ class WeightsError(SfmError):
 
 
 class ReconstructionError(SfmError):
-    """The images were read, but no model could be built from them."""
+    """The images were read, but no model could be built from them, or none that is sure enough to be published.
+
+    Args:
+        message: cause, and what to try.
+        summary: the run in numbers as plain values, the same as in `run.json`; None if the run ended before matching.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, summary: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.summary = summary
 
 
 class StoreError(SfmError):

@@ -248,6 +248,24 @@ class Matches:
         return self.key or hashlib.sha256(self.indices.tobytes() + self.scores.tobytes()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class PairEvidence:
+    """How sure it is that the matches of a verified pair show the same place.
+
+    Args:
+        num_distinctive: number of matches whose keypoints have no look-alike in the other image.
+        num_distinctive_inliers: number of them that are inliers.
+        mean_inlier_score: mean score of the inliers.
+        log10_false_alarms: decimal logarithm of the number of geometries with as many inliers that random matches
+            would give.
+    """
+
+    num_distinctive: int
+    num_distinctive_inliers: int
+    mean_inlier_score: float
+    log10_false_alarms: float
+
+
 @dataclass(frozen=True, eq=False)
 class TwoViewGeometry:
     """The verified relation of two images.
@@ -261,6 +279,7 @@ class TwoViewGeometry:
         F: fundamental matrix [3, 3] on undistorted pixels; zeros for a pure rotation.
         E: essential matrix [3, 3], zeros for a pure rotation; None if a focal length is guessed.
         H: homography [3, 3] from pixels of image 0 to pixels of image 1, undistorted; None if the kind is general.
+        evidence: that both images show the same place; None if it was not measured.
     """
 
     kind: TwoViewKind
@@ -269,6 +288,7 @@ class TwoViewGeometry:
     F: Float64Array
     E: Float64Array | None = None
     H: Float64Array | None = None
+    evidence: PairEvidence | None = None
 
     def __post_init__(self) -> None:
         _require_array("inlier_mask", self.inlier_mask, np.bool_, (len(self.inlier_mask),))
@@ -287,7 +307,7 @@ class TwoViewGeometry:
         return int(self.inlier_mask.sum())
 
 
-RejectionReason = Literal["too_few_matches", "no_model", "too_few_inliers", "degenerate"]
+RejectionReason = Literal["too_few_matches", "no_model", "too_few_inliers", "degenerate", "chance"]
 """Why a pair was rejected, see `Rejected`."""
 
 
@@ -296,8 +316,9 @@ class Rejected:
     """Two images without a usable relation: a normal outcome, not an error.
 
     Args:
-        reason: "too_few_matches", "no_model" (the estimator found no matrix), "too_few_inliers", or "degenerate"
-            (the inliers do not determine a pose, for example if all lie at one point).
+        reason: "too_few_matches", "no_model" (the estimator found no matrix), "too_few_inliers", "degenerate"
+            (the inliers do not determine a pose, for example if all lie at one point), or "chance" (random matches
+            would give as many inliers).
         num_matches: number of matches.
         num_inliers: inliers of the best geometry, 0 if there is none.
     """
@@ -346,6 +367,7 @@ __all__ = [
     "Int32Array",
     "IntrinsicsSource",
     "Matches",
+    "PairEvidence",
     "Rejected",
     "RejectionReason",
     "Scene",

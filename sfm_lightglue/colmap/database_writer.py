@@ -125,6 +125,18 @@ class DatabaseWriter:
         if isinstance(geometry, TwoViewGeometry):
             self._database.write_two_view_geometry(id0, id1, _as_pycolmap_geometry(geometry, indices))
 
+    def remove_geometry(self, pair: ImagePair) -> None:
+        """Remove the geometry of a pair; its matches stay."""
+        id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
+        self._database.delete_two_view_geometry(id0, id1)
+
+    def replace_geometry(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
+        """Replace matches and geometry of a pair."""
+        id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
+        self._database.delete_two_view_geometry(id0, id1)
+        self._database.delete_matches(id0, id1)
+        self.add_pair(pair, matches, geometry)
+
     def camera_id(self, camera_idx: int) -> int:
         """COLMAP's identifier of a camera of the scene."""
         return self._camera_id_from_idx[camera_idx]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.model_files import pack_models
+from sfm_lightglue.mapping.verdict import Check, ImageVerdict, Outcome
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import SkippedImage
 
@@ -28,6 +28,8 @@ class ModelStatistics:
         num_points: number of 3D points.
         mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all observations.
+        verdict: accepted, reduced or rejected.
+        checks: of the verdict, by name.
     """
 
     path: str
@@ -35,35 +37,48 @@ class ModelStatistics:
     num_points: int
     mean_track_length: float
     mean_reprojection_error_px: float
+    verdict: Outcome
+    checks: dict[str, Check]
 
     @classmethod
-    def from_model(cls, model: pycolmap.Reconstruction, index: int) -> ModelStatistics:
+    def from_model(cls, judged: JudgedModel, path: str) -> ModelStatistics:
         """The numbers of a model."""
+        model = judged.model
         has_points = model.num_points3D() > 0
         return cls(
-            f"sparse/{index}",
+            path,
             model.num_reg_images(),
             model.num_points3D(),
             float(model.compute_mean_track_length()) if has_points else 0.0,
             float(model.compute_mean_reprojection_error()) if has_points else 0.0,
+            judged.verdict.outcome,
+            dict(judged.verdict.checks),
         )
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the model was not rejected."""
+        return self.verdict != "rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class MapStatistics:
-    """The numbers of all models of a scene, the largest first.
+    """The numbers of all models of a scene: the published ones, the largest first, then the rejected ones.
 
     Args:
-        num_images: number of images that could be read.
-        models: at least one.
+        models: may be empty.
+        images: what is known about each image that could be read, by name.
         undecodable: images whose header could be read, but not their pixels.
-        unregistered: names of the readable images that are not in the largest model.
     """
 
-    num_images: int
     models: tuple[ModelStatistics, ...]
-    undecodable: tuple[SkippedImage, ...]
-    unregistered: tuple[str, ...]
+    images: dict[str, ImageVerdict]
+    undecodable: tuple[SkippedImage, ...] = ()
+
+    @property
+    def published(self) -> tuple[ModelStatistics, ...]:
+        """The models that were not rejected."""
+        return tuple(model for model in self.models if model.is_published)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,8 +92,8 @@ class PackedModels:
 def keep_models(
     store: Store,
     key: str,
-    models: Sequence[pycolmap.Reconstruction],
-    names: Sequence[str],
+    judged: Sequence[JudgedModel],
+    images: dict[str, ImageVerdict],
     undecodable: Sequence[SkippedImage],
     work: Path,
 ) -> PackedModels:
@@ -87,22 +102,24 @@ def keep_models(
     Args:
         store: of the run.
         key: of everything that they depend on.
-        models: the largest first, at least one.
-        names: of the images that could be read.
+        judged: the published models, the largest first, then the rejected ones; at least one.
+        images: what is known about each image that could be read, by name.
         undecodable: images that could not be decoded.
         work: an existing folder for intermediate files.
 
     Raises:
         StoreError: if the store cannot be written.
     """
-    registered = poses_of_model(models[0])
+    num_published = sum(each.verdict.outcome != "rejected" for each in judged)
+    paths = [f"sparse/{i}" for i in range(num_published)]
+    paths += [f"rejected/{i}" for i in range(len(judged) - num_published)]
     statistics = MapStatistics(
-        len(names),
-        tuple(ModelStatistics.from_model(model, i) for i, model in enumerate(models)),
+        tuple(ModelStatistics.from_model(each, path) for each, path in zip(judged, paths, strict=True)),
+        images,
         tuple(undecodable),
-        tuple(name for name in names if name not in registered),
     )
-    packed = PackedModels(statistics, pack_models(models, work))
+    model_from_path = {path: each.model for each, path in zip(judged, paths, strict=True)}
+    packed = PackedModels(statistics, pack_models(model_from_path, work))
     text = json.dumps(dataclasses.asdict(statistics), sort_keys=True)
     store.save("models", key, {"statistics": np.array(text), **packed.files})
     return packed
@@ -114,10 +131,13 @@ def load_models(store: Store, key: str) -> PackedModels | None:
     if arrays is None:
         return None
     values = json.loads(str(arrays.pop("statistics")))
+    models = []
+    for model in values["models"]:
+        checks = {name: Check(**check) for name, check in model.pop("checks").items()}
+        models.append(ModelStatistics(**model, checks=checks))
     statistics = MapStatistics(
-        values["num_images"],
-        tuple(ModelStatistics(**model) for model in values["models"]),
+        tuple(models),
+        {name: ImageVerdict(**image) for name, image in values["images"].items()},
         tuple(SkippedImage(**image) for image in values["undecodable"]),
-        tuple(values["unregistered"]),
     )
     return PackedModels(statistics, arrays)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pycolmap
 
@@ -135,6 +136,18 @@ def adjust_robustly(
         limits = mapped.mapper.filter_max_reproj_error, mapped.mapper.filter_min_tri_angle
         pycolmap.ObservationManager(model).filter_all_points3D(*limits)
     model.update_point_3d_errors()
+
+
+def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
+    """An adjustment of whole models with the limits of a mapping.
+
+    Args:
+        config: of the mapper; the defaults of `MappingConfig` are used for another type.
+        task: that was mapped.
+    """
+    limits = config if isinstance(config, MappingConfig) else MappingConfig()
+    options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
+    return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig.robust_loss_px, options)
 
 
 def mapper_options(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,20 @@ import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.store import atomic_write
 
 PLY_NAME = "points.ply"
 
 
-def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[str, AnyArray]:
-    """The files of models, and the point cloud of the first, as arrays of bytes [size] uint8 by relative path.
+MODEL_FOLDERS = ("sparse", "rejected")
+"""Folders of published and of rejected models below an output folder."""
+
+
+def pack_models(model_from_path: Mapping[str, pycolmap.Reconstruction], work: Path) -> dict[str, AnyArray]:
+    """The files of models, and the point cloud of the largest, as arrays of bytes [size] uint8 by relative path.
 
     Args:
-        models: the largest first.
+        model_from_path: models by their path below the output folder; the point cloud is that of "sparse/0".
         work: an existing folder for intermediate files.
 
     Raises:
@@ -31,14 +34,14 @@ def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[s
     """
     files: dict[str, AnyArray] = {}
     try:
-        for index, model in enumerate(models):
-            folder = work / "sparse" / str(index)
+        for name, model in model_from_path.items():
+            folder = work / name
             folder.mkdir(parents=True)
             model.write_binary(folder)
             for path in sorted(folder.iterdir()):
-                files[f"sparse/{index}/{path.name}"] = np.fromfile(path, dtype=np.uint8)
-        if models:
-            models[0].export_PLY(work / PLY_NAME)
+                files[f"{name}/{path.name}"] = np.fromfile(path, dtype=np.uint8)
+        if "sparse/0" in model_from_path:
+            model_from_path["sparse/0"].export_PLY(work / PLY_NAME)
             files[PLY_NAME] = np.fromfile(work / PLY_NAME, dtype=np.uint8)
     except (OSError, RuntimeError) as error:
         raise StoreError(f"{work}: cannot be written ({error})") from error
@@ -46,7 +49,7 @@ def pack_models(models: Sequence[pycolmap.Reconstruction], work: Path) -> dict[s
 
 
 def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
-    """Write the files of `pack_models` below a folder, and remove all other models of an earlier run.
+    """Write the files of `pack_models` below a folder, and remove models and the cloud of an earlier run.
 
     Files that already have the same bytes are not written.
 
@@ -61,26 +64,21 @@ def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
                 continue
         with atomic_write(path) as file:
             file.write(content)
+    if PLY_NAME not in files:
+        _remove_cloud(output)
     kept = {output / name for name in files}
-    for folder in sorted((output / "sparse").glob("*")):
+    for folder in sorted(folder for name in MODEL_FOLDERS for folder in (output / name).glob("*")):
         if folder.is_dir() and re.fullmatch(r"\d+", folder.name):
             _remove_stale(folder, kept)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        (output / "rejected").rmdir()
 
 
-def remove_results(output: Path) -> None:
-    """Remove models and record of an earlier run, so that they are not taken for the result of a run without a model.
-
-    They remain in the store, under the key of everything that they depend on.
-
-    Raises:
-        StoreError: if they cannot be removed.
-    """
-    for name in (RESULTS_MARKER, PLY_NAME):
-        try:
-            (output / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{output / name}: cannot be removed ({error.strerror})") from error
-    write_packed_models({}, output)
+def _remove_cloud(output: Path) -> None:
+    try:
+        (output / PLY_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{output / PLY_NAME}: cannot be removed ({error.strerror})") from error
 
 
 def _remove_stale(folder: Path, kept: set[Path]) -> None:

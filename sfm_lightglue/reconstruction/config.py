@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.registry.components import (
     check_device,
     check_num_threads,
@@ -69,8 +70,8 @@ class DatabaseConfig:
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """From nested mappings, as a TOML file holds them.
 
-        Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras` and `two_view`
-        have options only; everything else is a single value.
+        Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`, `two_view`
+        and `checks` have options only; everything else is a single value.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
@@ -94,6 +95,9 @@ class ReconstructConfig(DatabaseConfig):
 
     mapping: Choice = field(default_factory=lambda: default_choice("mapping"))
     """What builds models from the verified pairs."""
+
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
+    """Limits of the judgement of pairs and models."""
 
 
 def read_config_file(path: Path, config_type: type[DatabaseConfig] = ReconstructConfig) -> dict[str, Any]:

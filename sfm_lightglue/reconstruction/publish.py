@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES
 from sfm_lightglue.mapping.cached_models import PackedModels
-from sfm_lightglue.mapping.model_files import remove_results, write_packed_models
+from sfm_lightglue.mapping.model_files import write_packed_models
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run_record import Summary, peak_memory_mb, write_run_record
@@ -24,7 +25,7 @@ DATABASE_NAME = "database.db"
 
 def publish(
     models: PackedModels,
-    key: str,
+    keys: Mapping[str, str],
     database: Path,
     output: Path,
     scene: Scene,
@@ -35,8 +36,8 @@ def publish(
     """Write models, database and record of a run into the output folder, while no other run publishes there.
 
     Args:
-        models: of the run.
-        key: of the models.
+        models: of the run; may be none.
+        keys: for the record: the key "model" if there are models.
         database: of the run; if there is no such file, the database in the output folder is the right one.
         output: folder of the results.
         scene: the images.
@@ -51,27 +52,44 @@ def publish(
         StoreError: if the output folder cannot be written.
     """
     with clock.stage("write"), sole_publisher(output):
-        statistics = models.statistics
         write_packed_models(models.files, output)
         if database.is_file():
             _publish_database(database, output / DATABASE_NAME)
-        if statistics.unregistered:
-            logger.warning("not registered: %s", shortened(statistics.unregistered, all_in=RESULTS_MARKER))
-        skipped = (*scene.skipped, *statistics.undecodable)
-        summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
-        write_run_record(output, config, {"model": key}, summary)
-        return summary
+        skipped = (*scene.skipped, *models.statistics.undecodable)
+        summary = Summary.from_statistics(models.statistics, skipped, clock.total(), store.counts, peak_memory_mb())
+        write_run_record(output, config, keys, summary)
+    _warn(summary)
+    return summary
 
 
-def publish_without_model(database: Path, output: Path) -> None:
-    """Write the database of a run without a model, and remove the models of earlier runs.
+def _warn(summary: Summary) -> None:
+    """Log the images that are in no published model, by reason, and the models that were rejected."""
+    if summary.num_published == 0:
+        return
+    names_from_reason: dict[str, list[str]] = {}
+    for name in summary.unregistered:
+        names_from_reason.setdefault(_REASON_TEXTS[summary.images[name]["reason"]], []).append(name)
+    for text, names in names_from_reason.items():
+        logger.warning("not registered, %s: %s", text, shortened(names, all_in=RESULTS_MARKER))
+    rejected = [model for model in summary.models if model["verdict"] == "rejected"]
+    if rejected:
+        failed = sorted({name for model in rejected for name, check in model["checks"].items() if not check["passed"]})
+        logger.warning(
+            "%d smaller models failed their checks (%s) and are kept in rejected/", len(rejected), ", ".join(failed)
+        )
 
-    Raises:
-        StoreError: if the output folder cannot be written.
-    """
-    with sole_publisher(output):
-        remove_results(output)
-        _publish_database(database, output / DATABASE_NAME)
+
+_REASON_TEXTS = {
+    "no_matches": "no common view with another image",
+    "pure_rotation": "the camera only turned",
+    "still": "the camera did not move",
+    "contradicts": "contradicts the other images",
+    "blurred": "hardly any keypoints",
+    "few_points": "too few points",
+    "not_connected": "too weakly connected",
+    "model_rejected": "its model failed the checks",
+}
+"""Texts of the reasons of readable images."""
 
 
 def _publish_database(database: Path, target: Path) -> None:

@@ -40,12 +40,14 @@ class ReconstructionResult:
 
     @cached_property
     def models(self) -> tuple[pycolmap.Reconstruction, ...]:
-        """All models, the largest first, read from the output folder when they are first asked for.
+        """The published models, the largest first, read from the output folder when they are first asked for.
 
         Raises:
             DataError: if a model was removed or damaged meanwhile.
         """
-        return tuple(read_model(self._folder / model["path"]) for model in self.summary.models)
+        return tuple(
+            read_model(self._folder / model["path"]) for model in self.summary.models[: self.summary.num_published]
+        )
 
     @property
     def model(self) -> pycolmap.Reconstruction:

@@ -10,13 +10,17 @@ from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.base import Mapper, MappingTask
-from sfm_lightglue.mapping.cached_models import PackedModels, keep_models, load_models
+from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models, load_models
 from sfm_lightglue.mapping.colors import color_points
+from sfm_lightglue.mapping.incremental import adjustment_like
+from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel, judge_models
+from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.no_model import explain_no_model
-from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish, publish_without_model
+from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.no_model import explain_no_model, explain_rejected
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import recorded_keys
 from sfm_lightglue.registry.builtin import MAPPERS
@@ -25,6 +29,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
@@ -42,7 +47,7 @@ def reconstruct(
     """Reconstruct a folder of images: camera poses and a sparse point cloud.
 
     Everything that was computed is kept in the output folder: a second run, an interrupted run or a run with more
-    images computes nothing twice.
+    images computes nothing twice. Every model is judged: a model that fails a check is not published as a success.
 
     Args:
         scene_dir: folder of images, or folder with a sub-folder `images`.
@@ -51,13 +56,13 @@ def reconstruct(
         progress: called as each stage advances.
 
     Returns:
-        The models, and counts, accuracy and times. The largest model is in `output/sparse/0`.
+        The published models, and counts, accuracy and times. The largest model is in `output/sparse/0`.
 
     Raises:
         DataError: if there is no folder or no readable image.
         ConfigError: if the configuration does not fit the images.
         WeightsError: if the weights of a network are missing.
-        ReconstructionError: if no model can be built; what was computed so far is kept.
+        ReconstructionError: if no model can be built, or none passes the checks; what was computed so far is kept.
         StoreError: if the output folder cannot be written.
 
     Example:
@@ -85,10 +90,16 @@ def reconstruct(
         with clock.stage("write"):
             models = load_models(store, key)
         if models is None:
-            models = _build_models(job, mapper, key, work, output)
-        elif recorded_keys(output).get("model") != key or not (output / DATABASE_NAME).is_file():
-            _fill_database(job, database)  # the database in the output folder is of another run
-        summary = publish(models, key, database, output, scene, store, config, clock)
+            models, message = _build_models(job, mapper, key, work)
+        else:
+            message = None
+            if recorded_keys(output).get("model") != key or not (output / DATABASE_NAME).is_file():
+                _fill_database(job, database)  # the database in the output folder is of another run
+        keys = {"model": key} if models.statistics.models else {}
+        summary = publish(models, keys, database, output, scene, store, config, clock)
+    if summary.num_published == 0:
+        message = message or explain_rejected(scene.root, models.statistics.models)
+        raise ReconstructionError(message, summary.as_dict())
     return ReconstructionResult(output, summary)
 
 
@@ -138,44 +149,60 @@ def _model_key(
         config.seed,
         executor.num_workers == 1,
         mapper.version,
+        config.checks,
+        [JUDGEMENT_VERSION, WEIGHING_VERSION],
     )
 
 
-def _build_models(job: _Job, mapper: Mapper, key: str, work: Path, output: Path) -> PackedModels:
+def _build_models(job: _Job, mapper: Mapper, key: str, work: Path) -> tuple[PackedModels, str | None]:
+    """Match, map and judge; returns also why no model can be built, None if there is a model."""
     database = work / DATABASE_NAME
-    counts, constant_camera_ids = _fill_database(job, database)
-    names = list(job.features)
-    models = []
+    filled = _fill_database(job, database)
+    config, num_threads = job.config, job.executor.num_workers
+    judged: list[JudgedModel] = []
     with job.clock.stage("map"):
-        if counts.num_verified > 0:
-            num_threads, seed = job.executor.num_workers, job.config.seed
-            models = mapper.map(
-                MappingTask(database, work, len(names), constant_camera_ids, num_threads, seed, job.progress)
-            )
-    if not models:
-        publish_without_model(database, output)
-        raise ReconstructionError(explain_no_model(job.scene, job.features, counts, job.config))
+        if filled.weighed.kept:
+            constant = filled.constant_camera_ids
+            task = MappingTask(database, work, len(job.features), constant, num_threads, config.seed, job.progress)
+            adjust = adjustment_like(mapper.config, task)
+            judged = judge_models(mapper.map(task), database, config.checks, constant, adjust)
+    num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
+    images = image_verdicts(num_keypoints, judged, filled.weighed)
+    if not judged:
+        statistics = MapStatistics((), images, tuple(job.features.skipped))
+        message = explain_no_model(job.scene.root, list(num_keypoints.values()), filled.counts, filled.weighed, config)
+        return PackedModels(statistics, {}), message
     with job.clock.stage("write"):
-        color_points(models, job.scene.root, job.executor)
-        return keep_models(job.store, key, models, names, job.features.skipped, work)
+        color_points([each.model for each in judged], job.scene.root, job.executor)
+        return keep_models(job.store, key, judged, images, job.features.skipped, work), None
 
 
-def _fill_database(job: _Job, path: Path) -> tuple[PairCounts, frozenset[int]]:
-    """Match and verify all pairs into a database; returns also the cameras whose intrinsics are not refined."""
+@dataclass(frozen=True, eq=False, slots=True)
+class _FilledDatabase:
+    """What was written into a database, and the cameras whose intrinsics are not refined."""
+
+    counts: PairCounts
+    weighed: WeighedPairs
+    constant_camera_ids: frozenset[int]
+
+
+def _fill_database(job: _Job, path: Path) -> _FilledDatabase:
+    """Match and verify all pairs into a database, without those that contradict the others."""
     images, config, store = job.features.decoded_images, job.config, job.store
     given = frozenset() if config.cameras.refine else given_camera_idxs(images)
+    matcher, verifier = (
+        CachedMatcher(job.components.matcher, store),
+        CachedVerifier(config.two_view, config.seed, store),
+    )
     with DatabaseWriter(path) as database:
         with job.clock.stage("write"):
             for image, features in job.features.read_all(job.executor):
                 database.add_image(image, features.keypoints)
         counts = match_scene(
-            job.pairs,
-            job.features,
-            database,
-            CachedMatcher(job.components.matcher, store),
-            CachedVerifier(config.two_view, config.seed, store),
-            job.clock,
-            job.executor,
-            job.progress,
+            job.pairs, job.features, database, matcher, verifier, job.clock, job.executor, job.progress
         )
-        return counts, frozenset(database.camera_id(idx) for idx in given)
+        with job.clock.stage("verify"):
+            camera_from_name = {image.name: image.camera for image in job.features.decoded_images}
+            sources = PairSources(job.features, camera_from_name, matcher, verifier)
+            weighed = weigh_scene(counts, sources, database, config.checks, job.executor)
+        return _FilledDatabase(counts, weighed, frozenset(database.camera_id(idx) for idx in given))

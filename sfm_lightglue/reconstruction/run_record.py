@@ -15,6 +15,7 @@ from typing import Any
 
 from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.image_status import skipped_verdicts
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.store import CacheCounts, atomic_write
 from sfm_lightglue.types import SkippedImage
@@ -33,21 +34,22 @@ _RECORDED_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A reconstruction in numbers; accuracy is that of the largest model.
+    """A reconstruction in numbers; accuracy is that of the largest published model.
 
     Args:
         num_images: number of images that could be read.
-        num_skipped: number of images that could not be read.
+        num_skipped: number of images that were left out before extraction, because they cannot be used.
         skipped: names of these images, and the reasons.
-        unregistered: names of readable images without a pose in the largest model.
-        num_registered: number of images with a pose in the largest model.
+        unregistered: names of readable images without a pose in a published model.
+        num_registered: number of images with a pose in the largest model; 0 if no model is published.
         num_points: number of its 3D points.
         mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all its observations.
         seconds: by stage, and "total".
         peak_memory_mb: largest resident memory of the process so far, in MiB; None if the system does not report it.
         cache: "hits" and "misses" of the store, in total and by kind of entry.
-        models: path below the output folder and counts of each model.
+        models: path below the output folder, counts, verdict and checks of each model; the published ones first.
+        images: status, reason, model, number of points and support of each image, by name; see `ImageVerdict`.
     """
 
     num_images: int
@@ -62,6 +64,7 @@ class Summary:
     peak_memory_mb: float | None
     cache: dict[str, Any]
     models: tuple[dict[str, Any], ...]
+    images: dict[str, dict[str, Any]]
 
     @classmethod
     def from_statistics(
@@ -73,16 +76,18 @@ class Summary:
         memory_mb: float | None,
     ) -> Summary:
         """The summary of a run, from the results of its stages."""
-        best = statistics.models[0]
+        best = statistics.published[0] if statistics.published else None
+        images = statistics.images | skipped_verdicts(skipped)
+        registered = {"registered", "other_model"}
         return cls(
-            statistics.num_images,
+            len(statistics.images),
             len(skipped),
             tuple(dataclasses.asdict(image) for image in skipped),
-            statistics.unregistered,
-            best.num_registered,
-            best.num_points,
-            best.mean_track_length,
-            best.mean_reprojection_error_px,
+            tuple(name for name, image in sorted(statistics.images.items()) if image.status not in registered),
+            best.num_registered if best else 0,
+            best.num_points if best else 0,
+            best.mean_track_length if best else 0.0,
+            best.mean_reprojection_error_px if best else 0.0,
             {stage: round(value, 3) for stage, value in seconds.items()},
             memory_mb,
             {
@@ -91,7 +96,13 @@ class Summary:
                 "by_kind": {kind: dataclasses.asdict(count) for kind, count in sorted(counts.items())},
             },
             tuple(dataclasses.asdict(model) for model in statistics.models),
+            {name: dataclasses.asdict(image) for name, image in sorted(images.items())},
         )
+
+    @property
+    def num_published(self) -> int:
+        """Number of models that were not rejected."""
+        return sum(model["verdict"] != "rejected" for model in self.models)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -101,8 +112,10 @@ class Summary:
         stages = ", ".join(
             f"{stage} {value:.1f}" for stage, value in self.seconds.items() if stage != "total" and value >= 0.05
         )
-        num_others = len(self.models) - 1
-        others = f" (and {num_others} smaller model{'s' * (num_others > 1)})" if num_others else ""
+        smaller = [str(model["num_registered"]) for model in self.models[1 : self.num_published]]
+        others = (
+            f" (and {' + '.join(smaller)} in {len(smaller)} other model{'s' * (len(smaller) > 1)})" if smaller else ""
+        )
         return (
             f"{self.num_registered} of {self.num_images} images registered{others}, {self.num_points} points,"
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"

@@ -4,39 +4,96 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sfm_lightglue.arrays import Float32Array, Float64Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.mapping.weighing import weight_of
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
-from sfm_lightglue.stages.matching import match_pairs
-from sfm_lightglue.types import ImagePair, Rejected, Scene, TwoViewGeometry
+from sfm_lightglue.stages.matching import PairResult, match_pairs
+from sfm_lightglue.two_view.still_matches import StillMap, is_still
+from sfm_lightglue.types import Features, ImagePair, Matches, Scene, TwoViewGeometry, TwoViewKind
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VerifiedPairRecord:
+    """What is kept in memory of a verified pair.
+
+    Args:
+        kind: of the geometry.
+        rotation: [3, 3], of `cam1_from_cam0`.
+        weight: evidence that the pair is true.
+        num_inliers: of the geometry.
+        still_fraction: fraction of the inliers that lie at the same pixel of both images.
+    """
+
+    kind: TwoViewKind
+    rotation: Float64Array
+    weight: float
+    num_inliers: int
+    still_fraction: float
 
 
 @dataclass(slots=True)
 class PairCounts:
-    """How many pairs were matched and verified.
+    """How many pairs were matched, and what was verified.
 
     Args:
         num_pairs: pairs that were matched.
-        num_verified: pairs with a two-view geometry.
-        best: largest number of inliers, and its pair; None if no pair was verified.
+        verified: by pair, those with a two-view geometry.
+        num_matches_from_name: largest number of matches of each image with another one.
+        still: the still matches of all pairs.
     """
 
     num_pairs: int
-    num_verified: int = 0
-    best: tuple[int, ImagePair] | None = None
+    verified: dict[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
+    num_matches_from_name: dict[str, int] = field(default_factory=dict)
+    still: StillMap = field(default_factory=StillMap)
 
-    def add(self, pair: ImagePair, geometry: TwoViewGeometry | Rejected) -> None:
+    @property
+    def num_verified(self) -> int:
+        """Number of pairs with a two-view geometry."""
+        return len(self.verified)
+
+    @property
+    def best(self) -> tuple[int, ImagePair] | None:
+        """Largest number of inliers, and its pair; None if no pair was verified."""
+        if not self.verified:
+            return None
+        pair = max(sorted(self.verified), key=lambda each: self.verified[each].num_inliers)
+        return self.verified[pair].num_inliers, pair
+
+    def add(self, result: PairResult, features: tuple[Features, Features]) -> None:
         """Count a pair."""
-        if isinstance(geometry, TwoViewGeometry):
-            self.num_verified += 1
-            if self.best is None or geometry.num_inliers > self.best[0]:
-                self.best = geometry.num_inliers, pair
+        pair, num_matches = result.pair, len(result.matches)
+        for name in (pair.name0, pair.name1):
+            self.num_matches_from_name[name] = max(self.num_matches_from_name.get(name, 0), num_matches)
+        points0, points1 = matched_points(features, result.matches)
+        sizes = features[0].image_size, features[1].image_size
+        self.still.add(pair, points0, points1, sizes, min(len(one) for one in features))
+        if isinstance(result.geometry, TwoViewGeometry):
+            self.verified[pair] = record_of(features, result.matches, result.geometry)
+
+
+def matched_points(features: tuple[Features, Features], matches: Matches) -> tuple[Float32Array, Float32Array]:
+    """Matched pixels [M, 2] of image 0 and of image 1."""
+    points0, points1 = (one.keypoints[rows] for one, rows in zip(features, matches.indices.T, strict=True))
+    return points0, points1
+
+
+def record_of(features: tuple[Features, Features], matches: Matches, geometry: TwoViewGeometry) -> VerifiedPairRecord:
+    """The record of a verified pair."""
+    points0, points1 = (points[geometry.inlier_mask] for points in matched_points(features, matches))
+    same_size = features[0].image_size == features[1].image_size
+    still = float(is_still(points0, points1, features[0].image_size).mean()) if same_size and len(points0) else 0.0
+    return VerifiedPairRecord(
+        geometry.kind, geometry.cam1_from_cam0.R, weight_of(geometry), geometry.num_inliers, still
+    )
 
 
 def extract_scene(
@@ -83,7 +140,7 @@ def match_scene(
     start = time.perf_counter()
     for result in match_pairs(usable, features, camera_from_name, matcher, verifier, executor, progress):
         database.add_pair(result.pair, result.matches, result.geometry)
-        counts.add(result.pair, result.geometry)
+        counts.add(result, (features[result.pair.name0], features[result.pair.name1]))
         worked["match"] += result.match_seconds
         worked["verify"] += result.verify_seconds
     _share_out(time.perf_counter() - start, worked, clock)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.types import Features, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import Features, Matches, PairEvidence, Rejected, TwoViewGeometry
 
 
 def arrays_from_features(features: Features) -> dict[str, AnyArray]:
@@ -65,7 +66,8 @@ def arrays_from_geometry(geometry: TwoViewGeometry | Rejected) -> dict[str, AnyA
         "cam1_from_cam0": geometry.cam1_from_cam0.as_matrix(),
         "F": geometry.F,
     }
-    optional = {"E": geometry.E, "H": geometry.H}
+    evidence = None if geometry.evidence is None else np.array(astuple(geometry.evidence))
+    optional = {"E": geometry.E, "H": geometry.H, "evidence": evidence}
     return arrays | {name: matrix for name, matrix in optional.items() if matrix is not None}
 
 
@@ -83,4 +85,10 @@ def geometry_from_arrays(arrays: Mapping[str, AnyArray]) -> TwoViewGeometry | Re
         arrays["F"],
         arrays.get("E"),
         arrays.get("H"),
+        _evidence(arrays["evidence"]) if "evidence" in arrays else None,
     )
+
+
+def _evidence(values: AnyArray) -> PairEvidence:
+    num_distinctive, num_inliers, score, log10_false_alarms = values.tolist()
+    return PairEvidence(int(num_distinctive), int(num_inliers), score, log10_false_alarms)

@@ -25,6 +25,10 @@ class TwoViewConfig:
     min_inlier_ratio: float = 0.1
     """A pair with a smaller fraction of inliers among its matches is `Rejected`: random matches have as many."""
 
+    max_false_alarms: float = 10.0
+    """A pair is `Rejected` if random matches with the same spread over the images would give more geometries with as
+    many inliers."""
+
     confidence: float = 0.9999
     """Probability that the sampling finds the best geometry."""
 
@@ -43,7 +47,7 @@ class TwoViewConfig:
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATOR_NAMES:
             raise ConfigError(f"`two_view.estimator` {self.estimator!r}: expected one of {', '.join(ESTIMATOR_NAMES)}")
-        for name in ("max_error_px", "reference_size_px", "max_iterations"):
+        for name in ("max_error_px", "reference_size_px", "max_iterations", "max_false_alarms"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"`two_view.{name}` must be positive, got {getattr(self, name)}")
         for name in ("min_inlier_ratio", "max_homography_ratio"):

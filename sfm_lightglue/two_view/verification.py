@@ -15,6 +15,14 @@ from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.scene.cameras import calibration_matrix
+from sfm_lightglue.two_view.a_contrario import (
+    ESSENTIAL_SAMPLE,
+    FUNDAMENTAL_SAMPLE,
+    HOMOGRAPHY_SAMPLE,
+    epipolar_chance,
+    homography_chance,
+    log10_false_alarms,
+)
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import (
     HOMOGRAPHY_ERROR_RATIO,
@@ -26,6 +34,7 @@ from sfm_lightglue.two_view.correspondences import (
 )
 from sfm_lightglue.two_view.distorted_rotation import LensRotation, distorted_rotation
 from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
+from sfm_lightglue.two_view.evidence import measure_evidence
 from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.noise import median_noise
 from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, recover_pose, refine_pose
@@ -123,7 +132,12 @@ def verify_pair(pair: MatchedPair, config: TwoViewConfig, seed: int) -> Verified
     found = _classify(fits, pair.cameras)
     if isinstance(found, Rejected):
         return replace(found, num_matches=num_matches)
-    return VerifiedPair(_in_pixels(found, usable, pair), data, usable, found.matrix, found.H, found.lens)
+    false_alarms = _log10_false_alarms(found, data.rows(usable), pair.is_calibrated)
+    if false_alarms > math.log10(config.max_false_alarms):
+        return Rejected("chance", num_matches, int(found.mask.sum()))
+    geometry = _in_pixels(found, usable, pair)
+    geometry = replace(geometry, evidence=measure_evidence(pair, geometry.inlier_mask, false_alarms))
+    return VerifiedPair(geometry, data, usable, found.matrix, found.H, found.lens)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -170,6 +184,15 @@ class _Found:
     H: Float64Array | None
     mask: BoolArray
     lens: LensRotation | None = None
+
+
+def _log10_false_alarms(found: _Found, data: Correspondences, is_calibrated: bool) -> float:
+    if found.kind == "pure_rotation" and found.H is not None:
+        chance, sample_size = homography_chance(found.H, data), HOMOGRAPHY_SAMPLE
+    else:
+        chance = epipolar_chance(found.matrix, data)
+        sample_size = ESSENTIAL_SAMPLE if is_calibrated else FUNDAMENTAL_SAMPLE
+    return log10_false_alarms(len(data.points0), int(found.mask.sum()), chance, sample_size)
 
 
 def _classify(fits: _Fits, cameras: tuple[Camera, Camera]) -> _Found | Rejected:

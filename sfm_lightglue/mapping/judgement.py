@@ -1,0 +1,205 @@
+"""Judge models before they are published: is a model well determined, and do the verified pairs agree with it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks
+from sfm_lightglue.mapping.pair_agreement import PairAgreement, StoredPair, agreement_of_pairs, read_stored_pairs
+from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict
+
+JUDGEMENT_VERSION = 1
+"""Part of a model's key. Raise it when the same model would get another verdict."""
+
+_MAX_ROUNDS = 3
+"""Number of times that doubtful images are taken out of a model at most."""
+
+_MIN_IMAGES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedModel:
+    """A model with its verdict; without the doubtful images if it is reduced."""
+
+    model: pycolmap.Reconstruction
+    verdict: ModelVerdict
+
+
+def judge_models(
+    models: Sequence[pycolmap.Reconstruction],
+    database: Path,
+    config: ChecksConfig,
+    constant_camera_ids: frozenset[int] = frozenset(),
+    adjust: Callable[[pycolmap.Reconstruction], None] | None = None,
+) -> list[JudgedModel]:
+    """Judge models, and take doubtful images out of them.
+
+    Args:
+        models: of the mapper; changed in place if they are reduced.
+        database: from which they were built.
+        config: limits.
+        constant_camera_ids: cameras whose intrinsics were not refined.
+        adjust: adjusts a model after images were taken out.
+
+    Returns:
+        The published models, accepted or reduced, the one with most images first; then the rejected ones.
+    """
+    pairs = read_stored_pairs(database)
+    focal_from_id = _exif_focal_lengths(database, constant_camera_ids)
+    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
+    judged = [judge.judge(model) for model in models]
+    return sorted(
+        judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
+    )  # a stable sort: models with as many images keep the order of the mapper
+
+
+def _exif_focal_lengths(database: Path, constant_camera_ids: frozenset[int]) -> dict[int, float]:
+    with pycolmap.Database.open(database) as opened:
+        return {
+            camera.camera_id: camera.mean_focal_length()
+            for camera in opened.read_all_cameras()
+            if camera.has_prior_focal_length and camera.camera_id not in constant_camera_ids
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Judge:
+    pairs: list[StoredPair]
+    focal_from_id: dict[int, float]
+    constant_camera_ids: frozenset[int]
+    config: ChecksConfig
+    adjust: Callable[[pycolmap.Reconstruction], None] | None
+
+    def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
+        num_images = model.num_reg_images()
+        doubtful: dict[str, ImageVerdict] = {}
+        for _ in range(_MAX_ROUNDS):
+            supports = self._supports(model)
+            found = self._doubtful(supports)
+            if not found or len(supports) - len(found) < _MIN_IMAGES:
+                break
+            if len(doubtful) + len(found) > (1 - self.config.min_kept_images) * num_images:
+                break  # the model is going to be rejected: leave it as it is
+            doubtful |= found
+            _take_out(model, found)
+            if self.adjust is not None:
+                self.adjust(model)
+        supports = self._supports(model)
+        remaining = self._doubtful(supports)
+        checks = self._checks(model, num_images, len(doubtful) + len(remaining))
+        is_rejected = not all(check.passed for check in checks.values())
+        images = {
+            name: ImageVerdict("registered", None, None, support.num_points, support.share)
+            for name, support in supports.items()
+        }
+        images |= remaining
+        images |= doubtful
+        if is_rejected:
+            images = {
+                name: image
+                if image.status == "doubtful"
+                else replace(image, status="doubtful", reason="model_rejected")
+                for name, image in images.items()
+            }
+        outcome = "rejected" if is_rejected else "reduced" if doubtful else "accepted"
+        return JudgedModel(model, ModelVerdict(outcome, checks, dict(sorted(images.items()))))
+
+    def _agreements(self, model: pycolmap.Reconstruction) -> list[PairAgreement]:
+        limits = self.config.max_pair_error_px, self.config.max_rotation_error_deg
+        return agreement_of_pairs(model, self.pairs, *limits)
+
+    def _supports(self, model: pycolmap.Reconstruction) -> dict[str, _Support]:
+        agreements = self._agreements(model)
+        names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
+        num_points = {model.images[i].name: model.images[i].num_points3D for i in model.reg_image_ids()}
+        return {
+            name: _Support(num_points[name], _share([a for a in agreements if name in _names(a)])) for name in names
+        }
+
+    def _doubtful(self, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
+        found: dict[str, ImageVerdict] = {}
+        for name, support in supports.items():
+            reason: ImageReason | None = None
+            if support.num_points < self.config.min_points_per_image:
+                reason = "few_points"
+            elif support.share is not None and support.share < self.config.min_support:
+                reason = "contradicts"
+            if reason is not None:
+                found[name] = ImageVerdict("doubtful", reason, None, support.num_points, support.share)
+        return found
+
+    def _checks(self, model: pycolmap.Reconstruction, num_images: int, num_doubtful: int) -> dict[str, Check]:
+        config = self.config
+        agreements = self._agreements(model)
+        static = sum(each.weight for each in agreements if each.agrees is None)
+        total = sum(each.weight for each in agreements)
+        share = _share(agreements)
+        points_per_image = [model.images[i].num_points3D for i in sorted(model.reg_image_ids())]
+        checks = {
+            "min_kept_images": Check.at_least(1 - num_doubtful / num_images, config.min_kept_images),
+            "min_points_per_image": Check.at_least(float(np.median(points_per_image)), config.min_points_per_image),
+            "min_agreement": Check.at_least(share if share is not None else 0.0, config.min_agreement),
+            "max_static_pairs": Check.at_most(static / total if total else 1.0, config.max_static_pairs),
+        }
+        if model.num_points3D() == 0:
+            return checks
+        angle, in_front = _angles_and_cheirality(model)
+        checks["min_triangulation_angle_deg"] = Check.at_least(angle, config.min_triangulation_angle_deg)
+        checks["min_cheirality"] = Check.at_least(in_front, config.min_cheirality)
+        return checks | intrinsics_checks(model, self.focal_from_id, self.constant_camera_ids, config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Support:
+    """Number of points in an image, and weighted share of its pairs that agree; None without such a pair."""
+
+    num_points: int
+    share: float | None
+
+
+def _names(agreement: PairAgreement) -> tuple[str, str]:
+    return agreement.pair.name0, agreement.pair.name1
+
+
+def _share(agreements: Sequence[PairAgreement]) -> float | None:
+    total = sum(each.weight for each in agreements if each.agrees is not None)
+    return sum(each.weight for each in agreements if each.agrees) / total if total else None
+
+
+def _take_out(model: pycolmap.Reconstruction, names: Mapping[str, ImageVerdict]) -> None:
+    """Remove images with their observations, and points that are observed in one image only."""
+    frame_ids = [model.images[i].frame_id for i in sorted(model.reg_image_ids()) if model.images[i].name in names]
+    for frame_id in frame_ids:
+        pycolmap.ObservationManager(model).deregister_frame(frame_id)
+
+
+def _angles_and_cheirality(model: pycolmap.Reconstruction) -> tuple[float, float]:
+    """Median over the points of the largest angle to the ray of its first image, and share of observations in front."""
+    row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
+    xyz = np.array([model.points3D[point_id].xyz for point_id in sorted(model.point3D_ids())])
+    first = np.full((len(xyz), 3), np.nan)
+    smallest_cosine = np.ones(len(xyz))
+    num_in_front = num_observations = 0
+    for image_id in sorted(model.reg_image_ids()):
+        image = model.images[image_id]
+        rows = np.array([row_from_id[point.point3D_id] for point in image.get_observation_points2D()], np.int64)
+        if len(rows) == 0:
+            continue
+        matrix: Float64Array = image.cam_from_world().matrix()
+        in_camera = xyz[rows] @ matrix[:, :3].T + matrix[:, 3]
+        num_in_front += int((in_camera[:, 2] > 0).sum())
+        num_observations += len(rows)
+        rays = in_camera @ matrix[:, :3]
+        rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+        is_new = np.isnan(first[rows, 0])
+        first[rows[is_new]] = rays[is_new]
+        np.minimum.at(smallest_cosine, rows, (rays * first[rows]).sum(axis=1))
+    angles = np.degrees(np.arccos(np.clip(smallest_cosine, -1, 1)))
+    return float(np.median(angles)), num_in_front / max(num_observations, 1)

@@ -1,0 +1,97 @@
+"""The judgement of a model: whether it is published, and how well each image is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["accepted", "reduced", "rejected"]
+"""accepted: published as it was built. reduced: published without its doubtful images. rejected: not published."""
+
+ImageStatus = Literal["registered", "doubtful", "other_model", "left_out", "unreadable"]
+"""registered: in the largest model. other_model: in a smaller one. doubtful: it was registered, but its pose has too
+little support, so it was taken out, or its model was rejected. left_out: it has no pose. unreadable: no usable image
+file."""
+
+ImageReason = Literal[
+    "no_matches",
+    "pure_rotation",
+    "still",
+    "contradicts",
+    "blurred",
+    "few_points",
+    "not_connected",
+    "model_rejected",
+    "panorama",
+    "unreadable",
+]
+"""Why an image is not registered. no_matches: no pair with another image was verified. pure_rotation, still: in all of
+its verified pairs, the camera only rotated or did not move. contradicts: the verified pairs contradict its pose, or
+contradict each other. blurred: it has far fewer keypoints than the other images. few_points: too few points of the
+model are observed in it. not_connected: its verified pairs do not suffice for a pose. model_rejected: its model failed
+a check. panorama: a panorama is no image of a pinhole camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One number of a model beside its limit.
+
+    Args:
+        value: of the model; None if it cannot be determined.
+        limit: as in the configuration; the name of the check tells whether larger or smaller values pass.
+        passed: whether the value is on the right side.
+    """
+
+    value: float | None
+    limit: float
+    passed: bool
+
+    @classmethod
+    def at_least(cls, value: float, limit: float) -> Check:
+        """Passed by values that are not below the limit."""
+        return cls(value, limit, value >= limit)
+
+    @classmethod
+    def at_most(cls, value: float, limit: float) -> Check:
+        """Passed by values that are not above the limit."""
+        return cls(value, limit, value <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerdict:
+    """What is known about one image at the end of a run; an entry of `images` in the summary.
+
+    Args:
+        status: see `ImageStatus`.
+        reason: why it is not registered, see `ImageReason`; None for registered images.
+        model: index of its model in `models` of the summary; None without a model.
+        num_points: number of points of the model that are observed in it.
+        support: weighted fraction of its verified pairs that agree with the model, 0 to 1; None without a pose.
+    """
+
+    status: ImageStatus
+    reason: ImageReason | None = None
+    model: int | None = None
+    num_points: int = 0
+    support: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVerdict:
+    """The judgement of one model.
+
+    Args:
+        outcome: accepted, reduced or rejected.
+        checks: by name.
+        images: by name, of every image that the mapper registered: registered or doubtful.
+    """
+
+    outcome: Outcome
+    checks: Mapping[str, Check]
+    images: Mapping[str, ImageVerdict]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that were not passed."""
+        return tuple(name for name, check in self.checks.items() if not check.passed)

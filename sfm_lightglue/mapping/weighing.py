@@ -1,0 +1,257 @@
+"""Verified pairs weighed against each other: which of them can be true together.
+
+Two images of different places that look alike can have many inliers, but the rotation between them contradicts the
+rotations of other pairs. Starting from single images, groups of images are merged: all pairs between two groups vote
+for a rotation between them, with their evidence as weight, and the groups with the clearest vote are merged first. In
+the end, a pair that contradicts the rotations of its group is wrong.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.geometry.transforms import rotation_angle_deg, rotation_angles_deg
+from sfm_lightglue.types import ImagePair, PairEvidence, TwoViewGeometry
+
+WEIGHING_VERSION = 1
+"""Part of a model's key. Raise it when the same verified pairs would be weighed in another way."""
+
+_MIN_MARGIN = 1.5
+"""Two groups are merged if the best rotation has at least this multiple of the weight of any other rotation."""
+
+_MAX_VOTERS = 256
+"""Number of pairs between two groups that vote: the strongest."""
+
+_MIN_BRIDGE_FACTOR = 3.0
+"""A pair that alone connects two parts of the scene must have this multiple of the weight of any wrong pair."""
+
+_NUM_SWEEPS = 10
+"""Iterations of the rotation averaging."""
+
+_BASE_WEIGHT = 0.02
+"""Weight of an inlier that is not distinctive, as a fraction of that of a distinctive one."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairRotation:
+    """What is known about one verified pair.
+
+    Args:
+        pair: the images.
+        rotation: [3, 3], of `cam1_from_cam0`.
+        weight: evidence that the pair is true, see `weight_of`; only ratios matter.
+    """
+
+    pair: ImagePair
+    rotation: Float64Array
+    weight: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Weighing:
+    """The result of weighing.
+
+    Args:
+        errors_deg: by pair of images in one group, the angle between its rotation and that of the group.
+        expected: by the same pairs, the rotation [3, 3] of `cam1_from_cam0` that the group implies.
+        group_from_name: index of the group of each image.
+    """
+
+    errors_deg: Mapping[ImagePair, float]
+    expected: Mapping[ImagePair, Float64Array]
+    group_from_name: Mapping[str, int]
+
+
+def weight_of(geometry: TwoViewGeometry) -> float:
+    """Evidence that a pair is true: its distinctive inliers, reduced by the signs that speak against it.
+
+    Args:
+        geometry: of the pair, with evidence.
+    """
+    evidence = geometry.evidence or PairEvidence(0, 0, 1.0, 0.0)
+    share = (evidence.num_distinctive_inliers + 1) / (evidence.num_distinctive + 2)
+    inlier_ratio = geometry.num_inliers / len(geometry.inlier_mask)
+    count = evidence.num_distinctive_inliers + _BASE_WEIGHT * geometry.num_inliers
+    return float(count * share**2 * inlier_ratio * evidence.mean_inlier_score)
+
+
+def weigh_pairs(pairs: Sequence[PairRotation], max_error_deg: float) -> Weighing:
+    """Merge images into groups with consistent rotations.
+
+    Args:
+        pairs: verified pairs.
+        max_error_deg: rotations that differ by at most this angle vote together.
+    """
+    groups = _Groups(pairs, max_error_deg)
+    groups.merge_all()
+    rotations = groups.averaged_rotations()
+    errors, expected = {}, {}
+    for pair in pairs:
+        i, j = (groups.row_from_name[name] for name in (pair.pair.name0, pair.pair.name1))
+        if groups.group[i] == groups.group[j]:
+            expected[pair.pair] = rotations[j] @ rotations[i].T
+            errors[pair.pair] = rotation_angle_deg(pair.rotation @ expected[pair.pair].T)
+    return Weighing(errors, expected, {name: int(groups.group[row]) for name, row in groups.row_from_name.items()})
+
+
+def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Iterable[float]) -> list[ImagePair]:
+    """Pairs that alone connect two parts of a scene, and are not clearly stronger than pairs known to be wrong.
+
+    No other pair can confirm or contradict such a pair.
+
+    Args:
+        weights: of the kept pairs.
+        contradicted: weights of the pairs that contradict the others.
+    """
+    limit = _MIN_BRIDGE_FACTOR * max(contradicted, default=0.0)
+    return [pair for pair in _bridges(weights) if weights[pair] < limit]
+
+
+def _bridges(pairs: Iterable[ImagePair]) -> list[ImagePair]:
+    """Pairs without which the images of one connected part would fall into two.
+
+    Source: Tarjan, A note on finding the bridges of a graph, 1974 (without recursion).
+    """
+    neighbours: dict[str, list[str]] = {}
+    for pair in sorted(pairs):
+        neighbours.setdefault(pair.name0, []).append(pair.name1)
+        neighbours.setdefault(pair.name1, []).append(pair.name0)
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    bridges = []
+    for root in neighbours:
+        if root in order:
+            continue
+        order[root] = lowest[root] = len(order)
+        stack = [(root, "", iter(neighbours[root]))]
+        while stack:
+            name, parent, remaining = stack[-1]
+            child = next(remaining, None)
+            if child is None:
+                stack.pop()
+                if parent:
+                    lowest[parent] = min(lowest[parent], lowest[name])
+                    if lowest[name] > order[parent]:
+                        bridges.append(ImagePair.from_names(parent, name))
+            elif child not in order:
+                order[child] = lowest[child] = len(order)
+                stack.append((child, name, iter(neighbours[child])))
+            elif child != parent:
+                lowest[name] = min(lowest[name], order[child])
+    return sorted(bridges)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Vote:
+    """The best rotation `second_from_first` between two groups, its weight, and the largest weight of another one."""
+
+    rotation: Float64Array
+    weight: float
+    other_weight: float
+
+    @property
+    def margin(self) -> float:
+        return self.weight - self.other_weight
+
+    @property
+    def is_clear(self) -> bool:
+        return self.weight >= _MIN_MARGIN * self.other_weight
+
+
+class _Groups:
+    """Groups of images: a group is the row of its first image."""
+
+    def __init__(self, pairs: Sequence[PairRotation], max_error_deg: float) -> None:
+        names = sorted({name for pair in pairs for name in (pair.pair.name0, pair.pair.name1)})
+        self.row_from_name = {name: row for row, name in enumerate(names)}
+        self.group = np.arange(len(names))
+        self.rotations = np.tile(np.eye(3), (len(names), 1, 1))  # cam_from_group of each image
+        self._max_error_deg = max_error_deg
+        self._pair_rotations = np.array([pair.rotation for pair in pairs]).reshape(-1, 3, 3)
+        # A sum of squares: many weak pairs that share one mistake do not outvote a strong pair.
+        self._weights = np.array([pair.weight for pair in pairs]) ** 2
+        rows = [(self.row_from_name[pair.pair.name0], self.row_from_name[pair.pair.name1]) for pair in pairs]
+        self._rows = np.array(rows).reshape(-1, 2)
+        self._pairs_between: dict[tuple[int, int], list[int]] = {}
+        for idx, key in enumerate(rows):
+            self._pairs_between.setdefault(_ordered(*key), []).append(idx)
+        self._votes: dict[tuple[int, int], _Vote] = {}
+        self._clearest_first: list[tuple[float, int, int]] = []
+        for key in self._pairs_between:
+            self._count_votes(key)
+
+    def merge_all(self) -> None:
+        """Merge groups, those with the clearest vote first, until no vote is clear."""
+        while self._clearest_first:
+            margin, first, second = heapq.heappop(self._clearest_first)
+            vote = self._votes.get((first, second))
+            if vote is not None and vote.margin == -margin:  # else the votes were counted anew meanwhile
+                self._merge(first, second, vote.rotation)
+
+    def averaged_rotations(self) -> Float64Array:
+        """`cam_from_group` [N, 3, 3] by all pairs that nearly agree, so that errors do not add up along a walk.
+
+        Source: Hartley, Trumpf, Dai and Li, Rotation averaging, 2013, section 5 (here with robust weights).
+        """
+        rows0, rows1 = self._rows.T
+        inside = self.group[rows0] == self.group[rows1]
+        rows0, rows1, between = rows0[inside], rows1[inside], self._pair_rotations[inside]
+        backward = np.swapaxes(between, 1, 2)
+        rotations = self.rotations.copy()
+        for _ in range(_NUM_SWEEPS if inside.any() else 0):
+            errors = rotation_angles_deg(between @ rotations[rows0] @ np.swapaxes(rotations[rows1], 1, 2))
+            weights = np.sqrt(self._weights[inside]) / (1 + (errors / self._max_error_deg) ** 2) ** 2
+            weights = weights[:, None, None]
+            sums = 1e-9 * rotations
+            np.add.at(sums, rows1, weights * (between @ rotations[rows0]))
+            np.add.at(sums, rows0, weights * (backward @ rotations[rows1]))
+            U, _, Vt = np.linalg.svd(sums)
+            U[:, :, 2] *= np.linalg.det(U @ Vt)[:, None]
+            rotations = U @ Vt
+        return rotations
+
+    def _merge(self, first: int, second: int, second_from_first: Float64Array) -> None:
+        members = self.group == second
+        self.rotations[members] = self.rotations[members] @ second_from_first
+        self.group[members] = first
+        for key in [key for key in self._pairs_between if second in key]:
+            idxs = self._pairs_between.pop(key)
+            del self._votes[key]
+            other = key[0] if key[1] == second else key[1]
+            if other != first:
+                self._pairs_between.setdefault(_ordered(first, other), []).extend(idxs)
+        for key in [key for key in self._pairs_between if first in key]:
+            self._count_votes(key)
+
+    def _count_votes(self, key: tuple[int, int]) -> None:
+        vote = self._vote(key)
+        self._votes[key] = vote
+        if vote.is_clear:
+            heapq.heappush(self._clearest_first, (-vote.margin, *key))
+
+    def _vote(self, groups: tuple[int, int]) -> _Vote:
+        """The vote of the pairs between two groups."""
+        idxs = np.array(sorted(self._pairs_between[groups]))
+        if len(idxs) > _MAX_VOTERS:
+            idxs = np.sort(idxs[np.argsort(-self._weights[idxs], kind="stable")[:_MAX_VOTERS]])
+        rows0, rows1 = self._rows[idxs].T
+        candidates = np.swapaxes(self.rotations[rows1], 1, 2) @ self._pair_rotations[idxs] @ self.rotations[rows0]
+        is_swapped = self.group[rows0] != groups[0]
+        candidates[is_swapped] = np.swapaxes(candidates[is_swapped], 1, 2)
+        weights = self._weights[idxs]
+        angles = rotation_angles_deg(candidates[:, None] @ np.swapaxes(candidates, 1, 2)[None])
+        totals = (angles <= self._max_error_deg) @ weights
+        best = int(np.argmax(totals))
+        others = totals[angles[best] > 2 * self._max_error_deg]
+        voters = np.flatnonzero(angles[best] <= self._max_error_deg)
+        strongest = voters[np.argmax(weights[voters])]
+        return _Vote(candidates[strongest], float(totals[best]), float(others.max(initial=0.0)))
+
+
+def _ordered(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a < b else (b, a)

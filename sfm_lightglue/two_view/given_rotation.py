@@ -1,0 +1,71 @@
+"""Whether the matches of a pair also fit a rotation that other pairs imply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import Correspondences, MatchedPair, normalize_matches, rays_of
+from sfm_lightglue.two_view.pose import inliers_of_pose, refine_pose
+
+_LOOSE = 5.0
+"""Factor on the error limit while the pose starts from the given rotation, which may be off by degrees."""
+
+_NUM_DIRECTIONS = 64
+"""Number of directions of translation that are tried."""
+
+_MIN_INLIERS = 0.75
+"""Fraction of the pair's inliers that must fit the given rotation."""
+
+
+def fits_rotation(
+    pair: MatchedPair, inlier_mask: BoolArray, rotation: Float64Array, max_error_deg: float, config: TwoViewConfig
+) -> bool:
+    """Whether the inliers of a pair fit a pose with nearly a given rotation as well as their own pose.
+
+    Few, or nearly planar matches do not determine a pose well: the pair may be true although its pose is wrong.
+
+    Args:
+        pair: features, matches and cameras.
+        inlier_mask: [M] of the pair's own geometry.
+        rotation: [3, 3] of `cam1_from_cam0`, such as other pairs imply.
+        max_error_deg: largest angle between this rotation and that of the fitted pose.
+        config: error limits.
+    """
+    data, usable = normalize_matches(pair, config)
+    inliers = data.rows(inlier_mask & usable)
+    loose = replace(inliers, max_error_px=_LOOSE * inliers.max_error_px)
+    start = _best_translation(loose, rotation)
+    if start is None:
+        return False
+    pose = refine_pose(inliers, refine_pose(loose, start))
+    num_inliers = int(inliers_of_pose(inliers, pose).sum())
+    is_near = rotation_angle_deg(pose.R @ rotation.T) <= max_error_deg
+    return is_near and num_inliers >= _MIN_INLIERS * len(inliers.points0)
+
+
+def _best_translation(data: Correspondences, rotation: Float64Array) -> Rigid3 | None:
+    """The pose with a given rotation and the direction of translation that most matches agree with."""
+    normals = np.cross(rays_of(data.points0) @ rotation.T, rays_of(data.points1))  # t is normal to all of them
+    num = len(normals)
+    if num < 2:
+        return None
+    first = np.arange(_NUM_DIRECTIONS) * num // _NUM_DIRECTIONS
+    second = (first + 1 + np.arange(_NUM_DIRECTIONS) * 7 % max(num - 1, 1)) % num
+    directions = np.cross(normals[first], normals[second])
+    lengths = np.linalg.norm(directions, axis=1)
+    best, most = None, 0
+    for direction in directions[lengths > 1e-12] / lengths[lengths > 1e-12, None]:
+        for pose in (Rigid3(rotation, direction), Rigid3(rotation, -direction)):
+            errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
+            if (errors <= data.max_error**2).sum() <= most:
+                continue
+            num_inliers = int(inliers_of_pose(data, pose).sum())
+            if num_inliers > most:
+                best, most = pose, num_inliers
+    return best
