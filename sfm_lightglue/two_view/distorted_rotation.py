@@ -139,12 +139,11 @@ def distorted_rotation(
         return None
     if _noise(fit) > allowed + _SMOOTH_ERROR_PX / data.focal_px:
         return None
-    fit = _fit_all(problem, fit, min_inliers)
-    if fit is None or not _explains(fit, epipolar, config):
+    found = _fit_all(problem, fit, min_inliers)
+    if found is None or not _explains(found, epipolar, config):
         return None
-    mask = fit.errors() <= fit.limit
-    coefficients = problem.distortion.coefficients(fit.lens[1:])
-    return LensRotation(fit.R, float(np.exp(fit.lens[0])), coefficients), mask
+    coefficients = problem.distortion.coefficients(found.lens[1:])
+    return LensRotation(found.R, float(np.exp(found.lens[0])), coefficients), found.errors() <= found.limit
 
 
 def _explains(fit: RotationFit, epipolar: Model | None, config: TwoViewConfig) -> bool:
