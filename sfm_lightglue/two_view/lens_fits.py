@@ -98,7 +98,7 @@ class LensFit(ABC):
             hessian, gradient = fit._normal_equations(values, J)
             hessian[np.diag_indices_from(hessian)] *= 1 + damping
             hessian += 1e-12 * np.trace(hessian) * np.eye(len(hessian))
-            step: Float64Array = np.linalg.solve(hessian, -gradient)
+            step = np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
             moved = fit.moved(step)
             values_after, J_after = moved.linearised()
             cost = moved._cost(values_after)
