@@ -38,8 +38,10 @@ from sfm_lightglue.reconstruction.components import build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
-from sfm_lightglue.stages.into_database import extract_scene
+from sfm_lightglue.stages.into_database import PairCounts as VerifiedCounts
+from sfm_lightglue.stages.into_database import VerifiedPairRecord, extract_scene
 from sfm_lightglue.stages.matching import PairResult, match_pairs
+from sfm_lightglue.stages.weighed_pairs import PairSources, weigh_scene
 from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Camera, Features, ImagePair, Rejected, Scene, TwoViewGeometry
@@ -60,17 +62,31 @@ class MatchedScene:
         features: by name of image.
         results: of all pairs, as the library verifies them.
         by_count: geometries of the pairs that have enough inliers, also of those that the library rejects as chance.
+        config: of the library.
+        store: with the results.
     """
 
     scene: Scene
     features: Mapping[str, Features]
     results: tuple[PairResult, ...]
     by_count: Mapping[ImagePair, TwoViewGeometry]
+    config: ReconstructConfig
+    store: Store
 
 
-def kept_pairs(matched: MatchedScene) -> set[ImagePair]:
+def kept_poses(matched: MatchedScene) -> dict[ImagePair, VerifiedPairRecord]:
     """The verified pairs that the library uses for mapping."""
-    return {result.pair for result in matched.results if isinstance(result.geometry, TwoViewGeometry)}
+    counts = VerifiedCounts(len(matched.results))
+    for result in matched.results:
+        counts.add(result, (matched.features[result.pair.name0], matched.features[result.pair.name1]))
+    config, store = matched.config, matched.store
+    sources = PairSources(
+        matched.features,
+        {image.name: image.camera for image in matched.scene.images},
+        CachedMatcher(build_components(config).matcher, store),
+        CachedVerifier(config.two_view, config.seed, store),
+    )
+    return dict(weigh_scene(counts, sources, config.checks, ThreadExecutor(config.num_threads)).kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +100,8 @@ class PairCounts:
         right: verified by count, and right.
         wrong: verified by count, and wrong.
         kept_right: of the right ones, kept by the library.
-        kept_wrong: of the wrong ones, kept by the library.
+        kept_corrected: of the wrong ones, kept by the library with a pose that is right.
+        kept_wrong: kept by the library with a wrong pose.
         seconds: of matching and verification (nearly 0 if the results were kept from an earlier run).
         kept_seconds: of the decision which pairs are kept.
     """
@@ -95,6 +112,7 @@ class PairCounts:
     right: int
     wrong: int
     kept_right: int
+    kept_corrected: int
     kept_wrong: int
     seconds: float
     kept_seconds: float
@@ -107,7 +125,8 @@ class PairCounts:
     @property
     def kept_precision(self) -> float:
         """Of the kept pairs; 1 without pairs."""
-        return _ratio(self.kept_right, self.kept_right + self.kept_wrong)
+        num_right = self.kept_right + self.kept_corrected
+        return _ratio(num_right, num_right + self.kept_wrong)
 
     @property
     def kept_recall(self) -> float:
@@ -115,7 +134,7 @@ class PairCounts:
         return _ratio(self.kept_right, self.right)
 
 
-def is_right(pair_set: PairSet, pair: ImagePair, geometry: TwoViewGeometry) -> bool:
+def is_right(pair_set: PairSet, pair: ImagePair, geometry: TwoViewGeometry | VerifiedPairRecord) -> bool:
     """Whether a verified pair agrees with the truth."""
     if pair not in pair_set.common:
         return False
@@ -154,7 +173,7 @@ def match_set(pair_set: PairSet, config: ReconstructConfig, work: Path) -> Match
         geometry = _by_count(result, features, cameras, config, store)
         if isinstance(geometry, TwoViewGeometry):
             by_count[result.pair] = geometry
-    return MatchedScene(scene, features, results, by_count)
+    return MatchedScene(scene, features, results, by_count, config, store)
 
 
 def _by_count(
@@ -174,20 +193,26 @@ def _by_count(
 
 
 def count_pairs(
-    pair_set: PairSet, matched: MatchedScene, kept: set[ImagePair], seconds: float, kept_seconds: float
+    pair_set: PairSet,
+    matched: MatchedScene,
+    kept: Mapping[ImagePair, VerifiedPairRecord],
+    seconds: float,
+    kept_seconds: float,
 ) -> PairCounts:
     """Compare the verified pairs of a set with the truth."""
     right, wrong = set(), set()
     for pair, geometry in matched.by_count.items():
         (right if is_right(pair_set, pair, geometry) else wrong).add(pair)
+    kept_right = {pair for pair, record in kept.items() if is_right(pair_set, pair, record)}
     return PairCounts(
         pair_set.name,
         len(matched.results),
         len(pair_set.common),
         len(right),
         len(wrong),
-        len(right & kept),
-        len(wrong & kept),
+        len(right & kept_right),
+        len(kept_right - right),
+        len(kept) - len(kept_right),
         seconds,
         kept_seconds,
     )
@@ -198,7 +223,7 @@ def measure(pair_set: PairSet, config: ReconstructConfig, work: Path) -> PairCou
     start = time.perf_counter()
     matched = match_set(pair_set, config, work / "store")
     middle = time.perf_counter()
-    kept = kept_pairs(matched)
+    kept = kept_poses(matched)
     return count_pairs(pair_set, matched, kept, middle - start, time.perf_counter() - middle)
 
 
@@ -213,11 +238,17 @@ def format_table(counts: Sequence[PairCounts]) -> str:
     names = list(dict.fromkeys(one.name for one in counts))
     rows = [summed([one for one in counts if one.name == name], name) for name in names]
     header = ["set", "pairs", "common view", "by count: right", "wrong", "precision"]
-    header += ["kept: right", "wrong", "precision", "recall", "match + verify s", "kept s"]
+    header += ["kept: right", "corrected", "wrong", "precision", "recall", "match + verify s", "kept s"]
     cells = [
         [
             *(row.name, str(row.num_pairs), str(row.num_common), str(row.right), str(row.wrong)),
-            *(f"{row.precision:.3f}", str(row.kept_right), str(row.kept_wrong), f"{row.kept_precision:.3f}"),
+            *(
+                f"{row.precision:.3f}",
+                str(row.kept_right),
+                str(row.kept_corrected),
+                str(row.kept_wrong),
+                f"{row.kept_precision:.3f}",
+            ),
             *(f"{row.kept_recall:.3f}", f"{row.seconds:.1f}", f"{row.kept_seconds:.2f}"),
         ]
         for row in [*rows, summed(counts, "all")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
     import pycolmap
@@ -24,6 +25,7 @@ class MappingTask:
         num_threads: with 1, two runs with the same seed must give the same bytes.
         seed: of the random samples.
         progress: called with the stage "map" after each registered image.
+        initial_pair: images with which the first model should start; None leaves the choice to the mapper.
     """
 
     database: Path
@@ -33,6 +35,7 @@ class MappingTask:
     num_threads: int = 1
     seed: int = 0
     progress: Progress = silent
+    initial_pair: ImagePair | None = None
 
 
 class Mapper(Protocol):

@@ -12,6 +12,7 @@ import pycolmap
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.types import ImagePair
 
 MAPPER_VERSION = f"2-pycolmap-{pycolmap.__version__}"
 """Part of a model's key. Raise the first number when this file would build another model from the same database."""
@@ -77,6 +78,8 @@ class IncrementalMapper:
             )
             if relaxed:
                 _relax(options)
+            if task.initial_pair is not None:
+                options.init_image_id1, options.init_image_id2 = _image_ids(task.database, task.initial_pair)
             models = _run(task, task.work / f"mapping-{len(attempts)}", options)
             attempts.append(_Attempt(sorted(models, key=_largest_first), options))
             if attempts[-1].num_registered >= task.num_images / 2:
@@ -147,7 +150,7 @@ def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Recons
     """
     limits = config if isinstance(config, MappingConfig) else MappingConfig()
     options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
-    return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig.robust_loss_px, options)
+    return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
 
 
 def mapper_options(
@@ -178,6 +181,12 @@ def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
     options.triangulation.ignore_two_view_tracks = False
     options.mapper.filter_min_tri_angle = min(1.0, options.mapper.filter_min_tri_angle)
     options.triangulation.min_angle = min(1.0, options.triangulation.min_angle)
+
+
+def _image_ids(database: Path, pair: ImagePair) -> tuple[int, int]:
+    with pycolmap.Database.open(database) as opened:
+        image_id_from_name = {image.name: image.image_id for image in opened.read_all_images()}
+    return image_id_from_name[pair.name0], image_id_from_name[pair.name1]
 
 
 def _run(

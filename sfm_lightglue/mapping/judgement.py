@@ -13,7 +13,7 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks
 from sfm_lightglue.mapping.pair_agreement import PairAgreement, StoredPair, agreement_of_pairs, read_stored_pairs
-from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict
+from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
 JUDGEMENT_VERSION = 1
 """Part of a model's key. Raise it when the same model would get another verdict."""
@@ -108,7 +108,7 @@ class _Judge:
                 else replace(image, status="doubtful", reason="model_rejected")
                 for name, image in images.items()
             }
-        outcome = "rejected" if is_rejected else "reduced" if doubtful else "accepted"
+        outcome: Outcome = "rejected" if is_rejected else "reduced" if doubtful else "accepted"
         return JudgedModel(model, ModelVerdict(outcome, checks, dict(sorted(images.items()))))
 
     def _agreements(self, model: pycolmap.Reconstruction) -> list[PairAgreement]:

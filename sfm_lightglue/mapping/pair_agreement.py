@@ -66,7 +66,7 @@ def read_stored_pairs(database: Path) -> list[StoredPair]:
     """The verified pairs of a COLMAP database, in its order."""
     with pycolmap.Database.open(database) as opened:
         images = {image.image_id: image.name for image in opened.read_all_images()}
-        points = {image_id: np.asarray(opened.read_keypoints(image_id))[:, :2] for image_id in images}
+        points = {image_id: np.asarray(opened.read_keypoints(image_id), np.float64)[:, :2] for image_id in images}
         pair_ids, geometries = opened.read_two_view_geometries()
         pairs = []
         for pair_id, geometry in zip(pair_ids, geometries, strict=True):

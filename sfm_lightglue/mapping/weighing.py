@@ -176,7 +176,7 @@ class _Groups:
         # A sum of squares: many weak pairs that share one mistake do not outvote a strong pair.
         self._weights = np.array([pair.weight for pair in pairs]) ** 2
         rows = [(self.row_from_name[pair.pair.name0], self.row_from_name[pair.pair.name1]) for pair in pairs]
-        self._rows = np.array(rows).reshape(-1, 2)
+        self._rows = np.array(rows, np.int64).reshape(-1, 2)
         self._pairs_between: dict[tuple[int, int], list[int]] = {}
         for idx, key in enumerate(rows):
             self._pairs_between.setdefault(_ordered(*key), []).append(idx)

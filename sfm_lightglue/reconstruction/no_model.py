@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sfm_lightglue.mapping.cached_models import ModelStatistics
@@ -127,7 +127,7 @@ def _advice(checks: Mapping[str, Check]) -> str:
     )
 
 
-_CHECK_TEXTS = {
+_CHECK_TEXTS: dict[str, Callable[[Check], str]] = {
     "min_kept_images": lambda check: (
         f"{1 - (check.value or 0):.0%} of its images have too few points or contradict verified pairs"
     ),

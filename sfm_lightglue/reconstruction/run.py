@@ -12,13 +12,13 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models, load_models
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.incremental import adjustment_like
-from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel, judge_models
+from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge
 from sfm_lightglue.reconstruction.no_model import explain_no_model, explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
@@ -29,7 +29,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
-from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
+from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
@@ -164,8 +164,7 @@ def _build_models(job: _Job, mapper: Mapper, key: str, work: Path) -> tuple[Pack
         if filled.weighed.kept:
             constant = filled.constant_camera_ids
             task = MappingTask(database, work, len(job.features), constant, num_threads, config.seed, job.progress)
-            adjust = adjustment_like(mapper.config, task)
-            judged = judge_models(mapper.map(task), database, config.checks, constant, adjust)
+            judged = map_and_judge(mapper, task, filled.weighed, config.checks)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     images = image_verdicts(num_keypoints, judged, filled.weighed)
     if not judged:
@@ -204,5 +203,6 @@ def _fill_database(job: _Job, path: Path) -> _FilledDatabase:
         with job.clock.stage("verify"):
             camera_from_name = {image.name: image.camera for image in job.features.decoded_images}
             sources = PairSources(job.features, camera_from_name, matcher, verifier)
-            weighed = weigh_scene(counts, sources, database, config.checks, job.executor)
+            weighed = weigh_scene(counts, sources, config.checks, job.executor)
+            write_weighed_pairs(weighed, database)
         return _FilledDatabase(counts, weighed, frozenset(database.camera_id(idx) for idx in given))

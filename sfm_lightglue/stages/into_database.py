@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sfm_lightglue.arrays import Float32Array, Float64Array
+from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.weighing import weight_of
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -26,14 +27,14 @@ class VerifiedPairRecord:
 
     Args:
         kind: of the geometry.
-        rotation: [3, 3], of `cam1_from_cam0`.
+        cam1_from_cam0: its pose.
         weight: evidence that the pair is true.
         num_inliers: of the geometry.
         still_fraction: fraction of the inliers that lie at the same pixel of both images.
     """
 
     kind: TwoViewKind
-    rotation: Float64Array
+    cam1_from_cam0: Rigid3
     weight: float
     num_inliers: int
     still_fraction: float
@@ -91,9 +92,7 @@ def record_of(features: tuple[Features, Features], matches: Matches, geometry: T
     points0, points1 = (points[geometry.inlier_mask] for points in matched_points(features, matches))
     same_size = features[0].image_size == features[1].image_size
     still = float(is_still(points0, points1, features[0].image_size).mean()) if same_size and len(points0) else 0.0
-    return VerifiedPairRecord(
-        geometry.kind, geometry.cam1_from_cam0.R, weight_of(geometry), geometry.num_inliers, still
-    )
+    return VerifiedPairRecord(geometry.kind, geometry.cam1_from_cam0, weight_of(geometry), geometry.num_inliers, still)
 
 
 def extract_scene(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.geometry.epipolar import squared_sampson_errors
@@ -14,7 +14,7 @@ from sfm_lightglue.mapping.weighing import PairRotation, Weighing, untrusted_bri
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts, VerifiedPairRecord, matched_points, record_of
 from sfm_lightglue.two_view.correspondences import MatchedPair
-from sfm_lightglue.two_view.given_rotation import fits_rotation
+from sfm_lightglue.two_view.given_rotation import with_rotation
 from sfm_lightglue.two_view.still_matches import StillContent
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
@@ -32,100 +32,123 @@ class WeighedPairs:
     Args:
         kept: by pair.
         contradicted: verified pairs that contradict the others, by pair.
+        changed: matches and geometry of the pairs that were computed anew, by pair.
         still_content: where the images show content that stands still; None if there is none.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
     contradicted: Mapping[ImagePair, VerifiedPairRecord]
+    changed: Mapping[ImagePair, ChangedPair]
     still_content: StillContent | None
+
+
+ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
+"""Matches and geometry that replace those of the stage "match"."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairSources:
-    """Where the features, matches and geometries of pairs come from: the store, or computed anew."""
+    """Where the features, matches and geometries of pairs come from: the store, or computed anew.
+
+    Args:
+        features: by name of image.
+        camera_from_name: intrinsics.
+        matcher: with the store.
+        verifier: with the store.
+        changed: pairs that were computed anew; their matches are used.
+    """
 
     features: Mapping[str, Features]
     camera_from_name: Mapping[str, Camera]
     matcher: CachedMatcher
     verifier: CachedVerifier
-    replaced_matches: dict[ImagePair, Matches] = field(default_factory=dict)
+    changed: Mapping[ImagePair, ChangedPair] = field(default_factory=dict)
 
     def load(self, pair: ImagePair) -> MatchedPair:
         """Features, matches and cameras of a pair."""
         features = self.features[pair.name0], self.features[pair.name1]
         cameras = self.camera_from_name[pair.name0], self.camera_from_name[pair.name1]
-        matches = self.replaced_matches.get(pair) or self.matcher.match(*features)
+        matches = self.changed[pair][0] if pair in self.changed else self.matcher.match(*features)
         return MatchedPair(features, matches, cameras)
-
-    def verify(self, pair: ImagePair, matched: MatchedPair) -> TwoViewGeometry | Rejected:
-        """The geometry of a pair."""
-        return self.verifier.verify(pair, matched.features, matched.matches, matched.cameras)
 
 
 def weigh_scene(
-    counts: PairCounts,
-    sources: PairSources,
-    database: DatabaseWriter,
-    checks: ChecksConfig,
-    executor: Executor = SERIAL,
+    counts: PairCounts, sources: PairSources, checks: ChecksConfig, executor: Executor = SERIAL
 ) -> WeighedPairs:
-    """Take still content out of the pairs of a scene, and remove pairs that contradict the others.
+    """Take still content out of the pairs of a scene, and find the pairs that contradict the others.
 
     Args:
         counts: of the stage "match".
         sources: of the same stage.
-        database: with the geometries of all verified pairs; changed accordingly.
         checks: limits.
         executor: computes pairs anew.
     """
     verified = dict(counts.verified)
+    changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
-        _take_out_still_content(content, verified, sources, database, executor)
-    rotations = [PairRotation(pair, record.rotation, record.weight) for pair, record in sorted(verified.items())]
-    weighing = weigh_pairs(rotations, checks.max_rotation_error_deg)
-    contradicted = _contradicted(weighing, verified, sources, checks, executor)
-    for pair in contradicted:
+        changed = _without_still_content(content, verified, sources, executor)
+        sources = replace(sources, changed=changed)
+        _update(verified, changed, sources)
+    poses = [PairRotation(pair, record.cam1_from_cam0.R, record.weight) for pair, record in sorted(verified.items())]
+    weighing = weigh_pairs(poses, checks.max_rotation_error_deg)
+    corrected, wrong = _second_look(weighing, verified, sources, checks, executor)
+    _update(verified, corrected, sources)
+    wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
+    kept = {pair: record for pair, record in verified.items() if pair not in wrong}
+    wrong.update(
+        untrusted_bridges(
+            {pair: record.weight for pair, record in kept.items()}, [verified[pair].weight for pair in wrong]
+        )
+    )
+    contradicted = {pair: verified[pair] for pair in sorted(wrong)}
+    kept = {pair: record for pair, record in kept.items() if pair not in wrong}
+    return WeighedPairs(kept, contradicted, changed | corrected, content)
+
+
+def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:
+    """Bring a database with all verified pairs of a scene up to date."""
+    for pair, (matches, geometry) in sorted(weighed.changed.items()):
+        database.replace_geometry(pair, matches, geometry)
+    for pair in weighed.contradicted:
         database.remove_geometry(pair)
-    kept = {pair: record for pair, record in verified.items() if pair not in contradicted}
-    return WeighedPairs(kept, {pair: verified[pair] for pair in contradicted}, content)
 
 
-def _take_out_still_content(
-    content: StillContent,
-    verified: dict[ImagePair, VerifiedPairRecord],
-    sources: PairSources,
-    database: DatabaseWriter,
-    executor: Executor,
+def _update(
+    verified: dict[ImagePair, VerifiedPairRecord], changed: Mapping[ImagePair, ChangedPair], sources: PairSources
 ) -> None:
+    for pair, (matches, geometry) in changed.items():
+        del verified[pair]
+        if isinstance(geometry, TwoViewGeometry):
+            verified[pair] = record_of((sources.features[pair.name0], sources.features[pair.name1]), matches, geometry)
+
+
+def _without_still_content(
+    content: StillContent,
+    verified: Mapping[ImagePair, VerifiedPairRecord],
+    sources: PairSources,
+    executor: Executor,
+) -> dict[ImagePair, ChangedPair]:
     """Verify the affected pairs again without their still matches."""
 
-    def verify_rest(pair: ImagePair) -> tuple[MatchedPair, TwoViewGeometry | Rejected] | None:
+    def verify_rest(pair: ImagePair) -> ChangedPair | None:
         matched = sources.load(pair)
         points0, points1 = matched_points(matched.features, matched.matches)
         still = content.mask(points0, points1, matched.features[0].image_size)
         if not still.any():
             return None
         rest = Matches(matched.matches.indices[~still], matched.matches.scores[~still], matched.matches.stop_layer)
-        matched = MatchedPair(matched.features, rest, matched.cameras)
-        geometry = sources.verify(pair, matched)
+        geometry = sources.verifier.verify(pair, matched.features, rest, matched.cameras)
         if isinstance(geometry, TwoViewGeometry) and _fit(geometry, points0[still], points1[still]):
             return None  # points at infinity, or on the axis of a forward motion
-        return matched, geometry
+        return rest, geometry
 
     pairs = [pair for pair in content.pairs if pair in verified]
-    for pair, found in zip(pairs, executor.map(verify_rest, pairs), strict=True):
-        if found is None:
-            continue
-        matched, geometry = found
-        database.replace_geometry(pair, matched.matches, geometry)
-        sources.replaced_matches[pair] = matched.matches
-        del verified[pair]
-        if isinstance(geometry, TwoViewGeometry):
-            verified[pair] = record_of(matched.features, matched.matches, geometry)
+    found = zip(pairs, executor.map(verify_rest, pairs), strict=True)
+    return {pair: changed for pair, changed in found if changed is not None}
 
 
-def _fit(geometry: TwoViewGeometry, points0: Float64Array, points1: Float64Array) -> bool:
+def _fit(geometry: TwoViewGeometry, points0: Float32Array, points1: Float32Array) -> bool:
     """Whether still matches fit the geometry of the others."""
     if geometry.kind == "pure_rotation":
         return False
@@ -133,30 +156,29 @@ def _fit(geometry: TwoViewGeometry, points0: Float64Array, points1: Float64Array
     return float((errors <= _CONSISTENT_PX**2).mean()) >= _MIN_CONSISTENT
 
 
-def _contradicted(
+def _second_look(
     weighing: Weighing,
     verified: Mapping[ImagePair, VerifiedPairRecord],
     sources: PairSources,
     checks: ChecksConfig,
     executor: Executor,
-) -> list[ImagePair]:
-    """Pairs that contradict the rotations of their group, pairs between groups, and bridges that may be as wrong.
-
-    Pairs between two groups contradict each other: otherwise the groups would have been merged.
-    """
+) -> tuple[dict[ImagePair, ChangedPair], set[ImagePair]]:
+    """Of the pairs that contradict the rotations of their group: those whose matches fit it too, and the wrong ones."""
     limit = checks.max_rotation_error_deg
 
-    def is_true(pair: ImagePair) -> bool:
+    def corrected(pair: ImagePair) -> ChangedPair | None:
+        if verified[pair].kind == "pure_rotation":
+            return None
         matched = sources.load(pair)
-        geometry = sources.verify(pair, matched)
-        if isinstance(geometry, Rejected) or geometry.kind == "pure_rotation":
-            return False
-        expected = weighing.expected[pair]
-        return fits_rotation(matched, geometry.inlier_mask, expected, limit, sources.verifier.config)
+        geometry = sources.verifier.verify(pair, matched.features, matched.matches, matched.cameras)
+        if isinstance(geometry, Rejected):
+            return None
+        fitted = with_rotation(matched, geometry, weighing.expected[pair], limit, sources.verifier.config)
+        return None if fitted is None else (matched.matches, fitted)
 
     doubted = [pair for pair, error in weighing.errors_deg.items() if error > limit]
-    wrong = {pair for pair, confirmed in zip(doubted, executor.map(is_true, doubted), strict=True) if not confirmed}
-    wrong |= verified.keys() - weighing.errors_deg.keys()
-    kept = {pair: record.weight for pair, record in verified.items() if pair not in wrong}
-    wrong.update(untrusted_bridges(kept, [verified[pair].weight for pair in wrong]))
-    return sorted(wrong)
+    found = dict(zip(doubted, executor.map(corrected, doubted), strict=True))
+    return (
+        {pair: changed for pair, changed in found.items() if changed is not None},
+        {pair for pair, changed in found.items() if changed is None},
+    )

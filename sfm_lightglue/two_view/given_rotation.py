@@ -1,4 +1,4 @@
-"""Whether the matches of a pair also fit a rotation that other pairs imply."""
+"""The geometry of a pair with a rotation that other pairs imply."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
+from sfm_lightglue.scene.cameras import calibration_matrix
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import Correspondences, MatchedPair, normalize_matches, rays_of
 from sfm_lightglue.two_view.pose import inliers_of_pose, refine_pose
+from sfm_lightglue.types import TwoViewGeometry
 
 _LOOSE = 5.0
 """Factor on the error limit while the pose starts from the given rotation, which may be off by degrees."""
@@ -23,30 +25,46 @@ _MIN_INLIERS = 0.75
 """Fraction of the pair's inliers that must fit the given rotation."""
 
 
-def fits_rotation(
-    pair: MatchedPair, inlier_mask: BoolArray, rotation: Float64Array, max_error_deg: float, config: TwoViewConfig
-) -> bool:
-    """Whether the inliers of a pair fit a pose with nearly a given rotation as well as their own pose.
+def with_rotation(
+    pair: MatchedPair,
+    geometry: TwoViewGeometry,
+    rotation: Float64Array,
+    max_error_deg: float,
+    config: TwoViewConfig,
+) -> TwoViewGeometry | None:
+    """The geometry of a pair with nearly a given rotation, if its inliers fit it as well as their own pose.
 
     Few, or nearly planar matches do not determine a pose well: the pair may be true although its pose is wrong.
 
     Args:
         pair: features, matches and cameras.
-        inlier_mask: [M] of the pair's own geometry.
+        geometry: the pair's own geometry, with a translation.
         rotation: [3, 3] of `cam1_from_cam0`, such as other pairs imply.
         max_error_deg: largest angle between this rotation and that of the fitted pose.
         config: error limits.
+
+    Returns:
+        The geometry with the fitted pose and its inliers; None if the matches do not fit the rotation.
     """
     data, usable = normalize_matches(pair, config)
-    inliers = data.rows(inlier_mask & usable)
+    inliers = data.rows(geometry.inlier_mask & usable)
     loose = replace(inliers, max_error_px=_LOOSE * inliers.max_error_px)
     start = _best_translation(loose, rotation)
     if start is None:
-        return False
+        return None
     pose = refine_pose(inliers, refine_pose(loose, start))
     num_inliers = int(inliers_of_pose(inliers, pose).sum())
-    is_near = rotation_angle_deg(pose.R @ rotation.T) <= max_error_deg
-    return is_near and num_inliers >= _MIN_INLIERS * len(inliers.points0)
+    if rotation_angle_deg(pose.R @ rotation.T) > max_error_deg or num_inliers < _MIN_INLIERS * len(inliers.points0):
+        return None
+    E = essential_from_pose(pose)
+    K0, K1 = (calibration_matrix(camera) for camera in pair.cameras)
+    return replace(
+        geometry,
+        inlier_mask=inliers_of_pose(data, pose) & usable,
+        cam1_from_cam0=pose,
+        E=E if geometry.E is not None else None,
+        F=np.linalg.inv(K1).T @ E @ np.linalg.inv(K0),
+    )
 
 
 def _best_translation(data: Correspondences, rotation: Float64Array) -> Rigid3 | None:
