@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.mapping.camera_groups import CameraGroup
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.model_files import pack_models
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, Outcome
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import SkippedImage
+from sfm_lightglue.types import Camera, SkippedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,13 @@ class MapStatistics:
         models: may be empty.
         images: what is known about each image that could be read, by name.
         undecodable: images whose header could be read, but not their pixels.
+        camera_groups: images that got another camera than in the scene.
     """
 
     models: tuple[ModelStatistics, ...]
     images: dict[str, ImageVerdict]
     undecodable: tuple[SkippedImage, ...] = ()
+    camera_groups: tuple[CameraGroup, ...] = ()
 
     @property
     def published(self) -> tuple[ModelStatistics, ...]:
@@ -95,6 +98,7 @@ def keep_models(
     judged: Sequence[JudgedModel],
     images: dict[str, ImageVerdict],
     undecodable: Sequence[SkippedImage],
+    camera_groups: Sequence[CameraGroup],
     work: Path,
 ) -> PackedModels:
     """Save models in the store.
@@ -105,6 +109,7 @@ def keep_models(
         judged: the published models, the largest first, then the rejected ones; at least one.
         images: what is known about each image that could be read, by name.
         undecodable: images that could not be decoded.
+        camera_groups: images that got another camera than in the scene.
         work: an existing folder for intermediate files.
 
     Raises:
@@ -117,6 +122,7 @@ def keep_models(
         tuple(ModelStatistics.from_model(each, path) for each, path in zip(judged, paths, strict=True)),
         images,
         tuple(undecodable),
+        tuple(camera_groups),
     )
     model_from_path = {path: each.model for each, path in zip(judged, paths, strict=True)}
     packed = PackedModels(statistics, pack_models(model_from_path, work))
@@ -139,5 +145,6 @@ def load_models(store: Store, key: str) -> PackedModels | None:
         tuple(models),
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
         tuple(SkippedImage(**image) for image in values["undecodable"]),
+        tuple(CameraGroup(tuple(group["names"]), Camera(**group["camera"])) for group in values["camera_groups"]),
     )
     return PackedModels(statistics, arrays)

@@ -191,7 +191,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
             CachedMatcher(components.matcher, store),
             CachedVerifier(config.two_view, config.seed, store),
         )
-        counts = match_scene(pairs, features, writer, matcher, verifier, clock, executor, progress)
+        camera_from_name = {image.name: image.camera for image in features.decoded_images}
+        counts = match_scene(pairs, features, camera_from_name, writer, matcher, verifier, clock, executor, progress)
     return _summary(job, features, counts, known, num_lost_pairs)
 
 

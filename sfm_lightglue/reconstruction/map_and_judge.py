@@ -42,7 +42,7 @@ def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, chec
         work = task.work / f"attempt-{number}"
         work.mkdir()
         judged = _attempt(mapper, replace(task, work=work, initial_pair=initial_pair), checks)
-        best = max(best, judged, key=_num_published)
+        best = max(best, judged, key=num_published)
     return best
 
 
@@ -69,5 +69,6 @@ def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
     return doubtful - published
 
 
-def _num_published(judged: Sequence[JudgedModel]) -> int:
+def num_published(judged: Sequence[JudgedModel]) -> int:
+    """Number of registered images in models that are not rejected."""
     return sum(image.status == "registered" for each in judged for image in each.verdict.images.values())

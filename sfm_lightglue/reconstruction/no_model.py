@@ -9,7 +9,6 @@ from sfm_lightglue.mapping.cached_models import ModelStatistics
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import STILL_FRACTION
-from sfm_lightglue.stages.into_database import PairCounts
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 
 _MOST = 0.7
@@ -19,7 +18,7 @@ _MOST = 0.7
 def explain_no_model(
     root: Path,
     num_keypoints: Sequence[int],
-    counts: PairCounts,
+    num_pairs: int,
     weighed: WeighedPairs,
     config: ReconstructConfig,
 ) -> str:
@@ -28,16 +27,16 @@ def explain_no_model(
     Args:
         root: folder of the images.
         num_keypoints: of each image.
-        counts: of the matched pairs.
+        num_pairs: that were matched.
         weighed: the verified pairs.
         config: of the run.
     """
     median = sorted(num_keypoints)[len(num_keypoints) // 2]
     text = (
-        f"{root}: no model: {len(num_keypoints)} images with {median} keypoints (median), {counts.num_pairs} pairs"
-        f" matched, {counts.num_verified} of them with a common view"
+        f"{root}: no model: {len(num_keypoints)} images with {median} keypoints (median), {num_pairs} pairs"
+        f" matched, {len(weighed.kept) + len(weighed.contradicted)} of them with a common view"
     )
-    return f"{text}{_best(counts)}. {_cause(counts, weighed, config)}"
+    return f"{text}{_best(weighed)}. {_cause(weighed, config)}"
 
 
 def explain_rejected(root: Path, models: Sequence[ModelStatistics]) -> str:
@@ -56,14 +55,14 @@ def explain_rejected(root: Path, models: Sequence[ModelStatistics]) -> str:
     )
 
 
-def _best(counts: PairCounts) -> str:
-    if counts.best is None:
+def _best(weighed: WeighedPairs) -> str:
+    if not weighed.kept:
         return ""
-    num_inliers, pair = counts.best
-    return f", at best {num_inliers} inliers ({pair.name0}, {pair.name1})"
+    pair = max(sorted(weighed.kept), key=lambda each: weighed.kept[each].num_inliers)
+    return f", at best {weighed.kept[pair].num_inliers} inliers ({pair.name0}, {pair.name1})"
 
 
-def _cause(counts: PairCounts, weighed: WeighedPairs, config: ReconstructConfig) -> str:
+def _cause(weighed: WeighedPairs, config: ReconstructConfig) -> str:
     content = weighed.still_content
     records = list(weighed.kept.values())
     if content is not None and content.num_dominated >= _MOST * content.num_pairs:
@@ -72,7 +71,12 @@ def _cause(counts: PairCounts, weighed: WeighedPairs, config: ReconstructConfig)
             " a standing background, a logo or a frame, while little else matches; or the camera did not move. Mask"
             " or crop the content that stands still, or photograph the object before a plain background"
         )
-    if counts.num_verified == 0:
+    if content is not None and not records:
+        return (
+            "Matches at the same pixel of several images were taken out: a logo, a time stamp or a frame. Nothing else"
+            " matches: do neighbouring images overlap by half?"
+        )
+    if not records and not weighed.contradicted:
         return (
             "Do neighbouring images overlap by half? Try a larger `extractor.max_keypoints`, or `pairs.name` exhaustive"
         )

@@ -18,7 +18,7 @@ from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
-from sfm_lightglue.types import Features, ImagePair, Matches, Scene, TwoViewGeometry, TwoViewKind
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Scene, TwoViewGeometry, TwoViewKind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,14 +60,6 @@ class PairCounts:
     def num_verified(self) -> int:
         """Number of pairs with a two-view geometry."""
         return len(self.verified)
-
-    @property
-    def best(self) -> tuple[int, ImagePair] | None:
-        """Largest number of inliers, and its pair; None if no pair was verified."""
-        if not self.verified:
-            return None
-        pair = max(sorted(self.verified), key=lambda each: self.verified[each].num_inliers)
-        return self.verified[pair].num_inliers, pair
 
     def add(self, result: PairResult, features: tuple[Features, Features]) -> None:
         """Count a pair."""
@@ -113,6 +105,7 @@ def extract_scene(
 def match_scene(
     pairs: tuple[ImagePair, ...],
     features: SceneFeatures,
+    camera_from_name: Mapping[str, Camera],
     database: DatabaseWriter,
     matcher: CachedMatcher,
     verifier: CachedVerifier,
@@ -125,6 +118,7 @@ def match_scene(
     Args:
         pairs: pairs of images without features are skipped.
         features: of the scene.
+        camera_from_name: intrinsics of the images with features.
         database: receives matches and geometries.
         matcher: with the store.
         verifier: with the store.
@@ -132,7 +126,6 @@ def match_scene(
         executor: computes batches of pairs.
         progress: called after each pair.
     """
-    camera_from_name = {image.name: image.camera for image in features.decoded_images}
     usable = [pair for pair in pairs if {pair.name0, pair.name1} <= camera_from_name.keys()]
     counts = PairCounts(len(usable))
     worked = dict.fromkeys(("match", "verify"), 0.0)

@@ -15,11 +15,14 @@ from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts, VerifiedPairRecord, matched_points, record_of
 from sfm_lightglue.two_view.correspondences import MatchedPair
 from sfm_lightglue.two_view.given_rotation import with_rotation
-from sfm_lightglue.two_view.still_matches import StillContent
+from sfm_lightglue.two_view.still_matches import StillContent, is_still
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 _MIN_CONSISTENT = 0.7
 """Fraction of the still matches that must fit the geometry of the other matches so that they are kept."""
+
+_DOMINATED = 0.5
+"""Fraction of the inliers of a pair from which all of its still matches are taken out, wherever they lie."""
 
 _CONSISTENT_PX = 2.0
 """Largest Sampson error of a still match that fits, in pixels."""
@@ -134,7 +137,9 @@ def _without_still_content(
     def verify_rest(pair: ImagePair) -> ChangedPair | None:
         matched = sources.load(pair)
         points0, points1 = matched_points(matched.features, matched.matches)
-        still = content.mask(points0, points1, matched.features[0].image_size)
+        size = matched.features[0].image_size
+        is_dominated = verified[pair].still_fraction >= _DOMINATED
+        still = is_still(points0, points1, size) if is_dominated else content.mask(points0, points1, size)
         if not still.any():
             return None
         rest = Matches(matched.matches.indices[~still], matched.matches.scores[~still], matched.matches.stop_layer)

@@ -1,0 +1,188 @@
+"""The stages of a reconstruction after the selection of pairs: match, weigh, map, judge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, given_camera_idxs
+from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.mapping.base import Mapper, MappingTask
+from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
+from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
+from sfm_lightglue.mapping.colors import color_points
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.messages import shortened
+from sfm_lightglue.reconstruction.components import Components
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
+from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.into_database import match_scene
+from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
+from sfm_lightglue.store.atomic_file import publish_file, store_errors
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import ImagePair, Scene, SceneImage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the stages after the selection of pairs have in common."""
+
+    config: ReconstructConfig
+    scene: Scene
+    features: SceneFeatures
+    pairs: tuple[ImagePair, ...]
+    components: Components
+    store: Store
+    clock: Clock
+    executor: Executor
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FilledDatabase:
+    """What was written into a database, and the cameras whose intrinsics are not refined."""
+
+    path: Path
+    num_pairs: int
+    weighed: WeighedPairs
+    constant_camera_ids: frozenset[int]
+
+
+def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path) -> tuple[PackedModels, str | None]:
+    """Match, map and judge; returns also why no model can be built, None if there is a model.
+
+    Args:
+        job: the run.
+        mapper: builds the models.
+        key: of the models.
+        work: an existing folder for intermediate files.
+        database: path of a new database.
+    """
+    filled = fill_database(job, database)
+    judged = _map(job, mapper, filled, work)
+    groups: Sequence[CameraGroup] = ()
+    if judged and job.config.cameras.mode == "auto":
+        filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
+    num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
+    images = image_verdicts(num_keypoints, judged, filled.weighed)
+    undecodable = tuple(job.features.skipped)
+    if not judged:
+        message = explain_no_model(
+            job.scene.root, list(num_keypoints.values()), filled.num_pairs, filled.weighed, job.config
+        )
+        return PackedModels(MapStatistics((), images, undecodable), {}), message
+    with job.clock.stage("write"):
+        color_points([each.model for each in judged], job.scene.root, job.executor)
+        return keep_models(job.store, key, judged, images, undecodable, groups, work), None
+
+
+def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> FilledDatabase:
+    """Match and verify all pairs into a new database, without those that contradict the others.
+
+    Args:
+        job: the run.
+        path: of the new database.
+        groups: images that get another camera than in the scene.
+    """
+    config, store = job.config, job.store
+    images = {image.name: image for image in _with_groups(job.features.decoded_images, groups)}
+    given = frozenset() if config.cameras.refine else given_camera_idxs(tuple(images.values()))
+    matcher = CachedMatcher(job.components.matcher, store)
+    verifier = CachedVerifier(config.two_view, config.seed, store)
+    with DatabaseWriter(path) as database:
+        with job.clock.stage("write"):
+            for image, features in job.features.read_all(job.executor):
+                database.add_image(images[image.name], features.keypoints)
+        camera_from_name = {name: images[name].camera for name in job.features}
+        counts = match_scene(
+            job.pairs,
+            job.features,
+            camera_from_name,
+            database,
+            matcher,
+            verifier,
+            job.clock,
+            job.executor,
+            job.progress,
+        )
+        with job.clock.stage("verify"):
+            sources = PairSources(job.features, camera_from_name, matcher, verifier)
+            weighed = weigh_scene(counts, sources, config.checks, job.executor)
+            write_weighed_pairs(weighed, database)
+        constant = frozenset(database.camera_id(idx) for idx in given)
+    if weighed.still_content is not None and weighed.changed:
+        logger.warning(
+            "matches at the same pixel of many images (a logo, a frame, a standing background) were taken out of %d of"
+            " %d pairs",
+            len(weighed.changed),
+            counts.num_pairs,
+        )
+    return FilledDatabase(path, counts.num_pairs, weighed, constant)
+
+
+def _with_groups(images: Sequence[SceneImage], groups: Sequence[CameraGroup]) -> list[SceneImage]:
+    """The images, each of a group with the camera of this group."""
+    next_idx = max((image.camera_idx for image in images), default=-1) + 1
+    group_from_name = {name: number for number, group in enumerate(groups) for name in group.names}
+    return [
+        replace(
+            image,
+            camera=groups[group_from_name[image.name]].camera,
+            camera_idx=next_idx + group_from_name[image.name],
+        )
+        if image.name in group_from_name
+        else image
+        for image in images
+    ]
+
+
+def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path) -> list[JudgedModel]:
+    if not filled.weighed.kept:
+        return []
+    with job.clock.stage("map"):
+        num_threads, seed = job.executor.num_workers, job.config.seed
+        task = MappingTask(
+            filled.path, work, len(job.features), filled.constant_camera_ids, num_threads, seed, job.progress
+        )
+        return map_and_judge(mapper, task, filled.weighed, job.config.checks)
+
+
+def _map_with_camera_groups(
+    job: Job, mapper: Mapper, filled: FilledDatabase, judged: list[JudgedModel], work: Path
+) -> tuple[FilledDatabase, list[JudgedModel], Sequence[CameraGroup]]:
+    """Map again with several cameras if the images of a shared camera clearly have several focal lengths."""
+    with job.clock.stage("map"):
+        groups = find_camera_groups(judged[0].model, filled.constant_camera_ids, job.executor.num_workers)
+    if not groups:
+        return filled, judged, ()
+    work = work / "camera-groups"
+    work.mkdir()
+    second = fill_database(job, work / filled.path.name, groups)
+    judged_again = _map(job, mapper, second, work)
+    if _quality(judged_again) < _quality(judged):
+        return filled, judged, ()
+    with store_errors(filled.path):
+        publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
+    focal_lengths = ", ".join(f"{group.camera.params[0]:.0f} px ({shortened(group.names, 3)})" for group in groups)
+    logger.warning(
+        "images that seemed to share a camera have %d focal lengths, so they got a camera each: %s; `cameras.mode`"
+        " single keeps one camera",
+        len(groups),
+        focal_lengths,
+    )
+    return replace(second, path=filled.path), judged_again, groups
+
+
+def _quality(judged: Sequence[JudgedModel]) -> tuple[int, int]:
+    """Number of images in published models, and number of points of the first model."""
+    return num_published(judged), judged[0].model.num_points3D() if judged else 0
