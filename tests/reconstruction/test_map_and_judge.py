@@ -1,0 +1,154 @@
+"""A wrong model is mapped again from other pairs, by a mapper whose models are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
+from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import ExactScene, make_model, ring_scene, turned_about_vertical, write_database
+from tests.helpers.judged_models import TURNED, record, weighed_pairs
+
+NAMES = tuple(f"{idx:02d}.jpg" for idx in range(10))
+BEST = ImagePair(NAMES[3], NAMES[4])
+Build = Callable[[MappingTask], list[pycolmap.Reconstruction]]
+
+
+class KnownMapper:
+    """Returns models that a test chooses, and keeps the tasks."""
+
+    config = None
+    version = "known"
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self.tasks: list[MappingTask] = []
+
+    def map(self, task: MappingTask) -> list[pycolmap.Reconstruction]:
+        assert task.work.is_dir()
+        self.tasks.append(task)
+        return self._build(task)
+
+    @property
+    def starts(self) -> list[ImagePair | None]:
+        return [task.initial_pair for task in self.tasks]
+
+
+@pytest.fixture(scope="module")
+def scene() -> ExactScene:
+    return ring_scene()
+
+
+def bent(scene: ExactScene) -> pycolmap.Reconstruction:
+    """Half of the cameras at another wall: the verified pairs contradict the model."""
+    turn = Rigid3.from_rotvec([0, 0, np.pi / 2], np.zeros(3))
+    poses = turned_about_vertical(scene.poses, NAMES[5:], 90)
+    return make_model(scene, poses, dict.fromkeys(NAMES[5:], turn.inverse() @ scene.points))
+
+
+def part(scene: ExactScene, *idxs: int) -> pycolmap.Reconstruction:
+    return make_model(scene, {NAMES[idx]: scene.poses[NAMES[idx]] for idx in idxs})
+
+
+def records(scene: ExactScene, **special: VerifiedPairRecord) -> Mapping[tuple[str, str], VerifiedPairRecord]:
+    kept = {(pair.name0, pair.name1): record(weight=1.0) for pair in scene.pairs}
+    return (
+        kept
+        | {(BEST.name0, BEST.name1): record(weight=9.0)}
+        | {(NAMES[int(key[1])], NAMES[int(key[2])]): each for key, each in special.items()}
+    )
+
+
+def run(
+    scene: ExactScene, folder: Path, build: Build, **special: VerifiedPairRecord
+) -> tuple[KnownMapper, list[JudgedModel]]:
+    folder.mkdir(exist_ok=True)
+    mapper = KnownMapper(build)
+    task = MappingTask(write_database(folder / "database.db", scene), folder, 10, frozenset({1}), seed=3)
+    return mapper, map_and_judge(mapper, task, weighed_pairs(records(scene, **special)), ChecksConfig())
+
+
+def test_a_right_model_is_not_mapped_again(scene: ExactScene, tmp_path: Path) -> None:
+    mapper, judged = run(scene, tmp_path, lambda task: [make_model(scene)])
+    assert mapper.starts == [None]
+    assert [each.verdict.outcome for each in judged] == ["accepted"]
+    assert num_published(judged) == 10
+
+
+def test_nothing_is_mapped_again_without_a_model(scene: ExactScene, tmp_path: Path) -> None:
+    mapper, judged = run(scene, tmp_path, lambda task: [])
+    assert mapper.starts == [None]
+    assert judged == []
+
+
+def test_the_right_model_of_the_second_attempt_is_returned(scene: ExactScene, tmp_path: Path) -> None:
+    """It starts from the pair with the most evidence."""
+    mapper, judged = run(scene, tmp_path, lambda task: [make_model(scene) if task.initial_pair else bent(scene)])
+    assert mapper.starts == [None, BEST]
+    assert [each.verdict.outcome for each in judged] == ["accepted"]
+    first, second = mapper.tasks
+    assert first.work != second.work
+    assert (second.database, second.seed, second.constant_camera_ids) == (first.database, 3, frozenset({1}))
+
+
+def test_a_pair_without_translation_starts_no_model(scene: ExactScene, tmp_path: Path) -> None:
+    mapper, _ = run(
+        scene,
+        tmp_path,
+        lambda task: [make_model(scene) if task.initial_pair else bent(scene)],
+        _78=VerifiedPairRecord("pure_rotation", TURNED.cam1_from_cam0, 99.0, 500, 0.0),
+        _12=record(weight=20.0),
+    )
+    assert mapper.starts == [None, ImagePair(NAMES[1], NAMES[2])]
+
+
+def test_at_most_four_attempts(scene: ExactScene, tmp_path: Path) -> None:
+    mapper, judged = run(scene, tmp_path, lambda task: [bent(scene)])
+    assert len(mapper.tasks) == 4
+    assert len(set(mapper.starts)) == 4, "each attempt starts from another pair"
+    assert [each.verdict.outcome for each in judged] == ["rejected"]
+    assert judged[0].model.num_reg_images() == 10
+
+
+def test_the_attempt_with_the_most_published_images_is_kept(scene: ExactScene, tmp_path: Path) -> None:
+    sizes = iter([None, 4, 6, 5])
+
+    def build(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        size = next(sizes)
+        return [bent(scene)] if size is None else [bent(scene), part(scene, *range(9, 9 - size, -1))]
+
+    mapper, judged = run(scene, tmp_path, build)
+    assert len(mapper.tasks) == 4
+    assert num_published(judged) == 6
+    assert [each.verdict.outcome for each in judged] == ["accepted", "rejected"]
+
+
+def test_starts_lie_among_the_images_that_are_doubted(scene: ExactScene, tmp_path: Path) -> None:
+    """The images of a published model need no other start."""
+
+    def build(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        return [part(scene, *range(5)), bent(scene)]
+
+    mapper, judged = run(scene, tmp_path, build)
+    published = set(NAMES[:5])
+    for start in mapper.starts[1:]:
+        assert start is not None
+        assert not {start.name0, start.name1} & published
+    assert num_published(judged) == 5
+
+
+def test_a_model_with_few_points_is_not_mapped_again(scene: ExactScene, tmp_path: Path) -> None:
+    """No verified pair contradicts it: another start would give the same."""
+    mapper, judged = run(scene, tmp_path, lambda task: [make_model(scene, max_points=dict.fromkeys(NAMES, 6))])
+    assert mapper.starts == [None]
+    assert judged[0].verdict.outcome == "rejected"
