@@ -8,9 +8,8 @@ sample clearly better than one, and if their focal lengths differ clearly.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +17,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.types import Camera
 
 _MIN_IMAGES = 4
@@ -149,7 +149,7 @@ def find_camera_groups(
     shared = _shared_cameras(model, constant_camera_ids)
     if not shared:
         return ()
-    with _quiet_log():
+    with quiet_log():
         return _find(model, shared, _Adjustment(_draw_sample(model), constant_camera_ids, num_threads))
 
 
@@ -370,14 +370,3 @@ def _as_group(model: pycolmap.Reconstruction, group: Sequence[int]) -> CameraGro
     names = tuple(sorted(model.images[image_id].name for image_id in group))
     params = tuple(camera.params.tolist())
     return CameraGroup(names, Camera(camera.model.name, camera.width, camera.height, params, "estimated"))
-
-
-@contextlib.contextmanager
-def _quiet_log() -> Iterator[None]:
-    """Silence COLMAP's log, and restore its level afterwards."""
-    before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL.value)
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = before

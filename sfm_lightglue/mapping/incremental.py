@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pycolmap
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.types import ImagePair
 
 MAPPER_VERSION = f"2-pycolmap-{pycolmap.__version__}"
@@ -134,7 +134,7 @@ def adjust_robustly(
     for camera_id in sorted(set(mapped.constant_cameras) & set(model.cameras)):
         adjusted.set_constant_cam_intrinsics(camera_id)
     adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    with _quiet_log():
+    with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         limits = mapped.mapper.filter_max_reproj_error, mapped.mapper.filter_min_tri_angle
         pycolmap.ObservationManager(model).filter_all_points3D(*limits)
@@ -202,7 +202,7 @@ def _run(
 
     task.progress("map", 0, task.num_images)
     folder.mkdir(parents=True)
-    with _quiet_log():
+    with quiet_log():
         models = pycolmap.incremental_mapping(
             task.database,
             folder,  # of the images, which are not read here
@@ -216,14 +216,3 @@ def _run(
 
 def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:
     return -model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids())
-
-
-@contextlib.contextmanager
-def _quiet_log() -> Iterator[None]:
-    """Silence COLMAP's log (errors are raised as exceptions), and restore its level afterwards."""
-    before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL.value)
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = before

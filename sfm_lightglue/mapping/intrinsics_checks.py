@@ -8,6 +8,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.mapping.verdict import Check
 
 _FISHEYE_WORDS = ("FISHEYE", "FOV")
@@ -109,7 +110,8 @@ def focal_uncertainty(
     adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, adjusted, model)
     covariance_options = pycolmap.BACovarianceOptions()
     covariance_options.params = pycolmap.BACovarianceOptionsParams.ALL
-    covariance = pycolmap.estimate_ba_covariance(covariance_options, model, adjuster)
+    with quiet_log():
+        covariance = pycolmap.estimate_ba_covariance(covariance_options, model, adjuster)
     if covariance is None:
         return None
     noise_px = max(float(model.compute_mean_reprojection_error()), 0.1)

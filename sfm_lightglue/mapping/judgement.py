@@ -16,7 +16,8 @@ from sfm_lightglue.mapping.pair_agreement import PairAgreement, StoredPair, agre
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
 JUDGEMENT_VERSION = 1
-"""Part of a model's key. Raise it when the same model would get another verdict."""
+"""Part of a model's key. Raise it when the same model would get another verdict, or when a scene would be mapped again
+for another reason or with other cameras."""
 
 _MAX_ROUNDS = 3
 """Number of times that doubtful images are taken out of a model at most."""
@@ -178,6 +179,7 @@ def _take_out(model: pycolmap.Reconstruction, names: Mapping[str, ImageVerdict])
     frame_ids = [model.images[i].frame_id for i in sorted(model.reg_image_ids()) if model.images[i].name in names]
     for frame_id in frame_ids:
         pycolmap.ObservationManager(model).deregister_frame(frame_id)
+    model.tear_down()  # removes what is not registered, as after mapping
 
 
 def _angles_and_cheirality(model: pycolmap.Reconstruction) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def image_verdicts(
             if image.status == "registered":
                 continue
             if verdicts[name].status != "registered":
-                verdicts[name] = _in_model(image, index)
+                reason = static_reason(_pairs_of(name, weighed)) or image.reason
+                verdicts[name] = _in_model(replace(image, reason=reason), index)
     for index in reversed(range(len(judged))):
         for name, image in judged[index].verdict.images.items():
             if image.status == "registered":
@@ -63,7 +65,7 @@ def _in_model(image: ImageVerdict, index: int) -> ImageVerdict:
 
 
 def _left_out(name: str, num_keypoints_from_name: Mapping[str, int], weighed: WeighedPairs) -> ImageVerdict:
-    kept = [record for pair, record in weighed.kept.items() if name in (pair.name0, pair.name1)]
+    kept = _pairs_of(name, weighed)
     reason: ImageReason
     if kept:
         reason = static_reason(kept) or "not_connected"
@@ -74,6 +76,11 @@ def _left_out(name: str, num_keypoints_from_name: Mapping[str, int], weighed: We
         is_blurred = num_keypoints_from_name[name] < _BLURRED_FRACTION * median
         reason = "blurred" if is_blurred else "no_matches"
     return ImageVerdict("left_out", reason)
+
+
+def _pairs_of(name: str, weighed: WeighedPairs) -> list[VerifiedPairRecord]:
+    """The kept pairs of an image."""
+    return [record for pair, record in weighed.kept.items() if name in (pair.name0, pair.name1)]
 
 
 def static_reason(records: Sequence[VerifiedPairRecord]) -> ImageReason | None:

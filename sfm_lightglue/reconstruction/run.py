@@ -130,5 +130,6 @@ def _model_key(
         executor.num_workers == 1,
         mapper.version,
         config.checks,
+        config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION],
     )

@@ -21,6 +21,9 @@ from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, 
 _MIN_CONSISTENT = 0.7
 """Fraction of the still matches that must fit the geometry of the other matches so that they are kept."""
 
+_GUESSED_FACTOR = 3.0
+"""Factor on the largest angle between rotations if a focal length is guessed."""
+
 _DOMINATED = 0.5
 """Fraction of the inliers of a pair from which all of its still matches are taken out, wherever they lie."""
 
@@ -93,9 +96,10 @@ def weigh_scene(
         changed = _without_still_content(content, verified, sources, executor)
         sources = replace(sources, changed=changed)
         _update(verified, changed, sources)
+    limit_deg = _rotation_limit_deg(checks, sources)
     poses = [PairRotation(pair, record.cam1_from_cam0.R, record.weight) for pair, record in sorted(verified.items())]
-    weighing = weigh_pairs(poses, checks.max_rotation_error_deg)
-    corrected, wrong = _second_look(weighing, verified, sources, checks, executor)
+    weighing = weigh_pairs(poses, limit_deg)
+    corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor)
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
     kept = {pair: record for pair, record in verified.items() if pair not in wrong}
@@ -115,6 +119,12 @@ def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None
         database.replace_geometry(pair, matches, geometry)
     for pair in weighed.contradicted:
         database.remove_geometry(pair)
+
+
+def _rotation_limit_deg(checks: ChecksConfig, sources: PairSources) -> float:
+    """Largest angle between rotations that agree. A guessed focal length changes the angle of every rotation."""
+    is_guessed = any(camera.source == "guessed" for camera in sources.camera_from_name.values())
+    return checks.max_rotation_error_deg * (_GUESSED_FACTOR if is_guessed else 1.0)
 
 
 def _update(
@@ -165,11 +175,10 @@ def _second_look(
     weighing: Weighing,
     verified: Mapping[ImagePair, VerifiedPairRecord],
     sources: PairSources,
-    checks: ChecksConfig,
+    limit_deg: float,
     executor: Executor,
 ) -> tuple[dict[ImagePair, ChangedPair], set[ImagePair]]:
     """Of the pairs that contradict the rotations of their group: those whose matches fit it too, and the wrong ones."""
-    limit = checks.max_rotation_error_deg
 
     def corrected(pair: ImagePair) -> ChangedPair | None:
         if verified[pair].kind == "pure_rotation":
@@ -178,10 +187,10 @@ def _second_look(
         geometry = sources.verifier.verify(pair, matched.features, matched.matches, matched.cameras)
         if isinstance(geometry, Rejected):
             return None
-        fitted = with_rotation(matched, geometry, weighing.expected[pair], limit, sources.verifier.config)
+        fitted = with_rotation(matched, geometry, weighing.expected[pair], limit_deg, sources.verifier.config)
         return None if fitted is None else (matched.matches, fitted)
 
-    doubted = [pair for pair, error in weighing.errors_deg.items() if error > limit]
+    doubted = [pair for pair, error in weighing.errors_deg.items() if error > limit_deg]
     found = dict(zip(doubted, executor.map(corrected, doubted), strict=True))
     return (
         {pair: changed for pair, changed in found.items() if changed is not None},

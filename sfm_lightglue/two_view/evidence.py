@@ -22,6 +22,9 @@ Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004, s
 _SAME_PLACE_PX = 6.0
 """Keypoints this near to the matched one, in pixels of the image that the detector received, are no look-alikes."""
 
+_MAX_EXAMINED = 256
+"""Number of matches of a pair that are examined at most."""
+
 _MAX_NEIGHBOURS = 4
 """Number of keypoints near the matched one that are skipped at most."""
 
@@ -29,22 +32,28 @@ _MAX_NEIGHBOURS = 4
 def measure_evidence(pair: MatchedPair, inlier_mask: BoolArray, log10_false_alarms: float) -> PairEvidence:
     """Count the distinctive matches and inliers of a verified pair.
 
+    Of many matches, `_MAX_EXAMINED` that are spread evenly are examined, and the counts are scaled.
+
     Args:
         pair: features and matches.
         inlier_mask: [M] of the verified geometry.
         log10_false_alarms: of the verified geometry.
     """
-    indices0, indices1 = pair.matches.indices.T
+    num_matches = len(pair.matches)
+    num_examined = min(num_matches, _MAX_EXAMINED)
+    examined = np.linspace(0, max(num_matches - 1, 0), num_examined).astype(np.int64)
+    indices0, indices1 = pair.matches.indices[examined].T
     features0, features1 = pair.features
-    distinctive = np.ones(len(indices0), np.bool_)
+    distinctive = np.ones(num_examined, np.bool_)
     for source, rows, target, columns in (
         (features0, indices0, features1, indices1),
         (features1, indices1, features0, indices0),
     ):
         distinctive[distinctive] = _has_no_look_alike(source, rows[distinctive], target, columns[distinctive])
+    scale = num_matches / max(num_examined, 1)
     return PairEvidence(
-        num_distinctive=int(distinctive.sum()),
-        num_distinctive_inliers=int((distinctive & inlier_mask).sum()),
+        num_distinctive=round(scale * int(distinctive.sum())),
+        num_distinctive_inliers=round(scale * int((distinctive & inlier_mask[examined]).sum())),
         mean_inlier_score=float(pair.matches.scores[inlier_mask].mean()) if inlier_mask.any() else 0.0,
         log10_false_alarms=log10_false_alarms,
     )
