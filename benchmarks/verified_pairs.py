@@ -2,9 +2,9 @@
 
     python -m benchmarks.verified_pairs [--seeds 3] [--work DIR] [--json FILE]
 
-A pair is right if both images see a common surface, and its relative pose agrees with the truth: the rotation, and
-the direction of translation where the baseline determines it. "by count" are all pairs with 15 inliers and a tenth of
-the matches; "kept" are those that the library uses.
+The intrinsics are given. A pair is right if both images see a common surface, and its relative pose agrees with the
+truth: the rotation, and the direction of translation where the baseline determines it. "by count" are all pairs with
+15 inliers and a tenth of the matches; "kept" are those that the library uses.
 """
 
 from __future__ import annotations
@@ -153,7 +153,11 @@ def match_set(pair_set: PairSet, config: ReconstructConfig, work: Path) -> Match
     executor, components, store = ThreadExecutor(config.num_threads), build_components(config), Store(work)
     found = load_scene(pair_set.truth.image_root, config.cameras)
     wanted = set(pair_set.truth.names)
-    scene = Scene(found.root, tuple(image for image in found.images if image.name in wanted))
+    given = pair_set.truth.camera_from_name  # a guessed focal length would make all poses wrong
+    images = tuple(
+        replace(image, camera=given.get(image.name, image.camera)) for image in found.images if image.name in wanted
+    )
+    scene = Scene(found.root, images)
     with _progress(pair_set.truth.name) as progress:
         features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, progress)
         cameras = {image.name: image.camera for image in scene.images}
