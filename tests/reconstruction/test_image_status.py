@@ -90,6 +90,14 @@ def test_doubtful_images_name_their_model() -> None:
     assert verdicts["c"] == ImageVerdict("doubtful", "model_rejected", 1, 8, 0.4)
 
 
+def test_a_doubtful_image_whose_camera_only_turned_says_so() -> None:
+    rejected = ImageVerdict("doubtful", "few_points", None, 3, None)
+    models = [judged_model({"a": rejected, "b": rejected}, "rejected")]
+    verdicts = image_verdicts(KEYPOINTS, models, weighed_pairs({("a", "c"): TURNED, ("b", "c"): record()}))
+    assert verdicts["a"] == ImageVerdict("doubtful", "pure_rotation", 0, 3, None)
+    assert verdicts["b"] == ImageVerdict("doubtful", "few_points", 0, 3, None)
+
+
 def test_panoramas_and_damaged_files() -> None:
     skipped = [SkippedImage(f"{idx}.jpg", reason) for idx, reason in enumerate(PANORAMA_REASONS.values())]
     assert skipped, "there are no reasons of panoramas"

@@ -113,3 +113,23 @@ def test_a_single_keypoint_has_no_look_alike() -> None:
     features = tuple(as_features(one.keypoints[:1], one.descriptors[:1], 1.0) for one in pair.features)
     matches = Matches(np.zeros((1, 2), np.int32), np.ones(1, np.float32))
     assert evidence_of(MatchedPair((features[0], features[1]), matches, pair.cameras)).num_distinctive == 1
+
+
+def test_of_many_matches_a_sample_gives_the_counts() -> None:
+    """About as many distinctive matches as an examination of all would find."""
+    rng = np.random.default_rng(3)
+    num = 1500
+    descriptors = rng.normal(size=(num, 64))
+    descriptors[num // 2 :] = descriptors[: num // 2]  # the second half has look-alikes in the first
+    pixels = rng.uniform(10, 890, (num, 2))
+    features = [as_features(pixels, descriptors + rng.normal(scale=0.05, size=(num, 64)), 1.0) for _ in range(2)]
+    order = rng.permutation(num).astype(np.int32)
+    matches = Matches(np.stack([order, order], axis=1), np.ones(num, np.float32))
+    half = MatchedPair((features[0], features[1]), matches, (PINHOLE, PINHOLE))
+    assert evidence_of(half).num_distinctive == pytest.approx(0, abs=30)
+    descriptors[num // 2 :] = rng.normal(size=(num // 2, 64))
+    descriptors[: num // 4] = descriptors[num // 4 : num // 2]
+    features = [as_features(pixels, descriptors + rng.normal(scale=0.05, size=(num, 64)), 1.0) for _ in range(2)]
+    evidence = evidence_of(MatchedPair((features[0], features[1]), matches, (PINHOLE, PINHOLE)), order % 2 == 0)
+    assert evidence.num_distinctive == pytest.approx(num / 2, rel=0.15)
+    assert evidence.num_distinctive_inliers == pytest.approx(num / 4, rel=0.25)
