@@ -37,8 +37,10 @@ def test_all_photos_are_registered_where_they_were_taken(
 
 def test_a_walk_straight_ahead_finds_its_beginning(tmp_path: Path) -> None:
     """COLMAP's defaults find no first pair of photos here; its own pipeline registers 10 of the 29."""
-    summary = reconstruct(shared_data("scenes", "lund_gps"), tmp_path).summary
+    config = ReconstructConfig.from_mapping({"pairs": {"name": "sequential", "window": 6}})
+    summary = reconstruct(shared_data("scenes", "lund_gps"), tmp_path, config).summary
     assert summary.num_registered >= 15
+    assert summary.models[0]["verdict"] == "accepted"
 
 
 def test_photos_turned_by_hand_are_registered_too(tmp_path: Path) -> None:
