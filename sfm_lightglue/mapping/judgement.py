@@ -15,7 +15,7 @@ from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks
 from sfm_lightglue.mapping.pair_agreement import PairAgreement, StoredPair, agreement_of_pairs, read_stored_pairs
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
-JUDGEMENT_VERSION = 1
+JUDGEMENT_VERSION = 2
 """Part of a model's key. Raise it when the same model would get another verdict, or when a scene would be mapped again
 for another reason or with other cameras."""
 
@@ -120,8 +120,10 @@ class _Judge:
         agreements = self._agreements(model)
         names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
         num_points = {model.images[i].name: model.images[i].num_points3D for i in model.reg_image_ids()}
+        connected = _largest_part(names, agreements)
         return {
-            name: _Support(num_points[name], _share([a for a in agreements if name in _names(a)])) for name in names
+            name: _Support(num_points[name], _share([a for a in agreements if name in _names(a)]), name in connected)
+            for name in names
         }
 
     def _doubtful(self, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
@@ -132,6 +134,8 @@ class _Judge:
                 reason = "few_points"
             elif support.share is not None and support.share < self.config.min_support:
                 reason = "contradicts"
+            elif not support.is_connected:
+                reason = "not_connected"
             if reason is not None:
                 found[name] = ImageVerdict("doubtful", reason, None, support.num_points, support.share)
         return found
@@ -159,10 +163,12 @@ class _Judge:
 
 @dataclass(frozen=True, slots=True)
 class _Support:
-    """Number of points in an image, and weighted share of its pairs that agree; None without such a pair."""
+    """Number of points in an image, weighted share of its pairs that agree (None without such a pair), and whether it
+    belongs to the largest part of the model."""
 
     num_points: int
     share: float | None
+    is_connected: bool
 
 
 def _names(agreement: PairAgreement) -> tuple[str, str]:
@@ -172,6 +178,21 @@ def _names(agreement: PairAgreement) -> tuple[str, str]:
 def _share(agreements: Sequence[PairAgreement]) -> float | None:
     total = sum(each.weight for each in agreements if each.agrees is not None)
     return sum(each.weight for each in agreements if each.agrees) / total if total else None
+
+
+def _largest_part(names: Sequence[str], agreements: Sequence[PairAgreement]) -> set[str]:
+    """The most images that are connected by pairs which do not contradict the model.
+
+    Nothing determines where one part lies in relation to another, for example after the images between them were taken
+    out.
+    """
+    part_from_name = {name: {name} for name in names}
+    for each in agreements:
+        part0, part1 = (part_from_name[name] for name in _names(each))
+        if each.agrees is not False and part0 is not part1:
+            part0 |= part1
+            part_from_name.update(dict.fromkeys(part1, part0))
+    return max(part_from_name.values(), key=len, default=set())
 
 
 def _take_out(model: pycolmap.Reconstruction, names: Mapping[str, ImageVerdict]) -> None:

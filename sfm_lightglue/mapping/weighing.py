@@ -28,7 +28,10 @@ _MAX_VOTERS = 256
 """Number of pairs between two groups that vote: the strongest."""
 
 _MIN_BRIDGE_FACTOR = 3.0
-"""A pair that alone connects two parts of the scene must have this multiple of the weight of any wrong pair."""
+"""A pair that alone connects two parts of the scene must have this multiple of the weight of wrong pairs."""
+
+_MIN_WRONG_PAIRS = 3
+"""Number of wrong pairs that must have this weight."""
 
 _NUM_SWEEPS = 10
 """Iterations of the rotation averaging."""
@@ -102,13 +105,15 @@ def weigh_pairs(pairs: Sequence[PairRotation], max_error_deg: float) -> Weighing
 def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Iterable[float]) -> list[ImagePair]:
     """Pairs that alone connect two parts of a scene, and are not clearly stronger than pairs known to be wrong.
 
-    No other pair can confirm or contradict such a pair.
+    No other pair can confirm or contradict such a pair. One or two strong wrong pairs, such as those of a moving
+    object, have no influence: parts that look alike give many.
 
     Args:
         weights: of the kept pairs.
         contradicted: weights of the pairs that contradict the others.
     """
-    limit = _MIN_BRIDGE_FACTOR * max(contradicted, default=0.0)
+    strongest = sorted(contradicted, reverse=True)[_MIN_WRONG_PAIRS - 1 : _MIN_WRONG_PAIRS]
+    limit = _MIN_BRIDGE_FACTOR * sum(strongest)
     return [pair for pair in _bridges(weights) if weights[pair] < limit]
 
 

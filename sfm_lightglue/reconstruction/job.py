@@ -71,7 +71,7 @@ def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path)
     filled = fill_database(job, database)
     judged = _map(job, mapper, filled, work)
     groups: Sequence[CameraGroup] = ()
-    if judged and job.config.cameras.mode == "auto":
+    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto":
         filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     images = image_verdicts(num_keypoints, judged, filled.weighed)

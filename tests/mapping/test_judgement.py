@@ -134,6 +134,24 @@ def test_a_model_bent_by_a_wrong_pose_is_rejected(scene: ExactScene, database: P
     assert all(status == "doubtful" for status, _ in statuses(judged).values())
 
 
+def test_a_part_that_loses_its_connection_is_taken_out(scene: ExactScene, tmp_path: Path) -> None:
+    """Without the images between them, nothing determines where two parts lie in relation to each other."""
+    middle = NAMES[3:5]
+    far = [pair for pair in scene.pairs if (pair.name0 in NAMES[:3]) and (pair.name1 in NAMES[5:])]
+    # Images 3 and 4 contradict most of their pairs, but connect the others.
+    wrong_pose = Rigid3.from_rotvec([0, np.pi / 2, 0], [1, 0, 0])
+    wrong = [
+        ImagePair(*sorted((name, other))) for name in middle for other in (*NAMES[:2], *NAMES[6:]) if name != other
+    ]
+    pairs = [pair for pair in scene.pairs if pair not in far]
+    database = write_database(tmp_path / "database.db", scene, pairs, dict.fromkeys(wrong, wrong_pose))
+    judged = judge(make_model(scene), database)
+    assert judged.verdict.outcome == "reduced"
+    reasons = {name: reason for name, (_, reason) in statuses(judged).items()}
+    expected = dict.fromkeys(NAMES[:3], "not_connected") | dict.fromkeys(middle, "contradicts")
+    assert reasons == expected | dict.fromkeys(NAMES[5:])
+
+
 def test_images_with_few_points_are_taken_out(scene: ExactScene, database: Path) -> None:
     model = make_model(scene, max_points={"02.jpg": 8, "07.jpg": 12})
     judged = judge(model, database)

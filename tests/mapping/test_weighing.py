@@ -195,20 +195,21 @@ def test_bridges_are_the_pairs_without_which_a_part_falls_apart(seed: int) -> No
     pairs = [pair_of(i, j) for i, j in combinations(range(num), 2) if rng.random() < 1.6 / num]
     names = {name for pair in pairs for name in (pair.name0, pair.name1)}
     bridges = [pair for pair in pairs if num_parts(set(pairs) - {pair}, names) > num_parts(pairs, names)]
-    assert untrusted_bridges(dict.fromkeys(pairs, 1.0), [1.0]) == sorted(bridges)
+    assert untrusted_bridges(dict.fromkeys(pairs, 1.0), [1.0] * 3) == sorted(bridges)
 
 
 def test_a_long_chain_needs_no_recursion() -> None:
     pairs = [ImagePair(f"{i:05d}", f"{i + 1:05d}") for i in range(3000)]
-    assert untrusted_bridges(dict.fromkeys(pairs, 1.0), [1.0]) == pairs
+    assert untrusted_bridges(dict.fromkeys(pairs, 1.0), [1.0] * 3) == pairs
 
 
 def test_a_bridge_needs_more_evidence_than_wrong_pairs() -> None:
     triangles = [*combinations(range(3), 2), *combinations(range(3, 6), 2)]
     bridge = pair_of(2, 3)
     weights = {pair_of(*pair): 1.0 for pair in triangles}
-    assert untrusted_bridges(weights | {bridge: 29.0}, [3.0, 10.0]) == [bridge]
-    assert untrusted_bridges(weights | {bridge: 30.0}, [3.0, 10.0]) == []
+    assert untrusted_bridges(weights | {bridge: 29.0}, [12.0, 3.0, 10.0, 11.0]) == [bridge]
+    assert untrusted_bridges(weights | {bridge: 30.0}, [12.0, 3.0, 10.0, 11.0]) == []
+    assert untrusted_bridges(weights | {bridge: 0.1}, [99.0, 99.0]) == [], "two wrong pairs are no repeated structure"
     assert untrusted_bridges(weights | {bridge: 0.1}, []) == [], "nothing is known to be wrong"
     assert untrusted_bridges(weights | {bridge: 1.0, pair_of(0, 5): 1.0}, [10.0]) == [], "two pairs confirm each other"
 
