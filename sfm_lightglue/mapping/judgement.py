@@ -163,8 +163,13 @@ class _Judge:
 
 @dataclass(frozen=True, slots=True)
 class _Support:
-    """Number of points in an image, weighted share of its pairs that agree (None without such a pair), and whether it
-    belongs to the largest part of the model."""
+    """How well an image is supported.
+
+    Args:
+        num_points: observed in it.
+        share: weighted share of its pairs that agree; None without such a pair.
+        is_connected: whether it belongs to the largest part of the model.
+    """
 
     num_points: int
     share: float | None

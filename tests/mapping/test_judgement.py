@@ -212,9 +212,12 @@ def test_a_few_wrong_pairs_do_no_harm(scene: ExactScene, tmp_path: Path) -> None
 
 
 def test_limits_of_the_configuration_decide(scene: ExactScene, database: Path) -> None:
-    model = make_model(scene, displaced(scene, "03.jpg"))
-    lenient = replace(CONFIG, min_support=0.0, min_agreement=0.5)
-    assert judge(model, database, config=lenient).verdict.outcome == "accepted"
+    lenient = replace(CONFIG, min_points_per_image=5)
+    few = {"02.jpg": 8}
+    assert judge(make_model(scene, max_points=few), database, config=lenient).verdict.outcome == "accepted"
+    lenient = replace(CONFIG, min_support=0.0)
+    judged = judge(make_model(scene, displaced(scene, "03.jpg")), database, config=lenient)
+    assert statuses(judged)["03.jpg"] == ("doubtful", "not_connected"), "no pair holds it"
     strict = replace(CONFIG, min_kept_images=0.95)
     judged = judge(make_model(scene, displaced(scene, "03.jpg")), database, config=strict)
     assert judged.verdict.outcome == "rejected"
