@@ -50,15 +50,32 @@ def judge_models(
         adjust: adjusts a model after images were taken out.
 
     Returns:
-        The published models, accepted or reduced, the one with most images first; then the rejected ones.
+        The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
+        models without an image that an earlier one lacks are left out.
     """
     pairs = read_stored_pairs(database)
     focal_from_id = _exif_focal_lengths(database, constant_camera_ids)
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
     judged = [judge.judge(model) for model in models]
-    return sorted(
+    ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
     )  # a stable sort: models with as many images keep the order of the mapper
+    return _without_repetitions(ordered)
+
+
+def _without_repetitions(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """Leave out published models whose images are all in one before: the mapper may start from one pair repeatedly."""
+    kept: list[JudgedModel] = []
+    published: list[set[str]] = []
+    for each in judged:
+        images = each.verdict.images
+        names = {name for name, image in images.items() if image.status == "registered"}
+        if each.verdict.outcome != "rejected":
+            if any(names <= earlier for earlier in published):
+                continue
+            published.append(names)
+        kept.append(each)
+    return kept
 
 
 def _exif_focal_lengths(database: Path, constant_camera_ids: frozenset[int]) -> dict[int, float]:

@@ -250,11 +250,18 @@ def test_rejected_models_come_last_and_ties_keep_their_order(scene: ExactScene, 
         poses = {NAMES[idx]: scene.poses[NAMES[idx]] for idx in idxs}
         return make_model(scene, poses, max_points=dict.fromkeys(poses, max_points))
 
-    models = [part(*range(10), max_points=5), part(5, 6, 7), part(0, 1, 2), part(0, 1, 2, 3, 4), part(7, 8, 9)]
+    models = [part(*range(10), max_points=5), part(5, 6, 7), part(4, 5, 9), part(0, 1, 2, 3, 4), part(7, 8, 9)]
     judged = judge_models(models, database, CONFIG, GIVEN_IDS)
     assert [models.index(each.model) for each in judged] == [3, 1, 2, 4, 0]
     assert [each.verdict.outcome for each in judged] == ["accepted"] * 4 + ["rejected"]
     assert judge_models([], database, CONFIG) == []
+
+
+def test_a_model_within_a_larger_one_is_left_out(scene: ExactScene, database: Path) -> None:
+    poses = [{name: scene.poses[name] for name in names} for names in (NAMES[:3], NAMES[:6], NAMES[2:5], NAMES[5:9])]
+    models = [make_model(scene, each) for each in poses]
+    judged = judge_models(models, database, CONFIG, GIVEN_IDS)
+    assert [models.index(each.model) for each in judged] == [1, 3]
 
 
 def test_the_store_keeps_models_and_verdicts(scene: ExactScene, database: Path, tmp_path: Path) -> None:
