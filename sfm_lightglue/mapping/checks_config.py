@@ -32,6 +32,10 @@ class ChecksConfig:
     min_agreement: float = 0.7
     """A model is rejected if a smaller weighted fraction of the verified pairs of its images agrees with it."""
 
+    min_triangulated: float = 0.55
+    """A model is rejected if, of the verified matches that should be points of it, a smaller fraction are points. The
+    others do not fit its poses."""
+
     min_triangulation_angle_deg: float = 1.0
     """Smallest median triangulation angle of the points of a model, in degrees."""
 
@@ -59,7 +63,14 @@ class ChecksConfig:
     """Largest weighted fraction of verified pairs in which the camera only rotated or stood still."""
 
     def __post_init__(self) -> None:
-        for name in ("min_support", "min_kept_images", "min_agreement", "min_cheirality", "max_static_pairs"):
+        for name in (
+            "min_support",
+            "min_kept_images",
+            "min_agreement",
+            "min_triangulated",
+            "min_cheirality",
+            "max_static_pairs",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"`checks.{name}` must lie in [0, 1], got {getattr(self, name)}")
         for name in ("max_rotation_error_deg", "max_pair_error_px", "max_focal_ratio", "max_focal_uncertainty"):

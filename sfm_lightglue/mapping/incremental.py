@@ -80,6 +80,7 @@ class IncrementalMapper:
                 _relax(options)
             if task.initial_pair is not None:
                 options.init_image_id1, options.init_image_id2 = _image_ids(task.database, task.initial_pair)
+                options.multiple_models = False  # each further model would start from the same pair
             models = _run(task, task.work / f"mapping-{len(attempts)}", options)
             attempts.append(_Attempt(sorted(models, key=_largest_first), options))
             if attempts[-1].num_registered >= task.num_images / 2:

@@ -12,7 +12,13 @@ import pycolmap
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks
-from sfm_lightglue.mapping.pair_agreement import PairAgreement, StoredPair, agreement_of_pairs, read_stored_pairs
+from sfm_lightglue.mapping.pair_agreement import (
+    PairAgreement,
+    StoredPair,
+    agreement_of_pairs,
+    read_stored_pairs,
+    triangulated_share,
+)
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
 JUDGEMENT_VERSION = 2
@@ -172,6 +178,9 @@ class _Judge:
         }
         if model.num_points3D() == 0:
             return checks
+        triangulated = triangulated_share(model, self.pairs)
+        if triangulated is not None:
+            checks["min_triangulated"] = Check.at_least(triangulated, config.min_triangulated)
         angle, in_front = _angles_and_cheirality(model)
         checks["min_triangulation_angle_deg"] = Check.at_least(angle, config.min_triangulation_angle_deg)
         checks["min_cheirality"] = Check.at_least(in_front, config.min_cheirality)

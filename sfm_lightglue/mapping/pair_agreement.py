@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
-from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 
 _REFERENCE_SIZE_PX = 1600.0
@@ -21,6 +21,12 @@ _MIN_AGREEING = 0.85
 
 _MIN_AGREEING_OF_POSE = 0.3
 """The same if the pair's own pose agrees: some of its matches can be wrong."""
+
+_MIN_PARALLAX_DEG = 3.0
+"""Smallest angle between the rays of an inlier that is expected to be a point."""
+
+_MIN_EXPECTED = 100
+"""Number of such inliers from which their fraction has a meaning."""
 
 _MAX_DIRECTION_ERROR_DEG = 15.0
 """Largest angle between the directions of translation of the pair and of the model, for poses that agree."""
@@ -36,6 +42,8 @@ class StoredPair:
         is_static: whether the camera only rotated, or stood still.
         points0: [K, 2] pixels of the inliers in the first image.
         points1: [K, 2] pixels of the inliers in the second image.
+        rows0: [K] rows of the keypoints in the first image.
+        rows1: [K] rows of the keypoints in the second image.
         cam1_from_cam0: its pose with t of length 1; None if a focal length was guessed.
     """
 
@@ -44,6 +52,8 @@ class StoredPair:
     is_static: bool
     points0: Float64Array
     points1: Float64Array
+    rows0: IndexArray
+    rows1: IndexArray
     cam1_from_cam0: Rigid3 | None
 
 
@@ -71,13 +81,14 @@ def read_stored_pairs(database: Path) -> list[StoredPair]:
         pairs = []
         for pair_id, geometry in zip(pair_ids, geometries, strict=True):
             id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
-            inliers: IndexArray = np.asarray(geometry.inlier_matches)
+            inliers: IndexArray = np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
             if len(inliers) > 0:
                 is_static = geometry.config == pycolmap.TwoViewGeometryConfiguration.PANORAMIC
-                points0, points1 = points[id0][inliers[:, 0]], points[id1][inliers[:, 1]]
+                rows0, rows1 = inliers[:, 0], inliers[:, 1]
+                points0, points1 = points[id0][rows0], points[id1][rows1]
                 native = geometry.cam2_from_cam1
                 pose = None if native is None else Rigid3.from_matrix(native.matrix())
-                pairs.append(StoredPair(images[id0], images[id1], is_static, points0, points1, pose))
+                pairs.append(StoredPair(images[id0], images[id1], is_static, points0, points1, rows0, rows1, pose))
         return pairs
 
 
@@ -131,3 +142,47 @@ def _agrees(
         return share >= _MIN_AGREEING
     rotation_error_deg, direction_error_deg = relative_pose_error_deg(pair.cam1_from_cam0, pose)
     return rotation_error_deg <= max_rotation_error_deg and direction_error_deg <= _MAX_DIRECTION_ERROR_DEG
+
+
+def triangulated_share(model: pycolmap.Reconstruction, pairs: list[StoredPair]) -> float | None:
+    """Fraction of the inliers that should have become points of the model, and did; None if there are too few.
+
+    In a bent model many inliers do not fit together and are filtered. Only inliers with parallax in the model, and
+    with a keypoint that is an inlier of another pair too, are expected to be points: the mapper drops the others.
+
+    Args:
+        model: a model of the database's images.
+        pairs: of the database.
+    """
+    images = {model.images[image_id].name: model.images[image_id] for image_id in model.reg_image_ids()}
+    used = [pair for pair in pairs if pair.name0 in images and pair.name1 in images and not pair.is_static]
+    point_ids = {
+        name: np.array([point.point3D_id if point.has_point3D() else -1 for point in image.points2D], np.int64)
+        for name, image in images.items()
+    }
+    num_uses = {name: np.zeros(len(ids), np.int64) for name, ids in point_ids.items()}
+    for pair in used:
+        num_uses[pair.name0][pair.rows0] += 1
+        num_uses[pair.name1][pair.rows1] += 1
+    num_expected = num_triangulated = 0
+    for pair in used:
+        rays = [
+            _world_rays(model, images[name], points)
+            for name, points in ((pair.name0, pair.points0), (pair.name1, pair.points1))
+        ]
+        with np.errstate(invalid="ignore"):
+            has_parallax = (rays[0] * rays[1]).sum(axis=1) <= np.cos(np.radians(_MIN_PARALLAX_DEG))
+        has_third_view = (num_uses[pair.name0][pair.rows0] > 1) | (num_uses[pair.name1][pair.rows1] > 1)
+        expected = has_parallax & has_third_view
+        ids0, ids1 = point_ids[pair.name0][pair.rows0], point_ids[pair.name1][pair.rows1]
+        num_expected += int(expected.sum())
+        num_triangulated += int((expected & (ids0 >= 0) & (ids0 == ids1)).sum())
+    return num_triangulated / num_expected if num_expected >= _MIN_EXPECTED else None
+
+
+def _world_rays(model: pycolmap.Reconstruction, image: pycolmap.Image, points: Float64Array) -> Float64Array:
+    """Unit directions [K, 3] in the world of pixels [K, 2]; NaN where the camera model cannot be inverted."""
+    rays = homogeneous(np.asarray(model.cameras[image.camera_id].cam_from_img(points)))
+    rays = rays @ np.asarray(image.cam_from_world().matrix())[:, :3]
+    unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit

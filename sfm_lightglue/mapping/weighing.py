@@ -2,8 +2,8 @@
 
 Two images of different places that look alike can have many inliers, but the rotation between them contradicts the
 rotations of other pairs. Starting from single images, groups of images are merged: all pairs between two groups vote
-for a rotation between them, with their evidence as weight, and the groups with the clearest vote are merged first. In
-the end, a pair that contradicts the rotations of its group is wrong.
+for a rotation between them, with their evidence as weight. The groups with the clearest vote, by pairs that close
+triangles with others, are merged first. In the end, a pair that contradicts the rotations of its group is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angle_deg, rotation_angles_deg
 from sfm_lightglue.types import ImagePair, PairEvidence, TwoViewGeometry
 
@@ -35,6 +35,9 @@ _MIN_WRONG_PAIRS = 3
 
 _NUM_SWEEPS = 10
 """Iterations of the rotation averaging."""
+
+_MAX_TRIANGLES = 20
+"""Number of triangles of each pair that are examined at most."""
 
 _BASE_WEIGHT = 0.02
 """Weight of an inlier that is not distinctive, as a fraction of that of a distinctive one."""
@@ -153,15 +156,23 @@ def _bridges(pairs: Iterable[ImagePair]) -> list[ImagePair]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Vote:
-    """The best rotation `second_from_first` between two groups, its weight, and the largest weight of another one."""
+    """The best rotation `second_from_first` between two groups.
+
+    Args:
+        rotation: [3, 3].
+        weight: of the pairs that vote for it.
+        other_weight: largest weight of another rotation.
+        support: of the triangles that these pairs close.
+    """
 
     rotation: Float64Array
     weight: float
     other_weight: float
+    support: float
 
     @property
-    def margin(self) -> float:
-        return self.weight - self.other_weight
+    def priority(self) -> float:
+        return self.weight - self.other_weight + self.support
 
     @property
     def is_clear(self) -> bool:
@@ -178,10 +189,12 @@ class _Groups:
         self.rotations = np.tile(np.eye(3), (len(names), 1, 1))  # cam_from_group of each image
         self._max_error_deg = max_error_deg
         self._pair_rotations = np.array([pair.rotation for pair in pairs]).reshape(-1, 3, 3)
-        # A sum of squares: many weak pairs that share one mistake do not outvote a strong pair.
-        self._weights = np.array([pair.weight for pair in pairs]) ** 2
         rows = [(self.row_from_name[pair.pair.name0], self.row_from_name[pair.pair.name1]) for pair in pairs]
         self._rows = np.array(rows, np.int64).reshape(-1, 2)
+        # A sum of squares: many weak pairs that share one mistake do not outvote a strong pair.
+        weights = np.array([pair.weight for pair in pairs], np.float64)
+        self._weights = weights**2
+        self._support = self._support_of_triangles(weights)
         self._pairs_between: dict[tuple[int, int], list[int]] = {}
         for idx, key in enumerate(rows):
             self._pairs_between.setdefault(_ordered(*key), []).append(idx)
@@ -193,9 +206,9 @@ class _Groups:
     def merge_all(self) -> None:
         """Merge groups, those with the clearest vote first, until no vote is clear."""
         while self._clearest_first:
-            margin, first, second = heapq.heappop(self._clearest_first)
+            priority, first, second = heapq.heappop(self._clearest_first)
             vote = self._votes.get((first, second))
-            if vote is not None and vote.margin == -margin:  # else the votes were counted anew meanwhile
+            if vote is not None and vote.priority == -priority:  # else the votes were counted anew meanwhile
                 self._merge(first, second, vote.rotation)
 
     def averaged_rotations(self) -> Float64Array:
@@ -207,7 +220,7 @@ class _Groups:
         inside = self.group[rows0] == self.group[rows1]
         rows0, rows1, between = rows0[inside], rows1[inside], self._pair_rotations[inside]
         backward = np.swapaxes(between, 1, 2)
-        rotations = self.rotations.copy()
+        rotations = self._outvoted(rows0, rows1, between)
         for _ in range(_NUM_SWEEPS if inside.any() else 0):
             errors = rotation_angles_deg(between @ rotations[rows0] @ np.swapaxes(rotations[rows1], 1, 2))
             weights = np.sqrt(self._weights[inside]) / (1 + (errors / self._max_error_deg) ** 2) ** 2
@@ -218,6 +231,70 @@ class _Groups:
             U, _, Vt = np.linalg.svd(sums)
             U[:, :, 2] *= np.linalg.det(U @ Vt)[:, None]
             rotations = U @ Vt
+        return rotations
+
+    def _support_of_triangles(self, weights: Float64Array) -> Float64Array:
+        """For each pair [P], the squared weights of the triangles that it closes, each by its weaker other pair."""
+        idx_from_rows = {(int(i), int(j)): idx for idx, (i, j) in enumerate(self._rows)}
+        neighbours: dict[int, set[int]] = {}
+        for i, j in idx_from_rows:
+            neighbours.setdefault(i, set()).add(j)
+            neighbours.setdefault(j, set()).add(i)
+        triangles = [
+            (idx, i, j, third)
+            for (i, j), idx in idx_from_rows.items()
+            for third in sorted(neighbours[i] & neighbours[j])[:_MAX_TRIANGLES]
+        ]
+        support = np.zeros(len(weights))
+        if triangles:
+            idxs, first, second, thirds = np.array(triangles).T
+            to_third, weights0 = self._between(first, thirds, idx_from_rows, weights)
+            from_third, weights1 = self._between(thirds, second, idx_from_rows, weights)
+            errors = rotation_angles_deg(_transposed(self._pair_rotations[idxs]) @ from_third @ to_third)
+            closed = errors <= self._max_error_deg
+            np.add.at(support, idxs[closed], np.minimum(weights0, weights1)[closed] ** 2)
+        return support
+
+    def _between(
+        self,
+        rows0: IndexArray,
+        rows1: IndexArray,
+        idx_from_rows: Mapping[tuple[int, int], int],
+        weights: Float64Array,
+    ) -> tuple[Float64Array, Float64Array]:
+        """Rotations `cam1_from_cam0` [T, 3, 3] and weights [T] of the pairs between images."""
+        is_stored = rows0 < rows1  # names, and so rows, of a pair are in order
+        keys = zip(np.minimum(rows0, rows1).tolist(), np.maximum(rows0, rows1).tolist(), strict=True)
+        idxs = np.array([idx_from_rows[key] for key in keys])
+        rotations = self._pair_rotations[idxs].copy()
+        rotations[~is_stored] = _transposed(rotations[~is_stored])
+        return rotations, weights[idxs]
+
+    def _outvoted(self, rows0: IndexArray, rows1: IndexArray, between: Float64Array) -> Float64Array:
+        """The rotations, of single images another one if most of their pairs vote for it.
+
+        A strong wrong pair can attach an image before the others are connected.
+        """
+        rotations = self.rotations.copy()
+        squared = self._weights[self.group[self._rows[:, 0]] == self.group[self._rows[:, 1]]]
+        for row in range(len(rotations)):
+            forward, backward = np.flatnonzero(rows1 == row), np.flatnonzero(rows0 == row)
+            if len(forward) + len(backward) < 3:
+                continue
+            proposals = np.concatenate(
+                [
+                    between[forward] @ rotations[rows0[forward]],
+                    _transposed(between[backward]) @ rotations[rows1[backward]],
+                ]
+            )
+            votes = np.concatenate([squared[forward], squared[backward]])
+            angles = rotation_angles_deg(proposals[:, None] @ _transposed(proposals)[None])
+            totals = (angles <= self._max_error_deg) @ votes
+            best = int(np.argmax(totals))
+            errors = rotation_angles_deg(proposals @ rotations[row].T)
+            current = float(votes[errors <= self._max_error_deg].sum())
+            if errors[best] > 2 * self._max_error_deg and totals[best] >= _MIN_MARGIN * current:
+                rotations[row] = proposals[best]
         return rotations
 
     def _merge(self, first: int, second: int, second_from_first: Float64Array) -> None:
@@ -237,7 +314,7 @@ class _Groups:
         vote = self._vote(key)
         self._votes[key] = vote
         if vote.is_clear:
-            heapq.heappush(self._clearest_first, (-vote.margin, *key))
+            heapq.heappush(self._clearest_first, (-vote.priority, *key))
 
     def _vote(self, groups: tuple[int, int]) -> _Vote:
         """The vote of the pairs between two groups."""
@@ -255,7 +332,12 @@ class _Groups:
         others = totals[angles[best] > 2 * self._max_error_deg]
         voters = np.flatnonzero(angles[best] <= self._max_error_deg)
         strongest = voters[np.argmax(weights[voters])]
-        return _Vote(candidates[strongest], float(totals[best]), float(others.max(initial=0.0)))
+        support = float(self._support[idxs[voters]].sum())
+        return _Vote(candidates[strongest], float(totals[best]), float(others.max(initial=0.0)), support)
+
+
+def _transposed(rotations: Float64Array) -> Float64Array:
+    return np.swapaxes(rotations, -1, -2)
 
 
 def _ordered(a: int, b: int) -> tuple[int, int]:

@@ -20,7 +20,8 @@ def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, chec
     """Build and judge the models of a scene.
 
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
-    with the most evidence, and the attempt whose published models have the most images is kept.
+    with the most evidence. The attempt whose published models have the most images is kept, with those models of the
+    other attempts that show other images.
 
     Args:
         mapper: builds the models.
@@ -42,8 +43,30 @@ def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, chec
         work = task.work / f"attempt-{number}"
         work.mkdir()
         judged = _attempt(mapper, replace(task, work=work, initial_pair=initial_pair), checks)
-        best = max(best, judged, key=num_published)
+        best = max(_combined(best, judged), judged, key=num_published)
     return best
+
+
+def _combined(first: list[JudgedModel], second: list[JudgedModel]) -> list[JudgedModel]:
+    """The models of an attempt, with those published models of another one most of whose images are new."""
+    published = [each for each in first if each.verdict.outcome != "rejected"]
+    covered = _registered(published)
+    added = [
+        each
+        for each in second
+        if each.verdict.outcome != "rejected" and 2 * len(_registered([each]) - covered) > len(each.verdict.images)
+    ]
+    if not added:
+        return first
+    published = sorted(published + added, key=lambda each: -each.model.num_reg_images())
+    covered |= _registered(added)
+    rejected = [each for each in first if each.verdict.outcome == "rejected"]
+    return published + [each for each in rejected if not each.verdict.images.keys() <= covered]
+
+
+def _registered(judged: Sequence[JudgedModel]) -> set[str]:
+    """Images that are registered in models that are not rejected."""
+    return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
 
 
 def _attempt(mapper: Mapper, task: MappingTask, checks: ChecksConfig) -> list[JudgedModel]:
@@ -59,16 +82,17 @@ def _starts(weighed: WeighedPairs) -> list[ImagePair]:
 
 def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
     """Images in no published model whose model the verified pairs contradict."""
-    published: set[str] = set()
     doubtful: set[str] = set()
     for each in judged:
         images = each.verdict.images
-        published |= {name for name, image in images.items() if image.status == "registered"}
-        if any(image.reason == "contradicts" for image in images.values()) or "min_agreement" in each.verdict.failed:
+        failed = set(each.verdict.failed)
+        has_few_points = "min_points_per_image" in failed  # then few matches are points, also in a right model
+        is_bent = "min_agreement" in failed or ("min_triangulated" in failed and not has_few_points)
+        if is_bent or any(image.reason == "contradicts" for image in images.values()):
             doubtful |= images.keys()
-    return doubtful - published
+    return doubtful - _registered(judged)
 
 
 def num_published(judged: Sequence[JudgedModel]) -> int:
-    """Number of registered images in models that are not rejected."""
-    return sum(image.status == "registered" for each in judged for image in each.verdict.images.values())
+    """Number of images that are registered in models that are not rejected."""
+    return len(_registered(judged))

@@ -37,6 +37,7 @@ CHECKS_OF_GIVEN_CAMERAS = {
     "min_kept_images",
     "min_points_per_image",
     "min_agreement",
+    "min_triangulated",
     "max_static_pairs",
     "min_triangulation_angle_deg",
     "min_cheirality",

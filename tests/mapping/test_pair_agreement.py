@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.mapping.pair_agreement import PairAgreement, agreement_of_pairs, read_stored_pairs
+from sfm_lightglue.mapping.pair_agreement import (
+    PairAgreement,
+    agreement_of_pairs,
+    read_stored_pairs,
+    triangulated_share,
+)
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import EXIF, GUESSED, ExactScene, make_model, ring_scene, write_database
 
@@ -128,3 +133,13 @@ def test_the_limit_grows_with_large_images(scene: ExactScene, tmp_path: Path) ->
     camera.rescale(4.0)
     scaled = [replace(one, points0=4 * one.points0, points1=4 * one.points1 - np.array([0, 18.0])) for one in pair]
     assert agreement_of_pairs(large, scaled, *LIMITS)[0].agrees
+
+
+def test_the_share_of_matches_that_became_points(scene: ExactScene, tmp_path: Path) -> None:
+    pairs = stored(scene, tmp_path)
+    model = make_model(scene)
+    assert triangulated_share(model, pairs) == pytest.approx(1.0, abs=0.02)
+    for point_id in sorted(model.point3D_ids())[::2]:
+        model.delete_point3D(point_id)
+    assert triangulated_share(model, pairs) == pytest.approx(0.5, abs=0.1)
+    assert triangulated_share(model, []) is None

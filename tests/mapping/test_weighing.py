@@ -231,3 +231,14 @@ def test_the_weight_grows_with_the_evidence() -> None:
 
 def test_a_pair_without_evidence_has_a_weight() -> None:
     assert 0 < weight_of(geometry(20, 40, None)) < weight_of(geometry(40, 80, None))
+
+
+def test_an_image_that_a_strong_wrong_pair_attached_is_outvoted() -> None:
+    """The wrong pair is the strongest of all, so it is merged first; eight weaker pairs contradict it."""
+    rotations = random_rotations(9)
+    weights = {pair: 10.0 for pair in combinations(range(9), 2)}
+    pairs = [each for each in pair_rotations(rotations, weights, 0.3) if each.pair != pair_of(0, 8)]
+    wrong = PairRotation(pair_of(0, 8), QUARTER_TURN @ rotations[8] @ rotations[0].T, 15.0)
+    weighing = weigh_pairs([*pairs, wrong], LIMIT_DEG)
+    contradicted = {pair for pair, error in weighing.errors_deg.items() if error > LIMIT_DEG}
+    assert contradicted == {wrong.pair}
