@@ -62,7 +62,7 @@ def judge_models(
     pairs = read_stored_pairs(database)
     focal_from_id = _exif_focal_lengths(database, constant_camera_ids)
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
-    judged = [judge.judge(model) for model in models]
+    judged = [judge.judge(model) for model in models if model.num_reg_images() > 0]
     ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
     )  # a stable sort: models with as many images keep the order of the mapper
