@@ -151,6 +151,7 @@ def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Recons
     """
     limits = config if isinstance(config, MappingConfig) else MappingConfig()
     options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
+    _relax(options)  # else points of a model that was built with relaxed thresholds would be removed
     return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
 
 
