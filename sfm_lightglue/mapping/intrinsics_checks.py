@@ -98,6 +98,9 @@ def focal_uncertainty(
     image_ids = sorted(model.reg_image_ids())
     step = math.ceil(len(image_ids) / _MAX_UNCERTAIN_IMAGES)
     chosen = image_ids[::step]
+    if not any(model.images[image_id].camera_id in camera_ids for image_id in chosen):
+        examined = [image_id for image_id in image_ids if model.images[image_id].camera_id in camera_ids]
+        chosen = sorted({*chosen, *examined[:_MAX_UNCERTAIN_IMAGES]})
     seen = {model.images[image_id].camera_id for image_id in chosen}
     adjusted = pycolmap.BundleAdjustmentConfig()
     for image_id in chosen:
