@@ -301,13 +301,15 @@ class _Groups:
         members = self.group == second
         self.rotations[members] = self.rotations[members] @ second_from_first
         self.group[members] = first
+        changed = []
         for key in [key for key in self._pairs_between if second in key]:
             idxs = self._pairs_between.pop(key)
             del self._votes[key]
             other = key[0] if key[1] == second else key[1]
             if other != first:
-                self._pairs_between.setdefault(_ordered(first, other), []).extend(idxs)
-        for key in [key for key in self._pairs_between if first in key]:
+                changed.append(_ordered(first, other))
+                self._pairs_between.setdefault(changed[-1], []).extend(idxs)
+        for key in changed:
             self._count_votes(key)
 
     def _count_votes(self, key: tuple[int, int]) -> None:
