@@ -71,7 +71,7 @@ def _cause(weighed: WeighedPairs, config: ReconstructConfig) -> str:
             " a standing background, a logo or a frame, while little else matches; or the camera did not move. Mask"
             " or crop the content that stands still, or photograph the object before a plain background"
         )
-    if content is not None and not records:
+    if content is not None and not records and not weighed.contradicted:
         return (
             "Matches at the same pixel of several images were taken out: a logo, a time stamp or a frame. Nothing else"
             " matches: do neighbouring images overlap by half?"
