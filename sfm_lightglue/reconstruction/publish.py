@@ -75,7 +75,7 @@ def _warn(summary: Summary) -> None:
     if rejected:
         failed = sorted({name for model in rejected for name, check in model["checks"].items() if not check["passed"]})
         logger.warning(
-            "%d smaller models failed their checks (%s) and are kept in rejected/", len(rejected), ", ".join(failed)
+            "models that failed their checks (%s) are kept in rejected/: %d", ", ".join(failed), len(rejected)
         )
 
 
