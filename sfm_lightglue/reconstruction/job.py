@@ -120,11 +120,11 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
             weighed = weigh_scene(counts, sources, config.checks, job.executor)
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)
-    if weighed.still_content is not None and weighed.changed:
+    if weighed.num_without_still > 0:
         logger.warning(
             "matches at the same pixel of many images (a logo, a frame, a standing background) were taken out of %d of"
             " %d pairs",
-            len(weighed.changed),
+            weighed.num_without_still,
             counts.num_pairs,
         )
     return FilledDatabase(path, counts.num_pairs, weighed, constant)

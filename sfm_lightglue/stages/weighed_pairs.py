@@ -40,12 +40,14 @@ class WeighedPairs:
         contradicted: verified pairs that contradict the others, by pair.
         changed: matches and geometry of the pairs that were computed anew, by pair.
         still_content: where the images show content that stands still; None if there is none.
+        num_without_still: number of pairs from which still matches were taken out.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
     contradicted: Mapping[ImagePair, VerifiedPairRecord]
     changed: Mapping[ImagePair, ChangedPair]
     still_content: StillContent | None
+    num_without_still: int = 0
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -110,7 +112,7 @@ def weigh_scene(
     )
     contradicted = {pair: verified[pair] for pair in sorted(wrong)}
     kept = {pair: record for pair, record in kept.items() if pair not in wrong}
-    return WeighedPairs(kept, contradicted, changed | corrected, content)
+    return WeighedPairs(kept, contradicted, changed | corrected, content, len(changed))
 
 
 def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:
