@@ -10,17 +10,15 @@ import pycolmap
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.mapping.verdict import Check
+from sfm_lightglue.scene.cameras import is_fisheye_model
 
-_FISHEYE_WORDS = ("FISHEYE", "FOV")
 _NUM_SAMPLES = 33
 
-_MAX_UNCERTAIN_IMAGES = 60
+_MAX_UNCERTAIN_IMAGES = 300
 """Number of images from which the uncertainty of the focal lengths is estimated at most."""
 
-
-def is_fisheye(camera: pycolmap.Camera) -> bool:
-    """Whether the camera model projects angles, so that the slope of its distortion has no limit."""
-    return any(word in camera.model_name for word in _FISHEYE_WORDS)
+_DAMPING = 1e-6
+"""Added to the diagonal of the information matrix: one undetermined parameter leaves the others determined."""
 
 
 def intrinsics_checks(
@@ -28,8 +26,8 @@ def intrinsics_checks(
     initial_focal_from_id: dict[int, float],
     constant_camera_ids: frozenset[int],
     config: ChecksConfig,
-) -> dict[str, Check]:
-    """The checks of the cameras whose intrinsics were refined, by name; empty if there are none.
+) -> dict[int, dict[str, Check]]:
+    """The checks of each camera whose intrinsics were refined: by camera, then by name.
 
     Args:
         model: adjusted.
@@ -39,30 +37,36 @@ def intrinsics_checks(
     """
     used = {model.images[image_id].camera_id for image_id in model.reg_image_ids()}
     cameras = {camera_id: model.cameras[camera_id] for camera_id in sorted(used - constant_camera_ids)}
-    if not cameras:
-        return {}
-    ratios = [camera.mean_focal_length() / max(camera.width, camera.height) for camera in cameras.values()]
-    checks = {
-        "max_focal_ratio": Check.at_most(max(ratios), config.max_focal_ratio),
-        "min_focal_ratio": Check.at_least(min(ratios), config.min_focal_ratio),
-    }
-    changes = [
-        abs(math.log(max(cameras[camera_id].mean_focal_length(), 1e-9) / focal))
-        for camera_id, focal in initial_focal_from_id.items()
-        if camera_id in cameras
-    ]
-    if changes:
-        checks["max_focal_change"] = Check.at_most(math.exp(min(max(changes), 50.0)), config.max_focal_change)
-    plain = [camera for camera in cameras.values() if not is_fisheye(camera)]
-    if plain:
-        slope = min(distortion_slope(camera) for camera in plain)
-        checks["min_distortion_slope"] = Check.at_least(slope, config.min_distortion_slope)
-    guessed = frozenset(cameras) - frozenset(initial_focal_from_id)
-    if guessed:
-        sigma = focal_uncertainty(model, guessed, constant_camera_ids)
-        limit = config.max_focal_uncertainty
-        checks["max_focal_uncertainty"] = Check(None, limit, False) if sigma is None else Check.at_most(sigma, limit)
+    guessed = frozenset(cameras) - initial_focal_from_id.keys()
+    sigma_from_id = focal_uncertainties(model, guessed, constant_camera_ids) if guessed else {}
+    checks: dict[int, dict[str, Check]] = {}
+    for camera_id, camera in cameras.items():
+        focal = camera.mean_focal_length()
+        checks[camera_id] = of_camera = {}
+        if camera_id in guessed:
+            ratio = focal / max(camera.width, camera.height)
+            of_camera["max_focal_ratio"] = Check.at_most(ratio, config.max_focal_ratio)
+            of_camera["min_focal_ratio"] = Check.at_least(ratio, config.min_focal_ratio)
+        else:
+            change = math.exp(min(abs(math.log(max(focal, 1e-9) / initial_focal_from_id[camera_id])), 50.0))
+            of_camera["max_focal_change"] = Check.at_most(change, config.max_focal_change)
+        if not is_fisheye_model(camera.model_name):
+            slope = distortion_slope(camera)
+            of_camera["min_distortion_slope"] = Check.at_least(slope, config.min_distortion_slope)
+        if camera_id in sigma_from_id:
+            sigma = sigma_from_id[camera_id]
+            of_camera["max_focal_uncertainty"] = Check.at_most(sigma, config.max_focal_uncertainty)
     return checks
+
+
+def worst_checks(checks_from_camera: dict[int, dict[str, Check]]) -> dict[str, Check]:
+    """Of each check, that of the camera with the worst value."""
+    worst: dict[str, Check] = {}
+    for checks in checks_from_camera.values():
+        for name, check in checks.items():
+            if name not in worst or check.is_worse_than(worst[name], is_minimum=name.startswith("min_")):
+                worst[name] = check
+    return worst
 
 
 def distortion_slope(camera: pycolmap.Camera) -> float:
@@ -85,10 +89,10 @@ def distortion_slope(camera: pycolmap.Camera) -> float:
     return float((np.diff(distorted) / growth).min())
 
 
-def focal_uncertainty(
+def focal_uncertainties(
     model: pycolmap.Reconstruction, camera_ids: frozenset[int], constant_camera_ids: frozenset[int]
-) -> float | None:
-    """Largest relative standard deviation of focal lengths by the noise of the observations; None if undetermined.
+) -> dict[int, float]:
+    """Relative standard deviations of focal lengths by the noise of the observations; infinite if undetermined.
 
     Args:
         model: adjusted; not changed.
@@ -96,11 +100,9 @@ def focal_uncertainty(
         constant_camera_ids: cameras whose intrinsics were not refined.
     """
     image_ids = sorted(model.reg_image_ids())
-    step = math.ceil(len(image_ids) / _MAX_UNCERTAIN_IMAGES)
-    chosen = image_ids[::step]
-    if not any(model.images[image_id].camera_id in camera_ids for image_id in chosen):
-        examined = [image_id for image_id in image_ids if model.images[image_id].camera_id in camera_ids]
-        chosen = sorted({*chosen, *examined[:_MAX_UNCERTAIN_IMAGES]})
+    chosen = image_ids[:: math.ceil(len(image_ids) / _MAX_UNCERTAIN_IMAGES)]
+    examined = [image_id for image_id in image_ids if model.images[image_id].camera_id in camera_ids]
+    chosen = sorted({*chosen, *examined[:_MAX_UNCERTAIN_IMAGES]})
     seen = {model.images[image_id].camera_id for image_id in chosen}
     adjusted = pycolmap.BundleAdjustmentConfig()
     for image_id in chosen:
@@ -113,16 +115,15 @@ def focal_uncertainty(
     adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, adjusted, model)
     covariance_options = pycolmap.BACovarianceOptions()
     covariance_options.params = pycolmap.BACovarianceOptionsParams.ALL
+    covariance_options.damping = _DAMPING
     with quiet_log():
         covariance = pycolmap.estimate_ba_covariance(covariance_options, model, adjuster)
-    if covariance is None:
-        return None
     noise_px = max(float(model.compute_mean_reprojection_error()), 0.1)
-    sigmas = []
+    sigmas = {}
     for camera_id in sorted(camera_ids & seen):
         camera = model.cameras[camera_id]
-        of_camera = covariance.get_other_params_cov(camera.params)
-        if of_camera is None or not np.isfinite(of_camera[0, 0]) or of_camera[0, 0] < 0:
-            return None
-        sigmas.append(math.sqrt(of_camera[0, 0]) * noise_px / camera.mean_focal_length())
-    return max(sigmas, default=None)
+        of_camera = None if covariance is None else covariance.get_other_params_cov(camera.params)
+        variance = math.inf if of_camera is None else float(of_camera[0, 0])
+        is_valid = math.isfinite(variance) and variance >= 0
+        sigmas[camera_id] = math.sqrt(variance) * noise_px / camera.mean_focal_length() if is_valid else math.inf
+    return sigmas

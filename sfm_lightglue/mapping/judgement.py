@@ -11,7 +11,7 @@ import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.mapping.checks_config import ChecksConfig
-from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks
+from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.pair_agreement import (
     PairAgreement,
     StoredPair,
@@ -21,12 +21,9 @@ from sfm_lightglue.mapping.pair_agreement import (
 )
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
-JUDGEMENT_VERSION = 2
+JUDGEMENT_VERSION = 3
 """Part of a model's key. Raise it when the same model would get another verdict, or when a scene would be mapped again
 for another reason or with other cameras."""
-
-_MAX_ROUNDS = 3
-"""Number of times that doubtful images are taken out of a model at most."""
 
 _MIN_IMAGES = 2
 
@@ -45,6 +42,7 @@ def judge_models(
     config: ChecksConfig,
     constant_camera_ids: frozenset[int] = frozenset(),
     adjust: Callable[[pycolmap.Reconstruction], None] | None = None,
+    guessed_camera_ids: frozenset[int] = frozenset(),
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -54,13 +52,15 @@ def judge_models(
         config: limits.
         constant_camera_ids: cameras whose intrinsics were not refined.
         adjust: adjusts a model after images were taken out.
+        guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
+            marks.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
         models without an image that an earlier one lacks are left out.
     """
     pairs = read_stored_pairs(database)
-    focal_from_id = _exif_focal_lengths(database, constant_camera_ids)
+    focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
     judged = [judge.judge(model) for model in models if model.num_reg_images() > 0]
     ordered = sorted(
@@ -84,12 +84,13 @@ def _without_repetitions(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
     return kept
 
 
-def _exif_focal_lengths(database: Path, constant_camera_ids: frozenset[int]) -> dict[int, float]:
+def _known_focal_lengths(database: Path, others: frozenset[int]) -> dict[int, float]:
+    """Focal lengths in pixels that were known before mapping, by camera, without those of other cameras."""
     with pycolmap.Database.open(database) as opened:
         return {
             camera.camera_id: camera.mean_focal_length()
             for camera in opened.read_all_cameras()
-            if camera.has_prior_focal_length and camera.camera_id not in constant_camera_ids
+            if camera.has_prior_focal_length and camera.camera_id not in others
         }
 
 
@@ -104,21 +105,21 @@ class _Judge:
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
         doubtful: dict[str, ImageVerdict] = {}
-        for _ in range(_MAX_ROUNDS):
+        while True:  # each round takes out at least one image
+            intrinsics = self._intrinsics(model)
             supports = self._supports(model)
-            found = self._doubtful(supports)
+            found = self._doubtful(supports) or self._with_bad_cameras(model, intrinsics, supports)
             if not found or len(supports) - len(found) < _MIN_IMAGES:
                 break
-            if len(doubtful) + len(found) > (1 - self.config.min_kept_images) * num_images:
+            if 1 - (len(doubtful) + len(found)) / num_images < self.config.min_kept_images:
                 break  # the model is going to be rejected: leave it as it is
             doubtful |= found
             _take_out(model, found)
             if self.adjust is not None:
                 self.adjust(model)
-        supports = self._supports(model)
-        remaining = self._doubtful(supports)
-        checks = self._checks(model, num_images, len(doubtful) + len(remaining))
-        is_rejected = not all(check.passed for check in checks.values())
+        remaining = found
+        checks = self._checks(model, num_images, len(doubtful) + len(remaining)) | worst_checks(intrinsics)
+        is_rejected = len(remaining) > 0 or not all(check.passed for check in checks.values())
         images = {
             name: ImageVerdict("registered", None, None, support.num_points, support.share)
             for name, support in supports.items()
@@ -184,7 +185,30 @@ class _Judge:
         angle, in_front = _angles_and_cheirality(model)
         checks["min_triangulation_angle_deg"] = Check.at_least(angle, config.min_triangulation_angle_deg)
         checks["min_cheirality"] = Check.at_least(in_front, config.min_cheirality)
-        return checks | intrinsics_checks(model, self.focal_from_id, self.constant_camera_ids, config)
+        return checks
+
+    def _intrinsics(self, model: pycolmap.Reconstruction) -> dict[int, dict[str, Check]]:
+        """Checks of the refined cameras; empty without points, which determine no intrinsics."""
+        if model.num_points3D() == 0:
+            return {}
+        return intrinsics_checks(model, self.focal_from_id, self.constant_camera_ids, self.config)
+
+    def _with_bad_cameras(
+        self,
+        model: pycolmap.Reconstruction,
+        intrinsics: Mapping[int, Mapping[str, Check]],
+        supports: Mapping[str, _Support],
+    ) -> dict[str, ImageVerdict]:
+        """Images of cameras that fail a check, if they are few: one weak image must not reject a whole model."""
+        bad = {camera_id for camera_id, checks in intrinsics.items() if not all(c.passed for c in checks.values())}
+        images = [model.images[image_id] for image_id in sorted(model.reg_image_ids())]
+        names = [image.name for image in images if image.camera_id in bad]
+        if 1 - len(names) / len(images) < self.config.min_kept_images:
+            return {}  # the checks reject the model
+        return {
+            name: ImageVerdict("doubtful", "intrinsics", None, supports[name].num_points, supports[name].share)
+            for name in names
+        }
 
 
 @dataclass(frozen=True, slots=True)

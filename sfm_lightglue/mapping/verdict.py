@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ ImageReason = Literal[
     "contradicts",
     "blurred",
     "few_points",
+    "intrinsics",
     "not_connected",
     "model_rejected",
     "panorama",
@@ -29,8 +31,9 @@ ImageReason = Literal[
 """Why an image is not registered. no_matches: no pair with another image was verified. pure_rotation, still: in all of
 its verified pairs, the camera only rotated or did not move. contradicts: the verified pairs contradict its pose, or
 contradict each other. blurred: it has far fewer keypoints than the other images. few_points: too few points of the
-model are observed in it. not_connected: its verified pairs do not suffice for a pose. model_rejected: its model failed
-a check. panorama: a panorama is no image of a pinhole camera."""
+model are observed in it. intrinsics: the refined intrinsics of its camera fail a check. not_connected: its verified
+pairs do not suffice for a pose, or do not connect it with the largest part of the model. model_rejected: its model
+failed a check. panorama: a panorama is no image of a pinhole camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Check:
     """One number of a model beside its limit.
 
     Args:
-        value: of the model; None if it cannot be determined.
+        value: of the model; None if it is not finite or cannot be determined.
         limit: as in the configuration; the name of the check tells whether larger or smaller values pass.
         passed: whether the value is on the right side.
     """
@@ -50,12 +53,18 @@ class Check:
     @classmethod
     def at_least(cls, value: float, limit: float) -> Check:
         """Passed by values that are not below the limit."""
-        return cls(value, limit, value >= limit)
+        return cls(value if math.isfinite(value) else None, limit, value >= limit)
 
     @classmethod
     def at_most(cls, value: float, limit: float) -> Check:
         """Passed by values that are not above the limit."""
-        return cls(value, limit, value <= limit)
+        return cls(value if math.isfinite(value) else None, limit, value <= limit)
+
+    def is_worse_than(self, other: Check, is_minimum: bool) -> bool:
+        """Whether the value is farther on the wrong side than that of another check of the same name."""
+        if self.value is None or other.value is None:
+            return self.value is None
+        return self.value < other.value if is_minimum else self.value > other.value
 
 
 @dataclass(frozen=True, slots=True)

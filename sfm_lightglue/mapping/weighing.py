@@ -18,7 +18,7 @@ from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angle_deg, rotation_angles_deg
 from sfm_lightglue.types import ImagePair, PairEvidence, TwoViewGeometry
 
-WEIGHING_VERSION = 1
+WEIGHING_VERSION = 2
 """Part of a model's key. Raise it when the same verified pairs would be weighed in another way."""
 
 _MIN_MARGIN = 1.5
@@ -288,7 +288,10 @@ class _Groups:
                 ]
             )
             votes = np.concatenate([squared[forward], squared[backward]])
-            angles = rotation_angles_deg(proposals[:, None] @ _transposed(proposals)[None])
+            if len(votes) > _MAX_VOTERS:
+                strongest = np.sort(np.argsort(-votes, kind="stable")[:_MAX_VOTERS])
+                proposals, votes = proposals[strongest], votes[strongest]
+            angles = _angles_between_deg(proposals)
             totals = (angles <= self._max_error_deg) @ votes
             best = int(np.argmax(totals))
             errors = rotation_angles_deg(proposals @ rotations[row].T)
@@ -328,7 +331,7 @@ class _Groups:
         is_swapped = self.group[rows0] != groups[0]
         candidates[is_swapped] = np.swapaxes(candidates[is_swapped], 1, 2)
         weights = self._weights[idxs]
-        angles = rotation_angles_deg(candidates[:, None] @ np.swapaxes(candidates, 1, 2)[None])
+        angles = _angles_between_deg(candidates)
         totals = (angles <= self._max_error_deg) @ weights
         best = int(np.argmax(totals))
         others = totals[angles[best] > 2 * self._max_error_deg]
@@ -336,6 +339,13 @@ class _Groups:
         strongest = voters[np.argmax(weights[voters])]
         support = float(self._support[idxs[voters]].sum())
         return _Vote(candidates[strongest], float(totals[best]), float(others.max(initial=0.0)), support)
+
+
+def _angles_between_deg(rotations: Float64Array) -> Float64Array:
+    """Angles [K, K] between rotations [K, 3, 3] in degrees, exact to a millionth of a degree."""
+    flat = rotations.reshape(-1, 9)
+    angles: Float64Array = np.degrees(np.arccos(np.clip((flat @ flat.T - 1) / 2, -1, 1)))
+    return angles
 
 
 def _transposed(rotations: Float64Array) -> Float64Array:

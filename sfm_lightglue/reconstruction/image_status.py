@@ -37,9 +37,7 @@ def image_verdicts(
     for index in reversed(range(len(judged))):  # an image in several models belongs to the largest
         verdict = judged[index].verdict
         for name, image in verdict.images.items():
-            if image.status == "registered":
-                continue
-            if verdicts[name].status != "registered":
+            if image.status != "registered":
                 reason = static_reason(_pairs_of(name, weighed)) or image.reason
                 verdicts[name] = _in_model(replace(image, reason=reason), index)
     for index in reversed(range(len(judged))):

@@ -50,12 +50,13 @@ class Job:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FilledDatabase:
-    """What was written into a database, and the cameras whose intrinsics are not refined."""
+    """What was written into a database, the cameras that are not refined, and those of unknown focal length."""
 
     path: Path
     num_pairs: int
     weighed: WeighedPairs
     constant_camera_ids: frozenset[int]
+    guessed_camera_ids: frozenset[int]
 
 
 def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path) -> tuple[PackedModels, str | None]:
@@ -120,6 +121,11 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
             weighed = weigh_scene(counts, sources, config.checks, job.executor)
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)
+        guessed = frozenset(
+            database.camera_id(images[name].camera_idx)
+            for name in job.features
+            if images[name].camera.source in {"guessed", "estimated"}
+        )
     if weighed.num_without_still > 0:
         logger.warning(
             "matches at the same pixel of many images (a logo, a frame, a standing background) were taken out of %d of"
@@ -127,7 +133,7 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
             weighed.num_without_still,
             counts.num_pairs,
         )
-    return FilledDatabase(path, counts.num_pairs, weighed, constant)
+    return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed)
 
 
 def _with_groups(images: Sequence[SceneImage], groups: Sequence[CameraGroup]) -> list[SceneImage]:
@@ -154,7 +160,7 @@ def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path) -> list[J
         task = MappingTask(
             filled.path, work, len(job.features), filled.constant_camera_ids, num_threads, seed, job.progress
         )
-        return map_and_judge(mapper, task, filled.weighed, job.config.checks)
+        return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
 
 
 def _map_with_camera_groups(

@@ -16,7 +16,13 @@ _MAX_ATTEMPTS = 4
 """Number of times that a scene is mapped at most."""
 
 
-def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, checks: ChecksConfig) -> list[JudgedModel]:
+def map_and_judge(
+    mapper: Mapper,
+    task: MappingTask,
+    weighed: WeighedPairs,
+    checks: ChecksConfig,
+    guessed_camera_ids: frozenset[int] = frozenset(),
+) -> list[JudgedModel]:
     """Build and judge the models of a scene.
 
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
@@ -28,11 +34,13 @@ def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, chec
         task: the scene.
         weighed: its verified pairs.
         checks: limits.
+        guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
+            marks.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
-    best = _attempt(mapper, task, checks)
+    best = _attempt(mapper, task, checks, guessed_camera_ids)
     starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
@@ -42,7 +50,7 @@ def map_and_judge(mapper: Mapper, task: MappingTask, weighed: WeighedPairs, chec
         starts.remove(initial_pair)
         work = task.work / f"attempt-{number}"
         work.mkdir()
-        judged = _attempt(mapper, replace(task, work=work, initial_pair=initial_pair), checks)
+        judged = _attempt(mapper, replace(task, work=work, initial_pair=initial_pair), checks, guessed_camera_ids)
         best = max(_combined(best, judged), judged, key=num_published)
     return best
 
@@ -69,9 +77,11 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
 
 
-def _attempt(mapper: Mapper, task: MappingTask, checks: ChecksConfig) -> list[JudgedModel]:
+def _attempt(
+    mapper: Mapper, task: MappingTask, checks: ChecksConfig, guessed_camera_ids: frozenset[int]
+) -> list[JudgedModel]:
     adjust = adjustment_like(mapper.config, task)
-    return judge_models(mapper.map(task), task.database, checks, task.constant_camera_ids, adjust)
+    return judge_models(mapper.map(task), task.database, checks, task.constant_camera_ids, adjust, guessed_camera_ids)
 
 
 def _starts(weighed: WeighedPairs) -> list[ImagePair]:

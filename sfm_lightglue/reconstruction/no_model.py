@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -48,11 +49,21 @@ def explain_rejected(root: Path, models: Sequence[ModelStatistics]) -> str:
     """
     model = models[0]
     number = "1 model was" if len(models) == 1 else f"{len(models)} models were"
-    reasons = "; ".join(_CHECK_TEXTS[name](check) for name, check in model.checks.items() if not check.passed)
+    failed = {name: check for name, check in model.checks.items() if not check.passed}
+    if model.num_points == 0 and "max_static_pairs" in failed:
+        failed = {"max_static_pairs": failed["max_static_pairs"]}  # the cause of all others
+    reasons = "; ".join(_CHECK_TEXTS[name](_with_number(name, check)) for name, check in failed.items())
     return (
         f"{root}: {number} built, but none is sure enough to be published (kept in rejected/). The largest, of"
         f" {model.num_registered} images and {model.num_points} points: {reasons}. {_advice(model.checks)}"
     )
+
+
+def _with_number(name: str, check: Check) -> Check:
+    """A check whose value is a number, infinite if it is not finite."""
+    if check.value is not None or name == "max_focal_uncertainty":
+        return check
+    return Check(-math.inf if name.startswith("min_") else math.inf, check.limit, check.passed)
 
 
 def _best(weighed: WeighedPairs) -> str:

@@ -86,6 +86,7 @@ _REASON_TEXTS = {
     "contradicts": "contradicts the other images",
     "blurred": "hardly any keypoints",
     "few_points": "too few points",
+    "intrinsics": "implausible or undetermined intrinsics",
     "not_connected": "too weakly connected",
     "model_rejected": "its model failed the checks",
 }

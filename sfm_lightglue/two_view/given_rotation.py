@@ -54,7 +54,9 @@ def with_rotation(
         return None
     pose = refine_pose(inliers, refine_pose(loose, start))
     num_inliers = int(inliers_of_pose(inliers, pose).sum())
-    if rotation_angle_deg(pose.R @ rotation.T) > max_error_deg or num_inliers < _MIN_INLIERS * len(inliers.points0):
+    if rotation_angle_deg(pose.R @ rotation.T) > max_error_deg or num_inliers < max(
+        config.min_inliers, _MIN_INLIERS * len(inliers.points0)
+    ):
         return None
     E = essential_from_pose(pose)
     K0, K1 = (calibration_matrix(camera) for camera in pair.cameras)

@@ -1,0 +1,60 @@
+"""Small inputs that were wrong or unclear once, and inputs of the same kind that must stay right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.reconstruction.run import reconstruct
+from tests.helpers.reconstructions import one_thread
+from tests.helpers.shared_data import shared_data
+
+
+@pytest.mark.parametrize(("name", "num_images"), [("11a-wall", 8), ("12-forward", 10)])
+def test_planes_and_forward_motion_stay_right(name: str, num_images: int, tmp_path: Path) -> None:
+    summary = reconstruct(shared_data("cases", name), tmp_path, one_thread()).summary
+    assert summary.num_registered == num_images
+    assert [model["verdict"] for model in summary.models] == ["accepted"]
+    assert {image["status"] for image in summary.images.values()} == {"registered"}
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        {},
+        {"model": "SIMPLE_PINHOLE", "params": [430, 240, 180]},
+        {"model": "SIMPLE_RADIAL", "params": [430, 240, 180, 0]},
+    ],
+)
+def test_a_camera_that_only_turns_gives_no_model(cameras: dict[str, object], tmp_path: Path) -> None:
+    """The lens has a radial distortion that nobody stated."""
+    with pytest.raises(ReconstructionError, match="camera only turned") as caught:
+        reconstruct(shared_data("cases", "10b-rotation-distorted"), tmp_path, one_thread(cameras=cameras))
+    assert caught.value.summary is not None
+    assert caught.value.summary["num_registered"] == 0
+    assert {image["reason"] for image in caught.value.summary["images"].values()} == {"pure_rotation"}
+    assert not list((tmp_path / "sparse").glob("*"))
+    record = json.loads((tmp_path / "run.json").read_text())["summary"]
+    assert record["images"] == caught.value.summary["images"]
+    assert all(model["verdict"] == "rejected" for model in record["models"])
+    assert all((tmp_path / model["path"]).is_dir() for model in record["models"])
+
+
+def test_the_object_on_a_turntable_wins_against_a_standing_background(
+    tmp_path: Path, library_warnings: list[str]
+) -> None:
+    """The model is that of the same motion before a plain background."""
+    summary = reconstruct(shared_data("cases", "08-turntable"), tmp_path / "textured", one_thread()).summary
+    assert summary.num_registered == 10
+    assert any("standing background" in text for text in library_warnings)
+    assert reconstruct(shared_data("cases", "08b-turntable-plain"), tmp_path / "plain", one_thread()).summary
+    textured, plain = (poses_of_model(read_model(tmp_path / name)) for name in ("textured", "plain"))
+    extent = max(np.linalg.norm(a.center - b.center) for a in plain.values() for b in plain.values())
+    assert align_poses(textured, plain).max_center_error < 0.01 * extent
