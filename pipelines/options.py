@@ -30,7 +30,7 @@ FLAG_FROM_OPTION = {
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
 
-OPTION_TABLES = ("cameras", "extractor", "mapping", "matcher", "pairs", "two_view")
+OPTION_TABLES = ("cameras", "checks", "extractor", "mapping", "matcher", "pairs", "two_view")
 """Tables of options; written here, because the registry loads the libraries of the components."""
 
 

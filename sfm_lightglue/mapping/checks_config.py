@@ -29,7 +29,7 @@ class ChecksConfig:
     min_kept_images: float = 0.5
     """A model is rejected if a larger part of its images is doubtful than one minus this fraction."""
 
-    min_agreement: float = 0.7
+    min_agreement: float = 0.8
     """A model is rejected if a smaller weighted fraction of the verified pairs of its images agrees with it."""
 
     min_triangulated: float = 0.55

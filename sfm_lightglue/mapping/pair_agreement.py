@@ -16,6 +16,9 @@ from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 _REFERENCE_SIZE_PX = 1600.0
 """Longer side of an image, in pixels, up to which the error limit is used unchanged."""
 
+_NOISE_FACTOR, _NOISE_FLOOR_PX = 3.0, 0.5
+"""An inlier agrees up to this multiple of the median error under the pair's own geometry, and this many pixels more."""
+
 _MIN_AGREEING = 0.85
 """Fraction of the inliers of a pair that must fit the model's poses for the pair to agree."""
 
@@ -45,6 +48,7 @@ class StoredPair:
         rows0: [K] rows of the keypoints in the first image.
         rows1: [K] rows of the keypoints in the second image.
         cam1_from_cam0: its pose with t of length 1; None if a focal length was guessed.
+        error_px: median Sampson error of the inliers under the pair's own geometry, in pixels.
     """
 
     name0: str
@@ -55,6 +59,7 @@ class StoredPair:
     rows0: IndexArray
     rows1: IndexArray
     cam1_from_cam0: Rigid3 | None
+    error_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,12 @@ def read_stored_pairs(database: Path) -> list[StoredPair]:
                 rows0, rows1 = inliers[:, 0], inliers[:, 1]
                 points0, points1 = points[id0][rows0], points[id1][rows1]
                 native = geometry.cam2_from_cam1
+                squared = squared_sampson_errors(np.asarray(geometry.F), points0, points1)
+                error = float(np.sqrt(np.median(squared)))
                 pose = None if native is None else Rigid3.from_matrix(native.matrix())
-                pairs.append(StoredPair(images[id0], images[id1], is_static, points0, points1, rows0, rows1, pose))
+                pairs.append(
+                    StoredPair(images[id0], images[id1], is_static, points0, points1, rows0, rows1, pose, error)
+                )
         return pairs
 
 
@@ -134,7 +143,8 @@ def _agrees(
         return False
     pose = Rigid3(cam1_from_cam0.R, cam1_from_cam0.t / length)
     scale = max(1.0, *(max(camera.width, camera.height) / _REFERENCE_SIZE_PX for camera in (camera0, camera1)))
-    limit = max_error_px * scale / float(np.mean([camera.mean_focal_length() for camera in (camera0, camera1)]))
+    limit_px = min(max_error_px * scale, _NOISE_FACTOR * pair.error_px + _NOISE_FLOOR_PX * scale)
+    limit = limit_px / float(np.mean([camera.mean_focal_length() for camera in (camera0, camera1)]))
     with np.errstate(invalid="ignore"):
         errors = squared_sampson_errors(essential_from_pose(pose), points0, points1)
         share = float((errors <= limit**2).mean())

@@ -30,6 +30,9 @@ _MAX_VOTERS = 256
 _MIN_BRIDGE_FACTOR = 3.0
 """A pair that alone connects two parts of the scene must have this multiple of the weight of wrong pairs."""
 
+_REPETITIVE = 0.25
+"""Fraction of wrong pairs from which a scene has parts that look alike, so that a bridge needs more evidence."""
+
 _MIN_WRONG_PAIRS = 3
 """Number of wrong pairs that must have this weight."""
 
@@ -105,7 +108,7 @@ def weigh_pairs(pairs: Sequence[PairRotation], max_error_deg: float) -> Weighing
     return Weighing(errors, expected, {name: int(groups.group[row]) for name, row in groups.row_from_name.items()})
 
 
-def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Iterable[float]) -> list[ImagePair]:
+def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Sequence[float]) -> list[ImagePair]:
     """Pairs that alone connect two parts of a scene, and are not clearly stronger than pairs known to be wrong.
 
     No other pair can confirm or contradict such a pair. One or two strong wrong pairs, such as those of a moving
@@ -116,7 +119,8 @@ def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Iterable
         contradicted: weights of the pairs that contradict the others.
     """
     strongest = sorted(contradicted, reverse=True)[_MIN_WRONG_PAIRS - 1 : _MIN_WRONG_PAIRS]
-    limit = _MIN_BRIDGE_FACTOR * sum(strongest)
+    is_repetitive = len(contradicted) >= _REPETITIVE * (len(weights) + len(contradicted))
+    limit = _MIN_BRIDGE_FACTOR * sum(strongest) if is_repetitive else 0.0
     return [pair for pair in _bridges(weights) if weights[pair] < limit]
 
 

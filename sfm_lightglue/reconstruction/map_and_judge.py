@@ -91,7 +91,10 @@ def _starts(weighed: WeighedPairs) -> list[ImagePair]:
 
 
 def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
-    """Images in no published model whose model the verified pairs contradict."""
+    """Images whose model the verified pairs contradict; also published images of a reduced model.
+
+    If a start was wrong, other images are taken out than those that are wrong.
+    """
     doubtful: set[str] = set()
     for each in judged:
         images = each.verdict.images
@@ -100,7 +103,7 @@ def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
         is_bent = "min_agreement" in failed or ("min_triangulated" in failed and not has_few_points)
         if is_bent or any(image.reason == "contradicts" for image in images.values()):
             doubtful |= images.keys()
-    return doubtful - _registered(judged)
+    return doubtful
 
 
 def num_published(judged: Sequence[JudgedModel]) -> int:
