@@ -91,9 +91,9 @@ def _starts(weighed: WeighedPairs) -> list[ImagePair]:
 
 
 def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
-    """Images whose model the verified pairs contradict; also published images of a reduced model.
+    """Images whose model the verified pairs contradict, without those of accepted models.
 
-    If a start was wrong, other images are taken out than those that are wrong.
+    Those of a reduced model count: if its start was wrong, other images were taken out than those that are wrong.
     """
     doubtful: set[str] = set()
     for each in judged:
@@ -103,7 +103,7 @@ def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
         is_bent = "min_agreement" in failed or ("min_triangulated" in failed and not has_few_points)
         if is_bent or any(image.reason == "contradicts" for image in images.values()):
             doubtful |= images.keys()
-    return doubtful
+    return doubtful - _registered([each for each in judged if each.verdict.outcome == "accepted"])
 
 
 def num_published(judged: Sequence[JudgedModel]) -> int:
