@@ -143,7 +143,9 @@ def _agrees(
         return False
     pose = Rigid3(cam1_from_cam0.R, cam1_from_cam0.t / length)
     scale = max(1.0, *(max(camera.width, camera.height) / _REFERENCE_SIZE_PX for camera in (camera0, camera1)))
-    limit_px = min(max_error_px * scale, _NOISE_FACTOR * pair.error_px + _NOISE_FLOOR_PX * scale)
+    limit_px = max_error_px * scale
+    if pair.cam1_from_cam0 is not None:  # a fundamental matrix fits better than any calibrated pose
+        limit_px = min(limit_px, _NOISE_FACTOR * pair.error_px + _NOISE_FLOOR_PX * scale)
     limit = limit_px / float(np.mean([camera.mean_focal_length() for camera in (camera0, camera1)]))
     with np.errstate(invalid="ignore"):
         errors = squared_sampson_errors(essential_from_pose(pose), points0, points1)
