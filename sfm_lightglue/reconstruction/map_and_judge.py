@@ -15,6 +15,9 @@ from sfm_lightglue.types import ImagePair
 _MAX_ATTEMPTS = 4
 """Number of times that a scene is mapped at most."""
 
+_MIN_CONTRADICTED = 0.1
+"""Fraction of the images of a model that pairs must contradict so that the scene is mapped again."""
+
 
 def map_and_judge(
     mapper: Mapper,
@@ -101,7 +104,8 @@ def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
         failed = set(each.verdict.failed)
         has_few_points = "min_points_per_image" in failed  # then few matches are points, also in a right model
         is_bent = "min_agreement" in failed or ("min_triangulated" in failed and not has_few_points)
-        if is_bent or any(image.reason == "contradicts" for image in images.values()):
+        num_contradicted = sum(image.reason == "contradicts" for image in images.values())
+        if is_bent or num_contradicted >= max(1, _MIN_CONTRADICTED * len(images)):
             doubtful |= images.keys()
     return doubtful - _registered([each for each in judged if each.verdict.outcome == "accepted"])
 
