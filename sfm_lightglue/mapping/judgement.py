@@ -107,7 +107,8 @@ class _Judge:
         doubtful: dict[str, ImageVerdict] = {}
         while True:  # each round takes out at least one image
             intrinsics = self._intrinsics(model)
-            supports = self._supports(model)
+            agreements = self._agreements(model)
+            supports = _supports(model, agreements)
             found = self._doubtful(supports) or self._with_bad_cameras(model, intrinsics, supports)
             if not found or len(supports) - len(found) < _MIN_IMAGES:
                 break
@@ -118,7 +119,8 @@ class _Judge:
             if self.adjust is not None:
                 self.adjust(model)
         remaining = found
-        checks = self._checks(model, num_images, len(doubtful) + len(remaining)) | worst_checks(intrinsics)
+        kept_share = 1 - (len(doubtful) + len(remaining)) / num_images
+        checks = self._checks(model, agreements, kept_share) | worst_checks(intrinsics)
         is_rejected = len(remaining) > 0 or not all(check.passed for check in checks.values())
         images = {
             name: ImageVerdict("registered", None, None, support.num_points, support.share)
@@ -140,16 +142,6 @@ class _Judge:
         limits = self.config.max_pair_error_px, self.config.max_rotation_error_deg
         return agreement_of_pairs(model, self.pairs, *limits)
 
-    def _supports(self, model: pycolmap.Reconstruction) -> dict[str, _Support]:
-        agreements = self._agreements(model)
-        names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
-        num_points = {model.images[i].name: model.images[i].num_points3D for i in model.reg_image_ids()}
-        connected = _largest_part(names, agreements)
-        return {
-            name: _Support(num_points[name], _share([a for a in agreements if name in _names(a)]), name in connected)
-            for name in names
-        }
-
     def _doubtful(self, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
         found: dict[str, ImageVerdict] = {}
         for name, support in supports.items():
@@ -164,15 +156,16 @@ class _Judge:
                 found[name] = ImageVerdict("doubtful", reason, None, support.num_points, support.share)
         return found
 
-    def _checks(self, model: pycolmap.Reconstruction, num_images: int, num_doubtful: int) -> dict[str, Check]:
+    def _checks(
+        self, model: pycolmap.Reconstruction, agreements: Sequence[PairAgreement], kept_share: float
+    ) -> dict[str, Check]:
         config = self.config
-        agreements = self._agreements(model)
         static = sum(each.weight for each in agreements if each.agrees is None)
         total = sum(each.weight for each in agreements)
         share = _share(agreements)
         points_per_image = [model.images[i].num_points3D for i in sorted(model.reg_image_ids())]
         checks = {
-            "min_kept_images": Check.at_least(1 - num_doubtful / num_images, config.min_kept_images),
+            "min_kept_images": Check.at_least(kept_share, config.min_kept_images),
             "min_points_per_image": Check.at_least(float(np.median(points_per_image)), config.min_points_per_image),
             "min_agreement": Check.at_least(share if share is not None else 0.0, config.min_agreement),
             "max_static_pairs": Check.at_most(static / total if total else 1.0, config.max_static_pairs),
@@ -224,6 +217,19 @@ class _Support:
     num_points: int
     share: float | None
     is_connected: bool
+
+
+def _supports(model: pycolmap.Reconstruction, agreements: Sequence[PairAgreement]) -> dict[str, _Support]:
+    """The support of each registered image, by name."""
+    num_points = {model.images[i].name: model.images[i].num_points3D for i in model.reg_image_ids()}
+    agreements_from_name: dict[str, list[PairAgreement]] = {name: [] for name in sorted(num_points)}
+    for each in agreements:
+        for name in _names(each):
+            agreements_from_name[name].append(each)
+    connected = _largest_part(list(agreements_from_name), agreements)
+    return {
+        name: _Support(num_points[name], _share(own), name in connected) for name, own in agreements_from_name.items()
+    }
 
 
 def _names(agreement: PairAgreement) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import ImageReason, ImageVerdict
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
-from sfm_lightglue.types import SkippedImage
+from sfm_lightglue.types import ImagePair, SkippedImage
 
 _BLURRED_FRACTION = 0.1
 """An image has too few keypoints if it has fewer than this fraction of the median over the scene."""
@@ -33,12 +33,17 @@ def image_verdicts(
         judged: the published models, the largest first, then the rejected ones.
         weighed: the verified pairs.
     """
-    verdicts = {name: _left_out(name, num_keypoints_from_name, weighed) for name in num_keypoints_from_name}
+    kept, contradicted = _by_name(weighed.kept), _by_name(weighed.contradicted)
+    fewest_keypoints = _BLURRED_FRACTION * float(np.median(list(num_keypoints_from_name.values())))
+    verdicts = {
+        name: _left_out(kept.get(name, []), name in contradicted, num_keypoints < fewest_keypoints)
+        for name, num_keypoints in num_keypoints_from_name.items()
+    }
     for index in reversed(range(len(judged))):  # an image in several models belongs to the largest
         verdict = judged[index].verdict
         for name, image in verdict.images.items():
             if image.status != "registered":
-                reason = static_reason(_pairs_of(name, weighed)) or image.reason
+                reason = static_reason(kept.get(name, [])) or image.reason
                 verdicts[name] = _in_model(replace(image, reason=reason), index)
     for index in reversed(range(len(judged))):
         for name, image in judged[index].verdict.images.items():
@@ -62,23 +67,24 @@ def _in_model(image: ImageVerdict, index: int) -> ImageVerdict:
     return ImageVerdict(status, image.reason, index, image.num_points, image.support)
 
 
-def _left_out(name: str, num_keypoints_from_name: Mapping[str, int], weighed: WeighedPairs) -> ImageVerdict:
-    kept = _pairs_of(name, weighed)
+def _left_out(kept: Sequence[VerifiedPairRecord], is_contradicted: bool, has_few_keypoints: bool) -> ImageVerdict:
     reason: ImageReason
     if kept:
         reason = static_reason(kept) or "not_connected"
-    elif any(name in (pair.name0, pair.name1) for pair in weighed.contradicted):
+    elif is_contradicted:
         reason = "contradicts"
     else:
-        median = float(np.median(list(num_keypoints_from_name.values())))
-        is_blurred = num_keypoints_from_name[name] < _BLURRED_FRACTION * median
-        reason = "blurred" if is_blurred else "no_matches"
+        reason = "blurred" if has_few_keypoints else "no_matches"
     return ImageVerdict("left_out", reason)
 
 
-def _pairs_of(name: str, weighed: WeighedPairs) -> list[VerifiedPairRecord]:
-    """The kept pairs of an image."""
-    return [record for pair, record in weighed.kept.items() if name in (pair.name0, pair.name1)]
+def _by_name(records: Mapping[ImagePair, VerifiedPairRecord]) -> dict[str, list[VerifiedPairRecord]]:
+    """The pairs of each image."""
+    found: dict[str, list[VerifiedPairRecord]] = {}
+    for pair, record in records.items():
+        for name in (pair.name0, pair.name1):
+            found.setdefault(name, []).append(record)
+    return found
 
 
 def static_reason(records: Sequence[VerifiedPairRecord]) -> ImageReason | None:

@@ -47,13 +47,11 @@ class PairCounts:
     Args:
         num_pairs: pairs that were matched.
         verified: by pair, those with a two-view geometry.
-        num_matches_from_name: largest number of matches of each image with another one.
         still: the still matches of all pairs.
     """
 
     num_pairs: int
     verified: dict[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
-    num_matches_from_name: dict[str, int] = field(default_factory=dict)
     still: StillMap = field(default_factory=StillMap)
 
     @property
@@ -63,9 +61,7 @@ class PairCounts:
 
     def add(self, result: PairResult, features: tuple[Features, Features]) -> None:
         """Count a pair."""
-        pair, num_matches = result.pair, len(result.matches)
-        for name in (pair.name0, pair.name1):
-            self.num_matches_from_name[name] = max(self.num_matches_from_name.get(name, 0), num_matches)
+        pair = result.pair
         points0, points1 = matched_points(features, result.matches)
         sizes = features[0].image_size, features[1].image_size
         self.still.add(pair, points0, points1, sizes, min(len(one) for one in features))

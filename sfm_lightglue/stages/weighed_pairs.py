@@ -15,7 +15,7 @@ from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts, VerifiedPairRecord, matched_points, record_of
 from sfm_lightglue.two_view.correspondences import MatchedPair
 from sfm_lightglue.two_view.given_rotation import with_rotation
-from sfm_lightglue.two_view.still_matches import StillContent, is_still
+from sfm_lightglue.two_view.still_matches import DOMINATED, StillContent, is_still
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 _MIN_CONSISTENT = 0.7
@@ -23,9 +23,6 @@ _MIN_CONSISTENT = 0.7
 
 _GUESSED_FACTOR = 3.0
 """Factor on the largest angle between rotations if a focal length is guessed."""
-
-_DOMINATED = 0.5
-"""Fraction of the inliers of a pair from which all of its still matches are taken out, wherever they lie."""
 
 _CONSISTENT_PX = 2.0
 """Largest Sampson error of a still match that fits, in pixels."""
@@ -150,7 +147,8 @@ def _without_still_content(
         matched = sources.load(pair)
         points0, points1 = matched_points(matched.features, matched.matches)
         size = matched.features[0].image_size
-        is_dominated = verified[pair].still_fraction >= _DOMINATED
+        # Still matches that dominate a pair are taken out wherever they lie.
+        is_dominated = verified[pair].still_fraction >= DOMINATED
         still = is_still(points0, points1, size) if is_dominated else content.mask(points0, points1, size)
         if not still.any():
             return None

@@ -31,7 +31,7 @@ motion and in a forward motion the displacements are continuous."""
 _MIN_IMAGES, _MIN_IMAGE_FRACTION = 3, 0.3
 """A cell shows still content if it has still matches in this many images, and in this fraction of all images."""
 
-_STANDING, _DOMINATED = 0.8, 0.5
+_STANDING, DOMINATED = 0.8, 0.5
 """Fraction of still matches from which a pair stands still as a whole, and from which still matches dominate it."""
 
 _MIN_MATCHED_FRACTION = 0.3
@@ -127,7 +127,7 @@ class StillMap:
                 cells_from_size[size] = static
         if not cells_from_size:
             return None
-        num_dominated = sum(pair.fraction >= _DOMINATED for pair in self._pairs)
+        num_dominated = sum(pair.fraction >= DOMINATED for pair in self._pairs)
         is_dominated = num_dominated >= _DOMINATED_SCENE * self._num_pairs
         affected = [pair.pair for pair in self._pairs if is_dominated or not pair.stands_as_whole]
         return StillContent(cells_from_size, tuple(sorted(affected)), num_dominated, self._num_pairs)
