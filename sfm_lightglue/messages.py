@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Literal
@@ -20,13 +21,23 @@ def shortened(names: Sequence[str], most: int = 10, all_in: str = "") -> str:
     return ", ".join(names[:most]) + more
 
 
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path in a message: control characters are escaped, and the middle of a very long path is left out."""
+    text = os.fspath(path)
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]}...{text[-_MAX_SHOWN // 2 :]}"
+
+
+_MAX_SHOWN = 400
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """A hint that proposes the nearest known name, "" if no name is similar."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-Extra = Literal["poselib", "viewer"]
+Extra = Literal["heif", "poselib", "viewer"]
 """The extras of pyproject.toml that messages name."""
 
 

@@ -14,6 +14,7 @@ from tests.helpers.checkout import ROOT
 
 LAYERS = (
     {"errors", "identity", "messages", "version", "arrays"},
+    {"input_file"},
     {"geometry", "images", "execution", "config"},
     {"types"},
     {"store", "drawing", "pairs.base"},
