@@ -9,7 +9,6 @@ from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.messages import shown_path
 
 _KINDS = {
-    stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
