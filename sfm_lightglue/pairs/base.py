@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.types import Features, ImagePair, Scene
@@ -45,9 +45,19 @@ class PairSelector(Protocol):
             DataError: if `select` would fail for this scene.
         """
 
-    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
+    def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted, without repetition; called after the features were extracted.
+
+        A selector of very many pairs returns a sequence that makes each pair when it is asked for, such as `AllPairs`.
 
         Raises:
             DataError: if the selector's input cannot be used for this scene.
         """
+
+
+@runtime_checkable
+class CountsPairs(Protocol):
+    """What a `PairSelector` may have too: the number of pairs before the features are extracted."""
+
+    def num_pairs(self, scene: Scene) -> int:
+        """The number of pairs that `select` will return, or an upper bound; cheap."""

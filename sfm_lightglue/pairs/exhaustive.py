@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 from sfm_lightglue.pairs.base import PairContext
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.pairs.pair_sets import AllPairs
+from sfm_lightglue.types import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class ExhaustivePairs:
     def check(self, scene: Scene) -> None:
         """Every scene can be used."""
 
-    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
-        """The pairs, sorted."""
-        return tuple(ImagePair(name0, name1) for name0, name1 in combinations(context.scene.names, 2))
+    def num_pairs(self, scene: Scene) -> int:
+        """The number of pairs."""
+        return len(scene.images) * (len(scene.images) - 1) // 2
+
+    def select(self, context: PairContext) -> AllPairs:
+        """The pairs, sorted; each is made when it is asked for."""
+        return AllPairs(context.scene.names)

@@ -23,6 +23,7 @@ from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import build_components
 from sfm_lightglue.reconstruction.config import DatabaseConfig
 from sfm_lightglue.reconstruction.join_scene import JoinedScene, join_scene
+from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -84,6 +85,7 @@ def add_to_database(
     overwrite: bool = False,
     known_only: bool = False,
     progress: Progress = silent,
+    confirm: Confirm | None = None,
 ) -> HostSummary:
     """Extract, match and verify images, and add the results to a COLMAP database.
 
@@ -100,10 +102,12 @@ def add_to_database(
             missing cannot be computed again: they are removed, counted and logged.
         known_only: leave out images that are not in the database.
         progress: called as each stage advances.
+        confirm: called with a question before more than 100,000 pairs are matched; returns whether to go on. None logs
+            a warning instead.
 
     Raises:
         ConfigError: if the database has features and `overwrite` is not set, or has no image and `known_only` is set,
-            or an option is wrong.
+            or an option is wrong, or `confirm` returned False.
         DataError: if images and database do not fit each other, or one of them cannot be read.
         WeightsError: if the weights of a network are missing.
         StoreError: if the database is locked or changed by another program, or cannot be written.
@@ -124,6 +128,7 @@ def add_to_database(
         Clock.for_stages(STAGES),
         ThreadExecutor(config.num_threads),
         progress,
+        confirm,
     )
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +162,7 @@ class _Job:
     clock: Clock
     executor: Executor
     progress: Progress
+    confirm: Confirm | None
 
 
 def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, known_only: bool) -> HostSummary:
@@ -177,6 +183,7 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
             _refuse_features(joined.known, job.database)
         components = build_components(config)
         components.pairs.check(joined.scene)
+        confirm_pairs(components.pairs, joined.scene, job.confirm)
         store = Store(job.store_folder)
     with clock.stage("extract"):
         features = extract_scene(joined.scene, CachedExtractor(components.extractor, store), executor, progress)

@@ -40,7 +40,7 @@ class Job:
     config: ReconstructConfig
     scene: Scene
     features: SceneFeatures
-    pairs: tuple[ImagePair, ...]
+    pairs: Sequence[ImagePair]
     components: Components
     store: Store
     clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sfm_lightglue.errors import ReconstructionError
@@ -12,9 +13,11 @@ from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.pairs.pair_sets import pairs_digest
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.job import Job, build_models, fill_database
+from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
@@ -37,6 +40,7 @@ def reconstruct(
     output: Path | str | None = None,
     config: ReconstructConfig | None = None,
     progress: Progress = silent,
+    confirm: Confirm | None = None,
 ) -> ReconstructionResult:
     """Reconstruct a folder of images: camera poses and a sparse point cloud.
 
@@ -48,13 +52,15 @@ def reconstruct(
         output: folder for the results; `scene_dir/reconstruction` if it is None.
         config: all components and thresholds.
         progress: called as each stage advances.
+        confirm: called with a question before more than 100,000 pairs are matched; returns whether to go on. None logs
+            a warning instead.
 
     Returns:
         The published models, and counts, accuracy and times. The largest model is in `output/sparse/0`.
 
     Raises:
         DataError: if there is no folder or no readable image.
-        ConfigError: if the configuration does not fit the images.
+        ConfigError: if the configuration does not fit the images, or `confirm` returned False.
         WeightsError: if the weights of a network are missing.
         ReconstructionError: if no model can be built, or none passes the checks; what was computed so far is kept.
         StoreError: if the output folder cannot be written.
@@ -72,6 +78,7 @@ def reconstruct(
         components = build_components(config)
         mapper = MAPPERS.build(config.mapping)
         components.pairs.check(scene)
+        confirm_pairs(components.pairs, scene, confirm)
         store = Store(output)
     with clock.stage("extract"):
         features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, progress)
@@ -110,7 +117,7 @@ def _load_scene(scene_dir: Path, output: Path, config: ReconstructConfig, execut
 
 def _model_key(
     scene: Scene,
-    pairs: tuple[ImagePair, ...],
+    pairs: Sequence[ImagePair],
     components: Components,
     mapper: Mapper,
     config: ReconstructConfig,
@@ -120,7 +127,7 @@ def _model_key(
     return make_key(
         "models",
         [(image.name, image.digest, image.camera, image.camera_idx) for image in scene.images],
-        pairs,
+        pairs_digest(pairs),
         components.extractor.identity,
         components.matcher.identity,
         verification_identity(config.two_view),

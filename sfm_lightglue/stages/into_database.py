@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfm_lightglue.arrays import Float32Array
@@ -13,6 +13,7 @@ from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.weighing import weight_of
+from sfm_lightglue.pairs.pair_sets import pairs_among
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
@@ -99,7 +100,7 @@ def extract_scene(
 
 
 def match_scene(
-    pairs: tuple[ImagePair, ...],
+    pairs: Sequence[ImagePair],
     features: SceneFeatures,
     camera_from_name: Mapping[str, Camera],
     database: DatabaseWriter,
@@ -122,7 +123,7 @@ def match_scene(
         executor: computes batches of pairs.
         progress: called after each pair.
     """
-    usable = [pair for pair in pairs if {pair.name0, pair.name1} <= camera_from_name.keys()]
+    usable = pairs_among(pairs, camera_from_name)
     counts = PairCounts(len(usable))
     worked = dict.fromkeys(("match", "verify"), 0.0)
     start = time.perf_counter()

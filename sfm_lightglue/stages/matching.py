@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.pairs.pair_sets import in_blocks
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 BLOCK_SIZE = 48
 """Images of a block; the features of two blocks fit into the memory of `SceneFeatures`."""
-
-
-def in_blocks(pairs: Sequence[ImagePair]) -> list[ImagePair]:
-    """Order pairs by blocks of images, so that the features of two blocks are read once for all of their pairs."""
-    names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
-    block_from_name = {name: i // BLOCK_SIZE for i, name in enumerate(names)}
-    return sorted(pairs, key=lambda pair: (block_from_name[pair.name0], block_from_name[pair.name1], pair))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,9 +65,7 @@ def match_pairs(
             for pair, matches, geometry in zip(batch, found, geometries, strict=True)
         ]
 
-    size = matcher.batch_size
-    ordered = in_blocks(pairs)
-    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    batches = _batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
     num_done = 0
     progress("match", 0, len(pairs))
     for results in executor.map(work, batches):
@@ -80,3 +73,8 @@ def match_pairs(
             num_done += 1
             progress("match", num_done, len(pairs))
             yield result
+
+
+def _batches(pairs: Iterator[ImagePair], size: int) -> Iterator[list[ImagePair]]:
+    while batch := list(islice(pairs, size)):
+        yield batch

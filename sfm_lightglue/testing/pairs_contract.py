@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.pairs.base import PairContext, PairSelector
+from sfm_lightglue.pairs.base import CountsPairs, PairContext, PairSelector
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.testing.photos import textured, write_photo
@@ -37,10 +38,16 @@ class PairSelectorContract:
     def test_pairs_are_of_the_scene_sorted_and_without_repetition(self, scene: Scene) -> None:
         """There is at least one pair."""
         pairs = self.build().select(PairContext(scene))
-        assert isinstance(pairs, tuple)
+        assert isinstance(pairs, Sequence)
         assert len(pairs) > 0
         assert {name for pair in pairs for name in (pair.name0, pair.name1)} <= set(scene.names)
         assert list(pairs) == sorted(set(pairs))
+
+    def test_a_number_that_is_told_before_the_extraction_is_an_upper_bound(self, scene: Scene) -> None:
+        """For selectors with `num_pairs`, see `CountsPairs`."""
+        selector = self.build()
+        if isinstance(selector, CountsPairs):
+            assert len(selector.select(PairContext(scene))) <= selector.num_pairs(scene)
 
     def test_a_good_scene_passes_the_check(self, scene: Scene) -> None:
         """`check` is called before the features are extracted, and raises nothing."""
@@ -63,4 +70,4 @@ class PairSelectorContract:
     @pytest.mark.parametrize("num_images", [0, 1])
     def test_fewer_than_two_images_give_no_pair(self, scene: Scene, num_images: int) -> None:
         """The result is empty, and not an error."""
-        assert self.build().select(PairContext(Scene(scene.root, scene.images[:num_images]))) == ()
+        assert len(self.build().select(PairContext(Scene(scene.root, scene.images[:num_images])))) == 0

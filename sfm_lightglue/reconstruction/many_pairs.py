@@ -1,0 +1,53 @@
+"""A question, or a warning, before a job that would match very many pairs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.pairs.base import CountsPairs, PairSelector
+from sfm_lightglue.types import Scene
+
+logger = logging.getLogger(__name__)
+
+Confirm = Callable[[str], bool]
+"""Asks the user; the answer is whether to go on."""
+
+MANY_PAIRS = 100_000
+"""Number of pairs from which the user is asked or warned: some hours of work."""
+
+_PAIR_S = 0.1
+"""Usual time to match and verify a pair on a CPU, in seconds."""
+
+
+def confirm_pairs(selector: PairSelector, scene: Scene, confirm: Confirm | None) -> None:
+    """Ask or warn before very many pairs are matched; nothing happens if their number is small or not known yet.
+
+    Args:
+        selector: of the job.
+        scene: its images.
+        confirm: asks the user; None logs a warning instead.
+
+    Raises:
+        ConfigError: if the user does not want to go on.
+    """
+    if not isinstance(selector, CountsPairs):
+        return
+    num_pairs = selector.num_pairs(scene)
+    if num_pairs < MANY_PAIRS:
+        return
+    cost = (
+        f"{num_pairs:,} pairs of {len(scene.images):,} images will be matched; at {_PAIR_S} s a pair this takes"
+        f" {_duration(_PAIR_S * num_pairs)}"
+    )
+    advice = "`pairs.name` sequential matches neighbours only, and a list of pairs those that overlap"
+    if confirm is None:
+        logger.warning("%s. %s", cost, advice)
+    elif not confirm(f"{cost}. {advice}."):
+        raise ConfigError(f"stopped before the work began: {num_pairs:,} pairs; {advice}")
+
+
+def _duration(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"

@@ -1,0 +1,51 @@
+"""Very many pairs: a question where somebody can answer, else a warning."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
+from sfm_lightglue.pairs.sequential import SequentialPairs
+from sfm_lightglue.reconstruction.many_pairs import MANY_PAIRS, confirm_pairs
+from sfm_lightglue.types import Camera, Scene, SceneImage
+
+CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))
+
+
+def scene_of(num_images: int) -> Scene:
+    return Scene(Path(), tuple(SceneImage(f"{i:05d}.jpg", Path(), CAMERA, 0, "") for i in range(num_images)))
+
+
+def test_the_question_states_number_and_time() -> None:
+    asked: list[str] = []
+    confirm_pairs(ExhaustivePairs(), scene_of(5000), lambda question: not asked.append(question))
+    (question,) = asked
+    assert "12,497,500 pairs of 5,000 images" in question
+    assert "14 days" in question
+    assert "sequential" in question
+
+
+def test_a_no_ends_the_job_before_any_work() -> None:
+    with pytest.raises(ConfigError, match="stopped before the work began"):
+        confirm_pairs(ExhaustivePairs(), scene_of(5000), lambda question: False)
+
+
+def test_without_a_terminal_there_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        confirm_pairs(ExhaustivePairs(), scene_of(5000), None)
+    assert "12,497,500 pairs" in caplog.text
+
+
+def test_few_pairs_are_no_question(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(question: str) -> bool:
+        raise AssertionError(question)
+
+    confirm_pairs(ExhaustivePairs(), scene_of(400), fail)
+    assert MANY_PAIRS > 400 * 399 // 2
+    confirm_pairs(SequentialPairs(), scene_of(5000), fail)
+    confirm_pairs(ExhaustivePairs(), scene_of(400), None)
+    assert caplog.text == ""
