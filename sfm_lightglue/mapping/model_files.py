@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store.store import atomic_write
 
 PLY_NAME = "points.ply"
 
@@ -46,49 +42,3 @@ def pack_models(model_from_path: Mapping[str, pycolmap.Reconstruction], work: Pa
     except (OSError, RuntimeError) as error:
         raise StoreError(f"{work}: cannot be written ({error})") from error
     return files
-
-
-def write_packed_models(files: Mapping[str, AnyArray], output: Path) -> None:
-    """Write the files of `pack_models` below a folder, and remove models and the cloud of an earlier run.
-
-    Files that already have the same bytes are not written.
-
-    Raises:
-        StoreError: if the folder cannot be written.
-    """
-    for name, array in files.items():
-        path = output / name
-        content = array.tobytes()
-        with contextlib.suppress(OSError):
-            if path.read_bytes() == content:
-                continue
-        with atomic_write(path) as file:
-            file.write(content)
-    if PLY_NAME not in files:
-        _remove_cloud(output)
-    kept = {output / name for name in files}
-    for folder in sorted(folder for name in MODEL_FOLDERS for folder in (output / name).glob("*")):
-        if folder.is_dir() and re.fullmatch(r"\d+", folder.name):
-            _remove_stale(folder, kept)
-    with contextlib.suppress(OSError):  # not empty, or not there
-        (output / "rejected").rmdir()
-
-
-def _remove_cloud(output: Path) -> None:
-    try:
-        (output / PLY_NAME).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{output / PLY_NAME}: cannot be removed ({error.strerror})") from error
-
-
-def _remove_stale(folder: Path, kept: set[Path]) -> None:
-    """Remove files of an earlier run, which would form a wrong model together with the new files."""
-    try:
-        if not any(path.parent == folder for path in kept):
-            shutil.rmtree(folder)
-            return
-        for path in folder.iterdir():
-            if path not in kept and path.stem in {"cameras", "images", "points3D", "rigs", "frames"}:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: a model of an earlier run cannot be removed ({error.strerror})") from error

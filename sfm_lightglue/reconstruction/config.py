@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.registry.components import (
     check_device,
     check_num_threads,
@@ -110,16 +112,28 @@ def read_config_file(path: Path, config_type: type[DatabaseConfig] = Reconstruct
     Raises:
         ConfigError: if the file cannot be read, or is neither of these.
     """
+    shown = shown_path(path)
+    data = read_input_file(path, _MAX_CONFIG_BYTES, ConfigError)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8-sig")
         if path.suffix.lower() == ".json":
-            recorded = dict(json.loads(text)["config"])
-            others = {field.name for field in fields(ReconstructConfig)} - {field.name for field in fields(config_type)}
-            return {key: value for key, value in recorded.items() if key not in others}
+            return _recorded_tables(text, config_type, shown)
         return tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not a TOML file ({error})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not the run.json of a run") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown}: cannot be read (not UTF-8 text)") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; an integer of 5,000 digits too
+        raise ConfigError(f"{shown}: not a TOML file ({error})") from error
+
+
+def _recorded_tables(text: str, config_type: type[DatabaseConfig], shown: str) -> dict[str, Any]:
+    """The tables of a job in a record of a run."""
+    try:
+        recorded = json.loads(text)["config"]
+        others = {field.name for field in fields(ReconstructConfig)} - {field.name for field in fields(config_type)}
+        return {key: value for key, value in recorded.items() if key not in others}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{shown}: not the run.json of a run") from error
+
+
+_MAX_CONFIG_BYTES = 100_000_000
+"""A record of a run lists all images."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES
+from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.cached_models import PackedModels
-from sfm_lightglue.mapping.model_files import write_packed_models
+from sfm_lightglue.mapping.model_files import MODEL_FOLDERS, PLY_NAME
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.run_record import Summary, peak_memory_mb, write_run_record
+from sfm_lightglue.reconstruction.run_record import RecordedResults, Summary, peak_memory_mb, run_record
 from sfm_lightglue.stages.clock import Clock
-from sfm_lightglue.store.atomic_file import publish_file, store_errors
-from sfm_lightglue.store.output_folder import RESULTS_MARKER, sole_publisher
+from sfm_lightglue.store.output_folder import RESULTS_MARKER
+from sfm_lightglue.store.publication import (
+    MODEL_STEMS,
+    Publication,
+    changed_files,
+    numbered_folders,
+    publish_together,
+    sole_publisher,
+)
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Scene
 
@@ -23,23 +32,49 @@ logger = logging.getLogger(__name__)
 DATABASE_NAME = "database.db"
 
 
+@dataclass(frozen=True, slots=True)
+class ResultFiles:
+    """Where the results of a run come from.
+
+    Args:
+        models: of the run; may be none.
+        key: of the models in the store; None if there are none.
+        database: path of the database of the run. If there is no such file, the database in the output folder was the
+            right one.
+        fill_database: makes that file; called if another run has replaced the database in the output folder meanwhile.
+    """
+
+    models: PackedModels
+    key: str | None
+    database: Path
+    fill_database: Callable[[], object]
+
+
+def has_database_of(output: Path, key: str) -> bool:
+    """Whether the database in an output folder is the one that was made with the models of a key, and is unchanged."""
+    recorded = RecordedResults.read(output)
+    if recorded.keys.get("model") != key or DATABASE_NAME not in recorded.files:
+        return False
+    return not changed_files(output, {DATABASE_NAME: recorded.files[DATABASE_NAME]})
+
+
 def publish(
-    models: PackedModels,
-    keys: Mapping[str, str],
-    database: Path,
+    results: ResultFiles,
     output: Path,
+    work: Path,
     scene: Scene,
     store: Store,
     config: ReconstructConfig,
     clock: Clock,
 ) -> Summary:
-    """Write models, database and record of a run into the output folder, while no other run publishes there.
+    """Replace models, cloud, database and record in the output folder by those of a run, as one.
+
+    Files that already have the right bytes stay as they are.
 
     Args:
-        models: of the run; may be none.
-        keys: for the record: the key "model" if there are models.
-        database: of the run; if there is no such file, the database in the output folder is the right one.
+        results: of the run.
         output: folder of the results.
+        work: an existing folder for intermediate files, on the same file system.
         scene: the images.
         store: of the run, for its counts.
         config: for the record.
@@ -52,14 +87,68 @@ def publish(
         StoreError: if the output folder cannot be written.
     """
     with clock.stage("write"), sole_publisher(output):
-        write_packed_models(models.files, output)
-        if database.is_file():
-            _publish_database(database, output / DATABASE_NAME)
-        skipped = (*scene.skipped, *models.statistics.undecodable)
-        summary = Summary.from_statistics(models.statistics, skipped, clock.total(), store.counts, peak_memory_mb())
-        write_run_record(output, config, keys, summary)
+        publication = Publication(work / "results")
+        recorded = RecordedResults.read(output)
+        is_of_this_run = results.key is not None and recorded.keys.get("model") == results.key
+        parts, files = _add_models(publication, results.models.files, output)
+        if not results.database.is_file() and not (is_of_this_run and has_database_of(output, results.key or "")):
+            results.fill_database()
+        if results.database.is_file():
+            publication.take(DATABASE_NAME, results.database)
+            parts.append(DATABASE_NAME)
+        files |= publication.digests
+        files.setdefault(DATABASE_NAME, recorded.files.get(DATABASE_NAME, ""))
+        if is_of_this_run:
+            _warn_of_changes(parts, recorded.files)
+        statistics = results.models.statistics
+        skipped = (*scene.skipped, *statistics.undecodable)
+        summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
+        keys = {} if results.key is None else {"model": results.key}
+        publication.write(RESULTS_MARKER, run_record(config, keys, files, summary))
+        publish_together(publication, output, [*parts, RESULTS_MARKER])
     _warn(summary)
     return summary
+
+
+def _add_models(
+    publication: Publication, contents: Mapping[str, AnyArray], output: Path
+) -> tuple[list[str], dict[str, str]]:
+    """Add the parts that differ from those in the output folder.
+
+    Returns:
+        Their paths, and the digests of the files of all parts.
+    """
+    names_from_part: dict[str, list[str]] = {}
+    for name in sorted(contents):
+        names_from_part.setdefault(name.rpartition("/")[0] or name, []).append(name)
+    parts: list[str] = []
+    files: dict[str, str] = {}
+    for part, names in names_from_part.items():
+        digests = {name: hashlib.sha256(contents[name].tobytes()).hexdigest() for name in names}
+        files |= digests
+        if changed_files(output, digests) or _has_other_model_files(output / part, names):
+            parts.append(part)
+            for name in names:
+                publication.write(name, contents[name].tobytes())
+    earlier = [path.relative_to(output).as_posix() for path in numbered_folders(output / one for one in MODEL_FOLDERS)]
+    earlier += [PLY_NAME] if (output / PLY_NAME).is_file() else []
+    publication.removed += [part for part in earlier if part not in names_from_part]
+    return parts, files
+
+
+def _has_other_model_files(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder has model files beside the right ones, such as text files: they would be another model."""
+    if not folder.is_dir():
+        return False
+    right = {name.rpartition("/")[2] for name in names}
+    return any(path.stem in MODEL_STEMS and path.name not in right for path in folder.iterdir())
+
+
+def _warn_of_changes(parts: Sequence[str], recorded: Mapping[str, str]) -> None:
+    """Log the parts of an earlier run with the same models that were not as its record says, and are restored."""
+    changed = [part for part in parts if any(name == part or name.startswith(f"{part}/") for name in recorded)]
+    if changed:
+        logger.warning("changed or damaged since the last run, and restored: %s", ", ".join(changed))
 
 
 def _warn(summary: Summary) -> None:
@@ -91,8 +180,3 @@ _REASON_TEXTS = {
     "model_rejected": "its model failed the checks",
 }
 """Texts of the reasons of readable images."""
-
-
-def _publish_database(database: Path, target: Path) -> None:
-    with store_errors(target):
-        publish_file(database, target, SQLITE_SIDE_FILES)

@@ -19,15 +19,15 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.job import Job, build_models, fill_database
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
-from sfm_lightglue.reconstruction.publish import DATABASE_NAME, publish
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has_database_of, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
-from sfm_lightglue.reconstruction.run_record import recorded_keys
 from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import ImagePair, Scene
@@ -89,16 +89,18 @@ def reconstruct(
     with work_folder(output) as work:
         database = work / DATABASE_NAME
         with clock.stage("write"):
+            complete_publication(output)
             models = load_models(store, key)
+        message = None
         if models is None:
             models, message = build_models(job, mapper, key, work, database)
-        else:
-            message = None
-            if recorded_keys(output).get("model") != key or not (output / DATABASE_NAME).is_file():
-                # The database in the output folder is of another run.
-                fill_database(job, database, models.statistics.camera_groups)
-        keys = {"model": key} if models.statistics.models else {}
-        summary = publish(models, keys, database, output, scene, store, config, clock)
+        groups = models.statistics.camera_groups
+        results = ResultFiles(
+            models, key if models.statistics.models else None, database, lambda: fill_database(job, database, groups)
+        )
+        if not database.is_file() and not has_database_of(output, key):
+            results.fill_database()
+        summary = publish(results, output, work, scene, store, config, clock)
     if summary.num_published == 0:
         message = message or explain_rejected(scene.root, models.statistics.models)
         raise ReconstructionError(message, summary.as_dict())

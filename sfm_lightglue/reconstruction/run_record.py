@@ -17,7 +17,7 @@ from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import skipped_verdicts
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
-from sfm_lightglue.store.store import CacheCounts, atomic_write
+from sfm_lightglue.store.store import CacheCounts
 from sfm_lightglue.types import SkippedImage
 from sfm_lightglue.version import __version__
 
@@ -137,11 +137,14 @@ def peak_memory_mb() -> float | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str, str], summary: Summary) -> None:
-    """Write `run.json`: the resolved configuration, versions, keys and summary.
+def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mapping[str, str], summary: Summary) -> bytes:
+    """The content of `run.json`: the resolved configuration, versions, keys, digests of the results, and summary.
 
-    Raises:
-        StoreError: if the folder cannot be written.
+    Args:
+        config: of the run.
+        keys: of its entries in the store.
+        files: sha256 of each file of the results, by its path in the output folder.
+        summary: of the run.
     """
     versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
@@ -153,16 +156,33 @@ def write_run_record(output: Path, config: ReconstructConfig, keys: Mapping[str,
         "config": config.as_mapping(),
         "versions": versions,
         "keys": dict(keys),
+        "files": dict(sorted(files.items())),
         "summary": summary.as_dict(),
     }
-    with atomic_write(output / RESULTS_MARKER) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def recorded_keys(output: Path) -> dict[str, str]:
-    """The keys in the `run.json` of the last run that finished in a folder; empty if there is no such record."""
-    try:
-        keys = json.loads((output / RESULTS_MARKER).read_text(encoding="utf-8"))["keys"]
-        return {str(name): str(key) for name, key in keys.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+@dataclass(frozen=True, slots=True)
+class RecordedResults:
+    """What the `run.json` of the last run that finished in a folder says of its results.
+
+    Args:
+        keys: of the entries in the store; empty if there is no record.
+        files: sha256 of each file, by its path in the output folder; empty if the record has none.
+    """
+
+    keys: Mapping[str, str]
+    files: Mapping[str, str]
+
+    @classmethod
+    def read(cls, output: Path) -> RecordedResults:
+        """The record in a folder; an unreadable one is an empty one."""
+        try:
+            record = json.loads((output / RESULTS_MARKER).read_text(encoding="utf-8"))
+            return cls(_texts(record["keys"]), _texts(record.get("files", {})))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls({}, {})
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in values.items()}

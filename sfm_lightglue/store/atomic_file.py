@@ -102,6 +102,25 @@ def remove_abandoned_parts(paths: Iterable[Path]) -> None:
                     path.unlink()
 
 
+@contextlib.contextmanager
+def sole_access(path: Path) -> Iterator[None]:
+    """Hold a lock during the block; wait while another process holds it.
+
+    Args:
+        path: a file that is used for nothing else; it is made if it is missing, and stays.
+
+    Raises:
+        StoreError: if the file cannot be made.
+    """
+    with store_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def lock(descriptor: int, waiting: bool = True) -> bool:
     """Lock an open file exclusively, until it is closed or the process ends.
 

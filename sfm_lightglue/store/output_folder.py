@@ -1,4 +1,4 @@
-"""An output folder that several runs may share: private work folders, and one publishing run at a time."""
+"""An output folder that several runs may share: private work folders, and how such a folder is recognised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, store_errors
 
-_WORK_PREFIX = ".work-"
+_WORK_PREFIX, _NEW_PREFIX = ".work-", ".new-work-"
 _LOCK_NAME = ".lock"
 
 
@@ -21,40 +21,43 @@ _LOCK_NAME = ".lock"
 def work_folder(output: Path) -> Iterator[Path]:
     """A private folder below the output folder that is removed at the end of the block.
 
-    Work folders of killed runs are removed after a day.
+    The process holds a lock in it. Folders of killed runs have no lock any more: they are removed by the next run.
 
     Raises:
         StoreError: if the folder cannot be made.
     """
-    for abandoned in output.glob(f"{_WORK_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - abandoned.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(abandoned, ignore_errors=True)
+    for folder in output.glob(f"{_WORK_PREFIX}*"):
+        _remove_if_abandoned(folder, 0.0)
+    for folder in output.glob(f"{_NEW_PREFIX}*"):
+        _remove_if_abandoned(folder, ABANDONED_AFTER_S)
     with store_errors(output):
-        folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=output))
+        folder = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX, dir=output))
+    descriptor = None
     try:
+        with store_errors(output):
+            descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+            lock(descriptor, waiting=False)
+            # Under this name other runs may remove it, so it has the name only while it is locked.
+            folder = folder.rename(folder.with_name(folder.name.replace(_NEW_PREFIX, _WORK_PREFIX, 1)))
         yield folder
     finally:
+        if descriptor is not None:
+            os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def sole_publisher(output: Path) -> Iterator[None]:
-    """Hold the lock of the output folder during the block; wait while another run holds it.
-
-    So models, cloud, database and record in the folder are always those of one run. Without advisory locks of the
-    system, runs that end at the same moment are not separated.
-
-    Raises:
-        StoreError: if the folder is not writable.
-    """
-    with store_errors(output):
-        descriptor = os.open(output / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
+def _remove_if_abandoned(folder: Path, min_age_s: float) -> None:
+    """Remove the work folder of a process that has ended. If the system has no locks, nothing is removed."""
+    with contextlib.suppress(OSError):  # removed meanwhile, or owned by another user
+        if time.time() - folder.stat().st_mtime < min_age_s:
+            return
+        # A process can be killed before it makes the file.
+        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if lock(descriptor, waiting=False):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 RESULTS_MARKER = "run.json"

@@ -1,0 +1,65 @@
+"""Work folders: private, removed at the end, and removed by the next run if their process was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sfm_lightglue.errors import StoreError
+from sfm_lightglue.store.output_folder import work_folder
+from tests.helpers.checkout import ROOT
+
+WORKER = """
+import sys
+from pathlib import Path
+from sfm_lightglue.store.output_folder import work_folder
+with work_folder(Path(sys.argv[1])) as work:
+    (work / "result").write_text("half of it")
+    print(work.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start_worker(output: Path) -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(output)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    return process, output / process.stdout.readline().strip()
+
+
+def test_a_work_folder_is_removed_at_the_end_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), work_folder(tmp_path) as work:
+        assert work.parent == tmp_path
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs advisory locks")
+def test_the_folder_of_a_run_of_many_days_stays_and_that_of_a_killed_run_goes(tmp_path: Path) -> None:
+    process, folder = start_worker(tmp_path)
+    days_ago = time.time() - 9 * 24 * 3600
+    os.utime(folder, (days_ago, days_ago))
+    with work_folder(tmp_path):
+        assert (folder / "result").read_text() == "half of it"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert folder.exists()
+    with work_folder(tmp_path):
+        assert not folder.exists()
+
+
+def test_a_folder_that_is_no_folder_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file: cannot be written"), work_folder(tmp_path / "file"):
+        pass
