@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pycolmap import Reconstruction
+import numpy as np
+from pycolmap import Reconstruction, Rigid3d, Rotation3d
 
+from sfm_lightglue.colmap.model_check import MODEL_FILES, checked_content
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.output_folder import is_results_folder
 
 __all__ = ["MapLocation", "Reconstruction", "find_map", "model_folder_at", "read_model"]
-
-MODEL_FILES = ("cameras", "images", "points3D")
 
 OUTPUT_FOLDER = "reconstruction"
 """Name of the output folder in a scene folder."""
@@ -50,18 +51,25 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
         DataError: if there is no such folder, no model in it, or no folder `images`.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such folder")
-    if not path.is_dir():
-        raise DataError(f"{path}: this is a file; give the folder of the model (such as {path.parent})")
-    model = model_folder_at(path, MODEL_PATHS)
+    shown = shown_path(path)
+    try:
+        if not path.exists():
+            raise DataError(f"{shown}: no such folder")
+        if not path.is_dir():
+            raise DataError(
+                f"{shown}: this is a file; give the folder of the model (such as {shown_path(path.parent)})"
+            )
+        next(path.iterdir(), None)
+        model = model_folder_at(path, MODEL_PATHS)
+    except OSError as error:
+        raise DataError(f"{shown}: cannot be read ({error.strerror or error})") from error
     if model is None:
         raise DataError(
-            f"{path}: no COLMAP model here (cameras, images and points3D as .bin or .txt), nor in"
+            f"{shown}: no COLMAP model here (cameras, images and points3D as .bin or .txt), nor in"
             f" {', '.join(MODEL_PATHS[1:])}; if this is a folder of images, reconstruct it first"
         )
     if images is not None and not Path(images).is_dir():
-        raise DataError(f"{images}: no such folder of images")
+        raise DataError(f"{shown_path(images)}: no such folder of images")
     above = model.resolve().parents
     output = next((folder for folder in above[:2] if is_results_folder(folder)), None)
     return MapLocation(model, Path(images) if images is not None else _images_of(path, model), output)
@@ -71,18 +79,39 @@ def read_model(path: Path) -> Reconstruction:
     """Read the model at or below a path, as `find_map` locates it.
 
     Raises:
-        DataError: if there is no model, or its files are damaged.
+        DataError: if there is no model, or its files are damaged: all of them are checked before pycolmap reads them.
     """
     folder = find_map(path).model
+    content = checked_content(folder)
+    model = Reconstruction()
     try:
-        model = Reconstruction(folder)
-    except Exception as error:  # pycolmap: IndexError, MemoryError, RuntimeError ... on damaged files
-        raise DataError(f"{folder}: the model is damaged ({type(error).__name__}: {error})") from error
-    for image_id in model.reg_image_ids():
-        camera = model.cameras[model.images[image_id].camera_id]
-        if not camera.verify_params() or camera.width == 0 or camera.height == 0:
-            raise DataError(f"{folder}: the model is damaged (a camera has invalid parameters)")
+        if content.suffix == ".bin":
+            model.read_binary(folder)
+        else:
+            model.read_text(folder)
+    except Exception as error:  # pycolmap: IndexError, MemoryError, RuntimeError ... on what the check did not find
+        raise DataError(f"{shown_path(folder)}: the model is damaged ({type(error).__name__}: {error})") from error
+    if not all(camera.verify_params() for camera in model.cameras.values()):
+        raise DataError(f"{shown_path(folder)}: the model is damaged (a camera has invalid parameters)")
+    _normalize_rotations(model)
     return model
+
+
+def _normalize_rotations(model: Reconstruction) -> None:
+    """Give rotations of text models with few digits the length 1; pycolmap takes them as they are."""
+    for frame in model.frames.values():
+        if frame.has_pose():
+            frame.rig_from_world = _normalized(frame.rig_from_world)
+    for rig in model.rigs.values():
+        for sensor, pose in rig.non_ref_sensors.items():
+            if pose is not None:
+                rig.set_sensor_from_rig(sensor, _normalized(pose))
+
+
+def _normalized(pose: Rigid3d) -> Rigid3d:
+    quaternion = np.asarray(pose.rotation.quat)
+    norm = float(np.linalg.norm(quaternion))
+    return Rigid3d(Rotation3d(quaternion / norm), pose.translation) if abs(norm - 1) > 1e-12 else pose
 
 
 def model_folder_at(path: Path, model_paths: Sequence[str], names: Sequence[str] = MODEL_FILES) -> Path | None:
