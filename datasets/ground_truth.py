@@ -12,7 +12,7 @@ from datasets.sequences import is_kitti, is_tum, read_kitti, read_tum
 from datasets.strecha import find_camera_files, read_strecha
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.truth import SceneTruth
-from sfm_lightglue.images.image import PHOTO_SUFFIXES
+from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 
 __all__ = [
     "SceneTruth",

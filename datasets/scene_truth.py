@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sfm_lightglue.images.image import PHOTO_SUFFIXES
+from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 
 
 def image_root_of(path: Path) -> Path:

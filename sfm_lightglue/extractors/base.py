@@ -11,7 +11,7 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.images.orientation import quarter_turned, resize_to_fit, turn_back
+from sfm_lightglue.images.orientation import quarter_turned, turn_back
 from sfm_lightglue.types import Features
 
 
@@ -78,16 +78,29 @@ class UprightExtractor(ABC):
     def detect(self, pixels: UInt8Array) -> Detection:
         """Finds features in an upright image [H, W] or [H, W, 3]."""
 
+    def detect_within(self, pixels: UInt8Array, allowed: BoolArray) -> Detection:
+        """Finds features in an upright image with a mask [H, W], for detectors that spend their limit of keypoints there.
+
+        Features at other pixels are removed afterwards in any case.
+        """
+        return self.detect(pixels)
+
     def extract(self, image: Image) -> Features:
         """Decodes, shrinks and rotates an image, detects features, and converts them to the stored image."""
-        pixels = image.rgb() if self.needs_colour else image.grey()
-        height, width = pixels.shape[:2]
-        small, factors = resize_to_fit(pixels, self.max_image_size)
+        small, factors = image.to_fit(self.max_image_size, self.needs_colour)
+        width, height = image.size
         turns = image.quarter_turns
         upright = quarter_turned(small, turns)
-        found = self.detect(upright)
+        if image.mask is None:
+            found = self.detect(upright)
+        else:
+            allowed = image.mask.resized((small.shape[1], small.shape[0]))
+            found = self.detect_within(upright, quarter_turned(allowed, turns))
         upright_size = (float(upright.shape[1]), float(upright.shape[0]))
         keypoints = turn_back(found.keypoints.astype(np.float64), turns, upright_size) * factors
+        if image.mask is not None:
+            inside = image.mask.allows(keypoints, image.size)
+            found, keypoints = found.rows(inside), keypoints[inside]
         orientations = found.orientations
         if orientations is not None:
             turned = orientations.astype(np.float64) - turns * np.pi / 2

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import Detection, UprightExtractor, best_spread
 from sfm_lightglue.identity import Identity
@@ -58,13 +59,32 @@ class SiftExtractor(UprightExtractor):
     def detect(self, pixels: UInt8Array) -> Detection:
         """Finds features in a grey image [H, W]."""
         # Duplicates are removed and the limit is applied afterwards, so request more keypoints than are kept.
+        return self._best(*self._detect(pixels, 2 * self.config.max_keypoints), pixels)
+
+    def detect_within(self, pixels: UInt8Array, allowed: BoolArray) -> Detection:
+        """Finds features in the allowed part of a grey image [H, W]."""
+        # OpenCV applies its limit before the mask, so it gets none, and the same limit is applied here.
+        found, descriptors = self._detect(pixels, 0, allowed.astype(np.uint8))
+        limit = 2 * self.config.max_keypoints
+        if len(found) > limit:
+            responses = np.array([keypoint.response for keypoint in found])
+            kept = np.flatnonzero(responses >= np.partition(responses, -limit)[-limit])
+            found, descriptors = [found[i] for i in kept], descriptors[kept]
+        return self._best(found, descriptors, pixels)
+
+    def _detect(
+        self, pixels: UInt8Array, limit: int, allowed: UInt8Array | None = None
+    ) -> tuple[Sequence[cv2.KeyPoint], AnyArray]:
         sift = cv2.SIFT.create(
-            nfeatures=2 * self.config.max_keypoints,
+            nfeatures=limit,
             contrastThreshold=self.config.contrast_threshold,
             edgeThreshold=self.config.edge_threshold,
             enable_precise_upscale=True,  # otherwise all keypoints are wrong by a quarter of a pixel
         )
-        found, descriptors = sift.detectAndCompute(pixels, None)
+        return sift.detectAndCompute(pixels, allowed)  # type: ignore[call-overload, no-any-return]
+
+    def _best(self, found: Sequence[cv2.KeyPoint], descriptors: AnyArray, pixels: UInt8Array) -> Detection:
+        """One keypoint of each pixel, spread over the image, with RootSIFT descriptors."""
         if not found:
             return Detection(
                 np.zeros((0, 2), np.float32),

@@ -75,8 +75,8 @@ def read_exif(image: PilImage.Image, name: str) -> Exif:
         exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
-        return Exif(panorama=find_panorama(image))  # the pixels can be readable although the header is damaged
+    except Exception:  # damaged bytes raise anything, but the pixels can be readable although the header is damaged
+        return Exif(panorama=find_panorama(image))
     orientation = exif.get(ExifTags.Base.Orientation, 1)
     if orientation in _MIRRORED_ORIENTATIONS:
         raise DataError(f"{name}: stored mirrored (EXIF orientation {orientation}), so it is not a camera image")

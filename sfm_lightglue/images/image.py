@@ -7,23 +7,20 @@ decoding it.
 from __future__ import annotations
 
 import hashlib
-import io
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image as PilImage
-from PIL import UnidentifiedImageError
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.images.exif import Exif, read_exif
-from sfm_lightglue.images.orientation import quarter_turned
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+from sfm_lightglue.images.deep_colour import DEEP_COLOUR_VERSION
+from sfm_lightglue.images.encoded import decode, read_encoded, read_header
+from sfm_lightglue.images.exif import Exif
+from sfm_lightglue.images.mask import Mask
+from sfm_lightglue.images.orientation import resize_to_fit
 
 MIN_SIDE_PX = 16
 """Minimum width and height in pixels. Smaller images are skipped: no detector finds features in them."""
@@ -37,6 +34,7 @@ class Image:
         name: name in messages.
         data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
         quarter_turns_override: clockwise turns by 90 degrees that turn the stored image upright; None reads EXIF.
+        mask: pixels that may have keypoints; None if all may.
 
     Example:
         >>> image = sfm_lightglue.Image.read("left.jpg")
@@ -49,6 +47,7 @@ class Image:
     name: str
     data: bytes | UInt8Array = field(repr=False)
     quarter_turns_override: int | None = None
+    mask: Mask | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, path: Path | str, name: str | None = None) -> Image:
@@ -61,13 +60,7 @@ class Image:
         Raises:
             DataError: if the file cannot be read, or is empty.
         """
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        if not data:
-            raise DataError(f"{path}: the file is empty")
-        return cls(name or str(path), data)
+        return cls(name or str(path), read_encoded(path))
 
     @classmethod
     def from_array(cls, pixels: UInt8Array, name: str = "array", quarter_turns: int = 0) -> Image:
@@ -87,20 +80,23 @@ class Image:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the file's bytes, or of the pixels."""
+        """sha256 of the file's bytes, or of the pixels; with deep colour also of the version of its conversion."""
         if isinstance(self.data, bytes):
-            return hashlib.sha256(self.data).hexdigest()
+            hasher = hashlib.sha256(self.data)
+            if self._has_deep_colour():
+                hasher.update(f"deep colour {DEEP_COLOUR_VERSION}".encode())
+            return hasher.hexdigest()
         header = repr((self.data.shape, self.quarter_turns)).encode()
         return hashlib.sha256(header + np.ascontiguousarray(self.data).tobytes()).hexdigest()
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the stored image in pixels, read from the header."""
-        if isinstance(self.data, bytes):
-            with self._open(self.data) as image:
-                turned = _is_turned_by_pillow(image) and self.exif.quarter_turns % 2 == 1
-                return (image.height, image.width) if turned else image.size
-        return self.data.shape[1], self.data.shape[0]
+        """(width, height) of the stored image in pixels, read from the header.
+
+        Raises:
+            DataError: if the header cannot be read.
+        """
+        return self._header[0] if isinstance(self.data, bytes) else (self.data.shape[1], self.data.shape[0])
 
     @cached_property
     def exif(self) -> Exif:
@@ -111,8 +107,10 @@ class Image:
         """
         if not isinstance(self.data, bytes):
             return Exif(quarter_turns=self.quarter_turns_override or 0)
-        with self._open(self.data) as image:
-            return read_exif(image, self.name)
+        exif = self._header[1]
+        if isinstance(exif, DataError):
+            raise exif
+        return exif
 
     @property
     def quarter_turns(self) -> int:
@@ -127,9 +125,7 @@ class Image:
         Raises:
             DataError: if the file is damaged.
         """
-        if isinstance(self.data, bytes):
-            return self._decode(self.data, "L")
-        return self.data if self.data.ndim == 2 else cv2.cvtColor(self.data, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+        return self.at_least(None, colour=False)[0]
 
     def rgb(self) -> UInt8Array:
         """Decode to RGB [H, W, 3] uint8, as stored (not turned upright).
@@ -137,47 +133,53 @@ class Image:
         Raises:
             DataError: if the file is damaged.
         """
+        return self.at_least(None, colour=True)[0]
+
+    def at_least(self, min_size: int | None, colour: bool) -> tuple[UInt8Array, float]:
+        """Decode an image, a very large one at a reduced size if its format allows that.
+
+        Args:
+            min_size: the longer side of a reduced image has at least as many pixels; None decodes at full size.
+            colour: to RGB [H, W, 3], else to grey [H, W].
+
+        Returns:
+            The pixels as stored, and the factor that converts their coordinates to those of the full image.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
         if isinstance(self.data, bytes):
-            return self._decode(self.data, "RGB")
-        return self.data if self.data.ndim == 3 else np.repeat(self.data[..., None], 3, axis=2)
+            pixels, scale = decode(self.data, self.name, "RGB" if colour else "L", self.exif, min_size)
+            if (pixels.shape[1], pixels.shape[0]) != (self.size[0] // scale, self.size[1] // scale):
+                raise DataError(f"{self.name}: damaged (the size in the header is not that of the pixels)")
+            return pixels, scale
+        if colour:
+            return self.data if self.data.ndim == 3 else np.repeat(self.data[..., None], 3, axis=2), 1.0
+        return self.data if self.data.ndim == 2 else cv2.cvtColor(self.data, cv2.COLOR_RGB2GRAY).astype(np.uint8), 1.0
 
-    def _open(self, data: bytes) -> PilImage.Image:
+    def to_fit(self, max_size: int, colour: bool) -> tuple[UInt8Array, tuple[float, float]]:
+        """Decode an image, shrunk so that its longer side has at most `max_size` pixels.
+
+        Args:
+            max_size: maximum length of the longer side in pixels.
+            colour: to RGB [H, W, 3], else to grey [H, W].
+
+        Returns:
+            The pixels as stored, and the factors (x, y) that convert their coordinates to those of the full image.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        pixels, scale = self.at_least(max_size, colour)
+        small, (x, y) = resize_to_fit(pixels, max_size)
+        return small, (x * scale, y * scale)
+
+    @cached_property
+    def _header(self) -> tuple[tuple[int, int], Exif | DataError, bool]:
+        return read_header(self.data, self.name) if isinstance(self.data, bytes) else (self.size, self.exif, False)
+
+    def _has_deep_colour(self) -> bool:
         try:
-            return PilImage.open(io.BytesIO(data))
-        except UnidentifiedImageError as error:
-            raise DataError(f"{self.name}: not an image that can be read") from error
-        except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError) as error:
-            raise DataError(f"{self.name}: not an image that can be read ({error})") from error
-
-    def _decode(self, data: bytes, mode: str) -> UInt8Array:
-        with self._open(data) as image:
-            try:
-                if mode == "L" and image.format == "JPEG":
-                    image.draft("L", image.size)  # decodes only the luma channel
-                image.load()
-                pixels = np.asarray(_to_eight_bits(image).convert(mode), dtype=np.uint8)
-            except (OSError, ValueError, SyntaxError, EOFError) as error:
-                raise DataError(f"{self.name}: damaged or cut off ({error})") from error
-            return quarter_turned(pixels, -self.exif.quarter_turns) if _is_turned_by_pillow(image) else pixels
-
-
-def _to_eight_bits(image: PilImage.Image) -> PilImage.Image:
-    """Scale 16-bit and float grey to 8 bits; Pillow's `convert` would clip values above 255.
-
-    The range is the number of bits that the brightest pixel needs, because 12-bit sensors also write 16-bit words.
-    """
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        brightest = values[np.isfinite(values)].max(initial=0)
-        if image.mode == "F" and brightest <= 1:
-            values = values * 255
-        elif brightest > 255:
-            values = values * (255 / (2 ** math.ceil(math.log2(brightest + 1)) - 1))
-        return PilImage.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8), "L")
-    # Palettes are converted to RGBA, so that transparency is dropped and not blended with a background.
-    return image.convert("RGBA") if image.mode in {"P", "PA"} else image
-
-
-def _is_turned_by_pillow(image: PilImage.Image) -> bool:
-    """Pillow turns TIFF files upright when it decodes them, and files of no other format."""
-    return image.format == "TIFF"
+            return self._header[2]
+        except DataError:  # whoever needs the pixels is told
+            return False

@@ -13,6 +13,10 @@ from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.images.image import Image
 
 
+_MIN_SIZE_PX = 4000
+"""Longer side in pixels to which very large images may be reduced before their pixels are read."""
+
+
 def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, executor: Executor = SERIAL) -> None:
     """Give each point the mean colour of the pixels that show it.
 
@@ -38,10 +42,10 @@ def _color(model: pycolmap.Reconstruction, image_root: Path, executor: Executor)
     def sample(seen: tuple[str, list[int], np.ndarray]) -> tuple[list[int], np.ndarray] | None:
         name, rows, pixels = seen
         try:
-            rgb = Image.read(image_root / name, name).rgb()
+            rgb, factor = Image.read(image_root / name, name).at_least(_MIN_SIZE_PX, colour=True)
         except DataError:  # readable when its features were extracted, so it was changed meanwhile
             return None
-        columns, lines = np.clip(np.floor(pixels).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T
+        columns, lines = np.clip(np.floor(pixels / factor).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T
         return rows, rgb[lines, columns]
 
     images = (model.images[image_id] for image_id in sorted(model.reg_image_ids()))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.images.image import MIN_SIDE_PX, PHOTO_SUFFIXES, Image
+from sfm_lightglue.images.formats import PHOTO_SUFFIXES
+from sfm_lightglue.images.image import MIN_SIDE_PX, Image
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras

@@ -18,7 +18,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftExtractor
-from sfm_lightglue.images.image import PHOTO_SUFFIXES
+from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 from sfm_lightglue.store.store import atomic_write, make_key
 from sfm_lightglue.training.data.labelled_pairs import VERSION, SceneConfig, make_scene
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView
