@@ -29,6 +29,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store
@@ -120,20 +121,19 @@ def add_to_database(
     database, images = Path(database), Path(images)
     config = config or DatabaseConfig()
     folder = Path(store) if store is not None else database.with_name(f"{database.name}.store")
-    job = _Job(
-        database,
-        images,
-        config,
-        folder,
-        Clock.for_stages(STAGES),
-        ThreadExecutor(config.num_threads),
-        progress,
-        confirm,
-    )
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{database.parent}: cannot be made ({error.strerror})") from error
+    with run_log("colmap", progress) as log:
+        clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
+        summary = _add(_Job(database, images, config, folder, clock, executor, log, confirm), overwrite, known_only)
+        log.end("done", str(summary))
+        return summary
+
+
+def _add(job: _Job, overwrite: bool, known_only: bool) -> HostSummary:
+    database = job.database
     with work_folder(database.parent) as work:
         copy = work / "database.db"
         if not database.exists():
@@ -161,7 +161,7 @@ class _Job:
     store_folder: Path
     clock: Clock
     executor: Executor
-    progress: Progress
+    log: RunLog
     confirm: Confirm | None
 
 
@@ -175,7 +175,7 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         overwrite: as in `add_to_database`.
         known_only: as in `add_to_database`.
     """
-    config, clock, executor, progress = job.config, job.clock, job.executor, job.progress
+    config, clock, executor, progress = job.config, job.clock, job.executor, job.log.progress
     with clock.stage("scan"):
         found = load_scene(job.images, config.cameras, [job.store_folder], executor.num_workers, as_it_is=True)
         joined = join_scene(found, known, job.database, known_only)
@@ -185,6 +185,7 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         components.pairs.check(joined.scene)
         confirm_pairs(components.pairs, joined.scene, job.confirm)
         store = Store(job.store_folder)
+        job.log.open(job.store_folder)
     with clock.stage("extract"):
         features = extract_scene(joined.scene, CachedExtractor(components.extractor, store), executor, progress)
     with clock.stage("select"):

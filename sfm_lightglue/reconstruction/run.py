@@ -21,11 +21,13 @@ from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has_database_of, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
+from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
+from sfm_lightglue.stages.run_log import run_log
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
@@ -73,38 +75,51 @@ def reconstruct(
     config = config or ReconstructConfig()
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
-    with clock.stage("scan"):
-        scene = _load_scene(Path(scene_dir), output, config, executor)
-        components = build_components(config)
-        mapper = MAPPERS.build(config.mapping)
-        components.pairs.check(scene)
-        confirm_pairs(components.pairs, scene, confirm)
-        store = Store(output)
-    with clock.stage("extract"):
-        features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, progress)
-    with clock.stage("select"):
-        pairs = components.pairs.select(PairContext(scene, features, store, progress=progress))
-    key = _model_key(scene, pairs, components, mapper, config, executor)
-    job = Job(config, scene, features, pairs, components, store, clock, executor, progress)
+    with run_log("reconstruct", progress) as log:
+        with clock.stage("scan"):
+            scene = _load_scene(Path(scene_dir), output, config, executor)
+            components = build_components(config)
+            mapper = MAPPERS.build(config.mapping)
+            components.pairs.check(scene)
+            confirm_pairs(components.pairs, scene, confirm)
+            store = Store(output)
+            log.open(output)
+        with clock.stage("extract"):
+            features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, log.progress)
+        with clock.stage("select"):
+            pairs = components.pairs.select(PairContext(scene, features, store, progress=log.progress))
+        key = _model_key(scene, pairs, components, mapper, config, executor)
+        job = Job(config, scene, features, pairs, components, store, clock, executor, log.progress)
+        summary, problem = _build_and_publish(job, mapper, key, output)
+        if problem is not None:
+            raise ReconstructionError(problem, summary.as_dict())
+        log.end("done", str(summary))
+    return ReconstructionResult(output, summary)
+
+
+def _build_and_publish(job: Job, mapper: Mapper, key: str, output: Path) -> tuple[Summary, str | None]:
+    """Build the models of a key, or load them; returns also why no model is published, None if one is."""
     with work_folder(output) as work:
         database = work / DATABASE_NAME
-        with clock.stage("write"):
+        with job.clock.stage("write"):
             complete_publication(output)
-            models = load_models(store, key)
-        message = None
+            models = load_models(job.store, key)
+        problem = None
         if models is None:
-            models, message = build_models(job, mapper, key, work, database)
-        groups = models.statistics.camera_groups
+            models, problem = build_models(job, mapper, key, work, database)
+        statistics = models.statistics
         results = ResultFiles(
-            models, key if models.statistics.models else None, database, lambda: fill_database(job, database, groups)
+            models,
+            key if statistics.models else None,
+            database,
+            lambda: fill_database(job, database, statistics.camera_groups),
         )
         if not database.is_file() and not has_database_of(output, key):
             results.fill_database()
-        summary = publish(results, output, work, scene, store, config, clock)
-    if summary.num_published == 0:
-        message = message or explain_rejected(scene.root, models.statistics.models)
-        raise ReconstructionError(message, summary.as_dict())
-    return ReconstructionResult(output, summary)
+        summary = publish(results, output, work, job.scene, job.store, job.config, job.clock)
+    if summary.num_published == 0 and problem is None:
+        problem = explain_rejected(job.scene.root, statistics.models)
+    return summary, problem
 
 
 def _load_scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor) -> Scene:

@@ -226,7 +226,7 @@ def _set_aside(target: Path, old: Path) -> None:
 
 def _keep_foreign_files(old: Path, target: Path) -> None:
     """Move files that the user or another program put beside a model from the old folder to the new one."""
-    if not old.is_dir():
+    if not old.is_dir() or old.is_symlink():  # the content of a link is not in the output folder
         return
     for path in sorted(old.iterdir()):
         is_of_model = path.stem in MODEL_STEMS and path.suffix in {".bin", ".txt"}

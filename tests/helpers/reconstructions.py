@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.stages.run_log import LOG_NAME, STATE_NAME
 
 
 def one_thread(**values: object) -> ReconstructConfig:
@@ -14,7 +15,9 @@ def one_thread(**values: object) -> ReconstructConfig:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """The content of all files below a folder by relative path, without the log and the state, which have times."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in {LOG_NAME, STATE_NAME}]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def copy_scene(source: Path, target: Path) -> Path:
