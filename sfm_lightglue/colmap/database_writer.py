@@ -1,9 +1,15 @@
-"""Write our cameras, keypoints, matches and verified geometries into a COLMAP database."""
+"""Write our cameras, keypoints, matches and verified geometries into a COLMAP database.
+
+pycolmap makes the tables, and Python's SQLite writes the rows: where a row cannot be written, for example on a full
+disk, pycolmap's destructors end the whole process.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -11,8 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pycolmap
 
-from sfm_lightglue.arrays import Float32Array, UInt8Array
+from sfm_lightglue.arrays import AnyArray, Float32Array, UInt8Array
+from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.colmap.shared_database import pair_id_of
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
@@ -23,15 +32,21 @@ _CONFIGURATION_FROM_KIND = {
     "pure_rotation": pycolmap.TwoViewGeometryConfiguration.PANORAMIC,
 }
 
-MIN_FREE_BYTES = 64 * 2**20
-"""Free disk space below which nothing is written: on a full disk, SQLite in pycolmap's C++ code ends the process."""
+MIN_FREE_BYTES = 2**20
+"""Free disk space below which no database is begun; a disk that fills up later is told by SQLite."""
 
-SQLITE_SIDE_FILES = ("-wal", "-shm")
+SQLITE_SIDE_FILES = ("-wal", "-shm", "-journal")
 """Suffixes of the files in which SQLite keeps changes of a database. SQLite would apply them to a new database too."""
+
+_CAMERA_SENSOR = int(pycolmap.SensorType.CAMERA)
+_SIFT = int(pycolmap.FeatureExtractorType.SIFT)
+_WGS84 = int(pycolmap.PosePriorCoordinateSystem.WGS84)
 
 
 class DatabaseWriter:
     """Writes a COLMAP database in a `with` block. The database is complete and closed at the end of the block.
+
+    The block is one transaction: an error in it leaves the database as it was.
 
     Args:
         path: path of the database, in a folder that no other run writes to. Cameras and images of an existing
@@ -39,7 +54,7 @@ class DatabaseWriter:
         camera_id_from_idx: the scene's cameras that are in the database already.
 
     Raises:
-        StoreError: if the file cannot be written, or the disk is nearly full.
+        StoreError: if the file cannot be written, or the disk is full.
     """
 
     def __init__(self, path: Path, camera_id_from_idx: Mapping[int, int] | None = None) -> None:
@@ -50,23 +65,48 @@ class DatabaseWriter:
     def __enter__(self) -> DatabaseWriter:
         require_space(self._path)
         try:
-            self._database = pycolmap.Database.open(self._path)
+            with quiet_log():
+                pycolmap.Database.open(self._path).close()  # makes the tables, or those that an old version lacks
         except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"{self._path}: cannot be written ({error})") from error
-        images = self._database.read_all_images()
-        self._image_id_from_name = {image.name: image.image_id for image in images}
-        is_old = self._database.num_rigs() == 0 and self._database.num_frames() == 0
-        self._images_without_frame = images if is_old else []
-        # One transaction for the whole block is hundreds of times faster than one for each write.
-        self._transaction = pycolmap.DatabaseTransaction(self._database)
-        self._transaction.__enter__()
+            raise StoreError(f"{shown_path(self._path)}: cannot be written ({error})") from error
+        with _writing(self._path):
+            # pycolmap, which is another SQLite, opens the file before and after, but never during the block.
+            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            with _writing(self._path):
+                self._begin()
+        except BaseException:
+            self._connection.close()
+            raise
         return self
+
+    def _begin(self) -> None:
+        # No file beside the database, and no waiting for the disk: a run that is killed throws the database away.
+        self._connection.execute("PRAGMA journal_mode=MEMORY")
+        self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute("PRAGMA cache_size=-65536")  # KiB
+        self._connection.execute("BEGIN IMMEDIATE")
+        images = self._connection.execute("SELECT image_id, name, camera_id FROM images ORDER BY image_id").fetchall()
+        self._image_id_from_name = {name: image_id for image_id, name, _ in images}
+        (num_rigs,), (num_frames,) = (
+            self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() for table in ("rigs", "frames")
+        )
+        is_old = num_rigs == 0 and num_frames == 0
+        self._images_without_frame = [(image_id, camera_id) for image_id, _, camera_id in images] if is_old else []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._transaction.__exit__(kind, error, trace)
-        self._database.close()
+        try:
+            if error is None:
+                with _writing(self._path):
+                    self._connection.execute("COMMIT")
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # the error of the block is the one to tell
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            with _writing(self._path):
+                self._connection.close()
 
     def add_image(self, image: SceneImage, keypoints: Float32Array, root_sift: UInt8Array | None = None) -> None:
         """Add the features of an image, and the image and its camera if the database does not have them yet.
@@ -76,66 +116,103 @@ class DatabaseWriter:
             keypoints: [N, 2] in pixels, or [N, 4] with COLMAP's scale and orientation.
             root_sift: [N, 128] RootSIFT descriptors as COLMAP's bytes, or None.
         """
-        require_space(self._path)
         image_id = self._image_id_from_name.get(image.name)
         if image_id is None:
             image_id = self._add_new_image(image)
-        self._database.write_keypoints(image_id, keypoints)
+        self._insert("keypoints", image_id=image_id, **_matrix(keypoints.astype(np.float32, copy=False)))
         if root_sift is not None:
-            kind = pycolmap.FeatureExtractorType.SIFT
-            self._database.write_descriptors(image_id, pycolmap.FeatureDescriptors(kind, root_sift))
+            self._insert("descriptors", image_id=image_id, type=_SIFT, **_matrix(root_sift))
+
+    def _insert(self, table: str, **values: object) -> int:
+        """Insert a row; returns its id."""
+        columns, places = ", ".join(values), ", ".join("?" * len(values))
+        with _writing(self._path):
+            cursor = self._connection.execute(
+                f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(values.values())
+            )
+        return int(cursor.lastrowid or 0)
 
     def _add_new_image(self, image: SceneImage) -> int:
         """Add an image with a rig, a frame and, if its GPS position is known, a pose prior, like COLMAP."""
         camera_id = self._camera_id_from_idx.get(image.camera_idx)
         if camera_id is None:
-            camera_id = self._database.write_camera(as_pycolmap(image.camera))
+            camera_id = self._add_camera(image.camera)
             self._camera_id_from_idx[image.camera_idx] = camera_id
-        native = pycolmap.Image(name=image.name, camera_id=camera_id)
-        native.image_id = self._database.write_image(native)
-        self._image_id_from_name[image.name] = native.image_id
+        image_id = self._insert("images", name=image.name, camera_id=camera_id)
+        self._image_id_from_name[image.name] = image_id
         # Databases of older versions of COLMAP have no rigs and frames. Mappers need them for all images or for none.
-        for one in (*self._images_without_frame, native):
-            self._add_frame(one)
+        for one in (*self._images_without_frame, (image_id, camera_id)):
+            self._add_frame(*one)
         self._images_without_frame = []
         if image.gps_position is not None:
-            wgs84 = pycolmap.PosePriorCoordinateSystem.WGS84
-            prior = pycolmap.PosePrior(position=np.array(image.gps_position), coordinate_system=wgs84)
-            prior.corr_data_id = native.data_id
-            self._database.write_pose_prior(prior)
-        return int(native.image_id)
+            self._insert(
+                "pose_priors",
+                corr_data_id=image_id,
+                corr_sensor_id=camera_id,
+                corr_sensor_type=_CAMERA_SENSOR,
+                position=_blob(np.array(image.gps_position, np.float64)),
+                position_covariance=_blob(np.full(9, np.nan)),
+                gravity=_blob(np.full(3, np.nan)),
+                coordinate_system=_WGS84,
+            )
+        return image_id
 
-    def _add_frame(self, image: pycolmap.Image) -> None:
-        sensor = pycolmap.sensor_t(pycolmap.SensorType.CAMERA, image.camera_id)
-        rig = self._database.read_rig_with_sensor(sensor)
-        if rig is None:
-            rig = pycolmap.Rig()
-            rig.add_ref_sensor(sensor)
-            rig.rig_id = self._database.write_rig(rig)
-        frame = pycolmap.Frame(rig_id=rig.rig_id)
-        frame.add_data_id(image.data_id)
-        self._database.write_frame(frame)
+    def _add_camera(self, camera: Camera) -> int:
+        native = as_pycolmap(camera)
+        return self._insert(
+            "cameras",
+            model=int(native.model),
+            width=native.width,
+            height=native.height,
+            params=_blob(np.array(native.params, np.float64)),
+            prior_focal_length=int(native.has_prior_focal_length),
+        )
+
+    def _add_frame(self, image_id: int, camera_id: int) -> None:
+        rig_id = self._rig_id(camera_id)
+        if rig_id is None:
+            rig_id = self._insert("rigs", ref_sensor_id=camera_id, ref_sensor_type=_CAMERA_SENSOR)
+        frame_id = self._insert("frames", rig_id=rig_id)
+        self._insert("frame_data", frame_id=frame_id, data_id=image_id, sensor_id=camera_id, sensor_type=_CAMERA_SENSOR)
+
+    def _rig_id(self, camera_id: int) -> int | None:
+        """The rig that has a camera, None if there is none."""
+        for table, column in (("rig_sensors", "sensor"), ("rigs", "ref_sensor")):
+            with _writing(self._path):
+                found = self._connection.execute(
+                    f"SELECT rig_id FROM {table} WHERE {column}_id = ? AND {column}_type = ?",
+                    (camera_id, _CAMERA_SENSOR),
+                ).fetchone()
+            if found is not None:
+                return int(found[0])
+        return None
 
     def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
         """Add the matches of a pair, and its geometry if it was verified."""
-        require_space(self._path)
         id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
+        pair_id, is_swapped = pair_id_of(id0, id1), id0 > id1
         indices = matches.indices.astype(np.uint32)
-        self._database.write_matches(id0, id1, indices)
+        self._insert("matches", pair_id=pair_id, **_matrix(indices[:, ::-1] if is_swapped else indices))
         if isinstance(geometry, TwoViewGeometry):
-            self._database.write_two_view_geometry(id0, id1, _as_pycolmap_geometry(geometry, indices))
+            native = _as_pycolmap_geometry(geometry, indices)
+            if is_swapped:
+                native.invert()
+            self._insert("two_view_geometries", pair_id=pair_id, **_geometry_columns(native))
 
     def remove_geometry(self, pair: ImagePair) -> None:
         """Remove the geometry of a pair; its matches stay."""
-        id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
-        self._database.delete_two_view_geometry(id0, id1)
+        self._delete("two_view_geometries", pair)
 
     def replace_geometry(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
         """Replace matches and geometry of a pair."""
-        id0, id1 = self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1]
-        self._database.delete_two_view_geometry(id0, id1)
-        self._database.delete_matches(id0, id1)
+        self._delete("two_view_geometries", pair)
+        self._delete("matches", pair)
         self.add_pair(pair, matches, geometry)
+
+    def _delete(self, table: str, pair: ImagePair) -> None:
+        pair_id = pair_id_of(self._image_id_from_name[pair.name0], self._image_id_from_name[pair.name1])
+        with _writing(self._path):
+            self._connection.execute(f"DELETE FROM {table} WHERE pair_id = ?", (pair_id,))
 
     def camera_id(self, camera_idx: int) -> int:
         """COLMAP's identifier of a camera of the scene."""
@@ -155,7 +232,28 @@ def require_space(path: Path, num_bytes: int = 0) -> None:
     with store_errors(path):
         free = shutil.disk_usage(path.parent).free
     if free < MIN_FREE_BYTES + num_bytes:
-        raise StoreError(f"{path}: cannot be written, only {free // 2**20} MiB are left on the disk")
+        raise StoreError(f"{shown_path(path)}: cannot be written, only {free // 2**20} MiB are left on the disk")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Convert SQLite's errors, such as a full disk, to ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{shown_path(path)}: cannot be written ({error})") from error
+
+
+def _matrix(values: AnyArray) -> dict[str, object]:
+    """Columns of a matrix."""
+    return {"rows": values.shape[0], "cols": values.shape[1], "data": _blob(values)}
+
+
+def _blob(values: AnyArray | None) -> bytes | None:
+    """Values in row-major order, little-endian; NULL if there are none, like COLMAP."""
+    if values is None or values.size == 0:
+        return None
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
 
 def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:
@@ -173,6 +271,19 @@ def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uin
     if geometry.H is not None:
         native.H = geometry.H
     return native
+
+
+def _geometry_columns(native: pycolmap.TwoViewGeometry) -> dict[str, object]:
+    pose = native.cam2_from_cam1
+    return {
+        **_matrix(np.asarray(native.inlier_matches, np.uint32).reshape(-1, 2)),
+        "config": int(native.config),
+        "F": _blob(native.F),
+        "E": _blob(native.E),
+        "H": _blob(native.H),
+        "qvec": None if pose is None else _blob(pose.rotation.quat[[3, 0, 1, 2]]),  # COLMAP stores w first
+        "tvec": None if pose is None else _blob(pose.translation),
+    }
 
 
 def given_camera_idxs(images: tuple[SceneImage, ...]) -> frozenset[int]:

@@ -23,6 +23,11 @@ _MAX_IMAGE_ID = 2147483647
 """COLMAP's identifier of a pair is the identifier of its first image times this plus that of its second."""
 
 
+def pair_id_of(image_id: int, other_id: int) -> int:
+    """COLMAP's identifier of a pair of images, in any order."""
+    return min(image_id, other_id) * _MAX_IMAGE_ID + max(image_id, other_id)
+
+
 class SharedDatabase:
     """An existing database in a `with` block, which detects changes by other programs during the block.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,8 @@ from sfm_lightglue.colmap.model_content import (
 from sfm_lightglue.input_file import read_input_file
 
 _SENSOR_TYPES = {b"CAMERA": CAMERA_SENSOR, b"IMU": 1}
+
+_ANNOUNCED = re.compile(rb"# Number of \w+: (\d{1,18})\b")
 
 _MAX_ID = 2**63 - 1
 """Largest integer that COLMAP reads from text."""
@@ -109,9 +112,22 @@ class _Line:
 
 def _lines(path: Path) -> Iterator[_Line]:
     """The lines that are neither empty nor comments."""
-    for number, line in enumerate(_raw_lines(path), 1):
+    raw, count = _raw_lines(path), 0
+    for number, line in enumerate(raw, 1):
         if line and not line.startswith(b"#"):
             yield _Line(path, number, line)
+            count += 1
+    _require_announced(path, raw, count)
+
+
+def _require_announced(path: Path, lines: list[bytes], count: int) -> None:
+    """Check that there are as many records as COLMAP's comment above them announces: else the file was cut off."""
+    for line in lines[:8]:
+        if (found := _ANNOUNCED.match(line)) and count < int(found[1]):
+            raise damaged(
+                path,
+                f"its comment announces {int(found[1])} records, it has {count}; if that is right, remove the comment",
+            )
 
 
 def _raw_lines(path: Path) -> list[bytes]:
@@ -160,7 +176,8 @@ def _read_images(path: Path) -> ImageTable:
     ids, poses, camera_ids, names, num_points = [], [], [], [], []
     xy: list[float] = []
     point_ids: list[int] = []
-    lines = iter(enumerate(_raw_lines(path), 1))
+    all_lines = _raw_lines(path)
+    lines = iter(enumerate(all_lines, 1))
     for number, raw in lines:
         if not raw or raw.startswith(b"#"):
             continue
@@ -173,6 +190,7 @@ def _read_images(path: Path) -> ImageTable:
         if following is None:
             line.fail("must be followed by a line with the keypoints of the image, which may be empty")
         num_points.append(_keypoints(_Line(path, *following), xy, point_ids) if following[1] else 0)
+    _require_announced(path, all_lines, len(ids))
     return ImageTable(
         np.array(ids, np.int64),
         np.array(poses, np.float64).reshape(-1, 7),

@@ -17,7 +17,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.mapping.quiet_log import quiet_log
+from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.types import Camera
 
 _MIN_IMAGES = 4

@@ -9,9 +9,9 @@ from typing import Any
 
 import pycolmap
 
+from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
-from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.types import ImagePair
 
 MAPPER_VERSION = f"2-pycolmap-{pycolmap.__version__}"

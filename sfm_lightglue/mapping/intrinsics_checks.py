@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.mapping.checks_config import ChecksConfig
-from sfm_lightglue.mapping.quiet_log import quiet_log
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.scene.cameras import is_fisheye_model
 

@@ -154,6 +154,14 @@ def test_text_without_the_last_line_is_refused(tmp_path: Path) -> None:
         read_model(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["cameras", "points3D"])
+def test_text_without_its_last_lines_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_model(tmp_path, ".txt") / f"{name}.txt"
+    path.write_text("\n".join(path.read_text().rstrip("\n").split("\n")[:-1]) + "\n")
+    with pytest.raises(DataError, match=rf"{name}\.txt: .*its comment announces"):
+        read_model(tmp_path)
+
+
 def test_a_name_with_a_space_is_not_cut_in_text(tmp_path: Path) -> None:
     """pycolmap takes the first word for the name."""
     path = write_old_model(tmp_path, ".txt") / "images.txt"
