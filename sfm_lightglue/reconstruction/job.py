@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,10 +158,15 @@ def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path) -> list[J
         return []
     with job.clock.stage("map"):
         num_threads, seed = job.executor.num_workers, job.config.seed
-        task = MappingTask(
-            filled.path, work, len(job.features), filled.constant_camera_ids, num_threads, seed, job.progress
-        )
-        return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
+        # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
+        copy = work / "mapping.db"
+        with store_errors(copy):
+            shutil.copyfile(filled.path, copy)
+        task = MappingTask(copy, work, len(job.features), filled.constant_camera_ids, num_threads, seed, job.progress)
+        judged = map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
+        with store_errors(copy):
+            copy.unlink()
+        return judged
 
 
 def _map_with_camera_groups(

@@ -82,7 +82,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("at", range(1, 8))
+@pytest.mark.parametrize("at", range(1, 5))
 def test_killed_while_it_publishes_the_next_run_finds_no_mixture(
     small_scene_dir: Path, finished: Path, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,12 +104,8 @@ def test_killed_while_it_publishes_the_next_run_finds_no_mixture(
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", dying)
         patched.setattr(os, "replace", dying)
-        try:
+        with pytest.raises(Killed):
             reconstruct(small_scene_dir, output, other)
-        except Killed:
-            assert num_calls == at
-        else:
-            pytest.skip(f"publication has only {num_calls} renames")
     reconstruct(small_scene_dir, output, one_thread())
     assert results(output) == results(finished)
     assert not (output / publication.PENDING_NAME).exists()
