@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from pipelines.command import program_name
+from pipelines.output import say
 from sfm_lightglue.version import __version__
 
 COMMANDS = {
@@ -24,10 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run a sub-command; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in {"-h", "--help"}:
-        print(_help())
+        say(_help())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(f"sfm-lightglue {__version__}")
+        say(f"sfm-lightglue {__version__}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:

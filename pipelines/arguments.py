@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ def _setting(text: str) -> tuple[tuple[str, str], Any]:
         raise ConfigError(f"--set {text}: expected TABLE.OPTION=VALUE, such as extractor.max_keypoints=4096")
     try:
         return (table, option), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, an integer of 5,000 digits, or brackets in brackets
         return (table, option), value.strip()
 
 
@@ -97,11 +98,14 @@ def parse_camera_params(text: str | None) -> list[float] | None:
     """Numbers separated by commas or spaces.
 
     Raises:
-        ConfigError: if one of them is not a number.
+        ConfigError: if one of them is not a finite number.
     """
     if text is None:
         return None
     try:
-        return [float(part) for part in re.split(r"[,\s]+", text.strip()) if part]
+        numbers = [float(part) for part in re.split(r"[,\s]+", text.strip()) if part]
     except ValueError as error:
         raise ConfigError(f"camera parameters {text!r}: expected numbers separated by commas") from error
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"camera parameters {text!r}: expected finite numbers")
+    return numbers

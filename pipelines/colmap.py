@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shlex
 import sys
 from pathlib import Path
 
 from pipelines.arguments import add_component_arguments
-from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
-from pipelines.reconstruct import add_camera_arguments, config_values
+from pipelines.command import ProgressBars, add_yes_argument, command_parser, confirmation, run_command, show_warnings
+from pipelines.output import say, say_json
+from pipelines.reconstruct import add_camera_arguments, add_mask_argument, config_values
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
 from sfm_lightglue.reconstruction.config import DatabaseConfig
@@ -30,7 +30,8 @@ examples:
 
 The database is changed in one step at the end; a run that fails or is killed leaves it unchanged, and the same
 command continues. exit codes: 0 done, 2 bad option, or features that already exist, 3 photos or database
-missing or not fitting each other, 4 weights missing, 6 database locked or not writable, 130 interrupted.
+missing or not fitting each other, 4 weights missing, 6 database locked or not writable, 130 interrupted,
+143 terminated.
 """
 
 
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
                 arguments.overwrite,
                 arguments.known_only,
                 bars or silent,
+                confirmation(arguments),
             )
         _report(arguments, summary)
 
@@ -59,12 +61,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace, summary: HostSummary) -> None:
     if arguments.json:
-        print(json.dumps(summary.as_dict(), ensure_ascii=False))
+        say_json(summary.as_dict())
     elif not arguments.quiet:
         paths = ["--database_path", str(arguments.database), "--image_path", str(arguments.images)]
         output = arguments.database.with_name("sparse")
-        print(summary)
-        print(f"next: colmap mapper {shlex.join(paths)} --output_path {shlex.quote(str(output))}")
+        say(summary)
+        say(f"next: colmap mapper {shlex.join(paths)} --output_path {shlex.quote(str(output))}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,9 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="exhaustive|sequential|FILE",
         help="which images to match (default: exhaustive); FILE: two names a line",
     )
+    add_mask_argument(group)
     add_camera_arguments(parser.add_argument_group("cameras of photos that are not in the database"))
     group = parser.add_argument_group("how to run")
     add = group.add_argument
+    add_yes_argument(group)
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")

@@ -6,15 +6,15 @@ import argparse
 import contextlib
 import importlib.util
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipelines.interrupt import EXIT_CODE, SCRIPT, raise_from_now_on
+from pipelines.interrupt import SCRIPT, raise_from_now_on, report
 from pipelines.options import with_flags
+from pipelines.output import discard_output, flush_output, make_streams_safe
 from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.execution.progress import Progress, silent
 
@@ -22,6 +22,8 @@ ResultT = TypeVar("ResultT")
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from pipelines.arguments import ArgumentAdder
 
 
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -62,21 +64,32 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
         show_downloads: show a progress bar for every file of weights that the command downloads.
 
     Returns:
-        The exit code: that of the `SfmError`, 130 after Ctrl-C, else what `body` returned.
+        The exit code: that of the `SfmError`, 130 after Ctrl-C, 143 after `kill`, else what `body` returned.
     """
+    make_streams_safe()
     raise_from_now_on()
     try:
+        return _exit_code(body, show_downloads)
+    except KeyboardInterrupt as interrupt:
+        return report(interrupt)
+
+
+def _exit_code(body: Callable[[], int | None], show_downloads: bool) -> int:
+    try:
         with _download_bars() if show_downloads else contextlib.nullcontext():
-            return body() or 0
+            code = body() or 0
+        flush_output()
+        return code
     except SfmError as error:
+        try:
+            flush_output()
+        except (SfmError, BrokenPipeError):
+            discard_output()
         print(f"error: {with_flags(str(error))}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the same command continues", file=sys.stderr)
-        return EXIT_CODE
     except BrokenPipeError:
         # The reader of the output has gone (`| head`): not an error, and no more output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
 
 
@@ -182,3 +195,22 @@ def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
         return work(bars)
     finally:
         bars.close()
+
+
+def add_yes_argument(parser: ArgumentAdder) -> None:
+    """The flag that answers the question of `confirmation`."""
+    parser.add_argument("--yes", action="store_true", help="match any number of pairs without a question")
+
+
+def confirmation(arguments: argparse.Namespace) -> Callable[[str], bool] | None:
+    """Asks the user on the terminal; None, for no question, if there is no terminal."""
+    if arguments.yes:
+        return lambda question: True
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return _ask
+
+
+def _ask(question: str) -> bool:
+    print(f"{with_flags(question)} Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

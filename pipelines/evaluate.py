@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from pipelines.evaluate_arguments import build_parser, with_own_flags
+from pipelines.output import say
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.version import __version__
 
@@ -225,7 +226,7 @@ def _write(report: _Report, arguments: argparse.Namespace) -> None:
 
     text = "\n\n".join(part for part in (*report.parts, left_out_list(report.left_out)) if part) + "\n"
     if arguments.markdown is None:
-        print(text, end="")
+        say(text, end="")
     else:
         with atomic_write(arguments.markdown) as file:
             file.write(text.encode())
@@ -243,7 +244,7 @@ def _write(report: _Report, arguments: argparse.Namespace) -> None:
             "left_out": [one.as_dict() for one in report.left_out],
         }
         with atomic_write(arguments.json) as file:
-            file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+            file.write(json_bytes(record, indent=2) + b"\n")
 
 
 if __name__ == "__main__":

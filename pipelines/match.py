@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.match_batch import run_batch
 from pipelines.match_output import output_paths, require_replaceable, write_result
 from pipelines.options import with_flags
+from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.image_pair.batch import PairBatch
 from sfm_lightglue.image_pair.cameras import StatedCameras
@@ -88,18 +89,18 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if paths is not None:
         write_result(result, *paths)
     if arguments.json:
-        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        say_json(result.as_dict())
     elif not arguments.quiet:
-        print(with_flags(str(result)))
+        say(with_flags(str(result)))
         if paths is not None:
-            print(f"written: {paths[0]}, {paths[1]}")
+            say(f"written: {paths[0]}, {paths[1]}")
 
 
 def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is not None:
         raise ConfigError("--batch takes its photos from the list: do not name others")
     out = arguments.out
-    if out is not None and (out.suffix.lower() != ".jsonl" or out.is_dir()):
+    if out is not None and (out.suffix.lower() != ".jsonl" or os.path.isdir(out)):
         raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
     image_root = arguments.images or arguments.batch.parent
     _require_inputs(arguments, image_root)
@@ -113,12 +114,12 @@ def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
 def _require_inputs(arguments: argparse.Namespace, image_root: Path) -> None:
     """Check that the list and the images of a batch exist, and that the output is not the list."""
     batch, out = arguments.batch, arguments.out
-    if batch.is_dir() or not batch.exists():
-        what = "is a folder" if batch.is_dir() else "no such file"
+    if os.path.isdir(batch) or not os.path.exists(batch):
+        what = "is a folder" if os.path.isdir(batch) else "no such file"
         raise DataError(f"--batch {batch}: {what}; give a text file with a pair a line: {PAIR_FORMAT}")
-    if not image_root.is_dir():
+    if not os.path.isdir(image_root):
         raise DataError(f"--images {image_root}: no such folder; the names in the list are relative to it")
-    if out is not None and out.exists() and out.samefile(batch):
+    if out is not None and os.path.exists(out) and out.samefile(batch):
         raise ConfigError(f"--out {out}: is the list itself; choose another name")
 
 

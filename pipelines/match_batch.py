@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,14 @@ from typing import Any
 
 from pipelines.command import ProgressBars
 from pipelines.options import with_flags
+from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError, DataError, StoreError
-from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.image_pair.batch import PairBatch, PairOutcome
 from sfm_lightglue.image_pair.pair_list import ListedPair
+from sfm_lightglue.input_file import read_input_file
+from sfm_lightglue.store.json_bytes import json_bytes
+from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import atomic_write
 
 
@@ -35,36 +41,52 @@ def run_batch(batch: PairBatch, pairs: Sequence[ListedPair], out: Path | None, a
         StoreError: if `out` cannot be written.
     """
     keys = [batch.key(pair) for pair in pairs]
+    with sole_writer(out) if out is not None else contextlib.nullcontext():
+        counts, num_kept, first_error = _write_outcomes(batch, pairs, keys, out, as_json, quiet)
+    if not quiet:
+        again = f" ({num_kept} from an earlier run)" if num_kept else ""
+        written = f" -> {out}" if out is not None else ""
+        numbers = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+        summary = f"{len(pairs)} pairs{again}: {numbers}{written}"
+        if as_json:
+            print(summary, file=sys.stderr)
+        else:
+            say(summary)
+    if counts["failed"] == len(pairs):
+        raise DataError(f"none of the {len(pairs)} pairs could be matched; the first error: {first_error}")
+
+
+def _write_outcomes(
+    batch: PairBatch,
+    pairs: Sequence[ListedPair],
+    keys: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> tuple[Counter[str], int, str]:
+    """Match what `out` does not contain; returns counts by verdict, the number of kept results, the first error."""
     kept = [] if out is None else kept_lines(out, Counter(keys))
     done = Counter(line["key"] for line in kept)
     counts = Counter(_count_name(None, line.get("verdict")) for line in kept)
-    errors: list[str] = []
+    first_error = ""
     bars = None if quiet or out is None or not sys.stderr.isatty() else ProgressBars()
-    progress: Progress = bars or silent
     try:
-        for outcome in batch.outcomes(pairs, done, progress):
+        for outcome in batch.outcomes(pairs, done, bars or silent):
             values = outcome.as_dict()
             counts[_count_name(values["error"], values.get("verdict"))] += 1
-            errors += [outcome.error] if outcome.error and not errors else []
-            text = json.dumps(values, ensure_ascii=False)
+            first_error = first_error or outcome.error
             if out is not None:
-                _append(out, text)
+                _append(out, json_bytes(values))
             if as_json:
-                print(text, flush=True)
+                say_json(values, flush=True)
             elif not quiet and out is None:
-                print(_described(outcome), flush=True)
+                say(_described(outcome), flush=True)
     finally:
         if bars is not None:
             bars.close()
     if out is not None and kept:
         put_in_order(out, keys)
-    if not quiet:
-        again = f" ({len(kept)} from an earlier run)" if kept else ""
-        written = f" -> {out}" if out is not None else ""
-        summary = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
-        print(f"{len(pairs)} pairs{again}: {summary}{written}", file=sys.stderr if as_json else sys.stdout)
-    if counts["failed"] == len(pairs):
-        raise DataError(f"none of the {len(pairs)} pairs could be matched; the first error: {errors[0]}")
+    return counts, len(kept), first_error
 
 
 def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -81,20 +103,16 @@ def kept_lines(out: Path, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
         DataError: if it cannot be read.
         StoreError: if it cannot be written.
     """
-    try:
-        data = out.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(out):
         return []
-    except OSError as error:
-        raise DataError(f"{out}: cannot be read ({error.strerror or error})") from error
-    *whole, torn = data.split(b"\n")
+    *whole, torn = read_input_file(out).split(b"\n")
     kept, texts = [], []
     left = Counter(wanted)
     for number, text in enumerate(whole, start=1):
         try:
             line = json.loads(text)
-            key, is_error = line["key"], line["error"] is not None
-        except (ValueError, KeyError, TypeError) as problem:
+            key, is_error = str(line["key"]), line["error"] is not None
+        except (ValueError, KeyError, TypeError, RecursionError) as problem:
             raise ConfigError(f"{out}:{number}: not a result of this command; choose another --out") from problem
         if is_error:
             continue
@@ -129,16 +147,15 @@ def put_in_order(out: Path, keys: Sequence[str]) -> None:
         keys: of the pairs of the list.
 
     Raises:
-        DataError: if it cannot be read.
+        DataError: if it cannot be read, or has other lines.
         StoreError: if it cannot be written.
     """
-    try:
-        texts = out.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be read ({error.strerror or error})") from error
+    texts = read_input_file(out).splitlines(keepends=True)
     found = [json.loads(text)["key"] for text in texts]
     if found == list(keys):
         return
+    if sorted(found) != sorted(keys):
+        raise DataError(f"{out}: another program has changed it; delete it, and run the same command again")
     texts_from_key: dict[str, deque[bytes]] = defaultdict(deque)
     for key, text in zip(found, texts, strict=True):
         texts_from_key[key].append(text)
@@ -146,12 +163,12 @@ def put_in_order(out: Path, keys: Sequence[str]) -> None:
         file.writelines(texts_from_key[key].popleft() for key in keys)
 
 
-def _append(out: Path, text: str) -> None:
+def _append(out: Path, text: bytes) -> None:
     """Append a line with one write, so that a killed run can only cut off the last line."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open(out, "ab", buffering=0) as file:
-            file.write(text.encode() + b"\n")
+            file.write(text + b"\n")
     except OSError as error:
         raise StoreError(f"{out}: cannot be written ({error.strerror or error})") from error
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.image_pair.matching import ImagePairResult
+from sfm_lightglue.input_file import read_input_file
+from sfm_lightglue.store.json_bytes import json_bytes
+from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.types import TwoViewGeometry
 
@@ -27,7 +31,7 @@ def output_paths(out: Path) -> tuple[Path, Path]:
         ConfigError: if `out` has another suffix.
     """
     suffix = out.suffix.lower()
-    if out.is_dir():
+    if os.path.isdir(out):
         return out / "matches.png", out / "matches.json"
     if suffix == ".json":
         return out.with_suffix(".png"), out
@@ -50,9 +54,9 @@ def require_replaceable(paths: tuple[Path, Path], inputs: Iterable[Path]) -> Non
     """
     from sfm_lightglue.drawing.matches import is_drawing
 
-    existing = [path for path in inputs if path.exists()]
+    existing = [path for path in inputs if os.path.exists(path)]
     for path, is_ours in zip(paths, (is_drawing, _is_result), strict=True):
-        if not path.exists():
+        if not os.path.exists(path):
             continue
         if any(path.samefile(one) for one in existing):
             raise ConfigError(f"--out: {path} is one of the photos and would be overwritten; choose another name")
@@ -65,8 +69,8 @@ def require_replaceable(paths: tuple[Path, Path], inputs: Iterable[Path]) -> Non
 
 def _is_result(path: Path) -> bool:
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        values = json.loads(read_input_file(path))
+    except (DataError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.keys() >= {"images", "verdict", "cam1_from_cam0", "num_inliers"}
 
@@ -79,10 +83,11 @@ def write_result(result: ImagePairResult, drawing_path: Path, json_path: Path) -
     """
     from sfm_lightglue.drawing.matches import save_drawing
 
-    with atomic_write(drawing_path) as file:
-        save_drawing(draw_result(result), file, _FORMAT_FROM_SUFFIX[drawing_path.suffix.lower()])
-    with atomic_write(json_path) as file:
-        file.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+    with sole_writer(json_path):  # so that both files are of one run
+        with atomic_write(drawing_path) as file:
+            save_drawing(draw_result(result), file, _FORMAT_FROM_SUFFIX[drawing_path.suffix.lower()])
+        with atomic_write(json_path) as file:
+            file.write(json_bytes(result.as_dict(), indent=2) + b"\n")
 
 
 def draw_result(result: ImagePairResult) -> PilImage.Image:

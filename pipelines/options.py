@@ -15,6 +15,7 @@ FLAG_FROM_OPTION = {
     "extractor.name": "--extractor",
     "extractor.weights": "--extractor-weights",
     "known_only=True": "--known-only",
+    "masks": "--masks",
     "matcher.name": "--matcher",
     "matcher.weights": "--matcher-weights",
     "num_threads": "--threads",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
-from pipelines.command import command_parser, run_command, show_warnings, with_progress
+from pipelines.command import (
+    add_yes_argument,
+    command_parser,
+    confirmation,
+    run_command,
+    show_warnings,
+    with_progress,
+)
+from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
 from sfm_lightglue.reconstruction.result import ReconstructionResult
@@ -31,7 +39,7 @@ examples:
 
 All results are kept in the output folder: the same command continues an interrupted run, and computes
 nothing again after a finished run. exit codes: 0 done, 2 bad option, 3 no readable photo, 4 weights missing,
-5 no model that passes the checks, 6 output not writable, 130 interrupted.
+5 no model that passes the checks, 6 output not writable, 130 interrupted, 143 terminated.
 """
 
 
@@ -52,7 +60,9 @@ def main(argv: list[str] | None = None) -> int:
                 arguments,
                 with_progress(
                     arguments.quiet,
-                    lambda progress: reconstruct(arguments.scene_dir, arguments.output, config, progress),
+                    lambda progress: reconstruct(
+                        arguments.scene_dir, arguments.output, config, progress, confirmation(arguments)
+                    ),
                 ),
                 {},
             )
@@ -62,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             body()
         except ReconstructionError as error:
             if arguments.json and error.summary is not None:
-                print(json.dumps(error.summary, ensure_ascii=False))
+                say_json(error.summary)
             raise
 
     return run_command(with_summary, show_downloads=not arguments.quiet)
@@ -77,15 +87,15 @@ def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
     )
     _report(arguments, result, {"demo": errors.as_dict()})
     if not arguments.quiet and not arguments.json:
-        print(errors)
+        say(errors)
 
 
 def _report(arguments: argparse.Namespace, result: ReconstructionResult, more: dict[str, Any]) -> None:
     summary = result.summary
     if arguments.json:
-        print(json.dumps(summary.as_dict() | more, ensure_ascii=False))
+        say_json(summary.as_dict() | more)
     elif not arguments.quiet:
-        print(f"{summary} -> {result.output / summary.models[0]['path']}")
+        say(f"{summary} -> {result.output / summary.models[0]['path']}")
 
 
 def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfig]) -> dict[str, Any]:
@@ -104,6 +114,8 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
     if arguments.pairs is not None:
         flags |= _pairs_flags(arguments.pairs)
     values = override(component_values(arguments, values), flags)
+    if arguments.masks is not None:
+        values = values | {"masks": _mask_folder(arguments.masks)}
     return values if arguments.threads is None else values | {"num_threads": arguments.threads}
 
 
@@ -111,10 +123,16 @@ def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
     selectors = [name for name in PAIR_SELECTORS.names if name != "file"]
     if value in selectors:
         return {("pairs", "name"): value}
-    if not Path(value).is_file():
+    if not os.path.isfile(value):
         raise ConfigError(f"--pairs {value}: no such file, and not one of {', '.join(selectors)}")
     # Absolute, so that the record of the run can be used from any folder.
     return {("pairs", "name"): "file", ("pairs", "path"): str(Path(value).resolve())}
+
+
+def _mask_folder(value: str) -> str:
+    if not value or not Path(value).is_dir():
+        raise ConfigError(f"--masks {value}: no such folder")
+    return str(Path(value).resolve())  # absolute, as the list of pairs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -152,15 +170,26 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="exhaustive|sequential|FILE",
         help="which images to match (default: exhaustive); FILE: two names a line",
     )
+    add_mask_argument(group)
     add_camera_arguments(group)
     group = parser.add_argument_group("how to run")
     add = group.add_argument
+    add_yes_argument(group)
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
     add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
     add("--json", action="store_true", help="print the summary as one JSON object on standard output")
     return parser
+
+
+def add_mask_argument(group: Any) -> None:
+    """The flag for masks."""
+    group.add_argument(
+        "--masks",
+        metavar="DIR",
+        help="masks: a/b.jpg.png for the photo a/b.jpg; black gets no features (default: masks/ in the scene)",
+    )
 
 
 def add_camera_arguments(group: Any) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pipelines.command import run_command, show_warnings
+from pipelines.output import say
 from pipelines.train_arguments import (
     build_parser,
     confidence_config,
@@ -72,7 +73,7 @@ def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas
             trainer.follow()
         return
     if trainer.step > 0:
-        print(f"{arguments.output}: continuing after step {trainer.step} of {options.num_steps}")
+        say(f"{arguments.output}: continuing after step {trainer.step} of {options.num_steps}")
     if not arguments.export_only and trainer.step < options.num_steps:
         _train(trainer, arguments, validation)
     if arguments.export is not None:
@@ -83,7 +84,7 @@ def _train(trainer: Trainer, arguments: argparse.Namespace, validation: Validati
     table = _Table(arguments.quiet)
     with _producer(arguments) as producer:
         if len(producer.available()) == 0:
-            print(f"{producer.folder}: making the first shard of training scenes", flush=True)
+            say(f"{producer.folder}: making the first shard of training scenes", flush=True)
         trainer.run(producer, validation, table)
 
 
@@ -112,7 +113,7 @@ def _export(trainer: Trainer, arguments: argparse.Namespace, command: str) -> No
     }
     network = network.half() if arguments.half else network
     save_lightglue(network, arguments.export, metadata, recommended_thresholds(arguments).given_thresholds())
-    print(f"{arguments.export}: wrote the weights after step {step}")
+    say(f"{arguments.export}: wrote the weights after step {step}")
 
 
 def _train_confidence(
@@ -136,7 +137,7 @@ def _train_confidence(
                 lambda _, loss: losses.append(loss),
             )
     network.cpu()
-    print(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
+    say(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
 
 
 class _Table:
@@ -153,12 +154,12 @@ class _Table:
             return
         if "loss" not in row:
             texts = [f"{name} {value:.3f}" for name, value in row.items() if name != "step"]
-            print(f"{int(row['step']):>11}  validation: {', '.join(texts)}", flush=True)
+            say(f"{int(row['step']):>11}  validation: {', '.join(texts)}", flush=True)
             return
         if self._num_rows % 30 == 0:
-            print("".join(f"{name:>12}" for name in self._COLUMNS))
+            say("".join(f"{name:>12}" for name in self._COLUMNS))
         self._num_rows += 1
-        print("".join(f"{self._text(name, row[name]):>12}" for name in self._COLUMNS), flush=True)
+        say("".join(f"{self._text(name, row[name]):>12}" for name in self._COLUMNS), flush=True)
 
     @staticmethod
     def _text(name: str, value: float) -> str:

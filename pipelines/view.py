@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipelines.command import command_parser, run_command
+from pipelines.output import say
 from sfm_lightglue.viewer import ViewConfig, view_model
 
 EXAMPLES = """\
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         scene = view_model(config)
         if not arguments.quiet:
             shown = f"{len(scene.centers)} images, {len(scene.points)} points"
-            print(shown if config.screenshot is None else f"{config.screenshot}: {shown}")
+            say(shown if config.screenshot is None else f"{config.screenshot}: {shown}")
 
     return run_command(body)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
+from pipelines.output import say, say_json
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             for entry in [entry_of(name) for name in arguments.names]:  # report a wrong name before any download
                 _fetch(entry, arguments.quiet)
         else:
-            print(_path(entry_of(arguments.name)))
+            say(_path(entry_of(arguments.name)))
 
     return run_command(body)
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 def _list(as_json: bool) -> None:
     rows = [_row(entry) for entry in CATALOG.values()]
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        say_json(rows, indent=2)
         return
     cells = [("name", "size", "licence", "path")]
     for row in rows:
@@ -68,7 +68,7 @@ def _list(as_json: bool) -> None:
         cells.append((row["name"], _size_text(row["size"]), row["licence"], path))
     widths = [max(len(row[column]) for row in cells) for column in range(3)]
     for name, size, licence, path in cells:
-        print(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {licence:<{widths[2]}}  {path}")
+        say(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {licence:<{widths[2]}}  {path}")
 
 
 def _row(entry: WeightsEntry) -> dict[str, Any]:
@@ -97,10 +97,10 @@ def _fetch(entry: WeightsEntry, quiet: bool) -> None:
     path = locate_weights(entry)
     if path is None:
         if entry.url is not None and not offline_by():
-            print(licence_note(entry), flush=True)
+            say(licence_note(entry), flush=True)
         with contextlib.closing(ProgressBars("B")) as bars:
             path = fetch_weights(entry, silent if quiet else bars)
-    print(path)
+    say(path)
 
 
 def _path(entry: WeightsEntry) -> Path:

@@ -55,9 +55,22 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         item = typing.get_args(hint)[0]
         return tuple(_checked(part, item, where) for part in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = _as_float(value, where)
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
     if isinstance(value, float) and math.isnan(value):
         raise ConfigError(f"{where}: expected a number, got {value!r}")  # TOML allows nan, which passes range checks
+    if isinstance(value, int) and abs(value) > _MAX_INT:
+        raise ConfigError(f"{where}: the number is too large")
     return value
+
+
+def _as_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(f"{where}: the number is too large") from error
+
+
+_MAX_INT = 2**63 - 1
+"""Arrays and files have integers of 64 bits."""

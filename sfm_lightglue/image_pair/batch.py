@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.errors import ConfigError, DataError, StoreError, WeightsError
+from sfm_lightglue.errors import ConfigError, DataError, SfmError, StoreError, WeightsError
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
@@ -179,7 +179,7 @@ class PairBatch:
         if name not in self._digest_from_name:
             try:
                 self._digest_from_name[name] = self._image(name, 0).digest
-            except DataError:
+            except (SfmError, OSError, ValueError):  # the error of the line tells the cause
                 self._digest_from_name[name] = "unreadable"
         return self._digest_from_name[name]
 

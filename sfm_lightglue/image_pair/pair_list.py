@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.pairs.list_file import read_list_lines
 
 PAIR_FORMAT = "name0 name1 [rot0 rot1] [K0 (9 numbers) K1 (9 numbers)] [T_0to1 (16 numbers)]"
 """A line of a list, in the format of SuperGlue; everything after the names is optional."""
+
+_MAX_LINE = 20_000
+"""Characters; two of the longest paths and all numbers have less."""
 
 _NUM_NUMBERS = (36, 34, 20, 18, 2, 0)
 """Allowed numbers of numbers after the names: with and without rotations, intrinsics, and a pose after these."""
@@ -44,18 +49,14 @@ def read_listed_pairs(path: Path, image_root: Path) -> list[ListedPair]:
     """The pairs of a text file; a line that cannot be parsed becomes a pair with an error.
 
     Args:
-        path: text file with one pair a line, see `PAIR_FORMAT`; blank lines and lines that begin with # are skipped.
-            Names may contain spaces if both are files.
+        path: text file or pipe with one pair a line, see `PAIR_FORMAT`; blank lines and lines that begin with # are
+            skipped. Names may contain spaces if both are files.
         image_root: folder that the names are relative to.
 
     Raises:
         DataError: if the list cannot be read, or contains no pair.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the list of pairs cannot be read ({error})") from error
-    texts = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    texts = [(number, line.strip()) for number, line in enumerate(read_list_lines(path, accepts_pipe=True), 1)]
     pairs = [_parse(text, f"{path}:{number}", image_root) for number, text in texts if text and text[0] != "#"]
     if not pairs:
         raise DataError(f"{path}: lists no pair; a line is {PAIR_FORMAT}")
@@ -63,6 +64,9 @@ def read_listed_pairs(path: Path, image_root: Path) -> list[ListedPair]:
 
 
 def _parse(text: str, location: str, image_root: Path) -> ListedPair:
+    if len(text) > _MAX_LINE:
+        error = f"{location}: a line of {len(text)} characters; expected {PAIR_FORMAT}"
+        return ListedPair(f"{text[:_MAX_LINE]}...", (), error=error, location=location)
     for num_numbers in _NUM_NUMBERS:
         words = text.rsplit(maxsplit=num_numbers) if num_numbers else [text]
         numbers = _numbers(words[1:])
@@ -99,7 +103,7 @@ def _two_names(text: str, image_root: Path) -> tuple[str, str] | None:
     for i, character in enumerate(text):
         if character in " \t":
             name0, name1 = text[:i].strip().strip('"'), text[i:].strip().strip('"')
-            if (image_root / name0).is_file() and (image_root / name1).is_file():
+            if os.path.isfile(image_root / name0) and os.path.isfile(image_root / name1):
                 return name0, name1
     return None
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.pairs.list_file import read_list_lines
 from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class PairsFromFile:
         skipped = {image.name for image in scene.skipped}
         names = _SceneNames.from_scene(scene)
         pairs = set()
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in enumerate(read_list_lines(path), start=1):
             text = unicodedata.normalize("NFC", line.strip())
             if not text:
                 continue
@@ -66,14 +67,6 @@ class PairsFromFile:
         if not pairs:
             raise DataError(f"{path}: lists no pair of usable images")
         return tuple(sorted(pairs))
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: the list of pairs cannot be read ({reason})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ class DatabaseConfig:
     cameras: CameraConfig = field(default_factory=CameraConfig)
     """Which images share a camera, and what is known of the cameras."""
 
+    masks: str = ""
+    """Folder of the masks of the images: the mask of `a/b.jpg` is `a/b.jpg.png` (or `a/b.png`), and black pixels get no
+    features. "" uses a folder `masks` of the scene if it has one."""
+
     two_view: TwoViewConfig = field(default_factory=TwoViewConfig)
     """Thresholds of two-view geometry."""
 
@@ -65,8 +69,15 @@ class DatabaseConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "matcher", with_fitting_weights(self.matcher, self.extractor))
         check_num_threads(self.num_threads)
+        if not isinstance(self.masks, str):
+            raise ConfigError(f"`masks` {self.masks!r}: expected the path of a folder")
         check_device(self.device)
         check_seed(self.seed)
+
+    @property
+    def mask_folder(self) -> Path | None:
+        """`masks` as a path, None for a folder of the scene."""
+        return Path(self.masks) if self.masks else None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

@@ -329,7 +329,7 @@ def test_the_list_is_never_written_to(images: Path, tmp_path: Path, capsys: pyte
         ("none.txt", ".", "--batch {folder}/none.txt: no such file; give a text file with a pair a line: name0 name1"),
         (".", ".", "--batch {folder}: is a folder; give a text file"),
         ("pairs.txt", "none", "--images {folder}/none: no such folder; the names in the list are relative to it"),
-        ("latin.txt", ".", "{folder}/latin.txt: the list of pairs cannot be read"),
+        ("latin.txt", ".", "{folder}/latin.txt:1: the list of pairs is not UTF-8 text"),
     ],
 )
 def test_a_missing_list_or_folder_is_told_with_what_to_give(

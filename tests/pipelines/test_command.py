@@ -15,6 +15,7 @@ import pytest
 from pipelines.__main__ import COMMANDS
 from pipelines.__main__ import main as all_commands
 from pipelines.command import ProgressBars, program_name, require_checkout, run_command, show_warnings
+from pipelines.interrupt import Terminated
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError, WeightsError
 from tests.helpers.checkout import ROOT
 
@@ -28,6 +29,7 @@ from tests.helpers.checkout import ROOT
         (ReconstructionError("so"), 5),
         (StoreError("so"), 6),
         (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
     ],
 )
 def test_errors_become_one_line_and_their_code(
@@ -125,10 +127,13 @@ def test_usage_and_examples_call_the_command_as_the_user_did(
 SCRIPT = "import sys; from pipelines.__main__ import main; sys.exit(main())"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process of its own")
-@pytest.mark.parametrize("last", ["pipelines", "numpy.exceptions", "cv2"])
+@pytest.mark.skipif(os.name != "posix", reason="sends signals to a process of its own")
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [("SIGINT", "pipelines"), ("SIGINT", "numpy.exceptions"), ("SIGINT", "cv2"), ("SIGTERM", "pycolmap._core")],
+)
 @pytest.mark.parametrize("start", ["-m pipelines.match", "-m pipelines match", "-m pipelines.reconstruct", "script"])
-def test_ctrl_c_during_the_imports_ends_a_command_quietly(start: str, last: str, tmp_path: Path) -> None:
+def test_a_signal_during_the_imports_ends_a_command_quietly(start: str, sent: str, last: str, tmp_path: Path) -> None:
     """Whatever is being imported; Python tells of each import that is complete, so the moment is certain."""
     (tmp_path / "sfm-lightglue").write_text(SCRIPT)
     words = [str(tmp_path / "sfm-lightglue"), "match"] if start == "script" else start.split()
@@ -141,11 +146,11 @@ def test_ctrl_c_during_the_imports_ends_a_command_quietly(start: str, last: str,
         for line in process.stderr:
             if line.split("|")[-1].strip() == last:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[sent])
         rest = [line for line in process.stderr if not line.startswith("import time:")]
         assert process.stdout.read() == ""
-    assert process.returncode == 130
-    assert rest == []
+    told = "terminated; what was finished is kept, the same command continues\n"
+    assert (process.returncode, rest) == ((130, []) if sent == "SIGINT" else (143, [told]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks for handlers of POSIX")
@@ -157,7 +162,7 @@ def test_ctrl_c_during_the_imports_ends_a_command_quietly(start: str, last: str,
             "import sys, signal; sys.argv[0] = 'sfm-lightglue'; import pipelines.command as c;"
             "print(signal.getsignal(signal.SIGINT).__name__); c.run_command(lambda: None);"
             "print(signal.getsignal(signal.SIGINT).__name__)",
-            "_leave\ndefault_int_handler",
+            "_leave\n_raise",
         ),
         (
             "import sys, signal; sys.argv[0] = 'sfm-lightglue'; signal.signal(signal.SIGINT, signal.SIG_IGN);"

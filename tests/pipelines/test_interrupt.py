@@ -1,0 +1,148 @@
+"""Signals end a command with one line and the exit code of shells, whatever it is doing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.reconstruct import main
+from tests.helpers.checkout import ROOT
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes of its own")
+
+TOLD = "terminated; what was finished is kept, the same command continues\n"
+
+AS_PROGRAM = "import sys; sys.argv = ['sfm-lightglue', 'match']\nimport pipelines.interrupt as interrupt\n"
+
+
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+EVERY_STAGE = """
+import json, os, signal, sys
+scene, output, log = sys.argv[1:]
+sys.argv = ["sfm-lightglue", "reconstruct"]
+import pipelines
+from pipelines import command, reconstruct
+import pycolmap, torch
+
+def signal_in(stage, num_done):
+    class Bars:
+        def __init__(self, unit=""):
+            pass
+        def __call__(self, name, done, total):
+            if (name, done) == (stage, num_done):
+                os.kill(os.getpid(), signal.SIGTERM)
+        def close(self):
+            pass
+    return Bars
+
+results = []
+for stage, num_done in [("extract", 1), ("match", 0), ("match", 7), ("map", 4)]:
+    child = os.fork()
+    if child == 0:
+        command.ProgressBars = signal_in(stage, num_done)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.exit(reconstruct.main([scene, "--output", output, "--threads", "2", "--matcher", "nearest"]))
+    status = os.waitpid(child, 0)[1]
+    hidden = [name for name in os.listdir(output) if name.startswith(".work-")]
+    results.append([stage, os.waitstatus_to_exitcode(status), open(log).read(), hidden])
+print(json.dumps(results))
+"""
+
+
+def test_kill_in_every_stage_is_one_line_and_the_same_command_finishes(small_scene_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = run_python(EVERY_STAGE, small_scene_dir, output, tmp_path / "log.txt")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[stage, 143, TOLD, []] for stage in ("extract", "match", "match", "map")]
+    assert not (output / "sparse").exists()
+    assert (
+        main([str(small_scene_dir), "--output", str(output), "--quiet", "--threads", "2", "--matcher", "nearest"]) == 0
+    )
+    assert (output / "sparse" / "0").is_dir()
+
+
+@pytest.mark.parametrize("num_signals", [1, 2])
+def test_a_library_that_does_not_come_back_does_not_keep_the_process(num_signals: int) -> None:
+    """The main thread blocks the signals and sleeps in C, so no handler of Python can run in it."""
+    code = AS_PROGRAM + (
+        "import ctypes, os, signal, threading, time\n"
+        "from pipelines.command import run_command\n"
+        f"interrupt.GRACE_S, interrupt._ECHO_S = {0.4 if num_signals == 1 else 60}, 0.2\n"
+        "def body():\n"
+        "    def send():\n"
+        f"        for _ in range({num_signals}):\n"
+        "            os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.5)\n"
+        "    threading.Thread(target=send, daemon=True).start()\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "    ctypes.CDLL(None).sleep(60)\n"
+        "sys.exit(run_command(body))"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", TOLD)
+
+
+def test_a_signal_within_a_callback_of_a_library_is_not_lost() -> None:
+    """An exception cannot leave a callback of C: Python would print and forget it."""
+    code = AS_PROGRAM + (
+        "import ctypes, os, signal, time\n"
+        "from pipelines.command import run_command\n"
+        "interrupt._ECHO_S = 0.1\n"
+        "compared = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)\n"
+        "def body():\n"
+        "    callback = compared(lambda a, b: os.kill(os.getpid(), signal.SIGTERM) or 0)\n"
+        "    ctypes.CDLL(None).qsort((ctypes.c_int * 2)(1, 2), 2, 4, callback)\n"
+        "    print('after the callback', flush=True)\n"
+        "    time.sleep(60)\n"
+        "sys.exit(run_command(body))"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "after the callback\n", TOLD)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_is_sent_twice_at_once_is_one_signal(name: str, code: int) -> None:
+    script = AS_PROGRAM + (
+        "import os, signal, time\n"
+        "from pipelines.command import run_command\n"
+        "def body():\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{name}); time.sleep(60)\n"
+        "    finally:\n"
+        f"        os.kill(os.getpid(), signal.{name}); time.sleep(0.1); print('tidied up')\n"
+        "sys.exit(run_command(body))"
+    )
+    done = run_python(script)
+    told = TOLD.replace("terminated", "interrupted") if name == "SIGINT" else TOLD
+    assert (done.returncode, done.stdout, done.stderr) == (code, "tidied up\n", told)
+
+
+def test_the_handler_of_pycolmap_is_replaced_and_ignored_signals_stay_ignored() -> None:
+    code = (
+        "import os, signal, sys; sys.argv = ['sfm-lightglue']; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "import pipelines.command\n"
+        "import sfm_lightglue.colmap, pycolmap\n"
+        "os.kill(os.getpid(), signal.SIGTERM); print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)\n"
+    )
+    assert run_python(code).stdout == "True\n"
+
+
+def test_other_programs_keep_their_handlers() -> None:
+    code = (
+        "import signal, sys, pipelines.command as c; before = signal.getsignal(signal.SIGTERM)\n"
+        "c.run_command(lambda: None)\n"
+        "print(before is signal.SIG_DFL, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, len(sys.meta_path),"
+        " signal.set_wakeup_fd(-1), sys.unraisablehook is sys.__unraisablehook__)"
+    )
+    words = run_python(code).stdout.split()
+    assert words[:2] == ["True", "True"]
+    assert words[3:] == ["-1", "True"]
