@@ -13,6 +13,7 @@ from sfm_lightglue.colmap.model_check import MODEL_FILES, checked_content
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.output_folder import is_results_folder
+from sfm_lightglue.store.publication import complete_publication, reading_results
 
 __all__ = ["MapLocation", "Reconstruction", "find_map", "model_folder_at", "read_model"]
 
@@ -49,6 +50,7 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
 
     Raises:
         DataError: if there is no such folder, no model in it, or no folder `images`.
+        StoreError: if a run was killed while it published a model there, and the folder is not writable now.
     """
     path = Path(path)
     shown = shown_path(path)
@@ -60,6 +62,8 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
                 f"{shown}: this is a file; give the folder of the model (such as {shown_path(path.parent)})"
             )
         next(path.iterdir(), None)
+        for folder in (path, path / OUTPUT_FOLDER, *path.resolve().parents[:2]):
+            complete_publication(folder)
         model = model_folder_at(path, MODEL_PATHS)
     except OSError as error:
         raise DataError(f"{shown}: cannot be read ({error.strerror or error})") from error
@@ -81,16 +85,17 @@ def read_model(path: Path) -> Reconstruction:
     Raises:
         DataError: if there is no model, or its files are damaged: all of them are checked before pycolmap reads them.
     """
-    folder = find_map(path).model
-    content = checked_content(folder)
-    model = Reconstruction()
-    try:
-        if content.suffix == ".bin":
-            model.read_binary(folder)
-        else:
-            model.read_text(folder)
-    except Exception as error:  # pycolmap: IndexError, MemoryError, RuntimeError ... on what the check did not find
-        raise DataError(f"{shown_path(folder)}: the model is damaged ({type(error).__name__}: {error})") from error
+    location = find_map(path)
+    folder, model = location.model, Reconstruction()
+    with reading_results(location.output):
+        content = checked_content(folder)
+        try:
+            if content.suffix == ".bin":
+                model.read_binary(folder)
+            else:
+                model.read_text(folder)
+        except Exception as error:  # pycolmap: IndexError, MemoryError, ... on what the check did not find
+            raise DataError(f"{shown_path(folder)}: the model is damaged ({type(error).__name__}: {error})") from error
     if not all(camera.verify_params() for camera in model.cameras.values()):
         raise DataError(f"{shown_path(folder)}: the model is damaged (a camera has invalid parameters)")
     _normalize_rotations(model)

@@ -121,12 +121,13 @@ def sole_access(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def lock(descriptor: int, waiting: bool = True) -> bool:
-    """Lock an open file exclusively, until it is closed or the process ends.
+def lock(descriptor: int, waiting: bool = True, shared: bool = False) -> bool:
+    """Lock an open file, until it is closed or the process ends.
 
     Args:
         descriptor: file descriptor of the open file.
         waiting: wait until no other process has the file locked.
+        shared: other processes may have shared locks of the file too, but no exclusive one.
 
     Returns:
         Whether the file is locked now. False if another process has locked it, or the system has no advisory locks.
@@ -136,7 +137,8 @@ def lock(descriptor: int, waiting: bool = True) -> bool:
     except ImportError:  # Windows
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if waiting else kind | fcntl.LOCK_NB)
     except OSError:  # locked by another process, or a network file system without locks
         return False
     return True

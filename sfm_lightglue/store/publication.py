@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store.atomic_file import sole_access, store_errors
+from sfm_lightglue.store.atomic_file import lock, sole_access, store_errors
 
 logger = logging.getLogger(__name__)
 
 PENDING_NAME = ".publish"
 """Name of the folder of a pending publication in an output folder."""
 
+_LOCK_NAME = ".lock"
 _MANIFEST = "manifest.json"
 _NEW, _OLD = "new", "old"
 
@@ -98,7 +99,7 @@ def sole_publisher(output: Path) -> Iterator[None]:
     Raises:
         StoreError: if the folder is not writable.
     """
-    with sole_access(output / ".lock"):
+    with sole_access(output / _LOCK_NAME):
         _complete(output)
         yield
 
@@ -112,6 +113,22 @@ def complete_publication(output: Path) -> None:
     if (output / PENDING_NAME).exists():
         with sole_publisher(output):
             pass
+
+
+@contextlib.contextmanager
+def reading_results(output: Path | None) -> Iterator[None]:
+    """Keep runs from publishing in an output folder during the block, so that all files that are read belong together.
+
+    Args:
+        output: the folder; None if the files do not belong to one.
+    """
+    with contextlib.ExitStack() as stack:
+        if output is not None:
+            with contextlib.suppress(OSError):  # not there, or not readable: nobody publishes
+                descriptor = os.open(output / _LOCK_NAME, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                lock(descriptor, shared=True)
+        yield
 
 
 def publish_together(publication: Publication, output: Path, parts: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.store import publication
 from tests.helpers.reconstructions import one_thread, tree
@@ -121,3 +122,24 @@ def test_files_of_the_user_beside_a_model_stay(small_scene_dir: Path, finished: 
     assert (output / "sparse" / "0" / "notes.md").read_text() == "nice"
     assert (output / "sparse" / "aligned").is_dir()
     assert not (output / "sparse" / "0" / "points3D.txt").exists()
+
+
+def test_whoever_reads_a_model_completes_the_publication_of_a_killed_run(
+    small_scene_dir: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+
+        def complete(folder: Path) -> None:
+            if (folder / publication.PENDING_NAME).exists():
+                raise Killed
+
+        patched.setattr(publication, "_complete", complete)
+        reconstruct(small_scene_dir, output, one_thread(extractor={"name": "sift", "max_keypoints": 300}))
+    assert results(output) == results(finished)
+    model = read_model(output)
+    files = record_of(output)["files"]
+    assert files != record_of(finished)["files"]
+    assert publication.changed_files(output, files) == []
+    assert model.num_points3D() == json.loads((output / "run.json").read_text())["summary"]["num_points"]
