@@ -32,6 +32,7 @@ from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def add_to_database(
 
     Cameras, images, rigs, frames and pose priors of the database are kept as they are, including their ids. The
     database is changed in one step at the end: a run that fails or is killed leaves it unchanged, and the next run
-    computes nothing twice.
+    computes nothing twice. A second run on the same database waits for the end of the first.
 
     Args:
         database: created if it does not exist; no pycolmap handle of this process may have it open.
@@ -125,7 +126,7 @@ def add_to_database(
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{database.parent}: cannot be made ({error.strerror})") from error
-    with run_log("colmap", progress) as log:
+    with run_log("colmap", progress) as log, sole_writer(database):
         clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
         summary = _add(_Job(database, images, config, folder, clock, executor, log, confirm), overwrite, known_only)
         log.end("done", str(summary))
@@ -177,7 +178,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
     """
     config, clock, executor, progress = job.config, job.clock, job.executor, job.log.progress
     with clock.stage("scan"):
-        found = load_scene(job.images, config.cameras, [job.store_folder], executor.num_workers, as_it_is=True)
+        ignore, num_threads = [job.store_folder], executor.num_workers
+        found = load_scene(job.images, config.cameras, ignore, num_threads, as_it_is=True, masks=config.mask_folder)
         joined = join_scene(found, known, job.database, known_only)
         if not overwrite:
             _refuse_features(joined.known, job.database)

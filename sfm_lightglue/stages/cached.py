@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from sfm_lightglue.arrays import BoolArray
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
@@ -17,6 +18,7 @@ from sfm_lightglue.store.encoding import (
     arrays_from_matches,
     features_from_arrays,
     geometry_from_arrays,
+    matches_from_arrays,
 )
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
@@ -42,7 +44,12 @@ class CachedExtractor:
         return self.extractor.identity
 
     def key(self, digest: str, quarter_turns: int) -> str:
-        """Key of the features of an image, from the digest of its file and the turns that make it upright."""
+        """Key of the features of an image.
+
+        Args:
+            digest: of its file and of its mask, see `SceneImage.content_digest`.
+            quarter_turns: clockwise turns that make it upright.
+        """
         return make_key("features", self.identity, digest, quarter_turns)
 
     def has(self, key: str) -> bool:
@@ -51,12 +58,11 @@ class CachedExtractor:
 
     def read(self, key: str) -> Features | None:
         """Features of a key; None if the store has no undamaged entry. It is not counted."""
-        arrays = self.store.read("features", key)
-        return None if arrays is None else features_from_arrays(arrays, key)
+        return self.store.read_as("features", key, lambda arrays: features_from_arrays(arrays, key))
 
     def extract(self, image: Image) -> Features:
         """Features of an image, from the store if it has them."""
-        features = self.read(self.key(image.digest, image.quarter_turns))
+        features = self.read(self.key(image.content_digest, image.quarter_turns))
         if features is None:
             return self.compute(image)
         self.store.count("features", hit=True)
@@ -64,11 +70,25 @@ class CachedExtractor:
 
     def compute(self, image: Image) -> Features:
         """Features of an image, computed and saved whatever the store has; counted as a miss if it succeeds."""
-        key = self.key(image.digest, image.quarter_turns)
-        features = dataclasses.replace(self.extractor.extract(image), key=key)
+        key = self.key(image.content_digest, image.quarter_turns)
+        features = self.extractor.extract(image)
+        if image.mask is not None:  # extractors of plug-ins need not know masks
+            features = _rows(features, image.mask.allows(features.keypoints, image.size))
+        features = dataclasses.replace(features, key=key)
         self.store.count("features", hit=False)
         self.store.save("features", key, arrays_from_features(features))
         return features
+
+
+def _rows(features: Features, index: BoolArray) -> Features:
+    return dataclasses.replace(
+        features,
+        keypoints=features.keypoints[index],
+        scores=features.scores[index],
+        descriptors=features.descriptors[index],
+        scales=None if features.scales is None else features.scales[index],
+        orientations=None if features.orientations is None else features.orientations[index],
+    )
 
 
 class CachedMatcher:
@@ -100,20 +120,21 @@ class CachedMatcher:
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs; only those that the store does not hold are computed."""
         keys = [make_key("matches", self.identity, f0.digest, f1.digest) for f0, f1 in pairs]
-        found = [self.store.load("matches", key) for key in keys]
-        missing = [i for i, arrays in enumerate(found) if arrays is None]
+        found = [self._load(key, pair) for key, pair in zip(keys, pairs, strict=True)]
+        missing = [i for i, matches in enumerate(found) if matches is None]
         computed = (
             dict(zip(missing, self.matcher.match_batch([pairs[i] for i in missing]), strict=True)) if missing else {}
         )
         result = []
-        for i, (key, arrays) in enumerate(zip(keys, found, strict=True)):
-            if arrays is None:
+        for i, (key, matches) in enumerate(zip(keys, found, strict=True)):
+            if matches is None:
                 matches = dataclasses.replace(computed[i], key=key)
                 self.store.save("matches", key, arrays_from_matches(matches))
-            else:
-                matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
             result.append(matches)
         return result
+
+    def _load(self, key: str, pair: tuple[Features, Features]) -> Matches | None:
+        return self.store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, pair))
 
 
 class CachedVerifier:
@@ -141,9 +162,9 @@ class CachedVerifier:
         seed = pair_seed(self.seed, pair)
         upstream = (matches.digest, [one.digest for one in features], cameras)
         key = make_key("two_view", *verification_identity(self.config), seed, *upstream)
-        arrays = self.store.load("two_view", key)
-        if arrays is not None:
-            return geometry_from_arrays(arrays)
+        stored = self.store.load_as("two_view", key, lambda arrays: geometry_from_arrays(arrays, len(matches)))
+        if stored is not None:
+            return stored
         geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, seed)
         self.store.save("two_view", key, arrays_from_geometry(geometry))
         return geometry

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.types import Features, Matches, PairEvidence, Rejected, TwoViewGeometry
+from sfm_lightglue.types import (
+    Features,
+    Matches,
+    PairEvidence,
+    Rejected,
+    RejectionReason,
+    TwoViewGeometry,
+    TwoViewKind,
+)
 
 
 def arrays_from_features(features: Features) -> dict[str, AnyArray]:
@@ -28,9 +36,13 @@ def arrays_from_features(features: Features) -> dict[str, AnyArray]:
 
 
 def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
-    """`Features` from an entry of the store."""
-    width, height = (int(value) for value in arrays["image_size"])
-    return Features(
+    """`Features` from an entry of the store.
+
+    Raises:
+        Exception: if arrays are missing or wrong, whatever NumPy or `Features` raises.
+    """
+    width, height = (int(value) for value in _shaped(arrays["image_size"], (2,), "iu"))
+    features = Features(
         arrays["keypoints"],
         arrays["scores"],
         arrays["descriptors"],
@@ -41,6 +53,9 @@ def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
         key,
         float(arrays["shrink_factor"]) if "shrink_factor" in arrays else None,
     )
+    for array in (features.scores, features.descriptors):
+        _finite(array)
+    return features
 
 
 def arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
@@ -50,6 +65,19 @@ def arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
         "scores": matches.scores,
         "stop_layer": np.array(matches.stop_layer),
     }
+
+
+def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tuple[Features, Features]) -> Matches:
+    """`Matches` of two images from an entry of the store.
+
+    Raises:
+        Exception: if arrays are missing or wrong, whatever NumPy or `Matches` raises.
+    """
+    matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
+    limits = [len(one) for one in features]
+    if not ((matches.indices >= 0).all() and (matches.indices < limits).all()):
+        raise ValueError("indices of features that the images do not have")
+    return matches
 
 
 def arrays_from_geometry(geometry: TwoViewGeometry | Rejected) -> dict[str, AnyArray]:
@@ -71,22 +99,49 @@ def arrays_from_geometry(geometry: TwoViewGeometry | Rejected) -> dict[str, AnyA
     return arrays | {name: matrix for name, matrix in optional.items() if matrix is not None}
 
 
-def geometry_from_arrays(arrays: Mapping[str, AnyArray]) -> TwoViewGeometry | Rejected:
-    """`TwoViewGeometry` or `Rejected` from an entry of the store."""
-    kind: Any = str(arrays["kind"])
+def geometry_from_arrays(arrays: Mapping[str, AnyArray], num_matches: int) -> TwoViewGeometry | Rejected:
+    """`TwoViewGeometry` or `Rejected` from an entry of the store.
+
+    Args:
+        arrays: of the entry.
+        num_matches: of the pair.
+
+    Raises:
+        Exception: if arrays are missing or wrong, whatever NumPy or these types raise.
+    """
+    kind: Any = _word(arrays["kind"], ("rejected", *get_args(TwoViewKind)))
     if kind == "rejected":
-        reason: Any = str(arrays["reason"])
-        num_matches, num_inliers = (int(count) for count in arrays["counts"])
-        return Rejected(reason, num_matches, num_inliers)
+        reason: Any = _word(arrays["reason"], get_args(RejectionReason))
+        return Rejected(reason, *(int(count) for count in _shaped(arrays["counts"], (2,), "iu")))
+    matrices = {name: _finite(_shaped(arrays[name], (3, 3), "f")) for name in ("F", "E", "H") if name in arrays}
     return TwoViewGeometry(
         kind,
-        arrays["inlier_mask"],
-        Rigid3.from_matrix(arrays["cam1_from_cam0"]),
-        arrays["F"],
-        arrays.get("E"),
-        arrays.get("H"),
-        _evidence(arrays["evidence"]) if "evidence" in arrays else None,
+        _shaped(arrays["inlier_mask"], (num_matches,), "b"),
+        Rigid3.from_matrix(_finite(_shaped(arrays["cam1_from_cam0"], (4, 4), "f"))),
+        matrices["F"],
+        matrices.get("E"),
+        matrices.get("H"),
+        _evidence(_shaped(arrays["evidence"], (4,), "f")) if "evidence" in arrays else None,
     )
+
+
+def _word(array: AnyArray, words: Sequence[str]) -> str:
+    word = str(_shaped(array, (), "U"))
+    if word not in words:
+        raise ValueError(f"expected one of {', '.join(words)}")
+    return word
+
+
+def _shaped(array: AnyArray, shape: tuple[int, ...], kinds: str) -> AnyArray:
+    if array.shape != shape or array.dtype.kind not in kinds:
+        raise ValueError(f"expected the shape {shape}, got {array.shape} of {array.dtype}")
+    return array
+
+
+def _finite(array: AnyArray) -> AnyArray:
+    if not np.isfinite(array).all():
+        raise ValueError("numbers are not finite")
+    return array
 
 
 def _evidence(values: AnyArray) -> PairEvidence:

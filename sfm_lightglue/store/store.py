@@ -12,12 +12,14 @@ import hashlib
 import io
 import json
 import logging
+import os
+import stat
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,8 @@ from sfm_lightglue.errors import StoreError
 from sfm_lightglue.store.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
 
 logger = logging.getLogger(__name__)
+
+ValueT = TypeVar("ValueT")
 
 FORMAT_VERSION = 2
 """Part of every key: entries of another format are not found, so they cannot be misread."""
@@ -106,6 +110,16 @@ class Store:
 
     def read(self, kind: str, key: str) -> dict[str, AnyArray] | None:
         """Like `load`, but not counted: for entries that this run has loaded or saved before."""
+        return self.read_as(kind, key, dict)
+
+    def load_as(self, kind: str, key: str, decode: Callable[[dict[str, AnyArray]], ValueT]) -> ValueT | None:
+        """What `decode` makes of the arrays of an entry; None, a miss, if it is absent, or damaged, or raises."""
+        value = self.read_as(kind, key, decode)
+        self.count(kind, hit=value is not None)
+        return value
+
+    def read_as(self, kind: str, key: str, decode: Callable[[dict[str, AnyArray]], ValueT]) -> ValueT | None:
+        """Like `load_as`, but not counted."""
         path = self.path(kind, key)
         try:
             arrays = _read_archive(path)
@@ -114,10 +128,16 @@ class Store:
         except Exception as error:  # damaged bytes raise zlib.error, MemoryError, NotImplementedError, ...
             logger.warning("%s: damaged, will be computed again (%s)", path, error)
             return None
-        if arrays.pop(_HEAD, np.zeros(0)).tolist() != [key, *sorted(arrays)]:
+        head, names = arrays.pop(_HEAD, np.zeros(0)), sorted(arrays)
+        if head.shape != (1 + len(names),) or head.tolist() != [key, *names]:
             logger.warning("%s: not the expected entry, will be computed again", path)
             return None
-        return arrays
+        try:
+            return decode(arrays)
+        except Exception as error:  # arrays that are missing, or have other shapes: KeyError, ValueError, TypeError ...
+            problem = f"{type(error).__name__}: {error}"
+            logger.warning("%s: not the expected values, will be computed again (%s)", path, problem)
+            return None
 
     def save(self, kind: str, key: str, arrays: Mapping[str, AnyArray]) -> None:
         """Write an entry, replacing an earlier one.
@@ -134,13 +154,30 @@ class Store:
 def _read_archive(path: Path) -> dict[str, AnyArray]:
     """All arrays of a `.npz` file, each read to its end so that its checksum is verified.
 
-    `np.load` reads only the bytes that an array's header announces, so it does not detect a damaged header.
+    `np.load` reads only the bytes that an array's header announces, so it does not detect a damaged header. Entries
+    are written without compression: an archive that could be unpacked to more bytes than it has is none of ours.
     """
-    with zipfile.ZipFile(path) as archive:
-        return {
-            name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
-            for name in archive.namelist()
-        }
+    # Without O_NONBLOCK, opening a named pipe waits for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("compressed")
+            if sum(member.file_size for member in members) > status.st_size:
+                raise ValueError("its arrays are larger than the file")
+            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+
+
+def _array(data: bytes) -> AnyArray:
+    stream = io.BytesIO(data)
+    array: AnyArray = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+        raise ValueError("an array is smaller than its bytes")
+    return array
 
 
 __all__ = ["FORMAT_VERSION", "CacheCounts", "Store", "atomic_write", "make_key"]

@@ -271,3 +271,51 @@ def test_seeds_of_pairs():
     assert len(seeds) == 2 * len(pairs)
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert pair_seed(0, PAIR) == pair_seed(0, ImagePair.from_names("b.jpg", "a.jpg"))
+
+
+def only_entry(store, kind):
+    """(key, arrays) of the only entry of a kind."""
+    (path,) = (store.root / kind).rglob("*.npz")
+    return path.stem, store.read(kind, path.stem)
+
+
+WRONG_VALUES = [
+    ("features", "keypoints", lambda array: array.astype(np.float64)),
+    ("features", "keypoints", lambda array: array + 1000),
+    ("features", "descriptors", lambda array: np.full_like(array, np.nan)),
+    ("features", "image_size", lambda array: array.astype(np.float64)),
+    ("features", "quarter_turns", lambda array: array + 7),
+    ("features", "scores", None),
+    ("matches", "indices", lambda array: array + 15),
+    ("matches", "indices", lambda array: array - 1),
+    ("matches", "indices", lambda array: np.zeros_like(array)),
+    ("matches", "stop_layer", None),
+    ("two_view", "inlier_mask", lambda array: array[:-1]),
+    ("two_view", "cam1_from_cam0", lambda array: 2 * array),
+    ("two_view", "F", lambda array: array.ravel()),
+    ("two_view", "F", None),
+    ("two_view", "E", lambda array: array + np.nan),
+    ("two_view", "kind", lambda array: np.array("unheard-of")),
+    ("two_view", "kind", lambda array: np.array("rejected")),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "change"), WRONG_VALUES)
+def test_an_entry_with_wrong_values_is_computed_again(store, scene, caplog, kind, name, change):
+    """The archive is whole and has its key, so only the values can tell."""
+    pair = features_of([0, 1])
+
+    def computed():
+        if kind == "features":
+            return CachedExtractor(FakeExtractor(), store).extract(image())
+        return CachedMatcher(FakeMatcher(), store).match(*pair) if kind == "matches" else verify(store, scene)
+
+    first = computed()
+    key, arrays = only_entry(store, kind)
+    array = arrays.pop(name)
+    store.save(kind, key, arrays if change is None else arrays | {name: change(array)})
+    assert_same(computed(), first)
+    assert [record.getMessage().count("will be computed again") for record in caplog.records] == [1]
+    caplog.clear()
+    assert_same(computed(), first)
+    assert not caplog.records

@@ -5,6 +5,8 @@ import logging
 import multiprocessing
 import os
 import threading
+import tracemalloc
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -337,3 +339,52 @@ def test_names_neither_collide_nor_break_anything(store):
         assert found["i"] == i
     assert len(files_below(store.root)) == len(NAMES)
     assert all(path.endswith(".npz") and len(path) < 100 for path in files_below(store.root))
+
+
+def as_npy(shape, dtype="<f4", data=b""):
+    """An array file whose header states any shape."""
+    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def test_arrays_of_any_header_and_compressed_archives_are_misses_without_memory(store, caplog):
+    """64 MB of zeros are 64 kB when they are compressed."""
+    path = store.path("features", KEY)
+    path.parent.mkdir(parents=True)
+    contents = [
+        {"__head__.npy": as_npy((2**60,), "<U0")},
+        {"a.npy": as_npy((2**62, 2**62))},
+        {"a.npy": as_npy((2**40,))},
+        {"a.npy": as_npy((1,), data=bytes(40))},
+        {"a.npy": as_npy((-1,))},
+    ]
+    for members in contents:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        assert store.load("features", KEY) is None
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(64_000_000))
+    tracemalloc.start()
+    assert store.load("features", KEY) is None
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert len(caplog.records) == len(contents) + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_folder_in_the_place_of_an_entry_is_a_miss(store):
+    path = store.path("features", KEY)
+    path.mkdir(parents=True)
+    assert store.load("features", KEY) is None
+    path.rmdir()
+    os.mkfifo(path)
+    assert store.load("features", KEY) is None
+
+
+def test_an_entry_that_cannot_be_decoded_is_a_miss(store, caplog):
+    store.save("features", KEY, ARRAYS)
+    assert store.load_as("features", KEY, lambda arrays: arrays["count"].item()) == 3
+    assert store.load_as("features", KEY, lambda arrays: arrays["absent"]) is None
+    assert (store.counts["features"].hits, store.counts["features"].misses) == (1, 1)
+    assert "not the expected values, will be computed again (KeyError: 'absent')" in caplog.text
