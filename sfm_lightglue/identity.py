@@ -1,7 +1,8 @@
-"""The identity of a component, for the keys of the store and for the record of a run."""
+"""The identity of components and of inputs, for the keys of the store and for the record of a run."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,3 +22,8 @@ class Identity:
     version: int
     config: Any
     weights: str = ""
+
+
+def masked_digest(digest: str, mask_digest: str) -> str:
+    """Digest of an image together with its mask; that of the image alone if it has none ("")."""
+    return hashlib.sha256(f"{digest} masked by {mask_digest}".encode()).hexdigest() if mask_digest else digest

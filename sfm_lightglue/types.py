@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array, UInt8Array
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.identity import masked_digest
 
 IntrinsicsSource = Literal["given", "exif", "estimated", "guessed"]
 """Where a camera's focal length comes from: the user, EXIF data, the matches of a pair, or a guess from the image
@@ -73,6 +74,8 @@ class SceneImage:
         digest: sha256 of the file's bytes.
         gps_position: latitude, longitude (degrees) and altitude (metres) of the EXIF data, or None.
         quarter_turns: clockwise turns by 90 degrees that make the stored image upright, 0..3.
+        mask: file of its mask, None if all of its pixels are used.
+        mask_digest: sha256 of the bytes of that file, "" without.
     """
 
     name: str
@@ -82,6 +85,13 @@ class SceneImage:
     digest: str
     gps_position: tuple[float, float, float] | None = None
     quarter_turns: int = 0
+    mask: Path | None = None
+    mask_digest: str = ""
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of all that its features depend on: `digest`, together with that of the mask if it has one."""
+        return masked_digest(self.digest, self.mask_digest)
 
 
 @dataclass(frozen=True, slots=True)

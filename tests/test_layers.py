@@ -81,10 +81,11 @@ DOORS = {
     "threadpoolctl": {"execution.devices"},
     "tqdm": {"pipelines"},
     "poselib": {"two_view.estimators"},
+    "pillow_heif": {"images.opening"},
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"open3d", "ray", "poselib", "tqdm"}
+LAZY = {"open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 LAZY_DOORS = {("torch", "synthetic.photo_scenes")}

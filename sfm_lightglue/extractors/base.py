@@ -79,9 +79,9 @@ class UprightExtractor(ABC):
         """Finds features in an upright image [H, W] or [H, W, 3]."""
 
     def detect_within(self, pixels: UInt8Array, allowed: BoolArray) -> Detection:
-        """Finds features in an upright image with a mask [H, W], for detectors that spend their limit of keypoints there.
+        """Finds features in an upright image with a mask [H, W].
 
-        Features at other pixels are removed afterwards in any case.
+        A detector can spend its limit of keypoints there. Features at other pixels are removed afterwards anyway.
         """
         return self.detect(pixels)
 

@@ -14,13 +14,17 @@ from PIL import Image as PilImage
 
 from sfm_lightglue.arrays import AnyArray, UInt8Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.images.formats import HEAD_BYTES, find_format
 from sfm_lightglue.images.jpeg2000 import Jpeg2000Header
 
 DEEP_COLOUR_VERSION = 1
 """Of the conversion of deep colours to 8 bits: part of the digest of such images."""
 
-_PPM_HEADER = re.compile(rb"P[36]\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*(\d+)")
+_PPM_HEADER = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*(\d+)")
 _TAG_BITS = 258
+_WAVELET_OVERSHOOT = 1.08
+"""Lossy JPEG 2000 makes values beside edges brighter, so that 10 bits would seem to be 11."""
+
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "LA"})
 
 
@@ -56,10 +60,10 @@ def decode_deep_colour(data: bytes, name: str) -> UInt8Array:
     if values.ndim == 2:
         values = values[..., None]
     channels = {1: [0, 0, 0], 2: [0, 0, 0], 3: [2, 1, 0], 4: [2, 1, 0]}[values.shape[2]]  # BGR -> RGB, without alpha
-    return to_eight_bits(values[..., channels])
+    return to_eight_bits(values[..., channels], find_format(data[:HEAD_BYTES]) == "JPEG2000")
 
 
-def to_eight_bits(values: AnyArray) -> UInt8Array:
+def to_eight_bits(values: AnyArray, is_wavelet: bool = False) -> UInt8Array:
     """Scale values of any type to 8 bits.
 
     The range is the number of bits that the brightest value needs, because 12-bit sensors also write 16-bit words.
@@ -67,11 +71,13 @@ def to_eight_bits(values: AnyArray) -> UInt8Array:
 
     Args:
         values: [H, W] or [H, W, 3].
+        is_wavelet: they were decoded from JPEG 2000.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype == np.uint16:
-        levels = np.arange(2**16, dtype=np.float64) * _factor(float(values.max(initial=0)))
+        brightest = float(values.max(initial=0)) / (_WAVELET_OVERSHOOT if is_wavelet else 1.0)
+        levels = np.arange(2**16, dtype=np.float64) * _factor(brightest)
         return np.clip(levels, 0, 255).astype(np.uint8)[values]
     wide = values.astype(np.float64)
     brightest = float(wide[np.isfinite(wide)].max(initial=0))

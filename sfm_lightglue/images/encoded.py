@@ -131,7 +131,7 @@ def _decode_opened(image: PilImage.Image, data: bytes, name: str, mode: str) -> 
         image.draft("L", image.size)  # decodes only the luma channel; without effect after `_reduce`
     image.load()
     if _is_deep_grey(image):
-        image = PilImage.fromarray(to_eight_bits(np.asarray(image)))
+        image = PilImage.fromarray(to_eight_bits(np.asarray(image), image.format == "JPEG2000"))
     return np.asarray(_without_palette(image).convert(mode), dtype=np.uint8)
 
 
@@ -154,7 +154,7 @@ def _reduce(image: PilImage.Image, data: bytes, mode: str, min_size: int) -> int
 
 
 def _aligned(pixels: UInt8Array, full_size: tuple[int, int], scale: int, is_wavelet: bool) -> UInt8Array:
-    """A reduced image whose pixels are blocks of `scale` x `scale` pixels of the full one, without incomplete blocks."""
+    """A reduced image of which each pixel is a block of `scale` x `scale` pixels, without incomplete blocks."""
     if is_wavelet:
         # Pixel i of a reduced wavelet image has its centre at that of pixel `scale * i` of the full one, and not at
         # the centre of a block, which is (scale - 1) / (2 scale) pixels further.

@@ -8,16 +8,23 @@ from typing import Literal
 FileFormat = Literal["AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "RAW", "TIFF", "WEBP"]
 """Names as in Pillow; RAW stands for the raw files of cameras."""
 
+# fmt: off
 PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .bmp .dib .jp2 .j2k .jpx .jpf .j2c .jpc .avif .heic .heif .hif"
-    " .ppm .pgm .pbm .pnm".split()
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dib", ".jp2", ".j2k",
+        ".jpx", ".jpf", ".j2c", ".jpc", ".avif", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm",
+    }
 )
 """Usual suffixes of photographs, in lower case. A file with another suffix, or none, is recognised by its content."""
 
 RAW_SUFFIXES = frozenset(
-    ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .x3f .3fr .iiq .rwl .mrw .kdc .dcr".split()
+    {
+        ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+        ".srw", ".x3f", ".3fr", ".iiq", ".rwl", ".mrw", ".kdc", ".dcr",
+    }
 )
 """Suffixes of the raw files of cameras. Many are TIFF files with a small preview, so the content does not tell."""
+# fmt: on
 
 HEAD_BYTES = 64
 """Number of bytes at the begin of a file that `find_format` looks at."""

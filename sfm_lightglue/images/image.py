@@ -16,6 +16,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.identity import masked_digest
 from sfm_lightglue.images.deep_colour import DEEP_COLOUR_VERSION
 from sfm_lightglue.images.encoded import decode, read_encoded, read_header
 from sfm_lightglue.images.exif import Exif
@@ -35,6 +36,7 @@ class Image:
         data: the bytes of the file, or pixels [H, W] or [H, W, 3] (RGB) of uint8.
         quarter_turns_override: clockwise turns by 90 degrees that turn the stored image upright; None reads EXIF.
         mask: pixels that may have keypoints; None if all may.
+        mask_digest: sha256 of the bytes of the mask file; "" without.
 
     Example:
         >>> image = sfm_lightglue.Image.read("left.jpg")
@@ -48,6 +50,7 @@ class Image:
     data: bytes | UInt8Array = field(repr=False)
     quarter_turns_override: int | None = None
     mask: Mask | None = field(default=None, repr=False)
+    mask_digest: str = ""
 
     @classmethod
     def read(cls, path: Path | str, name: str | None = None) -> Image:
@@ -88,6 +91,11 @@ class Image:
             return hasher.hexdigest()
         header = repr((self.data.shape, self.quarter_turns)).encode()
         return hashlib.sha256(header + np.ascontiguousarray(self.data).tobytes()).hexdigest()
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of all that its features depend on: `digest`, together with that of the mask if it has one."""
+        return masked_digest(self.digest, self.mask_digest)
 
     @cached_property
     def size(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, BoolArray
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.encoded import decode_nonzero, read_encoded, stored_size
-from sfm_lightglue.images.orientation import quarter_turned
+from sfm_lightglue.messages import shown_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,21 +25,22 @@ class Mask:
     allowed: BoolArray
 
     @classmethod
-    def read(cls, path: Path, name: str, image_size: tuple[int, int], quarter_turns: int) -> Mask:
+    def read(cls, path: Path, image_size: tuple[int, int], quarter_turns: int) -> Mask:
         """Read a mask file: black pixels have no keypoints.
 
         Args:
             path: of the mask.
-            name: of the mask in messages.
             image_size: (width, height) of the stored image.
             quarter_turns: clockwise turns that turn the stored image upright.
 
         Raises:
             DataError: if the file cannot be read, or does not fit the image.
         """
-        data = read_encoded(path)
-        turns = turns_of_mask(stored_size(data, name), image_size, quarter_turns, name)
-        return cls(quarter_turned(decode_nonzero(data, name), -turns))
+        name = shown_path(path)
+        nonzero = decode_nonzero(read_encoded(path), name)
+        size = nonzero.shape[1], nonzero.shape[0]
+        turns = turns_of_mask(size, image_size, quarter_turns, name)
+        return cls(np.rot90(nonzero, turns))
 
     def allows(self, points: AnyArray, image_size: tuple[int, int]) -> BoolArray:
         """Whether the pixel of each point may have keypoints.
@@ -65,6 +66,22 @@ class Mask:
         return np.ascontiguousarray(self.allowed[rows[:, None], columns])
 
 
+def digest_of_mask(path: Path, image_size: tuple[int, int], quarter_turns: int) -> str:
+    """sha256 of the bytes of a mask file, whose header is checked against the image.
+
+    Args:
+        path: of the mask.
+        image_size: (width, height) of the stored image.
+        quarter_turns: clockwise turns that turn the stored image upright.
+
+    Raises:
+        DataError: if the file cannot be read, or does not fit the image.
+    """
+    data, name = read_encoded(path), shown_path(path)
+    turns_of_mask(stored_size(data, name), image_size, quarter_turns, name)
+    return hashlib.sha256(data).hexdigest()
+
+
 def turns_of_mask(mask_size: tuple[int, int], image_size: tuple[int, int], quarter_turns: int, name: str) -> int:
     """Clockwise turns of a mask against the stored image: 0, or those of the upright image if it fits only that one.
 
@@ -76,20 +93,12 @@ def turns_of_mask(mask_size: tuple[int, int], image_size: tuple[int, int], quart
     if quarter_turns % 2 and _has_aspect(mask_size, (image_size[1], image_size[0])):
         return quarter_turns
     raise DataError(
-        f"its mask {name} has {mask_size[0]} x {mask_size[1]} pixels, which is another aspect than that of the photo"
-        f" ({image_size[0]} x {image_size[1]}); give a mask of the photo's size"
+        f"{name}: {mask_size[0]} x {mask_size[1]} pixels, which is another aspect than that of the photo"
+        f" ({image_size[0]} x {image_size[1]})"
     )
-
-
-def masked_digest(digest: str, mask_digest: str) -> str:
-    """Digest of an image together with its mask; that of the image alone if it has none ("")."""
-    return hashlib.sha256(f"{digest} masked by {mask_digest}".encode()).hexdigest() if mask_digest else digest
 
 
 def _has_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """The sides of a scaled image are rounded, so a difference of one pixel of the smaller image is none."""
     small, large = sorted((size, other))
-    return (
-        abs(small[0] - large[0] * small[1] / large[1]) <= 1
-        or abs(small[1] - large[1] * small[0] / large[0]) <= 1
-    )
+    return abs(small[0] - large[0] * small[1] / large[1]) <= 1 or abs(small[1] - large[1] * small[0] / large[0]) <= 1

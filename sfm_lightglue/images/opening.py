@@ -20,7 +20,7 @@ MAX_MEGAPIXELS = 500
 MAX_FILE_BYTES = 5 * 10**9
 """Larger files are not read: 16-bit pixels with transparency of the largest image take 4 GB."""
 
-RAW_REASON = "files cannot be read; convert them to JPEG or PNG"
+CONVERT_REMEDY = "files cannot be read; convert them to JPEG or PNG"
 
 _PLUGINS: dict[FileFormat, str] = {
     "AVIF": "Avif",
@@ -62,7 +62,7 @@ def open_image(data: bytes, name: str) -> PilImage.Image:
     if kind is None:
         raise DataError(f"{name}: not an image that can be read")
     if kind == "RAW":
-        raise DataError(f"{name}: raw {RAW_REASON}")
+        raise DataError(f"{name}: raw {CONVERT_REMEDY}")
     factory = _factory(kind, name)
     try:
         image = factory(io.BytesIO(data), "")
@@ -71,7 +71,7 @@ def open_image(data: bytes, name: str) -> PilImage.Image:
     except Exception as error:  # damaged bytes make decoders raise anything
         raise DataError(f"{name}: not an image that can be read ({error or type(error).__name__})") from error
     if is_raw:
-        raise DataError(f"{name}: raw {RAW_REASON}")
+        raise DataError(f"{name}: raw {CONVERT_REMEDY}")
     if width * height > MAX_MEGAPIXELS * 10**6:
         raise DataError(
             f"{name}: {width} x {height} pixels; at most {MAX_MEGAPIXELS} megapixels are read, so reduce the image"

@@ -123,7 +123,7 @@ def _build_and_publish(job: Job, mapper: Mapper, key: str, output: Path) -> tupl
 
 
 def _load_scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor) -> Scene:
-    scene = load_scene(scene_dir, config.cameras, [output], executor.num_workers)
+    scene = load_scene(scene_dir, config.cameras, [output], executor.num_workers, masks=config.mask_folder)
     if len(scene.images) < 2:
         raise ReconstructionError(
             f"{scene.root}: only one readable image ({scene.names[0]}); a reconstruction needs at least two with a"
@@ -143,7 +143,7 @@ def _model_key(
     """Key of everything that the model depends on. One worker or several is a difference, their number is none."""
     return make_key(
         "models",
-        [(image.name, image.digest, image.camera, image.camera_idx) for image in scene.images],
+        [(image.name, image.content_digest, image.camera, image.camera_idx) for image in scene.images],
         pairs_digest(pairs),
         components.extractor.identity,
         components.matcher.identity,

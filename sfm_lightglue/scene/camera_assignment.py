@@ -57,6 +57,8 @@ class Photo:
     size: tuple[int, int]
     exif: Exif
     digest: str
+    mask: Path | None = None
+    mask_digest: str = ""
 
     @property
     def folder(self) -> str:
@@ -108,7 +110,17 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
         camera_idx = idx_from_key.setdefault(key, len(idx_from_key))
         exif = photo.exif
         images.append(
-            SceneImage(photo.name, photo.path, camera, camera_idx, photo.digest, exif.gps_position, exif.quarter_turns)
+            SceneImage(
+                photo.name,
+                photo.path,
+                camera,
+                camera_idx,
+                photo.digest,
+                exif.gps_position,
+                exif.quarter_turns,
+                photo.mask,
+                photo.mask_digest,
+            )
         )
     return tuple(images)
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.images.formats import PHOTO_SUFFIXES
-from sfm_lightglue.images.image import MIN_SIDE_PX, Image
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras
-from sfm_lightglue.store.output_folder import is_results_folder
+from sfm_lightglue.scene.masks import masks_of_photos, warn_of_missing_masks
+from sfm_lightglue.scene.photo import is_video, read_photo
+from sfm_lightglue.scene.walk import FoundFiles, find_files
 from sfm_lightglue.types import Scene, SkippedImage
 
 logger = logging.getLogger(__name__)
-
-_UNREADABLE_SUFFIXES = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"})
 
 
 def load_scene(
@@ -29,6 +26,7 @@ def load_scene(
     ignore: Iterable[Path] = (),
     num_threads: int = 1,
     as_it_is: bool = False,
+    masks: Path | None = None,
 ) -> Scene:
     """Find the images of a scene and assign a camera to each.
 
@@ -38,86 +36,61 @@ def load_scene(
         ignore: folders to leave out, such as the output folder.
         num_threads: number of files that are read at the same time.
         as_it_is: read all of `root` even if it has a sub-folder `images`, as COLMAP does.
+        masks: folder of the masks; None looks for folders named "masks".
 
     Returns:
         The images, sorted by name. Unreadable images and panoramas are in `skipped` and logged as warnings.
 
     Raises:
         DataError: if the folder does not exist, or has no readable image, or only panoramas.
-        ConfigError: if the given cameras do not fit the images.
+        ConfigError: if the given cameras or masks do not fit the images.
     """
     cameras = cameras or CameraConfig()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder" if not root.exists() else f"{root}: not a folder")
     folder = root / "images" if (root / "images").is_dir() and not as_it_is else root
-    paths = _find_photos(folder, {path.resolve() for path in ignore})
-    read = list(ordered_map(lambda path: _read_photo(path, folder), paths, num_threads))
-    photos = [photo for photo in read if isinstance(photo, Photo)]
-    skipped = tuple(photo for photo in read if isinstance(photo, SkippedImage))
+    found = find_files(folder, [*ignore, *([masks] if masks is not None else [])])
+    paths, mask_from_name = masks_of_photos(found, masks)
+
+    def read(path: Path) -> Photo | SkippedImage | None:
+        name = path.relative_to(folder).as_posix()
+        return read_photo(path, name, mask_from_name.get(name))
+
+    all_read = list(ordered_map(read, paths, num_threads))
+    photos = [photo for photo in all_read if isinstance(photo, Photo)]
+    unusable = [*found.skipped, *(photo for photo in all_read if isinstance(photo, SkippedImage))]
+    skipped = tuple(sorted(unusable, key=lambda photo: photo.name))
     _warn_of(skipped)
+    if found.thumbnails:
+        logger.warning("left out folders of thumbnails: %s", shortened(found.thumbnails))
     if not photos:
-        raise DataError(_why_no_photo(folder, skipped))
+        raise DataError(_why_no_photo(found, skipped))
+    warn_of_missing_masks([photo.name for photo in photos], mask_from_name)
     return Scene(folder, assign_cameras(photos, cameras), skipped)
 
 
 def _warn_of(skipped: tuple[SkippedImage, ...]) -> None:
     names_from_reason: dict[str, list[str]] = {}
-    for photo in skipped:
-        if photo.reason in PANORAMA_REASONS.values():  # usually a whole folder, so one warning names all
-            names_from_reason.setdefault(photo.reason, []).append(photo.name)
-        else:
-            logger.warning("left out %s: %s", photo.name, photo.reason)
+    for photo in skipped:  # the same reason often holds for a whole folder, so one warning names all
+        names_from_reason.setdefault(photo.reason, []).append(photo.name)
     for reason, names in names_from_reason.items():
         logger.warning("left out %s: %s", shortened(names), reason)
 
 
-def _why_no_photo(folder: Path, skipped: tuple[SkippedImage, ...]) -> str:
+def _why_no_photo(found: FoundFiles, skipped: tuple[SkippedImage, ...]) -> str:
     panoramas = Counter(photo.reason for photo in skipped if photo.reason in PANORAMA_REASONS.values())
-    if not panoramas:
-        tried = f", {len(skipped)} could not be read" if skipped else ""
-        return f"{folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP and BMP files are read, also from sub-folders"
-    ((reason, number),) = panoramas.most_common(1)
-    which = f"{number} of {len(skipped)} photos are each" if len(skipped) > 1 else "the only photo is"
-    return f"{folder}: no photo left that can be used; {which} {reason}"
-
-
-def _find_photos(folder: Path, ignore: set[Path]) -> list[Path]:
-    paths = []
-    visited: set[Path] = set()
-    for directory, subdirectories, files in os.walk(folder, followlinks=True):
-        here = Path(directory)
-        if here.resolve() in visited:  # a circular link
-            subdirectories.clear()
-            continue
-        visited.add(here.resolve())
-        subdirectories[:] = [
-            name
-            for name in subdirectories
-            if not name.startswith(".") and (here / name).resolve() not in ignore and not is_results_folder(here / name)
-        ]
-        paths += [
-            here / name
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES | _UNREADABLE_SUFFIXES
-        ]
-    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def _read_photo(path: Path, folder: Path) -> Photo | SkippedImage:
-    name = path.relative_to(folder).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return SkippedImage(ascii(name), "its name is not valid Unicode and cannot be stored in databases; rename it")
-    if path.suffix.lower() in _UNREADABLE_SUFFIXES:
-        return SkippedImage(name, f"{path.suffix} files cannot be read; convert them to JPEG or PNG")
-    try:
-        image = Image.read(path, name)
-        photo = Photo(name, path, image.size, image.exif, image.digest)
-    except DataError as error:
-        return SkippedImage(name, str(error).removeprefix(f"{name}: ").removeprefix(f"{path}: "))
-    if min(photo.size) < MIN_SIDE_PX:
-        return SkippedImage(name, f"only {photo.size[0]} x {photo.size[1]} pixels")
-    if photo.exif.panorama:
-        return SkippedImage(name, PANORAMA_REASONS[photo.exif.panorama])
-    return photo
+    if panoramas:
+        ((reason, number),) = panoramas.most_common(1)
+        which = f"{number} of {len(skipped)} photos are each" if len(skipped) > 1 else "the only photo is"
+        return f"{found.folder}: no photo left that can be used; {which} {reason}"
+    tried = f", {len(skipped)} could not be read" if skipped else ""
+    reasons = sorted({photo.reason for photo in skipped})
+    if len(skipped) > 1 and len(reasons) == 1:
+        tried += f" ({reasons[0]})"
+    hint = "; extract frames of the videos first" if any(is_video(path) for path in found.paths) else ""
+    if found.thumbnails:
+        hint += f"; folders of thumbnails are left out ({shortened(found.thumbnails)})"
+    return (
+        f"{found.folder}: no photo found{tried}; JPEG, PNG, TIFF, WebP, BMP, JPEG 2000, AVIF, PPM and HEIC files are"
+        f" read, also from sub-folders{hint}"
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.mask import Mask
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.types import Features, Scene, SceneImage, SkippedImage
 
@@ -94,7 +96,7 @@ class SceneFeatures(Mapping[str, Features]):
         features = self._extractor.read(self._key_from_name[name])
         if features is None:  # the entry is damaged or was removed meanwhile: compute it again
             image = self._image_from_name[name]
-            features = self._extractor.compute(Image.read(image.path, image.name))
+            features = self._extractor.compute(_read_image(image))
             self._key_from_name[name] = features.key
             self._remember(name, features)
         elif self._remember(name, features):
@@ -111,11 +113,11 @@ class SceneFeatures(Mapping[str, Features]):
 
     def _extract_one(self, image: SceneImage) -> str | SkippedImage:
         """The key of the features of an image."""
-        key = self._extractor.key(image.digest, image.quarter_turns)
+        key = self._extractor.key(image.content_digest, image.quarter_turns)
         if self._extractor.has(key):
             return key
         try:
-            features = self._extractor.compute(Image.read(image.path, image.name))
+            features = self._extractor.compute(_read_image(image))
         except DataError as error:
             return _skipped(image, error)
         self._remember(image.name, features)
@@ -130,6 +132,17 @@ class SceneFeatures(Mapping[str, Features]):
     def _skip(self, image: SkippedImage) -> None:
         logger.warning("left out %s: %s", image.name, image.reason)
         self.skipped.append(image)
+
+
+def _read_image(image: SceneImage) -> Image:
+    read = Image.read(image.path, image.name)
+    if image.mask is None:
+        return read
+    try:
+        mask = Mask.read(image.mask, read.size, image.quarter_turns)
+    except DataError as error:
+        raise DataError(f"{image.name}: its mask cannot be used: {error}") from error
+    return replace(read, mask=mask, mask_digest=image.mask_digest)
 
 
 def _skipped(image: SceneImage, error: DataError) -> SkippedImage:

@@ -88,7 +88,6 @@ def test_unreadable_images_are_named_and_left_out(tmp_path, caplog):
     write(tmp_path, "good.jpg")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.png").write_text("no photo")
-    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "raw.cr2").write_bytes(b"II*\0")
     write(tmp_path, "mirrored.jpg", orientation=2)
     write(tmp_path, "tiny.png", pixels=textured(64, 15))
@@ -99,7 +98,6 @@ def test_unreadable_images_are_named_and_left_out(tmp_path, caplog):
     assert reasons == {
         "empty.jpg": "the file is empty",
         "mirrored.jpg": "stored mirrored (EXIF orientation 2), so it is not a camera image",
-        "phone.HEIC": ".HEIC files cannot be read; convert them to JPEG or PNG",
         "raw.cr2": ".cr2 files cannot be read; convert them to JPEG or PNG",
         "text.png": "not an image that can be read",
         "tiny.png": "only 64 x 15 pixels",
