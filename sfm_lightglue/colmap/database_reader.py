@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy.typing as npt
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray, Float32Array
-from sfm_lightglue.colmap.shared_database import copy_database
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.colmap.shared_database import copy_database, damaged_database
+from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.geometry.epipolar import essential_from_pose
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry, TwoViewKind
@@ -93,20 +95,24 @@ def read_database(path: Path, names: Collection[str] | None = None) -> ColmapDat
             return _Reader(path, database, names).read()
 
 
-def open_copy(copy: Path, original: Path) -> pycolmap.Database:
-    """Open a private copy of a database; pycolmap upgrades the copy to its own version.
+@contextlib.contextmanager
+def open_copy(copy: Path, original: Path) -> Iterator[pycolmap.Database]:
+    """Open a private copy of a database in a `with` block; pycolmap upgrades the copy to its own version.
 
     Args:
         copy: path of the copy.
         original: path of the original for messages.
 
     Raises:
-        DataError: if the database is damaged.
+        DataError: if the database is damaged, also if that shows in the block only.
     """
     try:
-        return pycolmap.Database.open(copy)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{original}: not a COLMAP database, or a damaged one ({error})") from error
+        with quiet_log(), pycolmap.Database.open(copy) as database:
+            yield database
+    except SfmError:
+        raise
+    except Exception as error:  # damaged rows raise IndexError, MemoryError, RuntimeError, ValueError ...
+        raise damaged_database(original, f"{type(error).__name__}: {error}") from error
 
 
 def camera_from_pycolmap(native: pycolmap.Camera) -> Camera:
@@ -168,6 +174,8 @@ class _Reader:
         rows = np.zeros((0, 2), np.float32)
         if self.database.exists_keypoints(image.image_id):
             rows = np.ascontiguousarray(self.database.read_keypoints(image.image_id), dtype=np.float32)
+        if not np.isfinite(rows).all():
+            raise DataError(f"{self.path}: a keypoint of {image.name} is not finite")
         scales, orientations = _scale_and_orientation(rows)
         descriptors = self._descriptors(image, len(rows))
         try:
@@ -231,6 +239,8 @@ class _Reader:
         inlier_mask: npt.NDArray[np.bool_],
     ) -> TwoViewGeometry | Rejected:
         cameras = self.native_cameras[first.camera_id], self.native_cameras[second.camera_id]
+        if not all(np.isfinite(matrix).all() for matrix in (native.E, native.F, native.H) if matrix is not None):
+            raise DataError(f"{self.path}: the geometry of {first.name} and {second.name} is not finite")
         pose = _pose(native, cameras, features)
         kind = _KIND_FROM_CONFIGURATION.get(_Kind(native.config))
         if kind is None or pose is None:

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from sfm_lightglue.colmap.database_check import MAX_IMAGE_ID, database_fault
 from sfm_lightglue.errors import DataError, StoreError
+from sfm_lightglue.messages import shown_path
 
 LOCK_TIMEOUT_S = 5.0
 """Maximum time to wait while another program keeps the database locked."""
 
-_MAX_IMAGE_ID = 2147483647
-"""COLMAP's identifier of a pair is the identifier of its first image times this plus that of its second."""
+_STORE_CODES = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+"""Errors of the disk or of rights; all others are of the content."""
 
 
 def pair_id_of(image_id: int, other_id: int) -> int:
     """COLMAP's identifier of a pair of images, in any order."""
-    return min(image_id, other_id) * _MAX_IMAGE_ID + max(image_id, other_id)
+    return min(image_id, other_id) * MAX_IMAGE_ID + max(image_id, other_id)
 
 
 class SharedDatabase:
@@ -79,8 +88,8 @@ class SharedDatabase:
             try:
                 if self._data_version() != self._version:
                     raise StoreError(
-                        f"{self._path}: another program changed it during this run, so nothing was written; run the"
-                        " same command again: nothing is computed twice"
+                        f"{shown_path(self._path)}: another program changed it during this run, so nothing was"
+                        " written; run the same command again: nothing is computed twice"
                     )
                 _take_tables(self._connection)
                 self._connection.execute("COMMIT")
@@ -110,6 +119,7 @@ def copy_database(path: Path, target: Path) -> None:
                 raise
             # SQLite cannot make its lock file in a read-only folder. "immutable" opens the database without locks.
             connection.close()
+            _refuse_unread_changes(path)
             connection = _connect(path, "ro&immutable=1")
             _copy(connection, target)
         finally:
@@ -127,7 +137,7 @@ def remove_features(path: Path, image_ids: Iterable[int]) -> int:
     Returns:
         Number of pairs of one of these images and another image that lost matches or geometries.
     """
-    first, second = (f"pair_id {part} {_MAX_IMAGE_ID} IN (SELECT image_id FROM gone)" for part in "/%")
+    first, second = (f"pair_id {part} {MAX_IMAGE_ID} IN (SELECT image_id FROM gone)" for part in "/%")
     with _explained(path), contextlib.closing(_connect(path, "rw")) as connection:
         connection.execute("BEGIN")
         connection.execute("CREATE TEMP TABLE gone (image_id INTEGER PRIMARY KEY)")
@@ -145,10 +155,30 @@ def remove_features(path: Path, image_ids: Iterable[int]) -> int:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    """Connect to a regular file: SQLite would wait for a named pipe for ever, also for one at a side file's path."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{shown_path(path)}: not a file")
+        for side in (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal", "-shm")):
+            if side.exists() and not side.is_file():
+                raise DataError(f"{shown_path(side)}: not a file, but SQLite keeps changes of the database there")
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
+    except FileNotFoundError as error:
+        raise DataError(f"{shown_path(path)}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"{shown_path(path)}: cannot be read ({reason})") from error
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_TIMEOUT_S)
+
+
+def _refuse_unread_changes(path: Path) -> None:
+    """Without locks, SQLite does not see changes that another program has left in the file `-wal`."""
+    changes = path.with_name(f"{path.name}-wal")
+    if changes.exists() and changes.stat().st_size > 0:
+        raise DataError(
+            f"{shown_path(path)}: cannot be read, because {changes.name} has changes and the folder is read-only; copy"
+            " both files into another folder"
+        )
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:
@@ -163,19 +193,29 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
 
 
 def _require_colmap(path: Path, copy: Path) -> None:
-    """Check that a database is COLMAP's, or has no tables.
+    """Check that a database is COLMAP's and not damaged, or has no tables.
 
     Args:
         path: path of the original for messages.
         copy: path of a copy, which is read.
 
     Raises:
-        DataError: if the database has other tables.
+        DataError: if the database has other tables, or is damaged.
     """
     with _explained(path), contextlib.closing(_connect(copy, "ro")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and not {"cameras", "images", "keypoints", "matches"} <= tables:
-        raise DataError(f"{path}: an SQLite database, but not COLMAP's: it has no tables of cameras and images")
+        if tables and not {"cameras", "images", "keypoints", "matches"} <= tables:
+            raise DataError(
+                f"{shown_path(path)}: an SQLite database, but not COLMAP's: it has no tables of cameras and images"
+            )
+        fault = database_fault(connection) if tables else None
+    if fault is not None:
+        raise damaged_database(path, fault)
+
+
+def damaged_database(path: Path, detail: object) -> DataError:
+    """The error for a database with wrong content."""
+    return DataError(f"{shown_path(path)}: not a COLMAP database, or a damaged one ({detail})")
 
 
 def _take_tables(connection: sqlite3.Connection) -> None:
@@ -221,17 +261,19 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except TimeoutError as error:
         _raise_locked(path, error)
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             _raise_locked(path, error)
-        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-            raise DataError(f"{path}: not a COLMAP database, or a damaged one ({error})") from error
-        raise StoreError(f"{path}: cannot be written ({error})") from error
+        if code in _STORE_CODES:
+            raise StoreError(f"{shown_path(path)}: cannot be written ({error})") from error
+        raise damaged_database(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite's message has the damaged text of a table
+        raise damaged_database(path, error) from error
 
 
 def _raise_locked(path: Path, error: Exception) -> NoReturn:
     raise StoreError(
-        f"{path}: another program is writing to it; wait until it has finished, or close it, and run the same command"
-        " again: nothing is computed twice"
+        f"{shown_path(path)}: another program is writing to it; wait until it has finished, or close it, and run the"
+        " same command again: nothing is computed twice"
     ) from error
