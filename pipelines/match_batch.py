@@ -19,6 +19,7 @@ from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.image_pair.batch import PairBatch, PairOutcome
 from sfm_lightglue.image_pair.pair_list import ListedPair
 from sfm_lightglue.input_file import read_input_file
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import atomic_write
@@ -178,9 +179,9 @@ def _count_name(error: str | None, verdict: str | None) -> str:
 
 
 def _described(outcome: PairOutcome) -> str:
-    names, result = " ".join(outcome.pair.names), outcome.result
+    names, result = " ".join(map(shown_path, outcome.pair.names)), outcome.result
     if result is None:
-        return f"{names or outcome.pair.text}: error: {with_flags(outcome.error)}"
+        return f"{names or shown_path(outcome.pair.text)}: error: {with_flags(outcome.error)}"
     pose = result.relative_pose
     counts = f"{pose.num_inliers} of {pose.num_matches} matches"
     if pose.cam1_from_cam0 is None:

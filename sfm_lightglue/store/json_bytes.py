@@ -18,6 +18,10 @@ def json_bytes(values: Any, indent: int | None = None, encoding: str = "utf-8") 
         encoding: one that contains ASCII.
     """
     try:
-        return json.dumps(values, indent=indent, ensure_ascii=False).encode(encoding)
+        return json.dumps(values, indent=indent, ensure_ascii=False).translate(_LINE_ENDS).encode(encoding)
     except UnicodeEncodeError:
         return json.dumps(values, indent=indent).encode(encoding)
+
+
+_LINE_ENDS = {ord(character): ascii(character)[1:-1] for character in "\u2028\u2029"} | {0x85: r"\u0085"}
+"""Characters that end a line for some readers: a file of JSON lines must not contain them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,9 @@ from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.drawing import model_arrays
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.drawing.scene import ViewScene, build_scene, select_frusta
-from sfm_lightglue.errors import ConfigError, StoreError
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.messages import install_hint
+from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.viewer.open3d_worker import REACH
 
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
@@ -115,11 +115,9 @@ def save_screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> None
     with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
         rendered = Path(folder) / "image.png"
         _run_worker(scene, Path(folder), ["image", str(rendered), *map(str, size)], RENDERING_LIMIT_S)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(rendered, path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot write the image ({error.strerror})") from error
+        content = rendered.read_bytes()
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def show_window(scene: ViewScene, size: tuple[int, int], title: str, max_frames: int | None = None) -> None:

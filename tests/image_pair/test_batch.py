@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -360,3 +362,45 @@ def test_names_with_spaces_and_names_of_digits(tmp_path: Path) -> None:
     )
     assert [pair.names for pair in pairs] == [("my left.jpg", "my right.jpg")] * 2 + [("1", "2")] * 2
     assert not any(pair.error for pair in pairs)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_whatever_a_line_names_the_others_are_matched(images: Path, tmp_path: Path) -> None:
+    for name in NAMES[:2]:
+        shutil.copy(images / name, tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    bad = [
+        "a\0b.jpg",
+        "x" * 5000,
+        "pipe.jpg",
+        "folder.jpg",
+        "empty.jpg",
+        "loop.jpg",
+        "/dev/zero",
+        "../..",
+        "\u2028.jpg",
+    ]
+    lines = [f"{NAMES[0]} {name}" for name in bad] + ["many words " * 5000, f"{NAMES[0]} {NAMES[1]}"]
+    assert run(write_list(tmp_path, *lines), tmp_path, "--out", tmp_path / "out.jsonl", "--max-keypoints", 300) == 0
+    found = read_lines(tmp_path / "out.jsonl")
+    assert [bool(line["error"]) for line in found] == [True] * (len(bad) + 1) + [False]
+    assert all(len(str(line)) < 25_000 and "Error" not in (line["error"] or "") for line in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_list_may_be_a_pipe_and_none_blocks(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="lists no pair"):  # no process writes into it
+        read_listed_pairs(tmp_path / "pipe", tmp_path)
+    reading, writing = os.pipe()
+    os.write(writing, b"a.jpg b.jpg\n")
+    os.close(writing)
+    (pair,) = read_listed_pairs(Path(f"/dev/fd/{reading}"), tmp_path)
+    os.close(reading)
+    assert pair.names == ("a.jpg", "b.jpg")
+    for path in ("/dev/zero", "/dev/full", "."):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_listed_pairs(Path(path), tmp_path)
