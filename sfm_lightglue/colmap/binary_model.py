@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,29 +34,44 @@ _CHUNK = 2**17
 """Number of points that are gathered at once, which limits the memory."""
 
 
-def read_binary_content(folder: Path) -> ModelContent:
+def read_binary_content(folder: Path, files: Mapping[str, bytes] | None = None) -> ModelContent:
     """The content of a binary model. References between its files are not checked.
+
+    Args:
+        folder: of the model, for messages only if `files` is given.
+        files: content of the files by name, such as "cameras.bin", if it was read already.
 
     Raises:
         DataError: if a file is damaged or cannot be read.
     """
-    has_rigs, has_frames = ((folder / f"{name}.bin").exists() for name in ("rigs", "frames"))
+
+    def open_file(name: str) -> _Cursor:
+        path = folder / f"{name}.bin"
+        if files is None:
+            return _Cursor(path, read_input_file(path))
+        if path.name not in files:
+            raise damaged(path, "it is missing")
+        return _Cursor(path, files[path.name])
+
+    has_rigs, has_frames = (
+        (folder / f"{name}.bin").exists() if files is None else f"{name}.bin" in files for name in ("rigs", "frames")
+    )
     return ModelContent(
         folder,
         ".bin",
-        _read_cameras(folder / "cameras.bin"),
-        _read_rigs(folder / "rigs.bin") if has_rigs else (),
-        _read_frames(folder / "frames.bin") if has_frames else (),
-        _read_images(folder / "images.bin"),
-        _read_points(folder / "points3D.bin"),
+        _read_cameras(open_file("cameras")),
+        _read_rigs(open_file("rigs")) if has_rigs else (),
+        _read_frames(open_file("frames")) if has_frames else (),
+        _read_images(open_file("images")),
+        _read_points(open_file("points3D")),
     )
 
 
 class _Cursor:
     """A position in the bytes of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.data, self.position = path, read_input_file(path), 0
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data, self.position = path, data, 0
 
     def take(self, layout: str) -> tuple[Any, ...]:
         """The next values, little-endian."""
@@ -106,8 +122,7 @@ class _Cursor:
         raise damaged(self.path, detail)
 
 
-def _read_cameras(path: Path) -> tuple[CameraRow, ...]:
-    file = _Cursor(path)
+def _read_cameras(file: _Cursor) -> tuple[CameraRow, ...]:
     rows = []
     for _ in range(file.count(24)):
         camera_id, number, width, height = file.take("IiQQ")
@@ -120,8 +135,7 @@ def _read_cameras(path: Path) -> tuple[CameraRow, ...]:
     return tuple(rows)
 
 
-def _read_rigs(path: Path) -> tuple[RigRow, ...]:
-    file = _Cursor(path)
+def _read_rigs(file: _Cursor) -> tuple[RigRow, ...]:
     rows = []
     for _ in range(file.count(8)):
         (rig_id,) = file.take("I")
@@ -136,8 +150,7 @@ def _read_rigs(path: Path) -> tuple[RigRow, ...]:
     return tuple(rows)
 
 
-def _read_frames(path: Path) -> tuple[FrameRow, ...]:
-    file = _Cursor(path)
+def _read_frames(file: _Cursor) -> tuple[FrameRow, ...]:
     rows = []
     for _ in range(file.count(68)):
         frame_id, rig_id, *pose = file.take("II7d")
@@ -147,8 +160,7 @@ def _read_frames(path: Path) -> tuple[FrameRow, ...]:
     return tuple(rows)
 
 
-def _read_images(path: Path) -> ImageTable:
-    file = _Cursor(path)
+def _read_images(file: _Cursor) -> ImageTable:
     heads, names, keypoints = [], [], [np.zeros(0, _KEYPOINT)]
     for _ in range(file.count(73)):
         heads.append(file.take("I7dI"))
@@ -167,8 +179,7 @@ def _read_images(path: Path) -> ImageTable:
     )
 
 
-def _read_points(path: Path) -> PointTable:
-    file = _Cursor(path)
+def _read_points(file: _Cursor) -> PointTable:
     number = file.count(_POINT.itemsize)
     raw = np.frombuffer(file.data, np.uint8)
     offsets = _point_offsets(file, number)

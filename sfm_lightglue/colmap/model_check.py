@@ -46,14 +46,28 @@ def checked_content(folder: Path, is_complete: bool = False) -> ModelContent:
     """
     is_binary = all((folder / f"{name}.bin").is_file() for name in MODEL_FILES)
     content = read_binary_content(folder) if is_binary else read_text_content(folder)
+    check_content(content, is_complete)
+    return content
+
+
+def check_content(content: ModelContent, is_complete: bool = False) -> None:
+    """Check the values of a model's files, and that the files belong together.
+
+    Args:
+        content: of the files.
+        is_complete: as in `checked_content`.
+
+    Raises:
+        DataError: if a value is impossible, or a file does not belong to the others.
+    """
     _check_cameras(content)
     _check_images(content)
     _check_rigs_and_frames(content)
     _check_points(content)
     num_missing = check_tracks(content, is_complete)
     if num_missing > 0:
-        logger.warning("%s: %d keypoints have a point that the model does not have", shown_path(folder), num_missing)
-    return content
+        folder = shown_path(content.folder)
+        logger.warning("%s: %d keypoints have a point that the model does not have", folder, num_missing)
 
 
 def _check_cameras(content: ModelContent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.errors import DataError
 from sfm_lightglue.mapping.camera_groups import CameraGroup
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.mapping.model_files import pack_models
+from sfm_lightglue.mapping.model_files import check_packed_models, pack_models
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, Outcome
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Camera, SkippedImage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +136,27 @@ def keep_models(
 
 
 def load_models(store: Store, key: str) -> PackedModels | None:
-    """The models of a key; None if the store has none."""
-    arrays = store.load("models", key)
-    if arrays is None:
-        return None
-    values = json.loads(str(arrays.pop("statistics")))
+    """The models of a key; None if the store has none, or if an entry is incomplete or damaged."""
+    arrays = store.read("models", key)
+    packed = None
+    if arrays is not None:
+        try:
+            packed = _unpacked(arrays)
+        except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:  # of JSON, or of its fields
+            logger.warning("%s: not usable, will be computed again (%s)", store.path("models", key), error)
+    store.count("models", hit=packed is not None)
+    return packed
+
+
+def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
+    """The models of an entry.
+
+    Raises:
+        DataError: if the files of a model are incomplete, damaged or others than its numbers tell.
+        KeyError, TypeError, ValueError, AttributeError: if the numbers are incomplete or damaged.
+    """
+    files = dict(arrays)
+    values = json.loads(str(files.pop("statistics")))
     models = []
     for model in values["models"]:
         checks = {name: Check(**check) for name, check in model.pop("checks").items()}
@@ -147,4 +167,10 @@ def load_models(store: Store, key: str) -> PackedModels | None:
         tuple(SkippedImage(**image) for image in values["undecodable"]),
         tuple(CameraGroup(tuple(group["names"]), Camera(**group["camera"])) for group in values["camera_groups"]),
     )
-    return PackedModels(statistics, arrays)
+    content_from_path = check_packed_models(files, [model.path for model in models])
+    for model in models:
+        content = content_from_path[model.path]
+        expected, found = (model.num_registered, model.num_points), (len(content.images.ids), len(content.points.ids))
+        if expected != found:
+            raise DataError(f"{model.path}: {expected} images and points expected, {found} found")
+    return PackedModels(statistics, files)
