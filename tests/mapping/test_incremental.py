@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
-from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.errors import ConfigError, StoreError
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.geometry.alignment import align_poses
-from sfm_lightglue.mapping.incremental import MappingConfig, adjust_robustly, mapper_options
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.incremental import IncrementalMapper, MappingConfig, adjust_robustly, mapper_options
 from sfm_lightglue.reconstruction.run import reconstruct
 from tests.helpers.reconstructions import one_thread
 
@@ -105,3 +108,39 @@ def test_a_reconstruction_ends_with_robust_adjustment(small_scene_dir: Path, tmp
 def test_a_negative_loss_is_refused() -> None:
     with pytest.raises(ConfigError, match="robust_loss_px"):
         MappingConfig(robust_loss_px=-1)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> MappingTask:
+    """Eight images of known matches."""
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 8
+    pycolmap.set_random_seed(0)
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        pycolmap.synthesize_dataset(options, database)
+    return MappingTask(tmp_path / "database.db", tmp_path / "work", 8, frozenset(), 1, 0, silent)
+
+
+def test_a_damaged_database_is_an_error_of_the_work_folder(task: MappingTask) -> None:
+    content = task.database.read_bytes()
+    task.database.write_bytes(content[:8192] + bytes(32768) + content[40960:])
+    with pytest.raises(StoreError, match=r"the mapper cannot read or write its files .*malformed"):
+        IncrementalMapper().map(task)
+
+
+def test_a_folder_that_disappears_is_an_error_of_the_work_folder(task: MappingTask) -> None:
+    def remove(stage: str, num_done: int, num_total: int) -> None:
+        if num_done > 1:
+            shutil.rmtree(task.work, ignore_errors=True)
+
+    with pytest.raises(StoreError, match=r"the mapper cannot read or write its files .*mapping-0/0"):
+        IncrementalMapper().map(replace(task, progress=remove))
+
+
+def test_other_errors_are_passed_on(task: MappingTask) -> None:
+    def fail(stage: str, num_done: int, num_total: int) -> None:
+        if num_done > 1:
+            raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        IncrementalMapper().map(replace(task, progress=fail))
