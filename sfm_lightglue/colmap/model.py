@@ -126,10 +126,16 @@ def model_folder_at(path: Path, model_paths: Sequence[str], names: Sequence[str]
         path: folder that `model_paths` are relative to.
         model_paths: candidates, in order.
         names: of the required files, without suffix.
+
+    Raises:
+        DataError: if a folder cannot be read.
     """
-    for folder in (path / each for each in model_paths):
-        if any(all((folder / f"{name}{suffix}").is_file() for name in names) for suffix in (".bin", ".txt")):
-            return folder
+    try:
+        for folder in (path / each for each in model_paths):
+            if any(all((folder / f"{name}{suffix}").is_file() for name in names) for suffix in (".bin", ".txt")):
+                return folder
+    except OSError as error:
+        raise DataError(f"{shown_path(folder)}: cannot be read ({error.strerror or error})") from error
     return None
 
 

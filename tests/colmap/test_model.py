@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pycolmap
@@ -84,6 +85,37 @@ def test_the_error_names_the_paths_that_were_searched(tmp_path: Path) -> None:
         find_map(tmp_path / "file")
     with pytest.raises(DataError, match=r"no COLMAP model here .* sparse/0, 0, reconstruction/sparse/0, sparse;"):
         find_map(tmp_path)
+
+
+def test_what_is_no_folder_of_a_model_is_named_without_waiting(tmp_path: Path) -> None:
+    """Opening a named pipe would wait for a program that writes into it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: this is a file"):
+        find_map(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"xxx: cannot be read \(File name too long\)"):
+        find_map(tmp_path / ("x" * 300))
+    folder = write_model(tmp_path / "model")
+    (folder / "cameras.bin").unlink()
+    os.mkfifo(folder / "cameras.bin")
+    with pytest.raises(DataError, match="no COLMAP model here"):
+        read_model(folder)
+    folder = write_model(tmp_path / "other")
+    (folder / "rigs.bin").unlink()
+    os.mkfifo(folder / "rigs.bin")
+    with pytest.raises(DataError, match=r"rigs\.bin: cannot be read \(it is a named pipe"):
+        read_model(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may read every folder")
+def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    folder.chmod(0)
+    try:
+        for use in (find_map, read_model, lambda path: model_folder_at(path, (".",))):
+            with pytest.raises(DataError, match="cannot be read"):
+                use(folder)
+    finally:
+        folder.chmod(0o755)
 
 
 def test_incomplete_models_are_not_located(tmp_path: Path) -> None:
