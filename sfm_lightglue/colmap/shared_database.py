@@ -115,7 +115,7 @@ def copy_database(path: Path, target: Path) -> None:
         try:
             _copy(connection, target)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
                 raise
             # SQLite cannot make its lock file in a read-only folder. "immutable" opens the database without locks.
             connection.close()
@@ -172,13 +172,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _refuse_unread_changes(path: Path) -> None:
-    """Without locks, SQLite does not see changes that another program has left in the file `-wal`."""
-    changes = path.with_name(f"{path.name}-wal")
-    if changes.exists() and changes.stat().st_size > 0:
-        raise DataError(
-            f"{shown_path(path)}: cannot be read, because {changes.name} has changes and the folder is read-only; copy"
-            " both files into another folder"
-        )
+    """Without locks, SQLite does not see changes that another program has left in a file beside the database."""
+    for changes in (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")):
+        if changes.exists() and changes.stat().st_size > 0:
+            raise DataError(
+                f"{shown_path(path)}: cannot be read, because {changes.name} has changes and the folder is read-only;"
+                " copy both files into another folder"
+            )
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:

@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pycolmap
 import pytest
 
+from sfm_lightglue.colmap import shared_database
 from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.colmap.known_images import read_known_images
@@ -151,3 +153,41 @@ def test_what_is_no_file_is_refused(path: str) -> None:
     for use in (read_database, lambda path: SharedDatabase(path).__enter__()):
         with pytest.raises(DataError, match=r"not a file|cannot be read|no such file"):
             use(Path(path))
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_a_database_in_a_read_only_folder_is_read_if_it_is_whole(
+    database: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The rights do not hold for the administrator, so the first connection fails as it would for another user."""
+    if suffix:
+        database.with_name(database.name + suffix).write_bytes(b"changes")
+    connect, modes = shared_database._connect, []
+
+    def refuse(path: Path, mode: str) -> sqlite3.Connection:
+        modes.append(mode)
+        connection = connect(path, mode)
+        return cast(sqlite3.Connection, ReadOnly(connection)) if mode == "ro" and path == database else connection
+
+    monkeypatch.setattr(shared_database, "_connect", refuse)
+    if suffix:
+        with pytest.raises(DataError, match=f"because database.db{suffix} has changes"):
+            read_database(database)
+    else:
+        assert len(read_database(database).names) == 8
+        assert "ro&immutable=1" in modes
+
+
+class ReadOnly:
+    """A connection that cannot make its files beside the database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def backup(self, *args: object, **options: object) -> None:
+        error = sqlite3.OperationalError("attempt to write a readonly database")
+        error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+        raise error
+
+    def close(self) -> None:
+        self.connection.close()
