@@ -39,9 +39,8 @@ def read_input_file(
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
                 raise error_type(f"{shown}: cannot be read (it is {kind}, not a regular file)")
             if max_bytes is not None and status.st_size > max_bytes:
-                raise error_type(
-                    f"{shown}: cannot be read ({status.st_size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are read)"
-                )
+                size_mb, limit_mb = status.st_size / 1e6, max_bytes / 1e6
+                raise error_type(f"{shown}: cannot be read ({size_mb:.0f} MB; at most {limit_mb:.0f} MB are read)")
             return file.read()
     except OSError as error:
         raise error_type(f"{shown}: cannot be read ({error.strerror or error})") from error

@@ -178,8 +178,15 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
     """
     config, clock, executor, progress = job.config, job.clock, job.executor, job.log.progress
     with clock.stage("scan"):
-        ignore, num_threads = [job.store_folder], executor.num_workers
-        found = load_scene(job.images, config.cameras, ignore, num_threads, as_it_is=True, masks=config.mask_folder)
+        found = load_scene(
+            job.images,
+            config.cameras,
+            [job.store_folder],
+            executor.num_workers,
+            as_it_is=True,
+            masks=config.mask_folder,
+            progress=progress,
+        )
         joined = join_scene(found, known, job.database, known_only)
         if not overwrite:
             _refuse_features(joined.known, job.database)

@@ -76,8 +76,10 @@ def reconstruct(
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
     with run_log("reconstruct", progress) as log:
+        if output.is_dir():
+            log.open(output)
         with clock.stage("scan"):
-            scene = _load_scene(Path(scene_dir), output, config, executor)
+            scene = _load_scene(Path(scene_dir), output, config, executor, log.progress)
             components = build_components(config)
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
@@ -122,8 +124,12 @@ def _build_and_publish(job: Job, mapper: Mapper, key: str, output: Path) -> tupl
     return summary, problem
 
 
-def _load_scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor) -> Scene:
-    scene = load_scene(scene_dir, config.cameras, [output], executor.num_workers, masks=config.mask_folder)
+def _load_scene(
+    scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress
+) -> Scene:
+    scene = load_scene(
+        scene_dir, config.cameras, [output], executor.num_workers, masks=config.mask_folder, progress=progress
+    )
     if len(scene.images) < 2:
         raise ReconstructionError(
             f"{scene.root}: only one readable image ({scene.names[0]}); a reconstruction needs at least two with a"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
 from sfm_lightglue.messages import shortened
@@ -27,6 +28,7 @@ def load_scene(
     num_threads: int = 1,
     as_it_is: bool = False,
     masks: Path | None = None,
+    progress: Progress = silent,
 ) -> Scene:
     """Find the images of a scene and assign a camera to each.
 
@@ -37,6 +39,7 @@ def load_scene(
         num_threads: number of files that are read at the same time.
         as_it_is: read all of `root` even if it has a sub-folder `images`, as COLMAP does.
         masks: folder of the masks; None looks for folders named "masks".
+        progress: called with the stage "scan" after each file.
 
     Returns:
         The images, sorted by name. Unreadable images and panoramas are in `skipped` and logged as warnings.
@@ -56,7 +59,11 @@ def load_scene(
         name = path.relative_to(folder).as_posix()
         return read_photo(path, name, mask_from_name.get(name))
 
-    all_read = list(ordered_map(read, paths, num_threads))
+    all_read = []
+    progress("scan", 0, len(paths))
+    for one in ordered_map(read, paths, num_threads):
+        all_read.append(one)
+        progress("scan", len(all_read), len(paths))
     photos = [photo for photo in all_read if isinstance(photo, Photo)]
     unusable = [*found.skipped, *(photo for photo in all_read if isinstance(photo, SkippedImage))]
     skipped = tuple(sorted(unusable, key=lambda photo: photo.name))

@@ -11,7 +11,9 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
 from sfm_lightglue.pairs.sequential import SequentialPairs
 from sfm_lightglue.reconstruction.many_pairs import MANY_PAIRS, confirm_pairs
+from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.types import Camera, Scene, SceneImage
+from tests.helpers.reconstructions import one_thread
 
 CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))
 
@@ -49,3 +51,19 @@ def test_few_pairs_are_no_question(caplog: pytest.LogCaptureFixture) -> None:
     confirm_pairs(SequentialPairs(), scene_of(5000), fail)
     confirm_pairs(ExhaustivePairs(), scene_of(400), None)
     assert caplog.text == ""
+
+
+def test_progress_begins_with_the_first_file_that_is_read(small_scene_dir: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at_first_feature(stage: str, num_done: int, num_total: int) -> None:
+        seen.append((stage, num_done, num_total))
+        if (stage, num_done) == ("extract", 1):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        reconstruct(small_scene_dir, tmp_path / "out", one_thread(), stop_at_first_feature)
+    assert seen == [*(("scan", i, 6) for i in range(7)), ("extract", 0, 6), ("extract", 1, 6)]
