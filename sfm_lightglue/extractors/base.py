@@ -95,7 +95,7 @@ class UprightExtractor(ABC):
             found = self.detect(upright)
         else:
             allowed = image.mask.resized((small.shape[1], small.shape[0]))
-            found = self.detect_within(upright, quarter_turned(allowed, turns))
+            found = self.detect_within(upright, np.ascontiguousarray(np.rot90(allowed, -turns)))
         upright_size = (float(upright.shape[1]), float(upright.shape[0]))
         keypoints = turn_back(found.keypoints.astype(np.float64), turns, upright_size) * factors
         if image.mask is not None:

@@ -69,7 +69,7 @@ class SiftExtractor(UprightExtractor):
         if len(found) > limit:
             responses = np.array([keypoint.response for keypoint in found])
             kept = np.flatnonzero(responses >= np.partition(responses, -limit)[-limit])
-            found, descriptors = [found[i] for i in kept], descriptors[kept]
+            found, descriptors = [found[int(i)] for i in kept], descriptors[kept]
         return self._best(found, descriptors, pixels)
 
     def _detect(
@@ -81,7 +81,7 @@ class SiftExtractor(UprightExtractor):
             edgeThreshold=self.config.edge_threshold,
             enable_precise_upscale=True,  # otherwise all keypoints are wrong by a quarter of a pixel
         )
-        return sift.detectAndCompute(pixels, allowed)  # type: ignore[call-overload, no-any-return]
+        return sift.detectAndCompute(pixels, allowed)
 
     def _best(self, found: Sequence[cv2.KeyPoint], descriptors: AnyArray, pixels: UInt8Array) -> Detection:
         """One keypoint of each pixel, spread over the image, with RootSIFT descriptors."""

@@ -112,11 +112,11 @@ def decode_nonzero(data: bytes, name: str) -> BoolArray:
     with open_image(data, name) as image:
         try:
             if has_deep_colour(image, data):
-                return decode_deep_colour(data, name).any(axis=2)
+                return np.asarray(decode_deep_colour(data, name).any(axis=2))
             image.load()
             if _is_deep_grey(image):
                 return np.asarray(np.asarray(image) > 0)
-            return np.asarray(_without_palette(image).convert("L")) > 0
+            return np.asarray(np.asarray(_without_palette(image).convert("L")) > 0)
         except DataError:
             raise
         except Exception as error:  # as above

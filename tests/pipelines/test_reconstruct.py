@@ -13,6 +13,7 @@ import pytest
 from pipelines.__main__ import main as all_commands
 from pipelines.reconstruct import build_parser, config_values, main
 from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.synthetic import SyntheticScene
 
@@ -199,3 +200,13 @@ def test_all_commands_under_one_name(capsys: pytest.CaptureFixture[str], tmp_pat
     assert all_commands(["--help"]) == 0
     assert {"reconstruct", "match", "view"} <= set(capsys.readouterr().out.split())
     assert all_commands([]) == 2
+
+
+def test_the_folder_of_masks_is_absolute_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my masks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("--masks", "my masks").masks == str(tmp_path / "my masks")
+    assert resolve().masks == ""
+    for wrong in ("nowhere", ""):
+        with pytest.raises(ConfigError, match=r"--masks .*: no such folder"):
+            resolve("--masks", wrong)

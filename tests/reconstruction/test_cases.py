@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.reconstruction.run import reconstruct
 from tests.helpers.library_log import library_log
 from tests.helpers.reconstructions import one_thread
@@ -62,3 +64,13 @@ def test_the_object_on_a_turntable_wins_against_a_standing_background(
     textured, plain = (poses_of_model(read_model(tmp_path / name)) for name in ("textured", "plain"))
     extent = max(np.linalg.norm(a.center - b.center) for a in plain.values() for b in plain.values())
     assert align_poses(textured, plain).max_center_error < 0.01 * extent
+
+
+def test_a_folder_of_masks_beside_the_photos_is_no_folder_of_photos(tmp_path: Path) -> None:
+    folder = shared_data("cases", "28-masks")
+    summary = reconstruct(folder, tmp_path, one_thread()).summary
+    assert (summary.num_images, summary.num_registered) == (4, 4)
+    masks = {path.name.removesuffix(".png"): Image.read(path).grey() > 0 for path in (folder / "masks").iterdir()}
+    for name, features in read_database(tmp_path / "database.db").features_from_name.items():
+        columns, rows = np.floor(features.keypoints).astype(int).T
+        assert masks[name][rows, columns].all()
