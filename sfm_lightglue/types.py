@@ -96,7 +96,7 @@ class SceneImage:
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """A file with the extension of an image that was left out, and the reason as text for the user."""
+    """A file or folder ("name/") of images that was left out, and the reason as text for the user."""
 
     name: str
     reason: str

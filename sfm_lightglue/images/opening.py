@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from PIL import Image as PilImage
-from PIL import TiffImagePlugin
+from PIL import JpegImagePlugin, TiffImagePlugin
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.formats import HEAD_BYTES, FileFormat, find_format
@@ -113,8 +113,6 @@ def _factory(kind: FileFormat, name: str) -> Callable[[Any, str], PilImage.Image
 
 
 def _open_jpeg(file: io.BytesIO, filename: str) -> PilImage.Image:
-    from PIL import JpegImagePlugin
-
     try:
         return JpegImagePlugin.jpeg_factory(file, filename)
     except Exception:  # a damaged list of the images of an MPO file; the first image can be readable
