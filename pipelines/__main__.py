@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-from pipelines.command import program_name
+from pipelines.command import program_name, run_command
 from pipelines.output import say
 from sfm_lightglue.version import __version__
 
@@ -25,11 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a sub-command; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in {"-h", "--help"}:
-        say(_help())
-        return 0 if arguments else 2
+        return run_command(lambda: say(_help())) or (0 if arguments else 2)
     if arguments[0] == "--version":
-        say(f"sfm-lightglue {__version__}")
-        return 0
+        return run_command(lambda: say(f"sfm-lightglue {__version__}"))
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"error: unknown command {name!r}\n\n{_help()}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.interrupt import SCRIPT, raise_from_now_on, report
 from pipelines.options import with_flags
-from pipelines.output import discard_output, flush_output, make_streams_safe
+from pipelines.output import discard_output, flush_output, make_streams_safe, say
 from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.execution.progress import Progress, silent
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from pipelines.arguments import ArgumentAdder
 
 
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; on standard output, errors of the stream end the program as those of a command do."""
+        if file is not None:
+            super().print_help(file)
+        elif code := _exit_code(lambda: say(self.format_help(), end=""), show_downloads=False):
+            sys.exit(code)
+
+
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose help spells the command as the user called it.
 
@@ -34,7 +43,7 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
         description: one line.
         examples: text below the options; `python -m pipelines.NAME` is replaced by the command as the user called it.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=program_name(name),
         description=description,
         epilog=as_called(name, examples),
