@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shim = compile_shim(scratch)
         servers = [stack.enter_context(Server(shim)) for _ in range(arguments.workers)]
         bench = Bench(scratch / "bench", servers[0])
-        make_corpus(scratch / "corpus", bench.scene, scratch / "bench" / "reference-b0" / "out")
+        make_corpus(scratch / "corpus", bench.scene, bench.finished("b"))
         trials = plan_trials(bench.calls, arguments.kills, arguments.faults, arguments.signals, arguments.seed)
         jobs = [
             *trial_jobs(bench, trials, arguments.seed, scratch),

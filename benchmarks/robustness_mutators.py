@@ -176,6 +176,8 @@ def _change_table(
     kind = rng.random()
     if kind < 0.05:
         connection.execute(f'DROP TABLE "{table}"')
+    elif not columns:
+        return
     elif kind < 0.1:
         connection.execute(f'ALTER TABLE "{table}" RENAME COLUMN "{rng.choice(columns)}" TO other')
     elif not rows:

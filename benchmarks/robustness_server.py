@@ -123,7 +123,7 @@ def _child(run: dict[str, Any], library: ctypes.CDLL | None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             os.dup2(os.open(folder / name, flags, 0o644), descriptor)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _act_as_program(run["argv"])
         if run.get("uid"):
             os.setgroups([])
             os.setgid(run["uid"])
@@ -145,6 +145,16 @@ def _child(run: dict[str, Any], library: ctypes.CDLL | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _act_as_program(argv: list[str]) -> None:
+    """Handle signals as in a process that was started for this command."""
+    from pipelines.interrupt import SCRIPT, leave_quietly_while_importing
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pycolmap has replaced it
+    sys.argv = [SCRIPT, *argv]
+    leave_quietly_while_importing()
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _make_mask(rng: random.Random, corpus: Corpus, folder: Path) -> None:
 
 
 def _read_mask(corpus: Corpus, folder: Path) -> None:
-    Mask.read(folder / "mask.png", "mask.png", (96, 80), 0)
+    Mask.read(folder / "mask.png", (96, 80), 0)
 
 
 def _make_entry(rng: random.Random, corpus: Corpus, folder: Path) -> None:
