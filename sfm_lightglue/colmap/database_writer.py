@@ -32,7 +32,7 @@ _CONFIGURATION_FROM_KIND = {
     "pure_rotation": pycolmap.TwoViewGeometryConfiguration.PANORAMIC,
 }
 
-MIN_FREE_BYTES = 2**20
+MIN_FREE_BYTES = 4 * 2**20
 """Free disk space below which no database is begun; a disk that fills up later is told by SQLite."""
 
 SQLITE_SIDE_FILES = ("-wal", "-shm", "-journal")

@@ -89,8 +89,6 @@ def _check_images(content: ModelContent) -> None:
         double = sorted(images.names)
         name = next(one for one, other in itertools.pairwise(double) if one == other)
         raise content.damaged("images", f"two images have the name {name!r}")
-    if any("\0" in name or "\n" in name for name in images.names):
-        raise content.damaged("images", "the name of an image has a control character")
     unknown = set(images.camera_ids.tolist()) - {camera.camera_id for camera in content.cameras}
     if unknown:
         raise content.damaged("images", f"an image has camera {min(unknown)}, which the model does not have")

@@ -122,6 +122,8 @@ def _lines(path: Path) -> Iterator[_Line]:
 
 def _require_announced(path: Path, lines: list[bytes], count: int) -> None:
     """Check that there are as many records as COLMAP's comment above them announces: else the file was cut off."""
+    if count == 0 and lines and not read_input_file(path).endswith(b"\n"):
+        raise damaged(path, "it ends within a comment")
     for line in lines[:8]:
         if (found := _ANNOUNCED.match(line)) and count < int(found[1]):
             raise damaged(

@@ -45,9 +45,9 @@ def _differences(content: ModelContent, model: pycolmap.Reconstruction) -> Itera
     if sorted(frames) != sorted(model.reg_frame_ids()) or len(content.rigs) != model.num_rigs():
         yield "rigs or frames"
     for frame_id, frame in frames.items():
-        if frame.rig_id != model.frames[frame_id].rig_id or not _equal(
-            frame.pose, _pose(model.frames[frame_id].rig_from_world)
-        ):
+        native_frame = model.frames[frame_id]
+        pose = native_frame.rig_from_world
+        if pose is None or frame.rig_id != native_frame.rig_id or not _equal(frame.pose, _pose(pose)):
             yield f"frame {frame_id}"
     yield from _image_differences(content, model)
     yield from _point_differences(content, model)

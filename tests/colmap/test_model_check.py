@@ -160,6 +160,9 @@ def test_text_without_its_last_lines_is_refused(tmp_path: Path, name: str) -> No
     path.write_text("\n".join(path.read_text().rstrip("\n").split("\n")[:-1]) + "\n")
     with pytest.raises(DataError, match=rf"{name}\.txt: .*its comment announces"):
         read_model(tmp_path)
+    path.write_text(path.read_text()[:30])
+    with pytest.raises(DataError, match=rf"{name}\.txt: .*ends within a comment"):
+        read_model(tmp_path)
 
 
 def test_a_name_with_a_space_is_not_cut_in_text(tmp_path: Path) -> None:
