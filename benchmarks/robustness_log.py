@@ -78,4 +78,4 @@ def format_table(finished: Sequence[Finished]) -> str:
         refused = sum(one.num_refused for one in of_kind)
         slowest = max(one.seconds for one in of_kind)
         rows.append([kind, str(num), str(refused), f"{slowest:.1f}", str(sum(len(one.violations) for one in of_kind))])
-    return markdown_table(["kind", "trials", "ended with an error", "slowest, s", "violations"], rows)
+    return markdown_table(["kind", "trials", "ended with an error", "slowest, s", "violations"], rows, num_text=1)
