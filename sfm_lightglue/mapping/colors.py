@@ -12,7 +12,6 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.images.image import Image
 
-
 _MIN_SIZE_PX = 4000
 """Longer side in pixels to which very large images may be reduced before their pixels are read."""
 
