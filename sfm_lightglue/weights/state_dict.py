@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,7 @@ def read_weights(path: str | Path, sha256: str | None = None) -> WeightsFile:
         WeightsError: the file is missing, damaged, has another digest, or contains something other than tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"{path}: no such file of weights; check the path, or download the file again")
     fault = fault_of(path, sha256)
     if fault is not None:
@@ -77,9 +79,21 @@ def _read(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
             return WeightsFile(path, state, tensors.metadata() or {})
+    _refuse_bomb(path)
     with warnings.catch_warnings(action="ignore"):  # warnings about old pickle formats
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     return WeightsFile(path, _unwrap(loaded, path), {})
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that is unpacked to much more than its size; torch writes archives without compression."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        num_bytes = sum(member.file_size for member in archive.infolist())
+    size = path.stat().st_size
+    if num_bytes > 4 * size + 1_000_000:
+        raise WeightsError(f"{path}: has {size} bytes and would be unpacked to {num_bytes}: not a file of weights")
 
 
 def _unwrap(loaded: Any, path: Path) -> StateDict:

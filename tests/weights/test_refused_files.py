@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import random
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -16,6 +17,7 @@ from sfm_lightglue.models.checkpoints import load_lightglue, load_superpoint, sa
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.superpoint import SuperPoint
 from sfm_lightglue.weights.digest import fault_of, file_sha256
+from sfm_lightglue.weights.state_dict import read_weights
 from tests.helpers.weight_layouts import ARCHITECTURES, SUPERPOINT
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
@@ -121,3 +123,24 @@ def test_superpoint_and_lightglue_are_distinguished(tmp_path):
     torch.save(SuperPoint(SUPERPOINT).state_dict(), tmp_path / "superpoint.pth")
     with pytest.raises(WeightsError, match="unexpected keys: conv1a"):
         load_lightglue(tmp_path / "superpoint.pth")
+
+
+def test_archives_that_are_unpacked_to_far_more_than_their_size_are_refused(tmp_path):
+    """torch reads compressed archives too, and 30 MB of zeros are 30 kB."""
+    path, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
+    torch.save({"a": torch.zeros(10)}, path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as copy:
+        for name in archive.namelist():
+            copy.writestr(name, bytes(30_000_000) if name.endswith("data/0") else archive.read(name))
+    with pytest.raises(WeightsError, match="would be unpacked to 3"):
+        read_weights(bomb)
+    assert read_weights(path).state["a"].shape == (10,)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    for path in (tmp_path / "pipe.pth", tmp_path / "loop.pth", tmp_path, "/dev/zero", "x" * 5000, "a\0b"):
+        with pytest.raises(WeightsError, match="no such file of weights"):
+            read_weights(path)
