@@ -162,7 +162,7 @@ def _watch(signals: socket.socket) -> None:
         if again is not None and time.monotonic() - start > _ECHO_S:
             break
         if _State.is_lost:
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signal.Signals(number))
     if number is not None:
         _end_children()
         _leave_now(number)
