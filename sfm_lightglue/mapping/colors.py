@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,21 @@ _MIN_SIZE_PX = 4000
 """Longer side in pixels to which very large images may be reduced before their pixels are read."""
 
 
-def color_points(models: Sequence[pycolmap.Reconstruction], image_root: Path, executor: Executor = SERIAL) -> None:
+def color_points(
+    models: Sequence[pycolmap.Reconstruction], path_from_name: Mapping[str, Path], executor: Executor = SERIAL
+) -> None:
     """Give each point the mean colour of the pixels that show it.
 
     Args:
         models: changed in place.
-        image_root: folder that the names of the images are relative to.
+        path_from_name: files of the images.
         executor: decodes the images.
     """
     for model in models:
-        _color(model, image_root, executor)
+        _color(model, path_from_name, executor)
 
 
-def _color(model: pycolmap.Reconstruction, image_root: Path, executor: Executor) -> None:
+def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], executor: Executor) -> None:
     row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
     sums = np.zeros((len(row_from_id), 3))
     counts = np.zeros(len(row_from_id))
@@ -41,7 +43,7 @@ def _color(model: pycolmap.Reconstruction, image_root: Path, executor: Executor)
     def sample(seen: tuple[str, list[int], np.ndarray]) -> tuple[list[int], np.ndarray] | None:
         name, rows, pixels = seen
         try:
-            rgb, factor = Image.read(image_root / name, name).at_least(_MIN_SIZE_PX, colour=True)
+            rgb, factor = Image.read(path_from_name[name], name).at_least(_MIN_SIZE_PX, colour=True)
         except DataError:  # readable when its features were extracted, so it was changed meanwhile
             return None
         columns, lines = np.clip(np.floor(pixels / factor).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T

@@ -84,7 +84,8 @@ def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path)
         )
         return PackedModels(MapStatistics((), images, undecodable), {}), message
     with job.clock.stage("write"):
-        color_points([each.model for each in judged], job.scene.root, job.executor)
+        path_from_name = {image.name: image.path for image in job.scene.images}
+        color_points([each.model for each in judged], path_from_name, job.executor)
         return keep_models(job.store, key, judged, images, undecodable, groups, work), None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,7 @@ def load_scene(
 
     def read(path: Path) -> Photo | SkippedImage | None:
         name = path.relative_to(folder).as_posix()
-        return read_photo(path, name, mask_from_name.get(name))
+        return read_photo(path, _unicode_name(name), mask_from_name.get(name))
 
     all_read = []
     progress("scan", 0, len(paths))
@@ -74,6 +75,14 @@ def load_scene(
         raise DataError(_why_no_photo(found, skipped))
     warn_of_missing_masks([photo.name for photo in photos], mask_from_name)
     return Scene(folder, assign_cameras(photos, cameras), skipped)
+
+
+def _unicode_name(name: str) -> str:
+    """The name of an image in Unicode, also if Python reads the names of files as ASCII (LC_ALL=C, PYTHONUTF8=0)."""
+    try:
+        return os.fsencode(name).decode("utf-8")
+    except UnicodeError:  # not a name in UTF-8 at all
+        return name
 
 
 def _warn_of(skipped: tuple[SkippedImage, ...]) -> None:

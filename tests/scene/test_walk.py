@@ -3,7 +3,10 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from PIL import Image as PilImage
@@ -12,6 +15,7 @@ from PIL import TiffImagePlugin
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.scene.walk import find_files
+from tests.helpers.checkout import ROOT
 from tests.helpers.encoded_photos import coloured, encoded
 from tests.helpers.photos import textured, write_photo
 
@@ -170,3 +174,17 @@ def test_a_raw_file_with_the_name_of_a_tiff_is_not_its_preview(tmp_path):
     scene = load_scene(tmp_path)
     assert scene.names == ("b.tif",)
     assert reasons(scene) == {"a.tif": "raw files cannot be read; convert them to JPEG or PNG"}
+
+
+def test_names_are_unicode_also_where_python_reads_them_as_ascii(tmp_path: Path) -> None:
+    write_photo(tmp_path / "fünf 五.jpg", textured(64, 48))
+    code = (
+        "import sys; from pathlib import Path; from sfm_lightglue.scene.folder import load_scene\n"
+        "scene = load_scene(Path(sys.argv[1])); print(ascii(scene.names), scene.images[0].path.exists())"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"{('fünf 五.jpg',)!a} True\n", done.stderr
