@@ -21,11 +21,12 @@ from sfm_lightglue.synthetic import render_scene, write_scene
 MAX_KEYPOINTS = {"a": 160, "b": 200}
 """The two configurations: their features, matches and models differ."""
 
-STARTS = ("fresh", "resumed", "switch", "again")
+STARTS = ("fresh", "resumed", "switch", "again", "damaged")
 """State of the output folder before the run with the fault, which has configuration b.
 
 fresh: no folder. resumed: features, matches and geometries of b are in the store, no model. switch: a is finished, and
-the store has everything of b. again: b is finished, and the store has everything of a.
+the store has everything of b. again: b is finished, and the store has everything of a. damaged: as again, but three
+files of the results are short, changed and missing.
 """
 
 NOT_COMPARED = {"log.txt", STATE_FILE, ".lock", "run.json"}
@@ -163,8 +164,10 @@ class Bench:
         """Make an output folder as it is before the fault."""
         output.parent.mkdir(parents=True)
         (output.parent / "neighbour.txt").write_text("not of the run")
-        if start in {"again", "switch"}:
-            shutil.copytree(self.finished("b" if start == "again" else "a"), output)
+        if start in {"again", "damaged", "switch"}:
+            shutil.copytree(self.finished("a" if start == "switch" else "b"), output)
+        if start == "damaged":
+            _damage(output)
         kinds = {"fresh": (), "resumed": STORE_KINDS[:-1]}.get(start, STORE_KINDS)
         for name in "b" if start == "resumed" else "ab":
             for kind in kinds:
@@ -253,6 +256,15 @@ class Bench:
         if read_tree(self.scene) != self._scene_files:
             wrong.append("the images have changed")
         return wrong
+
+
+def _damage(output: Path) -> None:
+    (output / "points.ply").unlink()
+    points, database = output / "sparse" / "0" / "points3D.bin", output / "database.db"
+    points.write_bytes(points.read_bytes()[:-100])
+    content = bytearray(database.read_bytes())
+    content[len(content) // 2] ^= 1
+    database.write_bytes(content)
 
 
 def _is_hidden(name: str) -> bool:
@@ -347,7 +359,7 @@ def _choose(group: _Group, rng: random.Random) -> tuple[str, Call]:
 
 
 def _follower(start: str, rng: random.Random) -> str:
-    return rng.choice("ab") if start in {"switch", "again"} else "b"
+    return rng.choice("ab") if start in {"switch", "again", "damaged"} else "b"
 
 
 def _text(call: Call) -> str:

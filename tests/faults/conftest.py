@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,18 +24,22 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def servers(scratch: Path) -> Iterator[tuple[Server, Server]]:
-    """Two processes that have imported everything, and fork a child for each command."""
+def servers(scratch: Path) -> Iterator[list[Server]]:
+    """Processes that have imported everything, and fork a child for each command: one if pytest uses all cores, or two.
+
+    Their memory is shared with their children only, so more of them cost more than they save.
+    """
     reason = why_unavailable()
     if reason is not None:
         pytest.skip(reason)
     shim = compile_shim(scratch)
-    with Server(shim) as first, Server(shim) as second:
-        yield first, second
+    with contextlib.ExitStack() as stack:
+        num = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+        yield [stack.enter_context(Server(shim)) for _ in range(num)]
 
 
 @pytest.fixture(scope="session")
-def server(servers: tuple[Server, Server]) -> Server:
+def server(servers: list[Server]) -> Server:
     """One of them."""
     return servers[0]
 

@@ -19,6 +19,8 @@ from benchmarks.robustness_shim import Fault, Server, command, read_calls
 from benchmarks.robustness_trials import Bench, Trial, kind_of_path, plan_trials
 
 NUM_KILLS, NUM_FAULTS, NUM_SIGNALS = 40, 40, 10
+NUM_PARTS = 2
+"""The trials are two tests each, so that two processes of pytest share them."""
 
 
 def test_the_server_has_one_thread(server: Server) -> None:
@@ -38,37 +40,33 @@ def test_every_kind_of_result_is_written_below_the_shim(bench: Bench) -> None:
     assert bench.references["b"].record["summary"]["num_registered"] == 5
 
 
-def run_trials(bench: Bench, trials: list[Trial], servers: tuple[Server, Server], folder: Path) -> list[str]:
-    """The violations of trials that run on two servers."""
+def run_trials(bench: Bench, trials: list[Trial], servers: list[Server], folder: Path) -> list[str]:
+    """The violations of trials, which are shared out to the servers."""
 
-    def run(number: int) -> list[list[str]]:
-        results = []
+    def run(number: int) -> list[str]:
+        wrong = []
         for i in range(number, len(trials), len(servers)):
             trial = trials[i]
             result = bench.run(trial, folder / f"trial-{i}", servers[number])
-            results.append([f"{trial.start}, {trial.what}: {text}" for text in result.violations])
-        return results
+            wrong += [f"{trial.start}, {trial.what}: {text}" for text in result.violations]
+        return wrong
 
     with ThreadPoolExecutor(len(servers)) as pool:
-        return [text for results in pool.map(run, range(len(servers))) for texts in results for text in texts]
+        return [text for texts in pool.map(run, range(len(servers))) for text in texts]
 
 
+@pytest.mark.parametrize("part", range(NUM_PARTS))
 @pytest.mark.parametrize(
     ("num_kills", "num_faults", "num_signals"),
     [(NUM_KILLS, 0, 0), (0, NUM_FAULTS, 0), (0, 0, NUM_SIGNALS)],
     ids=["kills", "faults", "signals"],
 )
 def test_nothing_is_lost_and_the_next_run_gives_the_same_bytes(
-    bench: Bench,
-    servers: tuple[Server, Server],
-    scratch: Path,
-    num_kills: int,
-    num_faults: int,
-    num_signals: int,
+    bench: Bench, servers: list[Server], scratch: Path, num_kills: int, num_faults: int, num_signals: int, part: int
 ) -> None:
     trials = plan_trials(bench.calls, num_kills, num_faults, num_signals, seed=1)
     assert len(trials) == num_kills + num_faults + num_signals
-    wrong = run_trials(bench, trials, servers, scratch / f"trials-{num_kills}-{num_faults}")
+    wrong = run_trials(bench, trials[part::NUM_PARTS], servers, scratch / f"trials-{num_kills}-{num_faults}-{part}")
     assert not wrong, "\n".join(wrong)
 
 
