@@ -37,6 +37,7 @@ from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.store.atomic_file import atomic_write
 
 DEFAULT_SCENES = ("fountain_p11", "lund_door")
 METHODS = ("ours", "colmap")
@@ -56,16 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 measurements += measure(
                     truth, mode, options.methods, options.repeat, options.threads, config, options.show
                 )
+        print(format_table(measurements))
+        for run in measurements:
+            if run.result.error:
+                print(f"\n{' '.join(run.group)}: {run.result.error}")
+        if options.json:
+            report = as_json(measurements, options.threads, config)
+            with atomic_write(options.json) as file:
+                file.write(json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n")
     except SfmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(format_table(measurements))
-    for run in measurements:
-        if run.result.error:
-            print(f"\n{' '.join(run.group)}: {run.result.error}")
-    if options.json:
-        report = as_json(measurements, options.threads, config)
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 

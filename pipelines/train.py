@@ -54,11 +54,23 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _run_replica(arguments: argparse.Namespace, command: str, replicas: Replicas) -> None:
-    from sfm_lightglue.models.checkpoints import load_lightglue
-    from sfm_lightglue.training.trainer import Trainer, remove_run, use_threads
+    from sfm_lightglue.store.sole_writer import sole_writer
+    from sfm_lightglue.training.trainer import LOG_NAME, use_threads
 
     if arguments.threads:
         use_threads(arguments.threads)
+    if not replicas.is_first or (arguments.export_only and not arguments.restart):
+        _train_and_export(arguments, command, replicas)
+        return
+    # A second run would train for hours and overwrite the checkpoints of the first one.
+    with sole_writer(arguments.output / LOG_NAME, waiting=False):
+        _train_and_export(arguments, command, replicas)
+
+
+def _train_and_export(arguments: argparse.Namespace, command: str, replicas: Replicas) -> None:
+    from sfm_lightglue.models.checkpoints import load_lightglue
+    from sfm_lightglue.training.trainer import Trainer, remove_run
+
     if arguments.restart and replicas.is_first:
         remove_run(arguments.output)
     replicas.wait()

@@ -24,6 +24,7 @@ from sfm_lightglue.evaluation.match_errors import (
 from sfm_lightglue.evaluation.truth import EvaluationPair
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.weights.lookup import WeightsCacheError
 
 REFERENCE_SIZE_PX = 1600
 """Errors of matches are in pixels of an image with at most this longer side, for every detector."""
@@ -90,7 +91,7 @@ def evaluate_pairs(
     for name, choice in candidates.extractors.items():
         try:
             extractor = build_extractor(choice, candidates.device)
-        except WeightsError as error:
+        except (WeightsError, WeightsCacheError) as error:
             left_out.append(LeftOut(name, error))
             continue
         evaluation = _ExtractorEvaluation(name, pairs, candidates, PairFeatures(extractor), reference_size_px, seed)
@@ -130,7 +131,7 @@ class _ExtractorEvaluation:
                 break
             try:
                 both = self.features.for_pair(pair)
-            except (WeightsError, ConfigError) as error:
+            except (WeightsError, WeightsCacheError, ConfigError) as error:
                 left_out.append(LeftOut(self.extractor, error))
                 return {}
             for name, matcher in list(matchers.items()):
@@ -142,7 +143,7 @@ class _ExtractorEvaluation:
                             matcher, both, pair, self.reference_size_px, list(estimators.values()), [self.seed]
                         )
                     )
-                except (WeightsError, ConfigError) as error:
+                except (WeightsError, WeightsCacheError, ConfigError) as error:
                     left_out.append(LeftOut(f"{self.extractor} + {name}", error))
                     del matchers[name], outcomes[name]
             progress(self.extractor, num_done, len(self.pairs))
@@ -158,7 +159,7 @@ class _ExtractorEvaluation:
         for name, choice in self.candidates.matchers.items():
             try:
                 built[name] = build_matcher(extractor, choice, self.candidates.device)
-            except (WeightsError, ConfigError) as error:
+            except (WeightsError, WeightsCacheError, ConfigError) as error:
                 left_out.append(LeftOut(f"{self.extractor} + {name}", error))
         return built
 

@@ -24,6 +24,7 @@ from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 from sfm_lightglue.scene.camera_assignment import CameraConfig
+from sfm_lightglue.weights.lookup import WeightsCacheError
 
 Intrinsics = Literal["given", "exif"]
 """True intrinsics that are not refined, or intrinsics from EXIF data that are refined."""
@@ -128,7 +129,7 @@ def evaluate_scenes(
                 continue
             try:
                 results.append(evaluate_scene(truth, combination, candidates, options, progress))
-            except (WeightsError, ConfigError) as error:
+            except (WeightsError, WeightsCacheError, ConfigError) as error:
                 left_out[what] = LeftOut(what, error)
     require_any(len(results), list(left_out.values()))
     return tuple(results), tuple(left_out.values())

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.atomic_file import lock, store_errors
 
@@ -19,22 +20,24 @@ _MAX_NAME = 200
 
 
 @contextlib.contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of an output file during the block; wait while another run holds it, with a warning.
+def sole_writer(path: Path, waiting: bool = True) -> Iterator[None]:
+    """Hold the lock of an output file during the block.
 
     The lock is a hidden file beside the output, which is removed after the block; the lock of a killed run ends with
     it. Without advisory locks of the system, runs are not separated.
 
     Args:
         path: of the output file, which need not exist; its folder is made.
+        waiting: wait while another run holds the lock, with a warning.
 
     Raises:
+        ConfigError: if another run holds the lock, and this one does not wait.
         StoreError: if the folder is not writable.
     """
     lock_path = _lock_path(path)
     with store_errors(path):
         lock_path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(lock_path, path)
+        descriptor = _locked(lock_path, path, waiting)
     try:
         yield
     finally:
@@ -52,7 +55,7 @@ def _lock_path(path: Path) -> Path:
     return real.with_name(f".{name}.lock")
 
 
-def _locked(lock_path: Path, path: Path) -> int:
+def _locked(lock_path: Path, path: Path, waiting: bool) -> int:
     """Descriptor of the lock file, locked if the system has locks."""
     has_warned = False
     while True:
@@ -60,6 +63,9 @@ def _locked(lock_path: Path, path: Path) -> int:
         try:
             is_locked = lock(descriptor, waiting=False)
             if not is_locked and _has_locks():
+                if not waiting and _is_held(descriptor):
+                    told = f"another run writes {shown_path(path)}; wait for its end, or choose another folder"
+                    raise ConfigError(told)
                 if not has_warned:
                     logger.warning("another run writes %s; waiting for its end", shown_path(path))
                     has_warned = True
@@ -78,6 +84,19 @@ def _has_locks() -> bool:
     except ImportError:  # Windows
         return False
     return True
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether another process holds the lock; False where the file system has no locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

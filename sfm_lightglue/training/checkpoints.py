@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.store.atomic_file import atomic_write, store_errors
 
 LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
 """The newest state; the best state by validation; the last state with the full learning rate, to prolong a run."""
@@ -38,8 +40,10 @@ def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         StoreError: if the file cannot be written.
     """
+    content = io.BytesIO()  # torch turns the error of a full disk into a RuntimeError
+    torch.save({**checkpoint, "format_version": FORMAT_VERSION}, content)
     with atomic_write(path) as file:
-        torch.save({**checkpoint, "format_version": FORMAT_VERSION}, file)
+        file.write(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
@@ -51,7 +55,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     Raises:
         DataError: if the file is damaged, or was written by another version of the trainer.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -117,10 +121,15 @@ def require_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], fo
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a row to a log of JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Append a row to a log of JSON lines.
+
+    Raises:
+        StoreError: if the file cannot be written.
+    """
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

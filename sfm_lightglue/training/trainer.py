@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.devices import resolve_device
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.training.checkpoints import (
     BEST,
     LAST,
@@ -119,8 +120,8 @@ class Trainer:
             The network with the averaged weights after the last step, on the CPU.
 
         Raises:
-            DataError: if there are no shards and no worker is making any.
-            StoreError: if a checkpoint cannot be written.
+            DataError: if there are no shards and no worker is making any, or a worker failed.
+            StoreError: if a checkpoint, the log or a shard cannot be written.
             FloatingPointError: if the loss or the gradient is not finite; the last checkpoint was written before.
         """
         if self.step >= self.options.num_steps:
@@ -259,9 +260,14 @@ def _state_of_first_layers(network: LightGlue, architecture: LightGlueArchitectu
 
 
 def remove_run(folder: Path) -> None:
-    """Remove the checkpoints and the log of a run."""
+    """Remove the checkpoints and the log of a run.
+
+    Raises:
+        StoreError: if one cannot be removed.
+    """
     for name in (LAST, BEST, STABLE, LOG_NAME):
-        (folder / name).unlink(missing_ok=True)
+        with store_errors(folder / name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def use_threads(num_threads: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
@@ -27,6 +27,11 @@ OFFLINE_VARIABLES = ("SFM_LIGHTGLUE_OFFLINE", "HF_HUB_OFFLINE")
 
 EMBEDDED_FOLDER = Path(__file__).parent
 """Folder of the weights that come with the package."""
+
+
+class WeightsCacheError(StoreError):
+    """Missing weights cannot be downloaded, because the cache cannot be written."""
+
 
 _progress: ContextVar[Progress] = ContextVar("progress_of_downloads", default=silent)
 
@@ -128,6 +133,7 @@ def fetch_weights(entry: WeightsEntry, progress: Progress = silent, config: Down
 
     Raises:
         WeightsError: the download failed or is not possible; the message names the file, and the folder to put it in.
+        WeightsCacheError: the cache cannot be written.
     """
     own_path = (*user_folders(), cache_folder())[0] / entry.file
     if entry.url is None:
@@ -174,7 +180,8 @@ def fetch_file(
 
     Raises:
         UnreachableError: the address gives no file.
-        WeightsError: downloads are forbidden, the file is not the expected one, or the cache cannot be written.
+        WeightsError: downloads are forbidden, or the file is not the expected one.
+        WeightsCacheError: the cache cannot be written.
     """
     advice = f"get {url} elsewhere and put it at {own_path}"
     forbidden_by = offline_by()
@@ -185,7 +192,7 @@ def fetch_file(
     except UnreachableError as error:
         raise UnreachableError(f"{name} cannot be downloaded ({error}): {advice}", error.status) from None
     except OSError as error:
-        raise WeightsError(
+        raise WeightsCacheError(
             f"{target}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME to a folder that can"
         ) from error
     return target

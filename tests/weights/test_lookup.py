@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sfm_lightglue.errors import WeightsError
+from sfm_lightglue.errors import StoreError, WeightsError
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.weights import lookup
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
@@ -214,7 +214,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(WeightsError, match=r"tested\.pth: cannot be written .*XDG_CACHE_HOME"):
+    with pytest.raises(StoreError, match=r"tested\.pth: cannot be written .*XDG_CACHE_HOME"):
         find_weights(entry.name)
 
 

@@ -32,7 +32,8 @@ class ShardSource(Protocol):
         """Indices of the shards that can be read now; empty if none is ready yet.
 
         Raises:
-            DataError: if making shards failed, so that there will be none.
+            StoreError: if shards cannot be written.
+            DataError: if making shards failed otherwise.
         """
 
     def read(self, shard_idx: int) -> list[TrainingScene]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
-import threading
-import time
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from sfm_lightglue.errors import DataError, SfmError, StoreError
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene
-from sfm_lightglue.training.data.shards import SCENES_PER_SHARD, make_shards, photo_paths, read_shard, shard_folder
+from sfm_lightglue.training.data.shards import (
+    SCENES_PER_SHARD,
+    end_with,
+    make_shards,
+    photo_paths,
+    read_shard,
+    require_writable,
+    shard_folder,
+)
 
-logger = logging.getLogger(__name__)
-
-_WATCH_S = 2.0
+_KILLED = "a process that makes training scenes was killed, perhaps for lack of memory; the same command continues"
 
 
 class ShardProducer:
@@ -36,6 +42,7 @@ class ShardProducer:
 
     Raises:
         DataError: if there are no photographs.
+        StoreError: if workers shall run and the folder of the shards cannot be written.
     """
 
     def __init__(
@@ -51,17 +58,27 @@ class ShardProducer:
         self.folder = shard_folder(cache_dir, photo_paths(photo_folder), seed, config, SCENES_PER_SHARD)
         self._num_shards = num_shards
         self._process = None
-        self._has_warned = False
+        self._failure: SfmError | None = None
         if num_processes > 0:
-            arguments = (os.getpid(), photo_folder, cache_dir, seed, num_shards, num_processes, config)
-            self._process = get_context("spawn").Process(target=_produce, args=arguments, name="shards")
+            require_writable(self.folder)  # else a worker would find it out after its first shard
+            context = get_context("spawn")
+            self._reports, sender = context.Pipe(duplex=False)
+            arguments = (sender, os.getpid(), photo_folder, cache_dir, seed, num_shards, num_processes, config)
+            self._process = context.Process(target=_produce, args=arguments, name="shards")
             self._process.start()
+            sender.close()
 
     def available(self) -> list[int]:
-        """Indices of the shards on the disk, ascending. Logs a warning, once, if the workers have failed."""
-        if self._process is not None and self._process.exitcode not in (None, 0) and not self._has_warned:
-            self._has_warned = True
-            logger.warning("making training scenes failed; training continues with the scenes in %s", self.folder)
+        """Indices of the shards on the disk, ascending.
+
+        Raises:
+            StoreError: if a worker could not write.
+            DataError: if a worker failed otherwise, or was killed.
+        """
+        if self._failure is None:
+            self._failure = self._reported_failure()
+        if self._failure is not None:
+            raise self._failure
         idxs = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
         return sorted(idx for idx in idxs if idx < self._num_shards)
 
@@ -72,6 +89,16 @@ class ShardProducer:
             DataError: if the file is missing or damaged.
         """
         return read_shard(self.folder / f"{shard_idx:06d}.npz")
+
+    def _reported_failure(self) -> SfmError | None:
+        if self._process is None or not self._reports.poll():
+            return None
+        try:
+            is_of_store, message = self._reports.recv()
+            return StoreError(message) if is_of_store else DataError(message)
+        except EOFError:  # the process has ended and reported nothing
+            self._process.join()
+            return DataError(f"{self.folder}: {_KILLED}") if self._process.exitcode else None
 
     @property
     def is_working(self) -> bool:
@@ -96,6 +123,7 @@ class ShardProducer:
 
 
 def _produce(
+    reports: Connection,
     parent_pid: int,
     photo_folder: Path,
     cache_dir: Path,
@@ -104,14 +132,18 @@ def _produce(
     num_processes: int,
     config: SceneConfig,
 ) -> None:
-    """Make all shards, in a new process group that ends with the parent process."""
+    """Make all shards, in a new process group that ends with the parent process or with the first error."""
     os.setsid()
-    threading.Thread(target=_end_with, args=(parent_pid,), daemon=True).start()
-    for _ in make_shards(photo_folder, cache_dir, seed, range(num_shards), num_processes, config):
-        pass
-
-
-def _end_with(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(_WATCH_S)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    end_with(parent_pid, lambda: os.killpg(0, signal.SIGKILL))
+    try:
+        for _ in make_shards(photo_folder, cache_dir, seed, range(num_shards), num_processes, config):
+            pass
+    except BrokenProcessPool:
+        reports.send((False, f"{cache_dir}: {_KILLED}"))
+    except SfmError as error:
+        reports.send((isinstance(error, StoreError), str(error)))
+    except OSError as error:
+        reports.send((True, f"{cache_dir}: cannot be written ({error.strerror or error})"))
+    else:
+        return
+    os.killpg(0, signal.SIGKILL)  # the other workers are within a shard, which takes minutes

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
+import threading
+import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -19,7 +23,8 @@ from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.images.formats import PHOTO_SUFFIXES
-from sfm_lightglue.store.store import atomic_write, make_key
+from sfm_lightglue.store.atomic_file import atomic_write, part_beside, store_errors
+from sfm_lightglue.store.store import make_key
 from sfm_lightglue.training.data.labelled_pairs import VERSION, SceneConfig, make_scene
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView
 
@@ -28,6 +33,8 @@ logger = logging.getLogger(__name__)
 SCENES_PER_SHARD = 20
 
 _MAX_SCENES_PER_SHARD = 10**5
+_PROBE_BYTES = 1 << 20
+_WATCH_S = 2.0
 
 
 def photo_paths(folder: Path) -> tuple[Path, ...]:
@@ -36,10 +43,26 @@ def photo_paths(folder: Path) -> tuple[Path, ...]:
     Raises:
         DataError: if there is none.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
     if len(paths) == 0:
         raise DataError(f"{folder}: no photographs for training scenes")
     return tuple(paths)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder, and try whether a file can be written in it.
+
+    Raises:
+        StoreError: if the folder is not writable or the disk is full.
+    """
+    probe = part_beside(folder / "probe")
+    try:
+        with store_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(bytes(_PROBE_BYTES))
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def write_shard(path: Path, scenes: Sequence[TrainingScene]) -> None:
@@ -136,12 +159,14 @@ def make_shards(
         yield from map(_make_shard, jobs)
         return
     context = get_context("spawn")
-    pool = ProcessPoolExecutor(min(num_processes, len(jobs)), mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(min(num_processes, len(jobs)), context, _begin_worker, (os.getpid(),))
+    is_done = False
     try:
         for future in as_completed([pool.submit(_make_shard, job) for job in jobs]):
             yield future.result()
+        is_done = True
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=is_done, cancel_futures=True)  # an error is told at once: a shard takes minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +185,25 @@ def _make_shard(job: _Job) -> Path:
     return job.path
 
 
-def _one_thread() -> None:
+def _begin_worker(parent_pid: int) -> None:
+    end_with(parent_pid, lambda: os._exit(1))  # a worker waits for ever if its parent was killed
     cv2.setNumThreads(1)
+
+
+def end_with(parent_pid: int, end: Callable[[], None]) -> None:
+    """Watch the parent of this process in a thread.
+
+    Args:
+        parent_pid: of the parent.
+        end: called within seconds after the parent has ended.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(_WATCH_S)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_good(path: Path) -> bool:
