@@ -51,6 +51,20 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses `--flag=--`, for which some versions of argparse return an empty list."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments that are known."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            values = value if isinstance(action.default, list) and isinstance(value, list) else [value]
+            if action.nargs is None and [] in values:
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: expected one argument")
+        return found, rest
+
+
 def as_called(name: str, examples: str) -> str:
     """Examples of `python -m pipelines.NAME`, with the command as the user called it."""
     return examples.replace(f"python -m pipelines.{name}", program_name(name))

@@ -82,7 +82,9 @@ class DatabaseWriter:
 
     def _begin(self) -> None:
         # No file beside the database, and no waiting for the disk: a run that is killed throws the database away.
-        self._connection.execute("PRAGMA journal_mode=MEMORY")
+        (mode,) = self._connection.execute("PRAGMA journal_mode=MEMORY").fetchone()
+        if mode != "memory":  # the mode of pycolmap stays where its journal cannot be flushed; SQLite raises no error
+            raise StoreError(f"{shown_path(self._path)}: cannot be written (its journal cannot be flushed)")
         self._connection.execute("PRAGMA synchronous=OFF")
         self._connection.execute("PRAGMA cache_size=-65536")  # KiB
         self._connection.execute("BEGIN IMMEDIATE")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,9 @@ from typing import Any
 import pycolmap
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
-from sfm_lightglue.errors import ConfigError, ReconstructionError, StoreError
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
-from sfm_lightglue.messages import shown_path
+from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
 
@@ -190,7 +188,7 @@ def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
 
 
 def _image_ids(database: Path, pair: ImagePair) -> tuple[int, int]:
-    with _files_explained(database.parent), quiet_log(), pycolmap.Database.open(database) as opened:
+    with opened_database(database) as opened:
         image_id_from_name = {image.name: image.image_id for image in opened.read_all_images()}
     return image_id_from_name[pair.name0], image_id_from_name[pair.name1]
 
@@ -209,7 +207,7 @@ def _run(
     task.progress("map", 0, task.num_images)
     with store_errors(folder):
         folder.mkdir(parents=True)
-    with _files_explained(folder), quiet_log():
+    with mapper_errors(folder), quiet_log():
         models = pycolmap.incremental_mapping(
             task.database,
             folder,  # of the images, which are not read here
@@ -219,28 +217,6 @@ def _run(
             next_image_callback=lambda: registered(1),
         )
     return list(models.values())
-
-
-_FILE_ERROR = re.compile(
-    "SQLite error|database factory|filesystem error|ExistsDir|ExistsFile|[Cc]ould not open|file_open"
-)
-"""Parts of pycolmap's messages about the database and the folder, which it works in; it has no classes of errors."""
-
-
-@contextlib.contextmanager
-def _files_explained(folder: Path) -> Iterator[None]:
-    """Tell faults of the work folder and of the memory as ours. All other errors of pycolmap are passed on as bugs."""
-    try:
-        yield
-    except MemoryError as error:
-        raise ReconstructionError("the memory does not suffice to build the model; take fewer images") from error
-    except (RuntimeError, ValueError) as error:
-        if _FILE_ERROR.search(str(error)) is None:
-            raise
-        raise StoreError(
-            f"{shown_path(folder)}: the mapper cannot read or write its files ({error}); check the disk and its free"
-            " space, and run the same command again"
-        ) from error
 
 
 def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import pycolmap
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
+from sfm_lightglue.mapping.mapper_errors import opened_database
 from sfm_lightglue.mapping.pair_agreement import (
     PairAgreement,
     StoredPair,
@@ -86,7 +87,7 @@ def _without_repetitions(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
 
 def _known_focal_lengths(database: Path, others: frozenset[int]) -> dict[int, float]:
     """Focal lengths in pixels that were known before mapping, by camera, without those of other cameras."""
-    with pycolmap.Database.open(database) as opened:
+    with opened_database(database) as opened:
         return {
             camera.camera_id: camera.mean_focal_length()
             for camera in opened.read_all_cameras()

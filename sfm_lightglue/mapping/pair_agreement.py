@@ -12,6 +12,7 @@ import pycolmap
 from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
+from sfm_lightglue.mapping.mapper_errors import opened_database
 
 _REFERENCE_SIZE_PX = 1600.0
 """Longer side of an image, in pixels, up to which the error limit is used unchanged."""
@@ -79,7 +80,7 @@ class PairAgreement:
 
 def read_stored_pairs(database: Path) -> list[StoredPair]:
     """The verified pairs of a COLMAP database, in its order."""
-    with pycolmap.Database.open(database) as opened:
+    with opened_database(database) as opened:
         images = {image.image_id: image.name for image in opened.read_all_images()}
         points = {image_id: np.asarray(opened.read_keypoints(image_id), np.float64)[:, :2] for image_id in images}
         pair_ids, geometries = opened.read_two_view_geometries()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import io
 import logging
 import os
 import signal
@@ -14,7 +16,15 @@ import pytest
 
 from pipelines.__main__ import COMMANDS
 from pipelines.__main__ import main as all_commands
-from pipelines.command import ProgressBars, program_name, require_checkout, run_command, show_warnings
+from pipelines.command import (
+    ProgressBars,
+    add_yes_argument,
+    confirmation,
+    program_name,
+    require_checkout,
+    run_command,
+    show_warnings,
+)
 from pipelines.interrupt import Terminated
 from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError, WeightsError
 from tests.helpers.checkout import ROOT
@@ -181,3 +191,76 @@ def test_signals_are_touched_only_where_a_command_is_about_to_run(code: str, tol
 def test_all_commands_can_be_imported() -> None:
     for name in COMMANDS:
         assert callable(importlib.import_module(f"pipelines.{name}").main)
+
+
+@pytest.mark.parametrize("flag", ["--set", "--output", "--threads", "--pairs"])
+def test_a_flag_whose_value_is_two_dashes_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        all_commands(["reconstruct", "photos", f"{flag}=--"])
+    assert caught.value.code == 2
+    assert f"argument {flag}: expected" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """What a user types, or sees."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def flags(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_yes_argument(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("typed", "goes_on"),
+    [("y\n", True), ("YES\n", True), (" yes ", True), ("n\n", False), ("\n", False), ("yesterday\n", False), ("", False)],
+)
+def test_the_user_is_asked_on_the_terminal(typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end of the input is no."""
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    monkeypatch.setattr(sys, "stderr", shown)
+    ask = confirmation(flags())
+    assert ask is not None
+    assert ask("125000 pairs; set `pairs.name`.") is goes_on
+    assert shown.getvalue() == "125000 pairs; set --pairs. Go on? [y/N] "
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stderr"), [(None, Terminal()), (io.StringIO("y\n"), Terminal()), (Terminal("y\n"), io.StringIO())]
+)
+def test_without_a_terminal_there_is_no_question(
+    stdin: io.StringIO | None, stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert confirmation(flags()) is None
+    ask = confirmation(flags("--yes"))
+    assert ask is not None and ask("125000 pairs.")
+    assert stderr.getvalue() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pseudo-terminals")
+@pytest.mark.parametrize(("typed", "answer"), [(b"y\n", "True"), (b"n\n", "False"), (b"\x04", "False")])
+def test_the_question_on_a_real_terminal(typed: bytes, answer: str) -> None:
+    code = (
+        "import argparse; from pipelines.command import confirmation\n"
+        "print(confirmation(argparse.Namespace(yes=False))('So many.'))"
+    )
+    ours, theirs = os.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while not shown.endswith(b"[y/N] "):
+            shown += os.read(ours, 1000)
+        os.write(ours, typed)
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == answer
+    os.close(ours)
+    assert (shown, process.returncode) == (b"So many. Go on? [y/N] ", 0)
