@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pipelines.output import say
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.store.json_bytes import json_bytes
+from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.version import __version__
 
@@ -227,24 +229,29 @@ def _write(report: _Report, arguments: argparse.Namespace) -> None:
     text = "\n\n".join(part for part in (*report.parts, left_out_list(report.left_out)) if part) + "\n"
     if arguments.markdown is None:
         say(text, end="")
-    else:
-        with atomic_write(arguments.markdown) as file:
-            file.write(text.encode())
-    if arguments.json is not None:
-        settings = {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in sorted(vars(arguments).items())
-            if name not in {"json", "markdown", "quiet", "task"} and not isinstance(value, list)
-        }
-        record = {
-            "task": arguments.task,
-            "version": __version__,
-            "settings": settings,
-            "results": report.results,
-            "left_out": [one.as_dict() for one in report.left_out],
-        }
-        with atomic_write(arguments.json) as file:
-            file.write(json_bytes(record, indent=2) + b"\n")
+    is_alone = nullcontext() if None in (arguments.markdown, arguments.json) else sole_writer(arguments.json)
+    with is_alone:  # so that both files are of one run
+        if arguments.markdown is not None:
+            with atomic_write(arguments.markdown) as file:
+                file.write(text.encode())
+        if arguments.json is not None:
+            with atomic_write(arguments.json) as file:
+                file.write(json_bytes(_record(report, arguments), indent=2) + b"\n")
+
+
+def _record(report: _Report, arguments: argparse.Namespace) -> dict[str, Any]:
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in sorted(vars(arguments).items())
+        if name not in {"json", "markdown", "quiet", "task"} and not isinstance(value, list)
+    }
+    return {
+        "task": arguments.task,
+        "version": __version__,
+        "settings": settings,
+        "results": report.results,
+        "left_out": [one.as_dict() for one in report.left_out],
+    }
 
 
 if __name__ == "__main__":

@@ -216,7 +216,15 @@ def flags(*words: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize(
     ("typed", "goes_on"),
-    [("y\n", True), ("YES\n", True), (" yes ", True), ("n\n", False), ("\n", False), ("yesterday\n", False), ("", False)],
+    [
+        ("y\n", True),
+        ("YES\n", True),
+        (" yes ", True),
+        ("n\n", False),
+        ("\n", False),
+        ("yesterday\n", False),
+        ("", False),
+    ],
 )
 def test_the_user_is_asked_on_the_terminal(typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end of the input is no."""
