@@ -29,7 +29,6 @@ def read_input_file(
     Raises:
         SfmError: of `error_type`, if it is no regular file, is too large, or cannot be read.
     """
-    shown = shown_path(path)
     try:
         # Without O_NONBLOCK, opening a named pipe waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -37,14 +36,16 @@ def read_input_file(
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-                raise error_type(f"{shown}: cannot be read (it is {kind}, not a regular file)")
+                raise error_type(f"{shown_path(path)}: cannot be read (it is {kind}, not a regular file)")
             if max_bytes is not None and status.st_size > max_bytes:
                 size_mb, limit_mb = status.st_size / 1e6, max_bytes / 1e6
-                raise error_type(f"{shown}: cannot be read ({size_mb:.0f} MB; at most {limit_mb:.0f} MB are read)")
+                raise error_type(
+                    f"{shown_path(path)}: cannot be read ({size_mb:.0f} MB; at most {limit_mb:.0f} MB are read)"
+                )
             return file.read()
     except OSError as error:
-        raise error_type(f"{shown}: cannot be read ({error.strerror or error})") from error
+        raise error_type(f"{shown_path(path)}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:  # a null character in the path
-        raise error_type(f"{shown}: cannot be read ({error})") from error
+        raise error_type(f"{shown_path(path)}: cannot be read ({error})") from error
     except MemoryError as error:
-        raise error_type(f"{shown}: cannot be read (not enough memory)") from error
+        raise error_type(f"{shown_path(path)}: cannot be read (not enough memory)") from error

@@ -16,7 +16,7 @@ from sfm_lightglue.messages import shortened
 from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras
 from sfm_lightglue.scene.masks import masks_of_photos, warn_of_missing_masks
 from sfm_lightglue.scene.photo import is_video, read_photo
-from sfm_lightglue.scene.walk import FoundFiles, find_files
+from sfm_lightglue.scene.walk import FoundFiles, find_files, name_below
 from sfm_lightglue.types import Scene, SkippedImage
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def load_scene(
     paths, mask_from_name = masks_of_photos(found, masks)
 
     def read(path: Path) -> Photo | SkippedImage | None:
-        name = path.relative_to(folder).as_posix()
+        name = name_below(path, folder)
         return read_photo(path, _unicode_name(name), mask_from_name.get(name))
 
     all_read = []

@@ -15,7 +15,7 @@ from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import shortened, shown_path
-from sfm_lightglue.scene.walk import FoundFiles, find_files
+from sfm_lightglue.scene.walk import FoundFiles, find_files, name_below
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class MaskFolder:
 
     @cached_property
     def _path_from_name(self) -> dict[str, Path]:
-        return {path.relative_to(self.path).as_posix(): path for path in self.files}
+        return {name_below(path, self.path): path for path in self.files}
 
     @cached_property
     def _path_from_folded_name(self) -> dict[str, Path]:
@@ -149,7 +149,7 @@ def _stated_folder(path: Path, found: FoundFiles) -> MaskFolder:
 
 
 def _name(path: Path, found: FoundFiles) -> str:
-    return path.relative_to(found.folder).as_posix()
+    return name_below(path, found.folder)
 
 
 def _look_like_masks(files: Iterable[Path]) -> bool:

