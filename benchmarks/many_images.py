@@ -1,6 +1,6 @@
 """Thousands of small images: time until progress, first feature and first match, and the memory of their pairs.
 
-    python -m benchmarks.many_images [--num-images 5000] [--pairs sequential|exhaustive|both] [--folder DIR] [--json FILE]
+    python -m benchmarks.many_images [--num-images 5000] [--pairs sequential] [--folder DIR] [--json FILE]
 
 The images are crops of rendered textures. A run is stopped after its first matches; features are kept in the folder,
 so a second start reads them.
