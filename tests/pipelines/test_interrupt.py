@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.reconstruct import main
 from tests.helpers.checkout import ROOT
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes of its own")
@@ -27,48 +26,77 @@ def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str
 
 
 EVERY_STAGE = """
-import json, os, signal, sys
-scene, output, log = sys.argv[1:]
+import contextlib, json, os, signal, sys
+scene, output, log, flags, moments = sys.argv[1], sys.argv[2], sys.argv[3], *map(json.loads, sys.argv[4:])
 sys.argv = ["sfm-lightglue", "reconstruct"]
 import pipelines
 from pipelines import command, reconstruct
-import pycolmap, torch
+import pycolmap
+from sfm_lightglue.stages.clock import Clock
 
-def signal_in(stage, num_done):
+def send():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def signal_within(stage, num_done):
     class Bars:
         def __init__(self, unit=""):
             pass
         def __call__(self, name, done, total):
             if (name, done) == (stage, num_done):
-                os.kill(os.getpid(), signal.SIGTERM)
+                send()
         def close(self):
             pass
-    return Bars
+    command.ProgressBars = Bars
+
+def signal_at_entry(stage, number):
+    timed, entered = Clock.stage, []
+    @contextlib.contextmanager
+    def entering(clock, name):
+        with timed(clock, name):
+            entered.append(name)
+            if name == stage and entered.count(stage) == number:
+                send()
+            yield
+    Clock.stage = entering
 
 results = []
-for stage, num_done in [("extract", 1), ("match", 0), ("match", 7), ("map", 4)]:
+for kind, stage, number in moments:
     child = os.fork()
     if child == 0:
-        command.ProgressBars = signal_in(stage, num_done)
+        {"entry": signal_at_entry, "within": signal_within, "never": lambda stage, number: None}[kind](stage, number)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        sys.exit(reconstruct.main([scene, "--output", output, "--threads", "2", "--matcher", "nearest"]))
+        os.dup2(2, 1)
+        quiet = [] if kind == "within" else ["--quiet"]
+        code = reconstruct.main([scene, "--output", output, *flags, *quiet])
+        sys.stdout.flush()
+        os._exit(code)
     status = os.waitpid(child, 0)[1]
-    hidden = [name for name in os.listdir(output) if name.startswith(".work-")]
-    results.append([stage, os.waitstatus_to_exitcode(status), open(log).read(), hidden])
+    hidden = [name for name in os.listdir(output) if name.startswith(".work-")] if os.path.isdir(output) else []
+    told = open(log).read() if kind != "never" else ""
+    results.append([stage, os.waitstatus_to_exitcode(status), told, hidden, os.path.isdir(output + "/sparse/0")])
 print(json.dumps(results))
 """
 
+MOMENTS = (
+    ("entry", "scan", 1),
+    ("within", "extract", 1),
+    ("entry", "select", 1),
+    ("within", "match", 7),
+    ("within", "map", 4),
+    ("entry", "write", 1),
+    ("entry", "write", 2),
+)
+"""One of each stage, as the progress or the clock tells it; the last one is the publication."""
+
 
 def test_kill_in_every_stage_is_one_line_and_the_same_command_finishes(small_scene_dir: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    done = run_python(EVERY_STAGE, small_scene_dir, output, tmp_path / "log.txt")
+    flags = ["--threads", "2", "--matcher", "nearest", "--max-keypoints", "400"]
+    moments = [*MOMENTS, ("never", "", 0)]
+    log = tmp_path / "log.txt"
+    done = run_python(EVERY_STAGE, small_scene_dir, tmp_path / "out", log, json.dumps(flags), json.dumps(moments))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[stage, 143, TOLD, []] for stage in ("extract", "match", "match", "map")]
-    assert not (output / "sparse").exists()
-    assert (
-        main([str(small_scene_dir), "--output", str(output), "--quiet", "--threads", "2", "--matcher", "nearest"]) == 0
-    )
-    assert (output / "sparse" / "0").is_dir()
+    expected = [[stage, 143, TOLD, [], False] for _, stage, _ in MOMENTS]
+    assert json.loads(done.stdout) == [*expected, ["", 0, "", [], True]]
 
 
 @pytest.mark.parametrize("num_signals", [1, 2])

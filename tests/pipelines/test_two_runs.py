@@ -104,7 +104,7 @@ def test_two_drawings_or_two_tables_at_once_are_those_of_one_run(small_scene_dir
     def commands(i: int, out: Path) -> list[list[object]]:
         files = ["--reference", tmp_path / "poses0.txt", "--estimate", tmp_path / f"poses{i}.txt"]
         return [
-            ["match", *(photos if i == 0 else photos[::-1]), "--out", out / "a.png", *QUICK],
+            ["match", *(photos if i == 0 else photos[::-1]), "--out", out / "a.png", *QUICK[:3], 150],
             ["evaluate", "trajectory", *files, "--json", out / "b.json", "--markdown", out / "b.md"],
         ]
 
