@@ -26,6 +26,7 @@ REASONS = {
     "needs the program colmap": 1,
     "needs data of a benchmark": 4,
     "needs a package of its own": 1,
+    "needs masks of photos": 1,
     "takes minutes": 8,
 }
 """Why blocks are not run, and how many have each reason. A new block without a test changes a number here."""
