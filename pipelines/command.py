@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that refuses `--flag=--`, and whose help ends with one line where nobody can read it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments that are known."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            values = value if isinstance(action.default, list) and isinstance(value, list) else [value]
+            if action.nargs is None and [] in values:  # some versions of argparse return it for `--flag=--`
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: expected one argument")
+        return found, rest
+
     def print_help(self, file: Any = None) -> None:
         """Print the help; on standard output, errors of the stream end the program as those of a command do."""
         if file is not None:
@@ -49,20 +61,6 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
         epilog=as_called(name, examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that refuses `--flag=--`, for which some versions of argparse return an empty list."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the arguments that are known."""
-        found, rest = super().parse_known_args(args, namespace)
-        for action in self._actions:
-            value = getattr(found, action.dest, None)
-            values = value if isinstance(action.default, list) and isinstance(value, list) else [value]
-            if action.nargs is None and [] in values:
-                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: expected one argument")
-        return found, rest
 
 
 def as_called(name: str, examples: str) -> str:
