@@ -35,9 +35,6 @@ _CONFIGURATION_FROM_KIND = {
 MIN_FREE_BYTES = 4 * 2**20
 """Free disk space below which no database is begun; a disk that fills up later is told by SQLite."""
 
-SQLITE_SIDE_FILES = ("-wal", "-shm", "-journal")
-"""Suffixes of the files in which SQLite keeps changes of a database. SQLite would apply them to a new database too."""
-
 _CAMERA_SENSOR = int(pycolmap.SensorType.CAMERA)
 _SIFT = int(pycolmap.FeatureExtractorType.SIFT)
 _WGS84 = int(pycolmap.PosePriorCoordinateSystem.WGS84)

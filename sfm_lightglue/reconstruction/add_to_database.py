@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, require_space
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, require_space
 from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
 from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
@@ -32,6 +32,7 @@ from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import Store
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter, given_camera_idxs
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import Mapper, MappingTask
@@ -28,6 +28,7 @@ from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
+from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair, Scene, SceneImage
 

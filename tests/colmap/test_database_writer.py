@@ -13,10 +13,11 @@ import numpy as np
 import pycolmap
 import pytest
 
-from sfm_lightglue.colmap.database_writer import SQLITE_SIDE_FILES, DatabaseWriter
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.geometry.epipolar import essential_from_pose
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 from tests.helpers.checkout import ROOT
 
