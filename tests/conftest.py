@@ -23,6 +23,14 @@ def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Processes of pytest-xdist send reports as UTF-8, which has no lone surrogates: names of files that are no text."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture
 def torch_seed() -> Iterator[None]:
     """Set torch's random seed for a test and restore the state afterwards."""

@@ -38,7 +38,7 @@ def output(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_json_alone_is_on_standard_output(small_scene_dir: Path, tmp_path: Path) -> None:
-    done = run_module(small_scene_dir, "--output", tmp_path / "out", "--json", "--threads", 1)
+    done = run_module(small_scene_dir, "--output", tmp_path / "out", "--json", "--threads", 1, "--matcher", "nearest")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["num_images"] == summary["num_registered"] == 6

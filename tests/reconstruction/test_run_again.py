@@ -92,9 +92,9 @@ def test_one_more_photo_repeats_nothing(small_scene_dir: Path, tmp_path: Path) -
     scene = copy_scene(small_scene_dir, tmp_path / "scene")
     late = scene / "images" / "view_05.jpg"
     late.rename(tmp_path / "late.jpg")
-    assert reconstruct(scene).summary.num_registered == 5
+    assert reconstruct(scene, config=one_thread()).summary.num_registered == 5
     (tmp_path / "late.jpg").rename(late)
-    summary = reconstruct(scene).summary
+    summary = reconstruct(scene, config=one_thread()).summary
     assert summary.num_registered == 6
     assert summary.cache["by_kind"]["matches"] == {"hits": 10, "misses": 5}
 

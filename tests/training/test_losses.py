@@ -273,7 +273,7 @@ def test_the_target_of_a_pair_is_the_fraction_of_its_matches_that_is_found():
 
 def test_heads_with_target_pair_predict_the_fraction_that_is_found():
     network, batch = differing_layers()
-    train_confidence(network, [batch] * 300, ConfidenceConfig(300, 0.1, target="pair", width_confidence=1.0), False)
+    train_confidence(network, [batch] * 120, ConfidenceConfig(120, 0.1, target="pair", width_confidence=1.0), False)
     with torch.no_grad():
         shares = np.array(shares_found(network, batch))
         predictions = network.forward_all_layers(*batch.inputs.sides)[:-1]
