@@ -25,7 +25,7 @@ def own_weights_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Processes of pytest-xdist send reports as UTF-8, which has no lone surrogates: names of files that are no text."""
+    """Processes of pytest-xdist send reports as UTF-8, which has no lone surrogates (in names of files)."""
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
