@@ -86,6 +86,10 @@ def _run_all(runs: list[dict[str, Any]], limit_s: float, library: ctypes.CDLL | 
     """Run commands at the same time, and wait until all have ended."""
     started = []
     for run in runs:
+        folder = Path(run["logs"])
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("stdout", "stderr"):  # now, because the child may be killed before it makes them
+            (folder / name).write_text("")
         pid = os.fork()
         if pid == 0:
             _child(run, library)
@@ -117,7 +121,6 @@ def _child(run: dict[str, Any], library: ctypes.CDLL | None) -> None:
     code = 1
     try:
         folder = Path(run["logs"])
-        folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
