@@ -33,6 +33,7 @@ MODULES = (
     "sfm_lightglue.weights.state_dict",
     "cv2",
     "pycolmap",
+    "scipy.optimize",
     "torch",
     "tqdm",
 )

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
@@ -166,6 +165,8 @@ def _fit(model: PoseResiduals, start: float, sides: Sequence[int], focal_px: flo
         return np.append(values, log_factor / GUESS_LOG_SIGMA)
 
     first = np.append(np.zeros(model.num_parameters), math.log(start))
+    from scipy.optimize import least_squares  # half a second, so only when a pair is refined
+
     solution = least_squares(residuals, first, loss="soft_l1", f_scale=2.0, max_nfev=30, x_scale=1e-2, ftol=1e-6)
     log_factor = float(np.clip(solution.x[-1], -3, 3))
     moved = model.moved(solution.x[:-1], log_scales(log_factor))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
@@ -107,6 +106,8 @@ def _refine_on(data: Correspondences, pose: Rigid3) -> Rigid3:
 
     def residuals(step: Float64Array) -> Float64Array:
         return model.at(step).ravel() / model.limit
+
+    from scipy.optimize import least_squares  # half a second, so only when a pair is refined
 
     solution = least_squares(
         residuals,
