@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -169,7 +170,10 @@ def _append(out: Path, text: bytes) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open(out, "ab", buffering=0) as file:
-            file.write(text + b"\n")
+            size = file.tell()
+            if file.write(text + b"\n") != len(text) + 1:  # a disk that is nearly full takes a part, without an error
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise StoreError(f"{out}: cannot be written ({error.strerror or error})") from error
 

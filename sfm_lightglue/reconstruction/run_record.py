@@ -16,6 +16,7 @@ from typing import Any
 from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import skipped_verdicts
+from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.store import CacheCounts
 from sfm_lightglue.types import SkippedImage
@@ -159,7 +160,7 @@ def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mappin
         "files": dict(sorted(files.items())),
         "summary": summary.as_dict(),
     }
-    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
+    return json_bytes(record, indent=2) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

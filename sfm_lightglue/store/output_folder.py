@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, store_error
 
 _WORK_PREFIX, _NEW_PREFIX = ".work-", ".new-work-"
 _LOCK_NAME = ".lock"
+_WORK_NAME = re.compile(r"\.(new-)?work-[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
@@ -49,10 +51,11 @@ def work_folder(output: Path) -> Iterator[Path]:
 def _remove_if_abandoned(folder: Path, min_age_s: float) -> None:
     """Remove the work folder of a process that has ended. If the system has no locks, nothing is removed."""
     with contextlib.suppress(OSError):  # removed meanwhile, or owned by another user
-        if time.time() - folder.stat().st_mtime < min_age_s:
+        if not _WORK_NAME.fullmatch(folder.name) or time.time() - folder.stat().st_mtime < min_age_s:
             return
-        # A process can be killed before it makes the file.
-        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        # A process can be killed before it makes the file, but only under the first name.
+        flags = os.O_CREAT if folder.name.startswith(_NEW_PREFIX) else 0
+        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | flags, 0o666)
         try:
             if lock(descriptor, waiting=False):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -164,17 +165,21 @@ def _complete(output: Path) -> None:
     if not pending.is_dir():
         return
     manifest = _read_manifest(pending / _MANIFEST)
+    if manifest is None:
+        return
     with store_errors(output):
-        if manifest is not None:
-            for name in manifest.removed:
-                _remove_part(output, pending, name)
-            for name in manifest.parts:
-                _move_part(output, pending, name, manifest.files_of(name))
-            for folder in {(output / name).parent for name in manifest.removed} - {output}:
-                with contextlib.suppress(OSError):  # not empty
-                    folder.rmdir()
-            _flush_folder(output)
-        shutil.rmtree(pending)
+        for name in manifest.removed:
+            _remove_part(output, pending, name)
+        for name in manifest.parts:
+            _move_part(output, pending, name, manifest.files_of(name))
+        for folder in {(output / name).parent for name in manifest.removed} - {output}:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        _flush_folder(output)
+        # A folder of that name without a manifest is never ours, so it gets another name before it is removed.
+        done = pending.with_name(f".new-work-{secrets.token_hex(4)}")
+        os.rename(pending, done)
+        shutil.rmtree(done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,7 @@ def _read_manifest(path: Path) -> _Manifest | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         manifest = _Manifest(tuple(values["parts"]), tuple(values["removed"]), dict(values["digests"]))
-    except FileNotFoundError:  # the folder was being removed
+    except FileNotFoundError:  # a folder of another program
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
@@ -209,7 +214,8 @@ def _read_manifest(path: Path) -> _Manifest | None:
 
 def _move_part(output: Path, pending: Path, name: str, digests: Mapping[str, str]) -> None:
     source, target, old = pending / _NEW / name, output / name, pending / _OLD / name
-    if source.exists() and changed_files(output, digests):  # else it was moved before the process was killed
+    # Else it was moved before the process was killed; after an exchange, `source` has the old content.
+    if source.exists() and changed_files(output, digests) and not changed_files(pending / _NEW, digests):
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_file():
             for suffix in SQLITE_SIDE_FILES:  # of the old database: SQLite would apply them to the new one
