@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from sfm_lightglue.reconstruction.run_record import RecordedResults, Summary, pe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.publication import (
-    MODEL_STEMS,
     Publication,
     changed_files,
+    file_digest,
+    has_other_model_files,
     numbered_folders,
     publish_together,
     sole_publisher,
@@ -90,16 +91,17 @@ def publish(
         publication = Publication(work / "results")
         recorded = RecordedResults.read(output)
         is_of_this_run = results.key is not None and recorded.keys.get("model") == results.key
+        changed = changed_files(output, recorded.files)
         parts, files = _add_models(publication, results.models.files, output)
-        if not results.database.is_file() and not (is_of_this_run and has_database_of(output, results.key or "")):
+        is_right = is_of_this_run and DATABASE_NAME in recorded.files and DATABASE_NAME not in changed
+        if not results.database.is_file() and not is_right:
             results.fill_database()
-        if results.database.is_file():
+        if results.database.is_file() and file_digest(results.database) != file_digest(output / DATABASE_NAME):
             publication.take(DATABASE_NAME, results.database)
             parts.append(DATABASE_NAME)
-        files |= publication.digests
-        files.setdefault(DATABASE_NAME, recorded.files.get(DATABASE_NAME, ""))
-        if is_of_this_run:
-            _warn_of_changes(parts, recorded.files)
+        files[DATABASE_NAME] = publication.digests.get(DATABASE_NAME) or file_digest(output / DATABASE_NAME) or ""
+        if is_of_this_run and changed:
+            logger.warning("changed or damaged since the last run, and restored: %s", shortened(changed))
         statistics = results.models.statistics
         skipped = (*scene.skipped, *statistics.undecodable)
         summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
@@ -126,7 +128,7 @@ def _add_models(
     for part, names in names_from_part.items():
         digests = {name: hashlib.sha256(contents[name].tobytes()).hexdigest() for name in names}
         files |= digests
-        if changed_files(output, digests) or _has_other_model_files(output / part, names):
+        if changed_files(output, digests) or has_other_model_files(output / part, names):
             parts.append(part)
             for name in names:
                 publication.write(name, contents[name].tobytes())
@@ -134,21 +136,6 @@ def _add_models(
     earlier += [PLY_NAME] if (output / PLY_NAME).is_file() else []
     publication.removed += [part for part in earlier if part not in names_from_part]
     return parts, files
-
-
-def _has_other_model_files(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a folder has model files beside the right ones, such as text files: they would be another model."""
-    if not folder.is_dir():
-        return False
-    right = {name.rpartition("/")[2] for name in names}
-    return any(path.stem in MODEL_STEMS and path.name not in right for path in folder.iterdir())
-
-
-def _warn_of_changes(parts: Sequence[str], recorded: Mapping[str, str]) -> None:
-    """Log the parts of an earlier run with the same models that were not as its record says, and are restored."""
-    changed = [part for part in parts if any(name == part or name.startswith(f"{part}/") for name in recorded)]
-    if changed:
-        logger.warning("changed or damaged since the last run, and restored: %s", ", ".join(changed))
 
 
 def _warn(summary: Summary) -> None:

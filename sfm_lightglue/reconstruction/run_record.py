@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from sfm_lightglue.mapping.cached_models import MapStatistics
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import skipped_verdicts
 from sfm_lightglue.store.json_bytes import json_bytes
-from sfm_lightglue.store.output_folder import RESULTS_MARKER
+from sfm_lightglue.store.output_folder import read_record
 from sfm_lightglue.store.store import CacheCounts
 from sfm_lightglue.types import SkippedImage
 from sfm_lightglue.version import __version__
@@ -178,10 +177,10 @@ class RecordedResults:
     @classmethod
     def read(cls, output: Path) -> RecordedResults:
         """The record in a folder; an unreadable one is an empty one."""
+        record = read_record(output)
         try:
-            record = json.loads((output / RESULTS_MARKER).read_text(encoding="utf-8"))
             return cls(_texts(record["keys"]), _texts(record.get("files", {})))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (KeyError, TypeError, AttributeError):
             return cls({}, {})
 
 

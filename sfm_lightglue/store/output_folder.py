@@ -11,7 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from sfm_lightglue.errors import SfmError
+from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S, lock, store_errors
 
 _WORK_PREFIX, _NEW_PREFIX = ".work-", ".new-work-"
@@ -67,10 +70,22 @@ RESULTS_MARKER = "run.json"
 """Name of the record of a run. A folder that has one of this library is an output folder: it has no input photos."""
 
 
+def read_record(folder: Path) -> Any:
+    """The content of the record in a folder; None if there is none, or if it is no JSON file."""
+    path = folder / RESULTS_MARKER
+    if not path.exists():  # most folders have none
+        return None
+    try:
+        return json.loads(read_input_file(path, _MAX_RECORD_BYTES))
+    except (SfmError, ValueError, RecursionError):
+        return None
+
+
+_MAX_RECORD_BYTES = 10**9
+
+
 def is_results_folder(folder: Path) -> bool:
     """Whether a folder is the output folder of an earlier run."""
-    try:
-        record = json.loads((folder / RESULTS_MARKER).read_text(encoding="utf-8"))
-        return "sfm_lightglue" in record["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    record = read_record(folder)
+    versions = record.get("versions") if isinstance(record, dict) else None
+    return isinstance(versions, dict) and "sfm_lightglue" in versions

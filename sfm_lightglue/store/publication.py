@@ -16,11 +16,12 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfm_lightglue.errors import StoreError
+from sfm_lightglue.errors import DataError, StoreError
+from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.store.atomic_file import lock, sole_access, store_errors
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ PENDING_NAME = ".publish"
 
 _LOCK_NAME = ".lock"
 _MANIFEST = "manifest.json"
+_MAX_MANIFEST_BYTES = 10**8
 _NEW, _OLD = "new", "old"
 
 
@@ -172,9 +174,11 @@ def _complete(output: Path) -> None:
             _remove_part(output, pending, name)
         for name in manifest.parts:
             _move_part(output, pending, name, manifest.files_of(name))
-        for folder in {(output / name).parent for name in manifest.removed} - {output}:
+        for folder in {(output / name).parent for name in (*manifest.parts, *manifest.removed)} - {output}:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+            if folder.is_dir():
+                _flush_folder(folder)
         _flush_folder(output)
         # A folder of that name without a manifest is never ours, so it gets another name before it is removed.
         done = pending.with_name(f".new-work-{secrets.token_hex(4)}")
@@ -194,12 +198,12 @@ class _Manifest:
 
 
 def _read_manifest(path: Path) -> _Manifest | None:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        manifest = _Manifest(tuple(values["parts"]), tuple(values["removed"]), dict(values["digests"]))
-    except FileNotFoundError:  # a folder of another program
+    if not path.exists():  # a folder of another program
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    try:
+        values = json.loads(read_input_file(path, _MAX_MANIFEST_BYTES))
+        manifest = _Manifest(tuple(values["parts"]), tuple(values["removed"]), dict(values["digests"]))
+    except (DataError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path}: the results of an interrupted run cannot be completed ({error}); remove the folder"
             f" {path.parent} and run the same command again"
@@ -214,8 +218,9 @@ def _read_manifest(path: Path) -> _Manifest | None:
 
 def _move_part(output: Path, pending: Path, name: str, digests: Mapping[str, str]) -> None:
     source, target, old = pending / _NEW / name, output / name, pending / _OLD / name
+    is_to_move = changed_files(output, digests) or has_other_model_files(target, digests)
     # Else it was moved before the process was killed; after an exchange, `source` has the old content.
-    if source.exists() and changed_files(output, digests) and not changed_files(pending / _NEW, digests):
+    if source.exists() and is_to_move and not changed_files(pending / _NEW, digests):
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_file():
             for suffix in SQLITE_SIDE_FILES:  # of the old database: SQLite would apply them to the new one
@@ -252,14 +257,27 @@ def _keep_foreign_files(old: Path, target: Path) -> None:
     if not old.is_dir() or old.is_symlink():  # the content of a link is not in the output folder
         return
     for path in sorted(old.iterdir()):
-        is_of_model = path.stem in MODEL_STEMS and path.suffix in {".bin", ".txt"}
-        if not is_of_model and not (target / path.name).exists():
+        if not _is_model_file(path) and not (target / path.name).exists():
             target.mkdir(parents=True, exist_ok=True)
             os.rename(path, target / path.name)
 
 
-MODEL_STEMS = frozenset({"cameras", "images", "points3D", "rigs", "frames"})
-"""Names of the files of a model without their suffixes."""
+def has_other_model_files(folder: Path, names: Collection[str]) -> bool:
+    """Whether a folder has model files beside the right ones, such as text files: they would be another model.
+
+    Args:
+        folder: of a model; False if it is no folder.
+        names: paths of the right files.
+    """
+    if not folder.is_dir():
+        return False
+    right = {name.rpartition("/")[2] for name in names}
+    return any(_is_model_file(path) and path.name not in right for path in folder.iterdir())
+
+
+def _is_model_file(path: Path) -> bool:
+    return path.stem in {"cameras", "images", "points3D", "rigs", "frames"} and path.suffix in {".bin", ".txt"}
+
 
 SQLITE_SIDE_FILES = ("-wal", "-shm", "-journal")
 """Suffixes of the files in which SQLite keeps changes of a database."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.output_folder import is_results_folder, work_folder
 from tests.helpers.checkout import ROOT
 
 WORKER = """
@@ -63,3 +63,23 @@ def test_a_folder_that_is_no_folder_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file: cannot be written"), work_folder(tmp_path / "file"):
         pass
+
+
+def test_folders_of_others_with_a_similar_name_stay(tmp_path: Path) -> None:
+    for name in (".work-notes", ".work-abcdefgh"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("of the user")
+    with work_folder(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".work-abcdefgh", ".work-notes"]
+    assert (tmp_path / ".work-abcdefgh" / "notes.txt").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes special files of POSIX")
+def test_a_record_of_any_kind_is_none_of_ours(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    assert not is_results_folder(tmp_path)
+    (tmp_path / "run.json").unlink()
+    for content in ("[" * 100_000, "[]", "{}", '{"versions": ["sfm_lightglue"]}', "\udcff"):
+        (tmp_path / "run.json").write_text(content, errors="surrogateescape")
+        assert not is_results_folder(tmp_path)

@@ -139,6 +139,30 @@ def test_a_pending_folder_cannot_reach_outside(output: Path, name: str) -> None:
         complete_publication(output)
 
 
+def test_a_folder_of_another_program_with_that_name_is_left_alone(output: Path) -> None:
+    (output / PENDING_NAME).mkdir()
+    (output / PENDING_NAME / "site.html").write_text("of another program")
+    complete_publication(output)
+    assert (output / PENDING_NAME / "site.html").exists()
+
+
+def test_old_content_is_not_put_back_if_the_new_one_was_changed_meanwhile(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the exchange; then somebody changes a file of the new model."""
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+
+        def killed(folder: Path, target: Path) -> None:
+            raise Killed
+
+        patched.setattr(publication, "_keep_foreign_files", killed)
+        publish(output, "B")
+    (output / "sparse" / "0" / "points3D.bin").write_text("changed B")
+    complete_publication(output)
+    assert (output / "sparse" / "0" / "points3D.bin").read_text() == "changed B"
+    assert versions(output) == {"B"}
+
+
 def test_a_damaged_pending_folder_is_told_with_what_to_do(output: Path) -> None:
     (output / PENDING_NAME).mkdir()
     (output / PENDING_NAME / "manifest.json").write_text("{")
