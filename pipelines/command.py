@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.interrupt import SCRIPT, raise_from_now_on, report
 from pipelines.options import with_flags
-from pipelines.output import discard_output, flush_output, make_streams_safe, say
+from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, flush_output, make_streams_safe, say
 from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.execution.progress import Progress, silent
 
@@ -104,12 +104,11 @@ def _exit_code(body: Callable[[], int | None], show_downloads: bool) -> int:
     except SfmError as error:
         try:
             flush_output()
-        except (SfmError, BrokenPipeError):
+        except (SfmError, OutputClosed):
             discard_output()
         print(f"error: {with_flags(str(error))}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of the output has gone (`| head`): not an error, and no more output.
+    except OutputClosed:  # not an error, and no more output
         discard_output()
         return 0
 
@@ -166,7 +165,8 @@ class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(with_flags(self.format(record)), file=sys.stderr)
+        with errors_may_be_unread():
+            tqdm.write(with_flags(self.format(record)), file=sys.stderr)
 
 
 class ProgressBars:
@@ -183,6 +183,10 @@ class ProgressBars:
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
         """Advance the bar of a stage; a new stage closes the bar before it."""
+        with errors_may_be_unread():
+            self._show(stage, num_done, num_total)
+
+    def _show(self, stage: str, num_done: int, num_total: int) -> None:
         from tqdm import tqdm
 
         bar = self._bar
@@ -201,10 +205,10 @@ class ProgressBars:
 
     def close(self) -> None:
         """Close the current bar, if there is one."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-            self._stage = ""
+        bar, self._bar, self._stage = self._bar, None, ""
+        if bar is not None:
+            with errors_may_be_unread():
+                bar.close()
 
 
 def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _LOSSLESS = ("backslashreplace", "xmlcharrefreplace", "namereplace", "replace", "ignore")
@@ -43,7 +44,7 @@ def say(text: object, end: str = "\n", flush: bool = False) -> None:
 
     Raises:
         StoreError: if it is closed, or full.
-        BrokenPipeError: if its reader has gone.
+        OutputClosed: if its reader has gone.
     """
     with _output_errors():
         print(text, end=end, flush=flush)
@@ -54,7 +55,7 @@ def say_json(values: Any, indent: int | None = None, flush: bool = False) -> Non
 
     Raises:
         StoreError: if it is closed, or full.
-        BrokenPipeError: if its reader has gone.
+        OutputClosed: if its reader has gone.
     """
     from sfm_lightglue.store.json_bytes import json_bytes
 
@@ -67,10 +68,21 @@ def flush_output() -> None:
 
     Raises:
         StoreError: if it is closed, or full.
-        BrokenPipeError: if its reader has gone.
+        OutputClosed: if its reader has gone.
     """
     with _output_errors():
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def errors_may_be_unread() -> Iterator[None]:
+    """If the reader of standard error has gone (`2>&1 | head`), discard what is written there, and go on."""
+    try:
+        yield
+    except BrokenPipeError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
 
 
 def discard_output() -> None:
@@ -81,12 +93,15 @@ def discard_output() -> None:
         os.close(null)
 
 
+class OutputClosed(Exception):
+    """The reader of standard output has gone (`| head`)."""
+
+
 class _output_errors(contextlib.AbstractContextManager[None]):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError):
+            raise OutputClosed from error
+        if isinstance(error, OSError):
             from sfm_lightglue.errors import StoreError
 
             raise StoreError(f"standard output: cannot be written ({error.strerror or error})") from error
-
-
-__all__ = ["discard_output", "flush_output", "make_streams_safe", "say", "say_json"]

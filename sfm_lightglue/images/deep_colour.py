@@ -17,13 +17,16 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.formats import HEAD_BYTES, find_format
 from sfm_lightglue.images.jpeg2000 import Jpeg2000Header
 
-DEEP_COLOUR_VERSION = 1
+DEEP_COLOUR_VERSION = 2
 """Of the conversion of deep colours to 8 bits: part of the digest of such images."""
 
 _PPM_HEADER = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*(\d+)")
 _TAG_BITS = 258
 _WAVELET_OVERSHOOT = 1.08
 """Lossy JPEG 2000 makes values beside edges brighter, so that 10 bits would seem to be 11."""
+
+_HIGHLIGHTS = 1e-3
+"""Share of the pixels of an image with the range 0 to 1 that may be brighter."""
 
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "LA"})
 
@@ -67,7 +70,7 @@ def to_eight_bits(values: AnyArray, is_wavelet: bool = False) -> UInt8Array:
     """Scale values of any type to 8 bits.
 
     The range is the number of bits that the brightest value needs, because 12-bit sensors also write 16-bit words.
-    Floats of at most 1 have the range 0 to 1.
+    Floats have the range 0 to 1 if nearly all of them are at most 1: highlights can exceed it.
 
     Args:
         values: [H, W] or [H, W, 3].
@@ -80,9 +83,9 @@ def to_eight_bits(values: AnyArray, is_wavelet: bool = False) -> UInt8Array:
         levels = np.arange(2**16, dtype=np.float64) * _factor(brightest)
         return np.clip(levels, 0, 255).astype(np.uint8)[values]
     wide = values.astype(np.float64)
-    brightest = float(wide[np.isfinite(wide)].max(initial=0))
-    is_share = np.issubdtype(values.dtype, np.floating) and brightest <= 1
-    scaled = wide * (255.0 if is_share else _factor(brightest))
+    finite = wide[np.isfinite(wide)]
+    is_share = np.issubdtype(values.dtype, np.floating) and float((finite > 1).sum()) <= _HIGHLIGHTS * finite.size
+    scaled = wide * (255.0 if is_share else _factor(float(finite.max(initial=0))))
     return np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
 
 

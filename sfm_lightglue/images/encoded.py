@@ -58,7 +58,7 @@ def read_header(data: bytes, name: str) -> tuple[tuple[int, int], Exif | DataErr
         size = image.size
         exif: Exif | DataError
         try:
-            is_deep = has_deep_colour(image, data)
+            is_deep = has_deep_colour(image, data) or image.mode == "F"  # grey floats
             exif = read_exif(image, name)
         except DataError as error:
             return size, error, is_deep

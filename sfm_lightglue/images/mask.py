@@ -20,9 +20,11 @@ class Mask:
 
     Args:
         allowed: [h, w] bool, of the same field of view as the stored image; the resolution can differ.
+        digest: sha256 of the bytes of the file; "" for pixels in memory.
     """
 
     allowed: BoolArray
+    digest: str = ""
 
     @classmethod
     def read(cls, path: Path, image_size: tuple[int, int], quarter_turns: int) -> Mask:
@@ -36,11 +38,11 @@ class Mask:
         Raises:
             DataError: if the file cannot be read, or does not fit the image.
         """
-        name = shown_path(path)
-        nonzero = decode_nonzero(read_encoded(path), name)
+        data, name = read_encoded(path), shown_path(path)
+        nonzero = decode_nonzero(data, name)
         size = nonzero.shape[1], nonzero.shape[0]
         turns = turns_of_mask(size, image_size, quarter_turns, name)
-        return cls(np.rot90(nonzero, turns))
+        return cls(np.rot90(nonzero, turns), hashlib.sha256(data).hexdigest())
 
     def allows(self, points: AnyArray, image_size: tuple[int, int]) -> BoolArray:
         """Whether the pixel of each point may have keypoints.

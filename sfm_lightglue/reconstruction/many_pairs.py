@@ -39,7 +39,7 @@ def confirm_pairs(selector: PairSelector, scene: Scene, confirm: Confirm | None)
         return
     cost = (
         f"{num_pairs:,} pairs of {len(scene.images):,} images will be matched; at {_PAIR_S} s a pair this takes"
-        f" {_duration(_PAIR_S * num_pairs)}"
+        f" {_duration(_PAIR_S * num_pairs)}, less what an earlier run has finished"
     )
     advice = "`pairs.name` sequential matches neighbours only, and a list of pairs those that overlap"
     if confirm is None:

@@ -14,7 +14,7 @@ from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.scene.camera_assignment import CameraConfig, Photo, assign_cameras
-from sfm_lightglue.scene.masks import masks_of_photos, warn_of_missing_masks
+from sfm_lightglue.scene.masks import masks_of_photos, warn_of_masks
 from sfm_lightglue.scene.photo import is_video, read_photo
 from sfm_lightglue.scene.walk import FoundFiles, find_files, name_below
 from sfm_lightglue.types import Scene, SkippedImage
@@ -73,7 +73,7 @@ def load_scene(
         logger.warning("left out folders of thumbnails: %s", shortened(found.thumbnails))
     if not photos:
         raise DataError(_why_no_photo(found, skipped))
-    warn_of_missing_masks([photo.name for photo in photos], mask_from_name)
+    warn_of_masks(photos)
     return Scene(folder, assign_cameras(photos, cameras), skipped)
 
 

@@ -15,6 +15,7 @@ from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import shortened, shown_path
+from sfm_lightglue.scene.camera_assignment import Photo
 from sfm_lightglue.scene.walk import FoundFiles, find_files, name_below
 
 logger = logging.getLogger(__name__)
@@ -112,11 +113,25 @@ def masks_of_photos(found: FoundFiles, stated: Path | None) -> tuple[list[Path],
     return photos, {name: path for name, path in masks.items() if name in names}
 
 
-def warn_of_missing_masks(names: Sequence[str], masks: dict[str, Path]) -> None:
-    """Warn of images without a mask where others have one."""
-    without = [name for name in names if name not in masks]
-    if masks and without:
+def warn_of_masks(photos: Sequence[Photo]) -> None:
+    """Warn of images without a mask where others have one, and of masks whose orientation is not certain."""
+    turned = [photo.name for photo in photos if photo.mask is not None and _is_ambiguous(photo)]
+    if turned:
+        logger.warning(
+            "masks of %d photos that their EXIF data turn are taken as the photos are stored, not upright, because both"
+            " have the same aspect: %s",
+            len(turned),
+            shortened(turned),
+        )
+    without = [photo.name for photo in photos if photo.mask is None]
+    if 0 < len(without) < len(photos):
         logger.warning("%d photos have no mask, so all of their pixels are used: %s", len(without), shortened(without))
+
+
+def _is_ambiguous(photo: Photo) -> bool:
+    """Whether the stored and the upright image have the same aspect, but another orientation."""
+    turns, (width, height) = photo.exif.quarter_turns, photo.size
+    return turns == 2 or (turns % 2 == 1 and abs(width - height) <= 1)
 
 
 def _candidates(found: FoundFiles) -> list[MaskFolder]:

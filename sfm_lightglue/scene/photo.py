@@ -19,6 +19,9 @@ from sfm_lightglue.types import SkippedImage
 _OTHER_IMAGE_SUFFIXES = frozenset({".exr", ".gif", ".hdr", ".jxl", ".psd"})
 """Suffixes of image files that are not read, but that are likely to be photographs: they are named."""
 
+_FORMATS_OF_UNREADABLE = frozenset({None, "GIF", "RAW", "TIFF"})
+"""What files with these suffixes, or with those of raw files, contain. Other content is a photo with a wrong name."""
+
 _NEVER_PHOTO_SUFFIXES = frozenset({".cur", ".icns", ".ico", ".thm"})
 """Icons and the thumbnails that cameras write beside videos: their content can be a JPEG or PNG file."""
 
@@ -62,7 +65,8 @@ def read_photo(path: Path, name: str, mask: Path | None = None) -> Photo | Skipp
         except UnicodeEncodeError:
             reason = "its name is not valid Unicode and cannot be stored in databases; rename it"
             return SkippedImage(ascii(name), reason)
-        if suffix in RAW_SUFFIXES | _OTHER_IMAGE_SUFFIXES:
+        is_named_unreadable = suffix in RAW_SUFFIXES | _OTHER_IMAGE_SUFFIXES
+        if is_named_unreadable and find_format(_head(path)) in _FORMATS_OF_UNREADABLE:
             return SkippedImage(name, f"{path.suffix} {CONVERT_REMEDY}")
         if not has_usual_suffix and path.name.lower().endswith(_COPY_SUFFIXES):
             return SkippedImage(name, "a backup copy or an unfinished download by its name; rename it to use it")

@@ -14,9 +14,12 @@ from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.output_folder import is_results_folder
 from sfm_lightglue.types import SkippedImage
 
-_THUMBNAIL_FOLDERS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", ".@__thumb"})
+_THUMBNAIL_FOLDERS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", ".@__thumb", "@eadir"})
 _SYSTEM_FOLDERS = frozenset(
-    {"#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found", "system volume information"}
+    {
+        *("#recycle", "#snapshot", "@recently-snapshot", "@recycle", "@snapshot", "@tmp"),
+        *("$recycle.bin", "__macosx", "lost+found", "system volume information"),
+    }
 )
 _MASK_FOLDERS = frozenset({"mask", "masks"})
 
@@ -127,7 +130,7 @@ class _Walk:
 
     def _is_wanted(self, folder: Path) -> bool:
         name = folder.name.casefold()
-        if name in _THUMBNAIL_FOLDERS or name.startswith("@"):
+        if name in _THUMBNAIL_FOLDERS:
             if folder.resolve() not in self._ignore and _has_photo(folder):
                 self.found.thumbnails.append(self._name(folder))
             return False

@@ -142,7 +142,7 @@ def _read_image(image: SceneImage) -> Image:
         mask = Mask.read(image.mask, read.size, image.quarter_turns)
     except DataError as error:
         raise DataError(f"{image.name}: its mask cannot be used: {error}") from error
-    return replace(read, mask=mask, mask_digest=image.mask_digest)
+    return replace(read, mask=mask, mask_digest=mask.digest)  # of what was read now: the scan is some time ago
 
 
 def _skipped(image: SceneImage, error: DataError) -> SkippedImage:

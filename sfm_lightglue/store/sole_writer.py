@@ -61,16 +61,16 @@ def _locked(lock_path: Path, path: Path, waiting: bool) -> int:
     while True:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
-            is_locked = lock(descriptor, waiting=False)
-            if not is_locked and _has_locks():
-                if not waiting and _is_held(descriptor):
+            is_locked = _try_to_lock(descriptor)
+            if is_locked is False:
+                if not waiting:
                     told = f"another run writes {shown_path(path)}; wait for its end, or choose another folder"
                     raise ConfigError(told)
                 if not has_warned:
                     logger.warning("another run writes %s; waiting for its end", shown_path(path))
                     has_warned = True
-                is_locked = lock(descriptor)
-            if not is_locked or _is_same(descriptor, lock_path):
+                lock(descriptor)
+            if is_locked is None or _is_same(descriptor, lock_path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -78,25 +78,17 @@ def _locked(lock_path: Path, path: Path, waiting: bool) -> int:
         os.close(descriptor)
 
 
-def _has_locks() -> bool:
+def _try_to_lock(descriptor: int) -> bool | None:
+    """Whether the file is locked now; False if another process holds the lock, None if there are no locks."""
     try:
-        import fcntl  # noqa: F401
-    except ImportError:  # Windows
-        return False
-    return True
+        import fcntl
 
-
-def _is_held(descriptor: int) -> bool:
-    """Whether another process holds the lock; False where the file system has no locks."""
-    import fcntl
-
-    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except OSError:
         return False
-    return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return None
+    return True
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

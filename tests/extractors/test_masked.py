@@ -4,15 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from sfm_lightglue.extractors.base import Detection, UprightExtractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.mask import Mask
+from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.store.store import Store
-from tests.helpers.photos import textured
+from tests.helpers.photos import textured, write_photo
 
 PIXELS = textured(480, 360)
 RIGHT = np.repeat(np.arange(480)[None] >= 360, 360, axis=0)
@@ -80,3 +83,19 @@ def test_masks_hold_for_extractors_that_do_not_know_them(tmp_path, extractor):
     again = cached.extract(masked(RIGHT))
     np.testing.assert_array_equal(found.keypoints, again.keypoints)
     assert cached.key("digest", 0) == CachedExtractor(OfAPlugin(), Store(tmp_path)).key("digest", 0)
+
+
+def test_features_are_kept_under_the_mask_that_was_used(tmp_path):
+    """A mask that is changed between the scan and the extraction."""
+    write_photo(tmp_path / "a.png", PIXELS)
+    (tmp_path / "masks").mkdir()
+    PilImage.fromarray(RIGHT).save(tmp_path / "masks" / "a.png.png")
+    scene = load_scene(tmp_path)
+    extractor = CachedExtractor(SiftExtractor(SiftConfig(max_keypoints=50)), Store(tmp_path / "store"))
+    of_old_mask = extractor.key(scene.images[0].content_digest, 0)
+    PilImage.fromarray(~RIGHT).save(tmp_path / "masks" / "a.png.png")
+    features = SceneFeatures(scene, extractor)
+    features.extract()
+    assert (features["a.png"].keypoints[:, 0] < 360).all()
+    assert not extractor.has(of_old_mask)
+    assert extractor.has(extractor.key(load_scene(tmp_path).images[0].content_digest, 0))

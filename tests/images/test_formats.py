@@ -199,3 +199,16 @@ def test_damaged_bytes_name_the_file(kind):
             assert image.rgb().shape == (height, width, 3)
         except DataError as error:
             assert str(error).startswith("photo: ")
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_floats_keep_their_contrast_if_highlights_exceed_one(colour):
+    pixels = coloured(96, 64) if colour else coloured(96, 64)[..., 1]
+    shares = (pixels[..., ::-1] if colour else pixels).astype(np.float32) / 255
+    shares[3, 5] = 1.4
+    data = cv2.imencode(".tiff", shares)[1].tobytes()
+    image = Image("a.tiff", data)
+    found = (image.rgb() if colour else image.grey()).astype(float)
+    wanted = pixels.astype(float)
+    wanted[3, 5] = 255
+    assert np.abs(found - wanted).max() <= 1

@@ -121,3 +121,22 @@ def test_say_escapes_what_the_stream_does_not_have(monkeypatch: pytest.MonkeyPat
     say("写真 \udcff")
     say_json({"写真": "\udcff"}, flush=True)
     assert output.getvalue() == b'\\u5199\\u771f \\udcff\n{"\\u5199\\u771f": "\\udcff"}\n'
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a pipe")
+def test_the_work_goes_on_if_nobody_reads_the_warnings(small_scene_dir: Path, tmp_path: Path) -> None:
+    """As after `2>&1 | head`: exit code 0 means that there is a model."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pipelines.reconstruct", str(small_scene_dir), "--output", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, *QUICK],
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert b"6 of 6 images registered" in done.stdout
+    assert (tmp_path / "out" / "sparse" / "0" / "points3D.bin").exists()

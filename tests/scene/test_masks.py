@@ -171,3 +171,14 @@ def test_a_folder_of_masks_alone_has_photos(tmp_path):
     masks(tmp_path / "masks", "a.jpg.png")
     with pytest.raises(DataError, match="no photo found"):
         load_scene(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "is_told"), [(3, (64, 48), True), (6, (48, 48), True), (6, (64, 48), False)]
+)
+def test_masks_whose_orientation_is_not_certain_are_told(tmp_path, caplog, orientation, size, is_told):
+    write_photo(tmp_path / "a.jpg", textured(*size), orientation=orientation)
+    masks(tmp_path, "masks/a.jpg.png", pixels=np.full(size[::-1], 255, np.uint8))
+    with caplog.at_level(logging.WARNING, "sfm_lightglue"):
+        load_scene(tmp_path)
+    assert ("taken as the photos are stored, not upright" in caplog.text) == is_told

@@ -100,14 +100,14 @@ def test_folders_and_files_without_permission_are_named(tmp_path, monkeypatch):
 def test_folders_of_thumbnails_and_of_the_system_are_left_out(tmp_path, caplog):
     put(
         tmp_path,
-        *("a.jpg", "sub/b.jpg", "thumbs_of_ours/c.jpg"),
+        *("a.jpg", "sub/b.jpg", "thumbs_of_ours/c.jpg", "@paris/d.jpg"),
         *("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "sub/@eaDir/b.jpg", ".@__thumb/a.jpg", "Thumbs/a.jpg"),
         *("sub/thumbnails/b.JPG", "thumb/only.txt", "#recycle/a.jpg", "$RECYCLE.BIN/a.jpg", "__MACOSX/._a.jpg"),
         *("lost+found/a.jpg", "System Volume Information/a.jpg", ".hidden/a.jpg", "._a.jpg"),
     )
     with caplog.at_level(logging.WARNING, "sfm_lightglue"):
         scene = load_scene(tmp_path)
-    assert scene.names == ("a.jpg", "sub/b.jpg", "thumbs_of_ours/c.jpg")
+    assert scene.names == ("@paris/d.jpg", "a.jpg", "sub/b.jpg", "thumbs_of_ours/c.jpg")
     assert scene.skipped == ()
     (warning,) = (record.getMessage() for record in caplog.records)
     assert warning == ("left out folders of thumbnails: .@__thumb, @eaDir, Thumbs, sub/@eaDir, sub/thumbnails")
@@ -188,3 +188,12 @@ def test_names_are_unicode_also_where_python_reads_them_as_ascii(tmp_path: Path)
         [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == f"{('fünf 五.jpg',)!a} True\n", done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["gif", "dng", "psd", "CR2"])
+def test_a_photo_with_the_suffix_of_another_format_is_a_photo(tmp_path: Path, suffix: str) -> None:
+    write_photo(tmp_path / "a.jpg", textured(64, 48)).rename(tmp_path / f"a.{suffix}")
+    PilImage.fromarray(textured(64, 48)).save(tmp_path / f"b.{suffix}", "TIFF" if suffix != "gif" else "GIF")
+    scene = load_scene(tmp_path)
+    assert scene.names == (f"a.{suffix}",)
+    assert [photo.name for photo in scene.skipped] == [f"b.{suffix}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -69,3 +70,17 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "out.txt", tmp_path / ("x" * 5000) / "out.txt", Path("/proc/none/out.txt")):
         with pytest.raises(StoreError, match="cannot be written"), sole_writer(path):
             pass
+
+
+def test_without_locks_nothing_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import fcntl
+
+    def fail(descriptor: int, flags: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with sole_writer(tmp_path / "out.txt", waiting=False), sole_writer(tmp_path / "out.txt"):
+        pass
+    assert caplog.text == ""
