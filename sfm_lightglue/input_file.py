@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from typing import BinaryIO
 
 from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.messages import shown_path
@@ -16,10 +18,27 @@ _KINDS = {
 }
 
 
+def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; other kinds of files could block, or never end.
+
+    Raises:
+        OSError: if it is no regular file, or cannot be opened.
+        ValueError: if the path contains a null character.
+    """
+    # Without O_NONBLOCK, opening a named pipe waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Python refuses folders
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file")
+
+
 def read_input_file(
     path: str | os.PathLike[str], max_bytes: int | None = None, error_type: type[SfmError] = DataError
 ) -> bytes:
-    """The bytes of a regular file. Other kinds of files could block, or never end, so they are not read.
+    """The bytes of a regular file.
 
     Args:
         path: of the file.
@@ -30,18 +49,11 @@ def read_input_file(
         SfmError: of `error_type`, if it is no regular file, is too large, or cannot be read.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for its writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-                raise error_type(f"{shown_path(path)}: cannot be read (it is {kind}, not a regular file)")
-            if max_bytes is not None and status.st_size > max_bytes:
-                size_mb, limit_mb = status.st_size / 1e6, max_bytes / 1e6
-                raise error_type(
-                    f"{shown_path(path)}: cannot be read ({size_mb:.0f} MB; at most {limit_mb:.0f} MB are read)"
-                )
+        with open_regular_file(path) as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and num_bytes > max_bytes:
+                size = f"{num_bytes / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are read"
+                raise error_type(f"{shown_path(path)}: cannot be read ({size})")
             return file.read()
     except OSError as error:
         raise error_type(f"{shown_path(path)}: cannot be read ({error.strerror or error})") from error

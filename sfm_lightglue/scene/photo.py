@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 from sfm_lightglue.errors import DataError
@@ -12,6 +10,7 @@ from sfm_lightglue.images.image import MIN_SIDE_PX, Image
 from sfm_lightglue.images.mask import digest_of_mask
 from sfm_lightglue.images.opening import CONVERT_REMEDY
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
+from sfm_lightglue.input_file import open_regular_file
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.scene.camera_assignment import Photo
 from sfm_lightglue.types import SkippedImage
@@ -108,10 +107,8 @@ def _is_photo_by_content(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for its writer: the file can be another one by now.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb", buffering=0) as file:
-            return file.read(HEAD_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        with open_regular_file(path) as file:
+            return file.read(HEAD_BYTES)
     except OSError as error:
         raise DataError(f"{shown_path(path)}: cannot be read ({error.strerror or error})") from error
 

@@ -13,7 +13,6 @@ import io
 import json
 import logging
 import os
-import stat
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.input_file import open_regular_file
 from sfm_lightglue.store.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
 
 logger = logging.getLogger(__name__)
@@ -157,19 +157,13 @@ def _read_archive(path: Path) -> dict[str, AnyArray]:
     `np.load` reads only the bytes that an array's header announces, so it does not detect a damaged header. Entries
     are written without compression: an archive that could be unpacked to more bytes than it has is none of ours.
     """
-    # Without O_NONBLOCK, opening a named pipe waits for its writer.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file")
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise ValueError("compressed")
-            if sum(member.file_size for member in members) > status.st_size:
-                raise ValueError("its arrays are larger than the file")
-            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+    with open_regular_file(path) as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("compressed")
+        if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its arrays are larger than the file")
+        return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
 
 
 def _array(data: bytes) -> AnyArray:
