@@ -28,9 +28,11 @@ def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
     # Without O_NONBLOCK, opening a named pipe waits for its writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Python refuses folders
+    if stat.S_ISREG(mode):
         return open(descriptor, "rb")
     os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
     raise OSError(errno.EINVAL, f"it is {kind}, not a regular file")
 
