@@ -46,9 +46,7 @@ def work_folder(output: Path) -> Iterator[Path]:
             folder = folder.rename(folder.with_name(folder.name.replace(_NEW_PREFIX, _WORK_PREFIX, 1)))
         yield folder
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder, descriptor)
 
 
 def _remove_if_abandoned(folder: Path, min_age_s: float) -> None:
@@ -58,12 +56,35 @@ def _remove_if_abandoned(folder: Path, min_age_s: float) -> None:
             return
         # A process can be killed before it makes the file, but only under the first name.
         flags = os.O_CREAT if folder.name.startswith(_NEW_PREFIX) else 0
-        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | flags, 0o666)
         try:
-            if lock(descriptor, waiting=False):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
+            descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | flags, 0o666)
+        except FileNotFoundError:
+            folder.rmdir()  # if it is empty: `_remove` got as far as that
+            return
+        if lock(descriptor, waiting=False):
+            _remove(folder, descriptor)
+        else:
             os.close(descriptor)
+
+
+def _remove(folder: Path, descriptor: int | None) -> None:
+    """Remove a work folder as far as possible, and close the file of its lock.
+
+    That file is removed after everything else: by it, the next run recognises a folder that could not be removed.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK_NAME:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    if descriptor is not None:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        if all(path.name == _LOCK_NAME for path in folder.iterdir()):
+            (folder / _LOCK_NAME).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 RESULTS_MARKER = "run.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -57,6 +58,37 @@ def test_the_folder_of_a_run_of_many_days_stays_and_that_of_a_killed_run_goes(tm
     assert folder.exists()
     with work_folder(tmp_path):
         assert not folder.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs advisory locks")
+@pytest.mark.parametrize("failing", ["result", "b", ".lock", "folder"])
+def test_what_could_not_be_removed_is_removed_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """In whatever order the files are listed: a disk may fail at each of them."""
+    unlink, rmdir = os.unlink, os.rmdir
+
+    def fail_to_remove(path: str | Path, *args: object, **options: object) -> None:
+        if Path(path).name == failing:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        unlink(path, *args, **options)  # type: ignore[arg-type]
+
+    def fail_to_remove_folder(path: str | Path, *args: object, **options: object) -> None:
+        if failing == "folder" and Path(path).parent == tmp_path:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        rmdir(path, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", fail_to_remove)
+        patched.setattr(os, "rmdir", fail_to_remove_folder)
+        with work_folder(tmp_path) as work:
+            (work / "mapping").mkdir()
+            for name in ("result", "mapping/a", "mapping/b"):
+                (work / name).write_text("")
+    assert work.exists()
+    with work_folder(tmp_path):
+        assert not work.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_no_folder_is_a_store_error(tmp_path: Path) -> None:
