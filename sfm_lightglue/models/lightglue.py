@@ -234,7 +234,7 @@ class LightGlue(nn.Module):
 
     def embed(self, side0: Side, side1: Side) -> tuple[Tensor, Context]:
         """States [B, N0 + N1, D] before the first layer; padding is set to 0, since NaN times 0 is NaN."""
-        mask0, mask1 = (None if side.mask is None or bool(side.mask.all()) else side.mask for side in (side0, side1))
+        mask0, mask1 = (self._needed(side.mask) for side in (side0, side1))
         positions = torch.cat([blank(side0.keypoints, mask0), blank(side1.keypoints, mask1)], dim=1)  # [B, N, 2 or 4]
         x = torch.cat([blank(side0.descriptors, mask0), blank(side1.descriptors, mask1)], dim=1)
         weight = self.position_projection.weight
@@ -244,6 +244,12 @@ class LightGlue(nn.Module):
             rotations = rotations_from_angles(F.linear(positions.to(dtype), weight.to(dtype)))
         x = self.input_projection(x).to(weight.dtype)  # under autocast too, updates are summed in this type
         return x, Context(rotations, side0.keypoints.shape[1], mask0, mask1)
+
+    def _needed(self, mask: Tensor | None) -> Tensor | None:
+        """A mask; None without padding, except in training on a GPU, which would have to wait to know that."""
+        if mask is None or (self.training and mask.device.type != "cpu"):
+            return mask
+        return None if bool(mask.all()) else mask
 
     def _assignment(self, layer_idx: int) -> Assignment | None:
         if self.architecture.has_layer_assignments:

@@ -164,13 +164,27 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 def prefers_explicit(query: Tensor, num_keys: int) -> bool:
-    """Whether matmul, softmax, matmul are faster than the fused kernel for queries [B, H, N, d]; measured on CPUs.
+    """Whether matmul, softmax, matmul are faster than the fused kernel for queries [B, H, N, d].
 
-    The fused kernel never writes the N x N weights to memory, but its backward pass is slow.
+    The fused kernel never writes the N x N weights to memory, but on CPUs its backward pass is slow.
     """
-    if query.device.type != "cpu" or prefers_blocks(query):
-        return False
-    return num_keys <= (1024 if torch.is_grad_enabled() else 256)
+    if torch.is_grad_enabled():
+        return num_keys <= _MOST_KEYS_EXPLICIT_IN_TRAINING.get(query.device.type, 0)
+    return query.device.type == "cpu" and not prefers_blocks(query) and num_keys <= 256
+
+
+_MOST_KEYS_EXPLICIT_IN_TRAINING = {"cpu": 1024}
+"""Largest number of keys by type of device for which explicit attention is used with gradients; measured on CPUs."""
+
+
+def use_explicit_attention_in_training(device_type: str, most_keys: int) -> None:
+    """Choose the kind of attention with gradients on a type of device, for all networks of this process.
+
+    Args:
+        device_type: such as "cuda".
+        most_keys: largest number of keys with which matmul, softmax, matmul are used instead of the fused kernel.
+    """
+    _MOST_KEYS_EXPLICIT_IN_TRAINING[device_type] = most_keys
 
 
 def prefers_blocks(query: Tensor) -> bool:

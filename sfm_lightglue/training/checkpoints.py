@@ -14,18 +14,13 @@ import torch
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.store.atomic_file import atomic_write, store_errors
+from sfm_lightglue.training.options import RunOptions
+from sfm_lightglue.training.time_plan import TimePlan
 
 LAST, BEST, STABLE = "last.pt", "best.pt", "stable.pt"
 """The newest state; the best state by validation; the last state with the full learning rate, to prolong a run."""
 
-FORMAT_VERSION = 2
-
-LOADER_KEY = "feed"
-"""Key of the data loader's state, and of its options in the configuration. The name is older than the class; it is
-kept so that old checkpoints can be resumed."""
-
-_OPTIONS_OF_OLD_CHECKPOINTS = {"batches.mirrored_share": 0.0}
-"""Values of options that did not exist yet when an old checkpoint was written."""
+FORMAT_VERSION = 3
 
 Checkpoint = dict[str, Any]
 
@@ -68,16 +63,15 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     return loaded
 
 
-def checkpoint_to_resume(folder: Path, num_steps: int, num_decay_steps: int) -> Checkpoint | None:
+def checkpoint_to_resume(folder: Path, options: RunOptions) -> Checkpoint | None:
     """The checkpoint from which a run continues.
 
-    This is the last checkpoint. If its learning rate has begun to fall and the planned steps have changed since,
-    it is the checkpoint before the fall.
+    This is the last checkpoint. If its learning rate has begun to fall and the planned steps or minutes have changed
+    since, it is the checkpoint before the fall.
 
     Args:
         folder: of the run.
-        num_steps: of the whole run.
-        num_decay_steps: number of last steps in which the learning rate falls.
+        options: numbers of steps, or plan of time, of the whole run.
 
     Returns:
         The checkpoint, or None if the folder has none.
@@ -88,15 +82,16 @@ def checkpoint_to_resume(folder: Path, num_steps: int, num_decay_steps: int) -> 
     last = load_checkpoint(folder / LAST)
     if last is None:
         return load_checkpoint(folder / STABLE)
-    plan = (last["num_steps"], last["num_decay_steps"])
-    if plan == (num_steps, num_decay_steps) or last["step"] <= plan[0] - plan[1]:
-        return last
-    return load_checkpoint(folder / STABLE) or last
+    return (load_checkpoint(folder / STABLE) or last) if _is_prolonged(last, options) else last
 
 
-def config_for_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `TrainingConfig` with the names that they have in checkpoints."""
-    return {LOADER_KEY if name == "loader" else name: value for name, value in config.items()}
+def _is_prolonged(last: Checkpoint, options: RunOptions) -> bool:
+    """Whether the learning rate of a checkpoint has begun to fall by another schedule than that of this session."""
+    if options.plan is not None:
+        return last["plan"] is not None and options.plan.is_prolonged_from(TimePlan(**last["plan"]), last["seconds"])
+    steps = (last["num_steps"], last["num_decay_steps"])
+    has_changed = steps != (options.num_steps, options.num_decay_steps)
+    return last["plan"] is None and has_changed and last["step"] > steps[0] - steps[1]
 
 
 def require_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
@@ -110,8 +105,7 @@ def require_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], fo
     Raises:
         ConfigError: if options differ; the message names them.
     """
-    stored = {"loader" if name == LOADER_KEY else name: value for name, value in stored.items()}
-    before, now = _OPTIONS_OF_OLD_CHECKPOINTS | _flat(stored), _flat(config)
+    before, now = _flat(stored), _flat(config)
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if names:
         what = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import get_args
 
 import torch
@@ -20,7 +19,7 @@ class ConfidenceConfig:
     """Options of the training of the confidence heads."""
 
     num_steps: int = 200
-    """Number of batches."""
+    """Number of batches, if the stage has no plan of time."""
 
     learning_rate: float = 0.03
     """Of Adam at the start; it falls to 0 on a half cosine."""
@@ -55,15 +54,18 @@ def train_confidence(
     config: ConfidenceConfig,
     bfloat16: bool = True,
     report: Callable[[int, float], None] | None = None,
+    share_done: Callable[[int], float] | None = None,
 ) -> None:
     """Train the confidence heads in place; all other weights stay fixed.
 
     Args:
         network: a LightGlue with confidence heads.
-        batches: at least `config.num_steps`, on any device.
+        batches: as many as there are steps, on any device.
         config: options.
         bfloat16: compute matrix products in bfloat16.
         report: called after each step with the number of steps and the loss.
+        share_done: fraction of the stage that is done after a number of steps, such as that of its time; the stage ends
+            at 1. None ends it after `config.num_steps`.
 
     Source: LightGlue, section 3.3 (second stage of training).
     """
@@ -71,9 +73,12 @@ def train_confidence(
     heads = network.confidences.requires_grad_(True)
     optimizer = torch.optim.Adam(heads.parameters(), lr=config.learning_rate)
     network.eval()
-    for step, batch in enumerate(islice(batches, config.num_steps)):
+    share_done = share_done or (lambda step: step / config.num_steps)
+    for step, batch in enumerate(batches):
+        if (done := share_done(step)) >= 1:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps))
+            group["lr"] = 0.5 * config.learning_rate * (1 + math.cos(math.pi * done))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             loss = confidence_loss(
                 network, batch.to(device), config.unsettled_weight, config.target, config.width_confidence

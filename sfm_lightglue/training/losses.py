@@ -1,8 +1,9 @@
 """The loss of LightGlue with deep supervision, computed only at labelled points.
 
-The loss needs the log assignment at the true matches, and the matchabilities. The whole assignment [N0, N1] of every
-layer would take a third of a training step; here only the rows and columns of the matches are computed. The tests
-compare the result with a loop over the whole assignment of `LightGlue.forward_all_layers`.
+The loss needs the log assignment at the true matches, and the matchabilities. On a CPU, the whole assignment [N0, N1]
+of every layer would take a third of a training step, so only the rows and columns of the matches are computed. On a
+GPU, one matrix of similarities with fixed shape is faster. The tests compare both with a loop over the whole assignment
+of `LightGlue.forward_all_layers`.
 
 B is the number of pairs, N0 and N1 of points, M of matches (padded), D the dimension of a state, L of layers.
 
@@ -11,6 +12,7 @@ Source: Lindenberger, Sarlin and Pollefeys, LightGlue, ICCV 2023, sections 3.2 a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -20,14 +22,15 @@ from torch import Tensor
 from sfm_lightglue.models.lightglue import Assignment, LightGlue, Side
 from sfm_lightglue.models.lightglue_attention import Context
 
+_MASKED_SIMILARITY = -1e30
+"""Its exponential is 0, and sums of two are finite."""
+
 
 class Targets(NamedTuple):
     """Labels of a batch of pairs; points that are neither matched nor unmatchable are ignored."""
 
-    matches: Tensor
-    """[B, M, 2] int64: indices of matching points, padded with zeros."""
-    match_mask: Tensor
-    """[B, M] bool, False on padding."""
+    partners: Tensor
+    """[B, N0] int64: index of the matching point of image 1, -1 for none."""
     unmatchable0: Tensor
     """[B, N0] bool: points of image 0 that have no match."""
     unmatchable1: Tensor
@@ -70,6 +73,15 @@ class PairBatch(NamedTuple):
         inputs = NetworkInputs(*(tensor.to(device, non_blocking=True) for tensor in self.inputs))
         return PairBatch(inputs, Targets(*(tensor.to(device, non_blocking=True) for tensor in self.targets)))
 
+    def split(self, num_parts: int) -> list[PairBatch]:
+        """Parts with equal numbers of pairs; the number of pairs must be a multiple of `num_parts`."""
+        if num_parts == 1:
+            return [self]
+        inputs, targets = (
+            zip(*(t.chunk(num_parts) for t in part), strict=True) for part in (self.inputs, self.targets)
+        )
+        return [PairBatch(NetworkInputs(*one), Targets(*other)) for one, other in zip(inputs, targets, strict=True)]
+
 
 class Losses(NamedTuple):
     """Losses of one step."""
@@ -93,7 +105,16 @@ class LayerChoices(NamedTuple):
     """[b, N0 + N1]; None in the last layer."""
 
 
-def training_losses(network: LightGlue, batch: PairBatch, confidence_share: float = 0.125) -> Losses:
+AssignmentLoss = Callable[[Assignment, Tensor, Context, Targets], Tensor]
+"""`assignment_loss`, or a compiled one."""
+
+
+def training_losses(
+    network: LightGlue,
+    batch: PairBatch,
+    confidence_share: float = 0.125,
+    layer_loss: AssignmentLoss | None = None,
+) -> Losses:
     """The loss of all layers, and that of the confidence heads.
 
     The confidence heads are trained together with the other weights. Their input is detached, so they do not affect
@@ -103,7 +124,9 @@ def training_losses(network: LightGlue, batch: PairBatch, confidence_share: floa
     Args:
         network: with an assignment head in every layer.
         batch: the pairs.
-        confidence_share: fraction of the pairs, the first ones, that train the confidence heads; at least one pair.
+        confidence_share: fraction of the pairs, the first ones, that train the confidence heads: at least one pair,
+            but none if it is 0.
+        layer_loss: computes the loss of a layer; None for `assignment_loss`.
 
     Raises:
         ValueError: if a layer of the network has no assignment head.
@@ -111,12 +134,13 @@ def training_losses(network: LightGlue, batch: PairBatch, confidence_share: floa
     if not network.architecture.has_layer_assignments:
         raise ValueError("training_losses: deep supervision needs a network with an assignment in every layer")
     x, context = network.embed(*batch.inputs.sides)  # the same steps as in `forward_all_layers`
-    num_trained = max(1, round(confidence_share * len(x))) if network.architecture.has_confidence else 0
+    trains_heads = network.architecture.has_confidence and confidence_share > 0
+    num_trained = max(1, round(confidence_share * len(x))) if trains_heads else 0
     by_layer, predicted = [], []
     for index, layer in enumerate(network.layers):
         x = layer(x, context)
         assignment = cast(Assignment, network.assignments[index])
-        by_layer.append(assignment_loss(assignment, x, context, batch.targets))
+        by_layer.append((layer_loss or assignment_loss)(assignment, x, context, batch.targets))
         if num_trained:
             predicted.append(_choose(network, index, x[:num_trained].detach(), _first(context, num_trained)))
     losses = torch.stack(by_layer)
@@ -182,18 +206,55 @@ def assignment_loss(assignment: Assignment, x: Tensor, context: Context, targets
     n0 = context.num_points0
     projected = assignment.projection(x).float() * x.shape[-1] ** -0.25
     logits = assignment.matchability(x).squeeze(-1).float()  # [B, N0 + N1]
-    idx0, idx1 = targets.matches.unbind(-1)  # [B, M] each
     with torch.autocast(x.device.type, enabled=False):
-        projected0, projected1 = projected[:, :n0], projected[:, n0:]
-        over1 = _cross_entropy(_rows(projected0, idx0), projected1, context.mask1, idx1)
-        over0 = _cross_entropy(_rows(projected1, idx1), projected0, context.mask0, idx0)
-        certainty = F.logsigmoid(logits)
-        matchable = certainty[:, :n0].gather(1, idx0) + certainty[:, n0:].gather(1, idx1)
-        matched = _mean_per_pair(over1 + over0 - matchable, targets.match_mask)
+        sides = projected[:, :n0], projected[:, n0:]
+        log_likelihoods = matched_by_rows if x.device.type == "cpu" else matched_by_matrix
+        matched = log_likelihoods(*sides, F.logsigmoid(logits), context, targets.partners)
         uncertainty = -F.logsigmoid(-logits)
         unmatched0 = _mean_per_pair(uncertainty[:, :n0], targets.unmatchable0)
         unmatched1 = _mean_per_pair(uncertainty[:, n0:], targets.unmatchable1)
         return (0.5 * matched + 0.25 * (unmatched0 + unmatched1)).mean()
+
+
+def matched_by_rows(
+    projected0: Tensor, projected1: Tensor, certainty: Tensor, context: Context, partners: Tensor
+) -> Tensor:
+    """Mean negative log-likelihood [B] of the matches of each pair, from the rows and columns of the matches only.
+
+    Args:
+        projected0: [B, N0, D].
+        projected1: [B, N1, D].
+        certainty: [B, N0 + N1] logarithm of the matchability.
+        context: with the masks of padding.
+        partners: [B, N0] of `Targets`.
+    """
+    n0 = projected0.shape[1]
+    num_matches = max(1, int((partners >= 0).sum(1).max()))
+    found = (partners >= 0).float().topk(num_matches, 1)
+    mask, idx0 = found.values > 0, found.indices  # [B, M]
+    idx1 = partners.gather(1, idx0).clamp(min=0)
+    over1 = _cross_entropy(_rows(projected0, idx0), projected1, context.mask1, idx1)
+    over0 = _cross_entropy(_rows(projected1, idx1), projected0, context.mask0, idx0)
+    matchable = certainty[:, :n0].gather(1, idx0) + certainty[:, n0:].gather(1, idx1)
+    return _mean_per_pair(over1 + over0 - matchable, mask)
+
+
+def matched_by_matrix(
+    projected0: Tensor, projected1: Tensor, certainty: Tensor, context: Context, partners: Tensor
+) -> Tensor:
+    """As `matched_by_rows`, from one matrix of similarities: shapes are fixed, and nothing waits for the device."""
+    n0 = projected0.shape[1]
+    similarity = projected0 @ projected1.transpose(1, 2)  # [B, N0, N1]
+    over1, over0 = similarity, similarity
+    if context.mask1 is not None:
+        over1 = similarity.masked_fill(~context.mask1[:, None, :], _MASKED_SIMILARITY)
+    if context.mask0 is not None:
+        over0 = similarity.masked_fill(~context.mask0[:, :, None], _MASKED_SIMILARITY)
+    idx1 = partners.clamp(min=0)
+    totals = over1.logsumexp(2) + over0.logsumexp(1).gather(1, idx1)
+    matchable = certainty[:, :n0] + certainty[:, n0:].gather(1, idx1)
+    true = similarity.gather(2, idx1[..., None]).squeeze(-1)
+    return _mean_per_pair(totals - 2 * true - matchable, partners >= 0)
 
 
 def _cross_entropy(queries: Tensor, keys: Tensor, mask: Tensor | None, true_idx: Tensor) -> Tensor:
@@ -212,7 +273,7 @@ def _rows(x: Tensor, idx: Tensor) -> Tensor:
 
 def _mean_per_pair(losses: Tensor, mask: Tensor) -> Tensor:
     """Mean [B] over the entries of a mask [B, K]; 0 for an empty mask."""
-    return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return torch.where(mask, losses, 0.0).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def _first(context: Context, num_pairs: int) -> Context:

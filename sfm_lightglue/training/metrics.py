@@ -50,14 +50,12 @@ class Counts:
     def add(self, matches: IndexArray, batch: PairBatch, row: int) -> None:
         """Count the found matches [K, 2] of pair `row` of a batch."""
         targets = batch.targets
-        true = targets.matches[row][targets.match_mask[row]].numpy()
-        known0, known1 = targets.unmatchable0[row].numpy().copy(), targets.unmatchable1[row].numpy().copy()
-        known0[true[:, 0]] = known1[true[:, 1]] = True
-        partner = np.full(len(known0), -1, dtype=np.int64)
-        partner[true[:, 0]] = true[:, 1]
-        self.true += len(true)
+        partners, unmatchable0, unmatchable1 = (labels[row].cpu().numpy() for labels in targets)
+        known0, known1 = unmatchable0 | (partners >= 0), unmatchable1.copy()
+        known1[partners[partners >= 0]] = True
+        self.true += int((partners >= 0).sum())
         self.found += int((known0[matches[:, 0]] | known1[matches[:, 1]]).sum())
-        self.correct += int((partner[matches[:, 0]] == matches[:, 1]).sum())
+        self.correct += int((partners[matches[:, 0]] == matches[:, 1]).sum())
 
 
 class Meter:
@@ -78,8 +76,11 @@ class Meter:
         self._losses.append(losses)
         self._norms.append(norm)
 
-    def take(self) -> dict[str, float]:
-        """The means since the last call.
+    def take(self, waiting_s: float = 0.0) -> dict[str, float]:
+        """The means since the last call, with the pairs per second and the fraction of the time spent waiting.
+
+        Args:
+            waiting_s: seconds since the last call in which the run waited for training scenes.
 
         Raises:
             FloatingPointError: if the loss or the norm of the gradient is not finite.
@@ -87,8 +88,9 @@ class Meter:
         last, mean, confidence = cast(list[float], torch.stack(self._losses).mean(0).tolist())
         norm = float(torch.stack(self._norms).mean())
         seconds = time.perf_counter() - self._start
-        row = {"loss": mean, "last": last, "confidence": confidence, "norm": norm, "seconds": seconds}
+        row = {"loss": mean, "last": last, "confidence": confidence, "norm": norm}
         row["pairs_per_s"] = len(self._losses) * self._batch_size / max(seconds, 1e-9)
+        row["waiting"] = min(1.0, waiting_s / max(seconds, 1e-9))
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise FloatingPointError(f"the loss is {mean} and the norm of the gradient {norm}: lower the learning rate")
         self._losses.clear()
@@ -115,10 +117,12 @@ def nearest_counts(batches: Sequence[PairBatch]) -> Counts:
         inputs = batch.inputs
         for row in range(len(inputs.mask0)):
             sides = (
-                _features(inputs.descriptors0[row][inputs.mask0[row]].numpy()),
-                _features(inputs.descriptors1[row][inputs.mask1[row]].numpy()),
+                _features(inputs.descriptors0[row][inputs.mask0[row]].cpu().numpy()),
+                _features(inputs.descriptors1[row][inputs.mask1[row]].cpu().numpy()),
             )
-            counts.add(matcher.match(*sides).indices.astype(np.int64), batch, row)
+            own = [np.flatnonzero(mask[row].cpu().numpy()) for mask in (inputs.mask0, inputs.mask1)]
+            found = matcher.match(*sides).indices
+            counts.add(np.stack([own[side][found[:, side]] for side in (0, 1)], axis=1), batch, row)
     return counts
 
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -36,30 +35,44 @@ class Replicas:
         """Whether this process makes the batches, validates and saves."""
         return self.rank == 0
 
-    def require_equal_shares(self, batch_size: int) -> None:
-        """Check that a batch can be divided into equal shares.
+    def require_equal_shares(self, batch_size: int, num_parts: int = 1) -> None:
+        """Check that a batch can be divided into equal shares, and each share into equal parts.
 
         Raises:
-            ConfigError: if the batch size is not a multiple of the number of processes.
+            ConfigError: if the batch size is not a multiple of the number of processes times that of parts.
         """
         if batch_size % self.world_size:
             raise ConfigError(
                 f"train: a batch of {batch_size} pairs cannot be divided among {self.world_size} processes"
             )
+        if batch_size // self.world_size % num_parts:
+            raise ConfigError(
+                f"train: {batch_size // self.world_size} pairs cannot be divided into {num_parts} equal parts"
+            )
 
-    def share(self, batch: PairBatch | None) -> PairBatch:
-        """The pairs of a batch that this process trains on.
+    def share(self, batch: PairBatch, rate: float) -> PairBatch:
+        """Send their shares of a batch to the other processes; returns that of this process, which is the first.
 
         Args:
-            batch: all pairs in process 0, which sends the shares to the others; None in the others.
+            batch: all pairs.
+            rate: learning rate of the step, which is sent with the shares.
         """
         if self.world_size == 1:
-            assert batch is not None
             return batch
-        shares = None if batch is None else [_every(batch, rank, self.world_size) for rank in range(self.world_size)]
-        received: list[PairBatch | None] = [None]
-        dist.scatter_object_list(received, shares, src=0)
-        return cast(PairBatch, received[0])
+        shares = [(_every(batch, rank, self.world_size), rate) for rank in range(self.world_size)]
+        dist.scatter_object_list([None], shares, src=0)
+        return shares[0][0]
+
+    def receive(self) -> tuple[PairBatch, float] | None:
+        """The share of this process and the learning rate; None after the last step. Not for the first process."""
+        received: list[tuple[PairBatch, float] | None] = [None]
+        dist.scatter_object_list(received, None, src=0)
+        return received[0]
+
+    def stop(self) -> None:
+        """Tell the other processes that no step follows."""
+        if self.world_size > 1:
+            dist.scatter_object_list([None], [None] * self.world_size, src=0)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one dtype by their means over all processes, in place."""

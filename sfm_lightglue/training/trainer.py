@@ -1,20 +1,23 @@
 """Training of a LightGlue on labelled pairs, in one or several sessions.
 
-The learning rate rises, stays constant, and falls linearly to 0 in the last steps (warm-up, stable, decay). A run
-can be prolonged at any time from the checkpoint before the decay, so its length need not be known beforehand.
+The learning rate rises, stays constant, and falls linearly to 0 at the end (warm-up, stable, decay), by the number of
+steps or by a plan of wall time. A run can be prolonged at any time from the checkpoint before the decay, so its length
+need not be known beforehand.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.devices import resolve_device
@@ -23,23 +26,27 @@ from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.training.checkpoints import (
     BEST,
     LAST,
-    LOADER_KEY,
     STABLE,
     append_line,
     checkpoint_to_resume,
-    config_for_checkpoint,
     load_checkpoint,
     require_same_config,
     save_checkpoint,
 )
-from sfm_lightglue.training.data.data_loader import LoaderState, PairLoader, ShardSource
-from sfm_lightglue.training.losses import PairBatch, training_losses
+from sfm_lightglue.training.confidence import ConfidenceConfig, train_confidence
+from sfm_lightglue.training.data.batches import BatchConfig
+from sfm_lightglue.training.data.pair_pool import PairPool, ShardSource
 from sfm_lightglue.training.metrics import Meter
-from sfm_lightglue.training.options import RunOptions, TrainingConfig, learning_rate
+from sfm_lightglue.training.options import RunOptions, TrainingConfig
 from sfm_lightglue.training.replicas import Replicas
+from sfm_lightglue.training.schedule import Intervals, Progress, Schedule, StepSchedule, TimeSchedule
+from sfm_lightglue.training.time_plan import TimePlan
+from sfm_lightglue.training.training_step import TrainingStep
 from sfm_lightglue.training.validation import Validation, Validator
 
 LOG_NAME = "log.jsonl"
+
+_MOST_PAIRS_FOR_HEADS = 32
 
 Report = Callable[[Mapping[str, float]], None]
 """Called with every row of the log."""
@@ -78,6 +85,8 @@ class Trainer:
         initial: network whose weights a new run starts from; of a deeper network, the first layers are used. None
             starts from random weights.
         replicas: the processes that train together; each has its own trainer.
+        started: value of `time.perf_counter` at the start of this process, from which a plan of time counts; None is
+            now.
 
     Raises:
         ConfigError: if the folder holds a run with another configuration, the device does not exist, or a
@@ -92,24 +101,41 @@ class Trainer:
         folder: Path,
         initial: LightGlue | None = None,
         replicas: Replicas | None = None,
+        started: float | None = None,
     ) -> None:
+        self._started = time.perf_counter() if started is None else started
         self.config, self.options, self.folder, self.replicas = config, options, folder, replicas or Replicas()
-        self.replicas.require_equal_shares(config.batches.batch_size)
+        self.replicas.require_equal_shares(config.batches.batch_size, options.num_parts)
         self.device = resolve_device(options.device)
-        self.step, self.best, self.seconds, self.loader_state = 0, -math.inf, 0.0, LoaderState()
+        self.best = -math.inf
+        self.metrics: dict[str, float] = {}
+        """Metrics of the last validation, by name."""
+        self._seconds_before, self._trained_s = 0.0, 0.0
+        self._plan: TimePlan | None = None
+        self._pool_state: dict[str, Any] | None = None
         network = new_network(config.architecture, config.seed)
         if initial is not None:
             network.load_state_dict(_state_of_first_layers(initial, config.architecture))
-        self.network = network.to(self.device).train()
-        self.mean_network = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizers = _optimizers(self.network, config)
+        self._step = TrainingStep(network.to(self.device), config, options, self.replicas)
         self._resume()
-        if options.compile:
-            for layer in self.network.layers:
-                layer.compile()
+
+    @property
+    def step(self) -> int:
+        """Number of finished steps."""
+        return self._step.num_steps
+
+    @property
+    def network(self) -> LightGlue:
+        """The network in training."""
+        return self._step.network
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time of the run, all sessions together, each from the start of its process."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def run(self, source: ShardSource, validation: Validation | None = None, report: Report | None = None) -> LightGlue:
-        """Train up to the last step.
+        """Train up to the end of the schedule.
 
         Args:
             source: of the shards.
@@ -124,30 +150,86 @@ class Trainer:
             StoreError: if a checkpoint, the log or a shard cannot be written.
             FloatingPointError: if the loss or the gradient is not finite; the last checkpoint was written before.
         """
-        if self.step >= self.options.num_steps:
+        if self.is_over:
             return self.result()
-        validator = Validator(source, self.config.batches, self.options, validation)
-        held_out = frozenset() if self.options.held_out_shard is None else frozenset({self.options.held_out_shard})
-        config = self.config
-        loader = PairLoader(source, config.batches, config.seed, config.loader, self.loader_state, held_out)
-        meter = Meter(config.batches.batch_size)
-        with closing(iter(loader)) as batches:
-            for batch, following in batches:
-                meter.add(*self._train_on(self.replicas.share(batch).to(self.device)))
-                self.loader_state = following
-                self._after_step(meter, validator, report or _ignore)
-                if self.step >= self.options.num_steps:
-                    break
+        validator = Validator(source, self.config, self.options, self.device, validation, self._check_time)
+        with self._pool(source, self.config.batches, self.config.seed, self._pool_state) as pool:
+            schedule = self._begin(pool)
+            self._train(pool, schedule, validator, report or _ignore)
+        self.replicas.stop()
         return self.result()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left."""
+        plan = self.options.plan
+        return self.step >= self.options.num_steps if plan is None else self.elapsed_s >= plan.heads_at_s
+
+    def train_heads(self, network: LightGlue, source: ShardSource, confidence: ConfidenceConfig) -> list[float]:
+        """Train the confidence heads alone, in the time that the plan has for them, or for a number of steps.
+
+        Args:
+            network: of `best_result`; it is on the CPU afterwards.
+            source: of the shards.
+            confidence: options of this stage.
+
+        Returns:
+            The loss of each step; empty if no time is left.
+        """
+        plan, losses, begin_s = self.options.plan, list[float](), self.elapsed_s
+        num_keypoints = None if plan is None else plan.num_decay_keypoints
+        size = min(self.config.batches.batch_size, _MOST_PAIRS_FOR_HEADS)
+
+        def share_of_time(step: int) -> float:
+            assert plan is not None
+            left_s = plan.exports_at_s - begin_s
+            return 1.0 if left_s <= 0 else (self.elapsed_s - begin_s) / left_s
+
+        with self._pool(source, replace(self.config.batches, batch_size=size), self.config.seed + 1, None) as pool:
+            train_confidence(
+                network.to(self.device),
+                (pool.batch(step, num_keypoints) for step in itertools.count()),
+                confidence,
+                self._step.bfloat16,
+                lambda _, loss: losses.append(loss),
+                None if plan is None else share_of_time,
+            )
+        network.cpu()
+        return losses
+
+    def _pool(self, source: ShardSource, batches: BatchConfig, seed: int, state: Mapping[str, Any] | None) -> PairPool:
+        """The pairs of a source except the held-out ones."""
+        options = self.options
+        return PairPool(
+            source,
+            batches,
+            self.config.features.has_scale_orientation,
+            seed,
+            options.pool,
+            self.device,
+            state,
+            options.held_out_shards,
+            self._check_time,
+        )
+
+    def _check_time(self) -> None:
+        """Called while the run waits for its first shards."""
+        if self.options.plan is not None and self.step == 0:
+            self.options.plan.require_time(self.elapsed_s)
 
     def follow(self) -> None:
         """Train on the shares of this process up to the last step; all processes except process 0 call this."""
-        while self.step < self.options.num_steps:
-            self._train_on(self.replicas.share(None).to(self.device))
+        is_prepared = False
+        while (received := self.replicas.receive()) is not None:
+            batch, rate = received[0].to(self.device), received[1]
+            if not is_prepared:
+                self._step.prepare(batch)
+                is_prepared = True
+            self._step(batch, rate)
 
     def result(self) -> LightGlue:
         """The network with the averaged weights, on the CPU, in evaluation mode."""
-        return copy.deepcopy(self.mean_network).cpu().requires_grad_(True)
+        return copy.deepcopy(self._step.mean_network).cpu().requires_grad_(True)
 
     def best_result(self) -> tuple[LightGlue, int]:
         """The network with the best validation score and its step; the newest network if none was validated."""
@@ -158,90 +240,85 @@ class Trainer:
         network.load_state_dict(best["mean_network"])
         return network, int(best["step"])
 
-    def _train_on(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """One step; returns losses [3] (last layer, mean of all layers, confidence) and the norm of the gradient."""
-        rate = learning_rate(self.step, self.config, self.options)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
-            losses = training_losses(self.network, batch, self.config.confidence_share)
-        self.network.zero_grad(set_to_none=True)
-        (losses.assignment + losses.confidence).backward()  # type: ignore[no-untyped-call]
-        reported = torch.stack([losses.by_layer[-1], losses.assignment.detach(), losses.confidence.detach()])
-        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-        self.replicas.average([*gradients, reported])
-        heads = list(self.network.confidences.parameters())
-        others = [p for name, p in self.network.named_parameters() if not name.startswith("confidences.")]
-        norm = nn.utils.clip_grad_norm_(others, self.config.gradient_clip)
-        nn.utils.clip_grad_norm_(heads, self.config.gradient_clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.step += 1
-        self._update_mean()
-        return reported, norm
+    def _begin(self, pool: PairPool) -> Schedule:
+        """Prepare the step for all shapes, and plan the time from here on."""
+        config, options, plan = self.config, self.options, self.options.plan
+        sizes = (config.batches.num_keypoints,) if plan is None else (plan.num_keypoints, plan.num_decay_keypoints)
+        for num_keypoints in dict.fromkeys(sizes):
+            if options.compile or self.device.type != "cpu":
+                self._step.prepare(
+                    pool.batch(self.step, num_keypoints, is_used=False).split(self.replicas.world_size)[0]
+                )
+        if plan is None:
+            return StepSchedule(config, options)
+        self._plan = plan.starting_at(self.elapsed_s, self._trained_s)
+        return TimeSchedule(config, self._plan)
 
-    def _update_mean(self) -> None:
-        # In the first steps the average follows faster, so that it forgets the random initial weights.
-        decay = min(self.config.ema_decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            means: list[Tensor] = list(self.mean_network.parameters())
-            weights: list[Tensor] = list(self.network.parameters())
-            torch._foreach_lerp_(means, weights, 1 - decay)
-
-    def _after_step(self, meter: Meter, validator: Validator, report: Report) -> None:
-        """Log, validate and save, each at its interval."""
-        options, is_last = self.options, self.step >= self.options.num_steps
-        is_saved = is_last or self.step % options.checkpoint_every == 0
-        if self.step % options.log_every == 0 or is_saved:
-            row = {"step": self.step, "rate": learning_rate(self.step - 1, self.config, options), **meter.take()}
-            self.seconds += row.pop("seconds")
-            self._log({**row, "shards": len(self.loader_state.num_visits), "hours": self.seconds / 3600}, report)
-        if is_last or self.step % options.validate_every == 0:
-            metrics, score = validator(self.mean_network, self.device)
-            self._log({"step": self.step, **metrics}, report)
-            if score > self.best:
-                self.best = score
-                self._save(BEST)
+    def _train(self, pool: PairPool, schedule: Schedule, validator: Validator, report: Report) -> None:
+        """All steps, with log, validation and checkpoints at their intervals."""
+        meter, intervals = Meter(self.config.batches.batch_size), Intervals(self.options, self.elapsed_s)
+        if self.options.plan is not None and self.step == 0:
+            self._validate(validator, pool, report)
             meter.restart()
-        if self.step == options.num_steps - options.num_decay_steps:
-            self._save(STABLE)
-        if is_saved:
-            self._save(LAST)
+        progress = Progress(self.step, self.elapsed_s)
+        is_falling, is_over = schedule.falls_from_here(progress), schedule.is_over(progress)
+        while not is_over:
+            batch, rate = pool.batch(self.step, schedule.num_keypoints(progress)), schedule.rate(progress)
+            meter.add(*self._step(self.replicas.share(batch, rate), rate))
+            if self.options.plan is not None:
+                self._step.keep_up()
+            progress = Progress(self.step, self.elapsed_s)
+            is_over = schedule.is_over(progress)
+            due = intervals.due(progress, is_over)
+            if due.log or due.checkpoint:
+                row = {"step": self.step, "rate": rate, **meter.take(pool.take_waiting_s())}
+                self._log({**row, "shards": pool.num_shards, "hours": progress.elapsed_s / 3600}, report)
+            if due.validation:
+                self._validate(validator, pool, report)
+                meter.restart()
+            if schedule.falls_from_here(progress) and not is_falling:
+                is_falling = True
+                self._save(STABLE, pool)
+            if due.checkpoint:
+                self._save(LAST, pool)
+
+    def _validate(self, validator: Validator, pool: PairPool, report: Report) -> None:
+        metrics, score = validator(self._step.mean_network, self.device)
+        self._log({"step": self.step, **metrics}, report)
+        self.metrics = metrics
+        if score > self.best and self.step > 0:
+            self.best = score
+            self._save(BEST, pool)
 
     def _log(self, row: Mapping[str, float], report: Report) -> None:
         append_line(self.folder / LOG_NAME, row)
         report(row)
 
-    def _save(self, name: str) -> None:
-        checkpoint = {
-            "config": config_for_checkpoint(asdict(self.config)),
+    def _save(self, name: str, pool: PairPool) -> None:
+        checkpoint: dict[str, Any] = {
+            "config": asdict(self.config),
             "num_steps": self.options.num_steps,
             "num_decay_steps": self.options.num_decay_steps,
-            "step": self.step,
+            "plan": None if self._plan is None else asdict(self._plan),
             "best": self.best,
-            "seconds": self.seconds,
-            "mean_network": self.mean_network.state_dict(),
+            "seconds": self.elapsed_s,
         }
-        if name != BEST:  # no run is resumed from the best checkpoint
-            checkpoint |= {
-                LOADER_KEY: self.loader_state.as_dict(),
-                "network": self.network.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            }
-        save_checkpoint(self.folder / name, checkpoint)
+        state = self._step.state
+        if name == BEST:  # no run is resumed from the best checkpoint
+            state = {key: state[key] for key in ("step", "mean_network")}
+        else:
+            checkpoint["pool"] = pool.state
+        save_checkpoint(self.folder / name, checkpoint | state)
 
     def _resume(self) -> None:
-        found = checkpoint_to_resume(self.folder, self.options.num_steps, self.options.num_decay_steps)
+        found = checkpoint_to_resume(self.folder, self.options)
         if found is None:
             return
         require_same_config(found["config"], asdict(self.config), self.folder)
-        self.network.load_state_dict(found["network"])
-        self.mean_network.load_state_dict(found["mean_network"])
-        for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.step, self.best, self.seconds = found["step"], found["best"], found["seconds"]
-        self.loader_state = LoaderState(**found[LOADER_KEY])
+        self._step.load(found)
+        self.best, self._seconds_before, self._pool_state = found["best"], found["seconds"], found["pool"]
+        if found["plan"] is not None:
+            self._trained_s = TimePlan(**found["plan"]).trained_s(found["seconds"])
 
 
 def _state_of_first_layers(network: LightGlue, architecture: LightGlueArchitecture) -> dict[str, Tensor]:
@@ -273,29 +350,6 @@ def remove_run(folder: Path) -> None:
 def use_threads(num_threads: int) -> None:
     """Set the number of threads of torch in this process. Only commands call this."""
     torch.set_num_threads(num_threads)
-
-
-def _optimizers(network: LightGlue, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights, or Muon for the matrices and AdamW for the others.
-
-    The second moments of AdamW average over about 100 steps. Only matrices have weight decay. Steps of Muon are
-    scaled to the size of those of AdamW, so that both use the same learning rate.
-    """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        is_matrix = parameter.ndim > 1 and len(parameter) > 1 and name != "position_projection.weight"
-        (matrices if is_matrix else others).append(parameter)
-    rate, decay, betas = config.learning_rate, config.weight_decay, (0.9, 0.99)
-    if config.optimizer == "muon":
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(f"train: optimizer muon needs torch 2.9 or newer, found {torch.__version__}")
-        return [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=betas, fused=True),
-        ]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return [torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)]
 
 
 def _ignore(row: Mapping[str, float]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.data_loader import ShardSource, held_out_batches, wait_for
+from sfm_lightglue.training.data.batches import BatchSampler
+from sfm_lightglue.training.data.pair_pool import ShardSource, wait_for
+from sfm_lightglue.training.data.stored_pairs import StoredPairs, pair_block
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.metrics import Counts, mean_losses, nearest_counts, network_counts
-from sfm_lightglue.training.options import RunOptions
+from sfm_lightglue.training.options import RunOptions, TrainingConfig
 
 Validation = Callable[[LightGlue], dict[str, float]]
 """Metrics of a network by name, on data of the caller; the first one, higher is better, selects the best checkpoint."""
@@ -22,24 +23,30 @@ class Validator:
 
     Args:
         source: of the shards.
-        batches: how batches are made of pairs.
-        options: `held_out_shard` and `num_held_out_pairs` are used.
+        config: what is trained; how batches are made.
+        options: `num_held_out_shards` and `num_held_out_pairs` are used.
+        device: on which the metrics are computed.
         validation: more metrics; None for those of the held-out pairs only.
+        check: called while the held-out shards are waited for; may raise.
 
     Raises:
-        DataError: if the held-out shard is missing and no worker is making it.
+        DataError: if a held-out shard is missing and no worker is making it.
     """
 
     def __init__(
-        self, source: ShardSource, batches: BatchConfig, options: RunOptions, validation: Validation | None
+        self,
+        source: ShardSource,
+        config: TrainingConfig,
+        options: RunOptions,
+        device: torch.device,
+        validation: Validation | None,
+        check: Callable[[], object] | None = None,
     ) -> None:
         self._batches: list[PairBatch] = []
         self._nearest = Counts()
         self._validation = validation
-        if options.held_out_shard is not None:
-            wait_for(source, options.held_out_shard)
-            scenes = source.read(options.held_out_shard)
-            self._batches = held_out_batches(scenes, batches, options.num_held_out_pairs)
+        if options.num_held_out_shards > 0 and options.num_held_out_pairs > 0:
+            self._batches = held_out_batches(source, config, options, device, check)
             self._nearest = nearest_counts(self._batches)
 
     def __call__(self, network: LightGlue, device: torch.device) -> tuple[dict[str, float], float]:
@@ -58,3 +65,29 @@ class Validator:
             metrics |= found
             score = next(iter(found.values()), score)
         return metrics, score
+
+
+def held_out_batches(
+    source: ShardSource,
+    config: TrainingConfig,
+    options: RunOptions,
+    device: torch.device,
+    check: Callable[[], object] | None = None,
+) -> list[PairBatch]:
+    """Batches of held-out pairs, evenly spread over the held-out scenes; the same in every call.
+
+    Their views are neither mirrored, rotated nor cropped.
+
+    Raises:
+        DataError: if a held-out shard is missing and no worker is making it.
+    """
+    idxs = sorted(options.held_out_shards)
+    wait_for(source, idxs, check)
+    max_keypoints = max(options.pool.max_keypoints, config.batches.num_keypoints)
+    stored = StoredPairs.of([pair_block(source.read_arrays(idx), max_keypoints) for idx in idxs], device)
+    sampler = BatchSampler(stored, config.batches.unchanged, config.features.has_scale_orientation)
+    num_pairs = len(stored.views)
+    rows = torch.linspace(0, num_pairs - 1, min(options.num_held_out_pairs, num_pairs), dtype=torch.float64)
+    rows = rows.round().long().unique().to(device)
+    parts = rows.split(config.batches.batch_size)
+    return [sampler.batch(part, seed, exchange=False) for seed, part in enumerate(parts)]

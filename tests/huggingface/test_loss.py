@@ -26,17 +26,17 @@ def make_batch() -> tuple[PairBatch, torch.Tensor, torch.Tensor]:
     mask[0, 1, 20:] = False
     mask[2, 0, 15:] = False
     labels = torch.full((B, 2, N), -100)
-    matches, match_mask = torch.zeros(B, 6, 2, dtype=torch.long), torch.zeros(B, 6, dtype=torch.bool)
+    partners = torch.full((B, N), -1)
     for row, count in enumerate((6, 4, 0)):  # the last pair has no match
         idx0, idx1 = torch.randperm(15)[:count], torch.randperm(20)[:count]
         labels[row, 0, idx0], labels[row, 1, idx1] = idx1, idx0
-        matches[row, :count], match_mask[row, :count] = torch.stack([idx0, idx1], 1), True
+        partners[row, idx0] = idx1
     labels[(labels == -100) & (torch.rand(B, 2, N) < 0.4) & mask] = -1
     unmatchable = labels == -1
     inputs = NetworkInputs(
         torch.rand(B, N, 2), torch.rand(B, N, 2), torch.randn(B, N, 8), torch.randn(B, N, 8), mask[:, 0], mask[:, 1]
     )
-    return PairBatch(inputs, Targets(matches, match_mask, unmatchable[:, 0], unmatchable[:, 1])), labels, mask
+    return PairBatch(inputs, Targets(partners, unmatchable[:, 0], unmatchable[:, 1])), labels, mask
 
 
 @pytest.mark.parametrize("has_confidence", [True, False])

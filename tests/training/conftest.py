@@ -19,12 +19,6 @@ def single_threaded() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def muon_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's Muon computes in bfloat16, which takes fifty times as long on processors without it."""
-    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
-
-
 @pytest.fixture(scope="session")
 def shards() -> Shards:
     """Four shards in memory; tests do not change them."""
