@@ -163,10 +163,14 @@ def _lower_level_name(record: logging.LogRecord) -> bool:
 
 class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
+        text = with_flags(self.format(record))
         with errors_may_be_unread():
-            tqdm.write(with_flags(self.format(record)), file=sys.stderr)
+            if "tqdm" in sys.modules:  # else there is no bar, and training must run where tqdm is missing
+                from tqdm import tqdm
+
+                tqdm.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr)
 
 
 class ProgressBars:

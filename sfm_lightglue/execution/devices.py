@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from sfm_lightglue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,4 +44,6 @@ def torch_threads(number: int) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _openmp() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController  # training needs no limit, and must run where this is missing
+
     return ThreadpoolController().select(user_api="openmp")
