@@ -1,10 +1,17 @@
-"""Visibility of points of one view in another, from exact depths."""
+"""Visibility of points of one view in another, from exact depths, for many views at once.
+
+V is the number of views, Q of ordered pairs of views, N of points of a view.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
+import numpy as np
+import torch
+from torch import Tensor
+
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
 
 _SAME_DEPTH = 0.02
@@ -16,73 +23,215 @@ _BEHIND = 0.04
 _EDGE_CURVATURE = 0.01
 """Relative second difference of inverse depth above which a pixel is at an edge."""
 
-_OFFSETS = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+_NEIGHBOURS = (-1, 0, 1)
 
 
-def shared_view(
-    depth0: Float32Array, camera0: PosedCamera, depth1: Float32Array, camera1: PosedCamera, step: int = 16
-) -> float:
-    """Overlap of two views: mean of the fractions of each image that are visible in the other.
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthViews:
+    """Depths and cameras of views of any sizes on one device. `of` makes it.
 
-    Only every `step`-th pixel along both axes is used.
+    Args:
+        depths: [S] float32 metres, 0 where no surface is visible; the rows of all views, joined.
+        starts: [V] int64 index of the first pixel of each view in `depths`.
+        sizes: [V, 2] int64 (width, height) in pixels.
+        image_sizes: the same on the CPU.
+        focals_px: [V] float64.
+        R: [V, 3, 3] float64 rotations of `cam_from_world`.
+        t: [V, 3] float64 translations in metres.
     """
-    shares = []
-    for depth, camera, other_depth, other in ((depth0, camera0, depth1, camera1), (depth1, camera1, depth0, camera0)):
-        y, x = np.mgrid[step // 2 : depth.shape[0] : step, step // 2 : depth.shape[1] : step]
-        depths = depth[y, x].ravel()
-        pixels = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
-        visible, _ = visibility(*other.project(camera.unproject(pixels, depths)), other_depth)
-        shares.append(float((visible & (depths > 0)).mean()) if len(depths) else 0.0)
-    return (shares[0] + shares[1]) / 2
+
+    depths: Tensor
+    starts: Tensor
+    sizes: Tensor
+    image_sizes: tuple[tuple[int, int], ...]
+    focals_px: Tensor
+    R: Tensor
+    t: Tensor
+
+    @classmethod
+    def of(cls, depths: Sequence[Tensor], cameras: Sequence[PosedCamera]) -> DepthViews:
+        """Views with depths [H, W] each, which are on one device, and cameras."""
+        numbers = np.array(
+            [
+                [*camera.size, camera.focal_px, *camera.cam_from_world.R.ravel(), *camera.cam_from_world.t]
+                for camera in cameras
+            ]
+        )
+        ends = np.cumsum([depth.numel() for depth in depths])
+        starts = np.concatenate([[0], ends[:-1]])
+        packed = torch.from_numpy(np.concatenate([numbers, starts[:, None]], axis=1)).to(depths[0].device)  # [V, 16]
+        return cls(
+            torch.cat([depth.reshape(-1) for depth in depths]),
+            packed[:, 15].long(),
+            packed[:, :2].long(),
+            tuple(camera.size for camera in cameras),
+            packed[:, 2],
+            packed[:, 3:12].reshape(-1, 3, 3),
+            packed[:, 12:15],
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def unproject(self, pixels: Tensor, depths: Tensor) -> Tensor:
+        """Pixels [V, N, 2] with depths [V, N] in metres -> points [V, N, 3] float64 in the frame of each camera."""
+        rays = (pixels.double() - self.sizes[:, None] / 2) / self.focals_px[:, None, None]
+        return torch.cat([rays, torch.ones_like(rays[..., :1])], -1) * depths.double()[..., None]
+
+    def project(self, points: Tensor, sources: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Points in the frames of some cameras, projected into others.
+
+        Args:
+            points: [Q, N, 3] in the frames of the cameras `sources`.
+            sources: [Q] int64 indices of views.
+            targets: [Q] int64 indices of views.
+
+        Returns:
+            Pixels [Q, N, 2] and depths [Q, N] float64 in metres. The pixels of points with a depth below `MIN_DEPTH_M`
+            are meaningless.
+        """
+        R = self.R[targets] @ self.R[sources].mT
+        t = self.t[targets] - (R @ self.t[sources][..., None])[..., 0]
+        seen = torch.baddbmm(t[:, None], points, R.mT)
+        depths = seen[..., 2]
+        scaled = seen[..., :2] * (self.focals_px[targets, None] / depths.clamp(min=MIN_DEPTH_M))[..., None]
+        return scaled + self.sizes[targets, None] / 2, depths
+
+    def depth_at(self, views: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """Depths of pixels that are within the images; views, columns and rows are int64 of equal or broadcast shapes.
+
+        Returns:
+            float32 metres of their broadcast shape.
+        """
+        return self.depths[self.starts[views] + rows * self.sizes[views, 0] + columns]
 
 
-def depths_at(depth: Float32Array, pixels: AnyArray) -> tuple[Float64Array, BoolArray]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """How points [Q, N] are seen; bool each.
+
+    Args:
+        visible: whether the depth of a point is that of one of the nine pixels around it.
+        occluded: whether it is behind all of them.
+        outside: whether it is outside of the image or behind the camera.
+    """
+
+    visible: Tensor
+    occluded: Tensor
+    outside: Tensor
+
+
+def depths_at(views: DepthViews, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Depths at pixels, and whether they are uncertain because of a nearby edge.
 
     Inverse depth is affine on planes, so it is interpolated. A large second difference is an edge.
 
     Args:
-        depth: [H, W] metres, 0 where no surface is visible.
-        pixels: [N, 2] within the image.
+        views: V views.
+        pixels: [V, N, 2] within the images.
 
     Returns:
-        Depths [N] in metres, 0 where no surface is visible; uncertain [N] bool.
+        Depths [V, N] float64 in metres, 0 where no surface is visible; uncertain [V, N] bool.
     """
-    inverse = np.where(depth > 0, 1 / np.maximum(depth, np.float32(MIN_DEPTH_M)), np.float32(0))
-    height, width = depth.shape
-    columns = np.clip(np.floor(pixels[:, 0]).astype(np.int64), 0, width - 1)
-    rows = np.clip(np.floor(pixels[:, 1]).astype(np.int64), 0, height - 1)
-    center = inverse[rows, columns].astype(np.float64)
-    left, right, above, below = (
-        inverse[np.clip(rows + dy, 0, height - 1), np.clip(columns + dx, 0, width - 1)].astype(np.float64)
-        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))
-    )
+    view = torch.arange(len(views), device=pixels.device)[:, None]
+    width, height = views.sizes[:, :1], views.sizes[:, 1:]
+    columns = torch.minimum(pixels[..., 0].floor().long().clamp(min=0), width - 1)
+    rows = torch.minimum(pixels[..., 1].floor().long().clamp(min=0), height - 1)
+
+    def inverse_at(dx: int, dy: int) -> Tensor:
+        x = torch.minimum((columns + dx).clamp(min=0), width - 1)
+        y = torch.minimum((rows + dy).clamp(min=0), height - 1)
+        depths = views.depth_at(view, x, y)
+        return torch.where(depths > 0, 1 / depths.clamp(min=MIN_DEPTH_M), 0.0).double()
+
+    center = inverse_at(0, 0)
+    left, right, above, below = (inverse_at(dx, dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)))
     inner = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
-    bends = np.maximum(np.abs(left + right - 2 * center), np.abs(above + below - 2 * center))
+    bends = torch.maximum((left + right - 2 * center).abs(), (above + below - 2 * center).abs())
     uncertain = inner & (bends > _EDGE_CURVATURE * center)
-    offset_x, offset_y = pixels[:, 0] - columns - 0.5, pixels[:, 1] - rows - 0.5
-    moved = center + (right - left) / 2 * offset_x + (below - above) / 2 * offset_y
-    smooth = inner & ~uncertain & (moved > 0)
-    interpolated = np.where(smooth, moved, center)
-    return np.where(center > 0, 1 / np.maximum(interpolated, 1e-12), 0.0), uncertain
+    offsets = pixels.double() - torch.stack([columns, rows], -1) - 0.5
+    moved = center + (right - left) / 2 * offsets[..., 0] + (below - above) / 2 * offsets[..., 1]
+    interpolated = torch.where(inner & ~uncertain & (moved > 0), moved, center)
+    return torch.where(center > 0, 1 / interpolated.clamp(min=1e-12), 0.0), uncertain
 
 
-def outside_image(pixels: Float64Array, depths: Float64Array, camera: PosedCamera) -> BoolArray:
-    """Whether points [N] are behind the camera or outside of its image."""
-    out: BoolArray = (depths < MIN_DEPTH_M) | (pixels < 0).any(1) | (pixels >= np.asarray(camera.size)).any(1)
-    return out
+def sight(views: DepthViews, targets: Tensor, pixels: Tensor, depths: Tensor) -> Sight:
+    """How points are seen in views.
 
-
-def visibility(pixels: Float64Array, depths: Float64Array, depth: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """Whether points at pixels [N, 2] with depths [N] are visible; whether they are occluded: [N] each.
-
-    A point is visible if its depth is that of one of the nine pixels around it, and occluded if it is behind all of
-    them.
+    Args:
+        views: all views.
+        targets: [Q] int64 indices of the views in which points are looked for.
+        pixels: [Q, N, 2] float64 in the views `targets`.
+        depths: [Q, N] float64 in metres.
     """
-    height, width = depth.shape
-    inside = (depths >= MIN_DEPTH_M) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
-    at = np.floor(np.where(inside[:, None], pixels, 0)).astype(np.int64)[:, None] + _OFFSETS
-    around = depth[np.clip(at[..., 1], 0, height - 1), np.clip(at[..., 0], 0, width - 1)].astype(np.float64)
-    behind = inside & ((around > 0) & (depths[:, None] > around * (1 + _BEHIND))).all(1)
-    seen = inside & ((around > 0) & (np.abs(around - depths[:, None]) <= _SAME_DEPTH * around)).any(1)
-    return seen, behind
+    width, height = views.sizes[targets, None].unbind(-1)  # [Q, 1] each
+    x, y = pixels.unbind(-1)
+    inside = (depths >= MIN_DEPTH_M) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    offsets = torch.tensor(_NEIGHBOURS, device=pixels.device)[:, None, None]
+    columns = torch.minimum((x.where(inside, 0.0).long() + offsets).clamp(min=0), width - 1)  # [3, Q, N]
+    rows = torch.minimum((y.where(inside, 0.0).long() + offsets).clamp(min=0), height - 1)
+    around = views.depth_at(targets[:, None], columns, rows[:, None]).flatten(0, 1).double()  # [9, Q, N]
+    occluded = inside & (around.amin(0) > 0) & (depths > around.amax(0) * (1 + _BEHIND))
+    is_same = (around > 0) & ((around - depths).abs() <= _SAME_DEPTH * around)
+    return Sight(inside & is_same.any(0), occluded, ~inside)
+
+
+def overlaps(views: DepthViews, pairs: Tensor, step: int = 16) -> Tensor:
+    """Overlaps of pairs of views: mean of the fractions of each image that are visible in the other.
+
+    Only every `step`-th pixel along both axes is used.
+
+    Args:
+        views: V views.
+        pairs: [P, 2] int64 indices of views.
+        step: in pixels.
+
+    Returns:
+        [P] float64 between 0 and 1.
+    """
+    sources, targets = torch.cat([pairs, pairs.flip(1)]).unbind(1)
+    pixels, is_pixel = _grids(views, step)  # [V, G, 2], [V, G]
+    view = torch.arange(len(views), device=pairs.device)[:, None]
+    depths = views.depth_at(view, *pixels.unbind(-1)) * is_pixel
+    points = views.unproject(pixels + 0.5, depths)
+    seen = sight(views, targets, *views.project(points[sources], sources, targets))
+    shares = (seen.visible & (depths > 0)[sources]).sum(1) / is_pixel.sum(1).clamp(min=1)[sources].double()
+    return shares.view(2, -1).mean(0)
+
+
+def shared_views(
+    depth0: Tensor, camera0: PosedCamera, depths1: Tensor, cameras1: Sequence[PosedCamera], step: int = 16
+) -> Tensor:
+    """Overlaps of one view with each of C views, as `overlaps` defines them.
+
+    Args:
+        depth0: [h, w] float32 metres, 0 where no surface is visible.
+        camera0: of this view.
+        depths1: [C, h1, w1] float32, of the other views, on the same device.
+        cameras1: of the other views.
+        step: only every `step`-th pixel along both axes is used.
+
+    Returns:
+        [C] float64 between 0 and 1.
+    """
+    views = DepthViews.of([depth0, *depths1], [camera0, *cameras1])
+    others = torch.arange(1, len(views), device=depth0.device)
+    return overlaps(views, torch.stack([torch.zeros_like(others), others], 1), step)
+
+
+def _grids(views: DepthViews, step: int) -> tuple[Tensor, Tensor]:
+    """Every `step`-th pixel (x, y) of each view [V, G, 2] int64, and which of them are not padding [V, G]."""
+    start = step // 2
+    most = max(len(range(start, width, step)) * len(range(start, height, step)) for width, height in views.image_sizes)
+    numbers = torch.clamp((views.sizes - start + step - 1) // step, min=0)  # [V, 2] along x and y
+    places = torch.arange(most, device=views.sizes.device)
+    across = numbers[:, :1].clamp(min=1)
+    is_pixel = places < numbers.prod(1)[:, None]
+    pixels = torch.stack([places % across, places // across], -1) * step + start
+    return pixels * is_pixel[..., None], is_pixel
+
+
+def shared_view(depth0: object, camera0: PosedCamera, depth1: object, camera1: PosedCamera, step: int = 16) -> float:
+    """Overlap of two views."""
+    depths = [torch.as_tensor(depth) for depth in (depth0, depth1)]
+    return float(shared_views(depths[0], camera0, depths[1][None], [camera1], step)[0])

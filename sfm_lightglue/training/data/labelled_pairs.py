@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.synthetic.photo_scenes.textures import family
 from sfm_lightglue.synthetic.photo_scenes.views import RenderedView, ViewConfig, render_views
-from sfm_lightglue.synthetic.photo_scenes.visibility import shared_view
+from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, overlaps
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.data.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pair
+from sfm_lightglue.training.data.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pairs
 from sfm_lightglue.types import Features
 
 VERSION = 2
@@ -76,10 +76,7 @@ def make_scene(photo_paths: Sequence[Path], seed: int, config: SceneConfig | Non
     rendered = (*related, *unrelated)
     features = [extractor.extract(Image.from_array(view.image)) for view in rendered]
     pairs = [_unrelated_pair(features, idx, num_views - 1) for idx in range(num_views - 1) if has_unrelated]
-    for view0, view1 in combinations(range(len(related)), 2):
-        pair = _related_pair(rendered, features, view0, view1, config)
-        if pair.overlap >= config.min_overlap:
-            pairs.append(pair)
+    pairs.extend(_related_pairs(related, features, config))
     return TrainingScene(tuple(_training_view(each) for each in features), tuple(pairs))
 
 
@@ -94,19 +91,29 @@ def split_photos(photo_paths: Sequence[Path], rng: np.random.Generator) -> tuple
     return own, [path for path in photo_paths if family(path) in other_names]
 
 
-def _seen(view: RenderedView, features: Features) -> SeenKeypoints:
-    assert features.scales is not None
-    return SeenKeypoints(features.keypoints, features.scales, view.depth, view.camera)
-
-
-def _related_pair(
-    views: Sequence[RenderedView], features: Sequence[Features], idx0: int, idx1: int, config: SceneConfig
-) -> PairLabels:
-    view0, view1 = views[idx0], views[idx1]
-    overlap = shared_view(view0.depth, view0.camera, view1.depth, view1.camera)
-    seen0, seen1 = _seen(view0, features[idx0]), _seen(view1, features[idx1])
-    matches, state0, state1 = label_pair(seen0, seen1, config.labels)
-    return PairLabels(idx0, idx1, matches, state0, state1, overlap)
+def _related_pairs(
+    views: Sequence[RenderedView], features: Sequence[Features], config: SceneConfig
+) -> list[PairLabels]:
+    most = max(len(each) for each in features)
+    keypoints, scales = np.zeros((len(views), most, 2), np.float32), np.zeros((len(views), most), np.float32)
+    for k in range(len(views)):
+        assert features[k].scales is not None
+        keypoints[k, : len(features[k])], scales[k, : len(features[k])] = features[k].keypoints, features[k].scales
+    depths = DepthViews.of([torch.as_tensor(view.depth) for view in views], [view.camera for view in views])
+    pairs = torch.combinations(torch.arange(len(views)))
+    shares = overlaps(depths, pairs)
+    pairs, shares = pairs[shares >= config.min_overlap], shares[shares >= config.min_overlap]
+    counts = torch.tensor([len(each) for each in features[: len(views)]])
+    seen = SeenKeypoints(depths, torch.from_numpy(keypoints), counts, torch.from_numpy(scales))
+    found = label_pairs(seen, pairs, config.labels)
+    labels = []
+    for k, (idx0, idx1) in enumerate(pairs.tolist()):
+        partners = found.partners[k].numpy()
+        rows = np.flatnonzero(partners >= 0)
+        matches = np.stack([rows, partners[rows]], 1).astype(np.int32)
+        states = [found.states[k, side, : counts[idx]].numpy() for side, idx in enumerate((idx0, idx1))]
+        labels.append(PairLabels(idx0, idx1, matches, states[0], states[1], float(shares[k])))
+    return labels
 
 
 def _unrelated_pair(features: Sequence[Features], idx0: int, idx1: int) -> PairLabels:

@@ -1,20 +1,28 @@
-"""Labels of keypoints of two views by reprojection with exact depths and poses; numpy only."""
+"""Labels of keypoints of pairs of views by reprojection with exact depths and poses, for many pairs at once.
+
+V is the number of views, P of pairs, N of stored keypoints of a view (padded), C of candidates for matches.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
-from sfm_lightglue.synthetic.photo_scenes.visibility import depths_at, outside_image, visibility
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M
+from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, depths_at, sight
 
 IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
 """States of a keypoint: unknown; it has a match; it has no match."""
 
 StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
+
+_FAR_PX = 1e6
+"""Reprojections are clipped to this distance, so that float32 holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,128 +43,170 @@ class LabelConfig:
             raise ConfigError("labels: expected 0 < max_error_px <= min_distance_px and max_scale_ratio > 1")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class SeenKeypoints:
-    """Keypoints of a view with known depth.
+    """Keypoints of views with known depth, on the device of the depths.
 
     Args:
-        keypoints: [N, 2] float32 pixels.
-        scales: [N] float32 pixels.
-        depth: [H, W] float32 metres, 0 where no surface is visible.
-        camera: of the view.
+        views: V views.
+        keypoints: [V, N, 2] float32 pixels, padded with zeros.
+        counts: [V] int64 numbers of keypoints.
+        scales: [V, N] float32 pixels; None for features without scale.
     """
 
-    keypoints: Float32Array
-    scales: Float32Array
-    depth: Float32Array
-    camera: PosedCamera
+    views: DepthViews
+    keypoints: Tensor
+    counts: Tensor
+    scales: Tensor | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Reprojection:
-    """Keypoints of one view reprojected into another.
+@dataclass(frozen=True, slots=True, eq=False)
+class PairStates:
+    """Labels of pairs of views; padding has no partner and the state `IGNORED`.
 
     Args:
-        pixels: [N, 2] in the other view.
-        depths: [N] in the other view, in metres.
-        own_depths: [N] in the view of the keypoints, in metres; 0 where no surface is visible.
-        visible: [N] whether the point is visible in the other view.
-        hidden: [N] whether it is certainly not visible: occluded or outside the image.
+        partners: [P, N] int64, index of the match in the second view of each keypoint of the first view, -1 for none.
+        states: [P, 2, N] int8 of the keypoints of both views.
     """
 
-    pixels: Float64Array
-    depths: Float64Array
-    own_depths: Float64Array
-    visible: BoolArray
-    hidden: BoolArray
+    partners: Tensor
+    states: Tensor
 
 
-def label_pair(
-    view0: SeenKeypoints, view1: SeenKeypoints, config: LabelConfig
-) -> tuple[Int32Array, StateArray, StateArray]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reprojections:
+    """The keypoints of each view of each pair in the other view; the first index is the view of the keypoints.
+
+    Args:
+        pixels: [2, P, N, 2] float32 in the other view.
+        visible: [2, P, N] whether the point is visible in the other view.
+        hidden: [2, P, N] whether it is certainly not visible: occluded or outside the image.
+        log_changes: [2, P, N] float64 logarithm of the magnification, without foreshortening.
+    """
+
+    pixels: Tensor
+    visible: Tensor
+    hidden: Tensor
+    log_changes: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """Pairs of keypoints of which one reprojects near the other; some are there twice.
+
+    Args:
+        flat: [2, C] int64 indices of both keypoints in flat arrays [P * N].
+        squared_px: [2, C] float32 squared distances between the reprojection of the first keypoint and the second, and
+            vice versa.
+    """
+
+    flat: Tensor
+    squared_px: Tensor
+
+    def of(self, values: Tensor) -> Tensor:
+        """Values [2, P, N] of the keypoints of both views: [2, C]."""
+        return values.flatten(1).gather(1, self.flat)
+
+
+def label_pairs(seen: SeenKeypoints, pairs: Tensor, config: LabelConfig) -> PairStates:
     """Matches and the states of all keypoints.
 
     Two keypoints match if they are mutually nearest among the keypoints that have fitting scales and are visible in
-    the other view.
+    the other view. Without scales, all scales fit.
 
-    Returns:
-        Matches [M, 2] as indices, sorted; states [N0] and [N1].
+    Args:
+        seen: keypoints of V views.
+        pairs: [P, 2] int64 indices of views.
+        config: the limits.
     """
-    to1 = _reproject(view0, view1)
-    to0 = _reproject(view1, view0)
-    squared01 = _squared_distances(to1.pixels, view1.keypoints)  # [N0, N1] in view 1
-    squared10 = _squared_distances(to0.pixels, view0.keypoints).T  # [N0, N1] in view 0
-    limit = config.min_distance_px**2
-    rows0, rows1 = np.nonzero((squared01 <= limit) | (squared10 <= limit))  # [C] candidates
-    squared01, squared10 = squared01[rows0, rows1], squared10[rows0, rows1]
-    fits = _fitting_scales(view0, view1, to1, to0, (rows0, rows1), config.max_scale_ratio)
-    visible = fits & to1.visible[rows0] & to0.visible[rows1]
-    errors = np.sqrt(np.maximum(squared01, squared10))
-    good = visible & (errors < config.max_error_px)
-    matches = _mutual(rows0[good], rows1[good], errors[good])
-    alone0, alone1 = np.ones(len(view0.keypoints), np.bool_), np.ones(len(view1.keypoints), np.bool_)
-    alone0[rows0[(squared01 <= limit) | (fits & ~to0.hidden[rows1])]] = False
-    alone1[rows1[(squared10 <= limit) | (fits & ~to1.hidden[rows0])]] = False
-    return matches, _states(to1, alone0, matches[:, 0]), _states(to0, alone1, matches[:, 1])
+    num_stored = seen.keypoints.shape[1]
+    is_keypoint = torch.arange(num_stored, device=pairs.device) < seen.counts[pairs.T, None]  # [2, P, N]
+    reprojections = _reproject(seen, pairs)
+    candidates = _candidates(seen.keypoints[pairs.T], is_keypoint, reprojections.pixels, config.min_distance_px)
+    fits = _fitting_scales(seen, pairs, reprojections, candidates, config.max_scale_ratio)
+    errors = candidates.squared_px.amax(0).sqrt()
+    is_good = fits & candidates.of(reprojections.visible).all(0) & (errors < config.max_error_px)
+    matched = _mutual(candidates.flat[:, is_good], errors[is_good], is_keypoint[0].numel())
+    is_near = candidates.squared_px <= config.min_distance_px**2
+    is_near |= fits & ~candidates.of(reprojections.hidden).flip(0)
+    has_near = torch.zeros(is_keypoint.shape, dtype=torch.int8, device=pairs.device).flatten(1)
+    has_near.scatter_reduce_(1, candidates.flat, is_near.to(torch.int8), "amax")
+    is_alone = has_near.view_as(is_keypoint) == 0
+    is_unmatchable = (reprojections.hidden | (reprojections.visible & is_alone)) & is_keypoint
+    states = is_unmatchable.to(torch.int8) * UNMATCHABLE
+    states.flatten(1).scatter_(1, matched, MATCHED)
+    partners = torch.full_like(is_keypoint[0], -1, dtype=torch.int64)
+    partners.view(-1)[matched[0]] = matched[1] % num_stored
+    return PairStates(partners, states.transpose(0, 1))
 
 
-def _reproject(source: SeenKeypoints, target: SeenKeypoints) -> _Reprojection:
-    own_depths, uncertain = depths_at(source.depth, source.keypoints)
-    pixels, depths = target.camera.project(source.camera.unproject(source.keypoints, own_depths))
-    visible, behind = visibility(pixels, depths, target.depth)
-    known = own_depths > 0
-    outside = outside_image(pixels, depths, target.camera)
-    hidden = known & (outside | (behind & ~uncertain))
-    return _Reprojection(pixels, depths, own_depths, visible & known, hidden)
+def _reproject(seen: SeenKeypoints, pairs: Tensor) -> _Reprojections:
+    views = seen.views
+    own_depths, uncertain = depths_at(views, seen.keypoints)
+    sources, targets = torch.cat([pairs, pairs.flip(1)]).unbind(1)  # [2 P]
+    pixels, depths = views.project(views.unproject(seen.keypoints, own_depths)[sources], sources, targets)
+    found = sight(views, targets, pixels, depths)
+    own_depths = own_depths[sources]
+    is_known = own_depths > 0
+    hidden = is_known & (found.outside | (found.occluded & ~uncertain[sources]))
+    zooms = views.focals_px[targets, None] / views.focals_px[sources, None]
+    log_changes = (zooms * own_depths.clamp(min=MIN_DEPTH_M) / depths.clamp(min=MIN_DEPTH_M)).log()
+    shape = (2, len(pairs), -1)
+    near = pixels.clamp(-_FAR_PX, _FAR_PX).float()
+    return _Reprojections(
+        near.view(*shape, 2), (found.visible & is_known).view(shape), hidden.view(shape), log_changes.view(shape)
+    )
+
+
+def _candidates(positions: Tensor, is_keypoint: Tensor, pixels: Tensor, radius_px: float) -> _Candidates:
+    """Keypoints [2, P, N, 2] that are within a radius of the reprojection [2, P, N, 2] of a keypoint of the other view.
+
+    The keypoints of a view are sorted by x, so that few distances are computed.
+    """
+    targets, is_target = positions.flip(0), is_keypoint.flip(0)
+    sorted_x, order = targets[..., 0].masked_fill(~is_target, torch.inf).sort(2)  # [2, P, N]
+    reach = radius_px + 0.01  # for the rounding of the sums
+    x = pixels[..., 0].contiguous()
+    first = torch.searchsorted(sorted_x, x - reach)
+    numbers = ((torch.searchsorted(sorted_x, x + reach) - first) * is_keypoint).flatten()
+    source = torch.repeat_interleave(numbers)  # indices in flat arrays [2 * P * N], as `target`
+    rank = torch.arange(len(source), device=source.device) - (numbers.cumsum(0) - numbers)[source]
+    num_stored = is_keypoint.shape[2]
+    start = source.div(num_stored, rounding_mode="floor") * num_stored
+    target = start + order.flatten()[start + first.flatten()[source] + rank]
+    squared = _squared_distances(pixels.flatten(0, 2)[source], targets.flatten(0, 2)[target])
+    is_near = squared <= radius_px**2
+    source, target = source[is_near], target[is_near]
+    size = is_keypoint[0].numel()
+    both = torch.stack([source, target]) % size
+    flat = torch.where(source < size, both, both.flip(0))
+    rows = flat[..., None].expand(-1, -1, 2)
+    there = pixels.flatten(1, 2).gather(1, rows)
+    return _Candidates(flat, _squared_distances(there, positions.flatten(1, 2).gather(1, rows).flip(0)))
+
+
+def _squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    return (points - others).square().sum(-1)
 
 
 def _fitting_scales(
-    view0: SeenKeypoints,
-    view1: SeenKeypoints,
-    to1: _Reprojection,
-    to0: _Reprojection,
-    rows: tuple[IndexArray, IndexArray],
-    max_ratio: float,
-) -> BoolArray:
+    seen: SeenKeypoints, pairs: Tensor, reprojections: _Reprojections, candidates: _Candidates, max_ratio: float
+) -> Tensor:
     """Whether the ratio of scales of candidates [C] fits the magnification, averaged over both directions."""
-    changes01 = _log_magnification(view0, view1, to1)[rows[0]]
-    changes10 = _log_magnification(view1, view0, to0)[rows[1]]
-    log0, log1 = (np.log(np.maximum(view.scales, 1e-6)).astype(np.float64) for view in (view0, view1))
-    ratios = np.abs(log0[rows[0]] + (changes01 - changes10) / 2 - log1[rows[1]])
-    fits: BoolArray = ratios <= np.log(max_ratio)
-    return fits
+    if seen.scales is None:
+        return torch.ones_like(candidates.flat[0], dtype=torch.bool)
+    logarithms = candidates.of(seen.scales.clamp(min=1e-6).log().double()[pairs.T])
+    changes = candidates.of(reprojections.log_changes)
+    ratios = logarithms[0] + (changes[0] - changes[1]) / 2 - logarithms[1]
+    return ratios.abs() <= math.log(max_ratio)
 
 
-def _log_magnification(source: SeenKeypoints, target: SeenKeypoints, reprojection: _Reprojection) -> Float64Array:
-    """Logarithms [N] of the magnification from one view to the other at the keypoints, without foreshortening."""
-    own, there = (np.maximum(depths, MIN_DEPTH_M) for depths in (reprojection.own_depths, reprojection.depths))
-    logarithms: Float64Array = np.log(target.camera.focal_px / there * own / source.camera.focal_px)
-    return logarithms
-
-
-def _squared_distances(points: Float64Array, others: Float32Array) -> Float32Array:
-    """Squared distances [N, M] of pixels [N, 2] and [M, 2]; pixels far outside the image are clipped."""
-    near = np.clip(points, -1e6, 1e6).astype(np.float32)
-    across = near[:, :1] - others[:, 0]
-    down = near[:, 1:] - others[:, 1]
-    across *= across
-    down *= down
-    across += down
-    return across
-
-
-def _mutual(rows0: IndexArray, rows1: IndexArray, errors: Float32Array) -> Int32Array:
-    """Candidates [C] with the smallest error [C] for both their keypoints: [M, 2], sorted."""
-    order = np.lexsort((rows1, rows0, errors))
-    best0 = order[np.unique(rows0[order], return_index=True)[1]]
-    best1 = order[np.unique(rows1[order], return_index=True)[1]]
-    kept = np.intersect1d(best0, best1)
-    pairs = np.stack([rows0[kept], rows1[kept]], axis=1).astype(np.int32)
-    return pairs[np.argsort(pairs[:, 0])]
-
-
-def _states(reprojection: _Reprojection, alone: BoolArray, matched: Int32Array) -> StateArray:
-    states = np.full(len(alone), IGNORED, np.int8)
-    states[reprojection.hidden | (reprojection.visible & alone)] = UNMATCHABLE
-    states[matched] = MATCHED
-    return states
+def _mutual(flat: Tensor, errors: Tensor, size: int) -> Tensor:
+    """Candidates [2, G] with the smallest error [G] for both their keypoints, of `size` each; then the lowest index."""
+    is_best = torch.ones_like(errors, dtype=torch.bool)
+    for own, other in (flat, flat.flip(0)):
+        least = errors.new_full((size,), torch.inf).scatter_reduce_(0, own, errors, "amin")
+        rivals = torch.where(errors == least[own], other, size)
+        best = other.new_full((size,), size).scatter_reduce_(0, own, rivals, "amin")
+        is_best &= best[own] == other
+    return flat[:, is_best]
