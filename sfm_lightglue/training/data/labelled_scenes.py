@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, Int32Array, UInt8Array
+from sfm_lightglue.arrays import AnyArray, Float32Array, Int32Array, UInt8Array
 from sfm_lightglue.training.data.labels import MATCHED, StateArray
 
 _QUANTA = 512
 """Quantisation of RootSIFT values, which are below 0.5 in practice: 1 is 512."""
+
+STORED_DTYPES = (np.dtype(np.uint8), np.dtype(np.float16))
+"""Types of stored descriptors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +22,10 @@ class TrainingView:
 
     Args:
         keypoints: [N, 2] float32 pixels, COLMAP convention.
-        scales: [N] float32 diameters in pixels.
-        orientations: [N] float32 radians.
+        scales: [N] float32 diameters in pixels; 0 for features without scale.
+        orientations: [N] float32 radians; 0 for features without orientation.
         scores: [N] float32.
-        descriptors: [N, 128] uint8, RootSIFT times 512, rounded; see `root_sift`.
+        descriptors: [N, D] uint8, RootSIFT times 512, rounded; or float16 of other features. See `unit_descriptors`.
         image_size: (width, height) in pixels.
     """
 
@@ -30,25 +33,24 @@ class TrainingView:
     scales: Float32Array
     orientations: Float32Array
     scores: Float32Array
-    descriptors: UInt8Array
+    descriptors: AnyArray
     image_size: tuple[int, int]
 
     def __post_init__(self) -> None:
         n = len(self.keypoints)
         shapes = [self.keypoints.shape, self.scales.shape, self.orientations.shape, self.scores.shape]
-        if shapes != [(n, 2), (n,), (n,), (n,)] or self.descriptors.shape != (n, 128):
-            raise ValueError(
-                f"TrainingView: expected equal numbers of keypoints, got shapes {shapes}, {self.descriptors.shape}"
-            )
-        if self.descriptors.dtype != np.uint8:
-            raise ValueError(f"TrainingView: descriptors must be uint8, got {self.descriptors.dtype}")
+        found = self.descriptors
+        if shapes != [(n, 2), (n,), (n,), (n,)] or found.ndim != 2 or len(found) != n:
+            raise ValueError(f"TrainingView: expected equal numbers of keypoints, got shapes {shapes}, {found.shape}")
+        if found.dtype not in STORED_DTYPES:
+            raise ValueError(f"TrainingView: descriptors must be uint8 or float16, got {found.dtype}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     @property
-    def root_sift(self) -> Float32Array:
-        """Descriptors [N, 128] float32 of unit length, as the matcher takes them."""
+    def unit_descriptors(self) -> Float32Array:
+        """Descriptors [N, D] float32 of unit length, as the matcher takes them."""
         values = self.descriptors.astype(np.float32)
         norms = np.linalg.norm(values, axis=1, keepdims=True)
         unit: Float32Array = values / np.maximum(norms, np.float32(1e-6))

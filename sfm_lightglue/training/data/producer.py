@@ -15,10 +15,12 @@ from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene
 from sfm_lightglue.training.data.shards import (
     SCENES_PER_SHARD,
+    ShardArrays,
     end_with,
     make_shards,
     photo_paths,
     read_shard,
+    read_shard_arrays,
     require_writable,
     shard_folder,
 )
@@ -88,7 +90,18 @@ class ShardProducer:
         Raises:
             DataError: if the file is missing or damaged.
         """
-        return read_shard(self.folder / f"{shard_idx:06d}.npz")
+        return read_shard(self._path(shard_idx))
+
+    def read_arrays(self, shard_idx: int) -> ShardArrays:
+        """The arrays of a shard.
+
+        Raises:
+            DataError: if the file is missing or damaged.
+        """
+        return read_shard_arrays(self._path(shard_idx))
+
+    def _path(self, shard_idx: int) -> Path:
+        return self.folder / f"{shard_idx:06d}.npz"
 
     def _reported_failure(self) -> SfmError | None:
         if self._process is None or not self._reports.poll():
