@@ -95,7 +95,7 @@ class Due(NamedTuple):
 class Intervals:
     """When a run writes its log and its checkpoints, and validates: by steps, or by the seconds of its plan.
 
-    A run with a plan is validated at its end only.
+    A run with a plan is not validated meanwhile.
 
     Args:
         options: of the run.
@@ -118,4 +118,4 @@ class Intervals:
             self._logged_s = progress.elapsed_s
         if is_saved:
             self._saved_s = progress.elapsed_s
-        return Due(is_logged, is_over, is_saved)
+        return Due(is_logged, False, is_saved)

@@ -108,8 +108,6 @@ class Trainer:
         self.replicas.require_equal_shares(config.batches.batch_size, options.num_parts)
         self.device = resolve_device(options.device)
         self.best = -math.inf
-        self.metrics: dict[str, float] = {}
-        """Metrics of the last validation, by name."""
         self._seconds_before, self._trained_s = 0.0, 0.0
         self._plan: TimePlan | None = None
         self._pool_state: dict[str, Any] | None = None
@@ -137,6 +135,8 @@ class Trainer:
     def run(self, source: ShardSource, validation: Validation | None = None, report: Report | None = None) -> LightGlue:
         """Train up to the end of the schedule.
 
+        A run with a plan of time is validated before its first step only; `validate` does it at the end.
+
         Args:
             source: of the shards.
             validation: more metrics; without it, the F1 score on the held-out pairs selects the best checkpoint.
@@ -146,10 +146,12 @@ class Trainer:
             The network with the averaged weights after the last step, on the CPU.
 
         Raises:
+            ConfigError: if the time of a plan is over before the first step.
             DataError: if there are no shards and no worker is making any, or a worker failed.
             StoreError: if a checkpoint, the log or a shard cannot be written.
             FloatingPointError: if the loss or the gradient is not finite; the last checkpoint was written before.
         """
+        self._check_time()
         if self.is_over:
             return self.result()
         validator = Validator(source, self.config, self.options, self.device, validation, self._check_time)
@@ -213,7 +215,7 @@ class Trainer:
         )
 
     def _check_time(self) -> None:
-        """Called while the run waits for its first shards."""
+        """Check that a run with a plan can still make its first step, also while it waits for its first shards."""
         if self.options.plan is not None and self.step == 0:
             self.options.plan.require_time(self.elapsed_s)
 
@@ -232,8 +234,8 @@ class Trainer:
         return copy.deepcopy(self._step.mean_network).cpu().requires_grad_(True)
 
     def best_result(self) -> tuple[LightGlue, int]:
-        """The network with the best validation score and its step; the newest network if none was validated."""
-        best = load_checkpoint(self.folder / BEST)
+        """The network with the best validation score and its step; the newest one of a run with a plan of time."""
+        best = None if self.options.plan is not None else load_checkpoint(self.folder / BEST)
         network = self.result()
         if best is None:
             return network, self.step
@@ -282,10 +284,23 @@ class Trainer:
             if due.checkpoint:
                 self._save(LAST, pool)
 
+    def validate(self, network: LightGlue, source: ShardSource, validation: Validation | None = None) -> dict[str, float]:
+        """Metrics of a network on the held-out pairs, and those of the caller, which are also logged.
+
+        Args:
+            network: such as `best_result`; it is on the CPU afterwards.
+            source: of the shards.
+            validation: more metrics.
+        """
+        validator = Validator(source, self.config, self.options, self.device, validation)
+        metrics, _ = validator(network.to(self.device), self.device)
+        network.cpu()
+        append_line(self.folder / LOG_NAME, {"step": self.step, **metrics})
+        return metrics
+
     def _validate(self, validator: Validator, pool: PairPool, report: Report) -> None:
         metrics, score = validator(self._step.mean_network, self.device)
         self._log({"step": self.step, **metrics}, report)
-        self.metrics = metrics
         if score > self.best and self.step > 0:
             self.best = score
             self._save(BEST, pool)

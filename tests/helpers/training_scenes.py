@@ -11,12 +11,19 @@ import numpy as np
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.data_loader import LoaderConfig, assemble
+from sfm_lightglue.training.data.batches import BatchConfig, BatchSampler
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
 from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE
-from sfm_lightglue.training.data.shards import SCENES_PER_SHARD, photo_paths, shard_folder, write_shard
+from sfm_lightglue.training.data.shards import (
+    SCENES_PER_SHARD,
+    ShardArrays,
+    photo_paths,
+    shard_arrays,
+    shard_folder,
+    write_shard,
+)
+from sfm_lightglue.training.data.stored_pairs import PairBlock, StoredPairs, pair_block
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.training.options import RunOptions, TrainingConfig
 from sfm_lightglue.training.trainer import new_network
@@ -73,6 +80,9 @@ class Shards:
         assert shard_idx < self.num_ready
         return self.shards[shard_idx]
 
+    def read_arrays(self, shard_idx: int) -> ShardArrays:
+        return shard_arrays(self.read(shard_idx))
+
 
 TINY = TrainingConfig(
     num_layers=2,
@@ -81,7 +91,6 @@ TINY = TrainingConfig(
     num_warmup_steps=5,
     ema_decay=0.9,
     batches=BatchConfig(batch_size=4, num_keypoints=48),
-    loader=LoaderConfig(shards_at_once=2),
 )
 SHORT = RunOptions(
     num_steps=30,
@@ -95,9 +104,21 @@ SHORT = RunOptions(
 )
 
 
+def block_of(scenes: list[TrainingScene], num_keypoints: int = 0) -> PairBlock:
+    """The scenes with as much room for keypoints as they need, at least `num_keypoints`."""
+    most = max(len(view) for scene in scenes for view in scene.views)
+    return pair_block(shard_arrays(scenes), max(most, num_keypoints))
+
+
+def batch_of(scenes: list[TrainingScene], num_keypoints: int, seed: int = 0) -> PairBatch:
+    """The first pair of each scene, padded."""
+    stored = StoredPairs.of([block_of(scenes, num_keypoints)], CPU)
+    config = BatchConfig(num_keypoints=num_keypoints)
+    return BatchSampler(stored, config, has_scale_orientation=True).batch(torch.arange(len(scenes)), seed)
+
+
 def make_batch(num_pairs: int = 3, num_keypoints: int = 70, seed: int = 0) -> PairBatch:
-    scenes = [make_scene(seed + k, 40 + 10 * k) for k in range(num_pairs)]
-    return assemble([(scene, scene.pairs[0]) for scene in scenes], BatchConfig(num_pairs, num_keypoints), (seed,))
+    return batch_of([make_scene(seed + k, 40 + 10 * k) for k in range(num_pairs)], num_keypoints, seed)
 
 
 def tiny_network(seed: int = 0, **options: int) -> LightGlue:

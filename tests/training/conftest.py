@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.helpers.rendered_scenes import write_photos
 from tests.helpers.training_scenes import Shards, one_thread

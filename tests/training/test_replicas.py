@@ -10,7 +10,7 @@ import torch
 
 from pipelines.train import main
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.training.checkpoints import LAST, LOADER_KEY, load_checkpoint
+from sfm_lightglue.training.checkpoints import LAST, load_checkpoint
 from sfm_lightglue.training.replicas import Replicas
 from sfm_lightglue.training.trainer import Trainer
 from tests.helpers.checkout import ROOT
@@ -35,7 +35,8 @@ def test_two_processes_train_like_one_and_can_resume_its_run(tmp_path):
     assert done.stdout.count("continuing after step 12 of 24") == 1, done.stdout
     one, other = load_checkpoint(alone / LAST), load_checkpoint(together / LAST)
     assert one is not None and other is not None and one["step"] == other["step"] == 24
-    assert one[LOADER_KEY] == other[LOADER_KEY]
+    assert one["pool"]["residents"] == other["pool"]["residents"] == [1, 2]
+    assert all(torch.equal(uses, other["pool"]["num_uses"][idx]) for idx, uses in one["pool"]["num_uses"].items())
     names = [name for name in one["network"] if not name.startswith("confidences.")]
     assert len(names) > 20
     for name in names:
@@ -47,11 +48,16 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
         Trainer(TINY, SHORT, tmp_path, replicas=Replicas(0, 3))
 
 
+def test_a_share_that_cannot_be_divided_into_parts_is_refused():
+    with pytest.raises(ConfigError, match="6 pairs cannot be divided into 4 equal parts"):
+        Replicas(0, 2).require_equal_shares(12, 4)
+
+
 def test_a_single_process_keeps_the_whole_batch():
     batch = make_batch()
     tensor = torch.ones(3)
     replicas = Replicas()
     replicas.average([tensor])
     replicas.wait()
-    assert replicas.share(batch) is batch and replicas.is_first
+    assert replicas.share(batch, 0.1) is batch and replicas.is_first
     assert tensor.tolist() == [1.0, 1.0, 1.0]

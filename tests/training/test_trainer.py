@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +29,19 @@ from sfm_lightglue.training.checkpoints import (
     LAST,
     STABLE,
     load_checkpoint,
-    require_same_config,
     save_checkpoint,
 )
+from sfm_lightglue.training.confidence import ConfidenceConfig
 from sfm_lightglue.training.data.batches import BatchConfig
-from sfm_lightglue.training.data.data_loader import LoaderConfig, assemble
+from sfm_lightglue.training.data.feature_kind import FeatureKind
 from sfm_lightglue.training.metrics import nearest_counts, network_counts
 from sfm_lightglue.training.options import learning_rate
+from sfm_lightglue.training.time_plan import TimePlan
 from sfm_lightglue.training.trainer import LOG_NAME, Trainer, new_network
 from sfm_lightglue.types import Features
 from sfm_lightglue.weights.state_dict import read_weights
 from tests.helpers.checkout import ROOT
-from tests.helpers.training_scenes import CPU, SHORT, TINY, Shards, prepare_run
+from tests.helpers.training_scenes import CPU, SHORT, TINY, Shards, batch_of, prepare_run
 
 
 def test_the_learning_rate_has_warm_up_and_decay():
@@ -55,7 +58,7 @@ def test_the_learning_rate_has_warm_up_and_decay():
 def test_training_improves_recall(tmp_path, optimizer):
     """The loss falls, and recall on held-out pairs exceeds that of nearest neighbours."""
     source = Shards(9, 16, noise=0.9)
-    config = replace(TINY, batches=BatchConfig(8, 60, turned_share=0.0), loader=LoaderConfig(8), optimizer=optimizer)
+    config = replace(TINY, batches=BatchConfig(8, 60, turned_share=0.0), optimizer=optimizer)
     options = replace(
         SHORT, num_steps=90, num_decay_steps=30, validate_every=90, checkpoint_every=30, num_held_out_pairs=16
     )
@@ -63,7 +66,7 @@ def test_training_improves_recall(tmp_path, optimizer):
     network = Trainer(config, options, tmp_path).run(source, report=lambda row: rows.append(dict(row)))
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < 0.6 * losses[0]
-    held_out = [assemble([(scene, scene.pairs[0]) for scene in source.shards[0]], config.batches, (0,))]
+    held_out = [batch_of(source.shards[0], 60)]
     untrained = network_counts(new_network(config.architecture, 0).eval(), held_out, CPU)
     trained, nearest = network_counts(network, held_out, CPU), nearest_counts(held_out)
     assert trained.recall > max(untrained.recall, nearest.recall) + 0.1
@@ -124,6 +127,98 @@ def test_a_prolonged_run_continues_from_before_its_decay(tmp_path, shards):
     assert weights_equal(prolonged.run(shards), straight)
 
 
+@pytest.fixture
+def clock(monkeypatch) -> Iterator[None]:
+    """Time passes only when somebody looks at the clock: 20 milliseconds each time."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.02 * next(ticks))
+    yield
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_plan_of_time_ends_in_time_and_keeps_checkpoints(tmp_path, shards):
+    """Warm-up, constant rate and decay follow the clock; heads and validation follow."""
+    plan = TimePlan(0.1, num_keypoints=30, num_decay_keypoints=48)
+    rows: list[dict[str, float]] = []
+    trainer = Trainer(TINY, replace(SHORT, plan=plan), tmp_path, started=time.perf_counter())
+    trainer.run(shards, report=lambda row: rows.append(dict(row)))
+    assert plan.heads_at_s <= trainer.elapsed_s < plan.ends_at_s + 1
+    trained, validated = [row for row in rows if "loss" in row], [row for row in rows if "loss" not in row]
+    assert trainer.step > 10 and trained[-1]["step"] == trainer.step
+    rates = [row["rate"] for row in trained]
+    assert rates[-1] < 0.2 * TINY.learning_rate < max(rates) <= TINY.learning_rate
+    assert all(0 <= row["waiting"] <= 1 and row["pairs_per_s"] > 0 for row in trained)
+    assert [row["step"] for row in validated] == [0]
+    stable, last = (load_checkpoint(tmp_path / name) for name in (STABLE, LAST))
+    assert 0 < stable["step"] < last["step"] == trainer.step
+    assert plan.ends_at_s / 2 < last["seconds"] and last["plan"]["max_minutes"] == 0.1
+    network, step = trainer.best_result()
+    losses = trainer.train_heads(network, shards, ConfidenceConfig(1000))
+    assert 0 < len(losses) < 1000 and trainer.elapsed_s < plan.exports_at_s + 1
+    metrics = trainer.validate(network, shards)
+    logged = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    assert step == trainer.step and logged[-1] == {"step": step, **metrics} and "held_out_loss" in metrics
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_killed_run_with_a_plan_continues_with_the_minutes_that_are_left(tmp_path, shards):
+    plan = TimePlan(0.1)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row):
+        if row["step"] > 0 and row["hours"] * 3600 > 2:
+            raise Killed
+
+    options = replace(SHORT, plan=replace(plan, num_keypoints=48, num_decay_keypoints=48))
+    with pytest.raises(Killed):
+        Trainer(TINY, options, tmp_path).run(shards, report=kill)
+    killed = load_checkpoint(tmp_path / LAST)
+    assert killed["seconds"] < 3
+    resumed = Trainer(TINY, options, tmp_path)
+    assert resumed.step == killed["step"] > 0 and resumed.elapsed_s >= killed["seconds"]
+    resumed.run(shards)
+    assert plan.heads_at_s <= resumed.elapsed_s < plan.ends_at_s
+    assert resumed.step > killed["step"] and Trainer(TINY, options, tmp_path).is_over
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_finished_plan_is_prolonged_from_before_its_decay(tmp_path, shards):
+    options = replace(SHORT, plan=TimePlan(0.03, num_keypoints=48, num_decay_keypoints=48))
+    Trainer(TINY, options, tmp_path).run(shards)
+    stable = load_checkpoint(tmp_path / STABLE)
+    longer = replace(options, plan=replace(options.plan, max_minutes=1.0))
+    prolonged = Trainer(TINY, longer, tmp_path)
+    assert prolonged.step == stable["step"] and not prolonged.is_over
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_plan_without_time_for_a_step_is_refused(tmp_path, shards):
+    options = replace(SHORT, plan=TimePlan(0.01, num_keypoints=48, num_decay_keypoints=48))
+    with pytest.raises(ConfigError, match=r"max_minutes 0\.01: after \d+ s no step was made"):
+        Trainer(TINY, options, tmp_path, started=time.perf_counter() - 1).run(shards)
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_batch(tmp_path, shards):
+    config = replace(TINY, confidence_share=0.0)
+    whole = Trainer(config, SHORT, tmp_path / "whole").run(shards)
+    parts = Trainer(config, replace(SHORT, num_parts=2), tmp_path / "parts").run(shards)
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=2e-4), name
+    with pytest.raises(ConfigError, match="4 pairs cannot be divided into 3 equal parts"):
+        Trainer(config, replace(SHORT, num_parts=3), tmp_path / "other")
+
+
+def test_matchers_for_other_features_have_their_inputs():
+    xfeat = FeatureKind("xfeat", 64, has_scale_orientation=False, is_mirrorable=False)
+    unchanged = BatchConfig().unchanged
+    architecture = replace(TINY, features=xfeat, batches=unchanged).architecture
+    assert (architecture.input_dim, architecture.use_scale_orientation) == (64, False)
+    with pytest.raises(ConfigError, match="must be 0 for xfeat"):
+        replace(TINY, features=xfeat)
+
+
 def test_another_configuration_is_refused(tmp_path, shards):
     Trainer(TINY, replace(SHORT, num_steps=15, num_decay_steps=5), tmp_path).run(shards)
     with pytest.raises(ConfigError, match=r"learning_rate was 0\.001, now 0\.1"):
@@ -179,7 +274,7 @@ def test_a_matcher_reads_exported_weights(tmp_path, shards):
     assert loaded.architecture == TINY.architecture
     matcher = LightGlueMatcher(LightGlueMatcherConfig(str(tmp_path / "weights.safetensors")), "cpu")
     sides = [
-        Features(v.keypoints, v.scores, v.root_sift, v.image_size, v.scales, v.orientations)
+        Features(v.keypoints, v.scores, v.unit_descriptors, v.image_size, v.scales, v.orientations)
         for v in shards.shards[0][0].views
     ]
     matches = matcher.match(*sides)
@@ -231,30 +326,6 @@ def test_weights_can_recommend_no_pruning(tmp_path, target):
     export = ["--export", str(path), "--width-confidence", "-1", "--confidence-target", target]
     assert main([*prepared, "--output", str(tmp_path / "run"), *export, "--confidence-steps", "3"]) == 0
     assert json.loads(read_weights(path).metadata["thresholds"]) == {"width_confidence": -1.0}
-
-
-def test_a_run_of_a_version_without_mirroring_resumes_without_it(tmp_path):
-    before = asdict(TINY)
-    del before["batches"]["mirrored_share"]
-    without = replace(TINY, batches=replace(TINY.batches, mirrored_share=0.0))
-    require_same_config(before, asdict(without), tmp_path)
-    with pytest.raises(ConfigError, match=r"mirrored_share was 0\.0, now 0\.5"):
-        require_same_config(before, asdict(TINY), tmp_path)
-
-
-def test_checkpoints_keep_the_names_that_older_versions_gave_the_data_loader(tmp_path, shards):
-    """Checkpoints of earlier versions have these keys, so that each version resumes the runs of the other."""
-    Trainer(TINY, replace(SHORT, num_steps=15, num_decay_steps=5), tmp_path).run(shards)
-    checkpoint = load_checkpoint(tmp_path / LAST)
-    assert list(checkpoint["feed"]) == ["round_idx", "batch_idx", "shard_idxs", "next_shard_idxs", "num_visits"]
-    assert list(checkpoint["config"]) == [
-        *("num_layers", "num_heads", "optimizer", "learning_rate", "num_warmup_steps", "weight_decay", "gradient_clip"),
-        *("confidence_share", "ema_decay", "seed", "batches", "feed"),
-    ]
-    assert checkpoint["config"]["feed"] == {"shards_at_once": 2, "num_threads": 1}
-    other = replace(TINY, loader=LoaderConfig(shards_at_once=3))
-    with pytest.raises(ConfigError, match=r"loader\.shards_at_once was 2, now 3"):
-        require_same_config(checkpoint["config"], asdict(other), tmp_path)
 
 
 def test_the_workers_end_with_their_parent(tmp_path):

@@ -62,8 +62,7 @@ def pair_block(arrays: ShardArrays, max_keypoints: int) -> PairBlock:
     points[filled] = np.concatenate(columns, axis=1)
     descriptors = np.zeros((*filled.shape, arrays.descriptors.shape[1]), arrays.descriptors.dtype)
     descriptors[filled] = arrays.descriptors
-    first_view = np.repeat(np.cumsum(arrays.num_views) - arrays.num_views, arrays.num_pairs)
-    views = arrays.view_idxs.astype(np.int64) + first_view[:, None]
+    views = arrays.view_rows
     partners, unmatchable = _padded_labels(arrays, counts[views], max_keypoints)
     parts = (points, descriptors, counts.astype(np.int64), arrays.image_sizes.astype(np.float32), views)
     return PairBlock(*map(torch.from_numpy, (*parts, partners, unmatchable)))
