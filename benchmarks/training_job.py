@@ -1,0 +1,179 @@
+"""One measurement of `benchmarks/training.py`, in a process of its own, with the package that PYTHONPATH names.
+
+It runs with this checkout and with older ones, so it finds out what the package has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+STAGES = {
+    "render": ("render_views", "render_scenes"),
+    "describe": ("extract", "describe"),
+    "label": ("_related_pair", "_related_pairs", "label_scenes"),
+}
+"""Functions of each stage, by their names in `labelled_pairs` or in an extractor; those that exist are timed."""
+
+BATCH_SIZE, NUM_KEYPOINTS, NUM_LAYERS = 16, 256, 4
+_WARM_SEED = 10**6
+_NEVER = 10**9
+
+
+class Stopwatch:
+    """Adds up the seconds of functions; a function within another one of the same stage counts once."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._running: set[str] = set()
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, whose seconds are added to a stage."""
+
+        @wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            if stage in self._running:
+                return function(*arguments, **options)
+            self._running.add(stage)
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.seconds[stage] += time.perf_counter() - start
+                self._running.discard(stage)
+
+        return run
+
+
+class StoredShard:
+    """A source of one shard, for trainers that read scenes and for those that read arrays."""
+
+    is_working = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def available(self) -> list[int]:
+        """Its index."""
+        return [0]
+
+    def read(self, shard_idx: int) -> Any:
+        """The scenes."""
+        from sfm_lightglue.training.data.shards import read_shard
+
+        return read_shard(self._path)
+
+    def read_arrays(self, shard_idx: int) -> Any:
+        """The arrays."""
+        from sfm_lightglue.training.data import shards
+
+        return shards.read_shard_arrays(self._path)
+
+
+def measure_scenes(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds of all stages for some scenes, and pairs per second that are trained on them."""
+    watch = Stopwatch()
+    make = scene_maker(arguments, watch)
+    make([_WARM_SEED])  # loads libraries
+    watch.seconds.clear()
+    start = time.perf_counter()
+    scenes = make(list(range(arguments.seed, arguments.seed + arguments.scenes)))
+    total = time.perf_counter() - start
+    num_views, num_pairs = (sum(len(getattr(scene, name)) for scene in scenes) for name in ("views", "pairs"))
+    trained = measure_training(scenes, arguments)
+    stages = {name: watch.seconds[name] for name in STAGES}
+    return {"total": total, "views": num_views, "pairs": num_pairs, **stages, "trained_pairs_per_s": trained}
+
+
+def scene_maker(arguments: argparse.Namespace, watch: Stopwatch) -> Callable[[list[int]], list[Any]]:
+    """A function that makes the scenes of some seeds, and whose stages are timed."""
+    from sfm_lightglue.extractors.sift import SiftExtractor
+    from sfm_lightglue.training.data import labelled_pairs
+
+    for stage, names in STAGES.items():
+        for name in names:
+            for holder in (labelled_pairs, SiftExtractor):
+                if hasattr(holder, name):
+                    setattr(holder, name, watch.timed(stage, getattr(holder, name)))
+    paths = sorted(arguments.photos.glob("*"))
+    return lambda seeds: [labelled_pairs.make_scene(paths, seed) for seed in seeds]
+
+
+def measure_training(scenes: list[Any], arguments: argparse.Namespace) -> float:
+    """Pairs per second of the recipe's network and batches on a CPU, after as many steps that are not timed."""
+    from sfm_lightglue.training.data.batches import BatchConfig
+    from sfm_lightglue.training.data.shards import write_shard
+    from sfm_lightglue.training.options import RunOptions, TrainingConfig
+    from sfm_lightglue.training.trainer import Trainer
+
+    config = TrainingConfig(
+        num_layers=NUM_LAYERS, optimizer="muon", batches=BatchConfig(BATCH_SIZE, NUM_KEYPOINTS), num_warmup_steps=10
+    )
+    not_held_out = {"num_held_out_shards": 0} if "num_held_out_shards" in RunOptions.__slots__ else {}
+    options = RunOptions(
+        num_steps=2 * arguments.steps,
+        num_decay_steps=0,
+        log_every=arguments.steps,
+        validate_every=_NEVER,
+        checkpoint_every=_NEVER,
+        device=arguments.device,
+        **not_held_out or {"held_out_shard": None},
+    )
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_shard(Path(folder) / "000000.npz", scenes)
+        Trainer(config, options, Path(folder)).run(
+            StoredShard(Path(folder) / "000000.npz"), report=lambda row: rows.append(dict(row))
+        )
+    return [row["pairs_per_s"] for row in rows if "loss" in row][-1]
+
+
+def make_shards(arguments: argparse.Namespace) -> None:
+    """Make the shards of a run, and wait for them."""
+    from sfm_lightglue.training.data.producer import ShardProducer
+
+    num_workers = arguments.workers
+    with ShardProducer(arguments.photos, arguments.cache, arguments.seed, arguments.shards, num_workers) as producer:
+        while len(producer.available()) < arguments.shards and producer.is_working:
+            time.sleep(1)
+        assert len(producer.available()) == arguments.shards, "not all shards were made"
+    print(producer.folder)
+
+
+def main() -> int:
+    """Measure and write the figures as JSON, or make shards and print their folder."""
+    parser = argparse.ArgumentParser()
+    add = parser.add_argument
+    add("what", choices=("speed", "shards"))
+    add("--photos", type=Path, required=True)
+    add("--seed", type=int, default=0)
+    add("--scenes", type=int, default=8)
+    add("--steps", type=int, default=20)
+    add("--device", default="cpu")
+    add("--json", type=Path)
+    add("--cache", type=Path)
+    add("--shards", type=int)
+    add("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.what == "shards":
+        make_shards(arguments)
+        return 0
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    arguments.json.write_text(json.dumps(measure_scenes(arguments)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
