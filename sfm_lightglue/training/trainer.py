@@ -284,7 +284,9 @@ class Trainer:
             if due.checkpoint:
                 self._save(LAST, pool)
 
-    def validate(self, network: LightGlue, source: ShardSource, validation: Validation | None = None) -> dict[str, float]:
+    def validate(
+        self, network: LightGlue, source: ShardSource, validation: Validation | None = None
+    ) -> dict[str, float]:
         """Metrics of a network on the held-out pairs, and those of the caller, which are also logged.
 
         Args:
