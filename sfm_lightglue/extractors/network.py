@@ -121,12 +121,27 @@ class PeakExtractor(NetworkExtractor[PeakConfigT, NetworkT]):
 
     def run(self, network: NetworkT, pixels: UInt8Array, device: torch.device) -> Detection:
         """Finds features in an upright image [H, W] or [H, W, 3]."""
+        return self._run_batch(network, as_batch(pixels, device))[0]
+
+    def detect_batch(self, images: torch.Tensor) -> list[Detection]:
+        """Finds features in several upright images of one size, which are not shrunk.
+
+        Args:
+            images: [B, H, W, C] uint8 on any device.
+        """
+        import torch
+
+        with self._running, torch.inference_mode():
+            network, device = self._network.get()
+            return self._run_batch(network, images.to(device).permute(0, 3, 1, 2).float() / 255)
+
+    def _run_batch(self, network: NetworkT, batch: torch.Tensor) -> list[Detection]:
         from sfm_lightglue.models.keypoints import Limits
 
         config = self.config
         limits = Limits(config.detection_threshold, config.nms_radius_px, config.max_keypoints)
-        points = network(as_batch(pixels, device), limits)[0]
-        return as_detection(points.keypoints, points.scores, points.descriptors)
+        found = network(batch, limits)
+        return [as_detection(points.keypoints, points.scores, points.descriptors) for points in found]
 
 
 def as_batch(pixels: UInt8Array, device: torch.device) -> torch.Tensor:

@@ -8,7 +8,8 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M, PosedCamera
-from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE, LabelConfig, StateArray
+from sfm_lightglue.training.data.labelled_scenes import IGNORED, MATCHED, UNMATCHABLE, StateArray
+from sfm_lightglue.training.data.labels import LabelConfig
 
 _SAME_DEPTH = 0.02
 _BEHIND = 0.04

@@ -13,8 +13,15 @@ import torch
 from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.training.data.batches import BatchConfig, BatchSampler
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
-from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.data.labels import IGNORED, MATCHED, UNMATCHABLE
+from sfm_lightglue.training.data.labelled_scenes import (
+    IGNORED,
+    MATCHED,
+    UNMATCHABLE,
+    PairLabels,
+    TrainingScene,
+    TrainingView,
+    quantised,
+)
 from sfm_lightglue.training.data.shards import (
     SCENES_PER_SHARD,
     ShardArrays,

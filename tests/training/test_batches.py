@@ -15,8 +15,14 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import upright_positions
 from sfm_lightglue.training.data.batches import BatchConfig, BatchSampler
-from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.data.labels import MATCHED, UNMATCHABLE
+from sfm_lightglue.training.data.labelled_scenes import (
+    MATCHED,
+    UNMATCHABLE,
+    PairLabels,
+    TrainingScene,
+    TrainingView,
+    quantised,
+)
 from sfm_lightglue.training.data.stored_pairs import StoredPairs
 from sfm_lightglue.training.losses import PairBatch
 from sfm_lightglue.types import Features

@@ -15,8 +15,8 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.synthetic.photo_scenes.textures import family
 from sfm_lightglue.synthetic.photo_scenes.views import RenderedView, ViewConfig, render_views
 from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, overlaps
-from sfm_lightglue.training.data.labelled_scenes import PairLabels, TrainingScene, TrainingView, quantised
-from sfm_lightglue.training.data.labels import UNMATCHABLE, LabelConfig, SeenKeypoints, label_pairs
+from sfm_lightglue.training.data.labelled_scenes import UNMATCHABLE, PairLabels, TrainingScene, TrainingView, quantised
+from sfm_lightglue.training.data.labels import LabelConfig, SeenKeypoints, label_pairs
 from sfm_lightglue.types import Features
 
 VERSION = 2

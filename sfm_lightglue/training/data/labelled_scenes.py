@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float32Array, Int32Array, UInt8Array
-from sfm_lightglue.training.data.labels import MATCHED, StateArray
+
+IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
+"""States of a keypoint: unknown; it has a match; it has no match."""
+
+StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
 
 _QUANTA = 512
 """Quantisation of RootSIFT values, which are below 0.5 in practice: 1 is 512."""
@@ -65,7 +69,7 @@ class PairLabels:
         view0: index of the first view in its scene.
         view1: index of the second view.
         matches: [M, 2] int32 indices of keypoints that show the same point, one to one, sorted.
-        state0: [N0] int8: `labels.IGNORED`, `MATCHED` or `UNMATCHABLE`.
+        state0: [N0] int8: `IGNORED`, `MATCHED` or `UNMATCHABLE`.
         state1: [N1] int8, likewise.
         overlap: mean of the fractions of each image that are visible in the other; 0 for unrelated images.
     """

@@ -8,18 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M
 from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, depths_at, sight
-
-IGNORED, MATCHED, UNMATCHABLE = 0, 1, 2
-"""States of a keypoint: unknown; it has a match; it has no match."""
-
-StateArray = np.ndarray[tuple[int], np.dtype[np.int8]]
+from sfm_lightglue.training.data.labelled_scenes import MATCHED, UNMATCHABLE
 
 _FAR_PX = 1e6
 """Reprojections are clipped to this distance, so that float32 holds them."""
@@ -62,7 +57,7 @@ class SeenKeypoints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairStates:
-    """Labels of pairs of views; padding has no partner and the state `IGNORED`.
+    """Labels of pairs of views; padding has no partner and the state 0.
 
     Args:
         partners: [P, N] int64, index of the match in the second view of each keypoint of the first view, -1 for none.

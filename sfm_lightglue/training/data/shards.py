@@ -26,8 +26,13 @@ from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 from sfm_lightglue.store.atomic_file import atomic_write, part_beside, store_errors
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.training.data.labelled_pairs import VERSION, SceneConfig, make_scene
-from sfm_lightglue.training.data.labelled_scenes import STORED_DTYPES, PairLabels, TrainingScene, TrainingView
-from sfm_lightglue.training.data.labels import MATCHED
+from sfm_lightglue.training.data.labelled_scenes import (
+    MATCHED,
+    STORED_DTYPES,
+    PairLabels,
+    TrainingScene,
+    TrainingView,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.training.data.labels import UNMATCHABLE
+from sfm_lightglue.training.data.labelled_scenes import UNMATCHABLE
 from sfm_lightglue.training.data.shards import ShardArrays
 
 
