@@ -17,8 +17,8 @@ from sfm_lightglue.synthetic.photo_scenes.photo_library import (
     PhotoLibrary,
     write_photo_archive,
 )
-from tests.helpers.rendered_scenes import pattern, write_photos
 from tests.helpers.shared_data import shared_data
+from tests.helpers.textured_photos import pattern, write_photos
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sfm_lightglue.synthetic.photo_scenes import resampling
 from sfm_lightglue.synthetic.photo_scenes.resampling import How
 
 SMALLER = [(200, 150), (139, 100), (208, 150), (417, 301), (416, 75)]
-OTHER = [(600, 500), (270, 500), (834, 602)]
+OTHER = [(600, 500), (270, 500), (834, 602), (139, 301 * 2), (278, 430)]
 
 
 def image(shape: tuple[int, ...] = (301, 417, 3)) -> torch.Tensor:
@@ -79,6 +79,12 @@ def test_arithmetic_is_that_of_opencv():
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)])
 def test_mirrored_images(axes):
     assert torch.equal(resampling.mirrored(image(), axes), image().flip(axes))
+
+
+@pytest.mark.parametrize("quarter_turns", range(4))
+def test_turned_images(quarter_turns):
+    expected = np.rot90(image().numpy(), quarter_turns)
+    assert np.array_equal(resampling.turned(image(), quarter_turns).numpy(), expected)
 
 
 def test_grey_levels_are_those_of_opencv_bit_by_bit():

@@ -6,6 +6,7 @@ work on every device and agree with OpenCV within rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
@@ -15,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.arrays import AnyArray, Float32Array
 
 How = Literal["area", "linear", "cubic"]
 """Interpolation: mean over the area of a pixel, between 2 x 2 pixels, or between 4 x 4 pixels."""
 
 _FLAGS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 _MODES = {"linear": "bilinear", "cubic": "bicubic"}
+
+_ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 _RED, _GREEN, _BLUE, _GREY_BITS = 9798, 19235, 3735, 15
 """Weights of the channels for grey, times 2^15: 0.299, 0.587, 0.114 (ITU-R BT.601), as in OpenCV."""
@@ -60,15 +63,13 @@ def multiplied(image: Tensor, factors: Tensor | float) -> Tensor:
     if image.is_cuda:
         return torch_multiplied(image, factors)
     if isinstance(factors, Tensor):
-        return _tensor(cv2.multiply(_array(image), _in_channels(factors, image.shape[2]), dtype=cv2.CV_8U))
+        return _by_channel(cv2.multiply, image, factors)
     return _tensor(cv2.convertScaleAbs(_array(image), alpha=factors))
 
 
 def added(image: Tensor, offsets: Tensor) -> Tensor:
     """A uint8 image [H, W, C] plus float32 [H, W] grey levels."""
-    if image.is_cuda:
-        return torch_added(image, offsets)
-    return _tensor(cv2.add(_array(image), _in_channels(offsets, image.shape[2]), dtype=cv2.CV_8U))
+    return torch_added(image, offsets) if image.is_cuda else _by_channel(cv2.add, image, offsets)
 
 
 def blended(image0: Tensor, image1: Tensor, share1: float) -> Tensor:
@@ -85,11 +86,23 @@ def mirrored(image: Tensor, axes: tuple[int, ...]) -> Tensor:
     return _tensor(cv2.flip(_array(image), -1 if len(axes) == 2 else axes[0]))
 
 
+def turned(image: Tensor, quarter_turns: int) -> Tensor:
+    """An image [H, W, ...] turned counter-clockwise by 90 degrees, 0 to 3 times."""
+    if image.is_cuda or quarter_turns == 0:
+        return image.rot90(quarter_turns).contiguous()
+    return _tensor(cv2.rotate(_array(image), _ROTATIONS[quarter_turns]))
+
+
 def grey(image: Tensor) -> Tensor:
     """Grey levels uint8 [..., H, W] of RGB images uint8 [..., H, W, 3], bit by bit as by OpenCV's `cvtColor`."""
     if image.is_cuda or image.ndim != 3:
         return torch_grey(image)
     return _tensor(cv2.cvtColor(_array(image), cv2.COLOR_RGB2GRAY))
+
+
+def on_device(array: AnyArray, device: torch.device | str) -> Tensor:
+    """A tensor of an array, without waiting for the device: memory that is not pinned is copied before this returns."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def to_uint8(values: Tensor) -> Tensor:
@@ -105,8 +118,8 @@ def torch_resized(image: Tensor, size: tuple[int, int], how: How) -> Tensor:
         is_smaller = size[0] <= width and size[1] <= height
         rows = _area_weights(height, size[1], is_smaller, image.device)
         columns = _area_weights(width, size[0], is_smaller, image.device)
-        values = (rows @ values.reshape(height, -1)).reshape(size[1], width, -1)
-        values = columns @ values  # [w, W] @ [h, W, C] -> [h, w, C]
+        values = (rows @ values.reshape(height, -1)).reshape(size[1], width, -1).transpose(1, 2)  # [h, C, W]
+        values = (values @ columns.T).transpose(1, 2)  # [h, w, C]
     else:
         channels_first = values.permute(2, 0, 1)[None]
         values = F.interpolate(channels_first, size[::-1], mode=_MODES[how], align_corners=False)[0].permute(1, 2, 0)
@@ -125,7 +138,8 @@ def _area_weights(num_in: int, num_out: int, is_smaller: bool, device: torch.dev
             two pixels that a pixel of the result overlaps.
         device: of the weights.
     """
-    scale = num_in / num_out
+    inverse = num_out / num_in
+    scale = 1 / inverse  # rounded twice as in OpenCV, because of the floor below
     source = torch.arange(num_in, dtype=torch.float64, device=device)
     target = torch.arange(num_out, dtype=torch.float64, device=device)[:, None]
     if is_smaller:
@@ -133,7 +147,7 @@ def _area_weights(num_in: int, num_out: int, is_smaller: bool, device: torch.dev
         overlap = (torch.minimum(high, source + 1) - torch.maximum(low, source)).clamp_(min=0)
         return (overlap / scale).float()
     first = (target * scale).floor()
-    share = (target + 1) - (first + 1) / scale
+    share = ((target + 1) - (first + 1) * inverse).float()
     share = torch.where(share <= 0, 0.0, share - share.floor())
     second = (first + 1).clamp(max=num_in - 1)
     return ((source == first) * (1 - share) + (source == second) * share).float()
@@ -141,16 +155,15 @@ def _area_weights(num_in: int, num_out: int, is_smaller: bool, device: torch.dev
 
 def torch_gaussian_blurred(image: Tensor, sigma_px: float) -> Tensor:
     """`gaussian_blurred` in torch."""
-    kernel = torch.from_numpy(gaussian_kernel(sigma_px, 4)).to(image.device)
+    kernel = on_device(gaussian_kernel(sigma_px, round(8 * sigma_px + 1) | 1), image.device)
     reach = len(kernel) // 2
     padded = F.pad(image[None, None], (reach, reach, reach, reach), mode="reflect")
     return F.conv2d(F.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])[0, 0]
 
 
-def gaussian_kernel(sigma_px: float, num_sigmas: int) -> AnyArray:
-    """OpenCV's Gaussian kernel float32 [K] for images of uint8 (3 sigmas to each side) or float32 (4 sigmas)."""
-    side = round(2 * num_sigmas * sigma_px + 1) | 1
-    return np.asarray(cv2.getGaussianKernel(side, sigma_px, cv2.CV_32F)[:, 0])
+def gaussian_kernel(sigma_px: float, side_px: int) -> Float32Array:
+    """A Gaussian [side_px], as OpenCV has it; the sum is 1."""
+    return np.ascontiguousarray(cv2.getGaussianKernel(side_px, sigma_px, cv2.CV_32F)[:, 0], np.float32)
 
 
 def torch_multiplied(image: Tensor, factors: Tensor | float) -> Tensor:
@@ -175,9 +188,10 @@ def torch_grey(image: Tensor) -> Tensor:
     return (total >> _GREY_BITS).to(torch.uint8)
 
 
-def _in_channels(values: Tensor, num_channels: int) -> AnyArray:
-    """The same values [H, W] in each channel [H, W, C]: OpenCV's arithmetic does not repeat them by itself."""
-    return np.asarray(cv2.merge([_array(values)] * num_channels))
+def _by_channel(operation: Callable[..., AnyArray], image: Tensor, values: Tensor) -> Tensor:
+    """An operation of OpenCV on each channel of an image [H, W, C] and the same values [H, W]."""
+    array = _array(values)
+    return _tensor(cv2.merge([operation(channel, array, dtype=cv2.CV_8U) for channel in cv2.split(_array(image))]))
 
 
 def _array(image: Tensor) -> AnyArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -100,8 +101,7 @@ class _Builder:
         self.surfaces.append(Round(pose, texture, radius, height))
         pixels = self.photos.crop(0.4, 0.9)
         side = min(*pixels.shape[:2], 256)
-        square = np.ascontiguousarray(pixels[:side, :side])
-        lid = Texture.from_pixels(square, 2 * radius, disc_mask(side))
+        lid = Texture.from_pixels(pixels[:side, :side].contiguous(), 2 * radius, disc_mask(side, self.photos.device))
         self.level((foot[0], foot[1], foot[2] + height), 0.0, (2 * radius, 2 * radius), lid)
 
     def sphere(self, center: Point, radius: float, texture: Texture) -> None:
@@ -176,10 +176,10 @@ def street(photos: Photos, rng: np.random.Generator) -> SceneLayout:
 
 def _screen(b: _Builder, foot: Point, size: tuple[float, float]) -> None:
     pixels = b.photos.crop(0.5, 1.0)
-    leaves = b.rng.random() < 0.5
-    alpha = (
-        blob_mask(b.rng, pixels.shape, int(b.rng.integers(6, 20)), 0.5) if leaves else fence_mask(b.rng, pixels.shape)
-    )
+    if b.rng.random() < 0.5:  # leaves
+        alpha = blob_mask(b.rng, pixels.shape, int(b.rng.integers(6, 20)), 0.5, b.photos.device)
+    else:
+        alpha = fence_mask(b.rng, pixels.shape, b.photos.device)
     height = size[0] * pixels.shape[0] / pixels.shape[1]
     texture = Texture.from_pixels(pixels, size[0], alpha)
     b.upright(foot, b.between(-0.4, 0.4), (size[0], min(size[1], height)), texture, two_sided=True)
@@ -271,8 +271,9 @@ def layers(photos: Photos, rng: np.random.Generator) -> SceneLayout:
     num_sheets = int(rng.integers(1, 5))
     for k in range(num_sheets + 1):
         size = (b.between(9, 14), b.between(7, 11)) if k == 0 else (b.between(2, 7), b.between(2, 6))
-        pixels = photos.wall(size[0]).levels[0]
-        alpha = None if k == 0 else blob_mask(rng, pixels.shape, int(rng.integers(2, 7)), b.between(0.4, 0.8))
+        pixels, alpha = photos.wall_pixels(), None
+        if k > 0:
+            alpha = blob_mask(rng, pixels.shape, int(rng.integers(2, 7)), b.between(0.4, 0.8), photos.device)
         position = (
             b.between(-3, 3) * (k > 0),
             -b.between(1.0, 4.5) * (k > 0),
@@ -288,14 +289,12 @@ def hills(photos: Photos, rng: np.random.Generator) -> SceneLayout:
     """A landscape with hills and some objects, or a wall with relief."""
     b = _Builder(photos, rng)
     size = b.between(14, 22)
-    side = 192
-    heights = (smooth_noise(rng, (side, side), 4) + 1) * b.between(0.2, 0.8)
-    heights += (smooth_noise(rng, (side, side), 14) + 1) * b.between(0.05, 0.3)
+    heights = _heights(b)  # on the CPU
     texture = photos.wall(size * b.between(0.4, 1))
     lying = rng.random() < 0.6
     R = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1.0]]) if lying else np.array([[1, 0, 0], [0, 0, 1], [0, -1.0, 0]])
     corner = -R @ np.array([size / 2, size / 2, 0])
-    b.surfaces.append(Relief(Rigid3(R, corner), texture, (size, size), heights.astype(np.float32)))
+    b.surfaces.append(Relief(Rigid3(R, corner), texture, (size, size), heights.to(photos.device)))
     if lying:
         for _ in range(int(rng.integers(0, 5))):
             b.object((b.between(-3, 3), b.between(-3, 3), 0.3), b.between(1.0, 2.5))
@@ -305,6 +304,13 @@ def hills(photos: Photos, rng: np.random.Generator) -> SceneLayout:
     return SceneLayout(
         tuple(b.surfaces), np.array([0, -0.5, 0.5]), b.between(7, 12), -np.pi / 2, elevation, 0.9, 3.0, low
     )
+
+
+def _heights(b: _Builder) -> Tensor:
+    """Heights float32 [192, 192] of hills in metres."""
+    shape = (192, 192)
+    heights = (smooth_noise(b.rng, shape, 4) + 1) * b.between(0.2, 0.8)
+    return heights + (smooth_noise(b.rng, shape, 14) + 1) * b.between(0.05, 0.3)
 
 
 def wall(photos: Photos, rng: np.random.Generator) -> SceneLayout:
