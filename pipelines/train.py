@@ -129,7 +129,8 @@ def _train_and_export(arguments: argparse.Namespace, command: str, started: floa
     if not arguments.export_only and not trainer.is_over:
         _train(trainer, arguments, settings, validation, table)
     if arguments.export is not None:
-        export(trainer, arguments, settings, command, table.throughput)
+        last = None if options.plan is None else validation  # with a number of steps, the last step was validated
+        export(trainer, arguments, settings, command, table.throughput, last)
 
 
 def _initial(arguments: argparse.Namespace) -> LightGlue | None:
@@ -164,11 +165,15 @@ def _train(
     validation: Validation | None,
     table: TrainingTable,
 ) -> None:
+    from pipelines.train_table import named
+
     write_sizes(arguments.output, settings)
     with shard_producer(arguments, settings, settings.num_workers) as producer:
         if len(producer.available()) == 0:
             say(f"{producer.folder}: making the first shard of training scenes", flush=True)
-        trainer.run(producer, validation, table)
+        network = trainer.run(producer, validation, table)
+        if trainer.options.plan is not None and arguments.export is None:
+            say(f"held-out renderings: {named(trainer.validate(network, producer, validation))}")
 
 
 def _remove_run(folder: Path) -> None:

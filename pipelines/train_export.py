@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sfm_lightglue.training.data.producer import ShardProducer
     from sfm_lightglue.training.recipes import TrainingSettings
     from sfm_lightglue.training.trainer import Trainer
+    from sfm_lightglue.training.validation import Validation
 
 RESULT_NAME = "result.json"
 """File of a run with the metrics of the exported weights."""
@@ -29,6 +30,7 @@ def export(
     settings: TrainingSettings,
     command: str,
     throughput: Mapping[str, float],
+    validation: Validation | None = None,
 ) -> None:
     """Train the confidence heads of the best network, measure it on the held-out renderings, and write it.
 
@@ -38,6 +40,7 @@ def export(
         settings: of the run.
         command: as the user called it, for the metadata.
         throughput: of this session; empty if it did not train.
+        validation: more metrics.
 
     Raises:
         DataError: if training scenes are missing or damaged.
@@ -50,7 +53,7 @@ def export(
     if arguments.photos is not None:
         with closing(_existing_shards(trainer, arguments, settings)) as producer:
             _train_heads(trainer, network, producer, arguments, settings)
-            metrics = _held_out_metrics(trainer, network, producer)
+            metrics = trainer.validate(network, producer, validation)
     network = network.half() if arguments.half else network
     metadata = _metadata(trainer, arguments, step, command)
     if metrics:
@@ -87,15 +90,6 @@ def _train_heads(
         say(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps", flush=True)
     else:
         say("confidence heads: not trained, because no time was left", flush=True)
-
-
-def _held_out_metrics(trainer: Trainer, network: LightGlue, producer: ShardProducer) -> dict[str, float]:
-    from sfm_lightglue.training.validation import Validator
-
-    validator = Validator(producer, trainer.config, trainer.options, trainer.device, None)
-    metrics, _ = validator(network.to(trainer.device), trainer.device)
-    network.cpu()
-    return metrics
 
 
 def _metadata(trainer: Trainer, arguments: argparse.Namespace, step: int, command: str) -> dict[str, str]:

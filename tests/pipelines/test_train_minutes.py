@@ -47,7 +47,7 @@ def test_a_recipe_in_half_a_minute_survives_a_kill(tmp_path):
     (tmp_path / "command.py").write_text(SMALL_SCENES)
     run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
     text = f"--recipe sift --photos {tmp_path / 'photos'} --output {run} --max-minutes 0.5 --device cpu --threads 1"
-    text += f" --export {weights} --half --num-keypoints 128"
+    text += f" --export {weights} --half --layers 2 --batch-size 4 --num-keypoints 64"
     command = [sys.executable, str(tmp_path / "command.py"), *text.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
@@ -65,7 +65,7 @@ def test_a_recipe_in_half_a_minute_survives_a_kill(tmp_path):
     assert "waiting" in done.stdout and "held-out renderings: " in done.stdout
     last = load_checkpoint(run / LAST)
     assert last["step"] > killed["step"] and killed["seconds"] < last["seconds"]
-    assert (run / STABLE).exists() and (run / BEST).exists()
+    assert 0 < load_checkpoint(run / STABLE)["step"] < last["step"]
     rates = [row["rate"] for row in rows_of(run) if "rate" in row and row["step"] > killed["step"]]
     assert min(rates) < 0.5 * max(rates)
     file, result = read_weights(weights), json.loads((run / "result.json").read_text())
@@ -73,7 +73,7 @@ def test_a_recipe_in_half_a_minute_survives_a_kill(tmp_path):
     assert held_out.keys() == result["held_out"].keys() and {"held_out_loss", "recall", "precision"} <= held_out.keys()
     assert file.metadata["recipe"] == result["recipe"] == "sift"
     assert json.loads(file.metadata["thresholds"]) == {"depth_confidence": 0.99, "width_confidence": 0.65}
-    assert load_lightglue(weights).architecture.num_layers == 4
+    assert load_lightglue(weights).architecture.num_layers == 2
 
 
 @pytest.fixture
@@ -94,18 +94,18 @@ def prepared(tmp_path) -> list[str]:
 def test_minutes_are_divided_as_planned_and_a_finished_run_is_prolonged(tmp_path, prepared, capsys):
     run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
     with one_thread():
-        assert main([*prepared, "--max-minutes", "0.08", "--export", str(weights)]) == 0
+        assert main([*prepared, "--max-minutes", "0.15", "--export", str(weights)]) == 0
         printed = capsys.readouterr().out
         first = load_checkpoint(run / LAST)
-        assert first["plan"]["max_minutes"] == 0.08
-        assert "confidence heads: loss" in printed and "validation: held_out_loss" in printed
+        assert first["plan"]["max_minutes"] == 0.15
+        assert "confidence heads: loss" in printed and "held-out renderings: held_out_loss" in printed
         stable = load_checkpoint(run / STABLE)
         assert 0 < stable["step"] < first["step"]
-        assert main([*prepared, "--max-minutes", "0.16", "--resume"]) == 0
+        assert main([*prepared, "--max-minutes", "0.22", "--resume"]) == 0
     printed = capsys.readouterr().out
     assert f"continuing after step {stable['step']} and" in printed
     prolonged = load_checkpoint(run / LAST)
-    assert prolonged["step"] > stable["step"] and prolonged["plan"]["max_minutes"] == 0.16
+    assert prolonged["step"] > stable["step"] and prolonged["plan"]["max_minutes"] == 0.22
     result = json.loads((run / "result.json").read_text())
     assert result["step"] == str(first["step"]) and result["throughput"]["pairs_per_s"] > 0
     assert 0 <= result["throughput"]["waiting"] <= 1
