@@ -20,8 +20,9 @@ class ReferencePhotos:
 
     def crop(self, low: float, high: float) -> np.ndarray:
         photo = self.photo()
-        sides = [max(24, int(side * self.rng.uniform(low, high))) for side in photo.shape[:2]]
-        height, width = np.minimum(sides, photo.shape[:2]).tolist()
+        height, width = (
+            min(round(side * self.rng.uniform(low, high) / 16), side // 16) * 16 for side in photo.shape[:2]
+        )
         y = int(self.rng.integers(0, photo.shape[0] - height + 1))
         x = int(self.rng.integers(0, photo.shape[1] - width + 1))
         part = photo[y : y + height, x : x + width]
@@ -82,7 +83,9 @@ class ReferencePhotos:
         return np.concatenate([np.concatenate(parts[start : start + 3], axis=1) for start in (0, 3)])
 
     def detailed(self, pixels: np.ndarray) -> np.ndarray:
-        large = scaled(pixels, float(np.clip(1100 / max(pixels.shape[:2]), 1.0, 1.7)), cv2.INTER_CUBIC)
+        factor = float(np.clip(1100 / max(pixels.shape[:2]), 1.0, 1.7))
+        size = tuple(round(side * factor / 16) * 16 for side in pixels.shape[1::-1])
+        large = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
         if self.rng.random() < 0.4:
             return large
         fine = scaled(cv2.cvtColor(self.crop(0.5, 1.0), cv2.COLOR_RGB2GRAY), 0.7, cv2.INTER_AREA).astype(np.float32)

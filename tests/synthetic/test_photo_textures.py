@@ -120,6 +120,24 @@ def test_textures_of_a_gpu_differ_by_rounding_only(library, name, monkeypatch):
         assert different.mean() < 0.25
 
 
+def test_crops_have_sides_in_the_range_that_can_be_halved_four_times(library):
+    photos, sides = photos_of(library, 0), []
+    for _ in range(300):
+        height, width = photos.crop(0.4, 0.9).shape[:2]
+        assert height % 16 == width % 16 == 0
+        sides.append((height / 360, width / 480))
+    low, mean, high = np.min(sides, 0), np.mean(sides, 0), np.max(sides, 0)
+    assert np.abs(low - 0.4).max() < 0.03
+    assert np.abs(high - 0.9).max() < 0.03
+    assert np.abs(mean - 0.65).max() < 0.03
+
+
+def test_tiny_photographs_are_used_whole(tmp_path):
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.full((9, 40, 3), 50, np.uint8))
+    library = PhotoLibrary.open(tmp_path)
+    assert Photos(library, library.names, np.random.default_rng(0)).crop(0.4, 0.9).shape == (9, 16, 3)
+
+
 def test_bare_textures_have_the_colours_and_the_grain_of_the_reference(library):
     """Only the noise itself is drawn differently."""
     means, grains = [], []

@@ -33,6 +33,9 @@ from sfm_lightglue.synthetic.photo_scenes.resampling import (
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Texture
 
 _TILE_GAP_PX = 3
+_SIDE_MULTIPLE = 16
+_LARGE_SIDE_PX = 1100
+_MAX_SIDE_PX = 1 << 14
 
 
 @lru_cache(maxsize=2**16)
@@ -96,12 +99,9 @@ class Photos:
     def crop(self, low: float, high: float) -> Tensor:
         """A random crop, whose sides are `low` to `high` of those of the photograph; mirrored in half of the calls."""
         photo = self.photo()
-        sides = [max(24, int(side * self._rng.uniform(low, high))) for side in photo.shape[:2]]
-        height, width = (min(side, limit) for side, limit in zip(sides, photo.shape[:2], strict=True))
-        y, x = (
-            int(self._rng.integers(0, limit - side + 1))
-            for side, limit in zip((height, width), photo.shape[:2], strict=True)
-        )
+        height, width = (_even_side(side * self._rng.uniform(low, high), side) for side in photo.shape[:2])
+        y = int(self._rng.integers(0, photo.shape[0] - height + 1))
+        x = int(self._rng.integers(0, photo.shape[1] - width + 1))
         part = photo[y : y + height, x : x + width]
         return mirrored(part, (1,)) if self._rng.random() < 0.5 else part.contiguous()
 
@@ -172,7 +172,10 @@ class Photos:
 
     def _detailed(self, pixels: Tensor) -> Tensor:
         """An enlarged image with added fine structure, so that close views are not blurred."""
-        large = _scaled(pixels, float(np.clip(1100 / max(pixels.shape[:2]), 1.0, 1.7)), "cubic")
+        height, width = pixels.shape[:2]
+        factor = float(np.clip(_LARGE_SIDE_PX / max(height, width), 1.0, 1.7))
+        size = _even_side(width * factor, _MAX_SIDE_PX), _even_side(height * factor, _MAX_SIDE_PX)
+        large = resized(pixels, size, "cubic")
         if self._rng.random() < 0.4:
             return large
         fine = _scaled(grey(self.crop(0.5, 1.0)), 0.7, "area").float()
@@ -245,6 +248,12 @@ _MIRRORED_AXES = ((0, 1), (0,), (1,))
 def _mask(inside: Tensor) -> Tensor:
     """A uint8 tensor of 255 and 0."""
     return inside.to(torch.uint8) * 255
+
+
+def _even_side(side: float, limit: int) -> int:
+    """A side in pixels, rounded so that it can be halved often (odd sides are halved slowly), and at most `limit`."""
+    number = min(round(side / _SIDE_MULTIPLE), limit // _SIDE_MULTIPLE)
+    return min(max(number, 1) * _SIDE_MULTIPLE, limit)
 
 
 def _scaled(image: Tensor, factor: float, how: How) -> Tensor:
