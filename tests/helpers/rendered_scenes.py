@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfm_lightglue.extractors.sift import SiftConfig
 from sfm_lightglue.synthetic.photo_scenes.views import ViewConfig
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene
@@ -13,7 +12,7 @@ from tests.helpers.textured_photos import pattern, write_photos
 __all__ = ["CONFIG", "SMALL", "flat", "pattern", "same", "write_photos"]
 
 SMALL = ViewConfig(num_views=3, image_size=(320, 240))
-CONFIG = SceneConfig(views=SMALL, sift=SiftConfig(max_keypoints=200), unrelated_share=0.0)
+CONFIG = SceneConfig(views=SMALL, max_keypoints=200, unrelated_share=0.0)
 
 
 def same(scene0: TrainingScene, scene1: TrainingScene) -> bool:

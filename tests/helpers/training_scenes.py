@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
+from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
 from sfm_lightglue.training.data.batches import BatchConfig, BatchSampler
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import (
@@ -25,7 +26,6 @@ from sfm_lightglue.training.data.labelled_scenes import (
 from sfm_lightglue.training.data.shards import (
     SCENES_PER_SHARD,
     ShardArrays,
-    photo_paths,
     shard_arrays,
     shard_folder,
     write_shard,
@@ -137,7 +137,7 @@ def prepare_run(tmp_path: Path) -> list[str]:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "any.jpg").write_bytes(b"not decoded")
-    folder = shard_folder(tmp_path / "cache", photo_paths(photos), 0, SceneConfig(), SCENES_PER_SHARD)
+    folder = shard_folder(tmp_path / "cache", PhotoLibrary.open(photos), 0, SceneConfig(), SCENES_PER_SHARD)
     for shard_idx, scenes in enumerate(Shards(3, 12).shards):
         write_shard(folder / f"{shard_idx:06d}.npz", scenes)
     text = f"--photos {photos} --cache {tmp_path / 'cache'} --workers 0 --max-shards 3 --layers 2 --batch-size 4"

@@ -9,16 +9,16 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from sfm_lightglue.errors import DataError, SfmError, StoreError
+from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene
+from sfm_lightglue.training.data.shard_makers import end_with, make_shards
 from sfm_lightglue.training.data.shards import (
     SCENES_PER_SHARD,
     ShardArrays,
-    end_with,
-    make_shards,
-    photo_paths,
     read_shard,
     read_shard_arrays,
     require_writable,
@@ -35,12 +35,14 @@ class ShardProducer:
     process ends in any way; finished shards are kept.
 
     Args:
-        photo_folder: photographs for textures.
+        photos: folder or archive of photographs for textures.
         cache_dir: folder below which the shards are stored.
         seed: of the scenes.
         num_shards: number of shards to make.
-        num_processes: number of workers; 0 uses existing shards only.
+        num_processes: number of workers; 0 uses existing shards only. On a GPU, they compute SIFT features.
         config: how scenes are made.
+        device: on which scenes are rendered, "cpu" or "cuda".
+        scenes_per_shard: number of scenes of a shard.
 
     Raises:
         DataError: if there are no photographs.
@@ -49,15 +51,17 @@ class ShardProducer:
 
     def __init__(
         self,
-        photo_folder: Path,
+        photos: Path,
         cache_dir: Path,
         seed: int,
         num_shards: int,
         num_processes: int,
         config: SceneConfig | None = None,
+        device: str = "cpu",
+        scenes_per_shard: int = SCENES_PER_SHARD,
     ) -> None:
         config = config or SceneConfig()
-        self.folder = shard_folder(cache_dir, photo_paths(photo_folder), seed, config, SCENES_PER_SHARD)
+        self.folder = shard_folder(cache_dir, PhotoLibrary.open(photos), seed, config, scenes_per_shard)
         self._num_shards = num_shards
         self._process = None
         self._failure: SfmError | None = None
@@ -65,7 +69,8 @@ class ShardProducer:
             require_writable(self.folder)  # else a worker would find it out after its first shard
             context = get_context("spawn")
             self._reports, sender = context.Pipe(duplex=False)
-            arguments = (sender, os.getpid(), photo_folder, cache_dir, seed, num_shards, num_processes, config)
+            places = (photos, cache_dir, seed, range(num_shards))
+            arguments = (sender, os.getpid(), *places, num_processes, config, scenes_per_shard, device)
             self._process = context.Process(target=_produce, args=arguments, name="shards")
             self._process.start()
             sender.close()
@@ -135,21 +140,20 @@ class ShardProducer:
         self.close()
 
 
-def _produce(
-    reports: Connection,
-    parent_pid: int,
-    photo_folder: Path,
-    cache_dir: Path,
-    seed: int,
-    num_shards: int,
-    num_processes: int,
-    config: SceneConfig,
-) -> None:
-    """Make all shards, in a new process group that ends with the parent process or with the first error."""
+def _produce(reports: Connection, parent_pid: int, photos: Path, cache_dir: Path, *arguments: Any) -> None:
+    """Make all shards, in a new process group that ends with the parent process or with the first error.
+
+    Args:
+        reports: for the error.
+        parent_pid: of the parent.
+        photos: of `make_shards`, as the following arguments.
+        cache_dir: likewise.
+        arguments: likewise.
+    """
     os.setsid()
     end_with(parent_pid, lambda: os.killpg(0, signal.SIGKILL))
     try:
-        for _ in make_shards(photo_folder, cache_dir, seed, range(num_shards), num_processes, config):
+        for _ in make_shards(photos, cache_dir, *arguments):
             pass
     except BrokenProcessPool:
         reports.send((False, f"{cache_dir}: {_KILLED}"))

@@ -1,31 +1,24 @@
-"""Training scenes on the disk, several in one `.npz` file (a shard), made by worker processes."""
+"""Training scenes on the disk, several in one `.npz` file (a shard)."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
-import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.extractors.sift import SiftExtractor
-from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 from sfm_lightglue.store.atomic_file import atomic_write, part_beside, store_errors
 from sfm_lightglue.store.store import make_key
-from sfm_lightglue.training.data.labelled_pairs import VERSION, SceneConfig, make_scene
+from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
+from sfm_lightglue.training.data.describers import build_extractor
+from sfm_lightglue.training.data.labelled_pairs import VERSION, SceneConfig
 from sfm_lightglue.training.data.labelled_scenes import (
     MATCHED,
     STORED_DTYPES,
@@ -34,28 +27,12 @@ from sfm_lightglue.training.data.labelled_scenes import (
     TrainingView,
 )
 
-logger = logging.getLogger(__name__)
-
 SCENES_PER_SHARD = 20
 
 _VIEW_NUMBERS = ("scales", "orientations", "scores")
 """Attributes of a view with one number for each keypoint."""
 
-_MAX_SCENES_PER_SHARD = 10**5
 _PROBE_BYTES = 1 << 20
-_WATCH_S = 2.0
-
-
-def photo_paths(folder: Path) -> tuple[Path, ...]:
-    """The photographs of a folder, sorted.
-
-    Raises:
-        DataError: if there is none.
-    """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
-    if len(paths) == 0:
-        raise DataError(f"{folder}: no photographs for training scenes")
-    return tuple(paths)
 
 
 def require_writable(folder: Path) -> None:
@@ -217,114 +194,15 @@ def read_shard(path: Path) -> list[TrainingScene]:
     return list(_scenes(read_shard_arrays(path)))
 
 
-def shard_folder(cache_dir: Path, photos: Sequence[Path], seed: int, config: SceneConfig, num_scenes: int) -> Path:
-    """Folder of the shards of a seed, configuration, detector and set of photographs; others have other folders."""
-    contents = [(path.name, path.stat().st_size) for path in photos]
-    identity = SiftExtractor(config.sift).identity
-    return (
-        cache_dir / f"scenes-{make_key('training scenes', VERSION, identity, config, contents, seed, num_scenes)[:16]}"
-    )
-
-
-def make_shards(
-    photo_folder: Path,
-    cache_dir: Path,
-    seed: int,
-    shard_idxs: Sequence[int],
-    num_processes: int = 1,
-    config: SceneConfig | None = None,
-    scenes_per_shard: int = SCENES_PER_SHARD,
-) -> Iterator[Path]:
-    """Make the shards that are missing or damaged, and yield the path of each shard.
-
-    Existing shards come first. After an interruption, only unfinished shards are made.
-
-    Args:
-        photo_folder: photographs for textures.
-        cache_dir: folder below which the shards are stored, in a folder per configuration.
-        seed: of all scenes; the scenes of shard k do not depend on the order in which shards are made.
-        shard_idxs: indices of the shards, not negative.
-        num_processes: number of worker processes with one thread each; 0 uses the process of the caller.
-        config: how scenes are made.
-        scenes_per_shard: number of scenes in one file.
-
-    Yields:
-        Paths, in the order in which the shards are finished.
+def shard_folder(cache_dir: Path, library: PhotoLibrary, seed: int, config: SceneConfig, num_scenes: int) -> Path:
+    """Folder of the shards of a seed, configuration, extractor and set of photographs; others have other folders.
 
     Raises:
-        DataError: if a photograph cannot be read.
-        StoreError: if the folder is not writable or the disk is full.
+        WeightsError: if the weights of the extractor are missing.
     """
-    config = config or SceneConfig()
-    photos = photo_paths(photo_folder)
-    folder = shard_folder(cache_dir, photos, seed, config, scenes_per_shard)
-    jobs = []
-    for idx in shard_idxs:
-        job = _Job(folder / f"{idx:06d}.npz", photos, seed, idx, scenes_per_shard, config)
-        if _is_good(job.path):
-            yield job.path
-        else:
-            jobs.append(job)
-    if num_processes < 1 or len(jobs) == 0:
-        yield from map(_make_shard, jobs)
-        return
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(min(num_processes, len(jobs)), context, _begin_worker, (os.getpid(),))
-    is_done = False
-    try:
-        for future in as_completed([pool.submit(_make_shard, job) for job in jobs]):
-            yield future.result()
-        is_done = True
-    finally:
-        pool.shutdown(wait=is_done, cancel_futures=True)  # an error is told at once: a shard takes minutes
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    path: Path
-    photos: tuple[Path, ...]
-    seed: int
-    shard_idx: int
-    num_scenes: int
-    config: SceneConfig
-
-
-def _make_shard(job: _Job) -> Path:
-    first = (job.seed * _MAX_SCENES_PER_SHARD + job.shard_idx) * _MAX_SCENES_PER_SHARD
-    write_shard(job.path, [make_scene(job.photos, first + k, job.config) for k in range(job.num_scenes)])
-    return job.path
-
-
-def _begin_worker(parent_pid: int) -> None:
-    end_with(parent_pid, lambda: os._exit(1))  # a worker waits for ever if its parent was killed
-    cv2.setNumThreads(1)
-
-
-def end_with(parent_pid: int, end: Callable[[], None]) -> None:
-    """Watch the parent of this process in a thread.
-
-    Args:
-        parent_pid: of the parent.
-        end: called within seconds after the parent has ended.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(_WATCH_S)
-        end()
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _is_good(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        read_shard(path)
-    except DataError as error:
-        logger.warning("%s; making it again", error)
-        return False
-    return True
+    identity = build_extractor(config.features, "cpu").identity
+    key = make_key("training scenes", VERSION, identity, config, library.contents, seed, num_scenes)
+    return cache_dir / f"scenes-{key[:16]}"
 
 
 def _joined(parts: Sequence[AnyArray], empty_shape: tuple[int, ...], dtype: Any) -> AnyArray:
