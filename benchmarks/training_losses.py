@@ -84,9 +84,9 @@ def _train(checkout: Path, run: Path, cache: Path, seed: int, arguments: argpars
     save_lightglue(new_network(_CONFIG.architecture, seed), initial)
     steps = arguments.loss_steps
     text = f"--seed {arguments.seed} --workers 0 --max-shards {arguments.shards} --layers {NUM_LAYERS} --steps {steps}"
-    text += f" --batch-size {BATCH_SIZE} --num-keypoints {NUM_KEYPOINTS} --optimizer muon --learning-rate 1e-3"
+    text += f" --batch-size {BATCH_SIZE} --num-keypoints {NUM_KEYPOINTS} --optimizer adamw --learning-rate 1e-3"
     text += f" --decay-steps {steps // 2} --warmup-steps 50 --validate-every {steps} --checkpoint-every {steps}"
-    text += f" --confidence-steps 0 --device {arguments.device} --threads 1"
+    text += f" --confidence-steps 0 --device {arguments.device} --threads 1 --float32"
     paths = {"photos": arguments.photos, "output": run, "cache": cache, "export": weights, "init": initial}
     words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     run_job(checkout, ["-m", "pipelines.train", *text.split(), *words])
