@@ -146,7 +146,7 @@ def _reproject(seen: SeenKeypoints, pairs: Tensor) -> _Reprojections:
     hidden = is_known & (found.outside | (found.occluded & ~uncertain[sources]))
     zooms = views.focals_px[targets, None] / views.focals_px[sources, None]
     log_changes = (zooms * own_depths.clamp(min=MIN_DEPTH_M) / depths.clamp(min=MIN_DEPTH_M)).log()
-    shape = (2, len(pairs), -1)
+    shape = (2, len(pairs), seen.keypoints.shape[1])
     near = pixels.clamp(-_FAR_PX, _FAR_PX).float()
     return _Reprojections(
         near.view(*shape, 2), (found.visible & is_known).view(shape), hidden.view(shape), log_changes.view(shape)

@@ -83,7 +83,12 @@ class SiftPool:
 
         Raises:
             DataError: if a process has ended or failed.
+            ValueError: if an image has too many pixels.
         """
+        most = self._slots.layout.max_pixels
+        largest = max((image.shape[0] * image.shape[1] for image in images), default=0)
+        if largest > most:
+            raise ValueError(f"SiftPool: an image of {largest} pixels, more than {most}")
         ticket = self._num_tickets = self._num_tickets + 1
         self._results[ticket] = [None] * len(images)
         for idx, image in enumerate(images):
