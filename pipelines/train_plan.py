@@ -78,18 +78,15 @@ def _network_lines(
 def _machine_lines(
     arguments: argparse.Namespace, settings: TrainingSettings, options: RunOptions
 ) -> list[tuple[str, str]]:
-    name = str(device_kind(arguments))
-    if name == "cuda":
-        import torch
+    from sfm_lightglue.execution.devices import device_text, resolve_device
 
-        name = f"cuda ({torch.cuda.get_device_name()})"
     keypoints = f"{settings.num_keypoints} keypoints per view"
     if options.plan is not None and settings.num_decay_keypoints != settings.num_keypoints:
         keypoints += f", then {settings.num_decay_keypoints}"
     parts = f" in {options.num_parts} parts" if options.num_parts > 1 else ""
     compiled = "compiled" if options.compile else "not compiled"
     return [
-        ("device", f"{name}, {num_cores()} CPU cores; processes that make scenes: {settings.num_workers}"),
+        ("device", f"{device_text(resolve_device(arguments.device))}, {num_cores()} CPU cores; processes that make scenes: {settings.num_workers}"),
         ("batches", f"{settings.batch_size} pairs{parts}, {keypoints}, {compiled}"),
     ]
 

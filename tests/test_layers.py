@@ -88,9 +88,6 @@ DOORS = {
 LAZY = {"open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
-LAZY_DOORS = {("torch", "synthetic.photo_scenes")}
-"""Libraries that a package imports inside functions only."""
-
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")
 
 
@@ -195,7 +192,7 @@ def test_libraries_are_imported_where_allowed(path):
             wrong.append(f"{location}: {library} is not a dependency")
         elif not doors:
             wrong.append(f"{location}: {library} is imported only in {', '.join(sorted(DOORS[library]))}")
-        elif at_top and (library in LAZY or any((library, door) in LAZY_DOORS for door in doors)):
+        elif at_top and library in LAZY:
             wrong.append(f"{location}: {library} must be imported inside the function that needs it")
     assert not wrong
 

@@ -31,6 +31,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def device_text(device: torch.device) -> str:
+    """The device in words, with the model of a GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
     """Limits the threads of torch for calls from this thread within the block; other threads are not affected.
