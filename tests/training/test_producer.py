@@ -18,11 +18,12 @@ from sfm_lightglue.errors import ConfigError, DataError, SfmError, StoreError
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.training.checkpoints import LAST, append_line, load_checkpoint, save_checkpoint
 from sfm_lightglue.training.data import producer as module
-from sfm_lightglue.training.data.data_loader import wait_for
+from sfm_lightglue.training.data.pair_pool import wait_for
 from sfm_lightglue.training.data.producer import ShardProducer
+from sfm_lightglue.training.data.shards import write_shard
 from sfm_lightglue.training.trainer import LOG_NAME, remove_run
 from tests.helpers.full_disk import TOLD, fail_writes
-from tests.helpers.training_scenes import prepare_run
+from tests.helpers.training_scenes import make_scene, prepare_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 
@@ -81,7 +82,7 @@ def test_whoever_waits_for_a_shard_learns_of_the_failure(
     with ShardProducer(photos, tmp_path, 0, 3, 2) as producer:
         for _ in range(2):
             with pytest.raises(error, match=told):
-                wait_for(producer, 0)
+                wait_for(producer, [0])
         assert not producer.is_working or producer.close() is None
 
 
@@ -90,7 +91,7 @@ def test_a_failure_is_told_although_shards_exist(tmp_path: Path, photos: Path, m
     with ShardProducer(photos, tmp_path, 0, 3, 1) as producer:
         (producer.folder / "000001.npz").touch()
         with pytest.raises(StoreError, match="full"):
-            wait_for(producer, 0)
+            wait_for(producer, [0])
 
 
 def test_workers_that_succeed_or_are_not_wanted_are_no_failure(
@@ -100,8 +101,21 @@ def test_workers_that_succeed_or_are_not_wanted_are_no_failure(
     for num_processes in (0, 1):
         with ShardProducer(photos, tmp_path, 0, 3, num_processes) as producer:
             with pytest.raises(DataError, match="no worker is making it"):
-                wait_for(producer, 0)
+                wait_for(producer, [0])
             assert producer.available() == []
+
+
+def test_shards_of_another_size_have_another_folder_and_are_read_as_arrays(tmp_path: Path, photos: Path) -> None:
+    with (
+        ShardProducer(photos, tmp_path, 0, 3, 0) as usual,
+        ShardProducer(photos, tmp_path, 0, 3, 0, None, "cpu", 2) as few,
+    ):
+        assert usual.folder != few.folder
+        write_shard(few.folder / "000002.npz", [make_scene(0), make_scene(1)])
+        assert few.available() == [2] and usual.available() == []
+        assert few.read_arrays(2).num_views.tolist() == [2, 2] and len(few.read(2)) == 2
+        with pytest.raises(DataError, match="000001"):
+            few.read_arrays(1)
 
 
 def test_the_other_workers_end_with_the_first_failure(
@@ -116,7 +130,7 @@ def test_the_other_workers_end_with_the_first_failure(
 
     replace_workers(monkeypatch, work)
     with ShardProducer(photos, tmp_path, 0, 3, 1) as producer, pytest.raises(StoreError, match="full"):
-        wait_for(producer, 0)
+        wait_for(producer, [0])
     os.close(writing)
     assert os.read(reading, 1) == b""  # nobody has the other end any more
     os.close(reading)
