@@ -203,7 +203,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--photos", type=Path, metavar="DIR", help="photographs for textures (default: train of the shared data)")
     add("--data", type=Path, metavar="DIR", help="the shared data (default: SFM_LIGHTGLUE_DATA or ../shared/data)")
     add("--scenes", type=int, default=8, metavar="N", help="scenes to time (default: 8)")
-    add("--steps", type=int, default=20, metavar="N", help="steps to time, after as many (default: 20)")
+    add("--steps", type=int, default=5, metavar="N", help="steps to time, after as many (default: 5)")
     add("--repeat", type=int, default=3, metavar="N", help="processes per checkout; medians count (default: 3)")
     add("--seed", type=int, default=0, metavar="N")
     add("--device", default="cpu", help="of rendering and training (default: cpu)")

@@ -18,10 +18,10 @@ from typing import Any
 
 STAGES = {
     "render": ("render_views", "render_scenes"),
-    "describe": ("extract", "describe"),
-    "label": ("_related_pair", "_related_pairs", "label_scenes"),
+    "describe": ("extract", "submit", "result"),
+    "label": ("_related_pair", "_related_pairs"),
 }
-"""Functions of each stage, by their names in `labelled_pairs` or in an extractor; those that exist are timed."""
+"""Functions of each stage by their names, those of older checkouts first; those that exist are timed."""
 
 BATCH_SIZE, NUM_KEYPOINTS, NUM_LAYERS = 16, 256, 4
 _WARM_SEED = 10**6
@@ -98,17 +98,39 @@ def scene_maker(arguments: argparse.Namespace, watch: Stopwatch) -> Callable[[li
     from sfm_lightglue.extractors.sift import SiftExtractor
     from sfm_lightglue.training.data import labelled_pairs
 
+    makes_one = hasattr(labelled_pairs, "make_scene")
+    if makes_one:
+        watch_functions(watch, labelled_pairs, SiftExtractor)
+        paths = sorted(arguments.photos.glob("*"))
+        return lambda seeds: [labelled_pairs.make_scene(paths, seed) for seed in seeds]
+    from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
+    from sfm_lightglue.training.data.describers import InlineDescriber, build_extractor
+
+    watch_functions(watch, labelled_pairs, InlineDescriber)
+    library, config = PhotoLibrary.open(arguments.photos, arguments.device), labelled_pairs.SceneConfig()
+    describer = InlineDescriber(build_extractor(config.features, arguments.device))
+    return lambda seeds: [
+        scene for seed in seeds for scene in labelled_pairs.make_scenes(library, [seed], config, describer)
+    ]
+
+
+def watch_functions(watch: Stopwatch, *holders: Any) -> None:
+    """Replace the functions of all stages, in modules or classes, by timed ones."""
     for stage, names in STAGES.items():
-        for name in names:
-            for holder in (labelled_pairs, SiftExtractor):
+        for holder in holders:
+            for name in names:
                 if hasattr(holder, name):
                     setattr(holder, name, watch.timed(stage, getattr(holder, name)))
-    paths = sorted(arguments.photos.glob("*"))
-    return lambda seeds: [labelled_pairs.make_scene(paths, seed) for seed in seeds]
 
 
 def measure_training(scenes: list[Any], arguments: argparse.Namespace) -> float:
-    """Pairs per second of the recipe's network and batches on a CPU, after as many steps that are not timed."""
+    """Pairs per second of the recipe's network and batches on a CPU, after as many steps that are not timed.
+
+    On a CPU, matrix products are in float32: processors without instructions for bfloat16 emulate it very slowly, also
+    in torch's Muon.
+    """
+    import torch
+
     from sfm_lightglue.training.data.batches import BatchConfig
     from sfm_lightglue.training.data.shards import write_shard
     from sfm_lightglue.training.options import RunOptions, TrainingConfig
@@ -125,8 +147,11 @@ def measure_training(scenes: list[Any], arguments: argparse.Namespace) -> float:
         validate_every=_NEVER,
         checkpoint_every=_NEVER,
         device=arguments.device,
+        bfloat16=arguments.device != "cpu",
         **not_held_out or {"held_out_shard": None},
     )
+    if arguments.device == "cpu":
+        torch.Tensor.bfloat16 = torch.Tensor.float  # type: ignore[method-assign]
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         write_shard(Path(folder) / "000000.npz", scenes)

@@ -85,8 +85,9 @@ def _machine_lines(
         keypoints += f", then {settings.num_decay_keypoints}"
     parts = f" in {options.num_parts} parts" if options.num_parts > 1 else ""
     compiled = "compiled" if options.compile else "not compiled"
+    device = device_text(resolve_device(arguments.device))
     return [
-        ("device", f"{device_text(resolve_device(arguments.device))}, {num_cores()} CPU cores; processes that make scenes: {settings.num_workers}"),
+        ("device", f"{device}, {num_cores()} CPU cores; processes that make scenes: {settings.num_workers}"),
         ("batches", f"{settings.batch_size} pairs{parts}, {keypoints}, {compiled}"),
     ]
 

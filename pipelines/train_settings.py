@@ -224,7 +224,11 @@ def scene_config(settings: TrainingSettings) -> SceneConfig:
     from sfm_lightglue.synthetic.photo_scenes.views import ViewConfig
     from sfm_lightglue.training.data.labelled_pairs import SceneConfig
 
-    return SceneConfig(views=ViewConfig(num_views=settings.num_views))
+    return SceneConfig(
+        views=ViewConfig(num_views=settings.num_views),
+        extractor=settings.features.name,
+        extractor_options=settings.extractor_options,
+    )
 
 
 def shard_producer(arguments: argparse.Namespace, settings: TrainingSettings, num_workers: int) -> ShardProducer:
