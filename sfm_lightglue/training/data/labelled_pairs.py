@@ -171,13 +171,13 @@ def _related_pairs(pending: PendingScenes, views: Sequence[Sequence[TrainingView
     shares = overlaps(seen.views, pairs)
     is_kept = shares >= config.min_overlap
     found = label_pairs(seen, pairs[is_kept], config.labels)
-    partners, states, shares = found.partners.cpu().numpy(), found.states.cpu().numpy(), shares.cpu().numpy()
-    for row, place in enumerate(np.flatnonzero(shares >= config.min_overlap)):
+    partners, states, shares_of_places = (values.cpu().numpy() for values in (found.partners, found.states, shares))
+    for row, place in enumerate(np.flatnonzero(shares_of_places >= config.min_overlap)):
         k, *idxs = places[place]
         rows0 = np.flatnonzero(partners[row] >= 0)
         matches = np.stack([rows0, partners[row, rows0]], axis=1).astype(np.int32)
-        own = [states[row, side, : len(views[k][idx])].copy() for side, idx in enumerate(idxs)]
-        labels[k].append(PairLabels(idxs[0], idxs[1], matches, own[0], own[1], float(shares[place])))
+        states0, states1 = (states[row, side, : len(views[k][idx])].copy() for side, idx in enumerate(idxs))
+        labels[k].append(PairLabels(idxs[0], idxs[1], matches, states0, states1, float(shares_of_places[place])))
     return labels
 
 

@@ -214,24 +214,27 @@ def _array(archive: zipfile.ZipFile, name: str) -> AnyArray:
 
 
 def _scenes(arrays: ShardArrays) -> Iterator[TrainingScene]:
-    keypoint_ends = np.cumsum(arrays.num_keypoints)[:-1]
-    columns = [np.split(getattr(arrays, name), keypoint_ends) for name in ("keypoints", *_VIEW_NUMBERS, "descriptors")]
-    sizes = [(int(width), int(height)) for width, height in arrays.image_sizes]
-    views = [TrainingView(*values, size) for *values, size in zip(*columns, sizes, strict=False)]
-    matches = np.split(arrays.matches, np.cumsum(arrays.num_matches)[:-1])
+    def of_views(name: str) -> list[AnyArray]:
+        return np.split(getattr(arrays, name), np.cumsum(arrays.num_keypoints)[:-1])
+
+    def of_pairs(name: str, counts: AnyArray) -> list[AnyArray]:
+        return np.split(getattr(arrays, name), np.cumsum(counts)[:-1])
+
+    keypoints, descriptors = of_views("keypoints"), of_views("descriptors")
+    scales, orientations, scores = map(of_views, _VIEW_NUMBERS)
+    views = [
+        TrainingView(keypoints[k], scales[k], orientations[k], scores[k], descriptors[k], (int(width), int(height)))
+        for k, (width, height) in enumerate(arrays.image_sizes)
+    ]
     counts = arrays.num_keypoints[arrays.view_rows]  # [P, 2]
-    states = [
-        np.split(values, np.cumsum(counts[:, side])[:-1])
-        for side, values in enumerate((arrays.states0, arrays.states1))
-    ]
+    matches = of_pairs("matches", arrays.num_matches)
+    states0, states1 = of_pairs("states0", counts[:, 0]), of_pairs("states1", counts[:, 1])
     pairs = [
-        PairLabels(int(view0), int(view1), *labels, float(overlap))
-        for (view0, view1), overlap, *labels in zip(arrays.view_idxs, arrays.overlaps, matches, *states, strict=False)
+        PairLabels(int(view0), int(view1), matches[k], states0[k], states1[k], float(arrays.overlaps[k]))
+        for k, (view0, view1) in enumerate(arrays.view_idxs)
     ]
-    view_ends, pair_ends = np.cumsum(arrays.num_views), np.cumsum(arrays.num_pairs)
-    for num_views, view_end, num_pairs, pair_end in zip(
-        arrays.num_views, view_ends, arrays.num_pairs, pair_ends, strict=True
-    ):
-        yield TrainingScene(
-            tuple(views[view_end - num_views : view_end]), tuple(pairs[pair_end - num_pairs : pair_end])
-        )
+    view_end, pair_end = 0, 0
+    for num_views, num_pairs in zip(arrays.num_views, arrays.num_pairs, strict=True):
+        view_end, pair_end = view_end + num_views, pair_end + num_pairs
+        own_views, own_pairs = views[view_end - num_views : view_end], pairs[pair_end - num_pairs : pair_end]
+        yield TrainingScene(tuple(own_views), tuple(own_pairs))

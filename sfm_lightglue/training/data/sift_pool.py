@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class SiftPool:
         if self._num_starting > 0:
             self._unlink()
         if self._is_pinned:
-            torch.cuda.cudart().cudaHostUnregister(_address(self._slots.memory))
+            _cuda_runtime().cudaHostUnregister(_address(self._slots.memory))
         self._slots.close()
 
     def __enter__(self) -> SiftPool:
@@ -183,6 +184,7 @@ class SiftPool:
 
 
 def _address(memory: SharedMemory) -> int:
+    assert memory.buf is not None
     return int(np.frombuffer(memory.buf, np.uint8).ctypes.data)
 
 
@@ -190,7 +192,11 @@ def _pin(memory: SharedMemory) -> bool:
     """Lock shared memory into place, so that a GPU copies to it without waiting; whether that is possible."""
     if not torch.cuda.is_available():
         return False
-    return int(torch.cuda.cudart().cudaHostRegister(_address(memory), memory.size, 0)) == 0
+    return int(_cuda_runtime().cudaHostRegister(_address(memory), memory.size, 0)) == 0
+
+
+def _cuda_runtime() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
 
 
 def _fitting(wanted: SlotLayout, num_processes: int) -> SlotLayout:

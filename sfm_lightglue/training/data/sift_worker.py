@@ -86,10 +86,9 @@ class Slots:
         """A copy of the features of a slot."""
         height, width = self.sizes[slot]
         numbers = self.numbers[slot, :count]
-        columns = [numbers[:, column].copy() for column in (2, 3, 4)]
-        return TrainingView(
-            numbers[:, :2].copy(), *columns, self.descriptors[slot, :count].copy(), (int(width), int(height))
-        )
+        scales, orientations, scores = (numbers[:, column].copy() for column in (2, 3, 4))
+        descriptors = self.descriptors[slot, :count].copy()
+        return TrainingView(numbers[:, :2].copy(), scales, orientations, scores, descriptors, (int(width), int(height)))
 
     def write_message(self, slot: int, message: str) -> int:
         """Store a message in place of an image, and return its number of bytes."""
