@@ -19,6 +19,9 @@ from sfm_lightglue.training.data.labelled_scenes import MATCHED, UNMATCHABLE
 _FAR_PX = 1e6
 """Reprojections are clipped to this distance, so that float32 holds them."""
 
+_BAND_GAP = 4 * _FAR_PX
+"""Difference of the keys of two points with the same x in neighbouring bands."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
@@ -156,19 +159,25 @@ def _reproject(seen: SeenKeypoints, pairs: Tensor) -> _Reprojections:
 def _candidates(positions: Tensor, is_keypoint: Tensor, pixels: Tensor, radius_px: float) -> _Candidates:
     """Keypoints [2, P, N, 2] that are within a radius of the reprojection [2, P, N, 2] of a keypoint of the other view.
 
-    The keypoints of a view are sorted by x, so that few distances are computed.
+    The image is cut into bands, and the keypoints of a view are sorted by band, then by x, so that few distances are
+    computed: a circle touches two bands.
     """
     targets, is_target = positions.flip(0), is_keypoint.flip(0)
-    sorted_x, order = targets[..., 0].masked_fill(~is_target, torch.inf).sort(2)  # [2, P, N]
     reach = radius_px + 0.01  # for the rounding of the sums
-    x = pixels[..., 0].contiguous()
-    first = torch.searchsorted(sorted_x, x - reach)
-    numbers = ((torch.searchsorted(sorted_x, x + reach) - first) * is_keypoint).flatten()
-    source = torch.repeat_interleave(numbers)  # indices in flat arrays [2 * P * N], as `target`
-    rank = torch.arange(len(source), device=source.device) - (numbers.cumsum(0) - numbers)[source]
+    x, y = targets.double().unbind(-1)
+    keys = (x + (y / (2 * reach)).floor() * _BAND_GAP).masked_fill(~is_target, torch.inf)
+    keys, order = keys.sort(2)  # [2, P, N]
+    x, y = pixels.double().unbind(-1)
+    place = x + ((y - reach) / (2 * reach)).floor() * _BAND_GAP
+    places = torch.cat([place, place + _BAND_GAP], 2)  # [2, P, 2 * N]
+    first = torch.searchsorted(keys, places - reach)
+    numbers = (torch.searchsorted(keys, places + reach) - first) * is_keypoint.repeat(1, 1, 2)
+    query = torch.repeat_interleave(numbers.flatten())  # [D] indices in flat arrays [2 * P * 2 * N]
+    rank = torch.arange(len(query), device=query.device) - (numbers.flatten().cumsum(0) - numbers.flatten())[query]
     num_stored = is_keypoint.shape[2]
-    start = source.div(num_stored, rounding_mode="floor") * num_stored
-    target = start + order.flatten()[start + first.flatten()[source] + rank]
+    start = query.div(2 * num_stored, rounding_mode="floor") * num_stored  # of the pair in arrays [2 * P * N]
+    source = start + query % num_stored
+    target = start + order.flatten()[start + first.flatten()[query] + rank]
     squared = _squared_distances(pixels.flatten(0, 2)[source], targets.flatten(0, 2)[target])
     is_near = squared <= radius_px**2
     source, target = source[is_near], target[is_near]
