@@ -1,0 +1,265 @@
+"""What the pixels of tiles show of one surface per tile: inverse depth, place on the texture, size of a pixel, light.
+
+n is the number of tiles, s their side; arrays are [n, s, s] float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfm_lightglue.synthetic.photo_scenes.placement import OUTSIDE, Placed
+from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M
+from sfm_lightglue.synthetic.photo_scenes.surface_table import SurfaceTable
+
+_MIN_COSINE = 0.05
+"""Lower limit of the cosine between ray and normal, which limits the footprint of a pixel."""
+
+_MARCH_STRIDE = 4
+_NUM_MARCH_STEPS = 24
+_NUM_SECANTS = 4
+_MIN_SLOPE = 1e-3
+
+
+class Look(NamedTuple):
+    """A surface at the pixels of tiles; meaningless where it is not visible.
+
+    Args:
+        depth: metres.
+        x: place on the texture, in widths of it.
+        y: place on the texture, in heights of it.
+        footprint: twice the square of the side of a pixel on the surface, in texels of the first level.
+        gain: brightness; [n, 1, 1] or [n, s, s].
+    """
+
+    depth: Tensor
+    x: Tensor
+    y: Tensor
+    footprint: Tensor
+    gain: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grids:
+    """Arrays [H, W] of several sizes in one array.
+
+    Args:
+        values: [N].
+        starts: [grids] int64 first value of each.
+        widths: [grids] int64.
+        heights: [grids] int64.
+    """
+
+    values: Tensor
+    starts: Tensor
+    widths: Tensor
+    heights: Tensor
+
+    @classmethod
+    def of(cls, grids: Sequence[Tensor], device: torch.device) -> Grids:
+        """The values of all grids."""
+        sizes = np.array([(*grid.shape, grid.numel()) for grid in grids], np.int64).reshape(-1, 3)
+        starts = np.cumsum(sizes[:, 2]) - sizes[:, 2]
+        table = torch.from_numpy(np.stack([starts, sizes[:, 1], sizes[:, 0]])).to(device)
+        values = torch.cat([grid.reshape(-1) for grid in grids]) if grids else torch.zeros(0, device=device)
+        return cls(values, *table)
+
+    def nearest(self, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The value at (x, y) in widths and heights [n, s, s] of grids [n], which are repeated beyond their border."""
+        widths, heights, starts = (table[rows, None, None] for table in (self.widths, self.heights, self.starts))
+        columns, lines = (
+            ((places - places.floor()) * sides).long().minimum(sides - 1)
+            for places, sides in ((x, widths), (y, heights))
+        )
+        return self.values.take(lines.mul_(widths).add_(columns).add_(starts))
+
+    def linear(self, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The values at (x, y) [n, s, s] of grids [n] by bilinear interpolation, constant beyond the border.
+
+        Places are in cells; the centre of the first cell is at 0.5.
+        """
+        widths, heights, starts = (table[rows, None, None] for table in (self.widths, self.heights, self.starts))
+        x, y = ((place - 0.5).clamp(min=0).minimum(side - 1) for place, side in ((x, widths), (y, heights)))
+        columns, lines = x.floor(), y.floor()
+        share_x, share_y = x - columns, y - lines
+        first = starts + lines.long() * widths + columns.long()
+        right = (columns.long() + 1 < widths).long()
+        below = torch.where(lines.long() + 1 < heights, widths, 0)
+        above, under = (
+            torch.lerp(self.values.take(at), self.values.take(at + right), share_x) for at in (first, first + below)
+        )
+        return torch.lerp(above, under, share_y)
+
+
+class TileSurfaces:
+    """Evaluates surfaces in tiles.
+
+    Args:
+        table: all surfaces.
+        side: of a tile in pixels.
+    """
+
+    def __init__(self, table: SurfaceTable, side: int) -> None:
+        self._steps = torch.arange(side, dtype=torch.float64, device=table.device)
+        self._masks = Grids.of(table.masks, table.device)
+        self._heights = Grids.of(table.heights, table.device)
+        self._slopes = [Grids.of(slopes, table.device) for slopes in _slopes(table)]
+
+    def plane_inverse(self, placed: Placed, rows: Tensor, corners: Tensor, is_full: bool, is_masked: bool) -> Tensor:
+        """Inverse depth of rectangles, negative outside of them."""
+        numbers = placed.numbers
+        inverse = self._forms(numbers["inverse"][rows, None], corners)[0]
+        if is_full:
+            return inverse
+        for edge in self._forms(numbers["edges"][rows], corners):
+            torch.minimum(inverse, edge, out=inverse)
+        if is_masked:
+            depth = inverse.reciprocal()
+            x, y = (place * depth for place in self._forms(numbers["lookup"][rows], corners))
+            alpha = self._masks.nearest(numbers["mask"][rows].long(), x.nan_to_num_(0, 0, 0), y.nan_to_num_(0, 0, 0))
+            torch.minimum(inverse, (alpha.float() - 127.5) * OUTSIDE, out=inverse)
+        return inverse
+
+    def plane_look(self, placed: Placed, rows: Tensor, corners: Tensor) -> Look:
+        """The look of planes."""
+        numbers = placed.numbers
+        depth = self._forms(numbers["inverse"][rows, None], corners)[0].reciprocal_()
+        x, y = (place.mul_(depth) for place in self._forms(numbers["lookup"][rows], corners))
+        footprint = (depth * depth).mul_(depth).mul_(_per_tile(2 * numbers["detail"][rows]))
+        return Look(depth, x, y, footprint, _per_tile(numbers["gain"][rows]))
+
+    def round_inverse(self, placed: Placed, rows: Tensor, corners: Tensor, is_sphere: bool) -> Tensor:
+        """Inverse depth of the smaller root, or from inside the larger root, of a quadratic equation.
+
+        It is negative where the ray misses the surface.
+        """
+        numbers = {name: array[rows] for name, array in placed.numbers.items()}
+        rays = self._forms(numbers["rays"], corners)
+        origin = [_per_tile(numbers["origin"][:, axis]) for axis in range(3)]
+        axes = range(3 if is_sphere else 2)
+        a = sum((rays[axis] * rays[axis] for axis in axes), torch.zeros_like(rays[0])).clamp_(min=1e-12)
+        b = sum((rays[axis] * origin[axis] for axis in axes), torch.zeros_like(rays[0]))
+        discriminant = (b * b).sub_(a * _per_tile(numbers["excess"]))
+        root = discriminant.clamp(min=0).sqrt_().mul_(_per_tile(-numbers["side"]))
+        depth = root.sub_(b).div_(a)
+        inverse = torch.minimum(depth.reciprocal(), discriminant.mul_(OUTSIDE))
+        torch.minimum(inverse, (1 / MIN_DEPTH_M - inverse).mul_(OUTSIDE), out=inverse)
+        if not is_sphere:
+            above = (rays[2] * depth).add_(origin[2]).abs_()
+            torch.minimum(inverse, (_per_tile(numbers["half"]) - above).mul_(OUTSIDE), out=inverse)
+        return inverse
+
+    def round_look(self, placed: Placed, rows: Tensor, corners: Tensor, depth: Tensor, is_sphere: bool) -> Look:
+        """The look of round surfaces at given depths."""
+        numbers = {name: array[rows] for name, array in placed.numbers.items()}
+        rays = self._forms(numbers["rays"], corners)
+        points = [(rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in range(3)]
+        scale_x, scale_y = (_per_tile(numbers["scale"][:, axis]) for axis in (0, 1))
+        x = torch.atan2(points[1], points[0]).mul_(scale_x)
+        per_radius = _per_tile(numbers["side"] / numbers["radius"])
+        if is_sphere:
+            y = (points[2] / _per_tile(numbers["radius"])).clamp_(-1, 1).acos_().mul_(scale_y)
+        else:
+            y = (_per_tile(numbers["half"]) - points[2]).mul_(scale_y)
+        axes = range(3 if is_sphere else 2)
+        normals = [points[axis] * per_radius for axis in axes]
+        cosines = sum((normals[axis] * rays[axis] for axis in axes), torch.zeros_like(depth)).neg_()
+        sun = [_per_tile(numbers["sun"][:, axis]) for axis in axes]
+        facing = sum((normals[axis] * sun[axis] for axis in axes), torch.zeros_like(depth)).clamp_(min=0)
+        gain = facing.add_(_per_tile(numbers["ambient"]))
+        return Look(depth, x, y, _footprint(numbers, depth, cosines), gain)
+
+    def relief_inverse(self, placed: Placed, rows: Tensor, corners: Tensor) -> Tensor:
+        """Inverse depth by marching along every 4th ray to the first crossing, then by the secant method for all rays.
+
+        It is negative where the ray misses the surface.
+        """
+        numbers = {name: array[rows] for name, array in placed.numbers.items()}
+        rays = self._forms(numbers["rays"], corners)
+        slope = rays[2].clamp(min=_MIN_SLOPE)
+        coarse = self._march(numbers, [ray[:, ::_MARCH_STRIDE, ::_MARCH_STRIDE] for ray in rays])
+        depth = coarse.repeat_interleave(_MARCH_STRIDE, 1).repeat_interleave(_MARCH_STRIDE, 2)
+        depth = depth[:, : slope.shape[1], : slope.shape[2]]
+        before = self._below(numbers, rays, depth)
+        last, depth = depth, depth - _limited(before / slope, 0.2 * depth)
+        for _ in range(_NUM_SECANTS):
+            here = self._below(numbers, rays, depth)
+            change = here - before
+            step = torch.where(change.abs() > 1e-7, here * (depth - last) / change, 0)
+            last, before, depth = depth, here, depth - _limited(step, 0.2 * depth)
+        residual = self._below(numbers, rays, depth).abs()
+        u, v = ((rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in (0, 1))
+        met = (residual < 1e-3 * depth) & (depth > MIN_DEPTH_M) & (rays[2] > _MIN_SLOPE) & (u >= 0) & (v >= 0)
+        met &= (u <= _per_tile(numbers["size"][:, 0])) & (v <= _per_tile(numbers["size"][:, 1]))
+        return torch.where(met, depth.reciprocal(), -1)
+
+    def relief_look(self, placed: Placed, rows: Tensor, corners: Tensor, depth: Tensor) -> Look:
+        """The look of reliefs at given depths."""
+        numbers = {name: array[rows] for name, array in placed.numbers.items()}
+        rays = self._forms(numbers["rays"], corners)
+        u, v = ((rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in (0, 1))
+        cells = self._cells(numbers, u, v)
+        slope_u, slope_v = (grids.linear(numbers["heights"].long(), *cells) for grids in self._slopes)
+        sun = [_per_tile(numbers["sun"][:, axis]) for axis in range(3)]
+        facing = -(slope_u * sun[0] + slope_v * sun[1] + sun[2]) / torch.sqrt(1 + slope_u**2 + slope_v**2)
+        gain = facing.clamp_(min=0).add_(_per_tile(numbers["ambient"]))
+        x, y = (place * _per_tile(numbers["scale"][:, axis]) for axis, place in enumerate((u, v)))
+        return Look(depth, x, y, _footprint(numbers, depth, rays[2]), gain)
+
+    def _forms(self, forms: Tensor, corners: Tensor) -> list[Tensor]:
+        """Values [n, s, s] of forms [n, F, 3] in tiles with corners [n, 2]."""
+        start = forms[..., 2] + forms[..., 0] * corners[:, :1] + forms[..., 1] * corners[:, 1:]
+        down = (start[..., None] + forms[..., 1:2] * self._steps).float()[..., None]  # [n, F, s, 1]
+        across = (forms[..., :1] * self._steps).float()[..., None, :]
+        return [down[:, k] + across[:, k] for k in range(forms.shape[1])]
+
+    def _march(self, numbers: dict[str, Tensor], rays: list[Tensor]) -> Tensor:
+        """Depth of the first of some points along each ray that is below the surface; the last one if there is none."""
+        slope, height = rays[2].clamp(min=_MIN_SLOPE), _per_tile(numbers["origin"][:, 2])
+        start, end = (-_per_tile(numbers["highest"]) - height) / slope, -height / slope
+        depth, has_crossed = end, torch.zeros_like(end, dtype=torch.bool)
+        for step in range(_NUM_MARCH_STEPS):
+            here = start + (end - start) * (step / (_NUM_MARCH_STEPS - 1))
+            is_below = self._below(numbers, rays, here) >= 0
+            depth = torch.where(is_below & ~has_crossed, here, depth)
+            has_crossed |= is_below
+        return depth
+
+    def _below(self, numbers: dict[str, Tensor], rays: list[Tensor], depth: Tensor) -> Tensor:
+        """Distances in metres of the rays at a depth below a relief; negative above it."""
+        u, v, w = (rays[axis] * depth + _per_tile(numbers["origin"][:, axis]) for axis in range(3))
+        return w + self._heights.linear(numbers["heights"].long(), *self._cells(numbers, u, v))
+
+    def _cells(self, numbers: dict[str, Tensor], u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Metres on a relief in cells of its heights."""
+        per_m = numbers["samples"] / numbers["size"]
+        return u * _per_tile(per_m[:, 0]), v * _per_tile(per_m[:, 1])
+
+
+def _slopes(table: SurfaceTable) -> tuple[list[Tensor], list[Tensor]]:
+    """Slopes along u and v [H, W] of each relief."""
+    along_u, along_v = [], []
+    sizes = {int(row): size for row, size in zip(table.heights_rows, table.size_m, strict=True) if row >= 0}
+    for row, heights in enumerate(table.heights):
+        slope_v, slope_u = torch.gradient(heights)
+        along_u.append(slope_u * (heights.shape[1] / sizes[row][0]))
+        along_v.append(slope_v * (heights.shape[0] / sizes[row][1]))
+    return along_u, along_v
+
+
+def _footprint(numbers: dict[str, Tensor], depth: Tensor, cosines: Tensor) -> Tensor:
+    """Twice the square of the side of a pixel on a surface, in texels of the first level."""
+    return (depth * depth).mul_(_per_tile(2 * numbers["detail"])).div_(cosines.clamp(min=_MIN_COSINE))
+
+
+def _limited(step: Tensor, limit: Tensor) -> Tensor:
+    return torch.maximum(torch.minimum(step, limit), -limit)
+
+
+def _per_tile(numbers: Tensor) -> Tensor:
+    return numbers.float()[:, None, None]
