@@ -65,6 +65,7 @@ def replace_workers(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -
         (raising(StoreError("000000.npz: cannot be written")), StoreError, r"^000000\.npz: cannot be written$"),
         (raising(OSError(28, "No space left on device")), StoreError, r"cannot be written \(No space left on device\)"),
         (raising(DataError("a.jpg: broken")), DataError, r"^a\.jpg: broken$"),
+        (raising(RuntimeError("CUDA out of memory")), DataError, r"failed \(RuntimeError: CUDA out of memory\)"),
         (raising(BrokenProcessPool()), DataError, "was killed, perhaps for lack of memory"),
         (killed, DataError, "was killed, perhaps for lack of memory"),
         (lambda: os._exit(1), DataError, "was killed"),

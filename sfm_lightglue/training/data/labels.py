@@ -117,25 +117,25 @@ def label_pairs(seen: SeenKeypoints, pairs: Tensor, config: LabelConfig) -> Pair
         pairs: [P, 2] int64 indices of views.
         config: the limits.
     """
-    num_stored = seen.keypoints.shape[1]
-    is_keypoint = torch.arange(num_stored, device=pairs.device) < seen.counts[pairs.T, None]  # [2, P, N]
+    num_stored, sides = seen.keypoints.shape[1], pairs.T.contiguous()
+    is_keypoint = torch.arange(num_stored, device=pairs.device) < seen.counts[sides, None]  # [2, P, N]
     reprojections = _reproject(seen, pairs)
-    candidates = _candidates(seen.keypoints[pairs.T], is_keypoint, reprojections.pixels, config.min_distance_px)
+    candidates = _candidates(seen.keypoints[sides], is_keypoint, reprojections.pixels, config.min_distance_px)
     fits = _fitting_scales(seen, pairs, reprojections, candidates, config.max_scale_ratio)
     errors = candidates.squared_px.amax(0).sqrt()
     is_good = fits & candidates.of(reprojections.visible).all(0) & (errors < config.max_error_px)
     matched = _mutual(candidates.flat[:, is_good], errors[is_good], is_keypoint[0].numel())
     is_near = candidates.squared_px <= config.min_distance_px**2
     is_near |= fits & ~candidates.of(reprojections.hidden).flip(0)
-    has_near = torch.zeros(is_keypoint.shape, dtype=torch.int8, device=pairs.device).flatten(1)
-    has_near.scatter_reduce_(1, candidates.flat, is_near.to(torch.int8), "amax")
+    has_near = pairs.new_zeros(2, len(pairs) * num_stored)
+    has_near.scatter_reduce_(1, candidates.flat, is_near.long(), "amax")
     is_alone = has_near.view_as(is_keypoint) == 0
     is_unmatchable = (reprojections.hidden | (reprojections.visible & is_alone)) & is_keypoint
-    states = is_unmatchable.to(torch.int8) * UNMATCHABLE
-    states.flatten(1).scatter_(1, matched, MATCHED)
-    partners = torch.full_like(is_keypoint[0], -1, dtype=torch.int64)
-    partners.view(-1)[matched[0]] = matched[1] % num_stored
-    return PairStates(partners, states.transpose(0, 1))
+    states = is_unmatchable.flatten(1).to(torch.int8) * UNMATCHABLE
+    states.scatter_(1, matched, MATCHED)
+    partners = pairs.new_full((len(pairs) * num_stored,), -1)
+    partners[matched[0]] = matched[1] % num_stored
+    return PairStates(partners.view(-1, num_stored), states.view_as(is_keypoint).transpose(0, 1))
 
 
 def _reproject(seen: SeenKeypoints, pairs: Tensor) -> _Reprojections:

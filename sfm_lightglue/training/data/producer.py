@@ -161,6 +161,8 @@ def _produce(reports: Connection, parent_pid: int, photos: Path, cache_dir: Path
         reports.send((isinstance(error, StoreError), str(error)))
     except OSError as error:
         reports.send((True, f"{cache_dir}: cannot be written ({error.strerror or error})"))
+    except Exception as error:  # of torch or OpenCV, for example for lack of GPU memory
+        reports.send((False, f"making training scenes failed ({type(error).__name__}: {error})"))
     else:
         return
     os.killpg(0, signal.SIGKILL)  # the other workers are within a shard, which takes minutes

@@ -18,6 +18,7 @@ import cv2
 import torch
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.devices import resolve_device
 from sfm_lightglue.extractors.sift import SiftConfig
 from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
 from sfm_lightglue.training.data.describers import Describer, InlineDescriber, build_extractor
@@ -99,6 +100,7 @@ def make_shards(
         Paths, in the order in which the shards are finished.
 
     Raises:
+        ConfigError: if this machine does not have the device.
         DataError: if a photograph cannot be read, or a process for SIFT has ended or failed.
         StoreError: if the folder is not writable or the disk is full.
         WeightsError: if the weights of the extractor are missing.
@@ -129,10 +131,11 @@ def make_with_pool(order: ShardOrder, shard_idxs: Sequence[int], num_processes: 
         num_processes: number of processes for SIFT; 0 computes it in this process. Networks need none.
 
     Raises:
+        ConfigError: if this machine does not have the device.
         DataError: if a photograph cannot be read, or a process for SIFT has ended or failed.
         StoreError: if the folder is not writable or the disk is full.
     """
-    library = PhotoLibrary.open(order.photos, order.device)
+    library = PhotoLibrary.open(order.photos, resolve_device(order.device))
     describer = _describer(order, num_processes)
     try:
         scenes: list[TrainingScene] = []
