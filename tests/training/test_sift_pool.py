@@ -96,21 +96,32 @@ def named_memory(pid: int) -> list[Path]:
     return [path for line in lines if "/psm_" in line and (path := Path(line.split()[5])).exists()]
 
 
-def test_a_killed_process_is_an_error():
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_killed_process_is_an_error(num_processes):
     before = set(multiprocessing.active_children())
-    with SiftPool(CONFIG, 2, 160 * 120) as pool:
+    with SiftPool(CONFIG, num_processes, 160 * 120) as pool:
         ticket = pool.submit(IMAGES * 20)
-        (victim, _) = set(multiprocessing.active_children()) - before
+        victim = (set(multiprocessing.active_children()) - before).pop()
         assert victim.pid is not None
         os.kill(victim.pid, signal.SIGKILL)
         for _ in range(2):
             with pytest.raises(DataError, match=r"process for SIFT has ended \(exit code -9\)"):
                 pool.result(ticket)
-        with pytest.raises(DataError, match="has ended"):
+        with pytest.raises(DataError, match=r"has ended \(exit code -9\)"):
             while True:
                 pool.submit(IMAGES)
     assert set(multiprocessing.active_children()) == before
     assert not named_memory(os.getpid())
+
+
+def test_the_death_of_all_processes_is_an_error_of_the_next_image():
+    before = set(multiprocessing.active_children())
+    with SiftPool(CONFIG, 1, 160 * 120) as pool:
+        (victim,) = set(multiprocessing.active_children()) - before
+        victim.kill()
+        victim.join()
+        with pytest.raises(DataError, match=r"has ended \(exit code -9\)"):
+            pool.submit(IMAGES)
 
 
 def test_an_image_that_fails_is_an_error():

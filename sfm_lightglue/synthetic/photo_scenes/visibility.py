@@ -229,9 +229,3 @@ def _grids(views: DepthViews, step: int) -> tuple[Tensor, Tensor]:
     is_pixel = places < numbers.prod(1)[:, None]
     pixels = torch.stack([places % across, places // across], -1) * step + start
     return pixels * is_pixel[..., None], is_pixel
-
-
-def shared_view(depth0: object, camera0: PosedCamera, depth1: object, camera1: PosedCamera, step: int = 16) -> float:
-    """Overlap of two views."""
-    depths = [torch.as_tensor(depth) for depth in (depth0, depth1)]
-    return float(shared_views(depths[0], camera0, depths[1][None], [camera1], step)[0])

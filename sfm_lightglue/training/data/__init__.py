@@ -1,1 +1,1 @@
-"""Training data: labelled pairs, shards, their producer, batches and the data loader."""
+"""Training data: labelled scenes, shards, their producer, and batches of pairs on the device of the training."""

@@ -142,8 +142,12 @@ class SiftPool:
         """Hand the images to the processes as soon as they are in the shared memory."""
         if self._is_pinned:
             torch.cuda.current_stream().synchronize()
-        for slot in self._unsent:
-            os.write(self._tasks.fileno(), TASK.pack(slot))
+        try:
+            for slot in self._unsent:
+                os.write(self._tasks.fileno(), TASK.pack(slot))
+        except BrokenPipeError:  # there is no process any more
+            self._failure = self._failure or self._end_of_process()
+            raise DataError(self._failure) from None
         self._unsent.clear()
 
     def _collect(self) -> None:
@@ -172,6 +176,10 @@ class SiftPool:
         self._free.append(slot)
 
     def _end_of_process(self) -> str:
+        ended = wait([process.sentinel for process in self._processes], _END_S)
+        for process in self._processes:
+            if process.sentinel in ended:
+                process.join(_END_S)
         codes = [process.exitcode for process in self._processes if process.exitcode is not None]
         return (
             f"a process for SIFT has ended (exit code {codes[0] if codes else 'unknown'}), perhaps for lack of memory; "
