@@ -9,7 +9,7 @@ import torch
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
-from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, depths_at, overlaps, shared_views
+from sfm_lightglue.synthetic.photo_scenes.visibility import DepthViews, depths_at, overlaps
 from sfm_lightglue.training.data.labelled_scenes import IGNORED, MATCHED, UNMATCHABLE
 from sfm_lightglue.training.data.labels import LabelConfig, PairStates, SeenKeypoints, label_pairs
 from tests.helpers import label_reference as reference
@@ -198,7 +198,7 @@ def test_overlap_is_the_fraction_that_both_see():
     shifts = (0.0, 4.0, 20.0)
     cameras = [camera_at(0), *map(camera_at, shifts)]
     depths = [torch.from_numpy(plane_depths(camera, wall)) for camera in cameras]
-    found = shared_views(depths[0], cameras[0], torch.stack(depths[1:]), cameras[1:])
+    found = overlaps(DepthViews.of(depths, cameras), torch.tensor([[0, 1], [2, 0], [0, 3]]))
     # The camera moves by 4 m * 300 px / 8 m = 150 px.
     np.testing.assert_allclose(found, [1.0, 1 - 150 / 320, 0.0], atol=0.06)
 

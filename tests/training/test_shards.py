@@ -10,6 +10,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
+from sfm_lightglue.training.data import shard_makers
 from sfm_lightglue.training.data.describers import InlineDescriber, build_extractor
 from sfm_lightglue.training.data.labelled_pairs import SceneConfig, make_scenes
 from sfm_lightglue.training.data.labelled_scenes import TrainingScene, TrainingView
@@ -114,11 +115,12 @@ def scene_of(photo_folder: Path, seed: int, config: SceneConfig) -> TrainingScen
     return make_scenes(PhotoLibrary.open(photo_folder), [seed], config, describer)[0]
 
 
-def test_workers_make_the_same_shards(tmp_path, photo_folder):
+def test_workers_make_the_same_shards(tmp_path, photo_folder, monkeypatch):
     """So does one renderer with a pool for SIFT, as with a GPU: batches are rendered ahead of the labels."""
-    here = list(make_shards(photo_folder, tmp_path / "a", 1, [3, 5], 0, PAIRS, 5))
-    there = sorted(make_shards(photo_folder, tmp_path / "b", 1, [3, 5], 2, PAIRS, 5))
-    with_pool = list(make_with_pool(ShardOrder(photo_folder, tmp_path / "c", 1, PAIRS, 5, "cpu"), [3, 5], 2))
+    monkeypatch.setattr(shard_makers, "_SCENES_AT_ONCE", 1)
+    here = list(make_shards(photo_folder, tmp_path / "a", 1, [3, 5], 0, PAIRS, 2))
+    there = sorted(make_shards(photo_folder, tmp_path / "b", 1, [3, 5], 2, PAIRS, 2))
+    with_pool = list(make_with_pool(ShardOrder(photo_folder, tmp_path / "c", 1, PAIRS, 2, "cpu"), [3, 5], 2))
     assert [path.name for path in here] == ["000003.npz", "000005.npz"]
     for others in (there, with_pool):
         assert [path.name for path in others] == [path.name for path in here]

@@ -199,26 +199,6 @@ def overlaps(views: DepthViews, pairs: Tensor, step: int = 16) -> Tensor:
     return shares.view(2, -1).mean(0)
 
 
-def shared_views(
-    depth0: Tensor, camera0: PosedCamera, depths1: Tensor, cameras1: Sequence[PosedCamera], step: int = 16
-) -> Tensor:
-    """Overlaps of one view with each of C views, as `overlaps` defines them.
-
-    Args:
-        depth0: [h, w] float32 metres, 0 where no surface is visible.
-        camera0: of this view.
-        depths1: [C, h1, w1] float32, of the other views, on the same device.
-        cameras1: of the other views.
-        step: only every `step`-th pixel along both axes is used.
-
-    Returns:
-        [C] float64 between 0 and 1.
-    """
-    views = DepthViews.of([depth0, *depths1], [camera0, *cameras1])
-    others = torch.arange(1, len(views), device=depth0.device)
-    return overlaps(views, torch.stack([torch.zeros_like(others), others], 1), step)
-
-
 def _grids(views: DepthViews, step: int) -> tuple[Tensor, Tensor]:
     """Every `step`-th pixel (x, y) of each view [V, G, 2] int64, and which of them are not padding [V, G]."""
     start = step // 2
