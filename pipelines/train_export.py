@@ -86,10 +86,7 @@ def _train_heads(
     if config is None:
         return
     losses = trainer.train_heads(network, producer, config)
-    if losses:
-        say(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps", flush=True)
-    else:
-        say("confidence heads: not trained, because no time was left", flush=True)
+    say(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps", flush=True)
 
 
 def _metadata(trainer: Trainer, arguments: argparse.Namespace, step: int, command: str) -> dict[str, str]:

@@ -170,22 +170,28 @@ class Trainer:
     def train_heads(self, network: LightGlue, source: ShardSource, confidence: ConfidenceConfig) -> list[float]:
         """Train the confidence heads alone, in the time that the plan has for them, or for a number of steps.
 
+        If less than half of their time is left, they get half of it.
+
         Args:
             network: of `best_result`; it is on the CPU afterwards.
             source: of the shards.
             confidence: options of this stage.
 
         Returns:
-            The loss of each step; empty if no time is left.
+            The loss of each step.
         """
-        plan, losses, begin_s = self.options.plan, list[float](), self.elapsed_s
+        plan, losses, begin_s = self.options.plan, list[float](), 0.0
         num_keypoints = None if plan is None else plan.num_decay_keypoints
         size = min(self.config.batches.batch_size, _MOST_PAIRS_FOR_HEADS)
 
         def share_of_time(step: int) -> float:
+            nonlocal begin_s
             assert plan is not None
-            left_s = plan.exports_at_s - begin_s
-            return 1.0 if left_s <= 0 else (self.elapsed_s - begin_s) / left_s
+            if step == 0:
+                begin_s = self.elapsed_s  # the first batch is there
+                return 0.0
+            # A late last step must not leave the heads untrained: thresholds rely on them.
+            return (self.elapsed_s - begin_s) / max(plan.exports_at_s - begin_s, plan.heads_s / 2, 1e-9)
 
         with self._pool(source, replace(self.config.batches, batch_size=size), self.config.seed + 1, None) as pool:
             train_confidence(

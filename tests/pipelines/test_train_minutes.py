@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_a_recipe_in_half_a_minute_survives_a_kill(tmp_path):
     (tmp_path / "command.py").write_text(SMALL_SCENES)
     run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
     text = f"--recipe sift --photos {tmp_path / 'photos'} --output {run} --max-minutes 0.5 --device cpu --threads 1"
-    text += f" --export {weights} --half --layers 2 --batch-size 4 --num-keypoints 64"
+    text += f" --export {weights} --half --layers 2 --batch-size 4 --num-keypoints 64 --optimizer adamw"
     command = [sys.executable, str(tmp_path / "command.py"), *text.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
@@ -57,17 +58,19 @@ def test_a_recipe_in_half_a_minute_survives_a_kill(tmp_path):
         os.kill(process.pid, signal.SIGKILL)
     killed = load_checkpoint(run / LAST)
     assert killed["step"] > 0 and 0 < killed["seconds"] < 30 and not weights.exists()
-    # Two runs in one folder need a decision, and the time that was used counts.
-    refused = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert refused.returncode == 2 and "--resume" in refused.stderr
+    # The time until the checkpoint counts as used; the rest is enough for a slow start.
+    minutes = round(killed["seconds"] / 60 + 0.35, 3)
+    command[command.index("--max-minutes") + 1] = str(minutes)
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=environment, check=True)
-    assert f"continuing after step {killed['step']} and" in done.stdout and "of 0.5 minutes" in done.stdout
+    told = re.search(r"continuing after step (\d+) and \S+ of (\S+) minutes", done.stdout)
+    begin = int(told[1])  # with more minutes, a decay that had begun is repeated
+    assert 0 < begin <= killed["step"] and float(told[2]) == minutes
     assert "waiting" in done.stdout and "held-out renderings: " in done.stdout
     last = load_checkpoint(run / LAST)
-    assert last["step"] > killed["step"] and killed["seconds"] < last["seconds"]
+    assert last["step"] > begin and killed["seconds"] < last["seconds"]
     assert 0 < load_checkpoint(run / STABLE)["step"] < last["step"]
-    rates = [row["rate"] for row in rows_of(run) if "rate" in row and row["step"] > killed["step"]]
-    assert min(rates) < 0.5 * max(rates)
+    rates = [row["rate"] for row in rows_of(run) if "rate" in row]
+    assert rates[-1] < 0.5 * max(rates)
     file, result = read_weights(weights), json.loads((run / "result.json").read_text())
     held_out = json.loads(file.metadata["held_out"])
     assert held_out.keys() == result["held_out"].keys() and {"held_out_loss", "recall", "precision"} <= held_out.keys()
@@ -83,7 +86,7 @@ def prepared(tmp_path) -> list[str]:
     write_photos(tmp_path / "photos")
     text = f"--photos {tmp_path / 'photos'} --output {tmp_path / 'run'} --cache {tmp_path / 'cache'} --workers 0"
     text += " --recipe sift --layers 2 --num-keypoints 32 --decay-keypoints 48 --batch-size 4 --device cpu --float32"
-    arguments = [*text.split(), "--scenes-per-shard", "12"]
+    arguments = [*text.split(), "--scenes-per-shard", "12", "--optimizer", "adamw"]
     parsed = build_parser().parse_args(arguments)
     with shard_producer(parsed, training_settings(parsed), 0) as producer:
         for shard_idx, scenes in enumerate(Shards(3, 12).shards):
