@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from sfm_lightglue.training.data.producer import ShardProducer
 from sfm_lightglue.training.data.shards import write_shard
 from sfm_lightglue.training.trainer import LOG_NAME, remove_run
 from tests.helpers.full_disk import TOLD, fail_writes
+from tests.helpers.processes import children_of, is_running
+from tests.helpers.rendered_scenes import CONFIG, SMALL
 from tests.helpers.training_scenes import make_scene, prepare_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
@@ -117,6 +121,25 @@ def test_shards_of_another_size_have_another_folder_and_are_read_as_arrays(tmp_p
         assert few.read_arrays(2).num_views.tolist() == [2, 2] and len(few.read(2)) == 2
         with pytest.raises(DataError, match="000001"):
             few.read_arrays(1)
+
+
+@pytest.mark.parametrize("how", ["closed", "SIFT killed"])
+def test_one_renderer_and_its_pool_end_together(tmp_path: Path, photo_folder: Path, how: str) -> None:
+    """The way of a GPU, on the CPU: any device whose name is not "cpu" has one renderer and a pool for SIFT."""
+    config = replace(CONFIG, views=replace(SMALL, num_views=2, image_size=(160, 120)))
+    with ShardProducer(photo_folder, tmp_path, 0, 1000, 1, config, "cpu:0", scenes_per_shard=1) as producer:
+        wait_for(producer, [0])
+        assert producer.read_arrays(0).num_views.tolist() == [2]
+        (renderer,) = children_of(os.getpid(), "spawn_main")
+        (sift,) = children_of(renderer, "spawn_main")
+        if how == "SIFT killed":
+            os.kill(sift, signal.SIGKILL)
+            with pytest.raises(DataError, match=r"a process for SIFT has ended \(exit code -9\)"):
+                wait_for(producer, [999])
+    deadline = time.monotonic() + 10
+    while is_running(sift) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(renderer) and not is_running(sift)
 
 
 def test_the_other_workers_end_with_the_first_failure(

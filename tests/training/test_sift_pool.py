@@ -26,6 +26,7 @@ from sfm_lightglue.training.data.describers import InlineDescriber, build_extrac
 from sfm_lightglue.training.data.labelled_scenes import TrainingView, quantised
 from sfm_lightglue.training.data.sift_pool import SiftPool
 from tests.helpers.checkout import ROOT
+from tests.helpers.processes import is_running
 from tests.helpers.textured_photos import pattern
 from tests.helpers.untrained import write_aliked
 
@@ -155,15 +156,6 @@ def test_nothing_remains_of_a_killed_program():
     while (any(map(is_running, pids)) or any(map(Path.exists, memory))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(pids) == 2 and not any(map(is_running, pids)) and not any(map(Path.exists, memory))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        status = Path(f"/proc/{pid}/stat")
-        return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 def test_little_shared_memory_gives_fewer_slots_or_an_error(monkeypatch):
