@@ -17,7 +17,7 @@ _NUM_REPEATS = 3
 def faster_in_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster; processors without such instructions emulate them."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
     def seconds(dtype: torch.dtype) -> float:
         a, b = (torch.ones(size, 256, dtype=dtype, device=device) for size in (768, 256))

@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     by_shape[matrix.shape].append(matrix)
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
                 self._change(matrices, group)
         return loss
 
-    def _change(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _change(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of the same shape."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         for matrix, gradient in zip(matrices, gradients, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from sfm_lightglue.models.lightglue import LightGlue
@@ -86,8 +87,10 @@ def held_out_batches(
     max_keypoints = max(options.pool.max_keypoints, config.batches.num_keypoints)
     stored = StoredPairs.of([pair_block(source.read_arrays(idx), max_keypoints) for idx in idxs], device)
     sampler = BatchSampler(stored, config.batches.unchanged, config.features.has_scale_orientation)
-    num_pairs = len(stored.views)
-    rows = torch.linspace(0, num_pairs - 1, min(options.num_held_out_pairs, num_pairs), dtype=torch.float64)
-    rows = rows.round().long().unique().to(device)
-    parts = rows.split(config.batches.batch_size)
-    return [sampler.batch(part, seed, exchange=False) for seed, part in enumerate(parts)]
+    num_pairs, size = len(stored.views), config.batches.batch_size
+    rows = np.unique(np.linspace(0, num_pairs - 1, min(options.num_held_out_pairs, num_pairs)).round().astype(np.int64))
+    starts = range(0, len(rows), size)
+    return [
+        sampler.batch(torch.from_numpy(rows[start : start + size]).to(device), start, exchange=False)
+        for start in starts
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_a_batch_that_is_not_used_changes_nothing():
 def test_no_shards_and_no_worker_is_an_error():
     with pytest.raises(DataError, match="no worker"), make_pool(Shards(1), excluded=frozenset({0})) as pool:
         pool.batch(0)
+
+
+def test_shards_without_pairs_are_waited_over(monkeypatch):
+    monkeypatch.setattr("sfm_lightglue.training.data.pair_pool._POLL_S", 0.0)
+    source = Shards(3)
+    source.shards[0] = [replace(scene, pairs=()) for scene in source.shards[0]]
+    source.num_ready, source.is_working = 1, True
+
+    def check() -> None:
+        source.num_ready = 2
+
+    with make_pool(source, check=check) as pool:
+        pool.batch(0)
+        assert pool.num_pairs == 8 and pool.num_shards == 2
 
 
 def test_waiting_for_the_first_shard_can_be_ended():

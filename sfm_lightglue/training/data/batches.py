@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
@@ -197,8 +198,8 @@ class BatchSampler:
         values = self._stored.descriptors[side.views[:, None], chosen]
         if self._config.mirrored_share > 0:
             values = torch.where(is_mirrored[:, None, None], values[..., self._mirrored_values], values)
-        values = values.float()
-        return values / values.norm(dim=-1, keepdim=True).clamp(min=1e-6) * mask[..., None]
+        unit: Tensor = F.normalize(values.float(), dim=-1, eps=1e-6)
+        return unit * mask[..., None]
 
     def _keypoints(self, side: _Side, chosen: Tensor, mask: Tensor, is_mirrored: Tensor) -> Tensor:
         """[B, K, 4] or [B, K, 2] positions as the matcher computes them, 0 on padding."""

@@ -120,7 +120,7 @@ class PairPool:
             StoreError: if shards cannot be written.
         """
         start = time.perf_counter()
-        if not self._residents:
+        while self.num_pairs == 0:  # the few scenes of a shard may have no pair
             self._fill()
         self._update()
         self._waiting_s += time.perf_counter() - start
@@ -173,7 +173,7 @@ class PairPool:
 
     def _fill(self) -> None:
         """Read the first shards; of a resumed run, those that were on the device."""
-        available = wait_for_shards(self._source, self._excluded, self._check)
+        available = wait_for_shards(self._source, self._excluded | self._residents.keys(), self._check)
         first = [idx for idx in self._first if idx in available] or self._least_used(available)[:_FIRST_SHARDS]
         for idx in first:
             block = self._read(idx)
