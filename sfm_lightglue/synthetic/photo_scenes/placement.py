@@ -88,6 +88,42 @@ class PlacedViews:
         return np.stack([slope_x, slope_y, start], axis=-1)
 
 
+Layout = dict[str, tuple[slice, tuple[int, ...]]]
+"""Columns and shape of named numbers in a table."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedRows:
+    """Numbers of n rows, by name.
+
+    Args:
+        layout: where they are.
+        double: [n, columns] float64.
+        single: the same in float32.
+    """
+
+    layout: Layout
+    double: Tensor
+    single: Tensor
+
+    def forms(self, name: str) -> Tensor:
+        """Forms float64 [n, F, 3], which are named after what they are."""
+        columns, shape = self.layout[name]
+        return self.double[:, columns].view(-1, *shape)
+
+    def number(self, name: str) -> Tensor:
+        """A number per row, float32 [n, 1, 1]."""
+        return self.single[:, self.layout[name][0], None]
+
+    def vector(self, name: str) -> list[Tensor]:
+        """The components of a vector per row, float32 [n, 1, 1] each."""
+        return [part[:, :, None] for part in torch.split(self.single[:, self.layout[name][0]], 1, dim=1)]
+
+    def index(self, name: str) -> Tensor:
+        """An index per row, int64 [n]."""
+        return self.single[:, self.layout[name][0].start].long()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
     """Rows of one kind on the device.
@@ -96,34 +132,41 @@ class Placed:
         views: [I] int64.
         slots: [I] int64 index of the surface in its scene; `NO_SURFACE` for the sky.
         textures: [I] int64 row of the texture; those of the sky follow those of the scenes.
-        numbers: columns by name, float64 [I, ...].
+        rows: all numbers.
     """
 
     views: Tensor
     slots: Tensor
     textures: Tensor
-    numbers: dict[str, Tensor]
+    rows: PlacedRows
 
     @classmethod
     def of(
-        cls, views: AnyArray, slots: AnyArray, textures: AnyArray, device: torch.device, **numbers: AnyArray
+        cls, views: AnyArray, slots: AnyArray, textures: AnyArray, numbers: dict[str, AnyArray], device: torch.device
     ) -> Placed:
-        """Arrays of the CPU, copied to the device at once."""
-        columns = {name: np.asarray(array, np.float64) for name, array in numbers.items()}
-        flat = [
-            array.reshape(len(views), math.prod(array.shape[1:]))
-            for array in (views, slots, textures, *columns.values())
-        ]
+        """Arrays of the CPU [I, ...], copied to the device at once."""
+        parts = [views, slots, textures, *numbers.values()]
+        flat = [part.reshape(len(views), math.prod(part.shape[1:])) for part in parts]
+        ends = np.cumsum([part.shape[1] for part in flat]).tolist()
         packed = torch.from_numpy(np.concatenate(flat, axis=1).astype(np.float64)).to(device)
-        parts = packed.split([array.shape[1] for array in flat], dim=1)
-        named = {
-            name: part.reshape(array.shape) for (name, array), part in zip(columns.items(), parts[3:], strict=True)
+        layout = {
+            name: (slice(start, end), part.shape[1:])
+            for (name, part), start, end in zip(numbers.items(), ends[2:], ends[3:], strict=False)
         }
-        first, second, third = (part[:, 0].long() for part in parts[:3])
-        return cls(first, second, third, named)
+        views_, slots_, textures_ = packed[:, :3].long().unbind(1)
+        return cls(views_, slots_, textures_, PlacedRows(layout, packed, packed.float()))
 
     def __len__(self) -> int:
         return len(self.views)
+
+    def column(self, name: str) -> Tensor:
+        """One of the numbers of all rows, float64 [I, ...]."""
+        return self.rows.forms(name)
+
+    def at(self, rows: Tensor) -> PlacedRows:
+        """The numbers of rows [n]."""
+        double, single = (table.index_select(0, rows) for table in (self.rows.double, self.rows.single))
+        return PlacedRows(self.rows.layout, double, single)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,11 +229,22 @@ def _planes(table: SurfaceTable, views: PlacedViews, view: AnyArray, row: AnyArr
     # A pixel covers z / f by z / (f cos) with cos = distance / z; the geometric mean selects the level.
     detail = (table.texels_per_m[row] / views.focals_px[view]) ** 2 / np.abs(facing)
     gain = views.ambient[view] + np.maximum(sun, 0)
-    rows = view, slot, table.texture_rows[row], inverse, edges * OUTSIDE, lookup, gain, detail, table.mask_rows[row]
+    rows = (
+        view,
+        slot,
+        table.texture_rows[row],
+        inverse[:, None],
+        edges * OUTSIDE,
+        lookup,
+        gain,
+        detail,
+        table.mask_rows[row],
+    )
     sky = _skies(table, views)
     names = "inverse", "edges", "lookup", "gain", "detail", "mask"
     joined = [np.concatenate([array[kept], last]) for array, last in zip(rows, sky, strict=True)]
-    return Placed.of(*joined[:3], table.device, **dict(zip(names, joined[3:], strict=True)))
+    views_, slots, textures, *numbers = joined
+    return Placed.of(views_, slots, textures, dict(zip(names, numbers, strict=True)), table.device)
 
 
 def _near_edge(inverse: Float64Array) -> Float64Array:
@@ -218,7 +272,7 @@ def _skies(table: SurfaceTable, views: PlacedViews) -> tuple[AnyArray, ...]:
         lookup[:, axis, 2] = (step / 2 + 1 / (side + 2)) * SKY_INVERSE_DEPTH
     textures = len(table.textures) + np.arange(V)
     slots = np.full(V, NO_SURFACE)
-    return np.arange(V), slots, textures, inverse, edges, lookup, np.ones(V), np.zeros(V), np.full(V, -1)
+    return np.arange(V), slots, textures, inverse[:, None], edges, lookup, np.ones(V), np.zeros(V), np.full(V, -1)
 
 
 def _rounds(table: SurfaceTable, views: PlacedViews, view: AnyArray, row: AnyArray, slot: AnyArray) -> Placed:
@@ -284,7 +338,7 @@ def _seen(table: SurfaceTable, view: AnyArray, row: AnyArray, slot: AnyArray, nu
     box = numbers["box"]
     kept = (box[:, 2:] > box[:, :2]).all(1)
     columns = {name: array[kept] for name, array in numbers.items()}
-    return Placed.of(view[kept], slot[kept], table.texture_rows[row][kept], table.device, **columns)
+    return Placed.of(view[kept], slot[kept], table.texture_rows[row][kept], columns, table.device)
 
 
 def _boxes(
@@ -300,12 +354,12 @@ def _boxes(
     z = points[..., 2]
     is_behind = z <= MIN_DEPTH_M
     size = views.sizes[view].astype(np.float64)
-    divisors = np.where(is_behind, 1.0, z)[..., None]
-    pixels = points[..., :2] / divisors * views.focals_px[view][:, None, None] + size[:, None] / 2
+    divisors = np.where(is_behind, 1.0, z)
+    pixels = points[..., :2] / divisors[..., None] * views.focals_px[view][:, None, None] + size[:, None] / 2
     first = np.clip(np.floor(pixels.min(1)), 0, size)
     last = np.clip(np.ceil(pixels.max(1)), 0, size)
-    some, every = is_behind.any(1)[:, None], is_behind.all(1)[:, None]
+    some, every = is_behind.any(1, keepdims=True), is_behind.all(1, keepdims=True)
     first = np.where(some, 0.0, first)
     last = np.where(every, 0.0, np.where(some, size, last))
-    nearest = np.where(is_behind.any(1), np.inf, 1 / np.where(is_behind, 1.0, z).min(1))
+    nearest = np.where(is_behind.any(1), np.inf, 1 / divisors.min(1))
     return np.concatenate([first, last], axis=1), nearest

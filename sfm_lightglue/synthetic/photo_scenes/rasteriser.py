@@ -114,14 +114,14 @@ class Rasteriser:
         views = PlacedViews.of(*zip(*((shot.scene, shot.camera, shot.light) for shot in shots), strict=True))
         batch = self._visible(views)
         atlas = TexelAtlas.of(self._table.textures, _skies(shots).to(self._table.device))
-        depths, colours = torch.empty(batch.keys.shape, device=self._table.device), []
-        for chunk, groups in grouped(batch.seen(), self._chunk, across_kinds=True):
+        depth, colours = torch.empty(batch.keys.shape, device=self._table.device), []
+        for chunk, groups in grouped(batch.seen(self._chunk), self._chunk, across_kinds=True):
             first = chunk * self._chunk
             last = min(first + self._chunk, len(batch.grid))
-            colours.append(self._coloured(batch, groups, atlas, depths[first:last], first))
+            colours.append(self._coloured(batch, groups, atlas, depth[first:last], first))
         images = _images(torch.cat(colours), batch.grid)
         slots = _images((~batch.keys & NO_SURFACE).to(torch.uint8), batch.grid)
-        depths = _images(_masked_depth(depths), batch.grid)
+        depths = _images(_masked_depth(depth), batch.grid)
         return [(image, Trace(depth, slot)) for image, depth, slot in zip(images, depths, slots, strict=True)]
 
     def _visible(self, views: PlacedViews) -> _Batch:
@@ -184,8 +184,8 @@ class Rasteriser:
                 _write(buffer, value, targets, is_other)
         channels = atlas.colours(x.view(-1), y.view(-1), levels.view(-1))
         colours = torch.empty(*depths.shape, 3, dtype=torch.uint8, device=depths.device)
-        for channel, values in enumerate(channels):
-            lit = (values.float().view(depths.shape).mul_(gains)).round_().clamp_(max=255)
+        for channel, levels_8bit in enumerate(channels):
+            lit = levels_8bit.float().view(depths.shape).mul_(gains).round_().clamp_(max=255)
             colours[..., channel].copy_(lit)
         return colours
 
@@ -206,13 +206,13 @@ class _Batch:
     entries: Entries
     keys: Tensor
 
-    def seen(self) -> Entries:
-        """The entries that are visible at a pixel."""
-        num = NO_SURFACE + 1
-        flags = torch.zeros(len(self.grid) * num, dtype=torch.bool, device=self.keys.device)
-        tiles = torch.arange(len(self.grid), device=self.keys.device)[:, None, None] * num
-        flags.index_fill_(0, ((self.keys & NO_SURFACE) + tiles).view(-1), True)
-        return self.entries.part(flags[self.entries.tiles * num + NO_SURFACE - self.entries.slots])
+    def seen(self, tiles_per_chunk: int) -> Entries:
+        """The entries that are visible at a pixel, and those that are alone in their tile."""
+        tiles = self.entries.tiles
+        is_seen = torch.bincount(tiles, minlength=len(self.grid))[tiles] == 1
+        for rows in torch.split((~is_seen).nonzero()[:, 0], tiles_per_chunk):
+            is_seen[rows] = _is_other(self.keys, self.entries.part(rows)).flatten(1).amax(1) == 0
+        return self.entries.part(is_seen)
 
 
 def _is_other(keys: Tensor, entries: Entries) -> Tensor:
@@ -255,7 +255,8 @@ def _images(tiles: Tensor, grid: TileGrid) -> list[Tensor]:
     images = []
     for view, (width, height) in enumerate(grid.sizes.tolist()):
         across, down = grid.shapes[view].tolist()
-        part = tiles[grid.starts[view] : grid.starts[view + 1]].unflatten(0, (down, across)).transpose(1, 2)
+        part = tiles[grid.starts[view] : grid.starts[view + 1]]
+        part = part.view(down, across, *tiles.shape[1:]).transpose(1, 2)
         images.append(
             part.reshape(down * grid.side, across * grid.side, *tiles.shape[3:])[:height, :width].contiguous()
         )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfm_lightglue.synthetic.photo_scenes.placement import OUTSIDE, Placed
+from sfm_lightglue.synthetic.photo_scenes.placement import OUTSIDE, Placed, PlacedRows
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M
 from sfm_lightglue.synthetic.photo_scenes.surface_table import SurfaceTable
 
@@ -112,66 +112,66 @@ class TileSurfaces:
 
     def plane_inverse(self, placed: Placed, rows: Tensor, corners: Tensor, is_full: bool, is_masked: bool) -> Tensor:
         """Inverse depth of rectangles, negative outside of them."""
-        numbers = placed.numbers
-        inverse = self._forms(numbers["inverse"][rows, None], corners)[0]
+        numbers = placed.at(rows)
+        inverse = self._forms(numbers.forms("inverse"), corners)[0]
         if is_full:
             return inverse
-        for edge in self._forms(numbers["edges"][rows], corners):
+        for edge in self._forms(numbers.forms("edges"), corners):
             torch.minimum(inverse, edge, out=inverse)
         if is_masked:
             depth = inverse.reciprocal()
-            x, y = (place * depth for place in self._forms(numbers["lookup"][rows], corners))
-            alpha = self._masks.nearest(numbers["mask"][rows].long(), x.nan_to_num_(0, 0, 0), y.nan_to_num_(0, 0, 0))
+            x, y = (place * depth for place in self._forms(numbers.forms("lookup"), corners))
+            alpha = self._masks.nearest(numbers.index("mask"), x.nan_to_num_(0, 0, 0), y.nan_to_num_(0, 0, 0))
             torch.minimum(inverse, (alpha.float() - 127.5) * OUTSIDE, out=inverse)
         return inverse
 
     def plane_look(self, placed: Placed, rows: Tensor, corners: Tensor) -> Look:
         """The look of planes."""
-        numbers = placed.numbers
-        depth = self._forms(numbers["inverse"][rows, None], corners)[0].reciprocal_()
-        x, y = (place.mul_(depth) for place in self._forms(numbers["lookup"][rows], corners))
-        footprint = (depth * depth).mul_(depth).mul_(_per_tile(2 * numbers["detail"][rows]))
-        return Look(depth, x, y, footprint, _per_tile(numbers["gain"][rows]))
+        numbers = placed.at(rows)
+        depth = self._forms(numbers.forms("inverse"), corners)[0].reciprocal_()
+        x, y = (place.mul_(depth) for place in self._forms(numbers.forms("lookup"), corners))
+        footprint = (depth * depth).mul_(depth).mul_(2 * numbers.number("detail"))
+        return Look(depth, x, y, footprint, numbers.number("gain"))
 
     def round_inverse(self, placed: Placed, rows: Tensor, corners: Tensor, is_sphere: bool) -> Tensor:
         """Inverse depth of the smaller root, or from inside the larger root, of a quadratic equation.
 
         It is negative where the ray misses the surface.
         """
-        numbers = {name: array[rows] for name, array in placed.numbers.items()}
-        rays = self._forms(numbers["rays"], corners)
-        origin = [_per_tile(numbers["origin"][:, axis]) for axis in range(3)]
+        numbers = placed.at(rows)
+        rays = self._forms(numbers.forms("rays"), corners)
+        origin = numbers.vector("origin")
         axes = range(3 if is_sphere else 2)
         a = sum((rays[axis] * rays[axis] for axis in axes), torch.zeros_like(rays[0])).clamp_(min=1e-12)
         b = sum((rays[axis] * origin[axis] for axis in axes), torch.zeros_like(rays[0]))
-        discriminant = (b * b).sub_(a * _per_tile(numbers["excess"]))
-        root = discriminant.clamp(min=0).sqrt_().mul_(_per_tile(-numbers["side"]))
+        discriminant = (b * b).sub_(a * numbers.number("excess"))
+        root = discriminant.clamp(min=0).sqrt_().mul_(-numbers.number("side"))
         depth = root.sub_(b).div_(a)
         inverse = torch.minimum(depth.reciprocal(), discriminant.mul_(OUTSIDE))
         torch.minimum(inverse, (1 / MIN_DEPTH_M - inverse).mul_(OUTSIDE), out=inverse)
         if not is_sphere:
             above = (rays[2] * depth).add_(origin[2]).abs_()
-            torch.minimum(inverse, (_per_tile(numbers["half"]) - above).mul_(OUTSIDE), out=inverse)
+            torch.minimum(inverse, (numbers.number("half") - above).mul_(OUTSIDE), out=inverse)
         return inverse
 
     def round_look(self, placed: Placed, rows: Tensor, corners: Tensor, depth: Tensor, is_sphere: bool) -> Look:
         """The look of round surfaces at given depths."""
-        numbers = {name: array[rows] for name, array in placed.numbers.items()}
-        rays = self._forms(numbers["rays"], corners)
-        points = [(rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in range(3)]
-        scale_x, scale_y = (_per_tile(numbers["scale"][:, axis]) for axis in (0, 1))
+        numbers = placed.at(rows)
+        rays = self._forms(numbers.forms("rays"), corners)
+        points = [(ray * depth).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True)]
+        scale_x, scale_y = numbers.vector("scale")
         x = torch.atan2(points[1], points[0]).mul_(scale_x)
-        per_radius = _per_tile(numbers["side"] / numbers["radius"])
+        per_radius = numbers.number("side") / numbers.number("radius")
         if is_sphere:
-            y = (points[2] / _per_tile(numbers["radius"])).clamp_(-1, 1).acos_().mul_(scale_y)
+            y = (points[2] / numbers.number("radius")).clamp_(-1, 1).acos_().mul_(scale_y)
         else:
-            y = (_per_tile(numbers["half"]) - points[2]).mul_(scale_y)
+            y = (numbers.number("half") - points[2]).mul_(scale_y)
         axes = range(3 if is_sphere else 2)
         normals = [points[axis] * per_radius for axis in axes]
         cosines = sum((normals[axis] * rays[axis] for axis in axes), torch.zeros_like(depth)).neg_()
-        sun = [_per_tile(numbers["sun"][:, axis]) for axis in axes]
+        sun = numbers.vector("sun")
         facing = sum((normals[axis] * sun[axis] for axis in axes), torch.zeros_like(depth)).clamp_(min=0)
-        gain = facing.add_(_per_tile(numbers["ambient"]))
+        gain = facing.add_(numbers.number("ambient"))
         return Look(depth, x, y, _footprint(numbers, depth, cosines), gain)
 
     def relief_inverse(self, placed: Placed, rows: Tensor, corners: Tensor) -> Tensor:
@@ -179,8 +179,8 @@ class TileSurfaces:
 
         It is negative where the ray misses the surface.
         """
-        numbers = {name: array[rows] for name, array in placed.numbers.items()}
-        rays = self._forms(numbers["rays"], corners)
+        numbers = placed.at(rows)
+        rays = self._forms(numbers.forms("rays"), corners)
         slope = rays[2].clamp(min=_MIN_SLOPE)
         coarse = self._march(numbers, [ray[:, ::_MARCH_STRIDE, ::_MARCH_STRIDE] for ray in rays])
         depth = coarse.repeat_interleave(_MARCH_STRIDE, 1).repeat_interleave(_MARCH_STRIDE, 2)
@@ -193,22 +193,23 @@ class TileSurfaces:
             step = torch.where(change.abs() > 1e-7, here * (depth - last) / change, 0)
             last, before, depth = depth, here, depth - _limited(step, 0.2 * depth)
         residual = self._below(numbers, rays, depth).abs()
-        u, v = ((rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in (0, 1))
+        u, v = ((ray * depth).add_(start) for ray, start in zip(rays[:2], numbers.vector("origin"), strict=False))
+        width, height = numbers.vector("size")
         met = (residual < 1e-3 * depth) & (depth > MIN_DEPTH_M) & (rays[2] > _MIN_SLOPE) & (u >= 0) & (v >= 0)
-        met &= (u <= _per_tile(numbers["size"][:, 0])) & (v <= _per_tile(numbers["size"][:, 1]))
+        met &= (u <= width) & (v <= height)
         return torch.where(met, depth.reciprocal(), -1)
 
     def relief_look(self, placed: Placed, rows: Tensor, corners: Tensor, depth: Tensor) -> Look:
         """The look of reliefs at given depths."""
-        numbers = {name: array[rows] for name, array in placed.numbers.items()}
-        rays = self._forms(numbers["rays"], corners)
-        u, v = ((rays[axis] * depth).add_(_per_tile(numbers["origin"][:, axis])) for axis in (0, 1))
+        numbers = placed.at(rows)
+        rays = self._forms(numbers.forms("rays"), corners)
+        u, v = ((ray * depth).add_(start) for ray, start in zip(rays[:2], numbers.vector("origin"), strict=False))
         cells = self._cells(numbers, u, v)
-        slope_u, slope_v = (grids.linear(numbers["heights"].long(), *cells) for grids in self._slopes)
-        sun = [_per_tile(numbers["sun"][:, axis]) for axis in range(3)]
+        slope_u, slope_v = (grids.linear(numbers.index("heights"), *cells) for grids in self._slopes)
+        sun = numbers.vector("sun")
         facing = -(slope_u * sun[0] + slope_v * sun[1] + sun[2]) / torch.sqrt(1 + slope_u**2 + slope_v**2)
-        gain = facing.clamp_(min=0).add_(_per_tile(numbers["ambient"]))
-        x, y = (place * _per_tile(numbers["scale"][:, axis]) for axis, place in enumerate((u, v)))
+        gain = facing.clamp_(min=0).add_(numbers.number("ambient"))
+        x, y = (place * scale for place, scale in zip((u, v), numbers.vector("scale"), strict=True))
         return Look(depth, x, y, _footprint(numbers, depth, rays[2]), gain)
 
     def _forms(self, forms: Tensor, corners: Tensor) -> list[Tensor]:
@@ -218,10 +219,10 @@ class TileSurfaces:
         across = (forms[..., :1] * self._steps).float()[..., None, :]
         return [down[:, k] + across[:, k] for k in range(forms.shape[1])]
 
-    def _march(self, numbers: dict[str, Tensor], rays: list[Tensor]) -> Tensor:
+    def _march(self, numbers: PlacedRows, rays: list[Tensor]) -> Tensor:
         """Depth of the first of some points along each ray that is below the surface; the last one if there is none."""
-        slope, height = rays[2].clamp(min=_MIN_SLOPE), _per_tile(numbers["origin"][:, 2])
-        start, end = (-_per_tile(numbers["highest"]) - height) / slope, -height / slope
+        slope, height = rays[2].clamp(min=_MIN_SLOPE), numbers.vector("origin")[2]
+        start, end = (-numbers.number("highest") - height) / slope, -height / slope
         depth, has_crossed = end, torch.zeros_like(end, dtype=torch.bool)
         for step in range(_NUM_MARCH_STEPS):
             here = start + (end - start) * (step / (_NUM_MARCH_STEPS - 1))
@@ -230,15 +231,16 @@ class TileSurfaces:
             has_crossed |= is_below
         return depth
 
-    def _below(self, numbers: dict[str, Tensor], rays: list[Tensor], depth: Tensor) -> Tensor:
+    def _below(self, numbers: PlacedRows, rays: list[Tensor], depth: Tensor) -> Tensor:
         """Distances in metres of the rays at a depth below a relief; negative above it."""
-        u, v, w = (rays[axis] * depth + _per_tile(numbers["origin"][:, axis]) for axis in range(3))
-        return w + self._heights.linear(numbers["heights"].long(), *self._cells(numbers, u, v))
+        u, v, w = ((ray * depth).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True))
+        return w + self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v))
 
-    def _cells(self, numbers: dict[str, Tensor], u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def _cells(self, numbers: PlacedRows, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Metres on a relief in cells of its heights."""
-        per_m = numbers["samples"] / numbers["size"]
-        return u * _per_tile(per_m[:, 0]), v * _per_tile(per_m[:, 1])
+        columns, lines = numbers.vector("samples")
+        width, height = numbers.vector("size")
+        return u * (columns / width), v * (lines / height)
 
 
 def _slopes(table: SurfaceTable) -> tuple[list[Tensor], list[Tensor]]:
@@ -252,14 +254,10 @@ def _slopes(table: SurfaceTable) -> tuple[list[Tensor], list[Tensor]]:
     return along_u, along_v
 
 
-def _footprint(numbers: dict[str, Tensor], depth: Tensor, cosines: Tensor) -> Tensor:
+def _footprint(numbers: PlacedRows, depth: Tensor, cosines: Tensor) -> Tensor:
     """Twice the square of the side of a pixel on a surface, in texels of the first level."""
-    return (depth * depth).mul_(_per_tile(2 * numbers["detail"])).div_(cosines.clamp(min=_MIN_COSINE))
+    return (depth * depth).mul_(2 * numbers.number("detail")).div_(cosines.clamp(min=_MIN_COSINE))
 
 
 def _limited(step: Tensor, limit: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(step, limit), -limit)
-
-
-def _per_tile(numbers: Tensor) -> Tensor:
-    return numbers.float()[:, None, None]

@@ -105,9 +105,9 @@ def find_entries(placement: Placement, grid: TileGrid) -> Entries:
     tiles = torch.where(is_tile, tiles, 0)
     corners = grid.corners[tiles]  # [V, K, 2]
     planes = placement.planes
-    least, largest = _limits(planes.numbers["edges"], corners[planes.views], grid.side)  # [I, K, 5]
-    farthest, nearest = _limits(planes.numbers["inverse"], corners[planes.views], grid.side)  # [I, K]
-    is_masked = (planes.numbers["mask"] >= 0)[:, None]
+    least, largest = _limits(planes.column("edges"), corners[planes.views], grid.side)  # [I, K, 5]
+    farthest, nearest = _limits(planes.column("inverse")[:, 0], corners[planes.views], grid.side)  # [I, K]
+    is_masked = (planes.column("mask") >= 0)[:, None]
     is_in = is_tile[planes.views] & (largest >= 0).all(-1) & (nearest > 0)
     is_full = is_in & (least >= 0).all(-1) & ~is_masked
     cover = farthest.new_zeros(len(grid.starts) - 1, most)
@@ -117,9 +117,9 @@ def find_entries(placement: Placement, grid: TileGrid) -> Entries:
     others = (placement.spheres, placement.cylinders, placement.reliefs)
     for kind, placed in zip((SPHERE, CYLINDER, RELIEF), others, strict=True):
         first = corners[placed.views]
-        box = placed.numbers["box"][:, None]
+        box = placed.column("box")[:, None]
         is_in = (first < box[..., 2:]).all(-1) & (first + grid.side > box[..., :2]).all(-1) & is_tile[placed.views]
-        is_in &= placed.numbers["nearest"][:, None] * (1 + _MARGIN) >= cover[placed.views]
+        is_in &= placed.column("nearest")[:, None] * (1 + _MARGIN) >= cover[placed.views]
         found.append((is_in, torch.full((), kind, device=is_in.device).expand(is_in.shape)))
     at = torch.cat([is_in for is_in, _ in found]).nonzero()
     kinds = torch.cat([kind for _, kind in found])[at[:, 0], at[:, 1]]
@@ -163,7 +163,8 @@ def grouped(entries: Entries, tiles_per_chunk: int, across_kinds: bool) -> Itera
     order = torch.argsort(key, stable=True)
     entries, key = entries.part(order), key[order]
     keys, counts = torch.unique_consecutive(key, return_counts=True)
-    parts = [Entries(*arrays) for arrays in zip(*(array.split(counts.tolist()) for array in entries), strict=True)]
+    sizes = counts.tolist()
+    parts = [Entries(*arrays) for arrays in zip(*(torch.split(array, sizes) for array in entries), strict=True)]
     groups: dict[int, list[Group]] = {}
     for number, part in zip(keys.tolist(), parts, strict=True):
         rest, kind = divmod(number, 8)
