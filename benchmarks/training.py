@@ -3,7 +3,8 @@
     python benchmarks/training.py --baseline DIR            pairs per second: rendered, described, labelled, trained
     python benchmarks/training.py --baseline DIR --losses   held-out losses after equal numbers of steps
 
-Every checkout is measured in processes of its own, with one thread. From the throughput of one core follows what a GPU
+Every checkout is measured in processes of its own, with one thread. On a CPU, seconds are those of the process, so that
+other work on the machine changes little. From the throughput of one core follows what a GPU
 with some CPU cores can reach.
 """
 
@@ -140,18 +141,27 @@ def plan_text(plan: MachinePlan, num_cores: int, minutes: float) -> str:
     )
 
 
-def measure(checkout: Path, arguments: argparse.Namespace) -> Speed:
-    """Measure one checkout, several times; medians."""
-    runs = []
+def measure(checkouts: Mapping[str, Path], arguments: argparse.Namespace) -> dict[str, Speed]:
+    """Measure all checkouts several times, in turns; medians."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
     for _ in range(arguments.repeat):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "speed.json"
-            options = {"scenes": arguments.scenes, "steps": arguments.steps, "seed": arguments.seed}
-            words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-            words += ["--photos", str(arguments.photos), "--device", arguments.device, "--json", str(path)]
-            run_job(checkout, [str(_JOB), "speed", *words])
-            runs.append(json.loads(path.read_text()))
-    return Speed(**{name: median(run[name] for run in runs) for name in runs[0]})
+        for name, checkout in checkouts.items():
+            runs[name].append(_measure_once(checkout, arguments))
+    return {
+        name: Speed(**{field: median(run[field] for run in found) for field in found[0]})  # type: ignore[arg-type]
+        for name, found in runs.items()
+    }
+
+
+def _measure_once(checkout: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speed.json"
+        options = {"scenes": arguments.scenes, "steps": arguments.steps, "seed": arguments.seed}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        words += ["--photos", str(arguments.photos), "--device", arguments.device, "--json", str(path)]
+        run_job(checkout, [str(_JOB), "speed", *words])
+        found: dict[str, float] = json.loads(path.read_text())
+    return found
 
 
 def run_job(checkout: Path, words: Sequence[str]) -> str:
@@ -183,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
 
             compare_losses(checkouts, arguments)
             return
-        speeds = {name: measure(checkout, arguments) for name, checkout in checkouts.items()}
+        speeds = measure(checkouts, arguments)
         print(speed_table(speeds))
         for name, speed in speeds.items():
             plan = machine_plan(speed, arguments.cores, arguments.gpu_pairs_per_s, arguments.minutes)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,14 @@ _NEVER = 10**9
 
 
 class Stopwatch:
-    """Adds up the seconds of functions; a function within another one of the same stage counts once."""
+    """Adds up the seconds of functions; a function within another one of the same stage counts once.
 
-    def __init__(self) -> None:
+    Args:
+        clock: in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
+        self.clock = clock
         self.seconds: dict[str, float] = defaultdict(float)
         self._running: set[str] = set()
 
@@ -43,11 +48,11 @@ class Stopwatch:
             if stage in self._running:
                 return function(*arguments, **options)
             self._running.add(stage)
-            start = time.perf_counter()
+            start = self.clock()
             try:
                 return function(*arguments, **options)
             finally:
-                self.seconds[stage] += time.perf_counter() - start
+                self.seconds[stage] += self.clock() - start
                 self._running.discard(stage)
 
         return run
@@ -79,16 +84,19 @@ class StoredShard:
 
 
 def measure_scenes(arguments: argparse.Namespace) -> dict[str, float]:
-    """Seconds of all stages for some scenes, and pairs per second that are trained on them."""
-    watch = Stopwatch()
+    """Seconds of all stages for some scenes, and pairs per second that are trained on them.
+
+    On a CPU, these are seconds of one core, which other work on the machine changes little.
+    """
+    watch = Stopwatch(time.process_time if arguments.device == "cpu" else time.perf_counter)
     make = scene_maker(arguments, watch)
     make([_WARM_SEED])  # loads libraries
     watch.seconds.clear()
-    start = time.perf_counter()
+    start = watch.clock()
     scenes = make(list(range(arguments.seed, arguments.seed + arguments.scenes)))
-    total = time.perf_counter() - start
+    total = watch.clock() - start
     num_views, num_pairs = (sum(len(getattr(scene, name)) for scene in scenes) for name in ("views", "pairs"))
-    trained = measure_training(scenes, arguments)
+    trained = measure_training(scenes, arguments, watch.clock)
     stages = {name: watch.seconds[name] for name in STAGES}
     return {"total": total, "views": num_views, "pairs": num_pairs, **stages, "trained_pairs_per_s": trained}
 
@@ -123,7 +131,7 @@ def watch_functions(watch: Stopwatch, *holders: Any) -> None:
                     setattr(holder, name, watch.timed(stage, getattr(holder, name)))
 
 
-def measure_training(scenes: list[Any], arguments: argparse.Namespace) -> float:
+def measure_training(scenes: list[Any], arguments: argparse.Namespace, clock: Callable[[], float]) -> float:
     """Pairs per second of the recipe's network and batches on a CPU, after as many steps that are not timed.
 
     On a CPU, matrix products are in float32: processors without instructions for bfloat16 emulate it very slowly, also
@@ -152,13 +160,15 @@ def measure_training(scenes: list[Any], arguments: argparse.Namespace) -> float:
     )
     if arguments.device == "cpu":
         torch.Tensor.bfloat16 = torch.Tensor.float  # type: ignore[method-assign]
-    rows: list[dict[str, float]] = []
+    times: dict[float, float] = {}
+
+    def note(row: Mapping[str, float]) -> None:
+        times.setdefault(row["step"], clock())
+
     with tempfile.TemporaryDirectory() as folder:
         write_shard(Path(folder) / "000000.npz", scenes)
-        Trainer(config, options, Path(folder)).run(
-            StoredShard(Path(folder) / "000000.npz"), report=lambda row: rows.append(dict(row))
-        )
-    return [row["pairs_per_s"] for row in rows if "loss" in row][-1]
+        Trainer(config, options, Path(folder)).run(StoredShard(Path(folder) / "000000.npz"), report=note)
+    return arguments.steps * BATCH_SIZE / (times[2 * arguments.steps] - times[arguments.steps])
 
 
 def make_shards(arguments: argparse.Namespace) -> None:
