@@ -103,8 +103,7 @@ class Rasteriser:
             cameras: of the views.
         """
         batch = self._visible(PlacedViews.of(scenes, cameras, [_NO_LIGHT] * len(cameras)))
-        inverse = (batch.keys | (1 << (_SLOT_BITS - 1))) & ~((1 << _SLOT_BITS - 1) - 1)
-        depth = _masked_depth(inverse.view(torch.float32).reciprocal_())
+        depth = _masked_depth(_inverse_of(batch.keys).reciprocal_())
         slots = (~batch.keys & NO_SURFACE).to(torch.uint8)
         traces = zip(_images(depth, batch.grid), _images(slots, batch.grid), strict=True)
         return [Trace(depth, slots) for depth, slots in traces]
@@ -163,9 +162,10 @@ class Rasteriser:
         corners = batch.grid.corners[entries.tiles]
         if kind in (FULL_PLANE, PLANE, MASKED_PLANE):
             return self._surfaces.plane_look(placed, entries.rows, corners)
-        depth = self._inverse(batch, group).reciprocal_()
         if kind == RELIEF:
-            return self._surfaces.relief_look(placed, entries.rows, corners, depth)
+            near = _inverse_of(batch.keys.index_select(0, entries.tiles)).reciprocal_()
+            return self._surfaces.relief_look(placed, entries.rows, corners, near)
+        depth = self._inverse(batch, group).reciprocal_()
         return self._surfaces.round_look(placed, entries.rows, corners, depth, kind == SPHERE)
 
     def _coloured(self, batch: _Batch, groups: list[Group], atlas: TexelAtlas, depths: Tensor, first: int) -> Tensor:
@@ -213,6 +213,12 @@ class _Batch:
         for rows in torch.split((~is_seen).nonzero()[:, 0], tiles_per_chunk):
             is_seen[rows] = _is_other(self.keys, self.entries.part(rows)).flatten(1).amax(1) == 0
         return self.entries.part(is_seen)
+
+
+def _inverse_of(keys: Tensor) -> Tensor:
+    """Inverse depths float32 of keys, in the middle of those with the same key."""
+    middle = 1 << (_SLOT_BITS - 1)
+    return (keys | middle).bitwise_and_(-middle).view(torch.float32)
 
 
 def _is_other(keys: Tensor, entries: Entries) -> Tensor:

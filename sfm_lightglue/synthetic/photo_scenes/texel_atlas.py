@@ -34,14 +34,12 @@ class TexelAtlas:
         starts: [rows * MAX_LEVELS] int32, first texel of each level.
         widths: the same length, int32.
         heights: the same length, int32.
-        scales: widths and heights times 32, float32 of the same length.
     """
 
     texels: Tensor
     starts: Tensor
     widths: Tensor
     heights: Tensor
-    scales: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, textures: Sequence[Texture], skies: Tensor) -> TexelAtlas:
@@ -61,8 +59,7 @@ class TexelAtlas:
         starts = np.concatenate([[0], ends[:-1]])[rows]
         device = skies.device
         table = torch.from_numpy(np.stack([starts, widths, heights]).astype(np.int32)).to(device)
-        scales = table[1].float() * _ONE, table[2].float() * _ONE
-        return cls(packed_texels([*levels, *skies]), table[0], table[1], table[2], scales)
+        return cls(packed_texels([*levels, *skies]), *table)
 
     def colours(self, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Red, green and blue at places of textures, which are repeated beyond their border.
@@ -76,9 +73,8 @@ class TexelAtlas:
             Three int32 tensors [N] between 0 and 255.
         """
         width, height, start = (table.index_select(0, rows) for table in (self.widths, self.heights, self.starts))
-        scale_x, scale_y = (scale.index_select(0, rows) for scale in self.scales)
-        columns, next_columns, share_x = _axis(x, scale_x, width)
-        lines, next_lines, share_y = _axis(y, scale_y, height)
+        columns, next_columns, share_x = _axis(x, width)
+        lines, next_lines, share_y = _axis(y, height)
         above, below = start + lines * width, next_lines.mul_(width).add_(start)
         corners = [
             self.texels.index_select(0, line + column) for line in (above, below) for column in (columns, next_columns)
@@ -88,16 +84,15 @@ class TexelAtlas:
         return red_blue & 0xFF, green.bitwise_and_(0xFF), (red_blue >> 16).bitwise_and_(0xFF)
 
 
-def _axis(places: Tensor, scales: Tensor, sides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _axis(places: Tensor, sides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Two neighbouring texels along an axis, and the weight of the second one times 32; int32 each.
 
     Args:
         places: [N] float32, 1 is the side of the texture; overwritten.
-        scales: [N] float32, number of texels of the side times 32.
         sides: [N] int32, number of texels of the side.
     """
     places.sub_(places.floor())
-    fixed = places.mul_(scales).sub_(_ONE / 2).round_().int()
+    fixed = places.mul_(sides).mul_(_ONE).sub_(_ONE / 2).round_().int()
     share = fixed & (_ONE - 1)
     first = fixed.bitwise_right_shift_(_BITS)
     second = first + 1

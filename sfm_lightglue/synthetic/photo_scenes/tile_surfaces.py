@@ -5,17 +5,15 @@ n is the number of tiles, s their side; arrays are [n, s, s] float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sfm_lightglue.synthetic.photo_scenes.placement import OUTSIDE, Placed, PlacedRows
 from sfm_lightglue.synthetic.photo_scenes.posed_camera import MIN_DEPTH_M
 from sfm_lightglue.synthetic.photo_scenes.surface_table import SurfaceTable
+from sfm_lightglue.synthetic.photo_scenes.value_grids import Grids
 
 _MIN_COSINE = 0.05
 """Lower limit of the cosine between ray and normal, which limits the footprint of a pixel."""
@@ -24,6 +22,9 @@ _MARCH_STRIDE = 4
 _NUM_MARCH_STEPS = 24
 _NUM_SECANTS = 4
 _MIN_SLOPE = 1e-3
+
+_REFINING_STEP = 1e-4
+"""Relative step of depth, larger than the rounding of the rasteriser."""
 
 
 class Look(NamedTuple):
@@ -42,58 +43,6 @@ class Look(NamedTuple):
     y: Tensor
     footprint: Tensor
     gain: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grids:
-    """Arrays [H, W] of several sizes in one array.
-
-    Args:
-        values: [N].
-        starts: [grids] int64 first value of each.
-        widths: [grids] int64.
-        heights: [grids] int64.
-    """
-
-    values: Tensor
-    starts: Tensor
-    widths: Tensor
-    heights: Tensor
-
-    @classmethod
-    def of(cls, grids: Sequence[Tensor], device: torch.device) -> Grids:
-        """The values of all grids."""
-        sizes = np.array([(*grid.shape, grid.numel()) for grid in grids], np.int64).reshape(-1, 3)
-        starts = np.cumsum(sizes[:, 2]) - sizes[:, 2]
-        table = torch.from_numpy(np.stack([starts, sizes[:, 1], sizes[:, 0]])).to(device)
-        values = torch.cat([grid.reshape(-1) for grid in grids]) if grids else torch.zeros(0, device=device)
-        return cls(values, *table)
-
-    def nearest(self, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The value at (x, y) in widths and heights [n, s, s] of grids [n], which are repeated beyond their border."""
-        widths, heights, starts = (table[rows, None, None] for table in (self.widths, self.heights, self.starts))
-        columns, lines = (
-            ((places - places.floor()) * sides).long().minimum(sides - 1)
-            for places, sides in ((x, widths), (y, heights))
-        )
-        return self.values.take(lines.mul_(widths).add_(columns).add_(starts))
-
-    def linear(self, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The values at (x, y) [n, s, s] of grids [n] by bilinear interpolation, constant beyond the border.
-
-        Places are in cells; the centre of the first cell is at 0.5.
-        """
-        widths, heights, starts = (table[rows, None, None] for table in (self.widths, self.heights, self.starts))
-        x, y = ((place - 0.5).clamp(min=0).minimum(side - 1) for place, side in ((x, widths), (y, heights)))
-        columns, lines = x.floor(), y.floor()
-        share_x, share_y = x - columns, y - lines
-        first = starts + lines.long() * widths + columns.long()
-        right = (columns.long() + 1 < widths).long()
-        below = torch.where(lines.long() + 1 < heights, widths, 0)
-        above, under = (
-            torch.lerp(self.values.take(at), self.values.take(at + right), share_x) for at in (first, first + below)
-        )
-        return torch.lerp(above, under, share_y)
 
 
 class TileSurfaces:
@@ -122,7 +71,7 @@ class TileSurfaces:
             depth = inverse.reciprocal()
             x, y = (place * depth for place in self._forms(numbers.forms("lookup"), corners))
             alpha = self._masks.nearest(numbers.index("mask"), x.nan_to_num_(0, 0, 0), y.nan_to_num_(0, 0, 0))
-            torch.minimum(inverse, (alpha.float() - 127.5) * OUTSIDE, out=inverse)
+            torch.minimum(inverse, alpha.sub_(127.5).mul_(OUTSIDE), out=inverse)
         return inverse
 
     def plane_look(self, placed: Placed, rows: Tensor, corners: Tensor) -> Look:
@@ -189,20 +138,24 @@ class TileSurfaces:
         last, depth = depth, depth - _limited(before / slope, 0.2 * depth)
         for _ in range(_NUM_SECANTS):
             here = self._below(numbers, rays, depth)
-            change = here - before
-            step = torch.where(change.abs() > 1e-7, here * (depth - last) / change, 0)
-            last, before, depth = depth, here, depth - _limited(step, 0.2 * depth)
-        residual = self._below(numbers, rays, depth).abs()
-        u, v = ((ray * depth).add_(start) for ray, start in zip(rays[:2], numbers.vector("origin"), strict=False))
-        width, height = numbers.vector("size")
-        met = (residual < 1e-3 * depth) & (depth > MIN_DEPTH_M) & (rays[2] > _MIN_SLOPE) & (u >= 0) & (v >= 0)
-        met &= (u <= width) & (v <= height)
-        return torch.where(met, depth.reciprocal(), -1)
+            last, before, depth = depth, here, depth - _limited(_secant(here, before, depth - last), 0.2 * depth)
+        places = [(ray * depth).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True)]
+        residual = (self._heights_at(numbers, *places[:2]) + places[2]).abs_()
+        inverse = depth.reciprocal()
+        tests = [depth.mul_(1e-3).sub_(residual), 1 / MIN_DEPTH_M - inverse, rays[2] - _MIN_SLOPE]
+        for place, size in zip(places[:2], numbers.vector("size"), strict=True):
+            tests += [place, size - place]
+        for test in tests:
+            torch.minimum(inverse, test.mul(OUTSIDE), out=inverse)
+        return inverse
 
-    def relief_look(self, placed: Placed, rows: Tensor, corners: Tensor, depth: Tensor) -> Look:
-        """The look of reliefs at given depths."""
+    def relief_look(self, placed: Placed, rows: Tensor, corners: Tensor, near: Tensor) -> Look:
+        """The look of reliefs at the depths that are near given ones."""
         numbers = placed.at(rows)
         rays = self._forms(numbers.forms("rays"), corners)
+        step = near * _REFINING_STEP
+        before, here = self._below(numbers, rays, near - step), self._below(numbers, rays, near)
+        depth = near - _limited(_secant(here, before, step), step)
         u, v = ((ray * depth).add_(start) for ray, start in zip(rays[:2], numbers.vector("origin"), strict=False))
         cells = self._cells(numbers, u, v)
         slope_u, slope_v = (grids.linear(numbers.index("heights"), *cells) for grids in self._slopes)
@@ -234,7 +187,11 @@ class TileSurfaces:
     def _below(self, numbers: PlacedRows, rays: list[Tensor], depth: Tensor) -> Tensor:
         """Distances in metres of the rays at a depth below a relief; negative above it."""
         u, v, w = ((ray * depth).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True))
-        return w + self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v))
+        return w.add_(self._heights_at(numbers, u, v))
+
+    def _heights_at(self, numbers: PlacedRows, u: Tensor, v: Tensor) -> Tensor:
+        """Heights in metres at (u, v) on a relief."""
+        return self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v))
 
     def _cells(self, numbers: PlacedRows, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Metres on a relief in cells of its heights."""
@@ -257,6 +214,18 @@ def _slopes(table: SurfaceTable) -> tuple[list[Tensor], list[Tensor]]:
 def _footprint(numbers: PlacedRows, depth: Tensor, cosines: Tensor) -> Tensor:
     """Twice the square of the side of a pixel on a surface, in texels of the first level."""
     return (depth * depth).mul_(2 * numbers.number("detail")).div_(cosines.clamp(min=_MIN_COSINE))
+
+
+def _secant(here: Tensor, before: Tensor, step: Tensor) -> Tensor:
+    """The change of depth to the zero of a line; 0 where the line is level.
+
+    Args:
+        here: value at the present depth.
+        before: value at the previous depth.
+        step: from the previous to the present depth.
+    """
+    change = here - before
+    return (here * step).mul_(change).div_(change.square().add_(1e-14))
 
 
 def _limited(step: Tensor, limit: Tensor) -> Tensor:
