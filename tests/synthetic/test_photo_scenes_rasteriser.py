@@ -19,7 +19,8 @@ from sfm_lightglue.synthetic.photo_scenes.rasteriser import Rasteriser, Shot
 from sfm_lightglue.synthetic.photo_scenes.scene_layouts import SCENE_LAYOUTS, SceneLayout
 from sfm_lightglue.synthetic.photo_scenes.surface_table import SurfaceTable
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Surface, Texture
-from sfm_lightglue.synthetic.photo_scenes.texel_atlas import packed_texels, torch_packed_texels
+from sfm_lightglue.synthetic.photo_scenes.texel_atlas import MAX_LEVELS, TexelAtlas
+from sfm_lightglue.synthetic.photo_scenes.texel_sheet import TexelSheet
 from sfm_lightglue.synthetic.photo_scenes.textures import Photos
 from sfm_lightglue.synthetic.photo_scenes.views import random_sky
 from tests.helpers import render_reference
@@ -145,13 +146,20 @@ def test_a_sky_is_enlarged_behind_the_surfaces():
     assert np.abs(image.numpy().astype(int) - expected).max() <= 4  # weights of 1/32, steps of up to 150 grey levels
 
 
-def test_texels_are_packed_equally_on_both_devices():
-    images = [
-        torch.from_numpy(np.random.default_rng(k).integers(0, 256, (5 + k, 7, 3)).astype(np.uint8)) for k in (0, 1)
-    ]
-    packed = packed_texels(images) & 0xFFFFFF
-    assert torch.equal(packed, torch_packed_texels(images))
-    assert packed[0] == images[0][0, 0, 0].int() + 256 * images[0][0, 0, 1].int() + 65536 * images[0][0, 0, 2].int()
+def test_both_lookups_of_colours_agree(library):
+    """OpenCV's, for a CPU, and the one in torch; also beyond the borders, and beyond 255."""
+    rng = np.random.default_rng(0)
+    textures = [Photos(library, library.names[:2], rng).plain(1.0) for _ in range(3)]
+    skies = torch.from_numpy(rng.integers(0, 256, (2, 14, 18, 3)).astype(np.uint8))
+    x, y = (torch.from_numpy(rng.uniform(-3, 3, (20, 500)).astype(np.float32)) for _ in range(2))
+    x[0, :6] = torch.tensor([0.0, 1.0, -1.0, -1e-9, 1e-9, 0.5])
+    rows = torch.from_numpy(rng.integers(0, 5 * MAX_LEVELS, (20, 500)).astype(np.int32))
+    gains = torch.from_numpy(rng.uniform(0.3, 1.5, (20, 500)).astype(np.float32))
+    first, second = (
+        kind.of(textures, skies).lit_colours(x.clone(), y.clone(), rows, gains) for kind in (TexelAtlas, TexelSheet)
+    )
+    assert first.shape == (20, 500, 3) and first.double().std() > 20
+    assert (first.int() - second.int()).abs().max() <= 2
 
 
 def on_cuda(surface: Surface) -> Surface:

@@ -26,6 +26,7 @@ from sfm_lightglue.synthetic.photo_scenes.posed_camera import PosedCamera
 from sfm_lightglue.synthetic.photo_scenes.surface_table import SurfaceTable
 from sfm_lightglue.synthetic.photo_scenes.surfaces import Light
 from sfm_lightglue.synthetic.photo_scenes.texel_atlas import MAX_LEVELS, TexelAtlas
+from sfm_lightglue.synthetic.photo_scenes.texel_sheet import TexelSheet
 from sfm_lightglue.synthetic.photo_scenes.tile_surfaces import Look, TileSurfaces
 from sfm_lightglue.synthetic.photo_scenes.tiles import (
     CYLINDER,
@@ -112,12 +113,13 @@ class Rasteriser:
         """Images uint8 [H, W, 3] RGB, exact depths and surfaces of views."""
         views = PlacedViews.of(*zip(*((shot.scene, shot.camera, shot.light) for shot in shots), strict=True))
         batch = self._visible(views)
-        atlas = TexelAtlas.of(self._table.textures, _skies(shots).to(self._table.device))
+        kind = TexelAtlas if self._table.device.type == "cuda" else TexelSheet
+        texels = kind.of(self._table.textures, _skies(shots).to(self._table.device))
         depth, colours = torch.empty(batch.keys.shape, device=self._table.device), []
         for chunk, groups in grouped(batch.seen(self._chunk), self._chunk, across_kinds=True):
             first = chunk * self._chunk
             last = min(first + self._chunk, len(batch.grid))
-            colours.append(self._coloured(batch, groups, atlas, depth[first:last], first))
+            colours.append(self._coloured(batch, groups, texels, depth[first:last], first))
         images = _images(torch.cat(colours), batch.grid)
         slots = _images((~batch.keys & NO_SURFACE).to(torch.uint8), batch.grid)
         depths = _images(_masked_depth(depth), batch.grid)
@@ -168,7 +170,9 @@ class Rasteriser:
         depth = self._inverse(batch, group).reciprocal_()
         return self._surfaces.round_look(placed, entries.rows, corners, depth, kind == SPHERE)
 
-    def _coloured(self, batch: _Batch, groups: list[Group], atlas: TexelAtlas, depths: Tensor, first: int) -> Tensor:
+    def _coloured(
+        self, batch: _Batch, groups: list[Group], texels: TexelAtlas | TexelSheet, depths: Tensor, first: int
+    ) -> Tensor:
         """Colours uint8 [n, s, s, 3] of a chunk of tiles, which begins with tile `first`; fills in the depths."""
         x, y, gains = torch.empty_like(depths), torch.empty_like(depths), torch.empty_like(depths)
         levels = torch.empty(depths.shape, dtype=torch.int32, device=depths.device)
@@ -182,12 +186,8 @@ class Rasteriser:
             is_other = None if group.is_first else _is_other(batch.keys, entries)
             for buffer, value in zip((depths, x, y, gains, levels), values, strict=True):
                 _write(buffer, value, targets, is_other)
-        channels = atlas.colours(x.view(-1), y.view(-1), levels.view(-1))
-        colours = torch.empty(*depths.shape, 3, dtype=torch.uint8, device=depths.device)
-        for channel, levels_8bit in enumerate(channels):
-            lit = levels_8bit.float().view(depths.shape).mul_(gains).round_().clamp_(max=255)
-            colours[..., channel].copy_(lit)
-        return colours
+        flat = (buffer.flatten(1) for buffer in (x, y, levels, gains))
+        return texels.lit_colours(*flat).view(*depths.shape, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
