@@ -20,7 +20,10 @@ XFEAT = FeatureKind("xfeat", 64, has_scale_orientation=False, is_mirrorable=Fals
 """XFeat."""
 
 _FULL_BATCH, _FULL_RATE = 256, 2.5e-3
-"""A batch size and the learning rate that was best for it."""
+_SMALL_BATCH, _SMALL_RATE = 16, 2e-3
+"""Batch sizes and learning rates of the runs behind the weights of the package."""
+
+_RATE_POWER = math.log(_FULL_RATE / _SMALL_RATE) / math.log(_FULL_BATCH / _SMALL_BATCH)
 
 _SCENE_S_ON_CPU = 2.3
 """Seconds of one core for a scene of 6 views."""
@@ -172,7 +175,8 @@ class Recipe:
             max_minutes: of the run; None if it is limited by steps. A shorter run has smaller shards, so that its
                 training begins early, and fewer of them held out.
             num_cores: of the machine.
-            batch_size: pairs per step; None for that of the recipe. The learning rate is proportional to its root.
+            batch_size: pairs per step; None for that of the recipe. The learning rate follows it, by the power that
+                fits the runs behind the weights of the package.
         """
         on_gpu = device == "cuda"
         size = batch_size or (_FULL_BATCH if on_gpu else 16)
@@ -183,7 +187,7 @@ class Recipe:
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             optimizer="muon",
-            learning_rate=_FULL_RATE * math.sqrt(size / _FULL_BATCH),
+            learning_rate=_FULL_RATE * (size / _FULL_BATCH) ** _RATE_POWER,
             batch_size=size,
             num_keypoints=512 if on_gpu else 256,
             num_decay_keypoints=768 if on_gpu else 384,

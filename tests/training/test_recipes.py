@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from sfm_lightglue.errors import ConfigError
@@ -42,12 +40,12 @@ def test_all_recipes_have_their_names():
         recipe_of("xfaet")
 
 
-def test_the_rate_is_proportional_to_the_root_of_the_batch_size():
+def test_the_rate_is_that_of_the_runs_behind_the_weights_and_grows_with_the_batch():
     recipe = recipe_of("sift")
     on_gpu, on_cpu, large = recipe.settings("cuda"), recipe.settings("cpu"), recipe.settings("cpu", batch_size=1024)
     assert on_gpu.batch_size == 256 and on_gpu.learning_rate == pytest.approx(2.5e-3)
-    assert on_cpu.learning_rate == pytest.approx(2.5e-3 * math.sqrt(on_cpu.batch_size / 256))
-    assert large.learning_rate == pytest.approx(5e-3)
+    assert on_cpu.batch_size == 16 and on_cpu.learning_rate == pytest.approx(2e-3)
+    assert large.learning_rate == pytest.approx(2.5e-3 * 1.25**0.5)  # the same factor for each doubling
 
 
 def test_a_gpu_leaves_one_core_to_the_trainer():
