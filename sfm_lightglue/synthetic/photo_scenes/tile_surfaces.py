@@ -23,8 +23,8 @@ _NUM_MARCH_STEPS = 24
 _NUM_SECANTS = 4
 _MIN_SLOPE = 1e-3
 
-_REFINING_STEP = 1e-4
-"""Relative step of depth, larger than the rounding of the rasteriser."""
+_MAX_REFINEMENT = 1e-4
+"""Largest relative change of the depths of reliefs, more than the rounding of the rasteriser."""
 
 
 class Look(NamedTuple):
@@ -55,9 +55,8 @@ class TileSurfaces:
 
     def __init__(self, table: SurfaceTable, side: int) -> None:
         self._steps = torch.arange(side, dtype=torch.float64, device=table.device)
-        self._masks = Grids.of(table.masks, table.device)
-        self._heights = Grids.of(table.heights, table.device)
-        self._slopes = [Grids.of(slopes, table.device) for slopes in _slopes(table)]
+        self._masks = Grids.of([mask[None] for mask in table.masks], table.device)
+        self._heights = Grids.of(_heights_and_slopes(table), table.device)
 
     def plane_inverse(self, placed: Placed, rows: Tensor, corners: Tensor, is_full: bool, is_masked: bool) -> Tensor:
         """Inverse depth of rectangles, negative outside of them."""
@@ -138,7 +137,11 @@ class TileSurfaces:
         last, depth = depth, depth - _limited(before / slope, 0.2 * depth)
         for _ in range(_NUM_SECANTS):
             here = self._below(numbers, rays, depth)
-            last, before, depth = depth, here, depth - _limited(_secant(here, before, depth - last), 0.2 * depth)
+            last, before, depth = (
+                depth,
+                here,
+                depth - _limited(_quotient(here * (depth - last), here - before), 0.2 * depth),
+            )
         places = [(ray * depth).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True)]
         residual = (self._heights_at(numbers, *places[:2]) + places[2]).abs_()
         inverse = depth.reciprocal()
@@ -153,15 +156,16 @@ class TileSurfaces:
         """The look of reliefs at the depths that are near given ones."""
         numbers = placed.at(rows)
         rays = self._forms(numbers.forms("rays"), corners)
-        step = near * _REFINING_STEP
-        before, here = self._below(numbers, rays, near - step), self._below(numbers, rays, near)
-        depth = near - _limited(_secant(here, before, step), step)
-        u, v = ((ray * depth).add_(start) for ray, start in zip(rays[:2], numbers.vector("origin"), strict=False))
-        cells = self._cells(numbers, u, v)
-        slope_u, slope_v = (grids.linear(numbers.index("heights"), *cells) for grids in self._slopes)
+        u, v, w = ((ray * near).add_(start) for ray, start in zip(rays, numbers.vector("origin"), strict=True))
+        height, slope_u, slope_v = self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v), 3)
+        # The distance below the surface is w + height; this is its derivative by depth.
+        change = (slope_u * rays[0]).addcmul_(slope_v, rays[1]).add_(rays[2])
+        step = _limited(_quotient(-(w + height), change), near * _MAX_REFINEMENT)
+        depth = near + step
         sun = numbers.vector("sun")
         facing = -(slope_u * sun[0] + slope_v * sun[1] + sun[2]) / torch.sqrt(1 + slope_u**2 + slope_v**2)
         gain = facing.clamp_(min=0).add_(numbers.number("ambient"))
+        u, v = u.addcmul_(rays[0], step), v.addcmul_(rays[1], step)
         x, y = (place * scale for place, scale in zip((u, v), numbers.vector("scale"), strict=True))
         return Look(depth, x, y, _footprint(numbers, depth, rays[2]), gain)
 
@@ -191,7 +195,7 @@ class TileSurfaces:
 
     def _heights_at(self, numbers: PlacedRows, u: Tensor, v: Tensor) -> Tensor:
         """Heights in metres at (u, v) on a relief."""
-        return self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v))
+        return self._heights.linear(numbers.index("heights"), *self._cells(numbers, u, v), 1)[0]
 
     def _cells(self, numbers: PlacedRows, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Metres on a relief in cells of its heights."""
@@ -200,15 +204,15 @@ class TileSurfaces:
         return u * (columns / width), v * (lines / height)
 
 
-def _slopes(table: SurfaceTable) -> tuple[list[Tensor], list[Tensor]]:
-    """Slopes along u and v [H, W] of each relief."""
-    along_u, along_v = [], []
+def _heights_and_slopes(table: SurfaceTable) -> list[Tensor]:
+    """Heights, and slopes along u and v: [3, H, W] of each relief."""
     sizes = {int(row): size for row, size in zip(table.heights_rows, table.size_m, strict=True) if row >= 0}
+    found = []
     for row, heights in enumerate(table.heights):
         slope_v, slope_u = torch.gradient(heights)
-        along_u.append(slope_u * (heights.shape[1] / sizes[row][0]))
-        along_v.append(slope_v * (heights.shape[0] / sizes[row][1]))
-    return along_u, along_v
+        per_m = [samples / side for samples, side in zip(heights.shape[::-1], sizes[row], strict=True)]
+        found.append(torch.stack([heights, slope_u * per_m[0], slope_v * per_m[1]]))
+    return found
 
 
 def _footprint(numbers: PlacedRows, depth: Tensor, cosines: Tensor) -> Tensor:
@@ -216,16 +220,9 @@ def _footprint(numbers: PlacedRows, depth: Tensor, cosines: Tensor) -> Tensor:
     return (depth * depth).mul_(2 * numbers.number("detail")).div_(cosines.clamp(min=_MIN_COSINE))
 
 
-def _secant(here: Tensor, before: Tensor, step: Tensor) -> Tensor:
-    """The change of depth to the zero of a line; 0 where the line is level.
-
-    Args:
-        here: value at the present depth.
-        before: value at the previous depth.
-        step: from the previous to the present depth.
-    """
-    change = here - before
-    return (here * step).mul_(change).div_(change.square().add_(1e-14))
+def _quotient(value: Tensor, divisor: Tensor) -> Tensor:
+    """A quotient, but 0 where the divisor is 0; overwrites the divisor."""
+    return (value * divisor).div_(divisor.square_().add_(1e-14))
 
 
 def _limited(step: Tensor, limit: Tensor) -> Tensor:
