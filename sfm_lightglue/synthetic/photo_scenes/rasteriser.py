@@ -43,7 +43,7 @@ from sfm_lightglue.synthetic.photo_scenes.tiles import (
     placed_of,
 )
 
-_CPU_CHUNK, _CUDA_CHUNK = 128, 16384
+_CPU_CHUNK, _CUDA_CHUNK = 256, 16384
 """Tiles that are evaluated at once: few on a CPU, whose cache is small."""
 
 _SLOT_BITS = 8

@@ -177,16 +177,20 @@ class TileSurfaces:
         return [down[:, k] + across[:, k] for k in range(forms.shape[1])]
 
     def _march(self, numbers: PlacedRows, rays: list[Tensor]) -> Tensor:
-        """Depth of the first of some points along each ray that is below the surface; the last one if there is none."""
+        """Depth of the first of some points along each ray that is below the surface; the last one if there is none.
+
+        The points of all rays of a tile are handled as a tile with more rows.
+        """
+        rows = rays[2].shape[1]
+        steps = torch.linspace(0, 1, _NUM_MARCH_STEPS, device=rays[2].device).repeat_interleave(rows)[:, None]
         slope, height = rays[2].clamp(min=_MIN_SLOPE), numbers.vector("origin")[2]
         start, end = (-numbers.number("highest") - height) / slope, -height / slope
-        depth, has_crossed = end, torch.zeros_like(end, dtype=torch.bool)
-        for step in range(_NUM_MARCH_STEPS):
-            here = start + (end - start) * (step / (_NUM_MARCH_STEPS - 1))
-            is_below = self._below(numbers, rays, here) >= 0
-            depth = torch.where(is_below & ~has_crossed, here, depth)
-            has_crossed |= is_below
-        return depth
+        first, last = (limit.repeat(1, _NUM_MARCH_STEPS, 1) for limit in (start, end))
+        points = torch.lerp(first, last, steps)
+        below = self._below(numbers, [ray.repeat(1, _NUM_MARCH_STEPS, 1) for ray in rays], points)
+        is_above = below.view(torch.int32).bitwise_right_shift_(31)  # -1 for negative numbers
+        crossing = points.sub_(is_above.float().mul_(OUTSIDE)).view(-1, _NUM_MARCH_STEPS, rows, rows).amin(1)
+        return torch.minimum(crossing, end)
 
     def _below(self, numbers: PlacedRows, rays: list[Tensor], depth: Tensor) -> Tensor:
         """Distances in metres of the rays at a depth below a relief; negative above it."""

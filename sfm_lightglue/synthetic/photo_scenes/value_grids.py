@@ -58,7 +58,9 @@ class Grids:
         lines_of_two = [(at, at + 1) for at in (first, first + (widths + 1))]
         found = []
         for channel in range(num_values):
-            above, under = (torch.lerp(*(self._at(channel, at) for at in two), share_x) for two in lines_of_two)
+            above, under = (
+                torch.lerp(self._at(channel, left), self._at(channel, right), share_x) for left, right in lines_of_two
+            )
             found.append(torch.lerp(above, under, share_y))
         return found
 
