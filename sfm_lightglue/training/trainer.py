@@ -156,7 +156,7 @@ class Trainer:
             return self.result()
         validator = Validator(source, self.config, self.options, self.device, validation, self._check_time)
         with self._pool(source, self.config.batches, self.config.seed, self._pool_state) as pool:
-            schedule = self._begin(pool)
+            schedule = self._begin(pool, validator, report or _ignore)
             self._train(pool, schedule, validator, report or _ignore)
         self.replicas.stop()
         return self.result()
@@ -248,26 +248,24 @@ class Trainer:
         network.load_state_dict(best["mean_network"])
         return network, int(best["step"])
 
-    def _begin(self, pool: PairPool) -> Schedule:
-        """Prepare the step for all shapes, and plan the time from here on."""
+    def _begin(self, pool: PairPool, validator: Validator, report: Report) -> Schedule:
+        """Wait for pairs, prepare the step for all shapes, and plan the time from here on."""
         config, options, plan = self.config, self.options, self.options.plan
         sizes = (config.batches.num_keypoints,) if plan is None else (plan.num_keypoints, plan.num_decay_keypoints)
         for num_keypoints in dict.fromkeys(sizes):
+            batch = pool.batch(self.step, num_keypoints, is_used=False)
             if options.compile or self.device.type != "cpu":
-                self._step.prepare(
-                    pool.batch(self.step, num_keypoints, is_used=False).split(self.replicas.world_size)[0]
-                )
+                self._step.prepare(batch.split(self.replicas.world_size)[0])
         if plan is None:
             return StepSchedule(config, options)
+        if self.step == 0:
+            self._validate(validator, pool, report)
         self._plan = plan.starting_at(self.elapsed_s, self._trained_s)
         return TimeSchedule(config, self._plan)
 
     def _train(self, pool: PairPool, schedule: Schedule, validator: Validator, report: Report) -> None:
         """All steps, with log, validation and checkpoints at their intervals."""
         meter, intervals = Meter(self.config.batches.batch_size), Intervals(self.options, self.elapsed_s)
-        if self.options.plan is not None and self.step == 0:
-            self._validate(validator, pool, report)
-            meter.restart()
         progress = Progress(self.step, self.elapsed_s)
         is_falling, is_over = schedule.falls_from_here(progress), schedule.is_over(progress)
         while not is_over:
@@ -275,8 +273,9 @@ class Trainer:
             meter.add(*self._step(self.replicas.share(batch, rate), rate))
             if self.options.plan is not None:
                 self._step.keep_up()
-            progress = Progress(self.step, self.elapsed_s)
-            is_over = schedule.is_over(progress)
+            begun_s, progress = progress.elapsed_s, Progress(self.step, self.elapsed_s)
+            # A step that would end later than its middle is not made.
+            is_over = schedule.is_over(Progress(self.step, progress.elapsed_s + (progress.elapsed_s - begun_s) / 2))
             due = intervals.due(progress, is_over)
             if due.log or due.checkpoint:
                 row = {"step": self.step, "rate": rate, **meter.take(pool.take_waiting_s())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ from sfm_lightglue.training.data.pair_pool import wait_for
 from sfm_lightglue.training.data.producer import ShardProducer
 from sfm_lightglue.training.data.shards import write_shard
 from sfm_lightglue.training.trainer import LOG_NAME, remove_run
+from tests.helpers.checkout import ROOT
 from tests.helpers.full_disk import TOLD, fail_writes
 from tests.helpers.processes import children_of, is_running
 from tests.helpers.rendered_scenes import CONFIG, SMALL
@@ -121,6 +123,22 @@ def test_shards_of_another_size_have_another_folder_and_are_read_as_arrays(tmp_p
         assert few.read_arrays(2).num_views.tolist() == [2, 2] and len(few.read(2)) == 2
         with pytest.raises(DataError, match="000001"):
             few.read_arrays(1)
+
+
+def test_a_closed_producer_leaves_nothing_behind(tmp_path: Path, photo_folder: Path) -> None:
+    """No process, no semaphore: Python would print a warning about it at the end."""
+    code = (
+        "import os, sys; from pathlib import Path; from multiprocessing import active_children\n"
+        "from sfm_lightglue.training.data.pair_pool import wait_for\n"
+        "from sfm_lightglue.training.data.producer import ShardProducer\n"
+        "if __name__ == '__main__':\n"
+        "    producer = ShardProducer(Path(sys.argv[1]), Path(sys.argv[2]), 0, 100, 1, scenes_per_shard=1)\n"
+        "    wait_for(producer, [0]); producer.close(); assert active_children() == []\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "run.py"), str(photo_folder), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stderr == ""
 
 
 @pytest.mark.parametrize("how", ["closed", "SIFT killed"])

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sfm_lightglue.training.data.shards import (
     shard_folder,
 )
 
+_END_S = 5.0
 _KILLED = "a process that makes training scenes was killed, perhaps for lack of memory; the same command continues"
 
 
@@ -125,12 +126,16 @@ class ShardProducer:
 
     def close(self) -> None:
         """End the workers."""
-        if self._process is not None and self._process.pid is not None and self._process.is_alive():
+        if self._process is None or self._process.pid is None or not self._process.is_alive():
+            return
+        self._process.terminate()
+        self._process.join(_END_S)
+        if self._process.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 # The workers are in the process group that `_produce` created; before that there are no workers.
                 if os.getpgid(self._process.pid) == self._process.pid:
-                    os.killpg(self._process.pid, signal.SIGTERM)
-            self._process.terminate()
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.join()
 
     def __enter__(self) -> ShardProducer:
@@ -152,9 +157,12 @@ def _produce(reports: Connection, parent_pid: int, photos: Path, cache_dir: Path
     """
     os.setsid()
     end_with(parent_pid, lambda: os.killpg(0, signal.SIGKILL))
+    signal.signal(signal.SIGTERM, _end)
     try:
         for _ in make_shards(photos, cache_dir, *arguments):
             pass
+    except _EndError:
+        return
     except BrokenProcessPool:
         reports.send((False, f"{cache_dir}: {_KILLED}"))
     except SfmError as error:
@@ -166,3 +174,15 @@ def _produce(reports: Connection, parent_pid: int, photos: Path, cache_dir: Path
     else:
         return
     os.killpg(0, signal.SIGKILL)  # the other workers are within a shard, which takes minutes
+
+
+class _EndError(BaseException):
+    """The parent wants this process to end."""
+
+
+def _end(*_: object) -> None:
+    """End without waiting for the shards in work, but free semaphores and shared memory, as no signal alone would."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for child in active_children():
+        child.kill()
+    raise _EndError
