@@ -16,6 +16,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
+
 STAGES = {
     "render": ("render_views", "render_scenes"),
     "describe": ("extract", "submit", "result"),
@@ -40,6 +42,12 @@ class Stopwatch:
         self.seconds: dict[str, float] = defaultdict(float)
         self._running: set[str] = set()
 
+    def _now(self) -> float:
+        """The clock, after a GPU has done what was asked of it."""
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return self.clock()
+
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, whose seconds are added to a stage."""
 
@@ -48,11 +56,11 @@ class Stopwatch:
             if stage in self._running:
                 return function(*arguments, **options)
             self._running.add(stage)
-            start = self.clock()
+            start = self._now()
             try:
                 return function(*arguments, **options)
             finally:
-                self.seconds[stage] += self.clock() - start
+                self.seconds[stage] += self._now() - start
                 self._running.discard(stage)
 
         return run
@@ -109,7 +117,7 @@ def scene_maker(arguments: argparse.Namespace, watch: Stopwatch) -> Callable[[li
     makes_one = hasattr(labelled_pairs, "make_scene")
     if makes_one:
         watch_functions(watch, labelled_pairs, SiftExtractor)
-        paths = sorted(arguments.photos.glob("*"))
+        paths = sorted(arguments.photos.glob("*.jpg"))
         return lambda seeds: [labelled_pairs.make_scene(paths, seed) for seed in seeds]
     from sfm_lightglue.synthetic.photo_scenes.photo_library import PhotoLibrary
     from sfm_lightglue.training.data.describers import InlineDescriber, build_extractor

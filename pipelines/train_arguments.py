@@ -31,7 +31,7 @@ examples:
 
 files in RUN_DIR: last.pt (the newest state), best.pt (the best state by validation: AUC@10 with --validate, else F1
 on held-out pairs), stable.pt (the state before the learning rate fell), log.jsonl, result.json (metrics of the exported
-weights), settings.json (sizes of the shards, with --max-minutes), shards/ (training scenes, unless --cache is given).
+weights), settings.json (sizes of the shards), shards/ (training scenes, unless --cache is given).
 """
 
 STEPS_OF_THE_USER = ("steps", "decay_steps", "warmup_steps")

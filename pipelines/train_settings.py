@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,8 +110,16 @@ def device_kind(arguments: argparse.Namespace) -> DeviceKind:
 
 
 def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, by its affinity and by the quota of its container."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        return max(1, min(number, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control groups, or no quota: "max"
+        return number
+
+
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def training_config(arguments: argparse.Namespace, settings: TrainingSettings) -> TrainingConfig:
@@ -147,8 +156,10 @@ def run_options(arguments: argparse.Namespace, settings: TrainingSettings) -> Ru
     Raises:
         ConfigError: on impossible values.
     """
+    from sfm_lightglue.training.data.pair_pool import PoolConfig
     from sfm_lightglue.training.options import RunOptions
 
+    stored = PoolConfig().max_keypoints
     steps = _STEPS if arguments.steps is None else arguments.steps
     return RunOptions(
         num_steps=steps,
@@ -163,6 +174,7 @@ def run_options(arguments: argparse.Namespace, settings: TrainingSettings) -> Ru
         bfloat16=False if arguments.float32 else None,
         compile=settings.compile,
         num_parts=arguments.accumulate,
+        pool=PoolConfig(max_keypoints=max(stored, settings.num_keypoints, settings.num_decay_keypoints)),
     )
 
 

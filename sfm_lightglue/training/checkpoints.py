@@ -74,15 +74,17 @@ def checkpoint_to_resume(folder: Path, options: RunOptions) -> Checkpoint | None
         options: numbers of steps, or plan of time, of the whole run.
 
     Returns:
-        The checkpoint, or None if the folder has none.
+        The checkpoint, or None if the folder has none. Its `seconds_of_run` are those of the last checkpoint.
 
     Raises:
         DataError: if a checkpoint is damaged.
     """
-    last = load_checkpoint(folder / LAST)
+    last = load_checkpoint(folder / LAST) or load_checkpoint(folder / STABLE)
     if last is None:
-        return load_checkpoint(folder / STABLE)
-    return (load_checkpoint(folder / STABLE) or last) if _is_prolonged(last, options) else last
+        return None
+    found = (load_checkpoint(folder / STABLE) or last) if _is_prolonged(last, options) else last
+    # The time after the older checkpoint was used too.
+    return found | {"seconds_of_run": max(found["seconds"], last["seconds"])}
 
 
 def _is_prolonged(last: Checkpoint, options: RunOptions) -> bool:

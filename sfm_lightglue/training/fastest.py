@@ -13,6 +13,14 @@ from sfm_lightglue.models.lightglue_attention import attend_by_similarity, key_b
 
 _NUM_REPEATS = 3
 
+_ATTENTIONS_PER_LAYER = 4
+"""Self-attention and cross-attention of both images."""
+
+_BYTES_PER_WEIGHT = 6
+"""The weights in float32, of the softmax, and in bfloat16, of the product with the values."""
+
+_MEMORY_SHARE = 0.3
+
 
 def faster_in_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster; processors without such instructions emulate them."""
@@ -27,19 +35,23 @@ def faster_in_bfloat16(device: torch.device) -> bool:
 
 
 def faster_with_explicit_attention(
-    device: torch.device, dtype: torch.dtype, batch_size: int, num_heads: int, num_keys: int, head_dim: int
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], num_layers: int
 ) -> bool:
     """Whether matmul, softmax, matmul with their gradients are faster than the fused kernel, with padding masks.
 
+    They are measured as a training step runs them. Explicit attention is also refused if the weights of all layers,
+    which are kept for the gradients, would fill much of the memory.
+
     Args:
         device: on which to measure.
-        dtype: of queries, keys and values.
-        batch_size: number of pairs.
-        num_heads: number of heads.
-        num_keys: number of keys, and of queries.
-        head_dim: width of a head.
+        dtype: of queries, keys and values; bfloat16 stands for automatic mixed precision.
+        shape: (pairs, heads, keys, width of a head); there are as many queries as keys.
+        num_layers: of the network.
     """
-    shape = (batch_size, num_heads, num_keys, head_dim)
+    batch_size, num_heads, num_keys, head_dim = shape
+    kept_bytes = _ATTENTIONS_PER_LAYER * num_layers * batch_size * num_heads * num_keys**2 * _BYTES_PER_WEIGHT
+    if device.type == "cuda" and kept_bytes > _MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return False
     query, key, value = (torch.randn(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
     bias = key_bias(torch.ones(batch_size, num_keys, dtype=torch.bool, device=device), dtype)
 
@@ -51,12 +63,14 @@ def faster_with_explicit_attention(
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
     def with_gradients(attend: Callable[[], Tensor]) -> float:
-        return _seconds(lambda: torch.autograd.grad(attend().sum(), (query, key, value)), device)
+        def run() -> None:
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                message = attend()
+            torch.autograd.grad(message.sum(), (query, key, value))
 
-    try:
-        return with_gradients(explicit) < with_gradients(fused)
-    except torch.OutOfMemoryError:  # of the explicit weights
-        return False
+        return _seconds(run, device)
+
+    return with_gradients(explicit) < with_gradients(fused)
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -70,8 +70,10 @@ class PairBatch(NamedTuple):
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch on a device."""
-        inputs = NetworkInputs(*(tensor.to(device, non_blocking=True) for tensor in self.inputs))
-        return PairBatch(inputs, Targets(*(tensor.to(device, non_blocking=True) for tensor in self.targets)))
+        # A copy from a GPU that is not waited for could be read before it is complete.
+        is_async = device.type != "cpu"
+        inputs = NetworkInputs(*(tensor.to(device, non_blocking=is_async) for tensor in self.inputs))
+        return PairBatch(inputs, Targets(*(tensor.to(device, non_blocking=is_async) for tensor in self.targets)))
 
     def split(self, num_parts: int) -> list[PairBatch]:
         """Parts with equal numbers of pairs; the number of pairs must be a multiple of `num_parts`."""

@@ -59,9 +59,10 @@ class Replicas:
         """
         if self.world_size == 1:
             return batch
-        shares = [(_every(batch, rank, self.world_size), rate) for rank in range(self.world_size)]
+        on_cpu = batch.to(torch.device("cpu"))
+        shares = [(_every(on_cpu, rank, self.world_size), rate) for rank in range(self.world_size)]
         dist.scatter_object_list([None], shares, src=0)
-        return shares[0][0]
+        return _every(batch, 0, self.world_size)
 
     def receive(self) -> tuple[PairBatch, float] | None:
         """The share of this process and the learning rate; None after the last step. Not for the first process."""

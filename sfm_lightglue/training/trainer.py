@@ -109,6 +109,7 @@ class Trainer:
         self.device = resolve_device(options.device)
         self.best = -math.inf
         self._seconds_before, self._trained_s = 0.0, 0.0
+        self._was_falling = False
         self._plan: TimePlan | None = None
         self._pool_state: dict[str, Any] | None = None
         network = new_network(config.architecture, config.seed)
@@ -231,7 +232,7 @@ class Trainer:
         while (received := self.replicas.receive()) is not None:
             batch, rate = received[0].to(self.device), received[1]
             if not is_prepared:
-                self._step.prepare(batch)
+                self._step.prepare([batch])
                 is_prepared = True
             self._step(batch, rate)
 
@@ -252,14 +253,14 @@ class Trainer:
         """Wait for pairs, prepare the step for all shapes, and plan the time from here on."""
         config, options, plan = self.config, self.options, self.options.plan
         sizes = (config.batches.num_keypoints,) if plan is None else (plan.num_keypoints, plan.num_decay_keypoints)
-        for num_keypoints in dict.fromkeys(sizes):
-            batch = pool.batch(self.step, num_keypoints, is_used=False)
-            if options.compile or self.device.type != "cpu":
-                self._step.prepare(batch.split(self.replicas.world_size)[0])
+        batches = [pool.batch(self.step, size, is_used=False) for size in dict.fromkeys(sizes)]
+        if options.compile or self.device.type != "cpu":
+            self._step.prepare([batch.split(self.replicas.world_size)[0] for batch in batches])
         if plan is None:
             return StepSchedule(config, options)
         if self.step == 0:
             self._validate(validator, pool, report)
+        pool.take_waiting_s()  # that before the first step is none of the training
         self._plan = plan.starting_at(self.elapsed_s, self._trained_s)
         return TimeSchedule(config, self._plan)
 
@@ -268,12 +269,15 @@ class Trainer:
         meter, intervals = Meter(self.config.batches.batch_size), Intervals(self.options, self.elapsed_s)
         progress = Progress(self.step, self.elapsed_s)
         is_falling, is_over = schedule.falls_from_here(progress), schedule.is_over(progress)
+        if is_falling and not self._was_falling and self.step > 0:
+            self._save(STABLE, pool)  # this session waited until the rate had to fall
         while not is_over:
+            begun_s = self.elapsed_s
             batch, rate = pool.batch(self.step, schedule.num_keypoints(progress)), schedule.rate(progress)
             meter.add(*self._step(self.replicas.share(batch, rate), rate))
             if self.options.plan is not None:
                 self._step.keep_up()
-            begun_s, progress = progress.elapsed_s, Progress(self.step, self.elapsed_s)
+            progress = Progress(self.step, self.elapsed_s)
             # A step that would end later than its middle is not made.
             is_over = schedule.is_over(Progress(self.step, progress.elapsed_s + (progress.elapsed_s - begun_s) / 2))
             due = intervals.due(progress, is_over)
@@ -340,7 +344,10 @@ class Trainer:
         self._step.load(found)
         self.best, self._seconds_before, self._pool_state = found["best"], found["seconds"], found["pool"]
         if found["plan"] is not None:
-            self._trained_s = TimePlan(**found["plan"]).trained_s(found["seconds"])
+            before = TimePlan(**found["plan"])
+            self._trained_s = before.trained_s(found["seconds"])
+            self._was_falling = found["seconds"] >= before.decays_at_s
+            self._seconds_before = found["seconds_of_run"]
 
 
 def _state_of_first_layers(network: LightGlue, architecture: LightGlueArchitecture) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from sfm_lightglue.training.losses import AssignmentLoss, PairBatch, assignment_
 from sfm_lightglue.training.optimizers import make_optimizers
 from sfm_lightglue.training.options import RunOptions, TrainingConfig
 from sfm_lightglue.training.replicas import Replicas
+
+logger = logging.getLogger(__name__)
 
 _MOST_COMPILED_VARIANTS = 64
 _STEPS_AHEAD = 4
@@ -37,27 +41,25 @@ class TrainingStep:
         self.mean_network = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizers = make_optimizers(network, config)
         self.num_steps = 0
-        self._is_compiled = False
         self.bfloat16 = faster_in_bfloat16(self.device) if options.bfloat16 is None else options.bfloat16
         self._layer_loss: AssignmentLoss = assignment_loss
         self._heads = list(network.confidences.parameters())
         named = network.named_parameters()
         self._others = [parameter for name, parameter in named if not name.startswith("confidences.")]
 
-    def prepare(self, batch: PairBatch) -> None:
-        """Choose the kind of attention, and compile for the shapes of a batch; the weights stay as they are.
+    def prepare(self, batches: Sequence[PairBatch]) -> None:
+        """Choose the kind of attention, and compile for the shapes of some batches; the weights stay as they are.
 
         Args:
-            batch: on the device.
+            batches: on the device, one of each shape.
         """
         if self.device.type != "cpu":
-            self._choose_attention(batch)
+            # One choice for all shapes, before the first is compiled: a later change would compile all again.
+            self._choose_attention(max(batches, key=lambda batch: batch.inputs.mask0.shape[1]))
         if self._options.compile:
-            if not self._is_compiled:
-                self._compile()
-                self._is_compiled = True
-            self._gradients(batch)
-            self.network.zero_grad(set_to_none=True)
+            self._compile()
+            for batch in batches:
+                self._compile_for(batch)
 
     def __call__(self, batch: PairBatch, rate: float) -> tuple[Tensor, Tensor]:
         """Train on a batch.
@@ -132,8 +134,23 @@ class TrainingStep:
         architecture = self.network.architecture
         head_dim = architecture.descriptor_dim // architecture.num_heads
         part = max(1, size // self._options.num_parts)
-        if faster_with_explicit_attention(self.device, dtype, part, architecture.num_heads, num_keys, head_dim):
+        shape = (part, architecture.num_heads, num_keys, head_dim)
+        if faster_with_explicit_attention(self.device, dtype, shape, architecture.num_layers):
             use_explicit_attention_in_training(self.device.type, num_keys)
+
+    def _compile_for(self, batch: PairBatch) -> None:
+        """Compile for the shapes of a batch. Without a compiler on this machine, the run goes on uncompiled."""
+        try:
+            self._gradients(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler raises
+            logger.warning("compiling failed, the run goes on without it: %s", str(error).splitlines()[0])
+            for layer in self.network.layers:
+                layer._compiled_call_impl = None
+            self._layer_loss = assignment_loss
+            self._gradients(batch)
+        self.network.zero_grad(set_to_none=True)
 
     def _compile(self) -> None:
         """Compile the layers, and on a GPU the loss of an assignment, for fixed shapes."""

@@ -97,7 +97,7 @@ def test_arguments_override_a_recipe():
     assert (given.num_layers, given.num_workers, given.compile, given.confidence_target) == (9, 0, True, "point")
     assert given.optimizer == recipe.optimizer and given.num_decay_keypoints == recipe.num_decay_keypoints
     larger = settings_of("--recipe sift --batch-size 64")
-    assert larger.batch_size == 64 and larger.learning_rate == pytest.approx(2 * recipe.learning_rate)
+    assert larger.batch_size == 64 and larger.learning_rate == pytest.approx(1.25**0.5 * recipe.learning_rate)
     assert settings_of("--recipe sift --batch-size 64 --learning-rate 1e-4").learning_rate == 1e-4
 
 
@@ -149,7 +149,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     more = "--recipe sift --max-minutes 9 --init lightglue_sift --export weights.safetensors --half --dry-run"
     assert main([*RUN.split(), *more.split()]) == 0
     printed = capsys.readouterr().out
-    for text in ("4 layers, 2 heads, 128 dimensions", "lightglue_sift.safetensors", "muon, learning rate 6.25e-04"):
+    for text in ("4 layers, 2 heads, 128 dimensions", "lightglue_sift.safetensors", "muon, learning rate 2.00e-03"):
         assert text in printed
     for text in (
         "16 pairs, 256 keypoints per view, then 384, not compiled",

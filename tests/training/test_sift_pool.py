@@ -166,7 +166,7 @@ def test_little_shared_memory_gives_fewer_slots_or_an_error(monkeypatch):
     with SiftPool(CONFIG, 1, 160 * 120) as pool:
         assert_same(pool.result(pool.submit(IMAGES * 2)), inline(IMAGES) * 2)
     sizes.free = 10_000
-    with pytest.raises(DataError, match="too few for 1 processes for SIFT"):
+    with pytest.raises(DataError, match="too few for images of processes for SIFT"):
         SiftPool(CONFIG, 1, 160 * 120)
 
 

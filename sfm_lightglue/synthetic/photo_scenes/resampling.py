@@ -101,7 +101,7 @@ def grey(image: Tensor) -> Tensor:
 
 
 def on_device(array: AnyArray, device: torch.device | str) -> Tensor:
-    """A tensor of an array, without waiting for the device: memory that is not pinned is copied before this returns."""
+    """A tensor of an array, without waiting for the work of the device; the array may be changed afterwards."""
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
@@ -114,7 +114,10 @@ def torch_resized(image: Tensor, size: tuple[int, int], how: How) -> Tensor:
     """`resized` in torch; OpenCV's pixel centres, weights and borders."""
     height, width = image.shape[:2]
     values = image.float().reshape(height, width, -1)
-    if how == "area":
+    if how == "area" and (height, width) == (2 * size[1], 2 * size[0]):
+        means = F.avg_pool2d(values.permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0)
+        values = (means + 0.5).floor_() if image.dtype == torch.uint8 else means  # OpenCV rounds halves up here
+    elif how == "area":
         is_smaller = size[0] <= width and size[1] <= height
         rows = _area_weights(height, size[1], is_smaller, image.device)
         columns = _area_weights(width, size[0], is_smaller, image.device)

@@ -141,7 +141,7 @@ class BatchSampler:
         stored = self._stored
         views = stored.views[rows]  # [B, 2]
         partners, unmatchable = stored.partners[rows].long(), stored.unmatchable[rows]  # [B, 2, S] each
-        order = torch.where(is_exchanged[:, None], views.new_tensor([1, 0]), views.new_tensor([0, 1]))  # [B, 2]
+        order = torch.stack([is_exchanged, ~is_exchanged], 1).long()  # [B, 2]
         wide = order[..., None].expand_as(partners)
         views, partners, unmatchable = views.gather(1, order), partners.gather(1, wide), unmatchable.gather(1, wide)
         idx = torch.arange(partners.shape[2], device=stored.device)

@@ -127,12 +127,19 @@ class PairPool:
         rows, size = self._rows, self._batches.batch_size
         choice, sampling = (int(word) for word in np.random.SeedSequence([self._seed, step]).generate_state(2))
         self._generator.manual_seed(choice)
-        weights = 1 / (1 + self._uses[rows])
-        drawn = rows[torch.multinomial(weights, size, replacement=len(rows) < size, generator=self._generator)]
+        drawn = rows[self._draw(1 / (1 + self._uses[rows]), size)]
         if is_used:
             self._uses.index_add_(0, drawn, torch.ones_like(drawn, dtype=torch.float32))
             self._num_draws_since_exchange += size
         return self._sampler.batch(drawn, sampling, num_keypoints)
+
+    def _draw(self, weights: Tensor, size: int) -> Tensor:
+        """Indices by their weights, different ones if there are as many. Nothing waits for the device."""
+        if len(weights) < size:
+            return torch.multinomial(weights, size, replacement=True, generator=self._generator)
+        # The smallest of exponential variables with these rates are a draw without replacement.
+        times = torch.empty_like(weights).exponential_(generator=self._generator) / weights
+        return times.topk(size, largest=False).indices
 
     def take_waiting_s(self) -> float:
         """Seconds since the last call in which no batch could be made because shards were missing or read."""
@@ -305,5 +312,6 @@ def _views_that_fit(like: PairBlock, device: torch.device) -> int:
     num_views, num_pairs = like.size
     view_bytes = sum(tensor.nbytes for tensor in (like.points, like.descriptors)) / max(num_views, 1)
     pair_bytes = sum(tensor.nbytes for tensor in (like.partners, like.unmatchable)) / max(num_pairs, 1)
-    free_bytes = torch.cuda.mem_get_info(device)[0]
+    cached_bytes = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free_bytes = torch.cuda.mem_get_info(device)[0] + cached_bytes
     return min(_MOST_VIEWS, int(_GPU_MEMORY_SHARE * free_bytes / (view_bytes + _PAIRS_PER_VIEW * pair_bytes)))

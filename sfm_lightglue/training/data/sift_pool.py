@@ -39,7 +39,7 @@ class SiftPool:
 
     Args:
         config: of the detector.
-        num_processes: at least 1.
+        num_processes: at least 1; fewer if there is not one slot for each.
         max_pixels: of an image.
         max_images: images that are submitted without waiting; fewer if there is little shared memory.
         is_pinned: whether the images come from a GPU.
@@ -51,7 +51,8 @@ class SiftPool:
     def __init__(
         self, config: SiftConfig, num_processes: int, max_pixels: int, max_images: int = 256, is_pinned: bool = False
     ) -> None:
-        self._slots = Slots(_fitting(SlotLayout(max_images, max_pixels, config.max_keypoints), num_processes))
+        self._slots = Slots(_fitting(SlotLayout(max_images, max_pixels, config.max_keypoints)))
+        num_processes = min(num_processes, self._slots.layout.num_slots)
         self._is_pinned = is_pinned and _pin(self._slots.memory)
         context = get_context("spawn")
         task_reader, self._tasks = context.Pipe(duplex=False)
@@ -200,26 +201,30 @@ def _pin(memory: SharedMemory) -> bool:
     """Lock shared memory into place, so that a GPU copies to it without waiting; whether that is possible."""
     if not torch.cuda.is_available():
         return False
-    return int(_cuda_runtime().cudaHostRegister(_address(memory), memory.size, 0)) == 0
+    if int(_cuda_runtime().cudaHostRegister(_address(memory), memory.size, 0)) == 0:
+        return True
+    with contextlib.suppress(RuntimeError):  # CUDA would report the failure again at the next call
+        torch.zeros(1, device="cuda").add_(1)
+    return False
 
 
 def _cuda_runtime() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
 
 
-def _fitting(wanted: SlotLayout, num_processes: int) -> SlotLayout:
+def _fitting(wanted: SlotLayout) -> SlotLayout:
     """The layout with as many slots as fit into the free shared memory.
 
     Raises:
-        DataError: if not even one slot for each process fits.
+        DataError: if not even one slot fits.
     """
     if not _SHARED_FOLDER.is_dir():
         return wanted
     free = int(shutil.disk_usage(_SHARED_FOLDER).free * _SHARED_SHARE)
     num_slots = min(wanted.num_slots, free * wanted.num_slots // wanted.num_bytes)
-    if num_slots < num_processes:
+    if num_slots < 1:
         raise DataError(
-            f"{_SHARED_FOLDER}: {free >> 20} MB are usable, too few for {num_processes} processes for SIFT; allow more "
-            "shared memory (docker run --shm-size), or use fewer workers"
+            f"{_SHARED_FOLDER}: {free >> 20} MB are usable, too few for images of processes for SIFT; allow "
+            "more shared memory (docker run --shm-size)"
         )
     return replace(wanted, num_slots=num_slots)
