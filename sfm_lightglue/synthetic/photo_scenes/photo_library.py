@@ -251,7 +251,5 @@ def _opened_archive(path: Path) -> zipfile.ZipFile:
     except Exception as error:  # damaged bytes raise anything
         raise DataError(f"{path}: neither a folder of photographs nor a readable archive of them ({error})") from error
     if not are_stored:
-        raise DataError(
-            f"{path}: the archive is compressed, so --pack-photos did not write it; unpack it into a folder"
-        )
+        raise DataError(f"{path}: the archive is compressed, so `train` did not write it; unpack it into a folder")
     return archive

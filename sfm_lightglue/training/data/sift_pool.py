@@ -225,6 +225,6 @@ def _fitting(wanted: SlotLayout) -> SlotLayout:
     if num_slots < 1:
         raise DataError(
             f"{_SHARED_FOLDER}: {free >> 20} MB are usable, too few for images of processes for SIFT; allow "
-            "more shared memory (docker run --shm-size)"
+            "more shared memory, which containers limit"
         )
     return replace(wanted, num_slots=num_slots)
