@@ -14,6 +14,7 @@ from pipelines.train_arguments import build_parser, check_combinations
 from pipelines.train_settings import (
     SETTINGS_NAME,
     confidence_config,
+    default_threads,
     recommended_thresholds,
     run_options,
     shard_producer,
@@ -79,8 +80,9 @@ def _run_replica(arguments: argparse.Namespace, command: str, started: float, re
     from sfm_lightglue.store.sole_writer import sole_writer
     from sfm_lightglue.training.trainer import LOG_NAME, use_threads
 
-    if arguments.threads:
-        use_threads(arguments.threads)
+    threads = arguments.threads or default_threads(arguments, replicas.world_size)
+    if threads:
+        use_threads(threads)
     _require_permission(arguments)
     if not replicas.is_first or (arguments.export_only and not arguments.restart):
         _train_and_export(arguments, command, started, replicas)

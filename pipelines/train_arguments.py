@@ -141,7 +141,7 @@ def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--device", default="auto", help="cpu, cuda, or auto (default: auto)")
-    threads_help = "threads of the network on the CPU (default: chosen by torch)"
+    threads_help = "threads of the network on the CPU (default: the cores that no worker uses)"
     add("--threads", metavar="N", type=int, default=0, help=threads_help)
     workers_help = (
         "processes that make training scenes; 0 uses existing scenes only (default: 1; with a recipe on a GPU, one"

@@ -119,6 +119,17 @@ def num_cores() -> int:
         return number
 
 
+def default_threads(arguments: argparse.Namespace, num_replicas: int = 1) -> int:
+    """Threads of the network if the user chooses none; 0 leaves the choice to torch.
+
+    On a CPU, the processes that make scenes need cores of their own: threads that share a core with them wait for each
+    other after every matrix product, and a step takes several times as long.
+    """
+    if device_kind(arguments) != "cpu" or num_replicas > 1:
+        return 0
+    return max(1, num_cores() - training_settings(arguments).num_workers)
+
+
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 

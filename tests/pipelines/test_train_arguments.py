@@ -13,6 +13,7 @@ from pipelines.train_plan import first_step_s
 from pipelines.train_settings import (
     SETTINGS_NAME,
     confidence_config,
+    default_threads,
     run_options,
     training_config,
     training_settings,
@@ -88,6 +89,14 @@ def test_without_a_recipe_the_defaults_are_those_of_the_help():
     assert (config.batches.batch_size, config.batches.num_keypoints, config.batches.mirrored_share) == (16, 384, 0.5)
     assert (options.num_steps, options.num_decay_steps, options.plan, options.num_parts) == (20_000, 4_000, None, 1)
     assert confidence_config(arguments, settings).target == "point"
+
+
+def test_workers_have_cores_of_their_own(monkeypatch):
+    monkeypatch.setattr("pipelines.train_settings.num_cores", lambda: 8)
+    for text, wanted in (("", 7), ("--workers 3", 5), ("--workers 8", 1), ("--workers 0", 8)):
+        arguments = build_parser().parse_args(f"--output x --photos y --device cpu {text}".split())
+        assert default_threads(arguments) == wanted
+    assert default_threads(arguments, num_replicas=2) == 0
 
 
 def test_arguments_override_a_recipe():
