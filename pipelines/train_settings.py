@@ -261,6 +261,7 @@ def shard_producer(arguments: argparse.Namespace, settings: TrainingSettings, nu
         DataError: if there are no photographs.
         StoreError: if workers shall run and the folder of the shards cannot be written.
     """
+    from sfm_lightglue.execution.devices import resolve_device
     from sfm_lightglue.training.data.producer import ShardProducer
 
     return ShardProducer(
@@ -270,7 +271,7 @@ def shard_producer(arguments: argparse.Namespace, settings: TrainingSettings, nu
         settings.max_shards,
         num_workers,
         scene_config(settings),
-        device=device_kind(arguments),
+        device=str(resolve_device(arguments.device)),
         scenes_per_shard=settings.scenes_per_shard,
     )
 
