@@ -47,7 +47,7 @@ This page is generated from the docstrings of all names in `sfm_lightglue.__all_
 _API_GROUPS: dict[str, tuple[str, ...]] = {
     "Reconstruct a folder of photos": ("reconstruct", "ReconstructConfig", "ReconstructionResult"),
     "Two images": ("match_images", "estimate_relative_pose", "ImagePairResult", "RelativePose"),
-    "Values": ("Image", "Features", "Matches", "Camera", "Rigid3"),
+    "Values": ("Image", "Features", "DenseFeatures", "Matches", "Camera", "Rigid3"),
     "COLMAP databases": ("read_database", "ColmapDatabase", "add_to_database", "DatabaseConfig"),
     "Hugging Face": (
         "pipeline",

@@ -12,6 +12,7 @@ _MODULE_FROM_NAME = {
     "Camera": "types",
     "ColmapDatabase": "colmap.database_reader",
     "DatabaseConfig": "reconstruction.config",
+    "DenseFeatures": "types",
     "Features": "types",
     "Image": "images.image",
     "ImagePairResult": "image_pair.matching",
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
     from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
     from sfm_lightglue.two_view.relative_pose import RelativePose
-    from sfm_lightglue.types import Camera, Features, Matches
+    from sfm_lightglue.types import Camera, DenseFeatures, Features, Matches
 
 __all__ = [
     "Camera",
     "ColmapDatabase",
     "DatabaseConfig",
+    "DenseFeatures",
     "Features",
     "Image",
     "ImagePairResult",

@@ -7,16 +7,23 @@ the image is (0, 0), the centre of its first pixel is (0.5, 0.5). Sizes are (wid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, Int32Array, UInt8Array
+from sfm_lightglue.arrays import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    IndexArray,
+    Int32Array,
+    UInt8Array,
+    require_array,
+)
+from sfm_lightglue.features import DenseFeatures, Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import masked_digest
 
@@ -127,70 +134,6 @@ class Scene:
         return tuple(image.name for image in self.images)
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Local features of one image.
-
-    Args:
-        keypoints: [N, 2] float32 (x, y) in pixels.
-        scores: [N] float32, higher is better.
-        descriptors: [N, D] float32.
-        image_size: (width, height) in pixels.
-        scales: [N] float32 diameters in pixels of the image that the detector received, which may be smaller than
-            the stored image; or None.
-        orientations: [N] float32 radians in the stored image, or None.
-        quarter_turns: clockwise turns by 90 degrees that make the stored image upright, 0..3.
-        key: digest of the input of the extraction, set by the store; "" without a store.
-        shrink_factor: pixels of the stored image per pixel of the image that the detector received, at least 1. It
-            converts `scales` to the stored image. None if unknown: entries of earlier versions lack it.
-
-    Raises:
-        ValueError: for wrong shapes or types, or keypoints outside the image.
-
-    Example:
-        >>> features = sfm_lightglue.match_images("left.jpg", "right.jpg").features[0]
-        >>> len(features), features.keypoints.shape[1], features.descriptors.shape[1]
-        (..., 2, 128)
-    """
-
-    keypoints: Float32Array
-    scores: Float32Array
-    descriptors: Float32Array
-    image_size: tuple[int, int]
-    scales: Float32Array | None = None
-    orientations: Float32Array | None = None
-    quarter_turns: int = 0
-    key: str = field(default="", repr=False)
-    shrink_factor: float | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.keypoints)
-        _require_array("keypoints", self.keypoints, np.float32, (n, 2))
-        _require_array("scores", self.scores, np.float32, (n,))
-        _require_array("descriptors", self.descriptors, np.float32, (n, None))
-        for name in ("scales", "orientations"):
-            if getattr(self, name) is not None:
-                _require_array(name, getattr(self, name), np.float32, (n,))
-        if self.quarter_turns not in range(4):
-            raise ValueError(f"quarter_turns: expected 0 to 3, got {self.quarter_turns}")
-        width, height = self.image_size
-        if n and not ((self.keypoints >= -1).all() and (self.keypoints <= (width + 1, height + 1)).all()):
-            raise ValueError(f"keypoints: some lie outside the image of {width} x {height} pixels")
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
-    @cached_property
-    def digest(self) -> str:
-        """`key`, or the sha256 of the content if no key was set."""
-        if self.key:
-            return self.key
-        hasher = hashlib.sha256(repr((self.image_size, self.quarter_turns)).encode())
-        for array in (self.keypoints, self.scores, self.descriptors, self.scales, self.orientations):
-            hasher.update(b"none" if array is None else repr(array.shape).encode() + array.tobytes())
-        return hasher.hexdigest()
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class ImagePair:
     """Two different image names in sorted order; `ImagePair.from_names` sorts them."""
@@ -233,8 +176,8 @@ class Matches:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        _require_array("indices", self.indices, np.int32, (len(self.indices), 2))
-        _require_array("scores", self.scores, np.float32, (len(self.indices),))
+        require_array("indices", self.indices, np.int32, (len(self.indices), 2))
+        require_array("scores", self.scores, np.float32, (len(self.indices),))
         for side in (0, 1):
             if len(np.unique(self.indices[:, side])) != len(self.indices):
                 raise ValueError(f"indices: a feature of side {side} is matched twice")
@@ -301,7 +244,7 @@ class TwoViewGeometry:
     evidence: PairEvidence | None = None
 
     def __post_init__(self) -> None:
-        _require_array("inlier_mask", self.inlier_mask, np.bool_, (len(self.inlier_mask),))
+        require_array("inlier_mask", self.inlier_mask, np.bool_, (len(self.inlier_mask),))
 
     def __repr__(self) -> str:
         pose = self.cam1_from_cam0
@@ -356,19 +299,10 @@ class Trajectory:
         return len(self.world_from_cam)
 
 
-def _require_array(name: str, array: npt.NDArray[Any], dtype: Any, shape: Sequence[int | None]) -> None:
-    if (
-        array.dtype != dtype
-        or array.ndim != len(shape)
-        or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True))
-    ):
-        wanted = [size if size is not None else "D" for size in shape]
-        raise ValueError(f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}")
-
-
 __all__ = [
     "BoolArray",
     "Camera",
+    "DenseFeatures",
     "Features",
     "Float32Array",
     "Float64Array",

@@ -15,7 +15,7 @@ from tests.helpers.checkout import ROOT
 LAYERS = (
     {"errors", "identity", "messages", "version", "arrays"},
     {"input_file"},
-    {"geometry", "images", "execution", "config"},
+    {"geometry", "images", "execution", "config", "features"},
     {"types"},
     {"store", "drawing", "pairs.base"},
     {"weights", "scene", "synthetic"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.base import require_dense_limit
 from sfm_lightglue.extractors.network import PeakExtractor
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class AlikedConfig:
     """Radius of non-maximum suppression, in pixels of the image at the network's input. It is also the radius of
     the window in which a peak is refined; the weights were trained with 2."""
 
+    max_keypoints_dense: int = 8192
+    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ConfigError(f"`extractor.model` must be one of {', '.join(MODELS)}, got {self.model!r}")
@@ -48,6 +52,7 @@ class AlikedConfig:
             raise ConfigError(f"`extractor.detection_threshold` must lie in [0, 1], got {self.detection_threshold}")
         if self.nms_radius_px < 1:
             raise ConfigError(f"`extractor.nms_radius_px` must be at least 1, got {self.nms_radius_px}")
+        require_dense_limit(self.max_keypoints_dense)
 
 
 class AlikedExtractor(PeakExtractor[AlikedConfig, "Aliked"]):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, UInt8Array
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_back
-from sfm_lightglue.types import Features
+from sfm_lightglue.types import DenseFeatures, Features
+
+DENSE_VERSION = 1
+"""Number to raise when a change of the code changes the additional keypoints of the dense layer."""
 
 
 class Extractor(Protocol):
@@ -24,6 +28,25 @@ class Extractor(Protocol):
 
     def extract(self, image: Image) -> Features:
         """Features in pixels of the stored image.
+
+        Raises:
+            DataError: the image cannot be decoded.
+        """
+
+
+class DenseExtractor(Extractor, Protocol):
+    """An `Extractor` that can find more keypoints than matchers should see. Others need not have this method."""
+
+    def extract_dense(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+        """Both layers in one pass.
+
+        Args:
+            image: to decode.
+            max_keypoints: largest number of keypoints of the dense layer. If it is not above the number of
+                `Features`, the dense layer has these alone.
+
+        Returns:
+            What `extract` returns, and the dense layer.
 
         Raises:
             DataError: the image cannot be decoded.
@@ -85,27 +108,50 @@ class UprightExtractor(ABC):
         """
         return self.detect(pixels)
 
+    def detect_layers(self, pixels: UInt8Array, allowed: BoolArray | None, max_keypoints: int) -> tuple[Detection, int]:
+        """Finds the features of both layers in an upright image.
+
+        Args:
+            pixels: [H, W] or [H, W, 3].
+            allowed: mask [H, W] as in `detect_within`; None without a mask.
+            max_keypoints: largest number of keypoints of the dense layer; 0 without a dense layer.
+
+        Returns:
+            The features of `detect` or `detect_within` first, then the additional ones; the number of the former.
+        """
+        found = self.detect(pixels) if allowed is None else self.detect_within(pixels, allowed)
+        return found, len(found.keypoints)
+
     def extract(self, image: Image) -> Features:
         """Decodes, shrinks and rotates an image, detects features, and converts them to the stored image."""
+        return self._extract_layers(image, 0)[0]
+
+    def extract_dense(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+        """Like `extract`, with the dense layer: see `DenseExtractor`."""
+        features, num_sparse = self._extract_layers(image, max_keypoints)
+        return features.rows(np.arange(num_sparse)), DenseFeatures.from_features(features, num_sparse)
+
+    def _extract_layers(self, image: Image, max_keypoints: int) -> tuple[Features, int]:
+        """All features in pixels of the stored image, and the number of those of the sparse layer."""
         small, factors = image.to_fit(self.max_image_size, self.needs_colour)
         width, height = image.size
         turns = image.quarter_turns
         upright = quarter_turned(small, turns)
-        if image.mask is None:
-            found = self.detect(upright)
-        else:
-            allowed = image.mask.resized((small.shape[1], small.shape[0]))
-            found = self.detect_within(upright, np.ascontiguousarray(np.rot90(allowed, -turns)))
+        allowed = None
+        if image.mask is not None:
+            resized = image.mask.resized((small.shape[1], small.shape[0]))
+            allowed = np.ascontiguousarray(np.rot90(resized, -turns))
+        found, num_sparse = self.detect_layers(upright, allowed, max_keypoints)
         upright_size = (float(upright.shape[1]), float(upright.shape[0]))
         keypoints = turn_back(found.keypoints.astype(np.float64), turns, upright_size) * factors
         if image.mask is not None:
             inside = image.mask.allows(keypoints, image.size)
-            found, keypoints = found.rows(inside), keypoints[inside]
+            found, keypoints, num_sparse = found.rows(inside), keypoints[inside], int(inside[:num_sparse].sum())
         orientations = found.orientations
         if orientations is not None:
             turned = orientations.astype(np.float64) - turns * np.pi / 2
             orientations = np.mod(turned, 2 * np.pi).astype(np.float32)
-        return Features(
+        features = Features(
             np.ascontiguousarray(keypoints, dtype=np.float32),
             found.scores,
             found.descriptors,
@@ -115,6 +161,28 @@ class UprightExtractor(ABC):
             turns,
             shrink_factor=max(1.0, max(width, height) / self.max_image_size),
         )
+        return features, num_sparse
+
+
+def options_of_identity(config: Any, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The options of a configuration (a dataclass) that change the sparse layer of features, by name.
+
+    Args:
+        config: of an extractor.
+        left_out: further options to leave out.
+    """
+    names = [one.name for one in fields(config) if one.name not in left_out | {"max_keypoints_dense"}]
+    return {name: getattr(config, name) for name in names}
+
+
+def require_dense_limit(max_keypoints_dense: int) -> None:
+    """Check this option of an extractor.
+
+    Raises:
+        ConfigError: if it is negative.
+    """
+    if max_keypoints_dense < 0:
+        raise ConfigError(f"`extractor.max_keypoints_dense` must not be negative, got {max_keypoints_dense}")
 
 
 def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> IndexArray:

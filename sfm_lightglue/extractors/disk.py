@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.base import require_dense_limit
 from sfm_lightglue.extractors.network import PeakExtractor
 
 if TYPE_CHECKING:
@@ -32,11 +33,15 @@ class DiskConfig:
     nms_radius_px: int = 2
     """Radius of non-maximum suppression, in pixels of the image at the network's input."""
 
+    max_keypoints_dense: int = 8192
+    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 16:
             raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 16")
         if self.nms_radius_px < 0:
             raise ConfigError("`extractor.nms_radius_px` must not be negative")
+        require_dense_limit(self.max_keypoints_dense)
 
 
 class DiskExtractor(PeakExtractor[DiskConfig, "Disk"]):

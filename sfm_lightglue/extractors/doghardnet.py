@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import Detection
+from sfm_lightglue.extractors.base import Detection, require_dense_limit
 from sfm_lightglue.extractors.network import NetworkExtractor
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.identity import Identity
@@ -46,6 +46,9 @@ class DoGHardNetConfig:
     """Rotate patches against their orientation, as the code of LightGlue does by mistake; descriptors then change
     with the roll of the camera."""
 
+    max_keypoints_dense: int = 8192
+    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
             raise ConfigError("`extractor.max_keypoints` and `extractor.max_image_size` must be positive")
@@ -53,6 +56,7 @@ class DoGHardNetConfig:
             raise ConfigError(
                 "`extractor.contrast_threshold` must not be negative, `extractor.edge_threshold` must be positive"
             )
+        require_dense_limit(self.max_keypoints_dense)
 
 
 class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
@@ -80,6 +84,7 @@ class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
                 max_image_size=self.config.max_image_size,
                 contrast_threshold=self.config.contrast_threshold,
                 edge_threshold=self.config.edge_threshold,
+                max_keypoints_dense=self.config.max_keypoints_dense,
             )
         )
 
@@ -95,13 +100,15 @@ class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
 
         return load_hardnet(path)
 
-    def run(self, network: HardNet, pixels: UInt8Array, device: torch.device) -> Detection:
+    def run(
+        self, network: HardNet, pixels: UInt8Array, device: torch.device, max_keypoints: int
+    ) -> tuple[Detection, int]:
         """Finds features in a grey image [H, W]."""
         import torch
 
         from sfm_lightglue.models.hardnet import cut_patches
 
-        found = self._detector.detect(pixels)
+        found, num_sparse = self._detector.detect_layers(pixels, None, max_keypoints)
         assert found.scales is not None and found.orientations is not None  # SIFT always has both
         centres, diameters, angles = (
             torch.from_numpy(array).to(device) for array in (found.keypoints, found.scales, found.orientations)
@@ -113,4 +120,4 @@ class DoGHardNetExtractor(NetworkExtractor[DoGHardNetConfig, "HardNet"]):
             PATCH_RADIUS_IN_DIAMETERS * diameters,
             -angles if self.config.reverse_turn else angles,
         )
-        return replace(found, descriptors=network(patches).cpu().numpy())
+        return replace(found, descriptors=network(patches).cpu().numpy()), num_sparse

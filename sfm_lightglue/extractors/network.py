@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from sfm_lightglue.arrays import UInt8Array
-from sfm_lightglue.extractors.base import Detection, UprightExtractor
+from sfm_lightglue.arrays import BoolArray, UInt8Array
+from sfm_lightglue.extractors.base import Detection, UprightExtractor, options_of_identity
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.weights.lookup import require_weights
@@ -91,8 +90,7 @@ class NetworkExtractor(UprightExtractor, Generic[ConfigT, NetworkT]):
     @property
     def identity(self) -> Identity:
         """Name, options and the digest of the weights, but not the path of the file."""
-        names = [field.name for field in fields(self.config) if field.name not in self.not_in_identity]
-        options = tuple(getattr(self.config, name) for name in names)
+        options = tuple(options_of_identity(self.config, self.not_in_identity).values())
         return Identity(self.name, self.version, options, self._network.digest)
 
     @abstractmethod
@@ -104,24 +102,38 @@ class NetworkExtractor(UprightExtractor, Generic[ConfigT, NetworkT]):
         """
 
     @abstractmethod
-    def run(self, network: NetworkT, pixels: UInt8Array, device: torch.device) -> Detection:
-        """Finds features in an upright image [H, W] or [H, W, 3]; called in inference mode, by one thread."""
+    def run(
+        self, network: NetworkT, pixels: UInt8Array, device: torch.device, max_keypoints: int
+    ) -> tuple[Detection, int]:
+        """Finds features in an upright image [H, W] or [H, W, 3]; called in inference mode, by one thread.
+
+        Returns:
+            As `detect_layers`.
+        """
 
     def detect(self, pixels: UInt8Array) -> Detection:
         """Finds features in an upright image [H, W] or [H, W, 3]."""
+        return self.detect_layers(pixels, None, 0)[0]
+
+    def detect_layers(self, pixels: UInt8Array, allowed: BoolArray | None, max_keypoints: int) -> tuple[Detection, int]:
+        """Finds the features of both layers in an upright image; the mask is applied afterwards."""
         import torch
 
         with self._running, torch.inference_mode():  # torch uses all cores for one image
             network, device = self._network.get()
-            return self.run(network, pixels, device)
+            return self.run(network, pixels, device, max_keypoints)
 
 
 class PeakExtractor(NetworkExtractor[PeakConfigT, NetworkT]):
     """A `NetworkExtractor` whose network takes `Limits` and returns `Points` for each image."""
 
-    def run(self, network: NetworkT, pixels: UInt8Array, device: torch.device) -> Detection:
+    def run(
+        self, network: NetworkT, pixels: UInt8Array, device: torch.device, max_keypoints: int
+    ) -> tuple[Detection, int]:
         """Finds features in an upright image [H, W] or [H, W, 3]."""
-        return self._run_batch(network, as_batch(pixels, device))[0]
+        limit = self.config.max_keypoints
+        (found,) = self._run_batch(network, as_batch(pixels, device), max(limit, max_keypoints))
+        return found, min(len(found.keypoints), limit)
 
     def detect_batch(self, images: torch.Tensor) -> list[Detection]:
         """Finds features in several upright images of one size, which are not shrunk.
@@ -133,13 +145,14 @@ class PeakExtractor(NetworkExtractor[PeakConfigT, NetworkT]):
 
         with self._running, torch.inference_mode():
             network, device = self._network.get()
-            return self._run_batch(network, images.to(device).permute(0, 3, 1, 2).float() / 255)
+            batch = images.to(device).permute(0, 3, 1, 2).float() / 255
+            return self._run_batch(network, batch, self.config.max_keypoints)
 
-    def _run_batch(self, network: NetworkT, batch: torch.Tensor) -> list[Detection]:
+    def _run_batch(self, network: NetworkT, batch: torch.Tensor, max_keypoints: int) -> list[Detection]:
         from sfm_lightglue.models.keypoints import Limits
 
         config = self.config
-        limits = Limits(config.detection_threshold, config.nms_radius_px, config.max_keypoints)
+        limits = Limits(config.detection_threshold, config.nms_radius_px, max_keypoints)
         found = network(batch, limits)
         return [as_detection(points.keypoints, points.scores, points.descriptors) for points in found]
 

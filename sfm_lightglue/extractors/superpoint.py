@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import Detection
+from sfm_lightglue.extractors.base import Detection, require_dense_limit
 from sfm_lightglue.extractors.network import NetworkExtractor, as_batch, as_detection
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class SuperPointConfig:
     border_px: int = 4
     """Keypoints nearer to the border of the image than this are dropped."""
 
+    max_keypoints_dense: int = 8192
+    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 8:
             raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 8")
@@ -47,6 +50,7 @@ class SuperPointConfig:
             raise ConfigError(
                 "`extractor.detection_threshold`, `extractor.nms_radius_px`, `extractor.border_px`: must be at least 0"
             )
+        require_dense_limit(self.max_keypoints_dense)
 
 
 class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
@@ -75,14 +79,20 @@ class SuperPointExtractor(NetworkExtractor[SuperPointConfig, "SuperPoint"]):
 
         return load_superpoint(path)
 
-    def run(self, network: SuperPoint, pixels: UInt8Array, device: torch.device) -> Detection:
+    def run(
+        self, network: SuperPoint, pixels: UInt8Array, device: torch.device, max_keypoints: int
+    ) -> tuple[Detection, int]:
         """Finds features in a grey image [H, W]."""
         from sfm_lightglue.models.superpoint import SuperPointThresholds
 
         config = self.config
         thresholds = SuperPointThresholds(
-            config.detection_threshold, config.nms_radius_px, config.border_px, config.max_keypoints
+            config.detection_threshold,
+            config.nms_radius_px,
+            config.border_px,
+            max(config.max_keypoints, max_keypoints),
         )
         output = network(as_batch(pixels, device), thresholds)
         mask = output.mask[0]
-        return as_detection(output.keypoints[0, mask], output.scores[0, mask], output.descriptors[0, mask])
+        found = as_detection(output.keypoints[0, mask], output.scores[0, mask], output.descriptors[0, mask])
+        return found, min(len(found.keypoints), config.max_keypoints)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.extractors.base import require_dense_limit
 from sfm_lightglue.extractors.network import PeakExtractor
 
 if TYPE_CHECKING:
@@ -32,11 +33,15 @@ class XFeatConfig:
     nms_radius_px: int = 2
     """Radius of non-maximum suppression, in pixels of the image at the network's input."""
 
+    max_keypoints_dense: int = 8192
+    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 32:
             raise ConfigError("`extractor.max_keypoints` must be positive, `extractor.max_image_size` at least 32")
         if min(self.detection_threshold, self.nms_radius_px) < 0:
             raise ConfigError("`extractor.detection_threshold` and `extractor.nms_radius_px` must not be negative")
+        require_dense_limit(self.max_keypoints_dense)
 
 
 class XFeatExtractor(PeakExtractor[XFeatConfig, "XFeat"]):

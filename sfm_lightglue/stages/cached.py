@@ -7,15 +7,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from sfm_lightglue.arrays import BoolArray
-from sfm_lightglue.extractors.base import Extractor
+import numpy as np
+
+from sfm_lightglue.extractors.base import DENSE_VERSION, Extractor
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.store.encoding import (
+    arrays_from_dense,
     arrays_from_features,
     arrays_from_geometry,
     arrays_from_matches,
+    dense_from_arrays,
     features_from_arrays,
     geometry_from_arrays,
     matches_from_arrays,
@@ -23,7 +26,7 @@ from sfm_lightglue.store.encoding import (
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry, verification_identity
-from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
+from sfm_lightglue.types import Camera, DenseFeatures, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 
 class CachedExtractor:
@@ -70,25 +73,88 @@ class CachedExtractor:
 
     def compute(self, image: Image) -> Features:
         """Features of an image, computed and saved whatever the store has; counted as a miss if it succeeds."""
-        key = self.key(image.content_digest, image.quarter_turns)
-        features = self.extractor.extract(image)
-        if image.mask is not None:  # extractors of plug-ins need not know masks
-            features = _rows(features, image.mask.allows(features.keypoints, image.size))
-        features = dataclasses.replace(features, key=key)
+        return self._save(image, _within_mask(self.extractor.extract(image), image))
+
+    def dense_key(self, digest: str, quarter_turns: int, max_keypoints: int) -> str:
+        """Key of the dense features of an image; the arguments are as in `key` and `compute_dense`."""
+        return make_key("dense_features", DENSE_VERSION, max_keypoints, self.key(digest, quarter_turns))
+
+    def has_dense(self, key: str) -> bool:
+        """Whether the store has an entry of dense features of this key. It is not counted."""
+        return self.store.has("dense_features", key)
+
+    def read_dense(self, key: str) -> DenseFeatures | None:
+        """Dense features of a key; None if the store has no undamaged entry. It is not counted."""
+        return self.store.read_as("dense_features", key, lambda arrays: dense_from_arrays(arrays, key))
+
+    def compute_dense(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+        """Both layers of an image in one pass.
+
+        The dense layer is computed and saved whatever the store has. The sparse one is that of the store, and is
+        saved only if the store lacks it: the dense layer starts with its rows, also if another device found them.
+
+        Args:
+            image: to decode.
+            max_keypoints: largest number of keypoints of the dense layer. An extractor that has none gives its
+                features alone.
+        """
+        digest, turns = image.content_digest, image.quarter_turns
+        features, dense = self._both_layers(image, max_keypoints)
+        dense = dataclasses.replace(dense, key=self.dense_key(digest, turns, max_keypoints))
+        self.store.count("dense_features", hit=False)
+        self.store.save("dense_features", dense.key, arrays_from_dense(dense))
+        return features, dense
+
+    def _both_layers(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+        stored = self.read(self.key(image.content_digest, image.quarter_turns))
+        if stored is not None:
+            self.store.count("features", hit=True)
+        extract_dense = getattr(self.extractor, "extract_dense", None)
+        if extract_dense is None:
+            features = self.compute(image) if stored is None else stored
+            return features, DenseFeatures.from_features(features)
+        found: tuple[Features, DenseFeatures] = extract_dense(image, max_keypoints)
+        features = self._save(image, _within_mask(found[0], image)) if stored is None else stored
+        dense = _dense_within_mask(found[1], image)
+        return features, dense if dense.starts_with(features) else _joined(features, dense)
+
+    def _save(self, image: Image, features: Features) -> Features:
+        features = dataclasses.replace(features, key=self.key(image.content_digest, image.quarter_turns))
         self.store.count("features", hit=False)
-        self.store.save("features", key, arrays_from_features(features))
+        self.store.save("features", features.key, arrays_from_features(features))
         return features
 
 
-def _rows(features: Features, index: BoolArray) -> Features:
-    return dataclasses.replace(
-        features,
-        keypoints=features.keypoints[index],
-        scores=features.scores[index],
-        descriptors=features.descriptors[index],
-        scales=None if features.scales is None else features.scales[index],
-        orientations=None if features.orientations is None else features.orientations[index],
+def _within_mask(features: Features, image: Image) -> Features:
+    """The features at allowed pixels: extractors of plug-ins need not know masks."""
+    if image.mask is None:
+        return features
+    return features.rows(image.mask.allows(features.keypoints, image.size))
+
+
+def _dense_within_mask(dense: DenseFeatures, image: Image) -> DenseFeatures:
+    if image.mask is None:
+        return dense
+    allowed = image.mask.allows(dense.keypoints, image.size)
+    return dataclasses.replace(dense.rows(allowed), num_sparse=int(allowed[: dense.num_sparse].sum()))
+
+
+def _joined(features: Features, dense: DenseFeatures) -> DenseFeatures:
+    """The rows of the features, then the additional ones of the dense layer at other pixels."""
+    taken = {tuple(pixel) for pixel in np.floor(features.keypoints).tolist()}
+    pixels = np.floor(dense.keypoints).tolist()
+    rows = [row for row in range(dense.num_sparse, len(dense)) if tuple(pixels[row]) not in taken]
+    others = dense.rows(np.array(rows, np.int64))
+    both = features.scales is not None and others.scales is not None
+    joined = Features(
+        np.concatenate([features.keypoints, others.keypoints]),
+        np.zeros(len(features) + len(others), np.float32),
+        np.concatenate([features.descriptors, others.unit_descriptors()]),
+        features.image_size,
+        np.concatenate([features.scales, others.scales]) if both else None,  # type: ignore[list-item]
+        shrink_factor=dense.shrink_factor,
     )
+    return DenseFeatures.from_features(joined, len(features))
 
 
 class CachedMatcher:

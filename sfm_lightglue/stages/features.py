@@ -14,7 +14,7 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.mask import Mask
 from sfm_lightglue.stages.cached import CachedExtractor
-from sfm_lightglue.types import Features, Scene, SceneImage, SkippedImage
+from sfm_lightglue.types import DenseFeatures, Features, Scene, SceneImage, SkippedImage
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +29,27 @@ class SceneFeatures(Mapping[str, Features]):
         scene: the images.
         extractor: with the store.
         num_in_memory: number of images whose features are kept in memory.
+        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
     """
 
-    def __init__(self, scene: Scene, extractor: CachedExtractor, num_in_memory: int = 128) -> None:
+    def __init__(
+        self, scene: Scene, extractor: CachedExtractor, num_in_memory: int = 128, max_keypoints_dense: int = 0
+    ) -> None:
         self._extractor = extractor
+        self._max_keypoints_dense = max_keypoints_dense
         self._images = scene.images
         self._image_from_name: dict[str, SceneImage] = {}
         self._key_from_name: dict[str, str] = {}
+        self._dense_key_from_name: dict[str, str] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
+        self._dense_was_used: set[str] = set()
+        self._recent_dense: LruCache[str, DenseFeatures] = LruCache(num_in_memory)
         self._lock = threading.Lock()
         self.num_keypoints_from_name: dict[str, int] = {}
         self.skipped: list[SkippedImage] = []
 
     def extract(self, executor: Executor = SERIAL, progress: Progress = silent) -> None:
-        """Extract the features that the store does not hold yet.
+        """Extract the features that the store does not hold yet, both layers of an image in one pass.
 
         Images that cannot be decoded are logged as warnings and listed in `skipped`.
         """
@@ -53,7 +60,7 @@ class SceneFeatures(Mapping[str, Features]):
                 self._skip(result)
             else:
                 self._image_from_name[image.name] = image
-                self._key_from_name[image.name] = result
+                self._key_from_name[image.name], self._dense_key_from_name[image.name] = result
             progress("extract", num_done, len(self._images))
 
     def read_all(self, executor: Executor = SERIAL) -> Iterator[tuple[SceneImage, Features]]:
@@ -65,7 +72,8 @@ class SceneFeatures(Mapping[str, Features]):
         images = self.decoded_images
         for image, result in zip(images, executor.map(self._read_one, images), strict=True):
             if isinstance(result, SkippedImage):
-                del self._image_from_name[image.name], self._key_from_name[image.name]
+                for table in (self._image_from_name, self._key_from_name, self._dense_key_from_name):
+                    del table[image.name]  # type: ignore[attr-defined]
                 self._skip(result)
             else:
                 yield image, result
@@ -103,6 +111,31 @@ class SceneFeatures(Mapping[str, Features]):
             self._extractor.store.count("features", hit=True)
         return features
 
+    def dense(self, name: str) -> DenseFeatures:
+        """All features of an image that was extracted before; without a dense layer, those of the sparse one.
+
+        The first rows are the keypoints of `self[name]`.
+
+        Raises:
+            DataError: if its stored features are damaged, and the image can no longer be read.
+        """
+        recent = self._recent_dense.get(name)
+        if recent is not None:
+            return recent
+        features = self[name]
+        if self._max_keypoints_dense == 0:
+            return DenseFeatures.from_features(features)
+        dense = self._extractor.read_dense(self._dense_key_from_name[name])
+        if dense is None or not dense.starts_with(features):
+            image = _read_image(self._image_from_name[name])
+            features, dense = self._extractor.compute_dense(image, self._max_keypoints_dense)
+            self._key_from_name[name], self._dense_key_from_name[name] = features.key, dense.key
+            self._remember(name, features)
+        elif self._is_first_use_of_dense(name):
+            self._extractor.store.count("dense_features", hit=True)
+        self._recent_dense.put(name, dense)
+        return dense
+
     def _remember(self, name: str, features: Features) -> bool:
         """Keep features in memory; whether it is the first time that those of this image are used."""
         self._recent.put(name, features)
@@ -111,17 +144,32 @@ class SceneFeatures(Mapping[str, Features]):
             self.num_keypoints_from_name[name] = len(features)
             return is_first
 
-    def _extract_one(self, image: SceneImage) -> str | SkippedImage:
-        """The key of the features of an image."""
+    def _is_first_use_of_dense(self, name: str) -> bool:
+        with self._lock:
+            is_first = name not in self._dense_was_used
+            self._dense_was_used.add(name)
+            return is_first
+
+    def _extract_one(self, image: SceneImage) -> tuple[str, str] | SkippedImage:
+        """The keys of the features and of the dense features ("" without a dense layer) of an image."""
+        limit = self._max_keypoints_dense
         key = self._extractor.key(image.content_digest, image.quarter_turns)
-        if self._extractor.has(key):
-            return key
+        dense_key = "" if limit == 0 else self._extractor.dense_key(image.content_digest, image.quarter_turns, limit)
+        if self._extractor.has(key) and (limit == 0 or self._extractor.has_dense(dense_key)):
+            return key, dense_key
         try:
-            features = self._extractor.compute(_read_image(image))
+            read = _read_image(image)
+            if limit == 0:
+                features = self._extractor.compute(read)
+            else:
+                features, dense = self._extractor.compute_dense(read, limit)
+                self._recent_dense.put(image.name, dense)
+                self._is_first_use_of_dense(image.name)
+                dense_key = dense.key
         except DataError as error:
             return _skipped(image, error)
         self._remember(image.name, features)
-        return features.key
+        return features.key, dense_key
 
     def _read_one(self, image: SceneImage) -> Features | SkippedImage:
         try:

@@ -85,14 +85,25 @@ def record_of(features: tuple[Features, Features], matches: Matches, geometry: T
 
 
 def extract_scene(
-    scene: Scene, extractor: CachedExtractor, executor: Executor = SERIAL, progress: Progress = silent
+    scene: Scene,
+    extractor: CachedExtractor,
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
+    max_keypoints_dense: int = 0,
 ) -> SceneFeatures:
     """Features of all images of a scene; images that cannot be decoded are logged and left out.
+
+    Args:
+        scene: the images.
+        extractor: with the store.
+        executor: works on several images at a time.
+        progress: called after each image.
+        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
 
     Raises:
         DataError: if no image can be decoded.
     """
-    features = SceneFeatures(scene, extractor)
+    features = SceneFeatures(scene, extractor, max_keypoints_dense=max_keypoints_dense)
     features.extract(executor, progress)
     if len(features) == 0:
         raise DataError(f"{scene.root}: none of the {len(scene.images)} images can be decoded")

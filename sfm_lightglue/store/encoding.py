@@ -11,6 +11,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import (
+    DenseFeatures,
     Features,
     Matches,
     PairEvidence,
@@ -56,6 +57,42 @@ def features_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> Features:
     for array in (features.scores, features.descriptors):
         _finite(array)
     return features
+
+
+def arrays_from_dense(dense: DenseFeatures) -> dict[str, AnyArray]:
+    """The arrays of a store entry of dense features. Optional arrays that are None are left out."""
+    arrays: dict[str, AnyArray] = {
+        "keypoints": dense.keypoints,
+        "descriptors": dense.descriptors,
+        "zero": np.array(dense.zero),
+        "step": np.array(dense.step),
+        "image_size": np.array(dense.image_size),
+        "num_sparse": np.array(dense.num_sparse),
+    }
+    factor = None if dense.shrink_factor is None else np.array(dense.shrink_factor)
+    optional = {"scales": dense.scales, "shrink_factor": factor}
+    return arrays | {name: array for name, array in optional.items() if array is not None}
+
+
+def dense_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> DenseFeatures:
+    """`DenseFeatures` from an entry of the store.
+
+    Raises:
+        Exception: if arrays are missing or wrong, whatever NumPy or `DenseFeatures` raises.
+    """
+    width, height = (int(value) for value in _shaped(arrays["image_size"], (2,), "iu"))
+    scales = arrays.get("scales")
+    return DenseFeatures(
+        arrays["keypoints"],
+        arrays["descriptors"],
+        int(_shaped(arrays["zero"], (), "iu")),
+        float(_shaped(arrays["step"], (), "f")),
+        None if scales is None else _finite(scales),
+        (width, height),
+        int(_shaped(arrays["num_sparse"], (), "iu")),
+        key,
+        float(_finite(_shaped(arrays["shrink_factor"], (), "f"))) if "shrink_factor" in arrays else None,
+    )
 
 
 def arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:

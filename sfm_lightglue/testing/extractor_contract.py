@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.images.mask import Mask
 from sfm_lightglue.images.orientation import quarter_turned
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.testing.photos import textured, write_photo
-from sfm_lightglue.types import Features
+from sfm_lightglue.types import DenseFeatures, Features
 
 SIZE = (240, 180)
 
@@ -125,8 +127,55 @@ class ExtractorContract:
         with pytest.raises(DataError, match=r"cut\.jpg"):
             extractor.extract(Image.read(path))
 
+    def test_the_dense_layer_starts_with_the_features(self, extractor: Extractor, features: Features) -> None:
+        """It is optional. Its descriptors are those of the features, rounded to bytes."""
+        found, dense = extract_dense(extractor, Image.from_array(textured(*SIZE)), 4 * self.max_keypoints)
+        assert found.digest == features.digest
+        assert dense.starts_with(features)
+        assert len(dense) <= 4 * self.max_keypoints
+        assert len(np.unique(np.floor(dense.keypoints), axis=0)) == len(dense)
+        assert (dense.image_size, dense.shrink_factor) == (SIZE, features.shrink_factor)
+        assert (dense.scales is None) == (features.scales is None)
+        if dense.scales is not None and features.scales is not None:
+            np.testing.assert_array_equal(dense.scales[: len(features)], features.scales)
+        descriptors = dense.unit_descriptors()
+        np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-4)
+        assert (descriptors[: len(features)] * features.descriptors).sum(axis=1).min() > 0.999
+
+    @pytest.mark.parametrize("limit", [1, 256])
+    def test_a_dense_layer_that_is_not_larger_has_the_features_alone(
+        self, extractor: Extractor, features: Features, limit: int
+    ) -> None:
+        """The limit of the features counts."""
+        found, dense = extract_dense(
+            extractor, Image.from_array(textured(*SIZE)), min(limit, self.max_keypoints, len(features))
+        )
+        assert found.digest == features.digest
+        assert len(dense) == dense.num_sparse == len(features)
+
+    def test_masks_and_turns_apply_to_both_layers(self, extractor: Extractor) -> None:
+        """Keypoints of the dense layer lie on allowed pixels of the stored image."""
+        stored = np.ascontiguousarray(quarter_turned(textured(*SIZE), -1))
+        allowed = np.zeros(stored.shape, np.bool_)
+        allowed[:, :70] = True
+        image = replace(Image.from_array(stored, quarter_turns=1), mask=Mask(allowed), mask_digest="of the mask")
+        features, dense = extract_dense(extractor, image, 4 * self.max_keypoints)
+        assert features.digest == extractor.extract(image).digest
+        assert dense.starts_with(features)
+        assert (dense.keypoints[:, 0] <= 70).all()
+        assert dense.image_size == image.size
+
     def test_its_identity_can_be_part_of_a_key(self, extractor: Extractor) -> None:
         """So the store never returns features of another configuration."""
         assert len(make_key(extractor.identity)) == 64
         assert extractor.identity.name
         assert json.dumps(extractor.identity.weights)
+
+
+def extract_dense(extractor: Extractor, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+    """Both layers of an image; skips the test of an extractor without a dense layer."""
+    method = getattr(extractor, "extract_dense", None)
+    if method is None:
+        pytest.skip("the extractor has no dense layer")
+    found: tuple[Features, DenseFeatures] = method(image, max_keypoints)
+    return found
