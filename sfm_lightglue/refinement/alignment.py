@@ -1,0 +1,167 @@
+"""Align patches of an image with templates by translation, with gain and bias of the grey values.
+
+Source: Baker and Matthews, Lucas-Kanade 20 Years On: part 1 (inverse composition) and part 3 (appearance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray, UInt8Array
+from sfm_lightglue.refinement.patches import Pyramid, grid
+
+_MIN_CONTRAST = 2.0
+"""Smallest standard deviation of the grey values of a template."""
+
+_STOP_PX = 0.01
+"""An alignment ends with a shorter step."""
+
+_MIN_CORRELATION = 0.3
+"""At a lower normalised correlation the gradient of the template tells nothing about the shift."""
+
+_SIGMA_FACTOR = 2.0
+"""Measured errors of aligned keypoints over those of independent noise of the samples, in rendered images. Noise of
+neighbouring samples is correlated, and the surface is not quite a plane."""
+
+_BLOCK = 2048
+"""Patches that are aligned at the same time, so that their arrays stay in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Aligned patches.
+
+    Args:
+        centers: [N, 2] pixels of the stored image with the highest correlation found, COLMAP convention.
+        before: [N] normalised correlation of the patch at the first centre with its template, -1 to 1; -1 without
+            contrast.
+        after: [N] the same at `centers`.
+        sigmas_px: [N] standard deviation of `centers` along the direction in which it is largest; infinite without
+            contrast.
+    """
+
+    centers: Float64Array
+    before: Float64Array
+    after: Float64Array
+    sigmas_px: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Templates:
+    """Templates of N patches without mean and of norm 1, and how they change with a shift.
+
+    Args:
+        values: [N, S].
+        slopes: [N, 2, S] derivatives by x and y, orthogonal to a constant and to the values.
+        inverses: [N, 2, 2] of the normal matrices of the slopes; infinite without contrast.
+    """
+
+    values: Float32Array
+    slopes: Float32Array
+    inverses: Float64Array
+
+
+def align(
+    image: Pyramid,
+    centers: Float64Array,
+    warps: Float64Array,
+    templates: UInt8Array,
+    num_iterations: int,
+    max_shift_px: float,
+) -> Alignment:
+    """Move patches to where they resemble their templates most.
+
+    Args:
+        image: that is sampled.
+        centers: [N, 2] first middles of the patches in pixels of the stored image, COLMAP convention.
+        warps: [N, 2, 2] pixels of the stored image per sample of the template.
+        templates: [N, size + 2, size + 2] grey values; the outermost samples are used for derivatives only.
+        num_iterations: largest number of steps.
+        max_shift_px: a patch that would move further stays where its correlation was best.
+    """
+    parts = [
+        _align_block(image, centers[rows], warps[rows], templates[rows], num_iterations, max_shift_px)
+        for rows in (slice(start, start + _BLOCK) for start in range(0, max(1, len(centers)), _BLOCK))
+    ]
+    return Alignment(
+        np.concatenate([part.centers for part in parts]),
+        np.concatenate([part.before for part in parts]),
+        np.concatenate([part.after for part in parts]),
+        np.concatenate([part.sigmas_px for part in parts]),
+    )
+
+
+def _align_block(
+    image: Pyramid,
+    centers: Float64Array,
+    warps: Float64Array,
+    patches: UInt8Array,
+    num_iterations: int,
+    max_shift_px: float,
+) -> Alignment:
+    templates = _templates(patches)
+    offsets = grid(patches.shape[1] - 2)
+    current, best = centers.copy(), centers.copy()
+    before, after = np.full(len(centers), -1.0), np.full(len(centers), -1.0)
+    active = np.flatnonzero(np.isfinite(templates.inverses).all(axis=(1, 2)))
+    for step in range(num_iterations + 1):
+        if len(active) == 0:
+            break
+        values = image.sample(current[active], warps[active], offsets)
+        correlations, shifts = _compare(values, templates, active)
+        if step == 0:
+            before[active] = correlations
+        is_better = correlations > after[active]
+        after[active[is_better]] = correlations[is_better]
+        best[active[is_better]] = current[active[is_better]]
+        moves = (warps[active] @ shifts[:, :, None])[:, :, 0]
+        current[active] -= moves
+        goes_on = (correlations > _MIN_CORRELATION) & (np.linalg.norm(moves, axis=1) > _STOP_PX)
+        goes_on &= np.linalg.norm(current[active] - centers[active], axis=1) <= max_shift_px
+        active = active[goes_on]
+    return Alignment(best, before, after, _sigmas(warps, templates.inverses, after, len(offsets)))
+
+
+def _templates(patches: UInt8Array) -> _Templates:
+    grey = patches.astype(np.float32)
+    num_patches = len(grey)
+    slopes = np.stack([grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2], grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]], axis=1) / 2
+    values = grey[:, 1:-1, 1:-1].reshape(num_patches, -1)
+    slopes = slopes.reshape(num_patches, 2, -1)
+    values = values - values.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    has_contrast = norms[:, 0] > _MIN_CONTRAST * np.sqrt(values.shape[1])
+    norms = np.maximum(norms, np.float32(1e-6))
+    values, slopes = values / norms, slopes / norms[:, :, None]
+    slopes = slopes - slopes.mean(axis=2, keepdims=True)
+    slopes = slopes - (slopes @ values[:, :, None]) * values[:, None, :]
+    normal = (slopes @ slopes.transpose(0, 2, 1)).astype(np.float64)
+    determinants = np.linalg.det(normal)
+    is_regular = has_contrast & (determinants > 1e-12)
+    inverses = np.full((num_patches, 2, 2), np.inf)
+    inverses[is_regular] = np.linalg.inv(normal[is_regular])
+    return _Templates(values, slopes, inverses)
+
+
+def _compare(values: Float32Array, templates: _Templates, rows: IndexArray) -> tuple[Float64Array, Float64Array]:
+    """Normalised correlations [N] of samples [N, S], and the shifts [N, 2] in samples that would explain them."""
+    values -= values.mean(axis=1, keepdims=True)
+    gains = (values * templates.values[rows]).sum(axis=1).astype(np.float64)
+    norms = np.linalg.norm(values, axis=1).astype(np.float64)
+    # The slopes are orthogonal to the template and to a constant, so that gain and bias of the values do not matter.
+    along = (templates.slopes[rows] @ values[:, :, None]).astype(np.float64)
+    shifts = (templates.inverses[rows] @ along)[:, :, 0] / np.maximum(gains, 1e-6)[:, None]
+    return gains / np.maximum(norms, 1e-6), shifts
+
+
+def _sigmas(warps: Float64Array, inverses: Float64Array, correlations: Float64Array, num_samples: int) -> Float64Array:
+    """Largest standard deviations [N] in pixels of centres, from the difference of patch and template."""
+    is_finite = np.isfinite(inverses).all(axis=(1, 2))
+    covariances = warps[is_finite] @ inverses[is_finite] @ warps[is_finite].transpose(0, 2, 1)
+    variances = np.maximum(1 - correlations[is_finite] ** 2, 0) / (num_samples - 4)
+    sigmas = np.full(len(warps), np.inf)
+    largest = np.maximum(np.linalg.eigvalsh(covariances)[:, -1], 0)
+    sigmas[is_finite] = _SIGMA_FACTOR * np.sqrt(largest * variances)
+    return sigmas

@@ -1,0 +1,240 @@
+"""Move the keypoints of each track to where their images look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, UInt8Array
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.refinement.alignment import Alignment, align
+from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.refinement.observations import Observations, move_keypoints, read_observations
+from sfm_lightglue.refinement.patches import Pyramid, grid
+from sfm_lightglue.refinement.planes import choose_references, view_planes
+
+REFERENCE_SIGMA_PX = 0.02
+"""Standard deviation of a reference: it defines its point, and the others are aligned with it."""
+
+DETECTED_SIGMA_PX = 0.4
+"""Standard deviation of a keypoint that was not moved."""
+
+_REDUCED_SIZE_PX = 4000
+"""Longer side in pixels to which very large images may be reduced."""
+
+_FULL_SHIFT_SIZE_PX = 1600
+"""Longer side in pixels of the images for which `max_shift_px` holds as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinementReport:
+    """What a refinement changed.
+
+    Args:
+        num_points: number of points.
+        num_observations: number of observations; one of each point is its reference, which is never moved.
+        num_moved: observations that were moved.
+        median_shift_px: of the moved ones, in pixels of the stored images; 0 if there are none.
+        median_correlation_before: normalised correlation of their patches with the reference; 0 if there are none.
+        median_correlation_after: the same after the move.
+        unread_images: names of images whose file is missing, damaged or of another size; their keypoints stay.
+        sigmas_px: standard deviation of each keypoint [K] of an image in pixels, by number of the image; NaN for a
+            keypoint without point.
+    """
+
+    num_points: int
+    num_observations: int
+    num_moved: int
+    median_shift_px: float
+    median_correlation_before: float
+    median_correlation_after: float
+    unread_images: tuple[str, ...]
+    sigmas_px: Mapping[int, Float32Array]
+
+    def __str__(self) -> str:
+        correlations = f"{self.median_correlation_before:.3f} to {self.median_correlation_after:.3f}"
+        return (
+            f"{self.num_moved} of {self.num_observations} keypoints of {self.num_points} points moved,"
+            f" by {self.median_shift_px:.2f} px in the median, correlation {correlations}"
+        )
+
+
+def refine_tracks(
+    model: pycolmap.Reconstruction,
+    path_from_name: Mapping[str, Path],
+    config: RefinementConfig | None = None,
+    executor: Executor = SERIAL,
+) -> RefinementReport:
+    """Move the keypoints of each point to where their patches look like the patch of a reference keypoint.
+
+    The model predicts how the patch is distorted between the images. A keypoint stays where it is if the patches do
+    not correlate well, if the correlation does not rise, if it would move too far, or if its position along an edge
+    is not certain. The model should be adjusted afterwards: poses and points stay as they are.
+
+    Args:
+        model: the pixels of keypoints that observe points are changed in place.
+        path_from_name: files of the images.
+        config: limits.
+        executor: decodes and aligns several images at the same time. The result does not depend on it.
+
+    Returns:
+        Counts, and the precision of all keypoints.
+    """
+    config = config or RefinementConfig()
+    seen = read_observations(model)
+    job = _Refinement.prepare(model, seen, path_from_name, config)
+    rows = range(len(seen.image_ids))
+    unread = {row for row, found in zip(rows, executor.map(job.extract, rows), strict=True) if not found}
+    found = list(executor.map(job.align, (row for row in rows if row not in unread)))
+    return _apply(model, seen, job, found, tuple(model.images[seen.image_ids[row]].name for row in sorted(unread)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Aligned:
+    """The alignment of the observations `rows` of one image, and which of them are moved."""
+
+    rows: IndexArray
+    alignment: Alignment
+    is_moved: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Refinement:
+    """The data of one refinement. `extract` fills the templates of all points, image by image; `align` uses them."""
+
+    model: pycolmap.Reconstruction
+    seen: Observations
+    path_from_name: Mapping[str, Path]
+    config: RefinementConfig
+    references: IndexArray
+    """[P] observation of each point that is its reference."""
+    spacings: Float64Array
+    """[P] pixels of the reference between samples."""
+    warps: Float64Array
+    """[M, 2, 2] pixels of the observation per sample of the template."""
+    templates: UInt8Array
+    """[P, size + 2, size + 2]; bytes, because a scene has many points."""
+    has_template: BoolArray
+    """[P] whether the template was extracted."""
+
+    @classmethod
+    def prepare(
+        cls,
+        model: pycolmap.Reconstruction,
+        seen: Observations,
+        path_from_name: Mapping[str, Path],
+        config: RefinementConfig,
+    ) -> _Refinement:
+        """Choose references, and predict how the other images distort their patches."""
+        views = view_planes(model, seen)
+        references, spacings = choose_references(seen, views)
+        of_reference = views.pixels_from_plane[references]
+        with np.errstate(all="ignore"):  # planes seen from the side, or behind a camera: not finite
+            (a, b), (c, d) = of_reference.transpose(1, 2, 0)
+            adjugates = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2)
+            inverses = adjugates * (spacings / (a * d - b * c))[:, None, None]
+            warps = views.pixels_from_plane @ inverses[seen.points]
+        size = config.patch_size + 2
+        num_points = len(references)
+        templates = np.zeros((num_points, size, size), np.uint8)
+        return cls(
+            model, seen, path_from_name, config, references, spacings, warps, templates, np.zeros(num_points, np.bool_)
+        )
+
+    def extract(self, row: int) -> bool:
+        """Sample the templates of the points whose reference is in an image; returns whether it can be read."""
+        image = self._read(row)
+        if image is None:
+            return False
+        points = np.flatnonzero(self.seen.images[self.references] == row)
+        size = self.config.patch_size + 2
+        centers = self.seen.xy[self.references[points]]
+        warps = np.eye(2) * self.spacings[points, None, None]
+        is_inside = image.contains(centers, warps, size)
+        values = image.sample(centers, warps, grid(size)).reshape(-1, size, size)
+        self.templates[points] = np.round(values)
+        self.has_template[points] = is_inside
+        return True
+
+    def align(self, row: int) -> _Aligned:
+        """Align the observations of an image with the templates of their points."""
+        seen, config = self.seen, self.config
+        rows = np.arange(seen.starts[row], seen.starts[row + 1])
+        points = seen.points[rows]
+        is_compared = (self.references[points] != rows) & self.has_template[points]
+        is_compared &= np.isfinite(self.warps[rows]).all(axis=(1, 2))
+        rows, points = rows[is_compared], points[is_compared]
+        image = self._read(row)
+        assert image is not None  # it was read by `extract`
+        is_inside = image.contains(seen.xy[rows], self.warps[rows], config.patch_size)
+        rows, points = rows[is_inside], points[is_inside]
+        camera = self.model.images[seen.image_ids[row]].camera
+        max_shift_px = config.max_shift_px * max(1.0, max(camera.width, camera.height) / _FULL_SHIFT_SIZE_PX)
+        found = align(
+            image, seen.xy[rows], self.warps[rows], self.templates[points], config.num_iterations, max_shift_px
+        )
+        is_moved = (found.after >= config.min_correlation) & (found.after > found.before)
+        is_moved &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
+        return _Aligned(rows, found, is_moved & (found.sigmas_px <= config.max_sigma_px))
+
+    def _read(self, row: int) -> Pyramid | None:
+        image = self.model.images[self.seen.image_ids[row]]
+        if image.name not in self.path_from_name:
+            return None
+        try:
+            file = Image.read(self.path_from_name[image.name], image.name)
+            if file.size != (image.camera.width, image.camera.height):
+                return None
+            return Pyramid(*file.at_least(_REDUCED_SIZE_PX, colour=False))
+        except DataError:  # readable when its features were extracted, so it was changed meanwhile
+            return None
+
+
+def _apply(
+    model: pycolmap.Reconstruction,
+    seen: Observations,
+    job: _Refinement,
+    found: Iterable[_Aligned],
+    unread_images: tuple[str, ...],
+) -> RefinementReport:
+    """Move the keypoints of a model, and report it."""
+    sigmas = np.full(len(seen), DETECTED_SIGMA_PX)
+    shifts, before, after = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    for one in found:
+        rows, alignment = one.rows[one.is_moved], one.alignment
+        if len(rows) > 0:
+            image_id = seen.image_ids[int(np.searchsorted(seen.starts, rows[0], side="right")) - 1]
+            move_keypoints(model, image_id, seen.keypoints[rows], alignment.centers[one.is_moved])
+        sigmas[rows] = np.hypot(alignment.sigmas_px[one.is_moved], REFERENCE_SIGMA_PX)
+        shifts.append(np.linalg.norm(alignment.centers[one.is_moved] - seen.xy[rows], axis=1))
+        before.append(alignment.before[one.is_moved])
+        after.append(alignment.after[one.is_moved])
+    is_aligned = sigmas < DETECTED_SIGMA_PX
+    sigmas[job.references[np.unique(seen.points[is_aligned])]] = REFERENCE_SIGMA_PX
+    return RefinementReport(
+        len(seen.positions),
+        len(seen),
+        int(is_aligned.sum()),
+        *(
+            float(np.median(values)) if len(values) > 0 else 0.0
+            for values in map(np.concatenate, (shifts, before, after))
+        ),
+        unread_images,
+        _sigmas_of_images(model, seen, sigmas),
+    )
+
+
+def _sigmas_of_images(
+    model: pycolmap.Reconstruction, seen: Observations, sigmas_px: Float64Array
+) -> dict[int, Float32Array]:
+    by_image = {}
+    for row, image_id in enumerate(seen.image_ids):
+        by_image[image_id] = np.full(model.images[image_id].num_points2D(), np.nan, np.float32)
+        by_image[image_id][seen.keypoints[seen.of(row)]] = sigmas_px[seen.of(row)]
+    return by_image
