@@ -9,6 +9,7 @@ FLAG_FROM_OPTION = {
     "cameras.model": "--camera-model",
     "cameras.params": "--camera-params",
     "cameras.refine": "--refine-intrinsics",
+    "density.level": "--density",
     "device": "--device",
     "extractor.max_image_size": "--max-image-size",
     "extractor.max_keypoints": "--max-keypoints",
@@ -23,6 +24,7 @@ FLAG_FROM_OPTION = {
     "overwrite=True": "--overwrite",
     "pairs.name": "--pairs",
     "pairs.path": "--pairs",
+    "refine.mode": "--refine",
     "same_camera=True": "--same-camera",
     "screenshot": "--screenshot FILE.png",
     "seed": "--seed",
@@ -31,7 +33,7 @@ FLAG_FROM_OPTION = {
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
 
-OPTION_TABLES = ("cameras", "checks", "extractor", "mapping", "matcher", "pairs", "two_view")
+OPTION_TABLES = ("cameras", "checks", "density", "extractor", "mapping", "matcher", "pairs", "refine", "two_view")
 """Tables of options; written here, because the registry loads the libraries of the components."""
 
 

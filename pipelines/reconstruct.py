@@ -111,6 +111,8 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
         ("cameras", "params"): parse_camera_params(arguments.camera_params),
         ("cameras", "refine"): True if arguments.refine_intrinsics else None,
     }
+    if config_type is ReconstructConfig:
+        flags |= {("density", "level"): arguments.density, ("refine", "mode"): arguments.refine}
     if arguments.pairs is not None:
         flags |= _pairs_flags(arguments.pairs)
     values = override(component_values(arguments, values), flags)
@@ -169,6 +171,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--pairs",
         metavar="exhaustive|sequential|FILE",
         help="which images to match (default: exhaustive); FILE: two names a line",
+    )
+    add(
+        "--density",
+        choices=["sparse", "normal", "dense"],
+        help="points of the cloud: those of the matcher, as many as COLMAP finds, or more (default: normal)",
+    )
+    add(
+        "--refine",
+        choices=["auto", "on", "off"],
+        help="move the keypoints of the points to sub-pixel precision (default: auto)",
     )
     add_mask_argument(group)
     add_camera_arguments(group)

@@ -76,7 +76,7 @@ DOORS = {
         "mapping",
         "scene",
     },
-    "scipy": {"two_view", "training", "viewer"},
+    "scipy": {"two_view", "mapping", "training", "viewer"},
     "pytest": {"testing"},
     "threadpoolctl": {"execution.devices"},
     "tqdm": {"pipelines"},

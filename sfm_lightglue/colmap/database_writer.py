@@ -234,6 +234,26 @@ def require_space(path: Path, num_bytes: int = 0) -> None:
         raise StoreError(f"{shown_path(path)}: cannot be written, only {free // 2**20} MiB are left on the disk")
 
 
+def keep_first_keypoints(path: Path, num_from_name: Mapping[str, int]) -> None:
+    """Leave only the first keypoints of each image in a database.
+
+    Args:
+        path: an existing database, which no other run opens.
+        num_from_name: how many, by name of image; at most as many as there are.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    with _writing(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "UPDATE keypoints SET rows = ?, data = SUBSTR(data, 1, ? * cols * 4)"
+            " WHERE image_id = (SELECT image_id FROM images WHERE name = ?)",
+            [(num, num, name) for name, num in sorted(num_from_name.items())],
+        )
+        connection.execute("COMMIT")
+
+
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Convert SQLite's errors, such as a full disk, to ours."""

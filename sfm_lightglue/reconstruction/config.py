@@ -12,7 +12,9 @@ from typing import Any, Self
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.messages import shown_path
+from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.registry.components import (
     check_device,
     check_num_threads,
@@ -83,8 +85,8 @@ class DatabaseConfig:
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """From nested mappings, as a TOML file holds them.
 
-        Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`, `two_view`
-        and `checks` have options only; everything else is a single value.
+        Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`,
+        `two_view`, `checks`, `density` and `refine` have options only; everything else is a single value.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
@@ -111,6 +113,17 @@ class ReconstructConfig(DatabaseConfig):
 
     checks: ChecksConfig = field(default_factory=ChecksConfig)
     """Limits of the judgement of pairs and models."""
+
+    density: DensityConfig = field(default_factory=DensityConfig)
+    """How many points a model gets after mapping."""
+
+    refine: RefinementConfig = field(default_factory=RefinementConfig)
+    """Refinement of the keypoints of finished models to sub-pixel precision."""
+
+    @property
+    def max_keypoints_dense(self) -> int:
+        """Largest number of keypoints per image of the dense layer; 0 for none."""
+        return int(getattr(self.extractor.config, "max_keypoints_dense", 0)) * self.density.keypoints_factor
 
 
 def read_config_file(path: Path, config_type: type[DatabaseConfig] = ReconstructConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages of a reconstruction after the selection of pairs: match, weigh, map, judge."""
+"""The stages of a reconstruction after the selection of pairs: match, weigh, map, judge, densify, refine."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs
+from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
+from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
@@ -48,6 +51,20 @@ class Job:
     clock: Clock
     executor: Executor
     progress: Progress
+    keys: ModelKeys
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKeys:
+    """Keys of the models of a run in the store.
+
+    Args:
+        mapped: of the judged models of the mapping.
+        finished: of the models after densifying and refining, which are published.
+    """
+
+    mapped: str
+    finished: str
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,21 +78,35 @@ class FilledDatabase:
     guessed_camera_ids: frozenset[int]
 
 
-def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path) -> tuple[PackedModels, str | None]:
-    """Match, map and judge; returns also why no model can be built, None if there is a model.
+def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[PackedModels, str | None]:
+    """Match, map, judge, densify and refine; returns also why no model can be built, None if there is a model.
 
     Args:
         job: the run.
         mapper: builds the models.
-        key: of the models.
         work: an existing folder for intermediate files.
         database: path of a new database.
     """
-    filled = fill_database(job, database)
-    judged = _map(job, mapper, filled, work)
-    groups: Sequence[CameraGroup] = ()
-    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto":
-        filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
+    filled, mapped = _map_scene(job, mapper, work, database)
+    judged, groups = mapped
+    with job.clock.stage("map"):
+        path_from_name = {image.name: image.path for image in job.scene.images}
+        adjust = adjustment_like(mapper.config, _task(job, filled, work))
+    finishing = Finishing(
+        job.features.dense,
+        path_from_name,
+        job.config.density,
+        job.config.refine,
+        adjust,
+        filled.path,
+        job.config.checks,
+        filled.constant_camera_ids,
+        filled.guessed_camera_ids,
+        job.clock,
+        job.executor,
+        job.progress,
+    )
+    judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     images = image_verdicts(num_keypoints, judged, filled.weighed)
     undecodable = tuple(job.features.skipped)
@@ -85,9 +116,36 @@ def build_models(job: Job, mapper: Mapper, key: str, work: Path, database: Path)
         )
         return PackedModels(MapStatistics((), images, undecodable), {}), message
     with job.clock.stage("write"):
-        path_from_name = {image.name: image.path for image in job.scene.images}
         color_points([each.model for each in judged], path_from_name, job.executor)
-        return keep_models(job.store, key, judged, images, undecodable, groups, work), None
+        return keep_models(job.store, job.keys.finished, judged, images, undecodable, groups, work), None
+
+
+def _map_scene(
+    job: Job, mapper: Mapper, work: Path, database: Path
+) -> tuple[FilledDatabase, tuple[list[JudgedModel], Sequence[CameraGroup]]]:
+    """The database and the judged models of the mapping.
+
+    The models are read back from the store: an interrupted run, which maps nothing again, goes on from the same values.
+    """
+    mapped = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-before"))
+    job.store.count(MAPPED_KIND, hit=mapped is not None)
+    if mapped is not None:
+        return fill_database(job, database, mapped[1]), mapped
+    filled = fill_database(job, database)
+    judged = _map(job, mapper, filled, work)
+    groups: Sequence[CameraGroup] = ()
+    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto":
+        filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
+    with job.clock.stage("map"):
+        save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
+        loaded = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-again"))
+    return filled, loaded or (judged, groups)
+
+
+def _new_folder(path: Path) -> Path:
+    with store_errors(path):
+        path.mkdir()
+    return path
 
 
 def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> FilledDatabase:
@@ -106,7 +164,9 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
     with DatabaseWriter(path) as database:
         with job.clock.stage("write"):
             for image, features in job.features.read_all(job.executor):
-                database.add_image(images[image.name], features.keypoints)
+                is_dense = config.density.is_on
+                keypoints = job.features.dense(image.name).keypoints if is_dense else features.keypoints
+                database.add_image(images[image.name], keypoints)
         camera_from_name = {name: images[name].camera for name in job.features}
         counts = match_scene(
             job.pairs,
@@ -159,16 +219,30 @@ def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path) -> list[J
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"):
-        num_threads, seed = job.executor.num_workers, job.config.seed
-        # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
-        copy = work / "mapping.db"
-        with store_errors(copy):
-            shutil.copyfile(filled.path, copy)
-        task = MappingTask(copy, work, len(job.features), filled.constant_camera_ids, num_threads, seed, job.progress)
+        task = _task(job, filled, work)
+        with store_errors(task.database):
+            shutil.copyfile(filled.path, task.database)
+        if job.config.density.is_on:
+            keep_first_keypoints(
+                task.database, {name: job.features.num_keypoints_from_name[name] for name in job.features}
+            )
         judged = map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
-        with store_errors(copy):
-            copy.unlink()
+        with store_errors(task.database):
+            task.database.unlink()
         return judged
+
+
+def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:
+    # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
+    return MappingTask(
+        work / "mapping.db",
+        work,
+        len(job.features),
+        filled.constant_camera_ids,
+        job.executor.num_workers,
+        job.config.seed,
+        job.progress,
+    )
 
 
 def _map_with_camera_groups(

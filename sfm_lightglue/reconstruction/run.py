@@ -10,18 +10,20 @@ from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.mapping.cached_models import load_models
+from sfm_lightglue.mapping.densify import DENSIFY_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import pairs_digest
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.job import Job, build_models, fill_database
+from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_database
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has_database_of, publish
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
@@ -34,7 +36,7 @@ from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import ImagePair, Scene
 
-STAGES = ("scan", "extract", "select", "match", "verify", "map", "write")
+STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write")
 
 
 def reconstruct(
@@ -87,20 +89,22 @@ def reconstruct(
             store = Store(output)
             log.open(output)
         with clock.stage("extract"):
-            features = extract_scene(scene, CachedExtractor(components.extractor, store), executor, log.progress)
+            extractor = CachedExtractor(components.extractor, store)
+            features = extract_scene(scene, extractor, executor, log.progress, config.max_keypoints_dense)
         with clock.stage("select"):
             pairs = components.pairs.select(PairContext(scene, features, store, progress=log.progress))
-        key = _model_key(scene, pairs, components, mapper, config, executor)
-        job = Job(config, scene, features, pairs, components, store, clock, executor, log.progress)
-        summary, problem = _build_and_publish(job, mapper, key, output)
+        keys = _model_keys(scene, pairs, components, mapper, config, executor)
+        job = Job(config, scene, features, pairs, components, store, clock, executor, log.progress, keys)
+        summary, problem = _build_and_publish(job, mapper, output)
         if problem is not None:
             raise ReconstructionError(problem, summary.as_dict())
         log.end("done", str(summary))
     return ReconstructionResult(output, summary)
 
 
-def _build_and_publish(job: Job, mapper: Mapper, key: str, output: Path) -> tuple[Summary, str | None]:
-    """Build the models of a key, or load them; returns also why no model is published, None if one is."""
+def _build_and_publish(job: Job, mapper: Mapper, output: Path) -> tuple[Summary, str | None]:
+    """Build the models of a run, or load them; returns also why no model is published, None if one is."""
+    key = job.keys.finished
     with work_folder(output) as work:
         database = work / DATABASE_NAME
         with job.clock.stage("write"):
@@ -108,7 +112,7 @@ def _build_and_publish(job: Job, mapper: Mapper, key: str, output: Path) -> tupl
             models = load_models(job.store, key)
         problem = None
         if models is None:
-            models, problem = build_models(job, mapper, key, work, database)
+            models, problem = build_models(job, mapper, work, database)
         statistics = models.statistics
         results = ResultFiles(
             models,
@@ -138,16 +142,16 @@ def _load_scene(
     return scene
 
 
-def _model_key(
+def _model_keys(
     scene: Scene,
     pairs: Sequence[ImagePair],
     components: Components,
     mapper: Mapper,
     config: ReconstructConfig,
     executor: Executor,
-) -> str:
-    """Key of everything that the model depends on. One worker or several is a difference, their number is none."""
-    return make_key(
+) -> ModelKeys:
+    """Keys of everything that the models depend on. One worker or several is a difference, their number is none."""
+    mapped = make_key(
         "models",
         [(image.name, image.content_digest, image.camera, image.camera_idx) for image in scene.images],
         pairs_digest(pairs),
@@ -163,3 +167,6 @@ def _model_key(
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION],
     )
+    density = [config.density, config.max_keypoints_dense, DENSIFY_VERSION] if config.density.is_on else "sparse"
+    refinement = [config.refine, REFINEMENT_VERSION] if config.refine.is_on else "unrefined"
+    return ModelKeys(mapped, make_key("finished", mapped, density, refinement))

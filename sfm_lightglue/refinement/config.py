@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sfm_lightglue.errors import ConfigError
 
 _MIN_PATCH_SIZE, _MAX_PATCH_SIZE = 7, 41
 
 
+REFINEMENT_VERSION = 1
+"""Part of a model's key. Raise it when the same model would be refined to another one."""
+
+RefinementMode = Literal["auto", "on", "off"]
+"""auto is on where the refinement was measured to lower the error; on and off decide themselves."""
+
+_AUTO_IS_ON = True
+
+
 @dataclass(frozen=True, slots=True)
 class RefinementConfig:
     """Options of the refinement of keypoints to sub-pixel precision."""
+
+    mode: RefinementMode = "auto"
+    """Whether models are refined: auto, on or off."""
 
     patch_size: int = 15
     """Samples along a side of the square patch around a keypoint, an odd number; about as many pixels."""
@@ -30,6 +43,8 @@ class RefinementConfig:
     """Largest number of steps of the alignment."""
 
     def __post_init__(self) -> None:
+        if self.mode not in get_args(RefinementMode):
+            raise ConfigError(f"`refine.mode` {self.mode!r}: expected one of {', '.join(get_args(RefinementMode))}")
         if self.patch_size % 2 == 0 or not _MIN_PATCH_SIZE <= self.patch_size <= _MAX_PATCH_SIZE:
             raise ConfigError(
                 f"`refine.patch_size` must be an odd number from {_MIN_PATCH_SIZE} to {_MAX_PATCH_SIZE},"
@@ -41,3 +56,8 @@ class RefinementConfig:
             raise ConfigError(f"`refine.min_correlation` must be from 0 to 1, got {self.min_correlation}")
         if self.num_iterations < 1:
             raise ConfigError(f"`refine.num_iterations` must be positive, got {self.num_iterations}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether models are refined."""
+        return self.mode == "on" or (self.mode == "auto" and _AUTO_IS_ON)

@@ -1,0 +1,146 @@
+"""The image pairs of a model that see the same surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.mapping.density_config import DensityConfig
+
+_MAX_ANGLE_DEG = 45.0
+"""Largest angle between the rays of two images to a point that both are predicted to see."""
+
+_MIN_PREDICTED = 0.3
+"""Fraction of the points of an image that another image must see by prediction."""
+
+_CELLS_PER_SIDE = 12
+"""Cells of a grid over an image whose depths tell which points are hidden."""
+
+_MAX_DEPTH_RATIO = 1.5
+"""A point behind this multiple of the median depth of its cell is hidden."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _View:
+    """What one image sees.
+
+    Args:
+        R: [3, 3], camera from world.
+        t: [3].
+        point: [O] rows of the observed points.
+        camera: its intrinsics.
+        depth_limits: [cells] largest depth of a point that is not hidden; infinite where no point is observed.
+    """
+
+    R: Float64Array
+    t: Float64Array
+    point: IndexArray
+    camera: pycolmap.Camera
+    depth_limits: Float64Array
+
+    @property
+    def center(self) -> Float64Array:
+        """Centre of the camera in the world."""
+        return np.asarray(-self.R.T @ self.t)
+
+
+def pairs_with_common_surface(
+    model: pycolmap.Reconstruction, image_ids: Sequence[int], config: DensityConfig
+) -> list[tuple[int, int]]:
+    """Pairs of images that observe common points, or are predicted to see the same points.
+
+    Args:
+        model: with points.
+        image_ids: registered images, ascending.
+        config: limits.
+
+    Returns:
+        Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each image keeps the `max_partners` with the most
+        common or predicted points.
+    """
+    point_ids = np.array(sorted(model.point3D_ids()), np.int64)
+    if len(point_ids) == 0:
+        return []
+    xyz = np.array([model.points3D[int(point_id)].xyz for point_id in point_ids])
+    views = [_view(model, image_id, point_ids, xyz) for image_id in image_ids]
+    seen = np.zeros((len(views), len(point_ids)), np.float32)
+    for row, view in enumerate(views):
+        seen[row, view.point] = 1
+    counts = seen @ seen.T  # exact up to 16 million
+    linked = (counts >= config.min_shared_points).astype(np.float32)
+    near = np.triu(linked @ linked > 0, 1)  # images that have common points, or both have with a third one
+    scores = np.zeros_like(counts)
+    for i, j in np.argwhere(near):
+        if linked[i, j]:
+            common = np.flatnonzero((seen[i] > 0) & (seen[j] > 0))
+        else:
+            common = _predicted(views[i], views[j], xyz)
+            if len(common) < max(config.min_shared_points, _MIN_PREDICTED * len(views[i].point)):
+                continue
+        if _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg:
+            scores[i, j] = scores[j, i] = len(common)
+    return _best_partners(scores, config.max_partners)
+
+
+def _view(model: pycolmap.Reconstruction, image_id: int, point_ids: IndexArray, xyz: Float64Array) -> _View:
+    image = model.images[image_id]
+    matrix = np.asarray(image.cam_from_world().matrix())
+    observed = [point.point3D_id for point in image.get_observation_points2D()]
+    rows = np.unique(np.searchsorted(point_ids, np.array(observed, np.int64)))
+    view = _View(matrix[:, :3], matrix[:, 3], rows, model.cameras[image.camera_id], np.full(_CELLS_PER_SIDE**2, np.inf))
+    pixels, depth, is_inside = _projected(view, xyz[rows])
+    cells = _cells(view, pixels)
+    for cell in np.unique(cells[is_inside]):
+        view.depth_limits[cell] = _MAX_DEPTH_RATIO * float(np.median(depth[is_inside & (cells == cell)]))
+    return view
+
+
+def _predicted(view0: _View, view1: _View, xyz: Float64Array) -> IndexArray:
+    """Points of image 0 that image 1 should see: inside, not behind its own points, from a similar side."""
+    points = xyz[view0.point]
+    pixels, depth, is_inside = _projected(view1, points)
+    rays = [points - view.center for view in (view0, view1)]
+    lengths = np.linalg.norm(rays[0], axis=1) * np.linalg.norm(rays[1], axis=1)
+    similar = (rays[0] * rays[1]).sum(axis=1) >= np.cos(np.radians(_MAX_ANGLE_DEG)) * lengths
+    limit = view1.depth_limits[_cells(view1, pixels)]
+    return np.asarray(view0.point[is_inside & similar & (depth <= limit)])
+
+
+def _projected(view: _View, points: Float64Array) -> tuple[Float64Array, Float64Array, BoolArray]:
+    """Pixels [N, 2], depths [N], and whether a point lies in front and inside the image [N]."""
+    in_camera = points @ view.R.T + view.t
+    depth = in_camera[:, 2]
+    pixels = np.full((len(points), 2), -1.0)
+    front = depth > 0
+    if front.any():
+        pixels[front] = view.camera.img_from_cam(in_camera[front])
+    size = (view.camera.width, view.camera.height)
+    is_inside: BoolArray = (
+        front & np.isfinite(pixels).all(axis=1) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)
+    )
+    return pixels, depth, is_inside
+
+
+def _cells(view: _View, pixels: Float64Array) -> IndexArray:
+    cells = np.nan_to_num(pixels / (view.camera.width, view.camera.height) * _CELLS_PER_SIDE, nan=0.0)
+    columns, rows = np.clip(cells, 0, _CELLS_PER_SIDE - 1).astype(np.int64).T
+    return np.asarray(rows * _CELLS_PER_SIDE + columns)
+
+
+def _median_angle_deg(view0: _View, view1: _View, points: Float64Array) -> float:
+    rays0, rays1 = points - view0.center, points - view1.center
+    lengths = np.maximum(np.linalg.norm(rays0, axis=1) * np.linalg.norm(rays1, axis=1), 1e-12)
+    return float(np.degrees(np.median(np.arccos(np.clip((rays0 * rays1).sum(axis=1) / lengths, -1, 1)))))
+
+
+def _best_partners(scores: Float64Array, max_partners: int) -> list[tuple[int, int]]:
+    chosen: set[tuple[int, int]] = set()
+    for i, row in enumerate(scores):
+        for j in np.argsort(-row, kind="stable")[:max_partners]:
+            if row[j] > 0:
+                chosen.add((min(i, int(j)), max(i, int(j))))
+    return sorted(chosen)

@@ -1,0 +1,328 @@
+"""Matches of many image pairs -> tracks and triangulated points, in whole arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+
+_MAX_HYPOTHESES = 12
+"""Matches of a track from which a point is tried at most."""
+
+_MAX_ROUNDS = 3
+"""A track of several points is divided so many times at most."""
+
+_ROWS_AT_A_TIME = 1 << 18
+"""Pairs of hypothesis and keypoint that are compared at once."""
+
+_NUM_PARTS = 24
+"""Matches are joined to tracks in so many parts, the surest first."""
+
+_NUM_TRIALS = 3
+"""Matches of a part that would give a track two keypoints of one image are tried so often, each time the surer half."""
+
+_NUM_STEPS = 3
+"""Gauss-Newton steps of a point."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Observers:
+    """Cameras with known poses, and the rays of their keypoints.
+
+    Args:
+        R: [I, 3, 3] rotations, camera from world.
+        t: [I, 3].
+        focal_px: [I] mean focal length in pixels.
+        limits_px: [I] largest reprojection error in pixels.
+        image: [K] image of each keypoint; the keypoints of all images are numbered together.
+        points: [K, 2] normalised image points; NaN where the distortion cannot be undone.
+    """
+
+    R: Float64Array
+    t: Float64Array
+    focal_px: Float64Array
+    limits_px: Float64Array
+    image: IndexArray
+    points: Float64Array
+
+    def rays(self, keypoints: IndexArray) -> Float64Array:
+        """Unit directions [N, 3] in the world."""
+        rays = np.concatenate([self.points[keypoints], np.ones((len(keypoints), 1))], axis=1)
+        rays = np.einsum("nji,nj->ni", self.R[self.image[keypoints]], rays)
+        unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        return unit
+
+    def centers(self) -> Float64Array:
+        """Centres [I, 3] of the cameras in the world."""
+        return np.asarray(-np.einsum("iba,ib->ia", self.R, self.t))
+
+    def residuals(self, xyz: Float64Array, keypoints: IndexArray) -> tuple[Float64Array, Float64Array]:
+        """Reprojection errors [N, 2] as fractions of the limit, and depths [N], of a point for each keypoint."""
+        image = self.image[keypoints]
+        in_camera = np.einsum("nij,nj->ni", self.R[image], xyz) + self.t[image]
+        depth = in_camera[:, 2]
+        scale = (self.focal_px / self.limits_px)[image, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (in_camera[:, :2] / depth[:, None] - self.points[keypoints]) * scale, depth
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DensePoints:
+    """Triangulated points with their tracks.
+
+    Args:
+        xyz: [P, 3] in the world.
+        point: [O] point of each observation.
+        keypoint: [O] number of the observed keypoint; each keypoint has one point at most.
+    """
+
+    xyz: Float64Array
+    point: IndexArray
+    keypoint: IndexArray
+
+
+def triangulate_matches(
+    matches: IndexArray, observers: Observers, min_angle_deg: float, min_views: int = 3
+) -> DensePoints:
+    """Join matches to tracks, and triangulate each track robustly.
+
+    The matches of a track are hypotheses of its point. The point with the most keypoints within their limits is kept
+    and refined; the other keypoints of the track can become points of their own.
+
+    Args:
+        matches: [M, 2] numbers of keypoints of different images, the surest first.
+        observers: poses and keypoints.
+        min_angle_deg: points with a smaller triangulation angle are left out.
+        min_views: smallest number of images of a point.
+
+    Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016, section 4.3 (robust triangulation of tracks).
+    """
+    found = []
+    usable = np.isfinite(observers.points).all(axis=1)
+    for _ in range(_MAX_ROUNDS):
+        matches = matches[usable[matches].all(axis=1)]
+        tracks = _Tracks.from_matches(matches, observers, min_views)
+        if len(tracks.keypoint) == 0:
+            break
+        points = _robust_points(tracks, observers, min_angle_deg, min_views)
+        found.append(points)
+        usable = usable.copy()
+        usable[points.keypoint] = False
+        if len(points.xyz) < 0.01 * sum(len(each.xyz) for each in found):
+            break
+    return _joined(found)
+
+
+def _joined(parts: list[DensePoints]) -> DensePoints:
+    if not parts:
+        return DensePoints(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    offsets = np.cumsum([0, *(len(part.xyz) for part in parts[:-1])])
+    return DensePoints(
+        np.concatenate([part.xyz for part in parts]),
+        np.concatenate([part.point + offset for part, offset in zip(parts, offsets, strict=True)]),
+        np.concatenate([part.keypoint for part in parts]),
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Tracks:
+    """Connected keypoints.
+
+    Args:
+        keypoint: [K] numbers of the keypoints, sorted by track.
+        starts: [T + 1] where the keypoints of each track begin.
+        matches: [M, 2] the matches, sorted by track.
+        track: [M] track of each match.
+    """
+
+    keypoint: IndexArray
+    starts: IndexArray
+    matches: IndexArray
+    track: IndexArray
+
+    @classmethod
+    def from_matches(cls, matches: IndexArray, observers: Observers, min_views: int) -> _Tracks:
+        """Join matches, the first ones first, where no track gets two keypoints of one image."""
+        num_keypoints = len(observers.image)
+        label = np.arange(num_keypoints)
+        joined = [np.zeros((0, 2), np.int64)]
+        for part in np.array_split(matches, _NUM_PARTS):
+            pending = part
+            for _ in range(_NUM_TRIALS):
+                label, accepted = _joined_labels(label, pending, observers.image)
+                joined.append(pending[accepted])
+                pending = pending[~accepted][: len(pending) // 2]
+                if len(pending) == 0:
+                    break
+        kept = np.concatenate(joined)
+        sizes = np.bincount(label, minlength=num_keypoints)
+        keypoint = np.flatnonzero(sizes[label] >= min_views)
+        keypoint = keypoint[np.argsort(label[keypoint], kind="stable")]
+        names, counts = np.unique(label[keypoint], return_counts=True)
+        number_from_label = np.full(num_keypoints, -1)
+        number_from_label[names] = np.arange(len(names))
+        track = number_from_label[label[kept[:, 0]]]
+        rows = np.flatnonzero(track >= 0)
+        rows = rows[np.argsort(track[rows], kind="stable")]
+        return cls(keypoint, np.concatenate([[0], np.cumsum(counts)]), kept[rows], track[rows])
+
+
+def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) -> tuple[IndexArray, BoolArray]:
+    """Labels [K] of tracks after matches were joined, without tracks that would see an image twice.
+
+    Returns:
+        The labels, and which matches [M] have both keypoints in one track.
+    """
+    num = len(label)
+    ends = label[matches]
+    graph = coo_array((np.ones(len(ends), np.int8), ends.T), shape=(num, num))
+    merged = connected_components(graph, directed=False)[1][label]
+    changed = np.zeros(int(merged.max(initial=0)) + 1, np.bool_)
+    changed[merged[matches[ends[:, 0] != ends[:, 1], 0]]] = True
+    rows = np.flatnonzero(changed[merged])
+    order = rows[np.lexsort((image[rows], merged[rows]))]
+    twice = (merged[order[1:]] == merged[order[:-1]]) & (image[order[1:]] == image[order[:-1]])
+    refused = np.zeros(len(changed), np.bool_)
+    refused[merged[order[1:][twice]]] = True
+    # A refused track keeps the labels of its parts; the others take that of their first keypoint.
+    first = np.full(len(changed), num)
+    np.minimum.at(first, merged, label)
+    result = np.where(refused[merged], label, first[merged])
+    accepted: BoolArray = result[matches[:, 0]] == result[matches[:, 1]]
+    return result, accepted
+
+
+def _robust_points(tracks: _Tracks, observers: Observers, min_angle_deg: float, min_views: int) -> DensePoints:
+    hypothesis, track = _hypotheses(tracks, observers, min_angle_deg)
+    best, chosen = _best_hypotheses(hypothesis, track, tracks, observers)
+    sizes = np.diff(tracks.starts)[chosen]
+    keypoint = tracks.keypoint[_ranges(tracks.starts[chosen], sizes)]
+    point = np.repeat(np.arange(len(chosen)), sizes)
+    return refine_points(DensePoints(best, point, keypoint), observers, min_angle_deg, min_views)
+
+
+def refine_points(points: DensePoints, observers: Observers, min_angle_deg: float, min_views: int) -> DensePoints:
+    """Move points to the minimum of their reprojection errors, and leave out observations beyond their limits.
+
+    Args:
+        points: may have several observations of a point in one image; the most exact one is kept.
+        observers: poses and keypoints.
+        min_angle_deg: points with a smaller triangulation angle are left out.
+        min_views: smallest number of images of a point.
+    """
+    xyz, point, keypoint = points.xyz, points.point, points.keypoint
+    inliers = _inliers(xyz, point, keypoint, observers)
+    for _ in range(2):
+        xyz = _refined(xyz, point[inliers], keypoint[inliers], observers)
+        inliers = _inliers(xyz, point, keypoint, observers)
+    point, keypoint = point[inliers], keypoint[inliers]
+    enough = np.bincount(point, minlength=len(xyz)) >= min_views
+    enough &= triangulation_angles_deg(xyz, point, keypoint, observers) >= min_angle_deg
+    kept = enough[point]
+    number = np.cumsum(enough) - 1
+    return DensePoints(xyz[enough], number[point[kept]], keypoint[kept])
+
+
+def _hypotheses(tracks: _Tracks, observers: Observers, min_angle_deg: float) -> tuple[Float64Array, IndexArray]:
+    """Points [H, 3] of single matches with parallax, and the tracks [H] that they belong to, sorted."""
+    first, second = tracks.matches.T
+    rays0, rays1 = observers.rays(first), observers.rays(second)
+    cosine = (rays0 * rays1).sum(axis=1)
+    centers = observers.centers()
+    baseline = centers[observers.image[second]] - centers[observers.image[first]]
+    along0, along1 = (baseline * rays0).sum(axis=1), (baseline * rays1).sum(axis=1)
+    determinant = np.maximum(1 - cosine**2, 1e-15)
+    depth0 = (along0 - cosine * along1) / determinant
+    depth1 = (cosine * along0 - along1) / determinant
+    xyz = centers[observers.image[first]] + (depth0[:, None] * rays0 + baseline + depth1[:, None] * rays1) / 2
+    usable = np.flatnonzero((depth0 > 0) & (depth1 > 0) & (cosine <= np.cos(np.radians(min_angle_deg))))
+    # Matches come sorted by their similarity within a track: the first ones are the surest.
+    track = tracks.track[usable]
+    rank = np.arange(len(usable)) - np.searchsorted(track, track)
+    usable = usable[rank < _MAX_HYPOTHESES]
+    return xyz[usable], tracks.track[usable]
+
+
+def _best_hypotheses(
+    hypothesis: Float64Array, track: IndexArray, tracks: _Tracks, observers: Observers
+) -> tuple[Float64Array, IndexArray]:
+    """The hypothesis of each track that fits the most keypoints, [T', 3], and these tracks [T']."""
+    sizes = np.diff(tracks.starts)[track]
+    scores = np.empty(len(track))
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(track):
+        done = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, done + _ROWS_AT_A_TIME, side="right")))
+        number = np.repeat(np.arange(first, last), sizes[first:last])
+        keypoint = tracks.keypoint[_ranges(tracks.starts[track[first:last]], sizes[first:last])]
+        error, depth = observers.residuals(hypothesis[number], keypoint)
+        value = np.where(depth > 0, np.maximum(1 - (error**2).sum(axis=1), 0), 0)
+        scores[first:last] = np.bincount(number - first, value, minlength=last - first)
+        first = last
+    order = np.lexsort((np.arange(len(track)), -scores, track))
+    best = order[np.flatnonzero(np.diff(track[order], prepend=-1))]
+    return hypothesis[best], track[best]
+
+
+def _inliers(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers) -> IndexArray:
+    """Observations within the limit, in front of their cameras; of one image only the most exact one."""
+    error, depth = observers.residuals(xyz[point], keypoint)
+    squared = (error**2).sum(axis=1)
+    rows = np.flatnonzero((squared <= 1) & (depth > 0))
+    image = observers.image[keypoint[rows]]
+    order = np.lexsort((keypoint[rows], squared[rows], image, point[rows]))
+    pairs = np.stack([point[rows], image], axis=1)[order]
+    is_first = np.concatenate([[True], np.diff(pairs, axis=0).any(axis=1)])[: len(order)]
+    return np.sort(rows[order[is_first]])
+
+
+def _refined(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers) -> Float64Array:
+    """Points after Gauss-Newton steps on the reprojection errors of their observations."""
+    image = observers.image[keypoint]
+    scale = (observers.focal_px / observers.limits_px)[image]
+    R, t = observers.R[image], observers.t[image]
+    num = len(xyz)
+    for _ in range(_NUM_STEPS):
+        in_camera = np.einsum("nij,nj->ni", R, xyz[point]) + t
+        depth = np.where(np.abs(in_camera[:, 2]) > 1e-9, in_camera[:, 2], 1e-9)
+        projected = in_camera[:, :2] / depth[:, None]
+        J = (R[:, :2] - projected[:, :, None] * R[:, 2:]) * (scale / depth)[:, None, None]
+        error = (projected - observers.points[keypoint]) * scale[:, None]
+        products = np.einsum("nki,nkj->nij", J, J).reshape(-1, 9)
+        hessian = np.stack([np.bincount(point, products[:, k], num) for k in range(9)], axis=1).reshape(-1, 3, 3)
+        gradients = np.einsum("nki,nk->ni", J, error)
+        gradient = np.stack([np.bincount(point, gradients[:, k], num) for k in range(3)], axis=1)
+        trace = np.maximum(np.trace(hessian, axis1=1, axis2=2), 1e-30)
+        hessian += (1e-9 * trace)[:, None, None] * np.eye(3)
+        xyz = xyz - np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    return xyz
+
+
+def triangulation_angles_deg(
+    xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers
+) -> Float64Array:
+    """A large angle [P] between rays of each point: from the ray that is farthest from the first, to the farthest."""
+    rays = xyz[point] - observers.centers()[observers.image[keypoint]]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    reference = np.zeros((len(xyz), 3))
+    reference[point[::-1]] = rays[::-1]  # the first observation of each point is written last
+    smallest = np.ones(len(xyz))
+    for _ in range(2):
+        cosine = (rays * reference[point]).sum(axis=1)
+        order = np.argsort(-cosine, kind="stable")
+        reference[point[order]] = rays[order]
+        smallest[point[order]] = np.minimum(smallest[point[order]], cosine[order])
+    angles: Float64Array = np.degrees(np.arccos(np.clip(smallest, -1, 1)))
+    return angles
+
+
+def _ranges(starts: IndexArray, sizes: IndexArray) -> IndexArray:
+    """The numbers starts[i], ..., starts[i] + sizes[i] - 1 of all i, one after the other."""
+    offsets = np.cumsum(sizes) - sizes
+    ranges: IndexArray = np.arange(int(sizes.sum())) - np.repeat(offsets - starts, sizes)
+    return ranges

@@ -1,0 +1,154 @@
+"""A finished model gets the points of many more keypoints, matched along the epipolar lines of its poses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import Float32Array, IndexArray
+from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.lru import LruCache
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, poses_of
+from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.mapping.dense_tracks import triangulate_matches
+from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.two_view.guided import GuidedView, match_views
+from sfm_lightglue.types import DenseFeatures
+
+logger = logging.getLogger(__name__)
+
+DENSIFY_VERSION = 1
+"""Part of a dense model's key. Raise it when the same model and features would become another dense model."""
+
+_NUM_IN_MEMORY = 96
+"""Images whose descriptors are kept in memory."""
+
+_MIN_GAIN = 0.1
+"""Part by which the adjustment must lower the mean reprojection error so that matching is repeated."""
+
+_MIN_BASELINE_RATIO = 1e-9
+"""Smallest distance of two cameras that are matched, relative to the extent of all cameras."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DensifyResult:
+    """A dense model, and what it cost.
+
+    Args:
+        model: with the points of the dense layer; without colours.
+        num_pairs: image pairs that were matched in the last round.
+        num_matches: of these pairs.
+        num_rounds: of matching.
+    """
+
+    model: pycolmap.Reconstruction
+    num_pairs: int
+    num_matches: int
+    num_rounds: int
+
+
+def densify_model(
+    model: pycolmap.Reconstruction,
+    dense: Callable[[str], DenseFeatures],
+    config: DensityConfig,
+    adjust: Callable[[pycolmap.Reconstruction], None],
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
+) -> DensifyResult:
+    """Match the dense layer along the epipolar lines of a model, triangulate, and adjust everything robustly.
+
+    Image pairs that see the same surface by the model are matched, also those that were not matched before. The tracks
+    of the model are continued. The keypoints of the model keep their indices; others follow.
+
+    Args:
+        model: registered images with poses and some points; it is not changed.
+        dense: features by name of image; safe to call from several threads.
+        config: options.
+        adjust: adjusts a model in place, and removes what is beyond its limits.
+        executor: matches several pairs at a time.
+        progress: called with the stage "densify" after each pair.
+
+    Returns:
+        The dense model. If nothing can be matched, it has the points of the model.
+    """
+    keypoints = DenseKeypoints.from_model(model, dense)
+    known = keypoints.matches_of_tracks(model)
+    current = model
+    result = DensifyResult(pycolmap.Reconstruction(model), 0, 0, 0)
+    for number in range(1, config.max_rounds + 1):
+        pairs = pairs_with_common_surface(current, keypoints.image_ids, config)
+        if not pairs:
+            break
+        matches = _match_all(current, keypoints, pairs, dense, config, executor, progress)
+        observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
+        min_views = min(config.min_track_length, len(keypoints.image_ids))
+        points = triangulate_matches(np.concatenate([known, matches]), observers, config.min_point_angle_deg, min_views)
+        if len(points.xyz) == 0:
+            break
+        densified = keypoints.model_with(current, points)
+        densified.update_point_3d_errors()
+        error_before = densified.compute_mean_reprojection_error()
+        adjust(densified)
+        result = DensifyResult(densified, len(pairs), len(matches), number)
+        gain = 1 - densified.compute_mean_reprojection_error() / max(error_before, 1e-12)
+        logger.info(
+            "round %d: %d pairs, %d matches, %d points, reprojection error %.3f -> %.3f px",
+            number,
+            len(pairs),
+            len(matches),
+            densified.num_points3D(),
+            error_before,
+            (1 - gain) * error_before,
+        )
+        if gain < _MIN_GAIN:
+            break
+        current = densified
+    return result
+
+
+def _match_all(
+    model: pycolmap.Reconstruction,
+    keypoints: DenseKeypoints,
+    pairs: Sequence[tuple[int, int]],
+    dense: Callable[[str], DenseFeatures],
+    config: DensityConfig,
+    executor: Executor,
+    progress: Progress,
+) -> IndexArray:
+    """[M, 2] numbers of matched keypoints of all pairs, the surest first."""
+    poses = poses_of(model, keypoints.image_ids)
+    cameras = [our_camera(model.cameras[model.images[image_id].camera_id]) for image_id in keypoints.image_ids]
+    views: LruCache[int, GuidedView] = LruCache(_NUM_IN_MEMORY)
+    centers = np.stack([pose.inverse().t for pose in poses])
+    min_baseline = _MIN_BASELINE_RATIO * float(np.ptp(centers, axis=0).max())
+
+    def view(image: int) -> GuidedView:
+        found = views.get(image)
+        if found is None:
+            found = GuidedView.from_features(dense(keypoints.names[image]), cameras[image])
+            views.put(image, found)
+        return found
+
+    def match(pair: tuple[int, int]) -> tuple[IndexArray, Float32Array]:
+        first, second = pair
+        cam1_from_cam0 = poses[second] @ poses[first].inverse()
+        if np.linalg.norm(cam1_from_cam0.t) <= min_baseline:
+            return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+        found = match_views(view(first), view(second), cam1_from_cam0, config=config.guided)
+        numbers = keypoints.number_from_row[first], keypoints.number_from_row[second]
+        indices = np.stack([number[rows] for number, rows in zip(numbers, found.indices.T, strict=True)], axis=1)
+        return indices, found.scores
+
+    progress("densify", 0, len(pairs))
+    indices, scores = [], []
+    for num_done, (one, score) in enumerate(executor.map(match, pairs), start=1):
+        indices.append(one)
+        scores.append(score)
+        progress("densify", num_done, len(pairs))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return np.concatenate(indices)[order]

@@ -1,0 +1,102 @@
+"""The stages after mapping: densify, refine, and judge again. A model that gets worse stays as the mapping made it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.densify import densify_model
+from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
+from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.refinement.tracks import refine_tracks
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.types import DenseFeatures
+
+if TYPE_CHECKING:
+    import pycolmap
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Finishing:
+    """What densifying, refining and the second judgement of models need.
+
+    Args:
+        dense: features of all layers by name of image.
+        path_from_name: files of the images.
+        density: options of densifying.
+        refinement: options of the refinement.
+        adjust: adjusts a model in place.
+        database: with the verified pairs of the scene.
+        checks: limits of the judgement.
+        constant_camera_ids: cameras that are not refined.
+        guessed_camera_ids: cameras whose focal length is not known from EXIF data.
+        clock: receives the times of the stages "densify", "refine" and "map".
+        executor: for pairs and images.
+        progress: called as each stage advances.
+    """
+
+    dense: Callable[[str], DenseFeatures]
+    path_from_name: Mapping[str, Path]
+    density: DensityConfig
+    refinement: RefinementConfig
+    adjust: Callable[[pycolmap.Reconstruction], None]
+    database: Path
+    checks: ChecksConfig
+    constant_camera_ids: frozenset[int]
+    guessed_camera_ids: frozenset[int]
+    clock: Clock
+    executor: Executor
+    progress: Progress
+
+    def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+        """Densify and refine the published models; rejected ones, and models without points, stay as they are."""
+        return [
+            each
+            if each.verdict.outcome == "rejected" or each.model.num_points3D() == 0
+            else self._judged_again(each, self._finished(each.model))
+            for each in judged
+        ]
+
+    def _finished(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        if self.density.is_on:
+            with self.clock.stage("densify"):
+                model = densify_model(model, self.dense, self.density, self.adjust, self.executor, self.progress).model
+        if self.refinement.is_on:
+            with self.clock.stage("refine"):
+                refine_tracks(model, self.path_from_name, self.refinement, self.executor)
+                self.adjust(model)
+        return model
+
+    def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction) -> JudgedModel:
+        """The finished model, or the one before if the finished one would lose an image or fail a check."""
+        if model is before.model:
+            return before
+        with self.clock.stage("map"):
+            (after,) = judge_models(
+                [model],
+                self.database,
+                self.checks,
+                self.constant_camera_ids,
+                guessed_camera_ids=self.guessed_camera_ids,
+            )
+        if after.verdict.outcome != "accepted":
+            failed = ", ".join(after.verdict.failed) or "support of its images"
+            logger.warning(
+                "a model of %d images passed its checks only before it was densified and refined (%s); it is kept as"
+                " it was before",
+                before.model.num_reg_images(),
+                failed,
+            )
+            return before
+        images = dict(before.verdict.images) | dict(after.verdict.images)
+        verdict = replace(after.verdict, outcome=before.verdict.outcome, images=dict(sorted(images.items())))
+        return JudgedModel(after.model, verdict)
