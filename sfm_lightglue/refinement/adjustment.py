@@ -22,7 +22,7 @@ _SIGMAS_PX = np.geomspace(0.02, 0.4, 9)
 LOSS_SIGMAS = 1.5
 """Scale of the soft L1 loss in standard deviations."""
 
-_FUNCTION_TOLERANCE = 1e-6
+_FUNCTION_TOLERANCE = 1e-5
 """Relative change of the cost at which the adjustment stops."""
 
 
@@ -52,8 +52,9 @@ def adjust_by_precision(
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(_options(num_threads), _everything(weighted), weighted).solve()
     for image_id in seen.image_ids:
-        image = model.images[image_id]
-        image.frame.set_cam_from_world(image.camera_id, weighted.frames[image_id].rig_from_world)
+        frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
+        assert frame is not None and moved is not None  # the image is registered
+        frame.set_cam_from_world(model.images[image_id].camera_id, moved)
     for number, point_id in enumerate(seen.point_ids, start=1):
         model.points3D[point_id].xyz = weighted.points3D[number].xyz
     model.update_point_3d_errors()

@@ -42,7 +42,14 @@ class RefinementConfig:
     num_iterations: int = 5
     """Largest number of steps of the alignment."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether keypoints are refined."""
+        return self.mode != "off"
+
     def __post_init__(self) -> None:
+        if self.mode not in get_args(RefinementMode):
+            raise ConfigError(f"`refine.mode` must be one of {', '.join(get_args(RefinementMode))}, got {self.mode!r}")
         if self.mode not in get_args(RefinementMode):
             raise ConfigError(f"`refine.mode` {self.mode!r}: expected one of {', '.join(get_args(RefinementMode))}")
         if self.patch_size % 2 == 0 or not _MIN_PATCH_SIZE <= self.patch_size <= _MAX_PATCH_SIZE:

@@ -87,4 +87,5 @@ class Pyramid:
     def _level_of(self, warps: Float64Array) -> IndexArray:
         spacings = np.sqrt(np.abs(np.linalg.det(warps))) / self._scale
         octaves = np.log2(np.maximum(spacings, 1e-6)) - _LEVEL_OFFSET
-        return np.clip(np.round(octaves), 0, len(self._levels) - 1).astype(np.int64)
+        levels: IndexArray = np.clip(np.round(octaves), 0, len(self._levels) - 1).astype(np.int64)
+        return levels

@@ -68,12 +68,15 @@ def view_planes(model: pycolmap.Reconstruction, seen: Observations) -> PlaneView
 
 def _derivatives(image: pycolmap.Image, positions: Float64Array, axes: Float64Array) -> Float64Array:
     """Derivatives [N, 2, 2] of the pixel along two axes [N, 2, 3] at positions [N, 3]; a column belongs to an axis."""
-    step = 1.0 / image.camera.mean_focal_length()
+    camera = image.camera
+    assert camera is not None  # of every image of a model
+    step = 1.0 / camera.mean_focal_length()
     offsets = np.stack([axes[:, 0], -axes[:, 0], axes[:, 1], -axes[:, 1]]) * step  # [4, N, 3]
     cam_from_world = image.cam_from_world().matrix()
     in_camera = (positions + offsets).reshape(-1, 3) @ cam_from_world[:, :3].T + cam_from_world[:, 3]
-    pixels = image.camera.img_from_cam(in_camera).reshape(4, -1, 2)
-    return np.stack([pixels[0] - pixels[1], pixels[2] - pixels[3]], axis=2) / (2 * step)
+    pixels = np.asarray(camera.img_from_cam(in_camera)).reshape(4, -1, 2)
+    derivatives: Float64Array = np.stack([pixels[0] - pixels[1], pixels[2] - pixels[3]], axis=2) / (2 * step)
+    return derivatives
 
 
 def _normals(positions: Float64Array, mean_directions: Float64Array) -> Float64Array:
@@ -83,7 +86,8 @@ def _normals(positions: Float64Array, mean_directions: Float64Array) -> Float64A
         return mean_directions
     middle = np.median(positions, axis=0)
     centered = (positions - middle).astype(np.float32)
-    rows, _ = cv2.flann_Index(centered, _KD_TREE).knnSearch(centered, num_neighbours, params=_EXACT)
+    tree = cv2.flann_Index(centered, _KD_TREE)  # type: ignore[attr-defined]
+    rows, _ = tree.knnSearch(centered, num_neighbours, params=_EXACT)
     around = positions[rows]  # [P, K, 3]
     around = around - np.median(around, axis=1, keepdims=True)
     variances, axes = np.linalg.eigh(around.transpose(0, 2, 1) @ around)
@@ -102,7 +106,8 @@ def _tangents(normals: Float64Array) -> Float64Array:
 
 def _unit(vectors: Float64Array) -> Float64Array:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(float).tiny)
+    unit: Float64Array = vectors / np.maximum(lengths, np.finfo(float).tiny)
+    return unit
 
 
 def choose_references(seen: Observations, views: PlaneViews) -> tuple[IndexArray, Float64Array]:

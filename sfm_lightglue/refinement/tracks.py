@@ -174,8 +174,7 @@ class _Refinement:
         assert image is not None  # it was read by `extract`
         is_inside = image.contains(seen.xy[rows], self.warps[rows], config.patch_size)
         rows, points = rows[is_inside], points[is_inside]
-        camera = self.model.images[seen.image_ids[row]].camera
-        max_shift_px = config.max_shift_px * max(1.0, max(camera.width, camera.height) / _FULL_SHIFT_SIZE_PX)
+        max_shift_px = config.max_shift_px * max(1.0, max(self._size(row)) / _FULL_SHIFT_SIZE_PX)
         found = align(
             image, seen.xy[rows], self.warps[rows], self.templates[points], config.num_iterations, max_shift_px
         )
@@ -183,13 +182,17 @@ class _Refinement:
         is_moved &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
         return _Aligned(rows, found, is_moved & (found.sigmas_px <= config.max_sigma_px))
 
+    def _size(self, row: int) -> tuple[int, int]:
+        camera = self.model.cameras[self.model.images[self.seen.image_ids[row]].camera_id]
+        return camera.width, camera.height
+
     def _read(self, row: int) -> Pyramid | None:
         image = self.model.images[self.seen.image_ids[row]]
         if image.name not in self.path_from_name:
             return None
         try:
             file = Image.read(self.path_from_name[image.name], image.name)
-            if file.size != (image.camera.width, image.camera.height):
+            if file.size != self._size(row):
                 return None
             return Pyramid(*file.at_least(_REDUCED_SIZE_PX, colour=False))
         except DataError:  # readable when its features were extracted, so it was changed meanwhile
@@ -205,7 +208,9 @@ def _apply(
 ) -> RefinementReport:
     """Move the keypoints of a model, and report it."""
     sigmas = np.full(len(seen), DETECTED_SIGMA_PX)
-    shifts, before, after = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    shifts: list[Float64Array] = []
+    before: list[Float64Array] = []
+    after: list[Float64Array] = []
     for one in found:
         rows, alignment = one.rows[one.is_moved], one.alignment
         if len(rows) > 0:
@@ -221,13 +226,17 @@ def _apply(
         len(seen.positions),
         len(seen),
         int(is_aligned.sum()),
-        *(
-            float(np.median(values)) if len(values) > 0 else 0.0
-            for values in map(np.concatenate, (shifts, before, after))
-        ),
+        _median(shifts),
+        _median(before),
+        _median(after),
         unread_images,
         _sigmas_of_images(model, seen, sigmas),
     )
+
+
+def _median(parts: list[Float64Array]) -> float:
+    values = np.concatenate([np.zeros(0), *parts])
+    return float(np.median(values)) if len(values) > 0 else 0.0
 
 
 def _sigmas_of_images(
