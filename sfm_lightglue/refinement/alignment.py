@@ -38,8 +38,8 @@ class Alignment:
         before: [N] normalised correlation of the patch at the first centre with its template, -1 to 1; -1 without
             contrast.
         after: [N] the same at `centers`.
-        sigmas_px: [N] standard deviation of `centers` along the direction in which it is largest; infinite without
-            contrast.
+        sigmas_px: [N] standard deviation of `centers` along the direction in which it is largest, together with the
+            step that would follow; infinite without contrast.
     """
 
     centers: Float64Array
@@ -105,6 +105,7 @@ def _align_block(
     offsets = grid(patches.shape[1] - 2)
     current, best = centers.copy(), centers.copy()
     before, after = np.full(len(centers), -1.0), np.full(len(centers), -1.0)
+    left_px = np.full(len(centers), np.inf)  # length of the step that follows from the best centre
     active = np.flatnonzero(np.isfinite(templates.inverses).all(axis=(1, 2)))
     for step in range(num_iterations + 1):
         if len(active) == 0:
@@ -113,15 +114,17 @@ def _align_block(
         correlations, shifts = _compare(values, templates, active)
         if step == 0:
             before[active] = correlations
-        is_better = correlations > after[active]
-        after[active[is_better]] = correlations[is_better]
-        best[active[is_better]] = current[active[is_better]]
         moves = (warps[active] @ shifts[:, :, None])[:, :, 0]
+        lengths = np.linalg.norm(moves, axis=1)
+        is_better = correlations > after[active]
+        better = active[is_better]
+        after[better], best[better], left_px[better] = correlations[is_better], current[better], lengths[is_better]
         current[active] -= moves
-        goes_on = (correlations > _MIN_CORRELATION) & (np.linalg.norm(moves, axis=1) > _STOP_PX)
+        goes_on = (correlations > _MIN_CORRELATION) & (lengths > _STOP_PX)
         goes_on &= np.linalg.norm(current[active] - centers[active], axis=1) <= max_shift_px
         active = active[goes_on]
-    return Alignment(best, before, after, _sigmas(warps, templates.inverses, after, len(offsets)))
+    sigmas_px = np.hypot(_sigmas(warps, templates.inverses, after, len(offsets)), left_px)
+    return Alignment(best, before, after, sigmas_px)
 
 
 def _templates(patches: UInt8Array) -> _Templates:

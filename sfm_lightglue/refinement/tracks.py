@@ -23,7 +23,7 @@ REFERENCE_SIGMA_PX = 0.02
 """Standard deviation of a reference: it defines its point, and the others are aligned with it."""
 
 DETECTED_SIGMA_PX = 0.4
-"""Standard deviation of a keypoint that was not moved."""
+"""Standard deviation of a keypoint that is not aligned."""
 
 _REDUCED_SIZE_PX = 4000
 """Longer side in pixels to which very large images may be reduced."""
@@ -39,8 +39,8 @@ class RefinementReport:
     Args:
         num_points: number of points.
         num_observations: number of observations; one of each point is its reference, which is never moved.
-        num_moved: observations that were moved.
-        median_shift_px: of the moved ones, in pixels of the stored images; 0 if there are none.
+        num_aligned: observations that are aligned with the reference of their point; most of them were moved.
+        median_shift_px: distance by which these were moved, in pixels of the stored images; 0 if there are none.
         median_correlation_before: normalised correlation of their patches with the reference; 0 if there are none.
         median_correlation_after: the same after the move.
         unread_images: names of images whose file is missing, damaged or of another size; their keypoints stay.
@@ -50,7 +50,7 @@ class RefinementReport:
 
     num_points: int
     num_observations: int
-    num_moved: int
+    num_aligned: int
     median_shift_px: float
     median_correlation_before: float
     median_correlation_after: float
@@ -60,8 +60,8 @@ class RefinementReport:
     def __str__(self) -> str:
         correlations = f"{self.median_correlation_before:.3f} to {self.median_correlation_after:.3f}"
         return (
-            f"{self.num_moved} of {self.num_observations} keypoints of {self.num_points} points moved,"
-            f" by {self.median_shift_px:.2f} px in the median, correlation {correlations}"
+            f"{self.num_aligned} of {self.num_observations} keypoints of {self.num_points} points aligned,"
+            f" moved by {self.median_shift_px:.2f} px in the median, correlation {correlations}"
         )
 
 
@@ -73,9 +73,9 @@ def refine_tracks(
 ) -> RefinementReport:
     """Move the keypoints of each point to where their patches look like the patch of a reference keypoint.
 
-    The model predicts how the patch is distorted between the images. A keypoint stays where it is if the patches do
-    not correlate well, if the correlation does not rise, if it would move too far, or if its position along an edge
-    is not certain. The model should be adjusted afterwards: poses and points stay as they are.
+    The model predicts how the patch is distorted between the images. A keypoint stays where it is if no position
+    raises the correlation, if the patches do not correlate well, if it would move too far, or if its position along an
+    edge is not certain. The model should be adjusted afterwards: poses and points stay as they are.
 
     Args:
         model: the pixels of keypoints that observe points are changed in place.
@@ -97,11 +97,11 @@ def refine_tracks(
 
 @dataclass(frozen=True, eq=False)
 class _Aligned:
-    """The alignment of the observations `rows` of one image, and which of them are moved."""
+    """The alignment of the observations `rows` of one image, and which of them it is good for."""
 
     rows: IndexArray
     alignment: Alignment
-    is_moved: BoolArray
+    is_good: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +178,9 @@ class _Refinement:
         found = align(
             image, seen.xy[rows], self.warps[rows], self.templates[points], config.num_iterations, max_shift_px
         )
-        is_moved = (found.after >= config.min_correlation) & (found.after > found.before)
-        is_moved &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
-        return _Aligned(rows, found, is_moved & (found.sigmas_px <= config.max_sigma_px))
+        is_good = (found.after >= config.min_correlation) & (found.sigmas_px <= config.max_sigma_px)
+        is_good &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
+        return _Aligned(rows, found, is_good)
 
     def _size(self, row: int) -> tuple[int, int]:
         camera = self.model.cameras[self.model.images[self.seen.image_ids[row]].camera_id]
@@ -212,14 +212,14 @@ def _apply(
     before: list[Float64Array] = []
     after: list[Float64Array] = []
     for one in found:
-        rows, alignment = one.rows[one.is_moved], one.alignment
+        rows, alignment = one.rows[one.is_good], one.alignment
         if len(rows) > 0:
             image_id = seen.image_ids[int(np.searchsorted(seen.starts, rows[0], side="right")) - 1]
-            move_keypoints(model, image_id, seen.keypoints[rows], alignment.centers[one.is_moved])
-        sigmas[rows] = np.hypot(alignment.sigmas_px[one.is_moved], REFERENCE_SIGMA_PX)
-        shifts.append(np.linalg.norm(alignment.centers[one.is_moved] - seen.xy[rows], axis=1))
-        before.append(alignment.before[one.is_moved])
-        after.append(alignment.after[one.is_moved])
+            move_keypoints(model, image_id, seen.keypoints[rows], alignment.centers[one.is_good])
+        sigmas[rows] = np.hypot(alignment.sigmas_px[one.is_good], REFERENCE_SIGMA_PX)
+        shifts.append(np.linalg.norm(alignment.centers[one.is_good] - seen.xy[rows], axis=1))
+        before.append(alignment.before[one.is_good])
+        after.append(alignment.after[one.is_good])
     is_aligned = sigmas < DETECTED_SIGMA_PX
     sigmas[job.references[np.unique(seen.points[is_aligned])]] = REFERENCE_SIGMA_PX
     return RefinementReport(
