@@ -46,7 +46,14 @@ This page is generated from the docstrings of all names in `sfm_lightglue.__all_
 
 _API_GROUPS: dict[str, tuple[str, ...]] = {
     "Reconstruct a folder of photos": ("reconstruct", "ReconstructConfig", "ReconstructionResult"),
-    "Two images": ("match_images", "estimate_relative_pose", "ImagePairResult", "RelativePose"),
+    "Two images": (
+        "match_images",
+        "estimate_relative_pose",
+        "ImagePairResult",
+        "RelativePose",
+        "match_guided",
+        "GuidedConfig",
+    ),
     "Values": ("Image", "Features", "DenseFeatures", "Matches", "Camera", "Rigid3"),
     "COLMAP databases": ("read_database", "ColmapDatabase", "add_to_database", "DatabaseConfig"),
     "Hugging Face": (

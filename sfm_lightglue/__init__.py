@@ -14,6 +14,7 @@ _MODULE_FROM_NAME = {
     "DatabaseConfig": "reconstruction.config",
     "DenseFeatures": "types",
     "Features": "types",
+    "GuidedConfig": "two_view.guided_config",
     "Image": "images.image",
     "ImagePairResult": "image_pair.matching",
     "LightGlueConfig": "huggingface.configuration",
@@ -27,6 +28,7 @@ _MODULE_FROM_NAME = {
     "Rigid3": "geometry.transforms",
     "add_to_database": "reconstruction.add_to_database",
     "estimate_relative_pose": "image_pair.estimate",
+    "match_guided": "two_view.guided",
     "match_images": "image_pair.matching",
     "pipeline": "huggingface.matching_pipeline",
     "read_database": "colmap.database_reader",
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
     from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
+    from sfm_lightglue.two_view.guided import match_guided
+    from sfm_lightglue.two_view.guided_config import GuidedConfig
     from sfm_lightglue.two_view.relative_pose import RelativePose
     from sfm_lightglue.types import Camera, DenseFeatures, Features, Matches
 
@@ -57,6 +61,7 @@ __all__ = [
     "DatabaseConfig",
     "DenseFeatures",
     "Features",
+    "GuidedConfig",
     "Image",
     "ImagePairResult",
     "LightGlueConfig",
@@ -71,6 +76,7 @@ __all__ = [
     "__version__",
     "add_to_database",
     "estimate_relative_pose",
+    "match_guided",
     "match_images",
     "pipeline",
     "read_database",

@@ -71,15 +71,20 @@ def pairs_with_common_surface(
     for row, view in enumerate(views):
         seen[row, view.point] = 1
     counts = seen @ seen.T  # exact up to 16 million
-    linked = (counts >= config.min_shared_points).astype(np.float32)
-    near = np.triu(linked @ linked > 0, 1)  # images that have common points, or both have with a third one
+    linked = counts >= config.min_shared_points
+    np.fill_diagonal(linked, False)
+    weights = linked.astype(np.float32)
+    alone = ~linked.any(axis=1)
+    # Images that have common points, or both have with a third one. An image without any may see what others see.
+    near = np.triu(linked | (weights @ weights > 0) | alone[:, None] | alone, 1)
     scores = np.zeros_like(counts)
     for i, j in np.argwhere(near):
         if linked[i, j]:
             common = np.flatnonzero((seen[i] > 0) & (seen[j] > 0))
         else:
-            common = _predicted(views[i], views[j], xyz)
-            if len(common) < max(config.min_shared_points, _MIN_PREDICTED * len(views[i].point)):
+            more, fewer = sorted((views[i], views[j]), key=lambda view: -len(view.point))
+            common = _predicted(more, fewer, xyz)
+            if len(common) < max(config.min_shared_points, _MIN_PREDICTED * len(more.point)):
                 continue
         if _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg:
             scores[i, j] = scores[j, i] = len(common)
@@ -93,9 +98,10 @@ def _view(model: pycolmap.Reconstruction, image_id: int, point_ids: IndexArray, 
     rows = np.unique(np.searchsorted(point_ids, np.array(observed, np.int64)))
     view = _View(matrix[:, :3], matrix[:, 3], rows, model.cameras[image.camera_id], np.full(_CELLS_PER_SIDE**2, np.inf))
     pixels, depth, is_inside = _projected(view, xyz[rows])
-    cells = _cells(view, pixels)
-    for cell in np.unique(cells[is_inside]):
-        view.depth_limits[cell] = _MAX_DEPTH_RATIO * float(np.median(depth[is_inside & (cells == cell)]))
+    cells, depth = _cells(view, pixels)[is_inside], depth[is_inside]
+    order = np.lexsort((depth, cells))
+    names, first, counts = np.unique(cells[order], return_index=True, return_counts=True)
+    view.depth_limits[names] = _MAX_DEPTH_RATIO * depth[order][first + counts // 2]
     return view
 
 

@@ -13,7 +13,7 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 _MAX_HYPOTHESES = 12
 """Matches of a track from which a point is tried at most."""
 
-_MAX_ROUNDS = 3
+_MAX_ROUNDS = 2
 """A track of several points is divided so many times at most."""
 
 _ROWS_AT_A_TIME = 1 << 18
@@ -22,7 +22,7 @@ _ROWS_AT_A_TIME = 1 << 18
 _NUM_PARTS = 24
 """Matches are joined to tracks in so many parts, the surest first."""
 
-_NUM_TRIALS = 3
+_NUM_TRIALS = 2
 """Matches of a part that would give a track two keypoints of one image are tried so often, each time the surer half."""
 
 _NUM_STEPS = 3
@@ -177,21 +177,24 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     Returns:
         The labels, and which matches [M] have both keypoints in one track.
     """
-    num = len(label)
     ends = label[matches]
-    graph = coo_array((np.ones(len(ends), np.int8), ends.T), shape=(num, num))
-    merged = connected_components(graph, directed=False)[1][label]
-    changed = np.zeros(int(merged.max(initial=0)) + 1, np.bool_)
-    changed[merged[matches[ends[:, 0] != ends[:, 1], 0]]] = True
-    rows = np.flatnonzero(changed[merged])
-    order = rows[np.lexsort((image[rows], merged[rows]))]
-    twice = (merged[order[1:]] == merged[order[:-1]]) & (image[order[1:]] == image[order[:-1]])
-    refused = np.zeros(len(changed), np.bool_)
-    refused[merged[order[1:][twice]]] = True
-    # A refused track keeps the labels of its parts; the others take that of their first keypoint.
-    first = np.full(len(changed), num)
-    np.minimum.at(first, merged, label)
-    result = np.where(refused[merged], label, first[merged])
+    old, position = np.unique(ends, return_inverse=True)
+    graph = coo_array((np.ones(len(ends), np.int8), position.reshape(-1, 2).T), shape=(len(old), len(old)))
+    component = connected_components(graph, directed=False)[1]
+    _, first = np.unique(component, return_index=True)
+    new_from_old = np.arange(len(label))
+    new_from_old[old] = old[first][component]
+    touched = np.zeros(len(label), np.bool_)
+    touched[old] = True
+    rows = np.flatnonzero(touched[label])
+    new = new_from_old[label[rows]]
+    order = np.argsort(new * (int(image.max(initial=0)) + 1) + image[rows], kind="stable")
+    sorted_new, sorted_image = new[order], image[rows[order]]
+    twice = (sorted_new[1:] == sorted_new[:-1]) & (sorted_image[1:] == sorted_image[:-1])
+    refused = np.zeros(len(label), np.bool_)
+    refused[sorted_new[1:][twice]] = True
+    new_from_old = np.where(refused[new_from_old], np.arange(len(label)), new_from_old)
+    result: IndexArray = new_from_old[label]
     accepted: BoolArray = result[matches[:, 0]] == result[matches[:, 1]]
     return result, accepted
 
@@ -298,7 +301,7 @@ def _refined(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observe
         gradients = np.einsum("nki,nk->ni", J, error)
         gradient = np.stack([np.bincount(point, gradients[:, k], num) for k in range(3)], axis=1)
         trace = np.maximum(np.trace(hessian, axis1=1, axis2=2), 1e-30)
-        hessian += (1e-9 * trace)[:, None, None] * np.eye(3)
+        hessian = hessian + (1e-9 * trace)[:, None, None] * np.eye(3)
         xyz = xyz - np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
     return xyz
 

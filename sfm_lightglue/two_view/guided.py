@@ -79,6 +79,13 @@ def match_guided(
     Raises:
         ValueError: for both or none of pose and F, a pose without translation, a covariance without a pose, or
             descriptors of two kinds.
+
+    Example:
+        >>> result = sfm_lightglue.match_images("left.jpg", "right.jpg")
+        >>> pose = result.relative_pose.cam1_from_cam0
+        >>> guided = sfm_lightglue.match_guided(*result.features, result.cameras, cam1_from_cam0=pose)
+        >>> guided.indices.shape[1]
+        2
     """
     config = config or GuidedConfig()
     if (cam1_from_cam0 is None) == (F is None):

@@ -9,7 +9,12 @@ from sfm_lightglue.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class GuidedConfig:
-    """Options of guided matching: which keypoints can match, and which of them do."""
+    """Options of guided matching: which keypoints can match, and which of them do.
+
+    Example:
+        >>> sfm_lightglue.GuidedConfig(max_error_px=1.0).max_ratio
+        0.85
+    """
 
     max_error_px: float = 2.0
     """Largest Sampson error of a match, in pixels of the full-resolution images. For images larger than

@@ -1,0 +1,65 @@
+"""Image pairs that are matched again along their epipolar lines."""
+
+import numpy as np
+import PIL.Image  # noqa: F401  # before pycolmap
+import pycolmap
+import pytest
+
+from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.mapping.density_config import DensityConfig
+from tests.helpers.dense_models import model_of
+
+
+def wall(z, num=120, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.uniform(-2, 2, (num, 2)), np.full((num, 1), z)], axis=1)
+
+
+def pose(x=0.0, y=0.0, z=0.0, turn_deg=0.0):
+    R = rotation_from_rotvec(np.array([0.0, np.radians(turn_deg), 0.0]))
+    return R, -R @ [x, y, z]
+
+
+EVERYTHING = DensityConfig(min_shared_points=15, min_pair_angle_deg=1.5)
+
+
+def test_images_with_common_points_and_parallax_are_pairs():
+    model = model_of(wall(5.0), [pose(0), pose(0.5), pose(1.0)])
+    assert pairs_with_common_surface(model, [1, 2, 3], EVERYTHING) == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_narrow_baselines_are_pairs_of_the_level_dense_only():
+    model = model_of(wall(5.0), [pose(0), pose(0.08), pose(1.0)])  # about one degree
+    assert (0, 1) not in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING)
+    assert (0, 1) in pairs_with_common_surface(model, [1, 2, 3], DensityConfig(level="dense"))
+
+
+def test_images_without_common_points_that_are_predicted_to_see_the_same_are_pairs():
+    points = wall(5.0)
+    seen = [np.arange(0, 60), np.arange(0, 120), np.arange(60, 120)]  # the first and the last share nothing
+    model = model_of(points, [pose(0), pose(0.5), pose(1.0)], seen)
+    assert (0, 2) in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING)
+
+
+def test_points_behind_what_an_image_sees_are_no_common_surface():
+    near, far = wall(3.0), wall(12.0, seed=1)
+    points = np.concatenate([near, far])
+    # The third camera stands behind the near wall; it sees the far wall only, and the first one the near wall only.
+    seen = [np.arange(0, 120), np.arange(0, 240), np.arange(120, 240)]
+    model = model_of(points, [pose(0), pose(0.5), pose(0.3, z=3.5)], seen)
+    assert (0, 2) not in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING)
+
+
+@pytest.mark.parametrize("max_partners", [1, 2])
+def test_each_image_keeps_the_best_partners(max_partners):
+    model = model_of(wall(5.0), [pose(0.5 * i) for i in range(6)])
+    pairs = pairs_with_common_surface(model, [1, 2, 3, 4, 5, 6], DensityConfig(max_partners=max_partners))
+    assert len(pairs) <= 6 * max_partners
+    assert {image for pair in pairs for image in pair} == set(range(6))
+
+
+def test_a_model_without_points_has_no_pairs():
+    model = model_of(np.zeros((0, 3)), [pose(0), pose(1)])
+    assert pairs_with_common_surface(model, [1, 2], EVERYTHING) == []
+    assert isinstance(model, pycolmap.Reconstruction)

@@ -1,0 +1,177 @@
+"""A finished model gets the points of the dense layer, and keeps its keypoints."""
+
+import numpy as np
+import PIL.Image  # noqa: F401  # before pycolmap
+import pycolmap
+import pytest
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.executor import ThreadExecutor
+from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping.densify import densify_model
+from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.types import DenseFeatures, Features
+from tests.helpers.dense_models import SIZE, model_of
+
+NUM_SPARSE, NUM_DENSE = 60, 600
+
+
+def scene(noise_px=0.3, num_images=4, seed=0):
+    """True points, poses, and features of all layers: the first rows show the first points, in all images."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform((-1.5, -1, 4), (1.5, 1, 7), (NUM_DENSE, 3))
+    descriptors = np.abs(rng.standard_normal((NUM_DENSE, 64))).astype(np.float32)
+    poses, features = [], {}
+    for number in range(num_images):
+        R = rotation_from_rotvec(np.array([0.0, 0.08 * number, 0.0]))
+        center = np.array([0.4 * number, 0.0, 0.0])
+        poses.append((R, -R @ center))
+        in_camera = (points - center) @ R.T
+        pixels = 800 * in_camera[:, :2] / in_camera[:, 2:] + (500, 400) + rng.normal(0, noise_px, (NUM_DENSE, 2))
+        order = np.concatenate([np.arange(NUM_SPARSE), NUM_SPARSE + rng.permutation(NUM_DENSE - NUM_SPARSE)])
+        one = Features(
+            np.clip(pixels[order], 0, SIZE).astype(np.float32),
+            np.ones(NUM_DENSE, np.float32),
+            (descriptors[order] + 0.05 * rng.standard_normal((NUM_DENSE, 64))).clip(0).astype(np.float32),
+            SIZE,
+        )
+        features[f"{number}.png"] = DenseFeatures.from_features(one, NUM_SPARSE)
+    return points, poses, features
+
+
+def sparse_model(points, poses, features):
+    seen = [np.arange(NUM_SPARSE)] * len(poses)
+    keypoints = [features[f"{number}.png"].keypoints[:NUM_SPARSE] for number in range(len(poses))]
+    return model_of(points[:NUM_SPARSE], poses, seen, keypoints)
+
+
+def nothing(model):
+    """No adjustment: the poses are exact."""
+
+
+def densified(model, features, config=None, adjust=nothing, executor=None):
+    config = config or DensityConfig()
+    return densify_model(model, features.__getitem__, config, adjust, executor or ThreadExecutor(1)).model
+
+
+def test_the_dense_layer_becomes_points_and_the_keypoints_keep_their_indices():
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    dense = densified(model, features)
+    assert model.num_points3D() == NUM_SPARSE  # the model itself is not changed
+    assert dense.num_points3D() > 0.9 * NUM_DENSE
+    assert dense.compute_mean_track_length() > 3.5
+    for image_id, image in model.images.items():
+        found = np.array([point.xy for point in dense.images[image_id].points2D])
+        own = np.array([point.xy for point in image.points2D])
+        assert found.shape == (NUM_DENSE, 2)
+        np.testing.assert_array_equal(found[:NUM_SPARSE], own)
+        np.testing.assert_array_equal(dense.images[image_id].cam_from_world().matrix(), image.cam_from_world().matrix())
+    positions = np.array([point.xyz for point in dense.points3D.values()])
+    errors = np.linalg.norm(positions[:, None] - points[None], axis=2).min(axis=1)
+    assert np.median(errors) < 0.01
+
+
+def test_the_model_of_another_tool_keeps_its_keypoints_and_its_tracks_continue():
+    points, poses, features = scene()
+    rng = np.random.default_rng(5)
+    seen = [np.arange(30)] * 3 + [np.zeros(0, np.int64)]
+    keypoints = [features[f"{number}.png"].keypoints[:30] + rng.normal(0, 0.2, (30, 2)) for number in range(3)]
+    foreign = model_of(points[:30], poses, seen, [*keypoints, np.zeros((0, 2))])
+    dense = densified(foreign, features, DensityConfig(min_shared_points=10))
+    assert dense.num_points3D() > 0.9 * NUM_DENSE
+    for number in range(3):
+        found = np.array([point.xy for point in dense.images[number + 1].points2D])
+        np.testing.assert_array_equal(found[:30], np.array([p.xy for p in foreign.images[number + 1].points2D]))
+        assert sum(point.has_point3D() for point in list(dense.images[number + 1].points2D)[:30]) >= 28
+        # A keypoint of the dense layer beside one with a point is the same keypoint.
+        assert len(found) <= NUM_DENSE + 2
+    lengths = [
+        point.track.length()
+        for point in dense.points3D.values()
+        if any(element.image_id == 1 and element.point2D_idx < 30 for element in point.track.elements)
+    ]
+    assert len(lengths) >= 28
+    assert np.mean([length == 4 for length in lengths]) > 0.5  # the fourth image saw none of them before
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path):
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    contents = []
+    for workers in (1, 3):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        densified(model, features, executor=ThreadExecutor(workers)).write_binary(folder)
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_matching_is_repeated_while_the_adjustment_helps():
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    calls = []
+
+    def moves_points(model):
+        calls.append(model.num_points3D())
+        if len(calls) == 1:  # a smaller error of all observations, as after an adjustment of poses
+            for image in model.images.values():
+                for observed in image.points2D:
+                    if observed.has_point3D():
+                        point = model.points3D[observed.point3D_id]
+                        observed.xy = image.project_point(point.xyz)
+            model.update_point_3d_errors()
+
+    result = densify_model(model, features.__getitem__, DensityConfig(), moves_points)
+    assert result.num_rounds == len(calls) == 2
+    once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), nothing)
+    assert once.num_rounds == 1
+
+
+def test_two_images_give_points_of_two_observations():
+    points, poses, features = scene(num_images=2)
+    dense = densified(sparse_model(points, poses, features), features)
+    assert dense.num_points3D() > 0.8 * NUM_DENSE
+
+
+def test_nothing_to_match_leaves_the_points_as_they_are():
+    points, poses, features = scene()
+    few = model_of(points[:5], poses, [np.arange(5)] * 4, [features[f"{i}.png"].keypoints[:5] for i in range(4)])
+    result = densify_model(few, features.__getitem__, DensityConfig(), nothing)
+    assert (result.num_rounds, result.num_pairs, result.model.num_points3D()) == (0, 0, 5)
+
+
+def test_cameras_at_one_place_are_not_matched():
+    points, poses, features = scene()
+    standing = [(R, -R @ np.zeros(3)) for R, _ in poses]
+    model = sparse_model(points, standing, features)
+    result = densify_model(model, features.__getitem__, DensityConfig(), nothing)
+    assert result.num_matches == 0
+
+
+def test_registered_images_alone_take_part():
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    pycolmap.ObservationManager(model).deregister_frame(model.images[4].frame_id)
+    asked = []
+
+    def dense(name):
+        asked.append(name)
+        return features[name]
+
+    densify_model(model, dense, DensityConfig(), nothing)
+    assert set(asked) == {"0.png", "1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"level": "thick"}, "density.level"),
+        ({"max_error_px": 0.0}, "density.max_error_px"),
+        ({"min_track_length": 1}, "density.min_track_length"),
+        ({"max_ratio": 2.0}, "density.max_ratio"),
+    ],
+)
+def test_impossible_options_are_named(values, name):
+    with pytest.raises(ConfigError, match=name):
+        DensityConfig(**values)
