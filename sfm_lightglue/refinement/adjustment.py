@@ -2,12 +2,13 @@
 
 COLMAP weighs all observations alike. Here each image becomes several images of one rig without distance between
 them, one for each class of precision. The unit of pixels of such an image is the standard deviation of its class, so
-COLMAP's errors are in standard deviations.
+COLMAP's errors are in standard deviations. The cameras of these images are separate ones, so their intrinsics cannot
+be refined together; they are refined before, from the precise observations alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pycolmap
@@ -19,24 +20,34 @@ from sfm_lightglue.refinement.observations import Observations, read_observation
 _SIGMAS_PX = np.geomspace(0.02, 0.4, 9)
 """Of the classes: neighbours differ by a factor of 1.45."""
 
-LOSS_SIGMAS = 1.5
+_LOSS_SIGMAS = 1.5
 """Scale of the soft L1 loss in standard deviations."""
+
+_PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
+"""Largest standard deviation of the observations from which intrinsics are refined, and scale of their loss."""
+
+_MIN_PRECISE = 0.5
+"""Intrinsics of cameras with a smaller share of precise observations are not refined."""
 
 _FUNCTION_TOLERANCE = 1e-5
 """Relative change of the cost at which the adjustment stops."""
 
 
 def adjust_by_precision(
-    model: pycolmap.Reconstruction, sigmas_px: Mapping[int, Float32Array], num_threads: int = 1
+    model: pycolmap.Reconstruction,
+    sigmas_px: Mapping[int, Float32Array],
+    constant_camera_ids: Collection[int],
+    num_threads: int = 1,
+    refine_principal_point: bool = False,
 ) -> bool:
-    """Adjust poses and points with errors in standard deviations of the keypoints and a robust loss.
-
-    Intrinsics stay as they are.
+    """Adjust a model with errors in standard deviations of the keypoints, and a robust loss.
 
     Args:
-        model: poses and points are changed in place.
+        model: changed in place.
         sigmas_px: standard deviation of each keypoint [K] in pixels, by number of the image.
+        constant_camera_ids: cameras whose intrinsics are not refined.
         num_threads: of the solver.
+        refine_principal_point: refine it too where intrinsics are refined.
 
     Returns:
         Whether it was adjusted. A model of rigs with several sensors is not, and one with fewer than two images.
@@ -47,10 +58,12 @@ def adjust_by_precision(
         return False
     seen = read_observations(model)
     sigmas = np.concatenate([sigmas_px[image_id][seen.keypoints[seen.of(row)]] for row, image_id in _rows(seen)])
+    free = _precise_camera_ids(model, seen, sigmas) - set(constant_camera_ids)
+    if free:
+        _refine_intrinsics(model, seen, sigmas, free, num_threads, refine_principal_point)
     borders = np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1])
     weighted = _weighted(model, seen, np.searchsorted(borders, sigmas))
-    with quiet_log():
-        pycolmap.create_default_bundle_adjuster(_options(num_threads), _everything(weighted), weighted).solve()
+    _solve(weighted, set(weighted.cameras), _options(_LOSS_SIGMAS, num_threads))
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
@@ -65,25 +78,59 @@ def _rows(seen: Observations) -> enumerate[int]:
     return enumerate(seen.image_ids)
 
 
-def _options(num_threads: int) -> pycolmap.BundleAdjustmentOptions:
+def _options(loss: float, num_threads: int) -> pycolmap.BundleAdjustmentOptions:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_sensor_from_rig = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
-    options.ceres.loss_function_scale = LOSS_SIGMAS
+    options.ceres.loss_function_scale = loss
     options.ceres.solver_options.num_threads = num_threads
     options.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
     return options
 
 
-def _everything(weighted: pycolmap.Reconstruction) -> pycolmap.BundleAdjustmentConfig:
+def _solve(
+    model: pycolmap.Reconstruction, constant_camera_ids: Collection[int], options: pycolmap.BundleAdjustmentOptions
+) -> None:
+    """Adjust all images and points of a model."""
     adjusted = pycolmap.BundleAdjustmentConfig()
-    for image_id in sorted(weighted.reg_image_ids()):
+    for image_id in sorted(model.reg_image_ids()):
         adjusted.add_image(image_id)
-    for camera_id in sorted(weighted.cameras):
+    for camera_id in sorted(constant_camera_ids):
         adjusted.set_constant_cam_intrinsics(camera_id)
     adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    return adjusted
+    with quiet_log():
+        pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
+
+
+def _precise_camera_ids(model: pycolmap.Reconstruction, seen: Observations, sigmas: Float64Array) -> set[int]:
+    """The cameras most of whose observations are precise."""
+    camera_ids = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])[seen.images]
+    is_precise = sigmas <= _PRECISE_SIGMA_PX
+    shares = np.bincount(camera_ids, is_precise) / np.maximum(np.bincount(camera_ids), 1)
+    return set(np.flatnonzero(shares >= _MIN_PRECISE).tolist())
+
+
+def _refine_intrinsics(
+    model: pycolmap.Reconstruction,
+    seen: Observations,
+    sigmas: Float64Array,
+    camera_ids: Collection[int],
+    num_threads: int,
+    refine_principal_point: bool,
+) -> None:
+    """Refine the intrinsics of some cameras from the precise observations; poses and points stay as they are."""
+    precise = pycolmap.Reconstruction(model)
+    images = seen.images
+    for row in np.flatnonzero(sigmas > _PRECISE_SIGMA_PX).tolist():
+        image_id, keypoint = seen.image_ids[images[row]], int(seen.keypoints[row])
+        if precise.images[image_id].points2D[keypoint].has_point3D():  # COLMAP deletes points of one observation
+            precise.delete_observation(image_id, keypoint)
+    options = _options(_PRECISE_LOSS_PX, num_threads)
+    options.refine_principal_point = refine_principal_point
+    _solve(precise, set(model.cameras) - set(camera_ids), options)
+    for camera_id in camera_ids:
+        model.cameras[camera_id].params = precise.cameras[camera_id].params
 
 
 def _weighted(model: pycolmap.Reconstruction, seen: Observations, classes: IndexArray) -> pycolmap.Reconstruction:
