@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import Float64Array, UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.store.store import atomic_write
-from sfm_lightglue.synthetic.render import DIAGONAL_35MM_MM, SyntheticScene
+from sfm_lightglue.synthetic.render import DIAGONAL_35MM_MM, SyntheticPhotos, SyntheticScene
 from sfm_lightglue.types import Camera
 
 TRUTH_FILE = "truth.json"
@@ -41,18 +41,43 @@ def write_scene(scene: SyntheticScene, root: Path, quality: int = 95) -> None:
         ValueError: if the 35 mm equivalent focal length is not an integer number of millimetres.
         StoreError: if the folder is not writable or the disk is full.
     """
-    exif = _exif(scene.camera)
+    cameras = dict.fromkeys(scene.images, scene.camera)
+    _write_all(scene.images, cameras, scene.cam_from_world_from_name, root, quality, _exif(scene.camera))
+
+
+def write_photos(photos: SyntheticPhotos, root: Path, quality: int = 95) -> None:
+    """As `write_scene`, for images of several cameras: the images have no EXIF data, and `dist` is [k1].
+
+    Args:
+        photos: the images to write.
+        root: as of `write_scene`.
+        quality: as of `write_scene`.
+
+    Raises:
+        StoreError: if the folder is not writable or the disk is full.
+    """
+    _write_all(photos.images, photos.camera_from_name, photos.cam_from_world_from_name, root, quality, Image.Exif())
+
+
+def _write_all(
+    images: Mapping[str, UInt8Array],
+    cameras: Mapping[str, Camera],
+    poses: Mapping[str, Rigid3],
+    root: Path,
+    quality: int,
+    exif: Image.Exif,
+) -> None:
     (root / TRUTH_FILE).unlink(missing_ok=True)
-    for name, image in scene.images.items():
+    for name, image in images.items():
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif)
         _write(root / "images" / name, buffer.getvalue())
-    truth = {name: _truth(scene.camera, pose) for name, pose in scene.cam_from_world_from_name.items()}
+    truth = {name: _truth(cameras[name], pose) for name, pose in poses.items()}
     _write(root / TRUTH_FILE, json.dumps(truth, indent=1).encode())
 
 
 def read_truth(root: Path) -> tuple[dict[str, Camera], dict[str, Rigid3]]:
-    """Read root/truth.json.
+    """Read root/truth.json of `write_scene`.
 
     Returns:
         Cameras ("PINHOLE", COLMAP's pixel convention) and poses cam_from_world, both from name.
@@ -85,7 +110,7 @@ def _exif(camera: Camera) -> Image.Exif:
 
 
 def _truth(camera: Camera, cam_from_world: Rigid3) -> dict[str, Any]:
-    focal, cx, cy = camera.params
+    focal, cx, cy, *radial = camera.params
     K: Float64Array = np.array([[focal, 0, cx - 0.5], [0, focal, cy - 0.5], [0, 0, 1]])
     return {
         "width": camera.width,
@@ -93,7 +118,7 @@ def _truth(camera: Camera, cam_from_world: Rigid3) -> dict[str, Any]:
         "K": K.tolist(),
         "R": cam_from_world.R.tolist(),
         "t": cam_from_world.t.tolist(),
-        "dist": [],
+        "dist": radial,
     }
 
 

@@ -35,6 +35,7 @@ _NEAREST_VIEW_M = 4.0
 
 _EDGE_GRID = 4
 _NUM_PROBES = 3
+_NUM_UNDISTORTION_STEPS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,23 @@ class SyntheticScene:
         """Calibration matrix [3, 3] in COLMAP's pixel convention."""
         focal, cx, cy = self.camera.params
         return np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticPhotos:
+    """Rendered images of one world by several cameras; all mappings are in the order of the names.
+
+    Args:
+        images: uint8 [H, W, 3] RGB from name.
+        depths: float32 [H, W] from name, as of `SyntheticScene`.
+        camera_from_name: "SIMPLE_PINHOLE" or "SIMPLE_RADIAL" cameras, in COLMAP's pixel convention.
+        cam_from_world_from_name: poses, in metres; the z axis of the world points up.
+    """
+
+    images: dict[str, UInt8Array]
+    depths: dict[str, Float32Array]
+    camera_from_name: dict[str, Camera]
+    cam_from_world_from_name: dict[str, Rigid3]
 
 
 def render_scene(
@@ -123,7 +141,7 @@ def image_names(num_images: int) -> tuple[str, ...]:
 def render_world(
     build: Callable[[Executor], World], camera: Camera, poses: Mapping[str, Rigid3], progress: Progress = silent
 ) -> SyntheticScene:
-    """Render a world from several poses.
+    """Render a world from several poses with one camera.
 
     Args:
         build: makes the world; it may run its work in the executor that it gets.
@@ -131,16 +149,34 @@ def render_world(
         poses: cam_from_world by name of the image, at least two.
         progress: called after every image, with stage "render".
     """
+    photos = render_photos(build, dict.fromkeys(poses, camera), poses, progress)
+    centers = [pose.center for pose in poses.values()]
+    extent_m = max(float(np.linalg.norm(a - b)) for a, b in combinations(centers, 2))
+    return SyntheticScene(photos.images, photos.depths, camera, dict(poses), extent_m)
+
+
+def render_photos(
+    build: Callable[[Executor], World],
+    cameras: Mapping[str, Camera],
+    poses: Mapping[str, Rigid3],
+    progress: Progress = silent,
+) -> SyntheticPhotos:
+    """Render a world from several poses, each with its own camera.
+
+    Args:
+        build: as of `render_world`.
+        cameras: "SIMPLE_PINHOLE" or "SIMPLE_RADIAL", by name of the image.
+        poses: cam_from_world of the same names.
+        progress: called after every image, with stage "render".
+    """
     images, depths = {}, {}
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as executor:
         world = build(executor)
-        views = executor.map(lambda pose: _render(world, camera, pose), poses.values())
+        views = executor.map(lambda name: _render(world, cameras[name], poses[name]), poses)
         for num_done, (name, (image, depth)) in enumerate(zip(poses, views, strict=True), start=1):
             images[name], depths[name] = image, depth
             progress("render", num_done, len(poses))
-    centers = [pose.center for pose in poses.values()]
-    extent_m = max(float(np.linalg.norm(a - b)) for a, b in combinations(centers, 2))
-    return SyntheticScene(images, depths, camera, dict(poses), extent_m)
+    return SyntheticPhotos(images, depths, dict(cameras), dict(poses))
 
 
 def corresponding_points(
@@ -229,10 +265,23 @@ def _render(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[UInt8
 
 def _pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Rays:
     """World rays through pixels [N]; the parameter along a ray is the depth."""
-    focal, cx, cy = camera.params
-    directions = np.stack([(x - cx) / focal, (y - cy) / focal, np.ones_like(x)]).astype(np.float32)
+    x, y = _undistorted(camera, x, y)
+    directions = np.stack([x, y, np.ones_like(x)]).astype(np.float32)
     origin = cam_from_world.center.astype(np.float32)[:, None]
     return Rays(origin, rotate(cam_from_world.R.T, directions))
+
+
+def _undistorted(camera: Camera, x: AnyArray, y: AnyArray) -> tuple[Float64Array, Float64Array]:
+    """Pixels [N] on the plane z = 1 of the camera: r_distorted = r + k r³ is solved for r by Newton's method."""
+    focal, cx, cy, *radial = camera.params
+    x, y = (x - cx) / focal, (y - cy) / focal
+    if not radial:
+        return x, y
+    distorted = np.maximum(np.hypot(x, y), 1e-12)
+    r = distorted
+    for _ in range(_NUM_UNDISTORTION_STEPS):
+        r = r - (r + radial[0] * r**3 - distorted) / (1 + 3 * radial[0] * r**2)
+    return x * r / distorted, y * r / distorted
 
 
 def _trace(

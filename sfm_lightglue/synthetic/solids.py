@@ -114,14 +114,19 @@ def with_exposure(scene: SyntheticScene, seed: int, noise_sigma: float = 2.0) ->
         seed: of the changes.
         noise_sigma: standard deviation of the noise in grey values.
     """
-    images = {}
-    for idx, (name, image) in enumerate(scene.images.items()):
+    return replace(scene, images=exposed(scene.images, seed, noise_sigma))
+
+
+def exposed(images: Mapping[str, UInt8Array], seed: int, noise_sigma: float = 2.0) -> dict[str, UInt8Array]:
+    """Images [H, W, 3] by name with another exposure, gamma and noise in each; see `with_exposure`."""
+    changed = {}
+    for idx, (name, image) in enumerate(images.items()):
         rng = np.random.default_rng([seed, 1 << 21, idx])
         gain, gamma = rng.uniform(0.88, 1.12), rng.uniform(0.9, 1.1)
         table = 255 * np.clip(gain * np.linspace(0, 1, 256) ** gamma, 0, 1)
         noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise_sigma)
-        images[name] = np.clip(np.round(table.astype(np.float32)[image] + noise), 0, 255).astype(np.uint8)
-    return replace(scene, images=images)
+        changed[name] = np.clip(np.round(table.astype(np.float32)[image] + noise), 0, 255).astype(np.uint8)
+    return changed
 
 
 def _light(shape: Shape, patch: int, size: tuple[int, int]) -> np.ndarray:
