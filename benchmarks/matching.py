@@ -22,9 +22,11 @@ from datasets.shared import shared_data_root
 from pipelines.command import ProgressBars, run_command
 from sfm_lightglue.evaluation.match_errors import MatchingScores, PairFeatures, evaluate_matcher, summarize
 from sfm_lightglue.evaluation.truth import EvaluationPair
+from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.types import Features
 
 HOLOLENS_PX, OTHERS_PX = 540, 800
 
@@ -39,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         matchers = _matchers(arguments.matcher or ["nearest", "lightglue"], arguments.device)
         for name, matcher in matchers.items():
             scores[name] = _evaluate(name, matcher, sets, arguments)
+        ratios = _compare_checkouts(scores, sets, arguments) if arguments.other else ""
         print(as_table(scores))
+        print(ratios)
         if arguments.peers:
             print(_peer_table(matchers, arguments.max_keypoints))
         if arguments.json:
@@ -87,8 +91,7 @@ def _evaluate(
     scores: dict[str, MatchingScores] = {}
     every = []
     for pairs, max_image_size in sets:
-        options = {"max_keypoints": arguments.max_keypoints, "max_image_size": max_image_size}
-        features = PairFeatures(EXTRACTORS.build(EXTRACTORS.choose("sift", options)))
+        features = PairFeatures(_extractor(arguments, max_image_size))
         bars = ProgressBars()
         try:
             outcomes = evaluate_matcher(
@@ -105,6 +108,36 @@ def _evaluate(
             scores[group] = summarize(some, arguments.seeds)
             every += some
     return scores | {"all": summarize(every, arguments.seeds)}
+
+
+def _compare_checkouts(
+    scores: dict[str, dict[str, MatchingScores]],
+    sets: list[tuple[list[EvaluationPair], int]],
+    arguments: argparse.Namespace,
+) -> str:
+    """Adds the scores of another checkout; returns a table of times."""
+    from benchmarks.matching_checkouts import CheckoutMatcher, ratio_table
+
+    with (
+        CheckoutMatcher(ROOT, arguments.device) as this,
+        CheckoutMatcher(arguments.other, arguments.device) as other,
+    ):
+        pairs_from_group: dict[str, list[tuple[Features, Features]]] = {}
+        for pairs, max_image_size in sets:
+            features = PairFeatures(_extractor(arguments, max_image_size), 1024)
+            for pair in pairs:
+                pairs_from_group.setdefault(pair.group, []).append(features.for_pair(pair))
+        images = {group: [pair[0] for pair in pairs] for group, pairs in pairs_from_group.items()}
+        if {"fountain_p11", "lund_door"} <= images.keys():
+            pairs_from_group["no common view"] = list(zip(images["fountain_p11"], images["lund_door"], strict=False))
+        table = ratio_table(pairs_from_group, this, other)
+        scores[f"lightglue of {arguments.other}"] = _evaluate("other", other, sets, arguments)
+    return table
+
+
+def _extractor(arguments: argparse.Namespace, max_image_size: int) -> Extractor:
+    options = {"max_keypoints": arguments.max_keypoints, "max_image_size": max_image_size}
+    return EXTRACTORS.build(EXTRACTORS.choose("sift", options))
 
 
 def _peer_table(matchers: dict[str, Matcher], num_keypoints: int) -> str:
@@ -177,6 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-pairs", type=int, default=150, metavar="N", help="of each range of overlap (default: 150)")
     add("--seeds", type=int, default=5, metavar="N", help="pose estimations per pair, all counted (default: 5)")
     add("--peers", action="store_true", help="also measure the LightGlue of transformers (dev extra)")
+    add("--other", type=Path, metavar="DIR", help="also time and score the default LightGlue of another checkout")
     add("--device", default="auto")
     add("--json", type=Path, metavar="FILE")
     return parser

@@ -16,6 +16,7 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.processor import has_bfloat16_instructions, may_have_cuda
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
+from sfm_lightglue.matchers.encoded_images import EncodedImages
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.types import Features, Matches
 from sfm_lightglue.weights.lookup import require_weights
@@ -24,7 +25,13 @@ from sfm_lightglue.weights.recommended_thresholds import PAPERS_THRESHOLDS, chec
 if TYPE_CHECKING:
     import torch
 
-    from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture, LightGlueThresholds, Side
+    from sfm_lightglue.models.lightglue import (
+        EncodedSide,
+        LightGlue,
+        LightGlueArchitecture,
+        LightGlueOutput,
+        LightGlueThresholds,
+    )
 
 DEFAULT_WEIGHTS = "lightglue_sift"
 """Name of the weights for SIFT that come with the package."""
@@ -57,8 +64,9 @@ class LightGlueMatcherConfig:
     """Number of pairs per run of the network; 0 means 1 on the CPU, where more is not faster, and 16 on CUDA."""
 
     memory_mb: int = 1024
-    """Largest memory of a batch without the weights, in MiB; a batch that needs more is split. A pair is never split;
-    a pair of 2 x 4096 points takes about 400."""
+    """Memory for the matching of pairs without the weights, in MiB. A quarter of it keeps what the network computed
+    from single images, for their next pairs. A batch that needs more than the rest is split, but a pair is never
+    split; a pair of 2 x 4096 points takes about 400."""
 
     precision: str = "auto"
     """Precision of the matrix products: "float32", "bfloat16" or "auto". "auto" is bfloat16 on a CPU with instructions
@@ -103,6 +111,7 @@ class LightGlueMatcher:
         self.config = replace(config, **thresholds)  # type: ignore[arg-type]
         self._network = LazyNetwork(path, _load, device)
         self._running = threading.Lock()
+        self._encoded = EncodedImages(self.config.memory_mb * 2**20 // 4)
 
     @property
     def identity(self) -> Identity:
@@ -154,7 +163,7 @@ class LightGlueMatcher:
 
     def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
         """Ranges (start, stop) of consecutive pairs that fit into a batch."""
-        architecture, budget = self.architecture, self.config.memory_mb * 2**20
+        architecture, budget = self.architecture, self.config.memory_mb * 2**20 * 3 // 4
         batches, start, longest0, longest1 = [], 0, 0, 0
         for row, (features0, features1) in enumerate(pairs):
             longest0, longest1 = max(longest0, len(features0)), max(longest1, len(features1))
@@ -167,12 +176,8 @@ class LightGlueMatcher:
     def _match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         import torch
 
-        network, device = self._network.get()
-        is_bfloat16 = self._precision() == "bfloat16"
-        side0, side1 = (_pad([pair[side] for pair in pairs], network, device) for side in (0, 1))
         try:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
-                output = network(side0, side1, self._thresholds())
+            output = self._run(pairs)
         except torch.cuda.OutOfMemoryError:
             if len(pairs) == 1:
                 raise
@@ -186,6 +191,19 @@ class LightGlueMatcher:
             _as_matches(row, scores, int(stop))
             for row, scores, stop in zip(matches0, scores0, stop_layers, strict=True)
         ]
+
+    def _run(self, pairs: Sequence[tuple[Features, Features]]) -> LightGlueOutput:
+        import torch
+
+        network, device = self._network.get()
+        is_bfloat16 = self._precision() == "bfloat16"
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
+            sides = (
+                [self._encoded.get(pair[side], lambda one: _encode(one, network, device)) for pair in pairs]
+                for side in (0, 1)
+            )
+            side0, side1 = (_padded(side) for side in sides)
+            return network.match_encoded(side0, side1, self._thresholds())
 
     def _precision(self) -> str:
         """The precision that is used; part of the keys of the store, so that entries are never mixed."""
@@ -247,32 +265,40 @@ def _rest_of(features: Features) -> tuple[tuple[int, int], int, list[bytes]]:
     return features.image_size, features.quarter_turns, [one.tobytes() for one in arrays if one is not None]
 
 
-def _pad(features: Sequence[Features], network: LightGlue, device: torch.device) -> Side:
-    """The features of one image of each pair, padded to equal numbers of points."""
+def _encode(features: Features, network: LightGlue, device: torch.device) -> EncodedSide:
+    """The part of the network that depends on this image only, as a batch of one pair."""
     import torch
 
     from sfm_lightglue.models.lightglue import Side
 
     architecture = network.architecture
-    longest = max(len(one) for one in features)
-    positions = np.zeros((len(features), longest, architecture.position_dim), np.float32)
-    descriptors = np.zeros((len(features), longest, architecture.input_dim), np.float32)
-    mask = np.zeros((len(features), longest), np.bool_)
-    for row, one in enumerate(features):
-        if len(one) and one.descriptors.shape[1] != architecture.input_dim:
-            raise ConfigError(
-                f"matcher lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
-                f" the features have {one.descriptors.shape[1]};"
-                " choose the extractor of these weights with `extractor.name`"
-            )
-        positions[row, : len(one)] = upright_positions(one, architecture.use_scale_orientation)
-        descriptors[row, : len(one)] = one.descriptors
-        mask[row, : len(one)] = True
-    return Side(
-        torch.from_numpy(positions).to(device),
-        torch.from_numpy(descriptors).to(device),
-        None if mask.all() else torch.from_numpy(mask).to(device),
+    if len(features) and features.descriptors.shape[1] != architecture.input_dim:
+        raise ConfigError(
+            f"matcher lightglue: the weights are for descriptors of {architecture.input_dim} dimensions,"
+            f" the features have {features.descriptors.shape[1]};"
+            " choose the extractor of these weights with `extractor.name`"
+        )
+    positions = upright_positions(features, architecture.use_scale_orientation)
+    descriptors = features.descriptors.reshape(len(features), architecture.input_dim)  # of no points, of any width
+    side = (torch.tensor(array, dtype=torch.float32, device=device)[None] for array in (positions, descriptors))
+    return network.encode(Side(*side))
+
+
+def _padded(sides: Sequence[EncodedSide]) -> EncodedSide:
+    """One image of each pair, padded to equal numbers of points, from batches of one pair."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from sfm_lightglue.models.lightglue import EncodedSide
+
+    if len(sides) == 1:
+        return sides[0]
+    counts = torch.tensor([one.x.shape[1] for one in sides], device=sides[0].x.device)
+    x, rotations = (
+        pad_sequence(list(rows), batch_first=True)
+        for rows in ((one.x[0] for one in sides), (one.rotations[0] for one in sides))
     )
+    return EncodedSide(x, rotations, torch.arange(x.shape[1], device=x.device) < counts[:, None])
 
 
 def upright_positions(features: Features, with_scale_orientation: bool) -> Float32Array:

@@ -30,6 +30,7 @@ from sfm_lightglue.models.lightglue_attention import (
 )
 from sfm_lightglue.models.lightglue_types import (
     MASKED_LOG_SCORE,
+    EncodedSide,
     LayerPrediction,
     LightGlueArchitecture,
     LightGlueOutput,
@@ -40,6 +41,7 @@ from sfm_lightglue.models.lightglue_types import (
 __all__ = [
     "MASKED_LOG_SCORE",
     "Assignment",
+    "EncodedSide",
     "LayerPrediction",
     "LightGlue",
     "LightGlueArchitecture",
@@ -116,14 +118,27 @@ class TransformerLayer(nn.Module):
         The weights of four attentions are appended to the list `weights`, if given. Four tensors [B, N, D] are
         appended to the list `messages`, if given: message and update of self-attention, then of cross-attention.
         """
+        return self.across(self.within(x, context, weights, messages), context, weights, messages)
+
+    def within(
+        self, x: Tensor, context: Context, weights: list[Tensor] | None = None, messages: list[Tensor] | None = None
+    ) -> Tensor:
+        """The first half of `forward`: self-attention and its update; no image affects the other one."""
         message = self.self_attention(x, context, weights)
         update = cast(Tensor, self.self_mlp(x, message))
-        x = x + update
-        across = self.cross_attention(x, context, weights)
-        update_across = cast(Tensor, self.cross_mlp(x, across))
         if messages is not None:
-            messages += [message, update, across, update_across]
-        return x + update_across
+            messages += [message, update]
+        return x + update
+
+    def across(
+        self, x: Tensor, context: Context, weights: list[Tensor] | None = None, messages: list[Tensor] | None = None
+    ) -> Tensor:
+        """The second half of `forward`: cross-attention and its update."""
+        message = self.cross_attention(x, context, weights)
+        update = cast(Tensor, self.cross_mlp(x, message))
+        if messages is not None:
+            messages += [message, update]
+        return x + update
 
 
 def blank(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -183,10 +198,42 @@ class LightGlue(nn.Module):
         Source: section 3.3 of the paper; rules for stopping and pruning as in the code of the authors.
         """
         self._check(side0, side1)
+        if not (return_hidden_states or return_attentions or return_messages):
+            return self.match_encoded(self.encode(side0), self.encode(side1), thresholds)
         with torch.no_grad():
             active = ActivePairs.from_batch(*self.embed(side0, side1))
             results = Results(active, return_hidden_states, return_attentions, return_messages)
             return self._match(active, thresholds or LightGlueThresholds(), results)
+
+    def encode(self, side: Side) -> EncodedSide:
+        """The part of the network that depends on one image only, without gradients.
+
+        An image that occurs in several pairs needs it once; it is a fifth of the work of a pair.
+
+        Args:
+            side: points of one image of each pair.
+
+        Returns:
+            Input of `match_encoded`.
+
+        Raises:
+            ValueError: the shapes do not fit together or do not fit the architecture.
+        """
+        self._check(side)
+        with torch.no_grad():
+            x, context = self.embed(side, Side(side.keypoints[:, :0], side.descriptors[:, :0]))
+            x = cast(TransformerLayer, self.layers[0]).within(x, context)
+            return EncodedSide(x, context.rotations, context.mask0)
+
+    def match_encoded(
+        self, side0: EncodedSide, side1: EncodedSide, thresholds: LightGlueThresholds | None = None
+    ) -> LightGlueOutput:
+        """As `forward`, from the results of `encode` for both images of each pair."""
+        with torch.no_grad():
+            rotations = torch.cat([side0.rotations, side1.rotations], dim=1)
+            context = Context(rotations, side0.x.shape[1], side0.mask, side1.mask)
+            active = ActivePairs.from_batch(torch.cat([side0.x, side1.x], dim=1), context)
+            return self._match(active, thresholds or LightGlueThresholds(), Results(active), is_encoded=True)
 
     def forward_all_layers(self, side0: Side, side1: Side) -> list[LayerPrediction]:
         """Predictions of all layers, with gradients and without adaptivity: the forward pass of training.
@@ -218,9 +265,9 @@ class LightGlue(nn.Module):
         """
         return 0.8 + 0.1 * math.exp(-4.0 * layer_idx / self.architecture.num_layers)
 
-    def _check(self, side0: Side, side1: Side) -> None:
-        arch, batch = self.architecture, len(side0.keypoints)
-        for side, (keypoints, descriptors, mask) in enumerate((side0, side1)):
+    def _check(self, *sides: Side) -> None:
+        arch, batch = self.architecture, len(sides[0].keypoints)
+        for side, (keypoints, descriptors, mask) in enumerate(sides):
             n = keypoints.shape[1] if keypoints.ndim == 3 else -1
             for name, tensor, shape in (
                 ("keypoints", keypoints, (batch, n, arch.position_dim)),
@@ -271,8 +318,10 @@ class LightGlue(nn.Module):
         confidence = self.confidences[layer_idx](x.detach()).squeeze(-1)  # [B, N, 1] -> [B, N]
         return LayerPrediction(full, confidence[:, :n0], confidence[:, n0:])
 
-    def _match(self, active: ActivePairs, thresholds: LightGlueThresholds, results: Results) -> LightGlueOutput:
-        """Runs layers on the pairs until all have stopped."""
+    def _match(
+        self, active: ActivePairs, thresholds: LightGlueThresholds, results: Results, is_encoded: bool = False
+    ) -> LightGlueOutput:
+        """Runs layers on the pairs until all have stopped; `is_encoded`: the first half of the first layer was run."""
         num_points = active.valid().sum(1)
         keep = active.valid()
         active = active.select(active.has_points(keep), keep)
@@ -281,7 +330,8 @@ class LightGlue(nn.Module):
                 break
             weights: list[Tensor] | None = [] if results.wants_attentions else None
             messages: list[Tensor] | None = [] if results.wants_messages else None
-            active = replace(active, x=layer(active.x, active.context, weights, messages))
+            run = cast(TransformerLayer, layer).across if is_encoded and index == 0 else layer
+            active = replace(active, x=run(active.x, active.context, weights, messages))
             results.add_layer(active, index + 1, weights, messages)
             stops, keep = self._decide(index, active, num_points[active.pairs], thresholds)
             if bool(stops.any()):

@@ -145,8 +145,13 @@ class ActivePairs:
         rows = stays.nonzero()[:, 0]
         side0, columns0 = self.side0.select(rows, keep[:, :n0])
         side1, columns1 = self.side1.select(rows, keep[:, n0:])
-        where = (rows[:, None], torch.cat([columns0, columns1 + n0], dim=1))
-        return ActivePairs(self.pairs[rows], self.x[where], self.rotations[where], side0, side1)
+        columns = torch.cat([columns0, columns1 + n0], dim=1)
+        where = rows[:, None] * self.x.shape[1] + columns  # rows of the flattened states, much faster to select
+        x, rotations = (
+            torch.unflatten(full.flatten(0, 1).index_select(0, where.flatten()), 0, columns.shape)
+            for full in (self.x, self.rotations)
+        )
+        return ActivePairs(self.pairs[rows], x, rotations, side0, side1)
 
 
 class Results:
@@ -160,7 +165,11 @@ class Results:
     """
 
     def __init__(
-        self, start: ActivePairs, wants_hidden_states: bool, wants_attentions: bool, wants_messages: bool = False
+        self,
+        start: ActivePairs,
+        wants_hidden_states: bool = False,
+        wants_attentions: bool = False,
+        wants_messages: bool = False,
     ) -> None:
         batch, n, _ = start.x.shape
         self.shape, self.num_points0 = start.x.shape, start.side0.num_points

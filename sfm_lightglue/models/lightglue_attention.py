@@ -148,7 +148,8 @@ def rotations_from_angles(angles: Tensor) -> Tensor:
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary encoding: rotates each two consecutive entries of a head by the angles of its point (equation 4).
 
-    It uses real numbers, since compilers do not fuse complex ones.
+    With gradients it uses real numbers, since compilers do not fuse complex ones. Without, on a CPU, complex numbers
+    take a tenth of the time.
 
     Args:
         x: queries or keys [B, N, H, d].
@@ -157,6 +158,9 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     Returns:
         [B, N, H, d].
     """
+    if x.device.type == "cpu" and x.dtype == rotations.dtype == torch.float32 and not torch.is_grad_enabled():
+        turns = torch.complex(rotations[:, :, None, 0, ::2], rotations[:, :, None, 1, 1::2])  # [B, N, 1, d / 2]
+        return torch.view_as_real(torch.view_as_complex(torch.unflatten(x, -1, (-1, 2))) * turns).flatten(-2)
     cosine, sine = rotations[:, :, None].unbind(-2)  # [B, N, 1, d] each
     swapped = torch.unflatten(x, -1, (-1, 2)).flip(-1).flatten(-2)  # swaps each two entries
     rotated = x * cosine + swapped * sine
@@ -214,6 +218,8 @@ def attend(
         [B, H, N, d].
     """
     is_plain = weights is None and dropout == 0.0
+    if query.shape[2] == 0:
+        return query
     if is_plain and prefers_blocks(query):
         return attend_in_blocks(query, key, value, bias)
     if is_plain and not prefers_explicit(query, key.shape[2]):

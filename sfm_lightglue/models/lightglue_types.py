@@ -131,6 +131,17 @@ class Side(NamedTuple):
     """[B, N] bool, False on padding, whose values are ignored; None if there is no padding."""
 
 
+class EncodedSide(NamedTuple):
+    """One image of each pair of a batch, after the part of the network that depends on no other image."""
+
+    x: Tensor
+    """[B, N, D] states after self-attention of the first layer."""
+    rotations: Tensor
+    """[B, N, 2, d] rotary encoding of the positions."""
+    mask: Tensor | None = None
+    """[B, N] bool, False on padding; None if there is no padding."""
+
+
 class LightGlueOutput(NamedTuple):
     """Matches of a batch of pairs; padding has match -1, score 0 and 0 layers."""
 

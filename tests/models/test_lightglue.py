@@ -281,3 +281,25 @@ def test_wrong_shapes_are_refused():
         LightGlueThresholds(filter_threshold=1.5)
     with pytest.raises(ValueError, match="width_multiple"):
         LightGlueThresholds(width_multiple=0)
+
+
+@pytest.mark.parametrize("thresholds", ADAPTIVITY)
+def test_encoded_images_serve_all_pairs_of_an_image(thresholds):
+    network = make_network()
+    (k0, k1, d0, d1), (_, k2, _, d2) = (make_pair(*spec) for spec in PAIRS[:2])
+    first, second, third = (network.encode(Side(k[None], d[None])) for k, d in ((k0, d0), (k1, d1), (k2, d2)))
+    assert not first.x.requires_grad
+    for (keypoints, descriptors), other in (((k1, d1), second), ((k2, d2), third)):
+        alone = match_alone(network, (k0, keypoints, d0, descriptors), thresholds)
+        assert_pair_equals(network.match_encoded(first, other, thresholds), 0, alone)
+    assert int((network.match_encoded(first, second, thresholds).matches0 >= 0).sum()) >= 15
+
+
+def test_encoding_one_image_does_not_need_the_other():
+    """The states of an image after `encode` are those of the first half of a layer that sees both images."""
+    network = make_network()
+    k0, k1, d0, d1 = (tensor[None] for tensor in make_pair(*PAIRS[0]))
+    x, context = network.embed(Side(k0, d0), Side(k1, d1))
+    both = network.layers[0].within(x, context)
+    for side, states in ((Side(k0, d0), both[:, : k0.shape[1]]), (Side(k1, d1), both[:, k0.shape[1] :])):
+        torch.testing.assert_close(network.encode(side).x, states, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,30 @@
+"""Two checkouts are compared on the same pairs; here a checkout with itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.matching import ROOT
+from benchmarks.matching_checkouts import CheckoutMatcher, ratio_table
+from sfm_lightglue.matchers.lightglue import LightGlueMatcher
+from tests.helpers.random_features import random_sift
+
+
+def test_a_checkout_finds_the_matches_of_its_own_code() -> None:
+    images = [random_sift(seed, 50) for seed in range(3)]
+    pairs = [(images[0], images[1]), (images[0], images[2]), (images[0], images[0])]
+    with CheckoutMatcher(ROOT, "cpu") as this, CheckoutMatcher(ROOT, "cpu") as other:
+        table = ratio_table({"noise": pairs[:2], "equal": pairs[2:]}, this, other).splitlines()
+        found = this.timed(*pairs[2])
+    assert [line.split("|")[1:3] for line in table[3:]] == [[" noise ", " 2 "], [" equal ", " 1 "]]
+    assert [line.split("|")[-2].strip() for line in table[3:]] == ["2", "1"]
+    here = LightGlueMatcher(device="cpu").match(*pairs[2])
+    assert len(here) > 10 and np.array_equal(found.matches.indices, here.indices)
+    assert found.cpu_s > 0 and found.wall_s > 0
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capfd: pytest.CaptureFixture[str]) -> None:
+    with CheckoutMatcher(tmp_path, "cpu") as matcher, pytest.raises((EOFError, BrokenPipeError)):
+        matcher.match(random_sift(0, 5), random_sift(1, 5))
+    assert "not a checkout of this project" in capfd.readouterr().err
