@@ -30,10 +30,11 @@ class TwoViewConfig:
     many inliers."""
 
     confidence: float = 0.9999
-    """Probability that the sampling finds the best geometry."""
+    """Probability that the sampling finds the best geometry; a search ends earlier when it is reached."""
 
     max_iterations: int = 10000
-    """Most samples of one search. If many matches are outliers, subsets of the matches get a search each."""
+    """Most samples of one search. A pair gets three searches of at most 150 samples each (500 without intrinsics), and
+    one of at most 500 for a homography, so only smaller values matter."""
 
     max_homography_ratio: float = 0.8
     """A pair is planar or a pure rotation if a homography fits at least this fraction of the inliers."""

@@ -37,7 +37,7 @@ _MAX_LOG_FACTOR = 1.2
 _LOG_FOCAL_SIGMA = {"given": 0.02, "exif": 0.05, "estimated": 0.05, "guessed": 0.35}
 """Standard deviation of the logarithm of a focal length by its source, where the distortion is unknown."""
 
-_MIN_HOMOGRAPHY_RATIO = 0.55
+MIN_HOMOGRAPHY_RATIO = 0.55
 """A pair is tried only if a homography fits at least this fraction of the inliers."""
 
 _SMOOTH_ERROR_PX = 0.3
@@ -124,7 +124,7 @@ def distorted_rotation(
     either = homography[1] if epipolar is None else homography[1] | epipolar[1]
     num_best = max(int(model[1].sum()) for model in (epipolar, homography) if model is not None)
     min_inliers = max(config.min_inliers, _MIN_INLIER_RATIO * num_best)
-    if homography[1].sum() < max(config.min_inliers, _MIN_HOMOGRAPHY_RATIO * num_best):
+    if homography[1].sum() < max(config.min_inliers, MIN_HOMOGRAPHY_RATIO * num_best):
         return None
     some = _some_of(either, _NUM_SAMPLED)
     sampled = data.rows(some)

@@ -25,8 +25,12 @@ _SAME_PLACE_PX = 6.0
 _MAX_EXAMINED = 256
 """Number of matches of a pair that are examined at most."""
 
-_MAX_NEIGHBOURS = 4
-"""Number of keypoints near the matched one that are skipped at most."""
+_MAX_NEIGHBOURS = 5
+"""Number of keypoints of a block that are skipped at most, because they are the matched one or near it."""
+
+_BLOCKS = (0, 64, 320)
+"""First keypoints of the blocks that are searched for look-alikes one after another. Half of the look-alikes are found
+in the first two, and a match that has one is compared no further."""
 
 
 def measure_evidence(pair: MatchedPair, inlier_mask: BoolArray, log10_false_alarms: float) -> PairEvidence:
@@ -70,26 +74,50 @@ def _has_no_look_alike(source: Features, rows: IndexArray, target: Features, col
     """
     if len(rows) == 0:
         return np.zeros(0, np.bool_)
-    descriptors = _unit(source.descriptors[rows])
-    similarity = descriptors @ _unit(target.descriptors).T  # [K, N]
-    numbers = np.arange(len(rows))
-    matched = similarity[numbers, columns].copy()
-    similarity[numbers, columns] = -1.0
-    radius = _SAME_PLACE_PX * (target.shrink_factor or 1.0)
+    descriptors, others = _unit(source.descriptors[rows]), _unit(target.descriptors)
+    matched = np.einsum("kd,kd->k", descriptors, others[columns])
+    # d < ratio d' for distances with d² = 2 - 2 s is a limit on the similarity s'.
+    limits = 1 - (1 - np.minimum(matched, 1)) / np.float32(_MAX_RATIO**2)
+    places, radius = target.keypoints[columns], _SAME_PLACE_PX * (target.shrink_factor or 1.0)
+    left = np.arange(len(rows))
+    for start, stop in zip(_BLOCKS, (*_BLOCKS[1:], len(others)), strict=True):
+        if start >= len(others):
+            break
+        similarity = descriptors[left] @ others[start:stop].T
+        elsewhere = _largest_elsewhere(similarity, limits[left], target.keypoints[start:stop], places[left], radius)
+        left = left[elsewhere < limits[left]]
+    distinctive = np.zeros(len(rows), np.bool_)
+    distinctive[left] = True
+    return distinctive
+
+
+def _largest_elsewhere(
+    similarity: Float32Array, limits: Float32Array, keypoints: Float32Array, places: Float32Array, radius: float
+) -> Float32Array:
+    """[K] largest similarity to a keypoint that is not near a place; exact where it reaches the limit.
+
+    Args:
+        similarity: [K, N]; it is changed.
+        limits: [K] smaller similarities do not matter.
+        keypoints: [N, 2].
+        places: [K, 2].
+        radius: within which a keypoint is near.
+    """
+    numbers = np.arange(len(similarity))
     nearest = similarity.argmax(axis=1)
+    largest: Float32Array = similarity[numbers, nearest]
     for _ in range(_MAX_NEIGHBOURS):
-        offsets = target.keypoints[nearest] - target.keypoints[columns]
-        near = np.flatnonzero((offsets**2).sum(axis=1) <= radius**2)
+        offsets = keypoints[nearest] - places
+        near = np.flatnonzero((largest >= limits) & ((offsets**2).sum(axis=1) <= radius**2))
         if len(near) == 0:
             break
         similarity[near, nearest[near]] = -1.0
         nearest[near] = similarity[near].argmax(axis=1)
-    squared, squared_next = (np.maximum(2 - 2 * value, 0) for value in (matched, similarity[numbers, nearest]))
-    distinctive: BoolArray = squared < _MAX_RATIO**2 * squared_next
-    return distinctive
+        largest[near] = similarity[near, nearest[near]]
+    return largest
 
 
 def _unit(descriptors: Float32Array) -> Float32Array:
-    norms = np.linalg.norm(descriptors, axis=1, keepdims=True)
-    unit: Float32Array = descriptors / np.maximum(norms, np.float32(1e-12))
+    norms = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors))
+    unit: Float32Array = descriptors / np.maximum(norms, np.float32(1e-12))[:, None]
     return unit

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array
-from sfm_lightglue.geometry.epipolar import squared_sampson_errors
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.two_view.correspondences import HOMOGRAPHY_ERROR_RATIO, Correspondences, homography_errors
 from sfm_lightglue.two_view.estimators.base import MatrixEstimator, Sampling
+from sfm_lightglue.two_view.pose_batch import (
+    PointPairs,
+    fit_poses,
+    in_front,
+    model_qualities,
+    poses_from_essentials,
+    squared_errors,
+)
 
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of its inliers."""
 
-_HIGHEST_SCORING_FRACTIONS = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
-"""Fractions of the highest-scoring matches that are tried alone when too few of all matches are inliers."""
+_NUM_SAMPLES = {True: 150, False: 500}
+"""Most samples of a search, by whether it draws five matches (E) or seven (F)."""
 
-_ENOUGH_INLIERS = 0.8
-"""Fraction of inliers among all matches from which no fraction of them is tried alone."""
+_MAX_HOMOGRAPHY_SAMPLES = 500
+"""Most samples of the search for a homography."""
+
+_HIGHEST_SCORING_FRACTION = 0.5
+"""Fraction of the highest-scoring matches that the third search uses alone."""
+
+_NUM_STEPS = 4
+"""Steps of the local optimisation."""
+
+_OPTIMISED_ERRORS = 5**0.5
+"""Largest error of the matches that enter the local optimisation, as a multiple of the error limit."""
 
 
 def estimate_epipolar(
@@ -29,10 +49,11 @@ def estimate_epipolar(
 ) -> Model | None:
     """Estimate E if the cameras are calibrated, else F, on normalised points.
 
-    A robust estimator counts a low-scoring inlier like a high-scoring one. If most matches are wrong, a wrong geometry
-    can have as many inliers by chance as the correct one. So if fewer than four fifths of the matches are inliers,
-    geometries are also estimated from the highest-scoring matches alone. Of the geometries with enough inliers among
-    all matches, the one whose inliers have the largest sum of scores is returned.
+    Three short searches give a candidate each: one that samples high-scoring matches first, one over all matches, one
+    over the half with the higher scores. An essential matrix is then fitted to the matches near it. Of the candidates
+    with enough inliers, the one with the largest sum of scores times (1 - squared error) is returned. A robust
+    estimator alone would count a low-scoring inlier like a high-scoring one, and among many wrong matches a wrong
+    geometry can have as many inliers as the correct one.
 
     Args:
         data: the matches.
@@ -44,33 +65,27 @@ def estimate_epipolar(
 
     Returns:
         The matrix and its inliers among all matches, or None if there is none.
+
+    Source: Chum and Matas, Matching with PROSAC, 2005; Chum et al., Locally optimized RANSAC, 2003.
     """
-    best = _epipolar_of(data, data, calibrated, estimator, sampling)
-    is_enough = best is not None and best[1].mean() >= _ENOUGH_INLIERS
-    if is_enough or scores.min() == scores.max():
-        return best
-
-    def quality(model: Model) -> tuple[bool, float]:
-        return bool(model[1].sum() >= min_inliers), float(scores[model[1]].sum())
-
-    highest_first = np.argsort(-scores, kind="stable")
-    for fraction in _HIGHEST_SCORING_FRACTIONS:
-        num_chosen = round(fraction * len(scores))
-        if num_chosen < min_inliers:
-            break
-        chosen = np.zeros(len(scores), dtype=np.bool_)
-        chosen[highest_first[:num_chosen]] = True
-        model = _epipolar_of(data.rows(chosen), data, calibrated, estimator, sampling)
-        if model is not None and (best is None or quality(model) > quality(best)):
-            best = model
-    return best
+    order = np.argsort(-scores, kind="stable")
+    limit = min(sampling.max_iterations, _NUM_SAMPLES[calibrated])
+    sampling = replace(sampling, max_iterations=limit)
+    has_order = scores.min() < scores.max()
+    half = max(min_inliers, round(_HIGHEST_SCORING_FRACTION * len(scores))) if has_order else len(scores)
+    found = []
+    for number, (rows, highest_first) in enumerate(((order, has_order), (order, False), (order[:half], False))):
+        options = replace(sampling, seed=(sampling.seed + number) % (1 << 31), highest_first=highest_first)
+        matrix = _search(data, rows, calibrated, estimator, options)
+        found += [] if matrix is None else [matrix]
+    return _best_of(PointPairs.of(data), scores, found, calibrated, min_inliers)
 
 
-def _epipolar_of(
-    some: Correspondences, data: Correspondences, calibrated: bool, estimator: MatrixEstimator, sampling: Sampling
-) -> Model | None:
-    """Estimate a matrix from some of the matches; its mask is over all of them."""
-    pixels0, pixels1 = some.points0 * data.focal_px, some.points1 * data.focal_px
+def _search(
+    data: Correspondences, rows: IndexArray, calibrated: bool, estimator: MatrixEstimator, sampling: Sampling
+) -> Float64Array | None:
+    """Estimate a matrix on normalised points, of length 1, from some of the matches in the order of `rows`."""
+    pixels0, pixels1 = data.points0[rows] * data.focal_px, data.points1[rows] * data.focal_px
     if calibrated:
         matrix = estimator.essential(pixels0, pixels1, data.focal_px, sampling)
     else:
@@ -79,14 +94,46 @@ def _epipolar_of(
         return None
     K = np.diag([data.focal_px, data.focal_px, 1.0])
     normalized = matrix if calibrated else K @ matrix @ K
-    normalized = normalized / np.linalg.norm(normalized)
-    errors = squared_sampson_errors(normalized, data.points0, data.points1)
-    return normalized, errors <= data.max_error**2
+    unit: Float64Array = normalized / np.linalg.norm(normalized)
+    return unit
 
 
-def estimate_homography(data: Correspondences, estimator: MatrixEstimator, sampling: Sampling) -> Model | None:
-    """Estimate H from all matches, on normalised points, with determinant 1."""
-    matrix = estimator.homography(data.points0 * data.focal_px, data.points1 * data.focal_px, sampling)
+def _best_of(
+    points: PointPairs, scores: Float32Array, matrices: Sequence[Float64Array], calibrated: bool, min_inliers: int
+) -> Model | None:
+    """The best of the matrices, essential ones after a local optimisation, with its inliers."""
+    if len(matrices) == 0:
+        return None
+    stack = np.stack(matrices)
+    counted: BoolArray | bool = True
+    if calibrated:
+        near = squared_errors(points, stack) <= (_OPTIMISED_ERRORS * points.max_error) ** 2
+        poses, _ = poses_from_essentials(points, stack, near)
+        poses = fit_poses(points, poses, near & in_front(points, poses), max_residual=1.0, num_steps=_NUM_STEPS)
+        stack, counted = poses.essentials, in_front(points, poses)
+    squared = squared_errors(points, stack) / points.max_error**2
+    inliers = squared <= 1
+    counted = counted & inliers
+    qualities = model_qualities(squared, counted, scores)
+    first = np.lexsort((-qualities, counted.sum(axis=1) < min_inliers))[0]
+    return stack[first], inliers[first]
+
+
+def estimate_homography(
+    data: Correspondences, estimator: MatrixEstimator, sampling: Sampling, min_inliers: float
+) -> Model | None:
+    """Estimate H from all matches, on normalised points, with determinant 1.
+
+    Args:
+        data: the matches.
+        estimator: robust estimator of the matrix.
+        sampling: limits of its search.
+        min_inliers: a homography with fewer inliers decides nothing, so it may be missed.
+    """
+    chance = min(min_inliers / len(data.points0), 0.99) ** 4  # that four matches are inliers
+    enough = math.ceil(math.log(1 - sampling.confidence) / math.log1p(-chance))
+    limited = replace(sampling, max_iterations=min(sampling.max_iterations, max(enough, 20), _MAX_HOMOGRAPHY_SAMPLES))
+    matrix = estimator.homography(data.points0 * data.focal_px, data.points1 * data.focal_px, limited)
     if matrix is None:
         return None
     K = np.diag([data.focal_px, data.focal_px, 1.0])

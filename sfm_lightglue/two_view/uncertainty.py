@@ -17,7 +17,7 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.two_view.correspondences import Correspondences
 from sfm_lightglue.two_view.noise import robust_noise
-from sfm_lightglue.two_view.pose import LOSS_SCALE
+from sfm_lightglue.two_view.pose_batch import LOSS_SCALE
 from sfm_lightglue.two_view.radial import undistort
 from sfm_lightglue.two_view.residuals import (
     EpipolarResiduals,

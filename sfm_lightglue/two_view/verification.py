@@ -32,20 +32,25 @@ from sfm_lightglue.two_view.correspondences import (
     normalize_matches,
     rays_of,
 )
-from sfm_lightglue.two_view.distorted_rotation import LensRotation, distorted_rotation
+from sfm_lightglue.two_view.distorted_rotation import MIN_HOMOGRAPHY_RATIO, LensRotation, distorted_rotation
 from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.two_view.evidence import measure_evidence
 from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.noise import median_noise
-from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, recover_pose, refine_pose
+from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, refine_poses
+from sfm_lightglue.two_view.pose_batch import PointPairs, pose_qualities, poses_from_essentials
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
-_VERDICT_VERSION = 3
+_VERDICT_VERSION = 4
 """Part of the store's keys. Raise it when the same matches start to give another verdict or pose."""
 
 _MAX_NOISE_RATIO = 1.3
 """A homography or rotation whose noise is larger than this multiple of the noise of the epipolar geometry is refused:
 the difference is parallax."""
+
+_PREFERENCE = 1.02
+"""Factor on the quality of the epipolar matrix's pose when it is compared with the poses of a homography. Two poses fit
+a plane nearly equally well; the matrix was fitted to the matches beside the plane too."""
 
 _ROUNDING_PX = 0.05
 """Noise that undoing the distortion and float32 keypoints cause; it is added to the allowed noise."""
@@ -145,6 +150,7 @@ class _Fits:
     """The matrices that were fitted to the usable matches of a pair, and what their classification needs."""
 
     data: Correspondences
+    scores: Float32Array
     epipolar: Model | None
     homography: Model | None
     is_calibrated: bool
@@ -171,7 +177,9 @@ def _fit_matrices(
     estimator = load_estimator(config.estimator)
     sampling = Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
     epipolar = estimate_epipolar(data, scores, is_calibrated, estimator, sampling, math.ceil(min_inliers))
-    return _Fits(data, epipolar, estimate_homography(data, estimator, sampling), is_calibrated, config)
+    num_decisive = MIN_HOMOGRAPHY_RATIO * max(min_inliers, _num_inliers(epipolar))
+    homography = estimate_homography(data, estimator, sampling, num_decisive)
+    return _Fits(data, scores, epipolar, homography, is_calibrated, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -295,18 +303,23 @@ def _fit_rotation(
 
 
 def _best_pose(fits: _Fits, plane: Model | None) -> Rigid3 | None:
-    """The refined pose with the most inliers, of those that the epipolar matrix and the plane's homography allow."""
+    """The refined pose with the highest quality, of those that the epipolar matrix and the plane's homography allow."""
     data = fits.data
     models = [] if fits.epipolar is None else [fits.epipolar]
     if plane is not None:
         H, mask = plane
         matrices = [matrix for matrix, _ in models] + [essential_from_pose(pose) for pose in poses_from_homography(H)]
         models = [(matrix, mask) for matrix in matrices]
-    poses = [pose for matrix, mask in models if (pose := recover_pose(data, matrix, mask)) is not None]
-    # Refinement takes most of the time, and the third best pose of a plane never becomes the best by refinement.
-    poses.sort(key=lambda pose: -inliers_of_pose(data, pose).sum())
-    refined = [refine_pose(data, pose) for pose in poses[:2]]
-    return max(refined, key=lambda pose: inliers_of_pose(data, pose).sum(), default=None)
+    points = PointPairs.of(data)
+    if not models:
+        return None
+    matrices, masks = (np.stack(parts) for parts in zip(*models, strict=True))
+    poses, num_in_front = poses_from_essentials(points, matrices, masks)
+    refined = refine_poses(points, poses)
+    qualities = np.where(num_in_front > 0, pose_qualities(points, refined, fits.scores), -1.0)
+    qualities[0] *= _PREFERENCE
+    best = int(qualities.argmax())
+    return refined[best] if num_in_front[best] > 0 else None
 
 
 def _in_pixels(found: _Found, usable: BoolArray, pair: MatchedPair) -> TwoViewGeometry:

@@ -22,12 +22,15 @@ class Sampling:
         confidence: probability that the best model is found.
         max_iterations: largest number of samples.
         seed: below 2^31; the same seed gives the same result.
+        highest_first: whether the points are sorted by their scores, highest first. The first points are then drawn
+            first (PROSAC), where the estimator can do that.
     """
 
     max_error_px: float
     confidence: float
     max_iterations: int
     seed: int
+    highest_first: bool = False
 
 
 class MatrixEstimator(Protocol):

@@ -36,7 +36,7 @@ class PoselibEstimator:
     @property
     def version(self) -> str:
         """Version of PoseLib, then of this class."""
-        return f"poselib-{importlib.metadata.version('poselib')}-1"
+        return f"poselib-{importlib.metadata.version('poselib')}-2"
 
     def essential(
         self, points0: Float64Array, points1: Float64Array, focal_px: float, sampling: Sampling
@@ -80,4 +80,5 @@ def _options(sampling: Sampling, limit: str) -> dict[str, Any]:
         "max_iterations": sampling.max_iterations,
         "min_iterations": min(100, sampling.max_iterations),
         "seed": sampling.seed,
+        "progressive_sampling": sampling.highest_first,
     }
