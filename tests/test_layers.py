@@ -48,7 +48,17 @@ DOORS = {
         "synthetic.photo_scenes",
     },
     "safetensors": {"weights", "training"},
-    "cv2": {"images", "extractors.sift", "two_view", "tracking", "refinement", "synthetic", "training"},
+    "cv2": {
+        "images",
+        "extractors.sift",
+        "extractors.scale_space",
+        "extractors.sift_descriptors",
+        "two_view",
+        "tracking",
+        "refinement",
+        "synthetic",
+        "training",
+    },
     "pycolmap": {
         "colmap",
         "mapping",

@@ -73,7 +73,7 @@ class SceneFeatures(Mapping[str, Features]):
         for image, result in zip(images, executor.map(self._read_one, images), strict=True):
             if isinstance(result, SkippedImage):
                 for table in (self._image_from_name, self._key_from_name, self._dense_key_from_name):
-                    del table[image.name]  # type: ignore[attr-defined]
+                    del table[image.name]
                 self._skip(result)
             else:
                 yield image, result

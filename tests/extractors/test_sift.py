@@ -5,7 +5,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.extractors.base import Detection, best_spread
+from sfm_lightglue.extractors.base import best_spread
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor, one_per_pixel, root_sift
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned
@@ -124,12 +124,11 @@ def test_one_keypoint_per_pixel_and_all_inside_the_image():
     assert (features.keypoints <= (320, 240)).all()
 
 
-def test_of_duplicates_the_highest_score_stays_then_the_lowest_angle():
+def test_of_several_keypoints_of_a_pixel_the_highest_score_stays():
     keypoints = np.array([[1.2, 1.7], [1.9, 1.1], [1.5, 1.5], [2.1, 1.5], [5, 5], [5.9, 5.9]], np.float32)
-    scores = np.array([1, 2, 2, 1, 3, 3], np.float32)
-    angles = np.array([0, 90, 45, 10, 300, 299], np.float32)
-    found = Detection(keypoints, scores, np.zeros((6, 0), np.float32), orientations=angles)
-    assert one_per_pixel(found).tolist() == [2, 3, 5]
+    scores = np.array([1, 2, 3, 1, 3, 4], np.float32)
+    assert one_per_pixel(keypoints, scores).tolist() == [2, 3, 5]
+    assert one_per_pixel(keypoints[:0], scores[:0]).tolist() == []
 
 
 def test_descriptors_are_unit_and_nonnegative():
