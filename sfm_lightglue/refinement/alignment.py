@@ -129,10 +129,10 @@ def _align_block(
 
 def _templates(patches: UInt8Array) -> _Templates:
     grey = patches.astype(np.float32)
-    num_patches = len(grey)
+    num_patches, num_samples = len(grey), (grey.shape[1] - 2) ** 2
     slopes = np.stack([grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2], grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]], axis=1) / 2
-    values = grey[:, 1:-1, 1:-1].reshape(num_patches, -1)
-    slopes = slopes.reshape(num_patches, 2, -1)
+    values = grey[:, 1:-1, 1:-1].reshape(num_patches, num_samples)
+    slopes = slopes.reshape(num_patches, 2, num_samples)
     values = values - values.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     has_contrast = norms[:, 0] > _MIN_CONTRAST * np.sqrt(values.shape[1])

@@ -1,0 +1,92 @@
+"""Adjustment by precision: precise observations count more, and equal ones as in COLMAP."""
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
+from sfm_lightglue.refinement.adjustment import adjust_by_precision
+from sfm_lightglue.refinement.observations import move_keypoints, read_observations
+from tests.helpers.exact_scenes import ExactScene, make_model, ring_scene
+
+PRECISE_PX, COARSE_PX = 0.04, 0.4
+
+
+def exact_ring() -> ExactScene:
+    ring = ring_scene(6)
+    return ExactScene(ring.poses, ring.points, ring.camera, noise_px=0.0)
+
+
+def noisy(seed: int = 0) -> tuple[pycolmap.Reconstruction, dict[int, np.ndarray]]:
+    """A model of which a third of the keypoints is ten times less precise, and the true precision of all."""
+    model = make_model(exact_ring())
+    rng = np.random.default_rng(seed)
+    sigmas = {}
+    for image_id in sorted(model.images):
+        num = model.images[image_id].num_points2D()
+        sigmas[image_id] = np.where(rng.random(num) < 0.33, COARSE_PX, PRECISE_PX).astype(np.float32)
+        xy = np.array([keypoint.xy for keypoint in model.images[image_id].points2D])
+        noise = rng.normal(size=xy.shape) * sigmas[image_id][:, None]
+        move_keypoints(model, image_id, np.arange(num), xy + noise)
+    return model, sigmas
+
+
+def center_error(model: pycolmap.Reconstruction) -> float:
+    aligned = align_poses(dict(poses_of_model(model)), exact_ring().poses)
+    assert isinstance(aligned, AlignedPoses)
+    return aligned.mean_center_error
+
+
+def test_the_true_precision_gives_smaller_errors_than_equal_weights():
+    ratios = []
+    for seed in range(3):
+        model, sigmas = noisy(seed)
+        equal = pycolmap.Reconstruction(model)
+        assert adjust_by_precision(model, sigmas, {1})
+        assert adjust_by_precision(equal, {key: np.full_like(value, 0.2) for key, value in sigmas.items()}, {1})
+        ratios.append(center_error(model) / center_error(equal))
+    assert max(ratios) < 1
+    assert np.mean(ratios) < 0.6
+
+
+def test_intrinsics_are_refined_unless_they_are_constant():
+    for constant in ({1}, set()):
+        model, sigmas = noisy()
+        true = np.array(model.cameras[1].params)
+        model.cameras[1].params = true * [1.01, 1, 1, 1]
+        assert adjust_by_precision(model, sigmas, constant)
+        focal = model.cameras[1].params[0]
+        assert focal == pytest.approx(1.01 * true[0] if constant else true[0], rel=1e-9 if constant else 1e-3)
+
+
+def test_intrinsics_stay_if_most_observations_are_coarse():
+    model, sigmas = noisy()
+    before = np.array(model.cameras[1].params)
+    assert adjust_by_precision(model, {key: np.full_like(value, COARSE_PX) for key, value in sigmas.items()}, set())
+    np.testing.assert_array_equal(model.cameras[1].params, before)
+
+
+def test_tracks_keypoints_and_other_numbers_stay():
+    model, sigmas = noisy()
+    seen = read_observations(model)
+    tracks = {number: model.points3D[number].track.length() for number in model.point3D_ids()}
+    adjust_by_precision(model, sigmas, {1})
+    again = read_observations(model)
+    np.testing.assert_array_equal(again.xy, seen.xy)
+    np.testing.assert_array_equal(again.points, seen.points)
+    assert {number: model.points3D[number].track.length() for number in model.point3D_ids()} == tracks
+    assert not np.array_equal(again.positions, seen.positions)
+    assert model.compute_mean_reprojection_error() < 0.3
+
+
+def test_equal_runs_are_equal():
+    first, sigmas = noisy()
+    second = pycolmap.Reconstruction(first)
+    for model in (first, second):
+        adjust_by_precision(model, sigmas, set())
+    np.testing.assert_array_equal(read_observations(first).positions, read_observations(second).positions)
+
+
+def test_an_empty_model_is_not_adjusted():
+    assert not adjust_by_precision(pycolmap.Reconstruction(), {}, set())
