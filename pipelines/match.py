@@ -37,6 +37,8 @@ examples:
   python -m pipelines.match frame0.png frame1.png --same-camera
       photos without EXIF data taken by one camera: their common unknown focal length is estimated from the pair.
       Without the flag, one camera took both photos if both have EXIF data with the same camera, lens and focal length
+  python -m pipelines.match left.jpg right.jpg --guided
+      match many more keypoints along the epipolar lines of the first pose, and estimate the pose again
   python -m pipelines.match --batch pairs.txt --images photos/ --out results.jsonl
       many pairs, one JSON object a line; an interrupted run continues. A line of the list is
       {PAIR_FORMAT}
@@ -57,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         flags = {("two_view", "estimator"): arguments.estimator}
-        config = MatchConfig.from_mapping(component_values(arguments, override({}, flags)))
+        values = component_values(arguments, override({}, flags))
+        config = MatchConfig.from_mapping(({"guided": True} if arguments.guided else {}) | values)
         verification_identity(config.two_view)  # fails early if the library of the estimator is missing
         if arguments.batch is not None:
             _match_listed(arguments, config)
@@ -85,6 +88,7 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
         config.two_view,
         config.seed,
         same_camera=arguments.same_camera,
+        guided=config.guided or False,
     )
     if paths is not None:
         write_result(result, *paths)
@@ -107,7 +111,8 @@ def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     pairs = read_listed_pairs(arguments.batch, image_root)
     extractor = EXTRACTORS.build(config.extractor, config.device)
     matcher = MATCHERS.build(config.matcher, config.device)
-    batch = PairBatch(image_root, extractor, matcher, _stated(arguments), config.two_view, config.seed)
+    stated = _stated(arguments)
+    batch = PairBatch(image_root, extractor, matcher, stated, config.two_view, config.seed, config.guided)
     run_batch(batch, pairs, out, arguments.json, arguments.quiet)
 
 
@@ -154,6 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     estimators = "|".join(ESTIMATOR_NAMES)
     estimator_help = f"robust estimator (default: opencv-magsac); poselib is an extra: {install_hint('poselib')}"
     add("--estimator", metavar=estimators, help=estimator_help)
+    add("--guided", action="store_true", help="match more keypoints along the epipolar lines of the first pose")
     for side in (0, 1):
         add(f"--camera-model{side}", metavar="NAME", help="COLMAP's name (default: SIMPLE_RADIAL)")
         add(f"--camera-params{side}", metavar="P,P,...", help=f"known intrinsics of image {side}")

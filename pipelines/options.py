@@ -15,6 +15,7 @@ FLAG_FROM_OPTION = {
     "extractor.max_keypoints": "--max-keypoints",
     "extractor.name": "--extractor",
     "extractor.weights": "--extractor-weights",
+    "images": "--images",
     "known_only=True": "--known-only",
     "masks": "--masks",
     "matcher.name": "--matcher",
@@ -25,6 +26,7 @@ FLAG_FROM_OPTION = {
     "pairs.name": "--pairs",
     "pairs.path": "--pairs",
     "refine.mode": "--refine",
+    "refine_intrinsics": "--refine-intrinsics",
     "same_camera=True": "--same-camera",
     "screenshot": "--screenshot FILE.png",
     "seed": "--seed",
@@ -33,7 +35,18 @@ FLAG_FROM_OPTION = {
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
 
-OPTION_TABLES = ("cameras", "checks", "density", "extractor", "mapping", "matcher", "pairs", "refine", "two_view")
+OPTION_TABLES = (
+    "cameras",
+    "checks",
+    "density",
+    "extractor",
+    "guided",
+    "mapping",
+    "matcher",
+    "pairs",
+    "refine",
+    "two_view",
+)
 """Tables of options; written here, because the registry loads the libraries of the components."""
 
 

@@ -16,9 +16,10 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import ConfigError, DataError, SfmError, StoreError, WeightsError
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.extractors.base import DENSE_VERSION, Extractor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.image_pair.cameras import StatedCameras
+from sfm_lightglue.image_pair.guided_step import dense_limit
 from sfm_lightglue.image_pair.matching import ImagePairResult, match_images
 from sfm_lightglue.image_pair.pair_list import ListedPair
 from sfm_lightglue.images.image import Image
@@ -27,6 +28,7 @@ from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.two_view.relative_pose import POSE_VERSION
 from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import Camera
@@ -84,6 +86,7 @@ class PairBatch:
         cameras: of images whose line states no intrinsics; `same_camera` holds for all pairs.
         config: thresholds of the verification.
         seed: of its random samples, the same for every pair, as for a single one.
+        guided: options of a second matching along the epipolar lines; None for none.
 
     Raises:
         ConfigError: if the library of the estimator is not installed.
@@ -97,9 +100,11 @@ class PairBatch:
         cameras: StatedCameras | None = None,
         config: TwoViewConfig | None = None,
         seed: int = 0,
+        guided: GuidedConfig | None = None,
     ) -> None:
         self._image_root, self._extractor, self._matcher = image_root, extractor, matcher
         self._cameras, self._config, self._seed = cameras or StatedCameras(), config or TwoViewConfig(), seed
+        self._guided = guided
         self._settings = (
             POSE_VERSION,
             extractor.identity,
@@ -107,6 +112,7 @@ class PairBatch:
             verification_identity(self._config),
             self._cameras,
             seed,
+            *(() if guided is None else (guided, dense_limit(extractor), DENSE_VERSION)),
         )
         self._digest_from_name: dict[str, str] = {}
         self._recent: LruCache[str, Image] = LruCache(_NUM_RECENT)
@@ -160,6 +166,7 @@ class PairBatch:
                 self._config,
                 self._seed,
                 same_camera=self._cameras.same_camera,
+                guided=self._guided or False,
             )
         except (WeightsError, StoreError):
             raise  # every other pair would fail too

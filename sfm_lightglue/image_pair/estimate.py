@@ -7,6 +7,7 @@ from sfm_lightglue.image_pair.inputs import AnyCamera, AnyImage
 from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.two_view.relative_pose import RelativePose
 
 
@@ -22,6 +23,7 @@ def estimate_relative_pose(
     seed: int = 0,
     device: str = "auto",
     same_camera: bool | None = None,
+    guided: bool | GuidedConfig = False,
 ) -> RelativePose:
     """Pose of the second camera in the frame of the first, with its uncertainty.
 
@@ -44,6 +46,8 @@ def estimate_relative_pose(
         device: of networks that are given by name.
         same_camera: whether one camera with one focal length took both images. None: it did exactly if both have EXIF
             data with the same camera, lens and focal length, so never for pixels.
+        guided: whether the dense layers of both images are matched along the epipolar lines of a first pose; see
+            `match_images`.
 
     Raises:
         DataError: if an image cannot be read.
@@ -67,4 +71,5 @@ def estimate_relative_pose(
         seed,
         same_camera=same_camera,
         device=device,
+        guided=guided,
     ).relative_pose

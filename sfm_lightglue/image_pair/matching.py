@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
 from sfm_lightglue.image_pair.cameras import camera_for, have_one_size, is_same_camera, share_known_camera
+from sfm_lightglue.image_pair.guided_step import extract_layers, match_along_lines
 from sfm_lightglue.image_pair.inputs import AnyCamera, AnyImage, as_camera, as_components, as_image
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import mean_focal_length
+from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_from_matches
 from sfm_lightglue.two_view.uncertainty import CONFIDENCE
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
@@ -27,11 +28,12 @@ class ImagePairResult:
 
     Args:
         images: both images.
-        features: of both images.
+        features: of both images; with guided matches, those of all layers.
         matches: all of them, outliers too.
         relative_pose: pose, verdict, uncertainty, inliers and points.
         seconds: by stage, and "total".
         is_same_camera: whether one camera with one focal length took both images, by EXIF data or as stated.
+        is_guided: whether the matches are those of the guided matching.
 
     Example:
         >>> result = sfm_lightglue.match_images("left.jpg", "right.jpg")
@@ -45,6 +47,7 @@ class ImagePairResult:
     relative_pose: RelativePose
     seconds: dict[str, float]
     is_same_camera: bool = False
+    is_guided: bool = False
 
     @property
     def geometry(self) -> TwoViewGeometry | Rejected:
@@ -67,6 +70,9 @@ class ImagePairResult:
             "num_matches": len(self.matches),
             "num_inliers": geometry.num_inliers,
             "num_points": len(result.points),
+            "guided": {"num_matches": len(self.matches), "num_inliers": geometry.num_inliers}
+            if self.is_guided
+            else None,
             "verdict": geometry.kind if isinstance(geometry, TwoViewGeometry) else "rejected",
             "reason": geometry.reason if isinstance(geometry, Rejected) else None,
             "cam1_from_cam0": _pose_as_dict(result.cam1_from_cam0),
@@ -96,7 +102,7 @@ class ImagePairResult:
 
     def __str__(self) -> str:
         geometry, result = self.geometry, self.relative_pose
-        counts = f"{len(self.matches)} matches, {geometry.num_inliers} inliers"
+        counts = f"{len(self.matches)} {'guided ' * self.is_guided}matches, {geometry.num_inliers} inliers"
         if isinstance(geometry, Rejected):
             return f"{counts}: rejected, {geometry.reason.replace('_', ' ')}"
         pose = geometry.cam1_from_cam0
@@ -165,6 +171,7 @@ def match_images(
     progress: Progress = silent,
     same_camera: bool | None = None,
     device: str = "auto",
+    guided: bool | GuidedConfig = False,
 ) -> ImagePairResult:
     """Match two images, and estimate the pose of the second camera in the frame of the first.
 
@@ -182,6 +189,10 @@ def match_images(
         same_camera: whether one camera with one focal length took both images; None leaves it to `is_same_camera`.
             Only then is an unknown focal length estimated that both share.
         device: of networks that are given by name.
+        guided: whether the dense layers of both images are matched along the epipolar lines of the first pose, and the
+            pose is estimated again from these matches; or the options of this matching. The result is the first one
+            if that has more inliers, and for pairs without certain epipolar lines: rejected ones, pure rotations, and
+            planes that leave two poses or have a guessed focal length.
 
     Raises:
         DataError: if an image cannot be read.
@@ -202,17 +213,22 @@ def match_images(
     if is_same:
         used = share_known_camera(used, (stated0, stated1))
     found_extractor, found_matcher = as_components(extractor, matcher, device)
-    times = [time.perf_counter()]
-    features = []
-    for num_done, image in enumerate(images, start=1):
-        features.append(found_extractor.extract(image))
-        progress("extract", num_done, 2)
-    times.append(time.perf_counter())
-    matches = found_matcher.match(features[0], features[1])
-    times.append(time.perf_counter())
-    pose = relative_pose_from_matches(features[0], features[1], matches, *used, config, seed, is_same_camera=is_same)
-    times.append(time.perf_counter())
-    spans = [later - earlier for earlier, later in pairwise(times)]
-    seconds = dict(zip(("extract", "match", "verify"), spans, strict=True))
-    seconds["total"] = times[-1] - times[0]
-    return ImagePairResult(images, (features[0], features[1]), matches, pose, seconds, is_same)
+    clock = Clock.for_stages(("extract", "match", "verify", "guided") if guided else ("extract", "match", "verify"))
+    layers = []
+    with clock.stage("extract"):
+        for num_done, image in enumerate(images, start=1):
+            layers.append(extract_layers(found_extractor, image, with_dense=bool(guided)))
+            progress("extract", num_done, 2)
+    features = layers[0].features, layers[1].features
+    with clock.stage("match"):
+        matches = found_matcher.match(*features)
+    with clock.stage("verify"):
+        pose = relative_pose_from_matches(*features, matches, *used, config, seed, is_same_camera=is_same)
+    again = None
+    if guided:
+        with clock.stage("guided"):
+            options = guided if isinstance(guided, GuidedConfig) else GuidedConfig()
+            again = match_along_lines(pose, (layers[0], layers[1]), used, options, config, seed, is_same)
+    if again is not None:
+        features, matches, pose = again.features, again.matches, again.relative_pose
+    return ImagePairResult(images, features, matches, pose, clock.total(), is_same, again is not None)

@@ -105,6 +105,17 @@ class CachedExtractor:
         self.store.save("dense_features", dense.key, arrays_from_dense(dense))
         return features, dense
 
+    def extract_dense(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
+        """Both layers of an image, from the store if it has them; see `compute_dense`."""
+        digest, turns = image.content_digest, image.quarter_turns
+        features = self.read(self.key(digest, turns))
+        dense = None if features is None else self.read_dense(self.dense_key(digest, turns, max_keypoints))
+        if features is None or dense is None or not dense.starts_with(features):
+            return self.compute_dense(image, max_keypoints)
+        for kind in ("features", "dense_features"):
+            self.store.count(kind, hit=True)
+        return features, dense
+
     def _both_layers(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
         stored = self.read(self.key(image.content_digest, image.quarter_turns))
         if stored is not None:
@@ -145,13 +156,13 @@ def _joined(features: Features, dense: DenseFeatures) -> DenseFeatures:
     pixels = np.floor(dense.keypoints).tolist()
     rows = [row for row in range(dense.num_sparse, len(dense)) if tuple(pixels[row]) not in taken]
     others = dense.rows(np.array(rows, np.int64))
-    both = features.scales is not None and others.scales is not None
+    have_scales = features.scales is not None and others.scales is not None
     joined = Features(
         np.concatenate([features.keypoints, others.keypoints]),
         np.zeros(len(features) + len(others), np.float32),
         np.concatenate([features.descriptors, others.unit_descriptors()]),
         features.image_size,
-        np.concatenate([features.scales, others.scales]) if both else None,  # type: ignore[list-item]
+        np.concatenate([features.scales, others.scales]) if have_scales else None,
         shrink_factor=dense.shrink_factor,
     )
     return DenseFeatures.from_features(joined, len(features))

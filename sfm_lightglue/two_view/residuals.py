@@ -46,6 +46,11 @@ class PoseResiduals(ABC):
     def at(self, step: Float64Array, log_scales: LogScales = (0.0, 0.0)) -> Float64Array:
         """Residuals [N, D] after a step [P] of the pose and a step of the logarithms of the focal lengths."""
 
+    @property
+    @abstractmethod
+    def steps_of_pose(self) -> Float64Array:
+        """Rotation vector in radians (3) and change of t (3) of each parameter [6, P], at the step 0."""
+
     @abstractmethod
     def pose_after(self, step: Float64Array) -> Rigid3:
         """The pose after a step [P]."""
@@ -84,6 +89,14 @@ class EpipolarResiduals(PoseResiduals):
         E = cross_matrix(t) @ R
         return sampson_residuals(E * scale0 * scale1[:, None], *self._points)[:, None]
 
+    @property
+    def steps_of_pose(self) -> Float64Array:
+        """Rotation vector and change of t [6, 5] of each parameter; t moves in the plane that touches the sphere."""
+        steps = np.zeros((6, self.num_parameters))
+        steps[:3, :3] = np.eye(3)
+        steps[3:, 3:] = self._tangent.T
+        return steps
+
     def pose_after(self, step: Float64Array) -> Rigid3:
         """The pose after a step [5], with t of length 1."""
         return Rigid3(*self._stepped(step))
@@ -113,6 +126,11 @@ class RotationResiduals(PoseResiduals):
         depth = np.maximum(rotated[:, 2:], 1e-6)  # a bad start may rotate points behind the camera
         difference: Float64Array = rotated[:, :2] / depth / scale1[0] - self._points[1]
         return difference
+
+    @property
+    def steps_of_pose(self) -> Float64Array:
+        """Rotation vector and change of t [6, 3] of each parameter; t does not move."""
+        return np.eye(6, self.num_parameters)
 
     def pose_after(self, step: Float64Array) -> Rigid3:
         """The pose after a step [3], with an unchanged t."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -62,11 +62,15 @@ class PoseUncertainty:
         rotation_deg: angle of the rotation error, up to 180.
         direction_deg: angle of the error of t; 180 if the direction is undetermined, None for a pure rotation.
         noise_px: standard deviation of one coordinate of a keypoint, estimated from the inliers.
+        noise_covariance: [6, 6] of a rotation vector w (radians) and a step dt, with the true pose (exp(w) R, t + dt),
+            by the noise of the keypoints alone; dt is perpendicular to t. An inexact focal length moves the pose, but
+            not the epipolar lines. The rows and columns of dt are zeros for a pure rotation.
     """
 
     rotation_deg: float
     direction_deg: float | None
     noise_px: float
+    noise_covariance: Float64Array = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,11 @@ def pose_uncertainty(
     noise *= math.sqrt(model.values.size / max(model.values.size - model.num_parameters, 1))
     # The limit removes the largest residuals, and the loss reduces the weight of large ones.
     loss = 1 / math.sqrt(variance_fraction) if is_rotation else _deviation_by_loss(model.limit / noise)
-    covariance = pose_covariance(model, noise * loss, focals)
+    noise_covariance = covariance = pose_covariance(model, noise * loss)
+    for focal in focals:
+        covariance = covariance + _focal_covariance(model, focal)
     for distortion in distortions:
-        covariance += _distortion_covariance(model, data, pose, noise * loss, distortion)
+        covariance = covariance + _distortion_covariance(model, data, pose, noise * loss, distortion)
     # The noise is an estimate too, so the interval is that of Student's distribution.
     student = _student_factor(model.values.size - model.num_parameters)
     rotation_rad = gaussian_radius(covariance[:3, :3]) * student
@@ -129,12 +135,15 @@ def pose_uncertainty(
     # A transfer error contains the noise of both images.
     noise_px = noise * data.focal_px / (math.sqrt(2) if is_rotation else 1)
     return PoseUncertainty(
-        _angle_deg(rotation_rad), None if direction_rad is None else _angle_deg(direction_rad), noise_px
+        _angle_deg(rotation_rad),
+        None if direction_rad is None else _angle_deg(direction_rad),
+        noise_px,
+        model.steps_of_pose @ noise_covariance @ model.steps_of_pose.T,
     )
 
 
-def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPrior] = ()) -> Float64Array:
-    """Covariance of the parameters of a model, in radians².
+def pose_covariance(model: PoseResiduals, noise: float) -> Float64Array:
+    """Covariance of the parameters of a model by the noise of the keypoints, in radians².
 
     An outlier near its epipolar line moves the pose towards itself, so that its own residual becomes small. Residuals
     are therefore compared with a fit without them. One that is larger than noise explains is used as its own standard
@@ -143,7 +152,6 @@ def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPr
     Args:
         model: residuals at the estimated pose.
         noise: standard deviation of a residual.
-        focals: focal lengths that are not exact.
 
     Source: MacKinnon and White, Some heteroskedasticity-consistent covariance matrix estimators with improved finite
         sample properties, 1985 (the jackknife).
@@ -153,12 +161,15 @@ def pose_covariance(model: PoseResiduals, noise: float, focals: Sequence[FocalPr
     leverage = np.einsum("ni,ij,nj->n", J, inverse, J)
     deleted = model.values.ravel() / np.maximum(1 - leverage, 1e-6)
     variances = np.where(np.abs(deleted) > _MAX_DEVIATIONS * noise, deleted**2, noise**2)
-    covariance = inverse @ ((J * variances[:, None]).T @ J) @ inverse
-    for focal in focals:
-        # Derivative of the pose with respect to the logarithm of the focal length.
-        moved = inverse @ (J.T @ focal_derivative(model, focal.sides))
-        covariance += focal.log_sigma**2 * np.outer(moved, moved)
-    return np.asarray(covariance)
+    return np.asarray(inverse @ ((J * variances[:, None]).T @ J) @ inverse)
+
+
+def _focal_covariance(model: PoseResiduals, focal: FocalPrior) -> Float64Array:
+    """Covariance of the parameters of a model by the error of a focal length, in radians²."""
+    J = jacobian(model)
+    # Derivative of the pose with respect to the logarithm of the focal length.
+    moved = _pseudo_inverse(J.T @ J) @ (J.T @ focal_derivative(model, focal.sides))
+    return focal.log_sigma**2 * np.outer(moved, moved)
 
 
 def _distortion_covariance(
