@@ -1,24 +1,24 @@
-"""Compare this library ("ours") with COLMAP's SIFT pipeline on scenes with ground truth.
+"""Compare this library ("ours") with COLMAP's SIFT pipeline on photographs and on rendered scenes.
 
-    python benchmarks/reconstruction.py [SCENE ...] [--repeat 3] [--intrinsics both] [--json FILE]
+    python benchmarks/reconstruction.py [SCENE[:INTRINSICS] ...] [--repeat 3] [--steps] [--json FILE]
 
 Each run is a new process with a new output folder. The methods alternate, so that other load on the machine affects
-both equally. Camera centres are compared after a similarity alignment.
+all equally. Camera centres are compared after a similarity alignment. "ours-sparse" is `density.level` sparse;
+--steps adds the runs that end after the mapping, and before the refinement.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
+import math
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +27,47 @@ if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
 from benchmarks.reconstruction_job import Job, JobResult
-from benchmarks.reconstruction_table import AUC_THRESHOLDS_DEG, Measurement, format_table
-from datasets.ground_truth import SceneTruth, read_scene
-from datasets.shared import find_scene_path
+from benchmarks.reconstruction_measurement import (
+    DEFAULT_METHODS,
+    METHODS,
+    Measurement,
+    PoseErrors,
+    as_json,
+    read_measurements,
+)
+from benchmarks.reconstruction_scenes import INTRINSICS, RENDERED, SUITE, BenchmarkScene, open_scene
+from benchmarks.reconstruction_table import STEPS, format_tables
 from sfm_lightglue.colmap.model import read_model
-from sfm_lightglue.errors import DataError, SfmError
+from sfm_lightglue.errors import SfmError
 from sfm_lightglue.evaluation.pose_errors import evaluate_model, evaluate_poses
 from sfm_lightglue.execution.threads import num_usable_cores
-from sfm_lightglue.geometry.alignment import AlignedPoses
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.store.atomic_file import atomic_write
-
-DEFAULT_SCENES = ("fountain_p11", "lund_door")
-METHODS = ("ours", "colmap")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line, and return the exit code."""
     options = _parse(arguments)
     try:
-        truths = [find_scene(scene, options.data) for scene in options.scenes or DEFAULT_SCENES]
         config = ours_options(options)
-        ReconstructConfig.from_mapping(config)  # reports an invalid option before anything runs
-        intrinsics = ("given", "exif") if options.intrinsics == "both" else (options.intrinsics,)
-        measurements = []
-        for truth in truths:
-            for mode in intrinsics:
+        for method in options.methods:  # reports an invalid option before anything runs
+            ReconstructConfig.from_mapping(method_config(method, config))
+        measurements = [run for path in options.add for run in read_measurements(path)]
+        with tempfile.TemporaryDirectory(prefix="sfm_benchmark_") as folder:
+            work = options.work or Path(folder)
+            scenes = [open_scene(text, options.intrinsics, options.data, work) for text in options.scenes]
+            for scene in scenes:
                 measurements += measure(
-                    truth, mode, options.methods, options.repeat, options.threads, config, options.show
+                    scene, options.methods, options.repeat, options.threads, config, options.show, options.keep
                 )
-        print(format_table(measurements))
+                if options.json:
+                    report = as_json(measurements, options.threads, config)
+                    with atomic_write(options.json) as file:
+                        file.write(json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n")
+        print(format_tables(measurements))
         for run in measurements:
             if run.result.error:
                 print(f"\n{' '.join(run.group)}: {run.result.error}")
-        if options.json:
-            report = as_json(measurements, options.threads, config)
-            with atomic_write(options.json) as file:
-                file.write(json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n")
     except SfmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -77,18 +80,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "scenes",
         nargs="*",
         metavar="SCENE",
-        help="folder with ground truth, or a scene name of the shared data",
+        help=f"folder, scene name of the shared data, or {' or '.join(RENDERED)} (default: {' '.join(SUITE)})",
     )
     parser.add_argument("--data", type=Path, help="shared data (default: $SFM_LIGHTGLUE_DATA, ../shared/data)")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each method; the table has medians")
     parser.add_argument("--threads", type=int, default=num_usable_cores(), help="threads and cores of each run")
     parser.add_argument(
         "--intrinsics",
-        choices=("given", "exif", "both"),
+        choices=INTRINSICS,
         default="given",
-        help="given: the true camera, not refined; exif: from EXIF data, refined",
+        help="given: the true camera, not refined; exif: from EXIF data, refined; found: not known, refined",
     )
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT_METHODS)
+    parser.add_argument("--steps", action="store_true", help="the methods that the table of steps needs, too")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keeps rendered scenes (default: a temporary folder)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the models of the first repetition into it")
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="reports of --json whose runs are in the table too; without SCENE, nothing else is",
+    )
     parser.add_argument("--json", type=Path, help="write all results to this file")
     parser.add_argument("--extractor", help="of ours")
     parser.add_argument("--matcher", help="of ours")
@@ -106,6 +120,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.repeat < 1 or options.threads < 1:
         parser.error("--repeat and --threads must be positive")
     options.threads = min(options.threads, num_usable_cores())
+    options.scenes = options.scenes or ([] if options.add else list(SUITE))
+    if options.steps:
+        options.methods = tuple(dict.fromkeys([*options.methods, *STEPS.values()]))
     for text in options.assignments:
         if "=" not in text:
             parser.error(f"--set {text}: expected TABLE.KEY=VALUE")
@@ -133,87 +150,70 @@ def ours_options(options: argparse.Namespace) -> dict[str, Any]:
     return config
 
 
-def find_scene(scene: str, data: Path | None = None) -> SceneTruth:
-    """Read a scene with ground truth, by path or by its name in the shared data.
-
-    Raises:
-        DataError: if there is none, or it has no ground truth.
-    """
-    path = find_scene_path(scene, data)
-    truth = read_scene(path)
-    if len(truth.names) < 2:
-        raise DataError(f"{path}: no ground truth of at least two images")
-    return truth
+def method_config(method: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method of this library: `config`, and those that make the method, which take precedence."""
+    merged = dict(config)
+    for table, values in METHODS[method].items():
+        merged[table] = dict(merged.get(table, {})) | values
+    return merged
 
 
 def measure(
-    truth: SceneTruth,
-    intrinsics: str,
-    methods: Sequence[str] = METHODS,
+    scene: BenchmarkScene,
+    methods: Sequence[str] = DEFAULT_METHODS,
     num_repeats: int = 1,
     num_threads: int = 1,
     config: Mapping[str, Any] | None = None,
     show: bool = False,
+    keep: Path | None = None,
 ) -> list[Measurement]:
     """Run the methods on a scene alternately.
 
     Args:
-        truth: the scene.
-        intrinsics: "given" for the true camera, which is not refined; "exif" for intrinsics from EXIF data.
-        methods: "ours", "colmap", or both.
+        scene: the scene.
+        methods: some of `METHODS`.
         num_repeats: runs of each method.
         num_threads: of each run.
         config: options of this library, a mapping for `ReconstructConfig.from_mapping`.
         show: print a line after each run.
+        keep: folder for the models of the first repetition, "SCENE-INTRINSICS-METHOD"; None keeps none.
 
     Raises:
-        DataError: if images are missing, or "given" is used with several cameras.
-        SfmError: if a process fails for another reason.
+        SfmError: if a process fails.
     """
-    camera = _given_camera(truth) if intrinsics == "given" else None
-    # This also reads the images, so that the first run finds them in the file cache like all later runs.
-    scene = load_scene(truth.image_root)
-    single_camera = len({image.camera_idx for image in scene.images}) == 1
     measurements = []
     for repeat in range(num_repeats):
         for method in methods if repeat % 2 == 0 else tuple(reversed(methods)):
             with tempfile.TemporaryDirectory(prefix="sfm_benchmark_") as folder:
                 job = Job(
                     method,
-                    str(scene.root),
+                    str(scene.truth.image_root),
                     str(Path(folder) / "output"),
                     num_threads,
                     repeat,
-                    camera,
-                    single_camera,
+                    scene.camera,
+                    scene.camera_mode,
                     scene.names,
-                    dict(config or {}),
+                    method_config(method, config or {}),
                 )
-                measurements.append(_measure_one(job, truth, intrinsics, Path(folder)))
+                run = _measure_one(job, scene, Path(folder))
+                if keep is not None and repeat == 0 and run.result.model:
+                    shutil.copytree(run.result.model, keep / "-".join(run.group), dirs_exist_ok=True)
+            measurements.append(run)
             if show:
-                run = measurements[-1]
-                print(
-                    f"{' '.join(run.group)} #{repeat}: {run.evaluation.num_registered} of"
-                    f" {run.evaluation.num_images} registered, centre error"
-                    f" {1e3 * run.mean_center_error / run.extent:.3f} ‰ of the extent,"
-                    f" {run.result.seconds.get('total', 0.0):.1f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                print(_line(run), file=sys.stderr, flush=True)
     return measurements
 
 
-def _given_camera(truth: SceneTruth) -> tuple[str, tuple[float, ...]]:
-    cameras = {(camera.model, camera.size, camera.params) for camera in truth.camera_from_name.values()}
-    if not cameras:
-        raise DataError(f"{truth.name}: the intrinsics are not known; use --intrinsics exif")
-    if len(cameras) > 1:
-        raise DataError(f"{truth.name}: {len(cameras)} different cameras; use --intrinsics exif")
-    ((model, _, params),) = cameras
-    return model, params
+def _line(run: Measurement) -> str:
+    error = "" if math.isnan(run.relative_center_error) else f"{1e3 * run.relative_center_error:.3f} ‰ of the extent, "
+    return (
+        f"{' '.join(run.group)} #{run.repeat}: {run.result.num_registered} of {run.num_images} registered,"
+        f" {run.result.num_points} points, {error}{run.result.seconds.get('total', 0.0):.1f} s"
+    )
 
 
-def _measure_one(job: Job, truth: SceneTruth, intrinsics: str, folder: Path) -> Measurement:
+def _measure_one(job: Job, scene: BenchmarkScene, folder: Path) -> Measurement:
     Path(job.output).mkdir()
     job_path, result_path = folder / "job.json", folder / "result.json"
     job_path.write_text(json.dumps(asdict(job)), encoding="utf-8")
@@ -225,69 +225,20 @@ def _measure_one(job: Job, truth: SceneTruth, intrinsics: str, folder: Path) -> 
     process_seconds = time.perf_counter() - start
     if process.returncode != 0 or not result_path.is_file():
         reason = (process.stderr.strip() or f"exit code {process.returncode}").splitlines()[-1]
-        raise SfmError(f"{truth.name}, {job.method}: {reason}")
+        raise SfmError(f"{scene.name}, {job.method}: {reason}")
     result = JobResult(**json.loads(result_path.read_text(encoding="utf-8")))
+    truth = scene.truth
     evaluation = evaluate_model(read_model(Path(result.model)), truth) if result.model else evaluate_poses({}, truth)
     return Measurement(
-        truth.name,
-        intrinsics,
+        scene.name,
+        scene.intrinsics,
         job.method,
         job.seed,
+        len(scene.names),
         result,
-        evaluation,
         process_seconds,
-        truth.extent,
-        truth.is_metric,
+        PoseErrors.from_evaluation(evaluation, truth),
     )
-
-
-def as_json(measurements: Sequence[Measurement], num_threads: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All measurements with versions and machine as plain values for JSON."""
-    packages = ("sfm-lightglue", "pycolmap", "opencv-python-headless", "opencv-python", "numpy", "torch")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "machine": {"platform": platform.platform(), "num_cores": os.cpu_count(), "num_threads": num_threads},
-        "config": dict(config),
-        "runs": [_run_as_json(run) for run in measurements],
-    }
-
-
-def _run_as_json(run: Measurement) -> dict[str, Any]:
-    evaluation = run.evaluation
-    accuracy = evaluation.accuracy
-    errors: dict[str, Any] = {}
-    if isinstance(accuracy, AlignedPoses):
-        errors = {
-            "center_error_mean": accuracy.mean_center_error,
-            "center_error_median": accuracy.median_center_error,
-            "center_error_max": accuracy.max_center_error,
-            "rotation_error_median_deg": accuracy.median_rotation_error_deg,
-            "center_errors": dict(accuracy.center_errors),
-            "rotation_errors_deg": dict(accuracy.rotation_errors_deg),
-        }
-    else:
-        errors = {"not_aligned": accuracy.reason}
-    aucs = zip(AUC_THRESHOLDS_DEG, evaluation.auc(AUC_THRESHOLDS_DEG), strict=True)
-    return {
-        "scene": run.scene,
-        "intrinsics": run.intrinsics,
-        "method": run.method,
-        "repeat": run.repeat,
-        "num_images": evaluation.num_images,
-        "num_registered": evaluation.num_registered,
-        "extent": run.extent,
-        "is_metric": run.is_metric,
-        **errors,
-        "auc_from_threshold_deg": {f"{threshold:g}": auc for threshold, auc in aucs},
-        "process_seconds": round(run.process_seconds, 3),
-        **{key: value for key, value in asdict(run.result).items() if key != "model"},
-    }
 
 
 if __name__ == "__main__":

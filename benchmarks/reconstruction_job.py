@@ -25,14 +25,14 @@ class Job:
     """The task of one process.
 
     Args:
-        method: "ours" or "colmap".
+        method: "colmap", or the name of a variant of "ours", whose options are in `config`.
         image_root: folder of images.
         names: images for COLMAP, all if empty; "ours" uses the whole folder.
         output: an empty folder for the results.
         num_threads: of every stage; also the number of cores of the process.
         seed: of all random numbers.
         camera: (model, parameters) of the single known camera in COLMAP's convention; None to estimate it.
-        single_camera: whether all images share one camera in COLMAP, as they do in "ours".
+        camera_mode: which images share a camera: "single", "per-image" or "auto", with EXIF data as criterion.
         config: further options of "ours", a mapping for `ReconstructConfig.from_mapping`.
     """
 
@@ -42,7 +42,7 @@ class Job:
     num_threads: int
     seed: int = 0
     camera: tuple[str, tuple[float, ...]] | None = None
-    single_camera: bool = True
+    camera_mode: str = "single"
     names: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -54,6 +54,7 @@ class JobResult:
     Args:
         error: reason why there is no model, else "".
         model: folder of the largest model.
+        num_registered: number of its images.
         num_points: number of its 3D points.
         mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all observations.
@@ -64,6 +65,7 @@ class JobResult:
 
     error: str = ""
     model: str = ""
+    num_registered: int = 0
     num_points: int = 0
     mean_track_length: float = 0.0
     mean_reprojection_error_px: float = 0.0
@@ -78,7 +80,7 @@ def run_job(job: Job) -> JobResult:
     Raises:
         SfmError: if the job is invalid; a reconstruction without a model is a result, not an error.
     """
-    return {"ours": _run_ours, "colmap": _run_colmap}[job.method](job)
+    return _run_colmap(job) if job.method == "colmap" else _run_ours(job)
 
 
 def _run_ours(job: Job) -> JobResult:
@@ -106,6 +108,8 @@ def ours_config(job: Job) -> dict[str, Any]:
         model, params = job.camera
         given = {"mode": "single", "model": model, "params": list(params), "refine": False}
         config["cameras"] = given | dict(config.get("cameras", {}))
+    elif job.camera_mode == "per-image":
+        config["cameras"] = {"mode": "per-image"} | dict(config.get("cameras", {}))
     return config
 
 
@@ -142,12 +146,16 @@ def _colmap_extract(job: Job, database: Path) -> None:
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.max_image_size = MAX_IMAGE_SIZE
     extraction.num_threads = job.num_threads
-    single = job.single_camera or job.camera is not None
+    modes = {
+        "single": pycolmap.CameraMode.SINGLE,
+        "per-image": pycolmap.CameraMode.PER_IMAGE,
+        "auto": pycolmap.CameraMode.AUTO,
+    }
     pycolmap.extract_features(
         database,
         job.image_root,
         list(job.names),
-        camera_mode=pycolmap.CameraMode.SINGLE if single else pycolmap.CameraMode.AUTO,
+        camera_mode=modes[job.camera_mode],
         reader_options=reader,
         extraction_options=extraction,
         device=pycolmap.Device.cpu,
@@ -180,6 +188,7 @@ def _measured(model: Any, folder: Path, seconds: dict[str, float], import_second
     has_points = model.num_points3D() > 0
     return JobResult(
         model=str(folder),
+        num_registered=model.num_reg_images(),
         num_points=model.num_points3D(),
         mean_track_length=model.compute_mean_track_length() if has_points else 0.0,
         mean_reprojection_error_px=model.compute_mean_reprojection_error() if has_points else 0.0,

@@ -1,73 +1,24 @@
-"""A Markdown table of measured reconstructions, with ratios of this library ("ours") to COLMAP."""
+"""Markdown tables of measured reconstructions, with ratios of this library ("ours") to COLMAP."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.reconstruction_job import JobResult
-from sfm_lightglue.evaluation.pose_errors import Evaluation
+from benchmarks.reconstruction_measurement import METHODS, Measurement
 from sfm_lightglue.evaluation.tables import markdown_table
-from sfm_lightglue.geometry.alignment import AlignedPoses
 
-AUC_THRESHOLDS_DEG = (1.0, 5.0, 10.0, 20.0)
+STEPS = {"mapped": "ours-mapped", "densified": "ours-dense", "refined": "ours"}
+"""What a run of this library does in turn, and the method that ends after it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """Measurements and errors of one reconstruction.
-
-    Args:
-        scene: its name.
-        intrinsics: "given" or "exif".
-        method: "ours" or "colmap".
-        repeat: index of the repeated run.
-        result: measurements of the process.
-        evaluation: errors of its largest model.
-        process_seconds: from the start to the end of the process, with imports.
-        extent: largest distance between two true camera centres, in the unit of the world.
-        is_metric: whether that unit is the metre.
-    """
-
-    scene: str
-    intrinsics: str
-    method: str
-    repeat: int
-    result: JobResult
-    evaluation: Evaluation
-    process_seconds: float
-    extent: float
-    is_metric: bool
-
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """Key of the runs that are repetitions of each other."""
-        return self.scene, self.intrinsics, self.method
-
-    @property
-    def mean_center_error(self) -> float:
-        """In the unit of the world; NaN without an alignment."""
-        accuracy = self.evaluation.accuracy
-        return accuracy.mean_center_error if isinstance(accuracy, AlignedPoses) else math.nan
-
-    @property
-    def max_center_error(self) -> float:
-        """In the unit of the world; NaN without an alignment."""
-        accuracy = self.evaluation.accuracy
-        return accuracy.max_center_error if isinstance(accuracy, AlignedPoses) else math.nan
-
-    @property
-    def rotation_error_deg(self) -> float:
-        """Median over the images; NaN without an alignment."""
-        accuracy = self.evaluation.accuracy
-        return accuracy.median_rotation_error_deg if isinstance(accuracy, AlignedPoses) else math.nan
+_STAGE_OF_STEP = {"mapped": "total", "densified": "densify", "refined": "refine"}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the table.
+    """One column of a table.
 
     Args:
         title: with the unit.
@@ -82,56 +33,118 @@ class Column:
     has_ratio: bool = False
 
 
-def _seconds(stage: str) -> Callable[[Measurement], float]:
-    return lambda run: run.result.seconds.get(stage, 0.0)
+Group = tuple[str, str, str]
+"""Scene, intrinsics, method."""
 
+
+def _seconds(*stages: str) -> Callable[[Measurement], float]:
+    return lambda run: sum(run.result.seconds.get(stage, 0.0) for stage in stages)
+
+
+_MODEL_COLUMNS = (
+    Column("centre error mm", lambda run: run.center_error_mm, 2),
+    Column("centre error ‰ of extent", lambda run: 1e3 * run.relative_center_error, 3, True),
+    Column("points", lambda run: run.result.num_points, 0, True),
+    Column("track", lambda run: run.result.mean_track_length, 2, True),
+    Column("reproj px", lambda run: run.result.mean_reprojection_error_px, 3, True),
+)
+
+_TOTAL = Column("total s", _seconds("total"), 1, True)
 
 COLUMNS = (
-    Column("registered", lambda run: run.evaluation.num_registered, 0),
-    Column("of", lambda run: run.evaluation.num_images, 0),
-    Column("centre error mm", lambda run: 1e3 * run.mean_center_error if run.is_metric else math.nan, 2),
-    Column("max mm", lambda run: 1e3 * run.max_center_error if run.is_metric else math.nan, 2),
-    Column("centre error ‰ of extent", lambda run: 1e3 * run.mean_center_error / run.extent, 3, True),
+    Column("registered", lambda run: run.result.num_registered, 0),
+    Column("of", lambda run: run.num_images, 0),
+    *_MODEL_COLUMNS[:2],
     Column("rotation deg", lambda run: run.rotation_error_deg, 3, True),
-    *(
-        Column(f"AUC@{threshold:g}°", lambda run, i=i: run.evaluation.auc(AUC_THRESHOLDS_DEG)[i], 3)  # type: ignore[misc]
-        for i, threshold in enumerate(AUC_THRESHOLDS_DEG)
-    ),
-    Column("points", lambda run: run.result.num_points, 0, True),
-    Column("track", lambda run: run.result.mean_track_length, 2),
-    Column("reproj px", lambda run: run.result.mean_reprojection_error_px, 2),
+    Column("AUC@1°", lambda run: run.auc(1.0), 3, True),
+    Column("AUC@5°", lambda run: run.auc(5.0), 3, True),
+    *_MODEL_COLUMNS[2:],
     Column("extract s", _seconds("extract"), 1, True),
     # COLMAP matches and verifies in one step.
-    Column("match + verify s", lambda run: _seconds("match")(run) + _seconds("verify")(run), 1, True),
+    Column("match + verify s", _seconds("match", "verify"), 1, True),
     Column("map s", _seconds("map"), 1, True),
-    Column("total s", _seconds("total"), 1, True),
+    Column("densify s", _seconds("densify"), 1),
+    Column("refine s", _seconds("refine"), 1),
+    _TOTAL,
     Column("with imports s", lambda run: run.process_seconds, 1, True),
     Column("peak MB", lambda run: math.nan if (mb := run.result.peak_memory_mb) is None else mb, 0, True),
 )
 
 
+def format_tables(measurements: Sequence[Measurement]) -> str:
+    """The table of all runs, the geometric means of the ratios of times, and the table of steps if all were run."""
+    parts = [format_table(measurements)]
+    parts += [
+        f"{method} / colmap: {mean:.3f} of the total time, the geometric mean over {num_scenes} scenes"
+        for method, (mean, num_scenes) in mean_time_ratios(measurements).items()
+    ]
+    if steps := format_steps(measurements):
+        parts.append(steps)
+    return "\n\n".join(parts)
+
+
 def format_table(measurements: Sequence[Measurement]) -> str:
-    """Medians over repeated runs as a Markdown table, with a row of ratios if there are both methods.
+    """Medians over repeated runs, with rows of ratios to COLMAP.
 
     Args:
-        measurements: in any order; rows are in the order of the first run, "ours" before COLMAP.
+        measurements: in any order; scenes are in the order of the first run, "ours" before COLMAP.
     """
-    rows_from_group: dict[tuple[str, str, str], list[Measurement]] = {}
-    for run in measurements:
-        rows_from_group.setdefault(run.group, []).append(run)
+    medians = _medians(measurements, COLUMNS)
     rows: list[list[str]] = []
-    for scene, intrinsics in dict.fromkeys(group[:2] for group in rows_from_group):
-        values_from_method = {}
-        for method in ("ours", "colmap"):
-            if runs := rows_from_group.get((scene, intrinsics, method)):
-                values = [_median([column.value(run) for run in runs]) for column in COLUMNS]
-                values_from_method[method] = values
-                cells = [_cell(value, column.digits) for value, column in zip(values, COLUMNS, strict=True)]
-                rows.append([scene, intrinsics, method, *cells])
-        if len(values_from_method) == 2:
-            cells = _ratios(values_from_method["ours"], values_from_method["colmap"])
-            rows.append([scene, intrinsics, "ours / colmap", *cells])
+    for scene, intrinsics in dict.fromkeys(group[:2] for group in medians):
+        found = [method for method in METHODS if (scene, intrinsics, method) in medians]
+        for method in found:
+            cells = zip(medians[scene, intrinsics, method], COLUMNS, strict=True)
+            rows.append([scene, intrinsics, method, *(_cell(value, column.digits) for value, column in cells)])
+        for method in found:
+            if method != "colmap" and "colmap" in found:
+                pair = medians[scene, intrinsics, method], medians[scene, intrinsics, "colmap"]
+                rows.append([scene, intrinsics, f"{method} / colmap", *_ratios(*pair)])
     return markdown_table(["scene", "intrinsics", "method", *(column.title for column in COLUMNS)], rows)
+
+
+def mean_time_ratios(measurements: Sequence[Measurement]) -> dict[str, tuple[float, int]]:
+    """For each method of ours, the geometric mean of its total time over COLMAP's, and the number of scenes."""
+    medians = {group: values[0] for group, values in _medians(measurements, (_TOTAL,)).items()}
+    means = {}
+    for method in METHODS:
+        ratios = [
+            value / colmap
+            for (scene, intrinsics, one), value in medians.items()
+            if one == method != "colmap" and (colmap := medians.get((scene, intrinsics, "colmap"), 0.0)) > 0
+        ]
+        if ratios:
+            means[method] = math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)
+    return means
+
+
+def format_steps(measurements: Sequence[Measurement]) -> str:
+    """What each step costs and brings, for the scenes that were run with all `STEPS`; "" if there is none."""
+    rows = []
+    for scene, intrinsics in dict.fromkeys(run.group[:2] for run in measurements):
+        for step, method in STEPS.items():
+            stage = Column("step s", _seconds(_STAGE_OF_STEP[step]), 1)
+            columns = (stage, *(Column(f"{each.title}", each.value, each.digits) for each in (_TOTAL, *_MODEL_COLUMNS)))
+            values = _medians(measurements, columns).get((scene, intrinsics, method))
+            if values is None:
+                break
+            cells = [_cell(value, column.digits) for value, column in zip(values, columns, strict=True)]
+            rows.append([scene, intrinsics, step, *cells])
+    if not {row[2] for row in rows} >= STEPS.keys():
+        return ""
+    titles = ["step s", *(column.title for column in (_TOTAL, *_MODEL_COLUMNS))]
+    return markdown_table(["scene", "intrinsics", "step", *titles], rows)
+
+
+def _medians(measurements: Sequence[Measurement], columns: Sequence[Column]) -> Mapping[Group, list[float]]:
+    """The median of each column over the runs of each group, in the order of the first run."""
+    runs_from_group: dict[Group, list[Measurement]] = {}
+    for run in measurements:
+        runs_from_group.setdefault(run.group, []).append(run)
+    return {
+        group: [_median([column.value(run) for run in runs]) for column in columns]
+        for group, runs in runs_from_group.items()
+    }
 
 
 def _median(values: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import reconstruction
-from benchmarks.reconstruction import as_json, find_scene, measure
+from benchmarks.reconstruction import measure, method_config
 from benchmarks.reconstruction_job import Job, JobResult, ours_config
-from benchmarks.reconstruction_table import COLUMNS, Measurement, format_table
-from datasets.ground_truth import SceneTruth
+from benchmarks.reconstruction_measurement import METHODS, Measurement, PoseErrors, as_json, read_measurements
+from benchmarks.reconstruction_scenes import as_benchmark, open_scene
+from benchmarks.reconstruction_table import COLUMNS, format_steps, format_table, format_tables, mean_time_ratios
+from datasets.ground_truth import SceneTruth, read_scene
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.pose_errors import evaluate_poses
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
@@ -22,7 +25,9 @@ from sfm_lightglue.types import Camera
 from tests.helpers.shared_data import shared_data
 
 
-def example(method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=0.0, num_registered=6) -> Measurement:
+def example(
+    method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=0.0, num_registered=6, scene: str = "example"
+) -> Measurement:
     rng = np.random.default_rng(0)
     poses = {f"{i}.jpg": Rigid3(rotation_from_rotvec(rng.normal(size=3)), rng.normal(size=3)) for i in range(6)}
     camera = Camera("SIMPLE_PINHOLE", 64, 48, (50.0, 32.0, 24.0))
@@ -33,14 +38,16 @@ def example(method: str, repeat: int = 0, *, seconds: float = 10.0, scale_error=
         for name, pose in list(poses.items())[:num_registered]
     }
     result = JobResult(
+        num_registered=num_registered,
         num_points=1000,
         mean_track_length=4.0,
         mean_reprojection_error_px=0.5,
-        seconds={"extract": 1.0, "match": 2.0, "verify": 3.0, "map": 1.5, "total": seconds},
+        seconds={"extract": 1.0, "match": 2.0, "verify": 3.0, "map": 1.5, "densify": 2.5, "total": seconds},
         peak_memory_mb=300.0,
     )
     evaluation = evaluate_poses(moved, truth)
-    return Measurement("example", "given", method, repeat, result, evaluation, seconds + 1, truth.extent, True)
+    errors = PoseErrors.from_evaluation(evaluation, replace(truth, is_metric=True))
+    return Measurement(scene, "given", method, repeat, 6, result, seconds + 1, errors)
 
 
 def cells(table: str) -> list[dict[str, str]]:
@@ -62,7 +69,7 @@ def test_the_table_has_medians_and_ratios():
         "6",
         "6",
     )
-    assert (ours["AUC@1°"], ours["peak MB"], ratio["peak MB"], ratio["track"]) == ("1.000", "300", "1.00", "")
+    assert (ours["AUC@1°"], ours["peak MB"], ratio["peak MB"], ratio["densify s"]) == ("1.000", "300", "1.00", "")
 
 
 def test_the_ratio_of_errors_is_that_of_the_centres():
@@ -78,7 +85,7 @@ def test_a_run_that_cannot_be_aligned_leaves_its_cells_empty():
     assert (ours["registered"], ours["centre error mm"], ours["rotation deg"]) == ("2", "", "")
     assert ratio["centre error ‰ of extent"] == ""
     assert math.isnan(runs[0].mean_center_error)
-    assert "not_aligned" in as_json(runs, 2, {})["runs"][0]
+    assert as_json(runs, 2, {})["runs"][0]["errors"]["not_aligned"]
 
 
 def test_one_method_alone_has_no_ratios():
@@ -86,12 +93,55 @@ def test_one_method_alone_has_no_ratios():
     assert format_table([]).count("\n") == 1 and len({column.title for column in COLUMNS}) == len(COLUMNS)
 
 
-def test_json_has_all_measurements():
-    report = json.loads(json.dumps(as_json([example("ours")], 2, {"matcher": {"ratio": 0.7}})))
+def test_the_mean_of_the_ratios_of_times_is_geometric():
+    runs = [
+        example("ours", seconds=2.0),
+        example("colmap", seconds=20.0),
+        example("ours", seconds=9.0, scene="other"),
+        example("colmap", seconds=10.0, scene="other"),
+        example("ours", scene="without colmap"),
+    ]
+    assert mean_time_ratios(runs) == {"ours": (pytest.approx(0.3), 2)}
+    assert "ours / colmap: 0.300 of the total time, the geometric mean over 2 scenes" in format_tables(runs)
+
+
+def test_the_table_of_steps_has_what_each_step_costs_and_brings():
+    mapped, dense = example("ours-mapped", seconds=4.0, scale_error=1e-3), example("ours-dense", seconds=7.0)
+    assert format_steps([mapped, dense]) == ""  # one step is missing
+    rows = cells(format_steps([mapped, dense, example("ours", seconds=8.0)]))
+    assert [row["step"] for row in rows] == ["mapped", "densified", "refined"]
+    assert [row["step s"] for row in rows] == ["4.0", "2.5", "0.0"]
+    assert [row["total s"] for row in rows] == ["4.0", "7.0", "8.0"]
+    assert float(rows[0]["centre error mm"]) > 0 == float(rows[1]["centre error mm"])
+
+
+def test_json_has_all_measurements(tmp_path):
+    runs = [example("ours", scale_error=1e-3), replace(example("colmap"), errors=None)]
+    report = as_json(runs, 2, {"matcher": {"ratio": 0.7}})
     assert report["machine"]["num_threads"] == 2 and "pycolmap" in report["versions"]
-    (run,) = report["runs"]
-    assert run["center_error_mean"] < 1e-9 and run["num_registered"] == 6 and len(run["center_errors"]) == 6
-    assert run["seconds"]["total"] == 10 and run["auc_from_threshold_deg"]["5"] == pytest.approx(1)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    again = read_measurements(tmp_path / "report.json")
+    assert again == runs and format_table(again) == format_table(runs)
+    (tmp_path / "other.json").write_text('{"runs": [{}]}')
+    with pytest.raises(DataError, match="not a report"):
+        read_measurements(tmp_path / "other.json")
+
+
+def test_a_scene_without_truth_has_counts_and_no_errors():
+    ours = replace(example("ours"), errors=None)
+    (row,) = cells(format_table([ours]))
+    assert (row["registered"], row["points"], row["reproj px"]) == ("6", "1000", "0.500")
+    assert row["centre error mm"] == row["centre error ‰ of extent"] == row["rotation deg"] == row["AUC@5°"] == ""
+
+
+def test_methods_of_ours_differ_in_their_options():
+    configs = {
+        method: ReconstructConfig.from_mapping(method_config(method, {"density": {"level": "dense", "max_rounds": 1}}))
+        for method in METHODS
+    }
+    assert {method for method, config in configs.items() if not config.density.is_on} == {"ours-sparse", "ours-mapped"}
+    assert {method for method, config in configs.items() if not config.refine.is_on} == {"ours-mapped", "ours-dense"}
+    assert configs["ours"].density.level == "dense" and configs["ours-sparse"].density.max_rounds == 1
 
 
 def test_flags_become_a_configuration_of_ours():
@@ -120,9 +170,29 @@ def test_missing_data_and_invalid_flags_are_errors_of_one_line(tmp_path, capsys)
     with pytest.raises(SystemExit):
         reconstruction.main(["--repeat", "0"])
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.jpg").touch()
-    with pytest.raises(DataError, match="no ground truth"):
-        find_scene(str(tmp_path))
+    Image.new("RGB", (64, 48)).save(tmp_path / "images" / "a.jpg")
+    with pytest.raises(DataError, match="intrinsics are not known"):
+        open_scene(str(tmp_path), "given", None, tmp_path)
+
+
+def test_intrinsics_are_not_found_where_exif_data_has_them(small_fountain, tmp_path):
+    assert as_benchmark(read_scene(small_fountain), "found").camera_mode == "single"
+    entries = json.loads((small_fountain / "cameras.json").read_text())
+    for i, entry in enumerate(entries.values()):
+        entry["K"][0][0] = entry["K"][1][1] = 400 + i
+    (tmp_path / "images").symlink_to(small_fountain / "images")
+    (tmp_path / "cameras.json").write_text(json.dumps(entries))
+    scene = as_benchmark(read_scene(tmp_path), "found")
+    assert scene.camera is None and scene.camera_mode == "per-image"
+    job = Job("ours", "images", "out", 1, camera_mode="per-image")
+    assert ReconstructConfig.from_mapping(ours_config(job)).cameras.mode == "per-image"
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "maker", "model"
+    exif.get_ifd(0x8769)[0xA405] = 30
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "a.jpg", exif=exif)
+    with pytest.raises(DataError, match="have EXIF data"):
+        as_benchmark(SceneTruth("photos", tmp_path / "photos"), "found")
 
 
 def test_an_unknown_option_is_reported_before_anything_runs(tmp_path, capsys):
@@ -161,14 +231,16 @@ def small_fountain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_both_methods_on_four_images(small_fountain):
-    truth = find_scene(str(small_fountain))
-    runs = measure(truth, "given", num_threads=2)
+    runs = measure(
+        open_scene(f"{small_fountain}:given", "exif", None, small_fountain), ("ours", "colmap"), num_threads=2
+    )
     assert [run.method for run in runs] == ["ours", "colmap"]
     for run in runs:
-        assert not run.result.error and run.evaluation.num_registered == 4
+        assert not run.result.error and run.result.num_registered == run.num_images == 4
         # Measured: 3.4 mm and 0.07 degrees.
-        assert run.is_metric and run.max_center_error < 0.02 and run.rotation_error_deg < 0.3
-        assert run.evaluation.auc()[1] > 0.9
+        assert run.errors is not None and run.errors.is_metric
+        assert run.max_center_error < 0.02 and run.rotation_error_deg < 0.3
+        assert run.auc(5.0) > 0.9
         stages = run.result.seconds
         assert 0 < stages["extract"] < stages["total"] < run.process_seconds
         assert sum(stages.values()) - stages["total"] <= stages["total"] * 1.01
@@ -177,12 +249,12 @@ def test_both_methods_on_four_images(small_fountain):
 
 
 def test_images_without_overlap_are_a_result_and_no_error(small_fountain, tmp_path):
-    truth = find_scene(str(small_fountain))
+    truth = open_scene(str(small_fountain), "given", None, tmp_path).truth
     (tmp_path / "images").mkdir()
     for name in truth.names:
         Image.new("RGB", (384, 256), (120, 130, 140)).save(tmp_path / "images" / name)
     grey = SceneTruth("grey", tmp_path / "images", truth.cam_from_world_from_name, truth.camera_from_name)
-    runs = measure(grey, "given", num_threads=2)
+    runs = measure(as_benchmark(grey, "given"), ("ours", "colmap"), num_threads=2)
     for run in runs:
-        assert run.result.error and run.evaluation.num_registered == 0
+        assert run.result.error and run.result.num_registered == 0 and run.auc(5.0) == 0
     assert [row["registered"] for row in cells(format_table(runs))][:2] == ["0", "0"]
