@@ -130,7 +130,7 @@ def _refine_intrinsics(
     options.refine_principal_point = refine_principal_point
     _solve(precise, set(model.cameras) - set(camera_ids), options)
     for camera_id in camera_ids:
-        model.cameras[camera_id].params = precise.cameras[camera_id].params
+        model.cameras[camera_id].params = precise.cameras[camera_id].params.tolist()
 
 
 def _weighted(model: pycolmap.Reconstruction, seen: Observations, classes: IndexArray) -> pycolmap.Reconstruction:
