@@ -22,6 +22,15 @@ class ArgumentAdder(Protocol):
 
 def add_component_arguments(parser: ArgumentAdder) -> None:
     """The flags that choose extractor and matcher."""
+    add_extractor_arguments(parser)
+    add = parser.add_argument
+    add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
+    add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")
+    add_setting_argument(parser)
+
+
+def add_extractor_arguments(parser: ArgumentAdder) -> None:
+    """The flags that choose the extractor."""
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
     add("--extractor-weights", metavar="FILE|NAME", help="weights of an extractor that is a network")
@@ -32,9 +41,11 @@ def add_component_arguments(parser: ArgumentAdder) -> None:
         help="larger images are reduced to it for detection (sift: 1600)",
     )
     add("--max-keypoints", type=int, metavar="N", help="per image (sift: 1536)")
-    add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
-    add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")
-    add(
+
+
+def add_setting_argument(parser: ArgumentAdder) -> None:
+    """The flag that sets any option."""
+    parser.add_argument(
         "--set",
         metavar="TABLE.OPTION=VALUE",
         action="append",
@@ -49,16 +60,17 @@ def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | 
     Raises:
         ConfigError: if a table is not a mapping, or a setting has no value.
     """
+    given = vars(arguments)  # a command without a matcher has no flags for it
     flags = {
         ("extractor", "name"): arguments.extractor,
         ("extractor", "weights"): arguments.extractor_weights,
         ("extractor", "max_image_size"): arguments.max_image_size,
         ("extractor", "max_keypoints"): arguments.max_keypoints,
-        ("matcher", "name"): arguments.matcher,
-        ("matcher", "weights"): arguments.matcher_weights,
+        ("matcher", "name"): given.get("matcher"),
+        ("matcher", "weights"): given.get("matcher_weights"),
         **dict(_setting(text) for text in arguments.set),
     }
-    simple = {"seed": arguments.seed, "device": arguments.device}
+    simple = {"seed": given.get("seed"), "device": arguments.device}
     merged = override(values or {}, flags)
     return merged | {name: value for name, value in simple.items() if value is not None}
 

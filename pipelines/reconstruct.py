@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
         flags |= _pairs_flags(arguments.pairs)
     values = override(component_values(arguments, values), flags)
     if arguments.masks is not None:
-        values = values | {"masks": _mask_folder(arguments.masks)}
+        values = values | {"masks": mask_folder(arguments.masks)}
     return values if arguments.threads is None else values | {"num_threads": arguments.threads}
 
 
@@ -131,7 +132,12 @@ def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
     return {("pairs", "name"): "file", ("pairs", "path"): str(Path(value).resolve())}
 
 
-def _mask_folder(value: str) -> str:
+def mask_folder(value: str) -> str:
+    """The absolute path of the folder that a user named.
+
+    Raises:
+        ConfigError: if there is no such folder.
+    """
     if not value or not Path(value).is_dir():
         raise ConfigError(f"--masks {value}: no such folder")
     return str(Path(value).resolve())  # absolute, as the list of pairs
@@ -172,16 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="exhaustive|sequential|FILE",
         help="which images to match (default: exhaustive); FILE: two names a line",
     )
-    add(
-        "--density",
-        choices=["sparse", "normal", "dense"],
-        help="points of the cloud: those of the matcher, as many as COLMAP finds, or more (default: normal)",
-    )
-    add(
-        "--refine",
-        choices=["auto", "on", "off"],
-        help="move the keypoints of the points to sub-pixel precision (default: auto)",
-    )
+    add_density_arguments(group, ["sparse", "normal", "dense"])
     add_mask_argument(group)
     add_camera_arguments(group)
     group = parser.add_argument_group("how to run")
@@ -193,6 +190,23 @@ def build_parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
     add("--json", action="store_true", help="print the summary as one JSON object on standard output")
     return parser
+
+
+def add_density_arguments(group: Any, levels: Sequence[str]) -> None:
+    """The flags for the dense points and the refinement.
+
+    Args:
+        group: that gets the flags.
+        levels: of the density.
+    """
+    sparse = "those of the matcher, " if "sparse" in levels else ""
+    text = f"points of the cloud: {sparse}as many as COLMAP finds, or more (default: normal)"
+    group.add_argument("--density", choices=levels, help=text)
+    group.add_argument(
+        "--refine",
+        choices=["auto", "on", "off"],
+        help="move the keypoints of the points to sub-pixel precision (default: auto)",
+    )
 
 
 def add_mask_argument(group: Any) -> None:

@@ -54,6 +54,7 @@ _API_GROUPS: dict[str, tuple[str, ...]] = {
         "match_guided",
         "GuidedConfig",
     ),
+    "Densify a model": ("densify", "DensifyConfig", "DensifiedMap"),
     "Values": ("Image", "Features", "DenseFeatures", "Matches", "Camera", "Rigid3"),
     "COLMAP databases": ("read_database", "ColmapDatabase", "add_to_database", "DatabaseConfig"),
     "Hugging Face": (

@@ -13,6 +13,8 @@ _MODULE_FROM_NAME = {
     "ColmapDatabase": "colmap.database_reader",
     "DatabaseConfig": "reconstruction.config",
     "DenseFeatures": "types",
+    "DensifiedMap": "reconstruction.densify_map",
+    "DensifyConfig": "reconstruction.densify_config",
     "Features": "types",
     "GuidedConfig": "two_view.guided_config",
     "Image": "images.image",
@@ -27,6 +29,7 @@ _MODULE_FROM_NAME = {
     "RelativePose": "two_view.relative_pose",
     "Rigid3": "geometry.transforms",
     "add_to_database": "reconstruction.add_to_database",
+    "densify": "reconstruction.densify_map",
     "estimate_relative_pose": "image_pair.estimate",
     "match_guided": "two_view.guided",
     "match_images": "image_pair.matching",
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from sfm_lightglue.images.image import Image
     from sfm_lightglue.reconstruction.add_to_database import add_to_database
     from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
+    from sfm_lightglue.reconstruction.densify_config import DensifyConfig
+    from sfm_lightglue.reconstruction.densify_map import DensifiedMap, densify
     from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
     from sfm_lightglue.two_view.guided import match_guided
@@ -60,6 +65,8 @@ __all__ = [
     "ColmapDatabase",
     "DatabaseConfig",
     "DenseFeatures",
+    "DensifiedMap",
+    "DensifyConfig",
     "Features",
     "GuidedConfig",
     "Image",
@@ -75,6 +82,7 @@ __all__ = [
     "Rigid3",
     "__version__",
     "add_to_database",
+    "densify",
     "estimate_relative_pose",
     "match_guided",
     "match_images",

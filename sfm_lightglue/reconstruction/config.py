@@ -126,12 +126,12 @@ class ReconstructConfig(DatabaseConfig):
         return int(getattr(self.extractor.config, "max_keypoints_dense", 0)) * self.density.keypoints_factor
 
 
-def read_config_file(path: Path, config_type: type[DatabaseConfig] = ReconstructConfig) -> dict[str, Any]:
+def read_config_file(path: Path, config_type: type[Any] = ReconstructConfig) -> dict[str, Any]:
     """The tables of a TOML file, or the configuration in the `run.json` of an earlier run.
 
     Args:
         path: the file; one with the suffix .json is a record.
-        config_type: of the job. A record also contains the tables of other jobs, which are left out.
+        config_type: of the job, a dataclass. A record also contains the tables of other jobs, which are left out.
 
     Raises:
         ConfigError: if the file cannot be read, or is neither of these.
@@ -149,7 +149,7 @@ def read_config_file(path: Path, config_type: type[DatabaseConfig] = Reconstruct
         raise ConfigError(f"{shown}: not a TOML file ({error})") from error
 
 
-def _recorded_tables(text: str, config_type: type[DatabaseConfig], shown: str) -> dict[str, Any]:
+def _recorded_tables(text: str, config_type: type[Any], shown: str) -> dict[str, Any]:
     """The tables of a job in a record of a run."""
     try:
         recorded = json.loads(text)["config"]

@@ -137,6 +137,15 @@ def peak_memory_mb() -> float | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
+def recorded_versions() -> dict[str, str]:
+    """Versions of this library, of Python, and of the packages that results depend on, by name."""
+    versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
 def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mapping[str, str], summary: Summary) -> bytes:
     """The content of `run.json`: the resolved configuration, versions, keys, digests of the results, and summary.
 
@@ -146,15 +155,9 @@ def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mappin
         files: sha256 of each file of the results, by its path in the output folder.
         summary: of the run.
     """
-    versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
-    for package in _RECORDED_PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     record = {
         "config": config.as_mapping(),
-        "versions": versions,
+        "versions": recorded_versions(),
         "keys": dict(keys),
         "files": dict(sorted(files.items())),
         "summary": summary.as_dict(),
