@@ -59,11 +59,6 @@ class PointPairs:
         rays0, rays1 = (x / np.sqrt(np.einsum("in,in->n", x, x)) for x in (x0, x1))
         return cls(x0, x1, products, rays0, rays1, data.max_error)
 
-    def columns(self, mask: BoolArray) -> PointPairs:
-        """The matches that a mask [N] selects."""
-        parts = (self.x0, self.x1, self.products, self.rays0, self.rays1)
-        return PointPairs(*(part[:, mask] for part in parts), self.max_error)
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Poses:
@@ -262,7 +257,7 @@ def _stepped(points: PointPairs, poses: Poses, terms: _Terms, weights: Float64Ar
     diagonal = np.einsum("bii->bi", hessian).copy()
     added = damping[:, None] * diagonal + 1e-12 * diagonal.sum(axis=1)[:, None] + 1e-300
     hessian.reshape(-1, 25)[:, ::6] += added
-    step = -np.linalg.solve(hessian, gradient)[:, :, 0]
+    step: Float64Array = -np.linalg.solve(hessian, gradient)[:, :, 0].astype(np.float64, copy=False)
     step *= np.minimum(1, _MAX_STEP / np.maximum(np.sqrt(np.einsum("bp,bp->b", step, step)), 1e-12))[:, None]
     t = poses.t + np.einsum("bj,bji->bi", step[:, 3:], tangents)
     return Poses(_rotations(step[:, :3]) @ poses.R, t / np.sqrt(np.einsum("bi,bi->b", t, t))[:, None])

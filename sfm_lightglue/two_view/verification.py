@@ -308,16 +308,17 @@ def _best_pose(fits: _Fits, plane: Model | None) -> Rigid3 | None:
     models = [] if fits.epipolar is None else [fits.epipolar]
     if plane is not None:
         H, mask = plane
-        matrices = [matrix for matrix, _ in models] + [essential_from_pose(pose) for pose in poses_from_homography(H)]
-        models = [(matrix, mask) for matrix in matrices]
-    points = PointPairs.of(data)
+        of_plane = [essential_from_pose(pose) for pose in poses_from_homography(H)]
+        models = [(matrix, mask) for matrix in [*(matrix for matrix, _ in models), *of_plane]]
     if not models:
         return None
-    matrices, masks = (np.stack(parts) for parts in zip(*models, strict=True))
-    poses, num_in_front = poses_from_essentials(points, matrices, masks)
+    points = PointPairs.of(data)
+    masks = np.stack([mask for _, mask in models])
+    poses, num_in_front = poses_from_essentials(points, np.stack([matrix for matrix, _ in models]), masks)
     refined = refine_poses(points, poses)
     qualities = np.where(num_in_front > 0, pose_qualities(points, refined, fits.scores), -1.0)
-    qualities[0] *= _PREFERENCE
+    if fits.epipolar is not None:
+        qualities[0] *= _PREFERENCE
     best = int(qualities.argmax())
     return refined[best] if num_in_front[best] > 0 else None
 

@@ -1,7 +1,5 @@
 """Poses in batches: the same results as alone, and least squares as exact as SciPy's."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -138,4 +136,4 @@ def test_a_refined_pose_keeps_the_inliers():
     assert inliers_of_pose(data, refined).sum() >= inliers_of_pose(data, start).sum()
     assert inliers_of_pose(data, refined)[is_true].mean() > 0.95
     few = data.rows(np.arange(len(is_true)) < 6)
-    assert refine_pose(few, start) == replace(start) or np.array_equal(refine_pose(few, start).R, start.R)
+    assert np.array_equal(refine_pose(few, start).R, start.R)
