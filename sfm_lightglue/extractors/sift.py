@@ -39,7 +39,8 @@ class SiftConfig:
     """Threshold on the ratio of curvatures, as in OpenCV; a higher value keeps more edges."""
 
     max_keypoints_dense: int = 8192
-    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+    """Largest number of places per image of the dense layer, which densifies a finished model; 0 for none. A place with
+    two orientations has a keypoint for each."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
@@ -89,7 +90,11 @@ class SiftExtractor(UprightExtractor):
         if is_dense:
             chosen = np.concatenate([chosen, _others(blobs, chosen, max_keypoints - num_sparse)])
         blobs = blobs.rows(chosen)
-        angles = orientations(space, blobs)
+        angles, others = orientations(space, blobs)
+        if is_dense:  # a matcher that uses positions cannot distinguish both, guided matching can
+            twins = np.flatnonzero(np.isfinite(others))
+            blobs = blobs.rows(np.concatenate([np.arange(len(blobs)), twins]))
+            angles = np.concatenate([angles, others[twins]])
         descriptors = root_sift(describe(space, blobs, angles))
         return Detection(blobs.keypoints, blobs.contrasts, descriptors, blobs.scales, angles), num_sparse
 

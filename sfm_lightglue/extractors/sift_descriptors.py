@@ -39,21 +39,27 @@ _LARGEST_VALUE = 0.2
 """Limit of the values of a descriptor of length 1, against strong gradients that depend on the light."""
 
 
-def orientations(space: ScaleSpace, blobs: Blobs) -> Float32Array:
-    """The dominant direction of the gradient of each blob [N], in radians from 0 to 2 pi."""
-    angles = np.zeros(len(blobs), np.float32)
+def orientations(space: ScaleSpace, blobs: Blobs) -> tuple[Float32Array, Float32Array]:
+    """The dominant directions of the gradient of each blob, in radians from 0 to 2 pi.
+
+    Returns:
+        The lowest one [N], and the next one [N], NaN for a blob with one only.
+    """
+    angles, others = np.zeros(len(blobs), np.float32), np.full(len(blobs), np.nan, np.float32)
     steps = np.arange(-_ORIENTATION_RADIUS, _ORIENTATION_RADIUS + 1) * _ORIENTATION_STEP
     weights = np.exp(-(steps**2) / (2 * _ORIENTATION_SIGMA**2))
     grid_weights = np.outer(weights, weights).astype(np.float32)
-    for rows, x, y in _gradients(space, blobs, angles, 2 * _ORIENTATION_RADIUS + 1, _ORIENTATION_STEP):
+    upright = np.zeros(len(blobs), np.float32)
+    for rows, x, y in _gradients(space, blobs, upright, 2 * _ORIENTATION_RADIUS + 1, _ORIENTATION_STEP):
         lengths, directions = cv2.cartToPolar(x, y, angleInDegrees=True)
         bins = np.rint(directions * np.float32(_ORIENTATION_BINS / 360)).astype(np.int64) % _ORIENTATION_BINS
         bins += np.arange(len(rows))[:, None, None] * _ORIENTATION_BINS
         sums = np.bincount(
             bins.reshape(-1), (lengths * grid_weights).reshape(-1), minlength=len(rows) * _ORIENTATION_BINS
         )
-        angles[rows] = _lowest_peak(sums.astype(np.float64).reshape(len(rows), _ORIENTATION_BINS))
-    return angles
+        peaks = _two_lowest_peaks(sums.astype(np.float64).reshape(len(rows), _ORIENTATION_BINS))
+        angles[rows], others[rows] = np.nan_to_num(peaks[:, 0]), peaks[:, 1]
+    return angles, others
 
 
 def describe(space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array) -> Float32Array:
@@ -133,8 +139,11 @@ def _patch_gradients(
     return x, y
 
 
-def _lowest_peak(sums: Float64Array) -> Float32Array:
-    """The lowest angle [N] in radians of the peaks of cyclic histograms [N, bins] that are nearly the highest."""
+def _two_lowest_peaks(sums: Float64Array) -> Float32Array:
+    """The two lowest angles [N, 2] in radians of the peaks of cyclic histograms [N, bins] that are nearly the highest.
+
+    NaN stands for a missing peak.
+    """
     near = np.roll(sums, 1, axis=1) + np.roll(sums, -1, axis=1)
     far = np.roll(sums, 2, axis=1) + np.roll(sums, -2, axis=1)
     smooth = (far + 4 * near + 6 * sums) / 16
@@ -142,8 +151,9 @@ def _lowest_peak(sums: Float64Array) -> Float32Array:
     is_peak = (smooth > before) & (smooth > after) & (smooth >= _PEAK_RATIO * smooth.max(axis=1, keepdims=True))
     curvature = np.where(is_peak, before - 2 * smooth + after, -1)
     places = np.arange(sums.shape[1]) + 0.5 * (before - after) / curvature
-    angles = np.where(is_peak, np.mod(places, sums.shape[1]), np.inf).min(axis=1)
-    return np.where(np.isfinite(angles), angles * (2 * np.pi / sums.shape[1]), 0).astype(np.float32)
+    angles = np.where(is_peak, np.mod(places, sums.shape[1]), np.inf)
+    lowest = np.partition(angles, 1, axis=1)[:, :2] * (2 * np.pi / sums.shape[1])
+    return np.where(np.isfinite(lowest), lowest, np.nan).astype(np.float32)
 
 
 def _cell_weights() -> Float32Array:

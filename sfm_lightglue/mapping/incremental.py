@@ -139,9 +139,7 @@ def adjust_robustly(
     adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
-        limits = mapped.mapper.filter_max_reproj_error, mapped.mapper.filter_min_tri_angle
-        pycolmap.ObservationManager(model).filter_all_points3D(*limits)
-    model.update_point_3d_errors()
+    _filter(model, mapped)
 
 
 def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
@@ -155,6 +153,26 @@ def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Recons
     options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
     _relax(options)  # else points of a model that was built with relaxed thresholds would be removed
     return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
+
+
+def filter_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
+    """Removes what is beyond the limits of a mapping from a whole model, like `adjustment_like` without adjusting.
+
+    Args:
+        config: of the mapper; the defaults of `MappingConfig` are used for another type.
+        task: that was mapped.
+    """
+    limits = config if isinstance(config, MappingConfig) else MappingConfig()
+    options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
+    _relax(options)
+    return lambda model: _filter(model, options)
+
+
+def _filter(model: pycolmap.Reconstruction, mapped: pycolmap.IncrementalPipelineOptions) -> None:
+    limits = mapped.mapper.filter_max_reproj_error, mapped.mapper.filter_min_tri_angle
+    with quiet_log():
+        pycolmap.ObservationManager(model).filter_all_points3D(*limits)
+    model.update_point_3d_errors()
 
 
 def mapper_options(

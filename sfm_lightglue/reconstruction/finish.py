@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
+from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.tracks import refine_tracks
 from sfm_lightglue.stages.clock import Clock
@@ -34,7 +36,8 @@ class Finishing:
         path_from_name: files of the images.
         density: options of densifying.
         refinement: options of the refinement.
-        adjust: adjusts a model in place.
+        adjust: adjusts a model in place, and removes what is beyond its limits.
+        remove_outliers: removes what is beyond the limits of `adjust` from a model.
         database: with the verified pairs of the scene.
         checks: limits of the judgement.
         constant_camera_ids: cameras that are not refined.
@@ -49,6 +52,7 @@ class Finishing:
     density: DensityConfig
     refinement: RefinementConfig
     adjust: Callable[[pycolmap.Reconstruction], None]
+    remove_outliers: Callable[[pycolmap.Reconstruction], None]
     database: Path
     checks: ChecksConfig
     constant_camera_ids: frozenset[int]
@@ -72,8 +76,21 @@ class Finishing:
                 model = densify_model(model, self.dense, self.density, self.adjust, self.executor, self.progress).model
         if self.refinement.is_on:
             with self.clock.stage("refine"):
-                refine_tracks(model, self.path_from_name, self.refinement, self.executor)
-                self.adjust(model)
+                model = self._refined(model)
+        return model
+
+    def _refined(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        model = copy.deepcopy(model)  # the model of the mapping may be needed again
+        self.progress("refine", 0, 2)
+        report = refine_tracks(model, self.path_from_name, self.refinement, self.executor)
+        self.progress("refine", 1, 2)
+        num_threads = self.executor.num_workers
+        if adjust_by_precision(model, report.sigmas_px, self.constant_camera_ids, num_threads):
+            self.remove_outliers(model)
+        else:
+            self.adjust(model)
+        self.progress("refine", 2, 2)
+        logger.info("refinement: %s", report)
         return model
 
     def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction) -> JudgedModel:

@@ -15,7 +15,7 @@ from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.incremental import adjustment_like
+from sfm_lightglue.mapping.incremental import adjustment_like, filter_like
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
@@ -89,15 +89,15 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     """
     filled, mapped = _map_scene(job, mapper, work, database)
     judged, groups = mapped
-    with job.clock.stage("map"):
-        path_from_name = {image.name: image.path for image in job.scene.images}
-        adjust = adjustment_like(mapper.config, _task(job, filled, work))
+    path_from_name = {image.name: image.path for image in job.scene.images}
+    task = _task(job, filled, work)
     finishing = Finishing(
         job.features.dense,
         path_from_name,
         job.config.density,
         job.config.refine,
-        adjust,
+        adjustment_like(mapper.config, task),
+        filter_like(mapper.config, task),
         filled.path,
         job.config.checks,
         filled.constant_camera_ids,

@@ -63,6 +63,7 @@ def test_the_best_of_the_additional_keypoints_stay():
     extractor = SiftExtractor(SiftConfig(max_keypoints=100))
     image = Image.from_array(textured(480, 360))
     many, few = (extractor.extract_dense(image, limit)[1] for limit in (600, 400))
-    assert (len(many), len(few)) == (600, 400)
-    np.testing.assert_array_equal(many.keypoints[:400], few.keypoints)
-    np.testing.assert_array_equal(many.descriptors[:400], few.descriptors)
+    places = [len(np.unique(each.keypoints, axis=0)) for each in (many, few)]
+    assert places == [600, 400]
+    np.testing.assert_array_equal(many.keypoints[:400], few.keypoints[:400])
+    np.testing.assert_array_equal(many.descriptors[:400], few.descriptors[:400])
