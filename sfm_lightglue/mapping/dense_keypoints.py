@@ -134,7 +134,8 @@ def _joined(image: pycolmap.Image, dense: DenseFeatures) -> tuple[Float64Array, 
     with_point = np.flatnonzero([point.has_point3D() for point in image.points2D])
     rows = np.full(len(pixels), -1)
     if len(with_point) > 0 and len(pixels) > 0:
-        distance, nearest = cKDTree(existing[with_point]).query(pixels, distance_upper_bound=_SAME_PLACE_PX)
+        found = cKDTree(existing[with_point]).query(pixels, distance_upper_bound=_SAME_PLACE_PX)
+        distance, nearest = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
         order = np.argsort(distance, kind="stable")
         order = order[np.isfinite(distance[order])]
         _, first = np.unique(nearest[order], return_index=True)  # the nearest keypoint continues a track

@@ -74,7 +74,7 @@ def pairs_with_common_surface(
     linked = counts >= config.min_shared_points
     np.fill_diagonal(linked, False)
     weights = linked.astype(np.float32)
-    alone = ~linked.any(axis=1)
+    alone: BoolArray = np.asarray(~linked.any(axis=1))
     # Images that have common points, or both have with a third one. An image without any may see what others see.
     near = np.triu(linked | (weights @ weights > 0) | alone[:, None] | alone, 1)
     scores = np.zeros_like(counts)

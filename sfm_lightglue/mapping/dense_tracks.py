@@ -102,7 +102,7 @@ def triangulate_matches(
     Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016, section 4.3 (robust triangulation of tracks).
     """
     found = []
-    usable = np.isfinite(observers.points).all(axis=1)
+    usable: BoolArray = np.asarray(np.isfinite(observers.points).all(axis=1))
     for _ in range(_MAX_ROUNDS):
         matches = matches[usable[matches].all(axis=1)]
         tracks = _Tracks.from_matches(matches, observers, min_views)

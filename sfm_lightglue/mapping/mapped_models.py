@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pycolmap
@@ -17,7 +18,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.mapping.camera_groups import CameraGroup
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.model_files import check_packed_models, pack_models
-from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
+from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Camera
@@ -97,12 +98,12 @@ def _unpacked(arrays: Mapping[str, AnyArray], work: Path) -> tuple[list[JudgedMo
     return judged, groups
 
 
-def _verdict(values: Mapping[str, AnyArray]) -> ModelVerdict:
-    outcome: object = values["outcome"]
-    if outcome not in ("accepted", "reduced", "rejected"):
+def _verdict(values: Mapping[str, Any]) -> ModelVerdict:
+    outcome = values["outcome"]
+    if outcome not in get_args(Outcome):
         raise ValueError(f"{outcome!r} is no outcome")
     return ModelVerdict(
-        outcome,  # type: ignore[arg-type]
+        outcome,
         {name: Check(**check) for name, check in values["checks"].items()},
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
     )

@@ -138,8 +138,10 @@ class _Sorted:
             side.other_limits_px**2,
             np.clip(side.depths, -1e30, 1e30),
         )
-        arrays = [column[order].astype(np.float32) for column in columns]
-        return cls(order, len(order) - int(is_wide.sum()), *arrays, side.descriptors[order])
+        angles, widths, squared, slopes, others, depths = (column[order].astype(np.float32) for column in columns)
+        num_narrow = len(order) - int(is_wide.sum())
+        descriptors = side.descriptors[order]
+        return cls(order, num_narrow, angles, widths, squared, slopes, others, depths, descriptors)
 
 
 def _blocks(keypoints: _Sorted) -> Iterator[slice]:
