@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,3 +88,18 @@ def finished(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     output = tmp_path_factory.mktemp("finished") / "out"
     reconstruct(small_scene_dir, output, one_thread())
     return output
+
+
+@pytest.fixture(scope="session")
+def sparse_scene(small_scene_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene folder of four images with a sparse reconstruction. Tests must copy it before they change files."""
+    from tests.helpers.sparse_maps import sparse_map
+
+    return sparse_map(small_scene_dir, tmp_path_factory.mktemp("sparse_scene") / "scene")
+
+
+@pytest.fixture
+def own_scene(sparse_scene: Path, tmp_path: Path) -> Path:
+    """A copy of the sparse scene that a test may change."""
+    shutil.copytree(sparse_scene, tmp_path / "scene")
+    return tmp_path / "scene"

@@ -99,7 +99,7 @@ def match_along_lines(
         is_same_camera: whether both images have the same, possibly unknown, focal length.
 
     Returns:
-        None if the first pose has no certain epipolar lines, or if the second one has fewer inliers or another
+        None if the first pose has no certain epipolar lines, or if the second one has fewer inliers or a less certain
         verdict.
     """
     if not _has_epipolar_lines(first):
@@ -107,7 +107,7 @@ def match_along_lines(
     matches = _guided_matches(first, layers, guided)
     features = layers[0].all_features, layers[1].all_features
     second = relative_pose_from_matches(*features, matches, *cameras, config, seed, is_same_camera=is_same_camera)
-    if second.num_inliers < first.num_inliers or second.verdict != first.verdict:
+    if second.num_inliers < first.num_inliers or second.verdict not in ("general", first.verdict):
         return None
     return GuidedResult(features, matches, second)
 

@@ -18,7 +18,14 @@ from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.run_record import recorded_versions
 from sfm_lightglue.stages.run_log import LOG_NAME, STATE_NAME
 from sfm_lightglue.store.json_bytes import json_bytes
-from sfm_lightglue.store.publication import Publication, changed_files, file_digest, publish_together, sole_publisher
+from sfm_lightglue.store.publication import (
+    Publication,
+    changed_files,
+    complete_publication,
+    file_digest,
+    publish_together,
+    sole_publisher,
+)
 
 if TYPE_CHECKING:
     import pycolmap
@@ -53,6 +60,7 @@ class DensifiedFolder:
         Raises:
             ConfigError: if it is the folder of the model itself, or has files of the user, another program or the
                 densified model of another one.
+            StoreError: if a run was killed while it published a model there, and the folder is not writable now.
         """
         folder = cls(output if output is not None else _folder_around(location) / FOLDER_NAME, location)
         folder._require_ours()
@@ -64,6 +72,7 @@ class DensifiedFolder:
             raise ConfigError(f"`output` {shown}: is a file; choose another folder")
         if not self.path.is_dir():
             return
+        complete_publication(self.path)
         if _is_within(self.location.model, self.path):
             raise ConfigError(f"`output` {shown}: has the model that is to be densified; choose another folder")
         record = self.record()

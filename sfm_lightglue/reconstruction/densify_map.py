@@ -35,7 +35,6 @@ from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.output_folder import read_record, work_folder
-from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import Scene
 
@@ -50,7 +49,7 @@ class DensifiedMap:
     """A densified model.
 
     Args:
-        output: the folder of the results; the model is in its folder `sparse/0`.
+        output: the absolute path of the results; the model is in its folder `sparse/0`.
         summary: counts before and after, change of the poses, and times.
 
     Example:
@@ -109,7 +108,7 @@ def densify(
 
     Example:
         >>> sfm_lightglue.densify("photos/")
-        DensifiedMap(... -> ... points, output='photos/reconstruction/densified')
+        DensifiedMap(... -> ... points, output='.../photos/reconstruction/densified')
     """
     path = Path(map)
     location = find_map(path, None if images is None else Path(images))
@@ -119,7 +118,6 @@ def densify(
     with run_log("densify", progress) as log:
         if folder.path.is_dir():
             log.open(folder.path)
-            complete_publication(folder.path)
         with clock.stage("scan"):
             model = read_model(location.model)
             root = folder_of_images(location, path)
@@ -128,7 +126,7 @@ def densify(
         job = _Job(config, location, folder, model, scene, clock, executor, log)
         summary = job.earlier_summary() or job.run()
         log.end("done", str(summary))
-    return DensifiedMap(folder.path, summary)
+    return DensifiedMap(folder.path.absolute(), summary)
 
 
 def values_of_run(location: MapLocation) -> dict[str, Any]:

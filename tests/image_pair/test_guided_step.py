@@ -130,6 +130,25 @@ def test_an_uncertain_pose_searches_a_wider_band(
     assert max(relative_pose_error_deg(found[1].relative_pose.cam1_from_cam0, pair.truth)) < 0.5  # type: ignore[arg-type]
 
 
+def test_a_plane_has_certain_lines_if_it_leaves_one_pose_of_known_cameras(
+    pair: PhotoPair, both: tuple[ImagePairResult, ImagePairResult]
+) -> None:
+    first = both[0].relative_pose
+    assert isinstance(first.geometry, TwoViewGeometry)
+    plane = replace(first, geometry=replace(first.geometry, kind="planar"))
+    extractor = SiftExtractor(SiftConfig(max_keypoints=400))
+    layers = tuple(extract_layers(extractor, image, with_dense=True) for image in both[0].images)
+    guessed = tuple(replace(camera, source="guessed") for camera in first.cameras)
+    for one, is_matched in (
+        (plane, True),  # the guided matches are not in one plane, so the second verdict is more certain
+        (replace(plane, alternative_pose=first.cam1_from_cam0), False),
+        (replace(plane, cameras=guessed), False),
+    ):
+        found = match_along_lines(one, layers, first.cameras, GuidedConfig(), None, 0, False)  # type: ignore[arg-type]
+        assert (found is not None) == is_matched
+        assert found is None or found.relative_pose.verdict == "general"
+
+
 def test_layers_come_from_the_store_and_plug_ins_need_not_have_them(pair: PhotoPair, tmp_path: Path) -> None:
     extractor = SiftExtractor(SiftConfig(max_keypoints=100, max_keypoints_dense=300))
     cached = CachedExtractor(extractor, Store(tmp_path))
