@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class JobResult:
         mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all observations.
         seconds: by stage, and "total" from the images to the written model, without imports.
+        cpu_seconds: processor time of all threads in "total"; other load on the machine changes it less than times.
         import_seconds: from the start of this file to the end of the imports.
         peak_memory_mb: largest resident memory in MiB; None if the system does not report it.
     """
@@ -70,6 +71,7 @@ class JobResult:
     mean_track_length: float = 0.0
     mean_reprojection_error_px: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
     import_seconds: float = 0.0
     peak_memory_mb: float | None = None
 
@@ -83,6 +85,24 @@ def run_job(job: Job) -> JobResult:
     return _run_colmap(job) if job.method == "colmap" else _run_ours(job)
 
 
+class _Timer:
+    """Times since the end of the imports."""
+
+    def __init__(self) -> None:
+        self.import_seconds = round(time.perf_counter() - _START, 3)
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._wall
+
+    def result(self, seconds: dict[str, float], error: str = "") -> JobResult:
+        """The times of a job, with the reason why it has no model."""
+        rounded = {stage: round(value, 3) for stage, value in seconds.items()}
+        cpu_seconds = round(time.process_time() - self._cpu, 3)
+        return JobResult(error, seconds=rounded, cpu_seconds=cpu_seconds, import_seconds=self.import_seconds)
+
+
 def _run_ours(job: Job) -> JobResult:
     from sfm_lightglue.errors import ReconstructionError
     from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -90,15 +110,13 @@ def _run_ours(job: Job) -> JobResult:
 
     config = ReconstructConfig.from_mapping(ours_config(job))
     output = Path(job.output)
-    import_seconds = time.perf_counter() - _START
-    start = time.perf_counter()
+    timer = _Timer()
     try:
         reconstruction = reconstruct(Path(job.image_root), output, config)
     except ReconstructionError as error:
-        seconds = {"total": time.perf_counter() - start}
-        return JobResult(str(error), seconds=seconds, import_seconds=import_seconds)
-    seconds = reconstruction.summary.seconds | {"total": time.perf_counter() - start}
-    return _measured(reconstruction.model, output / "sparse" / "0", seconds, import_seconds)
+        return timer.result({"total": timer.seconds}, str(error))
+    result = timer.result(reconstruction.summary.seconds | {"total": timer.seconds})
+    return _measured(reconstruction.model, output / "sparse" / "0", result)
 
 
 def ours_config(job: Job) -> dict[str, Any]:
@@ -116,24 +134,23 @@ def ours_config(job: Job) -> dict[str, Any]:
 def _run_colmap(job: Job) -> JobResult:
     import pycolmap
 
-    import_seconds = time.perf_counter() - _START
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR.value)
     pycolmap.set_random_seed(job.seed)
     output = Path(job.output)
     database = output / "database.db"
     seconds: dict[str, float] = {}
-    start = time.perf_counter()
+    timer = _Timer()
     _colmap_extract(job, database)
-    seconds["extract"] = time.perf_counter() - start
+    seconds["extract"] = timer.seconds
     _colmap_match(job, database)
-    seconds["match"] = time.perf_counter() - start - seconds["extract"]
+    seconds["match"] = timer.seconds - seconds["extract"]
     models = pycolmap.incremental_mapping(database, job.image_root, output / "sparse", _mapping_options(job))
-    seconds["total"] = time.perf_counter() - start
+    seconds["total"] = timer.seconds
     seconds["map"] = seconds["total"] - seconds["extract"] - seconds["match"]
     if not models:
-        return JobResult("no model", seconds=seconds, import_seconds=import_seconds)
+        return timer.result(seconds, "no model")
     best = max(models, key=lambda index: (models[index].num_reg_images(), models[index].num_points3D()))
-    return _measured(models[best], output / "sparse" / str(best), seconds, import_seconds)
+    return _measured(models[best], output / "sparse" / str(best), timer.result(seconds))
 
 
 def _colmap_extract(job: Job, database: Path) -> None:
@@ -184,16 +201,16 @@ def _mapping_options(job: Job) -> Any:
     return options
 
 
-def _measured(model: Any, folder: Path, seconds: dict[str, float], import_seconds: float) -> JobResult:
+def _measured(model: Any, folder: Path, result: JobResult) -> JobResult:
+    """The times with what the model consists of."""
     has_points = model.num_points3D() > 0
-    return JobResult(
+    return replace(
+        result,
         model=str(folder),
         num_registered=model.num_reg_images(),
         num_points=model.num_points3D(),
         mean_track_length=model.compute_mean_track_length() if has_points else 0.0,
         mean_reprojection_error_px=model.compute_mean_reprojection_error() if has_points else 0.0,
-        seconds={stage: round(value, 3) for stage, value in seconds.items()},
-        import_seconds=round(import_seconds, 3),
     )
 
 

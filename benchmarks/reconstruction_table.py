@@ -50,6 +50,7 @@ _MODEL_COLUMNS = (
 )
 
 _TOTAL = Column("total s", _seconds("total"), 1, True)
+_CPU = Column("CPU s", lambda run: run.result.cpu_seconds, 1, True)
 
 COLUMNS = (
     Column("registered", lambda run: run.result.num_registered, 0),
@@ -66,6 +67,7 @@ COLUMNS = (
     Column("densify s", _seconds("densify"), 1),
     Column("refine s", _seconds("refine"), 1),
     _TOTAL,
+    _CPU,
     Column("with imports s", lambda run: run.process_seconds, 1, True),
     Column("peak MB", lambda run: math.nan if (mb := run.result.peak_memory_mb) is None else mb, 0, True),
 )
@@ -75,8 +77,9 @@ def format_tables(measurements: Sequence[Measurement]) -> str:
     """The table of all runs, the geometric means of the ratios of times, and the table of steps if all were run."""
     parts = [format_table(measurements)]
     parts += [
-        f"{method} / colmap: {mean:.3f} of the total time, the geometric mean over {num_scenes} scenes"
-        for method, (mean, num_scenes) in mean_time_ratios(measurements).items()
+        f"{method} / colmap: {means[0]:.3f} of the total time and {means[1]:.3f} of the processor time, geometric means"
+        f" over {num_scenes} scenes"
+        for method, (means, num_scenes) in mean_time_ratios(measurements).items()
     ]
     if steps := format_steps(measurements):
         parts.append(steps)
@@ -103,18 +106,20 @@ def format_table(measurements: Sequence[Measurement]) -> str:
     return markdown_table(["scene", "intrinsics", "method", *(column.title for column in COLUMNS)], rows)
 
 
-def mean_time_ratios(measurements: Sequence[Measurement]) -> dict[str, tuple[float, int]]:
-    """For each method of ours, the geometric mean of its total time over COLMAP's, and the number of scenes."""
-    medians = {group: values[0] for group, values in _medians(measurements, (_TOTAL,)).items()}
+def mean_time_ratios(measurements: Sequence[Measurement]) -> dict[str, tuple[tuple[float, float], int]]:
+    """For each method of ours, the geometric means of its total and processor time over COLMAP's, and the scenes."""
+    medians = _medians(measurements, (_TOTAL, _CPU))
     means = {}
     for method in METHODS:
         ratios = [
-            value / colmap
-            for (scene, intrinsics, one), value in medians.items()
-            if one == method != "colmap" and (colmap := medians.get((scene, intrinsics, "colmap"), 0.0)) > 0
+            [own / other for own, other in zip(values, colmap, strict=True)]
+            for (scene, intrinsics, one), values in medians.items()
+            if one == method != "colmap"
+            and min(*values, *(colmap := medians.get((scene, intrinsics, "colmap"), [0]))) > 0
         ]
         if ratios:
-            means[method] = math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)
+            total, cpu = (math.exp(sum(map(math.log, column)) / len(ratios)) for column in zip(*ratios, strict=True))
+            means[method] = (total, cpu), len(ratios)
     return means
 
 
