@@ -58,6 +58,7 @@ def render_courtyard(
     size: tuple[int, int] = (800, 600),
     seed: int = 0,
     progress: Progress = silent,
+    focal_35mm_mm: int | None = None,
 ) -> SyntheticScene:
     """Render a courtyard with equal windows on its four walls, from an irregular ring of cameras inside.
 
@@ -70,13 +71,16 @@ def render_courtyard(
         seed: of windows, sizes, layout, camera path and exposure. The same seed gives the same bytes on one machine
             with one version of numpy and OpenCV.
         progress: called after every image, with stage "render".
+        focal_35mm_mm: 35 mm equivalent focal length; None for one between 28 and 32. A longer one shows less of the
+            courtyard, so that fewer image pairs have a common view.
 
     Raises:
         ValueError: if `num_images` or `size` is too small.
     """
     check_size("render_courtyard", num_images, size)
     rng = np.random.default_rng([seed, 1 << 22])
-    camera = exif_camera(size, int(rng.integers(28, 33)))
+    chosen_mm = int(rng.integers(28, 33))
+    camera = exif_camera(size, chosen_mm if focal_35mm_mm is None else focal_35mm_mm)
     texels_per_m = camera.params[0] / _NEAREST_VIEW_M
     plan = _plan(rng)
     solids = _solids(plan, texels_per_m, rng)

@@ -253,14 +253,21 @@ def _render(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[UInt8
     focal_px = camera.params[0]
     colors, depth, label = _trace(world, _pixel_rays(camera, cam_from_world, x, y), 1 / focal_px, _NUM_PROBES)
     border = np.flatnonzero(_borders(label.reshape(height, width)))
-    offsets = (np.arange(_EDGE_GRID) + 0.5) / _EDGE_GRID - 0.5
-    dx, dy = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
-    x, y = (x[border, None] + dx).ravel(), (y[border, None] + dy).ravel()
-    pixel_width = 1 / (focal_px * _EDGE_GRID)
-    fine, _, _ = _trace(world, _pixel_rays(camera, cam_from_world, x, y), pixel_width, 1)
-    colors[border] = fine.reshape(len(border), _EDGE_GRID**2, 3).mean(1)
+    if len(border) > 0:
+        colors[border] = _averaged(world, camera, cam_from_world, x[border], y[border])
     image = np.clip(np.round(colors), 0, 255).astype(np.uint8).reshape(height, width, 3)
     return image, np.where(np.isfinite(depth), depth, np.float32(0)).reshape(height, width)
+
+
+def _averaged(world: World, camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Float32Array:
+    """Colours [N, 3] of pixels with their centres at x, y [N], each averaged over a grid of rays."""
+    offsets = (np.arange(_EDGE_GRID) + 0.5) / _EDGE_GRID - 0.5
+    dx, dy = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
+    num_pixels = len(x)
+    x, y = (x[:, None] + dx).ravel(), (y[:, None] + dy).ravel()
+    pixel_width = 1 / (camera.params[0] * _EDGE_GRID)
+    fine, _, _ = _trace(world, _pixel_rays(camera, cam_from_world, x, y), pixel_width, 1)
+    return np.asarray(fine.reshape(num_pixels, _EDGE_GRID**2, 3).mean(1))
 
 
 def _pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Rays:

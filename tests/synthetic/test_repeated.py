@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
@@ -185,3 +185,17 @@ def test_world_does_not_depend_on_the_number_of_threads() -> None:
         return [texture.levels[0].tobytes() for row in world.textures for texture in row]
 
     assert levels(1) == levels(3)
+
+
+def test_a_longer_lens_leaves_fewer_common_views() -> None:
+    """The layout and the poses stay; the focal length is the given one."""
+    wide, narrow = (render_courtyard(6, (96, 72), seed=3, focal_35mm_mm=focal) for focal in (28, 60))
+    assert narrow.camera.params[0] == pytest.approx(60 / 28 * wide.camera.params[0])
+    assert all(
+        np.allclose(narrow.cam_from_world_from_name[n].t, wide.cam_from_world_from_name[n].t) for n in wide.names
+    )
+    counts = [
+        sum(len(corresponding_points(scene, *names, 2)[0]) for names in combinations(scene.names, 2))
+        for scene in (wide, narrow)
+    ]
+    assert counts[1] < 0.6 * counts[0]
