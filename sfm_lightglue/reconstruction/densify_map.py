@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +23,9 @@ from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, digest_of_model, folder_of_images
 from sfm_lightglue.reconstruction.densified_summary import DensifySummary, summary_of_models
 from sfm_lightglue.reconstruction.densify_config import DensifyConfig
+from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.reconstruction.scene_of_model import scene_of_model
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
-from sfm_lightglue.refinement.tracks import refine_tracks
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
@@ -175,9 +174,9 @@ class _Job:
         store = Store(self._store_folder())
         features = self._features(store)
         with work_folder(self.folder.path) as work:
-            adjust = self._adjustment(work)
-            result = self._densified(features, adjust)
-            num_aligned = self._refine(result.model, adjust)
+            task = self._task(work)
+            result = self._densified(features, task)
+            num_aligned = self._refine(result.model, task)
             with self.clock.stage("write"):
                 paths = {image.name: image.path for image in self.scene.images}
                 color_points([result.model], paths, self.executor)
@@ -225,14 +224,14 @@ class _Job:
             raise DataError(f"{features.skipped[0].name}: {features.skipped[0].reason}")
         return features
 
-    def _adjustment(self, work: Path) -> Callable[[pycolmap.Reconstruction], None]:
+    def _task(self, work: Path) -> MappingTask:
         constant = frozenset() if self.config.refine_intrinsics else frozenset(self.model.cameras)
         num_threads = self.executor.num_workers
-        task = MappingTask(work / "unused.db", work, len(self.scene.images), constant, num_threads)
-        return adjustment_like(self.config.mapping.config, task)
+        return MappingTask(work / "unused.db", work, len(self.scene.images), constant, num_threads)
 
-    def _densified(self, features: SceneFeatures, adjust: Callable[[pycolmap.Reconstruction], None]) -> DensifyResult:
+    def _densified(self, features: SceneFeatures, task: MappingTask) -> DensifyResult:
         density = self.config.density
+        adjust = adjustment_like(self.config.mapping.config, task)
         with self.clock.stage("densify"):
             result = densify_model(self.model, features.dense, density, adjust, self.executor, self.log.progress)
         if result.num_rounds == 0:
@@ -243,13 +242,13 @@ class _Job:
             )
         return result
 
-    def _refine(self, model: pycolmap.Reconstruction, adjust: Callable[[pycolmap.Reconstruction], None]) -> int:
+    def _refine(self, model: pycolmap.Reconstruction, task: MappingTask) -> int:
         if not self.config.refine.is_on:
             return 0
         with self.clock.stage("refine"):
             paths = {image.name: image.path for image in self.scene.images}
-            report = refine_tracks(model, paths, self.config.refine, self.executor)
-            adjust(model)
+            mapper_config, progress = self.config.mapping.config, self.log.progress
+            report = refine_model(model, paths, self.config.refine, mapper_config, task, self.executor, progress)
         return report.num_aligned
 
     def _summary(self, result: DensifyResult, num_aligned: int, store: Store) -> DensifySummary:

@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
-from sfm_lightglue.refinement.adjustment import adjust_by_precision
+from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
-from sfm_lightglue.refinement.tracks import refine_tracks
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.types import DenseFeatures
 
@@ -36,11 +37,10 @@ class Finishing:
         path_from_name: files of the images.
         density: options of densifying.
         refinement: options of the refinement.
-        adjust: adjusts a model in place, and removes what is beyond its limits.
-        remove_outliers: removes what is beyond the limits of `adjust` from a model.
+        mapper_config: of the mapper, for the limits of adjustments.
+        task: that was mapped.
         database: with the verified pairs of the scene.
         checks: limits of the judgement.
-        constant_camera_ids: cameras that are not refined.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
         clock: receives the times of the stages "densify", "refine" and "map".
         executor: for pairs and images.
@@ -51,11 +51,10 @@ class Finishing:
     path_from_name: Mapping[str, Path]
     density: DensityConfig
     refinement: RefinementConfig
-    adjust: Callable[[pycolmap.Reconstruction], None]
-    remove_outliers: Callable[[pycolmap.Reconstruction], None]
+    mapper_config: Any
+    task: MappingTask
     database: Path
     checks: ChecksConfig
-    constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
     clock: Clock
     executor: Executor
@@ -73,7 +72,8 @@ class Finishing:
     def _finished(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
         if self.density.is_on:
             with self.clock.stage("densify"):
-                model = densify_model(model, self.dense, self.density, self.adjust, self.executor, self.progress).model
+                adjust = adjustment_like(self.mapper_config, self.task)
+                model = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress).model
         if self.refinement.is_on:
             with self.clock.stage("refine"):
                 model = self._refined(model)
@@ -81,15 +81,9 @@ class Finishing:
 
     def _refined(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
         model = copy.deepcopy(model)  # the model of the mapping may be needed again
-        self.progress("refine", 0, 2)
-        report = refine_tracks(model, self.path_from_name, self.refinement, self.executor)
-        self.progress("refine", 1, 2)
-        num_threads = self.executor.num_workers
-        if adjust_by_precision(model, report.sigmas_px, self.constant_camera_ids, num_threads):
-            self.remove_outliers(model)
-        else:
-            self.adjust(model)
-        self.progress("refine", 2, 2)
+        report = refine_model(
+            model, self.path_from_name, self.refinement, self.mapper_config, self.task, self.executor, self.progress
+        )
         logger.info("refinement: %s", report)
         return model
 
@@ -102,7 +96,7 @@ class Finishing:
                 [model],
                 self.database,
                 self.checks,
-                self.constant_camera_ids,
+                self.task.constant_camera_ids,
                 guessed_camera_ids=self.guessed_camera_ids,
             )
         if after.verdict.outcome != "accepted":

@@ -15,7 +15,6 @@ from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.incremental import adjustment_like, filter_like
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
@@ -96,11 +95,10 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         path_from_name,
         job.config.density,
         job.config.refine,
-        adjustment_like(mapper.config, task),
-        filter_like(mapper.config, task),
+        mapper.config,
+        task,
         filled.path,
         job.config.checks,
-        filled.constant_camera_ids,
         filled.guessed_camera_ids,
         job.clock,
         job.executor,
