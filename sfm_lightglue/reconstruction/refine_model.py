@@ -1,0 +1,51 @@
+"""Refine the keypoints of a model, and adjust the model by their precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.incremental import adjustment_like, filter_like
+from sfm_lightglue.refinement.adjustment import adjust_by_precision
+from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.refinement.tracks import RefinementReport, refine_tracks
+
+if TYPE_CHECKING:
+    import pycolmap
+
+
+def refine_model(
+    model: pycolmap.Reconstruction,
+    path_from_name: Mapping[str, Path],
+    config: RefinementConfig,
+    mapper_config: Any,
+    task: MappingTask,
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
+) -> RefinementReport:
+    """Move the keypoints of a model to sub-pixel precision, and adjust poses and points with it.
+
+    Models of rigs with several sensors are adjusted without the precision of the keypoints.
+
+    Args:
+        model: changed in place.
+        path_from_name: files of the images.
+        config: options of the refinement.
+        mapper_config: of the mapper, for the limits beyond which observations and points are removed.
+        task: that was mapped, for the constant cameras and the number of threads.
+        executor: for the images.
+        progress: called with the stage "refine".
+    """
+    progress("refine", 0, 2)
+    report = refine_tracks(model, path_from_name, config, executor)
+    progress("refine", 1, 2)
+    if adjust_by_precision(model, report.sigmas_px, task.constant_camera_ids, task.num_threads):
+        filter_like(mapper_config, task)(model)
+    else:
+        adjustment_like(mapper_config, task)(model)
+    progress("refine", 2, 2)
+    return report
