@@ -121,6 +121,30 @@ def task(tmp_path: Path) -> MappingTask:
     return MappingTask(tmp_path / "database.db", tmp_path / "work", 8, frozenset(), 1, 0, silent)
 
 
+def test_rare_global_adjustments_lead_to_the_poses_of_frequent_ones(tmp_path: Path) -> None:
+    """The defaults of COLMAP adjust the whole model more often; after the last adjustment the errors are the same."""
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 20
+    options.num_points3D = 300
+    pycolmap.set_random_seed(1)
+    database = tmp_path / "database.db"
+    with pycolmap.Database.open(database) as opened:
+        model = pycolmap.synthesize_dataset(options, opened)
+        pycolmap.synthesize_noise(pycolmap.SyntheticNoiseOptions(point2D_stddev=0.5), model, opened)
+    truth = poses_of_model(model)
+    task = MappingTask(database, tmp_path / "work", 20, frozenset(), 1, 0, silent)
+    rare = IncrementalMapper().map(task)[0]
+    often, defaults = mapper_options(MappingConfig(), 20, frozenset(), 1, 0), pycolmap.IncrementalPipelineOptions()
+    for name in ("ba_global_frames_ratio", "ba_global_points_ratio", "ba_global_max_refinements"):
+        assert getattr(often, name) != getattr(defaults, name)
+        setattr(often, name, getattr(defaults, name))
+    (tmp_path / "often").mkdir()
+    frequent = pycolmap.incremental_mapping(database, tmp_path, tmp_path / "often", often)[0]
+    adjust_robustly(frequent, 0.5, often)
+    assert rare.num_reg_images() == frequent.num_reg_images() == 20
+    assert 0 < center_error(rare, truth) < 1.05 * center_error(frequent, truth)
+
+
 def test_a_damaged_database_is_an_error_of_the_work_folder(task: MappingTask) -> None:
     content = task.database.read_bytes()
     task.database.write_bytes(content[:8192] + bytes(32768) + content[40960:])
