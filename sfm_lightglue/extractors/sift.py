@@ -88,7 +88,7 @@ class SiftExtractor(UprightExtractor):
         chosen = self._sparse(blobs, (pixels.shape[1], pixels.shape[0]))
         num_sparse = len(chosen)
         if is_dense:
-            chosen = np.concatenate([chosen, _others(blobs, chosen, max_keypoints - num_sparse)])
+            chosen = np.concatenate([chosen, _others(blobs, chosen, max_keypoints)])
         blobs = blobs.rows(chosen)
         angles, others = orientations(space, blobs)
         if is_dense:  # a matcher that uses positions cannot distinguish both, guided matching can
@@ -109,6 +109,9 @@ class SiftExtractor(UprightExtractor):
 
 _DENSE_CONTRAST = 1 / 3
 """Factor of the threshold on contrast for the dense layer; with the default threshold, it is that of COLMAP."""
+_CANDIDATES = 1.5
+"""So many times the wanted keypoints, those with the highest contrast, are candidates of the dense layer. The largest of
+them are kept: large blobs are found again from more distant views."""
 _MAX_WIDTH_PX = 1 << 24
 
 
@@ -119,14 +122,15 @@ def _highest(scores: Float32Array, limit: int) -> IndexArray:
     return np.flatnonzero(scores >= np.partition(scores, -limit)[-limit])
 
 
-def _others(blobs: Blobs, chosen: IndexArray, limit: int) -> IndexArray:
-    """The best blobs at other pixels than the chosen ones, one of each pixel, best first."""
+def _others(blobs: Blobs, chosen: IndexArray, max_keypoints: int) -> IndexArray:
+    """Blobs at other pixels than the chosen ones, one of each pixel, largest first: the largest of the best."""
     rows = one_per_pixel(blobs.keypoints, blobs.contrasts)
     pixels = np.floor(blobs.keypoints).astype(np.int64) @ (1, _MAX_WIDTH_PX)
     rows = rows[~np.isin(pixels[rows], pixels[chosen])]
     points = blobs.keypoints[rows]
     order = np.lexsort((points[:, 1], points[:, 0], -blobs.contrasts[rows]))
-    return rows[order[:limit]]
+    rows = rows[order[: max(0, round(_CANDIDATES * max_keypoints) - len(chosen))]]
+    return rows[np.argsort(-blobs.scales[rows], kind="stable")[: max_keypoints - len(chosen)]]
 
 
 def one_per_pixel(keypoints: Float32Array, scores: Float32Array) -> IndexArray:

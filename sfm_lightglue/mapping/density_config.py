@@ -28,7 +28,7 @@ class DensityConfig:
     """Largest Sampson error of a match and largest reprojection error of an observation, in pixels of images of up to
     1600 pixels; it grows in proportion for larger ones."""
 
-    max_ratio: float = 0.85
+    max_ratio: float = 0.9
     """Largest ratio of the descriptor distances of the best and the second best keypoint along an epipolar line."""
 
     max_distance: float = 0.9

@@ -13,7 +13,7 @@ class GuidedConfig:
 
     Example:
         >>> sfm_lightglue.GuidedConfig(max_error_px=1.0).max_ratio
-        0.85
+        0.9
     """
 
     max_error_px: float = 2.0
@@ -23,7 +23,7 @@ class GuidedConfig:
     reference_size_px: float = 1600.0
     """Longer side of an image, in pixels, up to which `max_error_px` is used unchanged."""
 
-    max_ratio: float = 0.85
+    max_ratio: float = 0.9
     """Largest ratio of the descriptor distances of the best and the second best keypoint of the band, in both images;
     1 switches the test off."""
 
