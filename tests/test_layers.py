@@ -88,7 +88,7 @@ DOORS = {
     },
     "scipy": {"two_view", "mapping", "training", "viewer"},
     "pytest": {"testing"},
-    "threadpoolctl": {"execution.devices"},
+    "threadpoolctl": {"execution.devices", "execution.blas"},
     "tqdm": {"pipelines"},
     "poselib": {"two_view.estimators"},
     "pillow_heif": {"images.opening"},

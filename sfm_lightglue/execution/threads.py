@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from sfm_lightglue.execution.blas import one_blas_thread
+
 _pool = threading.local()
 
 ItemT = TypeVar("ItemT")
@@ -35,13 +37,19 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     """Yield the results of `function` in the order of the items, computed by several threads.
 
     At most 2 * num_threads + 1 items are in progress or waiting for the caller, so results do not accumulate.
-    If the caller stops early or an item raises, items that have not started are cancelled.
+    If the caller stops early or an item raises, items that have not started are cancelled. Matrix products of NumPy use
+    one thread meanwhile.
 
     Args:
         function: function that is safe to call from several threads.
         items: the items, possibly without an end.
         num_threads: number of threads; 1 computes in the calling thread.
     """
+    with one_blas_thread():
+        yield from _results(function, items, num_threads)
+
+
+def _results(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int) -> Iterator[ResultT]:
     if num_threads <= 1:
         yield from map(function, items)
         return
