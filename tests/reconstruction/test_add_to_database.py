@@ -37,6 +37,16 @@ def host(store: Path) -> Host:
     return make_host(store)
 
 
+SPARSE = {"density": {"level": "sparse"}, "refine": {"mode": "off"}}
+
+OUR_LIMITS = {
+    "filter_max_reproj_error": 2.0,
+    "ba_global_frames_ratio": 1.2,
+    "ba_global_points_ratio": 1.2,
+    "ba_global_max_refinements": 2,
+}
+
+
 def assert_same_model(one: pycolmap.Reconstruction, other: pycolmap.Reconstruction) -> None:
     """To the last bit, but for colours, which we take from the photos ourselves."""
     poses = [poses_of_model(model) for model in (one, other)]
@@ -53,13 +63,13 @@ def assert_same_model(one: pycolmap.Reconstruction, other: pycolmap.Reconstructi
 def test_plain_mapping_gives_the_model_of_our_own_command(
     small_scene_dir: Path, store: Path, host: Host, tmp_path: Path
 ) -> None:
-    """What of ours differs from COLMAP here is the limit on reprojection errors, and the last, robust adjustment."""
-    reconstruct(small_scene_dir, store, config(mapping={"robust_loss_px": 0}))
+    """What of ours differs from COLMAP here: limits, how often the whole model is adjusted, and the last adjustments."""
+    reconstruct(small_scene_dir, store, config(mapping={"robust_loss_px": 0}, **SPARSE))
     summary = host(tmp_path / "database.db", small_scene_dir / "images")
     assert summary.num_images == 6
     assert summary.new_images == NAMES
     assert (summary.num_pairs, summary.num_verified) == (15, 15)
-    model = map_plainly(tmp_path / "database.db", small_scene_dir / "images", filter_max_reproj_error=2.0)
+    model = map_plainly(tmp_path / "database.db", small_scene_dir / "images", **OUR_LIMITS)
     assert_same_model(model, read_model(store))
     ours = dump(store / "database.db", *KEPT_TABLES, "matches", "two_view_geometries")
     assert dump(tmp_path / "database.db", *KEPT_TABLES, "matches", "two_view_geometries") == ours
@@ -73,7 +83,7 @@ def test_fountain_round_trip(tmp_path: Path) -> None:
         "extractor": {"name": "sift", "max_keypoints": 1024},
         "cameras": {"mode": "single", "model": camera.model, "params": list(camera.params)},
     }
-    reconstruct(folder, tmp_path / "out", config(mapping={"robust_loss_px": 0}, **values))
+    reconstruct(folder, tmp_path / "out", config(mapping={"robust_loss_px": 0}, **SPARSE, **values))
     database, images = tmp_path / "database.db", folder / "images"
     summary = add_to_database(database, images, config(**values), tmp_path / "out")
     assert summary.num_images == 11
@@ -81,7 +91,7 @@ def test_fountain_round_trip(tmp_path: Path) -> None:
     assert own.num_reg_images() == 11
     # A database does not say that intrinsics were given, and so are not to be refined.
     fixed = {"constant_cameras": {1}}
-    assert_same_model(map_plainly(database, images, filter_max_reproj_error=2.0, **fixed), own)
+    assert_same_model(map_plainly(database, images, **OUR_LIMITS, **fixed), own)
     aligned = align_poses(poses_of_model(map_plainly(database, images, **fixed)), poses_of_model(own))
     centers = np.array([pose.center for pose in poses_of_model(own).values()])
     extent = np.linalg.norm(centers[:, None] - centers, axis=2).max()
