@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _lock = threading.Lock()
@@ -20,8 +20,8 @@ def one_blas_thread() -> Iterator[None]:
     Blocks may overlap: the number of threads of before is set again at the end of the last one. Without threadpoolctl,
     nothing is limited.
     """
-    _enter()
     try:
+        _enter()
         yield
     finally:
         _leave()
@@ -32,11 +32,10 @@ def _enter() -> None:
     with _lock:
         _blocks += 1
         if _blocks == 1:
-            try:
-                from threadpoolctl import threadpool_limits  # training must run where this is missing
-            except ImportError:
-                return
-            _limit = threadpool_limits(limits=1, user_api="blas")
+            with suppress(ImportError):  # training must run without threadpoolctl
+                from threadpoolctl import threadpool_limits
+
+                _limit = threadpool_limits(limits=1, user_api="blas")
 
 
 def _leave() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.extractors.base import DENSE_VERSION
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION
@@ -167,6 +168,6 @@ def _model_keys(
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION],
     )
-    density = [config.density, config.max_keypoints_dense, DENSIFY_VERSION] if config.density.is_on else "sparse"
+    density = [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION] if config.density.is_on else "sparse"
     refinement = [config.refine, REFINEMENT_VERSION] if config.refine.is_on else "unrefined"
     return ModelKeys(mapped, make_key("finished", mapped, density, refinement))

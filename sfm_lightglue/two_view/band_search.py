@@ -90,7 +90,7 @@ def best_of_bands(side0: BandSide, side1: BandSide, period: float) -> tuple[Best
             continue
         similarity = sorted0.descriptors[rows] @ sorted1.descriptors[columns].T
         similarity[~_within(sorted0, rows, sorted1, columns, period)] = _NOT_ALLOWED
-        by_column = _two_best(np.ascontiguousarray(similarity.T), sorted0.order[rows])
+        by_column = _two_best(similarity.T.copy(), sorted0.order[rows])
         by_row = _two_best(similarity, sorted1.order[columns])
         best0.rows[rows], best0.similarities[rows] = by_row.rows, by_row.similarities
         best0.next_similarities[rows] = by_row.next_similarities

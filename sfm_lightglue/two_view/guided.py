@@ -121,6 +121,8 @@ def match_views(
     if not np.linalg.norm(cam1_from_cam0.t) > 1e-12:
         raise ValueError("guided matching needs a translation between the cameras; a rotation has no epipolar lines")
     deviations = None
+    if min(len(view0.rows), len(view1.rows)) == 0:
+        return Matches.empty()
     if covariance is not None:
         deviations = _line_deviations(cam1_from_cam0, np.asarray(covariance, np.float64), view0, view1)
     pencils = _pencils_of_pose(cam1_from_cam0, view0, view1)

@@ -152,6 +152,16 @@ def test_an_image_without_keypoints_has_no_matches():
     empty = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 32), np.float32), CAMERA.size)
     assert len(match_guided(features[0], empty, (CAMERA, CAMERA), cam1_from_cam0=POSES["sideways"])) == 0
     assert len(match_guided(empty, features[0], (CAMERA, CAMERA), F=np.diag([0.0, 1.0, -1.0]))) == 0
+    pose, covariance = POSES["sideways"], 1e-6 * np.eye(6)
+    assert len(match_guided(features[0], empty, (CAMERA, CAMERA), cam1_from_cam0=pose, covariance=covariance)) == 0
+
+
+@pytest.mark.parametrize("num", [1, 2, 95, 96, 97, 193])
+def test_blocks_of_any_size_lose_no_match(num):
+    pose = POSES["exactly sideways"]
+    features = [one.rows(np.arange(num)) for one in scene(pose, num=200, noise_px=0.0)]
+    found = match_guided(*features, (CAMERA, CAMERA), cam1_from_cam0=pose)
+    assert found.indices.tolist() == [[row, row] for row in range(num)]
 
 
 def test_wrong_arguments_are_told():
