@@ -20,6 +20,10 @@ from sfm_lightglue.extractors.scale_space import BlobLimits, Blobs, find_blobs
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
 from sfm_lightglue.identity import Identity
 
+MAX_IMAGE_SIZE = 16000
+"""Longer side in pixels of the largest image; OpenCV samples from images of less than 32,767 pixels, and the first
+octave is doubled."""
+
 
 @dataclass(frozen=True, slots=True)
 class SiftConfig:
@@ -45,6 +49,8 @@ class SiftConfig:
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
             raise ConfigError("`extractor.max_keypoints` and `extractor.max_image_size` must be positive")
+        if self.max_image_size > MAX_IMAGE_SIZE:
+            raise ConfigError(f"`extractor.max_image_size` must be at most {MAX_IMAGE_SIZE}, got {self.max_image_size}")
         if self.contrast_threshold < 0 or self.edge_threshold <= 0:
             raise ConfigError(
                 "`extractor.contrast_threshold` must not be negative, `extractor.edge_threshold` must be positive"
@@ -110,8 +116,8 @@ class SiftExtractor(UprightExtractor):
 _DENSE_CONTRAST = 1 / 3
 """Factor of the threshold on contrast for the dense layer; with the default threshold, it is that of COLMAP."""
 _CANDIDATES = 1.5
-"""So many times the wanted keypoints, those with the highest contrast, are candidates of the dense layer. The largest of
-them are kept: large blobs are found again from more distant views."""
+"""So many times the wanted keypoints, those with the highest contrast, are candidates of the dense layer. The largest
+of them are kept: large blobs are found again from more distant views."""
 _MAX_WIDTH_PX = 1 << 24
 
 

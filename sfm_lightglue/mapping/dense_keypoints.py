@@ -115,6 +115,19 @@ class DenseKeypoints:
         return copy
 
 
+def with_all_keypoints(
+    model: pycolmap.Reconstruction, dense: Callable[[str], DenseFeatures]
+) -> pycolmap.Reconstruction:
+    """A copy of a model with the same points, whose registered images have the keypoints of the dense layer too."""
+    keypoints = DenseKeypoints.from_model(model, dense)
+    copy = pycolmap.Reconstruction(model)
+    for image_id, pixels in zip(keypoints.image_ids, keypoints.pixels, strict=True):
+        points = copy.images[image_id].points2D
+        for xy in pixels[len(points) :]:
+            points.append(pycolmap.Point2D(xy))
+    return copy
+
+
 def our_camera(camera: pycolmap.Camera) -> Camera:
     """A camera of a model."""
     return Camera(camera.model.name, camera.width, camera.height, tuple(camera.params))

@@ -135,6 +135,7 @@ def adjust_robustly(
     options.refine_focal_length = mapped.ba_refine_focal_length
     options.refine_principal_point = mapped.ba_refine_principal_point
     options.refine_extra_params = mapped.ba_refine_extra_params
+    options.refine_sensor_from_rig = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = loss_px
     options.ceres.solver_options.num_threads = mapped.num_threads

@@ -132,20 +132,7 @@ class DensifySummary:
 
     def problem(self) -> str | None:
         """Why the densified model is worse than the one before; None if it is not."""
-        before, after, moved = self.before, self.after, self.pose_change
-        errors = before.mean_reprojection_error_px, after.mean_reprojection_error_px
-        if errors[1] > max(_MAX_ERROR_RATIO * errors[0], errors[0] + _MAX_ERROR_GAIN_PX):
-            return f"the mean reprojection error grew from {errors[0]:.2f} to {errors[1]:.2f} px"
-        if not moved.mean_center_shift <= _MAX_CENTER_SHIFT or not moved.mean_rotation_deg <= _MAX_ROTATION_DEG:
-            return (
-                f"the cameras moved by {100 * moved.mean_center_shift:.1f} % of their extent and turned by"
-                f" {moved.mean_rotation_deg:.2f} degrees in the mean"
-            )
-        if self.images_without_points:
-            return f"{len(self.images_without_points)} images lost all points ({self.images_without_points[0]})"
-        if after.num_points < _MIN_POINTS_RATIO * before.num_points:
-            return f"the number of points fell from {before.num_points} to {after.num_points}"
-        return None
+        return problem_of_change(self.before, self.after, self.pose_change, self.images_without_points)
 
     def __str__(self) -> str:
         before, after = self.before, self.after
@@ -171,3 +158,22 @@ def summary_of_models(
     ]
     change = PoseChange.between(poses_of_model(before), poses_of_model(after))
     return ModelCounts.of(before), ModelCounts.of(after), change, tuple(sorted(lost))
+
+
+def problem_of_change(
+    before: ModelCounts, after: ModelCounts, moved: PoseChange, images_without_points: tuple[str, ...]
+) -> str | None:
+    """Why a model is worse than before, by what `summary_of_models` returns; None if it is not."""
+    errors = before.mean_reprojection_error_px, after.mean_reprojection_error_px
+    if errors[1] > max(_MAX_ERROR_RATIO * errors[0], errors[0] + _MAX_ERROR_GAIN_PX):
+        return f"the mean reprojection error grew from {errors[0]:.2f} to {errors[1]:.2f} px"
+    if not moved.mean_center_shift <= _MAX_CENTER_SHIFT or not moved.mean_rotation_deg <= _MAX_ROTATION_DEG:
+        return (
+            f"the cameras moved by {100 * moved.mean_center_shift:.1f} % of their extent and turned by"
+            f" {moved.mean_rotation_deg:.2f} degrees in the mean"
+        )
+    if images_without_points:
+        return f"{len(images_without_points)} images lost all points ({images_without_points[0]})"
+    if after.num_points < _MIN_POINTS_RATIO * before.num_points:
+        return f"the number of points fell from {before.num_points} to {after.num_points}"
+    return None

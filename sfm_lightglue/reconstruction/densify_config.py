@@ -50,7 +50,7 @@ class DensifyConfig:
 
     num_threads: int = 0
     """Images and pairs that are worked on at the same time, 0 for one per core. With 1, two runs give the same bytes.
-    OpenCV, BLAS and torch use threads of their own within one image or pair."""
+    OpenCV and torch use threads of their own within one image or pair."""
 
     device: str = "auto"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""

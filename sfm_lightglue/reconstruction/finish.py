@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,16 @@ from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
+from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
 from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import DenseFeatures
 
 if TYPE_CHECKING:
@@ -61,19 +65,35 @@ class Finishing:
     progress: Progress
 
     def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
-        """Densify and refine the published models; rejected ones, and models without points, stay as they are."""
-        return [
-            each
+        """Densify and refine the published models; rejected ones, and models without points, keep their points.
+
+        With a dense layer, all models get its keypoints, so that they fit the published database.
+        """
+        # pycolmap changes the header of a database that it opens, so the one that is published is not opened.
+        copy_path = self.task.work / "judging.db"
+        with store_errors(copy_path):
+            shutil.copyfile(self.database, copy_path)
+        finished = [
+            self._with_all_keypoints(each)
             if each.verdict.outcome == "rejected" or each.model.num_points3D() == 0
-            else self._judged_again(each, self._finished(each.model))
+            else self._judged_again(each, self._finished(each.model), copy_path)
             for each in judged
         ]
+        with store_errors(copy_path):
+            copy_path.unlink()
+        return finished
+
+    def _with_all_keypoints(self, judged: JudgedModel) -> JudgedModel:
+        if not self.density.is_on:
+            return judged
+        return replace(judged, model=with_all_keypoints(judged.model, self.dense))
 
     def _finished(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
         if self.density.is_on:
             with self.clock.stage("densify"):
                 adjust = adjustment_like(self.mapper_config, self.task)
-                model = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress).model
+                result = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress)
+                model = result.model if result.num_rounds > 0 else with_all_keypoints(model, self.dense)
         if self.refinement.is_on:
             with self.clock.stage("refine"):
                 model = self._refined(model)
@@ -87,27 +107,29 @@ class Finishing:
         logger.info("refinement: %s", report)
         return model
 
-    def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction) -> JudgedModel:
-        """The finished model, or the one before if the finished one would lose an image or fail a check."""
+    def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction, database: Path) -> JudgedModel:
+        """The finished model, or the one before if the finished one is worse or fails a check."""
         if model is before.model:
             return before
         with self.clock.stage("map"):
+            problem = problem_of_change(*summary_of_models(before.model, model))
             (after,) = judge_models(
                 [model],
-                self.database,
+                database,
                 self.checks,
                 self.task.constant_camera_ids,
                 guessed_camera_ids=self.guessed_camera_ids,
             )
         if after.verdict.outcome != "accepted":
-            failed = ", ".join(after.verdict.failed) or "support of its images"
+            problem = ", ".join(after.verdict.failed) or "support of its images"
+        if problem is not None:
             logger.warning(
                 "a model of %d images passed its checks only before it was densified and refined (%s); it is kept as"
                 " it was before",
                 before.model.num_reg_images(),
-                failed,
+                problem,
             )
-            return before
+            return self._with_all_keypoints(before)
         images = dict(before.verdict.images) | dict(after.verdict.images)
         verdict = replace(after.verdict, outcome=before.verdict.outcome, images=dict(sorted(images.items())))
         return JudgedModel(after.model, verdict)

@@ -43,7 +43,8 @@ def refine_model(
     progress("refine", 0, 2)
     report = refine_tracks(model, path_from_name, config, executor)
     progress("refine", 1, 2)
-    if adjust_by_precision(model, report.sigmas_px, task.constant_camera_ids, task.num_threads):
+    principal_point = bool(getattr(mapper_config, "refine_principal_point", False))
+    if adjust_by_precision(model, report.sigmas_px, task.constant_camera_ids, task.num_threads, principal_point):
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)

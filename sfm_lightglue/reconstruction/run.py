@@ -168,6 +168,10 @@ def _model_keys(
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION],
     )
-    density = [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION] if config.density.is_on else "sparse"
+    density = (
+        [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION]
+        if config.density.is_on
+        else "sparse"
+    )
     refinement = [config.refine, REFINEMENT_VERSION] if config.refine.is_on else "unrefined"
     return ModelKeys(mapped, make_key("finished", mapped, density, refinement))

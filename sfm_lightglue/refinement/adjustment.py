@@ -18,8 +18,8 @@ from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.refinement.observations import Observations, read_observations
 
 _SIGMAS_PX = np.geomspace(0.1, 0.4, 5)
-"""Of the classes: neighbours differ by a factor of 1.41. No keypoint counts as more exact than 0.1 px: that is about what
-a camera model leaves of the distortion of a real lens."""
+"""Of the classes: neighbours differ by a factor of 1.41. No keypoint counts as more exact than 0.1 px: that is about
+what a camera model leaves of the distortion of a real lens."""
 
 _LOSS_SIGMAS = 1.5
 """Scale of the soft L1 loss in standard deviations."""

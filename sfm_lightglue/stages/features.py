@@ -173,7 +173,10 @@ class SceneFeatures(Mapping[str, Features]):
 
     def _read_one(self, image: SceneImage) -> Features | SkippedImage:
         try:
-            return self[image.name]
+            features = self[image.name]
+            if self._max_keypoints_dense > 0:
+                self.dense(image.name)  # both layers, or the image is left out
+            return features
         except DataError as error:
             return _skipped(image, error)
 

@@ -77,7 +77,7 @@ def estimate_two_view_geometry(
     config: TwoViewConfig | None = None,
     seed: int = 0,
 ) -> TwoViewGeometry | Rejected:
-    """Estimate the relative pose with the most inliers; if they are few, also from the highest-scoring matches alone.
+    """Estimate the relative pose that fits the matches best, weighted by their scores.
 
     If both focal lengths are given or from EXIF data, an essential matrix is estimated; otherwise a fundamental
     matrix, and the pose depends on a guessed focal length.

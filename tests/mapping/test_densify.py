@@ -8,6 +8,7 @@ import pytest
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.types import DenseFeatures, Features
@@ -126,6 +127,22 @@ def test_matching_is_repeated_while_the_adjustment_helps():
     assert result.num_rounds == len(calls) == 2
     once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), nothing)
     assert once.num_rounds == 1
+
+
+def test_a_model_can_get_the_keypoints_without_more_points(tmp_path):
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    longer = with_all_keypoints(model, features.__getitem__)
+    longer.write_binary(tmp_path)
+    read = pycolmap.Reconstruction(tmp_path)
+    for one in (longer, read):
+        assert one.num_points3D() == NUM_SPARSE
+        for image_id, image in model.images.items():
+            found = np.array([point.xy for point in one.images[image_id].points2D])
+            assert found.shape == (NUM_DENSE, 2)
+            np.testing.assert_array_equal(found[:NUM_SPARSE], np.array([point.xy for point in image.points2D]))
+            assert one.images[image_id].num_points3D == image.num_points3D
+    assert len(model.images[1].points2D) == NUM_SPARSE
 
 
 def test_two_images_give_points_of_two_observations():

@@ -57,6 +57,15 @@ def test_the_database_has_the_keypoints_of_the_model(finished: Path) -> None:
         assert np.abs(pixels - keypoints).max() <= 2.1  # refined keypoints are moved by less
 
 
+def test_a_database_that_is_made_again_has_the_same_bytes(
+    small_scene_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    (tmp_path / "out" / "database.db").unlink()
+    reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    assert (tmp_path / "out" / "database.db").read_bytes() == (finished / "database.db").read_bytes()
+
+
 def test_an_interrupted_run_maps_nothing_again(
     small_scene_dir: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +107,9 @@ def test_a_model_that_gets_worse_stays_as_the_mapping_made_it(
     with caplog.at_level(logging.WARNING):
         summary = reconstruct(small_scene_dir, output, config).summary
     assert "only before it was densified" in caplog.text
+    database, model = read_database(output / "database.db"), read_model(output / "sparse" / "0")
+    for image in model.images.values():  # COLMAP compares the numbers
+        assert len(image.points2D) == len(database.features_from_name[image.name].keypoints)
     monkeypatch.undo()
     sparse = reconstruct(small_scene_dir, tmp_path / "sparse", one_thread(**SPARSE)).summary
     assert summary.num_points == sparse.num_points
