@@ -96,7 +96,7 @@ def densify_model(
         adjust(densified)
         result = DensifyResult(densified, len(pairs), len(matches), number)
         gain = 1 - densified.compute_mean_reprojection_error() / max(error_before, 1e-12)
-        logger.info(
+        logger.debug(
             "round %d: %d pairs, %d matches, %d points, reprojection error %.3f -> %.3f px",
             number,
             len(pairs),

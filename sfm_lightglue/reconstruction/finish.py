@@ -104,7 +104,7 @@ class Finishing:
         report = refine_model(
             model, self.path_from_name, self.refinement, self.mapper_config, self.task, self.executor, self.progress
         )
-        logger.info("refinement: %s", report)
+        logger.debug("refinement: %s", report)
         return model
 
     def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction, database: Path) -> JudgedModel:

@@ -48,7 +48,8 @@ def test_json_alone_is_on_standard_output(small_scene_dir: Path, tmp_path: Path)
     assert summary["seconds"].keys() >= {"extract", "match", "verify", "map", "total"}
     assert summary["peak_memory_mb"] > 10
     assert summary["cache"]["hits"] == 0
-    assert summary["cache"]["misses"] == 6 + 15 + 15 + 1
+    num_layers, num_pairs, num_models = 2 * 6, 15, 2  # models before and after densifying
+    assert summary["cache"]["misses"] == num_layers + 2 * num_pairs + num_models
     assert [model["path"] for model in summary["models"]] == ["sparse/0"]
     assert "extract" in done.stderr, "the progress belongs on standard error"
     assert read_model(tmp_path / "out" / "sparse" / "0").num_reg_images() == 6
