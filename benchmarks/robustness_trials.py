@@ -32,7 +32,7 @@ files of the results are short, changed and missing.
 NOT_COMPARED = {"log.txt", STATE_FILE, ".lock", "run.json"}
 """Files that differ between two runs, or are compared by their content."""
 
-STORE_KINDS = ("features", "matches", "two_view", "models")
+STORE_KINDS = ("features", "dense_features", "matches", "two_view", "mapped", "models")
 
 _ALLOWED_CODES = {"kill": {-signal.SIGKILL, 0}, "moment": {-signal.SIGKILL, 0}, "fault": {0, 6}}
 _FORBIDDEN_ON_STDERR = ("Traceback", "terminate called", "*** Aborted", "Check failed", "what():", "Stack trace")

@@ -100,7 +100,7 @@ def test_the_dense_entries_are_not_read_for_the_sparse_layer(scene, store):
         path.write_bytes(b"damaged")
     extractor = CountingExtractor()
     features = extract_scene(scene, CachedExtractor(extractor, store), max_keypoints_dense=300)
-    assert sum(len(each) for _, each in features.read_all()) == 300
+    assert sum(len(features[name]) for name in scene.names) == 300
     assert extractor.num_passes == 0
 
 
