@@ -64,7 +64,7 @@ def command(
             monkeypatch.delenv(variable, raising=False)
         words = ["weights", "fetch", "tested", "--quiet"]
     else:
-        monkeypatch.setattr(benchmark, "find_scene", lambda scene, data: scene)
+        monkeypatch.setattr(benchmark, "open_scene", lambda text, *others: text)
         monkeypatch.setattr(benchmark, "measure", lambda *arguments: [])
         yield lambda: benchmark.main(["scene", "--json", str(out / "a.json")])
         return
