@@ -158,9 +158,7 @@ def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Recons
         config: of the mapper; the defaults of `MappingConfig` are used for another type.
         task: that was mapped.
     """
-    limits = config if isinstance(config, MappingConfig) else MappingConfig()
-    options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
-    _relax(options)  # else points of a model that was built with relaxed thresholds would be removed
+    limits, options = _limits_like(config, task)
     return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
 
 
@@ -171,10 +169,16 @@ def filter_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruc
         config: of the mapper; the defaults of `MappingConfig` are used for another type.
         task: that was mapped.
     """
+    _, options = _limits_like(config, task)
+    return lambda model: _filter(model, options)
+
+
+def _limits_like(config: Any, task: MappingTask) -> tuple[MappingConfig, pycolmap.IncrementalPipelineOptions]:
+    """The limits of a mapping, and its options with relaxed thresholds."""
     limits = config if isinstance(config, MappingConfig) else MappingConfig()
     options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
-    _relax(options)
-    return lambda model: _filter(model, options)
+    _relax(options)  # else points of a model that was built with relaxed thresholds would be removed
+    return limits, options
 
 
 def _filter(model: pycolmap.Reconstruction, mapped: pycolmap.IncrementalPipelineOptions) -> None:
