@@ -1,18 +1,53 @@
-"""Sets of pairs: all pairs of some images without a list of them, and what stages need of any set."""
+"""Sets of pairs without an object for each pair, and what stages need of any set."""
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import combinations, pairwise
 from operator import eq
 from typing import overload
 
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray, IndexArray, Int32Array, require_array
 from sfm_lightglue.types import ImagePair
 
+_CHUNK = 1 << 16
+"""Number of rows that are converted to Python objects at a time."""
 
-class AllPairs(Sequence[ImagePair]):
+
+class _SequenceOfPairs(Sequence[ImagePair]):
+    """What the sets have in common: a subclass defines the number of pairs and `pair_at`."""
+
+    names: tuple[str, ...]
+
+    def pair_at(self, position: int) -> ImagePair:
+        """The pair at a position from 0 to the number of pairs - 1."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> ImagePair: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImagePair, ...]: ...
+    def __getitem__(self, index: int | slice) -> ImagePair | tuple[ImagePair, ...]:
+        """One pair, or those of a slice."""
+        if isinstance(index, slice):
+            return tuple(self.pair_at(i) for i in range(*index.indices(len(self))))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"pair {index} of {len(self)}")
+        return self.pair_at(position)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.names)} images, {len(self)} pairs)"
+
+
+class AllPairs(_SequenceOfPairs):
     """Every image with every other, sorted. Each pair is made when it is asked for: 5,000 images have 12 million.
 
     Args:
@@ -30,17 +65,8 @@ class AllPairs(Sequence[ImagePair]):
     def __iter__(self) -> Iterator[ImagePair]:
         return (ImagePair(name0, name1) for name0, name1 in combinations(self.names, 2))
 
-    @overload
-    def __getitem__(self, index: int) -> ImagePair: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ImagePair, ...]: ...
-    def __getitem__(self, index: int | slice) -> ImagePair | tuple[ImagePair, ...]:
-        """One pair, or those of a slice."""
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"pair {index} of {len(self)}")
+    def pair_at(self, position: int) -> ImagePair:
+        """The pair at a position from 0 to the number of pairs - 1."""
         # Images without a pair of their own, the last one, start at the end.
         first = bisect_right(self._starts[:-1], position) - 1
         return ImagePair(self.names[first], self.names[first + 1 + position - self._starts[first]])
@@ -51,10 +77,140 @@ class AllPairs(Sequence[ImagePair]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AllPairs):
             return self.names == other.names or len(self) == len(other) == 0
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+        return super().__eq__(other)
 
-    def __repr__(self) -> str:
-        return f"AllPairs({len(self.names)} images, {len(self)} pairs)"
+
+class IndexedPairs(_SequenceOfPairs):
+    """Pairs as rows of names, sorted. Each pair is made when it is asked for: a million pairs take 8 MB.
+
+    Args:
+        names: of images, sorted, without repetition; some may be in no pair.
+        rows: [P, 2] int32 indices of names, the first of each row smaller than the second, rows sorted, without
+            repetition. `from_rows` takes them in any order.
+
+    Raises:
+        ValueError: if names or rows are not sorted.
+    """
+
+    def __init__(self, names: tuple[str, ...], rows: Int32Array) -> None:
+        require_array("rows", rows, np.int32, (len(rows), 2))
+        codes = _codes(rows, len(names))
+        if len(rows) > 0 and (rows.min() < 0 or rows.max() >= len(names) or (rows[:, 0] >= rows[:, 1]).any()):
+            raise ValueError(f"rows: expected indices i < j of {len(names)} names in each row")
+        if (np.diff(codes) <= 0).any() or any(a >= b for a, b in pairwise(names)):
+            raise ValueError("IndexedPairs: names and rows must be sorted, without repetition")
+        self.names = names
+        self.rows = rows
+
+    @classmethod
+    def from_rows(cls, names: Sequence[str], rows: AnyArray) -> IndexedPairs:
+        """From rows in any order, repeated or swapped; a row of twice the same image is left out.
+
+        Args:
+            names: of images, in any order, without repetition.
+            rows: [P, 2] integer indices of names.
+        """
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.empty(len(names), np.int64)
+        rank[order] = np.arange(len(names))
+        first, second = rank[np.asarray(rows, np.int64).reshape(-1, 2)].T
+        ranked = np.stack((np.minimum(first, second), np.maximum(first, second)), axis=1)[first != second]
+        codes = _without_repetition(_codes(ranked, len(names)))
+        return cls(tuple(names[i] for i in order), _rows(codes, len(names)))
+
+    @classmethod
+    def from_pairs(cls, names: Iterable[str], pairs: Iterable[ImagePair]) -> IndexedPairs:
+        """From pairs in any order.
+
+        Args:
+            names: of images, without repetition; those of the pairs are added if they are missing.
+            pairs: any set; repeated pairs count once.
+        """
+        if isinstance(pairs, IndexedPairs):
+            return pairs.among_names({*names, *pairs.names})
+        if isinstance(pairs, AllPairs):
+            all_rows = np.stack(np.triu_indices(len(pairs.names), 1), axis=1).astype(np.int32)
+            return cls(pairs.names, all_rows).among_names({*names, *pairs.names})
+        idx_from_name = {name: i for i, name in enumerate(names)}
+        rows = [
+            (
+                idx_from_name.setdefault(pair.name0, len(idx_from_name)),
+                idx_from_name.setdefault(pair.name1, len(idx_from_name)),
+            )
+            for pair in pairs
+        ]
+        return cls.from_rows(list(idx_from_name), np.array(rows, np.int64).reshape(-1, 2))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ImagePair]:
+        return _pairs_of_rows(self.names, self.rows)
+
+    def pair_at(self, position: int) -> ImagePair:
+        """The pair at a position from 0 to the number of pairs - 1."""
+        row0, row1 = self.rows[position].tolist()
+        return ImagePair(self.names[row0], self.names[row1])
+
+    def __contains__(self, pair: object) -> bool:
+        return isinstance(pair, ImagePair) and len(self.common([pair])) == 1
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, IndexedPairs) and self.names == other.names:
+            return np.array_equal(self.rows, other.rows)
+        return super().__eq__(other)
+
+    def among_names(self, names: Collection[str]) -> IndexedPairs:
+        """The pairs of which both images have one of the names, as rows of these names."""
+        kept = tuple(sorted(set(names)))
+        idx_from_name = {name: i for i, name in enumerate(kept)}
+        new_idx = np.array([idx_from_name.get(name, -1) for name in self.names], np.int32)
+        rows = new_idx[self.rows] if len(self.names) > 0 else self.rows
+        return IndexedPairs(kept, rows[(rows >= 0).all(axis=1)])  # both are sorted by name: the order stays
+
+    def union(self, other: Sequence[ImagePair]) -> IndexedPairs:
+        """The pairs of either set; the names of both."""
+        names, codes0, codes1 = self._codes_with(other)
+        return IndexedPairs(names, _rows(_without_repetition(np.concatenate((codes0, codes1))), len(names)))
+
+    def without(self, other: Sequence[ImagePair]) -> IndexedPairs:
+        """The pairs that are not in another set."""
+        _, codes0, codes1 = self._codes_with(other)
+        return IndexedPairs(self.names, self.rows[~np.isin(codes0, codes1)])
+
+    def common(self, other: Sequence[ImagePair]) -> IndexedPairs:
+        """The pairs that are in another set too."""
+        _, codes0, codes1 = self._codes_with(other)
+        return IndexedPairs(self.names, self.rows[np.isin(codes0, codes1)])
+
+    def _codes_with(self, other: Sequence[ImagePair]) -> tuple[tuple[str, ...], IndexArray, IndexArray]:
+        """The names of both sets, and the codes of the pairs of each by these names."""
+        theirs = IndexedPairs.from_pairs(self.names, other)
+        ours = self if theirs.names == self.names else self.among_names(theirs.names)
+        return theirs.names, _codes(ours.rows, len(theirs.names)), _codes(theirs.rows, len(theirs.names))
+
+
+def _codes(rows: AnyArray, num_names: int) -> IndexArray:
+    """One number for each row, in the order of the rows."""
+    wide = rows.astype(np.int64)
+    codes: IndexArray = wide[:, 0] * num_names + wide[:, 1]
+    return codes
+
+
+def _without_repetition(codes: IndexArray) -> IndexArray:
+    """Sorted codes, each once; a tenth of the time of `np.unique`."""
+    ordered = np.sort(codes)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
+
+
+def _rows(codes: IndexArray, num_names: int) -> Int32Array:
+    return np.stack(np.divmod(codes, max(num_names, 1)), axis=1).astype(np.int32)
+
+
+def _pairs_of_rows(names: Sequence[str], rows: Int32Array) -> Iterator[ImagePair]:
+    for start in range(0, len(rows), _CHUNK):
+        for row0, row1 in rows[start : start + _CHUNK].tolist():
+            yield ImagePair(names[row0], names[row1])
 
 
 def pairs_among(pairs: Sequence[ImagePair], names: Collection[str]) -> Sequence[ImagePair]:
@@ -62,6 +218,8 @@ def pairs_among(pairs: Sequence[ImagePair], names: Collection[str]) -> Sequence[
     wanted = set(names)
     if isinstance(pairs, AllPairs):
         return AllPairs(wanted.intersection(pairs.names))
+    if isinstance(pairs, IndexedPairs):
+        return pairs.among_names(wanted.intersection(pairs.names))
     return [pair for pair in pairs if pair.name0 in wanted and pair.name1 in wanted]
 
 
@@ -75,9 +233,11 @@ def in_blocks(pairs: Sequence[ImagePair], block_size: int) -> Iterator[ImagePair
     if isinstance(pairs, AllPairs):
         yield from _all_in_blocks(pairs.names, block_size)
         return
-    names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
-    block_from_name = {name: i // block_size for i, name in enumerate(names)}
-    yield from sorted(pairs, key=lambda pair: (block_from_name[pair.name0], block_from_name[pair.name1], pair))
+    indexed = IndexedPairs.from_pairs((), pairs)
+    is_used = np.bincount(indexed.rows.ravel(), minlength=len(indexed.names)) > 0
+    block_of_row = (np.cumsum(is_used) - 1) // block_size  # blocks of the images that are in a pair
+    order = np.argsort(_codes(block_of_row[indexed.rows], len(indexed.names)), kind="stable")
+    yield from _pairs_of_rows(indexed.names, indexed.rows[order])
 
 
 def _all_in_blocks(names: Sequence[str], block_size: int) -> Iterator[ImagePair]:
@@ -95,6 +255,11 @@ def pairs_digest(pairs: Sequence[ImagePair]) -> str:
         digest.update(b"all pairs")
         for name in pairs.names:
             digest.update(name.encode() + b"\0")
+    elif isinstance(pairs, IndexedPairs):
+        encoded = [name.encode() + b"\0" for name in pairs.names]
+        for start in range(0, len(pairs), _CHUNK):
+            chunk = pairs.rows[start : start + _CHUNK].ravel().tolist()
+            digest.update(b"".join([encoded[row] for row in chunk]))
     else:
         for pair in pairs:
             digest.update(pair.name0.encode() + b"\0" + pair.name1.encode() + b"\0")

@@ -1,13 +1,14 @@
-"""All pairs of many images without a list of them."""
+"""Sets of pairs without an object for each pair."""
 
 from __future__ import annotations
 
 import sys
 from itertools import islice
 
+import numpy as np
 import pytest
 
-from sfm_lightglue.pairs.pair_sets import AllPairs, in_blocks, pairs_among, pairs_digest
+from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs, in_blocks, pairs_among, pairs_digest
 from sfm_lightglue.types import ImagePair
 
 
@@ -56,3 +57,58 @@ def test_other_pairs_have_another_digest() -> None:
     different = [pairs, AllPairs(names(3)), tuple(pairs)[1:], (ImagePair("a", "bc"),), (ImagePair("ab", "c"),), ()]
     assert len({pairs_digest(one) for one in different}) == len(different)
     assert pairs_digest(pairs) == pairs_digest(AllPairs(names(4)))
+
+
+def some_pairs(count: int, num_pairs: int) -> tuple[list[ImagePair], IndexedPairs]:
+    """Random pairs of images as a sorted list and as rows."""
+    rows = np.random.default_rng(count).integers(0, max(count, 1), (num_pairs if count else 0, 2))
+    listed = sorted({ImagePair.from_names(names(count)[i], names(count)[j]) for i, j in rows if i != j})
+    return listed, IndexedPairs.from_rows(names(count), rows)
+
+
+@pytest.mark.parametrize(("count", "num_pairs"), [(0, 0), (2, 1), (5, 3), (40, 200), (300, 2000)])
+def test_rows_are_the_same_sequence_as_their_list(count: int, num_pairs: int) -> None:
+    listed, pairs = some_pairs(count, num_pairs)
+    assert len(pairs) == len(listed)
+    assert pairs == listed and tuple(listed) == pairs
+    assert list(pairs) == [pairs[i] for i in range(len(pairs))] == listed
+    assert pairs[-3:] == tuple(listed[-3:])
+    assert pairs_digest(pairs) == pairs_digest(listed)
+    assert list(in_blocks(pairs, 7)) == list(in_blocks(listed, 7))
+    kept = set(names(count)[::2]) | {"not in the set.jpg"}
+    assert pairs_among(pairs, kept) == pairs_among(listed, kept)
+    assert IndexedPairs.from_pairs((), listed) == IndexedPairs.from_pairs(names(count), pairs) == pairs
+
+
+def test_the_order_of_blocks_is_that_of_the_images_in_pairs() -> None:
+    listed, pairs = some_pairs(60, 90)
+    used = sorted({name for pair in listed for name in (pair.name0, pair.name1)})
+    block = {name: i // 7 for i, name in enumerate(used)}
+    assert list(in_blocks(pairs, 7)) == sorted(listed, key=lambda pair: (block[pair.name0], block[pair.name1], pair))
+
+
+def test_rows_may_come_in_any_order_swapped_repeated_and_of_one_image() -> None:
+    pairs = IndexedPairs.from_rows(["c", "a", "b"], np.array([[0, 1], [1, 0], [2, 2], [2, 1]]))
+    assert pairs.names == ("a", "b", "c")
+    assert list(pairs) == [ImagePair("a", "b"), ImagePair("a", "c")]
+    assert ImagePair("a", "c") in pairs and ImagePair("b", "c") not in pairs and ImagePair("a", "z") not in pairs
+
+
+@pytest.mark.parametrize("rows", [[[1, 0]], [[0, 0]], [[0, 2]], [[0, 1], [0, 1]], [[-1, 1]]])
+def test_rows_that_are_not_sorted_are_refused(rows: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="rows"):
+        IndexedPairs(("a", "b"), np.array(rows, np.int32))
+
+
+def test_names_that_are_not_sorted_are_refused() -> None:
+    with pytest.raises(ValueError, match="sorted"):
+        IndexedPairs(("b", "a"), np.zeros((0, 2), np.int32))
+
+
+def test_union_difference_and_intersection_are_those_of_sets() -> None:
+    listed0, pairs0 = some_pairs(30, 80)
+    listed1, pairs1 = some_pairs(45, 200)
+    for other in (pairs1, listed1, AllPairs(names(10)), ()):
+        assert list(pairs0.union(other)) == sorted({*listed0, *other})
+        assert list(pairs0.without(other)) == sorted({*listed0} - {*other})
+        assert list(pairs0.common(other)) == sorted({*listed0} & {*other})
