@@ -92,10 +92,11 @@ DOORS = {
     "tqdm": {"pipelines"},
     "poselib": {"two_view.estimators"},
     "pillow_heif": {"images.opening"},
+    "faiss": {"retrieval"},
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"open3d", "pillow_heif", "poselib", "ray", "tqdm"}
+LAZY = {"faiss", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")
