@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.types import Features, ImagePair, Scene
 
@@ -26,6 +27,7 @@ class PairContext:
         store: keeps what a selector computes, such as descriptors of whole images; None if nothing is kept.
         model: an existing model of the scene; None if there is none.
         progress: called as a long selection advances.
+        executor: computes what a selector needs of many images.
     """
 
     scene: Scene
@@ -33,6 +35,7 @@ class PairContext:
     store: Store | None = None
     model: pycolmap.Reconstruction | None = None
     progress: Progress = silent
+    executor: Executor = SERIAL
 
 
 class PairSelector(Protocol):
@@ -48,7 +51,8 @@ class PairSelector(Protocol):
     def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted, without repetition; called after the features were extracted.
 
-        A selector of very many pairs returns a sequence that makes each pair when it is asked for, such as `AllPairs`.
+        A selector of very many pairs returns a sequence that makes each pair when it is asked for, such as `AllPairs`
+        or `IndexedPairs`.
 
         Raises:
             DataError: if the selector's input cannot be used for this scene.
@@ -61,3 +65,24 @@ class CountsPairs(Protocol):
 
     def num_pairs(self, scene: Scene) -> int:
         """The number of pairs that `select` will return, or an upper bound; cheap."""
+
+
+@runtime_checkable
+class ExplainsChoice(Protocol):
+    """What a `PairSelector` may have too: why it chose these pairs."""
+
+    @property
+    def explanation(self) -> str:
+        """One line for the user, after `select`; "" before it, or if there is nothing to say."""
+
+
+@runtime_checkable
+class ExcludesPairs(Protocol):
+    """What a `PairSelector` may have too: pairs that the user does not want, whatever suggests them."""
+
+    def excluded(self, scene: Scene) -> Sequence[ImagePair]:
+        """The pairs, sorted, without repetition; also those that `select` would not have chosen.
+
+        Raises:
+            DataError: if the list of them cannot be used for this scene.
+        """

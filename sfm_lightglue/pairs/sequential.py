@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.types import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +37,24 @@ class SequentialPairs:
     def check(self, scene: Scene) -> None:
         """Every scene can be used."""
 
-    def select(self, context: PairContext) -> tuple[ImagePair, ...]:
+    def num_pairs(self, scene: Scene) -> int:
+        """The number of pairs."""
+        return sum(len(scene.images) - offset for offset in self._offsets(len(scene.images)))
+
+    def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted."""
         names = sorted(context.scene.names, key=natural_order)
-        offsets = set(range(1, self.config.window + 1))
+        positions = np.arange(len(names))
+        rows = [np.stack((positions[:-offset], positions[offset:]), axis=1) for offset in self._offsets(len(names))]
+        return IndexedPairs.from_rows(names, np.concatenate([np.zeros((0, 2), np.int64), *rows]))
+
+    def _offsets(self, num_images: int) -> list[int]:
+        """How many positions the images of a pair are apart."""
+        window = min(self.config.window, num_images)
+        offsets = set(range(1, window + 1))
         if self.config.quadratic:
-            offsets |= {2**power for power in range(self.config.window)}
-        pairs = {
-            ImagePair.from_names(name, names[i + offset])
-            for i, name in enumerate(names)
-            for offset in offsets
-            if i + offset < len(names)
-        }
-        return tuple(sorted(pairs))
+            offsets |= {2**power for power in range(window)}
+        return sorted(offset for offset in offsets if offset < num_images)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -214,3 +214,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         place = tmp_path / name
         with pytest.raises(DataError, match=rf"{place.name}(:1)?: {reason}"):
             PairsFromFile(PairsFromFileConfig(str(place))).select(PairContext(make_scene("a.jpg")))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 40])
+@pytest.mark.parametrize("window", [1, 5, 10**9])
+def test_the_number_of_sequential_pairs_is_known_before(count, window):
+    selector, scene = SequentialPairs(SequentialConfig(window=window)), make_scene(*frames(count))
+    assert len(selector.select(PairContext(scene))) == selector.num_pairs(scene)
