@@ -17,6 +17,7 @@ from sfm_lightglue.execution.processor import has_bfloat16_instructions, may_hav
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.matchers.encoded_images import EncodedImages
+from sfm_lightglue.matchers.first_keypoints import FirstKeypoints, in_all_keypoints, is_settled
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.types import Features, Matches
 from sfm_lightglue.weights.lookup import require_weights
@@ -60,6 +61,18 @@ class LightGlueMatcherConfig:
     filter_threshold: float | None = None
     """Matches with a lower score are removed. None uses the recommendation of the weights, else 0.1."""
 
+    first_keypoints: int | None = None
+    """Each pair is first matched with this number of keypoints of each image, the best-spread ones. All keypoints are
+    matched only where the scores of these matches add up to less than `enough_matches`, and the ten best have a mean
+    score of at least `min_best_score`. 0 matches all keypoints at once. None is 640 in `reconstruct`, and 0 elsewhere:
+    a database of COLMAP gets all matches."""
+
+    enough_matches: float = 80.0
+    """Sum of the scores of the first keypoints' matches, their expected number of correct ones, that is enough."""
+
+    min_best_score: float = 0.5
+    """Two images have no common view if the mean score of the ten best matches of their first keypoints is lower."""
+
     batch_size: int = 0
     """Number of pairs per run of the network; 0 means 1 on the CPU, where more is not faster, and 16 on CUDA."""
 
@@ -81,6 +94,12 @@ class LightGlueMatcherConfig:
             check_thresholds(self.given_thresholds())
         except ValueError as error:
             raise ConfigError(f"lightglue: {error}") from error
+        if (self.first_keypoints or 0) < 0:
+            raise ConfigError("`matcher.first_keypoints` must not be negative")
+        if not 0 <= self.enough_matches < np.inf or not 0 <= self.min_best_score <= 1:
+            raise ConfigError(
+                "`matcher.enough_matches` must not be negative, `matcher.min_best_score` must be from 0 to 1"
+            )
         if self.batch_size < 0 or self.memory_mb < 1:
             raise ConfigError("`matcher.batch_size` must not be negative, `matcher.memory_mb` must be positive")
 
@@ -111,18 +130,22 @@ class LightGlueMatcher:
         self.config = replace(config, **thresholds)  # type: ignore[arg-type]
         self._network = LazyNetwork(path, _load, device)
         self._running = threading.Lock()
+        self._first = FirstKeypoints(self.config.first_keypoints or 0)
         self._encoded = EncodedImages(self.config.memory_mb * 2**20 // 4)
 
     @property
     def identity(self) -> Identity:
-        """Name, thresholds, precision and the digest of the weights, but not the path of the file."""
-        thresholds = (
-            self.config.depth_confidence,
-            self.config.width_confidence,
-            self.config.filter_threshold,
+        """Name, thresholds, steps, precision and the digest of the weights, but not the path of the file."""
+        config = self.config
+        options: tuple[object, ...] = (
+            config.depth_confidence,
+            config.width_confidence,
+            config.filter_threshold,
             self._precision(),
         )
-        return Identity("lightglue", 4, thresholds, self._network.digest)
+        if config.first_keypoints:
+            options += (config.first_keypoints, config.enough_matches, config.min_best_score)
+        return Identity("lightglue", 4, options, self._network.digest)
 
     @property
     def batch_size(self) -> int:
@@ -158,8 +181,28 @@ class LightGlueMatcher:
         # Several pairs on one core each are faster than one pair on all cores; but if every pair uses all cores, run
         # one at a time.
         with nullcontext() if shares_cores else self._running, torch_threads(num_cores):
-            found = [one for start, stop in self._batches(ordered) for one in self._match(ordered[start:stop])]
+            found = self._match_in_steps(ordered)
         return [one.swapped() if swapped else one for one, swapped in zip(found, is_swapped, strict=True)]
+
+    def _match_in_steps(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Matches of the first keypoints, and of all keypoints for the pairs that need them."""
+        config, found = self.config, dict[int, Matches]()
+        limit = config.first_keypoints
+        if limit:
+            longer = [row for row, pair in enumerate(pairs) if min(map(len, pair)) > limit]
+            selected = [(self._first.of(pairs[row][0]), self._first.of(pairs[row][1])) for row in longer]
+            firsts = self._match_all([(one.features, other.features) for one, other in selected])
+            for row, both, matches in zip(longer, selected, firsts, strict=True):
+                if is_settled(matches, config.enough_matches, config.min_best_score):
+                    found[row] = in_all_keypoints(matches, *both)
+        missing = [row for row in range(len(pairs)) if row not in found]
+        found.update(zip(missing, self._match_all([pairs[row] for row in missing]), strict=True))
+        return [found[row] for row in range(len(pairs))]
+
+    def _match_all(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        if not pairs:
+            return []
+        return [one for start, stop in self._batches(pairs) for one in self._match(pairs[start:stop])]
 
     def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
         """Ranges (start, stop) of consecutive pairs that fit into a batch."""

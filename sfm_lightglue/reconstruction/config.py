@@ -23,7 +23,7 @@ from sfm_lightglue.registry.components import (
     default_choice,
     tables_from_config,
 )
-from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.fitting_weights import with_first_keypoints, with_fitting_weights
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.two_view.config import TwoViewConfig
@@ -119,6 +119,10 @@ class ReconstructConfig(DatabaseConfig):
 
     refine: RefinementConfig = field(default_factory=RefinementConfig)
     """Refinement of the keypoints of finished models to sub-pixel precision."""
+
+    def __post_init__(self) -> None:
+        DatabaseConfig.__post_init__(self)
+        object.__setattr__(self, "matcher", with_first_keypoints(self.matcher))
 
     @property
     def max_keypoints_dense(self) -> int:
