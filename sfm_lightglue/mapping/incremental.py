@@ -110,6 +110,9 @@ _FUNCTION_TOLERANCE = 1e-6
 moves the camera centres by a thousandth of their error."""
 
 
+_MERGED_LOSS_PX = 8.0
+"""Scale of the loss of the first adjustment of a merged model."""
+
 _GLOBAL_GROWTH = 1.2
 """A model is adjusted as a whole whenever its images or points have grown by this factor; COLMAP's default is 1.1."""
 
@@ -130,6 +133,11 @@ def adjust_robustly(
         loss_px: scale of the soft L1 loss.
         mapped: options of the mapping that built the model.
     """
+    _solve(model, loss_px, mapped)
+    _filter(model, mapped)
+
+
+def _solve(model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.IncrementalPipelineOptions) -> None:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_focal_length = mapped.ba_refine_focal_length
@@ -148,7 +156,6 @@ def adjust_robustly(
     adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
-    _filter(model, mapped)
 
 
 def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
@@ -160,6 +167,25 @@ def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Recons
     """
     limits, options = _limits_like(config, task)
     return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
+
+
+def adjustment_of_merged_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
+    """Like `adjustment_like`, for models of parts that were adjusted apart.
+
+    A loss of a larger scale comes first: the errors between the parts are larger than those within them.
+
+    Args:
+        config: of the mapper; the defaults of `MappingConfig` are used for another type.
+        task: that was mapped.
+    """
+    _, options = _limits_like(config, task)
+    adjust = adjustment_like(config, task)
+
+    def adjust_twice(model: pycolmap.Reconstruction) -> None:
+        _solve(model, _MERGED_LOSS_PX, options)
+        adjust(model)
+
+    return adjust_twice
 
 
 def filter_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:

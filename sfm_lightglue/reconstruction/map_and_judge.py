@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
-from sfm_lightglue.mapping.incremental import adjustment_like
+from sfm_lightglue.mapping.incremental import adjustment_like, adjustment_of_merged_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
+from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
+
+if TYPE_CHECKING:
+    import pycolmap
 
 _MAX_ATTEMPTS = 4
 """Number of times that a scene is mapped at most."""
 
 _MIN_CONTRADICTED = 0.1
 """Fraction of the images of a model that pairs must contradict so that the scene is mapped again."""
+
+_MAX_LOST = 0.05
+"""Fraction of the images of two models that a merged model may lose when it is judged. With more, the verified pairs
+contradict it, and the models stay apart."""
 
 
 def map_and_judge(
@@ -30,7 +39,7 @@ def map_and_judge(
 
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
     with the most evidence. The attempt whose published models have the most images is kept, with those models of the
-    other attempts that show other images.
+    other attempts that show other images. Published models that share at least three images are merged.
 
     Args:
         mapper: builds the models.
@@ -43,7 +52,8 @@ def map_and_judge(
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
-    best = _attempt(mapper, task, checks, guessed_camera_ids)
+    judging = _Judging(mapper.config, task, checks, guessed_camera_ids)
+    best = judging.merged(judging.judged(mapper.map(task)))
     starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
@@ -53,8 +63,9 @@ def map_and_judge(
         starts.remove(initial_pair)
         work = task.work / f"attempt-{number}"
         work.mkdir()
-        judged = _attempt(mapper, replace(task, work=work, initial_pair=initial_pair), checks, guessed_camera_ids)
-        best = max(_combined(best, judged), judged, key=num_published)
+        models = mapper.map(replace(task, work=work, initial_pair=initial_pair))
+        judged = judging.merged(judging.judged(models))
+        best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
     return best
 
 
@@ -80,11 +91,35 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
 
 
-def _attempt(
-    mapper: Mapper, task: MappingTask, checks: ChecksConfig, guessed_camera_ids: frozenset[int]
-) -> list[JudgedModel]:
-    adjust = adjustment_like(mapper.config, task)
-    return judge_models(mapper.map(task), task.database, checks, task.constant_camera_ids, adjust, guessed_camera_ids)
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """Judges and merges the models of a task."""
+
+    mapper_config: Any
+    task: MappingTask
+    checks: ChecksConfig
+    guessed_camera_ids: frozenset[int]
+
+    def judged(self, models: Sequence[pycolmap.Reconstruction]) -> list[JudgedModel]:
+        adjust = adjustment_like(self.mapper_config, self.task)
+        constant = self.task.constant_camera_ids
+        return judge_models(models, self.task.database, self.checks, constant, adjust, self.guessed_camera_ids)
+
+    def merged(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+        """Merge published models, unless the merged one is judged worse."""
+        judged_from_id = {id(each.model): each for each in judged}
+
+        def is_as_good(merged: pycolmap.Reconstruction, *parts: pycolmap.Reconstruction) -> bool:
+            (found,) = self.judged([merged])
+            judged_from_id[id(merged)] = found
+            before = _registered([judged_from_id[id(part)] for part in parts])
+            return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
+
+        published = [each.model for each in judged if each.verdict.outcome != "rejected"]
+        adjust = adjustment_of_merged_like(self.mapper_config, self.task)
+        models = merge_models(published, adjust, is_as_good)
+        rejected = [each for each in judged if each.verdict.outcome == "rejected"]
+        return [judged_from_id[id(model)] for model in models] + rejected
 
 
 def _starts(weighed: WeighedPairs) -> list[ImagePair]:

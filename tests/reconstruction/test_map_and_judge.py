@@ -152,3 +152,37 @@ def test_a_model_with_few_points_is_not_mapped_again(scene: ExactScene, tmp_path
     mapper, judged = run(scene, tmp_path, lambda task: [make_model(scene, max_points=dict.fromkeys(NAMES, 6))])
     assert mapper.starts == [None]
     assert judged[0].verdict.outcome == "rejected"
+
+
+def halves(scene: ExactScene, num_common: int) -> list[pycolmap.Reconstruction]:
+    """Two overlapping parts with the identifiers of the whole model, the second in another world."""
+    parts = []
+    for kept in (NAMES[:6], NAMES[6 - num_common :]):
+        model = make_model(scene)
+        manager = pycolmap.ObservationManager(model)
+        for image_id in sorted(model.reg_image_ids()):
+            if model.images[image_id].name not in kept:
+                manager.deregister_frame(model.images[image_id].frame_id)
+        model.tear_down()
+        parts.append(model)
+    parts[1].transform(pycolmap.Sim3d(np.column_stack([3 * np.eye(3), [4, 5, 6]])))
+    return parts
+
+
+def test_models_that_share_three_images_are_merged(scene: ExactScene, tmp_path: Path) -> None:
+    mapper, judged = run(scene, tmp_path, lambda task: halves(scene, 3))
+    assert mapper.starts == [None]
+    assert [(each.verdict.outcome, each.model.num_reg_images()) for each in judged] == [("accepted", 10)]
+
+
+def test_models_stay_apart_if_the_pairs_contradict_the_merged_one(scene: ExactScene, tmp_path: Path) -> None:
+    """Each part agrees with its pairs; the pairs between the parts do not agree with the whole."""
+    turn = Rigid3.from_rotvec([0, 0, 0.6], np.array([1.0, 0, 0]))
+    across = {pair: turn for pair in scene.pairs if pair.name0 in NAMES[:3] and pair.name1 in NAMES[6:]}
+    task = MappingTask(write_database(tmp_path / "database.db", scene, wrong=across), tmp_path, 10)
+    mapper = KnownMapper(lambda task: halves(scene, 3))
+    judged = map_and_judge(mapper, task, weighed_pairs(records(scene)), ChecksConfig())
+    assert [(each.verdict.outcome, each.model.num_reg_images()) for each in judged] == [
+        ("accepted", 7),
+        ("accepted", 6),
+    ]
