@@ -79,10 +79,14 @@ class SceneImage:
         camera: its intrinsics.
         camera_idx: images with the same index share one camera, also in bundle adjustment.
         digest: sha256 of the file's bytes.
-        gps_position: latitude, longitude (degrees) and altitude (metres) of the EXIF data, or None.
+        gps_position: latitude, longitude (degrees) and altitude (metres) of the EXIF data or given, or None.
         quarter_turns: clockwise turns by 90 degrees that make the stored image upright, 0..3.
         mask: file of its mask, None if all of its pixels are used.
         mask_digest: sha256 of the bytes of that file, "" without.
+        xyz_m: given position in metres of a frame of its own, in place of `gps_position`; None if none is given.
+        heading_deg: direction of the viewing axis over the ground, clockwise from north; None if it is not known or
+            the camera looks down.
+        height_above_ground_m: of a camera that looks straight down; None for others.
     """
 
     name: str
@@ -94,6 +98,9 @@ class SceneImage:
     quarter_turns: int = 0
     mask: Path | None = None
     mask_digest: str = ""
+    xyz_m: tuple[float, float, float] | None = None
+    heading_deg: float | None = None
+    height_above_ground_m: float | None = None
 
     @property
     def content_digest(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.pairs.list_file import read_list_lines
+from sfm_lightglue.scene.list_file import read_list_lines
 
 PAIR_FORMAT = "name0 name1 [rot0 rot1] [K0 (9 numbers) K1 (9 numbers)] [T_0to1 (16 numbers)]"
 """A line of a list, in the format of SuperGlue; everything after the names is optional."""

@@ -1,4 +1,4 @@
-"""The lines of a text file that lists pairs of images."""
+"""The lines of a text file that lists images or pairs of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_BYTES = 500_000_000
 """Enough for ten million pairs with names of 25 characters."""
 
 
-def read_list_lines(path: Path, accepts_pipe: bool = False) -> list[str]:
+def read_list_lines(path: Path, accepts_pipe: bool = False, what: str = "list of pairs") -> list[str]:
     """The lines of a list in UTF-8, without their ends.
 
     Only line feeds and carriage returns end a line: names may contain the other characters that end one in Unicode.
@@ -25,6 +25,7 @@ def read_list_lines(path: Path, accepts_pipe: bool = False) -> list[str]:
     Args:
         path: of the list.
         accepts_pipe: whether it may be a pipe, such as `<(...)` of a shell, which can be read only once.
+        what: kind of file in messages.
 
     Raises:
         DataError: if it is neither of these, is too large, cannot be read, or is not UTF-8.
@@ -34,9 +35,7 @@ def read_list_lines(path: Path, accepts_pipe: bool = False) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{shown_path(path)}:{number}: the list of pairs is not UTF-8 text; save it as UTF-8"
-        ) from error
+        raise DataError(f"{shown_path(path)}:{number}: the {what} is not UTF-8 text; save it as UTF-8") from error
     return re.split(r"\r\n|\n|\r", text)
 
 
