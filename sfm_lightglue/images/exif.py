@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import ExifTags
 from PIL import Image as PilImage
 
 from sfm_lightglue.errors import DataError
-from sfm_lightglue.images.panorama import Panorama, find_panorama
+from sfm_lightglue.images.panorama import Panorama, find_panorama, xmp_block
+from sfm_lightglue.images.view_direction import ViewDirection, find_view_direction
 
 _QUARTER_TURNS_FROM_ORIENTATION = {1: 0, 3: 2, 6: 1, 8: 3}
 _MIRRORED_ORIENTATIONS = frozenset({2, 4, 5, 7})
@@ -37,7 +38,7 @@ class Exif:
         focal_length_px: focal length in pixels of the stored image, None if the header does not give it.
         quarter_turns: clockwise turns by 90 degrees that turn the stored image upright, 0..3.
         gps_position: latitude and longitude in degrees (north and east are positive) and altitude in metres (WGS84);
-            None if one of them is missing.
+            None if one of them is missing, or both angles are 0, which receivers write while they have no position.
         lens_id: the part of `camera_id` that digital zoom and crop do not change.
         focal_35mm: focal length in mm of a 35 mm camera with the same field of view; None if the header has none.
         digital_zoom: factor of the digital zoom, 1 without.
@@ -45,6 +46,7 @@ class Exif:
         crop_factor: longer side of the image before it was cropped, over the longer side of the image.
         has_fisheye_lens: the name of the lens says that it is a fisheye lens.
         panorama: the kind of panorama; None for an image of a camera with an image plane.
+        view: where the camera looked.
     """
 
     camera_id: str = ""
@@ -58,6 +60,7 @@ class Exif:
     crop_factor: float = 1.0
     has_fisheye_lens: bool = False
     panorama: Panorama | None = None
+    view: ViewDirection = field(default_factory=ViewDirection)
 
     @property
     def magnification(self) -> float:
@@ -104,6 +107,7 @@ def read_exif(image: PilImage.Image, name: str) -> Exif:
         crop_factor=max(full_size) / max(image.size),
         has_fisheye_lens=bool(_FISHEYE.search(" ".join(lens))),
         panorama=find_panorama(image, " ".join(make_and_model), details.get(ExifTags.Base.CustomRendered)),
+        view=find_view_direction(gps, xmp_block(image)),
     )
 
 
@@ -168,7 +172,7 @@ def _gps_position(gps: dict[int, Any]) -> tuple[float, float, float] | None:
     latitude = _angle(gps.get(tags.GPSLatitude), gps.get(tags.GPSLatitudeRef), "NS", 90.0)
     longitude = _angle(gps.get(tags.GPSLongitude), gps.get(tags.GPSLongitudeRef), "EW", 180.0)
     height = _finite(gps.get(tags.GPSAltitude))
-    if latitude is None or longitude is None or height is None:
+    if latitude is None or longitude is None or height is None or latitude == longitude == 0:
         return None
     is_below_the_sea = gps.get(tags.GPSAltitudeRef) in (1, b"\x01")
     return latitude, longitude, -height if is_below_the_sea else height

@@ -93,7 +93,7 @@ def _from_xmp(image: PilImage.Image) -> Panorama | None:
     """Source: Google, Photo Sphere XMP metadata (namespace http://ns.google.com/photos/1.0/panorama/)."""
     values = {
         (match[1] or match[3]).decode(): (match[2] or match[4] or b"").decode(errors="replace").strip().lower()
-        for match in _GPANO.finditer(_xmp(image))
+        for match in _GPANO.finditer(xmp_block(image))
     }
     projection = values.get("ProjectionType", "")
     if projection == "cylindrical":
@@ -106,7 +106,8 @@ def _from_xmp(image: PilImage.Image) -> Panorama | None:
     return "partial" if width and full_width and width < full_width else "spherical"
 
 
-def _xmp(image: PilImage.Image) -> bytes:
+def xmp_block(image: PilImage.Image) -> bytes:
+    """The XMP metadata of an opened image file, b"" without."""
     for block in (image.info.get("xmp"), image.info.get("XML:com.adobe.xmp")):
         if block:
             return block.encode(errors="replace") if isinstance(block, str) else bytes(block)

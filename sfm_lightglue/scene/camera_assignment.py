@@ -120,6 +120,8 @@ def assign_cameras(photos: list[Photo], config: CameraConfig) -> tuple[SceneImag
                 exif.quarter_turns,
                 photo.mask,
                 photo.mask_digest,
+                heading_deg=exif.view.heading_deg,
+                height_above_ground_m=exif.view.height_above_ground_m,
             )
         )
     return tuple(images)

@@ -50,6 +50,7 @@ def without(*tags: int) -> dict[int, object]:
         (without(GPS.GPSLongitude), None),
         (WHOLE | {GPS.GPSLatitude: (95.0, 0.0, 0.0)}, None),
         (WHOLE | {GPS.GPSLatitude: (50.0, 30.0)}, None),
+        (WHOLE | {GPS.GPSLatitude: (0.0, 0.0, 0.0), GPS.GPSLongitude: (0.0, 0.0, 0.0)}, None),
         ({}, None),
     ],
 )
