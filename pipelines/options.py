@@ -45,6 +45,7 @@ OPTION_TABLES = (
     "matcher",
     "pairs",
     "refine",
+    "transitive",
     "two_view",
 )
 """Tables of options; written here, because the registry loads the libraries of the components."""

@@ -67,18 +67,37 @@ class ModelStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class PairStatistics:
+    """The numbers of the pairs of a scene.
+
+    Args:
+        chosen: which pairs were matched and why, in one line.
+        num_pairs: number of pairs that were matched.
+        num_verified: number of them with a two-view geometry.
+        components: numbers of images that verified pairs connect, largest group first; single images are left out.
+    """
+
+    chosen: str = ""
+    num_pairs: int = 0
+    num_verified: int = 0
+    components: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MapStatistics:
     """The numbers of all models of a scene: the published ones, the largest first, then the rejected ones.
 
     Args:
         models: may be empty.
         images: what is known about each image that could be read, by name.
+        pairs: of the scene.
         undecodable: images whose header could be read, but not their pixels.
         camera_groups: images that got another camera than in the scene.
     """
 
     models: tuple[ModelStatistics, ...]
     images: dict[str, ImageVerdict]
+    pairs: PairStatistics = PairStatistics()
     undecodable: tuple[SkippedImage, ...] = ()
     camera_groups: tuple[CameraGroup, ...] = ()
 
@@ -101,6 +120,7 @@ def keep_models(
     key: str,
     judged: Sequence[JudgedModel],
     images: dict[str, ImageVerdict],
+    pairs: PairStatistics,
     undecodable: Sequence[SkippedImage],
     camera_groups: Sequence[CameraGroup],
     work: Path,
@@ -112,6 +132,7 @@ def keep_models(
         key: of everything that they depend on.
         judged: the published models, the largest first, then the rejected ones; at least one.
         images: what is known about each image that could be read, by name.
+        pairs: of the scene.
         undecodable: images that could not be decoded.
         camera_groups: images that got another camera than in the scene.
         work: an existing folder for intermediate files.
@@ -125,6 +146,7 @@ def keep_models(
     statistics = MapStatistics(
         tuple(ModelStatistics.from_model(each, path) for each, path in zip(judged, paths, strict=True)),
         images,
+        pairs,
         tuple(undecodable),
         tuple(camera_groups),
     )
@@ -164,6 +186,7 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
     statistics = MapStatistics(
         tuple(models),
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
+        PairStatistics(**values["pairs"] | {"components": tuple(values["pairs"]["components"])}),
         tuple(SkippedImage(**image) for image in values["undecodable"]),
         tuple(CameraGroup(tuple(group["names"]), Camera(**group["camera"])) for group in values["camera_groups"]),
     )

@@ -29,6 +29,7 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.stages.pair_plan import plan_pairs
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import work_folder
@@ -187,6 +188,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
             as_it_is=True,
             masks=config.mask_folder,
             progress=progress,
+            image_list=config.image_list_file,
+            positions=config.positions_file,
         )
         joined = join_scene(found, known, job.database, known_only)
         if not overwrite:
@@ -199,7 +202,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
     with clock.stage("extract"):
         features = extract_scene(joined.scene, CachedExtractor(components.extractor, store), executor, progress)
     with clock.stage("select"):
-        pairs = components.pairs.select(PairContext(joined.scene, features, store, progress=progress))
+        context = PairContext(joined.scene, features, store, progress=progress, executor=executor)
+        plan = plan_pairs(components.pairs, config.pairs.name, context, config.transitive)
     num_lost_pairs = _remove_old_features(job, copy, joined, features) if known else 0
     with DatabaseWriter(copy, joined.camera_id_from_idx) as writer:
         with clock.stage("write"):
@@ -210,7 +214,7 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
             CachedVerifier(config.two_view, config.seed, store),
         )
         camera_from_name = {image.name: image.camera for image in features.decoded_images}
-        counts = match_scene(pairs, features, camera_from_name, writer, matcher, verifier, clock, executor, progress)
+        counts = match_scene(plan, features, camera_from_name, writer, matcher, verifier, clock, executor, progress)
     return _summary(job, features, counts, known, num_lost_pairs)
 
 

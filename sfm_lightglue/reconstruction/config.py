@@ -14,6 +14,7 @@ from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.messages import shown_path
+from sfm_lightglue.pairs.transitive import TransitiveConfig
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.registry.components import (
     check_device,
@@ -48,12 +49,22 @@ class DatabaseConfig:
     pairs: Choice = field(default_factory=lambda: default_choice("pairs"))
     """Which images are matched."""
 
+    transitive: TransitiveConfig = field(default_factory=TransitiveConfig)
+    """Pairs that are matched after the selected ones, because verified pairs suggest them."""
+
     cameras: CameraConfig = field(default_factory=CameraConfig)
     """Which images share a camera, and what is known of the cameras."""
 
     masks: str = ""
     """Folder of the masks of the images: the mask of `a/b.jpg` is `a/b.jpg.png` (or `a/b.png`), and black pixels get no
     features. "" uses a folder `masks` of the scene if it has one."""
+
+    image_list: str = ""
+    """Text file with the names of the images to use, one a line, as COLMAP's `image_list_path`. "" uses all images."""
+
+    positions: str = ""
+    """Table of the positions of the images, with a header: name, latitude, longitude, altitude (degrees and metres of
+    WGS84), or name, x, y, z (metres of any frame). They replace those of the EXIF data. "" uses the EXIF data."""
 
     two_view: TwoViewConfig = field(default_factory=TwoViewConfig)
     """Thresholds of two-view geometry."""
@@ -71,8 +82,9 @@ class DatabaseConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "matcher", with_fitting_weights(self.matcher, self.extractor))
         check_num_threads(self.num_threads)
-        if not isinstance(self.masks, str):
-            raise ConfigError(f"`masks` {self.masks!r}: expected the path of a folder")
+        for name, kind in (("masks", "folder"), ("image_list", "file"), ("positions", "file")):
+            if not isinstance(value := getattr(self, name), str):
+                raise ConfigError(f"`{name}` {value!r}: expected the path of a {kind}")
         check_device(self.device)
         check_seed(self.seed)
 
@@ -81,12 +93,22 @@ class DatabaseConfig:
         """`masks` as a path, None for a folder of the scene."""
         return Path(self.masks) if self.masks else None
 
+    @property
+    def image_list_file(self) -> Path | None:
+        """`image_list` as a path, None for all images."""
+        return Path(self.image_list) if self.image_list else None
+
+    @property
+    def positions_file(self) -> Path | None:
+        """`positions` as a path, None for those of the EXIF data."""
+        return Path(self.positions) if self.positions else None
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """From nested mappings, as a TOML file holds them.
 
         Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`,
-        `two_view`, `checks`, `density` and `refine` have options only; everything else is a single value.
+        `two_view`, `transitive`, `checks`, `density` and `refine` have options only; everything else is a single value.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.

@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import Mapper, MappingTask
-from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
+from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, PairStatistics, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
+from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.finish import Finishing
@@ -28,11 +32,12 @@ from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
+from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import ImagePair, Scene, SceneImage
+from sfm_lightglue.types import Scene, SceneImage
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ class Job:
     config: ReconstructConfig
     scene: Scene
     features: SceneFeatures
-    pairs: Sequence[ImagePair]
+    plan: PairPlan
     components: Components
     store: Store
     clock: Clock
@@ -107,15 +112,24 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     images = image_verdicts(num_keypoints, judged, filled.weighed)
+    pairs = _pair_statistics(job, filled)
     undecodable = tuple(job.features.skipped)
     if not judged:
         message = explain_no_model(
             job.scene.root, list(num_keypoints.values()), filled.num_pairs, filled.weighed, job.config
         )
-        return PackedModels(MapStatistics((), images, undecodable), {}), message
+        return PackedModels(MapStatistics((), images, pairs, undecodable), {}), message
     with job.clock.stage("write"):
         color_points([each.model for each in judged], path_from_name, job.executor)
-        return keep_models(job.store, job.keys.finished, judged, images, undecodable, groups, work), None
+        return keep_models(job.store, job.keys.finished, judged, images, pairs, undecodable, groups, work), None
+
+
+def _pair_statistics(job: Job, filled: FilledDatabase) -> PairStatistics:
+    names, verified = tuple(sorted(job.features)), filled.weighed.kept
+    sizes = np.bincount(connected_images(IndexedPairs.from_pairs(names, verified)), minlength=1)
+    components = tuple(sorted((int(size) for size in sizes if size > 1), reverse=True))
+    num_verified = len(verified) + len(filled.weighed.contradicted)
+    return PairStatistics(job.plan.chosen, filled.num_pairs, num_verified, components)
 
 
 def _map_scene(
@@ -167,7 +181,7 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
                 database.add_image(images[image.name], keypoints)
         camera_from_name = {name: images[name].camera for name in job.features}
         counts = match_scene(
-            job.pairs,
+            job.plan,
             job.features,
             camera_from_name,
             database,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from sfm_lightglue.errors import ReconstructionError
@@ -15,7 +14,6 @@ from sfm_lightglue.mapping.densify import DENSIFY_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
-from sfm_lightglue.pairs.pair_sets import pairs_digest
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_database
@@ -30,12 +28,13 @@ from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
+from sfm_lightglue.stages.pair_plan import PairPlan, plan_pairs
 from sfm_lightglue.stages.run_log import run_log
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.types import Scene
 
 STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write")
 
@@ -93,9 +92,10 @@ def reconstruct(
             extractor = CachedExtractor(components.extractor, store)
             features = extract_scene(scene, extractor, executor, log.progress, config.max_keypoints_dense)
         with clock.stage("select"):
-            pairs = components.pairs.select(PairContext(scene, features, store, progress=log.progress))
-        keys = _model_keys(scene, pairs, components, mapper, config, executor)
-        job = Job(config, scene, features, pairs, components, store, clock, executor, log.progress, keys)
+            context = PairContext(scene, features, store, progress=log.progress, executor=executor)
+            plan = plan_pairs(components.pairs, config.pairs.name, context, config.transitive)
+        keys = _model_keys(scene, plan, components, mapper, config, executor)
+        job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys)
         summary, problem = _build_and_publish(job, mapper, output)
         if problem is not None:
             raise ReconstructionError(problem, summary.as_dict())
@@ -133,7 +133,14 @@ def _load_scene(
     scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress
 ) -> Scene:
     scene = load_scene(
-        scene_dir, config.cameras, [output], executor.num_workers, masks=config.mask_folder, progress=progress
+        scene_dir,
+        config.cameras,
+        [output],
+        executor.num_workers,
+        masks=config.mask_folder,
+        progress=progress,
+        image_list=config.image_list_file,
+        positions=config.positions_file,
     )
     if len(scene.images) < 2:
         raise ReconstructionError(
@@ -145,7 +152,7 @@ def _load_scene(
 
 def _model_keys(
     scene: Scene,
-    pairs: Sequence[ImagePair],
+    plan: PairPlan,
     components: Components,
     mapper: Mapper,
     config: ReconstructConfig,
@@ -155,7 +162,7 @@ def _model_keys(
     mapped = make_key(
         "models",
         [(image.name, image.content_digest, image.camera, image.camera_idx) for image in scene.images],
-        pairs_digest(pairs),
+        *plan.identity,
         components.extractor.identity,
         components.matcher.identity,
         verification_identity(config.two_view),

@@ -45,6 +45,10 @@ class Summary:
         num_points: number of its 3D points.
         mean_track_length: mean number of images in which a point is observed.
         mean_reprojection_error_px: of all its observations.
+        num_pairs: number of pairs of images that were matched.
+        num_verified_pairs: number of them with a two-view geometry.
+        pairs: which pairs were matched and why, in one line.
+        components: numbers of images that verified pairs connect, the largest group first, without single images.
         seconds: by stage, and "total".
         peak_memory_mb: largest resident memory of the process so far, in MiB; None if the system does not report it.
         cache: "hits" and "misses" of the store, in total and by kind of entry.
@@ -60,6 +64,10 @@ class Summary:
     num_points: int
     mean_track_length: float
     mean_reprojection_error_px: float
+    num_pairs: int
+    num_verified_pairs: int
+    pairs: str
+    components: tuple[int, ...]
     seconds: dict[str, float]
     peak_memory_mb: float | None
     cache: dict[str, Any]
@@ -88,6 +96,10 @@ class Summary:
             best.num_points if best else 0,
             best.mean_track_length if best else 0.0,
             best.mean_reprojection_error_px if best else 0.0,
+            statistics.pairs.num_pairs,
+            statistics.pairs.num_verified,
+            statistics.pairs.chosen,
+            statistics.pairs.components,
             {stage: round(value, 3) for stage, value in seconds.items()},
             memory_mb,
             {

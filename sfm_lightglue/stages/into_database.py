@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
@@ -13,11 +14,14 @@ from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.weighing import weight_of
-from sfm_lightglue.pairs.pair_sets import pairs_among
+from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_among
+from sfm_lightglue.pairs.transitive import suggested_pairs
+from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.matching import PairResult, match_pairs
+from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Scene, TwoViewGeometry, TwoViewKind
 
@@ -111,7 +115,7 @@ def extract_scene(
 
 
 def match_scene(
-    pairs: Sequence[ImagePair],
+    plan: PairPlan,
     features: SceneFeatures,
     camera_from_name: Mapping[str, Camera],
     database: DatabaseWriter,
@@ -123,8 +127,11 @@ def match_scene(
 ) -> PairCounts:
     """Match and verify pairs, and write each into a database that contains their images.
 
+    After the selected pairs, those that the verified ones suggest are matched, until these suggest no more, or no pair
+    of a round is verified.
+
     Args:
-        pairs: pairs of images without features are skipped.
+        plan: pairs of images without features are skipped.
         features: of the scene.
         camera_from_name: intrinsics of the images with features.
         database: receives matches and geometries.
@@ -134,16 +141,40 @@ def match_scene(
         executor: computes batches of pairs.
         progress: called after each pair.
     """
-    usable = pairs_among(pairs, camera_from_name)
-    counts = PairCounts(len(usable))
-    worked = dict.fromkeys(("match", "verify"), 0.0)
-    start = time.perf_counter()
-    for result in match_pairs(usable, features, camera_from_name, matcher, verifier, executor, progress):
-        database.add_pair(result.pair, result.matches, result.geometry)
-        counts.add(result, (features[result.pair.name0], features[result.pair.name1]))
-        worked["match"] += result.match_seconds
-        worked["verify"] += result.verify_seconds
-    _share_out(time.perf_counter() - start, worked, clock)
+    counts = PairCounts(0)
+
+    def match(pairs: Sequence[ImagePair]) -> None:
+        worked = dict.fromkeys(("match", "verify"), 0.0)
+        counts.num_pairs += len(pairs)
+        start = time.perf_counter()
+        for result in match_pairs(pairs, features, camera_from_name, matcher, verifier, executor, progress):
+            database.add_pair(result.pair, result.matches, result.geometry)
+            counts.add(result, (features[result.pair.name0], features[result.pair.name1]))
+            worked["match"] += result.match_seconds
+            worked["verify"] += result.verify_seconds
+        _share_out(time.perf_counter() - start, worked, clock)
+
+    usable = pairs_among(plan.pairs, camera_from_name)
+    match(usable)
+    if plan.transitive.rounds > 0:
+        asked = IndexedPairs.from_pairs(camera_from_name, usable)
+        barred = IndexedPairs.from_pairs(camera_from_name, pairs_among(plan.excluded, camera_from_name))
+
+        @cache
+        def similar() -> SimilarImages:
+            from sfm_lightglue.retrieval.describe import describe_scene
+
+            return describe_scene(features, matcher.store, executor, progress)
+
+        for _ in range(plan.transitive.rounds):
+            num_before = counts.num_verified
+            inliers = {pair: record.num_inliers for pair, record in counts.verified.items()}
+            with clock.stage("select"):
+                suggested = suggested_pairs(asked.union(barred), inliers, plan.transitive, similar)
+            match(suggested)
+            asked = asked.union(suggested)
+            if counts.num_verified == num_before:
+                break
     return counts
 
 

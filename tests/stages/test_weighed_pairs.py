@@ -20,6 +20,7 @@ from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
+from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.store import Store
@@ -189,7 +190,7 @@ def weigh_folder(images: Path, folder: Path) -> Rendered:
         for image, of_image in features.read_all():
             database.add_image(image, of_image.keypoints)
         clock = Clock.for_stages(("match", "verify"))
-        counts = match_scene(pairs, features, camera_from_name, database, matcher, verifier, clock)
+        counts = match_scene(PairPlan(pairs), features, camera_from_name, database, matcher, verifier, clock)
     before = dump(path, *TABLES)
     result = weigh_scene(counts, PairSources(features, camera_from_name, matcher, verifier), CHECKS)
     with DatabaseWriter(path) as database:

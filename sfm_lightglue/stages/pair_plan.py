@@ -1,0 +1,64 @@
+"""The pairs of a scene that are matched: those that were selected, then those that verified pairs suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sfm_lightglue.pairs.base import ExcludesPairs, ExplainsChoice, PairContext, PairSelector
+from sfm_lightglue.pairs.pair_sets import AllPairs, pairs_digest
+from sfm_lightglue.pairs.transitive import TransitiveConfig
+from sfm_lightglue.types import ImagePair
+
+_COMPLETE = {"exhaustive", "file"}
+"""Names of selectors that leave no pair to suggest: they select all pairs, or those that the user wants."""
+
+_NO_ROUNDS = TransitiveConfig(rounds=0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairPlan:
+    """Which pairs of a scene are matched.
+
+    Args:
+        pairs: of the first round.
+        transitive: limits of the rounds after it.
+        excluded: pairs that are never matched.
+        chosen: what was selected and why, in one line.
+    """
+
+    pairs: Sequence[ImagePair]
+    transitive: TransitiveConfig = _NO_ROUNDS
+    excluded: Sequence[ImagePair] = ()
+    chosen: str = ""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the pairs that are matched depend on, apart from the images; part of the key of models."""
+        digest = pairs_digest(self.pairs)
+        if self.transitive.rounds == 0:
+            return (digest,)
+        return digest, self.transitive, pairs_digest(self.excluded), TRANSITIVE_VERSION
+
+
+TRANSITIVE_VERSION = 1
+"""Number to raise when a change of the code suggests other pairs."""
+
+
+def plan_pairs(selector: PairSelector, name: str, context: PairContext, transitive: TransitiveConfig) -> PairPlan:
+    """Select the pairs of a scene.
+
+    Args:
+        selector: of the job.
+        name: of the selector, or several names joined by "+".
+        context: the scene and its features.
+        transitive: limits of the rounds after the first one. All pairs, and pairs from a file, have no further rounds.
+
+    Raises:
+        DataError: if the selector's input cannot be used for this scene.
+    """
+    pairs = selector.select(context)
+    excluded = selector.excluded(context.scene) if isinstance(selector, ExcludesPairs) else ()
+    explanation = selector.explanation if isinstance(selector, ExplainsChoice) else ""
+    is_complete = isinstance(pairs, AllPairs) or set(name.split("+")) <= _COMPLETE
+    return PairPlan(pairs, _NO_ROUNDS if is_complete else transitive, excluded, explanation or name)
