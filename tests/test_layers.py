@@ -86,7 +86,7 @@ DOORS = {
         "mapping",
         "scene",
     },
-    "scipy": {"two_view", "mapping", "training", "viewer"},
+    "scipy": {"two_view", "mapping", "pairs", "training", "viewer"},
     "pytest": {"testing"},
     "threadpoolctl": {"execution.devices", "execution.blas"},
     "tqdm": {"pipelines"},
