@@ -16,6 +16,7 @@ COMMANDS = {
     "densify": "adds many points to a finished model, also of another tool",
     "colmap": "adds features and verified matches to a COLMAP database",
     "view": "shows a reconstruction, or renders an image of it",
+    "store": "checks and tidies the results that are kept in an output folder",
     "weights": "lists the weights of networks, and downloads them",
     "evaluate": "compares extractors, matchers and estimators with ground truth (in a checkout)",
     "train": "trains a LightGlue from photos (in a checkout)",

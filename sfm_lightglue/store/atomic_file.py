@@ -82,6 +82,16 @@ def publish_file(source: Path, target: Path, stale_suffixes: Iterable[str] = ())
     os.replace(source, target)
 
 
+def flush_folder(folder: Path) -> None:
+    """Flush the names of the files of a folder to the disk, where the system can, before other files are removed."""
+    with contextlib.suppress(OSError):  # Windows, and some network file systems
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def remove_abandoned_parts(paths: Iterable[Path]) -> None:
     """Remove part files of killed processes: those older than a day that no process has locked.
 

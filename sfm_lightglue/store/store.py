@@ -1,31 +1,32 @@
-"""A crash-safe, content-addressed store of `.npz` files.
+"""A crash-safe, content-addressed store of results.
 
 The key of an entry is the sha256 of everything that the entry depends on: a changed threshold, image or weight file
-is a miss, and nothing else is. An entry is written to a temporary file in the same folder, flushed and renamed.
-After a crash, an entry is complete or absent. Several runs can share one store.
+is a miss, and nothing else is. Large entries are files of their own. Small entries are written together, as shards: see
+`shard_file`. Every file is written to a temporary file in the same folder, flushed and renamed. After a crash, a file
+is complete or absent. Several runs can share one store.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import logging
-import os
 import threading
-import zipfile
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from types import TracebackType
+from typing import Self, TypeVar
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.input_file import open_regular_file
 from sfm_lightglue.store.atomic_file import PART_PATTERN, atomic_write, remove_abandoned_parts
+from sfm_lightglue.store.entry_bytes import decode_entry, encode_entry
+from sfm_lightglue.store.entry_file import ForeignEntryError, read_entry_file, write_entry_file
+from sfm_lightglue.store.shards import Shards
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ ValueT = TypeVar("ValueT")
 FORMAT_VERSION = 2
 """Part of every key: entries of another format are not found, so they cannot be misread."""
 
-_HEAD = "__head__"
-"""Array of each entry that holds its key and the names of its other arrays."""
+SHARDED_KINDS = frozenset({"matches", "two_view"})
+"""Kinds of small entries, of which a store has many. Stores of earlier versions have a file for each of them."""
 
 
 def make_key(*parts: object) -> str:
@@ -66,6 +67,9 @@ class CacheCounts:
 class Store:
     """A folder of entries, by kind ("features", "matches", ...) and key.
 
+    Small entries wait in memory for at most five seconds until they are written. Use the store in a `with` statement,
+    which writes the last of them at the end of the block, also after an error.
+
     Part files of killed runs are removed after a day.
 
     Args:
@@ -84,14 +88,40 @@ class Store:
         except OSError as error:
             raise StoreError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
         remove_abandoned_parts(path for depth in ("", "*/", "*/*/") for path in root.glob(depth + PART_PATTERN))
+        self._shards = {kind: Shards(root / kind) for kind in sorted(SHARDED_KINDS)}
+        weakref.finalize(self, _flush_quietly, tuple(self._shards.values()))  # of a store that nobody has flushed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.flush()
+        else:
+            _flush_quietly(self._shards.values())
+
+    def flush(self) -> None:
+        """Write the small entries that wait in memory.
+
+        Raises:
+            StoreError: if the folder is not writable, or the disk is full.
+        """
+        with contextlib.ExitStack() as stack:  # all of them, also if one fails
+            for shards in self._shards.values():
+                stack.callback(shards.flush)
 
     def path(self, kind: str, key: str) -> Path:
-        """Path of an entry, whether it exists or not."""
+        """Path of an entry that is a file of its own, whether it exists or not."""
         return self.root / kind / key[:2] / f"{key}.npz"
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether there is a file for an entry; whether it is damaged shows when it is read. It is not counted."""
-        return self.path(kind, key).is_file()
+        """Whether there is an entry; whether it is damaged shows when it is read. It is not counted."""
+        if kind not in self._shards:
+            return self.path(kind, key).is_file()
+        shards, digest = self._shards[kind], _digest(key)
+        return shards.has(digest) or (shards.may_have_file(digest) and self.path(kind, key).is_file())
 
     def count(self, kind: str, hit: bool) -> None:
         """Count a hit or a miss of an entry that was looked up by `read`."""
@@ -120,18 +150,10 @@ class Store:
 
     def read_as(self, kind: str, key: str, decode: Callable[[dict[str, AnyArray]], ValueT]) -> ValueT | None:
         """Like `load_as`, but not counted."""
-        path = self.path(kind, key)
-        try:
-            arrays = _read_archive(path)
-        except FileNotFoundError:
+        found = next(filter(None, self._read_all(kind, key)), None)
+        if found is None:
             return None
-        except Exception as error:  # damaged bytes raise zlib.error, MemoryError, NotImplementedError, ...
-            logger.warning("%s: damaged, will be computed again (%s)", path, error)
-            return None
-        head, names = arrays.pop(_HEAD, np.zeros(0)), sorted(arrays)
-        if head.shape != (1 + len(names),) or head.tolist() != [key, *names]:
-            logger.warning("%s: not the expected entry, will be computed again", path)
-            return None
+        path, arrays = found
         try:
             return decode(arrays)
         except Exception as error:  # arrays that are missing, or have other shapes: KeyError, ValueError, TypeError ...
@@ -140,38 +162,52 @@ class Store:
             return None
 
     def save(self, kind: str, key: str, arrays: Mapping[str, AnyArray]) -> None:
-        """Write an entry, replacing an earlier one.
+        """Write an entry, replacing an earlier one. Small entries are written later, at the latest by `flush`.
 
         Raises:
             StoreError: if the folder is not writable, or the disk is full.
         """
+        if kind in self._shards:
+            self._shards[kind].save(_digest(key), encode_entry(arrays))
+        else:
+            write_entry_file(self.path(kind, key), key, arrays)
+
+    def _read_all(self, kind: str, key: str) -> Iterator[tuple[Path, dict[str, AnyArray]] | None]:
+        """Path and arrays of an entry, from each place where it may be."""
+        if kind in self._shards:
+            shards, digest = self._shards[kind], _digest(key)
+            data = shards.read(digest)
+            if data is not None:
+                yield _checked(self.root / kind / f"entry {key}", lambda: decode_entry(data))
+            if not shards.may_have_file(digest):
+                return
         path = self.path(kind, key)
-        with atomic_write(path) as file:
-            entry: dict[str, Any] = {_HEAD: np.array([key, *sorted(arrays)]), **arrays}
-            np.savez(file, **entry)
+        yield _checked(path, lambda: read_entry_file(path, key))
 
 
-def _read_archive(path: Path) -> dict[str, AnyArray]:
-    """All arrays of a `.npz` file, each read to its end so that its checksum is verified.
-
-    `np.load` reads only the bytes that an array's header announces, so it does not detect a damaged header. Entries
-    are written without compression: an archive that could be unpacked to more bytes than it has is none of ours.
-    """
-    with open_regular_file(path) as file, zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError("compressed")
-        if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
-            raise ValueError("its arrays are larger than the file")
-        return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+def _checked(path: Path, read: Callable[[], dict[str, AnyArray]]) -> tuple[Path, dict[str, AnyArray]] | None:
+    """Path and arrays of an entry; None if it is absent, or damaged, which is logged."""
+    try:
+        return path, read()
+    except FileNotFoundError:
+        return None
+    except ForeignEntryError as error:
+        logger.warning("%s: %s, will be computed again", path, error)
+    except Exception as error:  # damaged bytes raise zlib.error, MemoryError, NotImplementedError, ...
+        logger.warning("%s: damaged, will be computed again (%s)", path, error)
+    return None
 
 
-def _array(data: bytes) -> AnyArray:
-    stream = io.BytesIO(data)
-    array: AnyArray = np.lib.format.read_array(stream, allow_pickle=False)
-    if stream.read(1):
-        raise ValueError("an array is smaller than its bytes")
-    return array
+def _digest(key: str) -> bytes:
+    digest = bytes.fromhex(key)
+    if len(digest) != 32:
+        raise ValueError(f"key: expected 64 hexadecimal digits, got {key!r}")
+    return digest
+
+
+def _flush_quietly(all_shards: Iterable[Shards]) -> None:
+    for shards in all_shards:
+        shards.flush_quietly()
 
 
 __all__ = ["FORMAT_VERSION", "CacheCounts", "Store", "atomic_write", "make_key"]

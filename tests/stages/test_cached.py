@@ -9,6 +9,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier, pair_seed
+from sfm_lightglue.store.inventory import read_all_entries, take_inventory
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
@@ -275,8 +276,10 @@ def test_seeds_of_pairs():
 
 def only_entry(store, kind):
     """(key, arrays) of the only entry of a kind."""
-    (path,) = (store.root / kind).rglob("*.npz")
-    return path.stem, store.read(kind, path.stem)
+    store.flush()
+    (inventory,) = take_inventory(store.root, [kind])
+    (entry,) = read_all_entries(inventory)
+    return entry
 
 
 WRONG_VALUES = [

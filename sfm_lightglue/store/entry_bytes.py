@@ -1,0 +1,128 @@
+"""The arrays of a small entry as compressed bytes, without loss, and back.
+
+The bytes are one zlib stream. It holds the length of a JSON text (4 bytes, little-endian), the text, and the arrays in
+its order. The text maps the name of each array to its type and shape: `{"scores": ["<f4", [300]]}`. The values of an
+array are rearranged so that they compress well: booleans are packed to bits; integers are replaced by the zigzag codes
+of the differences to the row above; then byte 0 of all values comes first, then byte 1 of all, and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray
+
+MAX_RAW_BYTES = 1 << 28
+"""Larger entries are refused, and damaged bytes are not unpacked beyond this size."""
+
+_LEVEL = 6
+_NUM_LENGTH_BYTES = 4
+
+
+def encode_entry(arrays: Mapping[str, AnyArray]) -> bytes:
+    """Arrays of numbers, booleans and texts as compressed bytes. Equal arrays give equal bytes.
+
+    Raises:
+        ValueError: if an array holds something else, or if they have more than `MAX_RAW_BYTES`.
+    """
+    arrays = {name: _little_endian(name, arrays[name]) for name in sorted(arrays)}
+    text = json.dumps({name: [array.dtype.str, array.shape] for name, array in arrays.items()}, separators=(",", ":"))
+    head = text.encode()
+    parts = [len(head).to_bytes(_NUM_LENGTH_BYTES, "little"), head, *map(_packed, arrays.values())]
+    raw = b"".join(parts)
+    if len(raw) > MAX_RAW_BYTES:
+        raise ValueError(f"the arrays have {len(raw)} bytes, more than {MAX_RAW_BYTES}")
+    return zlib.compress(raw, _LEVEL)
+
+
+def decode_entry(data: bytes) -> dict[str, AnyArray]:
+    """The arrays that `encode_entry` was given.
+
+    Raises:
+        Exception: if the bytes are damaged, whatever zlib, JSON or NumPy raise.
+    """
+    stream = zlib.decompressobj()
+    raw = stream.decompress(data, MAX_RAW_BYTES)
+    if not stream.eof or stream.unused_data:
+        raise ValueError("the compressed bytes are incomplete or too many")
+    start = _NUM_LENGTH_BYTES + int.from_bytes(raw[:_NUM_LENGTH_BYTES], "little")
+    arrays = {}
+    for name, (code, shape) in json.loads(raw[_NUM_LENGTH_BYTES:start]).items():
+        dtype = _checked(name, np.dtype(code))
+        if any(not isinstance(size, int) or size < 0 for size in shape):
+            raise ValueError(f"{name}: the shape is {shape}")
+        size = math.prod(shape)
+        end = start + ((size + 7) // 8 if dtype.kind == "b" else size * dtype.itemsize)
+        if end > len(raw):
+            raise ValueError(f"{name}: its bytes are missing")
+        arrays[name] = _unpacked(raw[start:end], dtype, tuple(shape))
+        start = end
+    if start != len(raw):
+        raise ValueError("an array is smaller than its bytes")
+    return arrays
+
+
+def _checked(name: str, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    if dtype.kind not in "biufU":
+        raise ValueError(f"{name}: arrays of {dtype} cannot be stored")
+    return dtype
+
+
+def _little_endian(name: str, array: AnyArray) -> AnyArray:
+    dtype = _checked(name, np.asarray(array).dtype)
+    return np.asarray(array, dtype.newbyteorder("<"))
+
+
+def _packed(array: AnyArray) -> bytes:
+    if array.dtype.kind == "b":
+        return np.packbits(array).tobytes()
+    if array.dtype.kind in "iu" and array.ndim > 0:
+        array = _zigzag(array)
+    width = _width(array.dtype)
+    values = np.ascontiguousarray(array).reshape(-1)
+    if width == 1 or values.nbytes == 0:
+        return values.tobytes()
+    return values.view(np.uint8).reshape(-1, width).T.tobytes()
+
+
+def _unpacked(data: bytes, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> AnyArray:
+    if dtype.kind == "b":
+        return np.unpackbits(np.frombuffer(data, np.uint8), count=math.prod(shape)).astype(np.bool_).reshape(shape)
+    if len(data) == 0:
+        return np.zeros(shape, dtype)
+    values: AnyArray = np.frombuffer(data, np.uint8).reshape(_width(dtype), -1).T.copy().reshape(-1).view(dtype)
+    if dtype.kind not in "iu" or len(shape) == 0:
+        return values.reshape(shape)
+    return _from_zigzag(values, shape)
+
+
+def _width(dtype: np.dtype[np.generic]) -> int:
+    """Bytes of a number, or of a letter of a text."""
+    return 4 if dtype.kind == "U" else dtype.itemsize
+
+
+def _zigzag(array: AnyArray) -> AnyArray:
+    """Differences along the first axis as 0, -1, 1, -2, ... -> 0, 1, 2, 3, ..., one column after the other.
+
+    All sums wrap around, so each value of the type has a code.
+    """
+    columns = array.reshape(len(array), math.prod(array.shape[1:])).T
+    unsigned = np.ascontiguousarray(columns).view(f"<u{array.dtype.itemsize}")
+    steps = unsigned.copy()
+    steps[:, 1:] -= unsigned[:, :-1]
+    one = steps.dtype.type(1)
+    codes: AnyArray = (steps << one) ^ (steps.dtype.type(0) - (steps >> steps.dtype.type(8 * steps.itemsize - 1)))
+    return codes
+
+
+def _from_zigzag(codes: AnyArray, shape: tuple[int, ...]) -> AnyArray:
+    unsigned = codes.view(f"<u{codes.dtype.itemsize}").reshape(-1, shape[0])
+    one = unsigned.dtype.type(1)
+    steps = (unsigned >> one) ^ (unsigned.dtype.type(0) - (unsigned & one))
+    columns = np.cumsum(steps, axis=1, dtype=unsigned.dtype).view(codes.dtype)
+    return np.ascontiguousarray(columns.T).reshape(shape)

@@ -1,0 +1,248 @@
+"""The small entries of one kind: collected in memory, written together as shards, and read one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm_lightglue.errors import StoreError
+from sfm_lightglue.store.atomic_file import flush_folder
+from sfm_lightglue.store.entry_index import EntryIndex, EntryPlace
+from sfm_lightglue.store.shard_file import (
+    DamagedShardError,
+    IndexRows,
+    ShardIndex,
+    checksum_of,
+    read_bytes,
+    read_shard_index,
+    shard_number,
+    verified,
+    write_shard,
+)
+
+logger = logging.getLogger(__name__)
+
+ENTRIES_PER_SHARD = 256
+"""A shard is written when this many entries wait ..."""
+
+BYTES_PER_SHARD = 1 << 24
+"""... or their bytes are this many ..."""
+
+MAX_WAIT_S = 5.0
+"""... or the first of them has waited this long."""
+
+LOOK_AGAIN_S = 2.0
+"""After an entry was not found, the folder is searched for shards of other processes, at most once in this time."""
+
+_OLD_FOLDER = re.compile(r"[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _OwnShard:
+    """A small shard that this process has written: its number in the index, and the bytes of its entries by key."""
+
+    idx: int
+    entries: Mapping[bytes, bytes]
+
+
+class Shards:
+    """The shards of one kind of a store, and the entries that wait for being written.
+
+    A shard that holds few entries, because they came slowly, is later merged with the following ones of this process:
+    n entries need about n / 256 files, and each is written at most log2(256) times.
+
+    Args:
+        folder: of the kind; it need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()  # a finalizer may run in a thread that has it
+        self._index = EntryIndex()
+        self._paths: dict[int, Path] = {}
+        self._starts: dict[int, int] = {}
+        self._known: set[str] = set()
+        self._old_folders: frozenset[str] = frozenset()
+        self._next_number = 1
+        self._looked_s: float | None = None
+        self._waiting: dict[bytes, bytes] = {}
+        self._num_waiting_bytes = 0
+        self._being_written: list[Mapping[bytes, bytes]] = []
+        self._small: list[_OwnShard] = []
+        self._timer: threading.Timer | None = None
+
+    def may_have_file(self, key: bytes) -> bool:
+        """Whether the folder of an entry that is a file of its own existed when the folder was searched."""
+        with self._lock:
+            self._look()
+            return key[:1].hex() in self._old_folders
+
+    def has(self, key: bytes) -> bool:
+        """Whether there is an entry; whether it is damaged shows when it is read."""
+        with self._lock:
+            return self._unwritten(key) is not None or self._find(key) is not None
+
+    def read(self, key: bytes) -> bytes | None:
+        """The bytes of an entry; None if it is absent, or damaged, which is logged."""
+        for _ in range(3):  # another process may replace the shard meanwhile
+            with self._lock:
+                unwritten = self._unwritten(key)
+                place = None if unwritten is not None else self._find(key)
+                if place is None:
+                    return unwritten
+                path, start = self._paths[place.shard], self._starts[place.shard]
+            try:
+                data = read_bytes(path, start + place.offset, place.length)
+            except FileNotFoundError:
+                with self._lock:
+                    self._index.discard(place.shard)
+                    self._looked_s = None
+                continue
+            except OSError as error:
+                logger.warning("%s: cannot be read, an entry will be computed again (%s)", path, error)
+                return None
+            if len(data) == place.length and checksum_of(key, data) == place.checksum:
+                return data
+            logger.warning("%s: the entry %s is damaged, will be computed again", path, key.hex())
+            return None
+        return None
+
+    def save(self, key: bytes, data: bytes) -> None:
+        """Add an entry, or replace it. It is written at the latest after `MAX_WAIT_S`, and by `flush`.
+
+        Raises:
+            StoreError: if a shard is due, and the folder is not writable, or the disk is full.
+        """
+        with self._lock:
+            if self._timer is None:
+                self._timer = threading.Timer(MAX_WAIT_S, self.flush_quietly)
+                self._timer.daemon = True
+                self._timer.start()
+            self._waiting[key] = data
+            self._num_waiting_bytes += len(data)
+            is_due = len(self._waiting) >= ENTRIES_PER_SHARD or self._num_waiting_bytes >= BYTES_PER_SHARD
+        if is_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the entries that wait.
+
+        Raises:
+            StoreError: if the folder is not writable, or the disk is full. The entries wait again.
+        """
+        with self._lock:
+            waiting, self._waiting, self._num_waiting_bytes = self._waiting, {}, 0
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if not waiting:
+                return
+            self._look()
+            number, self._next_number = self._next_number, self._next_number + 1
+            self._being_written.append(waiting)
+            merged = self._take_small(len(waiting))
+        entries = {key: data for shard in merged for key, data in shard.entries.items()} | waiting
+        written = None
+        try:
+            written = write_shard(self.folder, number, entries)
+        finally:
+            with self._lock:
+                self._being_written.remove(waiting)
+                if written is None:
+                    self._waiting = waiting | self._waiting
+                    self._small += merged
+                else:
+                    (idx,) = self._add([written])
+                    if len(entries) < ENTRIES_PER_SHARD:
+                        self._small.append(_OwnShard(idx, entries))
+        if merged:
+            self._remove(merged)
+
+    def flush_quietly(self) -> None:
+        """`flush`; a failure is left to the next `save` or `flush`."""
+        with contextlib.suppress(StoreError):
+            self.flush()
+
+    def _unwritten(self, key: bytes) -> bytes | None:
+        for entries in (self._waiting, *self._being_written):
+            if key in entries:
+                return entries[key]
+        return None
+
+    def _find(self, key: bytes) -> EntryPlace | None:
+        self._look()
+        place = self._index.find(key)
+        if place is None and self._look(again=True):
+            place = self._index.find(key)
+        return place
+
+    def _look(self, again: bool = False) -> bool:
+        """Add the shards of the folder that are not known yet; returns whether the folder was searched."""
+        now = time.monotonic()
+        if self._looked_s is not None and not (again and now - self._looked_s >= LOOK_AGAIN_S):
+            return False
+        self._looked_s = now
+        try:
+            names = sorted(os.listdir(self.folder))
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:
+            logger.warning("%s: cannot be searched, entries will be computed again (%s)", self.folder, error)
+            names = []
+        self._old_folders = frozenset(name for name in names if _OLD_FOLDER.fullmatch(name))
+        unknown = [name for name in names if shard_number(name) is not None and name not in self._known]
+        self._known.update(unknown)
+        self._add(filter(None, (_readable_index(self.folder / name) for name in unknown)))
+        return True
+
+    def _add(self, shards: Iterable[ShardIndex]) -> list[int]:
+        """Add shards to the index; returns their numbers in it."""
+        added: list[tuple[int, IndexRows]] = []
+        for shard in shards:
+            idx = len(self._paths)
+            self._paths[idx], self._starts[idx] = shard.path, shard.data_start
+            self._known.add(shard.path.name)
+            self._next_number = max(self._next_number, shard.number + 1)
+            added.append((idx, shard.rows))
+        self._index.add(added)
+        return [idx for idx, _ in added]
+
+    def _take_small(self, num_entries: int) -> list[_OwnShard]:
+        """The last small shards of this process that are merged with a number of entries."""
+        taken: list[_OwnShard] = []
+        while self._small and len(self._small[-1].entries) <= num_entries:
+            taken.insert(0, self._small.pop())
+            num_entries += len(taken[0].entries)
+        return taken
+
+    def _remove(self, shards: Iterable[_OwnShard]) -> None:
+        """Remove shards whose entries are in a later one."""
+        flush_folder(self.folder)
+        for shard in shards:
+            with self._lock:
+                self._index.discard(shard.idx)
+            with contextlib.suppress(OSError):  # another process has removed it, or reads it on Windows
+                self._paths[shard.idx].unlink()
+
+
+def _readable_index(path: Path) -> ShardIndex | None:
+    """The index of a shard, without damaged rows; None if it has gone, or if it is too damaged."""
+    try:
+        index = read_shard_index(path)
+        if index.is_whole:
+            return index
+        logger.warning("%s: damaged, some of its entries will be computed again", path)
+        return dataclasses.replace(index, rows=index.rows[sorted(verified(index))])
+    except FileNotFoundError:
+        return None
+    except (DamagedShardError, OSError) as error:
+        logger.warning("%s: damaged, its entries will be computed again (%s)", path, error)
+        return None
