@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,9 @@ class MappingTask:
         seed: of the random samples.
         progress: called with the stage "map" after each registered image.
         initial_pair: images with which the first model should start; None leaves the choice to the mapper.
+        snapshots: a folder, which may not exist, that outlives a killed run. It belongs to this task only: a mapper
+            that finds models in it goes on from them. None for no snapshots.
+        notes: the mapper appends what users should know about how the models were built.
     """
 
     database: Path
@@ -36,6 +39,8 @@ class MappingTask:
     seed: int = 0
     progress: Progress = silent
     initial_pair: ImagePair | None = None
+    snapshots: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Mapper(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
+from sfm_lightglue.mapping.relaxation import FIRST_RELAXATION, NO_MODEL_RELAXATIONS, Relaxation
+from sfm_lightglue.mapping.snapshots import Snapshots
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
 
-MAPPER_VERSION = f"3-pycolmap-{pycolmap.__version__}"
+logger = logging.getLogger(__name__)
+
+MAPPER_VERSION = f"4-pycolmap-{pycolmap.__version__}"
 """Part of a model's key. Raise the first number when this file would build another model from the same database."""
 
 
@@ -55,7 +60,8 @@ class IncrementalMapper:
     """A `Mapper` that registers one image after the other, by pycolmap's incremental mapping.
 
     If less than half of the images are registered in one model, a second attempt with relaxed thresholds follows,
-    and the attempt whose largest model has more images is kept. Its models are adjusted once more with a robust loss.
+    and the attempt whose largest model has more images is kept. While there is no model, thresholds are relaxed
+    further, which is told. The models are adjusted once more with a robust loss.
 
     Args:
         config: thresholds.
@@ -73,21 +79,19 @@ class IncrementalMapper:
 
     def map(self, task: MappingTask) -> list[pycolmap.Reconstruction]:
         """Build models of a scene, the one with most images first."""
-        attempts: list[_Attempt] = []
-        for relaxed in (False, True):
-            options = mapper_options(
-                self.config, task.num_images, task.constant_camera_ids, task.num_threads, task.seed
-            )
-            if relaxed:
-                _relax(options)
-            if task.initial_pair is not None:
-                options.init_image_id1, options.init_image_id2 = _image_ids(task.database, task.initial_pair)
-                options.multiple_models = False  # each further model would start from the same pair
-            models = _run(task, task.work / f"mapping-{len(attempts)}", options)
-            attempts.append(_Attempt(sorted(models, key=_largest_first), options))
-            if attempts[-1].num_registered >= task.num_images / 2:
+        best = _Attempt([], _options(self.config, task, None), "")
+        for number, relaxation in enumerate((None, FIRST_RELAXATION, *NO_MODEL_RELAXATIONS)):
+            if best.num_registered >= task.num_images / 2 or (number > 1 and best.models):
                 break
-        best = max(attempts, key=lambda attempt: attempt.num_registered)
+            options = _options(self.config, task, relaxation)
+            models = _run(task, f"mapping-{number}", options)
+            description = relaxation.description if relaxation is not None else ""
+            attempt = _Attempt(sorted(models, key=largest_first), options, description)
+            best = max(best, attempt, key=lambda each: each.num_registered)
+        if best.description and best.models:
+            note = f"a model was built with relaxed thresholds only ({best.description}): check it"
+            logger.warning("%s", note)
+            task.notes.append(note)
         if self.config.robust_loss_px > 0:
             for model in best.models:
                 adjust_robustly(model, self.config.robust_loss_px, best.options)
@@ -99,10 +103,24 @@ class _Attempt:
     models: list[pycolmap.Reconstruction]
     """The one with most images first."""
     options: pycolmap.IncrementalPipelineOptions
+    description: str
+    """Of the relaxed thresholds, for users; "" if they need not know."""
 
     @property
     def num_registered(self) -> int:
         return int(self.models[0].num_reg_images()) if self.models else 0
+
+
+def _options(
+    config: MappingConfig, task: MappingTask, relaxation: Relaxation | None
+) -> pycolmap.IncrementalPipelineOptions:
+    options = mapper_options(config, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
+    if relaxation is not None:
+        relaxation.apply(options)
+    if task.initial_pair is not None:
+        options.init_image_id1, options.init_image_id2 = _image_ids(task.database, task.initial_pair)
+        options.multiple_models = False  # each further model would start from the same pair
+    return options
 
 
 _FUNCTION_TOLERANCE = 1e-6
@@ -203,7 +221,7 @@ def _limits_like(config: Any, task: MappingTask) -> tuple[MappingConfig, pycolma
     """The limits of a mapping, and its options with relaxed thresholds."""
     limits = config if isinstance(config, MappingConfig) else MappingConfig()
     options = mapper_options(limits, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
-    _relax(options)  # else points of a model that was built with relaxed thresholds would be removed
+    FIRST_RELAXATION.apply(options)  # else points of a model that was built with relaxed thresholds would be removed
     return limits, options
 
 
@@ -235,48 +253,91 @@ def mapper_options(
     return options
 
 
-def _relax(options: pycolmap.IncrementalPipelineOptions) -> None:
-    """Relax thresholds for forward motion and narrow baselines, for which COLMAP's defaults find no initial pair."""
-    options.mapper.init_max_forward_motion = 1.0
-    options.mapper.init_min_tri_angle = 4.0
-    options.mapper.init_min_num_inliers = 50
-    options.mapper.abs_pose_min_num_inliers = 20
-    options.triangulation.ignore_two_view_tracks = False
-    options.mapper.filter_min_tri_angle = min(1.0, options.mapper.filter_min_tri_angle)
-    options.triangulation.min_angle = min(1.0, options.triangulation.min_angle)
-
-
 def _image_ids(database: Path, pair: ImagePair) -> tuple[int, int]:
     with opened_database(database) as opened:
         image_id_from_name = {image.name: image.image_id for image in opened.read_all_images()}
     return image_id_from_name[pair.name0], image_id_from_name[pair.name1]
 
 
-def _run(
-    task: MappingTask, folder: Path, options: pycolmap.IncrementalPipelineOptions
-) -> list[pycolmap.Reconstruction]:
-    num_registered = 0
-
-    def registered(count: int) -> None:
-        nonlocal num_registered
-        # A second model starts again at two: each image is counted once.
-        num_registered = min(num_registered + count, task.num_images)
-        task.progress("map", num_registered, task.num_images)
-
+def _run(task: MappingTask, name: str, options: pycolmap.IncrementalPipelineOptions) -> list[pycolmap.Reconstruction]:
+    """Run the mapper. If there are snapshots of an earlier run, it goes on from them, then with all other images."""
+    snapshots = Snapshots.of_run(task.snapshots / name if task.snapshots is not None else None, task.num_images)
+    run = _Run(task, task.work / name, options, snapshots)
     task.progress("map", 0, task.num_images)
-    with store_errors(folder):
-        folder.mkdir(parents=True)
-    with mapper_errors(folder), quiet_log():
-        models = pycolmap.incremental_mapping(
-            task.database,
-            folder,  # of the images, which are not read here
-            folder,
-            options,
-            initial_image_pair_callback=lambda: registered(2),
-            next_image_callback=lambda: registered(1),
-        )
-    return list(models.values())
+    with store_errors(run.folder):
+        run.folder.mkdir(parents=True)
+    if snapshots is None:
+        return run.models()
+    snapshots.start()
+    options.snapshot_path, options.snapshot_frames_freq = snapshots.current, snapshots.interval
+    models: list[pycolmap.Reconstruction] = []
+    for path in snapshots.found():
+        models += run.models(path)
+        snapshots.next_model()
+    names = unregistered_names(task.database, models)
+    if not models or (len(names) >= options.min_model_size and options.multiple_models):
+        options.image_names = names if models else []
+        models += run.models()
+    return models
 
 
-def _largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:
+class _Run:
+    """Calls of pycolmap's incremental mapping, and the number of images that they have registered so far."""
+
+    def __init__(
+        self,
+        task: MappingTask,
+        folder: Path,
+        options: pycolmap.IncrementalPipelineOptions,
+        snapshots: Snapshots | None,
+    ) -> None:
+        self.folder = folder
+        self._task, self._options, self._snapshots = task, options, snapshots
+        self._num_registered = self._num_given = 0
+
+    def models(self, start: Path | None = None) -> list[pycolmap.Reconstruction]:
+        """The models of a call, which goes on from the model in a folder if one is given."""
+        self._num_given = 0
+        if start is not None:
+            with quiet_log():
+                self._num_given = pycolmap.Reconstruction(start).num_reg_images()
+        with mapper_errors(self.folder), quiet_log():
+            models = pycolmap.incremental_mapping(
+                self._task.database,
+                self.folder,  # of the images, which are not read here
+                self.folder,
+                self._options,
+                start or "",
+                initial_image_pair_callback=self._started,
+                next_image_callback=self._added,
+            )
+        return list(models.values())
+
+    def _started(self) -> None:
+        """A model was started from a pair of images, or from a snapshot: then its images are counted."""
+        if self._snapshots is not None:
+            self._snapshots.next_model()
+        self._registered(self._num_given or 2)
+        self._num_given = 0
+
+    def _added(self) -> None:
+        if self._snapshots is not None:
+            self._snapshots.prune()
+        self._registered(1)
+
+    def _registered(self, count: int) -> None:
+        # A second model starts again at two: each image is counted once.
+        self._num_registered = min(self._num_registered + count, self._task.num_images)
+        self._task.progress("map", self._num_registered, self._task.num_images)
+
+
+def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]) -> list[str]:
+    """Names of the images of a database that no model has, sorted."""
+    registered = {model.images[image_id].name for model in models for image_id in model.reg_image_ids()}
+    with opened_database(database) as opened:
+        return sorted({image.name for image in opened.read_all_images()} - registered)
+
+
+def largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:
+    """A key that sorts models by images, then by points."""
     return -model.num_reg_images(), -model.num_points3D(), min(model.reg_image_ids())

@@ -152,7 +152,7 @@ def _add_points(merged: pycolmap.Reconstruction, moved: pycolmap.Reconstruction)
         point = moved.points3D[point_id]
         elements = [(element.image_id, element.point2D_idx) for element in point.track.elements]
         observed = [_point_of(merged, *element) for element in elements]
-        (twin, _), *_ = Counter(each for each in observed if each is not None).most_common(1) or [(None, 0)]
+        twin = _most_frequent([each for each in observed if each is not None])
         free = [element for element, each in zip(elements, observed, strict=True) if each is None]
         if twin is not None:
             seen_in = {element.image_id for element in merged.points3D[twin].track.elements}
@@ -164,6 +164,10 @@ def _add_points(merged: pycolmap.Reconstruction, moved: pycolmap.Reconstruction)
             for element in free:
                 track.add_element(*element)
             merged.add_point3D(point.xyz, track, point.color)
+
+
+def _most_frequent(point_ids: Sequence[int]) -> int | None:
+    return Counter(point_ids).most_common(1)[0][0] if point_ids else None
 
 
 def _point_of(model: pycolmap.Reconstruction, image_id: int, point2d_idx: int) -> int | None:

@@ -63,7 +63,8 @@ def map_and_judge(
         starts.remove(initial_pair)
         work = task.work / f"attempt-{number}"
         work.mkdir()
-        models = mapper.map(replace(task, work=work, initial_pair=initial_pair))
+        snapshots = task.snapshots / work.name if task.snapshots is not None else None
+        models = mapper.map(replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots))
         judged = judging.merged(judging.judged(models))
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
     return best

@@ -1,0 +1,105 @@
+"""Snapshots of a long mapping: a mapping that was killed goes on from the last ones.
+
+A snapshot is a model of the images that were registered so far. Snapshots of the model that grows lie in a folder
+`current`; when the mapper starts another model, the last one is moved to a folder `model-NUMBER`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm_lightglue.colmap.model_check import checked_content
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.store.atomic_file import store_errors
+
+_MIN_IMAGES = 100
+"""Number of images of a scene from which snapshots are written."""
+
+_MIN_INTERVAL, _NUM_SNAPSHOTS = 25, 20
+"""Fewest images between two snapshots, and the number of snapshots of a scene with many images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The snapshots of one run of the incremental mapper.
+
+    Args:
+        folder: of these snapshots only; it may not exist.
+        interval: number of images between two snapshots.
+    """
+
+    folder: Path
+    interval: int
+
+    @classmethod
+    def of_run(cls, folder: Path | None, num_images: int) -> Snapshots | None:
+        """Snapshots for a scene; None without a folder, or if mapping is quick.
+
+        Args:
+            folder: of the snapshots of this run.
+            num_images: of the scene.
+        """
+        if folder is None or num_images < _MIN_IMAGES:
+            return None
+        return cls(folder, max(_MIN_INTERVAL, num_images // _NUM_SNAPSHOTS))
+
+    @property
+    def current(self) -> Path:
+        """The folder in which COLMAP writes snapshots of the model that grows, each in a folder named by its time."""
+        return self.folder / "current"
+
+    def found(self) -> list[Path]:
+        """The last complete snapshot of each model, in the order in which the models were started.
+
+        Snapshots whose images are all in a later one are left out: a mapping that went on from them wrote it.
+        """
+        newest = self._newest()
+        paths = sorted(self.folder.glob("model-*")) + ([newest] if newest is not None else [])
+        contents = [(path, ids) for path in paths if (ids := _image_ids(path))]
+        return [
+            path
+            for idx, (path, ids) in enumerate(contents)
+            if not any(ids <= later for _, later in contents[idx + 1 :])
+        ]
+
+    def start(self) -> None:
+        """Move the snapshots of an earlier run aside, and make the folder for those of this one.
+
+        Raises:
+            StoreError: if the folder cannot be written.
+        """
+        with store_errors(self.folder):
+            self.current.mkdir(parents=True, exist_ok=True)
+        self.next_model()
+
+    def next_model(self) -> None:
+        """Keep the last snapshot: the next ones belong to another model."""
+        newest = self._newest()
+        with store_errors(self.folder):
+            if newest is not None:
+                newest.rename(self.folder / f"model-{len(list(self.folder.glob('model-*'))):04d}")
+            self._remove(sorted(self.current.iterdir()))
+
+    def prune(self) -> None:
+        """Remove all but the last two snapshots of the model that grows; one of them may be incomplete."""
+        self._remove(sorted(self.current.iterdir())[:-2])
+
+    def _newest(self) -> Path | None:
+        if not self.current.is_dir():
+            return None
+        return next((path for path in sorted(self.current.iterdir(), reverse=True) if _image_ids(path)), None)
+
+    @staticmethod
+    def _remove(paths: list[Path]) -> None:
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _image_ids(path: Path) -> frozenset[int]:
+    """Identifiers of the images of a snapshot; empty if it is incomplete."""
+    try:
+        return frozenset(checked_content(path).images.ids.tolist())
+    except DataError:
+        return frozenset()

@@ -1,0 +1,67 @@
+"""A scene of which the usual thresholds build no model gets one, and the user is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.incremental import IncrementalMapper, adjustment_like
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import UP, ExactScene, ring_scene, write_database
+
+
+def slow_walk() -> ExactScene:
+    """A video whose camera moves by a third of a degree between two images."""
+    poses = {
+        f"{idx:02d}.jpg": Rigid3.look_at(np.array([0.05 * idx, -8.0, 1.0]), np.array([0.05 * idx, 0, 0]), UP)
+        for idx in range(8)
+    }
+    return ExactScene(poses, np.random.default_rng(0).uniform(-1, 1, (120, 3)) * [3, 3, 2], noise_px=0.1)
+
+
+def task_of(scene: ExactScene, folder: Path, window: int) -> MappingTask:
+    names = sorted(scene.poses)
+    pairs = [ImagePair(*pair) for step in range(1, window + 1) for pair in zip(names, names[step:], strict=False)]
+    database = write_database(folder / "database.db", scene, pairs)
+    (folder / "work").mkdir()
+    return MappingTask(database, folder / "work", len(names), frozenset({1}))
+
+
+def test_small_angles_build_a_model_that_users_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = slow_walk()
+    task = task_of(scene, tmp_path, 2)
+    (model,) = IncrementalMapper().map(task)
+    poses = poses_of_model(model)
+    assert len(poses) == 8
+    assert align_poses(poses, scene.poses).max_center_error < 0.02, "the walk has a length of 0.35"
+    assert task.notes == [
+        "a model was built with relaxed thresholds only (triangulation angles from 0.5 degrees, 15 points per image):"
+        " check it"
+    ]
+    assert task.notes[0] in caplog.text
+
+
+def test_scenes_that_need_no_relaxation_are_not_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = task_of(ring_scene(8), tmp_path, 7)
+    (model,) = IncrementalMapper().map(task)
+    assert model.num_reg_images() == 8
+    assert task.notes == []
+    assert caplog.text == ""
+
+
+def test_the_first_relaxation_is_tried_before_the_further_ones(tmp_path: Path) -> None:
+    """It builds the same model of wider windows as before, and the later adjustment keeps its points."""
+    task = task_of(slow_walk(), tmp_path, 5)
+    (model,) = IncrementalMapper().map(task)
+    assert task.notes == []
+    num_points = model.num_points3D()
+    adjustment_like(None, task)(model)
+    assert model.num_points3D() > 0.95 * num_points
+    folders = sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert folders == ["mapping-0", "mapping-1"] or folders == ["mapping-0"]

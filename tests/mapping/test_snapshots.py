@@ -1,0 +1,152 @@
+"""A mapping that is cut off goes on from its last snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pycolmap
+import pytest
+
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping import snapshots
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.incremental import IncrementalMapper
+from sfm_lightglue.mapping.snapshots import Snapshots
+from tests.helpers.exact_scenes import ExactScene, ring_scene, write_database
+
+NUM_IMAGES = 14
+
+
+class Killed(Exception):
+    """Ends a mapping in the middle."""
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots every three images, for small scenes too."""
+    monkeypatch.setattr(snapshots, "_MIN_IMAGES", 5)
+    monkeypatch.setattr(snapshots, "_MIN_INTERVAL", 3)
+
+
+@pytest.fixture(scope="module")
+def scene() -> ExactScene:
+    return ring_scene(NUM_IMAGES, 150)
+
+
+@pytest.fixture
+def task(scene: ExactScene, tmp_path: Path) -> MappingTask:
+    return task_of(scene, tmp_path)
+
+
+def task_of(scene: ExactScene, folder: Path) -> MappingTask:
+    database = write_database(folder / "database.db", scene)
+    return MappingTask(database, folder / "work-0", len(scene.poses), snapshots=folder / "snapshots")
+
+
+def cut_off(task: MappingTask, num_images: int, work: str = "work-cut") -> None:
+    """Map until a number of images is registered."""
+
+    def kill(stage: str, num_done: int, num_total: int) -> None:
+        if num_done == num_images:
+            raise Killed
+
+    with pytest.raises(Killed):
+        IncrementalMapper().map(replace(task, work=task.work.with_name(work), progress=kill))
+
+
+def progress_of_resumed(task: MappingTask) -> tuple[list[pycolmap.Reconstruction], list[int]]:
+    numbers: list[int] = []
+    models = IncrementalMapper().map(replace(task, progress=lambda _, num_done, __: numbers.append(num_done)))
+    return models, numbers
+
+
+def test_a_mapping_goes_on_from_its_last_snapshot(scene: ExactScene, task: MappingTask) -> None:
+    cut_off(task, 11)
+    models, numbers = progress_of_resumed(task)
+    assert numbers[0] == 0
+    assert 8 <= numbers[1] <= 11, "there is a snapshot after every three images"
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == NUM_IMAGES
+    (model,) = models
+    poses = poses_of_model(model)
+    assert len(poses) == NUM_IMAGES
+    assert align_poses(poses, scene.poses).max_center_error < 0.05, "the ring has a diameter of 16"
+
+
+def test_a_mapping_can_be_cut_off_repeatedly(scene: ExactScene, task: MappingTask) -> None:
+    cut_off(task, 8)
+    cut_off(task, 12, "work-again")
+    models, numbers = progress_of_resumed(task)
+    assert numbers[1] > 8
+    assert [model.num_reg_images() for model in models] == [NUM_IMAGES]
+
+
+def test_a_torn_snapshot_is_not_used(task: MappingTask) -> None:
+    cut_off(task, 11)
+    before, newest = sorted((task.snapshots / "mapping-0" / "current").iterdir())
+    images = newest / "images.bin"
+    images.write_bytes(images.read_bytes()[:-100])
+    num_before = pycolmap.Reconstruction(before).num_reg_images()
+    models, numbers = progress_of_resumed(task)
+    assert numbers[1] == num_before
+    assert [model.num_reg_images() for model in models] == [NUM_IMAGES]
+
+
+def test_snapshots_change_no_result(task: MappingTask, tmp_path: Path) -> None:
+    contents = []
+    for name, folder in (("with", task.snapshots), ("without", None)):
+        (model,) = IncrementalMapper().map(replace(task, work=tmp_path / name, snapshots=folder))
+        (tmp_path / f"model-{name}").mkdir()
+        model.write_binary(tmp_path / f"model-{name}")
+        contents.append([path.read_bytes() for path in sorted((tmp_path / f"model-{name}").iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_few_snapshots_are_kept(task: MappingTask) -> None:
+    IncrementalMapper().map(task)
+    assert 1 <= len(list((task.snapshots / "mapping-0" / "current").iterdir())) <= 3
+
+
+def test_all_models_of_a_cut_off_mapping_are_continued(tmp_path: Path) -> None:
+    """Two scenes in one database; the second one was begun when the mapping was cut off."""
+    first, second = ring_scene(8, 150), ring_scene(6, 150)
+    moved = {
+        f"x{name}": pose @ Rigid3.from_rotvec([0, 0, 0], [90.0, 0, 0]).inverse() for name, pose in second.poses.items()
+    }
+    points = Rigid3.from_rotvec([0, 0, 0], [90.0, 0, 0]) @ second.points
+    both = BothScenes(first, ExactScene(moved, points))
+    task = task_of(both, tmp_path)
+    cut_off(task, 12)
+    models, numbers = progress_of_resumed(task)
+    assert sorted(model.num_reg_images() for model in models) == [6, 8]
+    assert numbers[-1] == 14
+
+
+class BothScenes(ExactScene):
+    """Two scenes that see nothing of each other."""
+
+    def __init__(self, first: ExactScene, second: ExactScene) -> None:
+        super().__init__(first.poses | second.poses, first.points)
+        object.__setattr__(self, "observed", first.observed | second.observed)
+        object.__setattr__(self, "parts", (first, second))
+
+    @property
+    def pairs(self):
+        return [pair for part in self.parts for pair in part.pairs]
+
+
+def test_short_mappings_write_no_snapshots(monkeypatch: pytest.MonkeyPatch, task: MappingTask) -> None:
+    monkeypatch.setattr(snapshots, "_MIN_IMAGES", NUM_IMAGES + 1)
+    IncrementalMapper().map(task)
+    assert task.snapshots is not None
+    assert not task.snapshots.exists()
+
+
+def test_the_interval_grows_with_the_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found = [Snapshots.of_run(tmp_path, num_images) for num_images in (99, 100, 2000)]
+    assert [each.interval if each else None for each in found] == [None, 25, 100]
+    assert Snapshots.of_run(None, 500) is None
