@@ -5,7 +5,7 @@ from __future__ import annotations
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.pairs.base import PairSelector
+from sfm_lightglue.registry.pair_registry import PairRegistry
 from sfm_lightglue.registry.registry import Entry, Registry
 
 EXTRACTORS: Registry[Extractor] = Registry(
@@ -58,7 +58,7 @@ MATCHERS: Registry[Matcher] = Registry(
 )
 
 
-PAIR_SELECTORS: Registry[PairSelector] = Registry(
+PAIR_SELECTORS = PairRegistry(
     "pairs",
     {
         "exhaustive": Entry(
@@ -71,6 +71,11 @@ PAIR_SELECTORS: Registry[PairSelector] = Registry(
         ),
         "file": Entry(
             "sfm_lightglue.pairs.from_file:PairsFromFileConfig", "sfm_lightglue.pairs.from_file:PairsFromFile"
+        ),
+        "spatial": Entry("sfm_lightglue.pairs.spatial:SpatialConfig", "sfm_lightglue.pairs.spatial:SpatialPairs"),
+        "covisibility": Entry(
+            "sfm_lightglue.pairs.covisibility:CovisibilityConfig",
+            "sfm_lightglue.pairs.covisibility:CovisibilityPairs",
         ),
     },
     "sfm_lightglue.pairs",

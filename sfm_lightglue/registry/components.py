@@ -78,7 +78,7 @@ def tables_from_config(config: Any) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, Choice):
-            tables[field.name] = {"name": value.name, **asdict(value.config)}
+            tables[field.name] = {"name": value.name, **REGISTRY_FROM_TABLE[field.name].options(value)}
         else:
             tables[field.name] = asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
     return tables

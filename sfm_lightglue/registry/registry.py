@@ -113,6 +113,10 @@ class Registry(Generic[ComponentT]):
         build: Callable[..., ComponentT] = self._load(choice.name, entry.build)
         return build(choice.config, device=device) if entry.takes_device else build(choice.config)
 
+    def options(self, choice: Choice) -> dict[str, Any]:
+        """The values of all options of a choice by name: what `choose` takes."""
+        return dataclasses.asdict(choice.config)
+
     def _names_with_weights(self) -> tuple[str, ...]:
         """Names of built-in components with weights; other packages are not imported for a message."""
         return tuple(name for name in self.builtin_names if _has_weights(self._load(name, self._entries[name].config)))

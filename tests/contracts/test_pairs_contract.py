@@ -3,7 +3,9 @@
 import pytest
 
 from sfm_lightglue.registry.builtin import PAIR_SELECTORS
+from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.testing import PairSelectorContract
+from sfm_lightglue.testing.photos import textured, write_photo
 
 
 class TestExhaustive(PairSelectorContract):
@@ -18,8 +20,31 @@ class TestSequential(PairSelectorContract):
         return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("sequential", {"window": 2}))
 
 
+class TestUnion(PairSelectorContract):
+    @classmethod
+    def build(cls):
+        return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("sequential+exhaustive", {"window": 2}))
+
+
+class TestSpatial(PairSelectorContract):
+    @classmethod
+    def build(cls):
+        return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("spatial", {"num_neighbors": 2}))
+
+    @pytest.fixture
+    def scene(self, tmp_path):
+        """Twelve images, a metre apart."""
+        names = [f"photo {index}.png" for index in range(12)]
+        for name in names:
+            write_photo(tmp_path / "photos" / name, textured(64, 48))
+        lines = [f"{name},{index},0,0" for index, name in enumerate(names)]
+        (tmp_path / "positions.csv").write_text("\n".join(["name,x,y,z", *lines]))
+        return load_scene(tmp_path / "photos", positions=tmp_path / "positions.csv")
+
+
 def test_all_selectors_without_files_are_tested():
-    assert set(PAIR_SELECTORS.builtin_names) - {"file"} == {"exhaustive", "sequential"}
+    with_files = {"file", "covisibility"}
+    assert set(PAIR_SELECTORS.builtin_names) - with_files == {"exhaustive", "sequential", "spatial"}
 
 
 def test_the_error_for_a_contract_without_a_component_names_build():

@@ -1,0 +1,77 @@
+"""The pairs of several selectors together, without those that the user excludes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue.pairs.base import CountsPairs, ExplainsChoice, PairContext, PairSelector
+from sfm_lightglue.pairs.from_file import read_pairs
+from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.types import ImagePair, Scene
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedPairsConfig:
+    """What is combined.
+
+    Args:
+        parts: configuration of each selector.
+        exclude: text file with the pairs to leave out, two names a line; "" for none.
+    """
+
+    parts: tuple[Any, ...]
+    exclude: str = ""
+
+
+class CombinedPairs:
+    """The pairs that any of the parts selects, without excluded ones.
+
+    Args:
+        parts: at least one selector.
+        exclude: text file with the pairs to leave out, two names a line; "" for none.
+    """
+
+    def __init__(self, parts: Sequence[PairSelector], exclude: str = "") -> None:
+        self._parts = tuple(parts)
+        self._exclude = exclude
+
+    def check(self, scene: Scene) -> None:
+        """Find errors in the input of each part, and in the list of excluded pairs."""
+        for part in self._parts:
+            part.check(scene)
+        self.excluded(scene)
+
+    def num_pairs(self, scene: Scene) -> int:
+        """An upper bound: the sum of the parts, and all pairs if a part cannot tell."""
+        num_all = len(scene.images) * (len(scene.images) - 1) // 2
+        parts = [part.num_pairs(scene) if isinstance(part, CountsPairs) else num_all for part in self._parts]
+        return min(num_all, sum(parts))
+
+    def select(self, context: PairContext) -> Sequence[ImagePair]:
+        """The pairs, sorted."""
+        first, *others = [part.select(context) for part in self._parts]
+        if not others and not self._exclude:
+            return first
+        pairs = IndexedPairs.from_pairs(context.scene.names, first)
+        for other in others:
+            pairs = pairs.union(other)
+        return pairs.without(self.excluded(context.scene))
+
+    def excluded(self, scene: Scene) -> IndexedPairs:
+        """The pairs of the list, also those that no part selects.
+
+        Raises:
+            DataError: if the list cannot be read, or a line does not contain two names of the scene.
+        """
+        if not self._exclude:
+            return IndexedPairs.from_pairs(scene.names, ())
+        return read_pairs(Path(self._exclude), scene, report=False)
+
+    @property
+    def explanation(self) -> str:
+        """What the parts say of their choice, one line."""
+        said = [part.explanation for part in self._parts if isinstance(part, ExplainsChoice)]
+        return "; ".join(one for one in said if one)
