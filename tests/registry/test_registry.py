@@ -85,7 +85,7 @@ def test_the_error_for_an_unknown_name_proposes_the_nearest():
         EXTRACTORS.choose("sfit")
     with pytest.raises(ConfigError, match=r"unknown matcher 'lightgleu' \(did you mean 'lightglue'\?\)"):
         MATCHERS.choose("lightgleu")
-    with pytest.raises(ConfigError, match="unknown pairs 'xyz'; choose one of .*exhaustive, file"):
+    with pytest.raises(ConfigError, match=r"unknown pairs 'xyz'; choose one of .*exhaustive, file"):
         PAIR_SELECTORS.build(Choice("xyz", None))
 
 
