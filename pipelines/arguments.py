@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 
+_OF_ALL = {"pairs": ("exclude",)}
+"""The options of a table that do not depend on the name of the component."""
+
 
 class ArgumentAdder(Protocol):
     """A parser, or an argument group of one."""
@@ -100,8 +103,9 @@ def override(values: Mapping[str, Any], flags: Mapping[tuple[str, str], Any]) ->
         section = merged.get(table, {})
         if not isinstance(section, Mapping):
             raise ConfigError(f"{table}: expected a table, got {section!r}")
-        # Options of one component do not fit another one.
-        kept = {} if name == "name" and section.get("name", value) != value else section
+        # Options of one component do not fit another one, apart from those that all components of the table have.
+        is_another = name == "name" and section.get("name", value) != value
+        kept = {key: section[key] for key in section if not is_another or key in _OF_ALL.get(table, ())}
         merged[table] = {**kept, name: value}
     return merged
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.arguments import add_component_arguments
 from pipelines.command import ProgressBars, add_yes_argument, command_parser, confirmation, run_command, show_warnings
 from pipelines.output import say, say_json
+from pipelines.pair_arguments import add_pair_arguments
 from pipelines.reconstruct import add_camera_arguments, add_mask_argument, config_values
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
@@ -87,11 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", type=Path, help="options in TOML, or run.json of `reconstruct`")
     group = parser.add_argument_group("what to compute")
     add_component_arguments(group)
-    group.add_argument(
-        "--pairs",
-        metavar="exhaustive|sequential|FILE",
-        help="which images to match (default: exhaustive); FILE: two names a line",
-    )
+    add_pair_arguments(group)
     add_mask_argument(group)
     add_camera_arguments(parser.add_argument_group("cameras of photos that are not in the database"))
     group = parser.add_argument_group("how to run")

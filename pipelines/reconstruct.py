@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ from pipelines.command import (
     with_progress,
 )
 from pipelines.output import say, say_json
+from pipelines.pair_arguments import add_pair_arguments, pair_flags, scene_file_values
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.registry.builtin import PAIR_SELECTORS
+from sfm_lightglue.registry.builtin import MAPPERS
 
 DEMO_DIR = Path("demo_scene")
 
@@ -33,6 +33,8 @@ examples:
       photos in scenes/castle or scenes/castle/images, results in scenes/castle/reconstruction
   python -m pipelines.reconstruct walk/ --pairs sequential --camera-mode single
       frames of a video by one camera; each frame is matched with its neighbours
+  python -m pipelines.reconstruct town/ --pairs spatial+retrieval --positions gps.csv
+      photos that were taken near each other, and those that look alike
   python -m pipelines.reconstruct castle/ --camera-model PINHOLE --camera-params 1380,1382,760.8,503.9
       known intrinsics, in COLMAP's order and pixel convention; they are not refined
   python -m pipelines.reconstruct --demo
@@ -103,7 +105,7 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
     """The configuration file, overridden by the flags that were given, as nested mappings.
 
     Raises:
-        ConfigError: if the file cannot be read, or camera parameters are not numbers.
+        ConfigError: if a file is missing or cannot be read, or camera parameters are not numbers.
     """
     values = read_config_file(arguments.config, config_type) if arguments.config else {}
     flags = {
@@ -113,23 +115,16 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
         ("cameras", "refine"): True if arguments.refine_intrinsics else None,
     }
     if config_type is ReconstructConfig:
-        flags |= {("density", "level"): arguments.density, ("refine", "mode"): arguments.refine}
-    if arguments.pairs is not None:
-        flags |= _pairs_flags(arguments.pairs)
-    values = override(component_values(arguments, values), flags)
+        flags |= {
+            ("density", "level"): arguments.density,
+            ("refine", "mode"): arguments.refine,
+            ("mapping", "name"): arguments.mapper,
+        }
+    values = override(component_values(arguments, values), flags | pair_flags(arguments))
+    values |= scene_file_values(arguments)
     if arguments.masks is not None:
         values = values | {"masks": mask_folder(arguments.masks)}
     return values if arguments.threads is None else values | {"num_threads": arguments.threads}
-
-
-def _pairs_flags(value: str) -> dict[tuple[str, str], Any]:
-    selectors = [name for name in PAIR_SELECTORS.names if name != "file"]
-    if value in selectors:
-        return {("pairs", "name"): value}
-    if not os.path.isfile(value):
-        raise ConfigError(f"--pairs {value}: no such file, and not one of {', '.join(selectors)}")
-    # Absolute, so that the record of the run can be used from any folder.
-    return {("pairs", "name"): "file", ("pairs", "path"): str(Path(value).resolve())}
 
 
 def mask_folder(value: str) -> str:
@@ -140,7 +135,7 @@ def mask_folder(value: str) -> str:
     """
     if not value or not Path(value).is_dir():
         raise ConfigError(f"--masks {value}: no such folder")
-    return str(Path(value).resolve())  # absolute, as the list of pairs
+    return str(Path(value).resolve())  # absolute, as the lists
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -172,11 +167,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("what to compute")
     add_component_arguments(group)
-    add = group.add_argument
+    add_pair_arguments(group)
     add(
-        "--pairs",
-        metavar="exhaustive|sequential|FILE",
-        help="which images to match (default: exhaustive); FILE: two names a line",
+        "--mapper",
+        metavar="|".join(MAPPERS.builtin_names),
+        help="what builds the model: image by image, all at once, or in parts (default: auto, by the number of photos)",
     )
     add_density_arguments(group, ["sparse", "normal", "dense"])
     add_mask_argument(group)
