@@ -172,6 +172,7 @@ def match_set(pair_set: PairSet, config: ReconstructConfig, work: Path) -> Match
                 progress,
             )
         )
+    store.flush()
     by_count = {}
     for result in results:
         geometry = _by_count(result, features, cameras, config, store)

@@ -119,6 +119,9 @@ def _tidy(root: Path, kinds: Sequence[str], dry_run: bool, choose: Callable[[Kin
                 else:
                     tidied.num_written += any(source.num_entries for source in group)
                 _remove(group, dry_run, tidied)
+            if not dry_run:
+                with contextlib.suppress(OSError):  # it has entries
+                    (root / inventory.kind).rmdir()
     return tidied
 
 

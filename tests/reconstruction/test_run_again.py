@@ -121,7 +121,8 @@ def test_torn_entries_are_computed_again(
     entries = sorted((tmp_path / "out").rglob("*.npz"))
     for i, path in enumerate(entries):
         content = path.read_bytes()
-        path.write_bytes((content[: len(content) // 2], b"", b"no archive at all")[i % 3])
+        size = len(content) // 2 if len(path.stem) == 64 else 100  # the first half of a shard has whole entries
+        path.write_bytes((content[:size], b"", b"no archive at all")[i % 3])
     summary = reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary
     assert summary.num_registered == 6
     hits = {kind: counts["hits"] for kind, counts in summary.cache["by_kind"].items() if counts["hits"]}

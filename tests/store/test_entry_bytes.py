@@ -6,8 +6,9 @@ import zlib
 import numpy as np
 import pytest
 
-from sfm_lightglue.store.entry_bytes import MAX_RAW_BYTES, decode_entry, encode_entry
+from sfm_lightglue.store import entry_bytes
 from sfm_lightglue.store.encoding import arrays_from_matches
+from sfm_lightglue.store.entry_bytes import decode_entry, encode_entry
 from sfm_lightglue.types import Matches
 
 ARRAYS = {
@@ -76,6 +77,12 @@ def test_other_values_are_refused(array):
         encode_entry({"a": array})
 
 
+def test_too_large_arrays_are_refused(monkeypatch):
+    monkeypatch.setattr(entry_bytes, "MAX_RAW_BYTES", 1000)
+    with pytest.raises(ValueError, match="more than 1000"):
+        encode_entry({"a": np.zeros(200)})
+
+
 def stream(head, body=b"", tail=b""):
     text = head if isinstance(head, bytes) else json.dumps(head).encode()
     return zlib.compress(len(text).to_bytes(4, "little") + text + body) + tail
@@ -97,11 +104,12 @@ WRONG = {
     "two negative": stream({"a": ["<f4", [-1, -2]]}, bytes(8)),
     "a fraction": stream({"a": ["<f4", [0.5]]}, bytes(2)),
     "huge": stream({"a": ["<f4", [2**40, 2**40]]}),
-    "a bomb": zlib.compress(bytes(MAX_RAW_BYTES + 1)),
+    "a bomb": zlib.compress(bytes(200_000)),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_damaged_bytes_are_refused(name):
+def test_damaged_bytes_are_refused(name, monkeypatch):
+    monkeypatch.setattr(entry_bytes, "MAX_RAW_BYTES", 100_000)
     with pytest.raises((ValueError, zlib.error, AttributeError, TypeError)):
         decode_entry(WRONG[name])
