@@ -37,6 +37,8 @@ examples:
       photos that were taken near each other, and those that look alike
   python -m pipelines.reconstruct castle/ --camera-model PINHOLE --camera-params 1380,1382,760.8,503.9
       known intrinsics, in COLMAP's order and pixel convention; they are not refined
+  python -m pipelines.reconstruct archive/ --dry-run
+      how many pairs, and how much time, memory and disk space; nothing is written
   python -m pipelines.reconstruct --demo
       render a synthetic scene, reconstruct it, and compare with the truth
 
@@ -52,11 +54,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.scene_dir is None and not arguments.demo:
         parser.error("give the folder of the photos, or --demo")
+    if arguments.demo and arguments.dry_run:
+        parser.error("--dry-run estimates the cost of a folder of photos; leave out --demo")
     show_warnings()
 
     def body() -> None:
         config = ReconstructConfig.from_mapping(config_values(arguments, ReconstructConfig))
-        if arguments.demo:
+        if arguments.dry_run:
+            _estimate(arguments, config)
+        elif arguments.demo:
             _run_demo(arguments, config)
         else:
             _report(
@@ -79,6 +85,18 @@ def main(argv: list[str] | None = None) -> int:
             raise
 
     return run_command(with_summary, show_downloads=not arguments.quiet)
+
+
+def _estimate(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+    from sfm_lightglue.reconstruction.estimate import estimate_cost
+
+    estimate = with_progress(
+        arguments.quiet, lambda progress: estimate_cost(arguments.scene_dir, arguments.output, config, progress)
+    )
+    if arguments.json:
+        say_json(estimate.as_dict())
+    else:
+        say(estimate)
 
 
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
@@ -179,6 +197,11 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("how to run")
     add = group.add_argument
     add_yes_argument(group)
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the number of pairs, and the time, memory and disk space that they will take, and write nothing",
+    )
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")

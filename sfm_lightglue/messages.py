@@ -31,6 +31,14 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 _MAX_SHOWN = 400
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: "40 seconds", "5 minutes", "12 hours" or "3 days"."""
+    for unit, length_s, least_s in (("days", 86400, 2 * 86400), ("hours", 3600, 2 * 3600), ("minutes", 60, 120)):
+        if seconds >= least_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} second{'s' * (seconds >= 1.5)}"
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """A hint that proposes the nearest known name, "" if no name is similar."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)

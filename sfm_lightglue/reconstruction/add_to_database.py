@@ -215,6 +215,7 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         )
         camera_from_name = {image.name: image.camera for image in features.decoded_images}
         counts = match_scene(plan, features, camera_from_name, writer, matcher, verifier, clock, executor, progress)
+    store.flush()
     return _summary(job, features, counts, known, num_lost_pairs)
 
 

@@ -201,6 +201,7 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
             for name in job.features
             if images[name].camera.source in {"guessed", "estimated"}
         )
+    store.flush()  # mapping takes long
     if weighed.num_without_still > 0:
         logger.warning(
             "matches at the same pixel of many images (a logo, a frame, a standing background) were taken out of %d of"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.messages import duration
 from sfm_lightglue.pairs.base import CountsPairs, PairSelector
 from sfm_lightglue.types import Scene
 
@@ -39,15 +40,10 @@ def confirm_pairs(selector: PairSelector, scene: Scene, confirm: Confirm | None)
         return
     cost = (
         f"{num_pairs:,} pairs of {len(scene.images):,} images will be matched; at {_PAIR_S} s a pair this takes"
-        f" {_duration(_PAIR_S * num_pairs)}, less what an earlier run has finished"
+        f" {duration(_PAIR_S * num_pairs)}, less what an earlier run has finished"
     )
-    advice = "`pairs.name` sequential matches neighbours only, and a list of pairs those that overlap"
+    advice = "`pairs.name` auto chooses the pairs that are worth it, sequential the neighbours of a video"
     if confirm is None:
         logger.warning("%s. %s", cost, advice)
     elif not confirm(f"{cost}. {advice}."):
         raise ConfigError(f"stopped before the work began: {num_pairs:,} pairs; {advice}")
-
-
-def _duration(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from sfm_lightglue.errors import ReconstructionError
@@ -77,7 +78,7 @@ def reconstruct(
     config = config or ReconstructConfig()
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
-    with run_log("reconstruct", progress) as log:
+    with run_log("reconstruct", progress) as log, ExitStack() as stack:
         if output.is_dir():
             log.open(output)
         with clock.stage("scan"):
@@ -86,7 +87,7 @@ def reconstruct(
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
             confirm_pairs(components.pairs, scene, confirm)
-            store = Store(output)
+            store = stack.enter_context(Store(output))
             log.open(output)
         with clock.stage("extract"):
             extractor = CachedExtractor(components.extractor, store)
