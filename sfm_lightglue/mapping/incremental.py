@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import pycolmap
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
-from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
+from sfm_lightglue.mapping.mapper_errors import opened_database
+from sfm_lightglue.mapping.mapper_run import run_mapper
 from sfm_lightglue.mapping.relaxation import FIRST_RELAXATION, NO_MODEL_RELAXATIONS, Relaxation
-from sfm_lightglue.mapping.snapshots import Snapshots
-from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class IncrementalMapper:
             if best.num_registered >= task.num_images / 2 or (number > 1 and best.models):
                 break
             options = _options(self.config, task, relaxation)
-            models = _run(task, f"mapping-{number}", options)
+            models = run_mapper(task, f"mapping-{number}", options)
             description = relaxation.description if relaxation is not None else ""
             attempt = _Attempt(sorted(models, key=largest_first), options, description)
             best = max(best, attempt, key=lambda each: each.num_registered)
@@ -257,85 +256,6 @@ def _image_ids(database: Path, pair: ImagePair) -> tuple[int, int]:
     with opened_database(database) as opened:
         image_id_from_name = {image.name: image.image_id for image in opened.read_all_images()}
     return image_id_from_name[pair.name0], image_id_from_name[pair.name1]
-
-
-def _run(task: MappingTask, name: str, options: pycolmap.IncrementalPipelineOptions) -> list[pycolmap.Reconstruction]:
-    """Run the mapper. If there are snapshots of an earlier run, it goes on from them, then with all other images."""
-    snapshots = Snapshots.of_run(task.snapshots / name if task.snapshots is not None else None, task.num_images)
-    run = _Run(task, task.work / name, options, snapshots)
-    task.progress("map", 0, task.num_images)
-    with store_errors(run.folder):
-        run.folder.mkdir(parents=True)
-    if snapshots is None:
-        return run.models()
-    snapshots.start()
-    options.snapshot_path, options.snapshot_frames_freq = snapshots.current, snapshots.interval
-    models: list[pycolmap.Reconstruction] = []
-    for path in snapshots.found():
-        models += run.models(path)
-        snapshots.next_model()
-    names = unregistered_names(task.database, models)
-    if not models or (len(names) >= options.min_model_size and options.multiple_models):
-        options.image_names = names if models else []
-        models += run.models()
-    return models
-
-
-class _Run:
-    """Calls of pycolmap's incremental mapping, and the number of images that they have registered so far."""
-
-    def __init__(
-        self,
-        task: MappingTask,
-        folder: Path,
-        options: pycolmap.IncrementalPipelineOptions,
-        snapshots: Snapshots | None,
-    ) -> None:
-        self.folder = folder
-        self._task, self._options, self._snapshots = task, options, snapshots
-        self._num_registered = self._num_given = 0
-
-    def models(self, start: Path | None = None) -> list[pycolmap.Reconstruction]:
-        """The models of a call, which goes on from the model in a folder if one is given."""
-        self._num_given = 0
-        if start is not None:
-            with quiet_log():
-                self._num_given = pycolmap.Reconstruction(start).num_reg_images()
-        with mapper_errors(self.folder), quiet_log():
-            models = pycolmap.incremental_mapping(
-                self._task.database,
-                self.folder,  # of the images, which are not read here
-                self.folder,
-                self._options,
-                start or "",
-                initial_image_pair_callback=self._started,
-                next_image_callback=self._added,
-            )
-        return list(models.values())
-
-    def _started(self) -> None:
-        """A model was started from a pair of images, or from a snapshot: then its images are counted."""
-        if self._snapshots is not None:
-            self._snapshots.next_model()
-        self._registered(self._num_given or 2)
-        self._num_given = 0
-
-    def _added(self) -> None:
-        if self._snapshots is not None:
-            self._snapshots.prune()
-        self._registered(1)
-
-    def _registered(self, count: int) -> None:
-        # A second model starts again at two: each image is counted once.
-        self._num_registered = min(self._num_registered + count, self._task.num_images)
-        self._task.progress("map", self._num_registered, self._task.num_images)
-
-
-def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]) -> list[str]:
-    """Names of the images of a database that no model has, sorted."""
-    registered = {model.images[image_id].name for model in models for image_id in model.reg_image_ids()}
-    with opened_database(database) as opened:
-        return sorted({image.name for image in opened.read_all_images()} - registered)
 
 
 def largest_first(model: pycolmap.Reconstruction) -> tuple[int, int, int]:

@@ -87,6 +87,17 @@ MAPPERS: Registry[Mapper] = Registry(
         "incremental": Entry(
             "sfm_lightglue.mapping.incremental:MappingConfig", "sfm_lightglue.mapping.incremental:IncrementalMapper"
         ),
+        "global": Entry(
+            "sfm_lightglue.mapping.global_mapper:GlobalMappingConfig",
+            "sfm_lightglue.mapping.global_mapper:GlobalMapper",
+        ),
+        "hierarchical": Entry(
+            "sfm_lightglue.mapping.hierarchical_mapper:HierarchicalMappingConfig",
+            "sfm_lightglue.mapping.hierarchical_mapper:HierarchicalMapper",
+        ),
+        "auto": Entry(
+            "sfm_lightglue.mapping.auto_mapper:AutoMappingConfig", "sfm_lightglue.mapping.auto_mapper:AutoMapper"
+        ),
     },
     "sfm_lightglue.mappers",
 )

@@ -12,8 +12,26 @@ class TestIncremental(MapperContract):
         return MAPPERS.build(MAPPERS.choose("incremental"))
 
 
+class TestGlobal(MapperContract):
+    @classmethod
+    def build(cls):
+        return MAPPERS.build(MAPPERS.choose("global"))
+
+
+class TestHierarchical(MapperContract):
+    @classmethod
+    def build(cls):
+        return MAPPERS.build(MAPPERS.choose("hierarchical", {"max_part_size": 6, "part_overlap": 4}))
+
+
+class TestAuto(MapperContract):
+    @classmethod
+    def build(cls):
+        return MAPPERS.build(MAPPERS.choose("auto"))
+
+
 def test_all_mappers_are_tested():
-    assert set(MAPPERS.builtin_names) == {"incremental"}
+    assert set(MAPPERS.builtin_names) == {"incremental", "global", "hierarchical", "auto"}
 
 
 def test_a_contract_without_a_component_reports_what_to_define():

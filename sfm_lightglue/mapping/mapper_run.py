@@ -1,0 +1,142 @@
+"""Calls of pycolmap's incremental mapping: with progress, from snapshots, and from models of other mappers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pycolmap
+
+from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.execution.progress import silent
+from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
+from sfm_lightglue.mapping.snapshots import Snapshots
+from sfm_lightglue.store.atomic_file import store_errors
+
+
+def run_mapper(
+    task: MappingTask, name: str, options: pycolmap.IncrementalPipelineOptions
+) -> list[pycolmap.Reconstruction]:
+    """Run the mapper. If there are snapshots of an earlier run, it goes on from them, then with all other images.
+
+    Args:
+        task: to be mapped.
+        name: of the run; its folder in the work folder must not exist.
+        options: of the mapper; those of the snapshots are set.
+    """
+    snapshots = Snapshots.of_run(task.snapshots / name if task.snapshots is not None else None, task.num_images)
+    run = MapperRun(task, task.work / name, options, snapshots)
+    task.progress("map", 0, task.num_images)
+    with store_errors(run.folder):
+        run.folder.mkdir(parents=True)
+    if snapshots is None:
+        return run.models()
+    snapshots.start()
+    options.snapshot_path, options.snapshot_frames_freq = snapshots.current, snapshots.interval
+    models: list[pycolmap.Reconstruction] = []
+    for path in snapshots.found():
+        models += run.models(path)
+        snapshots.next_model()
+    names = unregistered_names(task.database, models)
+    if not models or (len(names) >= options.min_model_size and options.multiple_models):
+        options.image_names = names if models else []
+        models += run.models()
+    return models
+
+
+class MapperRun:
+    """Calls of pycolmap's incremental mapping, and the number of images that they have registered so far.
+
+    Args:
+        task: to be mapped.
+        folder: for the files of the mapper; it must exist before the first call.
+        options: of the mapper.
+        snapshots: of the run, None for none.
+    """
+
+    def __init__(
+        self,
+        task: MappingTask,
+        folder: Path,
+        options: pycolmap.IncrementalPipelineOptions,
+        snapshots: Snapshots | None,
+    ) -> None:
+        self.folder = folder
+        self._task, self._options, self._snapshots = task, options, snapshots
+        self._num_registered = self._num_given = 0
+
+    def models(self, start: Path | None = None) -> list[pycolmap.Reconstruction]:
+        """The models of a call, which goes on from the model in a folder if one is given."""
+        self._num_given = 0
+        if start is not None:
+            with quiet_log():
+                self._num_given = pycolmap.Reconstruction(start).num_reg_images()
+        with mapper_errors(self.folder), quiet_log():
+            models = pycolmap.incremental_mapping(
+                self._task.database,
+                self.folder,  # of the images, which are not read here
+                self.folder,
+                self._options,
+                start or "",
+                initial_image_pair_callback=self._started,
+                next_image_callback=self._added,
+            )
+        return list(models.values())
+
+    def _started(self) -> None:
+        """A model was started from a pair of images, or from a snapshot: then its images are counted."""
+        if self._snapshots is not None:
+            self._snapshots.next_model()
+        self._registered(self._num_given or 2)
+        self._num_given = 0
+
+    def _added(self) -> None:
+        if self._snapshots is not None:
+            self._snapshots.prune()
+        self._registered(1)
+
+    def _registered(self, count: int) -> None:
+        # A second model starts again at two: each image is counted once.
+        self._num_registered = min(self._num_registered + count, self._task.num_images)
+        self._task.progress("map", self._num_registered, self._task.num_images)
+
+
+def register_left_out(
+    models: Sequence[pycolmap.Reconstruction],
+    task: MappingTask,
+    folder: Path,
+    options: pycolmap.IncrementalPipelineOptions,
+) -> list[pycolmap.Reconstruction]:
+    """Register the images that no model has in the largest one, where their matches suffice.
+
+    Args:
+        models: the one with most images first.
+        task: that was mapped.
+        folder: an existing folder for intermediate files.
+        options: of the incremental mapper.
+
+    Returns:
+        The models, with the first one replaced if it has more images then.
+    """
+    names = unregistered_names(task.database, models)
+    if not models or not names:
+        return list(models)
+    start = folder / "start"
+    with store_errors(start):
+        start.mkdir()
+    with mapper_errors(folder), quiet_log():
+        models[0].write_binary(start)
+    options.image_names = sorted(names + [models[0].images[i].name for i in models[0].reg_image_ids()])
+    extended = MapperRun(replace(task, progress=silent), folder, options, None).models(start)
+    options.image_names = []
+    best = max([models[0], *extended], key=lambda model: int(model.num_reg_images()))
+    return [best, *models[1:]]
+
+
+def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]) -> list[str]:
+    """Names of the images of a database that no model has, sorted."""
+    registered = {model.images[image_id].name for model in models for image_id in model.reg_image_ids()}
+    with opened_database(database) as opened:
+        return sorted({image.name for image in opened.read_all_images()} - registered)
