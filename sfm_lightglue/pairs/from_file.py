@@ -82,7 +82,7 @@ def read_pairs(path: Path, scene: Scene, report: bool) -> IndexedPairs:
             continue
         if pair is None:
             raise DataError(f"{path}:{number}: {_explain(text, names)}")
-        if pair[0] == pair[1] or skipped & set(pair):
+        if pair[0] == pair[1] or pair[0] in skipped or pair[1] in skipped:
             if report:
                 logger.warning("%s:%d: skipped (%s)", path, number, text)
             continue

@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, IndexArray, Int32Array, require_array
+from sfm_lightglue.arrays import AnyArray, BoolArray, IndexArray, Int32Array, require_array
 from sfm_lightglue.types import ImagePair
 
 _CHUNK = 1 << 16
@@ -176,12 +176,12 @@ class IndexedPairs(_SequenceOfPairs):
     def without(self, other: Sequence[ImagePair]) -> IndexedPairs:
         """The pairs that are not in another set."""
         _, codes0, codes1 = self._codes_with(other)
-        return IndexedPairs(self.names, self.rows[~np.isin(codes0, codes1)])
+        return IndexedPairs(self.names, self.rows[~_is_in(codes0, codes1)])
 
     def common(self, other: Sequence[ImagePair]) -> IndexedPairs:
         """The pairs that are in another set too."""
         _, codes0, codes1 = self._codes_with(other)
-        return IndexedPairs(self.names, self.rows[np.isin(codes0, codes1)])
+        return IndexedPairs(self.names, self.rows[_is_in(codes0, codes1)])
 
     def _codes_with(self, other: Sequence[ImagePair]) -> tuple[tuple[str, ...], IndexArray, IndexArray]:
         """The names of both sets, and the codes of the pairs of each by these names."""
@@ -201,6 +201,14 @@ def _without_repetition(codes: IndexArray) -> IndexArray:
     """Sorted codes, each once; a tenth of the time of `np.unique`."""
     ordered = np.sort(codes)
     return ordered[np.diff(ordered, prepend=-1) > 0]
+
+
+def _is_in(codes: IndexArray, others: IndexArray) -> BoolArray:
+    """Whether each code is among sorted others; a tenth of the time of `np.isin`."""
+    found = np.searchsorted(others, codes)
+    found_codes = np.append(others, -1)[found]  # no code is negative
+    is_in: BoolArray = found_codes == codes
+    return is_in
 
 
 def _rows(codes: IndexArray, num_names: int) -> Int32Array:
