@@ -150,8 +150,14 @@ def _map_scene(
         filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
     with job.clock.stage("map"):
         save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
+        shutil.rmtree(_snapshots(job), ignore_errors=True)
         loaded = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-again"))
     return filled, loaded or (judged, groups)
+
+
+def _snapshots(job: Job) -> Path:
+    """Folder of the snapshots of a mapping, for a run that goes on after this one was killed."""
+    return job.store.root / "snapshots" / job.keys.mapped
 
 
 def _new_folder(path: Path) -> Path:
@@ -228,11 +234,11 @@ def _with_groups(images: Sequence[SceneImage], groups: Sequence[CameraGroup]) ->
     ]
 
 
-def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path) -> list[JudgedModel]:
+def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, attempt: str = "first") -> list[JudgedModel]:
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"):
-        task = _task(job, filled, work)
+        task = replace(_task(job, filled, work), snapshots=_snapshots(job) / attempt)
         with store_errors(task.database):
             shutil.copyfile(filled.path, task.database)
         if job.config.density.is_on:
@@ -269,7 +275,7 @@ def _map_with_camera_groups(
     work = work / "camera-groups"
     work.mkdir()
     second = fill_database(job, work / filled.path.name, groups)
-    judged_again = _map(job, mapper, second, work)
+    judged_again = _map(job, mapper, second, work, work.name)
     if _quality(judged_again) < _quality(judged):
         return filled, judged, ()
     with store_errors(filled.path):

@@ -47,7 +47,7 @@ def test_disk_and_pairs_are_those_of_the_run(small_scene_dir: Path, tmp_path: Pa
     assert 0.5 < estimate.disk_mb * 2**20 / used < 2
 
 
-def test_pairs_that_are_chosen_by_the_features_have_a_price_but_no_number(small_scene_dir: Path, tmp_path: Path) -> None:
+def test_pairs_that_are_chosen_by_the_features_have_no_number(small_scene_dir: Path, tmp_path: Path) -> None:
     config = ReconstructConfig.from_mapping(QUICK | {"pairs": {"name": "retrieval"}})
     estimate = estimate_cost(small_scene_dir, tmp_path / "out", config)
     if estimate.num_pairs is None:
