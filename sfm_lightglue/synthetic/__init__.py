@@ -6,10 +6,12 @@ from sfm_lightglue.synthetic.render import SyntheticPhotos, SyntheticScene, corr
 from sfm_lightglue.synthetic.room import render_room
 from sfm_lightglue.synthetic.square import render_square
 from sfm_lightglue.synthetic.street import render_street
+from sfm_lightglue.synthetic.town import Town, render_town, town_overlaps, write_town
 
 __all__ = [
     "SyntheticPhotos",
     "SyntheticScene",
+    "Town",
     "corresponding_points",
     "read_truth",
     "render_courtyard",
@@ -17,6 +19,9 @@ __all__ = [
     "render_scene",
     "render_square",
     "render_street",
+    "render_town",
+    "town_overlaps",
     "write_photos",
     "write_scene",
+    "write_town",
 ]

@@ -42,7 +42,7 @@ def write_scene(scene: SyntheticScene, root: Path, quality: int = 95) -> None:
         StoreError: if the folder is not writable or the disk is full.
     """
     cameras = dict.fromkeys(scene.images, scene.camera)
-    _write_all(scene.images, cameras, scene.cam_from_world_from_name, root, quality, _exif(scene.camera))
+    _write_all(scene.images, cameras, scene.cam_from_world_from_name, root, quality, exif_of_camera(scene.camera))
 
 
 def write_photos(photos: SyntheticPhotos, root: Path, quality: int = 95) -> None:
@@ -69,9 +69,19 @@ def _write_all(
 ) -> None:
     (root / TRUTH_FILE).unlink(missing_ok=True)
     for name, image in images.items():
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif)
-        _write(root / "images" / name, buffer.getvalue())
+        write_photo(image, root, name, exif, quality)
+    write_truth(cameras, poses, root)
+
+
+def write_photo(image: UInt8Array, root: Path, name: str, exif: Image.Exif, quality: int = 95) -> None:
+    """Write root/images/NAME from pixels [H, W, 3]; see `write_scene`."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif)
+    _write(root / "images" / name, buffer.getvalue())
+
+
+def write_truth(cameras: Mapping[str, Camera], poses: Mapping[str, Rigid3], root: Path) -> None:
+    """Write root/truth.json from cameras and poses cam_from_world, both from name; see `write_scene`."""
     truth = {name: _truth(cameras[name], pose) for name, pose in poses.items()}
     _write(root / TRUTH_FILE, json.dumps(truth, indent=1).encode())
 
@@ -97,7 +107,12 @@ def read_truth(root: Path) -> tuple[dict[str, Camera], dict[str, Rigid3]]:
     return cameras, poses
 
 
-def _exif(camera: Camera) -> Image.Exif:
+def exif_of_camera(camera: Camera) -> Image.Exif:
+    """EXIF data with the focal length of a camera as 35 mm equivalent.
+
+    Raises:
+        ValueError: if that is not an integer number of millimetres.
+    """
     width, height = camera.size
     exact_mm = camera.params[0] / math.hypot(width, height) * DIAGONAL_35MM_MM
     focal_35mm_mm = round(exact_mm)

@@ -91,9 +91,13 @@ class Shape(ABC):
         """Whether the left and right border of the patch are the same line."""
         return False
 
+    @cached_property
+    def _local_from_world(self) -> Rigid3:
+        return self.world_from_local.inverse()
+
     def to_local(self, rays: Rays) -> Rays:
         """World rays in the local frame of the shape."""
-        local_from_world = self.world_from_local.inverse()
+        local_from_world = self._local_from_world
         return Rays(
             rotate(local_from_world.R, rays.origins) + column(local_from_world.t),
             rotate(local_from_world.R, rays.directions),

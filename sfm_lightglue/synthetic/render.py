@@ -18,7 +18,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.synthetic.rays import Rays, cast, dot, rotate
+from sfm_lightglue.synthetic.rays import Rays, dot, rotate
 from sfm_lightglue.synthetic.world import World, build_world, sky
 from sfm_lightglue.types import Camera
 
@@ -34,7 +34,7 @@ _NEAREST_VIEW_M = 4.0
 """Distance at which texels are as large as pixels; textures of nearer surfaces are magnified."""
 
 _EDGE_GRID = 4
-_NUM_PROBES = 3
+NUM_PROBES = 3
 _NUM_UNDISTORTION_STEPS = 8
 
 
@@ -251,26 +251,26 @@ def _render(world: World, camera: Camera, cam_from_world: Rigid3) -> tuple[UInt8
     width, height = camera.size
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5))
     focal_px = camera.params[0]
-    colors, depth, label = _trace(world, _pixel_rays(camera, cam_from_world, x, y), 1 / focal_px, _NUM_PROBES)
-    border = np.flatnonzero(_borders(label.reshape(height, width)))
+    colors, depth, label = trace(world, pixel_rays(camera, cam_from_world, x, y), 1 / focal_px, NUM_PROBES)
+    border = np.flatnonzero(borders(label.reshape(height, width)))
     if len(border) > 0:
-        colors[border] = _averaged(world, camera, cam_from_world, x[border], y[border])
+        colors[border] = averaged(world, camera, cam_from_world, x[border], y[border])
     image = np.clip(np.round(colors), 0, 255).astype(np.uint8).reshape(height, width, 3)
     return image, np.where(np.isfinite(depth), depth, np.float32(0)).reshape(height, width)
 
 
-def _averaged(world: World, camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Float32Array:
+def averaged(world: World, camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Float32Array:
     """Colours [N, 3] of pixels with their centres at x, y [N], each averaged over a grid of rays."""
     offsets = (np.arange(_EDGE_GRID) + 0.5) / _EDGE_GRID - 0.5
     dx, dy = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
     num_pixels = len(x)
     x, y = (x[:, None] + dx).ravel(), (y[:, None] + dy).ravel()
     pixel_width = 1 / (camera.params[0] * _EDGE_GRID)
-    fine, _, _ = _trace(world, _pixel_rays(camera, cam_from_world, x, y), pixel_width, 1)
+    fine, _, _ = trace(world, pixel_rays(camera, cam_from_world, x, y), pixel_width, 1)
     return np.asarray(fine.reshape(num_pixels, _EDGE_GRID**2, 3).mean(1))
 
 
-def _pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Rays:
+def pixel_rays(camera: Camera, cam_from_world: Rigid3, x: AnyArray, y: AnyArray) -> Rays:
     """World rays through pixels [N]; the parameter along a ray is the depth."""
     x, y = _undistorted(camera, x, y)
     directions = np.stack([x, y, np.ones_like(x)]).astype(np.float32)
@@ -291,7 +291,7 @@ def _undistorted(camera: Camera, x: AnyArray, y: AnyArray) -> tuple[Float64Array
     return x * r / distorted, y * r / distorted
 
 
-def _trace(
+def trace(
     world: World, rays: Rays, pixel_width: float, num_probes: int
 ) -> tuple[Float32Array, Float32Array, Int32Array]:
     """Trace rays to the first surface.
@@ -305,7 +305,7 @@ def _trace(
     Returns:
         Colours [N, 3], depths [N] (infinite for sky) and labels of patches [N] (-1 for sky).
     """
-    depth, shape_idx = cast(world.shapes, rays)
+    depth, shape_idx = world.cast(rays)
     colors = np.empty((len(rays), 3), np.float32)
     label = np.full(len(rays), -1, np.int32)
     in_sky = np.flatnonzero(shape_idx < 0).astype(np.int32)
@@ -353,7 +353,7 @@ def _shade(
     return texture.sample(probes, footprint_m)
 
 
-def _borders(label: Int32Array) -> BoolArray:
+def borders(label: Int32Array) -> BoolArray:
     """Pixels [H, W] with a neighbour, left, right, above or below, of another label."""
     border = np.zeros(label.shape, np.bool_)
     across, down = label[:, 1:] != label[:, :-1], label[1:] != label[:-1]

@@ -17,7 +17,7 @@ class Box(Shape):
 
     half_size_m: tuple[float, float, float]
 
-    @property
+    @cached_property
     def bounding_radius_m(self) -> float:
         """Half the diagonal."""
         return float(np.linalg.norm(self.half_size_m))
@@ -33,7 +33,7 @@ class Box(Shape):
             frames.append((np.cross(-outward, up), -up, outward))
         return tuple(frames)
 
-    @property
+    @cached_property
     def patch_sizes_m(self) -> tuple[tuple[float, float], ...]:
         """Sizes of the six faces."""
         half = np.asarray(self.half_size_m)

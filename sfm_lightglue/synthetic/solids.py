@@ -89,21 +89,22 @@ def solid_world(solids: Sequence[Solid], seed: int, executor: Executor) -> World
         seed: each patch is painted with random numbers from this seed, the index of its solid and its own.
         executor: runs the painting; the result does not depend on it.
     """
-
-    def texture(idx: int, patch: int) -> MipTexture:
-        shape = solids[idx].shape
-        size_m = shape.patch_sizes_m[patch]
-        painter = solids[idx].painters.get(patch)
-        image = _PLAIN if painter is None else painter(size_m, np.random.default_rng([seed, idx, patch]))
-        lit = cv2.multiply(image, _light(shape, patch, image.shape[:2]), dtype=cv2.CV_8U)
-        return MipTexture.from_image(np.asarray(lit, np.uint8), size_m, shape.wraps(patch))
-
     futures = [
-        [executor.submit(texture, idx, patch) for patch in range(len(solid.shape.patch_sizes_m))]
+        [executor.submit(lit_texture, solids, idx, patch, seed) for patch in range(len(solid.shape.patch_sizes_m))]
         for idx, solid in enumerate(solids)
     ]
     shapes = tuple(solid.shape for solid in solids)
     return World(shapes, tuple(tuple(future.result() for future in row) for row in futures))
+
+
+def lit_texture(solids: Sequence[Solid], idx: int, patch: int, seed: int) -> MipTexture:
+    """The texture of one patch of a solid, with its lighting; the arguments are as in `solid_world`."""
+    shape = solids[idx].shape
+    size_m = shape.patch_sizes_m[patch]
+    painter = solids[idx].painters.get(patch)
+    image = _PLAIN if painter is None else painter(size_m, np.random.default_rng([seed, idx, patch]))
+    lit = cv2.multiply(image, _light(shape, patch, image.shape[:2]), dtype=cv2.CV_8U)
+    return MipTexture.from_image(np.asarray(lit, np.uint8), size_m, shape.wraps(patch))
 
 
 def with_exposure(scene: SyntheticScene, seed: int, noise_sigma: float = 2.0) -> SyntheticScene:
@@ -119,14 +120,16 @@ def with_exposure(scene: SyntheticScene, seed: int, noise_sigma: float = 2.0) ->
 
 def exposed(images: Mapping[str, UInt8Array], seed: int, noise_sigma: float = 2.0) -> dict[str, UInt8Array]:
     """Images [H, W, 3] by name with another exposure, gamma and noise in each; see `with_exposure`."""
-    changed = {}
-    for idx, (name, image) in enumerate(images.items()):
-        rng = np.random.default_rng([seed, 1 << 21, idx])
-        gain, gamma = rng.uniform(0.88, 1.12), rng.uniform(0.9, 1.1)
-        table = 255 * np.clip(gain * np.linspace(0, 1, 256) ** gamma, 0, 1)
-        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise_sigma)
-        changed[name] = np.clip(np.round(table.astype(np.float32)[image] + noise), 0, 255).astype(np.uint8)
-    return changed
+    return {name: exposed_image(image, seed, idx, noise_sigma) for idx, (name, image) in enumerate(images.items())}
+
+
+def exposed_image(image: UInt8Array, seed: int, idx: int, noise_sigma: float = 2.0) -> UInt8Array:
+    """The image [H, W, 3] of an index with another exposure, gamma and noise; see `with_exposure`."""
+    rng = np.random.default_rng([seed, 1 << 21, idx])
+    gain, gamma = rng.uniform(0.88, 1.12), rng.uniform(0.9, 1.1)
+    table = 255 * np.clip(gain * np.linspace(0, 1, 256) ** gamma, 0, 1)
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise_sigma)
+    return np.clip(np.round(table.astype(np.float32)[image] + noise), 0, 255).astype(np.uint8)
 
 
 def _light(shape: Shape, patch: int, size: tuple[int, int]) -> np.ndarray:

@@ -5,13 +5,14 @@ The lighting does not depend on the camera, so it is computed once per surface a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, Float64Array
+from sfm_lightglue.arrays import Float32Array, Float64Array, Int32Array
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic.rays import Rays, Shape, cast, column, dot, rotate
 from sfm_lightglue.synthetic.shapes import Box, Cylinder, Relief, Sphere
@@ -54,8 +55,12 @@ class World:
         textures: one texture per patch, by shape.
     """
 
-    shapes: tuple[Shape, ...]
-    textures: tuple[tuple[MipTexture, ...], ...]
+    shapes: Sequence[Shape]
+    textures: Sequence[Sequence[MipTexture]]
+
+    def cast(self, rays: Rays) -> tuple[Float32Array, Int32Array]:
+        """The first surface along each ray; see `rays.cast`."""
+        return cast(self.shapes, rays)
 
 
 def build_world(texels_per_m: float, seed: int, executor: Executor) -> World:
