@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ def read_pairs(path: Path, scene: Scene, report: bool) -> IndexedPairs:
     Args:
         path: text file with two names a line.
         scene: the images.
-        report: warn of lines that name an unusable image, or one image twice.
+        report: warn of lines that name an unusable image, or one image twice, and count those that name an image of
+            the folder that is not in the scene.
 
     Raises:
         DataError: if the file cannot be read, or a line does not contain two names of the scene.
@@ -72,13 +74,16 @@ def read_pairs(path: Path, scene: Scene, report: bool) -> IndexedPairs:
     skipped = {image.name for image in scene.skipped}
     names = ListedNames.from_names((*sorted(skipped), *scene.names), scene.root)
     idx_from_name = {name: i for i, name in enumerate(scene.names)}
-    rows = []
+    rows, unused = [], []
     for number, line in enumerate(read_list_lines(path), start=1):
         text = unicodedata.normalize("NFC", line.strip())
         if not text:
             continue
         pair = _split(text, names)
         if pair is None and text.startswith("#"):  # checked second: a name may begin with # too
+            continue
+        if pair is None and _names_files(text, names):
+            unused.append(number)
             continue
         if pair is None:
             raise DataError(f"{path}:{number}: {_explain(text, names)}")
@@ -87,6 +92,10 @@ def read_pairs(path: Path, scene: Scene, report: bool) -> IndexedPairs:
                 logger.warning("%s:%d: skipped (%s)", path, number, text)
             continue
         rows.append((idx_from_name[pair[0]], idx_from_name[pair[1]]))
+    if report and unused:
+        logger.warning(
+            "%s: skipped %d lines with photos that are not used (the first is line %d)", path, len(unused), unused[0]
+        )
     return IndexedPairs.from_rows(scene.names, np.array(rows, np.int64).reshape(-1, 2))
 
 
@@ -107,6 +116,14 @@ def _split(text: str, names: ListedNames) -> tuple[str, str] | None:
         if name0 is not None and name1 is not None:
             return name0, name1
     return None
+
+
+def _names_files(text: str, names: ListedNames) -> bool:
+    """Whether both names of a line are files of the folder, also ones that a list of images leaves out."""
+    return any(
+        all(half and (names.find(half) is not None or os.path.isfile(names.root / half)) for half in halves)
+        for halves in _halves(text)
+    )
 
 
 def _explain(text: str, names: ListedNames) -> str:

@@ -200,6 +200,18 @@ def test_bad_photos_and_a_photo_with_itself_are_passed_over(tmp_path, caplog):
     ]
 
 
+def test_photos_that_a_list_of_images_leaves_out_are_passed_over(tmp_path, caplog):
+    (tmp_path / "my other.jpg").touch()
+    scene = dataclasses.replace(make_scene("a.jpg", "b.jpg"), root=tmp_path)
+    selector = PairsFromFile(PairsFromFileConfig(str(tmp_path / "pairs.txt")))
+    (tmp_path / "pairs.txt").write_text("a.jpg b.jpg\na.jpg my other.jpg\nmy other.jpg my other.jpg\n")
+    assert selector.select(PairContext(scene)) == (ImagePair("a.jpg", "b.jpg"),)
+    assert "pairs.txt: skipped 2 lines with photos that are not used (the first is line 2)" in caplog.text
+    (tmp_path / "pairs.txt").write_text("a.jpg b.jpg\na.jpg my.jpg\n")
+    with pytest.raises(DataError, match=r"pairs\.txt:2: no image 'my\.jpg'"):
+        selector.select(PairContext(scene))
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "a.jpg bad.jpg"])
 def test_a_file_without_a_pair_is_refused(tmp_path, text):
     with pytest.raises(DataError, match="lists no pair"):
