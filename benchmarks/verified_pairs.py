@@ -78,7 +78,7 @@ def kept_poses(matched: MatchedScene) -> dict[ImagePair, VerifiedPairRecord]:
     """The verified pairs that the library uses for mapping."""
     counts = VerifiedCounts(len(matched.results))
     for result in matched.results:
-        counts.add(result, (matched.features[result.pair.name0], matched.features[result.pair.name1]))
+        counts.add(result)
     config, store = matched.config, matched.store
     sources = PairSources(
         matched.features,

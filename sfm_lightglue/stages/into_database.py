@@ -64,9 +64,9 @@ class PairCounts:
         """Number of pairs with a two-view geometry."""
         return len(self.verified)
 
-    def add(self, result: PairResult, features: tuple[Features, Features]) -> None:
+    def add(self, result: PairResult) -> None:
         """Count a pair."""
-        pair = result.pair
+        pair, features = result.pair, result.features
         points0, points1 = matched_points(features, result.matches)
         sizes = features[0].image_size, features[1].image_size
         self.still.add(pair, points0, points1, sizes, min(len(one) for one in features))
@@ -149,7 +149,7 @@ def match_scene(
         start = time.perf_counter()
         for result in match_pairs(pairs, features, camera_from_name, matcher, verifier, executor, progress):
             database.add_pair(result.pair, result.matches, result.geometry)
-            counts.add(result, (features[result.pair.name0], features[result.pair.name1]))
+            counts.add(result)
             worked["match"] += result.match_seconds
             worked["verify"] += result.verify_seconds
         _share_out(time.perf_counter() - start, worked, clock)

@@ -19,9 +19,10 @@ BLOCK_SIZE = 48
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairResult:
-    """Matches and geometry of one pair, and the seconds that they took."""
+    """Matches and geometry of one pair, with the features of both images, and the seconds that they took."""
 
     pair: ImagePair
+    features: tuple[Features, Features]
     matches: Matches
     geometry: TwoViewGeometry | Rejected
     match_seconds: float
@@ -61,8 +62,8 @@ def match_pairs(
         match_seconds = (middle - start) / len(batch)
         verify_seconds = (time.perf_counter() - middle) / len(batch)
         return [
-            PairResult(pair, matches, geometry, match_seconds, verify_seconds)
-            for pair, matches, geometry in zip(batch, found, geometries, strict=True)
+            PairResult(pair, both, matches, geometry, match_seconds, verify_seconds)
+            for pair, both, matches, geometry in zip(batch, loaded, found, geometries, strict=True)
         ]
 
     batches = _batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)

@@ -20,8 +20,8 @@ from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
-from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.synthetic import SyntheticScene
@@ -83,7 +83,7 @@ def weigh(features: Mapping[str, Features], pairs: Sequence[ImagePair], folder: 
     cameras = dict.fromkeys(features, GIVEN)
     counts = PairCounts(len(pairs))
     for result in match_pairs(pairs, features, cameras, matcher, verifier):
-        counts.add(result, (features[result.pair.name0], features[result.pair.name1]))
+        counts.add(result)
     sources = PairSources(features, cameras, matcher, verifier)
     return Weighed(counts, sources, weigh_scene(counts, sources, CHECKS))
 
