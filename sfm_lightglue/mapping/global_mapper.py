@@ -100,6 +100,8 @@ class GlobalMapper:
         for each in (options, mapper, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation):
             _seed(each, task)
         adjustment = mapper.bundle_adjustment
+        for each in (mapper, mapper.rotation_averaging, mapper.global_positioning, adjustment):
+            each.refine_sensor_from_rig = False  # rigs are given
         adjustment.refine_principal_point = self.config.refine_principal_point
         if not _refined_camera_ids(database, task.constant_camera_ids):
             adjustment.refine_focal_length = adjustment.refine_extra_params = False

@@ -241,6 +241,7 @@ def mapper_options(
     options.random_seed = seed
     options.extract_colors = False
     options.ba_refine_principal_point = config.refine_principal_point
+    options.ba_refine_sensor_from_rig = False  # rigs are given
     options.ba_global_frames_ratio = options.ba_global_points_ratio = _GLOBAL_GROWTH
     options.ba_global_max_refinements = _MAX_GLOBAL_REFINEMENTS
     options.constant_cameras = set(constant_camera_ids)
