@@ -38,6 +38,7 @@ MIN_FREE_BYTES = 4 * 2**20
 _CAMERA_SENSOR = int(pycolmap.SensorType.CAMERA)
 _SIFT = int(pycolmap.FeatureExtractorType.SIFT)
 _WGS84 = int(pycolmap.PosePriorCoordinateSystem.WGS84)
+_CARTESIAN = int(pycolmap.PosePriorCoordinateSystem.CARTESIAN)
 
 
 class DatabaseWriter:
@@ -143,16 +144,17 @@ class DatabaseWriter:
         for one in (*self._images_without_frame, (image_id, camera_id)):
             self._add_frame(*one)
         self._images_without_frame = []
-        if image.gps_position is not None:
+        position, frame = (image.gps_position, _WGS84) if image.xyz_m is None else (image.xyz_m, _CARTESIAN)
+        if position is not None:
             self._insert(
                 "pose_priors",
                 corr_data_id=image_id,
                 corr_sensor_id=camera_id,
                 corr_sensor_type=_CAMERA_SENSOR,
-                position=_blob(np.array(image.gps_position, np.float64)),
+                position=_blob(np.array(position, np.float64)),
                 position_covariance=_blob(np.full(9, np.nan)),
                 gravity=_blob(np.full(3, np.nan)),
-                coordinate_system=_WGS84,
+                coordinate_system=frame,
             )
         return image_id
 

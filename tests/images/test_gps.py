@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,14 @@ def test_databases_have_the_pose_priors_of_colmap(tmp_path):
 
 def test_databases_of_real_images_have_the_pose_priors_of_colmap(tmp_path):
     assert compare_with_colmap(shared_data("scenes", "lund_gps", "images"), tmp_path) > 20
+
+
+def test_positions_in_a_frame_of_their_own_are_priors_too(tmp_path):
+    """They replace those of the EXIF data."""
+    write(tmp_path / "photo.jpg", WHOLE)
+    (image,) = load_scene(tmp_path).images
+    with DatabaseWriter(tmp_path / "given.db") as writer:
+        writer.add_image(replace(image, xyz_m=(1.0, -2.0, 30.5)), np.zeros((1, 2), np.float32))
+    ((position, system),) = priors(tmp_path / "given.db").values()
+    assert list(position) == [1.0, -2.0, 30.5]
+    assert system == pycolmap.PosePriorCoordinateSystem.CARTESIAN
