@@ -40,7 +40,7 @@ def run_mapper(
         models += run.models(path)
         snapshots.next_model()
     names = unregistered_names(task.database, models)
-    if not models or (len(names) >= options.min_model_size and options.multiple_models):
+    if not models or (len(names) >= options.min_model_size and task.initial_pair is None):
         options.image_names = names if models else []
         models += run.models()
     return models
@@ -65,14 +65,16 @@ class MapperRun:
     ) -> None:
         self.folder = folder
         self._task, self._options, self._snapshots = task, options, snapshots
+        self._has_multiple = options.multiple_models
         self._num_registered = self._num_given = 0
 
     def models(self, start: Path | None = None) -> list[pycolmap.Reconstruction]:
-        """The models of a call, which goes on from the model in a folder if one is given."""
+        """The models of a call; one that goes on from the model in a folder builds no others."""
         self._num_given = 0
         if start is not None:
             with quiet_log():
                 self._num_given = pycolmap.Reconstruction(start).num_reg_images()
+        self._options.multiple_models = self._has_multiple and start is None
         with mapper_errors(self.folder), quiet_log():
             models = pycolmap.incremental_mapping(
                 self._task.database,
