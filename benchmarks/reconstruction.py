@@ -166,6 +166,7 @@ def measure(
     config: Mapping[str, Any] | None = None,
     show: bool = False,
     keep: Path | None = None,
+    colmap_pairs: str = "exhaustive",
 ) -> list[Measurement]:
     """Run the methods on a scene alternately.
 
@@ -177,6 +178,7 @@ def measure(
         config: options of this library, a mapping for `ReconstructConfig.from_mapping`.
         show: print a line after each run.
         keep: folder for the models of the first repetition, "SCENE-INTRINSICS-METHOD"; None keeps none.
+        colmap_pairs: which pairs COLMAP matches, as in `Job`.
 
     Raises:
         SfmError: if a process fails.
@@ -195,6 +197,7 @@ def measure(
                     scene.camera_mode,
                     scene.names,
                     method_config(method, config or {}),
+                    colmap_pairs,
                 )
                 run = _measure_one(job, scene, Path(folder))
                 if keep is not None and repeat == 0 and run.result.model:

@@ -34,6 +34,8 @@ class Job:
         camera: (model, parameters) of the single known camera in COLMAP's convention; None to estimate it.
         camera_mode: which images share a camera: "single", "per-image" or "auto", with EXIF data as criterion.
         config: further options of "ours", a mapping for `ReconstructConfig.from_mapping`.
+        colmap_pairs: which pairs COLMAP matches: "exhaustive", "sequential", or "vocabulary" with the 30 most similar
+            images by a vocabulary of the scene.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Job:
     camera_mode: str = "single"
     names: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    colmap_pairs: str = "exhaustive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,40 @@ def _colmap_match(job: Job, database: Path) -> None:
 
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = job.num_threads
-    pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
+    given: dict[str, Any] = {"matching_options": matching, "device": pycolmap.Device.cpu}
+    if job.colmap_pairs == "sequential":
+        pycolmap.match_sequential(database, **given)
+    elif job.colmap_pairs == "vocabulary":
+        pairing = pycolmap.VocabTreePairingOptions()
+        pairing.num_images = _NUM_SIMILAR
+        pairing.num_threads = job.num_threads
+        pairing.vocab_tree_path = _colmap_vocabulary(job, database)
+        pycolmap.match_vocabtree(database, pairing_options=pairing, **given)
+    else:
+        pycolmap.match_exhaustive(database, **given)
+
+
+_NUM_SIMILAR, _NUM_WORDS, _MAX_TRAINING = 30, 4096, 200_000
+
+
+def _colmap_vocabulary(job: Job, database: Path) -> Path:
+    """A vocabulary of the descriptors of a database: without a download, COLMAP has none."""
+    import numpy as np
+    import pycolmap
+
+    with pycolmap.Database.open(database) as opened:
+        images = opened.read_all_images()
+        per_image = max(1, _MAX_TRAINING // max(1, len(images)))
+        found = [np.asarray(opened.read_descriptors(image.image_id).data)[:per_image] for image in images]
+    descriptors = np.concatenate(found).astype(np.float32)
+    options = pycolmap.VisualIndex.BuildOptions()
+    options.num_visual_words = min(_NUM_WORDS, len(descriptors) // 10)
+    options.num_threads = job.num_threads
+    index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
+    index.build(options, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
+    path = database.parent / "vocabulary.bin"
+    index.write(path)
+    return path
 
 
 def _mapping_options(job: Job) -> Any:

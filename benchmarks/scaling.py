@@ -1,0 +1,269 @@
+"""Seconds, files, bytes and peak memory of reconstructions of 100 to 10,000 images, and how they grow.
+
+    python -m benchmarks.scaling [--survey 1000 10000] [--town 100 300] [--pairs spatial] [--colmap] [--json FILE]
+
+"survey" is an aerial survey without pictures, with features and a matcher that know the true points: selection, store,
+verification and database are measured, and mapping up to --map-up-to images. "town" is rendered, and is reconstructed
+with the default components. Each run is a new process; a second one on the same folder finds everything done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[0] = str(_REPOSITORY)
+
+from benchmarks.reconstruction import measure
+from benchmarks.reconstruction_measurement import as_json
+from benchmarks.reconstruction_scenes import as_benchmark
+from benchmarks.reconstruction_table import format_tables
+from benchmarks.scaling_job import ScalingJob, ScalingResult
+from benchmarks.scaling_survey import write_plugin, write_survey
+from datasets.ground_truth import read_scene
+from pipelines.command import run_command
+from sfm_lightglue.errors import SfmError
+from sfm_lightglue.evaluation.tables import markdown_table
+from sfm_lightglue.execution.threads import num_usable_cores
+from sfm_lightglue.store.atomic_file import atomic_write
+from sfm_lightglue.synthetic import Town, write_town
+
+KINDS = ("survey", "town")
+STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRun:
+    """One measured process.
+
+    Args:
+        kind: one of `KINDS`.
+        num_images: of the scene.
+        is_warm: whether everything had been computed before.
+        result: its measurements.
+    """
+
+    kind: str
+    num_images: int
+    is_warm: bool
+    result: ScalingResult
+
+    def value(self, column: str) -> float:
+        """The number in a column of the table; NaN if it is not known."""
+        result = self.result
+        values = {
+            "CPU": result.cpu_seconds,
+            "peak MB": result.peak_mb.get("total", math.nan),
+            "MB before map": max((mb for name, mb in result.peak_mb.items() if name in _BEFORE_MAP), default=math.nan),
+            "files": float(sum(result.num_files.values())),
+            "MB": sum(result.num_bytes.values()) / 1e6,
+            "pairs": float(result.num_pairs),
+            "verified": float(result.num_verified_pairs) if result.num_verified_pairs >= 0 else math.nan,
+            "registered": float(result.num_registered),
+        }
+        return values[column] if column in values else result.seconds.get(column, math.nan)
+
+
+_BEFORE_MAP = ("start", "scan", "extract", "describe", "select", "match", "verify")
+_COLUMNS = (*STAGES, "CPU", "MB before map", "peak MB", "files", "MB", "pairs", "verified", "registered")
+
+
+def run_size(
+    kind: str, num_images: int, config: dict[str, Any], work: Path, num_threads: int, map_up_to: int
+) -> list[ScalingRun]:
+    """Make the images of a scene, and reconstruct them twice: the second run is warm.
+
+    Args:
+        kind: one of `KINDS`.
+        num_images: of the scene.
+        config: options of the reconstruction, a mapping for `ReconstructConfig.from_mapping`.
+        work: folder for images, which are kept, and for results, which are removed before.
+        num_threads: of each run.
+        map_up_to: surveys of more images are not mapped.
+
+    Raises:
+        SfmError: if a process fails.
+    """
+    images, output = prepare(kind, num_images, work, num_threads), work / f"{kind}_{num_images}_results"
+    if kind == "survey":
+        config = survey_config(num_images, map_up_to) | config
+    _remove(output)
+    job = ScalingJob(str(images), str(output), config, num_threads)
+    return [ScalingRun(kind, num_images, is_warm, _measured(job, work)) for is_warm in (False, True)]
+
+
+def survey_config(num_images: int, map_up_to: int) -> dict[str, Any]:
+    """Options for a survey: its components, no densifying, and no mapping of more than `map_up_to` images."""
+    mapping = {"name": "none"} if num_images > map_up_to else {"name": "incremental"}
+    return {
+        "extractor": {"name": "survey"},
+        "matcher": {"name": "known-points"},
+        "mapping": mapping,
+        "density": {"level": "sparse"},
+        "refine": {"mode": "off"},
+        "cameras": {"mode": "single"},
+    }
+
+
+def prepare(kind: str, num_images: int, work: Path, num_threads: int) -> Path:
+    """Write the images of a scene; those that exist are kept. Returns their folder."""
+    root = work / f"{kind}_{num_images}"
+    if kind == "town":
+        if not (root / "truth.json").is_file():
+            print(f"rendering {num_images} images of the town", file=sys.stderr, flush=True)
+            write_town(Town(num_images), root, num_threads)
+        return root / "images"
+    write_survey(root, num_images)
+    return root
+
+
+def _remove(folder: Path) -> None:
+
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _measured(job: ScalingJob, work: Path) -> ScalingResult:
+    """Run a job in a process of its own."""
+    write_plugin(work / "plugins")
+    with tempfile.TemporaryDirectory(prefix="sfm_scaling_") as folder:
+        job_path, result_path = Path(folder) / "job.json", Path(folder) / "result.json"
+        job_path.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        script = _REPOSITORY / "benchmarks" / "scaling_job.py"
+        paths = [str(work / "plugins"), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        process = subprocess.run(
+            [sys.executable, script, job_path, result_path], capture_output=True, text=True, env=environment
+        )
+        if process.returncode != 0 or not result_path.is_file():
+            reason = (process.stderr.strip() or f"exit code {process.returncode}").splitlines()[-1]
+            raise SfmError(f"{job.image_root}: {reason}")
+        return ScalingResult(**json.loads(result_path.read_text(encoding="utf-8")))
+
+
+def exponents(smaller: ScalingRun, larger: ScalingRun) -> dict[str, float]:
+    """By column, e of a growth with the number of images to the power of e; NaN where a value is too small to tell."""
+    growth = math.log(larger.num_images / smaller.num_images)
+    found = {}
+    for column in _COLUMNS:
+        values = smaller.value(column), larger.value(column)
+        is_time = column in STAGES or column == "CPU"
+        can_tell = min(values) > (0.05 if is_time else 0)
+        found[column] = math.log(values[1] / values[0]) / growth if can_tell else math.nan
+    return found
+
+
+def format_table(runs: Sequence[ScalingRun]) -> str:
+    """A row for each run, and one with exponents between neighbouring sizes."""
+    rows = []
+    for kind in KINDS:
+        for is_warm in (False, True):
+            chosen = sorted(
+                (run for run in runs if run.kind == kind and run.is_warm == is_warm), key=lambda run: run.num_images
+            )
+            label = "warm" if is_warm else "cold"
+            for idx, run in enumerate(chosen):
+                rows.append([kind, str(run.num_images), label, *(_cell(run.value(column)) for column in _COLUMNS)])
+                if idx > 0:
+                    powers = exponents(chosen[idx - 1], run)
+                    rows.append(["", "exponent", label, *(_cell(powers[column], 2) for column in _COLUMNS)])
+    return markdown_table(["scene", "images", "run", *_COLUMNS], rows)
+
+
+def _cell(value: float, digits: int | None = None) -> str:
+    if math.isnan(value):
+        return ""
+    digits = digits if digits is not None else 0 if value == int(value) and abs(value) >= 10 else 1
+    return f"{value:.{digits}f}"
+
+
+def goals(runs: Sequence[ScalingRun]) -> list[str]:
+    """Lines that say whether the largest survey keeps the limits: selection, memory before mapping, a warm run."""
+    lines = []
+    for run in runs:
+        if run.kind == "survey" and run.num_images >= 10_000:
+            checks = [("s of a warm run", run.value("total"), 120.0)] if run.is_warm else []
+            checks += [] if run.is_warm else [("s of selection", run.value("select"), 300.0)]
+            checks += [("MB before mapping", run.value("MB before map"), 2000.0)]
+            for what, value, limit in checks:
+                verdict = "within" if value <= limit else "BEYOND"
+                lines.append(f"{run.num_images} images: {value:.0f} {what}, {verdict} the limit of {limit:.0f}")
+    return lines
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the benchmark."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--survey", nargs="*", type=int, default=[1000, 10_000], metavar="N", help="sizes (default: 1000 10000)")
+    add("--town", nargs="*", type=int, default=[100, 300], metavar="N", help="sizes (default: 100 300)")
+    add("--pairs", default="auto", metavar="NAME", help="the selector (default: auto)")
+    add("--survey-pairs", metavar="NAME", help="the selector for surveys, if it is another one")
+    add("--map-up-to", type=int, default=1000, metavar="N", help="larger surveys are not mapped (default: 1000)")
+    add("--colmap", choices=("exhaustive", "sequential", "vocabulary"), help="COLMAP's SIFT beside the largest town")
+    add("--threads", type=int, default=num_usable_cores(), metavar="N")
+    add("--work", type=Path, metavar="DIR", help="keeps images and results (default: a temporary folder)")
+    add("--json", type=Path, metavar="FILE")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+
+    def body() -> None:
+        with tempfile.TemporaryDirectory(prefix="sfm_scaling_") as temporary:
+            work = arguments.work or Path(temporary)
+            runs = _all_sizes(arguments, work)
+            report: dict[str, Any] = {"runs": [asdict(run) for run in runs]}
+            print("\n\n".join([format_table(runs), *goals(runs)]))
+            if arguments.colmap and arguments.town:
+                root = prepare("town", max(arguments.town), work, arguments.threads).parent
+                scene, config = as_benchmark(read_scene(root), "exif"), {"pairs": {"name": arguments.pairs}}
+                measured = measure(
+                    scene, ("ours", "colmap"), 1, arguments.threads, config, True, None, arguments.colmap
+                )
+                print(format_tables(measured))
+                report["colmap"] = as_json(measured, arguments.threads, config)
+            if arguments.json:
+                with atomic_write(arguments.json) as file:
+                    file.write(json.dumps(report, indent=1).encode() + b"\n")
+
+    return run_command(body)
+
+
+def _all_sizes(arguments: argparse.Namespace, work: Path) -> list[ScalingRun]:
+    runs = []
+    for kind in KINDS:
+        pairs = (arguments.survey_pairs or arguments.pairs) if kind == "survey" else arguments.pairs
+        for num_images in getattr(arguments, kind):
+            config = {"pairs": {"name": pairs}}
+            for run in run_size(kind, num_images, config, work, arguments.threads, arguments.map_up_to):
+                runs.append(run)
+                print(
+                    f"{kind} {num_images}, {'warm' if run.is_warm else 'cold'}: {run.value('total'):.1f} s,"
+                    f" {run.value('peak MB'):.0f} MB, {run.result.num_pairs} pairs",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return runs
+
+
+if __name__ == "__main__":
+    sys.exit(main())
