@@ -23,9 +23,16 @@ class SequentialConfig:
     quadratic: bool = True
     """Also match images that are 2, 4, 8, ..., 2 ** (window - 1) positions apart: bridges gaps and reduces drift."""
 
+    loops: bool = False
+    """Also match similar images that are more than the window apart: places to which the camera comes back."""
+
+    num_loops: int = 5
+    """Number of these images for each image, if `loops` is set."""
+
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ConfigError(f"`pairs.window` must be at least 1, got {self.window}")
+        for name in ("window", "num_loops"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`pairs.{name}` must be at least 1, got {getattr(self, name)}")
 
 
 class SequentialPairs:
@@ -38,15 +45,22 @@ class SequentialPairs:
         """Every scene can be used."""
 
     def num_pairs(self, scene: Scene) -> int:
-        """The number of pairs."""
-        return sum(len(scene.images) - offset for offset in self._offsets(len(scene.images)))
+        """The number of pairs, with `loops` an upper bound."""
+        num = len(scene.images)
+        num_near = sum(num - offset for offset in self._offsets(num))
+        return min(num * (num - 1) // 2, num_near + num * self.config.num_loops) if self.config.loops else num_near
 
     def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted."""
         names = sorted(context.scene.names, key=natural_order)
         positions = np.arange(len(names))
         rows = [np.stack((positions[:-offset], positions[offset:]), axis=1) for offset in self._offsets(len(names))]
-        return IndexedPairs.from_rows(names, np.concatenate([np.zeros((0, 2), np.int64), *rows]))
+        pairs = IndexedPairs.from_rows(names, np.concatenate([np.zeros((0, 2), np.int64), *rows]))
+        if not self.config.loops or len(names) < 2:
+            return pairs
+        from sfm_lightglue.pairs.loops import loop_pairs, similar_images
+
+        return pairs.union(loop_pairs(similar_images(context), names, self.config.window, self.config.num_loops))
 
     def _offsets(self, num_images: int) -> list[int]:
         """How many positions the images of a pair are apart."""
