@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class ModelStatistics:
         mean_reprojection_error_px: of all observations.
         verdict: accepted, reduced or rejected.
         checks: of the verdict, by name.
+        georegistration: how its world lies in a frame in metres, see `GeoRegistration.as_dict`; None if it does not.
     """
 
     path: str
@@ -44,9 +46,10 @@ class ModelStatistics:
     mean_reprojection_error_px: float
     verdict: Outcome
     checks: dict[str, Check]
+    georegistration: dict[str, Any] | None = None
 
     @classmethod
-    def from_model(cls, judged: JudgedModel, path: str) -> ModelStatistics:
+    def from_model(cls, judged: JudgedModel, path: str, georegistration: dict[str, Any] | None) -> ModelStatistics:
         """The numbers of a model."""
         model = judged.model
         has_points = model.num_points3D() > 0
@@ -58,6 +61,7 @@ class ModelStatistics:
             float(model.compute_mean_reprojection_error()) if has_points else 0.0,
             judged.verdict.outcome,
             dict(judged.verdict.checks),
+            georegistration,
         )
 
     @property
@@ -119,10 +123,8 @@ def keep_models(
     store: Store,
     key: str,
     judged: Sequence[JudgedModel],
-    images: dict[str, ImageVerdict],
-    pairs: PairStatistics,
-    undecodable: Sequence[SkippedImage],
-    camera_groups: Sequence[CameraGroup],
+    georegistrations: Sequence[dict[str, Any] | None],
+    scene: MapStatistics,
     work: Path,
 ) -> PackedModels:
     """Save models in the store.
@@ -131,10 +133,8 @@ def keep_models(
         store: of the run.
         key: of everything that they depend on.
         judged: the published models, the largest first, then the rejected ones; at least one.
-        images: what is known about each image that could be read, by name.
-        pairs: of the scene.
-        undecodable: images that could not be decoded.
-        camera_groups: images that got another camera than in the scene.
+        georegistrations: of each of them.
+        scene: the numbers of everything else; its models are replaced.
         work: an existing folder for intermediate files.
 
     Raises:
@@ -143,13 +143,8 @@ def keep_models(
     num_published = sum(each.verdict.outcome != "rejected" for each in judged)
     paths = [f"sparse/{i}" for i in range(num_published)]
     paths += [f"rejected/{i}" for i in range(len(judged) - num_published)]
-    statistics = MapStatistics(
-        tuple(ModelStatistics.from_model(each, path) for each, path in zip(judged, paths, strict=True)),
-        images,
-        pairs,
-        tuple(undecodable),
-        tuple(camera_groups),
-    )
+    models = (ModelStatistics.from_model(*one) for one in zip(judged, paths, georegistrations, strict=True))
+    statistics = dataclasses.replace(scene, models=tuple(models))
     model_from_path = {path: each.model for each, path in zip(judged, paths, strict=True)}
     packed = PackedModels(statistics, pack_models(model_from_path, work))
     text = json.dumps(dataclasses.asdict(statistics), sort_keys=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.config import ExecutorConfig
 from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.density_config import DensityConfig
@@ -76,6 +77,9 @@ class DatabaseConfig:
     """Images, pairs and mapping threads that run at the same time, 0 for one per core. With 1, two runs give the same
     bytes. OpenCV and torch use threads of their own within one image or pair."""
 
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    """Which processes extract, match and verify."""
+
     device: str = "auto"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""
 
@@ -108,7 +112,8 @@ class DatabaseConfig:
         """From nested mappings, as a TOML file holds them.
 
         Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`,
-        `two_view`, `transitive`, `checks`, `density` and `refine` have options only; everything else is a single value.
+        `two_view`, `transitive`, `executor`, `checks`, `density` and `refine` have options only; everything else is a
+        single value.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.

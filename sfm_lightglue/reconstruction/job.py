@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, PairStatistics, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
+from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
@@ -28,11 +30,13 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.scene.local_frame import local_positions
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.pair_plan import PairPlan
+from sfm_lightglue.stages.turned_images import TurnedImages, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
@@ -112,16 +116,28 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     images = image_verdicts(num_keypoints, judged, filled.weighed)
-    pairs = _pair_statistics(job, filled)
-    undecodable = tuple(job.features.skipped)
+    statistics = MapStatistics((), images, _pair_statistics(job, filled), tuple(job.features.skipped), tuple(groups))
     if not judged:
         message = explain_no_model(
             job.scene.root, list(num_keypoints.values()), filled.num_pairs, filled.weighed, job.config
         )
-        return PackedModels(MapStatistics((), images, pairs, undecodable), {}), message
+        return PackedModels(statistics, {}), message
     with job.clock.stage("write"):
         color_points([each.model for each in judged], path_from_name, job.executor)
-        return keep_models(job.store, job.keys.finished, judged, images, pairs, undecodable, groups, work), None
+        metres = [_move_to_metres(job, each) for each in judged]
+        return keep_models(job.store, job.keys.finished, judged, metres, statistics, work), None
+
+
+def _move_to_metres(job: Job, judged: JudgedModel) -> dict[str, Any] | None:
+    """Move a published model into the frame of known positions; None if they do not determine it."""
+    positions = local_positions(job.scene.images)
+    if positions is None or judged.verdict.outcome == "rejected":
+        return None
+    found = georegister(judged.model, positions)
+    if found is None:
+        return None
+    found.apply(judged.model)
+    return found.as_dict()
 
 
 def _pair_statistics(job: Job, filled: FilledDatabase) -> PairStatistics:
@@ -169,11 +185,44 @@ def _new_folder(path: Path) -> Path:
 def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> FilledDatabase:
     """Match and verify all pairs into a new database, without those that contradict the others.
 
+    If images match no other one unless they are turned, they are turned, and everything is matched again: the store
+    has the pairs of all other images.
+
     Args:
         job: the run.
         path: of the new database.
         groups: images that get another camera than in the scene.
     """
+    filled = _fill(job, path, groups)
+    turns = _find_turns(job, filled)
+    if not turns:
+        return filled
+    turn_images(job.features, turns)
+    with store_errors(path):
+        path.unlink()
+    return _fill(job, path, groups)
+
+
+def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
+    """Quarter turns of the images without a verified pair that EXIF does not turn, if they match others so."""
+    verified = {*filled.weighed.kept, *filled.weighed.contradicted}
+    matched = {name for pair in verified for name in (pair.name0, pair.name1)}
+    alone = [one.name for one in job.features.decoded_images if one.name not in matched and one.quarter_turns == 0]
+    if not alone or not matched:
+        return {}
+    matcher = CachedMatcher(job.components.matcher, job.store)
+    verifier = CachedVerifier(job.config.two_view, job.config.seed, job.store)
+    camera_from_name = {image.name: image.camera for image in job.features.decoded_images}
+    from sfm_lightglue.retrieval.describe import describe_scene
+
+    with job.clock.stage("match"):
+        similar = describe_scene(job.features, job.store, job.executor, job.progress)
+        turned = TurnedImages(job.features, camera_from_name, matcher, verifier, job.executor)
+        return turned.find(alone, similar)
+
+
+def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase:
+    """The database of the images as they are turned now."""
     config, store = job.config, job.store
     images = {image.name: image for image in _with_groups(job.features.decoded_images, groups)}
     given = frozenset() if config.cameras.refine else given_camera_idxs(tuple(images.values()))

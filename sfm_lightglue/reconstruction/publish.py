@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.cached_models import PackedModels
 from sfm_lightglue.mapping.model_files import MODEL_FOLDERS, PLY_NAME
@@ -15,8 +17,10 @@ from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run_record import RecordedResults, Summary, peak_memory_mb, run_record
 from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
 from sfm_lightglue.store.publication import (
+    GEOREGISTRATION_NAME,
     Publication,
     changed_files,
     file_digest,
@@ -92,7 +96,7 @@ def publish(
         recorded = RecordedResults.read(output)
         is_of_this_run = results.key is not None and recorded.keys.get("model") == results.key
         changed = changed_files(output, recorded.files)
-        parts, files = _add_models(publication, results.models.files, output)
+        parts, files = _add_models(publication, _with_georegistrations(results.models), output)
         is_right = is_of_this_run and DATABASE_NAME in recorded.files and DATABASE_NAME not in changed
         if not results.database.is_file() and not is_right:
             results.fill_database()
@@ -110,6 +114,16 @@ def publish(
         publish_together(publication, output, [*parts, RESULTS_MARKER])
     _warn(summary)
     return summary
+
+
+def _with_georegistrations(models: PackedModels) -> dict[str, AnyArray]:
+    """The files of models, and one with the transform into metres beside each model that has one."""
+    files = dict(models.files)
+    for model in models.statistics.models:
+        if model.georegistration is not None:
+            content = json_bytes(model.georegistration, indent=2) + b"\n"
+            files[f"{model.path}/{GEOREGISTRATION_NAME}"] = np.frombuffer(content, np.uint8)
+    return files
 
 
 def _add_models(

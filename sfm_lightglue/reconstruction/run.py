@@ -17,6 +17,7 @@ from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.executors import building_alone, open_executor
 from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_database
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
@@ -31,6 +32,7 @@ from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.pair_plan import PairPlan, plan_pairs
 from sfm_lightglue.stages.run_log import run_log
+from sfm_lightglue.stages.turned_images import TURNS_VERSION
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
@@ -77,17 +79,18 @@ def reconstruct(
     """
     config = config or ReconstructConfig()
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
-    clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
+    clock, threads = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
     with run_log("reconstruct", progress) as log, ExitStack() as stack:
         if output.is_dir():
             log.open(output)
         with clock.stage("scan"):
-            scene = _load_scene(Path(scene_dir), output, config, executor, log.progress)
+            scene = _load_scene(Path(scene_dir), output, config, threads, log.progress)
             components = build_components(config)
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
             confirm_pairs(components.pairs, scene, confirm)
             store = stack.enter_context(Store(output))
+            executor = stack.enter_context(open_executor(config, store))
             log.open(output)
         with clock.stage("extract"):
             extractor = CachedExtractor(components.extractor, store)
@@ -97,7 +100,8 @@ def reconstruct(
             plan = plan_pairs(components.pairs, config.pairs.name, context, config.transitive)
         keys = _model_keys(scene, plan, components, mapper, config, executor)
         job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys)
-        summary, problem = _build_and_publish(job, mapper, output)
+        with building_alone(job):
+            summary, problem = _build_and_publish(job, mapper, output)
         if problem is not None:
             raise ReconstructionError(problem, summary.as_dict())
         log.end("done", str(summary))
@@ -174,7 +178,7 @@ def _model_keys(
         mapper.version,
         config.checks,
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
-        [JUDGEMENT_VERSION, WEIGHING_VERSION],
+        [JUDGEMENT_VERSION, WEIGHING_VERSION, TURNS_VERSION],
     )
     density = (
         [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION]
@@ -182,4 +186,8 @@ def _model_keys(
         else "sparse"
     )
     refinement = [config.refine, REFINEMENT_VERSION] if config.refine.is_on else "unrefined"
-    return ModelKeys(mapped, make_key("finished", mapped, density, refinement))
+    positions = [(image.name, image.gps_position, image.xyz_m) for image in scene.images]
+    is_placed = any(gps or xyz for _, gps, xyz in positions)
+    return ModelKeys(
+        mapped, make_key("finished", mapped, density, refinement, positions if is_placed else "no positions")
+    )

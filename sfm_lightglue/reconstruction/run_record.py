@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.mapping.cached_models import MapStatistics
+from sfm_lightglue.mapping.cached_models import MapStatistics, ModelStatistics
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import skipped_verdicts
 from sfm_lightglue.store.json_bytes import json_bytes
@@ -107,7 +107,7 @@ class Summary:
                 "misses": sum(count.misses for count in counts.values()),
                 "by_kind": {kind: dataclasses.asdict(count) for kind, count in sorted(counts.items())},
             },
-            tuple(dataclasses.asdict(model) for model in statistics.models),
+            tuple(_model_record(model) for model in statistics.models),
             {name: dataclasses.asdict(image) for name, image in sorted(images.items())},
         )
 
@@ -133,6 +133,14 @@ class Summary:
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"
             f" {self.seconds['total']:.1f} s" + (f" ({stages})" if stages else "")
         )
+
+
+def _model_record(model: ModelStatistics) -> dict[str, Any]:
+    """The numbers of a model; those of the images that are in its georegistration are in a file of its own."""
+    record = dataclasses.asdict(model)
+    if model.georegistration is not None:
+        record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}
+    return record
 
 
 def peak_memory_mb() -> float | None:

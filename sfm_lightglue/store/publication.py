@@ -275,7 +275,13 @@ def has_other_model_files(folder: Path, names: Collection[str]) -> bool:
     return any(_is_model_file(path) and path.name not in right for path in folder.iterdir())
 
 
+GEOREGISTRATION_NAME = "georegistration.json"
+"""File in the folder of a model that is in metres: its transform, and how well the positions fit."""
+
+
 def _is_model_file(path: Path) -> bool:
+    if path.name == GEOREGISTRATION_NAME:
+        return True
     return path.stem in {"cameras", "images", "points3D", "rigs", "frames"} and path.suffix in {".bin", ".txt"}
 
 

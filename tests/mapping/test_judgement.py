@@ -12,7 +12,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.cached_models import keep_models, load_models
+from sfm_lightglue.mapping.cached_models import MapStatistics, PairStatistics, keep_models, load_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
@@ -269,15 +269,18 @@ def test_the_store_keeps_models_and_verdicts(scene: ExactScene, database: Path, 
     models = [make_model(scene, displaced(scene, "03.jpg")), make_model(scene, max_points=dict.fromkeys(NAMES, 0))]
     judged = judge_models(models, database, CONFIG, GIVEN_IDS)
     images = dict(judged[0].verdict.images) | {"left.jpg": ImageVerdict("left_out", "no_matches")}
-    groups = [CameraGroup(("00.jpg", "01.jpg"), EXIF)]
-    skipped = [SkippedImage("broken.jpg", "cannot be decoded")]
+    groups = (CameraGroup(("00.jpg", "01.jpg"), EXIF),)
+    skipped = (SkippedImage("broken.jpg", "cannot be decoded"),)
+    pairs = PairStatistics("exhaustive", 10, 8, (5, 2))
     store = Store(tmp_path / "store")
     work = tmp_path / "work"
     work.mkdir()
-    packed = keep_models(store, "a-key", judged, images, skipped, groups, work)
+    statistics = MapStatistics((), images, pairs, skipped, groups)
+    packed = keep_models(store, "a-key", judged, [{"frame": "given"}, None], statistics, work)
     loaded = load_models(store, "a-key")
     assert loaded is not None
-    assert loaded.statistics == packed.statistics
+    assert loaded.statistics == packed.statistics == replace(statistics, models=packed.statistics.models)
+    assert [model.georegistration for model in loaded.statistics.models] == [{"frame": "given"}, None]
     assert [model.path for model in loaded.statistics.models] == ["sparse/0", "rejected/0"]
     assert loaded.statistics.published == packed.statistics.models[:1]
     assert dict(loaded.statistics.models[0].checks) == dict(judged[0].verdict.checks)

@@ -17,7 +17,7 @@ import pytest
 from sfm_lightglue.colmap.binary_model import read_binary_content
 from sfm_lightglue.colmap.written_model import difference_from_model, ply_difference
 from sfm_lightglue.errors import StoreError
-from sfm_lightglue.mapping.cached_models import keep_models, load_models
+from sfm_lightglue.mapping.cached_models import MapStatistics, keep_models, load_models
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.model_files import pack_models
 from sfm_lightglue.mapping.verdict import ModelVerdict
@@ -129,7 +129,7 @@ def kept(folder: Path) -> tuple[Store, dict[str, Any]]:
     ]
     store = Store(folder / "store")
     (folder / "work").mkdir()
-    keep_models(store, "key", judged, {}, (), (), folder / "work")
+    keep_models(store, "key", judged, [None] * len(judged), MapStatistics((), {}), folder / "work")
     arrays = store.read("models", "key")
     assert arrays is not None
     return store, arrays
