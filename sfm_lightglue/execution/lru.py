@@ -46,3 +46,8 @@ class LruCache(Generic[KeyT, ValueT]):
             self._values.move_to_end(key)
             while len(self._values) > self._max_items:
                 self._values.popitem(last=False)
+
+    def drop(self, key: KeyT) -> None:
+        """Forget the value of a key, if it is kept."""
+        with self._lock:
+            self._values.pop(key, None)

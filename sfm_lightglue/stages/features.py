@@ -14,6 +14,7 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.mask import Mask
 from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.stages.distributed import FeatureWork, FillsStore
 from sfm_lightglue.types import DenseFeatures, Features, Scene, SceneImage, SkippedImage
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class SceneFeatures(Mapping[str, Features]):
         self._image_from_name: dict[str, SceneImage] = {}
         self._key_from_name: dict[str, str] = {}
         self._dense_key_from_name: dict[str, str] = {}
+        self._turns_from_name: dict[str, int] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
         self._dense_was_used: set[str] = set()
         self._recent_dense: LruCache[str, DenseFeatures] = LruCache(num_in_memory)
@@ -53,6 +55,9 @@ class SceneFeatures(Mapping[str, Features]):
 
         Images that cannot be decoded are logged as warnings and listed in `skipped`.
         """
+        if isinstance(executor, FillsStore):
+            work = FeatureWork(self._images, self._extractor, self._max_keypoints_dense, self._extract_one)
+            executor.fill(work, progress)
         progress("extract", 0, len(self._images))
         results = executor.map(self._extract_one, self._images)
         for num_done, (image, result) in enumerate(zip(self._images, results, strict=True), start=1):
@@ -104,7 +109,7 @@ class SceneFeatures(Mapping[str, Features]):
         features = self._extractor.read(self._key_from_name[name])
         if features is None:  # the entry is damaged or was removed meanwhile: compute it again
             image = self._image_from_name[name]
-            features = self._extractor.compute(_read_image(image))
+            features = self._extractor.compute(self._read(image))
             self._key_from_name[name] = features.key
             self._remember(name, features)
         elif self._remember(name, features):
@@ -127,7 +132,7 @@ class SceneFeatures(Mapping[str, Features]):
             return DenseFeatures.from_features(features)
         dense = self._extractor.read_dense(self._dense_key_from_name[name])
         if dense is None or not dense.starts_with(features):
-            image = _read_image(self._image_from_name[name])
+            image = self._read(self._image_from_name[name])
             features, dense = self._extractor.compute_dense(image, self._max_keypoints_dense)
             self._key_from_name[name], self._dense_key_from_name[name] = features.key, dense.key
             self._remember(name, features)
@@ -135,6 +140,44 @@ class SceneFeatures(Mapping[str, Features]):
             self._extractor.store.count("dense_features", hit=True)
         self._recent_dense.put(name, dense)
         return dense
+
+    def key_of(self, name: str) -> str:
+        """Key of the features of an image that was extracted before, without reading them."""
+        return self._key_from_name[name]
+
+    def turned(self, name: str, turns: int) -> Features:
+        """The features that an image would have if it were upright after further quarter turns.
+
+        Args:
+            name: of an image that was extracted before.
+            turns: clockwise turns by 90 degrees, beside those of its EXIF data.
+
+        Raises:
+            DataError: if the image can no longer be read.
+        """
+        image = self._image_from_name[name]
+        turned = replace(self._read(image), quarter_turns_override=(image.quarter_turns + turns) % 4)
+        return self._extractor.extract(turned)
+
+    def turn(self, name: str, turns: int) -> None:
+        """Use the features of `turned` for an image, in both layers; the arguments are the same.
+
+        Raises:
+            DataError: if the image can no longer be read.
+        """
+        image = self._image_from_name[name]
+        self._turns_from_name[name] = (image.quarter_turns + turns) % 4
+        self._recent.drop(name)
+        self._recent_dense.drop(name)
+        keys = self._extract_one(image)
+        if isinstance(keys, SkippedImage):
+            raise DataError(f"{name}: {keys.reason}")
+        self._key_from_name[name], self._dense_key_from_name[name] = keys
+
+    def _read(self, image: SceneImage) -> Image:
+        read = _read_image(image)
+        turns = self._turns_from_name.get(image.name)
+        return read if turns is None else replace(read, quarter_turns_override=turns)
 
     def _remember(self, name: str, features: Features) -> bool:
         """Keep features in memory; whether it is the first time that those of this image are used."""
@@ -153,12 +196,13 @@ class SceneFeatures(Mapping[str, Features]):
     def _extract_one(self, image: SceneImage) -> tuple[str, str] | SkippedImage:
         """The keys of the features and of the dense features ("" without a dense layer) of an image."""
         limit = self._max_keypoints_dense
-        key = self._extractor.key(image.content_digest, image.quarter_turns)
-        dense_key = "" if limit == 0 else self._extractor.dense_key(image.content_digest, image.quarter_turns, limit)
+        turns = self._turns_from_name.get(image.name, image.quarter_turns)
+        key = self._extractor.key(image.content_digest, turns)
+        dense_key = "" if limit == 0 else self._extractor.dense_key(image.content_digest, turns, limit)
         if self._extractor.has(key) and (limit == 0 or self._extractor.has_dense(dense_key)):
             return key, dense_key
         try:
-            read = _read_image(image)
+            read = self._read(image)
             if limit == 0:
                 features = self._extractor.compute(read)
             else:

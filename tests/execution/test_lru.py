@@ -42,3 +42,12 @@ def test_the_number_of_values_is_limited_with_many_threads():
 def test_a_cache_without_room_is_refused():
     with pytest.raises(ValueError, match="max_items must be positive"):
         LruCache(0)
+
+
+def test_a_value_can_be_dropped():
+    cache: LruCache[str, int] = LruCache(2)
+    cache.put("a", 1)
+    cache.drop("a")
+    cache.drop("b")
+    assert cache.get("a") is None
+    assert len(cache) == 0
