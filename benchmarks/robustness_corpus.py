@@ -45,7 +45,7 @@ class Corpus:
 
     Args:
         images: (suffix, content).
-        entries: (kind, key, content) of the store of a small reconstruction.
+        entries: (path, content) of the files of the store of a small reconstruction, relative to its folder.
         good_image: an undamaged JPEG.
         database: a COLMAP database.
         models: files by name, of a binary and a text model.
@@ -56,7 +56,7 @@ class Corpus:
     """
 
     images: tuple[tuple[str, bytes], ...]
-    entries: tuple[tuple[str, str, bytes], ...]
+    entries: tuple[tuple[str, bytes], ...]
     good_image: bytes
     database: bytes
     models: tuple[dict[str, bytes], ...]
@@ -80,9 +80,7 @@ def make_corpus(folder: Path, scene: Path, output: Path) -> None:
         {path.name: path.read_bytes() for path in sorted(place.iterdir())}
         for place in (output / "sparse" / "0", folder / "text")
     )
-    entries = tuple(
-        (path.relative_to(output).parts[0], path.stem, path.read_bytes()) for path in sorted(output.rglob("*.npz"))
-    )
+    entries = tuple((str(path.relative_to(output)), path.read_bytes()) for path in sorted(output.rglob("*.npz")))
     photos = {path.name: path.read_bytes() for path in sorted((scene / "images").iterdir())}
     corpus = Corpus(
         tuple(_images()),

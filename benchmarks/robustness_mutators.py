@@ -8,12 +8,16 @@ import random
 import sqlite3
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sfm_lightglue.store.entry_bytes import DICTIONARY, decode_entry, encode_entry
+from sfm_lightglue.store.shard_file import write_shard
 
 _BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF, 0x20, 0x0A)
 _INTEGERS = (0, 1, 2, 3, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**64 - 1)
@@ -223,6 +227,24 @@ def mutate_entry(data: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.02:  # a bomb
             archive.writestr("x.npy", bytes(50_000_000), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def mutate_shard(data: bytes, folder: Path, rng: random.Random) -> None:
+    """Write a shard with a changed entry, with right checksums: other bytes, or other values, shapes and types."""
+    with np.load(io.BytesIO(data)) as arrays:
+        index, content = arrays["index"], arrays["data"].tobytes()
+    entries = {
+        row["key"].tobytes(): content[int(row["offset"]) : int(row["offset"]) + int(row["length"])] for row in index
+    }
+    key = rng.choice(sorted(entries))
+    changed = decode_entry(entries[key])
+    name = rng.choice(sorted(changed))
+    try:
+        entries[key] = encode_entry(changed | {name: _changed_array(changed[name], rng)})
+    except ValueError:  # a type that no entry can have
+        raw = mutate_bytes(zlib.decompressobj(zdict=DICTIONARY).decompress(entries[key]), rng)
+        entries[key] = zlib.compress(raw) if rng.random() < 0.7 else mutate_bytes(entries[key], rng)
+    write_shard(folder, 1, entries)
 
 
 def _npy(array: Any) -> bytes:

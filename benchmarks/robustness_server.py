@@ -39,6 +39,9 @@ MODULES = (
 )
 """Imported before the first fork."""
 
+ENTRIES_PER_SHARD = 4
+"""The small reconstruction has ten pairs, in three shards."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
@@ -128,6 +131,7 @@ def _child(run: dict[str, Any], library: ctypes.CDLL | None) -> None:
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             os.dup2(os.open(folder / name, flags, 0o644), descriptor)
         _act_as_program(run["argv"])
+        _write_small_shards(run.get("max_wait_s"))
         if run.get("uid"):
             os.setgroups([])
             os.setgid(run["uid"])
@@ -149,6 +153,14 @@ def _child(run: dict[str, Any], library: ctypes.CDLL | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _write_small_shards(max_wait_s: float | None) -> None:
+    from sfm_lightglue.store import shards
+
+    shards.ENTRIES_PER_SHARD = ENTRIES_PER_SHARD
+    if max_wait_s is not None:
+        shards.MAX_WAIT_S = max_wait_s
 
 
 def _act_as_program(argv: list[str]) -> None:

@@ -138,6 +138,7 @@ class Server:
         limit_s: float = 60.0,
         kill_after_s: float | None = None,
         kill_signal: int = signal.SIGKILL,
+        max_wait_s: float | None = None,
     ) -> RunOutcome:
         """Run one command.
 
@@ -149,9 +150,11 @@ class Server:
             limit_s: a command that takes longer is killed.
             kill_after_s: kill it at this time.
             kill_signal: by this signal.
+            max_wait_s: entries of the store wait so long until they are written; None for the usual time.
         """
         run = command(argv, logs, output, fault)
-        return self.run_all([run | {"kill_after_s": kill_after_s, "kill_signal": int(kill_signal)}], limit_s)[0]
+        more = {"kill_after_s": kill_after_s, "kill_signal": int(kill_signal), "max_wait_s": max_wait_s}
+        return self.run_all([run | more], limit_s)[0]
 
     def run_all(self, runs: Sequence[Mapping[str, Any]], limit_s: float = 60.0) -> list[RunOutcome]:
         """Run several commands at the same time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import io
 import json
 import random
 from collections.abc import Callable
@@ -10,12 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.robustness_corpus import Corpus, load_corpus
 from benchmarks.robustness_mutators import (
     mutate_bytes,
     mutate_database,
     mutate_entry,
     mutate_safetensors,
+    mutate_shard,
     mutate_tables,
     mutate_text,
     random_value,
@@ -38,9 +43,12 @@ from sfm_lightglue.registry.components import tables_from_config
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.store.encoding import geometry_from_arrays, matches_from_arrays
+from sfm_lightglue.store.inventory import check_store
 from sfm_lightglue.store.output_folder import is_results_folder
-from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Camera, Scene, SceneImage
+from sfm_lightglue.store.shard_file import shard_number
+from sfm_lightglue.store.store import SHARDED_KINDS, Store
+from sfm_lightglue.types import Camera, Features, Scene, SceneImage
 
 __all__ = ["TARGETS", "Corpus", "Target", "load_corpus"]
 
@@ -109,27 +117,53 @@ def _read_mask(corpus: Corpus, folder: Path) -> None:
 
 
 def _make_entry(rng: random.Random, corpus: Corpus, folder: Path) -> None:
-    kind, key, content = rng.choice(corpus.entries)
+    name, content = rng.choice(corpus.entries)
     if rng.random() < 0.25:  # there is only one entry of models
-        kind, key, content = next(entry for entry in corpus.entries if entry[0] == "models")
-    others = [entry[2] for entry in rng.sample(corpus.entries, 2)]
-    changed = mutate_entry(content, rng) if rng.random() < 0.5 else mutate_bytes(content, rng, others)
-    path = Store(folder).path(kind, key)
+        name, content = next(entry for entry in corpus.entries if entry[0].startswith("models/"))
+    others = [entry[1] for entry in rng.sample(corpus.entries, 2)]
+    path = folder / name
     path.parent.mkdir(parents=True)
-    path.write_bytes(changed)
+    kind = rng.random()
+    if kind < 0.5 and shard_number(path.name) is not None:
+        mutate_shard(content, path.parent, rng)
+    else:
+        path.write_bytes(mutate_entry(content, rng) if kind < 0.75 else mutate_bytes(content, rng, others))
 
 
 def _read_entry(corpus: Corpus, folder: Path) -> None:
     """A damaged entry is a miss, also if its checksums are right."""
     (path,) = folder.rglob("*.npz")
-    kind, key = path.parents[1].name, path.stem
+    kind = path.relative_to(folder).parts[0]
     store = Store(folder)
     if kind == "models":
-        load_models(store, key)
+        load_models(store, path.stem)
     elif kind == "features":
-        CachedExtractor(SiftExtractor(), store).read(key)
+        CachedExtractor(SiftExtractor(), store).read(path.stem)
+    elif kind in SHARDED_KINDS:
+        for key in _keys_of(kind, corpus):
+            store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, "", _two_features()))
+            store.load_as("two_view", key, lambda arrays: geometry_from_arrays(arrays, 50))
+        check_store(folder)
     else:
-        store.load(kind, key)
+        store.load(kind, path.stem)
+
+
+@functools.cache
+def _keys_of(kind: str, corpus: Corpus) -> tuple[str, ...]:
+    """The keys of all shards of a kind."""
+    keys = []
+    for name, content in corpus.entries:
+        if name.startswith(f"{kind}/"):
+            with np.load(io.BytesIO(content)) as arrays:
+                keys += [key.tobytes().hex() for key in arrays["index"]["key"]]
+    return tuple(keys)
+
+
+@functools.cache
+def _two_features() -> tuple[Features, Features]:
+    keypoints = np.zeros((200, 2), np.float32)
+    features = Features(keypoints, np.zeros(200, np.float32), np.zeros((200, 1), np.float32), (320, 240))
+    return features, features
 
 
 def _make_database(rng: random.Random, corpus: Corpus, folder: Path) -> None:

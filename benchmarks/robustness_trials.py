@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from benchmarks.robustness_shim import ERRNO, STATE_FILE, Call, Fault, Server, read_calls
+from benchmarks.robustness_outputs import (
+    LEFT_OVER,
+    NOT_COMPARED,
+    STORE_KINDS,
+    Reference,
+    comparable_record,
+    is_store_file,
+    kind_of_path,
+    read_tree,
+    store_entries,
+)
+from benchmarks.robustness_shim import ERRNO, Call, Fault, Server, read_calls
 from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S
 from sfm_lightglue.synthetic import render_scene, write_scene
 
@@ -29,23 +38,11 @@ the store has everything of b. again: b is finished, and the store has everythin
 files of the results are short, changed and missing.
 """
 
-NOT_COMPARED = {"log.txt", STATE_FILE, ".lock", "run.json"}
-"""Files that differ between two runs, or are compared by their content."""
-
-STORE_KINDS = ("features", "dense_features", "matches", "two_view", "mapped", "models")
+_HASTY_S = 0.01
+"""Before a kill at a random moment, shards are written and merged this often."""
 
 _ALLOWED_CODES = {"kill": {-signal.SIGKILL, 0}, "moment": {-signal.SIGKILL, 0}, "fault": {0, 6}}
 _FORBIDDEN_ON_STDERR = ("Traceback", "terminate called", "*** Aborted", "Check failed", "what():", "Stack trace")
-
-_LEFT_OVER = "is left over"
-"""After a fault, part files and work folders may be left over until the next run."""
-
-_CHANGING_PARTS = (
-    (re.compile(r"[0-9a-f]{64}"), "*"),
-    (re.compile(r"/[0-9a-f]{2}(?=/|$)"), "/*"),
-    (re.compile(r"\.\d+-[0-9a-f]{8}\.part"), ".*.part"),
-    (re.compile(r"\.(new-work|work|publish)[-.][^/]*"), r".\1*"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +76,6 @@ class TrialResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """An undisturbed run: its files, and its record without times."""
-
-    files: dict[str, bytes]
-    record: dict[str, Any]
-
-    @property
-    def store(self) -> dict[str, bytes]:
-        """The entries of its store."""
-        return {name: content for name, content in self.files.items() if is_entry(name)}
-
-    @property
-    def results(self) -> dict[str, bytes]:
-        """Its other files."""
-        return {name: content for name, content in self.files.items() if not is_entry(name)}
-
-
-def is_entry(name: str) -> bool:
-    """Whether a file of an output folder is an entry of the store."""
-    return name.split("/")[0] in STORE_KINDS
-
-
-def kind_of_path(path: str) -> str:
-    """A path without the parts that differ from run to run."""
-    for pattern, replacement in _CHANGING_PARTS:
-        path = pattern.sub(replacement, path)
-    return path
-
-
-def read_tree(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, by relative path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def comparable_record(output: Path) -> dict[str, Any]:
-    """The `run.json` without times, memory and counts of the cache."""
-    record: dict[str, Any] = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    for name in ("seconds", "peak_memory_mb", "cache"):
-        record.get("summary", {}).pop(name, None)
-    return record
-
-
 class Bench:
     """The scene, the undisturbed runs and the folders that trials start from.
 
@@ -153,8 +107,7 @@ class Bench:
         outcome = server.run(self.argv(name, root / "out"), root / "logs")
         if outcome.code != 0:
             raise RuntimeError(f"an undisturbed run failed: {outcome.stderr}")
-        files = {key: value for key, value in read_tree(root / "out").items() if key not in NOT_COMPARED}
-        return Reference(files, comparable_record(root / "out"))
+        return Reference.of(root / "out")
 
     def finished(self, name: str) -> Path:
         """The output folder of the undisturbed run of a configuration."""
@@ -171,7 +124,8 @@ class Bench:
         kinds = {"fresh": (), "resumed": STORE_KINDS[:-1]}.get(start, STORE_KINDS)
         for name in "b" if start == "resumed" else "ab":
             for kind in kinds:
-                shutil.copytree(self.finished(name) / kind, output / kind, dirs_exist_ok=True)
+                if (self.finished(name) / kind).is_dir():
+                    shutil.copytree(self.finished(name) / kind, output / kind, dirs_exist_ok=True)
 
     def _record(self, start: str, server: Server) -> list[Call]:
         root = self.folder / f"record-{start}"
@@ -190,15 +144,22 @@ class Bench:
         shutil.rmtree(root, ignore_errors=True)
         output = root / "out"
         self.prepare(trial.start, output)
-        first = server.run(self.argv("b", output), root / "logs0", output, trial.fault, kill_after_s=trial.kill_after_s)
+        first = server.run(
+            self.argv("b", output),
+            root / "logs0",
+            output,
+            trial.fault,
+            kill_after_s=trial.kill_after_s,
+            max_wait_s=_HASTY_S if trial.kind == "moment" else None,
+        )
         result = TrialResult(trial, str(first.code), seconds=first.seconds)
         wrong = result.violations
         wrong += _fit_exit(trial, first.code, first.timed_out, first.stderr)
-        files = read_tree(output) if output.is_dir() else {}
-        wrong += self._wrong_entries(files)
+        entries = store_entries(output)
+        wrong += self._wrong_entries(entries)
         if first.code == 0:
-            wrong += [f"exit 0, but {text}" for text in self.wrong_results(output, "b") if _LEFT_OVER not in text]
-        missing = self._num_missing(files, trial.follower)
+            wrong += [f"exit 0, but {text}" for text in self.wrong_results(output, "b") if LEFT_OVER not in text]
+        missing = self._num_missing(entries, trial.follower)
         _age_remains(output)
         second = server.run(self.argv(trial.follower, output), root / "logs1")
         result.seconds = max(result.seconds, second.seconds)
@@ -214,32 +175,32 @@ class Bench:
         return result
 
     def _known_entries(self) -> dict[str, bytes]:
-        return self.references["a"].store | self.references["b"].store
+        return self.references["a"].entries | self.references["b"].entries
 
-    def _wrong_entries(self, files: Mapping[str, bytes]) -> list[str]:
+    def _wrong_entries(self, entries: Mapping[str, bytes]) -> list[str]:
         known = self._known_entries()
-        entries = {name: content for name, content in files.items() if is_entry(name) and not _is_hidden(name)}
-        return [f"store entry {name} is damaged" for name in entries if entries[name] != known.get(name)]
+        return [f"store entry {name} is damaged" for name, content in entries.items() if content != known.get(name)]
 
-    def _num_missing(self, files: Mapping[str, bytes], follower: str) -> dict[str, int]:
-        missing = [name for name in self.references[follower].store if name not in files]
+    def _num_missing(self, entries: Mapping[str, bytes], follower: str) -> dict[str, int]:
+        missing = [name for name in self.references[follower].entries if name not in entries]
         return {kind: sum(name.startswith(f"{kind}/") for name in missing) for kind in STORE_KINDS}
 
     def wrong_results(self, output: Path, name: str) -> list[str]:
         """How the results in a folder differ from those of an undisturbed run of a configuration."""
         reference = self.references[name]
-        files = read_tree(output)
-        known = reference.results | self._known_entries()
-        wrong = [f"{file} is missing" for file in reference.files if file not in files]
+        files, entries = read_tree(output), store_entries(output)
+        wrong = [f"{file} is missing" for file in reference.results if file not in files]
+        wrong += [f"store entry {entry} is missing" for entry in reference.entries if entry not in entries]
+        wrong += self._wrong_entries(entries)
         for file, content in files.items():
-            if file in NOT_COMPARED:
+            if file in NOT_COMPARED or is_store_file(file):
                 continue
-            if file not in known:
-                wrong.append(f"{kind_of_path(file)} {_LEFT_OVER}")
-            elif content != known[file]:
+            if file not in reference.results:
+                wrong.append(f"{kind_of_path(file)} {LEFT_OVER}")
+            elif content != reference.results[file]:
                 wrong.append(f"{file} differs")
         folders = [path.relative_to(output) for path in output.iterdir() if path.is_dir()]
-        wrong += [f"{kind_of_path('/' + str(one))} {_LEFT_OVER}" for one in folders if str(one).startswith(".")]
+        wrong += [f"{kind_of_path('/' + str(one))} {LEFT_OVER}" for one in folders if str(one).startswith(".")]
         try:
             if comparable_record(output) != reference.record:
                 wrong.append("run.json differs")
@@ -265,10 +226,6 @@ def _damage(output: Path) -> None:
     content = bytearray(database.read_bytes())
     content[len(content) // 2] ^= 1
     database.write_bytes(content)
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _fit_exit(trial: Trial, code: int, timed_out: bool, stderr: str) -> list[str]:

@@ -1,9 +1,10 @@
 """The arrays of a small entry as compressed bytes, without loss, and back.
 
-The bytes are one zlib stream. It holds the length of a JSON text (4 bytes, little-endian), the text, and the arrays in
-its order. The text maps the name of each array to its type and shape: `{"scores": ["<f4", [300]]}`. The values of an
-array are rearranged so that they compress well: booleans are packed to bits; integers are replaced by the zigzag codes
-of the differences to the row above; then byte 0 of all values comes first, then byte 1 of all, and so on.
+The bytes are one zlib stream with the preset dictionary `DICTIONARY`. It holds the length of a JSON text (4 bytes,
+little-endian), the text, and the arrays in its order. The text maps the name of each array to its type and shape:
+`{"scores": ["<f4", [300]]}`. The values of an array are rearranged so that they compress well: booleans are packed to
+bits; integers are replaced by the zigzag codes of the differences to the row above, column by column; then byte 0 of
+all values comes first, then byte 1 of all, and so on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from sfm_lightglue.arrays import AnyArray
 
 MAX_RAW_BYTES = 1 << 28
 """Larger entries are refused, and damaged bytes are not unpacked beyond this size."""
+
+DICTIONARY = (
+    b'{"E":["<f8",[3,3]],"F":["<f8",[3,3]],"H":["<f8",[3,3]],"cam1_from_cam0":["<f8",[4,4]],"evidence":["<f8",[4]],'
+    b'"inlier_mask":["|b1",[300]],"kind":["<U7",[]]}{"indices":["<i4",[300,2]],"scores":["<f4",[300]],"stop_layer":'
+    b'["<i8",[]]}'
+)
+"""Texts that most entries have. It is a part of the format: other bytes would make all shards unreadable."""
 
 _LEVEL = 6
 _NUM_LENGTH_BYTES = 4
@@ -37,7 +45,8 @@ def encode_entry(arrays: Mapping[str, AnyArray]) -> bytes:
     raw = b"".join(parts)
     if len(raw) > MAX_RAW_BYTES:
         raise ValueError(f"the arrays have {len(raw)} bytes, more than {MAX_RAW_BYTES}")
-    return zlib.compress(raw, _LEVEL)
+    stream = zlib.compressobj(_LEVEL, zdict=DICTIONARY)
+    return stream.compress(raw) + stream.flush()
 
 
 def decode_entry(data: bytes) -> dict[str, AnyArray]:
@@ -46,7 +55,7 @@ def decode_entry(data: bytes) -> dict[str, AnyArray]:
     Raises:
         Exception: if the bytes are damaged, whatever zlib, JSON or NumPy raise.
     """
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(zdict=DICTIONARY)
     raw = stream.decompress(data, MAX_RAW_BYTES)
     if not stream.eof or stream.unused_data:
         raise ValueError("the compressed bytes are incomplete or too many")

@@ -85,6 +85,11 @@ class Shards:
             self._look()
             return key[:1].hex() in self._old_folders
 
+    def look_again(self) -> None:
+        """Search the folder for shards of other processes at the next look-up, however short ago it was searched."""
+        with self._lock:
+            self._looked_s = None
+
     def has(self, key: bytes) -> bool:
         """Whether there is an entry; whether it is damaged shows when it is read."""
         with self._lock:

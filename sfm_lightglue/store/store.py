@@ -35,7 +35,7 @@ ValueT = TypeVar("ValueT")
 FORMAT_VERSION = 2
 """Part of every key: entries of another format are not found, so they cannot be misread."""
 
-SHARDED_KINDS = frozenset({"matches", "two_view"})
+SHARDED_KINDS = frozenset({"global_descriptors", "matches", "two_view"})
 """Kinds of small entries, of which a store has many. Stores of earlier versions have a file for each of them."""
 
 
@@ -111,6 +111,11 @@ class Store:
         with contextlib.ExitStack() as stack:  # all of them, also if one fails
             for shards in self._shards.values():
                 stack.callback(shards.flush)
+
+    def look_again(self) -> None:
+        """Find small entries that other processes wrote up to now; else it may take two seconds until they are."""
+        for shards in self._shards.values():
+            shards.look_again()
 
     def path(self, kind: str, key: str) -> Path:
         """Path of an entry that is a file of its own, whether it exists or not."""

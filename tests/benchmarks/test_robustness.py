@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.robustness import SHARES, build_parser, plan_batches, run_jobs
 from benchmarks.robustness_log import Finished, TrialLog, format_table
+from benchmarks.robustness_outputs import is_store_file, kind_of_path, store_entries
 from benchmarks.robustness_shim import ERRNO, Call
-from benchmarks.robustness_trials import STARTS, kind_of_path, plan_trials
+from benchmarks.robustness_trials import STARTS, plan_trials
+from sfm_lightglue.store.store import Store, make_key
 
 CALLS = {
     start: [Call(i + 1, name, f"/{kind}/{'ab' * 32}.npz") for i, (name, kind) in enumerate(kinds)]
@@ -100,3 +103,24 @@ def test_only_new_jobs_run(tmp_path: Path) -> None:
 def test_the_defaults_are_the_numbers_of_the_documentation() -> None:
     arguments = build_parser().parse_args([])
     assert (arguments.kills, arguments.faults, arguments.fuzz) == (1000, 500, 100_000)
+
+
+def test_entries_are_compared_whatever_shards_they_are_in(tmp_path: Path) -> None:
+    keys = [make_key(number) for number in range(4)]
+    for folder, sizes in (("a", (4,)), ("b", (1, 3))):
+        first = 0
+        for size in sizes:
+            with Store(tmp_path / folder) as store:
+                for key in keys[first : first + size]:
+                    store.save("matches", key, {"a": np.arange(5)})
+            first += size
+        store.save("features", keys[0], {"a": np.arange(5)})
+    entries = store_entries(tmp_path / "a")
+    assert entries == store_entries(tmp_path / "b")
+    assert sorted(entries) == sorted(["features/" + keys[0], *(f"matches/{key}" for key in keys)])
+    shard = next((tmp_path / "a" / "matches").glob("*.npz"))
+    assert kind_of_path(f"/matches/{shard.name}") == "/matches/*.npz"
+    assert is_store_file(f"matches/{shard.name}") and not is_store_file(f"matches/.{shard.name}.1-00000000.part")
+    shard.write_bytes(shard.read_bytes()[:-200])
+    assert {b""} < set(store_entries(tmp_path / "a").values())
+    assert store_entries(tmp_path / "absent") == {}

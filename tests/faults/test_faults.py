@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.robustness_outputs import kind_of_path
 from benchmarks.robustness_shim import Fault, Server, command, read_calls
-from benchmarks.robustness_trials import Bench, Trial, kind_of_path, plan_trials
+from benchmarks.robustness_trials import Bench, Trial, plan_trials
+from sfm_lightglue.store.inventory import check_store, take_inventory
 
 NUM_KILLS, NUM_FAULTS, NUM_SIGNALS = 40, 40, 10
 NUM_PARTS = 2
@@ -38,6 +41,13 @@ def test_every_kind_of_result_is_written_below_the_shim(bench: Bench) -> None:
     assert {"database.db", "points3D.bin", "points.ply", "run.json"} <= files
     assert bench.references["a"].results["database.db"] != bench.references["b"].results["database.db"]
     assert bench.references["b"].record["summary"]["num_registered"] == 5
+
+
+def test_the_small_reconstruction_has_several_shards(bench: Bench) -> None:
+    """Else no kill could lose one of two."""
+    for inventory in take_inventory(bench.finished("b"), ["matches", "two_view"]):
+        assert len(inventory.shards) == 3
+        assert inventory.stats()["num_entries"] == 10
 
 
 def run_trials(bench: Bench, trials: list[Trial], servers: list[Server], folder: Path) -> list[str]:
@@ -67,6 +77,14 @@ def test_nothing_is_lost_and_the_next_run_gives_the_same_bytes(
     trials = plan_trials(bench.calls, num_kills, num_faults, num_signals, seed=1)
     assert len(trials) == num_kills + num_faults + num_signals
     wrong = run_trials(bench, trials[part::NUM_PARTS], servers, scratch / f"trials-{num_kills}-{num_faults}-{part}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_kill_at_a_random_moment_loses_no_finished_shard(bench: Bench, servers: list[Server], scratch: Path) -> None:
+    """While shards are written and merged all the time."""
+    rng = random.Random(2)
+    trials = [Trial("moment", "fresh", kill_after_s=rng.uniform(0.1, 0.8), what="moment") for _ in range(12)]
+    wrong = run_trials(bench, trials, servers, scratch / "moments")
     assert not wrong, "\n".join(wrong)
 
 
@@ -129,10 +147,12 @@ def test_two_runs_at_once_end_with_the_results_of_one(
     for _ in range(2):
         shutil.rmtree(output, ignore_errors=True)
         runs = [command(bench.argv(name, output), output.parent / f"logs{number}") for number, name in enumerate(names)]
+        runs = [run | {"max_wait_s": 0.01} for run in runs]
         outcomes = server.run_all(runs)
         assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.stderr for outcome in outcomes]
         of_each = [bench.wrong_results(output, name) for name in dict.fromkeys(names)]
         assert [] in of_each, of_each
+        assert check_store(output)[1] == []
 
 
 def test_calls_are_counted_and_one_of_them_fails(bench: Bench, server: Server, scratch: Path) -> None:

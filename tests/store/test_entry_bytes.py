@@ -29,6 +29,8 @@ ARRAYS = {
     "no_mask": np.zeros((0, 4), np.bool_),
 }
 
+OLD_ENTRY = "78bb56df416633646060c0629a11d42cec9a1858d8981990002b940600fe760f8b"
+
 
 def assert_same_arrays(found, expected):
     assert found.keys() == expected.keys()
@@ -67,8 +69,15 @@ def test_300_matches_take_two_kilobytes_with_exact_scores():
     rows = np.stack([np.sort(rng.choice(2048, 300, replace=False)), rng.permutation(2048)[:300]], axis=1)
     matches = Matches(rows.astype(np.int32), rng.random(300).astype(np.float32))
     data = encode_entry(arrays_from_matches(matches))
-    assert len(data) < 2000
+    assert len(data) < 1950
     assert_same_arrays(decode_entry(data), arrays_from_matches(matches))
+
+
+def test_entries_of_earlier_versions_can_be_read():
+    """The bytes of the format, which must not change."""
+    data = bytes.fromhex(OLD_ENTRY)
+    assert_same_arrays(decode_entry(data), {"indices": np.array([[0, 3], [2, 1]], np.int32), "stop_layer": np.array(5)})
+    assert decode_entry(zlib.compress(zlib.decompressobj(zdict=entry_bytes.DICTIONARY).decompress(data))).keys()
 
 
 @pytest.mark.parametrize("array", [np.array([{}], object), np.array([1j]), np.array(["2020-01-01"], "M8[D]")])
