@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from sfm_lightglue.pairs.base import ExcludesPairs, ExplainsChoice, PairContext,
 from sfm_lightglue.pairs.pair_sets import AllPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import TransitiveConfig
 from sfm_lightglue.types import ImagePair
+
+logger = logging.getLogger(__name__)
 
 _COMPLETE = {"exhaustive", "file"}
 """Names of selectors that leave no pair to suggest: they select all pairs, or those that the user wants."""
@@ -60,5 +63,7 @@ def plan_pairs(selector: PairSelector, name: str, context: PairContext, transiti
     pairs = selector.select(context)
     excluded = selector.excluded(context.scene) if isinstance(selector, ExcludesPairs) else ()
     explanation = selector.explanation if isinstance(selector, ExplainsChoice) else ""
+    if explanation and not isinstance(pairs, AllPairs):
+        logger.info("%d pairs, %s", len(pairs), explanation)
     is_complete = isinstance(pairs, AllPairs) or set(name.split("+")) <= _COMPLETE
     return PairPlan(pairs, _NO_ROUNDS if is_complete else transitive, excluded, explanation or name)
