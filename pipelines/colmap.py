@@ -12,7 +12,7 @@ from pipelines.arguments import add_component_arguments
 from pipelines.command import ProgressBars, add_yes_argument, command_parser, confirmation, run_command, show_warnings
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments
-from pipelines.reconstruct import add_camera_arguments, add_mask_argument, config_values
+from pipelines.reconstruct import add_camera_arguments, add_executor_arguments, add_mask_argument, config_values
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
 from sfm_lightglue.reconstruction.config import DatabaseConfig
@@ -95,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add_yes_argument(group)
     add("--threads", type=int, metavar="N", help="default: all cores")
+    add_executor_arguments(group)
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
     add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")

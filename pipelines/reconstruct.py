@@ -131,6 +131,8 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
         ("cameras", "model"): arguments.camera_model,
         ("cameras", "params"): parse_camera_params(arguments.camera_params),
         ("cameras", "refine"): True if arguments.refine_intrinsics else None,
+        ("executor", "name"): arguments.executor,
+        ("executor", "address"): arguments.executor_address,
     }
     if config_type is ReconstructConfig:
         flags |= {
@@ -203,6 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the number of pairs, and the time, memory and disk space that they will take, and write nothing",
     )
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
+    add_executor_arguments(group)
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
     add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
@@ -225,6 +228,18 @@ def add_density_arguments(group: Any, levels: Sequence[str]) -> None:
         choices=["auto", "on", "off"],
         help="move the keypoints of the points to sub-pixel precision (default: auto)",
     )
+
+
+def add_executor_arguments(group: Any) -> None:
+    """The flags for several processes."""
+    add = group.add_argument
+    add(
+        "--executor",
+        choices=["threads", "folder", "ray"],
+        help="folder: all processes that run this command on the same output folder share the work, on any machines;"
+        " ray: the workers of a Ray cluster (default: threads of this process)",
+    )
+    add("--executor-address", metavar="ADDRESS", help="of the Ray cluster (default: workers on this machine)")
 
 
 def add_mask_argument(group: Any) -> None:

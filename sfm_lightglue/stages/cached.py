@@ -73,7 +73,8 @@ class CachedExtractor:
 
     def compute(self, image: Image) -> Features:
         """Features of an image, computed and saved whatever the store has; counted as a miss if it succeeds."""
-        return self._save(image, _within_mask(self.extractor.extract(image), image))
+        features = features_within_mask(self.extractor, image)
+        return self.save(features, self.key(image.content_digest, image.quarter_turns))
 
     def dense_key(self, digest: str, quarter_turns: int, max_keypoints: int) -> str:
         """Key of the dense features of an image; the arguments are as in `key` and `compute_dense`."""
@@ -98,12 +99,15 @@ class CachedExtractor:
             max_keypoints: largest number of keypoints of the dense layer. An extractor that has none gives its
                 features alone.
         """
-        digest, turns = image.content_digest, image.quarter_turns
-        features, dense = self._both_layers(image, max_keypoints)
-        dense = dataclasses.replace(dense, key=self.dense_key(digest, turns, max_keypoints))
-        self.store.count("dense_features", hit=False)
-        self.store.save("dense_features", dense.key, arrays_from_dense(dense))
-        return features, dense
+        key = self.key(image.content_digest, image.quarter_turns)
+        stored = self.read(key)
+        if stored is not None:
+            self.store.count("features", hit=True)
+        features, dense = both_layers(self.extractor, image, max_keypoints, stored)
+        if stored is None:
+            features = self.save(features, key)
+        dense_key = self.dense_key(image.content_digest, image.quarter_turns, max_keypoints)
+        return features, self.save_dense(dense, dense_key)
 
     def extract_dense(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
         """Both layers of an image, from the store if it has them; see `compute_dense`."""
@@ -116,24 +120,45 @@ class CachedExtractor:
             self.store.count(kind, hit=True)
         return features, dense
 
-    def _both_layers(self, image: Image, max_keypoints: int) -> tuple[Features, DenseFeatures]:
-        stored = self.read(self.key(image.content_digest, image.quarter_turns))
-        if stored is not None:
-            self.store.count("features", hit=True)
-        extract_dense = getattr(self.extractor, "extract_dense", None)
-        if extract_dense is None:
-            features = self.compute(image) if stored is None else stored
-            return features, DenseFeatures.from_features(features)
-        found: tuple[Features, DenseFeatures] = extract_dense(image, max_keypoints)
-        features = self._save(image, _within_mask(found[0], image)) if stored is None else stored
-        dense = _dense_within_mask(found[1], image)
-        return features, dense if dense.starts_with(features) else _joined(features, dense)
-
-    def _save(self, image: Image, features: Features) -> Features:
-        features = dataclasses.replace(features, key=self.key(image.content_digest, image.quarter_turns))
+    def save(self, features: Features, key: str) -> Features:
+        """Save features that were computed, counted as a miss; returns them with their key."""
+        features = dataclasses.replace(features, key=key)
         self.store.count("features", hit=False)
-        self.store.save("features", features.key, arrays_from_features(features))
+        self.store.save("features", key, arrays_from_features(features))
         return features
+
+    def save_dense(self, dense: DenseFeatures, key: str) -> DenseFeatures:
+        """Save dense features that were computed, counted as a miss; returns them with their key."""
+        dense = dataclasses.replace(dense, key=key)
+        self.store.count("dense_features", hit=False)
+        self.store.save("dense_features", key, arrays_from_dense(dense))
+        return dense
+
+
+def features_within_mask(extractor: Extractor, image: Image) -> Features:
+    """Features of an image at its allowed pixels."""
+    return _within_mask(extractor.extract(image), image)
+
+
+def both_layers(
+    extractor: Extractor, image: Image, max_keypoints: int, stored: Features | None
+) -> tuple[Features, DenseFeatures]:
+    """Both layers of an image in one pass.
+
+    Args:
+        extractor: one that has no dense layer gives its features alone.
+        image: to decode.
+        max_keypoints: largest number of keypoints of the dense layer.
+        stored: features of the image that are known already, which the dense layer starts with; None if there are none.
+    """
+    extract_dense = getattr(extractor, "extract_dense", None)
+    if extract_dense is None:
+        features = features_within_mask(extractor, image) if stored is None else stored
+        return features, DenseFeatures.from_features(features)
+    found: tuple[Features, DenseFeatures] = extract_dense(image, max_keypoints)
+    features = _within_mask(found[0], image) if stored is None else stored
+    dense = _dense_within_mask(found[1], image)
+    return features, dense if dense.starts_with(features) else _joined(features, dense)
 
 
 def _within_mask(features: Features, image: Image) -> Features:
@@ -190,13 +215,17 @@ class CachedMatcher:
         """That of the wrapped matcher."""
         return self.matcher.batch_size
 
+    def key(self, digest0: str, digest1: str) -> str:
+        """Key of the matches of two images, from the digests of their features."""
+        return make_key("matches", self.identity, digest0, digest1)
+
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches of two images, from the store if it has them."""
         return self.match_batch([(features0, features1)])[0]
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs; only those that the store does not hold are computed."""
-        keys = [make_key("matches", self.identity, f0.digest, f1.digest) for f0, f1 in pairs]
+        keys = [self.key(features0.digest, features1.digest) for features0, features1 in pairs]
         found = [self._load(key, pair) for key, pair in zip(keys, pairs, strict=True)]
         missing = [i for i, matches in enumerate(found) if matches is None]
         computed = (
@@ -205,10 +234,19 @@ class CachedMatcher:
         result = []
         for i, (key, matches) in enumerate(zip(keys, found, strict=True)):
             if matches is None:
-                matches = dataclasses.replace(computed[i], key=key)
-                self.store.save("matches", key, arrays_from_matches(matches))
+                matches = self.save(computed[i], key)
             result.append(matches)
         return result
+
+    def has(self, key: str) -> bool:
+        """Whether the store has an entry of this key. It is not counted."""
+        return self.store.has("matches", key)
+
+    def save(self, matches: Matches, key: str) -> Matches:
+        """Save matches that were computed; returns them with their key."""
+        matches = dataclasses.replace(matches, key=key)
+        self.store.save("matches", key, arrays_from_matches(matches))
+        return matches
 
     def _load(self, key: str, pair: tuple[Features, Features]) -> Matches | None:
         return self.store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, pair))
@@ -228,6 +266,20 @@ class CachedVerifier:
         self.seed = seed
         self.store = store
 
+    def key(
+        self, pair: ImagePair, digests: tuple[str, str], matches_digest: str, cameras: tuple[Camera, Camera]
+    ) -> str:
+        """Key of the geometry of a pair.
+
+        Args:
+            pair: of images.
+            digests: of the features of both.
+            matches_digest: of the matches.
+            cameras: of both images.
+        """
+        upstream = (matches_digest, list(digests), cameras)
+        return make_key("two_view", *verification_identity(self.config), pair_seed(self.seed, pair), *upstream)
+
     def verify(
         self,
         pair: ImagePair,
@@ -236,15 +288,21 @@ class CachedVerifier:
         cameras: tuple[Camera, Camera],
     ) -> TwoViewGeometry | Rejected:
         """The geometry of a pair, from the store if it has it."""
-        seed = pair_seed(self.seed, pair)
-        upstream = (matches.digest, [one.digest for one in features], cameras)
-        key = make_key("two_view", *verification_identity(self.config), seed, *upstream)
+        key = self.key(pair, (features[0].digest, features[1].digest), matches.digest, cameras)
         stored = self.store.load_as("two_view", key, lambda arrays: geometry_from_arrays(arrays, len(matches)))
         if stored is not None:
             return stored
-        geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, seed)
-        self.store.save("two_view", key, arrays_from_geometry(geometry))
+        geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, pair_seed(self.seed, pair))
+        self.save(geometry, key)
         return geometry
+
+    def has(self, key: str) -> bool:
+        """Whether the store has an entry of this key. It is not counted."""
+        return self.store.has("two_view", key)
+
+    def save(self, geometry: TwoViewGeometry | Rejected, key: str) -> None:
+        """Save a geometry that was computed."""
+        self.store.save("two_view", key, arrays_from_geometry(geometry))
 
 
 def pair_seed(seed: int, pair: ImagePair) -> int:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Protocol
 
 from sfm_lightglue.arrays import Float32Array
-from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
@@ -23,7 +23,7 @@ from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
-from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Scene, TwoViewGeometry, TwoViewKind
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, Scene, TwoViewGeometry, TwoViewKind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,6 +43,13 @@ class VerifiedPairRecord:
     weight: float
     num_inliers: int
     still_fraction: float
+
+
+class PairReceiver(Protocol):
+    """What a `DatabaseWriter` does with the results of a pair."""
+
+    def add_pair(self, pair: ImagePair, matches: Matches, geometry: TwoViewGeometry | Rejected) -> None:
+        """Take the matches of a pair, and its geometry if it was verified."""
 
 
 @dataclass(slots=True)
@@ -118,7 +125,7 @@ def match_scene(
     plan: PairPlan,
     features: SceneFeatures,
     camera_from_name: Mapping[str, Camera],
-    database: DatabaseWriter,
+    database: PairReceiver,
     matcher: CachedMatcher,
     verifier: CachedVerifier,
     clock: Clock,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.pairs.pair_sets import in_blocks
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.distributed import FillsStore, PairWork, in_batches
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 BLOCK_SIZE = 48
@@ -66,7 +67,11 @@ def match_pairs(
             for pair, both, matches, geometry in zip(batch, loaded, found, geometries, strict=True)
         ]
 
-    batches = _batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
+    if isinstance(executor, FillsStore):
+        digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
+        shared = PairWork(pairs, BLOCK_SIZE, features, digest_of, camera_from_name, matcher, verifier, work)
+        executor.fill(shared, progress)
+    batches = in_batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
     num_done = 0
     progress("match", 0, len(pairs))
     for results in executor.map(work, batches):
@@ -74,8 +79,3 @@ def match_pairs(
             num_done += 1
             progress("match", num_done, len(pairs))
             yield result
-
-
-def _batches(pairs: Iterator[ImagePair], size: int) -> Iterator[list[ImagePair]]:
-    while batch := list(islice(pairs, size)):
-        yield batch
