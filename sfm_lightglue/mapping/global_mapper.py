@@ -97,11 +97,11 @@ class GlobalMapper:
         options = pycolmap.GlobalPipelineOptions()
         options.min_model_size = min(self.config.min_model_size, task.num_images)
         mapper = options.mapper
-        for each in (options, mapper, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation):
-            _seed(each, task)
+        for seeded in (options, mapper, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation):
+            _seed(seeded, task)
         adjustment = mapper.bundle_adjustment
-        for each in (mapper, mapper.rotation_averaging, mapper.global_positioning, adjustment):
-            each.refine_sensor_from_rig = False  # rigs are given
+        for refining in (mapper, mapper.rotation_averaging, mapper.global_positioning, adjustment):
+            refining.refine_sensor_from_rig = False  # rigs are given
         adjustment.refine_principal_point = self.config.refine_principal_point
         if not _refined_camera_ids(database, task.constant_camera_ids):
             adjustment.refine_focal_length = adjustment.refine_extra_params = False
