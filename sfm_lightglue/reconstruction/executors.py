@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
+from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import DatabaseConfig
 from sfm_lightglue.reconstruction.job import Job
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
@@ -17,11 +18,12 @@ from sfm_lightglue.types import ImagePair, Matches, Rejected, TwoViewGeometry
 
 
 @contextlib.contextmanager
-def open_executor(config: DatabaseConfig, store: Store) -> Iterator[Executor]:
+def open_executor(config: DatabaseConfig, components: Components, store: Store) -> Iterator[Executor]:
     """The executor of a job, for use in the block.
 
     Args:
         config: of the job.
+        components: built from it.
         store: of the job.
 
     Raises:
@@ -35,7 +37,7 @@ def open_executor(config: DatabaseConfig, store: Store) -> Iterator[Executor]:
     elif options.name == "ray":
         from sfm_lightglue.reconstruction.ray_jobs import RayExecutor
 
-        with RayExecutor(config) as executor:
+        with RayExecutor(config, components) as executor:
             yield executor
     else:
         yield ThreadExecutor(config.num_threads)

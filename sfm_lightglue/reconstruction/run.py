@@ -90,7 +90,7 @@ def reconstruct(
             components.pairs.check(scene)
             confirm_pairs(components.pairs, scene, confirm)
             store = stack.enter_context(Store(output))
-            executor = stack.enter_context(open_executor(config, store))
+            executor = stack.enter_context(open_executor(config, components, store))
             log.open(output)
         with clock.stage("extract"):
             extractor = CachedExtractor(components.extractor, store)

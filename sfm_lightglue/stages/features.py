@@ -175,7 +175,7 @@ class SceneFeatures(Mapping[str, Features]):
         self._key_from_name[name], self._dense_key_from_name[name] = keys
 
     def _read(self, image: SceneImage) -> Image:
-        read = _read_image(image)
+        read = read_scene_image(image)
         turns = self._turns_from_name.get(image.name)
         return read if turns is None else replace(read, quarter_turns_override=turns)
 
@@ -229,7 +229,12 @@ class SceneFeatures(Mapping[str, Features]):
         self.skipped.append(image)
 
 
-def _read_image(image: SceneImage) -> Image:
+def read_scene_image(image: SceneImage) -> Image:
+    """An image of a scene with its mask, not yet decoded.
+
+    Raises:
+        DataError: if the image or its mask cannot be read.
+    """
     read = Image.read(image.path, image.name)
     if image.mask is None:
         return read

@@ -1,0 +1,146 @@
+"""Tasks on the workers of a Ray cluster: a bounded number at a time, and those of a lost worker again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sfm_lightglue.errors import ConfigError, SfmError
+from sfm_lightglue.execution.config import ExecutorConfig
+from sfm_lightglue.execution.lru import LruCache
+from sfm_lightglue.execution.threads import num_usable_cores
+
+logger = logging.getLogger(__name__)
+
+TagT = TypeVar("TagT")
+ResultT = TypeVar("ResultT")
+
+_MAX_RETRIES = 8
+"""Times that a task is given to another worker after its worker was lost."""
+
+_NUM_SHARED = 256
+"""Values that are kept in the object store of the cluster for further tasks."""
+
+_TASKS_PER_CORE = 2
+
+
+class RayTasks:
+    """Calls of module functions on the workers of a Ray cluster. Use it in a `with` statement.
+
+    Args:
+        options: address of the cluster, and limits.
+        num_workers: workers that are started on this machine without an address; 0 for one per usable core.
+
+    Raises:
+        ConfigError: if Ray is missing, or the cluster cannot be reached.
+    """
+
+    def __init__(self, options: ExecutorConfig, num_workers: int = 0) -> None:
+        self._ray = _import_ray()
+        self._is_own = not self._ray.is_initialized()
+        if self._is_own:
+            _connect(self._ray, options.address, num_workers or num_usable_cores())
+        self._gpus_per_task = options.gpus_per_task
+        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        self._max_tasks = options.max_tasks or max(1, _TASKS_PER_CORE * cores)
+        self._shared: LruCache[str, Any] = LruCache(_NUM_SHARED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_own:
+            self._ray.shutdown()
+
+    def share(self, key: str, make: Callable[[], object]) -> Any:
+        """A reference to a value in the object store of the cluster, to be used as an argument of calls.
+
+        Args:
+            key: of the value.
+            make: gives the value, if it is not there.
+        """
+        reference = self._shared.get(key)
+        if reference is None:
+            reference = self._ray.put(make())
+            self._shared.put(key, reference)
+        return reference
+
+    def run(
+        self, function: Callable[..., ResultT], calls: Iterable[tuple[TagT, tuple[Any, ...]]]
+    ) -> Iterator[tuple[TagT, ResultT]]:
+        """Results of calls, in any order. A call that is lost with its workers again and again has none: this is told.
+
+        Args:
+            function: of a module that all machines of the cluster have.
+            calls: tag and arguments of each. Further calls are taken only when others have finished.
+
+        Raises:
+            SfmError: as the function raised it.
+            ConfigError: if the workers cannot import the function.
+        """
+        remote = self._ray.remote(num_cpus=1, num_gpus=self._gpus_per_task, max_retries=_MAX_RETRIES)(function)
+        running: dict[Any, TagT] = {}
+        try:
+            for tag, arguments in calls:
+                running[remote.remote(*arguments)] = tag
+                while len(running) >= self._max_tasks:
+                    yield from self._finished(running)
+            while running:
+                yield from self._finished(running)
+        finally:
+            for reference in running:
+                self._ray.cancel(reference)
+
+    def _finished(self, running: dict[Any, TagT]) -> Iterator[tuple[TagT, Any]]:
+        """The results of the calls that have finished by now, of at least one."""
+        ready, _ = self._ray.wait(list(running), num_returns=1)
+        for reference in ready:
+            tag = running.pop(reference)
+            try:
+                result = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                raise _cause(error) from error
+            except self._ray.exceptions.RayError as error:
+                logger.warning("a task of the Ray cluster was lost, and is done here: %s", _first_line(error))
+                continue
+            yield tag, result
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ConfigError("`executor.name` ray needs Ray: pip install 'sfm-lightglue[cluster]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str, num_workers: int) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        options |= {"num_cpus": num_workers, "include_dashboard": False}
+    try:
+        ray.init(address or "local", **options)
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError ...
+        raise ConfigError(
+            f"`executor.address` {address or 'of this machine'}: no Ray cluster can be used ({_first_line(error)})"
+        ) from error
+
+
+def _cause(error: Any) -> Exception:
+    """What a task raised, or an error that says why the workers cannot run it."""
+    cause = error.cause
+    if isinstance(cause, ImportError):
+        return ConfigError(
+            "`executor.name` ray: the workers of the cluster cannot import this package"
+            f" ({_first_line(cause)}); install the same version on all machines"
+        )
+    return cause if isinstance(cause, SfmError) else error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
