@@ -9,7 +9,6 @@ from typing import Any
 
 import pycolmap
 
-from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.incremental import (
     MAPPER_VERSION,
@@ -21,6 +20,7 @@ from sfm_lightglue.mapping.incremental import (
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
 from sfm_lightglue.mapping.mapper_run import register_left_out
+from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
 GLOBAL_VERSION = f"global-1-{MAPPER_VERSION}"
@@ -79,19 +79,22 @@ class GlobalMapper:
         copy = folder / "calibrated.db"  # its focal lengths and two-view geometries change
         with store_errors(copy):
             shutil.copyfile(task.database, copy)
-        with mapper_errors(folder), quiet_log():
-            if _unknown_focal_lengths(copy, task.constant_camera_ids):
-                calibration = pycolmap.ViewGraphCalibrationOptions()
-                _seed(calibration, task)
-                pycolmap.calibrate_view_graph(copy, calibration)
-            manager = pycolmap.ReconstructionManager()
-            with opened_database(copy) as database:
-                pipeline = pycolmap.GlobalPipeline(self._options(task, copy), database, manager)
-                pipeline.add_callback(_MODEL_UPDATE, _Steps(task).report)
-                pipeline.run()
+        steps, manager = _Steps(task), pycolmap.ReconstructionManager()
+        with mapper_errors(folder):
+            run_polled(lambda: self._run(task, copy, manager, steps), steps.report)
         with store_errors(copy):
             copy.unlink()
         return [manager.get(idx) for idx in range(manager.size())]
+
+    def _run(self, task: MappingTask, copy: Path, manager: pycolmap.ReconstructionManager, steps: _Steps) -> None:
+        if _unknown_focal_lengths(copy, task.constant_camera_ids):
+            calibration = pycolmap.ViewGraphCalibrationOptions()
+            _seed(calibration, task)
+            pycolmap.calibrate_view_graph(copy, calibration)
+        with opened_database(copy) as database:
+            pipeline = pycolmap.GlobalPipeline(self._options(task, copy), database, manager)
+            pipeline.add_callback(_MODEL_UPDATE, steps.add)
+            pipeline.run()
 
     def _options(self, task: MappingTask, database: Path) -> pycolmap.GlobalPipelineOptions:
         options = pycolmap.GlobalPipelineOptions()
@@ -115,11 +118,18 @@ class _Steps:
     """Reports the steps of the mapper as numbers of images: each one as half of what remains."""
 
     def __init__(self, task: MappingTask) -> None:
-        self._task, self._num_done = task, 0
+        self._task = task
+        self._num_done = self._num_reported = 0
+
+    def add(self) -> None:
+        """Count a step, in the thread of the mapper."""
+        self._num_done += (self._task.num_images - self._num_done) // 2
 
     def report(self) -> None:
-        self._num_done += (self._task.num_images - self._num_done) // 2
-        self._task.progress("map", self._num_done, self._task.num_images)
+        """Report new steps."""
+        if self._num_done > self._num_reported:
+            self._num_reported = self._num_done
+            self._task.progress("map", self._num_reported, self._task.num_images)
 
 
 def _seed(options: Any, task: MappingTask) -> None:

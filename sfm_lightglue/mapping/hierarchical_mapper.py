@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pycolmap
 
-from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.incremental import (
@@ -19,10 +20,14 @@ from sfm_lightglue.mapping.incremental import (
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors
 from sfm_lightglue.mapping.mapper_run import register_left_out
+from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
 HIERARCHICAL_VERSION = f"hierarchical-1-{MAPPER_VERSION}"
 """Part of a model's key. Raise the number when this file would build another model from the same database."""
+
+_MIN_INTERVAL, _NUM_SNAPSHOTS = 5, 50
+"""Fewest images between two snapshots of a part, and about the number of snapshots of a scene; they are progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,13 @@ class HierarchicalMapper:
         with store_errors(folder):
             folder.mkdir(parents=True)
         options = self._options(task)
-        with mapper_errors(folder), quiet_log():
-            models = list(pycolmap.hierarchical_mapping(task.database, folder, folder, options).values())
+        snapshots = _CountedSnapshots(task, folder / "snapshots", options.incremental_options)
+        with mapper_errors(folder):
+            found = run_polled(
+                lambda: pycolmap.hierarchical_mapping(task.database, folder, folder, options), snapshots.report
+            )
+        models = list(found.values())
+        snapshots.end()
         if not models:
             return IncrementalMapper(self.config).map(task)
         models = register_left_out(sorted(models, key=largest_first), task, folder, options.incremental_options)
@@ -92,3 +102,38 @@ class HierarchicalMapper:
         options.clustering_options.leaf_max_num_images = self.config.max_part_size
         options.clustering_options.image_overlap = self.config.part_overlap
         return options
+
+
+class _CountedSnapshots:
+    """Reports the images that all parts have registered: COLMAP calls nobody, but writes snapshots.
+
+    Args:
+        task: to be mapped.
+        folder: of the snapshots, in an existing folder.
+        options: of the parts; the snapshots are added.
+    """
+
+    def __init__(self, task: MappingTask, folder: Path, options: pycolmap.IncrementalPipelineOptions) -> None:
+        self._task, self._folder, self._options = task, folder, options
+        self._names: set[str] = set()
+        self._interval = max(_MIN_INTERVAL, task.num_images // _NUM_SNAPSHOTS)
+        with store_errors(folder):
+            folder.mkdir()
+        options.snapshot_path, options.snapshot_frames_freq = folder, self._interval
+
+    def report(self) -> None:
+        """Count the snapshots, and remove all but the last ones, which may not be complete."""
+        paths = sorted(self._folder.iterdir())
+        names = {path.name for path in paths}
+        for path in paths[: -2 * self._task.num_threads]:
+            shutil.rmtree(path, ignore_errors=True)
+        if names - self._names:
+            self._names |= names
+            # Images in the overlap of parts are counted twice, so that the end is told by the mapper only.
+            num_done = min(len(self._names) * self._interval, self._task.num_images - 1)
+            self._task.progress("map", num_done, self._task.num_images)
+
+    def end(self) -> None:
+        """Write no snapshots any more, and remove all."""
+        self._options.snapshot_frames_freq = 0
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from sfm_lightglue.mapping.global_mapper import GlobalMapper
 from sfm_lightglue.mapping.hierarchical_mapper import HierarchicalMapper, HierarchicalMappingConfig
 from sfm_lightglue.mapping.incremental import IncrementalMapper, MappingConfig, mapper_options
 from sfm_lightglue.mapping.mapper_run import register_left_out
+from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.types import Camera, ImagePair
 from tests.helpers.exact_scenes import EXIF, GIVEN, GUESSED, ExactScene, ring_scene, write_database
 
@@ -102,15 +103,37 @@ def test_two_images_are_left_to_the_incremental_mapper(tmp_path: Path) -> None:
     assert model.num_reg_images() == 2
 
 
-def test_errors_of_the_progress_end_the_global_mapper(tmp_path: Path) -> None:
-    """An interrupt is raised there."""
+@pytest.mark.parametrize("mapper", [GlobalMapper(), HierarchicalMapper(IN_PARTS)], ids=["global", "hierarchical"])
+def test_progress_is_told_in_between(mapper: Mapper, tmp_path: Path) -> None:
+    numbers: list[int] = []
+    task = task_of(ring_scene(12), tmp_path)
+    mapper.map(replace(task, progress=lambda _, num_done, __: numbers.append(num_done)))
+    assert numbers == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (0, 12)
+    assert any(0 < number < 12 for number in numbers)
+    (folder,) = task.work.iterdir()
+    assert not (folder / "snapshots").exists()
+
+
+@pytest.mark.parametrize("mapper", [GlobalMapper(), HierarchicalMapper(IN_PARTS)], ids=["global", "hierarchical"])
+def test_an_interrupt_ends_the_mapper(mapper: Mapper, tmp_path: Path) -> None:
+    """As one that is raised in the thread that waits."""
 
     def interrupt(stage: str, num_done: int, num_total: int) -> None:
-        if num_done > 0:
+        if 0 < num_done < num_total:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        GlobalMapper().map(replace(task_of(ring_scene(8), tmp_path), progress=interrupt))
+        mapper.map(replace(task_of(ring_scene(12), tmp_path), progress=interrupt))
+
+
+def test_errors_of_a_call_in_a_thread_are_raised() -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        run_polled(fail, lambda: None)
+    assert run_polled(lambda: 3, lambda: None) == 3
 
 
 @pytest.mark.parametrize(
