@@ -42,6 +42,9 @@ MAX_WAIT_S = 5.0
 LOOK_AGAIN_S = 2.0
 """After an entry was not found, the folder is searched for shards of other processes, at most once in this time."""
 
+_SHARDS_AT_ONCE = 64
+"""Shards whose full indices are in memory together."""
+
 _OLD_FOLDER = re.compile(r"[0-9a-f]{2}")
 
 
@@ -205,7 +208,9 @@ class Shards:
         self._old_folders = frozenset(name for name in names if _OLD_FOLDER.fullmatch(name))
         unknown = [name for name in names if shard_number(name) is not None and name not in self._known]
         self._known.update(unknown)
-        self._add(filter(None, (_readable_index(self.folder / name) for name in unknown)))
+        for first in range(0, len(unknown), _SHARDS_AT_ONCE):
+            names = unknown[first : first + _SHARDS_AT_ONCE]
+            self._add(filter(None, (_readable_index(self.folder / name) for name in names)))
         return True
 
     def _add(self, shards: Iterable[ShardIndex]) -> list[int]:
