@@ -61,6 +61,7 @@ MATCHERS: Registry[Matcher] = Registry(
 PAIR_SELECTORS = PairRegistry(
     "pairs",
     {
+        "auto": Entry("sfm_lightglue.pairs.auto:AutoConfig", "sfm_lightglue.pairs.auto:AutoPairs"),
         "exhaustive": Entry(
             "sfm_lightglue.pairs.exhaustive:ExhaustiveConfig",
             "sfm_lightglue.pairs.exhaustive:ExhaustivePairs",
@@ -76,6 +77,9 @@ PAIR_SELECTORS = PairRegistry(
         "covisibility": Entry(
             "sfm_lightglue.pairs.covisibility:CovisibilityConfig",
             "sfm_lightglue.pairs.covisibility:CovisibilityPairs",
+        ),
+        "retrieval": Entry(
+            "sfm_lightglue.pairs.retrieval:RetrievalConfig", "sfm_lightglue.pairs.retrieval:RetrievalPairs"
         ),
     },
     "sfm_lightglue.pairs",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, Int32Array, require_array
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.retrieval.largest_keypoints import LargestKeypoints
 
 _BLOCK_SIZE = 512
 """Images whose similarities to all others are computed at once: 20 MB for 10,000 images."""
@@ -18,23 +19,31 @@ _BLOCK_SIZE = 512
 _FAISS_FROM = 20_000
 """Number of images from which faiss searches, if it is installed."""
 
+NUM_CANDIDATES = 24
+"""Images with the largest products of vectors whose largest keypoints are matched, for each image."""
+
+_CANDIDATES_PER_RESULT = 1.5
+"""Candidates for each wanted image, if that gives more of them."""
+
 _EQUAL = 1e-6
 """Similarities that differ by less count as equal: sums of products in another order differ by as much."""
 
 
 @dataclass(frozen=True, eq=False)
 class SimilarImages:
-    """Global descriptors of images; the similarity of two is their product, at most 1.
+    """Images by their global descriptors, and if they are known, by their largest keypoints.
 
     Args:
         names: of the images, sorted.
-        vectors: [N, D] float32 of length 1.
+        vectors: [N, D] float32 of length 1; their products order the images.
         executor: searches blocks of images.
+        largest: of the same images; the images with the largest products are ordered by the number of their matches.
     """
 
     names: tuple[str, ...]
     vectors: Float32Array
     executor: Executor = SERIAL
+    largest: LargestKeypoints | None = None
 
     def __post_init__(self) -> None:
         require_array("vectors", self.vectors, np.float32, (len(self.names), None))
@@ -49,7 +58,8 @@ class SimilarImages:
             k: number of images; at most all others are returned.
 
         Returns:
-            Indices [N, min(k, N - 1)] int32, and similarities of the same shape.
+            Indices [N, min(k, N - 1)] int32, and similarities of the same shape: products of vectors, or, with the
+            largest keypoints, roughly the fraction of them that match.
         """
         everything = np.arange(len(self))
         return self.between(everything, everything, max(0, min(k, len(self) - 1)))
@@ -70,27 +80,56 @@ class SimilarImages:
         k = min(k, len(choices))
         if len(queries) == 0 or k == 0:
             return np.zeros((len(queries), k), np.int32), np.zeros((len(queries), k), np.float32)
-        index = _faiss_index(self.vectors[choices]) if len(choices) >= _FAISS_FROM else None
+        if self.largest is None:
+            return self._by_vectors(queries, choices, k)
+        num_candidates = min(len(choices), max(NUM_CANDIDATES, int(_CANDIDATES_PER_RESULT * k)))
+        return self._by_matches(self.largest, queries, *self._by_vectors(queries, choices, num_candidates), k)
+
+    def similarity(self, rows: IndexArray) -> Float32Array:
+        """The similarity [P] of pairs [P, 2] of images, as in `nearest`."""
+        products = np.einsum("pd,pd->p", self.vectors[rows[:, 0]], self.vectors[rows[:, 1]])
+        if self.largest is None:
+            return products
+        return self._joined(self.largest, self.largest.num_matches(rows, self.executor), products)
+
+    @staticmethod
+    def _joined(largest: LargestKeypoints, numbers: Int32Array, products: Float32Array) -> Float32Array:
+        """Numbers of matches are integers: products of vectors decide between equal ones only."""
+        joined: Float32Array = (numbers + products / 4) / np.float32(largest.max_count + 0.25)
+        return joined.astype(np.float32, copy=False)
+
+    def _by_vectors(self, queries: IndexArray, choices: IndexArray, k: int) -> tuple[Int32Array, Float32Array]:
         vectors = self.vectors[choices]
+        index = _faiss_index(vectors) if len(choices) >= _FAISS_FROM else None
 
         def search(block: IndexArray) -> tuple[Int32Array, Float32Array]:
             if index is not None:
                 return _by_faiss(index, self.vectors[block], block, choices, k)
-            similarity = self.vectors[block] @ vectors.T
-            return _largest(similarity, block, choices, k)
+            return _nearest_columns(self.vectors[block] @ vectors.T, block, choices, k)
 
         found = list(self.executor.map(search, _blocks(queries)))
         return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
+
+    def _by_matches(
+        self, largest: LargestKeypoints, queries: IndexArray, found: Int32Array, products: Float32Array, k: int
+    ) -> tuple[Int32Array, Float32Array]:
+        rows, columns = np.nonzero(found >= 0)
+        asked = np.stack((queries[rows], found[rows, columns].astype(np.int64)), axis=1)
+        numbers = largest.num_matches(asked, self.executor)
+        similarity = np.full(found.shape, -np.inf, np.float32)
+        similarity[rows, columns] = self._joined(largest, numbers, products[rows, columns])
+        order = np.argsort(-np.round(similarity / _EQUAL), axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(found, order, axis=1), np.take_along_axis(similarity, order, axis=1)
 
 
 def _blocks(rows: IndexArray) -> Iterator[IndexArray]:
     return (rows[start : start + _BLOCK_SIZE] for start in range(0, len(rows), _BLOCK_SIZE))
 
 
-def _largest(
+def _nearest_columns(
     similarity: Float32Array, queries: IndexArray, choices: IndexArray, k: int
 ) -> tuple[Int32Array, Float32Array]:
-    """The k largest of each row.
+    """The images of the k largest numbers of each row.
 
     Args:
         similarity: [M, N], overwritten.

@@ -62,6 +62,13 @@ _ENTRIES = (
         purpose="lightglue_sift, trained further on a GPU; comes with the package",
     ),
     WeightsEntry(
+        name="retrieval_sift",
+        file="retrieval_sift.safetensors",
+        url=None,
+        licence="Apache-2.0",
+        purpose="vocabulary of SIFT for similar images, trained by this project; comes with the package",
+    ),
+    WeightsEntry(
         name="superpoint_v1",
         file="superpoint_v1.pth",
         url=_LIGHTGLUE.format("superpoint_v1.pth"),

@@ -2,10 +2,12 @@
 
 import pytest
 
+from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.registry.builtin import PAIR_SELECTORS
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.testing import PairSelectorContract
 from sfm_lightglue.testing.photos import textured, write_photo
+from tests.helpers.random_features import random_sift
 
 
 class TestExhaustive(PairSelectorContract):
@@ -18,6 +20,12 @@ class TestSequential(PairSelectorContract):
     @classmethod
     def build(cls):
         return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("sequential", {"window": 2}))
+
+
+class TestAuto(PairSelectorContract):
+    @classmethod
+    def build(cls):
+        return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("auto"))
 
 
 class TestUnion(PairSelectorContract):
@@ -42,9 +50,18 @@ class TestSpatial(PairSelectorContract):
         return load_scene(tmp_path / "photos", positions=tmp_path / "positions.csv")
 
 
+class TestRetrieval(PairSelectorContract):
+    @classmethod
+    def build(cls):
+        return PAIR_SELECTORS.build(PAIR_SELECTORS.choose("retrieval", {"num_neighbors": 2}))
+
+    def context(self, scene):
+        return PairContext(scene, {image.name: random_sift(i, 30) for i, image in enumerate(scene.images)})
+
+
 def test_all_selectors_without_files_are_tested():
     with_files = {"file", "covisibility"}
-    assert set(PAIR_SELECTORS.builtin_names) - with_files == {"exhaustive", "sequential", "spatial"}
+    assert set(PAIR_SELECTORS.builtin_names) - with_files == {"auto", "exhaustive", "sequential", "spatial", "retrieval"}
 
 
 def test_the_error_for_a_contract_without_a_component_names_build():

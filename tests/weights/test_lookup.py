@@ -76,7 +76,8 @@ def test_the_catalogue_is_consistent() -> None:
         assert Path(entry.file).name == entry.file
         assert entry.licence
         assert entry.purpose
-    assert {name for name, entry in CATALOG.items() if entry.url is None} == {"lightglue_sift", "lightglue_sift_v2"}
+    embedded = {name for name, entry in CATALOG.items() if entry.url is None}
+    assert embedded == {"lightglue_sift", "lightglue_sift_v2", "retrieval_sift"}
     assert {name for name, entry in CATALOG.items() if not entry.commercial} == {
         "superpoint_v1",
         "ETH-CVG/lightglue_superpoint",

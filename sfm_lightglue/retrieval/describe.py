@@ -1,0 +1,127 @@
+"""Similar images of a scene: the signature of each image is computed once and kept in the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray, Float32Array, Int8Array, require_array
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.blas import one_blas_thread
+from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.features import Features
+from sfm_lightglue.retrieval.largest_keypoints import LargestKeypoints
+from sfm_lightglue.retrieval.learning import principal_axes
+from sfm_lightglue.retrieval.scene_vocabulary import KIND, key_of, scene_vocabulary, spread
+from sfm_lightglue.retrieval.similar_images import SimilarImages
+from sfm_lightglue.retrieval.vlad import unit_rows
+from sfm_lightglue.retrieval.vocabulary import Signature, Vocabulary
+from sfm_lightglue.store.store import Store, make_key
+
+logger = logging.getLogger(__name__)
+
+DESCRIBE_VERSION = 1
+"""Number to raise when a change of the code changes the signatures of a vocabulary."""
+
+_MAX_DIMENSION = 256
+"""Dimensions of the global descriptors of a scene with more images than that."""
+
+_NUM_FOR_AXES = 1024
+"""Images that determine these dimensions."""
+
+_BLOCK_ROWS = 512
+
+
+def describe_scene(
+    features: Mapping[str, Features],
+    store: Store | None = None,
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
+) -> SimilarImages:
+    """Global descriptors of the images of a scene that have keypoints.
+
+    The vectors are VLADs without what all images of the scene have in common. They are kept in 256 dimensions if the
+    scene has more images than that.
+
+    Args:
+        features: by name of image. If it has `key_of`, features are read only where the store has no signature.
+        store: keeps a signature of 12 kB of each image; None if nothing is kept.
+        executor: computes signatures, and searches similar images.
+        progress: called with "describe" after each image.
+    """
+    vocabulary = scene_vocabulary(features, store, executor)
+    if vocabulary is None:
+        return SimilarImages((), np.zeros((0, 1), np.float32))
+    describer = _Describer(features, vocabulary, store)
+    names, vlads, largest = [], [], []
+    progress("describe", 0, len(features))
+    for num_done, (name, signature) in enumerate(executor.map(describer.describe, sorted(features)), start=1):
+        if signature is not None and signature.vlad.any():
+            names.append(name)
+            vlads.append(signature.vlad)
+            largest.append(signature.largest)
+        progress("describe", num_done, len(features))
+    if not names:
+        return SimilarImages((), np.zeros((0, 1), np.float32))
+    with one_blas_thread():
+        vectors = scene_vectors(np.stack(vlads))
+    return SimilarImages(tuple(names), vectors, executor, LargestKeypoints.from_images(largest))
+
+
+def scene_vectors(vlads: Int8Array) -> Float32Array:
+    """Vectors [N, D] of length 1, D at most 256 or at most that of the VLADs, from the VLADs [N, K L] of a scene.
+
+    Their mean is subtracted: images of one scene have much in common, which says nothing about their overlap. If all
+    images are equal, the VLADs themselves are returned.
+    """
+    chosen = _unit(vlads[spread(len(vlads), _NUM_FOR_AXES)])
+    mean, axes = chosen.mean(axis=0), None
+    if len(vlads) > _MAX_DIMENSION:
+        mean, axes = principal_axes(chosen, _MAX_DIMENSION)
+    blocks = []
+    for start in range(0, len(vlads), _BLOCK_ROWS):
+        rows = _unit(vlads[start : start + _BLOCK_ROWS])
+        centered = rows - mean
+        if axes is not None and axes.shape[1] > 0:
+            centered, rows = centered @ axes, rows @ axes
+        is_mean = np.linalg.norm(centered, axis=1) < 1e-4
+        blocks.append(unit_rows(np.where(is_mean[:, None], rows, centered)))
+    return np.concatenate(blocks)
+
+
+def _unit(vlads: Int8Array) -> Float32Array:
+    return unit_rows(vlads.astype(np.float32))
+
+
+class _Describer:
+    def __init__(self, features: Mapping[str, Features], vocabulary: Vocabulary, store: Store | None) -> None:
+        self._features = features
+        self._vocabulary = vocabulary
+        self._store = store
+
+    def describe(self, name: str) -> tuple[str, Signature | None]:
+        """The signature of an image; None if its features are damaged and the image can no longer be read."""
+        try:
+            return name, self._describe(name)
+        except DataError as error:  # later stages report it
+            logger.debug("%s: no global descriptor: %s", name, error)
+            return name, None
+
+    def _describe(self, name: str) -> Signature:
+        if self._store is None:
+            return self._vocabulary.describe(self._features[name])
+        key = make_key("signature", DESCRIBE_VERSION, self._vocabulary.digest, key_of(self._features, name))
+        stored = self._store.load_as(KIND, key, self._decode)
+        if stored is not None:
+            return stored
+        signature = self._vocabulary.describe(self._features[name])
+        self._store.save(KIND, key, {"vlad": signature.vlad, "largest": signature.largest})
+        return signature
+
+    def _decode(self, arrays: Mapping[str, AnyArray]) -> Signature:
+        require_array("vlad", arrays["vlad"], np.int8, (self._vocabulary.dimension,))
+        require_array("largest", arrays["largest"], np.int8, (None, self._vocabulary.words.shape[1]))
+        return Signature(arrays["vlad"], arrays["largest"])
