@@ -20,12 +20,18 @@ from pipelines.command import (
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments, pair_flags, scene_file_values
 from sfm_lightglue.errors import ConfigError, ReconstructionError
+from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
+from sfm_lightglue.reconstruction.extend import extend, extend_or_reconstruct
+from sfm_lightglue.reconstruction.extend_base import has_finished_model
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.registry.builtin import MAPPERS
+from sfm_lightglue.store.output_folder import RESULTS_MARKER
 
 DEMO_DIR = Path("demo_scene")
+
+EXTEND_AUTO = "auto"
 
 EXAMPLES = """\
 examples:
@@ -39,6 +45,8 @@ examples:
       known intrinsics, in COLMAP's order and pixel convention; they are not refined
   python -m pipelines.reconstruct archive/ --dry-run
       how many pairs, and how much time, memory and disk space; nothing is written
+  python -m pipelines.reconstruct castle/ --extend
+      more photos in castle/ than the finished model has: they are registered in it
   python -m pipelines.reconstruct --demo
       render a synthetic scene, reconstruct it, and compare with the truth
 
@@ -56,9 +64,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give the folder of the photos, or --demo")
     if arguments.demo and arguments.dry_run:
         parser.error("--dry-run estimates the cost of a folder of photos; leave out --demo")
+    if arguments.extend is not None and (arguments.demo or arguments.dry_run):
+        parser.error("--extend works on a finished model; leave out --demo and --dry-run")
     show_warnings()
 
     def body() -> None:
+        if arguments.extend is not None:
+            _use_options_of_last_run(arguments)
         config = ReconstructConfig.from_mapping(config_values(arguments, ReconstructConfig))
         if arguments.dry_run:
             _estimate(arguments, config)
@@ -67,12 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             _report(
                 arguments,
-                with_progress(
-                    arguments.quiet,
-                    lambda progress: reconstruct(
-                        arguments.scene_dir, arguments.output, config, progress, confirmation(arguments)
-                    ),
-                ),
+                with_progress(arguments.quiet, lambda progress: _reconstruct(arguments, config, progress)),
                 {},
             )
 
@@ -85,6 +92,22 @@ def main(argv: list[str] | None = None) -> int:
             raise
 
     return run_command(with_summary, show_downloads=not arguments.quiet)
+
+
+def _reconstruct(arguments: argparse.Namespace, config: ReconstructConfig, progress: Progress) -> ReconstructionResult:
+    folder, output = arguments.scene_dir, arguments.output
+    if arguments.extend is None:
+        return reconstruct(folder, output, config, progress, confirmation(arguments))
+    if arguments.extend == EXTEND_AUTO:
+        return extend_or_reconstruct(folder, output, config, progress, confirmation(arguments))
+    return extend(folder, output, config, progress, arguments.extend or None)
+
+
+def _use_options_of_last_run(arguments: argparse.Namespace) -> None:
+    """An extension takes the options of the run that made the model, unless there is a configuration file."""
+    output = arguments.output or arguments.scene_dir / "reconstruction"
+    if arguments.config is None and arguments.extend in {"", EXTEND_AUTO} and has_finished_model(output):
+        arguments.config = output / RESULTS_MARKER
 
 
 def _estimate(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
@@ -184,6 +207,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         help="options in TOML, or run.json of an earlier run",
+    )
+    add(
+        "--extend",
+        metavar="auto|MODEL_DIR",
+        nargs="?",
+        const="",
+        help="register the photos that the finished model does not have in it, with the options of its run; ids and"
+        " poses of the others stay. auto: if there is a finished model, else a normal run. MODEL_DIR: a COLMAP model"
+        " from elsewhere, whose photos are in SCENE_DIR",
     )
     group = parser.add_argument_group("what to compute")
     add_component_arguments(group)

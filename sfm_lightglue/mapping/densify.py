@@ -84,7 +84,7 @@ def densify_model(
         pairs = pairs_with_common_surface(current, keypoints.image_ids, config)
         if not pairs:
             break
-        matches = _match_all(current, keypoints, pairs, dense, config, executor, progress)
+        matches = match_surface_pairs(current, keypoints, pairs, dense, config, executor, progress)
         observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
         min_views = min(config.min_track_length, len(keypoints.image_ids))
         points = triangulate_matches(np.concatenate([known, matches]), observers, config.min_point_angle_deg, min_views)
@@ -111,7 +111,7 @@ def densify_model(
     return result
 
 
-def _match_all(
+def match_surface_pairs(
     model: pycolmap.Reconstruction,
     keypoints: DenseKeypoints,
     pairs: Sequence[tuple[int, int]],
@@ -120,7 +120,20 @@ def _match_all(
     executor: Executor,
     progress: Progress,
 ) -> IndexArray:
-    """[M, 2] numbers of matched keypoints of all pairs, the surest first."""
+    """Match pairs of images along the epipolar lines of the poses of a model.
+
+    Args:
+        model: with the poses.
+        keypoints: of its images.
+        pairs: (i, j) of positions in `keypoints.image_ids`.
+        dense: features by name of image; safe to call from several threads.
+        config: options.
+        executor: matches several pairs at a time.
+        progress: called with the stage "densify" after each pair.
+
+    Returns:
+        [M, 2] numbers of matched keypoints of all pairs, the surest first.
+    """
     poses = poses_of(model, keypoints.image_ids)
     cameras = [our_camera(model.cameras[model.images[image_id].camera_id]) for image_id in keypoints.image_ids]
     views: LruCache[int, GuidedView] = LruCache(_NUM_IN_MEMORY)

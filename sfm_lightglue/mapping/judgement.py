@@ -10,6 +10,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.colmap.model_parts import take_out_images
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.mapper_errors import opened_database
@@ -116,7 +117,7 @@ class _Judge:
             if 1 - (len(doubtful) + len(found)) / num_images < self.config.min_kept_images:
                 break  # the model is going to be rejected: leave it as it is
             doubtful |= found
-            _take_out(model, found)
+            take_out_images(model, found)
             if self.adjust is not None:
                 self.adjust(model)
         remaining = found
@@ -255,14 +256,6 @@ def _largest_part(names: Sequence[str], agreements: Sequence[PairAgreement]) -> 
             part0 |= part1
             part_from_name.update(dict.fromkeys(part1, part0))
     return max(part_from_name.values(), key=len, default=set())
-
-
-def _take_out(model: pycolmap.Reconstruction, names: Mapping[str, ImageVerdict]) -> None:
-    """Remove images with their observations, and points that are observed in one image only."""
-    frame_ids = [model.images[i].frame_id for i in sorted(model.reg_image_ids()) if model.images[i].name in names]
-    for frame_id in frame_ids:
-        pycolmap.ObservationManager(model).deregister_frame(frame_id)
-    model.tear_down()  # removes what is not registered, as after mapping
 
 
 def _angles_and_cheirality(model: pycolmap.Reconstruction) -> tuple[float, float]:

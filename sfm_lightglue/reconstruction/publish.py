@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,12 +48,14 @@ class ResultFiles:
         database: path of the database of the run. If there is no such file, the database in the output folder was the
             right one.
         fill_database: makes that file; called if another run has replaced the database in the output folder meanwhile.
+        extension: what was extended, for the record; None for a run that is no extension.
     """
 
     models: PackedModels
     key: str | None
     database: Path
     fill_database: Callable[[], object]
+    extension: Mapping[str, Any] | None = None
 
 
 def has_database_of(output: Path, key: str) -> bool:
@@ -110,7 +113,7 @@ def publish(
         skipped = (*scene.skipped, *statistics.undecodable)
         summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
         keys = {} if results.key is None else {"model": results.key}
-        publication.write(RESULTS_MARKER, run_record(config, keys, files, summary))
+        publication.write(RESULTS_MARKER, run_record(config, keys, files, summary, results.extension))
         publish_together(publication, output, [*parts, RESULTS_MARKER])
     _warn(summary)
     return summary

@@ -166,7 +166,13 @@ def recorded_versions() -> dict[str, str]:
     return versions
 
 
-def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mapping[str, str], summary: Summary) -> bytes:
+def run_record(
+    config: ReconstructConfig,
+    keys: Mapping[str, str],
+    files: Mapping[str, str],
+    summary: Summary,
+    extension: Mapping[str, Any] | None = None,
+) -> bytes:
     """The content of `run.json`: the resolved configuration, versions, keys, digests of the results, and summary.
 
     Args:
@@ -174,6 +180,7 @@ def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mappin
         keys: of its entries in the store.
         files: sha256 of each file of the results, by its path in the output folder.
         summary: of the run.
+        extension: what was extended; None for a run that is no extension.
     """
     record = {
         "config": config.as_mapping(),
@@ -182,7 +189,19 @@ def run_record(config: ReconstructConfig, keys: Mapping[str, str], files: Mappin
         "files": dict(sorted(files.items())),
         "summary": summary.as_dict(),
     }
+    if extension is not None:
+        record["extension"] = dict(extension)
     return json_bytes(record, indent=2) + b"\n"
+
+
+def recorded_summary(output: Path) -> Summary | None:
+    """The summary of the last run in a folder; None if there is none, or if another version has written it."""
+    record = read_record(output)
+    try:
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in record["summary"].items()}
+        return Summary(**values)
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

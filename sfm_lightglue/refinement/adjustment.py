@@ -40,6 +40,7 @@ def adjust_by_precision(
     constant_camera_ids: Collection[int],
     num_threads: int = 1,
     refine_principal_point: bool = False,
+    constant_image_ids: Collection[int] = (),
 ) -> bool:
     """Adjust a model with errors in standard deviations of the keypoints, and a robust loss.
 
@@ -49,6 +50,7 @@ def adjust_by_precision(
         constant_camera_ids: cameras whose intrinsics are not refined.
         num_threads: of the solver.
         refine_principal_point: refine it too where intrinsics are refined.
+        constant_image_ids: images whose poses stay; with one of them, the frame of the model cannot move.
 
     Returns:
         Whether it was adjusted. A model of rigs with several sensors is not, and one with fewer than two images.
@@ -61,10 +63,12 @@ def adjust_by_precision(
     sigmas = np.concatenate([sigmas_px[image_id][seen.keypoints[seen.of(row)]] for row, image_id in _rows(seen)])
     free = _precise_camera_ids(model, seen, sigmas) - set(constant_camera_ids)
     if free:
-        _refine_intrinsics(model, seen, sigmas, free, num_threads, refine_principal_point)
+        options = _options(_PRECISE_LOSS_PX, num_threads)
+        options.refine_principal_point = refine_principal_point
+        _refine_intrinsics(model, seen, sigmas, free, options, constant_image_ids)
     borders = np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1])
     weighted = _weighted(model, seen, np.searchsorted(borders, sigmas))
-    _solve(weighted, set(weighted.cameras), _options(_LOSS_SIGMAS, num_threads))
+    _solve(weighted, set(weighted.cameras), constant_image_ids, _options(_LOSS_SIGMAS, num_threads))
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
@@ -91,7 +95,10 @@ def _options(loss: float, num_threads: int) -> pycolmap.BundleAdjustmentOptions:
 
 
 def _solve(
-    model: pycolmap.Reconstruction, constant_camera_ids: Collection[int], options: pycolmap.BundleAdjustmentOptions
+    model: pycolmap.Reconstruction,
+    constant_camera_ids: Collection[int],
+    constant_frame_ids: Collection[int],
+    options: pycolmap.BundleAdjustmentOptions,
 ) -> None:
     """Adjust all images and points of a model."""
     adjusted = pycolmap.BundleAdjustmentConfig()
@@ -99,7 +106,10 @@ def _solve(
         adjusted.add_image(image_id)
     for camera_id in sorted(constant_camera_ids):
         adjusted.set_constant_cam_intrinsics(camera_id)
-    adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    for frame_id in sorted(constant_frame_ids):
+        adjusted.set_constant_rig_from_world_pose(frame_id)
+    if not constant_frame_ids:
+        adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
 
@@ -117,8 +127,8 @@ def _refine_intrinsics(
     seen: Observations,
     sigmas: Float64Array,
     camera_ids: Collection[int],
-    num_threads: int,
-    refine_principal_point: bool,
+    options: pycolmap.BundleAdjustmentOptions,
+    constant_image_ids: Collection[int],
 ) -> None:
     """Refine the intrinsics of some cameras from the precise observations; poses and points stay as they are."""
     precise = pycolmap.Reconstruction(model)
@@ -127,9 +137,8 @@ def _refine_intrinsics(
         image_id, keypoint = seen.image_ids[images[row]], int(seen.keypoints[row])
         if precise.images[image_id].points2D[keypoint].has_point3D():  # COLMAP deletes points of one observation
             precise.delete_observation(image_id, keypoint)
-    options = _options(_PRECISE_LOSS_PX, num_threads)
-    options.refine_principal_point = refine_principal_point
-    _solve(precise, set(model.cameras) - set(camera_ids), options)
+    constant_frame_ids = {model.images[image_id].frame_id for image_id in constant_image_ids}
+    _solve(precise, set(model.cameras) - set(camera_ids), constant_frame_ids, options)
     for camera_id in camera_ids:
         model.cameras[camera_id].params = precise.cameras[camera_id].params.tolist()
 

@@ -1,0 +1,86 @@
+"""Images that may see what an image sees, by the points that they share in a model with its verified partners."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pycolmap
+from scipy.sparse import csr_array
+
+from sfm_lightglue.mapping.extend_keypoints import point_ids_of
+from sfm_lightglue.types import ImagePair
+
+
+class Covisibility:
+    """How many points the images of a model share.
+
+    Args:
+        model: with points.
+    """
+
+    def __init__(self, model: pycolmap.Reconstruction) -> None:
+        images = sorted((model.images[image_id] for image_id in model.reg_image_ids()), key=lambda image: image.name)
+        self.names = tuple(image.name for image in images)
+        self._row_from_name = {name: row for row, name in enumerate(self.names)}
+        seen = [np.unique(ids[ids >= 0]) for ids in map(point_ids_of, images)]
+        rows = np.repeat(np.arange(len(seen)), [len(ids) for ids in seen])
+        distinct, columns = np.unique(np.concatenate([*seen, np.zeros(0, np.int64)]), return_inverse=True)
+        sees = csr_array((np.ones(len(rows), np.int64), (rows, columns)), shape=(len(seen), max(len(distinct), 1)))
+        common = csr_array(sees @ sees.T)
+        common.setdiag(0)
+        self._common = common
+
+    def shared(self, name: str) -> dict[str, int]:
+        """Numbers of shared points by name of image; empty for an image that the model does not have."""
+        row = self._row_from_name.get(name)
+        if row is None:
+            return {}
+        begin, end = self._common.indptr[row : row + 2]
+        columns, values = self._common.indices[begin:end].tolist(), self._common.data[begin:end].tolist()
+        return {self.names[column]: value for column, value in zip(columns, values, strict=True) if value > 0}
+
+    def nearest(self, num: int) -> list[ImagePair]:
+        """Each image with the `num` that share the most points with it, sorted."""
+        pairs = set()
+        for name in self.names:
+            shared = self.shared(name)
+            for other in sorted(shared, key=lambda one: (-shared[one], one))[:num]:
+                pairs.add(ImagePair.from_names(name, other))
+        return sorted(pairs)
+
+
+def suggested_by_points(
+    names: Sequence[str],
+    verified: Mapping[ImagePair, int],
+    asked: Collection[ImagePair],
+    covisibility: Covisibility,
+    max_partners: int,
+) -> list[ImagePair]:
+    """Pairs of images with those that share points with their verified partners, or are partners of these.
+
+    Args:
+        names: images that the model does not have.
+        verified: number of inliers by pair.
+        asked: pairs that were matched.
+        covisibility: of the model.
+        max_partners: no image gets more pairs than this, matched ones included.
+    """
+    inliers_from_name: dict[str, dict[str, int]] = {}
+    for pair, num in verified.items():
+        inliers_from_name.setdefault(pair.name0, {})[pair.name1] = num
+        inliers_from_name.setdefault(pair.name1, {})[pair.name0] = num
+    num_asked = dict.fromkeys(names, 0)
+    for pair in asked:
+        for name in {pair.name0, pair.name1} & num_asked.keys():
+            num_asked[name] += 1
+    suggested: set[ImagePair] = set()
+    for name in names:
+        votes: dict[str, int] = {}
+        for partner in inliers_from_name.get(name, {}):
+            for other, num in (covisibility.shared(partner) | inliers_from_name[partner]).items():
+                votes[other] = votes.get(other, 0) + num
+        votes.pop(name, None)
+        pairs = [ImagePair.from_names(name, one) for one in sorted(votes, key=lambda one: (-votes[one], one))]
+        suggested.update([pair for pair in pairs if pair not in asked][: max(0, max_partners - num_asked[name])])
+    return sorted(suggested)

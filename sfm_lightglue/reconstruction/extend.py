@@ -1,0 +1,169 @@
+"""The job that extends a finished model by images that it does not have; ids and poses of the others stay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.execution.executor import Executor, ThreadExecutor
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.mapping.cached_models import PackedModels, load_models
+from sfm_lightglue.messages import shortened, shown_path
+from sfm_lightglue.reconstruction.components import Components, build_components
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.extend_base import (
+    ExtendedScene,
+    ExtensionBase,
+    base_from_elsewhere,
+    base_of_output,
+    has_finished_model,
+    with_known_cameras,
+)
+from sfm_lightglue.reconstruction.extend_run import ExtensionJob, extension_key
+from sfm_lightglue.reconstruction.many_pairs import Confirm
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, publish
+from sfm_lightglue.reconstruction.result import ReconstructionResult
+from sfm_lightglue.reconstruction.run import STAGES, reconstruct
+from sfm_lightglue.reconstruction.run_record import Summary, recorded_summary
+from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.into_database import extract_scene
+from sfm_lightglue.stages.run_log import RunLog, run_log
+from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import Scene
+
+logger = logging.getLogger(__name__)
+
+
+def extend(
+    scene_dir: Path | str,
+    output: Path | str | None = None,
+    config: ReconstructConfig | None = None,
+    progress: Progress = silent,
+    model: Path | str | None = None,
+) -> ReconstructionResult:
+    """Register the images of a folder that a finished model does not have in this model.
+
+    Images are matched with those of the model that look alike or see the same points. Only poses of images that come
+    in, and the points that they see, are adjusted: ids and poses of the others stay. An extended model that is worse
+    than the model before is not published.
+
+    Args:
+        scene_dir: folder of images, or folder with a sub-folder `images`; it has the images of the model too.
+        output: folder of the results; `scene_dir/reconstruction` if it is None.
+        config: all components and thresholds; they should be those of the run that made the model.
+        progress: called as each stage advances.
+        model: a COLMAP model from elsewhere; None extends the largest model in the output folder.
+
+    Returns:
+        The published models, and counts and times. Without images that the last run did not know, nothing changes.
+
+    Raises:
+        DataError: if an image of the model is missing, or does not fit its camera.
+        ReconstructionError: if there is no finished model, or no image comes into a model from elsewhere.
+        StoreError: if the output folder cannot be written.
+    """
+    config = config or ReconstructConfig()
+    output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
+    clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
+    if model is None and not output.is_dir():
+        raise ReconstructionError(
+            f"{shown_path(output)}: no such folder, so there is no finished model to extend; run the same command once"
+            " without extending, or name the model to extend"
+        )
+    with run_log("reconstruct", progress) as log, ExitStack() as stack:
+        store = stack.enter_context(Store(output))
+        log.open(output)
+        work = stack.enter_context(work_folder(output))
+        with clock.stage("scan"):
+            base = base_of_output(output, store, work) if model is None else base_from_elsewhere(Path(model))
+            scene = _scene(Path(scene_dir), output, config, executor, log.progress)
+            extended = with_known_cameras(scene, base.model, not config.cameras.refine)
+            arrivals = sorted(set(scene.names) - base.known)
+            components = build_components(config)
+        if not arrivals:
+            summary = recorded_summary(output) if model is None else None
+            if summary is None:
+                raise ReconstructionError(f"{scene.root}: has no image that the model does not have")
+            logger.warning("nothing to extend: the finished model knows all %d images of the folder", len(scene.images))
+            log.end("done", "nothing to extend")
+            return ReconstructionResult(output, summary)
+        job = _job(extended, base, config, components, store, clock, executor, log)
+        summary = _extend_and_publish(job, arrivals, output, work)
+        log.end("done", str(summary))
+    return ReconstructionResult(output, summary)
+
+
+def extend_or_reconstruct(
+    scene_dir: Path | str,
+    output: Path | str | None = None,
+    config: ReconstructConfig | None = None,
+    progress: Progress = silent,
+    confirm: Confirm | None = None,
+) -> ReconstructionResult:
+    """Extend the finished model in the output folder if there is one, else reconstruct; see both functions."""
+    folder = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
+    if has_finished_model(folder):
+        return extend(scene_dir, output, config, progress)
+    return reconstruct(scene_dir, output, config, progress, confirm)
+
+
+def _scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress) -> Scene:
+    lists = {"image_list": config.image_list_file, "positions": config.positions_file}
+    num_threads, masks = executor.num_workers, config.mask_folder
+    return load_scene(scene_dir, config.cameras, [output], num_threads, masks=masks, progress=progress, **lists)
+
+
+def _job(
+    extended: ExtendedScene,
+    base: ExtensionBase,
+    config: ReconstructConfig,
+    components: Components,
+    store: Store,
+    clock: Clock,
+    executor: Executor,
+    log: RunLog,
+) -> ExtensionJob:
+    with clock.stage("extract"):
+        extractor = CachedExtractor(components.extractor, store)
+        features = extract_scene(extended.scene, extractor, executor, log.progress, config.max_keypoints_dense)
+    names = {base.model.images[image_id].name for image_id in base.model.reg_image_ids()}
+    unread = sorted(names - set(features))
+    if unread:
+        raise DataError(f"images of the model that is extended cannot be decoded: {shortened(unread)}")
+    return ExtensionJob(config, extended, base, features, components, store, clock, executor, log.progress)
+
+
+def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path, work: Path) -> Summary:
+    key = extension_key(job)
+    database = work / DATABASE_NAME
+    models = load_models(job.store, key)
+    prepared = job.prepare(database)
+    if models is None:
+        models = job.build(prepared, work, key)
+    record = _record(models, job.base, arrivals)
+    results = ResultFiles(models, key, database, lambda: None, record)
+    summary = publish(results, output, work, job.extended.scene, job.store, job.config, job.clock)
+    if not record["added"]:
+        logger.warning("no image came into the model; it is as it was before")
+    return summary
+
+
+def _record(models: PackedModels, base: ExtensionBase, arrivals: Sequence[str]) -> dict[str, Any]:
+    """What was extended, for the record of the run."""
+    statistics = models.statistics
+    before = {base.model.images[image_id].name for image_id in base.model.reg_image_ids()}
+    now = {name for name, image in statistics.images.items() if image.status == "registered"}
+    return {
+        "of": base.key,
+        "added": sorted(now - before),
+        "left_out": {
+            name: statistics.images[name].reason for name in arrivals if name in statistics.images.keys() - now
+        },
+    }

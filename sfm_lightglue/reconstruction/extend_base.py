@@ -1,0 +1,184 @@
+"""The finished model that a run extends: that of the last run in the output folder, or one from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
+from sfm_lightglue.colmap.model import find_map, read_model
+from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.mapping.cached_models import PackedModels, load_models
+from sfm_lightglue.mapping.model_files import CLOUD_MODEL
+from sfm_lightglue.messages import shortened, shown_path
+from sfm_lightglue.reconstruction.densified_files import digest_of_model
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME, has_database_of
+from sfm_lightglue.reconstruction.run_record import RecordedResults
+from sfm_lightglue.store.atomic_file import store_errors
+from sfm_lightglue.store.publication import complete_publication
+from sfm_lightglue.store.store import Store, make_key
+from sfm_lightglue.types import Scene, SceneImage
+
+if TYPE_CHECKING:
+    import pycolmap
+
+_NEW_CAMERA = 1 << 24
+"""Added to the indices of cameras that the model does not have; its own cameras have their ids as indices."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExtensionBase:
+    """A finished model.
+
+    Args:
+        model: as it was published.
+        key: of everything that it depends on.
+        known: names of all images that its run knew.
+        packed: all models of its run; None for a model from elsewhere.
+        database: of its run; None if there is none, or if it was changed.
+    """
+
+    model: pycolmap.Reconstruction
+    key: str
+    known: frozenset[str]
+    packed: PackedModels | None
+    database: Path | None
+
+
+def has_finished_model(output: Path) -> bool:
+    """Whether the last run in a folder has published a model."""
+    return "model" in RecordedResults.read(output).keys and (output / CLOUD_MODEL).is_dir()
+
+
+def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
+    """The model of the last run in an output folder.
+
+    Args:
+        output: the folder.
+        store: of the folder.
+        work: an existing folder for intermediate files.
+
+    Raises:
+        ReconstructionError: if there is no finished model.
+    """
+    complete_publication(output)
+    key = RecordedResults.read(output).keys.get("model", "")
+    packed = load_models(store, key) if key else None
+    if packed is None or not packed.statistics.published:
+        reason = "has no finished model" if not key else "has a finished model, but its store has lost it"
+        raise ReconstructionError(
+            f"{shown_path(output)}: {reason}, so there is nothing to extend; run the same command once without"
+            " extending, or name the model to extend"
+        )
+    model = unpacked_model(packed.files, CLOUD_MODEL, work)
+    database = output / DATABASE_NAME if has_database_of(output, key) else None
+    return ExtensionBase(model, key, frozenset(packed.statistics.images), packed, database)
+
+
+def base_from_elsewhere(path: Path) -> ExtensionBase:
+    """A COLMAP model from elsewhere.
+
+    Raises:
+        DataError: if there is no model, or it is damaged.
+        ReconstructionError: if it has fewer than two images, or no points.
+    """
+    location = find_map(path)
+    model = read_model(location.model)
+    names = frozenset(model.images[image_id].name for image_id in model.reg_image_ids())
+    if len(names) < 2 or model.num_points3D() == 0:
+        raise ReconstructionError(
+            f"{shown_path(path)}: the model has {len(names)} images with poses and {model.num_points3D()} points; two"
+            " images and some common points are needed to extend it"
+        )
+    return ExtensionBase(model, make_key("model from elsewhere", digest_of_model(location.model)), names, None, None)
+
+
+def unpacked_model(files: Mapping[str, AnyArray], path: str, work: Path) -> pycolmap.Reconstruction:
+    """A model of packed ones.
+
+    Args:
+        files: of the models, by relative path.
+        path: of the model.
+        work: an existing folder for intermediate files.
+    """
+    folder = work / "unpacked" / path
+    with store_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            if name.startswith(f"{path}/"):
+                (work / "unpacked" / name).write_bytes(content.tobytes())
+    return read_model(folder)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExtendedScene:
+    """The images of a folder, those of a model with the cameras of the model.
+
+    Args:
+        scene: the index of a camera of the model is its id.
+        constant_camera_ids: cameras of the model whose intrinsics the user gave.
+        guessed_camera_ids: cameras of the model whose focal length was not known before mapping.
+    """
+
+    scene: Scene
+    constant_camera_ids: frozenset[int]
+    guessed_camera_ids: frozenset[int]
+
+
+def with_known_cameras(scene: Scene, model: pycolmap.Reconstruction, keep_given: bool) -> ExtendedScene:
+    """Give the images of a model its cameras, and the others those of images with which they share a camera.
+
+    Args:
+        scene: as it was read from the folder.
+        model: its names are those of the scene.
+        keep_given: given cameras are not refined.
+
+    Raises:
+        DataError: if an image of the model is missing, or does not fit its camera.
+    """
+    camera_id_from_name = {
+        model.images[image_id].name: model.images[image_id].camera_id for image_id in model.reg_image_ids()
+    }
+    missing = sorted(camera_id_from_name.keys() - set(scene.names))
+    if missing:
+        raise DataError(
+            f"{scene.root}: images of the model that is extended are missing or cannot be read: {shortened(missing)};"
+            " put them back, or reconstruct the folder anew without extending"
+        )
+    cameras = {
+        camera_id: replace(camera_from_pycolmap(native), source="given")
+        for camera_id, native in sorted(model.cameras.items())
+    }
+    ids_from_idx: dict[int, set[int]] = {}
+    for image in scene.images:
+        if image.name in camera_id_from_name:
+            ids_from_idx.setdefault(image.camera_idx, set()).add(camera_id_from_name[image.name])
+    images = []
+    for image in scene.images:
+        shared = ids_from_idx.get(image.camera_idx, set())
+        camera_id = camera_id_from_name.get(image.name, next(iter(shared)) if len(shared) == 1 else None)
+        if camera_id is None or (
+            image.name not in camera_id_from_name and cameras[camera_id].size != image.camera.size
+        ):
+            images.append(replace(image, camera_idx=_NEW_CAMERA + image.camera_idx))
+            continue
+        _require_size(image, cameras[camera_id].size)
+        images.append(replace(image, camera=cameras[camera_id], camera_idx=camera_id))
+
+    def ids_of(sources: set[str]) -> frozenset[int]:
+        found = [image.name for image in scene.images if image.camera.source in sources]
+        return frozenset(camera_id_from_name[name] for name in found if name in camera_id_from_name)
+
+    constant = ids_of({"given"}) if keep_given else frozenset()
+    return ExtendedScene(replace(scene, images=tuple(images)), constant, ids_of({"guessed", "estimated"}))
+
+
+def _require_size(image: SceneImage, size: tuple[int, int]) -> None:
+    if image.camera.size != size:
+        raise DataError(
+            f"{image.name}: has {image.camera.width} x {image.camera.height} pixels, its camera in the model"
+            f" {size[0]} x {size[1]}; give the images that the model was made from, neither resized nor rotated"
+        )

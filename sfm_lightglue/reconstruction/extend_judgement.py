@@ -1,0 +1,96 @@
+"""Judge an extended model beside the model before: images that came in may go again, the others may not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfm_lightglue.colmap.model_parts import take_out_images
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
+from sfm_lightglue.mapping.verdict import ImageVerdict
+from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
+
+if TYPE_CHECKING:
+    import pycolmap
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExtensionJudge:
+    """Limits and pairs by which models are judged.
+
+    Args:
+        database: with the verified pairs; not the one that is published.
+        checks: limits.
+        constant_camera_ids: cameras whose intrinsics were not refined.
+        guessed_camera_ids: cameras whose focal length is not known from EXIF data.
+    """
+
+    database: Path
+    checks: ChecksConfig
+    constant_camera_ids: frozenset[int]
+    guessed_camera_ids: frozenset[int]
+
+    def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
+        """The verdict of a model, which is not changed."""
+        (judged,) = judge_models(
+            [copy.deepcopy(model)],
+            self.database,
+            self.checks,
+            self.constant_camera_ids,
+            guessed_camera_ids=self.guessed_camera_ids,
+        )
+        return judged
+
+    def without_doubtful(
+        self, model: pycolmap.Reconstruction, added: Collection[str]
+    ) -> tuple[JudgedModel, dict[str, ImageVerdict]]:
+        """Take doubtful images that came in out of a model.
+
+        Args:
+            model: changed in place.
+            added: names of the images that came in.
+
+        Returns:
+            The model with its verdict, and the verdicts of the images that were taken out.
+        """
+        taken: dict[str, ImageVerdict] = {}
+        while True:  # each round takes out at least one image
+            judged = self.judge(model)
+            doubtful = _doubtful(judged)
+            found = {name: verdict for name, verdict in doubtful.items() if name in added and name not in taken}
+            if not found:
+                return JudgedModel(model, judged.verdict), taken
+            taken |= found
+            take_out_images(model, found)
+
+    def problem(self, before: pycolmap.Reconstruction, after: JudgedModel) -> str | None:
+        """Why an extended model is worse than the model before; None if it is not."""
+        if after.verdict.outcome == "rejected":
+            return f"it fails its checks ({', '.join(after.verdict.failed) or 'support of its images'})"
+        lost = sorted(_doubtful(after).keys() - _doubtful(self.judge(before)).keys())
+        if lost:
+            return f"images of the model before become doubtful ({lost[0]})"
+        return problem_of_change(*summary_of_models(before, after.model))
+
+
+def _doubtful(judged: JudgedModel) -> dict[str, ImageVerdict]:
+    return {
+        name: image
+        for name, image in judged.verdict.images.items()
+        if image.status != "registered" and image.reason != "model_rejected"
+    }
+
+
+def as_registered(judged: JudgedModel) -> JudgedModel:
+    """The verdict of an extended model, in which all images of the model count as registered."""
+    names = {judged.model.images[image_id].name for image_id in judged.model.reg_image_ids()}
+    images = {
+        name: replace(image, status="registered", reason=None)
+        for name, image in judged.verdict.images.items()
+        if name in names
+    }
+    return JudgedModel(judged.model, replace(judged.verdict, images=images))

@@ -1,0 +1,159 @@
+"""Match the images that come into a model: with similar ones, then with those that see the same points."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
+from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.mapping.extend_keypoints import RowsFromName
+from sfm_lightglue.mapping.extend_pairs import Covisibility, suggested_by_points
+from sfm_lightglue.mapping.extend_registration import Link
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.into_database import PairCounts
+from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import Camera, ImagePair, TwoViewGeometry
+
+NUM_SIMILAR = 5
+"""Number of similar images that each image is matched with at first."""
+
+MAX_PARTNERS = 12
+"""Largest number of images that each image is matched with."""
+
+_NUM_ROUNDS = 2
+"""Number of rounds after the first one."""
+
+CHOSEN = f"extension: each added image with the {NUM_SIMILAR} most similar ones, then by common points of the model"
+"""What was matched, for the summary."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MatchedArrivals:
+    """What was matched for an extension.
+
+    Args:
+        num_pairs: that the database did not have before.
+        weighed: the verified pairs.
+        links: their matches, as keypoints of the model.
+    """
+
+    num_pairs: int
+    weighed: WeighedPairs
+    links: tuple[Link, ...]
+
+
+class ArrivalMatching:
+    """Matches and verifies pairs into a database that has their images.
+
+    Args:
+        config: of the run.
+        features: of the scene.
+        camera_from_name: intrinsics.
+        matcher: with the store.
+        verifier: with the store.
+        database: receives matches and geometries.
+        stored: pairs that it has already.
+        executor: computes batches of pairs.
+        progress: called after each pair.
+    """
+
+    def __init__(
+        self,
+        config: ReconstructConfig,
+        features: SceneFeatures,
+        camera_from_name: Mapping[str, Camera],
+        matcher: CachedMatcher,
+        verifier: CachedVerifier,
+        database: DatabaseWriter,
+        stored: Collection[ImagePair],
+        executor: Executor,
+        progress: Progress,
+    ) -> None:
+        self._config, self._features, self._cameras = config, features, camera_from_name
+        self._matcher, self._verifier, self._database = matcher, verifier, database
+        self._stored, self._executor, self._progress = frozenset(stored), executor, progress
+        self._counts = PairCounts(0)
+        self._inliers: dict[ImagePair, Link] = {}
+        self._asked: set[ImagePair] = set()
+
+    def run(
+        self, arrivals: Sequence[str], covisibility: Covisibility, rows_from_name: RowsFromName, num_among: int
+    ) -> MatchedArrivals:
+        """Match images that may come into a model.
+
+        Args:
+            arrivals: names of the images.
+            covisibility: of the model.
+            rows_from_name: keypoints of the rows of the features of all images.
+            num_among: each image of the model is matched with so many that share points with it, 0 if its points have
+                our keypoints.
+        """
+        self._match(_similar_pairs(arrivals, self._features, self._matcher.store, self._executor, self._progress))
+        self._match(covisibility.nearest(num_among))
+        for _ in range(_NUM_ROUNDS):
+            verified = {pair: record.num_inliers for pair, record in self._counts.verified.items()}
+            pairs = suggested_by_points(arrivals, verified, self._asked, covisibility, MAX_PARTNERS)
+            if not pairs:
+                break
+            self._match(pairs)
+        sources = PairSources(self._features, self._cameras, self._matcher, self._verifier)
+        weighed = weigh_scene(self._counts, sources, self._config.checks, self._executor)
+        write_weighed_pairs(weighed, self._database)
+        return MatchedArrivals(len(self._asked - self._stored), weighed, self._links(weighed, rows_from_name))
+
+    def _match(self, pairs: Sequence[ImagePair]) -> None:
+        pairs = [pair for pair in pairs if pair not in self._asked]
+        self._asked.update(pairs)
+        found = match_pairs(
+            pairs, self._features, self._cameras, self._matcher, self._verifier, self._executor, self._progress
+        )
+        for result in found:
+            if result.pair not in self._stored:
+                self._database.add_pair(result.pair, result.matches, result.geometry)
+            self._counts.add(result)
+            if isinstance(result.geometry, TwoViewGeometry):
+                indices = result.matches.indices[result.geometry.inlier_mask].astype(np.int64)
+                self._inliers[result.pair] = Link(result.pair, indices)
+
+    def _links(self, weighed: WeighedPairs, rows_from_name: RowsFromName) -> tuple[Link, ...]:
+        links = []
+        for pair in sorted(weighed.kept):
+            indices = self._inliers[pair].indices
+            if pair in weighed.changed:
+                matches, geometry = weighed.changed[pair]
+                assert isinstance(geometry, TwoViewGeometry)  # it is kept
+                indices = matches.indices[geometry.inlier_mask]
+            rows = [rows_from_name[name][one] for name, one in zip((pair.name0, pair.name1), indices.T, strict=True)]
+            links.append(Link(pair, np.stack(rows, axis=1)))
+        return tuple(links)
+
+
+def _similar_pairs(
+    arrivals: Sequence[str], features: SceneFeatures, store: Store, executor: Executor, progress: Progress
+) -> list[ImagePair]:
+    """Each image with the most similar ones; with all others if there are hardly more."""
+    names = sorted(features)
+    if len(names) <= NUM_SIMILAR + 1:
+        return sorted({ImagePair.from_names(name, other) for name in arrivals for other in names if other != name})
+    from sfm_lightglue.retrieval.describe import describe_scene
+
+    similar = describe_scene(features, store, executor, progress)
+    row_from_name = {name: row for row, name in enumerate(similar.names)}
+    rows = np.array([row_from_name[name] for name in arrivals if name in row_from_name], np.int64)
+    nearest, _ = similar.between(rows, np.arange(len(similar.names)), NUM_SIMILAR)
+    return sorted(
+        {
+            ImagePair.from_names(similar.names[row], similar.names[other])
+            for row, others in zip(rows.tolist(), nearest.tolist(), strict=True)
+            for other in others
+            if other >= 0 and other != row
+        }
+    )
