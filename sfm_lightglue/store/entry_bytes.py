@@ -9,6 +9,7 @@ all values comes first, then byte 1 of all, and so on.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import zlib
@@ -61,19 +62,32 @@ def decode_entry(data: bytes) -> dict[str, AnyArray]:
         raise ValueError("the compressed bytes are incomplete or too many")
     start = _NUM_LENGTH_BYTES + int.from_bytes(raw[:_NUM_LENGTH_BYTES], "little")
     arrays = {}
-    for name, (code, shape) in json.loads(raw[_NUM_LENGTH_BYTES:start]).items():
-        dtype = _checked(name, np.dtype(code))
-        if any(not isinstance(size, int) or size < 0 for size in shape):
-            raise ValueError(f"{name}: the shape is {shape}")
-        size = math.prod(shape)
-        end = start + ((size + 7) // 8 if dtype.kind == "b" else size * dtype.itemsize)
+    for name, dtype, shape, num_bytes in _layout(raw[_NUM_LENGTH_BYTES:start]):
+        end = start + num_bytes
         if end > len(raw):
             raise ValueError(f"{name}: its bytes are missing")
-        arrays[name] = _unpacked(raw[start:end], dtype, tuple(shape))
+        arrays[name] = _unpacked(raw[start:end], dtype, shape)
         start = end
     if start != len(raw):
         raise ValueError("an array is smaller than its bytes")
     return arrays
+
+
+_Layout = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...], int], ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(head: bytes) -> _Layout:
+    """Name, type, shape and number of bytes of each array."""
+    layout = []
+    for name, (code, shape) in json.loads(head).items():
+        dtype = _checked(name, np.dtype(code))
+        if any(not isinstance(size, int) or size < 0 for size in shape):
+            raise ValueError(f"{name}: the shape is {shape}")
+        size = math.prod(shape)
+        num_bytes = (size + 7) // 8 if dtype.kind == "b" else size * dtype.itemsize
+        layout.append((name, dtype, tuple(shape), num_bytes))
+    return tuple(layout)
 
 
 def _checked(name: str, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:

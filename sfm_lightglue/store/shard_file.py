@@ -126,9 +126,12 @@ def read_bytes(path: Path, start: int, length: int) -> bytes:
     Raises:
         OSError: if the file cannot be read.
     """
-    with open_regular_file(path) as file:
-        file.seek(start)
-        return file.read(min(length, os.fstat(file.fileno()).st_size))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        os.lseek(descriptor, start, os.SEEK_SET)  # fails for pipes
+        return os.read(descriptor, length)
+    finally:
+        os.close(descriptor)
 
 
 def verified(index: ShardIndex) -> dict[int, bytes]:

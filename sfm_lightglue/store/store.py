@@ -158,12 +158,12 @@ class Store:
         found = next(filter(None, self._read_all(kind, key)), None)
         if found is None:
             return None
-        path, arrays = found
+        where, arrays = found
         try:
             return decode(arrays)
         except Exception as error:  # arrays that are missing, or have other shapes: KeyError, ValueError, TypeError ...
             problem = f"{type(error).__name__}: {error}"
-            logger.warning("%s: not the expected values, will be computed again (%s)", path, problem)
+            logger.warning("%s: not the expected values, will be computed again (%s)", where, problem)
             return None
 
     def save(self, kind: str, key: str, arrays: Mapping[str, AnyArray]) -> None:
@@ -177,29 +177,33 @@ class Store:
         else:
             write_entry_file(self.path(kind, key), key, arrays)
 
-    def _read_all(self, kind: str, key: str) -> Iterator[tuple[Path, dict[str, AnyArray]] | None]:
-        """Path and arrays of an entry, from each place where it may be."""
+    def _read_all(self, kind: str, key: str) -> Iterator[_Found | None]:
+        """An entry from each place where it may be."""
         if kind in self._shards:
             shards, digest = self._shards[kind], _digest(key)
             data = shards.read(digest)
             if data is not None:
-                yield _checked(self.root / kind / f"entry {key}", lambda: decode_entry(data))
+                yield _checked(f"{self.root}: the entry {key} of {kind}", lambda: decode_entry(data))
             if not shards.may_have_file(digest):
                 return
         path = self.path(kind, key)
         yield _checked(path, lambda: read_entry_file(path, key))
 
 
-def _checked(path: Path, read: Callable[[], dict[str, AnyArray]]) -> tuple[Path, dict[str, AnyArray]] | None:
-    """Path and arrays of an entry; None if it is absent, or damaged, which is logged."""
+_Found = tuple[str | Path, dict[str, AnyArray]]
+"""Where an entry is, for messages, and its arrays."""
+
+
+def _checked(where: str | Path, read: Callable[[], dict[str, AnyArray]]) -> _Found | None:
+    """An entry; None if it is absent, or damaged, which is logged."""
     try:
-        return path, read()
+        return where, read()
     except FileNotFoundError:
         return None
     except ForeignEntryError as error:
-        logger.warning("%s: %s, will be computed again", path, error)
+        logger.warning("%s: %s, will be computed again", where, error)
     except Exception as error:  # damaged bytes raise zlib.error, MemoryError, NotImplementedError, ...
-        logger.warning("%s: damaged, will be computed again (%s)", path, error)
+        logger.warning("%s: damaged, will be computed again (%s)", where, error)
     return None
 
 
