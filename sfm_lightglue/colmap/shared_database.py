@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -97,6 +98,19 @@ class SharedDatabase:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def has_content_of(self, path: Path) -> bool:
+        """Whether this database has the same tables and rows as another one, which no other program has open."""
+        with _explained(self._path), contextlib.closing(_connect(path, "ro")) as other:
+            names = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            tables = self._connection.execute(names).fetchall()
+            return tables == other.execute(names).fetchall() and all(
+                row == other_row
+                for (table,) in tables
+                for row, other_row in zip_longest(
+                    *(one.execute(f'SELECT * FROM "{table}" ORDER BY rowid') for one in (self._connection, other))
+                )
+            )
 
     def _data_version(self) -> int:
         """A number that changes when another connection commits."""

@@ -14,14 +14,15 @@ import numpy as np
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, require_space
 from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.colmap.known_images import KnownImage, read_known_images
-from sfm_lightglue.colmap.shared_database import SharedDatabase, remove_features
+from sfm_lightglue.colmap.shared_database import SharedDatabase, copy_database, remove_features
 from sfm_lightglue.errors import ConfigError, StoreError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.base import PairContext
-from sfm_lightglue.reconstruction.components import build_components
+from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import DatabaseConfig
+from sfm_lightglue.reconstruction.executors import open_executor
 from sfm_lightglue.reconstruction.join_scene import JoinedScene, join_scene
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.scene.folder import load_scene
@@ -128,11 +129,34 @@ def add_to_database(
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{database.parent}: cannot be made ({error.strerror})") from error
-    with run_log("colmap", progress) as log, sole_writer(database):
-        clock, executor = Clock.for_stages(STAGES), ThreadExecutor(config.num_threads)
-        summary = _add(_Job(database, images, config, folder, clock, executor, log, confirm), overwrite, known_only)
+    with run_log("colmap", progress) as log:
+        job = _Job(database, images, config, folder, Clock.for_stages(STAGES), log, confirm)
+        if config.executor.name == "folder":
+            summary = _add_with_others(job, overwrite, known_only)
+        else:
+            with sole_writer(database):
+                summary = _add(job, overwrite, known_only)
         log.end("done", str(summary))
         return summary
+
+
+def _add_with_others(job: _Job, overwrite: bool, known_only: bool) -> HostSummary:
+    """Compute everything together with other processes, of which one then changes the database."""
+    database = job.database
+    with work_folder(database.parent) as work:
+        copy = work / "database.db"
+        known: Sequence[KnownImage] = ()
+        if database.exists():
+            copy_database(database, copy)
+            known = read_known_images(copy, database)
+        summary = _fill(job, copy, known, overwrite, known_only)
+        with sole_writer(database):
+            if database.exists():
+                with SharedDatabase(database) as shared:
+                    if shared.has_content_of(copy):
+                        logger.info("%s: another process has added the same features and matches", database)
+                        return summary
+            return _add(job, overwrite, known_only)
 
 
 def _add(job: _Job, overwrite: bool, known_only: bool) -> HostSummary:
@@ -163,7 +187,6 @@ class _Job:
     config: DatabaseConfig
     store_folder: Path
     clock: Clock
-    executor: Executor
     log: RunLog
     confirm: Confirm | None
 
@@ -178,16 +201,16 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         overwrite: as in `add_to_database`.
         known_only: as in `add_to_database`.
     """
-    config, clock, executor, progress = job.config, job.clock, job.executor, job.log.progress
-    with clock.stage("scan"):
+    config = job.config
+    with job.clock.stage("scan"):
         found = load_scene(
             job.images,
             config.cameras,
             [job.store_folder],
-            executor.num_workers,
+            ThreadExecutor(config.num_threads).num_workers,
             as_it_is=True,
             masks=config.mask_folder,
-            progress=progress,
+            progress=job.log.progress,
             image_list=config.image_list_file,
             positions=config.positions_file,
         )
@@ -197,8 +220,22 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         components = build_components(config)
         components.pairs.check(joined.scene)
         confirm_pairs(components.pairs, joined.scene, job.confirm)
-        store = Store(job.store_folder)
+    with Store(job.store_folder) as store, open_executor(config, components, store) as executor:
         job.log.open(job.store_folder)
+        return _compute(job, copy, joined, known, components, store, executor)
+
+
+def _compute(
+    job: _Job,
+    copy: Path,
+    joined: JoinedScene,
+    known: Sequence[KnownImage],
+    components: Components,
+    store: Store,
+    executor: Executor,
+) -> HostSummary:
+    """The stages after the scan."""
+    config, clock, progress = job.config, job.clock, job.log.progress
     with clock.stage("extract"):
         features = extract_scene(joined.scene, CachedExtractor(components.extractor, store), executor, progress)
     with clock.stage("select"):
@@ -209,13 +246,10 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         with clock.stage("write"):
             for image, one in features.read_all(executor):
                 writer.add_image(image, *colmap_features(one))
-        matcher, verifier = (
-            CachedMatcher(components.matcher, store),
-            CachedVerifier(config.two_view, config.seed, store),
-        )
+        matcher = CachedMatcher(components.matcher, store)
+        verifier = CachedVerifier(config.two_view, config.seed, store)
         camera_from_name = {image.name: image.camera for image in features.decoded_images}
         counts = match_scene(plan, features, camera_from_name, writer, matcher, verifier, clock, executor, progress)
-    store.flush()
     return _summary(job, features, counts, known, num_lost_pairs)
 
 
