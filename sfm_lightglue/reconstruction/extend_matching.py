@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sfm_lightglue.arrays import IndexArray, Int32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
@@ -20,7 +21,7 @@ from sfm_lightglue.stages.into_database import PairCounts
 from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Camera, ImagePair, TwoViewGeometry
+from sfm_lightglue.types import Camera, ImagePair, Matches, TwoViewGeometry
 
 NUM_SIMILAR = 5
 """Number of similar images that each image is matched with at first."""
@@ -61,6 +62,7 @@ class ArrivalMatching:
         verifier: with the store.
         database: receives matches and geometries.
         stored: pairs that it has already.
+        rows_from_name: keypoints of the rows of the features of all images.
         executor: computes batches of pairs.
         progress: called after each pair.
     """
@@ -74,25 +76,24 @@ class ArrivalMatching:
         verifier: CachedVerifier,
         database: DatabaseWriter,
         stored: Collection[ImagePair],
+        rows_from_name: RowsFromName,
         executor: Executor,
         progress: Progress,
     ) -> None:
         self._config, self._features, self._cameras = config, features, camera_from_name
         self._matcher, self._verifier, self._database = matcher, verifier, database
-        self._stored, self._executor, self._progress = frozenset(stored), executor, progress
+        self._stored, self._rows = frozenset(stored), rows_from_name
+        self._executor, self._progress = executor, progress
         self._counts = PairCounts(0)
         self._inliers: dict[ImagePair, Link] = {}
         self._asked: set[ImagePair] = set()
 
-    def run(
-        self, arrivals: Sequence[str], covisibility: Covisibility, rows_from_name: RowsFromName, num_among: int
-    ) -> MatchedArrivals:
+    def run(self, arrivals: Sequence[str], covisibility: Covisibility, num_among: int) -> MatchedArrivals:
         """Match images that may come into a model.
 
         Args:
             arrivals: names of the images.
             covisibility: of the model.
-            rows_from_name: keypoints of the rows of the features of all images.
             num_among: each image of the model is matched with so many that share points with it, 0 if its points have
                 our keypoints.
         """
@@ -106,8 +107,9 @@ class ArrivalMatching:
             self._match(pairs)
         sources = PairSources(self._features, self._cameras, self._matcher, self._verifier)
         weighed = weigh_scene(self._counts, sources, self._config.checks, self._executor)
-        write_weighed_pairs(weighed, self._database)
-        return MatchedArrivals(len(self._asked - self._stored), weighed, self._links(weighed, rows_from_name))
+        changed = {pair: (self._renumbered(pair, matches), found) for pair, (matches, found) in weighed.changed.items()}
+        write_weighed_pairs(replace(weighed, changed=changed), self._database)
+        return MatchedArrivals(len(self._asked - self._stored), weighed, self._links(weighed))
 
     def _match(self, pairs: Sequence[ImagePair]) -> None:
         pairs = [pair for pair in pairs if pair not in self._asked]
@@ -117,13 +119,21 @@ class ArrivalMatching:
         )
         for result in found:
             if result.pair not in self._stored:
-                self._database.add_pair(result.pair, result.matches, result.geometry)
+                self._database.add_pair(result.pair, self._renumbered(result.pair, result.matches), result.geometry)
             self._counts.add(result)
             if isinstance(result.geometry, TwoViewGeometry):
                 indices = result.matches.indices[result.geometry.inlier_mask].astype(np.int64)
                 self._inliers[result.pair] = Link(result.pair, indices)
 
-    def _links(self, weighed: WeighedPairs, rows_from_name: RowsFromName) -> tuple[Link, ...]:
+    def _renumbered(self, pair: ImagePair, matches: Matches) -> Matches:
+        """Matches of rows of features, as matches of keypoints of the model."""
+        return replace(matches, indices=self._keypoints(pair, matches.indices).astype(np.int32))
+
+    def _keypoints(self, pair: ImagePair, indices: Int32Array | IndexArray) -> IndexArray:
+        rows = (self._rows[name][one] for name, one in zip((pair.name0, pair.name1), indices.T, strict=True))
+        return np.stack(list(rows), axis=1)
+
+    def _links(self, weighed: WeighedPairs) -> tuple[Link, ...]:
         links = []
         for pair in sorted(weighed.kept):
             indices = self._inliers[pair].indices
@@ -131,8 +141,7 @@ class ArrivalMatching:
                 matches, geometry = weighed.changed[pair]
                 assert isinstance(geometry, TwoViewGeometry)  # it is kept
                 indices = matches.indices[geometry.inlier_mask]
-            rows = [rows_from_name[name][one] for name, one in zip((pair.name0, pair.name1), indices.T, strict=True)]
-            links.append(Link(pair, np.stack(rows, axis=1)))
+            links.append(Link(pair, self._keypoints(pair, indices)))
         return tuple(links)
 
 

@@ -161,9 +161,18 @@ class ExtensionJob:
                 if image.name not in name_from_id.values():
                     writer.add_image(image, self.features.dense(image.name).keypoints)
             matching = ArrivalMatching(
-                self.config, self.features, cameras, matcher, verifier, writer, stored, self.executor, self.progress
+                self.config,
+                self.features,
+                cameras,
+                matcher,
+                verifier,
+                writer,
+                stored,
+                rows,
+                self.executor,
+                self.progress,
             )
-            return matching.run(arrivals, Covisibility(model), rows, num_among)
+            return matching.run(arrivals, Covisibility(model), num_among)
 
     def build(self, prepared: PreparedExtension, work: Path, key: str) -> PackedModels:
         """Extend the model, judge it, and keep all models in the store; a worse model is left out, and that is told.

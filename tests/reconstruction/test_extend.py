@@ -16,6 +16,7 @@ from sfm_lightglue.reconstruction import extend as extend_module
 from sfm_lightglue.reconstruction.extend import extend, extend_or_reconstruct
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge
 from sfm_lightglue.reconstruction.run import reconstruct
+from tests.helpers.foreign_models import with_other_keypoints, write_model
 from tests.helpers.reconstructions import one_thread, tree
 from tests.helpers.sparse_maps import EXTRACTOR
 
@@ -160,6 +161,23 @@ def test_a_photo_of_something_else_stays_out_with_a_reason(own_scene, small_scen
     assert record(own_scene)["extension"]["left_out"] == {"noise.png": "no_matches"}
     assert tree(own_scene / "reconstruction" / "sparse") == before
     assert "no image came into the model" in caplog.text
+
+
+def test_a_model_of_another_tool_keeps_its_poses_and_points(own_scene, small_scene_dir, small_scene, tmp_path):
+    before = with_other_keypoints(sparse(own_scene))
+    folder = write_model(before, tmp_path / "elsewhere")
+    scene = tmp_path / "photos"
+    shutil.copytree(small_scene_dir / "images", scene / "images")
+    result = extend(scene, config=CONFIG, model=folder)
+    after = sparse(scene)
+    assert result.summary.num_registered == 6
+    assert_old_images_stay(before, after)
+    image = next(iter(before.images.values()))
+    for old, kept in zip(image.points2D, after.images[image.image_id].points2D, strict=False):
+        assert np.allclose(old.xy, kept.xy)
+    rotation_deg, center = largest_errors(after, small_scene.cam_from_world_from_name)
+    assert rotation_deg < 0.5
+    assert center < 0.01
 
 
 def test_without_a_finished_model_the_message_says_what_to_do(small_scene_dir, tmp_path):
