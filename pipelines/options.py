@@ -33,6 +33,7 @@ FLAG_FROM_OPTION = {
     "positions": "--positions",
     "refine.mode": "--refine",
     "refine_intrinsics": "--refine-intrinsics",
+    "rig": "--rig",
     "same_camera=True": "--same-camera",
     "screenshot": "--screenshot FILE.png",
     "seed": "--seed",

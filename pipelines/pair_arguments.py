@@ -42,7 +42,7 @@ def pair_flags(arguments: argparse.Namespace) -> dict[tuple[str, str], Any]:
     if arguments.pairs is not None:
         flags |= _selection(arguments.pairs)
     if arguments.exclude_pairs is not None:
-        flags["pairs", "exclude"] = _existing("--exclude-pairs", arguments.exclude_pairs)
+        flags["pairs", "exclude"] = existing_file("--exclude-pairs", arguments.exclude_pairs)
     return flags
 
 
@@ -53,7 +53,7 @@ def scene_file_values(arguments: argparse.Namespace) -> dict[str, str]:
         ConfigError: if one of them is missing.
     """
     given = {"image_list": ("--image-list", arguments.image_list), "positions": ("--positions", arguments.positions)}
-    return {name: _existing(flag, path) for name, (flag, path) in given.items() if path is not None}
+    return {name: existing_file(flag, path) for name, (flag, path) in given.items() if path is not None}
 
 
 def _selection(value: str) -> dict[tuple[str, str], Any]:
@@ -72,7 +72,12 @@ def _selection(value: str) -> dict[tuple[str, str], Any]:
     return {("pairs", "name"): JOINED_BY.join(names), ("pairs", "path"): path}
 
 
-def _existing(flag: str, path: str) -> str:
+def existing_file(flag: str, path: str) -> str:
+    """The absolute path of a file.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
     if not os.path.isfile(path):
         raise ConfigError(f"{flag} {path}: no such file")
     return _absolute(path)

@@ -18,7 +18,7 @@ from pipelines.command import (
     with_progress,
 )
 from pipelines.output import say, say_json
-from pipelines.pair_arguments import add_pair_arguments, pair_flags, scene_file_values
+from pipelines.pair_arguments import add_pair_arguments, existing_file, pair_flags, scene_file_values
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
@@ -165,6 +165,8 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
         }
     values = override(component_values(arguments, values), flags | pair_flags(arguments))
     values |= scene_file_values(arguments)
+    if config_type is ReconstructConfig and arguments.rig is not None:
+        values |= {"rig": existing_file("--rig", arguments.rig)}
     if arguments.masks is not None:
         values = values | {"masks": mask_folder(arguments.masks)}
     return values if arguments.threads is None else values | {"num_threads": arguments.threads}
@@ -224,6 +226,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--mapper",
         metavar="|".join(MAPPERS.builtin_names),
         help="what builds the model: image by image, all at once, or in parts (default: auto, by the number of photos)",
+    )
+    add(
+        "--rig",
+        metavar="FILE",
+        help="rig_config.json of COLMAP: cameras that are mounted together, and their poses in the rig",
     )
     add_density_arguments(group, ["sparse", "normal", "dense"])
     add_mask_argument(group)

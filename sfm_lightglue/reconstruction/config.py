@@ -138,6 +138,10 @@ class ReconstructConfig(DatabaseConfig):
     mapping: Choice = field(default_factory=lambda: default_choice("mapping"))
     """What builds models from the verified pairs."""
 
+    rig: str = ""
+    """COLMAP's `rig_config.json`: cameras that are mounted together, with their poses in the rig, which are kept. ""
+    for none."""
+
     checks: ChecksConfig = field(default_factory=ChecksConfig)
     """Limits of the judgement of pairs and models."""
 
@@ -150,6 +154,13 @@ class ReconstructConfig(DatabaseConfig):
     def __post_init__(self) -> None:
         DatabaseConfig.__post_init__(self)
         object.__setattr__(self, "matcher", with_first_keypoints(self.matcher))
+        if not isinstance(self.rig, str):
+            raise ConfigError(f"`rig` {self.rig!r}: expected the path of a file")
+
+    @property
+    def rig_file(self) -> Path | None:
+        """`rig` as a path, None for no rigs."""
+        return Path(self.rig) if self.rig else None
 
     @property
     def max_keypoints_dense(self) -> int:

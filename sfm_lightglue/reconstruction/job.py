@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
+from sfm_lightglue.colmap.rig_config import read_rigs
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import Mapper, MappingTask
@@ -162,7 +163,7 @@ def _map_scene(
     filled = fill_database(job, database)
     judged = _map(job, mapper, filled, work)
     groups: Sequence[CameraGroup] = ()
-    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto":
+    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
         filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
     with job.clock.stage("map"):
         save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
@@ -256,6 +257,8 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase
             for name in job.features
             if images[name].camera.source in {"guessed", "estimated"}
         )
+    if config.rig_file is not None:
+        read_rigs(config.rig_file).apply(path)
     store.flush()  # mapping takes long
     if weighed.num_without_still > 0:
         logger.warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from sfm_lightglue.colmap.rig_config import Rigs, read_rigs
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
@@ -88,6 +89,7 @@ def reconstruct(
             components = build_components(config)
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
+            rigs = _rigs(config, scene)
             confirm_pairs(components.pairs, scene, confirm)
             store = stack.enter_context(Store(output))
             executor = stack.enter_context(open_executor(config, components, store))
@@ -98,7 +100,7 @@ def reconstruct(
         with clock.stage("select"):
             context = PairContext(scene, features, store, progress=log.progress, executor=executor)
             plan = plan_pairs(components.pairs, config.pairs.name, context, config.transitive)
-        keys = _model_keys(scene, plan, components, mapper, config, executor)
+        keys = _model_keys(scene, plan, components, mapper, config, executor, rigs)
         job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys)
         with building_alone(job):
             summary, problem = _build_and_publish(job, mapper, output)
@@ -155,6 +157,14 @@ def _load_scene(
     return scene
 
 
+def _rigs(config: ReconstructConfig, scene: Scene) -> Rigs | None:
+    if config.rig_file is None:
+        return None
+    rigs = read_rigs(config.rig_file)
+    rigs.check(scene.images, config.rig_file)
+    return rigs
+
+
 def _model_keys(
     scene: Scene,
     plan: PairPlan,
@@ -162,6 +172,7 @@ def _model_keys(
     mapper: Mapper,
     config: ReconstructConfig,
     executor: Executor,
+    rigs: Rigs | None,
 ) -> ModelKeys:
     """Keys of everything that the models depend on. One worker or several is a difference, their number is none."""
     mapped = make_key(
@@ -179,6 +190,7 @@ def _model_keys(
         config.checks,
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION, TURNS_VERSION],
+        *([] if rigs is None else [rigs]),
     )
     density = (
         [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION]
