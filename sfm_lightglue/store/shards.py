@@ -78,7 +78,8 @@ class Shards:
         self._looked_s: float | None = None
         self._waiting: dict[bytes, bytes] = {}
         self._num_waiting_bytes = 0
-        self._being_written: list[Mapping[bytes, bytes]] = []
+        self._writing = threading.RLock()
+        self._being_written: dict[bytes, bytes] = {}
         self._small: list[_OwnShard] = []
         self._timer: threading.Timer | None = None
 
@@ -136,54 +137,55 @@ class Shards:
                 self._timer.start()
             self._waiting[key] = data
             self._num_waiting_bytes += len(data)
-            is_due = len(self._waiting) >= ENTRIES_PER_SHARD or self._num_waiting_bytes >= BYTES_PER_SHARD
+            is_due = self._is_due()
         if is_due:
-            self.flush()
+            self._write(only_if_due=True)
 
     def flush(self) -> None:
-        """Write the entries that wait.
+        """Write the entries that wait; wait for the end if another thread writes them.
 
         Raises:
-            StoreError: if the folder is not writable, or the disk is full. The entries wait again.
+            StoreError: if the folder is not writable, or the disk is full. The entries are kept for the next attempt.
         """
-        with self._lock:
-            waiting, self._waiting, self._num_waiting_bytes = self._waiting, {}, 0
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if not waiting:
-                return
-            self._look()
-            number, self._next_number = self._next_number, self._next_number + 1
-            self._being_written.append(waiting)
-            merged = self._take_small(len(waiting))
-        entries = {key: data for shard in merged for key, data in shard.entries.items()} | waiting
-        written = None
-        try:
-            written = write_shard(self.folder, number, entries)
-        finally:
-            with self._lock:
-                self._being_written.remove(waiting)
-                if written is None:
-                    self._waiting = waiting | self._waiting
-                    self._small += merged
-                else:
-                    (idx,) = self._add([written])
-                    if len(entries) < ENTRIES_PER_SHARD:
-                        self._small.append(_OwnShard(idx, entries))
-        if merged:
-            self._remove(merged)
+        self._write()
 
     def flush_quietly(self) -> None:
         """`flush`; a failure is left to the next `save` or `flush`."""
         with contextlib.suppress(StoreError):
             self.flush()
 
+    def _is_due(self) -> bool:
+        return len(self._waiting) >= ENTRIES_PER_SHARD or self._num_waiting_bytes >= BYTES_PER_SHARD
+
+    def _write(self, only_if_due: bool = False) -> None:
+        """Write one shard. What an earlier attempt could not write, or an interrupted one, is in it too."""
+        with self._writing:
+            with self._lock:
+                if only_if_due and not self._is_due():  # another thread was faster
+                    return
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+                self._being_written.update(self._waiting)
+                self._waiting, self._num_waiting_bytes = {}, 0
+                if not self._being_written:
+                    return
+                self._look()
+                number, self._next_number = self._next_number, self._next_number + 1
+                merged = self._small_to_merge(len(self._being_written))
+                entries = {key: data for shard in merged for key, data in shard.entries.items()} | self._being_written
+            written = write_shard(self.folder, number, entries)
+            with self._lock:
+                (idx,) = self._add([written])
+                self._being_written = {}
+                del self._small[len(self._small) - len(merged) :]
+                if len(entries) < ENTRIES_PER_SHARD:
+                    self._small.append(_OwnShard(idx, entries))
+            if merged:
+                self._remove(merged)
+
     def _unwritten(self, key: bytes) -> bytes | None:
-        for entries in (self._waiting, *self._being_written):
-            if key in entries:
-                return entries[key]
-        return None
+        return self._waiting.get(key) or self._being_written.get(key)
 
     def _find(self, key: bytes) -> EntryPlace | None:
         self._look()
@@ -225,13 +227,15 @@ class Shards:
         self._index.add(added)
         return [idx for idx, _ in added]
 
-    def _take_small(self, num_entries: int) -> list[_OwnShard]:
+    def _small_to_merge(self, num_entries: int) -> list[_OwnShard]:
         """The last small shards of this process that are merged with a number of entries."""
-        taken: list[_OwnShard] = []
-        while self._small and len(self._small[-1].entries) <= num_entries:
-            taken.insert(0, self._small.pop())
-            num_entries += len(taken[0].entries)
-        return taken
+        merged: list[_OwnShard] = []
+        for shard in reversed(self._small):
+            if len(shard.entries) > num_entries:
+                break
+            merged.insert(0, shard)
+            num_entries += len(shard.entries)
+        return merged
 
     def _remove(self, shards: Iterable[_OwnShard]) -> None:
         """Remove shards whose entries are in a later one."""

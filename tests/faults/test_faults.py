@@ -83,7 +83,7 @@ def test_nothing_is_lost_and_the_next_run_gives_the_same_bytes(
 def test_a_kill_at_a_random_moment_loses_no_finished_shard(bench: Bench, servers: list[Server], scratch: Path) -> None:
     """While shards are written and merged all the time."""
     rng = random.Random(2)
-    trials = [Trial("moment", "fresh", kill_after_s=rng.uniform(0.1, 0.8), what="moment") for _ in range(12)]
+    trials = [Trial("moment", "fresh", kill_after_s=rng.uniform(0.1, 0.8), what="moment") for _ in range(8)]
     wrong = run_trials(bench, trials, servers, scratch / "moments")
     assert not wrong, "\n".join(wrong)
 

@@ -2,12 +2,9 @@
 
 import errno
 import gc
-import io
-import logging
 import os
 import threading
 import time
-import zipfile
 
 import numpy as np
 import pytest
@@ -15,10 +12,9 @@ import pytest
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.store import shards as shards_module
 from sfm_lightglue.store.entry_file import write_entry_file
-from sfm_lightglue.store.shard_file import ROW, read_shard_index, shard_number, verified
-from sfm_lightglue.store.store import Store, make_key
-
-KEYS = [make_key("entry", number) for number in range(40)]
+from sfm_lightglue.store.shard_file import read_shard_index
+from sfm_lightglue.store.store import Store
+from tests.helpers.small_entries import KEYS, arrays_of, found_numbers, save, shard_paths
 
 
 @pytest.fixture
@@ -34,31 +30,6 @@ def small_shards(monkeypatch):
 @pytest.fixture
 def no_delay(monkeypatch):
     monkeypatch.setattr(shards_module, "LOOK_AGAIN_S", 0.0)
-
-
-def arrays_of(number):
-    rng = np.random.default_rng(number)
-    return {"indices": rng.integers(0, 99, (number, 2), np.int32), "scores": rng.random(number, np.float32)}
-
-
-def save(store, numbers, kind="matches"):
-    for number in numbers:
-        store.save(kind, KEYS[number], arrays_of(number))
-
-
-def found_numbers(store, kind="matches", keys=KEYS):
-    """The numbers of the entries that are found; all of them have the right arrays."""
-    found = []
-    for number, key in enumerate(keys):
-        arrays = store.read(kind, key)
-        if arrays is not None:
-            assert all(np.array_equal(arrays[name], array) for name, array in arrays_of(number).items())
-            found.append(number)
-    return found
-
-
-def shard_paths(store, kind="matches"):
-    return sorted((store.root / kind).glob("*.npz"))
 
 
 def test_an_entry_is_found_before_and_after_it_is_written(store):
@@ -185,6 +156,50 @@ def test_threads_save_and_read_at_once(store, small_shards):
     assert found_numbers(store) == found_numbers(Store(store.root)) == list(range(40))
 
 
+def test_flush_waits_for_a_shard_that_another_thread_writes(store, monkeypatch):
+    """What this thread has saved is on the disk afterwards."""
+    is_writing, may_go_on = threading.Event(), threading.Event()
+    write_shard = shards_module.write_shard
+
+    def slowly(*arguments):
+        is_writing.set()
+        assert may_go_on.wait(10)
+        return write_shard(*arguments)
+
+    save(store, [1])
+    monkeypatch.setattr(shards_module, "write_shard", slowly)
+    writer, waiter = threading.Thread(target=store.flush), threading.Thread(target=store.flush)
+    writer.start()
+    assert is_writing.wait(10)
+    waiter.start()
+    save(store, [2])  # goes on meanwhile
+    assert found_numbers(store) == [1, 2]
+    assert waiter.is_alive() and not shard_paths(store)
+    may_go_on.set()
+    for thread in (writer, waiter):
+        thread.join(10)
+    assert found_numbers(Store(store.root)) == [1, 2]
+
+
+@pytest.mark.parametrize("moment", ["write_shard", "_remove"])
+def test_an_interrupted_write_loses_nothing(store, monkeypatch, moment):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    save(store, [1])
+    store.flush()
+    save(store, [2])
+    with monkeypatch.context() as patch:
+        owner = shards_module if moment == "write_shard" else shards_module.Shards
+        patch.setattr(owner, moment, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.flush()
+    save(store, [3])
+    assert found_numbers(store) == [1, 2, 3]
+    store.flush()
+    assert found_numbers(store) == found_numbers(Store(store.root)) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_full_disk_is_a_store_error_and_the_entries_wait(store, monkeypatch, function):
     def fail(*arguments):
@@ -231,129 +246,7 @@ def test_entries_of_their_own_files_are_read(store):
     assert found_numbers(store) == found_numbers(Store(store.root)) == list(range(9))
 
 
-def test_a_shard_is_an_archive_of_two_arrays(store):
-    save(store, range(12))
-    store.flush()
-    (path,) = shard_paths(store)
-    with np.load(path, allow_pickle=False) as arrays:
-        index, data = arrays["index"], arrays["data"]
-    assert index.dtype == ROW
-    assert [bytes(key).hex() for key in index["key"]] == KEYS[:12]
-    assert int(index["length"].sum()) == len(data)
-    assert shard_number(path.name) == 1
-
-
-def test_equal_entries_give_equal_files(tmp_path):
-    contents = []
-    for name in ("a", "b"):
-        with Store(tmp_path / name) as store:
-            save(store, range(9))
-        contents.append({path.name: path.read_bytes() for path in shard_paths(store)})
-    assert contents[0] == contents[1]
-
-
-def test_a_damaged_entry_is_a_logged_miss_and_the_others_stay(store, caplog):
-    save(store, range(12))
-    store.flush()
-    (path,) = shard_paths(store)
-    index, content = read_shard_index(path), bytearray(path.read_bytes())
-    content[index.data_start + int(index.rows["offset"][7]) + 5] ^= 4
-    path.write_bytes(content)
-    with caplog.at_level(logging.WARNING, "sfm_lightglue"):
-        damaged = Store(store.root)
-        assert found_without(damaged, 7) == [number for number in range(12) if number != 7]
-    assert f"{path}: the entry {KEYS[7]} is damaged, will be computed again" in caplog.text
-    save(damaged, [7])
-    damaged.flush()
-    assert found_numbers(Store(store.root)) == list(range(12))
-
-
-def found_without(store, absent):
-    assert store.read("matches", KEYS[absent]) is None
-    return [number for number in range(len(KEYS)) if number != absent and store.read("matches", KEYS[number])]
-
-
-def test_a_flipped_bit_costs_one_entry_outside_of_the_headers(store, caplog):
-    """It never gives wrong arrays."""
-    caplog.set_level(logging.ERROR)
-    save(store, range(10))
-    store.flush()
-    (path,) = shard_paths(store)
-    index, whole = read_shard_index(path), np.frombuffer(path.read_bytes(), np.uint8)
-    end = index.data_start + int(index.rows["length"].sum())
-    end_of_rows = whole.tobytes().index(b"PK\x03\x04", 10)
-    generator = np.random.default_rng(0)
-    for position in generator.permutation(len(whole))[:80]:
-        damaged = whole.copy()
-        damaged[position] ^= 1 << generator.integers(8)
-        path.write_bytes(damaged.tobytes())
-        num_found = len(found_numbers(Store(store.root), keys=KEYS[:10]))
-        is_in_rows = end_of_rows - index.rows.nbytes <= position < end_of_rows
-        if position >= end:
-            assert num_found == 10
-        elif is_in_rows or position >= index.data_start:
-            assert num_found == 9
-        else:
-            assert num_found in (0, 10)
-
-
-def torn_shards(whole):
-    for size in (0, 20, 100, 500):
-        yield f"cut at {size}", whole[:size]
-    yield "zeros", bytes(len(whole))
-    yield "text", b"no archive"
-    yield "an archive of something else", empty_archive()
-
-
-def empty_archive():
-    stream = io.BytesIO()
-    np.savez(stream, index=np.arange(5))
-    return stream.getvalue()
-
-
-def test_a_torn_shard_is_logged_and_its_entries_are_computed_again(store, caplog):
-    save(store, range(12))
-    store.flush()
-    (path,) = shard_paths(store)
-    whole = path.read_bytes()
-    for name, content in torn_shards(whole):
-        path.write_bytes(content)
-        caplog.clear()
-        assert found_numbers(Store(store.root)) == [], name
-        assert [record.getMessage().count("computed again") for record in caplog.records] == [1], name
-        assert str(path) in caplog.text
-
-
-def test_of_a_cut_shard_the_entries_before_the_cut_stay(store):
-    save(store, range(12))
-    store.flush()
-    (path,) = shard_paths(store)
-    index = read_shard_index(path)
-    path.write_bytes(path.read_bytes()[: index.data_start + int(index.rows["offset"][8])])
-    found = Store(store.root)
-    assert [number for number in range(12) if found.read("matches", KEYS[number])] == list(range(8))
-    assert sorted(verified(index)) == list(range(8))
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_or_folder_in_the_place_of_a_shard(store):
-    (store.root / "matches").mkdir()
-    os.mkfifo(store.root / "matches" / f"00000001-{'0' * 32}.npz")
-    (store.root / "matches" / f"00000002-{'0' * 32}.npz").mkdir()
-    save(store, [1])
-    store.flush()
-    assert found_numbers(Store(store.root)) == [1]
-
-
 def test_an_entry_of_a_wrong_key_or_a_strange_one(store):
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         store.save("matches", "ab", arrays_of(1))
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
-
-
-def test_an_archive_tool_finds_no_fault(store):
-    save(store, range(12))
-    store.flush()
-    with zipfile.ZipFile(shard_paths(store)[0]) as archive:
-        assert archive.testzip() is None
-        assert archive.namelist() == ["index.npy", "data.npy"]
