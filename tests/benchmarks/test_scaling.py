@@ -6,9 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 
 from benchmarks import scaling
+from benchmarks.reconstruction_job import Job, run_job
 from benchmarks.scaling import ScalingRun, exponents, format_table, goals, run_size
 from benchmarks.scaling_job import ScalingResult, StagePeaks, folder_sizes
 from benchmarks.scaling_survey import (
@@ -23,6 +25,7 @@ from benchmarks.scaling_survey import (
 )
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.testing.photos import textured, write_photo
 
 
 def test_matches_of_the_survey_obey_the_epipolar_geometry_but_for_the_wrong_ones() -> None:
@@ -102,6 +105,21 @@ def test_files_are_counted_by_folder(tmp_path: Path) -> None:
     (tmp_path / "matches" / "ab" / "x.npz").write_bytes(b"12345")
     (tmp_path / "run.json").write_bytes(b"123")
     assert folder_sizes(tmp_path) == ({"matches": 1, ".": 1}, {"matches": 5, ".": 3})
+
+
+@pytest.mark.parametrize("kind", ["sequential", "vocabulary"])
+def test_colmap_matches_the_pairs_of_each_kind(kind: str, tmp_path: Path) -> None:
+    """Of twelve images from one place, which give no model, the first and the last are no neighbours."""
+    picture = textured(150, 110)
+    for idx in range(12):
+        write_photo(tmp_path / "images" / f"{idx:02d}.png", np.roll(picture, idx % 2, 1))
+    (tmp_path / "out").mkdir()
+    job = Job("colmap", str(tmp_path / "images"), str(tmp_path / "out"), 1, colmap_pairs=kind)
+    assert run_job(job).seconds["match"] > 0
+    with pycolmap.Database.open(tmp_path / "out" / "database.db") as database:
+        num_pairs = database.num_matched_image_pairs()
+    assert num_pairs < 66 if kind == "sequential" else num_pairs == 66
+    assert (tmp_path / "out" / "vocabulary.bin").exists() == (kind == "vocabulary")
 
 
 def test_a_short_run_is_warm_the_second_time(tmp_path: Path) -> None:
