@@ -13,7 +13,7 @@ import pycolmap
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.geometry.transforms import Sim3
-from sfm_lightglue.mapping.model_alignment import MIN_COMMON, ModelAlignment, NotMerged, align_models, common_names
+from sfm_lightglue.mapping.model_alignment import MIN_COMMON, ModelAlignment, NotMerged, align_models, registered_images
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ def merge_models(
         The merged models and those that stay apart, the one with most images first.
     """
     remaining = dict(enumerate(models))
+    images = {number: registered_images(model) for number, model in remaining.items()}
     refused: set[tuple[int, int]] = set()
     while True:
         pairs = [
-            (len(common_names(remaining[first], remaining[second])), (first, second))
+            (len(images[first] & images[second]), (first, second))
             for first, second in combinations(sorted(remaining), 2)
             if (first, second) not in refused
         ]
@@ -63,7 +64,8 @@ def merge_models(
         else:
             logger.debug("merged models of %d and %d images to one of %d", *sizes, _num_images(merged))
             remaining = {number: model for number, model in remaining.items() if number not in pair}
-            remaining[max(pair) + len(models)] = merged
+            number = max(images) + 1
+            remaining[number], images[number] = merged, registered_images(merged)
 
 
 def _num_images(model: pycolmap.Reconstruction) -> int:

@@ -91,7 +91,7 @@ def align_models(source: pycolmap.Reconstruction, target: pycolmap.Reconstructio
         source: a model.
         target: another model of the same database.
     """
-    names = common_names(source, target)
+    names = sorted(name for name, _ in registered_images(source) & registered_images(target))
     if len(names) < MIN_COMMON:
         return NotMerged(f"{len(names)} common images, at least {MIN_COMMON} are needed")
     common = _Common.of(source, target, _evenly(names, _MAX_IMAGES))
@@ -110,12 +110,9 @@ def align_models(source: pycolmap.Reconstruction, target: pycolmap.Reconstructio
     return ModelAlignment(similarity, chosen, fit.median_error_px, fit.share)
 
 
-def common_names(model0: pycolmap.Reconstruction, model1: pycolmap.Reconstruction) -> list[str]:
-    """Names of the images that are registered in both models, with the same identifier; sorted."""
-    images0, images1 = _images(model0), _images(model1)
-    return [
-        name for name in sorted(images0.keys() & images1.keys()) if images0[name].image_id == images1[name].image_id
-    ]
+def registered_images(model: pycolmap.Reconstruction) -> set[tuple[str, int]]:
+    """Names and identifiers of the registered images. Two databases can have images of the same name."""
+    return {(model.images[image_id].name, image_id) for image_id in model.reg_image_ids()}
 
 
 def _images(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Image]:
