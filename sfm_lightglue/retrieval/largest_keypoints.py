@@ -43,7 +43,7 @@ class LargestKeypoints:
     @property
     def max_count(self) -> int:
         """Largest number of keypoints of an image."""
-        return self.descriptors.shape[1]
+        return int(self.descriptors.shape[1])
 
     def num_matches(self, rows: IndexArray, executor: Executor = SERIAL) -> Int32Array:
         """The number [P] of mutual matches with a distinct nearest neighbour of pairs of images.

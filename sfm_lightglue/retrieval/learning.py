@@ -25,7 +25,8 @@ def learn_vocabulary(descriptors: Float32Array, seed: int = 0) -> Vocabulary:
         seed: of the choice of the first words.
     """
     mean, axes = principal_axes(descriptors, LOCAL_DIMENSION)
-    return Vocabulary(mean, axes, cluster_centers((descriptors - mean) @ axes, NUM_WORDS, seed))
+    reduced = ((descriptors - mean) @ axes).astype(np.float32, copy=False)
+    return Vocabulary(mean, axes, cluster_centers(reduced, NUM_WORDS, seed))
 
 
 def principal_axes(rows: Float32Array, num: int) -> tuple[Float32Array, Float32Array]:

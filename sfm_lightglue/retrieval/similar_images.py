@@ -87,7 +87,7 @@ class SimilarImages:
 
     def similarity(self, rows: IndexArray) -> Float32Array:
         """The similarity [P] of pairs [P, 2] of images, as in `nearest`."""
-        products = np.einsum("pd,pd->p", self.vectors[rows[:, 0]], self.vectors[rows[:, 1]])
+        products: Float32Array = np.einsum("pd,pd->p", *(self.vectors[column] for column in rows.T))
         if self.largest is None:
             return products
         return self._joined(self.largest, self.largest.num_matches(rows, self.executor), products)
@@ -95,7 +95,7 @@ class SimilarImages:
     @staticmethod
     def _joined(largest: LargestKeypoints, numbers: Int32Array, products: Float32Array) -> Float32Array:
         """Numbers of matches are integers: products of vectors decide between equal ones only."""
-        joined: Float32Array = (numbers + products / 4) / np.float32(largest.max_count + 0.25)
+        joined = (numbers + products / 4) / np.float32(largest.max_count + 0.25)
         return joined.astype(np.float32, copy=False)
 
     def _by_vectors(self, queries: IndexArray, choices: IndexArray, k: int) -> tuple[Int32Array, Float32Array]:
@@ -114,8 +114,9 @@ class SimilarImages:
         self, largest: LargestKeypoints, queries: IndexArray, found: Int32Array, products: Float32Array, k: int
     ) -> tuple[Int32Array, Float32Array]:
         rows, columns = np.nonzero(found >= 0)
-        asked = np.stack((queries[rows], found[rows, columns].astype(np.int64)), axis=1)
-        numbers = largest.num_matches(asked, self.executor)
+        both = np.sort(np.stack((queries[rows], found[rows, columns].astype(np.int64)), axis=1), axis=1)
+        asked, positions = np.unique(both, axis=0, return_inverse=True)  # most pairs are found from both images
+        numbers = largest.num_matches(asked, self.executor)[positions.ravel()]
         similarity = np.full(found.shape, -np.inf, np.float32)
         similarity[rows, columns] = self._joined(largest, numbers, products[rows, columns])
         order = np.argsort(-np.round(similarity / _EQUAL), axis=1, kind="stable")[:, :k]

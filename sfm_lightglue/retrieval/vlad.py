@@ -9,7 +9,8 @@ from sfm_lightglue.arrays import Float32Array, IndexArray
 
 def nearest_words(rows: Float32Array, words: Float32Array) -> IndexArray:
     """Index [N] of the nearest word [K, L] of each row [N, L]; the lowest if several are as near."""
-    return np.argmin((words * words).sum(axis=1) - 2 * (rows @ words.T), axis=1)
+    nearest: IndexArray = np.argmin((words * words).sum(axis=1) - 2 * (rows @ words.T), axis=1)
+    return nearest
 
 
 def vlad(rows: Float32Array, words: Float32Array) -> Float32Array:
@@ -29,10 +30,12 @@ def vlad(rows: Float32Array, words: Float32Array) -> Float32Array:
     members = np.zeros((len(words), len(rows)), np.float32)
     members[nearest, np.arange(len(rows))] = 1
     sums = unit_rows(members @ unit_rows(rows - words[nearest]))
-    return unit_rows((np.sign(sums) * np.sqrt(np.abs(sums))).reshape(1, -1))[0]
+    roots: Float32Array = np.sign(sums) * np.sqrt(np.abs(sums))
+    return unit_rows(roots.reshape(1, -1)).ravel()
 
 
 def unit_rows(rows: Float32Array) -> Float32Array:
     """Rows [N, D] divided by their lengths; rows of zeros stay zeros."""
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    return rows / np.maximum(lengths, np.float32(1e-12))[:, None]
+    units: Float32Array = rows / np.maximum(lengths, np.float32(1e-12))[:, None]
+    return units

@@ -90,7 +90,8 @@ class Vocabulary:
 
     def reduce(self, descriptors: Float32Array) -> Float32Array:
         """Local descriptors [N, D] along the principal axes [N, L]."""
-        return (descriptors - self.mean) @ self.axes
+        reduced = (descriptors - self.mean) @ self.axes
+        return reduced.astype(np.float32, copy=False)
 
     def describe(self, features: Features) -> Signature:
         """The signature of an image. The order of its keypoints does not matter."""
@@ -112,7 +113,8 @@ def _largest(features: Features) -> IndexArray:
 def _as_int8(rows: Float32Array) -> Int8Array:
     """Rows [N, D] multiplied so that the largest number of each is 127."""
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    return np.rint(rows * (127 / np.maximum(largest, np.float32(1e-12)))).astype(np.int8)
+    quantised: Int8Array = np.rint(rows * (127 / np.maximum(largest, np.float32(1e-12)))).astype(np.int8)
+    return quantised
 
 
 @functools.cache
