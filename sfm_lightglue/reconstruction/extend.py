@@ -115,9 +115,16 @@ def extend_or_reconstruct(
 
 
 def _scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress) -> Scene:
-    lists = {"image_list": config.image_list_file, "positions": config.positions_file}
-    num_threads, masks = executor.num_workers, config.mask_folder
-    return load_scene(scene_dir, config.cameras, [output], num_threads, masks=masks, progress=progress, **lists)
+    return load_scene(
+        scene_dir,
+        config.cameras,
+        [output],
+        executor.num_workers,
+        image_list=config.image_list_file,
+        positions=config.positions_file,
+        masks=config.mask_folder,
+        progress=progress,
+    )
 
 
 def _job(

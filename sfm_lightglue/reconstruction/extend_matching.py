@@ -140,7 +140,7 @@ class ArrivalMatching:
             if pair in weighed.changed:
                 matches, geometry = weighed.changed[pair]
                 assert isinstance(geometry, TwoViewGeometry)  # it is kept
-                indices = matches.indices[geometry.inlier_mask]
+                indices = matches.indices[geometry.inlier_mask].astype(np.int64)
             links.append(Link(pair, self._keypoints(pair, indices)))
         return tuple(links)
 

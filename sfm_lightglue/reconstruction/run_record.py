@@ -198,7 +198,9 @@ def recorded_summary(output: Path) -> Summary | None:
     """The summary of the last run in a folder; None if there is none, or if another version has written it."""
     record = read_record(output)
     try:
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in record["summary"].items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in record["summary"].items()
+        }
         return Summary(**values)
     except (KeyError, TypeError, AttributeError):
         return None
