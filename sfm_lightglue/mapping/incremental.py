@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from sfm_lightglue.mapping.mapper_errors import opened_database
 from sfm_lightglue.mapping.mapper_run import run_mapper
 from sfm_lightglue.mapping.relaxation import FIRST_RELAXATION, NO_MODEL_RELAXATIONS, Relaxation
 from sfm_lightglue.types import ImagePair
-
-logger = logging.getLogger(__name__)
 
 MAPPER_VERSION = f"4-pycolmap-{pycolmap.__version__}"
 """Part of a model's key. Raise the first number when this file would build another model from the same database."""
@@ -88,9 +85,7 @@ class IncrementalMapper:
             attempt = _Attempt(sorted(models, key=largest_first), options, description)
             best = max(best, attempt, key=lambda each: each.num_registered)
         if best.description and best.models:
-            note = f"a model was built with relaxed thresholds only ({best.description}): check it"
-            logger.warning("%s", note)
-            task.notes.append(note)
+            task.notes.append(f"a model was built with relaxed thresholds only ({best.description}): check it")
         if self.config.robust_loss_px > 0:
             for model in best.models:
                 adjust_robustly(model, self.config.robust_loss_px, best.options)

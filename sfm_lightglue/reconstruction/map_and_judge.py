@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
     import pycolmap
+
+logger = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 4
 """Number of times that a scene is mapped at most."""
@@ -39,7 +42,8 @@ def map_and_judge(
 
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
     with the most evidence. The attempt whose published models have the most images is kept, with those models of the
-    other attempts that show other images. Published models that share at least three images are merged.
+    other attempts that show other images. Published models that share at least three images are merged. The notes of
+    the mapper are told if a model is published.
 
     Args:
         mapper: builds the models.
@@ -67,6 +71,9 @@ def map_and_judge(
         models = mapper.map(replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots))
         judged = judging.merged(judging.judged(models))
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
+    if num_published(best) > 0:
+        for note in dict.fromkeys(task.notes):
+            logger.warning("%s", note)
     return best
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
@@ -33,7 +32,7 @@ def task_of(scene: ExactScene, folder: Path, window: int) -> MappingTask:
     return MappingTask(database, folder / "work", len(names), frozenset({1}))
 
 
-def test_small_angles_build_a_model_that_users_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_small_angles_build_a_model_that_is_noted(tmp_path: Path) -> None:
     scene = slow_walk()
     task = task_of(scene, tmp_path, 2)
     (model,) = IncrementalMapper().map(task)
@@ -44,15 +43,13 @@ def test_small_angles_build_a_model_that_users_are_told_of(tmp_path: Path, caplo
         "a model was built with relaxed thresholds only (triangulation angles from 0.5 degrees, 15 points per image):"
         " check it"
     ]
-    assert task.notes[0] in caplog.text
 
 
-def test_scenes_that_need_no_relaxation_are_not_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_scenes_that_need_no_relaxation_are_not_noted(tmp_path: Path) -> None:
     task = task_of(ring_scene(8), tmp_path, 7)
     (model,) = IncrementalMapper().map(task)
     assert model.num_reg_images() == 8
     assert task.notes == []
-    assert caplog.text == ""
 
 
 def test_the_first_relaxation_is_tried_before_the_further_ones(tmp_path: Path) -> None:

@@ -186,3 +186,15 @@ def test_models_stay_apart_if_the_pairs_contradict_the_merged_one(scene: ExactSc
         ("accepted", 7),
         ("accepted", 6),
     ]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_notes_are_told_if_a_model_is_published(
+    is_right: bool, scene: ExactScene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        task.notes.append("built with relaxed thresholds")
+        return [make_model(scene) if is_right else bent(scene)]
+
+    run(scene, tmp_path, build)
+    assert caplog.text.count("built with relaxed thresholds") == int(is_right)
