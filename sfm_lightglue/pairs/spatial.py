@@ -28,6 +28,19 @@ _ORDER_M = 1e-6
 _TERRAIN = 1.5
 """Factor on the views of the ground: it may be lower than where the drone took off, and the camera may be tilted."""
 
+_PLACED_SHARE = 0.9
+"""Fraction of the images that need a position, so that pairs are chosen by position."""
+
+_SPREAD_M = 15.0
+"""Smallest median distance from the middle of positions that tell images apart: three times the error of a phone."""
+
+_DISTINCT_SHARE = 0.5
+"""Smallest fraction of images of which no other image has the same position. Receivers that lose their signal repeat
+the last one."""
+
+_SAME_PLACE_M = 0.01
+"""Positions that differ by less are the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpatialConfig:
@@ -118,6 +131,21 @@ def pairs_by_position(images: Sequence[SceneImage], config: SpatialConfig) -> In
     if config.max_distance_m > 0:
         is_near &= np.linalg.norm(offsets_m, axis=1) <= config.max_distance_m
     return IndexedPairs.from_rows(positions.names, rows[is_near]).among_names(names)
+
+
+def tell_apart(scene: Scene) -> str:
+    """How well positions tell the images apart, for the user; "" if they do not."""
+    positions = local_positions(scene.images)
+    num = len(scene.images)
+    if positions is None or len(positions.names) < max(2.0, _PLACED_SHARE * num):
+        return ""
+    distances_m = np.linalg.norm(positions.xyz_m - np.median(positions.xyz_m, axis=0), axis=1)
+    to_next_m = np.asarray(cKDTree(positions.xyz_m).query(positions.xyz_m, 2)[0])[:, 1]
+    is_spread = float(np.median(distances_m)) >= (_SPREAD_M if positions.origin is not None else _SAME_PLACE_M)
+    if not is_spread or np.mean(to_next_m > _SAME_PLACE_M) < _DISTINCT_SHARE:
+        return ""
+    extent_m = float(np.linalg.norm(np.ptp(positions.xyz_m, axis=0)))
+    return f"{len(positions.names)} of {num} images have positions, spread over {extent_m:.0f} m"
 
 
 def _placed(scene: Scene) -> tuple[str, ...]:

@@ -1,0 +1,115 @@
+"""The selection of pairs that fits a scene: by the number of images, positions, names and likeness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
+from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs, natural_order
+from sfm_lightglue.types import ImagePair, Scene
+
+_LIKE_SHARE = 0.8
+"""Fraction of the images that must look like their neighbours in a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoConfig:
+    """Options of the automatic choice."""
+
+    exhaustive_up_to: int = 40
+    """Up to this number of images, all pairs are matched."""
+
+    num_neighbors: int = 10
+    """In larger scenes, each image is matched with this many similar images, and with this many of the nearest ones if
+    positions are known."""
+
+    window: int = 10
+    """In a video, each frame is matched with this many of the frames that follow it."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("exhaustive_up_to", 0), ("num_neighbors", 1), ("window", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"`pairs.{name}` must be at least {least}, got {getattr(self, name)}")
+
+
+class AutoPairs:
+    """All pairs of few images; else by position, as a video, or by likeness, and it says which and why.
+
+    Only the selectors that are used are imported: they need libraries that small scenes do not.
+    """
+
+    def __init__(self, config: AutoConfig | None = None) -> None:
+        self.config = config or AutoConfig()
+        self._explanation = ""
+
+    @property
+    def explanation(self) -> str:
+        """What was chosen and why, after `select`."""
+        return self._explanation
+
+    def check(self, scene: Scene) -> None:
+        """Every scene can be used."""
+
+    def num_pairs(self, scene: Scene) -> int:
+        """An upper bound: which images look like their neighbours is not known yet."""
+        num = len(scene.images)
+        num_all = num * (num - 1) // 2
+        if num <= self.config.exhaustive_up_to:
+            return num_all
+        from sfm_lightglue.pairs.spatial import tell_apart
+
+        most = num * self.config.num_neighbors * (2 if tell_apart(scene) else 1)
+        if _looks_numbered(scene):
+            most = max(most, SequentialPairs(SequentialConfig(self.config.window, loops=True)).num_pairs(scene))
+        return min(num_all, most)
+
+    def select(self, context: PairContext) -> Sequence[ImagePair]:
+        """The pairs, sorted."""
+        scene = context.scene
+        if len(scene.images) <= self.config.exhaustive_up_to:
+            self._explanation = f"exhaustive: {len(scene.images)} images are few enough for all pairs"
+            return AllPairs(scene.names)
+        from sfm_lightglue.pairs.spatial import SpatialConfig, pairs_by_position, tell_apart
+
+        spread = tell_apart(scene)
+        if spread:
+            self._explanation = f"spatial+retrieval: {spread}"
+            by_position = pairs_by_position(scene.images, SpatialConfig(self.config.num_neighbors))
+            return by_position.union(self._similar(context))
+        reason = "the images have neither positions that tell them apart nor the names of a video"
+        if _looks_numbered(scene):
+            from sfm_lightglue.pairs.loops import loop_pairs, share_like_neighbors, similar_images
+
+            similar, frames = similar_images(context), sorted(scene.names, key=natural_order)
+            share = share_like_neighbors(similar, frames)
+            if share >= _LIKE_SHARE:
+                self._explanation = (
+                    f"sequential with loops: {share:.0%} of the images look most like those before or after"
+                )
+                near = SequentialPairs(SequentialConfig(self.config.window)).select(context)
+                return near.union(loop_pairs(similar, frames, self.config.window, SequentialConfig().num_loops))
+            reason = f"the names are numbered, but only {share:.0%} of the images look most like those before or after"
+        self._explanation = f"retrieval: {reason}"
+        return self._similar(context)
+
+    def _similar(self, context: PairContext) -> IndexedPairs:
+        from sfm_lightglue.pairs.retrieval import RetrievalConfig, RetrievalPairs
+
+        selected = RetrievalPairs(RetrievalConfig(num_neighbors=self.config.num_neighbors)).select(context)
+        return IndexedPairs.from_pairs(context.scene.names, selected)
+
+
+def _looks_numbered(scene: Scene) -> bool:
+    """Whether the names of each folder differ by numbers only, and its images are of one camera."""
+    kind_from_folder: dict[str, tuple[str, int]] = {}
+    for image in scene.images:
+        folder, _, name = image.name.rpartition("/")
+        pattern, num_numbers = re.subn(r"\d+", "#", name)
+        kind = (pattern, image.camera_idx)
+        if num_numbers == 0 or kind_from_folder.setdefault(folder, kind) != kind:
+            return False
+    return True
