@@ -134,7 +134,7 @@ def _facade(texels_per_m: float, rng: np.random.Generator) -> Painter:
     """Windows of one look at irregular places, each with its own panes, and a door; no two houses are alike."""
     base = tuple(int(channel) for channel in rng.integers(110, 225) + rng.integers(-35, 30, 3))
     plaster = Material(
-        tuple(np.clip(base, 60, 235).tolist()),  # type: ignore[arg-type]
+        tuple(np.clip(base, 60, 235).tolist()),
         _marks(base, (0.7, 0.88, 1.14)),
         float(rng.choice([0, 3, 18])),
         rng.uniform(0, 3),
