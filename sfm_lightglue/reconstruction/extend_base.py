@@ -75,7 +75,8 @@ def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
         )
     model = unpacked_model(packed.files, CLOUD_MODEL, work)
     database = output / DATABASE_NAME if has_database_of(output, key) else None
-    return ExtensionBase(model, key, frozenset(packed.statistics.images), packed, database)
+    known = {*packed.statistics.images, *(image.name for image in packed.statistics.undecodable)}
+    return ExtensionBase(model, key, frozenset(known), packed, database)
 
 
 def base_from_elsewhere(path: Path) -> ExtensionBase:

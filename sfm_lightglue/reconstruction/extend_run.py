@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.colmap.model_database import (
     read_matched_pairs,
@@ -126,11 +127,21 @@ class ExtensionJob:
             model.images[image_id].name: len(model.images[image_id].points2D) for image_id in model.reg_image_ids()
         }
         for name, keypoints in read_stored_keypoints(self.base.database):
-            if name in self.features and not np.array_equal(keypoints, self.features.dense(name).keypoints):
+            if name in self.features and not self._turned_to(name, keypoints):
                 return False
             if len(keypoints) != num_from_name.pop(name, len(keypoints)):
                 return False
         return not num_from_name
+
+    def _turned_to(self, name: str, keypoints: Float32Array) -> bool:
+        """Whether an image has these keypoints, as it is or after quarter turns, in which it is left then."""
+        for turns in range(4):
+            if turns > 0:
+                self.features.turn(name, turns)
+            if np.array_equal(keypoints, self.features.dense(name).keypoints):
+                return True
+        self.features.turn(name, 0)
+        return False
 
     def _with_our_keypoints(self, is_ours: bool) -> tuple[pycolmap.Reconstruction, RowsFromName]:
         """The model with all keypoints, and those of the rows of the features of all images."""
@@ -274,14 +285,14 @@ class ExtensionJob:
             placed = placed or [None]
         num_keypoints = {name: len(self.features[name]) for name in self.features}
         found = image_verdicts(num_keypoints, others[:1] if judged is not None else [], prepared.matched.weighed)
-        images = dict(before.images)
+        images = {name: image for name, image in before.images.items() if name in self.features}
         for name in prepared.arrivals:
-            if name not in images or images[name].status not in {"other_model"}:
+            if name not in images or images[name].status != "other_model":
                 images[name] = verdicts.get(name, found[name])
         if judged is not None:
             images |= {name: found[name] for name in others[0].verdict.images}
         pairs = self._pairs(before.pairs, prepared, database, problem)
-        undecodable = (*before.undecodable, *self.features.skipped)
+        undecodable = tuple(self.features.skipped)
         scene = MapStatistics((), dict(sorted(images.items())), pairs, undecodable, before.camera_groups)
         with self.clock.stage("write"):
             return keep_models(self.store, key, others, placed, scene, work)
