@@ -150,9 +150,10 @@ class Shards:
         self._write()
 
     def flush_quietly(self) -> None:
-        """`flush`; a failure is left to the next `save` or `flush`."""
-        with contextlib.suppress(StoreError):
-            self.flush()
+        """`flush`; a failure is left to the next `save` or `flush`. A store that was removed stays removed."""
+        if self.folder.parent.is_dir():
+            with contextlib.suppress(StoreError):
+                self.flush()
 
     def _is_due(self) -> bool:
         return len(self._waiting) >= ENTRIES_PER_SHARD or self._num_waiting_bytes >= BYTES_PER_SHARD

@@ -61,8 +61,8 @@ class PairSelectorContract:
         """The context of a real run has features and a store; they may be used or not."""
         extractor = SiftExtractor(SiftConfig(max_keypoints=50))
         features = {image.name: extractor.extract(Image.read(image.path)) for image in scene.images}
-        with tempfile.TemporaryDirectory() as folder:
-            context = PairContext(scene, features, Store(Path(folder)))
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
+            context = PairContext(scene, features, store)
             pairs = self.build().select(context)
         assert len(pairs) > 0
         assert list(pairs) == sorted(set(pairs))

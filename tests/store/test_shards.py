@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import shutil
 import threading
 import time
 
@@ -79,6 +80,16 @@ def test_a_store_that_nobody_has_flushed_writes_what_waits(tmp_path):
     save(Store(tmp_path), range(3))
     gc.collect()
     assert found_numbers(Store(tmp_path)) == [0, 1, 2]
+
+
+def test_a_store_that_was_removed_stays_removed(tmp_path):
+    """As in a temporary folder."""
+    store = Store(tmp_path / "store")
+    save(store, [1])
+    shutil.rmtree(store.root)
+    del store
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_small_shards_are_merged_while_they_are_written(store, small_shards):
