@@ -13,6 +13,9 @@ from sfm_lightglue.retrieval.vlad import unit_rows
 _MAX_RATIO = 0.8
 """Largest ratio of the distances to the nearest and to the second nearest descriptor."""
 
+_ROUNDING = np.float32(1e-5)
+"""Larger than the errors of products, so that equal descriptors are not distinct."""
+
 _CHUNK = 64
 
 
@@ -75,4 +78,4 @@ def _num_matches(products: Float32Array) -> int:
     best = products[rows, columns]
     products[rows, columns] = -1
     second = np.maximum(products[rows].max(axis=1), products[:, columns].max(axis=0))
-    return int((1 - best < _MAX_RATIO**2 * (1 - second)).sum())
+    return int((1 - best + _ROUNDING < _MAX_RATIO**2 * (1 - second)).sum())
