@@ -77,7 +77,8 @@ class ScalingRun:
 
 
 _BEFORE_MAP = ("start", "scan", "extract", "describe", "select", "match", "verify")
-_COLUMNS = (*STAGES, "CPU", "MB before map", "peak MB", "files", "MB", "pairs", "verified", "registered")
+_COUNTS = ("files", "pairs", "verified", "registered")
+_COLUMNS = (*STAGES, "CPU", "MB before map", "peak MB", "MB", *_COUNTS)
 
 
 def run_size(
@@ -175,18 +176,22 @@ def format_table(runs: Sequence[ScalingRun]) -> str:
             )
             label = "warm" if is_warm else "cold"
             for idx, run in enumerate(chosen):
-                rows.append([kind, str(run.num_images), label, *(_cell(run.value(column)) for column in _COLUMNS)])
+                rows.append(
+                    [
+                        kind,
+                        str(run.num_images),
+                        label,
+                        *(_cell(run.value(one), 0 if one in _COUNTS else 1) for one in _COLUMNS),
+                    ]
+                )
                 if idx > 0:
                     powers = exponents(chosen[idx - 1], run)
                     rows.append(["", "exponent", label, *(_cell(powers[column], 2) for column in _COLUMNS)])
     return markdown_table(["scene", "images", "run", *_COLUMNS], rows)
 
 
-def _cell(value: float, digits: int | None = None) -> str:
-    if math.isnan(value):
-        return ""
-    digits = digits if digits is not None else 0 if value == int(value) and abs(value) >= 10 else 1
-    return f"{value:.{digits}f}"
+def _cell(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def goals(runs: Sequence[ScalingRun]) -> list[str]:
