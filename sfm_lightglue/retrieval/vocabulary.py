@@ -103,11 +103,12 @@ class Vocabulary:
 def _largest(features: Features) -> IndexArray:
     """Indices of the largest keypoints, or of those with the highest scores if their sizes are unknown.
 
-    Large keypoints are found again in more distant views.
+    Large keypoints are found again in more distant views. Their descriptors decide between equal ones: they are alike
+    in other views too, where positions are not.
     """
     x, y = features.keypoints.T
     sizes = features.scores if features.scales is None else features.scales
-    return np.lexsort((y, x, -features.scores, -sizes))[:NUM_LARGEST]
+    return np.lexsort((y, x, features.descriptors[:, 0], -features.scores, -sizes))[:NUM_LARGEST]
 
 
 def _as_int8(rows: Float32Array) -> Int8Array:

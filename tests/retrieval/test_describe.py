@@ -68,6 +68,13 @@ def test_the_largest_keypoints_are_compared():
     np.testing.assert_array_equal(vocabulary.describe(features).largest, vocabulary.describe(largest).largest)
 
 
+def test_keypoints_of_equal_size_are_chosen_alike_in_other_views():
+    features = replace(random_sift(0, 300), scales=np.ones(300, np.float32))
+    moved = replace(features, keypoints=features.keypoints[::-1].copy())
+    vocabulary = sift_vocabulary()
+    np.testing.assert_array_equal(vocabulary.describe(features).largest, vocabulary.describe(moved).largest)
+
+
 def test_the_same_place_in_other_images_is_found():
     """Each image shares a third of its features with one other image."""
     features = scene_of(12, 90)
