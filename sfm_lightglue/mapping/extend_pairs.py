@@ -55,15 +55,19 @@ def suggested_by_points(
     verified: Mapping[ImagePair, int],
     asked: Collection[ImagePair],
     covisibility: Covisibility,
+    num_verified: int,
     max_partners: int,
 ) -> list[ImagePair]:
     """Pairs of images with those that share points with their verified partners, or are partners of these.
+
+    An image gets pairs for the verified partners that it lacks, and one more, as some of them may not be verified.
 
     Args:
         names: images that the model does not have.
         verified: number of inliers by pair.
         asked: pairs that were matched.
         covisibility: of the model.
+        num_verified: images with so many verified partners get no further pairs.
         max_partners: no image gets more pairs than this, matched ones included.
     """
     inliers_from_name: dict[str, dict[str, int]] = {}
@@ -76,11 +80,15 @@ def suggested_by_points(
             num_asked[name] += 1
     suggested: set[ImagePair] = set()
     for name in names:
+        partners = inliers_from_name.get(name, {})
+        if len(partners) >= num_verified:
+            continue
         votes: dict[str, int] = {}
-        for partner in inliers_from_name.get(name, {}):
+        for partner in partners:
             for other, num in (covisibility.shared(partner) | inliers_from_name[partner]).items():
                 votes[other] = votes.get(other, 0) + num
         votes.pop(name, None)
         pairs = [ImagePair.from_names(name, one) for one in sorted(votes, key=lambda one: (-votes[one], one))]
-        suggested.update([pair for pair in pairs if pair not in asked][: max(0, max_partners - num_asked[name])])
+        num_more = min(num_verified - len(partners) + 1, max_partners - num_asked[name])
+        suggested.update([pair for pair in pairs if pair not in asked][: max(0, num_more)])
     return sorted(suggested)

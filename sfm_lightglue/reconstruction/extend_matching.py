@@ -26,7 +26,11 @@ from sfm_lightglue.types import Camera, ImagePair, Matches, TwoViewGeometry
 NUM_SIMILAR = 5
 """Number of similar images that each image is matched with at first."""
 
-MAX_PARTNERS = 12
+_NUM_VERIFIED, _NUM_VERIFIED_SPARSE = 4, 10
+"""Images with fewer verified partners are matched with further ones; the dense layer needs fewer of them, because it is
+matched with all images that see the same points."""
+
+_MAX_PARTNERS = 15
 """Largest number of images that each image is matched with."""
 
 _NUM_ROUNDS = 2
@@ -99,9 +103,10 @@ class ArrivalMatching:
         """
         self._match(_similar_pairs(arrivals, self._features, self._matcher.store, self._executor, self._progress))
         self._match(covisibility.nearest(num_among))
+        num_verified = _NUM_VERIFIED if self._config.density.is_on else _NUM_VERIFIED_SPARSE
         for _ in range(_NUM_ROUNDS):
             verified = {pair: record.num_inliers for pair, record in self._counts.verified.items()}
-            pairs = suggested_by_points(arrivals, verified, self._asked, covisibility, MAX_PARTNERS)
+            pairs = suggested_by_points(arrivals, verified, self._asked, covisibility, num_verified, _MAX_PARTNERS)
             if not pairs:
                 break
             self._match(pairs)

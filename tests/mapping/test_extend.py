@@ -133,7 +133,9 @@ def test_images_that_share_points_with_partners_are_suggested():
     covisibility = Covisibility(model_before())
     assert covisibility.shared("0.png") == {"1.png": NUM_POINTS, "2.png": NUM_POINTS}
     asked = {ImagePair("0.png", NAME)}
-    found = suggested_by_points([NAME], {ImagePair("0.png", NAME): 50}, asked, covisibility, 12)
+    verified = {ImagePair("0.png", NAME): 50}
+    found = suggested_by_points([NAME], verified, asked, covisibility, 5, 12)
     assert found == [ImagePair("1.png", NAME), ImagePair("2.png", NAME)]
-    assert suggested_by_points([NAME], {ImagePair("0.png", NAME): 50}, asked, covisibility, 2) == found[:1]
-    assert suggested_by_points([NAME], {}, asked, covisibility, 12) == []
+    assert suggested_by_points([NAME], verified, asked, covisibility, 5, 2) == found[:1]  # at most two partners
+    assert suggested_by_points([NAME], verified, asked, covisibility, 1, 12) == []  # it has one verified partner
+    assert suggested_by_points([NAME], {}, asked, covisibility, 5, 12) == []
