@@ -196,6 +196,43 @@ _ROOT_SIFT_STEP = 1 / 512
 """As in COLMAP: values of RootSIFT stay below one half."""
 
 
+def best_spread(keypoints: Float32Array, scores: Float32Array, max_keypoints: int, size: tuple[int, int]) -> IndexArray:
+    """Selects keypoints with high scores from all parts of an image.
+
+    Half of the limit is filled with the best keypoints of each cell of a grid, the other half with the best of
+    the others, regardless of position.
+
+    Args:
+        keypoints: [N, 2] in pixels of the image.
+        scores: [N].
+        max_keypoints: the limit.
+        size: (width, height) of the image in pixels.
+
+    Returns:
+        Indices [min(N, max_keypoints)], best score first.
+    """
+    order = np.lexsort((keypoints[:, 1], keypoints[:, 0], -scores))
+    if len(order) <= max_keypoints:
+        return order
+    side = max(size) / _GRID_CELLS_PER_SIDE
+    columns = int(np.ceil(size[0] / side))
+    rows = int(np.ceil(size[1] / side))
+    cells = np.clip(keypoints[order] // side, 0, (columns - 1, rows - 1)).astype(np.int64)
+    cell = cells[:, 1] * columns + cells[:, 0]
+    by_cell = np.argsort(cell, kind="stable")
+    first_of_cell = np.searchsorted(cell[by_cell], cell[by_cell])
+    rank_in_cell = np.empty(len(order), dtype=np.int64)
+    rank_in_cell[by_cell] = np.arange(len(order)) - first_of_cell
+    quota = max_keypoints // 2 // (columns * rows)
+    chosen = rank_in_cell < quota
+    rest = np.flatnonzero(~chosen)[: max_keypoints - int(chosen.sum())]
+    chosen[rest] = True
+    return order[chosen]
+
+
+_GRID_CELLS_PER_SIDE = 8
+
+
 def _require_inside(keypoints: Float32Array, image_size: tuple[int, int]) -> None:
     width, height = image_size
     if len(keypoints) > 0 and not ((keypoints >= -1).all() and (keypoints <= (width + 1, height + 1)).all()):

@@ -12,12 +12,12 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.base import (
     Detection,
     UprightExtractor,
-    best_spread,
     options_of_identity,
     require_dense_limit,
 )
 from sfm_lightglue.extractors.scale_space import BlobLimits, Blobs, find_blobs
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
+from sfm_lightglue.features import best_spread
 from sfm_lightglue.identity import Identity
 
 MAX_IMAGE_SIZE = 16000

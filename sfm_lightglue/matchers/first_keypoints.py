@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import IndexArray
 from sfm_lightglue.execution.lru import LruCache
-from sfm_lightglue.extractors.base import best_spread
+from sfm_lightglue.features import best_spread
 from sfm_lightglue.types import Features, Matches
 
 _NUM_BEST = 10

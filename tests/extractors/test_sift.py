@@ -5,8 +5,8 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.threads import ordered_map
-from sfm_lightglue.extractors.base import best_spread
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor, one_per_pixel, root_sift
+from sfm_lightglue.features import best_spread
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned
 from tests.helpers.photos import textured, write_photo

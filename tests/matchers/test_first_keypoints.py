@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import best_spread
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.features import best_spread
 from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.first_keypoints import FirstKeypoints, in_all_keypoints, is_settled

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.extractors.base import Detection, UprightExtractor, best_spread
+from sfm_lightglue.extractors.base import Detection, UprightExtractor
+from sfm_lightglue.features import best_spread
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.types import Float32Array, IndexArray, UInt8Array
 
