@@ -33,7 +33,7 @@ REGISTRY_FROM_TABLE: dict[str, Registry[Any]] = {
 }
 """The registry in which the `name` of a table is looked up."""
 
-DEFAULT_NAMES = {"extractor": "sift", "matcher": DEFAULT_MATCHER, "pairs": "exhaustive", "mapping": "auto"}
+DEFAULT_NAMES = {"extractor": "sift", "matcher": DEFAULT_MATCHER, "pairs": "auto", "mapping": "auto"}
 """The component of each table that has no `name`."""
 
 
