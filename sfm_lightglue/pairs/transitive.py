@@ -25,7 +25,10 @@ _CHUNK_IMAGES = 256
 
 @dataclass(frozen=True, slots=True)
 class TransitiveConfig:
-    """Options of the rounds of matching after the first one. Exhaustive pairs and pairs from a file have no rounds."""
+    """Options of the rounds of matching after the first one.
+
+    Exhaustive pairs, pairs from a file and those of plug-ins have no further rounds.
+    """
 
     rounds: int = 2
     """Largest number of rounds; a round in which no pair is verified is the last. 0 matches the selected pairs only."""

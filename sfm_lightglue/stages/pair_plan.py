@@ -13,8 +13,9 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-_COMPLETE = {"exhaustive", "file"}
-"""Names of selectors that leave no pair to suggest: they select all pairs, or those that the user wants."""
+_GUESSING = {"auto", "covisibility", "retrieval", "sequential", "spatial"}
+"""Names of selectors that choose pairs which probably overlap, so that verified ones can suggest more. The others, a
+list of pairs or a plug-in, select exactly the pairs that are wanted."""
 
 _NO_ROUNDS = TransitiveConfig(rounds=0)
 
@@ -55,7 +56,8 @@ def plan_pairs(selector: PairSelector, name: str, context: PairContext, transiti
         selector: of the job.
         name: of the selector, or several names joined by "+".
         context: the scene and its features.
-        transitive: limits of the rounds after the first one. All pairs, and pairs from a file, have no further rounds.
+        transitive: limits of the rounds after the first one. All pairs, pairs from a file and those of plug-ins have no
+            further rounds.
 
     Raises:
         DataError: if the selector's input cannot be used for this scene.
@@ -65,5 +67,5 @@ def plan_pairs(selector: PairSelector, name: str, context: PairContext, transiti
     explanation = selector.explanation if isinstance(selector, ExplainsChoice) else ""
     if explanation and not isinstance(pairs, AllPairs):
         logger.info("%d pairs, %s", len(pairs), explanation)
-    is_complete = isinstance(pairs, AllPairs) or set(name.split("+")) <= _COMPLETE
+    is_complete = isinstance(pairs, AllPairs) or _GUESSING.isdisjoint(name.split("+"))
     return PairPlan(pairs, _NO_ROUNDS if is_complete else transitive, excluded, explanation or name)
