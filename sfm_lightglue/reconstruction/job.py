@@ -31,6 +31,7 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -214,8 +215,6 @@ def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
     matcher = CachedMatcher(job.components.matcher, job.store)
     verifier = CachedVerifier(job.config.two_view, job.config.seed, job.store)
     camera_from_name = {image.name: image.camera for image in job.features.decoded_images}
-    from sfm_lightglue.retrieval.describe import describe_scene
-
     with job.clock.stage("match"):
         similar = describe_scene(job.features, job.store, job.executor, job.progress)
         turned = TurnedImages(job.features, camera_from_name, matcher, verifier, job.executor)

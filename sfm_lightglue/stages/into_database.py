@@ -16,6 +16,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.weighing import weight_of
 from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_among
 from sfm_lightglue.pairs.transitive import suggested_pairs
+from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -169,8 +170,6 @@ def match_scene(
 
         @cache
         def similar() -> SimilarImages:
-            from sfm_lightglue.retrieval.describe import describe_scene
-
             return describe_scene(features, matcher.store, executor, progress)
 
         for _ in range(plan.transitive.rounds):
