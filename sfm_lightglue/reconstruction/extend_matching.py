@@ -20,13 +20,15 @@ from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts
 from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
-from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Camera, ImagePair, Matches, TwoViewGeometry
 
-NUM_SIMILAR = 5
+NUM_SIMILAR = 4
 """Number of similar images that each image is matched with at first."""
 
-_NUM_VERIFIED, _NUM_VERIFIED_SPARSE = 4, 10
+_NUM_SIMILAR_ALONE = 12
+"""Number of similar images that an image is matched with if none of the first ones is a verified partner."""
+
+_NUM_VERIFIED, _NUM_VERIFIED_SPARSE = 3, 10
 """Images with fewer verified partners are matched with further ones; the dense layer needs fewer of them, because it is
 matched with all images that see the same points."""
 
@@ -101,7 +103,9 @@ class ArrivalMatching:
             num_among: each image of the model is matched with so many that share points with it, 0 if its points have
                 our keypoints.
         """
-        self._match(_similar_pairs(arrivals, self._features, self._matcher.store, self._executor, self._progress))
+        self._match(self._similar_pairs(arrivals, NUM_SIMILAR))
+        matched = {name for pair in self._counts.verified for name in (pair.name0, pair.name1)}
+        self._match(self._similar_pairs([name for name in arrivals if name not in matched], _NUM_SIMILAR_ALONE))
         self._match(covisibility.nearest(num_among))
         num_verified = _NUM_VERIFIED if self._config.density.is_on else _NUM_VERIFIED_SPARSE
         for _ in range(_NUM_ROUNDS):
@@ -149,25 +153,22 @@ class ArrivalMatching:
             links.append(Link(pair, self._keypoints(pair, indices)))
         return tuple(links)
 
+    def _similar_pairs(self, arrivals: Sequence[str], num: int) -> list[ImagePair]:
+        """Each image with the most similar ones; with all others if there are hardly more."""
+        names = sorted(self._features)
+        if not arrivals or len(names) <= num + 1:
+            return sorted({ImagePair.from_names(name, other) for name in arrivals for other in names if other != name})
+        from sfm_lightglue.retrieval.describe import describe_scene
 
-def _similar_pairs(
-    arrivals: Sequence[str], features: SceneFeatures, store: Store, executor: Executor, progress: Progress
-) -> list[ImagePair]:
-    """Each image with the most similar ones; with all others if there are hardly more."""
-    names = sorted(features)
-    if len(names) <= NUM_SIMILAR + 1:
-        return sorted({ImagePair.from_names(name, other) for name in arrivals for other in names if other != name})
-    from sfm_lightglue.retrieval.describe import describe_scene
-
-    similar = describe_scene(features, store, executor, progress)
-    row_from_name = {name: row for row, name in enumerate(similar.names)}
-    rows = np.array([row_from_name[name] for name in arrivals if name in row_from_name], np.int64)
-    nearest, _ = similar.between(rows, np.arange(len(similar.names)), NUM_SIMILAR)
-    return sorted(
-        {
-            ImagePair.from_names(similar.names[row], similar.names[other])
-            for row, others in zip(rows.tolist(), nearest.tolist(), strict=True)
-            for other in others
-            if other >= 0 and other != row
-        }
-    )
+        similar = describe_scene(self._features, self._matcher.store, self._executor, self._progress)
+        row_from_name = {name: row for row, name in enumerate(similar.names)}
+        rows = np.array([row_from_name[name] for name in arrivals if name in row_from_name], np.int64)
+        nearest, _ = similar.between(rows, np.arange(len(similar.names)), num)
+        return sorted(
+            {
+                ImagePair.from_names(similar.names[row], similar.names[other])
+                for row, others in zip(rows.tolist(), nearest.tolist(), strict=True)
+                for other in others
+                if other >= 0 and other != row
+            }
+        )
