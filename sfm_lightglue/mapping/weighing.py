@@ -18,7 +18,7 @@ from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angle_deg, rotation_angles_deg
 from sfm_lightglue.types import ImagePair, PairEvidence, TwoViewGeometry
 
-WEIGHING_VERSION = 2
+WEIGHING_VERSION = 3
 """Part of a model's key. Raise it when the same verified pairs would be weighed in another way."""
 
 _MIN_MARGIN = 1.5
@@ -184,7 +184,7 @@ class _Vote:
 
 
 class _Groups:
-    """Groups of images: a group is the row of its first image."""
+    """Groups of images: a group is the row of one of its images."""
 
     def __init__(self, pairs: Sequence[PairRotation], max_error_deg: float) -> None:
         names = sorted({name for pair in pairs for name in (pair.pair.name0, pair.pair.name1)})
@@ -199,9 +199,13 @@ class _Groups:
         weights = np.array([pair.weight for pair in pairs], np.float64)
         self._weights = weights**2
         self._support = self._support_of_triangles(weights)
+        self._members = {row: [row] for row in range(len(names))}
+        self._adjacent: dict[int, set[int]] = {row: set() for row in range(len(names))}
         self._pairs_between: dict[tuple[int, int], list[int]] = {}
         for idx, key in enumerate(rows):
             self._pairs_between.setdefault(_ordered(*key), []).append(idx)
+            self._adjacent[key[0]].add(key[1])
+            self._adjacent[key[1]].add(key[0])
         self._votes: dict[tuple[int, int], _Vote] = {}
         self._clearest_first: list[tuple[float, int, int]] = []
         for key in self._pairs_between:
@@ -281,8 +285,9 @@ class _Groups:
         """
         rotations = self.rotations.copy()
         squared = self._weights[self.group[self._rows[:, 0]] == self.group[self._rows[:, 1]]]
+        by_end = [_by_value(rows, len(rotations)) for rows in (rows1, rows0)]
         for row in range(len(rotations)):
-            forward, backward = np.flatnonzero(rows1 == row), np.flatnonzero(rows0 == row)
+            forward, backward = (order[starts[row] : starts[row + 1]] for order, starts in by_end)
             if len(forward) + len(backward) < 3:
                 continue
             proposals = np.concatenate(
@@ -305,17 +310,27 @@ class _Groups:
         return rotations
 
     def _merge(self, first: int, second: int, second_from_first: Float64Array) -> None:
-        members = self.group == second
-        self.rotations[members] = self.rotations[members] @ second_from_first
-        self.group[members] = first
+        """Merge two groups: the smaller one takes over the frame of the larger one."""
+        kept, absorbed, absorbed_from_kept = first, second, second_from_first
+        if len(self._members[first]) < len(self._members[second]):
+            kept, absorbed, absorbed_from_kept = second, first, second_from_first.T
+        members = self._members.pop(absorbed)
+        # A rotation again: the errors of products of such votes would double with each merge.
+        U, _, Vt = np.linalg.svd(absorbed_from_kept)
+        self.rotations[members] = self.rotations[members] @ (U @ Vt)
+        self.group[members] = kept
+        self._members[kept] += members
         changed = []
-        for key in [key for key in self._pairs_between if second in key]:
+        for other in sorted(self._adjacent.pop(absorbed)):
+            key = _ordered(absorbed, other)
             idxs = self._pairs_between.pop(key)
             del self._votes[key]
-            other = key[0] if key[1] == second else key[1]
-            if other != first:
-                changed.append(_ordered(first, other))
+            self._adjacent[other].remove(absorbed)
+            if other != kept:
+                changed.append(_ordered(kept, other))
                 self._pairs_between.setdefault(changed[-1], []).extend(idxs)
+                self._adjacent[kept].add(other)
+                self._adjacent[other].add(kept)
         for key in changed:
             self._count_votes(key)
 
@@ -350,6 +365,12 @@ def _angles_between_deg(rotations: Float64Array) -> Float64Array:
     flat = rotations.reshape(-1, 9)
     angles: Float64Array = np.degrees(np.arccos(np.clip((flat @ flat.T - 1) / 2, -1, 1)))
     return angles
+
+
+def _by_value(values: IndexArray, num: int) -> tuple[IndexArray, IndexArray]:
+    """The positions of the values 0 to num - 1, in their order, and where those of each value start [num + 1]."""
+    order = np.argsort(values, kind="stable")
+    return order, np.searchsorted(values[order], np.arange(num + 1))
 
 
 def _transposed(rotations: Float64Array) -> Float64Array:
