@@ -13,7 +13,6 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
 
-
 _IDENTITY = np.eye(3)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
 from sfm_lightglue.retrieval.similar_images import SimilarImages
@@ -180,14 +180,15 @@ def _similar_to(
     return IndexedPairs.from_rows(names, np.stack([first[chosen], second[chosen]], axis=1))
 
 
-def _codes(rows: IndexArray, num_names: int) -> IndexArray:
+def _codes(rows: AnyArray, num_names: int) -> IndexArray:
     wide = rows.astype(np.int64)
     codes: IndexArray = wide[:, 0] * num_names + wide[:, 1]
     return codes
 
 
-def _is_in(codes: IndexArray, ordered: IndexArray) -> IndexArray:
+def _is_in(codes: IndexArray, ordered: IndexArray) -> BoolArray:
     """Whether each code is among sorted ones."""
     if len(ordered) == 0:
-        return np.zeros(len(codes), bool)
-    return ordered[np.searchsorted(ordered, codes).clip(max=len(ordered) - 1)] == codes
+        return np.zeros(len(codes), np.bool_)
+    found: BoolArray = ordered[np.searchsorted(ordered, codes).clip(max=len(ordered) - 1)] == codes
+    return found

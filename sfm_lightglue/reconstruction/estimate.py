@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import ThreadExecutor
@@ -25,6 +25,7 @@ from sfm_lightglue.store.encoding import (
     arrays_from_geometry,
     arrays_from_matches,
 )
+from sfm_lightglue.store.entry_bytes import encode_entry
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import DenseFeatures, Features, Scene, SceneImage
 
@@ -37,8 +38,6 @@ _NUM_IN_MEMORY = 128
 _DATABASE_BYTES_PER_KEYPOINT = 8
 _DATABASE_BYTES_PER_MATCH = 16
 """Matches are in the database twice: as they were found, and as they were verified."""
-
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +160,22 @@ def _measure(scene: Scene, components: Components, config: ReconstructConfig) ->
         raise DataError(f"{scene.root}: an estimate needs two images that can be decoded")
     features = [one for one, _ in layers]
     components.matcher.match(features[0], features[1])  # loads the network
-    match_s, verify_s, num_matches, pair_bytes = [], [], [], []
+    match_s: list[float] = []
+    verify_s: list[float] = []
+    num_matches: list[int] = []
+    pair_bytes: list[int] = []
     for row in range(len(features) - 1):
         both = features[row], features[row + 1]
-        seconds, matches = _timed(lambda both=both: components.matcher.match(*both))
-        match_s.append(seconds)
+        start = time.perf_counter()
+        matches = components.matcher.match(*both)
+        middle = time.perf_counter()
         cameras = images[row].camera, images[row + 1].camera
-        seconds, geometry = _timed(
-            lambda both=both, matches=matches, cameras=cameras: estimate_two_view_geometry(
-                *both, matches, *cameras, config.two_view, config.seed
-            )
-        )
-        verify_s.append(seconds)
+        geometry = estimate_two_view_geometry(*both, matches, *cameras, config.two_view, config.seed)
+        match_s.append(middle - start)
+        verify_s.append(time.perf_counter() - middle)
         num_matches.append(len(matches))
-        pair_bytes.append(_bytes(arrays_from_matches(matches)) + _bytes(arrays_from_geometry(geometry)))
+        pair_bytes.append(len(encode_entry(arrays_from_matches(matches))))
+        pair_bytes[-1] += len(encode_entry(arrays_from_geometry(geometry)))
     return _Measured(
         features,
         [dense for _, dense in layers if dense is not None],
@@ -192,33 +193,23 @@ def _extracted(
     """Images from the middle of the scene with both layers of their features, and the seconds of each."""
     limit = config.max_keypoints_dense
     extract_dense = getattr(components.extractor, "extract_dense", None) if limit > 0 else None
-    images, layers, seconds = [], [], []
+    images: list[SceneImage] = []
+    layers: list[tuple[Features, DenseFeatures | None]] = []
+    seconds: list[float] = []
     middle = max(0, len(scene.images) // 2 - _NUM_MEASURED // 2)
     for image in (*scene.images[middle:], *scene.images[:middle]):
         if len(images) == _NUM_MEASURED:
             break
-
-        def extract(image: SceneImage = image) -> tuple[Features, DenseFeatures | None]:
-            read = Image.read(image.path, image.name)
-            if extract_dense is None:
-                return components.extractor.extract(read), None
-            both: tuple[Features, DenseFeatures] = extract_dense(read, limit)
-            return both
-
+        start = time.perf_counter()
         try:
-            duration_s, found = _timed(extract)
+            read = Image.read(image.path, image.name)
+            both = (components.extractor.extract(read), None) if extract_dense is None else extract_dense(read, limit)
         except DataError:  # `reconstruct` names it and leaves it out
             continue
+        seconds.append(time.perf_counter() - start)
         images.append(image)
-        layers.append(found)
-        seconds.append(duration_s)
+        layers.append(both)
     return images, layers, seconds[1:] or seconds  # the first one loads a network or warms up
-
-
-def _timed(function: Callable[[], ResultT]) -> tuple[float, ResultT]:
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
 
 
 def _bytes(arrays: dict[str, Any]) -> int:

@@ -72,7 +72,10 @@ def test_a_short_run_on_the_town(tmp_path: Path, capsys: pytest.CaptureFixture[s
         pair_selection, "open_set", lambda text, data, work, threads: town_set(5, work, threads, (144, 96))
     )
     arguments = ["town:5", "--pairs", "sequential", "--threads", "1", "--json", str(tmp_path / "report.json")]
-    options = {"pairs": {"window": 1, "quadratic": False}} | {"extractor": {"max_keypoints": 64}, "matcher": {"name": "nearest"}}
+    options = {"pairs": {"window": 1, "quadratic": False}} | {
+        "extractor": {"max_keypoints": 64},
+        "matcher": {"name": "nearest"},
+    }
     (tmp_path / "work").mkdir()
     code = pair_selection.main([*arguments, "--config", json.dumps(options), "--work", str(tmp_path / "work")])
     assert code == 0, capsys.readouterr().err

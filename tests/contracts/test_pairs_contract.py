@@ -61,7 +61,13 @@ class TestRetrieval(PairSelectorContract):
 
 def test_all_selectors_without_files_are_tested():
     with_files = {"file", "covisibility"}
-    assert set(PAIR_SELECTORS.builtin_names) - with_files == {"auto", "exhaustive", "sequential", "spatial", "retrieval"}
+    assert set(PAIR_SELECTORS.builtin_names) - with_files == {
+        "auto",
+        "exhaustive",
+        "sequential",
+        "spatial",
+        "retrieval",
+    }
 
 
 def test_the_error_for_a_contract_without_a_component_names_build():

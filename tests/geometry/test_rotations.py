@@ -16,7 +16,7 @@ from sfm_lightglue.geometry.transforms import Rigid3, is_rotation
         1.001 * np.eye(3),
         np.zeros((3, 3)),
         np.full((3, 3), np.nan),
-        np.eye(3) + [[0, 2e-4, 0], [0, 0, 0], [0, 0, 0]],
+        np.array([[1, 2e-4, 0], [0, 1, 0], [0, 0, 1]]),
     ],
 )
 def test_what_is_no_rotation_is_refused(matrix: np.ndarray) -> None:
