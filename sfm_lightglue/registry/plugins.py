@@ -64,8 +64,10 @@ def find_plugins(group: str) -> Mapping[str, Plugin]:
     offers: dict[str, dict[str, tuple[str, str]]] = {}
     for distribution in metadata.distributions():
         try:
-            package = f"{distribution.metadata['Name']} {distribution.version}"
             points = [point for point in distribution.entry_points if point.group == group]
+            if not points:  # the metadata of all packages would take a second
+                continue
+            package = f"{distribution.metadata['Name']} {distribution.version}"
         except Exception as error:  # damaged metadata of one package must not affect the others
             logger.warning("ignored a package with damaged metadata (%s: %s)", type(error).__name__, error)
             continue
