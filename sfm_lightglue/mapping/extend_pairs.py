@@ -57,6 +57,7 @@ def suggested_by_points(
     covisibility: Covisibility,
     num_verified: int,
     max_partners: int,
+    excluded: Collection[ImagePair] = frozenset(),
 ) -> list[ImagePair]:
     """Pairs of images with those that share points with their verified partners, or are partners of these.
 
@@ -69,6 +70,7 @@ def suggested_by_points(
         covisibility: of the model.
         num_verified: images with so many verified partners get no further pairs.
         max_partners: no image gets more pairs than this, matched ones included.
+        excluded: pairs that are never suggested.
     """
     inliers_from_name: dict[str, dict[str, int]] = {}
     for pair, num in verified.items():
@@ -90,5 +92,6 @@ def suggested_by_points(
         votes.pop(name, None)
         pairs = [ImagePair.from_names(name, one) for one in sorted(votes, key=lambda one: (-votes[one], one))]
         num_more = min(num_verified - len(partners) + 1, max_partners - num_asked[name])
-        suggested.update([pair for pair in pairs if pair not in asked][: max(0, num_more)])
+        pairs = [pair for pair in pairs if pair not in asked and pair not in excluded]
+        suggested.update(pairs[: max(0, num_more)])
     return sorted(suggested)

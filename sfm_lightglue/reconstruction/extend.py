@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.cached_models import PackedModels, load_models
 from sfm_lightglue.messages import shortened, shown_path
+from sfm_lightglue.pairs.base import ExcludesPairs
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.extend_base import (
@@ -34,9 +35,9 @@ from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.run_log import RunLog, run_log
-from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.output_folder import read_record, work_folder
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Scene
+from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def extend(
     Args:
         scene_dir: folder of images, or folder with a sub-folder `images`; it has the images of the model too.
         output: folder of the results; `scene_dir/reconstruction` if it is None.
-        config: all components and thresholds; they should be those of the run that made the model.
+        config: all components and thresholds; they should be those of the run that made the model. An executor of the
+            last run is not used: extensions run on the threads of this process.
         progress: called as each stage advances.
         model: a COLMAP model from elsewhere; None extends the largest model in the output folder.
 
@@ -65,6 +67,7 @@ def extend(
         The published models, and counts and times. Without images that the last run did not know, nothing changes.
 
     Raises:
+        ConfigError: if an option cannot be used for an extension.
         DataError: if an image of the model is missing, or does not fit its camera.
         ReconstructionError: if there is no finished model, or no image comes into a model from elsewhere.
         StoreError: if the output folder cannot be written.
@@ -77,6 +80,7 @@ def extend(
             f"{shown_path(output)}: no such folder, so there is no finished model to extend; run the same command once"
             " without extending, or name the model to extend"
         )
+    _check_options(config, output)
     with run_log("reconstruct", progress) as log, ExitStack() as stack:
         store = stack.enter_context(Store(output))
         log.open(output)
@@ -87,6 +91,8 @@ def extend(
             extended = with_known_cameras(scene, base.model, not config.cameras.refine)
             arrivals = sorted(set(scene.names) - base.known)
             components = build_components(config)
+            selector = components.pairs
+            excluded = selector.excluded(scene) if isinstance(selector, ExcludesPairs) else ()
         if not arrivals:
             summary = recorded_summary(output) if model is None else None
             if summary is None:
@@ -94,7 +100,7 @@ def extend(
             logger.warning("nothing to extend: the finished model knows all %d images of the folder", len(scene.images))
             log.end("done", "nothing to extend")
             return ReconstructionResult(output, summary)
-        job = _job(extended, base, config, components, store, clock, executor, log)
+        job = _job(extended, base, config, components, excluded, store, clock, executor, log)
         summary = _extend_and_publish(job, arrivals, output, work)
         log.end("done", str(summary))
     return ReconstructionResult(output, summary)
@@ -112,6 +118,25 @@ def extend_or_reconstruct(
     if has_finished_model(folder):
         return extend(scene_dir, output, config, progress)
     return reconstruct(scene_dir, output, config, progress, confirm)
+
+
+def _check_options(config: ReconstructConfig, output: Path) -> None:
+    """Refuse options that an extension would ignore; an executor that the last run had too is left out silently."""
+    if config.rig:
+        raise ConfigError(f"`rig` {config.rig!r}: an extension cannot use a rig yet; map anew without extending")
+    name = config.executor.name
+    if name != "threads" and name != _recorded_executor(output):
+        raise ConfigError(
+            f"`executor.name` {name!r}: an extension runs on the threads of one machine; leave the option out"
+        )
+
+
+def _recorded_executor(output: Path) -> object:
+    """`executor.name` of the last run in a folder; None if it is not known."""
+    try:
+        return read_record(output)["config"]["executor"]["name"]
+    except (KeyError, TypeError):
+        return None
 
 
 def _scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress) -> Scene:
@@ -132,6 +157,7 @@ def _job(
     base: ExtensionBase,
     config: ReconstructConfig,
     components: Components,
+    excluded: Sequence[ImagePair],
     store: Store,
     clock: Clock,
     executor: Executor,
@@ -144,7 +170,7 @@ def _job(
     unread = sorted(names - set(features))
     if unread:
         raise DataError(f"images of the model that is extended cannot be decoded: {shortened(unread)}")
-    return ExtensionJob(config, extended, base, features, components, store, clock, executor, log.progress)
+    return ExtensionJob(config, extended, base, features, components, excluded, store, clock, executor, log.progress)
 
 
 def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path, work: Path) -> Summary:

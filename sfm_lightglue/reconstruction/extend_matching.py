@@ -68,6 +68,7 @@ class ArrivalMatching:
         verifier: with the store.
         database: receives matches and geometries.
         stored: pairs that it has already.
+        excluded: pairs that are never matched.
         rows_from_name: keypoints of the rows of the features of all images.
         executor: computes batches of pairs.
         progress: called after each pair.
@@ -82,13 +83,14 @@ class ArrivalMatching:
         verifier: CachedVerifier,
         database: DatabaseWriter,
         stored: Collection[ImagePair],
+        excluded: Collection[ImagePair],
         rows_from_name: RowsFromName,
         executor: Executor,
         progress: Progress,
     ) -> None:
         self._config, self._features, self._cameras = config, features, camera_from_name
         self._matcher, self._verifier, self._database = matcher, verifier, database
-        self._stored, self._rows = frozenset(stored), rows_from_name
+        self._stored, self._excluded, self._rows = frozenset(stored), frozenset(excluded), rows_from_name
         self._executor, self._progress = executor, progress
         self._counts = PairCounts(0)
         self._inliers: dict[ImagePair, Link] = {}
@@ -110,7 +112,9 @@ class ArrivalMatching:
         num_verified = _NUM_VERIFIED if self._config.density.is_on else _NUM_VERIFIED_SPARSE
         for _ in range(_NUM_ROUNDS):
             verified = {pair: record.num_inliers for pair, record in self._counts.verified.items()}
-            pairs = suggested_by_points(arrivals, verified, self._asked, covisibility, num_verified, _MAX_PARTNERS)
+            pairs = suggested_by_points(
+                arrivals, verified, self._asked, covisibility, num_verified, _MAX_PARTNERS, self._excluded
+            )
             if not pairs:
                 break
             self._match(pairs)
@@ -121,7 +125,7 @@ class ArrivalMatching:
         return MatchedArrivals(len(self._asked - self._stored), weighed, self._links(weighed))
 
     def _match(self, pairs: Sequence[ImagePair]) -> None:
-        pairs = [pair for pair in pairs if pair not in self._asked]
+        pairs = [pair for pair in pairs if pair not in self._asked and pair not in self._excluded]
         self._asked.update(pairs)
         found = match_pairs(
             pairs, self._features, self._cameras, self._matcher, self._verifier, self._executor, self._progress

@@ -37,7 +37,7 @@ from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
 from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
-from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -92,6 +92,7 @@ class ExtensionJob:
     base: ExtensionBase
     features: SceneFeatures
     components: Components
+    excluded: Sequence[ImagePair]
     store: Store
     clock: Clock
     executor: Executor
@@ -179,6 +180,7 @@ class ExtensionJob:
                 verifier,
                 writer,
                 stored,
+                self.excluded,
                 rows,
                 self.executor,
                 self.progress,
@@ -323,6 +325,7 @@ def extension_key(job: ExtensionJob) -> str:
         "extended",
         job.base.key,
         *values,
+        pairs_digest(job.excluded),
         job.components.extractor.identity,
         job.components.matcher.identity,
         verification_identity(config.two_view),

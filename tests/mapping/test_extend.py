@@ -139,3 +139,10 @@ def test_images_that_share_points_with_partners_are_suggested():
     assert suggested_by_points([NAME], verified, asked, covisibility, 5, 2) == found[:1]  # at most two partners
     assert suggested_by_points([NAME], verified, asked, covisibility, 1, 12) == []  # it has one verified partner
     assert suggested_by_points([NAME], {}, asked, covisibility, 5, 12) == []
+
+
+def test_an_excluded_pair_takes_no_place_of_a_suggestion():
+    covisibility, verified = Covisibility(model_before()), {ImagePair("0.png", NAME): 50}
+    excluded = {ImagePair("1.png", NAME)}
+    found = suggested_by_points([NAME], verified, set(verified), covisibility, 5, 2, excluded)
+    assert found == [ImagePair("2.png", NAME)]
