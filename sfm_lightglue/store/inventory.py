@@ -36,11 +36,13 @@ class Damage:
         path: of the file.
         key: of the entry; "" for a whole file.
         reason: what is wrong.
+        is_unread: whether the file could not be read, so that it may be undamaged.
     """
 
     path: Path
     key: str
     reason: str
+    is_unread: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +83,7 @@ class KindInventory:
             "num_files": len(self.paths),
             "num_shards": len(self.shards) + len(self.unreadable),
             "num_replaced": num_replaced + sum(key in in_shards for key in self.files),
-            "num_bytes": sum(_size(path) for path in self.paths),
+            "num_bytes": sum(file_size(path) for path in self.paths),
         }
 
 
@@ -149,15 +151,23 @@ def read_all_entries(inventory: KindInventory) -> Iterator[tuple[str, dict[str, 
 
 
 def damages_of_shard(index: ShardIndex) -> list[Damage]:
-    """The damaged entries of a shard, and whether the archive around them is damaged."""
-    try:
-        data_from_row = verified(index)
-        with zipfile.ZipFile(index.path) as archive:
-            is_archive = archive.testzip() is None
-    except OSError as error:
-        return [Damage(index.path, "", str(error))]
-    except Exception:  # damaged bytes raise many kinds of exceptions
-        is_archive = False
+    """The damaged entries of a shard, and whether the archive around them is damaged; none if the file has gone."""
+    return _unless_unread(index.path, "", lambda: _damages_in_shard(index))
+
+
+def damages_of_file(path: Path, key: str) -> list[Damage]:
+    """Whether an entry that is a file of its own is damaged; it is not if it has gone."""
+
+    def damages() -> list[Damage]:
+        reason = _reason(lambda: read_entry_file(path, key))
+        return [Damage(path, key, reason)] if reason else []
+
+    return _unless_unread(path, key, damages)
+
+
+def _damages_in_shard(index: ShardIndex) -> list[Damage]:
+    data_from_row = verified(index)
+    is_archive = not _reason(lambda: _test_archive(index.path))
     damages = []
     for row, key in enumerate(index.rows["key"]):
         reason = "the checksum is wrong"
@@ -170,23 +180,43 @@ def damages_of_shard(index: ShardIndex) -> list[Damage]:
     return damages
 
 
-def damages_of_file(path: Path, key: str) -> list[Damage]:
-    """Whether an entry that is a file of its own is damaged."""
-    reason = _reason(lambda: read_entry_file(path, key))
-    return [Damage(path, key, reason)] if reason else []
+def _test_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise ValueError("a checksum is wrong")
+
+
+def _unless_unread(path: Path, key: str, damages: Callable[[], list[Damage]]) -> list[Damage]:
+    """What a function finds; none if the file has gone, and one damage if it cannot be read."""
+    try:
+        return damages()
+    except FileNotFoundError:  # another process has merged it into a later one
+        return []
+    except (OSError, MemoryError) as error:
+        return [_unread(path, key, error)]
+
+
+def _unread(path: Path, key: str, error: Exception) -> Damage:
+    return Damage(path, key, f"cannot be read ({error or type(error).__name__})", is_unread=True)
 
 
 def _checked_files(inventory: KindInventory) -> Iterator[tuple[int, list[Damage]]]:
-    """Number of entries and damages of each readable file."""
+    """Number of entries that could be read, and damages, of each file with a readable index; 0 if it has gone."""
     for index in inventory.shards:
-        yield len(index.rows), damages_of_shard(index)
+        damages = damages_of_shard(index)
+        is_read = not any(damage.is_unread for damage in damages) and index.path.exists()
+        yield len(index.rows) if is_read else 0, damages
     for key, path in inventory.files.items():
-        yield 1, damages_of_file(path, key)
+        damages = damages_of_file(path, key)
+        yield int(bool(damages) or path.exists()), damages
 
 
 def _reason(read: Callable[[], object]) -> str:
+    """What is wrong with bytes that can be read; "" for nothing."""
     try:
         read()
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # damaged bytes raise many kinds of exceptions
         return str(error) or type(error).__name__
     return ""
@@ -197,7 +227,7 @@ def _kind_inventory(folder: Path) -> KindInventory | None:
     shards: list[ShardIndex] = []
     unreadable: list[Damage] = []
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _paths_in(folder):
         if shard_number(path.name) is not None:
             try:
                 shards.append(read_shard_index(path))
@@ -205,12 +235,22 @@ def _kind_inventory(folder: Path) -> KindInventory | None:
                 continue
             except DamagedShardError as error:
                 unreadable.append(Damage(path, "", str(error)))
+            except (OSError, MemoryError) as error:
+                unreadable.append(_unread(path, "", error))
         elif _ENTRY_FOLDER.fullmatch(path.name) and path.is_dir():
-            matches = ((_ENTRY_FILE.fullmatch(entry.name), entry) for entry in sorted(path.iterdir()))
+            matches = ((_ENTRY_FILE.fullmatch(entry.name), entry) for entry in _paths_in(path))
             files |= {match[1]: entry for match, entry in matches if match and match[1][:2] == path.name}
     if not (shards or unreadable or files):
         return None
     return KindInventory(folder.name, tuple(shards), _current(shards), tuple(unreadable), files)
+
+
+def _paths_in(folder: Path) -> list[Path]:
+    """What a folder has, sorted; nothing if it has gone."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _current(shards: Sequence[ShardIndex]) -> tuple[BoolArray, ...]:
@@ -223,7 +263,8 @@ def _current(shards: Sequence[ShardIndex]) -> tuple[BoolArray, ...]:
     return tuple(np.split(mask, ends[:-1])) if shards else ()
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Size of a file in bytes; 0 if it has gone."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -100,7 +100,8 @@ def read_shard_index(path: Path) -> ShardIndex:
     """Read the index of a shard, and nothing else. The table at the end of the archive is not needed.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        OSError: if the file is not there, or cannot be read.
+        MemoryError: if there is no memory for the index.
         DamagedShardError: if it is no shard, or if it is too damaged to find the index.
     """
     number = shard_number(path.name)
@@ -113,7 +114,7 @@ def read_shard_index(path: Path) -> ShardIndex:
             data_start = file.tell() + _npy_header_bytes(file.read(_NPY_PREFIX_BYTES))
         if number is None or rows.dtype != ROW or rows.ndim != 1:
             raise ValueError("not the expected name or index")
-    except FileNotFoundError:
+    except (OSError, MemoryError):  # the file may be undamaged
         raise
     except Exception as error:  # damaged bytes raise many kinds of exceptions
         raise DamagedShardError(str(error) or type(error).__name__) from error

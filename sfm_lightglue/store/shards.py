@@ -258,6 +258,7 @@ def _readable_index(path: Path) -> ShardIndex | None:
         return dataclasses.replace(index, rows=index.rows[sorted(verified(index))])
     except FileNotFoundError:
         return None
-    except (DamagedShardError, OSError) as error:
-        logger.warning("%s: damaged, its entries will be computed again (%s)", path, error)
+    except (DamagedShardError, OSError, MemoryError) as error:
+        what = "damaged" if isinstance(error, DamagedShardError) else "cannot be read"
+        logger.warning("%s: %s, its entries will be computed again (%s)", path, what, error)
         return None

@@ -21,9 +21,11 @@ from sfm_lightglue.store.atomic_file import (
 from sfm_lightglue.store.entry_bytes import encode_entry
 from sfm_lightglue.store.entry_file import read_entry_file
 from sfm_lightglue.store.inventory import (
+    Damage,
     KindInventory,
     damages_of_file,
     damages_of_shard,
+    file_size,
     take_inventory,
 )
 from sfm_lightglue.store.shard_file import ShardIndex, verified, write_shard
@@ -114,10 +116,10 @@ def _tidy(root: Path, kinds: Sequence[str], dry_run: bool, choose: Callable[[Kin
             number = max((index.number for index in inventory.shards), default=0)
             for group in _groups(choose(inventory)):
                 number += 1
-                if not dry_run:
-                    _replace(root / inventory.kind, number, group, tidied)
-                else:
+                if dry_run:
                     tidied.num_written += any(source.num_entries for source in group)
+                else:
+                    group = _replaced(root / inventory.kind, number, group, tidied)
                 _remove(group, dry_run, tidied)
             if not dry_run:
                 with contextlib.suppress(OSError):  # it has entries
@@ -141,17 +143,30 @@ def _to_compact(inventory: KindInventory) -> list[_Source]:
 
 def _to_prune(inventory: KindInventory) -> list[_Source]:
     in_shards = inventory.keys_in_shards if inventory.files else set()
-    chosen = [_dropped(one.path, f"damaged: {one.reason}") for one in inventory.unreadable]
+    chosen = _damaged(inventory.unreadable)
     for index, current in zip(inventory.shards, inventory.current, strict=True):
         damages = damages_of_shard(index)
-        if damages or not current.all():
+        if any(damage.is_unread for damage in damages):
+            chosen += _damaged(damages)
+        elif damages or not current.all():
             why = f"{len(damages)} damages, {len(current) - int(current.sum())} entries replaced by later ones"
             chosen.append(_moved(index, current, why))
     for key, path in inventory.files.items():
         if key in in_shards:
             chosen.append(_dropped(path, "replaced by a later entry"))
         else:
-            chosen += [_dropped(path, f"damaged: {one.reason}") for one in damages_of_file(path, key)]
+            chosen += _damaged(damages_of_file(path, key))
+    return chosen
+
+
+def _damaged(damages: Iterable[Damage]) -> list[_Source]:
+    """Damaged files, which are removed; those that cannot be read stay, and are told."""
+    chosen = []
+    for damage in damages:
+        if damage.is_unread:
+            logger.warning("%s: %s, is left as it is", damage.path, damage.reason)
+        else:
+            chosen.append(_dropped(damage.path, f"damaged: {damage.reason}"))
     return chosen
 
 
@@ -165,10 +180,7 @@ def _dropped(path: Path, why: str) -> _Source:
 
 def _moved(index: ShardIndex, current: BoolArray, why: str) -> _Source:
     def read() -> Iterator[tuple[bytes, bytes]]:
-        try:
-            data_from_row = verified(index)
-        except FileNotFoundError:  # the run that wrote it has merged it into a later one
-            return
+        data_from_row = verified(index)
         if len(data_from_row) < len(index.rows):
             num_damaged = len(index.rows) - len(data_from_row)
             logger.warning("%s: %d damaged entries will be computed again", index.path, num_damaged)
@@ -182,9 +194,11 @@ def _moved(index: ShardIndex, current: BoolArray, why: str) -> _Source:
 def _moved_file(path: Path, key: str, is_replaced: bool) -> _Source:
     if is_replaced:
         return _dropped(path, "replaced by a later entry")
-    return _Source(
-        path, 1, "moved into a shard", lambda: iter([(bytes.fromhex(key), encode_entry(read_entry_file(path, key)))])
-    )
+
+    def read() -> Iterator[tuple[bytes, bytes]]:
+        yield bytes.fromhex(key), encode_entry(read_entry_file(path, key))
+
+    return _Source(path, 1, "moved into a shard", read)
 
 
 def _groups(sources: Iterable[_Source]) -> Iterator[list[_Source]]:
@@ -192,7 +206,7 @@ def _groups(sources: Iterable[_Source]) -> Iterator[list[_Source]]:
     group: list[_Source] = []
     num_entries, num_bytes = 0, 0
     for source in sources:
-        size = source.path.stat().st_size if source.num_entries else 0
+        size = file_size(source.path) if source.num_entries else 0
         if group and (num_entries + source.num_entries > FULL_SHARD_ENTRIES or num_bytes + size > FULL_SHARD_BYTES):
             yield group
             group, num_entries, num_bytes = [], 0, 0
@@ -202,15 +216,25 @@ def _groups(sources: Iterable[_Source]) -> Iterator[list[_Source]]:
         yield group
 
 
-def _replace(folder: Path, number: int, group: Sequence[_Source], tidied: Tidied) -> None:
-    """Write the entries of a group into one shard."""
-    entries = dict(entry for source in group for entry in source.read())
-    if not entries:
-        return
-    written = write_shard(folder, number, entries)
-    flush_folder(folder)
-    tidied.num_written += 1
-    tidied.num_bytes_written += written.path.stat().st_size
+def _replaced(folder: Path, number: int, group: Sequence[_Source], tidied: Tidied) -> list[_Source]:
+    """Write the entries of a group into one shard; returns the sources without those that cannot be read."""
+    entries: dict[bytes, bytes] = {}
+    read = []
+    for source in group:
+        try:
+            entries |= source.read()
+        except FileNotFoundError:  # the run that wrote it has merged it into a later one
+            continue
+        except OSError as error:
+            logger.warning("%s: cannot be read (%s), is left as it is", source.path, error)
+            continue
+        read.append(source)
+    if entries:
+        written = write_shard(folder, number, entries)
+        flush_folder(folder)
+        tidied.num_written += 1
+        tidied.num_bytes_written += written.path.stat().st_size
+    return read
 
 
 def _remove(group: Sequence[_Source], dry_run: bool, tidied: Tidied) -> None:

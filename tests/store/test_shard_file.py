@@ -1,5 +1,6 @@
 """Shards as files: archives of two arrays, of which damage costs no more than the damaged entries."""
 
+import errno
 import io
 import logging
 import os
@@ -8,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from sfm_lightglue.store import shard_file
 from sfm_lightglue.store.shard_file import ROW, read_shard_index, shard_number, verified
 from sfm_lightglue.store.store import Store
 from tests.helpers.small_entries import KEYS, found_numbers, save, shard_paths
@@ -120,6 +122,24 @@ def test_of_a_cut_shard_the_entries_before_the_cut_stay(store):
     found = Store(store.root)
     assert [number for number in range(12) if found.read("matches", KEYS[number])] == list(range(8))
     assert sorted(verified(index)) == list(range(8))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), MemoryError()])
+def test_a_shard_that_cannot_be_read_is_a_logged_miss_and_not_damaged(store, caplog, monkeypatch, error):
+    save(store, range(12))
+    store.flush()
+    (path,) = shard_paths(store)
+
+    def fail(path):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_file, "open_regular_file", fail)
+        with pytest.raises(type(error)):
+            read_shard_index(path)
+        assert found_numbers(Store(store.root)) == []
+    assert f"{path}: cannot be read, its entries will be computed again" in caplog.text
+    assert found_numbers(Store(store.root)) == list(range(12))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -1,18 +1,23 @@
 """Checking, compacting and pruning: no entry is lost, also if the process is killed, and damage is told."""
 
 import contextlib
+import errno
+import logging
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.store import inventory as inventory_module
 from sfm_lightglue.store import shards as shards_module
 from sfm_lightglue.store import tidying
 from sfm_lightglue.store.atomic_file import part_beside
 from sfm_lightglue.store.entry_file import write_entry_file
 from sfm_lightglue.store.inventory import check_store, read_all_entries, take_inventory
-from sfm_lightglue.store.shard_file import read_shard_index
+from sfm_lightglue.store.shard_file import read_shard_index, verified
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.store.tidying import compact_store, prune_store
@@ -66,6 +71,18 @@ def damage_entry(path, number):
     (row,) = [row for row, key in enumerate(index.rows["key"]) if key.tobytes().hex() == KEYS[number]]
     content[index.data_start + int(index.rows["offset"][row])] ^= 1
     path.write_bytes(content)
+
+
+def fail_to_open(monkeypatch, paths, error):
+    """Let files fail as on a network file system or without file descriptors."""
+    opened = os.open
+
+    def failing(path, *arguments, **options):
+        if path in paths:
+            raise error
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", failing)
 
 
 def shards_of(root):
@@ -212,6 +229,74 @@ def test_pruning_removes_unreadable_shards(root):
     path.write_bytes(b"no archive")
     assert list(prune_store(root).removed) == [path]
     assert [inventory.kind for inventory in take_inventory(root)] == ["features"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no answer"), MemoryError()])
+@pytest.mark.parametrize("tidy", [compact_store, prune_store])
+def test_files_that_cannot_be_read_are_told_and_stay(root, monkeypatch, caplog, tidy, error):
+    store = Store(root)
+    unread = [shards_of(root)[1], store.path("features", KEYS[1]), store.path("matches", KEYS[24])]
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        fail_to_open(patch, unread, error)
+        num_good, damages = check_store(root)
+        assert sorted((damage.path, "cannot be read" in damage.reason) for damage in damages) == [
+            (path, True) for path in sorted(unread)
+        ]
+        assert num_good == 20 + 15 + 7 + 3 - 10 - 2
+        done = tidy(root)
+    assert not set(unread) & set(done.removed)
+    if tidy is prune_store:
+        assert all(f"{path}: cannot be read" in caplog.text for path in unread)
+    assert_complete(root)
+
+
+def test_a_shard_that_cannot_be_read_after_its_index_stays(root, monkeypatch):
+    (unread, *_) = shards_of(root)
+    with monkeypatch.context() as patch:
+
+        def fail(index):
+            if index.path == unread:
+                raise OSError(errno.EIO, "no answer")
+            return verified(index)
+
+        for module in (inventory_module, tidying):
+            patch.setattr(module, "verified", fail)
+        assert [damage.path for damage in check_store(root)[1]] == [unread]
+        assert unread not in prune_store(root).removed
+        assert unread not in compact_store(root).removed
+    assert_complete(root)
+
+
+@pytest.mark.parametrize("action", [check_store, compact_store, prune_store])
+def test_files_may_go_after_the_inventory(root, monkeypatch, action):
+    """As if the run that wrote them had merged them meanwhile."""
+
+    def take(*arguments):
+        inventories = take_inventory(*arguments)
+        for path in (shards_of(root)[1], Store(root).path("features", KEYS[1])):
+            path.unlink()
+        return inventories
+
+    with monkeypatch.context() as patch:
+        for module in (inventory_module, tidying):
+            patch.setattr(module, "take_inventory", take)
+        done = action(root)
+    if action is check_store:
+        assert done == (20 + 15 + 7 + 3 - 10 - 1, [])
+    assert check_store(root)[1] == []
+
+
+def test_folders_may_go_during_the_inventory(root, monkeypatch):
+    is_dir = Path.is_dir
+
+    def remove(path):
+        was_folder = is_dir(path)
+        if path.name in ("features", KEYS[24][:2]):
+            shutil.rmtree(path, ignore_errors=True)
+        return was_folder
+
+    monkeypatch.setattr(Path, "is_dir", remove)
+    assert [inventory.kind for inventory in take_inventory(root)] == ["matches"]
 
 
 def test_only_the_kinds_that_are_named(root):
