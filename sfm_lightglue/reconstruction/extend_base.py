@@ -62,6 +62,7 @@ def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
         work: an existing folder for intermediate files.
 
     Raises:
+        DataError: if a frame of the model has several images.
         ReconstructionError: if there is no finished model.
     """
     complete_publication(output)
@@ -74,6 +75,7 @@ def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
             " extending, or name the model to extend"
         )
     model = unpacked_model(packed.files, CLOUD_MODEL, work)
+    _require_single_images(model, output / CLOUD_MODEL)
     database = output / DATABASE_NAME if has_database_of(output, key) else None
     known = {*packed.statistics.images, *(image.name for image in packed.statistics.undecodable)}
     return ExtensionBase(model, key, frozenset(known), packed, database)
@@ -83,7 +85,7 @@ def base_from_elsewhere(path: Path) -> ExtensionBase:
     """A COLMAP model from elsewhere.
 
     Raises:
-        DataError: if there is no model, or it is damaged.
+        DataError: if there is no model, it is damaged, or a frame of it has several images.
         ReconstructionError: if it has fewer than two images, or no points.
     """
     location = find_map(path)
@@ -94,7 +96,16 @@ def base_from_elsewhere(path: Path) -> ExtensionBase:
             f"{shown_path(path)}: the model has {len(names)} images with poses and {model.num_points3D()} points; two"
             " images and some common points are needed to extend it"
         )
+    _require_single_images(model, path)
     return ExtensionBase(model, make_key("model from elsewhere", digest_of_model(location.model)), names, None, None)
+
+
+def _require_single_images(model: pycolmap.Reconstruction, path: Path) -> None:
+    if any(len(model.frames[frame_id].data_ids) > 1 for frame_id in model.reg_frame_ids()):
+        raise DataError(
+            f"{shown_path(path)}: the model has frames of several images (a rig), and such a model cannot be extended"
+            " yet; map anew without extending"
+        )
 
 
 def unpacked_model(files: Mapping[str, AnyArray], path: str, work: Path) -> pycolmap.Reconstruction:
