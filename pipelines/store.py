@@ -22,7 +22,7 @@ examples:
   python -m pipelines.store compact photos/reconstruction
       merge small files into larger ones
   python -m pipelines.store prune photos/reconstruction --dry-run
-      list what nothing needs: damaged and replaced entries, and files of killed runs
+      list what nothing needs: damaged and replaced entries, and files and snapshots of killed runs
   python -m pipelines.store prune photos/reconstruction --kind dense_features --all
       remove all entries of a kind; they are computed again when they are needed
 
@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         one.add_argument("--json", action="store_true", help="print JSON on standard output")
     check.add_argument("--quiet", action="store_true", help="show no progress")
     compact = add_action("compact", "merge small shards and single entries of small kinds into full shards")
-    prune = add_action("prune", "remove damaged and replaced entries, and files of killed runs")
+    prune = add_action("prune", "remove damaged and replaced entries, and files and snapshots of killed runs")
     prune.add_argument("--all", action="store_true", help="remove all entries of the kinds that --kind names")
     for one in (compact, prune):
         one.add_argument("--dry-run", action="store_true", help="only print what would be done")

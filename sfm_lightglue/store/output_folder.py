@@ -87,6 +87,9 @@ def _remove(folder: Path, descriptor: int | None) -> None:
             folder.rmdir()
 
 
+SNAPSHOTS_FOLDER = "snapshots"
+"""Folder of a store that has, for each mapping that goes on, a folder of its own; the mapping removes it at its end."""
+
 RESULTS_MARKER = "run.json"
 """Name of the record of a run. A folder that has one of this library is an output folder: it has no input photos."""
 

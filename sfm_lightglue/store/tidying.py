@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
+import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfm_lightglue.arrays import BoolArray
 from sfm_lightglue.store.atomic_file import (
+    ABANDONED_AFTER_S,
     PART_PATTERN,
     flush_folder,
     remove_abandoned_parts,
@@ -28,6 +32,7 @@ from sfm_lightglue.store.inventory import (
     file_size,
     take_inventory,
 )
+from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
 from sfm_lightglue.store.shard_file import ShardIndex, verified, write_shard
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import SHARDED_KINDS
@@ -45,7 +50,7 @@ class Tidied:
     """What was done, or would be done.
 
     Args:
-        removed: files, and why.
+        removed: files and folders, and why.
         num_written: shards that were written.
         num_bytes_removed: of these files.
         num_bytes_written: of these shards.
@@ -93,9 +98,11 @@ def compact_store(root: Path, kinds: Sequence[str] = (), dry_run: bool = False) 
 def prune_store(root: Path, kinds: Sequence[str] = (), dry_run: bool = False, all_entries: bool = False) -> Tidied:
     """Remove what nothing needs: damaged entries, entries that later ones replace, and files of killed runs.
 
+    Snapshots of a mapping are of a killed run if they have not changed for a day.
+
     Args:
         root: folder of the store.
-        kinds: only these; empty for all.
+        kinds: only these, and no snapshots; empty for all.
         dry_run: write and remove nothing.
         all_entries: remove all entries of these kinds; they are computed again when they are needed.
 
@@ -106,7 +113,10 @@ def prune_store(root: Path, kinds: Sequence[str] = (), dry_run: bool = False, al
     """
     if not dry_run:
         remove_abandoned_parts(path for depth in ("", "*/", "*/*/") for path in root.glob(depth + PART_PATTERN))
-    return _tidy(root, kinds, dry_run, _everything if all_entries else _to_prune)
+    tidied = _tidy(root, kinds, dry_run, _everything if all_entries else _to_prune)
+    if not kinds:
+        _remove_abandoned_snapshots(root / SNAPSHOTS_FOLDER, dry_run, tidied)
+    return tidied
 
 
 def _tidy(root: Path, kinds: Sequence[str], dry_run: bool, choose: Callable[[KindInventory], list[_Source]]) -> Tidied:
@@ -125,6 +135,23 @@ def _tidy(root: Path, kinds: Sequence[str], dry_run: bool, choose: Callable[[Kin
                 with contextlib.suppress(OSError):  # it has entries
                     (root / inventory.kind).rmdir()
     return tidied
+
+
+def _remove_abandoned_snapshots(folder: Path, dry_run: bool, tidied: Tidied) -> None:
+    for path in sorted(folder.glob("*/")):
+        try:
+            statuses = [each.lstat() for each in (path, *path.rglob("*"))]
+        except OSError:  # it goes just now, or belongs to another user
+            continue
+        if time.time() - max(status.st_mtime for status in statuses) < ABANDONED_AFTER_S:
+            continue
+        tidied.removed[path] = "snapshots of a mapping that was killed"
+        tidied.num_bytes_removed += sum(status.st_size for status in statuses if stat.S_ISREG(status.st_mode))
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
+    if not dry_run:
+        with contextlib.suppress(OSError):  # it has snapshots, or there is none
+            folder.rmdir()
 
 
 def _to_compact(inventory: KindInventory) -> list[_Source]:

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sfm_lightglue.store import tidying
 from sfm_lightglue.store.atomic_file import part_beside
 from sfm_lightglue.store.entry_file import write_entry_file
 from sfm_lightglue.store.inventory import check_store, read_all_entries, take_inventory
+from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
 from sfm_lightglue.store.shard_file import read_shard_index, verified
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import Store, make_key
@@ -221,6 +223,28 @@ def test_pruning_removes_what_is_damaged_or_replaced(root):
     assert take_inventory(root, ["matches"])[0].stats()["num_replaced"] == 0
     assert store.path("matches", KEYS[22]).is_file()
     assert prune_store(root).removed == {}
+
+
+def test_pruning_removes_snapshots_that_have_not_changed_for_a_day(root):
+    now = time.time()
+    ages_s = {"old": (90_000, 90_000), "goes-on": (90_000, 3600), "begun": (80_000, 80_000)}
+    for name, (age_s, newest_age_s) in ages_s.items():
+        newest = root / SNAPSHOTS_FOLDER / name / "0" / "mapping-0" / "current" / "1"
+        newest.mkdir(parents=True)
+        (newest / "images.bin").write_bytes(b"123")
+        for path in (newest / "images.bin", *newest.parents[:4]):
+            os.utime(path, (now, now - age_s))
+        os.utime(newest, (now, now - newest_age_s))
+    old = root / SNAPSHOTS_FOLDER / "old"
+    assert old in prune_store(root, dry_run=True).removed
+    assert old.exists()
+    prune_store(root, ["matches"])
+    compact_store(root)
+    assert old.exists()
+    tidied = prune_store(root)
+    assert (list(tidied.removed), tidied.num_bytes_removed) == ([old], 3)
+    assert sorted(path.name for path in (root / SNAPSHOTS_FOLDER).iterdir()) == ["begun", "goes-on"]
+    assert_complete(root)
 
 
 def test_pruning_removes_unreadable_shards(root):
