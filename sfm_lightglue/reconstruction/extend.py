@@ -174,10 +174,12 @@ def _job(
 
 
 def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path, work: Path) -> Summary:
-    key = extension_key(job)
+    with job.clock.stage("write"):
+        is_ours = job.has_our_keypoints()
+    key = extension_key(job, is_ours)
     database = work / DATABASE_NAME
     models = load_models(job.store, key)
-    prepared = job.prepare(database)
+    prepared = job.prepare(database, is_ours)
     if models is None:
         models = job.build(prepared, work, key)
     record = _record(models, job.base, arrivals)

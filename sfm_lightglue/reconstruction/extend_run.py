@@ -37,6 +37,7 @@ from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
 from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
+from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
@@ -98,14 +99,14 @@ class ExtensionJob:
     executor: Executor
     progress: Progress
 
-    def prepare(self, database: Path) -> PreparedExtension:
+    def prepare(self, database: Path, is_ours: bool) -> PreparedExtension:
         """Make the database: with the ids of the model, all keypoints, and the matches of the images that may come in.
 
         Args:
             database: path of the file, which does not exist yet.
+            is_ours: whether the model has our keypoints.
         """
         with self.clock.stage("write"):
-            is_ours = self._has_our_keypoints()
             model, rows = self._with_our_keypoints(is_ours)
             with store_errors(database):
                 if is_ours and self.base.database is not None:
@@ -119,7 +120,7 @@ class ExtensionJob:
         self.store.flush()
         return PreparedExtension(model, rows, matched, database, arrivals)
 
-    def _has_our_keypoints(self) -> bool:
+    def has_our_keypoints(self) -> bool:
         """Whether model and database have the keypoints of the features, in their order."""
         if self.base.database is None:
             return False
@@ -313,18 +314,25 @@ class ExtensionJob:
         return PairStatistics(chosen, before.num_pairs + prepared.matched.num_pairs, len(verified), components)
 
 
-def extension_key(job: ExtensionJob) -> str:
-    """Key of everything that the models of an extension depend on."""
-    config = job.config
+def extension_key(job: ExtensionJob, is_ours: bool) -> str:
+    """Key of everything that the models of an extension depend on.
+
+    Args:
+        job: the extension.
+        is_ours: whether the model that is extended has our keypoints.
+    """
+    config, extended = job.config, job.extended
     values: list[Any] = [
-        [(image.name, image.content_digest, image.camera, image.camera_idx) for image in job.extended.scene.images],
+        [(image.name, image.content_digest, image.camera, image.camera_idx) for image in extended.scene.images],
+        [sorted(extended.constant_camera_ids), sorted(extended.guessed_camera_ids)],
         [config.density, config.max_keypoints_dense, config.refine, config.mapping.config, config.checks],
-        [DENSE_VERSION, DENSIFY_VERSION, REFINEMENT_VERSION, JUDGEMENT_VERSION, EXTEND_VERSION],
+        [DENSE_VERSION, DENSIFY_VERSION, REFINEMENT_VERSION, JUDGEMENT_VERSION, WEIGHING_VERSION, EXTEND_VERSION],
     ]
     return make_key(
         "extended",
         job.base.key,
         *values,
+        [job.base.database is not None, is_ours],
         pairs_digest(job.excluded),
         job.components.extractor.identity,
         job.components.matcher.identity,
