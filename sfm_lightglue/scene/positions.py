@@ -85,10 +85,12 @@ def read_positions(path: Path, names: ListedNames) -> GivenPositions:
     for number, line in enumerate(read_list_lines(path, what="table of positions"), start=1):
         where = f"{shown}:{number}"
         text = unicodedata.normalize("NFC", line.strip())
-        if not text or (text.startswith("#") and (table is not None or _Columns.find(text.lstrip("# ")) is None)):
+        if not text or (
+            text.startswith("#") and (table is not None or _Columns.find(text.lstrip("# "), where) is None)
+        ):
             continue
         if table is None:
-            table = _Columns.find(text.lstrip("# "))
+            table = _Columns.find(text.lstrip("# "), where)
             if table is None:
                 raise DataError(f"{where}: {_EXPECTED}, got {text!r}")
             continue
@@ -143,10 +145,14 @@ class _Columns:
     is_geographic: bool
 
     @classmethod
-    def find(cls, text: str) -> _Columns | None:
-        """The columns of a header; None if it names too few of them."""
+    def find(cls, text: str, where: str) -> _Columns | None:
+        """The columns of a header; None if it names too few of them.
+
+        Raises:
+            DataError: if a column is too long.
+        """
         delimiter = next((each for each in "\t;," if each in text), ",")
-        titles = [title.strip().casefold() for title in _cells(text, delimiter)]
+        titles = [title.strip().casefold() for title in _cells(text, delimiter, where)]
         name = next((i for i, title in enumerate(titles) if title in _NAME_COLUMNS), None)
         for wanted in (_GEOGRAPHIC_COLUMNS, _LOCAL_COLUMNS):
             values = [next((i for i, title in enumerate(titles) if title in each), None) for each in wanted]
@@ -161,7 +167,7 @@ class _Columns:
         Raises:
             DataError: if columns are missing, or a value is not a number or out of range.
         """
-        cells = [cell.strip() for cell in _cells(text, self.delimiter)]
+        cells = [cell.strip() for cell in _cells(text, self.delimiter, where)]
         if len(cells) < self.num:
             raise DataError(f"{where}: expected {self.num} columns as in the header, got {len(cells)} ({text!r})")
         x, y, z = (_number(cells[i], title, where) for i, title in self.values)
@@ -172,8 +178,11 @@ class _Columns:
         return cells[self.name], (x, y, z)
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+def _cells(text: str, delimiter: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{where}: not a line of a table of positions ({error}); {_EXPECTED}") from error
 
 
 def _number(text: str, title: str, where: str) -> float:

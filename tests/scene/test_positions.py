@@ -67,6 +67,12 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, mes
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(("before", "line"), [("", 1), ("name,x,y,z\na.jpg,1,2,", 2)])
+def test_a_line_that_no_table_has_is_told(tmp_path: Path, before: str, line: int) -> None:
+    with pytest.raises(DataError, match=rf"positions\.csv:{line}: not a line of a table of positions \(.*limit.*\)"):
+        read(tmp_path, before + "3" * 131_073)
+
+
 def test_names_of_other_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = read(tmp_path, "name,x,y,z\na.jpg,1,2,3\nb.jpg,1,2,3\nc.jpg,1,2,3\n")
     assert set(found.from_name) == {"a.jpg"}
