@@ -28,6 +28,13 @@ _ORDER_M = 1e-6
 _TERRAIN = 1.5
 """Factor on the views of the ground: it may be lower than where the drone took off, and the camera may be tilted."""
 
+_NUM_KEPT = 4
+"""Each image keeps this many of the nearest ones, whatever the views of the ground say: the height above the place
+where the drone took off is too small if that place is a hill."""
+
+_REMOVED_SHARE = 0.5
+"""Fraction of the pairs; the user is told if the views of the ground leave out more."""
+
 _PLACED_SHARE = 0.9
 """Fraction of the images that need a position, so that pairs are chosen by position."""
 
@@ -69,7 +76,8 @@ class SpatialConfig:
 class SpatialPairs:
     """The nearest images by position, altitude included.
 
-    Of cameras that look straight down from a known height, images whose views of the ground cannot meet are no pair.
+    Of cameras that look straight down from a known height, images whose views of the ground cannot meet are no pair,
+    except the four nearest ones of each image.
     """
 
     def __init__(self, config: SpatialConfig | None = None) -> None:
@@ -126,11 +134,23 @@ def pairs_by_position(images: Sequence[SceneImage], config: SpatialConfig) -> In
     coordinates = _coordinates(positions, placed, config.heading_m)
     _, found = cKDTree(coordinates).query(coordinates, num_wanted)
     rows = np.stack((np.repeat(np.arange(len(placed)), num_wanted), np.ravel(found)), axis=1)
+    rank = np.tile(np.arange(num_wanted), len(placed))
     offsets_m = positions.xyz_m[rows[:, 0]] - positions.xyz_m[rows[:, 1]]
-    is_near = np.hypot(offsets_m[:, 0], offsets_m[:, 1]) <= _ground_radius_m(placed)[rows].sum(axis=1)
+    is_wanted = rank > 0
     if config.max_distance_m > 0:
-        is_near &= np.linalg.norm(offsets_m, axis=1) <= config.max_distance_m
-    return IndexedPairs.from_rows(positions.names, rows[is_near]).among_names(names)
+        is_wanted &= np.linalg.norm(offsets_m, axis=1) <= config.max_distance_m
+    can_meet = np.hypot(offsets_m[:, 0], offsets_m[:, 1]) <= _ground_radius_m(placed)[rows].sum(axis=1)
+    is_kept = is_wanted & (can_meet | (rank <= _NUM_KEPT))
+    num_wanted_pairs, num_kept = int(is_wanted.sum()), int(is_kept.sum())
+    if num_kept < (1 - _REMOVED_SHARE) * num_wanted_pairs:
+        logger.warning(
+            "the views of the ground leave out %d of %d pairs of near images: if the drone took off from a place that"
+            " is higher than what it photographed, the heights in the images are too small; `pairs.name`"
+            " spatial+retrieval finds pairs that are missing",
+            num_wanted_pairs - num_kept,
+            num_wanted_pairs,
+        )
+    return IndexedPairs.from_rows(positions.names, rows[is_kept]).among_names(names)
 
 
 def tell_apart(scene: Scene) -> str:

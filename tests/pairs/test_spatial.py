@@ -89,11 +89,27 @@ def test_of_two_images_at_the_same_distance_the_one_that_looks_the_same_way_is_n
     assert (0, 2) in rows(select(turned, num_neighbors=1)) and (0, 1) not in rows(select(turned, num_neighbors=1))
 
 
-def test_views_of_the_ground_that_cannot_meet_are_no_pair() -> None:
+def strip(gap_m: float) -> list[tuple[float, float, float] | None]:
+    """Two groups of six images each, 2 m apart, 10 m up."""
+    return [(2.0 * i + (gap_m - 2.0) * (i >= 6), 0.0, 10.0) for i in range(12)]
+
+
+def test_views_of_the_ground_that_cannot_meet_are_no_pair(caplog: pytest.LogCaptureFixture) -> None:
     """From 10 m up, a camera with a half diagonal of 50 px and a focal length of 100 px sees 5 m far."""
-    positions: list[tuple[float, float, float] | None] = [(0, 0, 10), (14.9, 0, 10), (30.1, 0, 10)]
-    assert rows(select(scene_of(positions, height_above_ground_m=10.0))) == {(0, 1)}
-    assert len(select(scene_of(positions))) == 3
+    apart = rows(select(scene_of(strip(15.1), height_above_ground_m=10.0)))
+    assert apart == {(i, j) for i in range(12) for j in range(i + 1, 12) if (i < 6) == (j < 6)}
+    assert rows(select(scene_of(strip(14.9), height_above_ground_m=10.0))) == apart | {(5, 6)}
+    assert len(select(scene_of(strip(15.1)))) == 12 * 11 // 2
+    caplog.clear()
+    select(scene_of(strip(2.0), height_above_ground_m=10.0))
+    assert not caplog.text
+
+
+def test_heights_above_a_hill_leave_the_four_nearest_images_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    scene = scene_of(grid(6), height_above_ground_m=0.5)
+    assert rows(select(scene, num_neighbors=20)) == rows(select(scene_of(grid(6)), num_neighbors=4))
+    assert "the views of the ground leave out 576 of 720 pairs of near images" in caplog.text
+    assert len(select(scene, num_neighbors=20, max_distance_m=5)) == 0
 
 
 def test_images_without_a_position_get_no_pair_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
