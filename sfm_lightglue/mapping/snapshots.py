@@ -1,11 +1,13 @@
 """Snapshots of a long mapping: a mapping that was killed goes on from the last ones.
 
 A snapshot is a model of the images that were registered so far. Snapshots of the model that grows lie in a folder
-`current`; when the mapper starts another model, the last one is moved to a folder `model-NUMBER`.
+`current`; when the mapper starts another model, the last one is moved to a folder `model-NUMBER`. Another run of the
+same mapping that ends removes all of them: then this one begins new ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,26 +72,37 @@ class Snapshots:
         Raises:
             StoreError: if the folder cannot be written.
         """
-        with store_errors(self.folder):
-            self.current.mkdir(parents=True, exist_ok=True)
+        self._make_current()
         self.next_model()
 
     def next_model(self) -> None:
         """Keep the last snapshot: the next ones belong to another model."""
         newest = self._newest()
-        with store_errors(self.folder):
-            if newest is not None:
+        if newest is not None:
+            with store_errors(self.folder), contextlib.suppress(FileNotFoundError):  # another run has removed it
                 newest.rename(self.folder / f"model-{len(list(self.folder.glob('model-*'))):04d}")
-            self._remove(sorted(self.current.iterdir()))
+        self._remove(self._of_current())
+        self._make_current()
 
     def prune(self) -> None:
         """Remove all but the last two snapshots of the model that grows; one of them may be incomplete."""
-        self._remove(sorted(self.current.iterdir())[:-2])
+        self._remove(self._of_current()[:-2])
+        self._make_current()
+
+    def _make_current(self) -> None:
+        """Make the folder in which COLMAP writes, which it does not make."""
+        with store_errors(self.folder):
+            self.current.mkdir(parents=True, exist_ok=True)
+
+    def _of_current(self) -> list[Path]:
+        """The snapshots of the model that grows, the last one at the end; none if another run has removed them."""
+        try:
+            return sorted(self.current.iterdir())
+        except FileNotFoundError:
+            return []
 
     def _newest(self) -> Path | None:
-        if not self.current.is_dir():
-            return None
-        return next((path for path in sorted(self.current.iterdir(), reverse=True) if _image_ids(path)), None)
+        return next((path for path in reversed(self._of_current()) if _image_ids(path)), None)
 
     @staticmethod
     def _remove(paths: list[Path]) -> None:

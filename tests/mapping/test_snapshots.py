@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,38 @@ def test_snapshots_change_no_result(task: MappingTask, tmp_path: Path) -> None:
         model.write_binary(tmp_path / f"model-{name}")
         contents.append([path.read_bytes() for path in sorted((tmp_path / f"model-{name}").iterdir())])
     assert contents[0] == contents[1]
+
+
+def test_another_run_may_remove_all_snapshots(task: MappingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ended; its snapshots are those of the same mapping."""
+
+    def after_removal(method: Callable[[Snapshots], object]) -> Callable[[Snapshots], object]:
+        def remove_first(of_run: Snapshots) -> object:
+            shutil.rmtree(of_run.folder, ignore_errors=True)
+            return method(of_run)
+
+        return remove_first
+
+    for name in ("prune", "_newest"):
+        monkeypatch.setattr(Snapshots, name, after_removal(getattr(Snapshots, name)))
+    (model,) = IncrementalMapper().map(task)
+    assert model.num_reg_images() == NUM_IMAGES
+
+
+def test_snapshots_may_go_while_they_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_run = Snapshots(tmp_path / "snapshots", 3)
+    of_run.prune()
+    assert of_run.found() == []
+    newest = of_run.current / "0001"
+    newest.mkdir()
+
+    def content_of(path: Path) -> frozenset[int]:
+        shutil.rmtree(of_run.folder)
+        return frozenset({1})
+
+    monkeypatch.setattr(snapshots, "_image_ids", content_of)
+    of_run.start()
+    assert list(of_run.current.iterdir()) == []
 
 
 def test_few_snapshots_are_kept(task: MappingTask) -> None:
