@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from sfm_lightglue.execution.executor import ThreadExecutor
@@ -46,45 +46,39 @@ class FolderExecutor(ThreadExecutor):
 
         A batch whose process has ended is taken over. Items that cannot be computed are tried by every process.
         """
-        num_done, left = 0, self._pass(work, None, 0, progress)
+        left = self._pass(work, work.batches(self._size_from_stage[work.stage]), 0, progress)
         while left:
-            num_done = len(work) - sum(left.values())
-            left = self._pass(work, left, num_done, progress)
-            if len(work) - sum(left.values()) == num_done:
+            tried = left
+            left = self._pass(work, tried, len(work) - sum(map(len, tried)), progress)
+            if len(left) == len(tried):
                 time.sleep(_POLL_S)
 
     def _pass(
-        self, work: SharedWork[ItemT], chosen: Mapping[int, int] | None, num_done: int, progress: Progress
-    ) -> dict[int, int]:
-        """Try all batches once, or those with the chosen numbers.
-
-        Returns:
-            Number of items of each batch that another process computes, by number of the batch.
-        """
+        self, work: SharedWork[ItemT], batches: Iterable[list[ItemT]], num_done: int, progress: Progress
+    ) -> list[list[ItemT]]:
+        """Try batches once; returns those that another process computes."""
         self._store.look_again()
         progress(work.stage, num_done, len(work))
-        batches = enumerate(work.batches(self._size_from_stage[work.stage]))
-        tried = (numbered for numbered in batches if chosen is None or numbered[0] in chosen)
-        left = {}
-        for number, num_items, is_done in self.map(lambda numbered: self._try(work, *numbered), tried):
+        left = []
+        for batch, is_done in self.map(lambda batch: (batch, self._try(work, batch)), batches):
             if not is_done:
-                left[number] = num_items
+                left.append(batch)
                 continue
-            num_done += num_items
+            num_done += len(batch)
             progress(work.stage, num_done, len(work))
         return left
 
-    def _try(self, work: SharedWork[ItemT], number: int, batch: Sequence[ItemT]) -> tuple[int, int, bool]:
-        """Compute a batch unless another process does; its number and size, and whether it is done."""
+    def _try(self, work: SharedWork[ItemT], batch: Sequence[ItemT]) -> bool:
+        """Compute a batch unless another process does; returns whether it is done."""
         keyed = [(item, work.keys(item)) for item in batch]
         if all(work.has(keys) for _, keys in keyed):
-            return number, len(batch), True
+            return True
         with self._leases.held(make_key("lease", work.stage, [keys for _, keys in keyed])) as is_held:
             if is_held:
                 self._store.look_again()  # the last holder has finished, or was killed
                 work.compute([item for item, keys in keyed if not work.has(keys)])
                 self._store.flush()
-        return number, len(batch), is_held
+        return is_held
 
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:

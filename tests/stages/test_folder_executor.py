@@ -27,11 +27,13 @@ class Squares:
     stage: str = "match"
     computed: list[int] = field(default_factory=list)
     seconds_each: float = 0.0
+    num_ordered: int = 0
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def batches(self, size: int) -> Iterator[list[int]]:
+        self.num_ordered += 1
         return in_batches(self.numbers, size)
 
     def keys(self, item: int) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ def test_a_batch_of_another_process_is_waited_for(tmp_path: Path) -> None:
     """It is done when the other has released it; if the other has saved nothing by then, it is computed here."""
     one, other = Process(tmp_path), Process(tmp_path)
     work = Squares(one.store, range(6))
-    leases = [make_key("lease", "match", [work.keys(item) for item in batch]) for batch in work.batches(3)]
+    leases = [make_key("lease", "match", [work.keys(item) for item in batch]) for batch in ([0, 1, 2], [3, 4, 5])]
     assert all(map(other.leases.claim, leases))
     waiting = threading.Thread(target=one.executor.fill, args=(work,))
     waiting.start()
@@ -103,6 +105,7 @@ def test_a_batch_of_another_process_is_waited_for(tmp_path: Path) -> None:
         other.leases.release(lease)
     waiting.join(20)
     assert not waiting.is_alive() and work.computed == [3, 4, 5]
+    assert work.num_ordered == 1, "ordering many pairs again and again takes long"
 
 
 def test_items_that_cannot_be_computed_are_tried_by_each_process_and_end(tmp_path: Path) -> None:
