@@ -23,8 +23,12 @@ from sfm_lightglue.scene.local_frame import LocalPositions
 
 logger = logging.getLogger(__name__)
 
-GPS_ERROR_M = 3.0
-"""Standard deviation of a coordinate of geographic positions that is assumed at least: a few images fit by chance."""
+GEOREGISTRATION_VERSION = 1
+"""Part of the key of finished models: raised whenever other alignments are found or accepted."""
+
+GPS_ERROR_M, GPS_ALTITUDE_ERROR_M = 3.0, 6.0
+"""Standard deviations of a horizontal coordinate and of the altitude of geographic positions that are assumed at least:
+a few images fit by chance."""
 
 _MIN_IMAGES = 3
 
@@ -126,8 +130,9 @@ def georegister(
     Returns:
         The alignment; None if the positions do not determine it. The log tells why.
     """
-    if assumed_error_m is None:
-        assumed_error_m = GPS_ERROR_M if positions.origin is not None else 0.0
+    errors_m = np.full(3, assumed_error_m or 0.0)
+    if assumed_error_m is None and positions.origin is not None:
+        errors_m = np.array([GPS_ERROR_M, GPS_ERROR_M, GPS_ALTITUDE_ERROR_M])
     poses = poses_of_model(model)
     row_from_name = {name: row for row, name in enumerate(positions.names) if name in poses}
     names = sorted(row_from_name)
@@ -139,10 +144,12 @@ def georegister(
     found = _robust_similarity(centers, targets)
     problem = "the positions or the camera centres coincide" if found is None else None
     if found is not None:
-        result = _result(names, centers, targets, found, positions.origin, assumed_error_m)
+        result = _result(names, centers, targets, found, positions.origin, errors_m)
         problem = _problem(result, centers, targets, np.isin(names, result.names))
         if problem is None:
             return result
+    if np.unique(targets, axis=0, return_counts=True)[1].max() > len(targets) / 2:
+        problem = "most of these positions are equal"
     logger.warning("the model is not in metres: %d images have a position, but %s", len(names), problem)
     return None
 
@@ -153,23 +160,42 @@ def _result(
     targets: Float64Array,
     found: tuple[Sim3, BoolArray],
     origin: tuple[float, float, float] | None,
-    assumed_error_m: float,
+    assumed_errors_m: Float64Array,
 ) -> GeoRegistration:
     similarity, fits = found
     residuals_m = np.linalg.norm(similarity @ centers - targets, axis=1)
-    num_fitting = int(fits.sum())
-    num_free = max(3 * num_fitting - 7, 1)
-    error_m = max(assumed_error_m, math.sqrt(float((residuals_m[fits] ** 2).sum()) / num_free))
-    lengths_m = _spread(targets[fits]) * math.sqrt(num_fitting)
+    num_free = max(3 * int(fits.sum()) - 7, 1)
+    measured_m = math.sqrt(float((residuals_m[fits] ** 2).sum()) / num_free)
+    # The errors of the positions are no lever arm: the camera centres tell the extent.
+    errors = _errors(similarity.scale * centers[fits] @ similarity.R.T, np.maximum(assumed_errors_m, measured_m))
     return GeoRegistration(
         similarity,
         origin,
         dict(zip(names, residuals_m.tolist(), strict=True)),
         tuple(name for name, is_used in zip(names, fits.tolist(), strict=True) if not is_used),
-        error_m / max(float(np.linalg.norm(lengths_m)), 1e-12),
-        # A rotation about the main axis moves points by their distance from it.
-        math.degrees(error_m / max(float(np.linalg.norm(lengths_m[1:])), 1e-12)),
+        *errors,
     )
+
+
+def _errors(points: Float64Array, errors_m: Float64Array) -> tuple[float, float]:
+    """Uncertainty of a similarity that moves points to measured positions with least squared distances.
+
+    Args:
+        points: [N, 3] in the frame of the positions.
+        errors_m: [3] standard deviation of each coordinate of the positions.
+
+    Returns:
+        Relative standard deviation of the scale; standard deviation of the rotation about its least certain axis,
+        degrees.
+    """
+    centred = points - points.mean(axis=0)
+    sum_squares = max(float((centred**2).sum()), 1e-12)
+    # A small rotation w moves a point p by w x p.
+    moves = np.stack([np.cross(axis, centred) for axis in np.eye(3)], axis=2)
+    inverse = np.linalg.inv(np.einsum("nki,nkj->ij", moves, moves) + 1e-12 * sum_squares * np.eye(3))
+    covariance = inverse @ np.einsum("nki,k,nkj->ij", moves, errors_m**2, moves) @ inverse
+    scale_error = float(np.linalg.norm(centred * errors_m)) / sum_squares
+    return scale_error, math.degrees(math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0)))
 
 
 def _problem(result: GeoRegistration, centers: Float64Array, targets: Float64Array, fits: BoolArray) -> str | None:

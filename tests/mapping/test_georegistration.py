@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 
 from sfm_lightglue.colmap.poses import poses_of_model
-from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.mapping.georegistration import GeoRegistration, georegister
 from sfm_lightglue.scene.local_frame import LocalPositions
 from tests.helpers.exact_scenes import UP, ExactScene, make_model
@@ -120,6 +120,46 @@ def test_a_narrow_strip_leaves_the_roll_open(caplog: pytest.LogCaptureFixture) -
     scene = scene_of(300.0, 20, 0.03)
     assert georegister(model_of(scene), positions_of(scene, 3.0)) is None
     assert "orientation only to" in caplog.text
+
+
+@pytest.mark.parametrize(("width_m", "is_accepted"), [(1.0, False), (40.0, True)])
+def test_errors_of_positions_are_no_lever_arm(width_m: float, is_accepted: bool) -> None:
+    """A nearly straight walk leaves the roll open, however far GPS scatters across it. Altitudes scatter more."""
+    generator = np.random.default_rng(3)
+    centers = np.column_stack(
+        [np.linspace(0, 100, 50), generator.normal(0, width_m, (50, 2)) * [1, min(1, 2 / width_m)]]
+    )
+    poses = {
+        f"{idx:02d}.jpg": Rigid3.look_at(center, np.add(center, [1, 0, 0]), UP) for idx, center in enumerate(centers)
+    }
+    scene = ExactScene(poses, np.zeros((0, 3)))
+    for seed in range(5):
+        noise_m = np.random.default_rng(seed).normal(0, 1, (50, 3)) * [3, 3, 6]
+        found = georegister(model_of(scene), LocalPositions(tuple(sorted(poses)), centers + noise_m, ORIGIN))
+        assert (found is not None) == is_accepted
+
+
+def test_the_stated_rotation_error_counts_the_altitude() -> None:
+    """A strip of a flat field from east to west: its roll follows from altitudes only."""
+    scene = scene_of(200.0, 30, 0.2)
+    names, centers = tuple(sorted(scene.poses)), positions_of(scene).xyz_m
+    angles, stated = [], []
+    truth = Rigid3.from_rotvec([1, 2, -0.5], [0, 0, 0]).R.T
+    for seed in range(15):
+        noisy = centers + np.random.default_rng(seed).normal(0, 1, centers.shape) * [3, 3, 6]
+        found = georegister(model_of(scene), LocalPositions(names, noisy, ORIGIN))
+        assert found is not None
+        angles.append(rotation_angle_deg(found.local_from_model.R @ truth.T))
+        stated.append(found.rotation_error_deg)
+    assert np.sqrt(np.mean(np.square(angles))) == pytest.approx(np.mean(stated), rel=0.35)
+
+
+def test_a_repeated_position_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    scene = scene_of(300.0)
+    positions = positions_of(scene)
+    positions.xyz_m[:12] = positions.xyz_m[0]
+    assert georegister(model_of(scene), positions) is None
+    assert "most of these positions are equal" in caplog.text
 
 
 def test_coinciding_positions_are_refused(caplog: pytest.LogCaptureFixture) -> None:
