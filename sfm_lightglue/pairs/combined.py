@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,29 +30,29 @@ class CombinedPairs:
     """The pairs that any of the parts selects, without excluded ones.
 
     Args:
-        parts: at least one selector.
+        parts: selectors by name, at least one.
         exclude: text file with the pairs to leave out, two names a line; "" for none.
     """
 
-    def __init__(self, parts: Sequence[PairSelector], exclude: str = "") -> None:
-        self._parts = tuple(parts)
+    def __init__(self, parts: Mapping[str, PairSelector], exclude: str = "") -> None:
+        self._parts = dict(parts)
         self._exclude = exclude
 
     def check(self, scene: Scene) -> None:
         """Find errors in the input of each part, and in the list of excluded pairs."""
-        for part in self._parts:
+        for part in self._parts.values():
             part.check(scene)
         self.excluded(scene)
 
     def num_pairs(self, scene: Scene) -> int:
         """An upper bound: the sum of the parts, and all pairs if a part cannot tell."""
         num_all = len(scene.images) * (len(scene.images) - 1) // 2
-        parts = [part.num_pairs(scene) if isinstance(part, CountsPairs) else num_all for part in self._parts]
+        parts = [part.num_pairs(scene) if isinstance(part, CountsPairs) else num_all for part in self._parts.values()]
         return min(num_all, sum(parts))
 
     def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted."""
-        first, *others = [part.select(context) for part in self._parts]
+        first, *others = [part.select(context) for part in self._parts.values()]
         if not others and not self._exclude:
             return first
         pairs = IndexedPairs.from_pairs(context.scene.names, first)
@@ -72,6 +72,8 @@ class CombinedPairs:
 
     @property
     def explanation(self) -> str:
-        """What the parts say of their choice, one line."""
-        said = [part.explanation for part in self._parts if isinstance(part, ExplainsChoice)]
-        return "; ".join(one for one in said if one)
+        """What the parts say of their choice, one line, with the names of those that say nothing."""
+        said = {
+            name: part.explanation if isinstance(part, ExplainsChoice) else "" for name, part in self._parts.items()
+        }
+        return "; ".join(one or name for name, one in said.items()) if any(said.values()) else ""

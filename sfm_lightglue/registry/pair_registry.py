@@ -58,10 +58,10 @@ class PairRegistry(Registry[PairSelector]):
         if not isinstance(choice.config, CombinedPairsConfig):
             return super().build(choice, device)
         names = choice.name.split(JOINED_BY)
-        parts = [
-            super(PairRegistry, self).build(Choice(name, config), device)
+        parts = {
+            name: super(PairRegistry, self).build(Choice(name, config), device)
             for name, config in zip(names, choice.config.parts, strict=True)
-        ]
+        }
         return CombinedPairs(parts, choice.config.exclude)
 
     def options(self, choice: Choice) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.pairs.base import CountsPairs, ExcludesPairs, PairContext
+from sfm_lightglue.pairs.base import CountsPairs, ExcludesPairs, ExplainsChoice, PairContext
 from sfm_lightglue.pairs.pair_sets import AllPairs, pairs_digest
 from sfm_lightglue.reconstruction.config import DatabaseConfig
 from sfm_lightglue.registry.builtin import PAIR_SELECTORS
@@ -89,6 +89,20 @@ def test_a_single_selector_without_excluded_pairs_is_itself() -> None:
     pairs = PAIR_SELECTORS.build(PAIR_SELECTORS.choose("exhaustive", {"exclude": ""})).select(PairContext(scene))
     assert isinstance(pairs, AllPairs)
     assert pairs_digest(pairs) == pairs_digest(AllPairs(scene.names))
+
+
+@pytest.mark.parametrize(
+    ("name", "explanation"),
+    [
+        ("sequential+auto+spatial", "sequential; exhaustive: 5 images are few enough for all pairs; spatial"),
+        ("sequential+spatial", ""),
+    ],
+)
+def test_a_union_with_an_explanation_names_every_part(name: str, explanation: str) -> None:
+    selector = PAIR_SELECTORS.build(PAIR_SELECTORS.choose(name))
+    assert isinstance(selector, ExplainsChoice) and selector.explanation == ""
+    selector.select(PairContext(walk(5)))
+    assert selector.explanation == explanation
 
 
 def test_the_number_of_pairs_of_a_union_is_bounded() -> None:
