@@ -109,7 +109,14 @@ def estimate_cost(
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     num_workers = ThreadExecutor(config.num_threads).num_workers
     scene = load_scene(
-        Path(scene_dir), config.cameras, [output], num_workers, masks=config.mask_folder, progress=progress
+        Path(scene_dir),
+        config.cameras,
+        [output],
+        num_workers,
+        masks=config.mask_folder,
+        progress=progress,
+        image_list=config.image_list_file,
+        positions=config.positions_file,
     )
     components = build_components(config)
     components.pairs.check(scene)

@@ -31,6 +31,7 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
@@ -38,11 +39,12 @@ from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.pair_plan import PairPlan
-from sfm_lightglue.stages.turned_images import TurnedImages, turn_images
+from sfm_lightglue.stages.turned_images import TurnedImages, decode_turns, encode_turns, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
+from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
-from sfm_lightglue.store.store import Store
+from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import Scene, SceneImage
 
 logger = logging.getLogger(__name__)
@@ -162,20 +164,16 @@ def _map_scene(
     if mapped is not None:
         return fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
-    judged = _map(job, mapper, filled, work)
-    groups: Sequence[CameraGroup] = ()
-    if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
-        filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work)
+    with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped) as snapshots:
+        judged = _map(job, mapper, filled, work, snapshots and snapshots / "first")
+        groups: Sequence[CameraGroup] = ()
+        if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
+            filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
+        with job.clock.stage("map"):
+            save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
     with job.clock.stage("map"):
-        save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
-        shutil.rmtree(_snapshots(job), ignore_errors=True)
         loaded = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-again"))
     return filled, loaded or (judged, groups)
-
-
-def _snapshots(job: Job) -> Path:
-    """Folder of the snapshots of a mapping, for a run that goes on after this one was killed."""
-    return job.store.root / "snapshots" / job.keys.mapped
 
 
 def _new_folder(path: Path) -> Path:
@@ -195,13 +193,17 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
         path: of the new database.
         groups: images that get another camera than in the scene.
     """
-    filled = _fill(job, path, groups)
-    turns = _find_turns(job, filled)
-    if not turns:
-        return filled
+    key = make_key("turns", job.keys.mapped)
+    turns = job.store.read_as(MAPPED_KIND, key, decode_turns)
+    if turns is None:  # decided once, with the cameras of the scene
+        filled = _fill(job, path, groups)
+        turns = _find_turns(job, filled)
+        job.store.save(MAPPED_KIND, key, encode_turns(turns))
+        if not turns:
+            return filled
+        with store_errors(path):
+            path.unlink()
     turn_images(job.features, turns)
-    with store_errors(path):
-        path.unlink()
     return _fill(job, path, groups)
 
 
@@ -218,7 +220,7 @@ def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
     with job.clock.stage("match"):
         similar = describe_scene(job.features, job.store, job.executor, job.progress)
         turned = TurnedImages(job.features, camera_from_name, matcher, verifier, job.executor)
-        return turned.find(alone, similar)
+        return turned.find(alone, similar, job.plan)
 
 
 def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase:
@@ -285,11 +287,11 @@ def _with_groups(images: Sequence[SceneImage], groups: Sequence[CameraGroup]) ->
     ]
 
 
-def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, attempt: str = "first") -> list[JudgedModel]:
+def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, snapshots: Path | None) -> list[JudgedModel]:
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"):
-        task = replace(_task(job, filled, work), snapshots=_snapshots(job) / attempt)
+        task = replace(_task(job, filled, work), snapshots=snapshots)
         with store_errors(task.database):
             shutil.copyfile(filled.path, task.database)
         if job.config.density.is_on:
@@ -316,7 +318,7 @@ def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:
 
 
 def _map_with_camera_groups(
-    job: Job, mapper: Mapper, filled: FilledDatabase, judged: list[JudgedModel], work: Path
+    job: Job, mapper: Mapper, filled: FilledDatabase, judged: list[JudgedModel], work: Path, snapshots: Path | None
 ) -> tuple[FilledDatabase, list[JudgedModel], Sequence[CameraGroup]]:
     """Map again with several cameras if the images of a shared camera clearly have several focal lengths."""
     with job.clock.stage("map"):
@@ -326,7 +328,7 @@ def _map_with_camera_groups(
     work = work / "camera-groups"
     work.mkdir()
     second = fill_database(job, work / filled.path.name, groups)
-    judged_again = _map(job, mapper, second, work, work.name)
+    judged_again = _map(job, mapper, second, work, snapshots and snapshots / make_key("groups", groups))
     if _quality(judged_again) < _quality(judged):
         return filled, judged, ()
     with store_errors(filled.path):

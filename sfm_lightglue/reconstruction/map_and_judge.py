@@ -13,6 +13,7 @@ from sfm_lightglue.mapping.incremental import adjustment_like, adjustment_of_mer
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
+from sfm_lightglue.store.store import make_key
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def map_and_judge(
         starts.remove(initial_pair)
         work = task.work / f"attempt-{number}"
         work.mkdir()
-        snapshots = task.snapshots / work.name if task.snapshots is not None else None
+        name = make_key("initial pair", initial_pair)
+        snapshots = task.snapshots / name if task.snapshots is not None else None
         models = mapper.map(replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots))
         judged = judging.merged(judging.judged(models))
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)

@@ -159,6 +159,10 @@ class SceneFeatures(Mapping[str, Features]):
         turned = replace(self._read(image), quarter_turns_override=(image.quarter_turns + turns) % 4)
         return self._extractor.extract(turned)
 
+    def is_turned(self, name: str) -> bool:
+        """Whether `turn` was called for an image."""
+        return name in self._turns_from_name
+
     def turn(self, name: str, turns: int) -> None:
         """Use the features of `turned` for an image, in both layers; the arguments are the same.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sfm_lightglue.pairs.base import ExcludesPairs, ExplainsChoice, PairContext, PairSelector
 from sfm_lightglue.pairs.pair_sets import AllPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import TransitiveConfig
+from sfm_lightglue.retrieval.describe import DESCRIBE_VERSION
 from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,23 @@ class PairPlan:
     chosen: str = ""
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the selected pairs are the only ones that are matched."""
+        return self.transitive.rounds == 0 and not isinstance(self.pairs, AllPairs)
+
+    def allows(self, pair: ImagePair) -> bool:
+        """Whether a pair may be matched: in the first round, or in one of the others."""
+        if self.is_exact:
+            return pair in self.pairs
+        return pair not in self.excluded
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """What the pairs that are matched depend on, apart from the images; part of the key of models."""
         digest = pairs_digest(self.pairs)
         if self.transitive.rounds == 0:
             return (digest,)
-        return digest, self.transitive, pairs_digest(self.excluded), TRANSITIVE_VERSION
+        return digest, self.transitive, pairs_digest(self.excluded), TRANSITIVE_VERSION, DESCRIBE_VERSION
 
 
 TRANSITIVE_VERSION = 1
@@ -67,5 +79,7 @@ def plan_pairs(selector: PairSelector, name: str, context: PairContext, transiti
     explanation = selector.explanation if isinstance(selector, ExplainsChoice) else ""
     if explanation and not isinstance(pairs, AllPairs):
         logger.info("%d pairs, %s", len(pairs), explanation)
-    is_complete = isinstance(pairs, AllPairs) or _GUESSING.isdisjoint(name.split("+"))
+    num_images = len(context.scene.images)
+    asks_all = len(pairs) + len(excluded) >= num_images * (num_images - 1) // 2
+    is_complete = asks_all or _GUESSING.isdisjoint(name.split("+"))
     return PairPlan(pairs, _NO_ROUNDS if is_complete else transitive, excluded, explanation or name)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
+from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.types import Camera, ImagePair, TwoViewGeometry
 
 logger = logging.getLogger(__name__)
@@ -42,7 +46,7 @@ class TurnedImages:
     verifier: CachedVerifier
     executor: Executor = SERIAL
 
-    def find(self, names: Sequence[str], similar: SimilarImages) -> dict[str, int]:
+    def find(self, names: Sequence[str], similar: SimilarImages, plan: PairPlan) -> dict[str, int]:
         """Clockwise quarter turns, 1 to 3, of the images that match another one only if they are turned.
 
         Each image is turned in three ways and matched with the images that look most similar; the way with most
@@ -51,11 +55,17 @@ class TurnedImages:
         Args:
             names: images without a verified pair.
             similar: global descriptors of the scene.
+            plan: an image is matched with images only that it could be paired with.
         """
         row_from_name = {name: row for row, name in enumerate(similar.names)}
         known = [name for name in names if name in row_from_name]
-        nearest, _ = similar.between([row_from_name[name] for name in known], np.arange(len(similar)), _NUM_PARTNERS)
-        partners = [[similar.names[row] for row in rows if row >= 0] for rows in nearest.tolist()]
+        num_others = len(similar) if plan.is_exact else _NUM_PARTNERS + len(plan.excluded)
+        nearest, _ = similar.between([row_from_name[name] for name in known], np.arange(len(similar)), num_others)
+        others = [[similar.names[row] for row in rows if row >= 0] for rows in nearest.tolist()]
+        partners = [
+            list(islice((one for one in near if plan.allows(ImagePair.from_names(name, one))), _NUM_PARTNERS))
+            for name, near in zip(known, others, strict=True)
+        ]
         found = self.executor.map(lambda item: self._turns_of(*item), zip(known, partners, strict=True))
         return {name: turns for name, turns in zip(known, found, strict=True) if turns > 0}
 
@@ -77,6 +87,23 @@ class TurnedImages:
         return geometry.num_inliers if isinstance(geometry, TwoViewGeometry) else 0
 
 
+def encode_turns(turns_from_name: Mapping[str, int]) -> dict[str, AnyArray]:
+    """Turns as arrays of an entry of the store."""
+    return {"turns": np.array(json.dumps(dict(turns_from_name), sort_keys=True))}
+
+
+def decode_turns(arrays: Mapping[str, AnyArray]) -> dict[str, int]:
+    """The turns of an entry of the store.
+
+    Raises:
+        Exception: if it holds something else.
+    """
+    turns = {str(name): int(value) for name, value in json.loads(str(arrays["turns"])).items()}
+    if not {*turns.values()} <= {1, 2, 3}:
+        raise ValueError("not quarter turns")
+    return turns
+
+
 def turn_images(features: SceneFeatures, turns_from_name: Mapping[str, int]) -> None:
     """Use the features of the turned images, and tell the user.
 
@@ -88,6 +115,8 @@ def turn_images(features: SceneFeatures, turns_from_name: Mapping[str, int]) -> 
         DataError: if an image can no longer be read.
     """
     for name, turns in sorted(turns_from_name.items()):
+        if features.is_turned(name):
+            continue
         features.turn(name, turns)
         logger.warning(
             "%s: matches other images only if it is turned by %d degrees clockwise, which its EXIF data do not say; its"

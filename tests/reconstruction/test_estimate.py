@@ -47,6 +47,17 @@ def test_disk_and_pairs_are_those_of_the_run(small_scene_dir: Path, tmp_path: Pa
     assert 0.5 < estimate.disk_mb * 2**20 / used < 2
 
 
+def test_lists_of_images_and_positions_are_used(small_scene_dir: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (small_scene_dir / "images").iterdir())[:3]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    lines = ["name,x,y,z", *(f"{name},{i},0,0" for i, name in enumerate(names))]
+    (tmp_path / "positions.csv").write_text("\n".join(lines))
+    files = {"image_list": str(tmp_path / "list.txt"), "positions": str(tmp_path / "positions.csv")}
+    config = ReconstructConfig.from_mapping(QUICK | files | {"pairs": {"name": "spatial"}})
+    estimate = estimate_cost(small_scene_dir, tmp_path / "out", config)
+    assert (estimate.num_images, estimate.num_pairs) == (3, 3)
+
+
 def test_pairs_that_are_chosen_by_the_features_have_no_number(small_scene_dir: Path, tmp_path: Path) -> None:
     config = ReconstructConfig.from_mapping(QUICK | {"pairs": {"name": "retrieval"}})
     estimate = estimate_cost(small_scene_dir, tmp_path / "out", config)

@@ -34,7 +34,8 @@ class Excluding(SequentialPairs):
     [("sequential", 3), ("sequential+file", 3), ("auto", 3), ("file", 0), ("my_own", 0), ("my_own+file", 0)],
 )
 def test_selections_that_guess_have_further_rounds(name: str, rounds: int) -> None:
-    plan = plan_pairs(SequentialPairs(), name, PairContext(SCENE), ROUNDS)
+    selector = SequentialPairs(SequentialConfig(1, quadratic=False))
+    plan = plan_pairs(selector, name, PairContext(SCENE), ROUNDS)
     assert plan.transitive.rounds == rounds
 
 
@@ -49,6 +50,22 @@ def test_excluded_pairs_and_explanation_come_from_the_selector() -> None:
     assert list(plan.excluded) == [ImagePair("0.jpg", "4.jpg")]
     assert plan.chosen == "two steps"
     assert plan_pairs(SequentialPairs(), "sequential", PairContext(SCENE), ROUNDS).chosen == "sequential"
+
+
+def test_pairs_that_all_are_asked_or_excluded_leave_none_to_suggest() -> None:
+    plan = plan_pairs(Excluding(SequentialConfig(3, quadratic=False)), "sequential", PairContext(SCENE), ROUNDS)
+    assert len(plan.pairs) == 9
+    assert plan.transitive.rounds == 0
+
+
+def test_a_plan_allows_what_may_be_matched() -> None:
+    first, second = ImagePair("0.jpg", "1.jpg"), ImagePair("0.jpg", "2.jpg")
+    pairs, excluded = (IndexedPairs.from_pairs(SCENE.names, [one]) for one in (first, second))
+    assert PairPlan(pairs).is_exact
+    assert [PairPlan(pairs).allows(one) for one in (first, second)] == [True, False]
+    guessing = PairPlan(pairs, ROUNDS, excluded)
+    assert [guessing.allows(one) for one in (first, second, ImagePair("3.jpg", "4.jpg"))] == [True, False, True]
+    assert PairPlan(ExhaustivePairs().select(PairContext(SCENE))).allows(second)
 
 
 def test_models_depend_on_rounds_and_excluded_pairs() -> None:

@@ -1,0 +1,37 @@
+"""The folder of the snapshots of a mapping: outlives a killed run, and belongs to one run at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.store.sole_writer import sole_writer
+
+
+@contextlib.contextmanager
+def snapshot_folder(root: Path, key: str) -> Iterator[Path | None]:
+    """The folder for the snapshots of a mapping; None while another run of the same mapping uses it.
+
+    The folder is removed if the block ends without an error.
+
+    Args:
+        root: folder of the snapshots of all mappings.
+        key: of the mapping.
+
+    Raises:
+        StoreError: if the folder cannot be made.
+    """
+    folder = root / key
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole_writer(folder, waiting=False))
+        except ConfigError:
+            yield None
+            return
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other mappings have snapshots there
+        root.rmdir()

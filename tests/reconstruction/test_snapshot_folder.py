@@ -1,0 +1,33 @@
+"""The folder of the snapshots of a mapping belongs to one run at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
+
+
+def test_a_second_run_of_the_same_mapping_gets_none(tmp_path: Path) -> None:
+    root = tmp_path / "snapshots"
+    with snapshot_folder(root, "key") as first:
+        assert first == root / "key"
+        first.mkdir()
+        with snapshot_folder(root, "key") as second, snapshot_folder(root, "other") as other:
+            assert second is None
+            assert other is not None
+        assert first.is_dir()
+    assert not root.exists()
+
+
+def test_snapshots_stay_after_an_error(tmp_path: Path) -> None:
+    root = tmp_path / "snapshots"
+    with pytest.raises(RuntimeError, match="killed"), snapshot_folder(root, "key") as folder:
+        assert folder is not None
+        (folder / "first").mkdir(parents=True)
+        raise RuntimeError("killed")
+    with snapshot_folder(root, "key") as again:
+        assert again is not None
+        assert (again / "first").is_dir()
+    assert not root.exists()
