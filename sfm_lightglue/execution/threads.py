@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -25,8 +26,19 @@ def num_usable_cores() -> int:
 
 
 def num_cores_of_this_thread() -> int:
-    """Processor cores that this thread may use: all, or an equal share in the threads of `ordered_map`."""
+    """Processor cores that this thread may use: all, a share in the threads of `ordered_map`, one in `on_one_core`."""
     return max(1, num_usable_cores() // int(getattr(_pool, "num_threads", 1)))
+
+
+@contextlib.contextmanager
+def on_one_core() -> Iterator[None]:
+    """Let this thread use one core during the block, as other processes of this machine use the others."""
+    before = getattr(_pool, "num_threads", 1)
+    _join_pool(num_usable_cores())
+    try:
+        yield
+    finally:
+        _join_pool(before)
 
 
 def _join_pool(num_threads: int) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.blas import one_blas_thread
+from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.reconstruction.components import build_components
@@ -65,7 +66,7 @@ def extract_images(
         max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
     """
     _, extractor, _ = _components(job)
-    with one_blas_thread():
+    with one_blas_thread(), on_one_core():
         return [
             _layers(extractor, image, known, max_keypoints_dense) for image, known in zip(images, stored, strict=True)
         ]
@@ -102,7 +103,7 @@ def match_and_verify(
     config, _, matcher = _components(job)
     features_from_name = dict(zip(names, features, strict=True))
     results = []
-    with one_blas_thread():
+    with one_blas_thread(), on_one_core():
         for batch in in_batches(pairs, matcher.batch_size):
             loaded = [(features_from_name[pair.name0], features_from_name[pair.name1]) for pair in batch]
             for pair, both, matches in zip(batch, loaded, matcher.match_batch(loaded), strict=True):

@@ -123,6 +123,14 @@ def test_threads_of_a_pool_share_the_cores(monkeypatch):
     assert list(threads.ordered_map(lambda _: threads.num_cores_of_this_thread(), range(2), 1)) == [8, 8]
 
 
+def test_a_thread_can_be_limited_to_one_core(monkeypatch):
+    monkeypatch.setattr(threads, "num_usable_cores", lambda: 8)
+    with pytest.raises(ValueError, match="inside"), threads.on_one_core():
+        assert threads.num_cores_of_this_thread() == 1
+        raise ValueError("inside")
+    assert threads.num_cores_of_this_thread() == 8
+
+
 def test_torch_is_limited_in_one_thread_alone():
     before = torch.get_num_threads()
     seen = queue.Queue()
