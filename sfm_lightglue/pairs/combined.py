@@ -9,7 +9,7 @@ from typing import Any
 
 from sfm_lightglue.pairs.base import CountsPairs, ExplainsChoice, PairContext, PairSelector
 from sfm_lightglue.pairs.from_file import read_pairs
-from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
 from sfm_lightglue.types import ImagePair, Scene
 
 
@@ -52,10 +52,12 @@ class CombinedPairs:
 
     def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted."""
-        first, *others = [part.select(context) for part in self._parts.values()]
+        first, *others = sorted(
+            (part.select(context) for part in self._parts.values()), key=lambda pairs: not isinstance(pairs, AllPairs)
+        )
         if not others and not self._exclude:
             return first
-        pairs = IndexedPairs.from_pairs(context.scene.names, first)
+        pairs = first if isinstance(first, AllPairs) else IndexedPairs.from_pairs(context.scene.names, first)
         for other in others:
             pairs = pairs.union(other)
         return pairs.without(self.excluded(context.scene))

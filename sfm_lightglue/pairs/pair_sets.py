@@ -76,6 +76,19 @@ class AllPairs(_SequenceOfPairs):
     def __contains__(self, pair: object) -> bool:
         return isinstance(pair, ImagePair) and {pair.name0, pair.name1} <= set(self.names)
 
+    def union(self, other: Sequence[ImagePair]) -> AllPairs | IndexedPairs:
+        """The pairs of either set; this one itself if the other has no other names."""
+        if not isinstance(other, AllPairs):
+            other = IndexedPairs.from_pairs((), other)
+        if set(other.names) <= set(self.names):
+            return self
+        return IndexedPairs.from_pairs(other.names, self).union(other)
+
+    def without(self, other: Sequence[ImagePair]) -> AllPairs | IndexedPairs:
+        """The pairs that are not in another set; this set itself if it has none of them."""
+        left_out = IndexedPairs.from_pairs((), other).among_names(self.names)
+        return IndexedPairs(self.names, _all_rows(len(self.names), left_out.rows)) if left_out else self
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AllPairs):
             return self.names == other.names or len(self) == len(other) == 0
@@ -96,11 +109,14 @@ class IndexedPairs(_SequenceOfPairs):
 
     def __init__(self, names: tuple[str, ...], rows: Int32Array) -> None:
         require_array("rows", rows, np.int32, (len(rows), 2))
-        codes = _codes(rows, len(names))
-        if len(rows) > 0 and (rows.min() < 0 or rows.max() >= len(names) or (rows[:, 0] >= rows[:, 1]).any()):
-            raise ValueError(f"rows: expected indices i < j of {len(names)} names in each row")
-        if (np.diff(codes) <= 0).any() or any(a >= b for a, b in pairwise(names)):
-            raise ValueError("IndexedPairs: names and rows must be sorted, without repetition")
+        for start in range(0, len(rows), _CHUNK):  # not at once: a temporary array would be larger than the rows
+            chunk = rows[start : start + _CHUNK + 1]
+            if chunk.min() < 0 or chunk.max() >= len(names) or (chunk[:, 0] >= chunk[:, 1]).any():
+                raise ValueError(f"rows: expected indices i < j of {len(names)} names in each row")
+            if (np.diff(_codes(chunk, len(names))) <= 0).any():
+                raise ValueError("IndexedPairs: rows must be sorted, without repetition")
+        if any(a >= b for a, b in pairwise(names)):
+            raise ValueError("IndexedPairs: names must be sorted, without repetition")
         self.names = names
         self.rows = rows
 
@@ -131,7 +147,7 @@ class IndexedPairs(_SequenceOfPairs):
         if isinstance(pairs, IndexedPairs):
             return pairs.among_names({*names, *pairs.names})
         if isinstance(pairs, AllPairs):
-            all_rows = np.stack(np.triu_indices(len(pairs.names), 1), axis=1).astype(np.int32)
+            all_rows = _all_rows(len(pairs.names), np.zeros((0, 2), np.int32))
             return cls(pairs.names, all_rows).among_names({*names, *pairs.names})
         idx_from_name = {name: i for i, name in enumerate(names)}
         rows = [
@@ -165,6 +181,8 @@ class IndexedPairs(_SequenceOfPairs):
     def among_names(self, names: Collection[str]) -> IndexedPairs:
         """The pairs of which both images have one of the names, as rows of these names."""
         kept = tuple(sorted(set(names)))
+        if kept == self.names:
+            return self
         idx_from_name = {name: i for i, name in enumerate(kept)}
         new_idx = np.array([idx_from_name.get(name, -1) for name in self.names], np.int32)
         rows = new_idx[self.rows] if len(self.names) > 0 else self.rows
@@ -215,6 +233,18 @@ def _is_in(codes: IndexArray, others: IndexArray) -> BoolArray:
 
 def _rows(codes: IndexArray, num_names: int) -> Int32Array:
     return np.stack(np.divmod(codes, max(num_names, 1)), axis=1).astype(np.int32)
+
+
+def _all_rows(num: int, left_out: Int32Array) -> Int32Array:
+    """[P, 2] the rows of all pairs of `num` names, without sorted rows [Q, 2]; no temporary array of their size."""
+    rows = np.empty((num * (num - 1) // 2 - len(left_out), 2), np.int32)
+    starts = np.searchsorted(left_out[:, 0], np.arange(num + 1)).tolist()
+    end = 0
+    for first in range(num):
+        seconds = np.delete(np.arange(first + 1, num), left_out[starts[first] : starts[first + 1], 1] - (first + 1))
+        start, end = end, end + len(seconds)
+        rows[start:end, 0], rows[start:end, 1] = first, seconds
+    return rows
 
 
 def _pairs_of_rows(names: Sequence[str], rows: Int32Array) -> Iterator[ImagePair]:

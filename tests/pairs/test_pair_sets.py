@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from itertools import islice
 
 import numpy as np
@@ -127,3 +128,24 @@ def test_union_difference_and_intersection_are_those_of_sets() -> None:
         assert list(pairs0.union(other)) == sorted({*listed0, *other})
         assert list(pairs0.without(other)) == sorted({*listed0} - {*other})
         assert list(pairs0.common(other)) == sorted({*listed0} & {*other})
+
+
+def test_all_pairs_with_others_and_without_some_are_those_of_sets() -> None:
+    everything = AllPairs(names(30))
+    listed, indexed = some_pairs(30, 80)
+    more = [ImagePair("00003.jpg", "another.jpg")]
+    for other in (indexed, listed, AllPairs(names(10)), ()):
+        assert everything.union(other) is everything
+        assert list(everything.without(other)) == sorted({*everything} - {*other})
+    assert list(everything.union(more)) == sorted({*everything, *more})
+    assert everything.without(more) is everything and len(everything.without(everything)) == 0
+
+
+def test_all_pairs_without_some_take_little_more_memory_than_their_rows() -> None:
+    everything = AllPairs(names(2000))
+    tracemalloc.start()
+    left = everything.without([everything[5], everything[-1]])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(left, IndexedPairs) and len(left) == len(everything) - 2
+    assert peak < 1.5 * left.rows.nbytes

@@ -35,6 +35,12 @@ def test_a_union_has_the_pairs_of_all_parts(tmp_path: Path) -> None:
     assert select(walk(1), "sequential+spatial") == []
 
 
+@pytest.mark.parametrize("name", ["exhaustive+sequential", "spatial+exhaustive"])
+def test_a_union_with_all_pairs_is_all_pairs_without_an_object_or_a_row_for_each(name: str) -> None:
+    pairs = PAIR_SELECTORS.build(PAIR_SELECTORS.choose(name)).select(PairContext(walk(9)))
+    assert isinstance(pairs, AllPairs) and pairs == AllPairs(walk(9).names)
+
+
 def test_an_option_goes_to_every_part_that_has_it() -> None:
     choice = PAIR_SELECTORS.choose("sequential+spatial+covisibility", {"num_neighbors": 3, "window": 4})
     sequential, spatial, covisibility = choice.config.parts
