@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from sfm_lightglue.mapping.cached_models import PackedModels, load_models
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.messages import shortened, shown_path
 from sfm_lightglue.reconstruction.densified_files import digest_of_model
-from sfm_lightglue.reconstruction.publish import DATABASE_NAME, has_database_of
+from sfm_lightglue.reconstruction.publish import DATABASE_NAME
 from sfm_lightglue.reconstruction.run_record import RecordedResults
 from sfm_lightglue.store.atomic_file import store_errors
-from sfm_lightglue.store.publication import complete_publication
+from sfm_lightglue.store.publication import complete_publication, file_digest, reading_results
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import Scene, SceneImage
 
@@ -38,7 +39,7 @@ class ExtensionBase:
         key: of everything that it depends on.
         known: names of all images that its run knew.
         packed: all models of its run; None for a model from elsewhere.
-        database: of its run; None if there is none, or if it was changed.
+        database: copy of that of its run, which the extension moves; None if there is none, or if it was changed.
     """
 
     model: pycolmap.Reconstruction
@@ -66,7 +67,10 @@ def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
         ReconstructionError: if there is no finished model.
     """
     complete_publication(output)
-    key = RecordedResults.read(output).keys.get("model", "")
+    with reading_results(output):
+        recorded = RecordedResults.read(output)
+        database = _copied_database(output, recorded, work)
+    key = recorded.keys.get("model", "")
     packed = load_models(store, key) if key else None
     if packed is None or not packed.statistics.published:
         reason = "has no finished model" if not key else "has a finished model, but its store has lost it"
@@ -76,9 +80,19 @@ def base_of_output(output: Path, store: Store, work: Path) -> ExtensionBase:
         )
     model = unpacked_model(packed.files, CLOUD_MODEL, work)
     _require_single_images(model, output / CLOUD_MODEL)
-    database = output / DATABASE_NAME if has_database_of(output, key) else None
     known = {*packed.statistics.images, *(image.name for image in packed.statistics.undecodable)}
     return ExtensionBase(model, key, frozenset(known), packed, database)
+
+
+def _copied_database(output: Path, recorded: RecordedResults, work: Path) -> Path | None:
+    """A copy of the database of the last run; None if there is none, or if it was changed."""
+    digest = recorded.files.get(DATABASE_NAME)
+    if digest is None or not (output / DATABASE_NAME).is_file():
+        return None
+    copied = work / "base.db"
+    with store_errors(copied):
+        shutil.copyfile(output / DATABASE_NAME, copied)
+    return copied if file_digest(copied) == digest else None
 
 
 def base_from_elsewhere(path: Path) -> ExtensionBase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class ExtensionJob:
             model, rows = self._with_our_keypoints(is_ours)
             with store_errors(database):
                 if is_ours and self.base.database is not None:
-                    shutil.copyfile(self.base.database, database)
+                    os.replace(self.base.database, database)
                 else:
                     write_database_of_model(model, database)
         registered = {model.images[image_id].name for image_id in model.reg_image_ids()}
@@ -121,10 +122,12 @@ class ExtensionJob:
         return PreparedExtension(model, rows, matched, database, arrivals)
 
     def has_our_keypoints(self) -> bool:
-        """Whether model and database have the keypoints of the features, in their order."""
+        """Whether model and database have the same ids of images, and the keypoints of the features in their order."""
         if self.base.database is None:
             return False
-        model = self.base.model
+        model, stored = self.base.model, read_stored_names(self.base.database)
+        if any(stored.get(image_id) != model.images[image_id].name for image_id in model.reg_image_ids()):
+            return False
         num_from_name = {
             model.images[image_id].name: len(model.images[image_id].points2D) for image_id in model.reg_image_ids()
         }
@@ -164,14 +167,14 @@ class ExtensionJob:
         arrivals: Sequence[str],
         num_among: int,
     ) -> MatchedArrivals:
-        name_from_id = read_stored_names(database)
+        stored_names = set(read_stored_names(database).values())
         stored = read_matched_pairs(database)
         matcher = CachedMatcher(self.components.matcher, self.store)
         verifier = CachedVerifier(self.config.two_view, self.config.seed, self.store)
         cameras = {image.name: image.camera for image in self.features.decoded_images}
         with DatabaseWriter(database, {camera_id: camera_id for camera_id in model.cameras}) as writer:
             for image in self.features.decoded_images:
-                if image.name not in name_from_id.values():
+                if image.name not in stored_names:
                     writer.add_image(image, self.features.dense(image.name).keypoints)
             matching = ArrivalMatching(
                 self.config,
