@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -42,6 +43,10 @@ class RayTasks:
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
             _connect(self._ray, options.address, num_workers or num_usable_cores())
+        else:
+            _tell_unused_address(self._ray, options.address)
+        self._address = options.address
+        self._losses = (self._ray.exceptions.RayError, OSError, RuntimeError)
         self._gpus_per_task = options.gpus_per_task
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         self._max_tasks = options.max_tasks or max(1, _TASKS_PER_CORE * cores)
@@ -65,7 +70,9 @@ class RayTasks:
         """
         reference = self._shared.get(key)
         if reference is None:
-            reference = self._ray.put(make())
+            value = make()
+            with self._lost_cluster():
+                reference = self._ray.put(value)
             self._shared.put(key, reference)
         return reference
 
@@ -80,24 +87,27 @@ class RayTasks:
 
         Raises:
             SfmError: as the function raised it.
-            ConfigError: if the workers cannot import the function.
+            ConfigError: if the workers cannot import the function, or the cluster is lost.
         """
         remote = self._ray.remote(num_cpus=1, num_gpus=self._gpus_per_task, max_retries=_MAX_RETRIES)(function)
         running: dict[Any, TagT] = {}
         try:
             for tag, arguments in calls:
-                running[remote.remote(*arguments)] = tag
+                with self._lost_cluster():
+                    running[remote.remote(*arguments)] = tag
                 while len(running) >= self._max_tasks:
                     yield from self._finished(running)
             while running:
                 yield from self._finished(running)
         finally:
-            for reference in running:
-                self._ray.cancel(reference)
+            with contextlib.suppress(*self._losses):
+                for reference in running:
+                    self._ray.cancel(reference)
 
     def _finished(self, running: dict[Any, TagT]) -> Iterator[tuple[TagT, Any]]:
         """The results of the calls that have finished by now, of at least one."""
-        ready, _ = self._ray.wait(list(running), num_returns=1)
+        with self._lost_cluster():
+            ready, _ = self._ray.wait(list(running), num_returns=1)
         for reference in ready:
             tag = running.pop(reference)
             try:
@@ -109,6 +119,17 @@ class RayTasks:
                 continue
             yield tag, result
 
+    @contextlib.contextmanager
+    def _lost_cluster(self) -> Iterator[None]:
+        """Report that the cluster takes no tasks, as when its head has ended."""
+        try:
+            yield
+        except self._losses as error:
+            raise ConfigError(
+                f"{_shown(self._address)}: the Ray cluster was lost ({_first_line(error)}); start it and run the same"
+                " command again: it goes on"
+            ) from error
+
 
 def _import_ray() -> Any:
     try:
@@ -119,6 +140,13 @@ def _import_ray() -> Any:
     return ray
 
 
+def _tell_unused_address(ray: Any, address: str) -> None:
+    """Warn that a connection of this process is used in place of an address that was set."""
+    connected = ray.get_runtime_context().gcs_address
+    if address not in ("", "auto", connected):
+        logger.warning("this process is connected to Ray at %s; `executor.address` %s is not used", connected, address)
+
+
 def _connect(ray: Any, address: str, num_workers: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
@@ -126,9 +154,7 @@ def _connect(ray: Any, address: str, num_workers: int) -> None:
     try:
         ray.init(address or "local", **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError ...
-        raise ConfigError(
-            f"`executor.address` {address or 'of this machine'}: no Ray cluster can be used ({_first_line(error)})"
-        ) from error
+        raise ConfigError(f"{_shown(address)}: no Ray cluster can be used ({_first_line(error)})") from error
 
 
 def _cause(error: Any) -> Exception:
@@ -140,6 +166,10 @@ def _cause(error: Any) -> Exception:
             f" ({_first_line(cause)}); install the same version on all machines"
         )
     return cause if isinstance(cause, SfmError) else error
+
+
+def _shown(address: str) -> str:
+    return f"`executor.address` {address or 'of this machine'}"
 
 
 def _first_line(error: BaseException) -> str:
