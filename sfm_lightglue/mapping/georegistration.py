@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -41,6 +41,12 @@ _MAX_SCALE_ERROR = 0.1
 _MAX_ROTATION_ERROR_DEG = 10.0
 """Largest standard deviation of the orientation."""
 
+_MAX_RIG_SCALE_ERROR = 0.2
+"""Largest difference from 1 of the scale of a model with distances in rigs, if the positions tell the scale well."""
+
+_MIN_RIG_BASELINE_M = 1e-3
+"""Smallest distance between cameras of a rig that are apart."""
+
 _MAX_RESIDUAL = 0.3
 """Largest median distance between camera centres and positions, as a fraction of the spread of the positions."""
 
@@ -66,7 +72,7 @@ class GeoRegistration:
             if the positions were given in another frame.
         residuals_m: distance between camera centre and position of each image that has a position, by name.
         outliers: names of the images whose positions were not used, sorted.
-        scale_error: relative standard deviation of the scale.
+        scale_error: relative standard deviation of the scale; 0 if rigs determine it.
         rotation_error_deg: standard deviation of the orientation, about the axis that is least certain.
     """
 
@@ -121,6 +127,8 @@ def georegister(
 ) -> GeoRegistration | None:
     """Align the camera centres of a model with known positions.
 
+    A model with rigs of cameras at known distances keeps its scale, as these are metres.
+
     Args:
         model: any model; not changed.
         positions: of images, some of which may not be in the model.
@@ -142,10 +150,17 @@ def georegister(
     centers = np.array([poses[name].center for name in names])
     targets = positions.xyz_m[[row_from_name[name] for name in names]]
     found = _robust_similarity(centers, targets)
-    problem = "the positions or the camera centres coincide" if found is None else None
+    problem: str | None = "the positions or the camera centres coincide"
     if found is not None:
+        fits = found[1]
         result = _result(names, centers, targets, found, positions.origin, errors_m)
-        problem = _problem(result, centers, targets, np.isin(names, result.names))
+        problem = None
+        if _has_rig_baseline(model):
+            problem = _problem_of_rigs(result)
+            rigid = umeyama(centers[fits], targets[fits], with_scale=False)
+            result = _result(names, centers, targets, (rigid, fits), positions.origin, errors_m)
+            result = replace(result, scale_error=0.0)
+        problem = problem or _problem(result, centers, targets, fits)
         if problem is None:
             return result
     if np.unique(targets, axis=0, return_counts=True)[1].max() > len(targets) / 2:
@@ -196,6 +211,20 @@ def _errors(points: Float64Array, errors_m: Float64Array) -> tuple[float, float]
     covariance = inverse @ np.einsum("nki,k,nkj->ij", moves, errors_m**2, moves) @ inverse
     scale_error = float(np.linalg.norm(centred * errors_m)) / sum_squares
     return scale_error, math.degrees(math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0)))
+
+
+def _has_rig_baseline(model: pycolmap.Reconstruction) -> bool:
+    """Whether cameras of a rig are apart: their distance is the unit of the model."""
+    poses = [pose for rig in model.rigs.values() for pose in rig.non_ref_sensors.values()]
+    return any(pose is not None and np.linalg.norm(pose.translation) >= _MIN_RIG_BASELINE_M for pose in poses)
+
+
+def _problem_of_rigs(result: GeoRegistration) -> str | None:
+    """Why an alignment contradicts the distances in rigs; None if it does not."""
+    scale = result.local_from_model.scale
+    if abs(scale - 1) <= max(_MAX_RIG_SCALE_ERROR, _OUTLIER_FACTOR * result.scale_error):
+        return None
+    return f"the distances between the cameras of a rig are {scale:.2f} times as long by them"
 
 
 def _problem(result: GeoRegistration, centers: Float64Array, targets: Float64Array, fits: BoolArray) -> str | None:

@@ -13,6 +13,7 @@ from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.mapping.georegistration import GeoRegistration, georegister
 from sfm_lightglue.scene.local_frame import LocalPositions
 from tests.helpers.exact_scenes import UP, ExactScene, make_model
+from tests.helpers.rigged_models import with_common_frame
 
 ORIGIN = (59.33, 18.06, 30.0)
 
@@ -175,6 +176,29 @@ def test_two_positions_are_silently_too_few(caplog: pytest.LogCaptureFixture) ->
     few = LocalPositions((*positions.names[:2], "elsewhere.jpg"), positions.xyz_m[:3], ORIGIN)
     assert georegister(model_of(scene), few) is None
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("size", "is_accepted"), [(1.0, True), (1.1, True), (1.5, False)])
+def test_a_rig_with_known_distances_keeps_its_metres(size: float, is_accepted: bool) -> None:
+    scene = scene_of(300.0)
+    model = with_common_frame(make_model(scene), "00.jpg", "01.jpg")
+    positions = positions_of(scene, 1.0)
+    found = georegister(model, LocalPositions(positions.names, size * positions.xyz_m, ORIGIN))
+    assert (found is not None) == is_accepted
+    if found is not None:
+        assert (found.local_from_model.scale, found.scale_error) == (1.0, 0.0)
+        assert found.rotation_error_deg > 0
+
+
+def test_cameras_of_a_rig_in_one_place_tell_no_metres() -> None:
+    scene = scene_of(300.0)
+    scene.poses["01.jpg"] = Rigid3(np.diag([-1.0, 1, -1]), np.zeros(3)) @ scene.poses["00.jpg"]
+    found = georegister(
+        with_common_frame(make_model(scene), "00.jpg", "01.jpg"),
+        LocalPositions(tuple(sorted(scene.poses)), 2 * positions_of(scene).xyz_m, ORIGIN),
+    )
+    assert found is not None
+    assert found.local_from_model.scale == pytest.approx(2.0)
 
 
 def test_the_record_reproduces_the_transform() -> None:
