@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,19 @@ class Rigs:
             database: with the images; changed in place.
 
         Raises:
+            DataError: if the database has no image of a camera: none of them could be read.
             StoreError: if it cannot be written.
         """
         configs = [_native(rig) for rig in self.rigs]
         try:
             with quiet_log(), pycolmap.Database.open(database) as opened:
+                names = [image.name for image in opened.read_all_images()]
+                for camera in chain.from_iterable(self.rigs):
+                    if not any(name.startswith(camera.prefix) for name in names):
+                        raise DataError(
+                            f"`rig_file`: none of the images with the prefix {camera.prefix!r} could be read: repair them, or"
+                            " leave their camera out of the rig"
+                        )
                 pycolmap.apply_rig_config(configs, opened)
         except (RuntimeError, ValueError) as error:
             raise StoreError(f"{shown_path(database)}: the rigs cannot be written ({error})") from error

@@ -115,3 +115,15 @@ def test_rigs_that_do_not_fit_the_images_are_refused(images: dict[str, int], mes
     path = write(tmp_path, [{"cameras": [LEFT, RIGHT]}])
     with pytest.raises(DataError, match=message):
         read_rigs(path).check(images_of(**images), path)
+
+
+def test_a_camera_of_which_no_image_could_be_read_is_told(tmp_path: Path) -> None:
+    path, database = write(tmp_path, [{"cameras": [LEFT, RIGHT]}]), tmp_path / "database.db"
+    images = images_of(left_0=0, left_1=0, right_0=1, right_1=1)
+    rigs = read_rigs(path)
+    rigs.check(images, path)
+    with DatabaseWriter(database) as writer:
+        for image in images[:2]:
+            writer.add_image(image, np.ones((1, 2), np.float32))
+    with pytest.raises(DataError, match="none of the images with the prefix 'right/' could be read"):
+        rigs.apply(database)
