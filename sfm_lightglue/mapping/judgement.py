@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.colmap.model_parts import take_out_images
+from sfm_lightglue.colmap.model_parts import partners_in_frames, take_out_images
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.mapper_errors import opened_database
@@ -112,6 +112,7 @@ class _Judge:
             agreements = self._agreements(model)
             supports = _supports(model, agreements)
             found = self._doubtful(supports) or self._with_bad_cameras(model, intrinsics, supports)
+            found = _with_whole_frames(model, found, supports)
             if not found or len(supports) - len(found) < _MIN_IMAGES:
                 break
             if 1 - (len(doubtful) + len(found)) / num_images < self.config.min_kept_images:
@@ -231,6 +232,17 @@ def _supports(model: pycolmap.Reconstruction, agreements: Sequence[PairAgreement
     connected = _largest_part(list(agreements_from_name), agreements)
     return {
         name: _Support(num_points[name], _share(own), name in connected) for name, own in agreements_from_name.items()
+    }
+
+
+def _with_whole_frames(
+    model: pycolmap.Reconstruction, found: Mapping[str, ImageVerdict], supports: Mapping[str, _Support]
+) -> dict[str, ImageVerdict]:
+    """Doubtful images, and those that leave the model with them, for the same reason."""
+    partners = partners_in_frames(model, found)
+    return dict(found) | {
+        name: replace(found[partner], num_points=supports[name].num_points, support=supports[name].share)
+        for name, partner in partners.items()
     }
 
 
