@@ -96,8 +96,12 @@ def extend(
         if not arrivals:
             summary = recorded_summary(output) if model is None else None
             if summary is None:
-                raise ReconstructionError(f"{scene.root}: has no image that the model does not have")
-            logger.warning("nothing to extend: the finished model knows all %d images of the folder", len(scene.images))
+                raise ReconstructionError(f"{scene.root}: has no image{_of_list(config)} that the model does not have")
+            logger.warning(
+                "nothing to extend: the finished model knows all %d images%s",
+                len(scene.images),
+                _of_list(config) or " of the folder",
+            )
             log.end("done", "nothing to extend")
             return ReconstructionResult(output, summary)
         job = _job(extended, base, config, components, excluded, store, clock, executor, log)
@@ -137,6 +141,15 @@ def _recorded_executor(output: Path) -> object:
         return read_record(output)["config"]["executor"]["name"]
     except (KeyError, TypeError):
         return None
+
+
+def _of_list(config: ReconstructConfig) -> str:
+    """Which images are meant, for messages; "" without a list."""
+    if config.image_list_file is None:
+        return ""
+    return (
+        f" of the list {shown_path(config.image_list_file)} (`image_list`; images that it does not name are left out)"
+    )
 
 
 def _scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress) -> Scene:

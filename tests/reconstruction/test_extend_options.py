@@ -44,3 +44,12 @@ def test_another_executor_is_refused_unless_the_last_run_had_it(own_scene, small
     record["config"]["executor"]["name"] = "folder"
     path.write_text(json.dumps(record))
     assert extend(own_scene, config=config).summary.num_registered == 5
+
+
+def test_a_list_that_leaves_the_photos_out_is_told(own_scene, small_scene_dir, caplog):
+    images = sorted(path.name for path in (own_scene / "images").iterdir())
+    (own_scene / "list.txt").write_text("\n".join(images))
+    shutil.copy(small_scene_dir / "images" / ADDED, own_scene / "images")
+    extend(own_scene, config=one_thread(**OPTIONS, image_list=str(own_scene / "list.txt")))
+    assert "knows all 4 images of the list" in caplog.text
+    assert "list.txt (`image_list`" in caplog.text
