@@ -12,6 +12,7 @@ from sfm_lightglue.errors import ConfigError, SfmError
 from sfm_lightglue.execution.config import ExecutorConfig
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.threads import num_usable_cores
+from sfm_lightglue.messages import install_hint
 
 logger = logging.getLogger(__name__)
 
@@ -136,13 +137,13 @@ def _import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise ConfigError("`executor.name` ray needs Ray: pip install 'sfm-lightglue[cluster]'") from error
+        raise ConfigError(f"`executor.name` ray needs Ray: {install_hint('cluster')}") from error
     return ray
 
 
 def _tell_unused_address(ray: Any, address: str) -> None:
     """Warn that a connection of this process is used in place of an address that was set."""
-    connected = ray.get_runtime_context().gcs_address
+    connected = getattr(ray.get_runtime_context(), "gcs_address", "another address")  # clients of some versions lack it
     if address not in ("", "auto", connected):
         logger.warning("this process is connected to Ray at %s; `executor.address` %s is not used", connected, address)
 

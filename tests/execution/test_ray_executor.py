@@ -124,3 +124,12 @@ def test_an_address_that_is_not_used_is_told(
     with caplog.at_level(logging.WARNING), tasks_on(monkeypatch, StandIn(), address):
         pass
     assert ("`executor.address` other:6379 is not used" in caplog.text) == is_told
+
+
+def test_a_client_that_does_not_know_its_cluster(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ray = StandIn()
+    monkeypatch.setattr(ray, "get_runtime_context", object)
+    with tasks_on(monkeypatch, ray, "ray://head:10001"):
+        assert "`executor.address` ray://head:10001 is not used" in caplog.text

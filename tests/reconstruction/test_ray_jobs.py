@@ -98,5 +98,5 @@ def test_the_bytes_are_those_of_one_process(on_a_cluster: tuple[Path, dict[str, 
 
 @pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
 def test_without_ray_the_message_names_the_extra(small_scene_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"needs Ray: pip install 'sfm-lightglue\[cluster\]'"):
+    with pytest.raises(ConfigError, match=r'needs Ray: pip install "sfm-lightglue\[cluster\]"'):
         reconstruct(small_scene_dir, tmp_path / "out", one_thread(executor={"name": "ray"}))
