@@ -30,6 +30,10 @@ _MIN_BASELINE = 0.01
 """Smallest spread of the centres, as a fraction of the median depth of the observed points. Else the scale is
 unknown."""
 
+_MAX_SCALE_ERROR = 0.1
+"""Largest change of the scale that moves points by the median error. Short baselines are consistent with many scales.
+"""
+
 _MAX_ERROR_PX = 12.0
 """Largest reprojection error of a consistent observation, in pixels of images of up to 1600 pixels. The two models were
 adjusted apart: two halves of a scene of 41 images with three in common had a median error of 3 pixels."""
@@ -62,8 +66,8 @@ class ModelAlignment:
     Args:
         target_from_source: between the worlds of the models.
         names: of the common images that are consistent, sorted.
-        median_error_px: median reprojection error of the points of one model in the images of the other, in pixels of
-            images of up to 1600 pixels.
+        median_error_px: median reprojection error of the points of one model in the images of the other, the larger of
+            the two, in pixels of images of up to 1600 pixels.
         consistent_share: fraction of these observations with an error of at most 12 pixels.
     """
 
@@ -132,7 +136,8 @@ class _Fit:
     Args:
         consistent: whether each common image is consistent.
         share: of consistent observations in the consistent images.
-        median_error_px: over these observations; infinite without consistent images.
+        median_error_px: over these observations, in the direction where it is larger; infinite without consistent
+            images.
         score: sum over the images of the share of consistent observations, and less than one for smaller errors.
     """
 
@@ -246,8 +251,9 @@ class _Common:
         ]
         share = np.minimum(*shares)
         consistent = share >= _MIN_CONSISTENT
-        used = np.concatenate([found[consistent[o.idxs]] for o, found in zip(self.observed, errors, strict=True)])
-        median = float(np.median(used)) if len(used) > 0 else np.inf
+        of_sides = [found[consistent[o.idxs]] for o, found in zip(self.observed, errors, strict=True)]
+        used = np.concatenate(of_sides)
+        median = max(float(np.median(each)) if len(each) > 0 else np.inf for each in of_sides)
         total = float((used <= _MAX_ERROR_PX).mean()) if len(used) > 0 else 0.0
         return _Fit(tuple(consistent.tolist()), total, median, float(share.sum()) + 1 / (2 + median))
 
@@ -263,11 +269,17 @@ class _Common:
             )
         for side, observed in enumerate(self.observed):
             centers = self.centers(side)[idxs]
-            spread = np.linalg.svd(centers - centers.mean(axis=0), compute_uv=False)
+            spread = np.linalg.svd(centers - centers.mean(axis=0), compute_uv=False) / np.sqrt(len(idxs))
             poses = np.stack([pose.as_matrix() for pose in self.poses[side]])[observed.idxs]
             depth = float(np.median((poses[:, 2] * homogeneous(observed.xyz)).sum(axis=1)))
             if spread[0] <= _MIN_BASELINE * depth:
                 return "the centres of the common images nearly coincide: the scale is not determined"
+            parallax_px = float(np.median(observed.px_per_radian)) * float(np.linalg.norm(spread)) / depth
+            if fit.median_error_px > _MAX_SCALE_ERROR * parallax_px:
+                return (
+                    f"the scale is not determined: the common images have a parallax of {parallax_px:.0f} px, and a"
+                    f" median error is {fit.median_error_px:.1f} px"
+                )
             if spread[1] <= _LINE_RATIO * spread[0] and len(idxs) < _MIN_COMMON_ON_LINE:
                 return (
                     f"the centres of the {len(idxs)} common images lie on a line, at least {_MIN_COMMON_ON_LINE} are"

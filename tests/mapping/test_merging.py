@@ -139,6 +139,23 @@ def test_coinciding_centres_do_not_suffice(scene, model) -> None:
     assert isinstance(align_models(source, target), NotMerged)
 
 
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.4])
+def test_short_baselines_do_not_accept_a_wrong_scale(scene, scale: float) -> None:
+    """The images at distances of a fortieth of the depth fit other scales with errors of few pixels."""
+    near, wrong = dict(scene.poses), dict(scene.poses)
+    middle = near["05.jpg"].center
+    for number, name in enumerate(("04.jpg", "05.jpg", "06.jpg")):
+        move = 0.2 * np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1]][number])
+        near[name] = Rigid3.look_at(middle + move, np.zeros(3), UP)
+        wrong[name] = Rigid3(near[name].R, -near[name].R @ (middle + scale * move))
+    target = part(make_model(ExactScene(near, scene.points)), range(7))
+    source = part(make_model(ExactScene(near, scene.points), wrong), range(4, 12))
+    found = align_models(source, target)
+    assert isinstance(found, ModelAlignment) == (scale == 1.0)
+    if isinstance(found, NotMerged):
+        assert "the scale is not determined" in found.reason
+
+
 def test_models_are_kept_apart_if_the_merged_one_is_worse(model) -> None:
     parts = [part(model, range(7)), part(model, range(3, 12), MOVED)]
     asked = []
