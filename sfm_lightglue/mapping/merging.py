@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 Adjust = Callable[[pycolmap.Reconstruction], None]
 
-_MIN_REMAINING = 0.7
-"""Smallest fraction of the observations that must remain after the merged model was adjusted and filtered. A model that
-was merged wrongly loses the points that connect its parts."""
+_MIN_REMAINING = 0.5
+"""Smallest fraction of the observations that connect the common images with the others of each model, which must remain
+after the merged model was adjusted and filtered. A model that was merged wrongly loses them; they are few of all."""
 
 
 def merge_models(
@@ -91,14 +91,34 @@ def merge_two(
     if isinstance(alignment, NotMerged):
         return alignment
     merged = _joined(target, source, alignment)
-    num_images, num_observations = merged.num_reg_images(), merged.compute_num_observations()
+    num_images = merged.num_reg_images()
+    ids = [set(model.reg_image_ids()) for model in (target, source)]
+    before = [_num_connecting(merged, ids[0] & ids[1], own) for own in (ids[0] - ids[1], ids[1] - ids[0])]
     adjust(merged)
     if merged.num_reg_images() < num_images:
         return NotMerged("images of the merged model lost their poses when it was adjusted")
-    share = merged.compute_num_observations() / max(num_observations, 1)
+    after = [_num_connecting(merged, ids[0] & ids[1], own) for own in (ids[0] - ids[1], ids[1] - ids[0])]
+    share = min(left / num if num > 0 else 1.0 for left, num in zip(after, before, strict=True))
     if share < _MIN_REMAINING:
-        return NotMerged(f"only {share:.0%} of the observations remain after the merged model was adjusted")
+        return NotMerged(
+            f"only {share:.0%} of the observations that connect one of them remain after the merged model was adjusted"
+        )
     return merged
+
+
+def _num_connecting(model: pycolmap.Reconstruction, common_ids: set[int], own_ids: set[int]) -> int:
+    """Number of observations in some images of points that one of other images observes too."""
+    point_ids = [
+        point.point3D_id
+        for image_id in sorted(common_ids)
+        for point in model.images[image_id].points2D
+        if point.has_point3D()
+    ]
+    return sum(
+        count
+        for point_id, count in Counter(point_ids).items()
+        if any(element.image_id in own_ids for element in model.points3D[point_id].track.elements)
+    )
 
 
 def _joined(

@@ -11,9 +11,10 @@ import pytest
 
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.mapping import merging
 from sfm_lightglue.mapping.base import MappingTask
-from sfm_lightglue.mapping.incremental import adjustment_of_merged_like
+from sfm_lightglue.mapping.incremental import adjustment_of_merged_like, filter_like
 from sfm_lightglue.mapping.merging import merge_models, merge_two
 from sfm_lightglue.mapping.model_alignment import ModelAlignment, NotMerged, align_models
 from tests.helpers.exact_scenes import UP, ExactScene, make_model, ring_scene
@@ -154,6 +155,40 @@ def test_short_baselines_do_not_accept_a_wrong_scale(scene, scale: float) -> Non
     assert isinstance(found, ModelAlignment) == (scale == 1.0)
     if isinstance(found, NotMerged):
         assert "the scale is not determined" in found.reason
+
+
+def chain_scene() -> ExactScene:
+    """Cameras along a wall; only neighbours see the same points."""
+    centers = np.array([[1.2 * idx, -6.0, 1 + 0.3 * np.sin(2.1 * idx)] for idx in range(43)])
+    poses = {
+        f"{idx:02d}.jpg": Rigid3.look_at(each, np.array([each[0] + 0.2 * np.sin(idx), 0, 0]), UP)
+        for idx, each in enumerate(centers)
+    }
+    points = np.random.default_rng(0).uniform(0, 1, (1000, 3)) * [56, 4, 4] - [2, 2, 2]
+    return ExactScene(poses, points)
+
+
+@pytest.mark.parametrize(("scale", "is_merged"), [(1.0, True), (2.0, False)])
+def test_chains_that_lose_their_connection_stay_apart(monkeypatch, scale: float, is_merged: bool) -> None:
+    """Nearly all observations remain, those that connect the chains do not."""
+    scene = chain_scene()
+    model = make_model(scene)
+    target, source = part(model, range(23)), part(model, range(20, 43))
+    center = scene.poses["21.jpg"].center
+    alignment = ModelAlignment(Sim3(scale, np.eye(3), (1 - scale) * center), (), 0.0, 1.0)
+    monkeypatch.setattr(merging, "align_models", lambda *_: alignment)
+    remaining = []
+
+    def only_filter(merged: pycolmap.Reconstruction) -> None:
+        before = merged.compute_num_observations()
+        filter_like(None, MappingTask(None, None, 43, frozenset({1})))(merged)
+        remaining.append(merged.compute_num_observations() / before)
+
+    found = merge_two(target, source, only_filter)
+    assert remaining[0] > 0.7
+    assert isinstance(found, NotMerged) != is_merged
+    if isinstance(found, NotMerged):
+        assert "that connect one of them" in found.reason
 
 
 def test_models_are_kept_apart_if_the_merged_one_is_worse(model) -> None:
