@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
+from benchmarks.goals import Goal, at_least, at_most, print_goals
 from benchmarks.pair_selection_sets import OverlapSet, open_set, read_models
 from pipelines.command import run_command
 from sfm_lightglue.colmap.poses import poses_of_model
@@ -273,6 +274,37 @@ def format_models(models: Sequence[Models], sets: Sequence[OverlapSet]) -> str:
     return "\n\n".join(lines)
 
 
+def goals(selections: Sequence[Selection], models: Sequence[Models], sets: Sequence[OverlapSet]) -> list[Goal]:
+    """Of each selector: a tenth of the pairs, images that stay connected, and models as good as those of all pairs."""
+    found = []
+    for one in selections:
+        if one.pairs != EXHAUSTIVE:
+            where = f"{one.set_name}, {one.pairs}"
+            found.append(at_most(f"{where}, % of all pairs asked", 100 * one.share, 10.0))
+            found.append(at_least(f"{where}, images connected", one.num_connected, 0.95 * one.num_connectable))
+    all_pairs = {one.set_name: one for one in models if one.pairs == EXHAUSTIVE}
+    alone = {one.name: one.alone for one in sets}
+    for model in models:
+        if model.pairs != EXHAUSTIVE:
+            found += _goals_of_models(model, all_pairs[model.set_name], alone[model.set_name])
+    return found
+
+
+def _goals_of_models(one: Models, all_pairs: Models, alone: Mapping[str, tuple[int, ...]]) -> list[Goal]:
+    where = f"{one.set_name}, {one.pairs}"
+    if one.by_scene:
+        found = [at_most(f"{where}, models of several scenes", one.mixed, 0)]
+        for scene, numbers in one.by_scene.items():
+            found.append(at_least(f"{where}, {scene}, registered", sum(numbers), sum(alone[scene])))
+            found.append(at_most(f"{where}, {scene}, models", len(numbers), len(alone[scene])))
+        return found
+    found = [at_least(f"{where}, registered", max(one.registered, default=0), max(all_pairs.registered, default=0))]
+    if not math.isnan(all_pairs.center_error):
+        errors = 1e3 * one.center_error, 1e3 * all_pairs.center_error
+        found.append(at_most(f"{where}, centre error ‰", errors[0], 1.1 * errors[1]))
+    return found
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the benchmark."""
     parser = argparse.ArgumentParser(
@@ -293,11 +325,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; returns its exit code."""
+    """Run the benchmark; returns its exit code, 1 if a goal is missed."""
     arguments = build_parser().parse_args(argv)
     selectors = list(dict.fromkeys([EXHAUSTIVE, *arguments.pairs]))
 
-    def body() -> None:
+    def body() -> int:
         selections, models, sets = [], [], []
         with tempfile.TemporaryDirectory(prefix="sfm_pair_selection_") as temporary:
             work = arguments.work or Path(temporary)
@@ -318,6 +350,8 @@ def main(argv: list[str] | None = None) -> int:
             report = {"selections": list(map(asdict, selections)), "models": list(map(asdict, models))}
             with atomic_write(arguments.json) as file:
                 file.write(json.dumps(report, indent=1).encode() + b"\n")
+        print()
+        return print_goals(goals(selections, models, sets))
 
     return run_command(body)
 

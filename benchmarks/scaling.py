@@ -19,15 +19,19 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
+from benchmarks.goals import Goal, at_least, at_most, print_goals
 from benchmarks.reconstruction import measure
-from benchmarks.reconstruction_measurement import as_json
+from benchmarks.reconstruction_measurement import Measurement, as_json
 from benchmarks.reconstruction_scenes import as_benchmark
 from benchmarks.reconstruction_table import format_tables
 from benchmarks.scaling_job import ScalingJob, ScalingResult
@@ -41,6 +45,9 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.synthetic import Town, write_town
 
 KINDS = ("survey", "town")
+_LARGE = 10_000
+"""Surveys of so many images have goals."""
+
 STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write", "total")
 
 
@@ -194,18 +201,43 @@ def _cell(value: float, digits: int) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def goals(runs: Sequence[ScalingRun]) -> list[str]:
-    """Lines that say whether the largest survey keeps the limits: selection, memory before mapping, a warm run."""
-    lines = []
+def goals(runs: Sequence[ScalingRun]) -> list[Goal]:
+    """Of surveys of 10,000 images: selection, memory before mapping, a warm run, and time that is linear in pairs."""
+    found = []
+    cold = sorted((run for run in runs if run.kind == "survey" and not run.is_warm), key=lambda run: run.num_images)
     for run in runs:
-        if run.kind == "survey" and run.num_images >= 10_000:
-            checks = [("s of a warm run", run.value("total"), 120.0)] if run.is_warm else []
-            checks += [] if run.is_warm else [("s of selection", run.value("select"), 300.0)]
-            checks += [("MB before mapping", run.value("MB before map"), 2000.0)]
-            for what, value, limit in checks:
-                verdict = "within" if value <= limit else "BEYOND"
-                lines.append(f"{run.num_images} images: {value:.0f} {what}, {verdict} the limit of {limit:.0f}")
-    return lines
+        if run.kind != "survey" or run.num_images < _LARGE:
+            continue
+        where = f"{run.num_images} images, {'warm' if run.is_warm else 'cold'}"
+        if run.is_warm:
+            found.append(at_most(f"{where}, s in total", run.value("total"), 120.0))
+        else:
+            found.append(at_most(f"{where}, s of selection", run.value("select"), 300.0))
+        found.append(at_most(f"{where}, MB before mapping", run.value("MB before map"), 2000.0))
+    for smaller, larger in pairwise(cold):
+        if larger.num_images >= _LARGE:
+            where = f"{smaller.num_images} to {larger.num_images} images"
+            found.append(at_most(f"{where}, exponent of s to match and verify by pairs", _power(smaller, larger), 1.1))
+    return found
+
+
+def _power(smaller: ScalingRun, larger: ScalingRun) -> float:
+    """Exponent of the growth of the time of matching and verification with the number of pairs."""
+    seconds = [np.nansum([run.value("match"), run.value("verify")]) for run in (smaller, larger)]
+    pairs = [run.value("pairs") for run in (smaller, larger)]
+    if min(*seconds, *pairs) <= 0 or pairs[0] == pairs[1]:
+        return math.nan
+    return math.log(seconds[1] / seconds[0]) / math.log(pairs[1] / pairs[0])
+
+
+def goals_beside_colmap(measured: Sequence[Measurement]) -> list[Goal]:
+    """A quarter of COLMAP's time, and as many images."""
+    ours, colmap = (next(one for one in measured if one.method == method) for method in ("ours", "colmap"))
+    where = f"{ours.num_images} images of the town"
+    return [
+        at_most(f"{where}, s", ours.process_seconds, colmap.process_seconds / 4),
+        at_least(f"{where}, registered", ours.result.num_registered, colmap.result.num_registered),
+    ]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -229,26 +261,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; returns its exit code."""
+    """Run the benchmark; returns its exit code, 1 if a goal is missed."""
     arguments = build_parser().parse_args(argv)
 
-    def body() -> None:
+    def body() -> int:
         with tempfile.TemporaryDirectory(prefix="sfm_scaling_") as temporary:
             work = arguments.work or Path(temporary)
             runs = _all_sizes(arguments, work)
             report: dict[str, Any] = {"runs": [asdict(run) for run in runs]}
-            print("\n\n".join([format_table(runs), *goals(runs)]))
+            print(f"{format_table(runs)}\n")
+            found = goals(runs)
             if arguments.colmap and arguments.town:
                 root = prepare("town", max(arguments.town), work, arguments.threads).parent
                 scene, config = as_benchmark(read_scene(root), "exif"), {"pairs": {"name": arguments.pairs}}
                 measured = measure(
                     scene, ("ours", "colmap"), 1, arguments.threads, config, True, None, arguments.colmap
                 )
-                print(format_tables(measured))
+                print(f"{format_tables(measured)}\n")
+                found += goals_beside_colmap(measured)
                 report["colmap"] = as_json(measured, arguments.threads, config)
             if arguments.json:
                 with atomic_write(arguments.json) as file:
                     file.write(json.dumps(report, indent=1).encode() + b"\n")
+        return print_goals(found)
 
     return run_command(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from itertools import combinations
@@ -12,7 +13,7 @@ import pycolmap
 import pytest
 
 from benchmarks import pair_selection
-from benchmarks.pair_selection import Models, format_models, format_selections, largest_group, score_selection
+from benchmarks.pair_selection import Models, format_models, format_selections, goals, largest_group, score_selection
 from benchmarks.pair_selection_sets import OverlapSet, mixed_set, pairs_sharing_points, town_set
 from sfm_lightglue.types import ImagePair
 
@@ -65,6 +66,24 @@ def test_models_that_mix_scenes_are_told() -> None:
     models = Models("mixed", "auto", 2, 1, (2,), math.nan, math.nan, 1, {"x": (1,), "y": (1,)}, 1.0)
     text = format_models([models], [one])
     assert "x 1 (alone 1), y 1 (alone 1)" in text
+    everything = dataclasses.replace(models, pairs="exhaustive", mixed=0)
+    found = goals([], [everything, models], [one])
+    assert [goal.text for goal in found if not goal.is_reached] == [
+        "mixed, auto, models of several scenes: 1, at most 0"
+    ]
+    apart = dataclasses.replace(models, mixed=0, by_scene={"x": (), "y": (1, 1)})
+    missed = [goal.text for goal in goals([], [everything, apart], [one]) if not goal.is_reached]
+    assert missed == ["mixed, auto, x, registered: 0, at least 1", "mixed, auto, y, models: 2, at most 1"]
+
+
+@pytest.mark.parametrize(
+    ("registered", "error", "num_missed"), [(10, 0.011, 0), (10, 0.0112, 1), (9, 0.01, 1), (9, math.nan, 2)]
+)
+def test_models_are_compared_with_those_of_all_pairs(registered: int, error: float, num_missed: int) -> None:
+    everything = Models("town", "exhaustive", 10, 45, (10,), 0.01001, 0.1, 0, {}, 1.0)
+    other = dataclasses.replace(everything, pairs="auto", registered=(registered,), center_error=error)
+    one = dataclasses.replace(example_set("ab"), name="town")
+    assert sum(not goal.is_reached for goal in goals([], [everything, other], [one])) == num_missed
 
 
 def test_a_short_run_on_the_town(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
@@ -78,7 +97,10 @@ def test_a_short_run_on_the_town(tmp_path: Path, capsys: pytest.CaptureFixture[s
     }
     (tmp_path / "work").mkdir()
     code = pair_selection.main([*arguments, "--config", json.dumps(options), "--work", str(tmp_path / "work")])
-    assert code == 0, capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert code == 1, printed.err
+    assert "MISSED: town 5, sequential, % of all pairs asked: 40, at most 10" in printed.out
+    assert "reached: town 5, sequential, images connected: 5, at least 4.75" in printed.out
     rows = json.loads((tmp_path / "report.json").read_text())["selections"]
     assert [row["pairs"] for row in rows] == ["exhaustive", "sequential"]
     assert [row["num_asked"] for row in rows] == [10, 4]

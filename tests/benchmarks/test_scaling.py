@@ -10,8 +10,10 @@ import pycolmap
 import pytest
 
 from benchmarks import scaling
-from benchmarks.reconstruction_job import Job, run_job
-from benchmarks.scaling import ScalingRun, exponents, format_table, goals, run_size
+from benchmarks.goals import print_goals
+from benchmarks.reconstruction_job import Job, JobResult, run_job
+from benchmarks.reconstruction_measurement import Measurement
+from benchmarks.scaling import ScalingRun, exponents, format_table, goals, goals_beside_colmap, run_size
 from benchmarks.scaling_job import ScalingResult, StagePeaks, folder_sizes
 from benchmarks.scaling_survey import (
     FOCAL_PX,
@@ -66,8 +68,11 @@ def test_empty_images_have_positions_and_focal_lengths(tmp_path: Path) -> None:
     assert 2 < east_m < 18
 
 
-def example(num_images: int, seconds: float, is_warm: bool = False, mb: float = 100.0) -> ScalingRun:
-    result = ScalingResult({"select": 1.0, "match": seconds, "total": 2 * seconds}, seconds, {"match": mb, "total": mb})
+def example(
+    num_images: int, seconds: float, is_warm: bool = False, mb: float = 100.0, num_pairs: int = 0
+) -> ScalingRun:
+    times = {"select": 1.0, "match": seconds, "total": 2 * seconds}
+    result = ScalingResult(times, seconds, {"match": mb, "total": mb}, num_pairs=num_pairs)
     return ScalingRun("survey", num_images, is_warm, result)
 
 
@@ -79,11 +84,29 @@ def test_exponents_of_a_quadratic_time() -> None:
     assert format_table([example(1000, 300.0), example(100, 3.0)]).count("exponent") == 1
 
 
-def test_limits_that_are_not_kept_are_told() -> None:
+def test_goals_are_those_of_the_largest_survey(capsys: pytest.CaptureFixture[str]) -> None:
     slow = [example(10_000, 100.0, is_warm=True, mb=2500.0), example(10_000, 20.0), example(1000, 900.0, is_warm=True)]
-    lines = goals(slow)
-    assert [("BEYOND" in line) for line in lines] == [True, True, False, False]
-    assert "200 s of a warm run" in lines[0]
+    found = goals(slow)
+    assert [goal.is_reached for goal in found] == [False, False, True, True]
+    assert found[0].text == "10000 images, warm, s in total: 200, at most 120"
+    assert print_goals(found) == 1 and print_goals(found[2:]) == print_goals([]) == 0
+    assert "MISSED: 10000 images, warm, s in total: 200, at most 120\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "is_reached"), [(20.0, True), (300.0, False)])
+def test_time_must_be_linear_in_pairs(seconds: float, is_reached: bool) -> None:
+    runs = [example(1000, 2.0, num_pairs=20_000), example(10_000, seconds, num_pairs=200_000)]
+    (goal,) = [goal for goal in goals(runs) if "exponent" in goal.text]
+    assert goal.is_reached == is_reached
+
+
+@pytest.mark.parametrize(("seconds", "num_registered", "reached"), [(10.0, 9, [True, True]), (10.1, 8, [False] * 2)])
+def test_the_town_is_compared_with_colmap(seconds: float, num_registered: int, reached: list[bool]) -> None:
+    measured = [
+        Measurement("town", "exif", method, 0, 10, JobResult(num_registered=num), total, None)
+        for method, num, total in (("ours", num_registered, seconds), ("colmap", 9, 40.0))
+    ]
+    assert [goal.is_reached for goal in goals_beside_colmap(measured)] == reached
 
 
 def test_peaks_belong_to_their_stage() -> None:
