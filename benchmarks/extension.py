@@ -3,15 +3,17 @@
     python -m benchmarks.extension [SCENE ...] [--threads N] [--json FILE]
 
 Some photos of each scene are kept back, the others are reconstructed, and the finished model is extended by those that
-were kept back. Then all photos are reconstructed in another folder. Errors are those of the camera centres, after an
-alignment with the truth, or with the model of all photos at once where there is no truth. Seconds are those of all
-cores: this machine may have other work.
+were kept back. Beside it, all photos are reconstructed in a copy of the folder before the extension (warm: what is
+stored of the first photos is used), and in an empty folder (at once). Errors are those of the camera centres, after an
+alignment with the truth. Where there is no truth, the model of all photos at once takes its place, and the extended
+model is compared with the model before. Seconds are those of all cores: this machine may have other work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
+from benchmarks.goals import Goal, at_least, at_most, print_goals
 from benchmarks.reconstruction_job import Job, ours_config
 from benchmarks.reconstruction_scenes import BenchmarkScene, open_scene
 from pipelines.command import run_command
@@ -51,34 +54,52 @@ class ExtensionRun:
 
     Args:
         scene: its name.
+        has_truth: whether errors are those against the truth, else against the model of all photos at once.
         kept_back: names of the photos that came in later.
         num_came_in: how many of them are registered in the extended model.
         num_registered: of the extended model, and of the model of all photos at once.
         centre_errors: mean error of the camera centres as a fraction of their extent: of the model before, of the
-            extended model, and of all photos at once (0 where that one is the reference).
+            extended model, and of all photos at once.
         added_errors: the same of the photos that came in only: of the extended model, and of all photos at once.
-        seconds: processor seconds of the extension, and of all photos at once.
+        seconds: processor seconds of the extension, of all photos warm, and of all photos at once.
         largest_move: largest change of an entry of the pose of an image of the model before.
     """
 
     scene: str
+    has_truth: bool
     kept_back: tuple[str, ...]
     num_came_in: int
     num_registered: tuple[int, int]
     centre_errors: tuple[float, float, float]
     added_errors: tuple[float, float]
-    seconds: tuple[float, float]
+    seconds: tuple[float, float, float]
     largest_move: float
 
     @property
     def time_ratio(self) -> float:
         """Seconds of the extension in those of all photos at once."""
-        return self.seconds[0] / self.seconds[1]
+        return self.seconds[0] / self.seconds[2]
 
     @property
-    def error_ratio(self) -> float | None:
-        """Error of the extended model in that of all photos at once; None where that one is the reference."""
-        return self.centre_errors[1] / self.centre_errors[2] if self.centre_errors[2] > 0 else None
+    def error_ratio(self) -> float:
+        """Error of the extended model in that of all photos at once; without truth, in that of the model before."""
+        return self.centre_errors[1] / self.centre_errors[2 if self.has_truth else 0]
+
+    @property
+    def added_ratio(self) -> float:
+        """The same of the photos that came in only; without truth, in the error of the model before."""
+        return self.added_errors[0] / (self.added_errors[1] if self.has_truth else self.centre_errors[0])
+
+    @property
+    def goals(self) -> list[Goal]:
+        """All photos come in, at most 1.2 times the error, and less than a third of the time."""
+        reference = "all photos at once" if self.has_truth else "the model before"
+        return [
+            at_least(f"{self.scene}, photos that came in", self.num_came_in, len(self.kept_back)),
+            at_most(f"{self.scene}, error in that of {reference}", self.error_ratio, 1.2),
+            at_most(f"{self.scene}, error of the photos that came in in that of {reference}", self.added_ratio, 1.2),
+            at_most(f"{self.scene}, time in that of all photos at once", self.time_ratio, 1 / 3),
+        ]
 
 
 def run_scene(scene: BenchmarkScene, num_kept_back: int, num_threads: int, work: Path) -> ExtensionRun:
@@ -94,12 +115,15 @@ def run_scene(scene: BenchmarkScene, num_kept_back: int, num_threads: int, work:
     config = ReconstructConfig.from_mapping(ours_config(job))
     spread = np.linspace(0, len(scene.names) - 1, num_kept_back + 2).round().astype(int)[1:-1]
     kept_back = tuple(scene.names[row] for row in spread.tolist())
-    growing, whole = work / "growing", work / "whole"
+    growing, warm, whole = work / "growing", work / "warm", work / "whole"
     _link(scene, [name for name in scene.names if name not in kept_back], growing)
     _link(scene, scene.names, whole)
     before = reconstruct(growing, config=config).model
+    shutil.copytree(growing, warm, symlinks=True)
     _link(scene, kept_back, growing)
+    _link(scene, kept_back, warm)
     extended, extension_s = _timed(lambda: extend(growing, config=config))
+    _, warm_s = _timed(lambda: reconstruct(warm, config=config))
     at_once, at_once_s = _timed(lambda: reconstruct(whole, config=config))
     models = (before, extended.model, at_once.model)
     poses = [poses_of_model(model) for model in models]
@@ -108,12 +132,13 @@ def run_scene(scene: BenchmarkScene, num_kept_back: int, num_threads: int, work:
     moves = [np.abs(pose.as_matrix() - poses[1][name].as_matrix()).max() for name, pose in poses[0].items()]
     return ExtensionRun(
         scene.name,
+        bool(scene.truth.cam_from_world_from_name),
         kept_back,
         len(set(kept_back) & poses[1].keys()),
         (extended.summary.num_registered, at_once.summary.num_registered),
         (_mean(errors[0]), _mean(errors[1]), _mean(errors[2])),
         (_mean(errors[1], kept_back), _mean(errors[2], kept_back)),
-        (extension_s, at_once_s),
+        (extension_s, warm_s, at_once_s),
         float(max(moves)),
     )
 
@@ -143,7 +168,8 @@ def _mean(errors: dict[str, float], names: Sequence[str] = ()) -> float:
 
 def format_table(runs: Sequence[ExtensionRun]) -> str:
     """The runs as a table of Markdown."""
-    header = ["scene", "came in", "registered", "error ‰", "at once ‰", "ratio", "added ‰", "at once ‰", "s", "ratio"]
+    header = ["scene", "came in", "registered", "error ‰", "at once ‰", "ratio", "added ‰", "at once ‰", "ratio"]
+    header += ["extension s", "warm s", "at once s", "ratio"]
     rows = [
         [
             run.scene,
@@ -151,9 +177,10 @@ def format_table(runs: Sequence[ExtensionRun]) -> str:
             f"{run.num_registered[0]} / {run.num_registered[1]}",
             f"{1000 * run.centre_errors[1]:.3f}",
             f"{1000 * run.centre_errors[2]:.3f}",
-            "-" if run.error_ratio is None else f"{run.error_ratio:.2f}",
+            f"{run.error_ratio:.2f}",
             *(f"{1000 * error:.3f}" for error in run.added_errors),
-            f"{run.seconds[0]:.1f} / {run.seconds[1]:.1f}",
+            f"{run.added_ratio:.2f}",
+            *(f"{seconds:.1f}" for seconds in run.seconds),
             f"{run.time_ratio:.2f}",
         ]
         for run in runs
@@ -162,7 +189,7 @@ def format_table(runs: Sequence[ExtensionRun]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark from the command line, and return the exit code."""
+    """Run the benchmark from the command line, and return the exit code, 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("scenes", nargs="*", metavar="SCENE", help=f"as in benchmarks.reconstruction (default: {' '.join(KEPT_BACK)})")
@@ -171,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
 
-    def body() -> None:
+    def body() -> int:
         runs: list[ExtensionRun] = []
         for text in options.scenes or KEPT_BACK:
             with tempfile.TemporaryDirectory(prefix="sfm_extension_") as folder:
@@ -182,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.json:
                 with atomic_write(options.json) as file:
                     file.write(json.dumps([asdict(run) for run in runs], indent=1).encode() + b"\n")
+        print()
+        return print_goals([goal for run in runs for goal in run.goals])
 
     return run_command(body)
 
