@@ -76,6 +76,7 @@ class PreparedExtension:
         matched: what was matched.
         database: of the published results.
         arrivals: names of the images that may come in.
+        has_our_keypoints: whether the points of the model are observed at our keypoints already.
     """
 
     model: pycolmap.Reconstruction
@@ -83,6 +84,7 @@ class PreparedExtension:
     matched: MatchedArrivals
     database: Path
     arrivals: tuple[str, ...]
+    has_our_keypoints: bool
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -119,7 +121,7 @@ class ExtensionJob:
         with self.clock.stage("match"):
             matched = self._match(database, model, rows, arrivals, 0 if is_ours else _NUM_AMONG)
         self.store.flush()
-        return PreparedExtension(model, rows, matched, database, arrivals)
+        return PreparedExtension(model, rows, matched, database, arrivals, is_ours)
 
     def has_our_keypoints(self) -> bool:
         """Whether model and database have the same ids of images, and the keypoints of the features in their order."""
@@ -246,7 +248,7 @@ class ExtensionJob:
             pixels = {name: self.features.dense(name).keypoints.astype(np.float64) for name in prepared.arrivals}
             known = {model.images[image_id].camera_id for image_id in model.reg_image_ids()}
             arrivals = read_arrivals(task.database, prepared.arrivals, pixels, known)
-            if self.base.packed is None or self.base.database is None:
+            if not prepared.has_our_keypoints:
                 extending.observe(model, prepared.matched.links)
             added = extending.register(model, arrivals, prepared.matched.links)
             names = {model.images[image_id].name for image_id in added}

@@ -13,6 +13,7 @@ from sfm_lightglue.extractors.base import DENSE_VERSION
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION
+from sfm_lightglue.mapping.georegistration import GEOREGISTRATION_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext
@@ -198,8 +199,8 @@ def _model_keys(
         else "sparse"
     )
     refinement = [config.refine, REFINEMENT_VERSION] if config.refine.is_on else "unrefined"
-    positions = [(image.name, image.gps_position, image.xyz_m) for image in scene.images]
-    is_placed = any(gps or xyz for _, gps, xyz in positions)
-    return ModelKeys(
-        mapped, make_key("finished", mapped, density, refinement, positions if is_placed else "no positions")
-    )
+    placed = [
+        (image.name, image.gps_position, image.xyz_m) for image in scene.images if image.gps_position or image.xyz_m
+    ]
+    metres = [placed, GEOREGISTRATION_VERSION] if placed else "no positions"
+    return ModelKeys(mapped, make_key("finished", mapped, density, refinement, metres))
