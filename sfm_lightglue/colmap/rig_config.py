@@ -105,8 +105,8 @@ class Rigs:
                 for camera in chain.from_iterable(self.rigs):
                     if not any(name.startswith(camera.prefix) for name in names):
                         raise DataError(
-                            f"`rig_file`: none of the images with the prefix {camera.prefix!r} could be read: repair them, or"
-                            " leave their camera out of the rig"
+                            f"`rig_file`: none of the images with the prefix {camera.prefix!r} could be read: repair"
+                            " them, or leave their camera out of the rig"
                         )
                 pycolmap.apply_rig_config(configs, opened)
         except (RuntimeError, ValueError) as error:
