@@ -117,7 +117,6 @@ def test_peaks_belong_to_their_stage() -> None:
     peaks.progress("match", 0, 7)
     peaks.progress("match", 7, 7)
     peaks.close()
-    assert peaks.peak_mb["extract"] >= peaks.peak_mb["start"]
     assert peaks.num_asked == {"extract": 5, "match": 7}
     if Path("/proc/self/clear_refs").exists():
         assert peaks.peak_mb["extract"] > peaks.peak_mb["match"] + 30
