@@ -16,7 +16,7 @@ from sfm_lightglue.colmap.model_check import checked_content
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.store.atomic_file import store_errors
 
-_MIN_IMAGES = 100
+MIN_IMAGES = 100
 """Number of images of a scene from which snapshots are written."""
 
 _MIN_INTERVAL, _NUM_SNAPSHOTS = 25, 20
@@ -43,7 +43,7 @@ class Snapshots:
             folder: of the snapshots of this run.
             num_images: of the scene.
         """
-        if folder is None or num_images < _MIN_IMAGES:
+        if folder is None or num_images < MIN_IMAGES:
             return None
         return cls(folder, max(_MIN_INTERVAL, num_images // _NUM_SNAPSHOTS))
 

@@ -164,7 +164,7 @@ def _map_scene(
     if mapped is not None:
         return fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
-    with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped) as snapshots:
+    with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
         judged = _map(job, mapper, filled, work, snapshots and snapshots / "first")
         groups: Sequence[CameraGroup] = ()
         if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:

@@ -8,22 +8,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.mapping.snapshots import MIN_IMAGES
 from sfm_lightglue.store.sole_writer import sole_writer
 
 
 @contextlib.contextmanager
-def snapshot_folder(root: Path, key: str) -> Iterator[Path | None]:
+def snapshot_folder(root: Path, key: str, num_images: int) -> Iterator[Path | None]:
     """The folder for the snapshots of a mapping; None while another run of the same mapping uses it.
+
+    Scenes that are too small for snapshots have none.
 
     The folder is removed if the block ends without an error.
 
     Args:
         root: folder of the snapshots of all mappings.
         key: of the mapping.
+        num_images: of the scene.
 
     Raises:
         StoreError: if the folder cannot be made.
     """
+    if num_images < MIN_IMAGES:
+        yield None
+        return
     folder = root / key
     with contextlib.ExitStack() as stack:
         try:

@@ -27,6 +27,7 @@ REASONS = {
     "needs data of a benchmark": 4,
     "needs a package of its own": 1,
     "needs masks of photos": 1,
+    "needs other machines": 2,
     "takes minutes": 13,
 }
 """Why blocks are not run, and how many have each reason. A new block without a test changes a number here."""

@@ -29,7 +29,7 @@ class Killed(Exception):
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots every three images, for small scenes too."""
-    monkeypatch.setattr(snapshots, "_MIN_IMAGES", 5)
+    monkeypatch.setattr(snapshots, "MIN_IMAGES", 5)
     monkeypatch.setattr(snapshots, "_MIN_INTERVAL", 3)
 
 
@@ -173,7 +173,7 @@ class BothScenes(ExactScene):
 
 
 def test_short_mappings_write_no_snapshots(monkeypatch: pytest.MonkeyPatch, task: MappingTask) -> None:
-    monkeypatch.setattr(snapshots, "_MIN_IMAGES", NUM_IMAGES + 1)
+    monkeypatch.setattr(snapshots, "MIN_IMAGES", NUM_IMAGES + 1)
     IncrementalMapper().map(task)
     assert task.snapshots is not None
     assert not task.snapshots.exists()
