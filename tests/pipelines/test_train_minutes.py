@@ -117,9 +117,9 @@ def test_minutes_are_divided_as_planned_and_a_finished_run_is_prolonged(tmp_path
 def test_the_weights_of_a_finished_run_can_be_exported_again(tmp_path, prepared, capsys):
     weights = tmp_path / "weights.safetensors"
     with one_thread():
-        assert main([*prepared, "--max-minutes", "0.06"]) == 0
+        assert main([*prepared, "--max-minutes", "0.15"]) == 0
         export = ["--export-only", "--export", str(weights), "--confidence-steps", "3"]
-        assert main([*prepared, "--max-minutes", "0.06", *export]) == 0
+        assert main([*prepared, "--max-minutes", "0.15", *export]) == 0
     printed = capsys.readouterr().out
     assert "in 3 steps" in printed and f"{weights}: wrote the weights" in printed
     assert "held_out" in read_weights(weights).metadata
