@@ -39,7 +39,7 @@ from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.pair_plan import PairPlan
-from sfm_lightglue.stages.turned_images import TurnedImages, decode_turns, encode_turns, turn_images
+from sfm_lightglue.stages.turned_images import TurnedImages, decode_turns, encode_turns, most_turned, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
@@ -212,7 +212,7 @@ def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
     verified = {*filled.weighed.kept, *filled.weighed.contradicted}
     matched = {name for pair in verified for name in (pair.name0, pair.name1)}
     alone = [one.name for one in job.features.decoded_images if one.name not in matched and one.quarter_turns == 0]
-    if not alone or not matched:
+    if not matched or not 0 < len(alone) <= most_turned(len(job.features)):
         return {}
     matcher = CachedMatcher(job.components.matcher, job.store)
     verifier = CachedVerifier(job.config.two_view, job.config.seed, job.store)

@@ -87,6 +87,14 @@ class TurnedImages:
         return geometry.num_inliers if isinstance(geometry, TwoViewGeometry) else 0
 
 
+def most_turned(num_images: int) -> int:
+    """Number of images without a verified pair up to which they are turned.
+
+    Of more, most show something else: photos that are stored turned alike match each other.
+    """
+    return max(5, num_images // 5)
+
+
 def encode_turns(turns_from_name: Mapping[str, int]) -> dict[str, AnyArray]:
     """Turns as arrays of an entry of the store."""
     return {"turns": np.array(json.dumps(dict(turns_from_name), sort_keys=True))}

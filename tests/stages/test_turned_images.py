@@ -18,6 +18,7 @@ from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.turned_images import most_turned
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Features, Matches
 from tests.helpers.reconstructions import copy_scene, one_thread
@@ -95,3 +96,7 @@ def test_a_turned_image_has_its_own_entries_in_both_layers(scene_dir: Path, tmp_
     assert features[name].quarter_turns == UPRIGHT_AFTER
     assert features[name].image_size == stored.image_size
     assert features.dense(name).starts_with(features[name])
+
+
+def test_folders_of_unrelated_images_are_not_turned() -> None:
+    assert [most_turned(num) for num in (3, 25, 26, 1000)] == [5, 5, 5, 200]
