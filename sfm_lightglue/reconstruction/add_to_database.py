@@ -25,7 +25,7 @@ from sfm_lightglue.reconstruction.config import DatabaseConfig
 from sfm_lightglue.reconstruction.executors import open_executor
 from sfm_lightglue.reconstruction.join_scene import JoinedScene, join_scene
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
-from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
@@ -203,17 +203,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
     """
     config = job.config
     with job.clock.stage("scan"):
-        found = load_scene(
-            job.images,
-            config.cameras,
-            [job.store_folder],
-            ThreadExecutor(config.num_threads).num_workers,
-            as_it_is=True,
-            masks=config.mask_folder,
-            progress=job.log.progress,
-            image_list=config.image_list_file,
-            positions=config.positions_file,
-        )
+        num_workers = ThreadExecutor(config.num_threads).num_workers
+        found = read_scene(job.images, job.store_folder, config, num_workers, job.log.progress, as_it_is=True)
         joined = join_scene(found, known, job.database, known_only)
         if not overwrite:
             _refuse_features(joined.known, job.database)

@@ -17,8 +17,8 @@ from sfm_lightglue.messages import duration
 from sfm_lightglue.pairs.base import CountsPairs
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.run_record import peak_memory_mb
-from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.store.encoding import (
     arrays_from_dense,
     arrays_from_features,
@@ -108,16 +108,7 @@ def estimate_cost(
     config = config or ReconstructConfig()
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     num_workers = ThreadExecutor(config.num_threads).num_workers
-    scene = load_scene(
-        Path(scene_dir),
-        config.cameras,
-        [output],
-        num_workers,
-        masks=config.mask_folder,
-        progress=progress,
-        image_list=config.image_list_file,
-        positions=config.positions_file,
-    )
+    scene = read_scene(Path(scene_dir), output, config, num_workers, progress)
     components = build_components(config)
     components.pairs.check(scene)
     num_pairs = components.pairs.num_pairs(scene) if isinstance(components.pairs, CountsPairs) else None

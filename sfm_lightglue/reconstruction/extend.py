@@ -27,17 +27,17 @@ from sfm_lightglue.reconstruction.extend_base import (
 from sfm_lightglue.reconstruction.extend_run import ExtensionJob, extension_key
 from sfm_lightglue.reconstruction.many_pairs import Confirm
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, publish
+from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import STAGES, reconstruct
 from sfm_lightglue.reconstruction.run_record import Summary, recorded_summary
-from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.output_folder import read_record, work_folder
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def extend(
         work = stack.enter_context(work_folder(output))
         with clock.stage("scan"):
             base = base_of_output(output, store, work) if model is None else base_from_elsewhere(Path(model))
-            scene = _scene(Path(scene_dir), output, config, executor, log.progress)
+            scene = read_scene(Path(scene_dir), output, config, executor.num_workers, log.progress)
             extended = with_known_cameras(scene, base.model, not config.cameras.refine)
             arrivals = sorted(set(scene.names) - base.known)
             components = build_components(config)
@@ -149,19 +149,6 @@ def _of_list(config: ReconstructConfig) -> str:
         return ""
     return (
         f" of the list {shown_path(config.image_list_file)} (`image_list`; images that it does not name are left out)"
-    )
-
-
-def _scene(scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress) -> Scene:
-    return load_scene(
-        scene_dir,
-        config.cameras,
-        [output],
-        executor.num_workers,
-        image_list=config.image_list_file,
-        positions=config.positions_file,
-        masks=config.mask_folder,
-        progress=progress,
     )
 
 

@@ -24,11 +24,11 @@ from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has_database_of, publish
+from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
-from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
@@ -140,16 +140,7 @@ def _build_and_publish(job: Job, mapper: Mapper, output: Path) -> tuple[Summary,
 def _load_scene(
     scene_dir: Path, output: Path, config: ReconstructConfig, executor: Executor, progress: Progress
 ) -> Scene:
-    scene = load_scene(
-        scene_dir,
-        config.cameras,
-        [output],
-        executor.num_workers,
-        masks=config.mask_folder,
-        progress=progress,
-        image_list=config.image_list_file,
-        positions=config.positions_file,
-    )
+    scene = read_scene(scene_dir, output, config, executor.num_workers, progress)
     if len(scene.images) < 2:
         raise ReconstructionError(
             f"{scene.root}: only one readable image ({scene.names[0]}); a reconstruction needs at least two with a"

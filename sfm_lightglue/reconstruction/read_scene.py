@@ -1,0 +1,40 @@
+"""The images of a job: the one place where the options of a configuration reach the reader of folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.reconstruction.config import DatabaseConfig
+from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.types import Scene
+
+
+def read_scene(
+    folder: Path, output: Path, config: DatabaseConfig, num_workers: int, progress: Progress, as_it_is: bool = False
+) -> Scene:
+    """The images of a folder, with cameras, masks, positions and the list of images of a configuration.
+
+    Args:
+        folder: of the images.
+        output: a folder that is no source of images.
+        config: of the job.
+        num_workers: files that are read at the same time.
+        progress: called after each file.
+        as_it_is: as in `load_scene`.
+
+    Raises:
+        DataError: as `load_scene`.
+        ConfigError: as `load_scene`.
+    """
+    return load_scene(
+        folder,
+        config.cameras,
+        [output],
+        num_workers,
+        as_it_is=as_it_is,
+        masks=config.mask_folder,
+        progress=progress,
+        image_list=config.image_list_file,
+        positions=config.positions_file,
+    )
