@@ -1,0 +1,1 @@
+"""Video -> trajectory and map: visual SLAM with one camera."""

@@ -1,0 +1,145 @@
+"""All options of tracking a sequence, in one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.registry.components import (
+    check_device,
+    check_num_threads,
+    check_seed,
+    config_from_tables,
+    default_choice,
+    tables_from_config,
+)
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.registry import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """How points are followed from frame to frame."""
+
+    max_corners: int = 800
+    """Largest number of points that are followed, with those of the map. Corners are added at keyframes."""
+
+    window_px: int = 21
+    """Side of the window of the optical flow."""
+
+    max_backward_error_px: float = 1.0
+    """A point is dropped if following it back to the frame before ends at a larger distance from its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitializationConfig:
+    """When two frames start a map."""
+
+    min_parallax_deg: float = 1.5
+    """Smallest median angle between the two rays to a point."""
+
+    min_points: int = 50
+    """Fewest points of a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeConfig:
+    """When a frame becomes a keyframe."""
+
+    min_tracked_share: float = 0.75
+    """A frame with a smaller fraction of the points of its reference keyframe becomes a keyframe."""
+
+    min_flow_share: float = 0.12
+    """A frame whose points moved by this fraction of the image's width since the last keyframe becomes a keyframe."""
+
+    max_interval_s: float = 2.0
+    """Longest time between keyframes while the camera moves, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoseConfig:
+    """How the pose of a frame is found from points of the map."""
+
+    max_error_px: float = 3.0
+    """Largest reprojection error of an inlier, in pixels of an image of 640 px; larger images have a larger one."""
+
+    min_inliers: int = 20
+    """A frame with fewer inliers is lost."""
+
+
+def _default_extractor() -> Choice:
+    return EXTRACTORS.choose("sift", {"max_keypoints": 1024})
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """How a sequence is tracked and mapped.
+
+    Example:
+        >>> config = TrackerConfig.from_mapping({"extractor": {"max_keypoints": 512}, "threads": 1})
+        >>> config.extractor.config.max_keypoints, config.threads
+        (512, 1)
+    """
+
+    extractor: Choice = field(default_factory=_default_extractor)
+    """The local features of keyframes."""
+
+    matcher: Choice = field(default_factory=lambda: default_choice("matcher"))
+    """What matches keyframes. A LightGlue without weights gets the weights that fit the extractor."""
+
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """How points are followed from frame to frame."""
+
+    initialization: InitializationConfig = field(default_factory=InitializationConfig)
+    """When two frames start a map."""
+
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    """How the pose of a frame is found from points of the map."""
+
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    """When a frame becomes a keyframe."""
+
+    max_image_size: int = 1280
+    """Longer side in pixels to which larger frames are shrunk for tracking and features."""
+
+    camera_model: str = "SIMPLE_RADIAL"
+    """COLMAP's camera model of a camera whose intrinsics are unknown."""
+
+    refine_camera: bool = False
+    """Refine the intrinsics also of a camera whose intrinsics are given; unknown ones are always refined."""
+
+    loop_closing: bool = True
+    """Recognise places that were seen before, and correct the drift there."""
+
+    seed: int = 0
+    """Of everything random."""
+
+    threads: int = 2
+    """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own."""
+
+    device: str = "cpu"
+    """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matcher", with_fitting_weights(self.matcher, self.extractor))
+        check_num_threads(self.threads)
+        check_device(self.device)
+        check_seed(self.seed)
+        if self.max_image_size < 64:
+            raise ConfigError(f"`max_image_size` must be at least 64, got {self.max_image_size}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """From nested mappings, as a TOML file holds them.
+
+        Raises:
+            ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
+        """
+        return config_from_tables(cls, values)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Nested mappings of plain values: what `from_mapping` takes."""
+        return tables_from_config(self)
