@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,19 +145,27 @@ def _add_with_others(job: _Job, overwrite: bool, known_only: bool) -> HostSummar
     """Compute everything together with other processes, of which one then changes the database."""
     database = job.database
     with work_folder(database.parent) as work:
-        copy = work / "database.db"
+        before, copy = work / "before.db", work / "database.db"
         known: Sequence[KnownImage] = ()
         if database.exists():
-            copy_database(database, copy)
+            copy_database(database, before)
+            with store_errors(copy):
+                shutil.copyfile(before, copy)
             known = read_known_images(copy, database)
         summary = _fill(job, copy, known, overwrite, known_only)
         with sole_writer(database):
+            if not database.exists() and not before.exists():
+                _publish_new(copy, database)
+                return summary
             if database.exists():
                 with SharedDatabase(database) as shared:
                     if shared.has_content_of(copy):
                         logger.info("%s: another process has added the same features and matches", database)
                         return summary
-            return _add(job, overwrite, known_only)
+                    if before.exists() and shared.has_content_of(before):
+                        _replace(shared, copy, database)
+                        return summary
+            return _add(job, overwrite, known_only)  # it was changed meanwhile
 
 
 def _add(job: _Job, overwrite: bool, known_only: bool) -> HostSummary:
@@ -167,15 +176,23 @@ def _add(job: _Job, overwrite: bool, known_only: bool) -> HostSummary:
             summary = _fill(job, copy, (), overwrite, known_only)
             if database.exists():
                 raise StoreError(f"{database}: another program has made it meanwhile; run the same command again")
-            with store_errors(database):
-                publish_file(copy, database, SQLITE_SIDE_FILES)
+            _publish_new(copy, database)
             return summary
         with SharedDatabase(database) as shared:
             shared.copy_to(copy)
             summary = _fill(job, copy, read_known_images(copy, database), overwrite, known_only)
-            require_space(database, copy.stat().st_size)
-            shared.replace_content(copy)
+            _replace(shared, copy, database)
             return summary
+
+
+def _publish_new(copy: Path, database: Path) -> None:
+    with store_errors(database):
+        publish_file(copy, database, SQLITE_SIDE_FILES)
+
+
+def _replace(shared: SharedDatabase, copy: Path, database: Path) -> None:
+    require_space(database, copy.stat().st_size)
+    shared.replace_content(copy)
 
 
 @dataclass(frozen=True, slots=True)
