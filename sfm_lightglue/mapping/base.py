@@ -28,7 +28,7 @@ class MappingTask:
         initial_pair: images with which the first model should start; None leaves the choice to the mapper.
         snapshots: a folder, which may not exist, that outlives a killed run. It belongs to this task only: a mapper
             that finds models in it goes on from them. None for no snapshots.
-        notes: the mapper appends what users should know about how the models were built.
+        notes: the mapper appends what users should know about how the models were built; kept with them in `run.json`.
     """
 
     database: Path

@@ -37,6 +37,7 @@ class ModelStatistics:
         verdict: accepted, reduced or rejected.
         checks: of the verdict, by name.
         georegistration: how its world lies in a frame in metres, see `GeoRegistration.as_dict`; None if it does not.
+        notes: what users should know about how it was built.
     """
 
     path: str
@@ -47,6 +48,7 @@ class ModelStatistics:
     verdict: Outcome
     checks: dict[str, Check]
     georegistration: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_model(cls, judged: JudgedModel, path: str, georegistration: dict[str, Any] | None) -> ModelStatistics:
@@ -62,6 +64,7 @@ class ModelStatistics:
             judged.verdict.outcome,
             dict(judged.verdict.checks),
             georegistration,
+            judged.verdict.notes,
         )
 
     @property
@@ -177,7 +180,8 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
     models = []
     for model in values["models"]:
         checks = {name: Check(**check) for name, check in model.pop("checks").items()}
-        models.append(ModelStatistics(**model, checks=checks))
+        notes = tuple(model.pop("notes", ()))  # entries of earlier versions have none
+        models.append(ModelStatistics(**model, checks=checks, notes=notes))
     statistics = MapStatistics(
         tuple(models),
         {name: ImageVerdict(**image) for name, image in values["images"].items()},

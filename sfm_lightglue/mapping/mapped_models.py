@@ -106,4 +106,5 @@ def _verdict(values: Mapping[str, Any]) -> ModelVerdict:
         outcome,
         {name: Check(**check) for name, check in values["checks"].items()},
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
+        tuple(values.get("notes", ())),  # entries of earlier versions have none
     )

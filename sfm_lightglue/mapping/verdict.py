@@ -94,11 +94,13 @@ class ModelVerdict:
         outcome: accepted, reduced or rejected.
         checks: by name.
         images: by name, of every image that the mapper registered: registered or doubtful.
+        notes: what users should know about how it was built.
     """
 
     outcome: Outcome
     checks: Mapping[str, Check]
     images: Mapping[str, ImageVerdict]
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -85,12 +85,17 @@ def _doubtful(judged: JudgedModel) -> dict[str, ImageVerdict]:
     }
 
 
-def as_registered(judged: JudgedModel) -> JudgedModel:
-    """The verdict of an extended model, in which all images of the model count as registered."""
+def as_registered(judged: JudgedModel, notes: tuple[str, ...]) -> JudgedModel:
+    """The verdict of an extended model, in which all images of the model count as registered.
+
+    Args:
+        judged: the extended model.
+        notes: of the model before.
+    """
     names = {judged.model.images[image_id].name for image_id in judged.model.reg_image_ids()}
     images = {
         name: replace(image, status="registered", reason=None)
         for name, image in judged.verdict.images.items()
         if name in names
     }
-    return JudgedModel(judged.model, replace(judged.verdict, images=images))
+    return JudgedModel(judged.model, replace(judged.verdict, images=images, notes=notes))

@@ -283,13 +283,17 @@ class ExtensionJob:
         """All models of the run, with the extended one instead of the first."""
         before = self.base.packed.statistics if self.base.packed is not None else MapStatistics((), {})
         others = [
-            JudgedModel(self._model(statistics.path, work), ModelVerdict(statistics.verdict, statistics.checks, {}))
+            JudgedModel(
+                self._model(statistics.path, work),
+                ModelVerdict(statistics.verdict, statistics.checks, {}, statistics.notes),
+            )
             for statistics in before.models
             if judged is None or statistics.path != CLOUD_MODEL
         ]
         placed = [statistics.georegistration for statistics in before.models]
         if judged is not None:
-            others = [as_registered(judged), *others]
+            notes = before.models[0].notes if before.models else ()
+            others = [as_registered(judged, notes), *others]
             placed = placed or [None]
         num_keypoints = {name: len(self.features[name]) for name in self.features}
         found = image_verdicts(num_keypoints, others[:1] if judged is not None else [], prepared.matched.weighed)

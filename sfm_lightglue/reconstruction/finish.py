@@ -131,5 +131,6 @@ class Finishing:
             )
             return self._with_all_keypoints(before)
         images = dict(before.verdict.images) | dict(after.verdict.images)
-        verdict = replace(after.verdict, outcome=before.verdict.outcome, images=dict(sorted(images.items())))
+        outcome, notes = before.verdict.outcome, before.verdict.notes
+        verdict = replace(after.verdict, outcome=outcome, images=dict(sorted(images.items())), notes=notes)
         return JudgedModel(after.model, verdict)

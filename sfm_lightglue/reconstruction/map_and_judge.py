@@ -44,7 +44,7 @@ def map_and_judge(
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
     with the most evidence. The attempt whose published models have the most images is kept, with those models of the
     other attempts that show other images. Published models that share at least three images are merged. The notes of
-    the mapper are told if a model is published.
+    the mapper are told, and kept with its models, if they are published.
 
     Args:
         mapper: builds the models.
@@ -58,7 +58,7 @@ def map_and_judge(
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
     judging = _Judging(mapper.config, task, checks, guessed_camera_ids)
-    best = judging.merged(judging.judged(mapper.map(task)))
+    best = judging.merged(judging.mapped(mapper, task))
     starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
@@ -70,13 +70,17 @@ def map_and_judge(
         work.mkdir()
         name = make_key("initial pair", initial_pair)
         snapshots = task.snapshots / name if task.snapshots is not None else None
-        models = mapper.map(replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots))
-        judged = judging.merged(judging.judged(models))
+        again = replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots, notes=[])
+        judged = judging.merged(judging.mapped(mapper, again))
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
-    if num_published(best) > 0:
-        for note in dict.fromkeys(task.notes):
-            logger.warning("%s", note)
+    for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
+        logger.warning("%s", note)
     return best
+
+
+def _notes(judged: Sequence[JudgedModel]) -> tuple[str, ...]:
+    """The notes of models, each once."""
+    return tuple(dict.fromkeys(note for each in judged for note in each.verdict.notes))
 
 
 def _combined(first: list[JudgedModel], second: list[JudgedModel]) -> list[JudgedModel]:
@@ -110,6 +114,12 @@ class _Judging:
     checks: ChecksConfig
     guessed_camera_ids: frozenset[int]
 
+    def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
+        """The models of a mapper, with its notes."""
+        judged = self.judged(mapper.map(task))
+        notes = tuple(dict.fromkeys(task.notes))
+        return [replace(each, verdict=replace(each.verdict, notes=notes)) for each in judged]
+
     def judged(self, models: Sequence[pycolmap.Reconstruction]) -> list[JudgedModel]:
         adjust = adjustment_like(self.mapper_config, self.task)
         constant = self.task.constant_camera_ids
@@ -121,8 +131,9 @@ class _Judging:
 
         def is_as_good(merged: pycolmap.Reconstruction, *parts: pycolmap.Reconstruction) -> bool:
             (found,) = self.judged([merged])
-            judged_from_id[id(merged)] = found
-            before = _registered([judged_from_id[id(part)] for part in parts])
+            of_parts = [judged_from_id[id(part)] for part in parts]
+            judged_from_id[id(merged)] = replace(found, verdict=replace(found.verdict, notes=_notes(of_parts)))
+            before = _registered(of_parts)
             return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
 
         published = [each.model for each in judged if each.verdict.outcome != "rejected"]

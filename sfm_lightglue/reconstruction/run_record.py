@@ -52,7 +52,7 @@ class Summary:
         seconds: by stage, and "total".
         peak_memory_mb: largest resident memory of the process so far, in MiB; None if the system does not report it.
         cache: "hits" and "misses" of the store, in total and by kind of entry.
-        models: path below the output folder, counts, verdict and checks of each model; the published ones first.
+        models: path below the output folder, counts, verdict, checks and notes of each model; the published ones first.
         images: status, reason, model, number of points and support of each image, by name; see `ImageVerdict`.
     """
 
@@ -137,7 +137,7 @@ class Summary:
 
 def _model_record(model: ModelStatistics) -> dict[str, Any]:
     """The numbers of a model; those of the images that are in its georegistration are in a file of its own."""
-    record = dataclasses.asdict(model)
+    record = dataclasses.asdict(model) | {"notes": list(model.notes)}
     if model.georegistration is not None:
         record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}
     return record

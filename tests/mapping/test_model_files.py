@@ -19,8 +19,10 @@ from sfm_lightglue.colmap.written_model import difference_from_model, ply_differ
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.mapping.cached_models import MapStatistics, keep_models, load_models
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.mapped_models import read_mapped, save_mapped
 from sfm_lightglue.mapping.model_files import pack_models
 from sfm_lightglue.mapping.verdict import ModelVerdict
+from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.store.store import Store
 from tests.helpers.checkout import ROOT
 
@@ -92,6 +94,7 @@ def test_a_model_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path) -> No
 import resource, signal, sys
 from pathlib import Path
 from sfm_lightglue.errors import StoreError
+from sfm_lightglue.mapping.mapped_models import read_mapped, save_mapped
 from sfm_lightglue.mapping.model_files import pack_models
 from tests.mapping.test_model_files import make_model
 
@@ -124,7 +127,7 @@ def test_a_model_is_written_twice_before_it_is_an_error(tmp_path: Path, monkeypa
 def kept(folder: Path) -> tuple[Store, dict[str, Any]]:
     """A store with the models of a key, and the arrays of the entry."""
     judged = [
-        JudgedModel(make_model(0), ModelVerdict("accepted", {}, {})),
+        JudgedModel(make_model(0), ModelVerdict("accepted", {}, {}, ("check it",))),
         JudgedModel(make_model(1), ModelVerdict("rejected", {}, {})),
     ]
     store = Store(folder / "store")
@@ -139,6 +142,28 @@ def edited(arrays: dict[str, Any], edit: Callable[[Any], None]) -> dict[str, Any
     values = json.loads(str(arrays["statistics"]))
     edit(values)
     return arrays | {"statistics": np.array(json.dumps(values))}
+
+
+def test_notes_are_kept_with_the_models(tmp_path: Path) -> None:
+    store, _ = kept(tmp_path)
+    loaded = load_models(store, "key")
+    assert loaded is not None
+    assert [model.notes for model in loaded.statistics.models] == [("check it",), ()]
+    summary = Summary.from_statistics(loaded.statistics, (), {}, {}, None)
+    assert [model["notes"] for model in summary.models] == [["check it"], []]
+    judged = [JudgedModel(make_model(0), ModelVerdict("accepted", {}, {}, ("check it",)))]
+    save_mapped(store, "key", judged, (), tmp_path / "work")
+    mapped = read_mapped(store, "key", tmp_path / "again")
+    assert mapped is not None
+    assert mapped[0][0].verdict.notes == ("check it",)
+
+
+def test_an_entry_of_an_earlier_version_has_no_notes(tmp_path: Path) -> None:
+    store, arrays = kept(tmp_path)
+    store.save("models", "key", edited(arrays, lambda values: [model.pop("notes") for model in values["models"]]))
+    loaded = load_models(store, "key")
+    assert loaded is not None
+    assert [model.notes for model in loaded.statistics.models] == [(), ()]
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

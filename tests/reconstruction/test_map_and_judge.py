@@ -196,5 +196,28 @@ def test_notes_are_told_if_a_model_is_published(
         task.notes.append("built with relaxed thresholds")
         return [make_model(scene) if is_right else bent(scene)]
 
-    run(scene, tmp_path, build)
+    _, judged = run(scene, tmp_path, build)
     assert caplog.text.count("built with relaxed thresholds") == int(is_right)
+    assert [each.verdict.notes for each in judged] == [("built with relaxed thresholds",)] * len(judged)
+
+
+def test_a_model_has_the_notes_of_its_attempt(
+    scene: ExactScene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        task.notes.append(f"from {task.initial_pair}")
+        return [make_model(scene) if task.initial_pair == BEST else bent(scene)]
+
+    _, (judged,) = run(scene, tmp_path, build)
+    assert judged.verdict.notes == (f"from {BEST}",)
+    assert "from None" not in caplog.text
+
+
+def test_a_merged_model_has_the_notes_of_its_parts(scene: ExactScene, tmp_path: Path) -> None:
+    def build(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        task.notes.append("in parts")
+        return halves(scene, 3)
+
+    _, (judged,) = run(scene, tmp_path, build)
+    assert judged.model.num_reg_images() == 10
+    assert judged.verdict.notes == ("in parts",)
