@@ -27,6 +27,9 @@ class FlowConfig:
     max_corners: int = 800
     """Largest number of points that are followed, with those of the map. Corners are added at keyframes."""
 
+    spacing_px: float = 8.0
+    """Smallest distance between corners, in pixels of the image that is tracked."""
+
     window_px: int = 21
     """Side of the window of the optical flow."""
 
@@ -38,25 +41,37 @@ class FlowConfig:
 class InitializationConfig:
     """When two frames start a map."""
 
-    min_parallax_deg: float = 1.5
+    min_parallax_deg: float = 1.2
     """Smallest median angle between the two rays to a point."""
+
+    max_direction_error_deg: float = 4.0
+    """Largest uncertainty (95 %) of the direction in which the camera moved."""
 
     min_points: int = 50
     """Fewest points of a start."""
+
+    max_focal_wait_s: float = 3.0
+    """Longest time for which pairs of frames are awaited that determine an unknown focal length, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyframeConfig:
     """When a frame becomes a keyframe."""
 
-    min_tracked_share: float = 0.75
-    """A frame with a smaller fraction of the points of its reference keyframe becomes a keyframe."""
+    min_tracked_share: float = 0.6
+    """A frame in which a smaller fraction of the points of its reference keyframe is followed becomes a keyframe."""
 
-    min_flow_share: float = 0.12
-    """A frame whose points moved by this fraction of the image's width since the last keyframe becomes a keyframe."""
+    min_points: int = 100
+    """A frame with fewer points of the map becomes a keyframe, unless its reference keyframe had as few."""
+
+    max_parallax_deg: float = 2.5
+    """A frame with a larger median angle between its rays and those of its reference keyframe becomes a keyframe."""
 
     max_interval_s: float = 2.0
     """Longest time between keyframes while the camera moves, in seconds."""
+
+    min_parallax_deg: float = 0.5
+    """Median angle from which the camera counts as moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,32 @@ class PoseConfig:
 
     min_inliers: int = 20
     """A frame with fewer inliers is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappingConfig:
+    """How keyframes become a map. Limits in pixels are for an image of 640 px; larger images have larger ones."""
+
+    window: int = 10
+    """Number of covisible keyframes that are adjusted together at each new one."""
+
+    num_partners: int = 3
+    """Number of covisible keyframes that a new one is matched with."""
+
+    min_parallax_deg: float = 1.0
+    """Smallest angle between two rays to a new point."""
+
+    max_error_px: float = 3.0
+    """Observations of a point with a larger reprojection error after adjustment are removed."""
+
+    loss_px: float = 1.0
+    """Reprojection errors beyond it count linearly, not squared."""
+
+    max_iterations: int = 8
+    """Steps of the adjustment at each keyframe."""
+
+    remove_redundant: bool = True
+    """Remove keyframes nine tenths of whose points are observed by three others."""
 
 
 def _default_extractor() -> Choice:
@@ -101,6 +142,9 @@ class TrackerConfig:
 
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     """When a frame becomes a keyframe."""
+
+    mapping: MappingConfig = field(default_factory=MappingConfig)
+    """How keyframes become a map."""
 
     max_image_size: int = 1280
     """Longer side in pixels to which larger frames are shrunk for tracking and features."""

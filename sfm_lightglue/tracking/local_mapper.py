@@ -1,0 +1,218 @@
+"""Local mapping: keyframes in, points and adjusted poses out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.scene.cameras import as_pycolmap
+from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
+from sfm_lightglue.tracking.projection import reprojection_errors_px
+from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
+from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
+
+_REFERENCE_SIZE_PX = 640
+"""Limits in pixels are for an image with this longer side; they grow with larger images."""
+
+_MAX_CHAIN = 8
+"""Keyframes through which a track of optical flow is followed back."""
+
+_UNADJUSTED_FACTOR = 2.0
+"""Limits are larger by this factor for the pose of a keyframe that was not adjusted yet."""
+
+_MIN_KEYFRAMES_TO_REFINE = 8
+"""Intrinsics are refined in maps of so many keyframes."""
+
+
+class LocalMapper:
+    """Adds keyframes to the map, with new points, and adjusts what is around them.
+
+    Args:
+        slam_map: changed in place.
+        matcher: of the features of two keyframes.
+        config: options; the table `mapping` belongs to this class.
+        seed: for a later random step; nothing here is random.
+    """
+
+    def __init__(self, slam_map: SlamMap, matcher: Matcher, config: TrackerConfig, seed: int) -> None:
+        self._map = slam_map
+        self._matcher = matcher
+        self._config = config
+        self._seed = seed
+        self._trials = PointTrials()
+        self._num_added = 0
+
+    def start(self, first: Keyframe, second: Keyframe) -> bool:
+        """Begin a map with two keyframes.
+
+        Args:
+            first: with its pose.
+            second: with its pose, at distance 1, and the tracks of optical flow from the first in `previous_rows`.
+
+        Returns:
+            Whether there are enough points that fit both. If not, the map has neither of them.
+        """
+        self._map.add_keyframe(first)
+        self._map.add_keyframe(second)
+        self._add_points(second, [first.idx])
+        adjust_keyframes(self._map, [second.idx], *self._limits(), max_iterations=20)
+        good = self._map.points_of([second.idx])
+        if len(good) >= self._config.initialization.min_points:
+            self._num_added += 2
+            return True
+        for keyframe in (second, first):
+            self._map.remove_keyframe(keyframe.idx)
+        return False
+
+    def add(self, keyframe: Keyframe) -> None:
+        """Add a keyframe: match it, give it points, adjust its surroundings, remove what is wrong or redundant.
+
+        Args:
+            keyframe: with its pose, and the points of its tracks in `point_ids`.
+        """
+        self._map.add_keyframe(keyframe)
+        self._num_added += 1
+        self._add_points(keyframe, self._partners(keyframe))
+        mapping = self._config.mapping
+        window = window_of(self._map, keyframe.idx, mapping.window)
+        adjust_keyframes(self._map, window, *self._limits(), mapping.max_iterations)
+        self._trials.judge(self._map, self._num_added)
+        if mapping.remove_redundant:
+            remove_redundant_keyframes(self._map, keyframe.idx)
+
+    def adjust_all(self, map_id: int) -> None:
+        """Adjust all keyframes and points of a map, and the intrinsics if the configuration says so.
+
+        Args:
+            map_id: of a map; one with fewer than two keyframes stays as it is.
+        """
+        members = self._map.members(map_id)
+        refined = self._refined_params() if len(members) >= _MIN_KEYFRAMES_TO_REFINE else ()
+        for _ in range(2):
+            num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined)
+            members = [idx for idx in members if idx in self._map.keyframes]
+            if num_removed == 0:
+                break
+
+    def _limits(self) -> tuple[float, float]:
+        """Scale of the loss and largest error, in pixels of the frames."""
+        factor = max(1.0, max(self._map.camera.size) / _REFERENCE_SIZE_PX)
+        return self._config.mapping.loss_px * factor, self._config.mapping.max_error_px * factor
+
+    def _refined_params(self) -> tuple[int, ...]:
+        """Focal lengths and distortion, of a camera whose intrinsics may be refined."""
+        camera = self._map.camera
+        if camera.source == "given" and not self._config.refine_camera:
+            return ()
+        native = as_pycolmap(camera)
+        return tuple(sorted([*native.focal_length_idxs(), *native.extra_params_idxs()]))
+
+    def _partners(self, keyframe: Keyframe) -> list[int]:
+        """Keyframes to match with: those with most points in common, with enough distance for the depth."""
+        with self._map.lock:
+            point_ids = keyframe.point_ids[keyframe.point_ids >= 0]
+            if len(point_ids) == 0:
+                return [keyframe.previous_idx] if keyframe.previous_idx >= 0 else []
+            depth = float(np.median((keyframe.cam_from_world @ self._map.xyz(point_ids))[:, 2]))
+            center = keyframe.cam_from_world.center
+            centers = {
+                idx: self._map.keyframes[idx].cam_from_world.center for idx, _ in self._map.covisible(keyframe.idx)
+            }
+        min_distance = np.radians(self._config.mapping.min_parallax_deg) * depth
+        far = [idx for idx, other in centers.items() if np.linalg.norm(other - center) >= min_distance]
+        return far[: self._config.mapping.num_partners]
+
+    def _add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
+        """Match a keyframe with partners, share points with them, and triangulate the tracks without a point."""
+        partners = [self._map.keyframes[idx] for idx in partner_idxs]
+        matches = self._matcher.match_batch([(keyframe.features, partner.features) for partner in partners])
+        _, max_error_px = self._limits()
+        with self._map.lock:
+            candidates = self._flow_tracks(keyframe)
+            for partner, found in zip(partners, matches, strict=True):
+                rows, partner_rows = found.indices.astype(np.int64).T
+                self._share_points(keyframe, partner, rows, partner_rows, _UNADJUSTED_FACTOR * max_error_px)
+                _extend(candidates, partner, rows, partner_rows)
+        tracks = [
+            [(keyframe.idx, row), *others.items()]
+            for row, others in sorted(candidates.items())
+            if keyframe.point_ids[row] < 0
+        ]
+        found_points = triangulate_tracks(
+            self._map.camera,
+            self._map.keyframes,
+            tracks,
+            _UNADJUSTED_FACTOR * max_error_px,
+            self._config.mapping.min_parallax_deg,
+        )
+        ids = self._map.add_points(*_without_conflicts(found_points))
+        self._trials.begin(ids.tolist(), self._num_added)
+
+    def _flow_tracks(self, keyframe: Keyframe) -> dict[int, dict[int, int]]:
+        """For each row of a keyframe without a point: rows of its track in earlier keyframes, by idx."""
+        tracks: dict[int, dict[int, int]] = {}
+        here = np.flatnonzero(keyframe.point_ids < 0)
+        previous_idx, there = keyframe.previous_idx, keyframe.previous_rows[here]
+        for _ in range(_MAX_CHAIN):
+            here, there = here[there >= 0], there[there >= 0]
+            if previous_idx not in self._map.keyframes or len(here) == 0:
+                break
+            previous = self._map.keyframes[previous_idx]
+            is_free = previous.point_ids[there] < 0
+            here, there = here[is_free], there[is_free]
+            for row, previous_row in zip(here.tolist(), there.tolist(), strict=True):
+                tracks.setdefault(row, {})[previous_idx] = previous_row
+            previous_idx, there = previous.previous_idx, previous.previous_rows[there]
+        return tracks
+
+    def _share_points(
+        self, keyframe: Keyframe, partner: Keyframe, rows: IndexArray, partner_rows: IndexArray, max_error_px: float
+    ) -> None:
+        """Give the points of matched keypoints to both, and make one of two points, where they fit the images."""
+        ids, partner_ids = keyframe.point_ids[rows], partner.point_ids[partner_rows]
+        fits_here = self._fits(keyframe, rows, partner_ids, max_error_px)
+        fits_there = self._fits(partner, partner_rows, ids, max_error_px)
+        for row, other_row, here, there in zip(
+            *(array.tolist() for array in (rows, partner_rows, fits_here, fits_there)), strict=True
+        ):
+            point_id, other_id = int(keyframe.point_ids[row]), int(partner.point_ids[other_row])
+            if point_id < 0 and other_id >= 0 and here:
+                self._map.add_observation(other_id, keyframe.idx, row)
+            elif point_id >= 0 and other_id < 0 and there:
+                self._map.add_observation(point_id, partner.idx, other_row)
+            elif point_id >= 0 and other_id >= 0 and point_id != other_id and here and there:
+                counts = self._map.num_observations([other_id, point_id])
+                kept, dropped = (other_id, point_id) if counts[0] >= counts[1] else (point_id, other_id)
+                self._map.fuse(kept, dropped)
+
+    def _fits(self, keyframe: Keyframe, rows: IndexArray, point_ids: AnyArray, max_error_px: float) -> BoolArray:
+        """Whether each point projects to the keypoint of its row; False where there is no point."""
+        xyz, pixels = self._map.xyz(point_ids), keyframe.keypoints[rows]
+        errors = reprojection_errors_px(self._map.camera, keyframe.cam_from_world, xyz, pixels)
+        fits: BoolArray = errors <= max_error_px
+        return fits
+
+
+def _extend(
+    candidates: dict[int, dict[int, int]], partner: Keyframe, rows: IndexArray, partner_rows: IndexArray
+) -> None:
+    """Add the matched keypoints of a partner that have no point to the tracks that end in these rows."""
+    is_free = partner.point_ids[partner_rows] < 0
+    for row, partner_row in zip(rows[is_free].tolist(), partner_rows[is_free].tolist(), strict=True):
+        candidates.setdefault(row, {}).setdefault(partner.idx, partner_row)
+
+
+def _without_conflicts(found: Triangulated) -> tuple[Float64Array, list[list[tuple[int, int]]]]:
+    """Points and their tracks; a keypoint that occurs in several tracks stays in the first one."""
+    taken: set[tuple[int, int]] = set()
+    tracks = []
+    for track in found.tracks:
+        tracks.append([pair for pair in track if pair not in taken])
+        taken.update(track)
+    has_two = np.array([len(track) >= 2 for track in tracks], bool)
+    return found.xyz[has_two], [track for track in tracks if len(track) >= 2]

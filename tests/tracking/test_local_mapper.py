@@ -1,0 +1,166 @@
+"""Local mapping of a synthetic walk: exact from exact observations, bounded by their noise otherwise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg, umeyama
+from sfm_lightglue.tracking.config import MappingConfig, TrackerConfig
+from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.projection import reprojection_errors_px
+from sfm_lightglue.tracking.slam_map import SlamMap
+from tests.helpers.slam_scene import CAMERA, NumberMatcher, Walk, disturbed
+
+KEEP_ALL = TrackerConfig(mapping=MappingConfig(remove_redundant=False))
+
+
+def unit_start(walk):
+    """The first two keyframes: the first at the origin, the second at distance 1."""
+    first, second = walk.keyframe(0, Rigid3.identity()), walk.keyframe(1)
+    relative = walk.pose(1) @ walk.pose(0).inverse()
+    second.cam_from_world = Rigid3(relative.R, relative.t / np.linalg.norm(relative.t))
+    return first, second
+
+
+def started(walk, config=None):
+    slam_map = SlamMap(CAMERA)
+    mapper = LocalMapper(slam_map, NumberMatcher(), config or KEEP_ALL, seed=0)
+    assert mapper.start(*unit_start(walk))
+    return slam_map, mapper
+
+
+def walked(walk, num, error=0.0, config=None):
+    """A map of `num` keyframes whose poses come from the tracker with random errors."""
+    slam_map, mapper = started(walk, config)
+    scale = 1 / np.linalg.norm((walk.pose(1) @ walk.pose(0).inverse()).t)
+    for idx in range(2, num):
+        relative = walk.pose(idx) @ walk.pose(0).inverse()
+        pose = disturbed(Rigid3(relative.R, scale * relative.t), walk.random, error)
+        keyframe = walk.with_tracked_points(walk.keyframe(idx, pose), slam_map.keyframes[idx - 1])
+        mapper.add(keyframe)
+    return slam_map, mapper
+
+
+def center_errors(walk, slam_map):
+    """Distances of the camera centres from the true ones after alignment, in units of the scene."""
+    idxs = sorted(slam_map.keyframes)
+    centers = np.stack([slam_map.keyframes[idx].cam_from_world.center for idx in idxs])
+    truth = np.stack([walk.pose(idx).center for idx in idxs])
+    return np.linalg.norm(umeyama(centers, truth) @ centers - truth, axis=1)
+
+
+def all_errors_px(slam_map):
+    errors = []
+    for keyframe in slam_map.keyframes.values():
+        rows = np.flatnonzero(keyframe.point_ids >= 0)
+        xyz = slam_map.xyz(keyframe.point_ids[rows])
+        errors.append(reprojection_errors_px(slam_map.camera, keyframe.cam_from_world, xyz, keyframe.keypoints[rows]))
+    return np.concatenate(errors)
+
+
+def test_exact_observations_give_an_exact_map():
+    walk = Walk()
+    slam_map, _ = walked(walk, 8)
+    assert sorted(slam_map.keyframes) == list(range(8))
+    assert center_errors(walk, slam_map).max() < 1e-4
+    assert all_errors_px(slam_map).max() < 1e-3
+
+
+def test_points_come_from_matches_and_from_tracks_of_flow():
+    walk = Walk()
+    slam_map, _ = started(walk)
+    second = slam_map.keyframes[1]
+    has_point = second.point_ids >= 0
+    num_features = len(second.features)
+    assert has_point[:num_features].sum() > 100
+    assert has_point[num_features:].sum() > 100
+
+
+def test_each_point_is_one_point_of_the_scene():
+    walk = Walk(noise_px=0.3)
+    slam_map, _ = walked(walk, 8, error=0.01)
+    for point_id in slam_map.points_of(list(slam_map.keyframes)).tolist():
+        numbers = {walk.numbers[idx][row] for idx, row in slam_map.track(point_id).items()}
+        assert len(numbers) == 1
+    lengths = slam_map.num_observations(slam_map.points_of([4]))
+    assert np.median(lengths) >= 5
+
+
+def test_wrong_poses_are_corrected():
+    walk = Walk(noise_px=0.3)
+    slam_map, _ = walked(walk, 10, error=0.02)
+    assert center_errors(walk, slam_map).max() < 0.01
+    assert np.sqrt((all_errors_px(slam_map) ** 2).mean()) < 0.6
+
+
+def test_the_first_keyframe_stays():
+    walk = Walk(noise_px=0.5)
+    slam_map, mapper = walked(walk, 6, error=0.02)
+    mapper.adjust_all(0)
+    first = slam_map.keyframes[0].cam_from_world
+    assert np.array_equal(first.R, np.eye(3))
+    assert np.array_equal(first.t, np.zeros(3))
+
+
+def test_two_runs_give_the_same_map():
+    maps = [walked(Walk(noise_px=0.5), 6, error=0.02)[0] for _ in range(2)]
+    poses = [np.stack([one.cam_from_world.as_matrix() for one in each.keyframes.values()]) for each in maps]
+    assert np.array_equal(*poses)
+    ids = [each.points_of(list(each.keyframes)) for each in maps]
+    assert np.array_equal(*ids)
+    assert np.array_equal(maps[0].xyz(ids[0]), maps[1].xyz(ids[1]))
+
+
+def test_a_bad_start_leaves_nothing():
+    walk = Walk()
+    first, second = unit_start(walk)
+    second.cam_from_world = Rigid3(second.cam_from_world.R, np.array([0.0, 1.0, 0.0]))
+    slam_map = SlamMap(CAMERA)
+    assert not LocalMapper(slam_map, NumberMatcher(), TrackerConfig(), seed=0).start(first, second)
+    assert slam_map.keyframes == {}
+    assert len(slam_map.points_of([])) == 0
+
+
+def test_wrong_observations_leave_the_map():
+    walk = Walk(noise_px=0.3)
+    slam_map, mapper = walked(walk, 5)
+    keyframe = walk.with_tracked_points(walk.keyframe(5), slam_map.keyframes[4])
+    relative = walk.pose(5) @ walk.pose(0).inverse()
+    scale = 1 / np.linalg.norm((walk.pose(1) @ walk.pose(0).inverse()).t)
+    keyframe.cam_from_world = Rigid3(relative.R, scale * relative.t)
+    wrong = np.flatnonzero(keyframe.point_ids >= 0)[::10]
+    keyframe.keypoints[wrong] += np.float32(12)
+    assert len(wrong) > 10
+    mapper.add(keyframe)
+    assert (slam_map.keyframes[5].point_ids[wrong] == -1).all()
+    assert center_errors(walk, slam_map).max() < 0.01
+
+
+def test_unknown_intrinsics_are_refined():
+    walk = Walk(noise_px=0.2)
+    slam_map, mapper = walked(walk, 10, config=replace(KEEP_ALL, refine_camera=True))
+    slam_map.camera = replace(CAMERA, params=(490.0, 495.0, *CAMERA.params[2:4], 0.0, 0.0, 0.0, 0.0))
+    mapper.adjust_all(0)
+    assert slam_map.camera.params[:2] == pytest.approx(CAMERA.params[:2], rel=0.005)
+    assert center_errors(walk, slam_map).max() < 0.01
+
+
+def test_the_relative_rotation_of_neighbours_is_exact():
+    walk = Walk(noise_px=0.3)
+    slam_map, _ = walked(walk, 8, error=0.01)
+    for idx in range(1, 8):
+        poses = [slam_map.keyframes[one].cam_from_world for one in (idx - 1, idx)]
+        relative = poses[1] @ poses[0].inverse()
+        truth = walk.pose(idx) @ walk.pose(idx - 1).inverse()
+        assert rotation_angle_deg(relative.R @ truth.R.T) < 0.1
+
+
+def test_redundant_keyframes_leave_and_the_rest_stays_exact():
+    walk = Walk(noise_px=0.3)
+    slam_map, _ = walked(walk, 10, error=0.01, config=TrackerConfig())
+    kept = set(slam_map.keyframes)
+    assert {0, 7, 8, 9} <= kept
+    assert len(kept) < 10
+    assert all(slam_map.reference(idx) is not None for idx in range(10))
+    assert center_errors(walk, slam_map).max() < 0.01
