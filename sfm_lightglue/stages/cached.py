@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sfm_lightglue.extractors.base import DENSE_VERSION, Extractor
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.store.encoding import (
     arrays_from_dense,
     arrays_from_features,
@@ -23,7 +25,7 @@ from sfm_lightglue.store.encoding import (
     geometry_from_arrays,
     matches_from_arrays,
 )
-from sfm_lightglue.store.store import Store, make_key
+from sfm_lightglue.store.store import KeyPrefix, Store, canonical_json, make_key
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry, verification_identity
 from sfm_lightglue.types import Camera, DenseFeatures, Features, ImagePair, Matches, Rejected, TwoViewGeometry
@@ -217,7 +219,11 @@ class CachedMatcher:
 
     def key(self, digest0: str, digest1: str) -> str:
         """Key of the matches of two images, from the digests of their features."""
-        return make_key("matches", self.identity, digest0, digest1)
+        return self._key_prefix.key(canonical_json(digest0), canonical_json(digest1))
+
+    @cached_property
+    def _key_prefix(self) -> KeyPrefix:
+        return KeyPrefix("matches", self.identity)
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches of two images, from the store if it has them."""
@@ -225,18 +231,22 @@ class CachedMatcher:
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs; only those that the store does not hold are computed."""
+        found = [self.load(*pair) for pair in pairs]
+        missing = (pair for pair, matches in zip(pairs, found, strict=True) if matches is None)
+        computed = iter(self.compute([*missing]))
+        return [next(computed) if matches is None else matches for matches in found]
+
+    def load(self, keypoints0: HasKeypoints, keypoints1: HasKeypoints) -> Matches | None:
+        """Matches of two images that the store has; None, counted as a miss, if it has none."""
+        key = self.key(keypoints0.digest, keypoints1.digest)
+        both = keypoints0, keypoints1
+        return self.store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, both))
+
+    def compute(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Matches of several pairs, computed and saved whatever the store has."""
+        found = self.matcher.match_batch(pairs) if pairs else []
         keys = [self.key(features0.digest, features1.digest) for features0, features1 in pairs]
-        found = [self._load(key, pair) for key, pair in zip(keys, pairs, strict=True)]
-        missing = [i for i, matches in enumerate(found) if matches is None]
-        computed = (
-            dict(zip(missing, self.matcher.match_batch([pairs[i] for i in missing]), strict=True)) if missing else {}
-        )
-        result = []
-        for i, (key, matches) in enumerate(zip(keys, found, strict=True)):
-            if matches is None:
-                matches = self.save(computed[i], key)
-            result.append(matches)
-        return result
+        return [self.save(matches, key) for matches, key in zip(found, keys, strict=True)]
 
     def has(self, key: str) -> bool:
         """Whether the store has an entry of this key. It is not counted."""
@@ -247,9 +257,6 @@ class CachedMatcher:
         matches = dataclasses.replace(matches, key=key)
         self.store.save("matches", key, arrays_from_matches(matches))
         return matches
-
-    def _load(self, key: str, pair: tuple[Features, Features]) -> Matches | None:
-        return self.store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, pair))
 
 
 class CachedVerifier:
@@ -265,6 +272,7 @@ class CachedVerifier:
         self.config = config
         self.seed = seed
         self.store = store
+        self._text_from_camera: dict[int, tuple[Camera, str]] = {}
 
     def key(
         self, pair: ImagePair, digests: tuple[str, str], matches_digest: str, cameras: tuple[Camera, Camera]
@@ -277,8 +285,20 @@ class CachedVerifier:
             matches_digest: of the matches.
             cameras: of both images.
         """
-        upstream = (matches_digest, list(digests), cameras)
-        return make_key("two_view", *verification_identity(self.config), pair_seed(self.seed, pair), *upstream)
+        text0, text1 = map(self._text_of, cameras)
+        seed, matches, features = map(canonical_json, (pair_seed(self.seed, pair), matches_digest, list(digests)))
+        return self._key_prefix.key(seed, matches, features, f"[{text0},{text1}]")
+
+    @cached_property
+    def _key_prefix(self) -> KeyPrefix:
+        return KeyPrefix("two_view", *verification_identity(self.config))
+
+    def _text_of(self, camera: Camera) -> str:
+        """The text of a camera in keys. It is kept by the object: cameras that are equal can have unequal texts."""
+        known = self._text_from_camera.get(id(camera))
+        if known is None:
+            known = self._text_from_camera[id(camera)] = (camera, canonical_json(camera))
+        return known[1]
 
     def verify(
         self,
@@ -288,12 +308,30 @@ class CachedVerifier:
         cameras: tuple[Camera, Camera],
     ) -> TwoViewGeometry | Rejected:
         """The geometry of a pair, from the store if it has it."""
-        key = self.key(pair, (features[0].digest, features[1].digest), matches.digest, cameras)
-        stored = self.store.load_as("two_view", key, lambda arrays: geometry_from_arrays(arrays, len(matches)))
-        if stored is not None:
-            return stored
+        stored = self.load(pair, features, matches, cameras)
+        return self.compute(pair, features, matches, cameras) if stored is None else stored
+
+    def load(
+        self,
+        pair: ImagePair,
+        keypoints: tuple[HasKeypoints, HasKeypoints],
+        matches: Matches,
+        cameras: tuple[Camera, Camera],
+    ) -> TwoViewGeometry | Rejected | None:
+        """The geometry of a pair that the store has; None, counted as a miss, if it has none."""
+        key = self.key(pair, (keypoints[0].digest, keypoints[1].digest), matches.digest, cameras)
+        return self.store.load_as("two_view", key, lambda arrays: geometry_from_arrays(arrays, len(matches)))
+
+    def compute(
+        self,
+        pair: ImagePair,
+        features: tuple[Features, Features],
+        matches: Matches,
+        cameras: tuple[Camera, Camera],
+    ) -> TwoViewGeometry | Rejected:
+        """The geometry of a pair, computed and saved whatever the store has."""
         geometry = estimate_two_view_geometry(*features, matches, *cameras, self.config, pair_seed(self.seed, pair))
-        self.save(geometry, key)
+        self.save(geometry, self.key(pair, (features[0].digest, features[1].digest), matches.digest, cameras))
         return geometry
 
     def has(self, key: str) -> bool:

@@ -15,6 +15,7 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.mask import Mask
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.distributed import FeatureWork, FillsStore
+from sfm_lightglue.stages.keypoints import HasKeypoints, ImageKeypoints
 from sfm_lightglue.types import DenseFeatures, Features, Scene, SceneImage, SkippedImage
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class SceneFeatures(Mapping[str, Features]):
     """Features by name of image, of the images that could be decoded.
 
     The features of an image are read from the store when they are looked up; those of the images used last are kept
-    in memory.
+    in memory, and the keypoints of all images that were looked up once.
 
     Args:
         scene: the images.
@@ -44,6 +45,7 @@ class SceneFeatures(Mapping[str, Features]):
         self._dense_key_from_name: dict[str, str] = {}
         self._turns_from_name: dict[str, int] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
+        self._keypoints_from_name: dict[str, ImageKeypoints] = {}
         self._dense_was_used: set[str] = set()
         self._recent_dense: LruCache[str, DenseFeatures] = LruCache(num_in_memory)
         self._lock = threading.Lock()
@@ -141,6 +143,15 @@ class SceneFeatures(Mapping[str, Features]):
         self._recent_dense.put(name, dense)
         return dense
 
+    def keypoints_of(self, name: str) -> HasKeypoints:
+        """The keypoints of an image that was extracted before; its features are read at the first time only.
+
+        Raises:
+            DataError: if its stored features are damaged, and the image can no longer be read.
+        """
+        known = self._keypoints_from_name.get(name)
+        return self[name] if known is None else known
+
     def key_of(self, name: str) -> str:
         """Key of the features of an image that was extracted before, without reading them."""
         return self._key_from_name[name]
@@ -172,6 +183,7 @@ class SceneFeatures(Mapping[str, Features]):
         image = self._image_from_name[name]
         self._turns_from_name[name] = (image.quarter_turns + turns) % 4
         self._recent.drop(name)
+        self._keypoints_from_name.pop(name, None)
         self._recent_dense.drop(name)
         keys = self._extract_one(image)
         if isinstance(keys, SkippedImage):
@@ -186,6 +198,7 @@ class SceneFeatures(Mapping[str, Features]):
     def _remember(self, name: str, features: Features) -> bool:
         """Keep features in memory; whether it is the first time that those of this image are used."""
         self._recent.put(name, features)
+        self._keypoints_from_name[name] = ImageKeypoints.of(features)
         with self._lock:
             is_first = name not in self.num_keypoints_from_name
             self.num_keypoints_from_name[name] = len(features)

@@ -21,10 +21,11 @@ from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
-from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, Scene, TwoViewGeometry, TwoViewKind
+from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, Scene, TwoViewGeometry, TwoViewKind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,21 +75,23 @@ class PairCounts:
 
     def add(self, result: PairResult) -> None:
         """Count a pair."""
-        pair, features = result.pair, result.features
-        points0, points1 = matched_points(features, result.matches)
-        sizes = features[0].image_size, features[1].image_size
-        self.still.add(pair, points0, points1, sizes, min(len(one) for one in features))
+        pair, keypoints = result.pair, result.keypoints
+        points0, points1 = matched_points(keypoints, result.matches)
+        sizes = keypoints[0].image_size, keypoints[1].image_size
+        self.still.add(pair, points0, points1, sizes, min(len(one) for one in keypoints))
         if isinstance(result.geometry, TwoViewGeometry):
-            self.verified[pair] = record_of(features, result.matches, result.geometry)
+            self.verified[pair] = record_of(keypoints, result.matches, result.geometry)
 
 
-def matched_points(features: tuple[Features, Features], matches: Matches) -> tuple[Float32Array, Float32Array]:
+def matched_points(features: tuple[HasKeypoints, HasKeypoints], matches: Matches) -> tuple[Float32Array, Float32Array]:
     """Matched pixels [M, 2] of image 0 and of image 1."""
     points0, points1 = (one.keypoints[rows] for one, rows in zip(features, matches.indices.T, strict=True))
     return points0, points1
 
 
-def record_of(features: tuple[Features, Features], matches: Matches, geometry: TwoViewGeometry) -> VerifiedPairRecord:
+def record_of(
+    features: tuple[HasKeypoints, HasKeypoints], matches: Matches, geometry: TwoViewGeometry
+) -> VerifiedPairRecord:
     """The record of a verified pair."""
     points0, points1 = (points[geometry.inlier_mask] for points in matched_points(features, matches))
     same_size = features[0].image_size == features[1].image_size

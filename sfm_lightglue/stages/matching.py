@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfm_lightglue.execution.executor import SERIAL, Executor
@@ -12,6 +12,7 @@ from sfm_lightglue.pairs.pair_sets import in_blocks
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.distributed import FillsStore, PairWork, in_batches
 from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, TwoViewGeometry
 
 BLOCK_SIZE = 48
@@ -20,10 +21,10 @@ BLOCK_SIZE = 48
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairResult:
-    """Matches and geometry of one pair, with the features of both images, and the seconds that they took."""
+    """Matches and geometry of one pair, with the keypoints of both images, and the seconds that they took."""
 
     pair: ImagePair
-    features: tuple[Features, Features]
+    keypoints: tuple[HasKeypoints, HasKeypoints]
     matches: Matches
     geometry: TwoViewGeometry | Rejected
     match_seconds: float
@@ -41,6 +42,8 @@ def match_pairs(
 ) -> Iterator[PairResult]:
     """Matches and geometry of each pair, in the order of `in_blocks`.
 
+    Features are read only where the store lacks matches or a geometry.
+
     Args:
         pairs: of images that have features.
         features: by name of image.
@@ -50,21 +53,32 @@ def match_pairs(
         executor: computes batches of pairs.
         progress: called after each pair.
     """
+    keypoints_of: Callable[[str], HasKeypoints]
+    keypoints_of = features.keypoints_of if isinstance(features, SceneFeatures) else features.__getitem__
+
+    def features_of(pair: ImagePair) -> tuple[Features, Features]:
+        return features[pair.name0], features[pair.name1]
 
     def work(batch: Sequence[ImagePair]) -> list[PairResult]:
         start = time.perf_counter()
-        loaded = [(features[pair.name0], features[pair.name1]) for pair in batch]
-        found = matcher.match_batch(loaded)
+        known = [(keypoints_of(pair.name0), keypoints_of(pair.name1)) for pair in batch]
+        stored = [matcher.load(*both) for both in known]
+        missing = [pair for pair, matches in zip(batch, stored, strict=True) if matches is None]
+        computed = iter(matcher.compute([features_of(pair) for pair in missing]))
+        found = [next(computed) if matches is None else matches for matches in stored]
         middle = time.perf_counter()
-        geometries = [
-            verifier.verify(pair, both, matches, (camera_from_name[pair.name0], camera_from_name[pair.name1]))
-            for pair, both, matches in zip(batch, loaded, found, strict=True)
-        ]
+        geometries = []
+        for pair, both, matches in zip(batch, known, found, strict=True):
+            cameras = camera_from_name[pair.name0], camera_from_name[pair.name1]
+            geometry = verifier.load(pair, both, matches, cameras)
+            if geometry is None:
+                geometry = verifier.compute(pair, features_of(pair), matches, cameras)
+            geometries.append(geometry)
         match_seconds = (middle - start) / len(batch)
         verify_seconds = (time.perf_counter() - middle) / len(batch)
         return [
             PairResult(pair, both, matches, geometry, match_seconds, verify_seconds)
-            for pair, both, matches, geometry in zip(batch, loaded, found, geometries, strict=True)
+            for pair, both, matches, geometry in zip(batch, known, found, geometries, strict=True)
         ]
 
     if isinstance(executor, FillsStore):

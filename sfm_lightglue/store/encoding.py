@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import astuple
 from typing import Any, get_args
 
@@ -104,8 +104,13 @@ def arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
     }
 
 
-def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tuple[Features, Features]) -> Matches:
+def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tuple[Sized, Sized]) -> Matches:
     """`Matches` of two images from an entry of the store.
+
+    Args:
+        arrays: of the entry.
+        key: of the entry.
+        features: of both images, or anything with as many rows.
 
     Raises:
         Exception: if arrays are missing or wrong, whatever NumPy or `Matches` raises.
