@@ -185,9 +185,10 @@ class Matches:
     def __post_init__(self) -> None:
         require_array("indices", self.indices, np.int32, (len(self.indices), 2))
         require_array("scores", self.scores, np.float32, (len(self.indices),))
-        for side in (0, 1):
-            if len(np.unique(self.indices[:, side])) != len(self.indices):
-                raise ValueError(f"indices: a feature of side {side} is matched twice")
+        ordered = np.sort(self.indices, axis=0)  # a third of the time of `np.unique`
+        is_repeated = (ordered[1:] == ordered[:-1]).any(axis=0)
+        if is_repeated.any():
+            raise ValueError(f"indices: a feature of side {int(np.argmax(is_repeated))} is matched twice")
 
     def __len__(self) -> int:
         return len(self.indices)

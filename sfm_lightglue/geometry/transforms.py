@@ -13,17 +13,17 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
 
-_IDENTITY = np.eye(3)
-
 
 def is_rotation(R: Float64Array) -> bool:
     """Whether a matrix [3, 3] differs from a rotation by at most 1e-4.
 
-    Written for many matrices one by one: a tenth of the time of `np.allclose` and `np.linalg.det`.
+    Written for many matrices one by one: a fiftieth of the time of `np.allclose` and `np.linalg.det`.
     """
-    if not np.abs(R @ R.T - _IDENTITY).max() <= 1e-4:  # also for numbers that are not finite
-        return False
     (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    products = a * a + b * b + c * c - 1, d * d + e * e + f * f - 1, g * g + h * h + i * i - 1
+    products += a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i
+    if not all(-1e-4 <= product <= 1e-4 for product in products):  # also for numbers that are not finite
+        return False
     return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0)
 
 

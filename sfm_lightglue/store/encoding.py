@@ -116,8 +116,8 @@ def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tupl
         Exception: if arrays are missing or wrong, whatever NumPy or `Matches` raises.
     """
     matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
-    limits = [len(one) for one in features]
-    if not ((matches.indices >= 0).all() and (matches.indices < limits).all()):
+    last0, last1 = matches.indices.view(np.uint32).max(axis=0, initial=0).tolist()  # negative numbers are large
+    if len(matches) > 0 and (last0 >= len(features[0]) or last1 >= len(features[1])):
         raise ValueError("indices of features that the images do not have")
     return matches
 
@@ -151,9 +151,9 @@ def geometry_from_arrays(arrays: Mapping[str, AnyArray], num_matches: int) -> Tw
     Raises:
         Exception: if arrays are missing or wrong, whatever NumPy or these types raise.
     """
-    kind: Any = _word(arrays["kind"], ("rejected", *get_args(TwoViewKind)))
+    kind: Any = _word(arrays["kind"], _KINDS)
     if kind == "rejected":
-        reason: Any = _word(arrays["reason"], get_args(RejectionReason))
+        reason: Any = _word(arrays["reason"], _REASONS)
         return Rejected(reason, *(int(count) for count in _shaped(arrays["counts"], (2,), "iu")))
     matrices = {name: _finite(_shaped(arrays[name], (3, 3), "f")) for name in ("F", "E", "H") if name in arrays}
     return TwoViewGeometry(
@@ -167,8 +167,12 @@ def geometry_from_arrays(arrays: Mapping[str, AnyArray], num_matches: int) -> Tw
     )
 
 
+_KINDS = "rejected", *get_args(TwoViewKind)
+_REASONS = get_args(RejectionReason)
+
+
 def _word(array: AnyArray, words: Sequence[str]) -> str:
-    word = str(_shaped(array, (), "U"))
+    word: str = _shaped(array, (), "U").item()
     if word not in words:
         raise ValueError(f"expected one of {', '.join(words)}")
     return word

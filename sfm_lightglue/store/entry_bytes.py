@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.arrays import AnyArray, UInt8Array
 
 MAX_RAW_BYTES = 1 << 28
 """Larger entries are refused, and damaged bytes are not unpacked beyond this size."""
@@ -61,12 +61,12 @@ def decode_entry(data: bytes) -> dict[str, AnyArray]:
     if not stream.eof or stream.unused_data:
         raise ValueError("the compressed bytes are incomplete or too many")
     start = _NUM_LENGTH_BYTES + int.from_bytes(raw[:_NUM_LENGTH_BYTES], "little")
-    arrays = {}
+    octets, arrays = np.frombuffer(raw, np.uint8), {}
     for name, dtype, shape, num_bytes in _layout(raw[_NUM_LENGTH_BYTES:start]):
         end = start + num_bytes
         if end > len(raw):
             raise ValueError(f"{name}: its bytes are missing")
-        arrays[name] = _unpacked(raw[start:end], dtype, shape)
+        arrays[name] = _unpacked(octets[start:end], dtype, shape)
         start = end
     if start != len(raw):
         raise ValueError("an array is smaller than its bytes")
@@ -76,7 +76,7 @@ def decode_entry(data: bytes) -> dict[str, AnyArray]:
 _Layout = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...], int], ...]
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def _layout(head: bytes) -> _Layout:
     """Name, type, shape and number of bytes of each array."""
     layout = []
@@ -113,15 +113,17 @@ def _packed(array: AnyArray) -> bytes:
     return values.view(np.uint8).reshape(-1, width).T.tobytes()
 
 
-def _unpacked(data: bytes, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> AnyArray:
-    if dtype.kind == "b":
-        return np.unpackbits(np.frombuffer(data, np.uint8), count=math.prod(shape)).astype(np.bool_).reshape(shape)
-    if len(data) == 0:
+def _unpacked(octets: UInt8Array, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> AnyArray:
+    kind = dtype.kind
+    if kind == "b":
+        return np.unpackbits(octets, count=math.prod(shape)).view(np.bool_).reshape(shape)
+    if len(octets) == 0:
         return np.zeros(shape, dtype)
-    values: AnyArray = np.frombuffer(data, np.uint8).reshape(_width(dtype), -1).T.copy().reshape(-1).view(dtype)
-    if dtype.kind not in "iu" or len(shape) == 0:
-        return values.reshape(shape)
-    return _from_zigzag(values, shape)
+    width = 4 if kind == "U" else dtype.itemsize
+    values: AnyArray = octets.reshape(width, -1).T.copy().reshape(-1)  # few steps: small arrays are many
+    if kind in "iu" and len(shape) > 0:
+        return _from_zigzag(values, dtype, shape)
+    return values.view(dtype).reshape(shape)
 
 
 def _width(dtype: np.dtype[np.generic]) -> int:
@@ -143,9 +145,13 @@ def _zigzag(array: AnyArray) -> AnyArray:
     return codes
 
 
-def _from_zigzag(codes: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-    unsigned = codes.view(f"<u{codes.dtype.itemsize}").reshape(-1, shape[0])
-    one = unsigned.dtype.type(1)
-    steps = (unsigned >> one) ^ (unsigned.dtype.type(0) - (unsigned & one))
-    columns = np.cumsum(steps, axis=1, dtype=unsigned.dtype).view(codes.dtype)
-    return np.ascontiguousarray(columns.T).reshape(shape)
+def _from_zigzag(octets: UInt8Array, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> AnyArray:
+    steps = octets.view(_UNSIGNED[dtype.itemsize]).reshape(-1, shape[0])
+    signs = np.negative(steps & 1)
+    steps >>= 1
+    steps ^= signs
+    np.add.accumulate(steps, axis=1, out=steps)
+    return steps.T.copy().view(dtype).reshape(shape)
+
+
+_UNSIGNED = {num_bytes: np.dtype(f"<u{num_bytes}") for num_bytes in (1, 2, 4, 8)}

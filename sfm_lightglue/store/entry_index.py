@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ _Block = tuple[npt.NDArray[np.uint64], npt.NDArray[np.void]]
 """First 8 bytes of the keys, sorted, each once; and the places."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPlace:
+class EntryPlace(NamedTuple):
     """Where an entry is.
 
     Args:
@@ -66,7 +65,7 @@ class EntryIndex:
 
     def find(self, key: bytes) -> EntryPlace | None:
         """The place of the entry of a key; None if there is none."""
-        prefix = np.frombuffer(key, "<u8", 1)[0]
+        prefix = np.uint64(int.from_bytes(key[:8], "little"))
         for prefixes, places in reversed(self._blocks):
             row = int(prefixes.searchsorted(prefix))
             if row < len(prefixes) and prefixes[row] == prefix:
