@@ -12,6 +12,7 @@ from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
+from sfm_lightglue.tracking.point_search import find_points
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
@@ -77,8 +78,10 @@ class LocalMapper:
         """
         self._map.add_keyframe(keyframe)
         self._num_added += 1
-        self._add_points(keyframe, self._partners(keyframe))
         mapping = self._config.mapping
+        covisible = [idx for idx, _ in self._map.covisible(keyframe.idx, min_shared=1)]
+        self._observe_points(keyframe, covisible[: 2 * mapping.window])
+        self._add_points(keyframe, self._partners(keyframe))
         window = window_of(self._map, keyframe.idx, mapping.window)
         adjust_keyframes(self._map, window, *self._limits(), mapping.max_iterations)
         self._trials.judge(self._map, self._num_added)
@@ -152,6 +155,13 @@ class LocalMapper:
         )
         ids = self._map.add_points(*_without_conflicts(found_points))
         self._trials.begin(ids.tolist(), self._num_added)
+
+    def _observe_points(self, keyframe: Keyframe, covisible: Sequence[int]) -> None:
+        """Let features of a keyframe observe points of covisible keyframes."""
+        _, max_error_px = self._limits()
+        found = find_points(self._map, keyframe, covisible, _UNADJUSTED_FACTOR * max_error_px)
+        for row, point_id in zip(found.rows.tolist(), found.point_ids.tolist(), strict=True):
+            self._map.add_observation(point_id, keyframe.idx, row)
 
     def _flow_tracks(self, keyframe: Keyframe) -> dict[int, dict[int, int]]:
         """For each row of a keyframe without a point: rows of its track in earlier keyframes, by idx."""

@@ -1,4 +1,4 @@
-"""Keyframes of a synthetic scene: known points, known poses, matches by the number of the point."""
+"""Keyframes of a synthetic scene: known points, known poses, matches by equal descriptors."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from sfm_lightglue.types import Camera, Matches
 CAMERA = Camera("OPENCV", 640, 480, (500.0, 505.0, 320.0, 240.0, -0.05, 0.01, 0.0005, -0.0005))
 
 
-class NumberMatcher:
-    """Matches features of the same number, which is the first entry of the descriptor."""
+class ExactMatcher:
+    """Matches features of the same point, which have the same descriptor."""
 
-    identity = Identity("number", 1, ())
+    identity = Identity("exact", 1, ())
     batch_size = 1
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        numbers = (features0.descriptors[:, 0], features1.descriptors[:, 0])
-        _, rows0, rows1 = np.intersect1d(*numbers, return_indices=True)
+        firsts = (features0.descriptors[:, 0], features1.descriptors[:, 0])
+        _, rows0, rows1 = np.intersect1d(*firsts, return_indices=True)
         order = np.argsort(rows0)
         indices = np.stack([rows0, rows1], axis=1)[order].astype(np.int32)
         return Matches(indices, np.ones(len(indices), np.float32))
@@ -42,6 +42,8 @@ class Walk:
     def __init__(self, noise_px: float = 0.0, num_points: int = 1200) -> None:
         self.random = np.random.default_rng(0)
         self.xyz = self.random.uniform((-5.0, -3.0, 4.0), (14.0, 3.0, 9.0), (num_points, 3))
+        descriptors = self.random.normal(size=(num_points, 32)).astype(np.float32)
+        self.descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
         self.noise_px = noise_px
         self.numbers: dict[int, np.ndarray] = {}
         """Number of the point of each row, by keyframe."""
@@ -60,7 +62,7 @@ class Walk:
         numbers = np.concatenate([seen[seen % 2 == 0], seen[seen % 2 == 1]])
         keypoints = pixels[numbers].astype(np.float32)
         num_features = int((numbers % 2 == 0).sum())
-        descriptors = np.repeat(numbers[:num_features, None], 4, axis=1).astype(np.float32)
+        descriptors = self.descriptors[numbers[:num_features]]
         features = Features(keypoints[:num_features], np.ones(num_features, np.float32), descriptors, CAMERA.size)
         self.numbers[idx] = numbers
         return Keyframe(

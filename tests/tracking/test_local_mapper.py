@@ -10,7 +10,7 @@ from sfm_lightglue.tracking.config import MappingConfig, TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import SlamMap
-from tests.helpers.slam_scene import CAMERA, NumberMatcher, Walk, disturbed
+from tests.helpers.slam_scene import CAMERA, ExactMatcher, Walk, disturbed
 
 KEEP_ALL = TrackerConfig(mapping=MappingConfig(remove_redundant=False))
 
@@ -25,7 +25,7 @@ def unit_start(walk):
 
 def started(walk, config=None):
     slam_map = SlamMap(CAMERA)
-    mapper = LocalMapper(slam_map, NumberMatcher(), config or KEEP_ALL, seed=0)
+    mapper = LocalMapper(slam_map, ExactMatcher(), config or KEEP_ALL, seed=0)
     assert mapper.start(*unit_start(walk))
     return slam_map, mapper
 
@@ -117,7 +117,7 @@ def test_a_bad_start_leaves_nothing():
     first, second = unit_start(walk)
     second.cam_from_world = Rigid3(second.cam_from_world.R, np.array([0.0, 1.0, 0.0]))
     slam_map = SlamMap(CAMERA)
-    assert not LocalMapper(slam_map, NumberMatcher(), TrackerConfig(), seed=0).start(first, second)
+    assert not LocalMapper(slam_map, ExactMatcher(), TrackerConfig(), seed=0).start(first, second)
     assert slam_map.keyframes == {}
     assert len(slam_map.points_of([])) == 0
 
