@@ -7,6 +7,7 @@ disk, pycolmap's destructors end the whole process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray, Float32Array, UInt8Array
@@ -27,10 +27,14 @@ from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 
 _CONFIGURATION_FROM_KIND = {
-    "general": pycolmap.TwoViewGeometryConfiguration.CALIBRATED,
-    "planar": pycolmap.TwoViewGeometryConfiguration.PLANAR,
-    "pure_rotation": pycolmap.TwoViewGeometryConfiguration.PANORAMIC,
+    "general": int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED),
+    "planar": int(pycolmap.TwoViewGeometryConfiguration.PLANAR),
+    "pure_rotation": int(pycolmap.TwoViewGeometryConfiguration.PANORAMIC),
 }
+_UNCALIBRATED = int(pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED)
+
+_W_FIRST = np.array([3, 0, 1, 2])
+"""COLMAP's order of a quaternion in a database, from that of Eigen."""
 
 MIN_FREE_BYTES = 4 * 2**20
 """Free disk space below which no database is begun; a disk that fills up later is told by SQLite."""
@@ -125,11 +129,10 @@ class DatabaseWriter:
 
     def _insert(self, table: str, **values: object) -> int:
         """Insert a row; returns its id."""
-        columns, places = ", ".join(values), ", ".join("?" * len(values))
-        with _writing(self._path):
-            cursor = self._connection.execute(
-                f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(values.values())
-            )
+        try:  # quicker than `_writing`: pairs are many
+            cursor = self._connection.execute(_insertion(table, tuple(values)), tuple(values.values()))
+        except sqlite3.Error as error:
+            raise _not_written(self._path, error) from error
         return int(cursor.lastrowid or 0)
 
     def _add_new_image(self, image: SceneImage) -> int:
@@ -195,10 +198,9 @@ class DatabaseWriter:
         indices = matches.indices.astype(np.uint32)
         self._insert("matches", pair_id=pair_id, **_matrix(indices[:, ::-1] if is_swapped else indices))
         if isinstance(geometry, TwoViewGeometry):
-            native = _as_pycolmap_geometry(geometry, indices)
-            if is_swapped:
-                native.invert()
-            self._insert("two_view_geometries", pair_id=pair_id, **_geometry_columns(native))
+            inliers = indices[geometry.inlier_mask]
+            columns = _matrix(inliers[:, ::-1] if is_swapped else inliers) | _geometry_columns(geometry, is_swapped)
+            self._insert("two_view_geometries", pair_id=pair_id, **columns)
 
     def remove_geometry(self, pair: ImagePair) -> None:
         """Remove the geometry of a pair; its matches stay."""
@@ -262,7 +264,16 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{shown_path(path)}: cannot be written ({error})") from error
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(f"{shown_path(path)}: cannot be written ({error})")
+
+
+@functools.cache
+def _insertion(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
 def _matrix(values: AnyArray) -> dict[str, object]:
@@ -277,33 +288,33 @@ def _blob(values: AnyArray | None) -> bytes | None:
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
 
-def _as_pycolmap_geometry(geometry: TwoViewGeometry, indices: npt.NDArray[np.uint32]) -> pycolmap.TwoViewGeometry:
-    native = pycolmap.TwoViewGeometry()
-    calibrated = geometry.E is not None or geometry.kind != "general"
-    native.config = (
-        _CONFIGURATION_FROM_KIND[geometry.kind] if calibrated else pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
-    )
-    native.inlier_matches = indices[geometry.inlier_mask]
-    native.F = geometry.F
-    if geometry.E is not None:
-        native.E = geometry.E
-        pose = geometry.cam1_from_cam0
-        native.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.R), pose.t)
-    if geometry.H is not None:
-        native.H = geometry.H
-    return native
+def _geometry_columns(geometry: TwoViewGeometry, is_swapped: bool) -> dict[str, object]:
+    """Columns of a geometry without those of its inliers.
 
-
-def _geometry_columns(native: pycolmap.TwoViewGeometry) -> dict[str, object]:
-    pose = native.cam2_from_cam1
+    Args:
+        geometry: of a pair.
+        is_swapped: whether the database has the images in the other order.
+    """
+    F, E, H = geometry.F, geometry.E, geometry.H
+    calibrated = E is not None or geometry.kind != "general"
+    quaternion, t = None, None
+    if E is not None:
+        quaternion, t = pycolmap.Rotation3d(geometry.cam1_from_cam0.R).quat, geometry.cam1_from_cam0.t
+    if is_swapped:
+        native = pycolmap.TwoViewGeometry(F=F, E=E, H=H)
+        if E is not None:
+            native.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(quaternion), t)
+        native.invert()
+        F, E, H = native.F, native.E, native.H
+        if E is not None:
+            quaternion, t = native.cam2_from_cam1.rotation.quat, native.cam2_from_cam1.translation
     return {
-        **_matrix(np.asarray(native.inlier_matches, np.uint32).reshape(-1, 2)),
-        "config": int(native.config),
-        "F": _blob(native.F),
-        "E": _blob(native.E),
-        "H": _blob(native.H),
-        "qvec": None if pose is None else _blob(pose.rotation.quat[[3, 0, 1, 2]]),  # COLMAP stores w first
-        "tvec": None if pose is None else _blob(pose.translation),
+        "config": _CONFIGURATION_FROM_KIND[geometry.kind] if calibrated else _UNCALIBRATED,
+        "F": _blob(F),
+        "E": _blob(E),
+        "H": _blob(H),
+        "qvec": None if quaternion is None else _blob(quaternion[_W_FIRST]),
+        "tvec": _blob(t),
     }
 
 
