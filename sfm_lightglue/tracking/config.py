@@ -86,6 +86,17 @@ class PoseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryConfig:
+    """What happens while the camera is lost."""
+
+    max_lost_s: float = 1.0
+    """A camera that is lost for so many seconds, and `min_lost_frames`, may start another map."""
+
+    min_lost_frames: int = 10
+    """See `max_lost_s`."""
+
+
+@dataclass(frozen=True, slots=True)
 class MappingConfig:
     """How keyframes become a map. Limits in pixels are for an image of 640 px; larger images have larger ones."""
 
@@ -142,6 +153,9 @@ class TrackerConfig:
 
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     """When a frame becomes a keyframe."""
+
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    """What happens while the camera is lost."""
 
     mapping: MappingConfig = field(default_factory=MappingConfig)
     """How keyframes become a map."""

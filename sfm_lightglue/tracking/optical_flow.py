@@ -40,7 +40,7 @@ class FlowImage:
 
     def to_cv(self, pixels: AnyArray) -> Float32Array:
         """Stored pixels [N, 2] to OpenCV's pixels [N, 1, 2] of `grey`."""
-        return np.ascontiguousarray(np.asarray(pixels) / self.factors - 0.5, dtype=np.float32)[:, None]
+        return np.ascontiguousarray(np.asarray(pixels) / self.factors - 0.5, dtype=np.float32).reshape(-1, 1, 2)
 
     def from_cv(self, points: AnyArray) -> Float64Array:
         """OpenCV's pixels [N, 1, 2] of `grey` to stored pixels [N, 2]."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
+import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
+from sfm_lightglue.scene.cameras import default_camera
+from sfm_lightglue.tracking.back_end import BackEnd
 from sfm_lightglue.tracking.config import TrackerConfig
-from sfm_lightglue.tracking.frame import FrameRecord, TrackingEvent
+from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
+from sfm_lightglue.tracking.front_end import FrontEnd
+from sfm_lightglue.tracking.history import Trace, final_records, track_points
+from sfm_lightglue.tracking.reconstruction import as_reconstruction
+from sfm_lightglue.tracking.slam_map import SlamMap
 from sfm_lightglue.types import Camera, Trajectory
 
 
@@ -48,9 +58,36 @@ class Tracker:
         extractor: Extractor | None = None,
         matcher: Matcher | None = None,
     ) -> None:
+        self._config = config or TrackerConfig()
+        self._extractor = extractor or EXTRACTORS.build(self._config.extractor, self._config.device)
+        self._matcher = matcher or MATCHERS.build(self._config.matcher, self._config.device)
+        self._camera = camera
+        self._traces: list[Trace] = []
+        self._back: BackEnd | None = None
+        self._front: FrontEnd | None = None
         self.reconstructions: dict[int, pycolmap.Reconstruction] = {}
-        self.records: tuple[FrameRecord, ...] = ()
-        self.events: tuple[TrackingEvent, ...] = ()
+        """COLMAP models of all maps after `finish`, the largest first."""
+
+    @property
+    def events(self) -> tuple[TrackingEvent, ...]:
+        """What happened so far, in order."""
+        return () if self._front is None else tuple(self._front.events)
+
+    @property
+    def records(self) -> tuple[FrameRecord, ...]:
+        """All frames so far; after `finish` with their final poses."""
+        return tuple(trace.record for trace in self._traces)
+
+    @property
+    def slam_map(self) -> SlamMap:
+        """The map.
+
+        Raises:
+            DataError: if there was no frame.
+        """
+        if self._back is None:
+            raise DataError("the sequence has no frames")
+        return self._back.slam_map
 
     def track(self, image: UInt8Array, time_s: float, name: str = "") -> FrameRecord:
         """Find the pose of the next frame.
@@ -61,9 +98,43 @@ class Tracker:
             name: unique name; "" makes one of the number of the frame.
 
         Raises:
-            DataError: if the size differs from that of the camera or the first frame.
+            DataError: if the size differs from that of the camera or the first frame, or the time does not increase.
         """
-        raise NotImplementedError
+        start = time.perf_counter()
+        idx = len(self._traces)
+        frame = Frame(idx, name or f"{idx:06d}", time_s, image)
+        outcome = self._front_end(frame).process(frame)
+        record = FrameRecord(
+            idx,
+            frame.name,
+            time_s,
+            outcome.state,
+            outcome.cam_from_world,
+            outcome.map_id,
+            outcome.num_inliers,
+            1000 * (time.perf_counter() - start),
+        )
+        self._traces.append(Trace(record, outcome.relative, outcome.track_ids, outcome.pixels.astype(np.float32)))
+        return record
+
+    def _front_end(self, frame: Frame) -> FrontEnd:
+        """The front end, made for the first frame; checks the frame."""
+        if self._traces and not frame.time_s > self._traces[-1].record.time_s:
+            raise DataError(
+                f"{frame.name}: its time, {frame.time_s} s, is not later than that of the frame before,"
+                f" {self._traces[-1].record.time_s} s"
+            )
+        if self._front is None or self._back is None:
+            camera = self._camera or default_camera(self._config.camera_model, frame.size, None)
+            self._back = BackEnd(camera, self._extractor, self._matcher, self._config)
+            self._front = FrontEnd(self._back, self._config)
+        if frame.size != self._back.slam_map.camera.size:
+            width, height = self._back.slam_map.camera.size
+            raise DataError(
+                f"{frame.name}: the frame has {frame.size[0]} x {frame.size[1]} pixels, but the camera has"
+                f" {width} x {height}; give the intrinsics of this size"
+            )
+        return self._front
 
     def finish(self) -> TrackedSequence:
         """End the sequence: adjust the maps globally, and refine the poses of all frames.
@@ -71,4 +142,27 @@ class Tracker:
         Raises:
             DataError: if there is no map.
         """
-        raise NotImplementedError
+        if self._back is None or self._front is None:
+            raise DataError("the sequence has no frames")
+        self._back.thread.close()
+        slam_map, config = self._back.slam_map, self._config
+        for map_id in slam_map.map_ids():
+            self._back.mapper.adjust_all(map_id)
+        points = track_points(slam_map, self._front.track_ids_of, self._front.num_tracks)
+        limit_px = config.pose.max_error_px * max(1.0, max(slam_map.camera.size) / config.max_image_size)
+        records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
+        for trace, record in zip(self._traces, records, strict=True):
+            trace.record = record
+        by_size = sorted(slam_map.map_ids(), key=lambda map_id: (-len(slam_map.members(map_id)), map_id))
+        self.reconstructions = {map_id: as_reconstruction(slam_map, map_id) for map_id in by_size}
+        if not by_size:
+            raise DataError("no frame could be tracked: no two frames show the same place from different positions")
+        return TrackedSequence(_trajectory(records, by_size[0]), self.reconstructions[by_size[0]])
+
+
+def _trajectory(records: tuple[FrameRecord, ...], map_id: int) -> Trajectory:
+    """The poses of the frames of a map."""
+    posed = [(one.time_s, one.cam_from_world) for one in records if one.map_id == map_id]
+    return Trajectory(
+        np.array([time_s for time_s, _ in posed]), tuple(pose.inverse() for _, pose in posed if pose is not None)
+    )

@@ -1,0 +1,103 @@
+"""Matches of features between frames, where optical flow fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.features import Features
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.tracking.absolute_pose import absolute_pose
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.optical_flow import FlowImage
+from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchedFrames:
+    """Corresponding pixels of two frames: `pixels0` [N, 2] and `pixels1` [N, 2]."""
+
+    pixels0: Float64Array
+    pixels1: Float64Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundFrame:
+    """The pose of a frame whose features match points of the map.
+
+    Args:
+        map_id: of the map.
+        cam_from_world: the pose.
+        rows: [M] rows of the features that fit.
+        point_ids: [M] their points.
+    """
+
+    map_id: int
+    cam_from_world: Rigid3
+    rows: IndexArray
+    point_ids: IndexArray
+
+
+class FeatureMatching:
+    """Extracts features of frames and matches them; keeps those of the last frames.
+
+    Args:
+        extractor: of the features.
+        matcher: of the features.
+        config: options.
+    """
+
+    def __init__(self, extractor: Extractor, matcher: Matcher, config: TrackerConfig) -> None:
+        self._extractor, self._matcher, self._config = extractor, matcher, config
+        self._recent: dict[int, Features] = {}
+
+    def flow_image(self, frame: Frame) -> FlowImage:
+        """The image of a frame for optical flow."""
+        return FlowImage.of(frame.image, self._config.max_image_size)
+
+    def features(self, frame: Frame) -> Features:
+        """Features of a frame."""
+        if frame.idx not in self._recent:
+            self._recent = dict(list(self._recent.items())[-_NUM_RECENT:])
+            self._recent[frame.idx] = self._extractor.extract(Image.from_array(frame.image, frame.name))
+        return self._recent[frame.idx]
+
+    def match_frames(self, frame0: Frame, frame1: Frame) -> MatchedFrames:
+        """Match the features of two frames."""
+        features0, features1 = self.features(frame0), self.features(frame1)
+        rows0, rows1 = self._matcher.match(features0, features1).indices.T
+        return MatchedFrames(
+            features0.keypoints[rows0].astype(np.float64), features1.keypoints[rows1].astype(np.float64)
+        )
+
+    def find_by_keyframe(self, frame: Frame, keyframe: Keyframe, slam_map: SlamMap, seed: int) -> FoundFrame | None:
+        """Find the pose of a frame by matching its features with those of a keyframe.
+
+        Args:
+            frame: to find.
+            keyframe: of the map, probably nearby.
+            slam_map: with its points.
+            seed: of RANSAC.
+        """
+        features = self.features(frame)
+        rows0, rows1 = self._matcher.match(keyframe.features, features).indices.T.astype(np.int64)
+        with slam_map.lock:
+            ids = slam_map.resolve(keyframe.point_ids[rows0])
+            xyz, camera = slam_map.xyz(ids), slam_map.camera
+        known = ids >= 0
+        limit_px = self._config.pose.max_error_px * max(1.0, max(frame.size) / self._config.max_image_size)
+        pose = absolute_pose(features.keypoints[rows1[known]], xyz[known], camera, seed, limit_px)
+        if pose is None or pose.num_inliers < max(self._config.pose.min_inliers, 0.3 * known.sum()):
+            return None
+        fit = np.flatnonzero(known)[pose.inlier_mask]
+        return FoundFrame(keyframe.map_id, pose.cam_from_world, rows1[fit], ids[fit])
+
+
+_NUM_RECENT = 3
+"""Number of frames whose features are kept."""

@@ -1,0 +1,226 @@
+"""The state of the camera from frame to frame: searching a start, tracked, or lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.tracking.back_end import BackEnd
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.frame import EventKind, Frame, TrackingEvent, TrackState
+from sfm_lightglue.tracking.frame_tracker import LiveTracks, TrackedFrame, track_frame
+from sfm_lightglue.tracking.initialization import Initializer, Start
+from sfm_lightglue.tracking.keyframes import View, is_keyframe
+from sfm_lightglue.tracking.new_keyframe import ReferenceFactory
+from sfm_lightglue.tracking.optical_flow import FlowImage
+from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
+
+_YOUNG_KEYFRAMES = 4
+"""A map that loses the camera with fewer keyframes is dropped: its start was probably wrong."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What was found for a frame.
+
+    Args:
+        state: of the camera.
+        track_ids: [N] running numbers of the tracks in the frame.
+        pixels: [N, 2] where they are.
+        cam_from_world: pose, None without.
+        map_id: map of the pose.
+        relative: the pose relative to a keyframe.
+        num_inliers: points that fit.
+    """
+
+    state: TrackState
+    track_ids: IndexArray
+    pixels: Float64Array
+    cam_from_world: Rigid3 | None = None
+    map_id: int | None = None
+    relative: RelativePose | None = None
+    num_inliers: int = 0
+
+
+class FrontEnd:
+    """Finds the pose of each frame, and makes keyframes.
+
+    Args:
+        back_end: the map.
+        config: options.
+    """
+
+    def __init__(self, back_end: BackEnd, config: TrackerConfig) -> None:
+        self._back, self._config = back_end, config
+        self._map = back_end.slam_map
+        self._factory = ReferenceFactory(config.flow)
+        self._initializer = self._new_initializer()
+        self._live: LiveTracks | None = None
+        self._most_points = 0
+        self._num_maps = 0
+        self._lost_since: Frame | None = None
+        self.events: list[TrackingEvent] = []
+        self.track_ids_of: dict[int, IndexArray] = {}
+        """Running numbers of the tracks of the slots of each keyframe, by its idx."""
+
+    @property
+    def num_tracks(self) -> int:
+        """Tracks that were begun so far."""
+        return self._factory.num_tracks
+
+    def process(self, frame: Frame) -> Outcome:
+        """Find the pose of the next frame."""
+        image = FlowImage.of(frame.image, self._config.max_image_size)
+        if self._live is not None:
+            outcome = self._track(frame, image, self._live) or self._rematch(frame, image, self._live)
+            if outcome is not None:
+                return outcome
+            self._lose(frame, self._live)
+        return self._find(frame, image) or self._initialize(frame, image)
+
+    # Tracked
+
+    def _track(self, frame: Frame, image: FlowImage, live: LiveTracks) -> Outcome | None:
+        tracked = track_frame(live, image, self._map, self._config, self._config.seed + frame.idx)
+        if tracked is None:
+            return None
+        outcome = self._outcome("tracked", live, tracked.cam_from_world, tracked.base.map_id, tracked.num_inliers)
+        self._most_points = max(self._most_points, tracked.num_inliers)
+        if is_keyframe(self._view(frame, live, tracked), self._config.keyframes) and not self._back.thread.is_full:
+            reference = self._factory.following(frame, live, self._map, tracked.cam_from_world)
+            self._begin_from(reference, live.image, live.velocity, frame)
+            self._back.thread.submit(reference)
+        return outcome
+
+    def _view(self, frame: Frame, live: LiveTracks, tracked: TrackedFrame) -> View:
+        return View(
+            tracked.num_inliers,
+            self._most_points,
+            len(live.slots) / len(live.reference.pixels),
+            tracked.parallax_deg,
+            frame.time_s - self._reference_time_s,
+        )
+
+    def _begin_from(self, reference: Reference, image: FlowImage, velocity: Rigid3, frame: Frame) -> None:
+        """Follow the points of a keyframe from its frame on."""
+        self._live = LiveTracks(
+            image,
+            reference,
+            np.arange(len(reference.pixels)),
+            reference.pixels,
+            RelativePose(reference.idx, Rigid3.identity(), 1.0),
+            velocity,
+        )
+        self._most_points, self._reference_time_s = 0, frame.time_s
+        self.track_ids_of[reference.idx] = reference.track_ids
+
+    def _outcome(
+        self, state: TrackState, live: LiveTracks, cam_from_world: Rigid3, map_id: int, num_inliers: int
+    ) -> Outcome:
+        return Outcome(state, live.track_ids, live.pixels, cam_from_world, map_id, live.relative, num_inliers)
+
+    # Lost
+
+    def _rematch(self, frame: Frame, image: FlowImage, live: LiveTracks) -> Outcome | None:
+        """Find a frame by its features where optical flow failed, by the last keyframe of the map."""
+        with self._map.lock:
+            base = live.reference.place(self._map)
+            members = [] if base is None else self._map.members(base.map_id)
+            keyframe = self._map.keyframes[members[-1]] if members else None
+        if keyframe is None:
+            return None
+        found = self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)
+        return None if found is None else self._continue_at(frame, image, found, "tracked")
+
+    def _continue_at(self, frame: Frame, image: FlowImage, found: FoundFrame, state: TrackState) -> Outcome:
+        """Make a keyframe of a frame that was found by its features, and follow its points."""
+        features = self._back.matching.features(frame)
+        keyframe_idx = self._most_covisible(found)
+        base = self._map.reference(keyframe_idx)
+        if base is None:
+            raise ValueError(f"keyframe {keyframe_idx}: it is not in the map")
+        relative = relative_to(keyframe_idx, base, found.cam_from_world)
+        pixels = features.keypoints[found.rows].astype(np.float64)
+        reference = self._factory.found(frame, image, pixels, found.point_ids, relative)
+        reference.features = features
+        self._begin_from(reference, image, Rigid3.identity(), frame)
+        self._lost_since = None
+        self._back.thread.submit(reference)
+        number = len(found.rows)
+        return Outcome(
+            state, reference.track_ids, reference.pixels, found.cam_from_world, found.map_id, relative, number
+        )
+
+    def _most_covisible(self, found: FoundFrame) -> int:
+        """The keyframe that sees most of the points of a frame."""
+        with self._map.lock:
+            seen = [idx for point_id in found.point_ids.tolist() for idx in self._map.track(point_id)]
+        return int(np.bincount(seen).argmax())
+
+    def _lose(self, frame: Frame, live: LiveTracks) -> None:
+        self._live, self._lost_since = None, frame
+        self._initializer = self._new_initializer()
+        self._event("lost", frame)
+        base = live.reference.place(self._map)
+        if base is not None and len(self._map.members(base.map_id)) < _YOUNG_KEYFRAMES:
+            self._back.drop_map(base.map_id)
+            self._event("reinitialized", frame, f"map {base.map_id} had too few keyframes")
+
+    def _find(self, frame: Frame, image: FlowImage) -> Outcome | None:
+        return None
+
+    # Searching a start
+
+    def _new_initializer(self) -> Initializer:
+        return Initializer(self._map.camera, self._config, self._factory, self._back.matching)
+
+    def _initialize(self, frame: Frame, image: FlowImage) -> Outcome:
+        searched = self._initializer.add(frame, image)
+        state: TrackState = "initializing" if not self._map.keyframes else "lost"
+        may_start = self._lost_since is None or self._is_lost_for_long(frame, self._lost_since)
+        if searched.start is not None and may_start and self._start(frame, searched.start):
+            reference = searched.start.second
+            if self._live is None:
+                raise ValueError("a map started without tracks")
+            pose = reference.place(self._map)
+            if pose is not None:
+                return Outcome(
+                    "tracked",
+                    reference.track_ids,
+                    reference.pixels,
+                    pose.cam_from_world,
+                    pose.map_id,
+                    self._live.relative,
+                    int((reference.known_points(self._map, np.arange(len(reference.pixels))) >= 0).sum()),
+                )
+        return Outcome(state, searched.track_ids, searched.pixels)
+
+    def _is_lost_for_long(self, frame: Frame, since: Frame) -> bool:
+        options = self._config.recovery
+        return frame.time_s - since.time_s >= options.max_lost_s and frame.idx - since.idx >= options.min_lost_frames
+
+    def _start(self, frame: Frame, start: Start) -> bool:
+        """Start a map with two frames; False if it is bad."""
+        for reference in (start.first, start.second):
+            if reference.frame is not None:
+                reference.features = self._back.matching.features(reference.frame)
+        if self._map.camera.source == "guessed":
+            self._map.camera = start.camera
+        self._back.thread.wait()
+        if not self._back.keyframes.start(start.first, start.second, start.second_from_first, self._num_maps):
+            return False
+        self.track_ids_of[start.first.idx] = start.first.track_ids
+        self._begin_from(start.second, FlowImage.of(frame.image, self._config.max_image_size), Rigid3.identity(), frame)
+        detail = f"median parallax {start.parallax_deg:.1f} degrees"
+        self._event("initialized" if len(self._map.map_ids()) == 1 else "map_started", frame, detail)
+        self._num_maps += 1
+        self._lost_since = None
+        self._initializer = self._new_initializer()
+        return True
+
+    def _event(self, kind: EventKind, frame: Frame, detail: str = "") -> None:
+        self.events.append(TrackingEvent(kind, frame.idx, detail))

@@ -1,0 +1,131 @@
+"""The frames of a sequence and the tracks in them; at the end their poses are refined on the finished map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.tracking.absolute_pose import absolute_pose
+from sfm_lightglue.tracking.config import PoseConfig
+from sfm_lightglue.tracking.frame import FrameRecord
+from sfm_lightglue.tracking.projection import reprojection_errors_px
+from sfm_lightglue.tracking.reference import RelativePose, moved_with
+from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.types import Camera
+
+_MIN_SHARE = 0.5
+"""A frame before the start gets a pose if it fits this fraction of its points."""
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """A frame of the past.
+
+    Args:
+        record: what the tracker returned for it.
+        relative: its pose, None without.
+        track_ids: [N] running numbers of the tracks in it.
+        pixels: [N, 2] where they are.
+    """
+
+    record: FrameRecord
+    relative: RelativePose | None
+    track_ids: IndexArray
+    pixels: Float32Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackPoints:
+    """Points of the finished maps by running number of their track: position [T, 3], NaN without, and map [T]."""
+
+    xyz: Float64Array
+    map_ids: IndexArray
+
+
+def track_points(slam_map: SlamMap, track_ids_of: Mapping[int, IndexArray], num_tracks: int) -> TrackPoints:
+    """The points of all tracks.
+
+    Args:
+        slam_map: finished.
+        track_ids_of: running numbers of the tracks of the slots of each keyframe, by its idx.
+        num_tracks: of the sequence.
+    """
+    point_ids, map_ids = np.full(num_tracks, -1), np.full(num_tracks, -1)
+    for idx, keyframe in sorted(slam_map.keyframes.items()):
+        ids = keyframe.point_ids[len(keyframe.features) :]
+        seen = track_ids_of[idx][ids >= 0]
+        point_ids[seen], map_ids[seen] = ids[ids >= 0], keyframe.map_id
+    return TrackPoints(slam_map.xyz(point_ids), map_ids)
+
+
+def final_records(
+    traces: list[Trace], slam_map: SlamMap, points: TrackPoints, config: PoseConfig, limit_px: float, seed: int
+) -> tuple[FrameRecord, ...]:
+    """The frames with their final poses.
+
+    Keyframes have the pose of the map. Other frames are refined on their points where that lowers the error. Frames
+    before a start get the pose that fits the points of their tracks, if there are enough of these.
+
+    Args:
+        traces: all frames, in order.
+        slam_map: finished.
+        points: of the tracks.
+        config: limits.
+        limit_px: largest error of an inlier in stored pixels.
+        seed: of RANSAC.
+    """
+    keyframes = {keyframe.frame_idx: keyframe for keyframe in slam_map.keyframes.values()}
+    records = []
+    for trace in traces:
+        keyframe = keyframes.get(trace.record.frame_idx)
+        if keyframe is not None:
+            records.append(replace(trace.record, cam_from_world=keyframe.cam_from_world, map_id=keyframe.map_id))
+        elif trace.relative is not None:
+            records.append(_moved(trace, slam_map, points, limit_px))
+        elif trace.record.state == "initializing":
+            records.append(_found(trace, slam_map.camera, points, config, limit_px, seed))
+        else:
+            records.append(trace.record)
+    return tuple(records)
+
+
+def _moved(trace: Trace, slam_map: SlamMap, points: TrackPoints, limit_px: float) -> FrameRecord:
+    """A frame moved with its keyframe, then refined."""
+    relative = trace.relative
+    base = None if relative is None else slam_map.reference(relative.keyframe_idx)
+    if relative is None or base is None:  # its map was dropped
+        return replace(trace.record, cam_from_world=None, map_id=None, num_inliers=0)
+    pose = moved_with(base, relative).cam_from_world
+    known = points.map_ids[trace.track_ids] == base.map_id
+    pixels, xyz = trace.pixels[known], points.xyz[trace.track_ids[known]]
+    refined = absolute_pose(pixels, xyz, slam_map.camera, 0, limit_px, pose)
+    if refined is not None and _error(slam_map.camera, refined.cam_from_world, xyz, pixels, limit_px) < _error(
+        slam_map.camera, pose, xyz, pixels, limit_px
+    ):
+        pose = refined.cam_from_world
+    return replace(trace.record, cam_from_world=pose, map_id=base.map_id)
+
+
+def _error(camera: Camera, pose: Rigid3, xyz: Float64Array, pixels: Float32Array, limit_px: float) -> float:
+    """Mean reprojection error, of each point at most the limit."""
+    return float(np.minimum(reprojection_errors_px(camera, pose, xyz, pixels), limit_px).mean())
+
+
+def _found(
+    trace: Trace, camera: Camera, points: TrackPoints, config: PoseConfig, limit_px: float, seed: int
+) -> FrameRecord:
+    """A frame before a start, found by the points that its tracks got later."""
+    map_ids = points.map_ids[trace.track_ids]
+    if not (map_ids >= 0).any():
+        return trace.record
+    map_id = int(np.bincount(map_ids[map_ids >= 0]).argmax())
+    known = map_ids == map_id
+    xyz = points.xyz[trace.track_ids[known]]
+    found = absolute_pose(trace.pixels[known], xyz, camera, seed, limit_px)
+    if found is None or found.num_inliers < max(config.min_inliers, _MIN_SHARE * known.sum()):
+        return trace.record
+    return replace(trace.record, cam_from_world=found.cam_from_world, map_id=map_id, num_inliers=found.num_inliers)

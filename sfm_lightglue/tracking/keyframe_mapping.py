@@ -1,0 +1,124 @@
+"""What is done with a keyframe: extract its features, map it, close loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float32Array, UInt8Array
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.projection import reprojection_errors_px
+from sfm_lightglue.tracking.reference import Reference
+from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
+
+_MAX_INHERITED_ERROR_PX = 4.0
+"""Largest reprojection error of a point that a track brings from the keyframe before, in pixels of a 640 px image."""
+
+_REFINING = (6, 12, 24, 48)
+"""Numbers of keyframes of a map at which unknown intrinsics are refined with all of it."""
+
+
+class KeyframeMapping:
+    """Brings keyframes of the front end into the map.
+
+    Args:
+        slam_map: the map.
+        extractor: of the features.
+        mapper: adds keyframes to the map.
+        after: called with each keyframe that was mapped.
+    """
+
+    def __init__(
+        self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
+    ) -> None:
+        self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
+
+    def start(self, first: Reference, second: Reference, second_from_first: Rigid3, map_id: int) -> bool:
+        """Start a map with two keyframes; False if it is bad and was dropped."""
+        identity = ReferencePose(Rigid3.identity(), map_id, 1.0)
+        keyframe0 = self._keyframe(first, identity)
+        first.keyframe = keyframe0
+        keyframe1 = self._keyframe(second, ReferencePose(second_from_first, map_id, 1.0))
+        if not self._mapper.start(keyframe0, keyframe1):
+            return False
+        for reference, keyframe in ((first, keyframe0), (second, keyframe1)):
+            reference.keyframe = keyframe
+            reference.forget()
+            self._after(keyframe)
+        return True
+
+    def add(self, reference: Reference) -> None:
+        """Map a keyframe; one whose map was dropped meanwhile is left out."""
+        with self._map.lock:
+            placed = reference.place(self._map)
+        if placed is None:
+            return
+        keyframe = self._keyframe(reference, placed)
+        self._mapper.add(keyframe)
+        with self._map.lock:
+            reference.keyframe = keyframe
+        reference.forget()
+        self._refine_intrinsics(keyframe.map_id)
+        self._after(keyframe)
+
+    def _refine_intrinsics(self, map_id: int) -> None:
+        if self._map.camera.source != "given" and len(self._map.members(map_id)) in _REFINING:
+            self._mapper.adjust_all(map_id)
+
+    def _keyframe(self, reference: Reference, placed: ReferencePose) -> Keyframe:
+        frame = reference.frame
+        if frame is None:
+            raise ValueError(f"keyframe {reference.idx}: it was mapped before")
+        features = reference.features
+        if features is None:
+            features = self._extractor.extract(Image.from_array(frame.image, frame.name))
+        reference.features = None
+        none = np.full(len(features), -1, np.int64)
+        keypoints = np.concatenate([features.keypoints, reference.pixels.astype(np.float32)])
+        previous, previous_rows = reference.previous, np.full(len(keypoints), -1, np.int64)
+        if previous is not None:
+            previous_rows = np.concatenate([none, previous.rows(reference.previous_slots)])
+        keyframe = Keyframe(
+            reference.idx,
+            frame.idx,
+            frame.name,
+            frame.time_s,
+            placed.map_id,
+            placed.cam_from_world,
+            features,
+            keypoints,
+            np.concatenate([none, reference.point_ids]),
+            -1 if previous is None else previous.idx,
+            previous_rows,
+            placed.scale,
+            _colors(frame, keypoints),
+        )
+        self._inherit(keyframe, previous)
+        return keyframe
+
+    def _inherit(self, keyframe: Keyframe, previous: Reference | None) -> None:
+        """Give the tracks the points that the keyframe before got after this one was made, where they fit."""
+        if previous is None or previous.keyframe is None:
+            return
+        with self._map.lock:
+            keyframe.point_ids = self._map.resolve(keyframe.point_ids)
+            here = np.flatnonzero((keyframe.point_ids < 0) & (keyframe.previous_rows >= 0))
+            ids = self._map.resolve(previous.keyframe.point_ids[keyframe.previous_rows[here]])
+            here, ids = here[ids >= 0], ids[ids >= 0]
+            xyz, camera = self._map.xyz(ids), self._map.camera
+        errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, keyframe.keypoints[here])
+        fits = errors <= _MAX_INHERITED_ERROR_PX * max(1.0, max(camera.size) / 640)
+        keyframe.point_ids[here[fits]] = ids[fits]
+
+
+def _colors(frame: Frame, keypoints: Float32Array) -> UInt8Array:
+    """Colours [N, 3] of the pixels at keypoints."""
+    height, width = frame.image.shape[:2]
+    columns, rows = np.floor(keypoints).astype(np.int64).T
+    found = frame.image[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return found if found.ndim == 2 else np.repeat(found[:, None], 3, axis=1)

@@ -1,0 +1,86 @@
+"""A queue of keyframes that are mapped in a thread of their own, or at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+from sfm_lightglue.execution.threads import on_one_core
+from sfm_lightglue.tracking.reference import Reference
+
+MAX_WAITING = 3
+"""Keyframes that wait for mapping at most."""
+
+
+class MappingThread:
+    """Maps keyframes in the order in which they were made.
+
+    Args:
+        map_keyframe: what is done with each.
+        threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
+    """
+
+    def __init__(self, map_keyframe: Callable[[Reference], None], threads: int) -> None:
+        self._map_keyframe = map_keyframe
+        self._queue: queue.Queue[Reference | None] = queue.Queue()
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        if threads != 1:
+            self._thread = threading.Thread(target=self._run, name="mapping", daemon=True)
+            self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many keyframes wait as may."""
+        return self._queue.unfinished_tasks > MAX_WAITING
+
+    def submit(self, reference: Reference) -> None:
+        """Map a keyframe, now or later.
+
+        Raises:
+            Exception: that the mapping of an earlier keyframe raised.
+        """
+        self._raise_error()
+        if self._thread is None:
+            self._map_keyframe(reference)
+        else:
+            self._queue.put(reference)
+
+    def wait(self) -> None:
+        """Wait until all keyframes are mapped.
+
+        Raises:
+            Exception: that the mapping of a keyframe raised.
+        """
+        self._queue.join()
+        self._raise_error()
+
+    def close(self) -> None:
+        """Map what waits, and end the thread.
+
+        Raises:
+            Exception: that the mapping of a keyframe raised.
+        """
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self) -> None:
+        with on_one_core():
+            while (reference := self._queue.get()) is not None:
+                try:
+                    if self._error is None:
+                        self._map_keyframe(reference)
+                except BaseException as error:  # the caller's thread raises it
+                    self._error = error
+                finally:
+                    self._queue.task_done()
+        self._queue.task_done()

@@ -1,0 +1,106 @@
+"""Keyframes as the front end sees them: points that optical flow follows, and poses relative to keyframes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.features import Features
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
+
+
+class RelativePose(NamedTuple):
+    """Pose of a frame relative to a keyframe, which the map may move later.
+
+    Args:
+        keyframe_idx: of the keyframe.
+        cam_from_keyframe: the pose.
+        scale: of the keyframe when the pose was estimated, see `Keyframe.scale`.
+    """
+
+    keyframe_idx: int
+    cam_from_keyframe: Rigid3
+    scale: float
+
+
+@dataclass(slots=True, eq=False)
+class Reference:
+    """A keyframe from which optical flow follows points, its slots. In the map, they are the rows after the features.
+
+    Args:
+        idx: of the keyframe.
+        frame: its image, None as soon as the map has the keyframe.
+        pixels: [T, 2] of the slots.
+        track_ids: [T] running numbers of the tracks over the whole sequence.
+        point_ids: [T] points of the map, -1 without; those that are known when the keyframe is made.
+        local_xyz: [T, 3] points that the front end triangulated, until the map has the keyframe; NaN without.
+        previous: keyframe before, None for the first of a map, and as soon as the map has this one.
+        previous_slots: [T] slot of the same track there, -1 without.
+        relative: pose relative to a keyframe that was made before; None for the first two of a map.
+        features: if they were extracted already.
+        keyframe: in the map; None while it waits for mapping.
+    """
+
+    idx: int
+    frame: Frame | None
+    pixels: Float64Array
+    track_ids: IndexArray
+    point_ids: IndexArray
+    local_xyz: Float64Array
+    previous: Reference | None = None
+    previous_slots: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    relative: RelativePose | None = None
+    features: Features | None = None
+    keyframe: Keyframe | None = None
+
+    def rows(self, slots: IndexArray) -> IndexArray:
+        """Rows of slots in the keyframe of the map."""
+        if self.keyframe is None:
+            raise ValueError(f"keyframe {self.idx}: it is not in the map")
+        return np.where(slots >= 0, slots + len(self.keyframe.features), -1)
+
+    def xyz(self, slam_map: SlamMap, slots: IndexArray) -> Float64Array:
+        """Points [N, 3] of slots, NaN without."""
+        with slam_map.lock:
+            if self.keyframe is not None:
+                return slam_map.xyz(self.keyframe.point_ids[self.rows(slots)])
+            of_map = slam_map.xyz(self.point_ids[slots])
+        return np.where(np.isnan(of_map), self.local_xyz[slots], of_map)
+
+    def known_points(self, slam_map: SlamMap, slots: IndexArray) -> IndexArray:
+        """Ids of the points [N] of slots in the map, -1 without."""
+        with slam_map.lock:
+            ids = self.point_ids[slots] if self.keyframe is None else self.keyframe.point_ids[self.rows(slots)]
+            return slam_map.resolve(ids)
+
+    def place(self, slam_map: SlamMap) -> ReferencePose | None:
+        """Pose at present; None if its map was dropped."""
+        with slam_map.lock:
+            found = slam_map.reference(self.idx)
+            if found is not None or self.relative is None:
+                return found
+            before = slam_map.reference(self.relative.keyframe_idx)
+            if before is None and self.previous is not None:
+                before = self.previous.place(slam_map)
+        return None if before is None else moved_with(before, self.relative)
+
+    def forget(self) -> None:
+        """Drop what only a keyframe that waits for mapping needs."""
+        self.frame, self.previous = None, None
+
+
+def moved_with(keyframe: ReferencePose, relative: RelativePose) -> ReferencePose:
+    """Pose of a frame, from the present pose of the keyframe that it is relative to."""
+    growth = keyframe.scale / relative.scale
+    pose = relative.cam_from_keyframe
+    return ReferencePose(Rigid3(pose.R, pose.t * growth) @ keyframe.cam_from_world, keyframe.map_id, growth)
+
+
+def relative_to(keyframe_idx: int, keyframe: ReferencePose, cam_from_world: Rigid3) -> RelativePose:
+    """Pose of a frame relative to a keyframe, both in the world at present."""
+    return RelativePose(keyframe_idx, cam_from_world @ keyframe.cam_from_world.inverse(), keyframe.scale)
