@@ -13,6 +13,7 @@ from sfm_lightglue.version import __version__
 COMMANDS = {
     "reconstruct": "computes camera poses and a point cloud from photos",
     "match": "computes the relative pose of two photos",
+    "track": "computes the path of a camera and a map from a video (visual SLAM)",
     "densify": "adds many points to a finished model, also of another tool",
     "colmap": "adds features and verified matches to a COLMAP database",
     "view": "shows a reconstruction, or renders an image of it",

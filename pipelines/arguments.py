@@ -23,27 +23,35 @@ class ArgumentAdder(Protocol):
         """Add a flag."""
 
 
-def add_component_arguments(parser: ArgumentAdder) -> None:
-    """The flags that choose extractor and matcher."""
-    add_extractor_arguments(parser)
+IMAGE_SIZE_HELP = "larger images are reduced to it for detection (sift: 1600)"
+
+
+def add_component_arguments(
+    parser: ArgumentAdder, image_size: str = IMAGE_SIZE_HELP, max_keypoints: int = 1536
+) -> None:
+    """The flags that choose extractor and matcher, see `add_extractor_arguments`."""
+    add_extractor_arguments(parser, image_size, max_keypoints)
     add = parser.add_argument
     add("--matcher", metavar="|".join(MATCHERS.names), help="default: lightglue")
     add("--matcher-weights", metavar="FILE|NAME", help="weights of a matcher that is a network")
     add_setting_argument(parser)
 
 
-def add_extractor_arguments(parser: ArgumentAdder) -> None:
-    """The flags that choose the extractor."""
+def add_extractor_arguments(
+    parser: ArgumentAdder, image_size: str = IMAGE_SIZE_HELP, max_keypoints: int = 1536
+) -> None:
+    """The flags that choose the extractor.
+
+    Args:
+        parser: that gets the flags.
+        image_size: what `--max-image-size` means in the command.
+        max_keypoints: default of the command for SIFT.
+    """
     add = parser.add_argument
     add("--extractor", metavar="|".join(EXTRACTORS.names), help="local features (default: sift)")
     add("--extractor-weights", metavar="FILE|NAME", help="weights of an extractor that is a network")
-    add(
-        "--max-image-size",
-        type=int,
-        metavar="PX",
-        help="larger images are reduced to it for detection (sift: 1600)",
-    )
-    add("--max-keypoints", type=int, metavar="N", help="per image (sift: 1536)")
+    add("--max-image-size", type=int, metavar="PX", help=image_size)
+    add("--max-keypoints", type=int, metavar="N", help=f"per image (sift: {max_keypoints})")
 
 
 def add_setting_argument(parser: ArgumentAdder) -> None:

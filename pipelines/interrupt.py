@@ -58,7 +58,48 @@ class _State:
     first_s: float = 0.0
     is_lost: bool = False
     is_told: bool = False
+    ending: _Ending | None = None
     wakeup: tuple[socket.socket, socket.socket] | None = None
+
+
+class _Ending:
+    """Tells the first Ctrl-C, which asks a job to end, and its echo from the next one."""
+
+    def __init__(self) -> None:
+        self._first_s = 0.0
+
+    def is_first(self) -> bool:
+        """Whether the Ctrl-C that just came is the first one."""
+        self._first_s = self._first_s or time.monotonic()
+        return time.monotonic() - self._first_s < _ECHO_S
+
+
+@contextlib.contextmanager
+def asked_to_end() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C in the block sets, in place of an exception. The second one interrupts.
+
+    It is for jobs that can end early with a result. Other signals end the command as elsewhere.
+    """
+    asked, ending = threading.Event(), _Ending()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if ending.is_first():
+            asked.set()
+        elif callable(before):
+            before(number, frame)
+
+    if callable(before):  # else Ctrl-C is ignored, as for jobs in the background
+        signal.signal(signal.SIGINT, ask)
+    _State.ending = _Ending()  # the watching thread may learn of a signal much earlier than the main thread
+    try:
+        yield asked
+    finally:
+        _State.ending = None
+        signal.signal(signal.SIGINT, before)
 
 
 def leave_quietly_while_importing() -> bool:
@@ -156,6 +197,8 @@ def _remember_lost(failure: sys.UnraisableHookArgs) -> None:
 def _watch(signals: socket.socket) -> None:
     """Wait for a signal; end the process if the main thread does not, or at another signal."""
     number = _next_signal(signals, None)
+    while number == signal.SIGINT and _State.ending is not None and _State.ending.is_first():
+        number = _next_signal(signals, None)
     start = time.monotonic()
     while number is not None and (left := start + GRACE_S - time.monotonic()) > 0:
         again = _next_signal(signals, min(left, _ECHO_S))

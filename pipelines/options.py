@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 FLAG_FROM_OPTION = {
+    "camera_model": "--camera-model",
     "cameras.mode": "--camera-mode",
     "cameras.model": "--camera-model",
     "cameras.params": "--camera-params",
@@ -17,6 +18,7 @@ FLAG_FROM_OPTION = {
     "extractor.max_keypoints": "--max-keypoints",
     "extractor.name": "--extractor",
     "extractor.weights": "--extractor-weights",
+    "fps": "--fps",
     "image_list": "--image-list",
     "images": "--images",
     "known_only=True": "--known-only",
@@ -24,6 +26,7 @@ FLAG_FROM_OPTION = {
     "masks": "--masks",
     "matcher.name": "--matcher",
     "matcher.weights": "--matcher-weights",
+    "max_image_size": "--max-image-size",
     "num_threads": "--threads",
     "output": "--output",
     "overwrite=True": "--overwrite",
@@ -48,10 +51,14 @@ OPTION_TABLES = (
     "density",
     "executor",
     "extractor",
+    "flow",
     "guided",
+    "initialization",
+    "keyframes",
     "mapping",
     "matcher",
     "pairs",
+    "pose",
     "refine",
     "transitive",
     "two_view",

@@ -92,12 +92,13 @@ DOORS = {
     "threadpoolctl": {"execution.devices", "execution.blas"},
     "tqdm": {"pipelines"},
     "poselib": {"two_view.estimators"},
+    "av": {"tracking"},
     "pillow_heif": {"images.opening"},
     "faiss": {"retrieval"},
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"faiss", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
+LAZY = {"av", "faiss", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")

@@ -12,7 +12,7 @@ from pycolmap import Reconstruction, Rigid3d, Rotation3d
 from sfm_lightglue.colmap.model_check import MODEL_FILES, checked_content
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.messages import shown_path
-from sfm_lightglue.store.output_folder import is_results_folder
+from sfm_lightglue.store.output_folder import is_results_folder, read_record
 from sfm_lightglue.store.publication import complete_publication, reading_results
 
 __all__ = ["MapLocation", "Reconstruction", "find_map", "model_folder_at", "read_model"]
@@ -20,7 +20,10 @@ __all__ = ["MapLocation", "Reconstruction", "find_map", "model_folder_at", "read
 OUTPUT_FOLDER = "reconstruction"
 """Name of the output folder in a scene folder."""
 
-MODEL_PATHS = (".", "sparse/0", "0", f"{OUTPUT_FOLDER}/sparse/0", "sparse")
+TRACKING_FOLDER = "tracking"
+"""Name of the output folder of visual SLAM in a folder of frames."""
+
+MODEL_PATHS = (".", "sparse/0", "0", f"{OUTPUT_FOLDER}/sparse/0", f"{TRACKING_FOLDER}/sparse/0", "sparse")
 """Paths of a model below MAP if MAP is the model, an output folder, its `sparse`, a scene folder, or a workspace."""
 
 
@@ -62,7 +65,7 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
                 f"{shown}: this is a file; give the folder of the model (such as {shown_path(path.parent)})"
             )
         next(path.iterdir(), None)
-        for folder in (path, path / OUTPUT_FOLDER, *path.resolve().parents[:2]):
+        for folder in (path, path / OUTPUT_FOLDER, path / TRACKING_FOLDER, *path.resolve().parents[:2]):
             complete_publication(folder)
         model = model_folder_at(path, MODEL_PATHS)
     except OSError as error:
@@ -76,7 +79,8 @@ def find_map(path: Path, images: Path | None = None) -> MapLocation:
         raise DataError(f"{shown_path(images)}: no such folder of images")
     above = model.resolve().parents
     output = next((folder for folder in above[:2] if is_results_folder(folder)), None)
-    return MapLocation(model, Path(images) if images is not None else _images_of(path, model), output)
+    found = Path(images) if images is not None else _recorded_images(output) or _images_of(path, model)
+    return MapLocation(model, found, output)
 
 
 def read_model(path: Path) -> Reconstruction:
@@ -137,6 +141,15 @@ def model_folder_at(path: Path, model_paths: Sequence[str], names: Sequence[str]
     except OSError as error:
         raise DataError(f"{shown_path(folder)}: cannot be read ({error.strerror or error})") from error
     return None
+
+
+def _recorded_images(output: Path | None) -> Path | None:
+    """The folder of images that the record of a run names, relative to its output folder; None if it names none."""
+    record = None if output is None else read_record(output)
+    recorded = record.get("images") if isinstance(record, dict) else None
+    if output is None or not isinstance(recorded, str) or "\0" in recorded:
+        return None
+    return output / recorded if (output / recorded).is_dir() else None
 
 
 def _images_of(path: Path, model: Path) -> Path | None:

@@ -132,9 +132,11 @@ def values_of_run(location: MapLocation) -> dict[str, Any]:
     """Extractor, limits of the mapping and masks of the run that made a model, as nested mappings; {} if unknown."""
     record = None if location.output is None else read_record(location.output)
     recorded = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(recorded, dict):
+    if not isinstance(record, dict) or not isinstance(recorded, dict):
         return {}
-    return {name: recorded[name] for name in ("extractor", "mapping", "masks") if name in recorded}
+    # The table "mapping" of visual SLAM is another one.
+    names = ("extractor",) if record.get("job") == "track" else ("extractor", "mapping", "masks")
+    return {name: recorded[name] for name in names if name in recorded}
 
 
 def _require_images(model: pycolmap.Reconstruction, path: Path) -> None:

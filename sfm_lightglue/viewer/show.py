@@ -93,11 +93,16 @@ def require_open3d() -> None:
 
 def require_display() -> None:
     """Raise ConfigError on a Linux machine without a display."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not is_display_named():
         raise ConfigError(
             "no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set);"
             " `screenshot` renders an image without one"
         )
+
+
+def is_display_named() -> bool:
+    """Whether the environment names a display; only Linux machines need one."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def save_screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> None:
@@ -141,12 +146,10 @@ def _run_worker(scene: ViewScene, folder: Path, arguments: list[str], limit_s: f
     """Run `sfm_lightglue.viewer.open3d_worker` on the scene in a new process and wait for its end."""
     scene_file = folder / "scene.npz"
     np.savez(scene_file, allow_pickle=False, **drawing_arrays(scene))
-    package_root = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     try:
         worker = subprocess.run(
             [sys.executable, "-m", "sfm_lightglue.viewer.open3d_worker", str(scene_file), *arguments],
-            env={**os.environ, "PYTHONPATH": search_path},
+            env=worker_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -156,7 +159,14 @@ def _run_worker(scene: ViewScene, folder: Path, arguments: list[str], limit_s: f
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"Open3D did not finish within {limit_s:.0f} s; a graphics driver may hang") from error
     if worker.returncode != 0:
-        raise ConfigError(_explain(worker.returncode, worker.stdout))
+        raise ConfigError(explain_exit(worker.returncode, worker.stdout))
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a process that runs a module of this package."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": search_path}
 
 
 def drawing_arrays(scene: ViewScene) -> dict[str, AnyArray]:
@@ -186,7 +196,7 @@ def drawing_arrays(scene: ViewScene) -> dict[str, AnyArray]:
     }
 
 
-def _explain(exit_status: int, output: str) -> str:
+def explain_exit(exit_status: int, output: str) -> str:
     """One line with the cause of the failure and a remedy."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [line for line in lines if "rror" in line or line.startswith("reason:")]

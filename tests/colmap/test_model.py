@@ -22,7 +22,7 @@ def write_model(folder: Path, text: bool = False) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("model_path", [".", "sparse/0", "0", "sparse", "reconstruction/sparse/0"])
+@pytest.mark.parametrize("model_path", [".", "sparse/0", "0", "sparse", "reconstruction/sparse/0", "tracking/sparse/0"])
 @pytest.mark.parametrize("text", [False, True])
 def test_models_are_located_below_the_folder(tmp_path: Path, model_path: str, text: bool) -> None:
     folder = write_model(tmp_path / "scene" / model_path, text)
@@ -83,7 +83,7 @@ def test_the_error_names_the_paths_that_were_searched(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="this is a file"):
         find_map(tmp_path / "file")
-    with pytest.raises(DataError, match=r"no COLMAP model here .* sparse/0, 0, reconstruction/sparse/0, sparse;"):
+    with pytest.raises(DataError, match=r"no COLMAP model here .* sparse/0, 0, reconstruction/sparse/0, tracking/sparse/0, sparse;"):
         find_map(tmp_path)
 
 

@@ -1,0 +1,93 @@
+"""The images of keyframes as files, for sequences whose frames are none: `densify` and other jobs need them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.store.atomic_file import store_errors
+from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.sources import FrameSource
+
+JPEG_QUALITY = 95
+
+NUM_RECENT = 300
+"""Frames of a sequence that cannot be read again that are kept in memory, as JPEG: the tracker makes keyframes also of
+earlier ones, such as the two of the start."""
+
+
+def jpeg_bytes(image: UInt8Array) -> bytes:
+    """An image [H, W, 3] RGB or [H, W] as JPEG."""
+    pixels = image[..., ::-1] if image.ndim == 3 else image
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return bytes(data)
+
+
+class KeyframeImages:
+    """Writes the images of keyframes into a folder while the sequence is tracked.
+
+    Args:
+        folder: that is made with the first image.
+        source: of the frames.
+    """
+
+    def __init__(self, folder: Path, source: FrameSource) -> None:
+        self.folder, self._source = folder, source
+        self._recent: deque[tuple[str, bytes]] = deque(maxlen=NUM_RECENT)
+        self._written: set[str] = set()
+
+    def add(self, frame: Frame, slam_map: SlamMap | None) -> None:
+        """Keep a frame for some time, and write the images of new keyframes.
+
+        Nothing is done for sources whose frames are files, or can be read again.
+
+        Args:
+            frame: that was tracked.
+            slam_map: with the keyframes; None if there is no map yet.
+
+        Raises:
+            StoreError: if a file cannot be written.
+        """
+        if self._source.images is not None or self._source.can_repeat:
+            return
+        self._recent.append((frame.name, jpeg_bytes(frame.image)))
+        if slam_map is None:
+            return
+        with slam_map.lock:
+            waiting = {keyframe.name for keyframe in slam_map.keyframes.values()} - self._written
+        for name, data in self._recent if waiting else ():
+            if name in waiting:
+                self._write(name, data)
+
+    def finish(self, keyframes: Collection[str]) -> list[str]:
+        """Write the images that are missing, and remove those of former keyframes.
+
+        Args:
+            keyframes: names of the keyframes of the models.
+
+        Returns:
+            Names of the files in the folder, sorted.
+        """
+        if self._source.images is not None:
+            return []
+        waiting = set(keyframes) - self._written
+        if self._source.can_repeat and waiting:
+            for frame in self._source:
+                if frame.name in waiting:
+                    self._write(frame.name, jpeg_bytes(frame.image))
+                    waiting.remove(frame.name)
+                if not waiting:
+                    break
+        return sorted(self._written & set(keyframes))
+
+    def _write(self, name: str, data: bytes) -> None:
+        with store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(data)
+        self._written.add(name)

@@ -1,0 +1,221 @@
+"""The job of visual SLAM: a sequence of frames -> trajectory and map in an output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.reconstruction.run_record import peak_memory_mb
+from sfm_lightglue.scene.camera_assignment import CameraConfig
+from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.run_log import RunLog, run_log
+from sfm_lightglue.store.atomic_file import store_errors
+from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
+from sfm_lightglue.tracking.keyframe_images import KeyframeImages
+from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose_folder, publish
+from sfm_lightglue.tracking.sources import FrameSource, open_source
+from sfm_lightglue.tracking.summary import TrackingSummary
+from sfm_lightglue.tracking.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("track", "finish", "write")
+
+FrameCallback = Callable[[Tracker, Frame, FrameRecord], object]
+"""Called with the tracker, a frame and what was found for it, after each frame."""
+
+_NUM_AHEAD = 4
+"""Frames that are decoded while the tracker is busy."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TrackedSource:
+    """A tracked sequence.
+
+    Args:
+        output: folder of the results; the model of the largest map is in its folder `sparse/0`.
+        summary: counts, events, rates and times.
+    """
+
+    output: Path
+    summary: TrackingSummary
+
+
+def track(
+    source: Path | str | Iterable[tuple[UInt8Array, float]],
+    output: Path | str | None = None,
+    config: TrackerConfig | None = None,
+    *,
+    fps: float | None = None,
+    camera_params: tuple[float, ...] = (),
+    progress: Progress = silent,
+    on_frame: FrameCallback | None = None,
+    is_to_end: Callable[[], bool] = lambda: False,
+) -> TrackedSource:
+    """Track a sequence, and write trajectories and the models of its keyframes into an output folder.
+
+    Args:
+        source: a folder of frames, a video file, the address of a camera ("0", "rtsp://..."), or an iterator of
+            pairs (image, time in seconds).
+        output: folder of the results; None is `tracking` in a folder of frames, or `NAME_tracking` beside a video.
+        config: options of the tracker.
+        fps: frames a second in place of the times of the source.
+        camera_params: known intrinsics of `config.camera_model`; () if they are not known.
+        progress: called as the sequence advances.
+        on_frame: called after each frame.
+        is_to_end: asked before each frame; True ends the sequence there, and what was tracked is written. That is the
+            usual end of a camera, and an interruption of another source.
+
+    Raises:
+        DataError: if there is no frame.
+        ConfigError: if an option cannot be used, or the output folder has other results.
+        WeightsError: if the weights of a network are missing.
+        ReconstructionError: if nothing could be tracked; the lines of the frames are written.
+        StoreError: if the output folder cannot be written.
+    """
+    config = config or TrackerConfig()
+    folder = choose_folder(source, None if output is None else Path(output))
+    with contextlib.closing(open_source(source, fps)) as frames, run_log("track", progress) as log:
+        cameras = CameraConfig(model=config.camera_model, params=camera_params)
+        run = _Run(frames, cameras, config, folder, log, on_frame, is_to_end)
+        recorded = {"path": frames.name, "fps": fps, "camera_params": list(camera_params)}
+        summary = run.results(recorded)
+        if not summary.maps and not summary.is_interrupted:
+            raise ReconstructionError(_why_no_map(frames.name, summary), summary.as_dict())
+        log.end("interrupted" if summary.is_interrupted else "done", str(summary))
+    return TrackedSource(folder, summary)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Run:
+    source: FrameSource
+    cameras: CameraConfig
+    config: TrackerConfig
+    folder: Path
+    log: RunLog
+    on_frame: FrameCallback | None
+    is_to_end: Callable[[], bool]
+
+    def results(self, recorded: dict[str, Any]) -> TrackingSummary:
+        """Track the sequence and publish what was found."""
+        clock = Clock.for_stages(STAGES)
+        self.source.is_to_end = self.is_to_end
+        frames = iter(ahead(self.source, 1 if self.source.is_live else self.config.threads))
+        first = next(frames)
+        tracker = Tracker(self.source.camera(first.size, self.cameras), self.config)
+        with store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.log.open(self.folder)
+        with work_folder(self.folder) as work:
+            images = KeyframeImages(work / IMAGES_FOLDER, self.source)
+            with clock.stage("track"):
+                records, is_interrupted = self._track(tracker, first, frames, images)
+            with clock.stage("finish"):
+                models, records = _finished(tracker, records)
+            with clock.stage("write"):
+                names = {image.name for model in models.values() for image in model.images.values()}
+                written = images.finish(names)
+            events = [*tracker.events, *_dropped(self.source, records)]
+            skipped, dropped = self.source.skipped, self.source.num_dropped
+            for frame in skipped:
+                logger.warning("left out %s: %s", frame.name, frame.reason)
+            summary = TrackingSummary.from_run(
+                records, models, events, skipped, dropped, is_interrupted, clock.total(), peak_memory_mb()
+            )
+            results = TrackingResults(
+                records, models, summary, self.config.as_mapping(), recorded, self.source.images, written
+            )
+            publish(results, self.folder, work)
+        return summary
+
+    def _track(
+        self, tracker: Tracker, first: Frame, others: Iterator[Frame], images: KeyframeImages
+    ) -> tuple[list[FrameRecord], bool]:
+        """What was found for each frame, and whether the user ended the sequence."""
+        records: list[FrameRecord] = []
+        frame: Frame | None = first
+        while frame is not None:
+            if self.is_to_end():
+                return records, not self.source.is_live
+            record = tracker.track(frame.image, frame.time_s, frame.name)
+            records.append(record)
+            images.add(frame, tracker.slam_map)
+            if self.on_frame is not None:
+                self.on_frame(tracker, frame, record)
+            self.log.progress("track", len(records), self.source.num_frames or 0)
+            frame = next(others, None)
+        return records, False
+
+
+def _finished(
+    tracker: Tracker, records: list[FrameRecord]
+) -> tuple[dict[int, pycolmap.Reconstruction], list[FrameRecord]]:
+    """The models by the ids of their maps, the largest first, and the final records; no model if there is no map."""
+    try:
+        tracker.finish()
+    except DataError:
+        return {}, list(tracker.records) or records
+    by_size = sorted(tracker.reconstructions.items(), key=lambda item: (-item[1].num_reg_images(), item[0]))
+    return dict(by_size), list(tracker.records)
+
+
+def _dropped(source: FrameSource, records: list[FrameRecord]) -> list[TrackingEvent]:
+    if source.num_dropped == 0:
+        return []
+    last = records[-1].frame_idx if records else 0
+    return [TrackingEvent("frames_dropped", last, f"{source.num_dropped} frames came while the tracker was busy")]
+
+
+def _why_no_map(name: str, summary: TrackingSummary) -> str:
+    return (
+        f"{name}: no map could be started from {summary.num_frames} frames: the camera has to move sideways before a"
+        " scene with texture; give known intrinsics by `cameras.params`, more or sharper frames, or a lower"
+        " `initialization.min_parallax_deg`"
+    )
+
+
+def ahead(frames: Iterable[Frame], num_threads: int) -> Iterator[Frame]:
+    """Frames that another thread decodes ahead, a few at most; with one thread, they are decoded when asked for."""
+    if num_threads == 1:
+        yield from frames
+        return
+    waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(_NUM_AHEAD)
+    is_over = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.2)
+                return
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                put(frame)
+                if is_over.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the frames are used
+            put(error)
+
+    threading.Thread(target=read, daemon=True, name="frames").start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        is_over.set()
