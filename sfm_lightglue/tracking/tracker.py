@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
@@ -88,6 +88,11 @@ class Tracker:
         if self._back is None:
             raise DataError("the sequence has no frames")
         return self._back.slam_map
+
+    @property
+    def tracked_pixels(self) -> Float32Array:
+        """[N, 2] pixels of the points that were followed into the last frame."""
+        return self._traces[-1].pixels if self._traces else np.zeros((0, 2), np.float32)
 
     def track(self, image: UInt8Array, time_s: float, name: str = "") -> FrameRecord:
         """Find the pose of the next frame.
