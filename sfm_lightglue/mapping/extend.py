@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-EXTEND_VERSION = 1
+EXTEND_VERSION = 2
 """Part of an extended model's key. Raise it when the same model and images would become another model."""
 
 
@@ -100,13 +100,19 @@ class Extending:
         keypoints = keypoints_of(model, (id_from_name[name] for name in names), self.rows_from_name)
         return add_matches(model, keypoints, _numbers(keypoints, used), self.density)
 
-    def adjust(self, model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> None:
-        """Adjust images and their points, and remove what is beyond the limits."""
+    def adjust(self, model: pycolmap.Reconstruction, image_ids: Sequence[int], touched: Collection[int] = ()) -> None:
+        """Adjust images and their points, and remove what is beyond the limits.
+
+        Args:
+            model: changed in place.
+            image_ids: of images that came in.
+            touched: other images whose poses are adjusted.
+        """
         limits = self.mapping
         loss_px = limits.robust_loss_px or MappingConfig().robust_loss_px
         constant, num_threads = self.task.constant_camera_ids, self.task.num_threads
-        adjust_images(model, image_ids, loss_px, constant, num_threads, limits.refine_principal_point)
-        self.filter(model, image_ids)
+        adjust_images(model, image_ids, loss_px, constant, num_threads, limits.refine_principal_point, touched)
+        self.filter(model, [*image_ids, *sorted(touched)])
 
     def filter(self, model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> None:
         """Remove what is beyond the limits of the mapping from the points of images."""

@@ -1,15 +1,28 @@
-"""Adjust images that came into a model, with all that they see; everything else stays as it is."""
+"""Adjust images that came into a model, with what they touch; everything else stays as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.geometry.transforms import project_to_rotation
 from sfm_lightglue.mapping.extend_keypoints import seen_points
 
 _FUNCTION_TOLERANCE = 1e-6
+
+_MIN_TOUCHED = 0.1
+"""Images with a smaller fraction of points that images which came in observe keep their poses."""
+
+_MAX_TOUCHED = 8
+"""Largest number of such images whose poses are adjusted, for each image that came in."""
+
+_MIN_CONSTANT = 3
+"""With fewer images of constant pose beside them, all are adjusted: two poses alone would pass on their error."""
 
 
 def part_seen_by(model: pycolmap.Reconstruction, image_ids: Collection[int]) -> pycolmap.Reconstruction:
@@ -29,14 +42,85 @@ def part_of_points(model: pycolmap.Reconstruction, point_ids: Collection[int]) -
     return part
 
 
-def copy_back(part: pycolmap.Reconstruction, model: pycolmap.Reconstruction, image_ids: Collection[int]) -> None:
-    """Take poses and cameras of images, and the positions of all points of a part, into the model."""
-    for image_id in sorted(set(image_ids) & set(part.reg_image_ids())):
-        image = model.images[image_id]
-        model.frames[image.frame_id].rig_from_world = part.frames[image.frame_id].rig_from_world
-        model.cameras[image.camera_id].params = part.cameras[image.camera_id].params.tolist()
-    for point_id in part.point3D_ids():
-        model.points3D[point_id].xyz = part.points3D[point_id].xyz
+def touched_images(model: pycolmap.Reconstruction, added: Collection[int]) -> set[int]:
+    """The other images of a model whose points images that came in observe most: new rays move their poses.
+
+    Args:
+        model: with the observations of the images that came in.
+        added: ids of these images.
+    """
+    num_shared: dict[int, int] = {}
+    for point_id in seen_points(model, added):
+        for image_id in {element.image_id for element in model.points3D[point_id].track.elements}:
+            num_shared[image_id] = num_shared.get(image_id, 0) + 1
+    share = {image_id: num / model.images[image_id].num_points3D for image_id, num in num_shared.items()}
+    touched = [image_id for image_id in share if image_id not in added and share[image_id] >= _MIN_TOUCHED]
+    touched.sort(key=lambda image_id: (-share[image_id], image_id))
+    return set(touched[: _MAX_TOUCHED * len(added)])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MovablePart:
+    """What is adjusted of a model: some images with all their points, and the other images that see these points.
+
+    Args:
+        model: the part, a copy.
+        moved: ids of the images whose poses are adjusted.
+        constant: ids of the others; none if so few are left that their poses would bend the others.
+    """
+
+    model: pycolmap.Reconstruction
+    moved: frozenset[int]
+    constant: frozenset[int]
+
+    @classmethod
+    def around(
+        cls, model: pycolmap.Reconstruction, added: Collection[int], touched: Collection[int] = ()
+    ) -> MovablePart:
+        """The part of images that came in.
+
+        Args:
+            model: with these images.
+            added: their ids.
+            touched: other images whose poses are adjusted; without any, all poses but those of `added` are constant.
+        """
+        moved = frozenset(added) | frozenset(touched)
+        part = part_seen_by(model, moved)
+        constant = frozenset(part.reg_image_ids()) - moved
+        if touched and len(constant) < _MIN_CONSTANT:
+            moved, constant = moved | constant, frozenset()
+        return cls(part, moved, constant)
+
+    def take_back(self, model: pycolmap.Reconstruction, added: Collection[int]) -> None:
+        """Take the poses, cameras and points of the adjusted part into the model, in the frame of the model.
+
+        Without constant images, the frame is that in which the earlier images have moved least.
+
+        Args:
+            model: changed in place.
+            added: ids of the images that came in.
+        """
+        if not self.constant:
+            old = sorted(self.moved - set(added))
+            moved, before = ([one.images[image_id].cam_from_world() for image_id in old] for one in (self.model, model))
+            self.model.transform(pycolmap.Sim3d(_aligning(moved, before)))
+        for image_id in sorted(self.moved & set(self.model.reg_image_ids())):
+            image = model.images[image_id]
+            model.frames[image.frame_id].rig_from_world = self.model.frames[image.frame_id].rig_from_world
+            model.cameras[image.camera_id].params = self.model.cameras[image.camera_id].params.tolist()
+        for point_id in self.model.point3D_ids():
+            model.points3D[point_id].xyz = self.model.points3D[point_id].xyz
+
+
+def _aligning(moved: Sequence[pycolmap.Rigid3d], before: Sequence[pycolmap.Rigid3d]) -> Float64Array:
+    """[3, 4] similarity to the poses before: the rotation of all orientations, scale and shift of all centres."""
+    matrices = [np.array([pose.rotation.matrix() for pose in poses]) for poses in (moved, before)]
+    centers = [np.array([pose.inverse().translation for pose in poses]) for poses in (moved, before)]
+    R = project_to_rotation(np.einsum("nki,nkj->ij", matrices[1], matrices[0]))
+    means = [each.mean(axis=0) for each in centers]
+    spreads = [float(np.linalg.norm(each - mean)) for each, mean in zip(centers, means, strict=True)]
+    scale = spreads[1] / spreads[0] if min(spreads) > 0 else 1.0
+    return np.column_stack([scale * R, means[1] - scale * R @ means[0]])
 
 
 def adjust_images(
@@ -46,6 +130,7 @@ def adjust_images(
     constant_camera_ids: Collection[int],
     num_threads: int,
     refine_principal_point: bool = False,
+    touched: Collection[int] = (),
 ) -> None:
     """Adjust the poses of some images, their points, and the cameras that no other image has, with a robust loss.
 
@@ -58,15 +143,18 @@ def adjust_images(
         constant_camera_ids: cameras whose intrinsics are not refined.
         num_threads: of the solver.
         refine_principal_point: refine it too where intrinsics are refined.
+        touched: further images whose poses are adjusted; their cameras are not.
     """
-    part = part_seen_by(model, image_ids)
+    part = MovablePart.around(model, image_ids, touched)
     adjusted = pycolmap.BundleAdjustmentConfig()
-    for image_id in sorted(part.reg_image_ids()):
+    for image_id in sorted(part.model.reg_image_ids()):
         adjusted.add_image(image_id)
-        if image_id not in image_ids:
-            adjusted.set_constant_rig_from_world_pose(part.images[image_id].frame_id)
-    for camera_id in sorted(constant_cameras(model, image_ids, constant_camera_ids)):
+        if image_id in part.constant:
+            adjusted.set_constant_rig_from_world_pose(part.model.images[image_id].frame_id)
+    for camera_id in sorted(constant_cameras(model, image_ids, constant_camera_ids) & set(part.model.cameras)):
         adjusted.set_constant_cam_intrinsics(camera_id)
+    if not part.constant:
+        adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_sensor_from_rig = False
@@ -76,8 +164,8 @@ def adjust_images(
     options.ceres.solver_options.num_threads = num_threads
     options.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
     with quiet_log():
-        pycolmap.create_default_bundle_adjuster(options, adjusted, part).solve()
-    copy_back(part, model, image_ids)
+        pycolmap.create_default_bundle_adjuster(options, adjusted, part.model).solve()
+    part.take_back(model, image_ids)
 
 
 def constant_cameras(

@@ -1,4 +1,4 @@
-"""The job that extends a finished model by images that it does not have; ids and poses of the others stay."""
+"""The job that extends a finished model by images that it does not have; its ids and its frame stay."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def extend(
 ) -> ReconstructionResult:
     """Register the images of a folder that a finished model does not have in this model.
 
-    Images are matched with those of the model that look alike or see the same points. Only poses of images that come
-    in, and the points that they see, are adjusted: ids and poses of the others stay. An extended model that is worse
-    than the model before is not published.
+    Images are matched with those of the model that look alike or see the same points. Only images that come in, those
+    many of whose points they see, and the points of both are adjusted. Ids, cameras and frame of the model stay, and so
+    do all other poses, so that both models can be compared. All poses of a model from elsewhere stay. An extended model
+    that is worse than the model before is not published.
 
     Args:
         scene_dir: folder of images, or folder with a sub-folder `images`; it has the images of the model too.

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.extend import Extending
-from sfm_lightglue.mapping.extend_adjustment import constant_cameras, copy_back, part_of_points, part_seen_by
+from sfm_lightglue.mapping.extend_adjustment import (
+    MovablePart,
+    constant_cameras,
+    part_of_points,
+    part_seen_by,
+    touched_images,
+)
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
-from sfm_lightglue.refinement.tracks import refine_tracks
+from sfm_lightglue.refinement.observations import move_keypoints, read_observations
+from sfm_lightglue.refinement.tracks import DETECTED_SIGMA_PX, refine_tracks
 from sfm_lightglue.stages.clock import Clock
 
 if TYPE_CHECKING:
@@ -30,6 +40,7 @@ class ExtensionFinishing:
         refinement: options of the refinement.
         clock: receives the times of the stages.
         executor: for images.
+        moves_touched: whether the poses of earlier images are adjusted that share many points with those that came in.
     """
 
     extending: Extending
@@ -37,9 +48,10 @@ class ExtensionFinishing:
     refinement: RefinementConfig
     clock: Clock
     executor: Executor
+    moves_touched: bool
 
     def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
-        """Densify, refine and colour the points that images see.
+        """Densify, refine and colour the points that images see, and adjust the images that they touch.
 
         Args:
             model: changed in place.
@@ -49,30 +61,34 @@ class ExtensionFinishing:
         if self.extending.density.is_on:
             with self.clock.stage("densify"):
                 self.extending.densify(model, sorted(added))
+        touched = touched_images(model, added) if self.moves_touched else set()
         if self.refinement.is_on:
             with self.clock.stage("refine"):
-                self._refine(model, added)
+                self._refine(model, added, touched)
+        elif touched:
+            with self.clock.stage("map"):
+                self.extending.adjust(model, sorted(added), touched)
         with self.clock.stage("write"):
             self._color(model, known)
 
-    def _refine(self, model: pycolmap.Reconstruction, added: Collection[int]) -> None:
+    def _refine(self, model: pycolmap.Reconstruction, added: Collection[int], touched: Collection[int]) -> None:
         task, limits = self.extending.task, self.extending.mapping
         self.extending.progress("refine", 0, 2)
-        part = part_seen_by(model, added)
-        report = refine_tracks(part, self.path_from_name, self.refinement, self.executor)
+        seen = part_seen_by(model, added)
+        report = refine_tracks(seen, self.path_from_name, self.refinement, self.executor)
         self.extending.progress("refine", 1, 2)
-        for image_id in part.reg_image_ids():
-            for point, moved in zip(model.images[image_id].points2D, part.images[image_id].points2D, strict=True):
-                if moved.has_point3D():
-                    point.xy = moved.xy
-        others = set(part.reg_image_ids()) - set(added)
-        constant = constant_cameras(model, added, task.constant_camera_ids)
+        observed = read_observations(seen)
+        for row, image_id in enumerate(observed.image_ids):
+            move_keypoints(model, image_id, observed.keypoints[observed.of(row)], observed.xy[observed.of(row)])
+        part = MovablePart.around(model, added, touched)
+        sigmas = _all_sigmas(report.sigmas_px, part.model)
+        constant = constant_cameras(model, added, task.constant_camera_ids) & set(part.model.cameras)
         principal_point = limits.refine_principal_point
-        if adjust_by_precision(part, report.sigmas_px, constant, task.num_threads, principal_point, others):
-            copy_back(part, model, added)
-            self.extending.filter(model, sorted(added))
+        if adjust_by_precision(part.model, sigmas, constant, task.num_threads, principal_point, part.constant):
+            part.take_back(model, added)
+            self.extending.filter(model, sorted(part.moved))
         else:
-            self.extending.adjust(model, sorted(added))
+            self.extending.adjust(model, sorted(added), touched)
         self.extending.progress("refine", 2, 2)
 
     def _color(self, model: pycolmap.Reconstruction, known: Collection[int]) -> None:
@@ -80,3 +96,16 @@ class ExtensionFinishing:
         color_points([fresh], self.path_from_name, self.executor)
         for point_id in fresh.point3D_ids():
             model.points3D[point_id].color = fresh.points3D[point_id].color
+
+
+def _all_sigmas(refined: Mapping[int, Float32Array], model: pycolmap.Reconstruction) -> dict[int, Float32Array]:
+    """Standard deviations of all keypoints of a model in pixels; those that were refined before have the median."""
+    known = np.concatenate([sigmas[np.isfinite(sigmas)] for sigmas in refined.values()])
+    median = float(np.median(known)) if len(known) > 0 else DETECTED_SIGMA_PX
+    sigmas_px = {}
+    for image_id in model.reg_image_ids():
+        sigmas = np.full(len(model.images[image_id].points2D), median, np.float32)
+        if image_id in refined:
+            sigmas = np.where(np.isfinite(refined[image_id]), refined[image_id], sigmas)
+        sigmas_px[image_id] = sigmas
+    return sigmas_px

@@ -71,7 +71,8 @@ class ExtensionJudge:
         """Why an extended model is worse than the model before; None if it is not."""
         if after.verdict.outcome == "rejected":
             return f"it fails its checks ({', '.join(after.verdict.failed) or 'support of its images'})"
-        lost = sorted(_doubtful(after).keys() - _doubtful(self.judge(before)).keys())
+        doubtful = _doubtful(after).keys()
+        lost = sorted(doubtful - _doubtful(self.judge(before)).keys()) if doubtful else ()
         if lost:
             return f"images of the model before become doubtful ({lost[0]})"
         return problem_of_change(*summary_of_models(before, after.model))

@@ -257,7 +257,9 @@ class ExtensionJob:
         if not added:
             return None, taken, None
         paths = {image.name: image.path for image in self.extended.scene.images}
-        finishing = ExtensionFinishing(extending, paths, self.config.refine, self.clock, self.executor)
+        finishing = ExtensionFinishing(
+            extending, paths, self.config.refine, self.clock, self.executor, prepared.has_our_keypoints
+        )
         finishing.finish(model, added, set(prepared.model.point3D_ids()))
         with self.clock.stage("map"):
             judged, more = judge.without_doubtful(model, names - taken.keys())
