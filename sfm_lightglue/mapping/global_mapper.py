@@ -10,16 +10,14 @@ from typing import Any
 import pycolmap
 
 from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.completion import completed_models, mapper_folder
 from sfm_lightglue.mapping.incremental import (
     MAPPER_VERSION,
     IncrementalMapper,
     MappingConfig,
-    adjust_robustly,
-    largest_first,
     mapper_options,
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
-from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
@@ -59,21 +57,10 @@ class GlobalMapper:
         """Build models of a scene, the one with most images first."""
         if task.initial_pair is not None:
             return IncrementalMapper(self.config).map(task)
-        task.progress("map", 0, task.num_images)
-        folder = task.work / "global"
-        with store_errors(folder):
-            folder.mkdir(parents=True)
+        folder = mapper_folder(task, "global")
         models = self._mapped(task, folder)
-        if not models:
-            return IncrementalMapper(self.config).map(task)
         options = mapper_options(self.config, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)
-        models = register_left_out(sorted(models, key=largest_first), task, folder, options)
-        for model in models:
-            _restore_cameras(model, task)
-            if self.config.robust_loss_px > 0:
-                adjust_robustly(model, self.config.robust_loss_px, options)
-        task.progress("map", task.num_images, task.num_images)
-        return sorted(models, key=largest_first)
+        return completed_models(models, task, self.config, folder, options, lambda model: _restore_cameras(model, task))
 
     def _mapped(self, task: MappingTask, folder: Path) -> list[pycolmap.Reconstruction]:
         copy = folder / "calibrated.db"  # its focal lengths and two-view geometries change

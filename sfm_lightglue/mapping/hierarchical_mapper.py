@@ -10,16 +10,14 @@ import pycolmap
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.completion import completed_models, mapper_folder
 from sfm_lightglue.mapping.incremental import (
     MAPPER_VERSION,
     IncrementalMapper,
     MappingConfig,
-    adjust_robustly,
-    largest_first,
     mapper_options,
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors
-from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
@@ -72,26 +70,15 @@ class HierarchicalMapper:
         """Build models of a scene, the one with most images first."""
         if task.initial_pair is not None or task.num_images <= self.config.max_part_size:
             return IncrementalMapper(self.config).map(task)
-        task.progress("map", 0, task.num_images)
-        folder = task.work / "hierarchical"
-        with store_errors(folder):
-            folder.mkdir(parents=True)
+        folder = mapper_folder(task, "hierarchical")
         options = self._options(task)
         snapshots = _CountedSnapshots(task, folder / "snapshots", options.incremental_options)
         with mapper_errors(folder):
             found = run_polled(
                 lambda: pycolmap.hierarchical_mapping(task.database, folder, folder, options), snapshots.report
             )
-        models = list(found.values())
         snapshots.end()
-        if not models:
-            return IncrementalMapper(self.config).map(task)
-        models = register_left_out(sorted(models, key=largest_first), task, folder, options.incremental_options)
-        if self.config.robust_loss_px > 0:
-            for model in models:
-                adjust_robustly(model, self.config.robust_loss_px, options.incremental_options)
-        task.progress("map", task.num_images, task.num_images)
-        return sorted(models, key=largest_first)
+        return completed_models(list(found.values()), task, self.config, folder, options.incremental_options)
 
     def _options(self, task: MappingTask) -> pycolmap.HierarchicalPipelineOptions:
         options = pycolmap.HierarchicalPipelineOptions()
