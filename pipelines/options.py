@@ -59,6 +59,7 @@ OPTION_TABLES = (
     "matcher",
     "pairs",
     "pose",
+    "recovery",
     "refine",
     "transitive",
     "two_view",

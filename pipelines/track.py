@@ -15,7 +15,7 @@ from pipelines.interrupt import asked_to_end
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.reconstruction.config import read_config_file
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import MAX_KEYPOINTS, TrackerConfig
 from sfm_lightglue.tracking.frame import Frame, FrameRecord
 from sfm_lightglue.tracking.run import FrameCallback, TrackedSource, track
 from sfm_lightglue.tracking.tracker import Tracker
@@ -195,7 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("what to compute")
     add_component_arguments(
-        group, f"larger frames are reduced to it (default: {defaults.max_image_size})", max_keypoints=1024
+        group, f"larger frames are reduced to it (default: {defaults.max_image_size})", max_keypoints=MAX_KEYPOINTS
     )
     group.add_argument("--no-loop-closing", action="store_true", help="do not correct the drift at known places")
     group = parser.add_argument_group("how to run")

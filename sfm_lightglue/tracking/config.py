@@ -122,8 +122,12 @@ class MappingConfig:
     """Remove keyframes nine tenths of whose points are observed by three others."""
 
 
+MAX_KEYPOINTS = 1024
+"""Default of `extractor.max_keypoints` for SIFT: fewer than in photos, as keyframes are close together."""
+
+
 def _default_extractor() -> Choice:
-    return EXTRACTORS.choose("sift", {"max_keypoints": 1024})
+    return EXTRACTORS.choose("sift", {"max_keypoints": MAX_KEYPOINTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,9 @@ class TrackerConfig:
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
         """
+        extractor = values.get("extractor", {})
+        if isinstance(extractor, Mapping) and extractor.get("name", "sift") == "sift":
+            values = {**values, "extractor": {"max_keypoints": MAX_KEYPOINTS, **extractor}}
         return config_from_tables(cls, values)
 
     def as_mapping(self) -> dict[str, Any]:

@@ -8,16 +8,28 @@ from typing import Any
 
 import numpy as np
 import pycolmap
+import pytest
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.tracking import run
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import FrameRecord, TrackingEvent
 from sfm_lightglue.types import Camera
 
 START = 2
 """The frame with which the first map starts. Frames 0 and 2, and then every third one, are keyframes."""
+
+
+def use_fake_tracker(monkeypatch: pytest.MonkeyPatch) -> type[FakeTracker]:
+    """Let the job use a fake tracker; returns its class, whose attributes a test may change."""
+
+    class OfTest(FakeTracker):
+        pass
+
+    monkeypatch.setattr(run, "Tracker", OfTest)
+    return OfTest
 
 
 class FakeTracker:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from sfm_lightglue.arrays import UInt8Array
 
@@ -21,6 +22,14 @@ def panned_images(number: int, size: tuple[int, int] = (160, 120), step_px: int 
     texture = np.asarray(cv2.GaussianBlur(texture, (0, 0), 2), np.uint8)
     stretched = np.asarray(cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
     return [np.ascontiguousarray(stretched[:, i * step_px : i * step_px + width]) for i in range(number)]
+
+
+def write_frames(folder: Path, number: int, size: tuple[int, int] = (64, 48)) -> Path:
+    """Write the images of `panned_images` as 0.png, 1.png, ... into a folder; returns its path."""
+    folder.mkdir(parents=True)
+    for i, image in enumerate(panned_images(number, size)):
+        PIL.Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
 
 
 def write_video(path: Path, images: Sequence[UInt8Array], fps: float = 20.0) -> Path:

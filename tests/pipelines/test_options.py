@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import colmap, match, reconstruct, view
+from pipelines import colmap, match, reconstruct, track, view
 from pipelines.options import FLAG_FROM_OPTION, OPTION_TABLES, with_flags
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
+from sfm_lightglue.tracking.config import TrackerConfig
 from tests.helpers.checkout import ROOT
 
 
@@ -87,15 +88,16 @@ def test_options_become_flags():
 
 
 def test_the_tables_of_options_are_those_of_the_jobs():
-    tables = {key for key, value in ReconstructConfig().as_mapping().items() if isinstance(value, dict)}
+    values = ReconstructConfig().as_mapping() | TrackerConfig().as_mapping()
+    tables = {key for key, value in values.items() if isinstance(value, dict)}
     assert tables | {"guided"} == set(OPTION_TABLES)
 
 
 def test_every_flag_belongs_to_a_command():
     known = {
         flag
-        for parser in (reconstruct.build_parser(), match.build_parser(), colmap.build_parser(), view.build_parser())
-        for action in parser._actions
+        for command in (reconstruct, match, colmap, view, track)
+        for action in command.build_parser()._actions
         for flag in action.option_strings
     }
     assert {flag.split()[0] for flag in FLAG_FROM_OPTION.values()} <= known

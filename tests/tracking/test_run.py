@@ -20,8 +20,8 @@ from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.keyframe_images import NUM_RECENT
 from sfm_lightglue.tracking.run import TrackedSource, ahead, track
 from sfm_lightglue.tracking.sources import open_source
-from tests.helpers.fake_tracker import FakeTracker
-from tests.helpers.videos import panned_images, write_video
+from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
+from tests.helpers.videos import panned_images, write_frames, write_video
 
 NUM_FRAMES = 10
 KEYFRAMES = [0, 2, 5, 8]
@@ -29,22 +29,12 @@ KEYFRAMES = [0, 2, 5, 8]
 
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> type[FakeTracker]:
-    """The tracker of the job, whose attributes a test may change."""
-
-    class OfTest(FakeTracker):
-        pass
-
-    monkeypatch.setattr(run, "Tracker", OfTest)
-    return OfTest
+    return use_fake_tracker(monkeypatch)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "walk"
-    root.mkdir()
-    for i, image in enumerate(panned_images(NUM_FRAMES, (64, 48))):
-        PIL.Image.fromarray(image).save(root / f"{i}.png")
-    return root
+    return write_frames(tmp_path / "walk", NUM_FRAMES)
 
 
 def read_frames(output: Path) -> list[dict[str, Any]]:
