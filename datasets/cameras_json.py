@@ -14,13 +14,16 @@ from datasets.text import read_text
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.truth import SceneTruth
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3, is_rotation, project_to_rotation
 from sfm_lightglue.types import Camera
 
 CAMERAS_FILE, TRUTH_FILE = "cameras.json", "truth.json"
 
 METRIC_SCENES = frozenset({"fountain_p11", "tum_fr2_desk"})
 """Scenes of the shared data whose world unit is known to be the metre."""
+
+_MAX_ROUNDING = 1e-3
+"""Rotations that differ from one by less, as those of programs that compute with few digits, become the nearest one."""
 
 
 def read_cameras_json(path: Path) -> SceneTruth:
@@ -94,7 +97,10 @@ def camera_from_opencv(K: Float64Array, dist: Float64Array, size: tuple[int, int
 
 
 def _pose(entry: Mapping[str, Any]) -> Rigid3:
-    return Rigid3(_numbers(entry, "R", (3, 3)), _numbers(entry, "t", (3,)))
+    R = _numbers(entry, "R", (3, 3))
+    if not is_rotation(R) and np.abs(R @ R.T - np.eye(3)).max() <= _MAX_ROUNDING and np.linalg.det(R) > 0:
+        R = project_to_rotation(R)
+    return Rigid3(R, _numbers(entry, "t", (3,)))
 
 
 def _camera(entry: Mapping[str, Any]) -> Camera:

@@ -87,6 +87,17 @@ def test_cameras_json_round_trip(tmp_path):
     assert truth.only({"01.jpg", "03.jpg", "absent.jpg"}).names == ("01.jpg", "03.jpg")
 
 
+def test_rotations_of_few_digits_become_the_nearest_ones_but_others_are_refused(tmp_path):
+    pose = Rigid3(random_rotation(np.random.default_rng(0)), np.zeros(3))
+    values = entry(pose=pose)
+    rounded = values | {"R": (pose.R * (1 + 2e-4)).tolist()}
+    found = read_cameras_json(write_json(tmp_path, {"a.jpg": rounded})).cam_from_world_from_name["a.jpg"]
+    np.testing.assert_allclose(found.R, pose.R, atol=1e-12)
+    for wrong in (pose.R * 1.01, pose.R * (1, 1, -1) * (1 + 2e-4)):
+        with pytest.raises(DataError, match="not a rotation"):
+            read_cameras_json(write_json(tmp_path, {"a.jpg": values | {"R": wrong.tolist()}}))
+
+
 def test_a_truth_json_is_metric_and_images_may_be_beside_it(tmp_path):
     write_json(tmp_path, {"a.jpg": entry()}, "truth.json")
     truth = read_scene(tmp_path)
