@@ -9,13 +9,14 @@ triangles with others, are merged first. In the end, a pair that contradicts the
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
-from sfm_lightglue.geometry.transforms import rotation_angle_deg, rotation_angles_deg
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import rotation_angles_deg
 from sfm_lightglue.types import ImagePair, PairEvidence, TwoViewGeometry
 
 WEIGHING_VERSION = 3
@@ -42,23 +43,11 @@ _NUM_SWEEPS = 10
 _MAX_TRIANGLES = 20
 """Number of triangles of each pair that are examined at most."""
 
+_TRIANGLE_PAIRS = 1024
+"""Number of pairs whose triangles are in memory at a time."""
+
 _BASE_WEIGHT = 0.02
 """Weight of an inlier that is not distinctive, as a fraction of that of a distinctive one."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PairRotation:
-    """What is known about one verified pair.
-
-    Args:
-        pair: the images.
-        rotation: [3, 3], of `cam1_from_cam0`.
-        weight: evidence that the pair is true, see `weight_of`; only ratios matter.
-    """
-
-    pair: ImagePair
-    rotation: Float64Array
-    weight: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,13 +56,26 @@ class Weighing:
 
     Args:
         errors_deg: by pair of images in one group, the angle between its rotation and that of the group.
-        expected: by the same pairs, the rotation [3, 3] of `cam1_from_cam0` that the group implies.
-        group_from_name: index of the group of each image.
+        names: of the images, sorted.
+        group: index [N] of the group of each image.
+        rotations: [N, 3, 3], `cam_from_group` of each image.
     """
 
     errors_deg: Mapping[ImagePair, float]
-    expected: Mapping[ImagePair, Float64Array]
-    group_from_name: Mapping[str, int]
+    names: tuple[str, ...]
+    group: IndexArray
+    rotations: Float64Array
+
+    @property
+    def group_from_name(self) -> dict[str, int]:
+        """Index of the group of each image."""
+        return dict(zip(self.names, self.group.tolist(), strict=True))
+
+    def expected(self, pair: ImagePair) -> Float64Array:
+        """The rotation [3, 3] of `cam1_from_cam0` that the group of a pair implies."""
+        row0, row1 = (bisect_left(self.names, name) for name in (pair.name0, pair.name1))
+        expected: Float64Array = self.rotations[row1] @ self.rotations[row0].T
+        return expected
 
 
 def weight_of(geometry: TwoViewGeometry) -> float:
@@ -89,23 +91,28 @@ def weight_of(geometry: TwoViewGeometry) -> float:
     return float(count * share**2 * inlier_ratio * evidence.mean_inlier_score)
 
 
-def weigh_pairs(pairs: Sequence[PairRotation], max_error_deg: float) -> Weighing:
+def weigh_pairs(
+    pairs: Sequence[ImagePair], rotations: Float64Array, weights: Float64Array, max_error_deg: float
+) -> Weighing:
     """Merge images into groups with consistent rotations.
 
     Args:
         pairs: verified pairs.
+        rotations: [P, 3, 3], of their `cam1_from_cam0`.
+        weights: [P] evidence that they are true, see `weight_of`; only ratios matter.
         max_error_deg: rotations that differ by at most this angle vote together.
     """
-    groups = _Groups(pairs, max_error_deg)
+    names = tuple(sorted({name for pair in pairs for name in (pair.name0, pair.name1)}))
+    row_from_name = {name: row for row, name in enumerate(names)}
+    rows = [(row_from_name[pair.name0], row_from_name[pair.name1]) for pair in pairs]
+    groups = _Groups(len(names), np.array(rows, np.int64).reshape(-1, 2), rotations, weights, max_error_deg)
     groups.merge_all()
-    rotations = groups.averaged_rotations()
-    errors, expected = {}, {}
-    for pair in pairs:
-        i, j = (groups.row_from_name[name] for name in (pair.pair.name0, pair.pair.name1))
-        if groups.group[i] == groups.group[j]:
-            expected[pair.pair] = rotations[j] @ rotations[i].T
-            errors[pair.pair] = rotation_angle_deg(pair.rotation @ expected[pair.pair].T)
-    return Weighing(errors, expected, {name: int(groups.group[row]) for name, row in groups.row_from_name.items()})
+    averaged = groups.averaged_rotations()
+    inside = np.flatnonzero(groups.is_inside)
+    rows0, rows1 = groups.rows[inside].T
+    errors = rotation_angles_deg(rotations[inside] @ _transposed(averaged[rows1] @ _transposed(averaged[rows0])))
+    errors_deg = {pairs[idx]: error for idx, error in zip(inside.tolist(), errors.tolist(), strict=True)}
+    return Weighing(errors_deg, names, groups.group, averaged)
 
 
 def untrusted_bridges(weights: Mapping[ImagePair, float], contradicted: Sequence[float]) -> list[ImagePair]:
@@ -184,51 +191,65 @@ class _Vote:
 
 
 class _Groups:
-    """Groups of images: a group is the row of one of its images."""
+    """Groups of images: a group is the row of one of its images.
 
-    def __init__(self, pairs: Sequence[PairRotation], max_error_deg: float) -> None:
-        names = sorted({name for pair in pairs for name in (pair.pair.name0, pair.pair.name1)})
-        self.row_from_name = {name: row for row, name in enumerate(names)}
-        self.group = np.arange(len(names))
-        self.rotations = np.tile(np.eye(3), (len(names), 1, 1))  # cam_from_group of each image
+    Args:
+        num_images: N.
+        rows: [P, 2] of the images of the pairs, the lower one first, each pair once.
+        pair_rotations: [P, 3, 3].
+        weights: [P].
+        max_error_deg: rotations that differ by at most this angle vote together.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        rows: IndexArray,
+        pair_rotations: Float64Array,
+        weights: Float64Array,
+        max_error_deg: float,
+    ) -> None:
+        self.group = np.arange(num_images)
+        self.rotations = np.tile(np.eye(3), (num_images, 1, 1))  # cam_from_group of each image
+        self.rows = rows
+        self._pair_rotations = pair_rotations
         self._max_error_deg = max_error_deg
-        self._pair_rotations = np.array([pair.rotation for pair in pairs]).reshape(-1, 3, 3)
-        rows = [(self.row_from_name[pair.pair.name0], self.row_from_name[pair.pair.name1]) for pair in pairs]
-        self._rows = np.array(rows, np.int64).reshape(-1, 2)
         # A sum of squares: many weak pairs that share one mistake do not outvote a strong pair.
-        weights = np.array([pair.weight for pair in pairs], np.float64)
         self._weights = weights**2
         self._support = self._support_of_triangles(weights)
-        self._members = {row: [row] for row in range(len(names))}
-        self._adjacent: dict[int, set[int]] = {row: set() for row in range(len(names))}
-        self._pairs_between: dict[tuple[int, int], list[int]] = {}
-        for idx, key in enumerate(rows):
-            self._pairs_between.setdefault(_ordered(*key), []).append(idx)
-            self._adjacent[key[0]].add(key[1])
-            self._adjacent[key[1]].add(key[0])
-        self._votes: dict[tuple[int, int], _Vote] = {}
-        self._clearest_first: list[tuple[float, int, int]] = []
-        for key in self._pairs_between:
-            self._count_votes(key)
+        self._members = {row: [row] for row in range(num_images)}
+        self._pairs_between: dict[int, dict[int, list[int]]] = {row: {} for row in range(num_images)}
+        for idx, (first, second) in enumerate(rows.tolist()):
+            self._pairs_between[first][second] = self._pairs_between[second][first] = [idx]
+        # The vote of a single pair is that of itself: no other one contradicts it.
+        priorities = (self._weights + self._support).tolist()
+        self._priorities = {self._code(*key): each for key, each in zip(rows.tolist(), priorities, strict=True)}
+        self._clearest_first = [(-priority, code) for code, priority in self._priorities.items()]
+        heapq.heapify(self._clearest_first)
+
+    @property
+    def is_inside(self) -> BoolArray:
+        """[P] whether both images of a pair are in one group."""
+        inside: BoolArray = self.group[self.rows[:, 0]] == self.group[self.rows[:, 1]]
+        return inside
 
     def merge_all(self) -> None:
         """Merge groups, those with the clearest vote first, until no vote is clear."""
         while self._clearest_first:
-            priority, first, second = heapq.heappop(self._clearest_first)
-            vote = self._votes.get((first, second))
-            if vote is not None and vote.priority == -priority:  # else the votes were counted anew meanwhile
-                self._merge(first, second, vote.rotation)
+            priority, code = heapq.heappop(self._clearest_first)
+            if self._priorities.get(code) == -priority:  # else the votes were counted anew meanwhile
+                first, second = divmod(code, len(self.group))
+                self._merge(first, second, self._vote(first, second).rotation)
 
     def averaged_rotations(self) -> Float64Array:
         """`cam_from_group` [N, 3, 3] by all pairs that nearly agree, so that errors do not add up along a walk.
 
         Source: Hartley, Trumpf, Dai and Li, Rotation averaging, 2013, section 5 (here with robust weights).
         """
-        rows0, rows1 = self._rows.T
-        inside = self.group[rows0] == self.group[rows1]
-        rows0, rows1, between = rows0[inside], rows1[inside], self._pair_rotations[inside]
+        inside = self.is_inside
+        (rows0, rows1), between = self.rows[inside].T, self._pair_rotations[inside]
         backward = np.swapaxes(between, 1, 2)
-        rotations = self._outvoted(rows0, rows1, between)
+        rotations = self._outvoted(rows0, rows1, between, self._weights[inside])
         for _ in range(_NUM_SWEEPS if inside.any() else 0):
             errors = rotation_angles_deg(between @ rotations[rows0] @ np.swapaxes(rotations[rows1], 1, 2))
             weights = np.sqrt(self._weights[inside]) / (1 + (errors / self._max_error_deg) ** 2) ** 2
@@ -243,48 +264,48 @@ class _Groups:
 
     def _support_of_triangles(self, weights: Float64Array) -> Float64Array:
         """For each pair [P], the squared weights of the triangles that it closes, each by its weaker other pair."""
-        idx_from_rows = {(int(i), int(j)): idx for idx, (i, j) in enumerate(self._rows)}
-        neighbours: dict[int, set[int]] = {}
-        for i, j in idx_from_rows:
-            neighbours.setdefault(i, set()).add(j)
-            neighbours.setdefault(j, set()).add(i)
-        triangles = [
-            (idx, i, j, third)
-            for (i, j), idx in idx_from_rows.items()
-            for third in sorted(neighbours[i] & neighbours[j])[:_MAX_TRIANGLES]
-        ]
-        support = np.zeros(len(weights))
-        if triangles:
+        num, support = len(self.group), np.zeros(len(weights))
+        codes = self.rows[:, 0] * num + self.rows[:, 1]
+        order = np.argsort(codes)
+        neighbours: dict[int, set[int]] = {row: set() for row in range(num)}
+        for i, j in self.rows.tolist():
+            neighbours[i].add(j)
+            neighbours[j].add(i)
+        for start in range(0, len(codes), _TRIANGLE_PAIRS):
+            triangles = [
+                (idx, i, j, third)
+                for idx, (i, j) in enumerate(self.rows[start : start + _TRIANGLE_PAIRS].tolist(), start)
+                for third in sorted(neighbours[i] & neighbours[j])[:_MAX_TRIANGLES]
+            ]
+            if not triangles:
+                continue
             idxs, first, second, thirds = np.array(triangles).T
-            to_third, weights0 = self._between(first, thirds, idx_from_rows, weights)
-            from_third, weights1 = self._between(thirds, second, idx_from_rows, weights)
+            to_third, weights0 = self._between(first, thirds, codes, order, weights)
+            from_third, weights1 = self._between(thirds, second, codes, order, weights)
             errors = rotation_angles_deg(_transposed(self._pair_rotations[idxs]) @ from_third @ to_third)
             closed = errors <= self._max_error_deg
             np.add.at(support, idxs[closed], np.minimum(weights0, weights1)[closed] ** 2)
         return support
 
     def _between(
-        self,
-        rows0: IndexArray,
-        rows1: IndexArray,
-        idx_from_rows: Mapping[tuple[int, int], int],
-        weights: Float64Array,
+        self, rows0: IndexArray, rows1: IndexArray, codes: IndexArray, order: IndexArray, weights: Float64Array
     ) -> tuple[Float64Array, Float64Array]:
         """Rotations `cam1_from_cam0` [T, 3, 3] and weights [T] of the pairs between images."""
-        is_stored = rows0 < rows1  # names, and so rows, of a pair are in order
-        keys = zip(np.minimum(rows0, rows1).tolist(), np.maximum(rows0, rows1).tolist(), strict=True)
-        idxs = np.array([idx_from_rows[key] for key in keys])
-        rotations = self._pair_rotations[idxs].copy()
-        rotations[~is_stored] = _transposed(rotations[~is_stored])
+        wanted = np.minimum(rows0, rows1) * len(self.group) + np.maximum(rows0, rows1)
+        idxs = order[np.searchsorted(codes, wanted, sorter=order)]
+        is_swapped = rows0 > rows1
+        rotations = self._pair_rotations[idxs]
+        rotations[is_swapped] = _transposed(rotations[is_swapped])
         return rotations, weights[idxs]
 
-    def _outvoted(self, rows0: IndexArray, rows1: IndexArray, between: Float64Array) -> Float64Array:
+    def _outvoted(
+        self, rows0: IndexArray, rows1: IndexArray, between: Float64Array, squared: Float64Array
+    ) -> Float64Array:
         """The rotations, of single images another one if most of their pairs vote for it.
 
         A strong wrong pair can attach an image before the others are connected.
         """
         rotations = self.rotations.copy()
-        squared = self._weights[self.group[self._rows[:, 0]] == self.group[self._rows[:, 1]]]
         by_end = [_by_value(rows, len(rotations)) for rows in (rows1, rows0)]
         for row in range(len(rotations)):
             forward, backward = (order[starts[row] : starts[row + 1]] for order, starts in by_end)
@@ -320,34 +341,34 @@ class _Groups:
         self.rotations[members] = self.rotations[members] @ (U @ Vt)
         self.group[members] = kept
         self._members[kept] += members
-        changed = []
-        for other in sorted(self._adjacent.pop(absorbed)):
-            key = _ordered(absorbed, other)
-            idxs = self._pairs_between.pop(key)
-            del self._votes[key]
-            self._adjacent[other].remove(absorbed)
+        others = self._pairs_between.pop(absorbed)
+        for other in sorted(others):
+            del self._pairs_between[other][absorbed], self._priorities[self._code(absorbed, other)]
             if other != kept:
-                changed.append(_ordered(kept, other))
-                self._pairs_between.setdefault(changed[-1], []).extend(idxs)
-                self._adjacent[kept].add(other)
-                self._adjacent[other].add(kept)
-        for key in changed:
-            self._count_votes(key)
+                idxs = [*self._pairs_between[kept].get(other, ()), *others[other]]
+                self._pairs_between[kept][other] = self._pairs_between[other][kept] = idxs
+        for other in sorted(others):
+            if other != kept:
+                self._count_votes(*sorted((kept, other)))
 
-    def _count_votes(self, key: tuple[int, int]) -> None:
-        vote = self._vote(key)
-        self._votes[key] = vote
+    def _code(self, first: int, second: int) -> int:
+        """One number for two groups in any order."""
+        return min(first, second) * len(self.group) + max(first, second)
+
+    def _count_votes(self, first: int, second: int) -> None:
+        vote, code = self._vote(first, second), self._code(first, second)
+        self._priorities[code] = vote.priority
         if vote.is_clear:
-            heapq.heappush(self._clearest_first, (-vote.priority, *key))
+            heapq.heappush(self._clearest_first, (-vote.priority, code))
 
-    def _vote(self, groups: tuple[int, int]) -> _Vote:
+    def _vote(self, first: int, second: int) -> _Vote:
         """The vote of the pairs between two groups."""
-        idxs = np.array(sorted(self._pairs_between[groups]))
+        idxs = np.array(sorted(self._pairs_between[first][second]))
         if len(idxs) > _MAX_VOTERS:
             idxs = np.sort(idxs[np.argsort(-self._weights[idxs], kind="stable")[:_MAX_VOTERS]])
-        rows0, rows1 = self._rows[idxs].T
+        rows0, rows1 = self.rows[idxs].T
         candidates = np.swapaxes(self.rotations[rows1], 1, 2) @ self._pair_rotations[idxs] @ self.rotations[rows0]
-        is_swapped = self.group[rows0] != groups[0]
+        is_swapped = self.group[rows0] != first
         candidates[is_swapped] = np.swapaxes(candidates[is_swapped], 1, 2)
         weights = self._weights[idxs]
         angles = _angles_between_deg(candidates)
@@ -375,7 +396,3 @@ def _by_value(values: IndexArray, num: int) -> tuple[IndexArray, IndexArray]:
 
 def _transposed(rotations: Float64Array) -> Float64Array:
     return np.swapaxes(rotations, -1, -2)
-
-
-def _ordered(a: int, b: int) -> tuple[int, int]:
-    return (a, b) if a < b else (b, a)

@@ -80,23 +80,31 @@ class PairCounts:
         sizes = keypoints[0].image_size, keypoints[1].image_size
         self.still.add(pair, points0, points1, sizes, min(len(one) for one in keypoints))
         if isinstance(result.geometry, TwoViewGeometry):
-            self.verified[pair] = record_of(keypoints, result.matches, result.geometry)
+            self.verified[pair] = _record((points0, points1), sizes, result.geometry)
 
 
 def matched_points(features: tuple[HasKeypoints, HasKeypoints], matches: Matches) -> tuple[Float32Array, Float32Array]:
     """Matched pixels [M, 2] of image 0 and of image 1."""
-    points0, points1 = (one.keypoints[rows] for one, rows in zip(features, matches.indices.T, strict=True))
-    return points0, points1
+    rows0, rows1 = matches.indices.T
+    return features[0].keypoints[rows0], features[1].keypoints[rows1]
 
 
 def record_of(
     features: tuple[HasKeypoints, HasKeypoints], matches: Matches, geometry: TwoViewGeometry
 ) -> VerifiedPairRecord:
     """The record of a verified pair."""
-    points0, points1 = (points[geometry.inlier_mask] for points in matched_points(features, matches))
-    same_size = features[0].image_size == features[1].image_size
-    still = float(is_still(points0, points1, features[0].image_size).mean()) if same_size and len(points0) else 0.0
-    return VerifiedPairRecord(geometry.kind, geometry.cam1_from_cam0, weight_of(geometry), geometry.num_inliers, still)
+    return _record(matched_points(features, matches), (features[0].image_size, features[1].image_size), geometry)
+
+
+def _record(
+    points: tuple[Float32Array, Float32Array],
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    geometry: TwoViewGeometry,
+) -> VerifiedPairRecord:
+    num_inliers, still = geometry.num_inliers, 0.0
+    if sizes[0] == sizes[1] and num_inliers > 0:
+        still = float(is_still(*points, sizes[0])[geometry.inlier_mask].mean())
+    return VerifiedPairRecord(geometry.kind, geometry.cam1_from_cam0, weight_of(geometry), num_inliers, still)
 
 
 def extract_scene(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.geometry.epipolar import squared_sampson_errors
 from sfm_lightglue.mapping.checks_config import ChecksConfig
-from sfm_lightglue.mapping.weighing import PairRotation, Weighing, untrusted_bridges, weigh_pairs
+from sfm_lightglue.mapping.weighing import Weighing, untrusted_bridges, weigh_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts, VerifiedPairRecord, matched_points, record_of
 from sfm_lightglue.two_view.correspondences import MatchedPair
@@ -96,8 +98,10 @@ def weigh_scene(
         sources = replace(sources, changed=changed)
         _update(verified, changed, sources)
     limit_deg = _rotation_limit_deg(checks, sources)
-    poses = [PairRotation(pair, record.cam1_from_cam0.R, record.weight) for pair, record in sorted(verified.items())]
-    weighing = weigh_pairs(poses, limit_deg)
+    pairs = sorted(verified)
+    rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
+    weights = np.array([verified[pair].weight for pair in pairs], np.float64)
+    weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
     corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor)
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
@@ -187,7 +191,7 @@ def _second_look(
         geometry = sources.verifier.verify(pair, matched.features, matched.matches, matched.cameras)
         if isinstance(geometry, Rejected):
             return None
-        fitted = with_rotation(matched, geometry, weighing.expected[pair], limit_deg, sources.verifier.config)
+        fitted = with_rotation(matched, geometry, weighing.expected(pair), limit_deg, sources.verifier.config)
         return None if fitted is None else (matched.matches, fitted)
 
     doubted = [pair for pair, error in weighing.errors_deg.items() if error > limit_deg]
