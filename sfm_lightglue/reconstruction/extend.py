@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError
+from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.cached_models import PackedModels, load_models
@@ -24,6 +24,7 @@ from sfm_lightglue.reconstruction.extend_base import (
     has_finished_model,
     with_known_cameras,
 )
+from sfm_lightglue.reconstruction.extend_options import changed_options, check_options, of_list
 from sfm_lightglue.reconstruction.extend_run import ExtensionJob, extension_key
 from sfm_lightglue.reconstruction.many_pairs import Confirm
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, publish
@@ -35,9 +36,9 @@ from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.run_log import RunLog, run_log
-from sfm_lightglue.store.output_folder import read_record, work_folder
+from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import ImagePair
+from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def extend(
             f"{shown_path(output)}: no such folder, so there is no finished model to extend; run the same command once"
             " without extending, or name the model to extend"
         )
-    _check_options(config, output)
+    check_options(config, output)
     with run_log("reconstruct", progress) as log, ExitStack() as stack:
         store = stack.enter_context(Store(output))
         log.open(output)
@@ -95,16 +96,14 @@ def extend(
             selector = components.pairs
             excluded = selector.excluded(scene) if isinstance(selector, ExcludesPairs) else ()
         if not arrivals:
-            summary = recorded_summary(output) if model is None else None
-            if summary is None:
-                raise ReconstructionError(f"{scene.root}: has no image{_of_list(config)} that the model does not have")
-            logger.warning(
-                "nothing to extend: the finished model knows all %d images%s",
-                len(scene.images),
-                _of_list(config) or " of the folder",
-            )
+            summary = _nothing_to_extend(scene, config, output if model is None else None)
             log.end("done", "nothing to extend")
             return ReconstructionResult(output, summary)
+        if model is None and (changed := changed_options(config, output)):
+            logger.warning(
+                "options that differ from those of the finished model are used for what comes in only: %s",
+                _quoted(changed),
+            )
         job = _job(extended, base, config, components, excluded, store, clock, executor, log)
         summary = _extend_and_publish(job, arrivals, output, work)
         log.end("done", str(summary))
@@ -125,32 +124,36 @@ def extend_or_reconstruct(
     return reconstruct(scene_dir, output, config, progress, confirm)
 
 
-def _check_options(config: ReconstructConfig, output: Path) -> None:
-    """Refuse options that an extension would ignore; an executor that the last run had too is left out silently."""
-    if config.rig:
-        raise ConfigError(f"`rig` {config.rig!r}: an extension cannot use a rig yet; map anew without extending")
-    name = config.executor.name
-    if name != "threads" and name != _recorded_executor(output):
-        raise ConfigError(
-            f"`executor.name` {name!r}: an extension runs on the threads of one machine; leave the option out"
-        )
+def _nothing_to_extend(scene: Scene, config: ReconstructConfig, output: Path | None) -> Summary:
+    """Tell that no image can come in, and which options have no effect; the summary of the last run.
 
+    Args:
+        scene: the images.
+        config: of this run.
+        output: folder of the finished model; None for a model from elsewhere.
 
-def _recorded_executor(output: Path) -> object:
-    """`executor.name` of the last run in a folder; None if it is not known."""
-    try:
-        return read_record(output)["config"]["executor"]["name"]
-    except (KeyError, TypeError):
-        return None
-
-
-def _of_list(config: ReconstructConfig) -> str:
-    """Which images are meant, for messages; "" without a list."""
-    if config.image_list_file is None:
-        return ""
-    return (
-        f" of the list {shown_path(config.image_list_file)} (`image_list`; images that it does not name are left out)"
+    Raises:
+        ReconstructionError: if there is no summary.
+    """
+    summary = recorded_summary(output) if output is not None else None
+    if output is None or summary is None:
+        raise ReconstructionError(f"{scene.root}: has no image{of_list(config)} that the model does not have")
+    logger.warning(
+        "nothing to extend: the finished model knows all %d images%s",
+        len(scene.images),
+        of_list(config) or " of the folder",
     )
+    if changed := changed_options(config, output):
+        logger.warning(
+            "options that differ from those of the finished model have no effect (%s); run the same command without"
+            " extending to map anew with them",
+            _quoted(changed),
+        )
+    return summary
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return shortened([f"`{name}`" for name in names])
 
 
 def _job(

@@ -11,16 +11,19 @@ from sfm_lightglue.arrays import IndexArray, Int32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
-from sfm_lightglue.mapping.extend_keypoints import RowsFromName
 from sfm_lightglue.mapping.extend_pairs import Covisibility, suggested_by_points
 from sfm_lightglue.mapping.extend_registration import Link
+from sfm_lightglue.pairs.transitive import TransitiveConfig
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts
 from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.pair_plan import PairPlan
+from sfm_lightglue.stages.turned_images import TurnedImages, most_turned, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
-from sfm_lightglue.types import Camera, ImagePair, Matches, TwoViewGeometry
+from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, SceneImage, TwoViewGeometry
 
 NUM_SIMILAR = 4
 """Number of similar images that each image is matched with at first."""
@@ -66,10 +69,11 @@ class ArrivalMatching:
         camera_from_name: intrinsics.
         matcher: with the store.
         verifier: with the store.
-        database: receives matches and geometries.
+        database: receives images, matches and geometries.
+        new_images: that it does not have.
         stored: pairs that it has already.
         excluded: pairs that are never matched.
-        rows_from_name: keypoints of the rows of the features of all images.
+        rows_from_name: keypoints of the rows of the features of all images; changed for images that are turned.
         executor: computes batches of pairs.
         progress: called after each pair.
     """
@@ -82,19 +86,19 @@ class ArrivalMatching:
         matcher: CachedMatcher,
         verifier: CachedVerifier,
         database: DatabaseWriter,
+        new_images: Sequence[SceneImage],
         stored: Collection[ImagePair],
         excluded: Collection[ImagePair],
-        rows_from_name: RowsFromName,
+        rows_from_name: dict[str, IndexArray],
         executor: Executor,
         progress: Progress,
     ) -> None:
         self._config, self._features, self._cameras = config, features, camera_from_name
         self._matcher, self._verifier, self._database = matcher, verifier, database
         self._stored, self._excluded, self._rows = frozenset(stored), frozenset(excluded), rows_from_name
-        self._executor, self._progress = executor, progress
+        self._executor, self._progress, self._new_images = executor, progress, tuple(new_images)
         self._counts = PairCounts(0)
-        self._inliers: dict[ImagePair, Link] = {}
-        self._asked: set[ImagePair] = set()
+        self._found: dict[ImagePair, tuple[Matches, TwoViewGeometry | Rejected]] = {}
 
     def run(self, arrivals: Sequence[str], covisibility: Covisibility, num_among: int) -> MatchedArrivals:
         """Match images that may come into a model.
@@ -106,37 +110,63 @@ class ArrivalMatching:
                 our keypoints.
         """
         self._match(self._similar_pairs(arrivals, NUM_SIMILAR))
-        matched = {name for pair in self._counts.verified for name in (pair.name0, pair.name1)}
-        self._match(self._similar_pairs([name for name in arrivals if name not in matched], _NUM_SIMILAR_ALONE))
+        self._match(self._similar_pairs(self._alone(arrivals), _NUM_SIMILAR_ALONE))
+        self._turn(self._alone(arrivals))
         self._match(covisibility.nearest(num_among))
         num_verified = _NUM_VERIFIED if self._config.density.is_on else _NUM_VERIFIED_SPARSE
         for _ in range(_NUM_ROUNDS):
             verified = {pair: record.num_inliers for pair, record in self._counts.verified.items()}
             pairs = suggested_by_points(
-                arrivals, verified, self._asked, covisibility, num_verified, _MAX_PARTNERS, self._excluded
+                arrivals, verified, self._found, covisibility, num_verified, _MAX_PARTNERS, self._excluded
             )
             if not pairs:
                 break
             self._match(pairs)
+        self._write()
         sources = PairSources(self._features, self._cameras, self._matcher, self._verifier)
         weighed = weigh_scene(self._counts, sources, self._config.checks, self._executor)
         changed = {pair: (self._renumbered(pair, matches), found) for pair, (matches, found) in weighed.changed.items()}
         write_weighed_pairs(replace(weighed, changed=changed), self._database)
-        return MatchedArrivals(len(self._asked - self._stored), weighed, self._links(weighed))
+        return MatchedArrivals(len(self._found.keys() - self._stored), weighed, self._links(weighed))
 
     def _match(self, pairs: Sequence[ImagePair]) -> None:
-        pairs = [pair for pair in pairs if pair not in self._asked and pair not in self._excluded]
-        self._asked.update(pairs)
+        pairs = [pair for pair in pairs if pair not in self._found and pair not in self._excluded]
         found = match_pairs(
             pairs, self._features, self._cameras, self._matcher, self._verifier, self._executor, self._progress
         )
         for result in found:
-            if result.pair not in self._stored:
-                self._database.add_pair(result.pair, self._renumbered(result.pair, result.matches), result.geometry)
             self._counts.add(result)
-            if isinstance(result.geometry, TwoViewGeometry):
-                indices = result.matches.indices[result.geometry.inlier_mask].astype(np.int64)
-                self._inliers[result.pair] = Link(result.pair, indices)
+            self._found[result.pair] = result.matches, result.geometry
+
+    def _alone(self, names: Sequence[str]) -> list[str]:
+        """The images without a verified pair."""
+        verified = {name for pair in self._counts.verified for name in (pair.name0, pair.name1)}
+        return [name for name in names if name not in verified]
+
+    def _turn(self, names: Sequence[str]) -> None:
+        """Turn images that match others only then, and match them again."""
+        upright = {image.name for image in self._new_images if image.quarter_turns == 0}
+        names = [name for name in names if name in upright]
+        if not 0 < len(names) <= most_turned(len(self._features)):
+            return
+        similar = describe_scene(self._features, self._matcher.store, self._executor, self._progress)
+        turned = TurnedImages(self._features, self._cameras, self._matcher, self._verifier, self._executor)
+        turns = turned.find(names, similar, PairPlan((), TransitiveConfig(), sorted(self._excluded)))
+        turn_images(self._features, turns)
+        for name in turns:
+            self._rows[name] = np.arange(len(self._features.dense(name).keypoints))
+        again = [pair for pair in self._found if not turns.keys().isdisjoint((pair.name0, pair.name1))]
+        for pair in again:
+            del self._found[pair]
+        self._match(again)
+
+    def _write(self) -> None:
+        """Write the images and pairs that the database does not have."""
+        for image in self._new_images:
+            self._database.add_image(image, self._features.dense(image.name).keypoints)
+        for pair, (matches, geometry) in self._found.items():
+            if pair not in self._stored:
+                self._database.add_pair(pair, self._renumbered(pair, matches), geometry)
 
     def _renumbered(self, pair: ImagePair, matches: Matches) -> Matches:
         """Matches of rows of features, as matches of keypoints of the model."""
@@ -149,11 +179,9 @@ class ArrivalMatching:
     def _links(self, weighed: WeighedPairs) -> tuple[Link, ...]:
         links = []
         for pair in sorted(weighed.kept):
-            indices = self._inliers[pair].indices
-            if pair in weighed.changed:
-                matches, geometry = weighed.changed[pair]
-                assert isinstance(geometry, TwoViewGeometry)  # it is kept
-                indices = matches.indices[geometry.inlier_mask].astype(np.int64)
+            matches, geometry = weighed.changed.get(pair, self._found[pair])
+            assert isinstance(geometry, TwoViewGeometry)  # it is kept
+            indices = matches.indices[geometry.inlier_mask].astype(np.int64)
             links.append(Link(pair, self._keypoints(pair, indices)))
         return tuple(links)
 
@@ -162,8 +190,6 @@ class ArrivalMatching:
         names = sorted(self._features)
         if not arrivals or len(names) <= num + 1:
             return sorted({ImagePair.from_names(name, other) for name in arrivals for other in names if other != name})
-        from sfm_lightglue.retrieval.describe import describe_scene
-
         similar = describe_scene(self._features, self._matcher.store, self._executor, self._progress)
         row_from_name = {name: row for row, name in enumerate(similar.names)}
         rows = np.array([row_from_name[name] for name in arrivals if name in row_from_name], np.int64)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array
+from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.colmap.model_database import (
     read_matched_pairs,
@@ -52,6 +52,7 @@ from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.turned_images import TURNS_VERSION
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
@@ -150,7 +151,7 @@ class ExtensionJob:
         self.features.turn(name, 0)
         return False
 
-    def _with_our_keypoints(self, is_ours: bool) -> tuple[pycolmap.Reconstruction, RowsFromName]:
+    def _with_our_keypoints(self, is_ours: bool) -> tuple[pycolmap.Reconstruction, dict[str, IndexArray]]:
         """The model with all keypoints, and those of the rows of the features of all images."""
         rows = {name: np.arange(len(self.features.dense(name).keypoints)) for name in self.features}
         if is_ours:
@@ -165,7 +166,7 @@ class ExtensionJob:
         self,
         database: Path,
         model: pycolmap.Reconstruction,
-        rows: RowsFromName,
+        rows: dict[str, IndexArray],
         arrivals: Sequence[str],
         num_among: int,
     ) -> MatchedArrivals:
@@ -175,9 +176,6 @@ class ExtensionJob:
         verifier = CachedVerifier(self.config.two_view, self.config.seed, self.store)
         cameras = {image.name: image.camera for image in self.features.decoded_images}
         with DatabaseWriter(database, {camera_id: camera_id for camera_id in model.cameras}) as writer:
-            for image in self.features.decoded_images:
-                if image.name not in stored_names:
-                    writer.add_image(image, self.features.dense(image.name).keypoints)
             matching = ArrivalMatching(
                 self.config,
                 self.features,
@@ -185,6 +183,7 @@ class ExtensionJob:
                 matcher,
                 verifier,
                 writer,
+                [image for image in self.features.decoded_images if image.name not in stored_names],
                 stored,
                 self.excluded,
                 rows,
@@ -338,6 +337,7 @@ def extension_key(job: ExtensionJob, is_ours: bool) -> str:
         [sorted(extended.constant_camera_ids), sorted(extended.guessed_camera_ids)],
         [config.density, config.max_keypoints_dense, config.refine, config.mapping.config, config.checks],
         [DENSE_VERSION, DENSIFY_VERSION, REFINEMENT_VERSION, JUDGEMENT_VERSION, WEIGHING_VERSION, EXTEND_VERSION],
+        TURNS_VERSION,
     ]
     return make_key(
         "extended",

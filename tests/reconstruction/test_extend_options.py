@@ -7,9 +7,9 @@ import pytest
 
 from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.reconstruction.extend import extend
+from sfm_lightglue.reconstruction.extend import extend, extend_or_reconstruct
 from sfm_lightglue.types import ImagePair
-from tests.helpers.reconstructions import one_thread
+from tests.helpers.reconstructions import one_thread, tree
 from tests.helpers.sparse_maps import EXTRACTOR
 
 OPTIONS = {"extractor": EXTRACTOR, "density": {"level": "sparse"}, "refine": {"mode": "off"}}
@@ -44,6 +44,24 @@ def test_another_executor_is_refused_unless_the_last_run_had_it(own_scene, small
     record["config"]["executor"]["name"] = "folder"
     path.write_text(json.dumps(record))
     assert extend(own_scene, config=config).summary.num_registered == 5
+
+
+def test_changed_options_are_told_and_change_nothing_without_photos(own_scene, caplog):
+    """Ids and poses stay until the user maps anew: `--extend auto` in a script must not rebuild a model."""
+    before = tree(own_scene)
+    extend_or_reconstruct(own_scene, config=one_thread(**OPTIONS))
+    assert "have no effect" not in caplog.text
+    changed = OPTIONS | {"seed": 7, "checks": {"min_support": 0.2}, "executor": {"lease_s": 99}, "device": "cpu"}
+    extend_or_reconstruct(own_scene, config=one_thread(**changed))
+    assert "have no effect (`checks.min_support`, `seed`); run the same command without extending" in caplog.text
+    assert tree(own_scene) == before
+
+
+def test_changed_options_are_used_for_what_comes_in(own_scene, small_scene_dir, caplog):
+    shutil.copy(small_scene_dir / "images" / ADDED, own_scene / "images")
+    result = extend(own_scene, config=one_thread(**OPTIONS | {"checks": {"min_support": 0.2}}))
+    assert "used for what comes in only: `checks.min_support`" in caplog.text
+    assert result.summary.num_registered == 5
 
 
 def test_a_list_that_leaves_the_photos_out_is_told(own_scene, small_scene_dir, caplog):
