@@ -26,8 +26,8 @@ _MAX_CHAIN = 8
 _UNADJUSTED_FACTOR = 2.0
 """Limits are larger by this factor for the pose of a keyframe that was not adjusted yet."""
 
-_MIN_KEYFRAMES_TO_REFINE = 8
-"""Intrinsics are refined in maps of so many keyframes."""
+_MIN_KEYFRAMES_TO_REFINE = (6, 12)
+"""Focal lengths are refined in maps of so many keyframes, and the distortion in maps of so many."""
 
 
 class LocalMapper:
@@ -95,7 +95,7 @@ class LocalMapper:
             map_id: of a map; one with fewer than two keyframes stays as it is.
         """
         members = self._map.members(map_id)
-        refined = self._refined_params() if len(members) >= _MIN_KEYFRAMES_TO_REFINE else ()
+        refined = self._refined_params(len(members))
         for _ in range(2):
             num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined)
             members = [idx for idx in members if idx in self._map.keyframes]
@@ -107,13 +107,15 @@ class LocalMapper:
         factor = max(1.0, max(self._map.camera.size) / _REFERENCE_SIZE_PX)
         return self._config.mapping.loss_px * factor, self._config.mapping.max_error_px * factor
 
-    def _refined_params(self) -> tuple[int, ...]:
-        """Focal lengths and distortion, of a camera whose intrinsics may be refined."""
+    def _refined_params(self, num_keyframes: int) -> tuple[int, ...]:
+        """Indices of the parameters of the camera that so many keyframes may refine."""
         camera = self._map.camera
         if camera.source == "given" and not self._config.refine_camera:
             return ()
         native = as_pycolmap(camera)
-        return tuple(sorted([*native.focal_length_idxs(), *native.extra_params_idxs()]))
+        groups = (native.focal_length_idxs(), native.extra_params_idxs())
+        enough = zip(groups, _MIN_KEYFRAMES_TO_REFINE, strict=True)
+        return tuple(sorted(index for group, needed in enough if num_keyframes >= needed for index in group))
 
     def _partners(self, keyframe: Keyframe) -> list[int]:
         """Keyframes to match with: those with most points in common, with enough distance for the depth."""

@@ -39,7 +39,7 @@ class Walk:
         num_points: of the scene.
     """
 
-    def __init__(self, noise_px: float = 0.0, num_points: int = 1200) -> None:
+    def __init__(self, noise_px: float = 0.0, num_points: int = 800) -> None:
         self.random = np.random.default_rng(0)
         self.xyz = self.random.uniform((-5.0, -3.0, 4.0), (14.0, 3.0, 9.0), (num_points, 3))
         descriptors = self.random.normal(size=(num_points, 32)).astype(np.float32)
