@@ -31,6 +31,9 @@ class LruCache(Generic[KeyT, ValueT]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def get(self, key: KeyT) -> ValueT | None:
         """The value of a key, which becomes the most recently used one; None if it is not kept."""
         with self._lock:

@@ -67,6 +67,10 @@ class AutoPairs:
             most = max(most, SequentialPairs(SequentialConfig(self.config.window, loops=True)).num_pairs(scene))
         return min(num_all, most)
 
+    def needs_features(self, scene: Scene) -> bool:
+        """Yes, unless all pairs are matched."""
+        return len(scene.images) > self.config.exhaustive_up_to
+
     def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted."""
         scene = context.scene

@@ -68,6 +68,22 @@ class CountsPairs(Protocol):
 
 
 @runtime_checkable
+class SelectsEarly(Protocol):
+    """What a `PairSelector` may have too: whether it can select before the features are extracted.
+
+    Its pairs can then be matched while other images are extracted. Selectors without this method need features.
+    """
+
+    def needs_features(self, scene: Scene) -> bool:
+        """Whether `select` looks at the features of this scene; cheap."""
+
+
+def needs_features(selector: PairSelector, scene: Scene) -> bool:
+    """Whether a selector can select the pairs of a scene only after its features were extracted."""
+    return not isinstance(selector, SelectsEarly) or selector.needs_features(scene)
+
+
+@runtime_checkable
 class ExplainsChoice(Protocol):
     """What a `PairSelector` may have too: why it chose these pairs."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfm_lightglue.pairs.base import CountsPairs, ExplainsChoice, PairContext, PairSelector
+from sfm_lightglue.pairs.base import CountsPairs, ExplainsChoice, PairContext, PairSelector, needs_features
 from sfm_lightglue.pairs.from_file import read_pairs
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
 from sfm_lightglue.types import ImagePair, Scene
@@ -49,6 +49,10 @@ class CombinedPairs:
         num_all = len(scene.images) * (len(scene.images) - 1) // 2
         parts = [part.num_pairs(scene) if isinstance(part, CountsPairs) else num_all for part in self._parts.values()]
         return min(num_all, sum(parts))
+
+    def needs_features(self, scene: Scene) -> bool:
+        """Yes, if a part needs them."""
+        return any(needs_features(part, scene) for part in self._parts.values())
 
     def select(self, context: PairContext) -> Sequence[ImagePair]:
         """The pairs, sorted."""

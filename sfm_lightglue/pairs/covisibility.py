@@ -71,6 +71,10 @@ class CovisibilityPairs:
         num = len(scene.images)
         return min(num * self.config.num_neighbors, num * (num - 1) // 2)
 
+    def needs_features(self, scene: Scene) -> bool:
+        """No: the model is enough."""
+        return False
+
     def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted. A warning names the images that are not in the model, which get no pair.
 

@@ -27,6 +27,10 @@ class ExhaustivePairs:
         """The number of pairs."""
         return len(scene.images) * (len(scene.images) - 1) // 2
 
+    def needs_features(self, scene: Scene) -> bool:
+        """No: the names are enough."""
+        return False
+
     def select(self, context: PairContext) -> AllPairs:
         """The pairs, sorted; each is made when it is asked for."""
         return AllPairs(context.scene.names)

@@ -44,6 +44,10 @@ class PairsFromFile:
         """The number of lines."""
         return sum(len(line.strip()) > 0 for line in read_list_lines(Path(self.config.path)))
 
+    def needs_features(self, scene: Scene) -> bool:
+        """No: the file is enough."""
+        return False
+
     def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted, without repetition.
 

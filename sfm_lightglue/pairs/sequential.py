@@ -50,6 +50,10 @@ class SequentialPairs:
         num_near = sum(num - offset for offset in self._offsets(num))
         return min(num * (num - 1) // 2, num_near + num * self.config.num_loops) if self.config.loops else num_near
 
+    def needs_features(self, scene: Scene) -> bool:
+        """Yes, if similar images are to be found."""
+        return self.config.loops and len(scene.images) > 1
+
     def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted."""
         names = sorted(context.scene.names, key=natural_order)

@@ -101,6 +101,10 @@ class SpatialPairs:
         num = len(_placed(scene))
         return min(num * self.config.num_neighbors, num * (num - 1) // 2)
 
+    def needs_features(self, scene: Scene) -> bool:
+        """No: the positions are enough."""
+        return False
+
     def select(self, context: PairContext) -> IndexedPairs:
         """The pairs, sorted. A warning names the images without a position, which get no pair.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from sfm_lightglue.colmap.rig_config import Rigs, read_rigs
@@ -16,7 +18,7 @@ from sfm_lightglue.mapping.densify import DENSIFY_VERSION
 from sfm_lightglue.mapping.georegistration import GEOREGISTRATION_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
-from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.pairs.base import PairContext, needs_features
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.executors import building_alone, open_executor
@@ -29,17 +31,19 @@ from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
-from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.pair_plan import PairPlan, plan_pairs
 from sfm_lightglue.stages.run_log import run_log
+from sfm_lightglue.stages.streaming import extract_and_match
 from sfm_lightglue.stages.turned_images import TURNS_VERSION
 from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
-from sfm_lightglue.types import Scene
+from sfm_lightglue.types import Features, Scene
 
 STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write")
 
@@ -95,12 +99,8 @@ def reconstruct(
             store = stack.enter_context(Store(output))
             executor = stack.enter_context(open_executor(config, components, store))
             log.open(output)
-        with clock.stage("extract"):
-            extractor = CachedExtractor(components.extractor, store)
-            features = extract_scene(scene, extractor, executor, log.progress, config.max_keypoints_dense)
-        with clock.stage("select"):
-            context = PairContext(scene, features, store, progress=log.progress, executor=executor)
-            plan = plan_pairs(components.pairs, config.pairs.name, context, config.transitive)
+        context = PairContext(scene, {}, store, progress=log.progress, executor=executor)
+        features, plan = _features_and_plan(config, components, context, store, clock)
         keys = _model_keys(scene, plan, components, mapper, config, executor, rigs)
         job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys)
         with building_alone(job):
@@ -147,6 +147,29 @@ def _load_scene(
             " common view"
         )
     return scene
+
+
+def _features_and_plan(
+    config: ReconstructConfig, components: Components, context: PairContext, store: Store, clock: Clock
+) -> tuple[SceneFeatures, PairPlan]:
+    """The features and the pairs of a scene. If the pairs need no features, some are matched while these are found."""
+    scene, executor, progress = context.scene, context.executor, context.progress
+    extractor, limit = CachedExtractor(components.extractor, store), config.max_keypoints_dense
+
+    def plan(features: Mapping[str, Features]) -> PairPlan:
+        with clock.stage("select"):
+            known = replace(context, features=features)
+            return plan_pairs(components.pairs, config.pairs.name, known, config.transitive)
+
+    if needs_features(components.pairs, scene):
+        with clock.stage("extract"):
+            features = extract_scene(scene, extractor, executor, progress, limit)
+        return features, plan(features)
+    planned = plan({})
+    matcher = CachedMatcher(components.matcher, store)
+    verifier = CachedVerifier(config.two_view, config.seed, store)
+    pairs = planned.pairs
+    return extract_and_match(scene, pairs, extractor, matcher, verifier, clock, executor, progress, limit), planned
 
 
 def _rigs(config: ReconstructConfig, scene: Scene) -> Rigs | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,6 +26,17 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start
+
+    def share_out(self, wall_seconds: float, worked: Mapping[str, float]) -> None:
+        """Divide the wall time of stages that run at the same time in proportion to their work.
+
+        Args:
+            wall_seconds: of all of them.
+            worked: seconds of the workers by stage.
+        """
+        total = sum(worked.values())
+        for stage, seconds in worked.items():
+            self.seconds[stage] += wall_seconds * (seconds / total if total else 1 / len(worked))
 
     def total(self) -> dict[str, float]:
         """Seconds by stage, and "total" since the clock was made."""

@@ -39,7 +39,7 @@ class SceneFeatures(Mapping[str, Features]):
     ) -> None:
         self._extractor = extractor
         self._max_keypoints_dense = max_keypoints_dense
-        self._images = scene.images
+        self._root, self._images = scene.root, scene.images
         self._image_from_name: dict[str, SceneImage] = {}
         self._key_from_name: dict[str, str] = {}
         self._dense_key_from_name: dict[str, str] = {}
@@ -56,6 +56,9 @@ class SceneFeatures(Mapping[str, Features]):
         """Extract the features that the store does not hold yet, both layers of an image in one pass.
 
         Images that cannot be decoded are logged as warnings and listed in `skipped`.
+
+        Raises:
+            DataError: if no image can be decoded.
         """
         if isinstance(executor, FillsStore):
             work = FeatureWork(self._images, self._extractor, self._max_keypoints_dense, self._extract_one)
@@ -69,6 +72,8 @@ class SceneFeatures(Mapping[str, Features]):
                 self._image_from_name[image.name] = image
                 self._key_from_name[image.name], self._dense_key_from_name[image.name] = result
             progress("extract", num_done, len(self._images))
+        if len(self) == 0:
+            raise DataError(f"{self._root}: none of the {len(self._images)} images can be decoded")
 
     def read_all(self, executor: Executor = SERIAL) -> Iterator[tuple[SceneImage, Features]]:
         """The features of each image that was extracted, in the order of the scene.
@@ -151,6 +156,10 @@ class SceneFeatures(Mapping[str, Features]):
         """
         known = self._keypoints_from_name.get(name)
         return self[name] if known is None else known
+
+    def is_in_memory(self, name: str) -> bool:
+        """Whether looking up the features of an image reads nothing from the store."""
+        return name in self._key_from_name and name in self._recent
 
     def key_of(self, name: str) -> str:
         """Key of the features of an image that was extracted before, without reading them."""

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Protocol
 
 from sfm_lightglue.arrays import Float32Array
-from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -128,8 +127,6 @@ def extract_scene(
     """
     features = SceneFeatures(scene, extractor, max_keypoints_dense=max_keypoints_dense)
     features.extract(executor, progress)
-    if len(features) == 0:
-        raise DataError(f"{scene.root}: none of the {len(scene.images)} images can be decoded")
     return features
 
 
@@ -171,7 +168,7 @@ def match_scene(
             counts.add(result)
             worked["match"] += result.match_seconds
             worked["verify"] += result.verify_seconds
-        _share_out(time.perf_counter() - start, worked, clock)
+        clock.share_out(time.perf_counter() - start, worked)
 
     usable = pairs_among(plan.pairs, camera_from_name)
     match(usable)
@@ -193,10 +190,3 @@ def match_scene(
             if counts.num_verified == num_before:
                 break
     return counts
-
-
-def _share_out(wall_seconds: float, worked: Mapping[str, float], clock: Clock) -> None:
-    """Divide the wall time of matching and verification, which run at the same time, in proportion to their work."""
-    total = sum(worked.values())
-    for stage, seconds in worked.items():
-        clock.seconds[stage] += wall_seconds * (seconds / total if total else 1 / len(worked))

@@ -11,7 +11,7 @@ import pytest
 
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.pairs.base import CountsPairs, PairContext, PairSelector
+from sfm_lightglue.pairs.base import CountsPairs, PairContext, PairSelector, needs_features
 from sfm_lightglue.scene.folder import load_scene
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.testing.photos import textured, write_photo
@@ -52,6 +52,14 @@ class PairSelectorContract:
         selector = self.build()
         if isinstance(selector, CountsPairs):
             assert len(selector.select(self.context(scene))) <= selector.num_pairs(scene)
+
+    def test_pairs_that_need_no_features_are_the_same_without_them(self, scene: Scene) -> None:
+        """For selectors with `needs_features`, see `SelectsEarly`: a run selects their pairs before it extracts."""
+        selector = self.build()
+        if not needs_features(selector, scene):
+            extractor = SiftExtractor(SiftConfig(max_keypoints=50))
+            features = {image.name: extractor.extract(Image.read(image.path)) for image in scene.images}
+            assert selector.select(PairContext(scene)) == selector.select(PairContext(scene, features))
 
     def test_a_good_scene_passes_the_check(self, scene: Scene) -> None:
         """`check` is called before the features are extracted, and raises nothing."""
