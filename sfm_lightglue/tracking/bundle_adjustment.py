@@ -98,16 +98,23 @@ def adjust(
         min_decrease: ends when a step lowers the cost by a smaller fraction.
 
     Returns:
-        The adjusted bundle; constant poses are the same numbers.
+        The adjusted bundle; constant poses are the same numbers. Observations of points that are behind their camera
+        at the start take no part.
     """
+    is_behind = np.isinf(bundle.errors_px())
+    if is_behind.any():
+        return _adjusted_without(bundle, is_behind, loss_px, max_iterations, refined_params, min_decrease)
     if len(bundle.points) == 0:
         return bundle
     layout = _Layout(bundle, len(refined_params))
     damping, cost, num_rejected = 1e-4, _cost(bundle, loss_px), 0
     linear = _linearized(bundle, loss_px, refined_params)
     for _ in range(2 * max_iterations):
-        moved = _stepped(bundle, layout.step(linear, damping), layout, refined_params)
-        moved_cost = _cost(moved, loss_px)
+        try:
+            moved = _stepped(bundle, layout.step(linear, damping), layout, refined_params)
+            moved_cost = _cost(moved, loss_px)
+        except np.linalg.LinAlgError:
+            moved_cost = np.inf
         if not moved_cost < cost:
             damping, num_rejected = damping * 10, num_rejected + 1
             if num_rejected == _MAX_REJECTED:
@@ -120,6 +127,24 @@ def adjust(
             break
         linear = _linearized(bundle, loss_px, refined_params)
     return bundle
+
+
+def _adjusted_without(
+    bundle: Bundle,
+    is_left_out: BoolArray,
+    loss_px: float,
+    max_iterations: int,
+    refined_params: tuple[int, ...],
+    min_decrease: float,
+) -> Bundle:
+    """The bundle after an adjustment without some observations [M], and without points that lose all of theirs."""
+    used = ~is_left_out
+    present, points = np.unique(bundle.points[used], return_inverse=True)
+    part = replace(bundle, xyz=bundle.xyz[present], cams=bundle.cams[used], points=points, pixels=bundle.pixels[used])
+    adjusted = adjust(part, loss_px, max_iterations, refined_params, min_decrease)
+    xyz = bundle.xyz.copy()
+    xyz[present] = adjusted.xyz
+    return replace(bundle, R=adjusted.R, t=adjusted.t, xyz=xyz, camera=adjusted.camera)
 
 
 def _observed(camera: Camera, pixels: Float64Array) -> _Observed:
@@ -296,7 +321,11 @@ def _stepped(bundle: Bundle, step: _Step, layout: _Layout, refined_params: tuple
     R[layout.free_cams] = turns @ R[layout.free_cams]
     t[layout.free_cams] = np.einsum("cij,cj->ci", turns, t[layout.free_cams]) + step.poses[:, 3:]
     camera = _changed(bundle.camera, refined_params, step.camera) if refined_params else bundle.camera
-    return replace(bundle, R=R, t=t, xyz=bundle.xyz + step.points, camera=camera)
+    xyz = bundle.xyz + step.points
+    depths = _in_cams(R, t, xyz, bundle)[:, 2]
+    passed = bundle.points[~(depths > _MIN_DEPTH)]  # a point that would pass through a camera stays for this step
+    xyz[passed] = bundle.xyz[passed]
+    return replace(bundle, R=R, t=t, xyz=xyz, camera=camera)
 
 
 def _rotations(rotvecs: Float64Array) -> Float64Array:

@@ -163,6 +163,33 @@ def test_a_point_behind_a_camera_has_an_infinite_error():
     assert np.isfinite(errors[6:]).all()
 
 
+def test_a_point_behind_a_camera_does_not_hinder_the_others():
+    bundle = exact_bundle()
+    start = disturbed(bundle)
+    start.xyz[0] = (0, 0, -5)
+    adjusted = adjust(start, loss_px=1.0, max_iterations=30, min_decrease=1e-9)
+    assert np.allclose(adjusted.t, bundle.t, atol=1e-4)
+    assert adjusted.xyz[0].tolist() == [0, 0, -5]
+
+
+def test_points_without_parallax_do_not_hinder_the_others():
+    """Their depth is unknown: single steps would carry them through the cameras."""
+    bundle = exact_bundle()
+    start = disturbed(bundle, noise_px=0.5)
+    far = np.arange(10)
+    xyz = bundle.xyz.copy()
+    xyz[far] *= 1e5
+    in_cam = np.einsum("mij,mj->mi", bundle.R[bundle.cams], xyz[bundle.points]) + bundle.t[bundle.cams]
+    is_far = np.isin(bundle.points, far)
+    pixels = start.pixels.copy()
+    pixels[is_far] = pixels_from_cam(PINHOLE, in_cam[is_far])
+    pixels[is_far] += np.random.default_rng(2).normal(size=(is_far.sum(), 2))
+    start.xyz[far] = 20 * bundle.xyz[far]
+    adjusted = adjust(replace(start, pixels=pixels), loss_px=1.0, max_iterations=30, min_decrease=1e-7)
+    assert np.abs(adjusted.t - bundle.t).max() < 0.02
+    assert np.median(adjusted.errors_px()) < 1
+
+
 def test_no_observations_change_nothing():
     bundle = exact_bundle()
     none = np.zeros(0, np.int64)
