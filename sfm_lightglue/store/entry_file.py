@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -65,8 +67,27 @@ def _read_archive(path: Path) -> dict[str, AnyArray]:
 
 
 def _array(data: bytes) -> AnyArray:
-    stream = io.BytesIO(data)
-    array: AnyArray = np.lib.format.read_array(stream, allow_pickle=False)
-    if stream.read(1):
-        raise ValueError("an array is smaller than its bytes")
-    return array
+    start = _NPY_PREFIX_BYTES + int.from_bytes(data[8:_NPY_PREFIX_BYTES], "little")
+    dtype, shape, is_fortran = _layout(data[:start])
+    if start + math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError("an array has not as many bytes as it says")
+    values: AnyArray = np.frombuffer(data, dtype, offset=start).copy()
+    return values.reshape(shape[::-1]).T if is_fortran else values.reshape(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _layout(head: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """Type, shape, and whether columns come first, by the head of a `.npy` file.
+
+    NumPy needs a third of a millisecond for it, and most heads are alike.
+    """
+    stream = io.BytesIO(head)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("another version of the format")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or stream.read(1):
+        raise ValueError("not the array of an entry")
+    return dtype, shape, is_fortran
+
+
+_NPY_PREFIX_BYTES = 10
