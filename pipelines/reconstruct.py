@@ -43,6 +43,8 @@ examples:
       photos that were taken near each other, and those that look alike
   python -m pipelines.reconstruct castle/ --camera-model PINHOLE --camera-params 1380,1382,760.8,503.9
       known intrinsics, in COLMAP's order and pixel convention; they are not refined
+  python -m pipelines.reconstruct walk.mp4
+      a video: frames in walk_frames/images, their times in walk_frames/times.txt, results in walk_frames/reconstruction
   python -m pipelines.reconstruct archive/ --dry-run
       how many pairs, and how much time, memory and disk space; nothing is written
   python -m pipelines.reconstruct castle/ --extend
@@ -69,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     show_warnings()
 
     def body() -> None:
+        if not arguments.demo and arguments.scene_dir.is_file():
+            arguments.scene_dir = _folder_of_video(arguments)
         if arguments.extend is not None:
             _use_options_of_last_run(arguments)
         config = ReconstructConfig.from_mapping(config_values(arguments, ReconstructConfig))
@@ -101,6 +105,15 @@ def _reconstruct(arguments: argparse.Namespace, config: ReconstructConfig, progr
     if arguments.extend == EXTEND_AUTO:
         return extend_or_reconstruct(folder, output, config, progress, confirmation(arguments))
     return extend(folder, output, config, progress, arguments.extend or None)
+
+
+def _folder_of_video(arguments: argparse.Namespace) -> Path:
+    """The folder of the chosen frames of a video that is given in place of a folder of photos."""
+    from sfm_lightglue.tracking.frames_of_video import frames_of_video
+
+    if arguments.dry_run:
+        raise ConfigError(f"--dry-run writes nothing, also no frames of {arguments.scene_dir}; leave it out")
+    return with_progress(arguments.quiet, lambda progress: frames_of_video(arguments.scene_dir, progress=progress))
 
 
 def _use_options_of_last_run(arguments: argparse.Namespace) -> None:
@@ -196,7 +209,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SCENE_DIR",
         type=Path,
         nargs="?",
-        help="folder of photos, or folder with a sub-folder images/",
+        help="folder of photos, folder with a sub-folder images/, or a video: its sharp frames with enough parallax are"
+        " written into NAME_frames/images beside it",
     )
     add("--output", metavar="DIR", type=Path, help="folder of the results (default: SCENE_DIR/reconstruction)")
     add(

@@ -125,7 +125,7 @@ def _why_no_photo(found: FoundFiles, skipped: tuple[SkippedImage, ...]) -> str:
     reasons = sorted({photo.reason for photo in skipped})
     if len(skipped) > 1 and len(reasons) == 1:
         tried += f" ({reasons[0]})"
-    hint = "; extract frames of the videos first" if any(is_video(path) for path in found.paths) else ""
+    hint = "; videos are given by the paths of their files" if any(is_video(path) for path in found.paths) else ""
     if found.thumbnails:
         hint += f"; folders of thumbnails are left out ({shortened(found.thumbnails)})"
     return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +28,6 @@ from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose
 from sfm_lightglue.tracking.sources import FrameSource, open_source
 from sfm_lightglue.tracking.summary import TrackingSummary
 from sfm_lightglue.tracking.tracker import Tracker
-
-logger = logging.getLogger(__name__)
 
 STAGES = ("track", "finish", "write")
 
@@ -130,8 +127,7 @@ class _Run:
                 written = images.finish(names)
             events = [*tracker.events, *_dropped(self.source, records)]
             skipped, dropped = self.source.skipped, self.source.num_dropped
-            for frame in skipped:
-                logger.warning("left out %s: %s", frame.name, frame.reason)
+            self.source.warn_of_skipped()
             summary = TrackingSummary.from_run(
                 records, models, events, skipped, dropped, is_interrupted, clock.total(), peak_memory_mb()
             )

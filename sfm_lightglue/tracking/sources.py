@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import stat
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.scene.cameras import make_camera
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.types import Camera, SkippedImage
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
 """Frames a second of a folder without times."""
@@ -89,6 +92,14 @@ class FrameSource(ABC):
     def skip(self, name: str, reason: str) -> None:
         """Note a frame that is left out."""
         self.skipped.append(SkippedImage(name, reason))
+
+    def warn_of_skipped(self) -> None:
+        """Log a warning with the frames that were left out, by reason."""
+        names_from_reason: dict[str, list[str]] = {}
+        for frame in self.skipped:
+            names_from_reason.setdefault(frame.reason, []).append(frame.name)
+        for reason, names in names_from_reason.items():
+            logger.warning("left out %s: %s", shortened(names), reason)
 
 
 class FolderSource(FrameSource):

@@ -127,7 +127,7 @@ def test_a_folder_of_nothing_but_thumbnails_says_so(tmp_path):
 
 def test_a_folder_of_videos_says_what_to_do(tmp_path):
     put(tmp_path, "walk.MP4", data=b"\0\0\0\x18ftypmp42")
-    with pytest.raises(DataError, match=r"no photo found; .*extract frames of the videos first"):
+    with pytest.raises(DataError, match=r"no photo found; .*videos are given by the paths of their files"):
         load_scene(tmp_path)
 
 
