@@ -15,6 +15,9 @@ from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
 from sfm_lightglue.mapping.snapshots import Snapshots
 from sfm_lightglue.store.atomic_file import store_errors
 
+_STARTED = pycolmap.IncrementalPipelineCallback.INITIAL_IMAGE_PAIR_REG_CALLBACK.value
+_ADDED = pycolmap.IncrementalPipelineCallback.NEXT_IMAGE_REG_CALLBACK.value
+
 
 def run_mapper(
     task: MappingTask, name: str, options: pycolmap.IncrementalPipelineOptions
@@ -40,9 +43,10 @@ def run_mapper(
         models += run.models(path)
         snapshots.next_model()
     names = unregistered_names(task.database, models)
-    if not models or (len(names) >= options.min_model_size and task.initial_pair is None):
-        options.image_names = names if models else []
-        models += run.models()
+    if not models:
+        return run.models()
+    if len(names) >= options.min_model_size and task.initial_pair is None:
+        models += run.further_models(models)
     return models
 
 
@@ -86,6 +90,23 @@ class MapperRun:
                 next_image_callback=self._added,
             )
         return list(models.values())
+
+    def further_models(self, models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+        """The models that a call builds after these ones. They may have some of the same images, by which they merge.
+
+        COLMAP builds no further models after one that it goes on from, so the steps of such a call are taken here.
+        """
+        manager = pycolmap.ReconstructionManager()
+        with mapper_errors(self.folder), opened_database(self._task.database) as database:
+            pipeline = pycolmap.IncrementalPipeline(self._options, database, manager)
+            pipeline.add_callback(_STARTED, self._started)
+            pipeline.add_callback(_ADDED, self._added)
+            mapper = pycolmap.IncrementalMapper(pipeline.database_cache)
+            for model in models:  # counts their images
+                mapper.begin_reconstruction(pycolmap.Reconstruction(model))
+                mapper.end_reconstruction(False)
+            pipeline.reconstruct(mapper, self._options.get_mapper(), False)
+        return [manager.get(idx) for idx in range(manager.size())]
 
     def _started(self) -> None:
         """A model was started from a pair of images, or from a snapshot: then its images are counted."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 import pytest
 
@@ -17,6 +18,7 @@ from sfm_lightglue.mapping import snapshots
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.incremental import IncrementalMapper
 from sfm_lightglue.mapping.snapshots import Snapshots
+from sfm_lightglue.types import Matches
 from tests.helpers.exact_scenes import ExactScene, ring_scene, write_database
 
 NUM_IMAGES = 14
@@ -157,6 +159,37 @@ def test_all_models_of_a_cut_off_mapping_are_continued(tmp_path: Path) -> None:
     models, numbers = progress_of_resumed(task)
     assert sorted(model.num_reg_images() for model in models) == [6, 8]
     assert numbers[-1] == 14
+
+
+@pytest.mark.parametrize("num_images", [5, 10])
+def test_models_that_share_images_are_built_after_a_cut_too(tmp_path: Path, num_images: int) -> None:
+    """Three images see enough points of either model, and those of the other one too few in each of them."""
+    scene = TwoGroups(ring_scene(14, 150).poses, ring_scene(14, 150).points)
+    (tmp_path / "straight").mkdir()
+    whole = IncrementalMapper().map(replace(task_of(scene, tmp_path / "straight"), snapshots=None))
+    task = task_of(scene, tmp_path)
+    cut_off(task, num_images)
+    models, _ = progress_of_resumed(task)
+    names = [sorted(poses_of_model(model)) for model in whole]
+    assert sum(map(len, names)) > len(scene.poses)
+    assert [sorted(poses_of_model(model)) for model in models] == names
+
+
+class TwoGroups(ExactScene):
+    """Images of two groups match in 16 points only, others in each image of the second group."""
+
+    def matches(self, pair):
+        found = super().matches(pair)
+        first, second = (sorted(self.poses).index(name) for name in (pair.name0, pair.name1))
+        if first >= 8 or second < 8:
+            return found
+        rows = found.indices[:, 0]
+        kept = (rows % 6 == second - 8) & (rows < 96) & (first >= 5)
+        return Matches(np.ascontiguousarray(found.indices[kept]), found.scores[kept])
+
+    @property
+    def pairs(self):
+        return [pair for pair in super().pairs if len(self.matches(pair)) > 0]
 
 
 class BothScenes(ExactScene):
