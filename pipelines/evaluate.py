@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from pipelines.evaluate_arguments import build_parser, with_own_flags
+from pipelines.evaluate_slam import evaluate_slam
 from pipelines.output import say
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             "reconstruction": _reconstruction,
             "trajectory": _trajectory,
             "shared": _shared,
+            "slam": _slam,
         }[arguments.task]
         try:
             report = task(arguments)
@@ -199,6 +201,15 @@ def _shared(arguments: argparse.Namespace) -> _Report:
     _add_pairs(report, shared_homographies(root), candidates, arguments)
     report.parts.append("## Relative poses")
     _add_pairs(report, shared_pose_pairs(root, arguments.limit), candidates, arguments)
+    return report
+
+
+def _slam(arguments: argparse.Namespace) -> _Report:
+    from sfm_lightglue.evaluation.slam_table import slam_table
+
+    medians, runs = evaluate_slam(arguments)
+    report = _Report()
+    report.add(slam_table(medians), [one.as_dict() for one in runs])
     return report
 
 

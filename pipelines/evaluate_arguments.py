@@ -1,4 +1,4 @@
-"""The arguments of `evaluate`: five tasks, each with its own help."""
+"""The arguments of `evaluate`: six tasks, each with its own help."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import as_called, command_parser
+from pipelines.evaluate_slam import SLAM, SLAM_EXAMPLES, add_slam_arguments
 from pipelines.options import FLAG_FROM_OPTION
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -25,6 +26,8 @@ examples:
       errors of a trajectory
   SFM_LIGHTGLUE_OFFLINE=1 python -m pipelines.evaluate shared --limit 30 --json shared.json
       all combinations on the shared data
+  python -m pipelines.evaluate slam seven_scenes corridor
+      visual SLAM on a sequence of the shared data and on a rendered one
 
 `python -m pipelines.evaluate TASK --help` lists the options of a task.
 
@@ -142,12 +145,13 @@ def build_parser() -> argparse.ArgumentParser:
             _add_trajectory,
         ),
         ("shared", "all combinations on the shared data", _SHARED, _SHARED_EXAMPLES, _add_shared),
+        ("slam", "visual SLAM on sequences: ATE, tracked frames, rates", SLAM, SLAM_EXAMPLES, add_slam_arguments),
     ):
         task = tasks.add_parser(
             name,
             help=summary,
             description=description,
-            epilog=as_called("evaluate", f"{examples}\n{_COMPONENTS}"),
+            epilog=as_called("evaluate", examples if name == "slam" else f"{examples}\n{_COMPONENTS}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_arguments(task)

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from PIL import Image
 
 from sfm_lightglue.arrays import Float64Array, UInt8Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.store.store import atomic_write
+from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.synthetic.render import DIAGONAL_35MM_MM, SyntheticPhotos, SyntheticScene
 from sfm_lightglue.types import Camera
 
@@ -84,6 +87,31 @@ def write_truth(cameras: Mapping[str, Camera], poses: Mapping[str, Rigid3], root
     """Write root/truth.json from cameras and poses cam_from_world, both from name; see `write_scene`."""
     truth = {name: _truth(cameras[name], pose) for name, pose in poses.items()}
     _write(root / TRUTH_FILE, json.dumps(truth, indent=1).encode())
+
+
+def stored_sequence(sequence: ImageSequence, root: Path, progress: Progress = silent) -> ImageSequence:
+    """The sequence with its images in a folder, as of `write_scene`; those that are there already are kept.
+
+    Args:
+        sequence: whose images take long to make, of a "SIMPLE_PINHOLE" or "SIMPLE_RADIAL" camera.
+        root: as of `write_scene`.
+        progress: called after every image, with stage "render".
+
+    Raises:
+        StoreError: if the folder is not writable or the disk is full.
+    """
+    for idx, name in enumerate(sequence.names, start=1):
+        if not (root / "images" / name).is_file():
+            write_photo(sequence.image(idx - 1), root, name, Image.Exif())
+        progress("render", idx, len(sequence))
+    poses = dict(zip(sequence.names, sequence.cam_from_world, strict=True))
+    write_truth(dict.fromkeys(sequence.names, sequence.camera), poses, root)
+    return replace(sequence, image=lambda idx: _stored_pixels(root / "images" / sequence.names[idx]))
+
+
+def _stored_pixels(path: Path) -> UInt8Array:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def read_truth(root: Path) -> tuple[dict[str, Camera], dict[str, Rigid3]]:
