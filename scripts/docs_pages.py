@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.registry import builtin
 from sfm_lightglue.registry.registry import Registry
+from sfm_lightglue.tracking.config import TrackerConfig
 
 _CONFIGURATION_HEAD = """# Configuration reference
 
@@ -36,6 +37,12 @@ Every option has a name `TABLE.OPTION`. There are three ways to set one:
 A table with a `name` selects a component, and its options are those of that component.
 An unknown table, option or value is an error that names the nearest known one.
 [Reproducible runs](../how-to/reproducible.md) shows a whole file.
+"""
+
+_TRACKER_HEAD = """## Options of `track`
+
+The command `track` and `TrackerConfig` have tables of their own, beside `extractor` and `matcher` as above. The
+default of `extractor.max_keypoints` for SIFT is smaller.
 """
 
 _API_HEAD = """# Python API
@@ -54,6 +61,7 @@ _API_GROUPS: dict[str, tuple[str, ...]] = {
         "match_guided",
         "GuidedConfig",
     ),
+    "Track a video": ("Tracker", "TrackerConfig"),
     "Densify a model": ("densify", "DensifyConfig", "DensifiedMap"),
     "Values": ("Image", "Features", "DenseFeatures", "Matches", "Camera", "Rigid3"),
     "COLMAP databases": ("read_database", "ColmapDatabase", "add_to_database", "DatabaseConfig"),
@@ -92,7 +100,19 @@ def configuration_page() -> str:
         sections.append(f"## `[{table}]`\n")
         sections.append(f"{_field_docs(ReconstructConfig)[table]}\n")
         sections.append(_options_table(config_type, tuple(dataclasses.fields(config_type))))
-    return "\n".join(sections)
+    return "\n".join([*sections, *_tracker_sections()])
+
+
+def _tracker_sections() -> Iterator[str]:
+    """The options of `track`: single values, then its own tables; extractor and matcher are those of `reconstruct`."""
+    yield _TRACKER_HEAD
+    fields = dataclasses.fields(TrackerConfig)
+    values = {field.name: getattr(TrackerConfig(), field.name) for field in fields}
+    tables = {name for name, value in values.items() if dataclasses.is_dataclass(value)}
+    yield _options_table(TrackerConfig, tuple(field for field in fields if field.name not in tables))
+    for name in (field.name for field in fields if field.name in tables - {"extractor", "matcher"}):
+        yield f"### `[{name}]` of `track`\n\n{_field_docs(TrackerConfig)[name]}\n"
+        yield _options_table(type(values[name]), dataclasses.fields(values[name]))
 
 
 def api_page() -> str:

@@ -28,6 +28,8 @@ _MODULE_FROM_NAME = {
     "ReconstructionResult": "reconstruction.result",
     "RelativePose": "two_view.relative_pose",
     "Rigid3": "geometry.transforms",
+    "Tracker": "tracking.tracker",
+    "TrackerConfig": "tracking.config",
     "add_to_database": "reconstruction.add_to_database",
     "densify": "reconstruction.densify_map",
     "estimate_relative_pose": "image_pair.estimate",
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from sfm_lightglue.reconstruction.densify_map import DensifiedMap, densify
     from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
+    from sfm_lightglue.tracking.config import TrackerConfig
+    from sfm_lightglue.tracking.tracker import Tracker
     from sfm_lightglue.two_view.guided import match_guided
     from sfm_lightglue.two_view.guided_config import GuidedConfig
     from sfm_lightglue.two_view.relative_pose import RelativePose
@@ -80,6 +84,8 @@ __all__ = [
     "ReconstructionResult",
     "RelativePose",
     "Rigid3",
+    "Tracker",
+    "TrackerConfig",
     "__version__",
     "add_to_database",
     "densify",

@@ -135,7 +135,7 @@ class TrackerConfig:
     """How a sequence is tracked and mapped.
 
     Example:
-        >>> config = TrackerConfig.from_mapping({"extractor": {"max_keypoints": 512}, "threads": 1})
+        >>> config = sfm_lightglue.TrackerConfig.from_mapping({"extractor": {"max_keypoints": 512}, "threads": 1})
         >>> config.extractor.config.max_keypoints, config.threads
         (512, 1)
     """
