@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipelines.interrupt import SCRIPT, raise_from_now_on, report
 from pipelines.options import with_flags
 from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, flush_output, make_streams_safe, say
 from sfm_lightglue.errors import ConfigError, SfmError
-from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.progress import Progress, WorkRate, silent
 
 ResultT = TypeVar("ResultT")
 
@@ -178,41 +179,64 @@ class ProgressBars:
 
     Args:
         unit: of what is counted; bytes, "B", are shown as kilobytes and megabytes.
+        clock: returns seconds, for the rate.
     """
 
-    def __init__(self, unit: str = "it") -> None:
+    def __init__(self, unit: str = "it", clock: Callable[[], float] = time.monotonic) -> None:
         self._unit = unit
-        self._bar: tqdm[Any] | None = None
+        self._clock = clock
+        self.bar: tqdm[Any] | None = None
+        self._rate = WorkRate(clock)
         self._stage = ""
 
     def __call__(self, stage: str, num_done: int, num_total: int) -> None:
         """Advance the bar of a stage; a new stage closes the bar before it."""
+        self.advance(stage, num_done, num_total, 0)
+
+    def advance(self, stage: str, num_done: int, num_total: int, num_found: int) -> None:
+        """Advance the bar of a stage; rate and remaining time are those of the items that were not found."""
         with errors_may_be_unread():
-            self._show(stage, num_done, num_total)
+            self._show(stage, num_done, num_total, num_found)
 
-    def _show(self, stage: str, num_done: int, num_total: int) -> None:
-        from tqdm import tqdm
-
-        bar = self._bar
-        if bar is None or stage != self._stage:
+    def _show(self, stage: str, num_done: int, num_total: int, num_found: int) -> None:
+        bar = self.bar
+        if bar is None or stage != self._stage or num_done < bar.n:
             self.close()
-            bar = tqdm(
-                desc=f"{stage:<8}",
-                total=num_total or None,
-                file=sys.stderr,
-                dynamic_ncols=True,
-                unit=self._unit,
-                unit_scale=self._unit == "B",
-            )
-            self._bar, self._stage = bar, stage
+            self._rate = WorkRate(self._clock)
+            bar = _bar(stage, num_total, self._unit, self._rate)
+            self.bar, self._stage = bar, stage
+        self._rate.update(num_done, num_found)
+        bar.total = num_total or None
         bar.update(num_done - bar.n)
 
     def close(self) -> None:
         """Close the current bar, if there is one."""
-        bar, self._bar, self._stage = self._bar, None, ""
+        bar, self.bar, self._stage = self.bar, None, ""
         if bar is not None:
             with errors_may_be_unread():
                 bar.close()
+
+
+def _bar(stage: str, num_total: int, unit: str, rate: WorkRate) -> tqdm[Any]:
+    """A bar with the rate of the work, and the remaining time if all that is left is work."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # not at the top: it is imported where a bar is shown
+        @property
+        def format_dict(self) -> Any:
+            """What the bar shows."""
+            shown = super().format_dict
+            # Without a rate, tqdm divides the items since the initial one by the time.
+            return shown | {"rate": rate.items_per_s, "initial": shown["n"]}
+
+    return Bar(
+        desc=f"{stage:<8}",
+        total=num_total or None,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        unit=unit,
+        unit_scale=unit == "B",
+    )
 
 
 def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:

@@ -33,6 +33,7 @@ from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.distributed import FillsStore
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import extract_scene
 from sfm_lightglue.stages.pair_plan import PairPlan, plan_pairs
@@ -99,6 +100,8 @@ def reconstruct(
             store = stack.enter_context(Store(output))
             executor = stack.enter_context(open_executor(config, components, store))
             log.open(output)
+            if not isinstance(executor, FillsStore):
+                log.watch(store)
         context = PairContext(scene, {}, store, progress=log.progress, executor=executor)
         features, plan = _features_and_plan(config, components, context, store, clock)
         keys = _model_keys(scene, plan, components, mapper, config, executor, rigs)

@@ -13,14 +13,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sfm_lightglue.errors import SfmError
-from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.progress import Progress, WorkProgress, silent
 from sfm_lightglue.store.json_bytes import json_bytes
+from sfm_lightglue.store.store import Store
 from sfm_lightglue.version import __version__
 
 LOG_NAME, STATE_NAME = "log.txt", "state.json"
 
 _STATE_INTERVAL_S = 1.0
 """Shortest time between two states of one stage."""
+
+
+_KINDS_OF_STAGE = {
+    "extract": ("features", "dense_features"),
+    "describe": ("global_descriptors",),
+    "match": ("matches", "two_view"),
+}
+"""Kinds of the entries that an item of a stage makes, of stages that look them up in the store."""
 
 
 class RunLog:
@@ -39,6 +48,16 @@ class RunLog:
         self._started = _now()
         self._stage, self._done, self._total = "start", 0, 0
         self._last_state_s = 0.0
+        self._store: Store | None = None
+        self._misses_before: dict[str, int] = {}
+
+    def watch(self, store: Store) -> None:
+        """Tell the caller's progress, if it is a `WorkProgress`, how many items of a stage are found in a store.
+
+        Args:
+            store: of a run that computes all that its store lacks by itself.
+        """
+        self._store = store
 
     def open(self, folder: Path) -> None:
         """Write into a folder from now on, also what was logged before.
@@ -55,11 +74,26 @@ class RunLog:
         """Note how far a stage is, and call the caller's progress."""
         is_new = stage != self._stage
         self._stage, self._done, self._total = stage, num_done, num_total
-        if is_new:
+        if is_new or num_done == 0:
+            self._misses_before = {kind: self._misses(kind) for kind in _KINDS_OF_STAGE.get(stage, ())}
             self.write(f"{stage}: begins{f', {num_total} to do' if num_total else ''}")
         if is_new or time.monotonic() - self._last_state_s >= _STATE_INTERVAL_S:
             self._write_state("running")
-        self._progress(stage, num_done, num_total)
+        if isinstance(self._progress, WorkProgress):
+            self._progress.advance(stage, num_done, num_total, self._num_found(num_done))
+        else:
+            self._progress(stage, num_done, num_total)
+
+    def _num_found(self, num_done: int) -> int:
+        """Finished items of this stage that are no work, by the entries that the store lacked."""
+        if self._store is None or not self._misses_before:
+            return 0
+        num_missed = max(self._misses(kind) - before for kind, before in self._misses_before.items())
+        return num_done - min(num_missed, num_done)
+
+    def _misses(self, kind: str) -> int:
+        counts = None if self._store is None else self._store.counts.get(kind)
+        return 0 if counts is None else counts.misses
 
     def write(self, text: str) -> None:
         """Add a line to the log, with the time and the process."""

@@ -74,6 +74,25 @@ def test_bars_show_stage_count_and_rate(capsys: pytest.CaptureFixture[str]) -> N
     assert any(line.startswith("map") and "1/2" in line for line in lines)
 
 
+def test_the_time_left_is_that_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 1,000 items, 900 are found at once; then an item takes two seconds."""
+    now_s = [0.0]
+    bars = ProgressBars(clock=lambda: now_s[0])
+    for num_done in range(901):
+        bars.advance("match", num_done, 1000, num_done)
+    assert "<?, ?it/s" in str(bars.bar)
+    for num_done in range(901, 911):
+        now_s[0] += 2.0
+        bars.advance("match", num_done, 1000, 900)
+    assert "<03:00, " in str(bars.bar)
+    assert "2.00s/it" in str(bars.bar)
+    bars("match", 0, 40)
+    assert "0/40" in str(bars.bar), "a further round of a stage has a bar of its own"
+    bars.close()
+    assert bars.bar is None
+    assert "match" in capsys.readouterr().err
+
+
 def test_warnings_are_one_line_each_however_often_they_are_set_up(capsys: pytest.CaptureFixture[str]) -> None:
     show_warnings()
     show_warnings()

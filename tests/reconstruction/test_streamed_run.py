@@ -13,6 +13,7 @@ from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.stages import streaming
 from sfm_lightglue.stages.streaming import PairStream
 from sfm_lightglue.store.inventory import read_all_entries, take_inventory
+from tests.helpers.reconstructions import copy_scene
 
 
 def config(num_threads: int) -> ReconstructConfig:
@@ -81,3 +82,26 @@ def test_a_run_that_ends_between_goes_on(small_scene_dir: Path, stage_after_stag
     summary = reconstruct(small_scene_dir, tmp_path, config(2)).summary
     assert summary.cache["by_kind"]["two_view"]["misses"] == 15 - len(kept)
     assert_equal_results(tmp_path, stage_after_stage)
+
+
+class Found:
+    """A `WorkProgress` that keeps the last report of each stage."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, stage: str, num_done: int, num_total: int) -> None:
+        raise AssertionError("`advance` is called instead")
+
+    def advance(self, stage: str, num_done: int, num_total: int, num_found: int) -> None:
+        self.last[stage] = (num_done, num_found)
+
+
+def test_progress_is_told_what_an_earlier_run_has_computed(small_scene_dir: Path, tmp_path: Path) -> None:
+    scene, cold, warm = copy_scene(small_scene_dir, tmp_path / "scene"), Found(), Found()
+    left_out = (scene / "images" / "view_05.jpg").rename(tmp_path / "view_05.jpg")
+    reconstruct(scene, tmp_path / "out", config(1), cold)
+    assert (cold.last["extract"], cold.last["match"], cold.last["map"]) == ((5, 0), (10, 0), (5, 0))
+    left_out.rename(scene / "images" / "view_05.jpg")
+    reconstruct(scene, tmp_path / "out", config(1), warm)
+    assert (warm.last["extract"], warm.last["match"]) == ((6, 5), (15, 10))

@@ -6,11 +6,13 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.stages.run_log import LOG_NAME, STATE_NAME, RunLog, run_log
+from sfm_lightglue.store.store import Store
 
 
 def state_in(folder: Path) -> dict[str, object]:
@@ -85,3 +87,47 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> No
     log.progress("extract", 0, 1)
     log.end("done", "finished")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+class Told:
+    """A `WorkProgress` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int, int]] = []
+
+    def __call__(self, stage: str, num_done: int, num_total: int) -> None:
+        raise AssertionError("`advance` is called instead")
+
+    def advance(self, *call: Any) -> None:
+        self.calls.append(call)
+
+
+def test_found_items_are_told_by_what_the_store_lacked(tmp_path: Path) -> None:
+    told, store = Told(), Store(tmp_path / "store")
+    store.count("two_view", hit=False)  # before the stage
+    log = RunLog("reconstruct", told)
+    log.watch(store)
+    log.progress("match", 0, 9)
+    for num_done in range(1, 4):
+        store.count("two_view", hit=True)
+        log.progress("match", num_done, 9)
+    for num_done in range(4, 6):
+        store.count("matches", hit=True)
+        store.count("two_view", hit=False)
+        log.progress("match", num_done, 9)
+    assert [found for *_, found in told.calls] == [0, 1, 2, 3, 3, 3]
+    log.progress("match", 0, 2)  # a further round
+    store.count("matches", hit=False)
+    store.count("two_view", hit=False)
+    log.progress("match", 1, 2)
+    log.progress("map", 0, 4)
+    log.progress("map", 2, 4)
+    assert told.calls[-4:] == [("match", 0, 2, 0), ("match", 1, 2, 0), ("map", 0, 4, 0), ("map", 2, 4, 0)]
+
+
+def test_without_a_store_all_items_are_work(tmp_path: Path) -> None:
+    told = Told()
+    log = RunLog("reconstruct", told)
+    log.progress("match", 0, 9)
+    log.progress("match", 1, 9)
+    assert told.calls == [("match", 0, 9, 0), ("match", 1, 9, 0)]
