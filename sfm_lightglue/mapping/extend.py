@@ -119,12 +119,13 @@ class Extending:
         limits = self.mapping
         filter_points_of(model, image_ids, limits.max_reprojection_error_px, limits.min_triangulation_angle_deg)
 
-    def densify(self, model: pycolmap.Reconstruction, added: Sequence[int]) -> None:
+    def densify(self, model: pycolmap.Reconstruction, added: Sequence[int], adjusts: bool = True) -> None:
         """Match the dense layer of images that came in along the epipolar lines, and adjust them.
 
         Args:
             model: changed in place.
             added: ids of the images.
+            adjusts: False if an adjustment follows anyway.
         """
         near = images_of_points(model, seen_points(model, added)) | set(added)
         keypoints = keypoints_of(model, near, self.rows_from_name)
@@ -137,7 +138,10 @@ class Extending:
         matches = match_surface_pairs(model, keypoints, pairs, self.dense, self.density, self.executor, self.progress)
         num_added = add_matches(model, keypoints, matches, self.density)
         logger.debug("%d pairs, %d matches, %d more observations", len(pairs), len(matches), num_added)
-        self.adjust(model, added)
+        if adjusts:
+            self.adjust(model, added)
+        else:
+            self.filter(model, added)
 
 
 def _numbers(keypoints: DenseKeypoints, links: Sequence[Link]) -> IndexArray:

@@ -11,7 +11,7 @@ import pycolmap
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.geometry.transforms import project_to_rotation
-from sfm_lightglue.mapping.extend_keypoints import seen_points
+from sfm_lightglue.mapping.extend_keypoints import num_observed, seen_points
 
 _FUNCTION_TOLERANCE = 1e-6
 
@@ -49,10 +49,7 @@ def touched_images(model: pycolmap.Reconstruction, added: Collection[int]) -> se
         model: with the observations of the images that came in.
         added: ids of these images.
     """
-    num_shared: dict[int, int] = {}
-    for point_id in seen_points(model, added):
-        for image_id in {element.image_id for element in model.points3D[point_id].track.elements}:
-            num_shared[image_id] = num_shared.get(image_id, 0) + 1
+    num_shared = num_observed(model, seen_points(model, added))
     share = {image_id: num / model.images[image_id].num_points3D for image_id, num in num_shared.items()}
     touched = [image_id for image_id in share if image_id not in added and share[image_id] >= _MIN_TOUCHED]
     touched.sort(key=lambda image_id: (-share[image_id], image_id))

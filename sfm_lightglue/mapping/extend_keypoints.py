@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -39,7 +40,7 @@ def pixels_of(image: pycolmap.Image) -> Float64Array:
 
 def point_ids_of(image: pycolmap.Image) -> IndexArray:
     """Point [N] of each keypoint of an image, -1 for none."""
-    return np.array([point.point3D_id if point.has_point3D() else -1 for point in image.points2D], np.int64)
+    return np.array([point.point3D_id for point in image.points2D], np.uint64).astype(np.int64)  # COLMAP's none is -1
 
 
 def seen_points(model: pycolmap.Reconstruction, image_ids: Iterable[int]) -> set[int]:
@@ -49,4 +50,12 @@ def seen_points(model: pycolmap.Reconstruction, image_ids: Iterable[int]) -> set
 
 def images_of_points(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -> set[int]:
     """The images that observe at least one of these points."""
-    return {element.image_id for point_id in point_ids for element in model.points3D[point_id].track.elements}
+    return set(num_observed(model, point_ids))
+
+
+def num_observed(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -> dict[int, int]:
+    """How many of these points each image observes that observes any, by id."""
+    counts: Counter[int] = Counter()
+    for point_id in point_ids:
+        counts.update({element.image_id for element in model.points3D[point_id].track.elements})
+    return dict(counts)

@@ -4,41 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import pycolmap
-from scipy.sparse import csr_array
 
-from sfm_lightglue.mapping.extend_keypoints import point_ids_of
+from sfm_lightglue.mapping.extend_keypoints import num_observed, seen_points
 from sfm_lightglue.types import ImagePair
 
 
 class Covisibility:
-    """How many points the images of a model share.
+    """How many points the images of a model share; counted for an image when it is asked for.
 
     Args:
-        model: with points.
+        model: with points; it must not change.
     """
 
     def __init__(self, model: pycolmap.Reconstruction) -> None:
-        images = sorted((model.images[image_id] for image_id in model.reg_image_ids()), key=lambda image: image.name)
-        self.names = tuple(image.name for image in images)
-        self._row_from_name = {name: row for row, name in enumerate(self.names)}
-        seen = [np.unique(ids[ids >= 0]) for ids in map(point_ids_of, images)]
-        rows = np.repeat(np.arange(len(seen)), [len(ids) for ids in seen])
-        distinct, columns = np.unique(np.concatenate([*seen, np.zeros(0, np.int64)]), return_inverse=True)
-        sees = csr_array((np.ones(len(rows), np.int64), (rows, columns)), shape=(len(seen), max(len(distinct), 1)))
-        common = csr_array(sees @ sees.T)
-        common.setdiag(0)
-        self._common = common
+        self._model = model
+        self._id_from_name = {model.images[image_id].name: image_id for image_id in model.reg_image_ids()}
+        self.names = tuple(sorted(self._id_from_name))
+        self._shared: dict[str, dict[str, int]] = {}
 
     def shared(self, name: str) -> dict[str, int]:
         """Numbers of shared points by name of image; empty for an image that the model does not have."""
-        row = self._row_from_name.get(name)
-        if row is None:
+        if name not in self._id_from_name:
             return {}
-        begin, end = self._common.indptr[row : row + 2]
-        columns, values = self._common.indices[begin:end].tolist(), self._common.data[begin:end].tolist()
-        return {self.names[column]: value for column, value in zip(columns, values, strict=True) if value > 0}
+        if name not in self._shared:
+            image_id = self._id_from_name[name]
+            num_shared = num_observed(self._model, seen_points(self._model, [image_id]))
+            self._shared[name] = {
+                self._model.images[other].name: num for other, num in sorted(num_shared.items()) if other != image_id
+            }
+        return self._shared[name]
 
     def nearest(self, num: int) -> list[ImagePair]:
         """Each image with the `num` that share the most points with it, sorted."""

@@ -99,8 +99,9 @@ def register_arrivals(
     Returns:
         Names of the images that were registered.
     """
-    registered = {model.images[image_id].name: model.images[image_id] for image_id in model.reg_image_ids()}
-    points = {name: point_ids_of(image) for name, image in registered.items() if _is_linked(name, links)}
+    linked = {name for link in links for name in (link.pair.name0, link.pair.name1)}
+    images = (model.images[image_id] for image_id in model.reg_image_ids())
+    points = {image.name: point_ids_of(image) for image in images if image.name in linked}
     found = []
     for arrival in arrivals:
         keypoints, point_ids = _seen(arrival.image.name, links, points)
@@ -110,10 +111,6 @@ def register_arrivals(
     for arrival, pose in found:  # all of them by the same points
         _add(model, arrival, pose)
     return [arrival.image.name for arrival, _ in found]
-
-
-def _is_linked(name: str, links: Sequence[Link]) -> bool:
-    return any(name in (link.pair.name0, link.pair.name1) for link in links)
 
 
 def _seen(name: str, links: Sequence[Link], points: Mapping[str, IndexArray]) -> tuple[IndexArray, IndexArray]:

@@ -60,7 +60,7 @@ class ExtensionFinishing:
         """
         if self.extending.density.is_on:
             with self.clock.stage("densify"):
-                self.extending.densify(model, sorted(added))
+                self.extending.densify(model, sorted(added), adjusts=not self.refinement.is_on)
         touched = touched_images(model, added) if self.moves_touched else set()
         if self.refinement.is_on:
             with self.clock.stage("refine"):

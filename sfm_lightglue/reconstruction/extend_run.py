@@ -153,9 +153,15 @@ class ExtensionJob:
 
     def _with_our_keypoints(self, is_ours: bool) -> tuple[pycolmap.Reconstruction, dict[str, IndexArray]]:
         """The model with all keypoints, and those of the rows of the features of all images."""
-        rows = {name: np.arange(len(self.features.dense(name).keypoints)) for name in self.features}
+        model, known = self.base.model, dict[str, int]()
+        if is_ours:  # as many as the features have: these need not be read again
+            known = {model.images[i].name: len(model.images[i].points2D) for i in model.reg_image_ids()}
+        rows = {
+            name: np.arange(known[name] if name in known else len(self.features.dense(name).keypoints))
+            for name in self.features
+        }
         if is_ours:
-            return self.base.model, rows
+            return model, rows
         keypoints = DenseKeypoints.from_model(self.base.model, self.features.dense)
         starts = keypoints.starts[:-1].tolist()
         joined = zip(keypoints.names, keypoints.number_from_row, starts, strict=True)
