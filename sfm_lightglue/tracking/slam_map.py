@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +12,10 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, IndexArray, UInt8Array
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.tracking.compact_features import CompactFeatures
 from sfm_lightglue.types import Camera
 
 
-@dataclass(slots=True, eq=False)
 class Keyframe:
     """A frame of the map, with its features and the tracks of optical flow.
 
@@ -27,7 +26,7 @@ class Keyframe:
         time_s: of the frame.
         map_id: the map it belongs to.
         cam_from_world: pose in that map.
-        features: for matching, in pixels of the stored frame.
+        features: for matching, in pixels of the stored frame. Their descriptors are kept in 8 bits a number.
         keypoints: [N, 2]: those of the features first, then the corners that optical flow follows.
         point_ids: [N] point of each keypoint, -1 without one.
         previous_idx: keyframe before, -1 for the first of a map.
@@ -36,19 +35,53 @@ class Keyframe:
         colors: [N, 3] RGB of the keypoints, None if unknown.
     """
 
-    idx: int
-    frame_idx: int
-    name: str
-    time_s: float
-    map_id: int
-    cam_from_world: Rigid3
-    features: Features
-    keypoints: Float32Array
-    point_ids: IndexArray
-    previous_idx: int
-    previous_rows: IndexArray
-    scale: float = 1.0
-    colors: UInt8Array | None = None
+    __slots__ = (
+        "_features",
+        "cam_from_world",
+        "colors",
+        "frame_idx",
+        "idx",
+        "keypoints",
+        "map_id",
+        "name",
+        "point_ids",
+        "previous_idx",
+        "previous_rows",
+        "scale",
+        "time_s",
+    )
+
+    def __init__(
+        self,
+        idx: int,
+        frame_idx: int,
+        name: str,
+        time_s: float,
+        map_id: int,
+        cam_from_world: Rigid3,
+        features: Features,
+        keypoints: Float32Array,
+        point_ids: IndexArray,
+        previous_idx: int,
+        previous_rows: IndexArray,
+        scale: float = 1.0,
+        colors: UInt8Array | None = None,
+    ) -> None:
+        self.idx, self.frame_idx, self.name, self.time_s, self.map_id = idx, frame_idx, name, time_s, map_id
+        self.cam_from_world, self.scale = cam_from_world, scale
+        self._features = CompactFeatures.of(features)
+        self.keypoints, self.point_ids, self.colors = keypoints, point_ids, colors
+        self.previous_idx, self.previous_rows = previous_idx, previous_rows
+
+    @property
+    def features(self) -> Features:
+        """The features, made anew at each call."""
+        return self._features.as_features()
+
+    @property
+    def num_features(self) -> int:
+        """Number of features: the first rows of `keypoints`."""
+        return len(self._features)
 
 
 class ReferencePose(NamedTuple):

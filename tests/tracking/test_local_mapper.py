@@ -72,7 +72,7 @@ def test_points_come_from_matches_and_from_tracks_of_flow():
     slam_map, _ = started(walk)
     second = slam_map.keyframes[1]
     has_point = second.point_ids >= 0
-    num_features = len(second.features)
+    num_features = second.num_features
     assert has_point[:num_features].sum() > 100
     assert has_point[num_features:].sum() > 100
 
