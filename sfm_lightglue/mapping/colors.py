@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pycolmap
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 
 _MIN_SIZE_PX = 4000
@@ -17,7 +18,10 @@ _MIN_SIZE_PX = 4000
 
 
 def color_points(
-    models: Sequence[pycolmap.Reconstruction], path_from_name: Mapping[str, Path], executor: Executor = SERIAL
+    models: Sequence[pycolmap.Reconstruction],
+    path_from_name: Mapping[str, Path],
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
 ) -> None:
     """Give each point the mean colour of the pixels that show it.
 
@@ -25,12 +29,18 @@ def color_points(
         models: changed in place.
         path_from_name: files of the images.
         executor: decodes the images.
+        progress: called with "colour" after each image.
     """
+    num_done, num_images = 0, sum(model.num_reg_images() for model in models)
+    progress("colour", 0, num_images)
     for model in models:
-        _color(model, path_from_name, executor)
+        for _ in _color(model, path_from_name, executor):
+            num_done += 1
+            progress("colour", num_done, num_images)
 
 
-def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], executor: Executor) -> None:
+def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], executor: Executor) -> Iterator[None]:
+    """Yields after each image; the points have their colours at the end."""
     row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
     sums = np.zeros((len(row_from_id), 3))
     counts = np.zeros(len(row_from_id))
@@ -54,6 +64,7 @@ def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], e
         if sampled is not None:
             np.add.at(sums, sampled[0], sampled[1])
             np.add.at(counts, sampled[0], 1)
+        yield
     colors = np.round(sums / np.maximum(counts, 1)[:, None]).astype(np.uint8)
     for point_id, row in row_from_id.items():
         model.points3D[point_id].color = colors[row]

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import DatabaseConfig
+from sfm_lightglue.reconstruction.estimate import measured_seconds_per_pair
 from sfm_lightglue.reconstruction.executors import open_executor
 from sfm_lightglue.reconstruction.join_scene import JoinedScene, join_scene
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
@@ -227,7 +229,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
             _refuse_features(joined.known, job.database)
         components = build_components(config)
         components.pairs.check(joined.scene)
-        confirm_pairs(components.pairs, joined.scene, job.confirm)
+        pair_s = partial(measured_seconds_per_pair, joined.scene, components, config)
+        confirm_pairs(components.pairs, joined.scene, job.confirm, pair_s)
     with Store(job.store_folder) as store, open_executor(config, components, store) as executor:
         job.log.open(job.store_folder)
         return _compute(job, copy, joined, known, components, store, executor)

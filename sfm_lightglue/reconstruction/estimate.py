@@ -16,7 +16,7 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import duration
 from sfm_lightglue.pairs.base import CountsPairs
 from sfm_lightglue.reconstruction.components import Components, build_components
-from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
 from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.store.encoding import (
@@ -112,7 +112,7 @@ def estimate_cost(
     components = build_components(config)
     components.pairs.check(scene)
     num_pairs = components.pairs.num_pairs(scene) if isinstance(components.pairs, CountsPairs) else None
-    measured = _measure(scene, components, config)
+    measured = _measure(scene, components, config, config.max_keypoints_dense)
     num_images = len(scene.images)
     image_bytes = _mean([_bytes(arrays_from_features(one)) for one in measured.features])
     dense_bytes = _mean([_bytes(arrays_from_dense(one)) for one in measured.dense])
@@ -139,6 +139,22 @@ def estimate_cost(
     )
 
 
+def measured_seconds_per_pair(scene: Scene, components: Components, config: DatabaseConfig) -> float:
+    """How long matching and verification of a pair take on this machine with all workers, by a few pairs.
+
+    Args:
+        scene: the images.
+        components: built from the configuration.
+        config: of the job.
+
+    Raises:
+        DataError: if fewer than two images can be decoded.
+        WeightsError: if the weights of a network are missing.
+    """
+    measured = _measure(scene, components, config, 0)
+    return (measured.match_s + measured.verify_s) / ThreadExecutor(config.num_threads).num_workers
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Measured:
     """Medians of a few images and pairs; seconds on one worker."""
@@ -152,8 +168,8 @@ class _Measured:
     pair_bytes: float
 
 
-def _measure(scene: Scene, components: Components, config: ReconstructConfig) -> _Measured:
-    images, layers, extract_s = _extracted(scene, components, config)
+def _measure(scene: Scene, components: Components, config: DatabaseConfig, max_keypoints_dense: int) -> _Measured:
+    images, layers, extract_s = _extracted(scene, components, max_keypoints_dense)
     if len(layers) < 2:
         raise DataError(f"{scene.root}: an estimate needs two images that can be decoded")
     features = [one for one, _ in layers]
@@ -186,10 +202,9 @@ def _measure(scene: Scene, components: Components, config: ReconstructConfig) ->
 
 
 def _extracted(
-    scene: Scene, components: Components, config: ReconstructConfig
+    scene: Scene, components: Components, limit: int
 ) -> tuple[list[SceneImage], list[tuple[Features, DenseFeatures | None]], list[float]]:
     """Images from the middle of the scene with both layers of their features, and the seconds of each."""
-    limit = config.max_keypoints_dense
     extract_dense = getattr(components.extractor, "extract_dense", None) if limit > 0 else None
     images: list[SceneImage] = []
     layers: list[tuple[Features, DenseFeatures | None]] = []

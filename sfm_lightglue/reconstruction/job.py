@@ -127,7 +127,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         )
         return PackedModels(statistics, {}), message
     with job.clock.stage("write"):
-        color_points([each.model for each in judged], path_from_name, job.executor)
+        color_points([each.model for each in judged], path_from_name, job.executor, job.progress)
         metres = [_move_to_metres(job, each) for each in judged]
         return keep_models(job.store, job.keys.finished, judged, metres, statistics, work), None
 
@@ -232,10 +232,13 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase
     verifier = CachedVerifier(config.two_view, config.seed, store)
     with DatabaseWriter(path) as database:
         with job.clock.stage("write"):
-            for image, features in job.features.read_all(job.executor):
+            num_images = len(job.features)
+            job.progress("write", 0, num_images)
+            for num_done, (image, features) in enumerate(job.features.read_all(job.executor), start=1):
                 is_dense = config.density.is_on
                 keypoints = job.features.dense(image.name).keypoints if is_dense else features.keypoints
                 database.add_image(images[image.name], keypoints)
+                job.progress("write", num_done, num_images)
         camera_from_name = {name: images[name].camera for name in job.features}
         counts = match_scene(
             job.plan,

@@ -18,17 +18,18 @@ Confirm = Callable[[str], bool]
 MANY_PAIRS = 100_000
 """Number of pairs from which the user is asked or warned: some hours of work."""
 
-_PAIR_S = 0.1
-"""Usual time to match and verify a pair on a CPU, in seconds."""
 
-
-def confirm_pairs(selector: PairSelector, scene: Scene, confirm: Confirm | None) -> None:
+def confirm_pairs(
+    selector: PairSelector, scene: Scene, confirm: Confirm | None, seconds_per_pair: Callable[[], float]
+) -> None:
     """Ask or warn before very many pairs are matched; nothing happens if their number is small or not known yet.
 
     Args:
         selector: of the job.
         scene: its images.
         confirm: asks the user; None logs a warning instead.
+        seconds_per_pair: measures how long a pair takes on this machine, with all workers; called if there are very
+            many.
 
     Raises:
         ConfigError: if the user does not want to go on.
@@ -38,9 +39,10 @@ def confirm_pairs(selector: PairSelector, scene: Scene, confirm: Confirm | None)
     num_pairs = selector.num_pairs(scene)
     if num_pairs < MANY_PAIRS:
         return
+    pair_s = seconds_per_pair()
     cost = (
-        f"{num_pairs:,} pairs of {len(scene.images):,} images will be matched; at {_PAIR_S} s a pair this takes"
-        f" {duration(_PAIR_S * num_pairs)}, less what an earlier run has finished"
+        f"{num_pairs:,} pairs of {len(scene.images):,} images will be matched; at {pair_s:.2g} s a pair, as measured on"
+        f" this machine, this takes {duration(pair_s * num_pairs)}, less what an earlier run has finished"
     )
     advice = "`pairs.name` auto chooses the pairs that are worth it, sequential the neighbours of a video"
     if confirm is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sfm_lightglue.colmap.rig_config import Rigs, read_rigs
@@ -21,6 +22,7 @@ from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext, needs_features
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.estimate import measured_seconds_per_pair
 from sfm_lightglue.reconstruction.executors import building_alone, open_executor
 from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_database
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
@@ -96,7 +98,8 @@ def reconstruct(
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
             rigs = _rigs(config, scene)
-            confirm_pairs(components.pairs, scene, confirm)
+            pair_s = partial(measured_seconds_per_pair, scene, components, config)
+            confirm_pairs(components.pairs, scene, confirm, pair_s)
             store = stack.enter_context(Store(output))
             executor = stack.enter_context(open_executor(config, components, store))
             log.open(output)
