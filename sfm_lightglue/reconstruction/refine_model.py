@@ -40,13 +40,18 @@ def refine_model(
         executor: for the images.
         progress: called with the stage "refine".
     """
-    progress("refine", 0, 2)
-    report = refine_tracks(model, path_from_name, config, executor)
-    progress("refine", 1, 2)
+    num_steps = 1  # the adjustment
+
+    def advance(stage: str, num_done: int, num_total: int) -> None:
+        nonlocal num_steps
+        num_steps = num_total + 1
+        progress(stage, num_done, num_steps)
+
+    report = refine_tracks(model, path_from_name, config, executor, advance)
     principal_point = bool(getattr(mapper_config, "refine_principal_point", False))
     if adjust_by_precision(model, report.sigmas_px, task.constant_camera_ids, task.num_threads, principal_point):
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)
-    progress("refine", 2, 2)
+    progress("refine", num_steps, num_steps)
     return report

@@ -12,6 +12,7 @@ import pycolmap
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray, UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.refinement.alignment import Alignment, align
 from sfm_lightglue.refinement.config import RefinementConfig
@@ -70,6 +71,7 @@ def refine_tracks(
     path_from_name: Mapping[str, Path],
     config: RefinementConfig | None = None,
     executor: Executor = SERIAL,
+    progress: Progress = silent,
 ) -> RefinementReport:
     """Move the keypoints of each point to where their patches look like the patch of a reference keypoint.
 
@@ -82,6 +84,7 @@ def refine_tracks(
         path_from_name: files of the images.
         config: limits.
         executor: decodes and aligns several images at the same time. The result does not depend on it.
+        progress: called with "refine" after each image, of which each is read twice.
 
     Returns:
         Counts, and the precision of all keypoints.
@@ -90,8 +93,16 @@ def refine_tracks(
     seen = read_observations(model)
     job = _Refinement.prepare(model, seen, path_from_name, config)
     rows = range(len(seen.image_ids))
-    unread = {row for row, found in zip(rows, executor.map(job.extract, rows), strict=True) if not found}
-    found = list(executor.map(job.align, (row for row in rows if row not in unread)))
+    progress("refine", 0, 2 * len(rows))
+    unread: set[int] = set()
+    for row, has_templates in zip(rows, executor.map(job.extract, rows), strict=True):
+        if not has_templates:
+            unread.add(row)
+        progress("refine", row + 1, 2 * len(rows))
+    found = []
+    for aligned in executor.map(job.align, (row for row in rows if row not in unread)):
+        found.append(aligned)
+        progress("refine", len(rows) + len(unread) + len(found), 2 * len(rows))
     return _apply(model, seen, job, found, tuple(model.images[seen.image_ids[row]].name for row in sorted(unread)))
 
 

@@ -49,7 +49,9 @@ def test_progress_is_live(small_scene_dir: Path, tmp_path: Path) -> None:
     """Each stage tells of every photo or pair, in order, from nothing to all."""
     reports: list[tuple[str, int, int]] = []
     reconstruct(small_scene_dir, tmp_path / "out", one_thread(), lambda *report: reports.append(report))
-    for stage, total, first in (("extract", 6, 1), ("match", 15, 1), ("map", 6, 2)):
+    stages = {"scan": (6, 1), "extract": (6, 1), "write": (6, 1), "match": (15, 1), "map": (6, 2), "colour": (6, 1)}
+    stages["refine"] = (13, 1)  # each photo is read twice, and the model is adjusted
+    for stage, (total, first) in stages.items():
         done = [num_done for name, num_done, _ in reports if name == stage]
         assert done == [0, *range(first, total + 1)]
 
