@@ -19,7 +19,7 @@ _SIGMA_ROTATION = 0.01
 """Standard deviation of the rotation of an edge of weight 1, in radians."""
 
 _SIGMA_TRANSLATION = 0.05
-"""Standard deviation of its translation, as a fraction of the median length of the edges."""
+"""Standard deviation of its translation if none is given, as a fraction of the median length of the edges."""
 
 _SIGMA_SCALE = 0.02
 """Standard deviation of the logarithm of its scale."""
@@ -89,7 +89,10 @@ class _Graph:
 
 
 def optimize_pose_graph(
-    cams_from_world: Mapping[int, Sim3], edges: Sequence[PoseGraphEdge], fixed_idx: int
+    cams_from_world: Mapping[int, Sim3],
+    edges: Sequence[PoseGraphEdge],
+    fixed_idx: int,
+    sigma_translation: float | None = None,
 ) -> dict[int, Sim3]:
     """Poses of keyframes, with scale, that fit the edges best.
 
@@ -104,6 +107,7 @@ def optimize_pose_graph(
         cams_from_world: start, by keyframe.
         edges: between them.
         fixed_idx: keyframe that stays. Keyframes without a path of edges to it stay as well.
+        sigma_translation: standard deviation of the translation of an edge of weight 1.
 
     Returns:
         `cam_from_world` of each keyframe.
@@ -113,7 +117,7 @@ def optimize_pose_graph(
     if not edges:
         return dict(cams_from_world)
     nodes = _stacked([cams_from_world[idx] for idx in idxs])
-    graph = _graph(edges, order, fixed_idx)
+    graph = _graph(edges, order, fixed_idx, sigma_translation)
     if not graph.is_free.any():
         return dict(cams_from_world)
     nodes = _minimised(nodes, graph)
@@ -122,6 +126,23 @@ def optimize_pose_graph(
         idx: Sim3(float(nodes.scale[row]), R[row], nodes.t[row]) if graph.is_free[row] else cams_from_world[idx]
         for idx, row in order.items()
     }
+
+
+def edge_errors(
+    cams_from_world: Mapping[int, Sim3], edges: Sequence[PoseGraphEdge], sigma_translation: float
+) -> Float64Array:
+    """Errors [E] of edges, one at least, in standard deviations of an edge of weight 1.
+
+    Args:
+        cams_from_world: by keyframe.
+        edges: between them.
+        sigma_translation: standard deviation of the translation.
+    """
+    order = {idx: row for row, idx in enumerate(cams_from_world)}
+    alike = [replace(edge, weight=1.0) for edge in edges]
+    graph = _graph(alike, order, edges[0].idx0, sigma_translation)
+    errors: Float64Array = np.linalg.norm(_residuals(_stacked(list(cams_from_world.values())), graph)[0], axis=1)
+    return errors
 
 
 def _minimised(nodes: _Similarities, graph: _Graph) -> _Similarities:
@@ -143,13 +164,16 @@ def _minimised(nodes: _Similarities, graph: _Graph) -> _Similarities:
     return nodes
 
 
-def _graph(edges: Sequence[PoseGraphEdge], order: Mapping[int, int], fixed_idx: int) -> _Graph:
+def _graph(
+    edges: Sequence[PoseGraphEdge], order: Mapping[int, int], fixed_idx: int, sigma_translation: float | None
+) -> _Graph:
     first = np.array([order[edge.idx0] for edge in edges], np.int64)
     second = np.array([order[edge.idx1] for edge in edges], np.int64)
     measured = _stacked([edge.cam1_from_cam0 for edge in edges])
-    lengths = np.linalg.norm(measured.t, axis=1)
-    unit = float(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 1.0
-    inverse_sigmas = np.repeat([1 / _SIGMA_ROTATION, 1 / (_SIGMA_TRANSLATION * unit), 1 / _SIGMA_SCALE], [3, 3, 1])
+    if sigma_translation is None:
+        lengths = np.linalg.norm(measured.t, axis=1)
+        sigma_translation = _SIGMA_TRANSLATION * float(np.median(lengths[lengths > 0]) if (lengths > 0).any() else 1.0)
+    inverse_sigmas = np.repeat([1 / _SIGMA_ROTATION, 1 / sigma_translation, 1 / _SIGMA_SCALE], [3, 3, 1])
     root_weights = np.sqrt([edge.weight for edge in edges])[:, None] * inverse_sigmas
     is_doubtful = np.array([edge.is_doubtful for edge in edges], np.bool_)
     graph = _Graph(first, second, measured, root_weights, is_doubtful, np.zeros(len(order), np.bool_))

@@ -1,0 +1,191 @@
+"""Loops: a place that was seen before corrects the drift since then, or joins two maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.geometry.transforms import Sim3
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.map_merging import adjust_around, fuse_points, merge_maps
+from sfm_lightglue.tracking.place_matching import distinct_places, neighbourhood
+from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.place_verification import PlaceVerifier, VerifiedPlace
+from sfm_lightglue.tracking.pose_graph import PoseGraphEdge, edge_errors, optimize_pose_graph
+from sfm_lightglue.tracking.slam_map import SlamMap
+
+_NUM_CANDIDATES = 10
+_MIN_SIMILARITY = 0.07
+"""Fraction of the largest keypoints that match, of a keyframe that is worth matching."""
+
+_MAX_WAIT = 3
+"""Keyframes that are skipped at most after failed attempts: matching takes as long as mapping."""
+
+_WAIT_AFTER_LOOP = 5
+"""Keyframes that are skipped after a loop."""
+
+_MIN_SHARED = 30
+_NUM_COVISIBLE = 4
+"""Edges of the pose graph from a keyframe to those that share most points, and how many these must be."""
+
+_LOOP_WEIGHT = 100.0
+"""Weight of the edge of a loop, compared with that of a step from keyframe to keyframe."""
+
+_MAX_STRAIN = 2.5
+"""Largest correction of a step from keyframe to keyframe, root mean square over the loop in standard deviations."""
+
+_DRIFT_OF_LENGTH, _DRIFT_OF_DEPTH = 0.05, 0.005
+"""Standard deviation of a step, as fractions of its median length and of the median distance of the points."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopClosure:
+    """A place that was recognised.
+
+    Args:
+        idx: keyframe that recognised it.
+        other_idx: keyframe that saw it before.
+        num_inliers: points that both see.
+        scale: length of the place per length before the correction.
+        merged_map_id: map that has the keyframes of both, if they belonged to two maps.
+    """
+
+    idx: int
+    other_idx: int
+    num_inliers: int
+    scale: float
+    merged_map_id: int | None = None
+
+
+class LoopCloser:
+    """Recognises places at keyframes, and corrects the map.
+
+    Args:
+        slam_map: the map.
+        places: its keyframes.
+        matcher: of features.
+        mapper: adjusts the map afterwards.
+        config: options.
+        seed: of RANSAC.
+    """
+
+    def __init__(
+        self,
+        slam_map: SlamMap,
+        places: PlaceRecognition,
+        matcher: Matcher,
+        mapper: LocalMapper,
+        config: TrackerConfig,
+        seed: int,
+    ) -> None:
+        self._map, self._places, self._mapper, self._config = slam_map, places, mapper, config
+        self._verifier = PlaceVerifier(slam_map, matcher, config, seed)
+        self._num_failures = 0
+        self._num_to_skip = 0
+
+    def close(self, idx: int) -> LoopClosure | None:
+        """Look for the place of a keyframe that was mapped, and correct the map if it was seen before.
+
+        Args:
+            idx: the keyframe.
+        """
+        self._places.keep(list(self._map.keyframes))
+        if idx not in self._map.keyframes:
+            return None
+        if self._num_to_skip > 0:
+            self._num_to_skip -= 1
+            return None
+        candidates = self._candidates(idx)
+        if not candidates:
+            self._num_failures = 0
+            return None
+        place = self._recognised(idx, candidates)
+        closure = None if place is None else self._corrected(place)
+        if closure is None:
+            self._num_failures += 1
+            self._num_to_skip = min(self._num_failures - 1, _MAX_WAIT)
+        else:
+            self._num_failures, self._num_to_skip = 0, _WAIT_AFTER_LOOP
+        return closure
+
+    def _candidates(self, idx: int) -> list[int]:
+        features = self._map.keyframes[idx].features
+        similar = self._places.query(features, _NUM_CANDIDATES, neighbourhood(self._map, idx))
+        return distinct_places(self._map, similar, _MIN_SIMILARITY)
+
+    def _recognised(self, idx: int, candidates: list[int]) -> VerifiedPlace | None:
+        """The place of a keyframe; None if there is none, or if two places of one map look the same."""
+        found = [place for place in (self._verifier.verify(idx, other) for other in candidates) if place is not None]
+        maps = {self._map.keyframes[place.other_idx].map_id for place in found}
+        if not found or (len(found) == 2 and len(maps) == 1 and not _agree(*found)):
+            return None
+        return max(found, key=lambda place: place.num_inliers)
+
+    def _corrected(self, place: VerifiedPlace) -> LoopClosure | None:
+        map_id = self._map.keyframes[place.idx].map_id
+        merged_map_id = None
+        if map_id != self._map.keyframes[place.other_idx].map_id:
+            merged_map_id = merge_maps(self._map, place)
+        elif not self._close_graph(place):
+            return None
+        fuse_points(self._map, place.links)
+        adjust_around(self._map, self._mapper, self._config, place.idx)
+        scale = place.place_from_world.scale
+        return LoopClosure(place.idx, place.other_idx, place.num_inliers, scale, merged_map_id)
+
+    def _close_graph(self, place: VerifiedPlace) -> bool:
+        """Distribute the drift over the keyframes of the map; False if it is too large to be drift."""
+        with self._map.lock:
+            members = self._map.members(self._map.keyframes[place.idx].map_id)
+            poses = [self._map.keyframes[idx].cam_from_world for idx in members]
+            steps, others = self._edges(members)
+        old = {idx: Sim3(1.0, pose.R, pose.t) for idx, pose in zip(members, poses, strict=True)}
+        loop = PoseGraphEdge(place.idx, place.other_idx, place.other_from_cam, _LOOP_WEIGHT)
+        sigma = self._sigma_of_step(steps)
+        new = optimize_pose_graph(old, [*steps, *others, loop], members[0], sigma)
+        first, last = sorted((place.idx, place.other_idx))
+        within = [edge for edge in steps if first <= edge.idx0 and edge.idx1 <= last]
+        strain = edge_errors(new, within, sigma) if within else np.zeros(1)
+        if np.sqrt((strain**2).mean()) > _MAX_STRAIN:
+            return False
+        self._map.move({idx: new[idx].inverse() @ old[idx] for idx in members if idx in self._map.keyframes})
+        return True
+
+    def _edges(self, members: list[int]) -> tuple[list[PoseGraphEdge], list[PoseGraphEdge]]:
+        """Steps from keyframe to keyframe, and edges between others that share many points."""
+        steps = [
+            (keyframe.previous_idx, idx)
+            for idx, keyframe in ((idx, self._map.keyframes[idx]) for idx in members)
+            if keyframe.previous_idx in self._map.keyframes
+            and self._map.keyframes[keyframe.previous_idx].map_id == keyframe.map_id
+        ]
+        shared = {
+            (min(idx, other), max(idx, other))
+            for idx in members
+            for other, _ in self._map.covisible(idx, _MIN_SHARED)[:_NUM_COVISIBLE]
+        }
+        return [self._edge(*pair) for pair in steps], [self._edge(*pair) for pair in sorted(shared - set(steps))]
+
+    def _edge(self, idx0: int, idx1: int) -> PoseGraphEdge:
+        pose0, pose1 = (self._map.keyframes[idx].cam_from_world for idx in (idx0, idx1))
+        relative = pose1 @ pose0.inverse()
+        return PoseGraphEdge(idx0, idx1, Sim3(1.0, relative.R, relative.t))
+
+    def _sigma_of_step(self, steps: list[PoseGraphEdge]) -> float:
+        lengths = [float(np.linalg.norm(edge.cam1_from_cam0.t)) for edge in steps]
+        with self._map.lock:
+            idx = max(edge.idx1 for edge in steps)
+            keyframe = self._map.keyframes[idx]
+            ids = keyframe.point_ids[keyframe.point_ids >= 0]
+            depths = (keyframe.cam_from_world @ self._map.xyz(ids))[:, 2]
+        depth = float(np.median(depths)) if len(depths) > 0 else 0.0
+        return max(_DRIFT_OF_LENGTH * float(np.median(lengths)) + _DRIFT_OF_DEPTH * depth, 1e-9)
+
+
+def _agree(first: VerifiedPlace, second: VerifiedPlace) -> bool:
+    """Whether two places of one map give about the same similarity."""
+    difference = first.place_from_world.inverse() @ second.place_from_world
+    return bool(abs(np.log(difference.scale)) < 0.1 and np.trace(difference.R) > 1 + 2 * np.cos(np.radians(5)))

@@ -1,0 +1,109 @@
+"""Matches of an image with a keyframe of the map, restricted to what has a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray, Float64Array, IndexArray
+from sfm_lightglue.features import Features
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
+from sfm_lightglue.types import Camera
+
+_MAX_FEATURES = 512
+"""Features with the highest scores that are matched: the time of the network grows with their number."""
+
+_MIN_COVISIBLE = 15
+"""Points that keyframes of one place share."""
+
+_RIVAL_SHARE = 0.7
+"""Another place that is nearly as similar is examined too: both can look the same."""
+
+_MIN_SEPARATION = 10
+"""Keyframes before one that are never a loop."""
+
+_NUM_CELLS = 8
+"""Cells per side of a grid over the image."""
+
+
+class PlaceMatch(NamedTuple):
+    """Rows [M] of the features of an image and of a keyframe that match, and points [M] of the latter."""
+
+    rows: IndexArray
+    other_rows: IndexArray
+    point_ids: IndexArray
+    xyz: Float64Array
+    max_distance: float
+
+
+def rows_to_match(features: Features, allowed: AnyArray) -> IndexArray:
+    """Rows of the features with the highest scores among the allowed ones [N], in order."""
+    rows = np.flatnonzero(allowed)
+    return np.sort(rows[np.argsort(-features.scores[rows], kind="stable")[:_MAX_FEATURES]])
+
+
+def match_with_points(matcher: Matcher, slam_map: SlamMap, features: Features, keyframe: Keyframe) -> PlaceMatch:
+    """Match an image with the features of a keyframe that have a point.
+
+    Args:
+        matcher: of features.
+        slam_map: the map.
+        features: of the image, those that shall be matched.
+        keyframe: of the map.
+
+    Returns:
+        Rows of `features` and of the keyframe's features.
+    """
+    with slam_map.lock:
+        ids = slam_map.resolve(keyframe.point_ids[: len(keyframe.features)])
+    allowed = rows_to_match(keyframe.features, ids >= 0)
+    rows, found = matcher.match(features, keyframe.features.rows(allowed)).indices.T.astype(np.int64)
+    other_rows = allowed[found]
+    differences = features.descriptors[rows] - keyframe.features.descriptors[other_rows]
+    distances = np.linalg.norm(differences, axis=1)
+    max_distance = float(np.quantile(distances, 0.9)) + 1e-6 if len(distances) > 0 else 0.0
+    return PlaceMatch(rows, other_rows, ids[other_rows], slam_map.xyz(ids[other_rows]), max_distance)
+
+
+def distinct_places(slam_map: SlamMap, found: Sequence[tuple[int, float]], min_similarity: float) -> list[int]:
+    """The most similar keyframe of the most similar place, and that of another place that is nearly as similar.
+
+    Args:
+        slam_map: the map.
+        found: (idx, similarity) of keyframes, most similar first.
+        min_similarity: of a place.
+    """
+    with slam_map.lock:
+        present = [(idx, similarity) for idx, similarity in found if idx in slam_map.keyframes]
+        if not present or present[0][1] < min_similarity:
+            return []
+        best, limit = present[0][0], max(min_similarity, _RIVAL_SHARE * present[0][1])
+        nearby = {best, *neighbourhood(slam_map, best)}
+        rivals = [idx for idx, similarity in present if idx not in nearby and similarity >= limit]
+    return [best, *rivals[:1]]
+
+
+def neighbourhood(slam_map: SlamMap, idx: int) -> set[int]:
+    """Keyframes that share points with a keyframe or with one of those, and those that were made shortly before."""
+    with slam_map.lock:
+        near = {other for other, _ in slam_map.covisible(idx, min_shared=1)}
+        further = {one for other in near for one, _ in slam_map.covisible(other, _MIN_COVISIBLE)}
+        recent = {
+            other for other in slam_map.members(slam_map.keyframes[idx].map_id) if abs(other - idx) <= _MIN_SEPARATION
+        }
+        return near | further | recent | {idx}
+
+
+def place_of(slam_map: SlamMap, idx: int, size: int) -> list[int]:
+    """A keyframe and its most covisible ones, `size` at most."""
+    with slam_map.lock:
+        return [idx, *(other for other, _ in slam_map.covisible(idx, _MIN_COVISIBLE))][:size]
+
+
+def num_cells(pixels: AnyArray, camera: Camera) -> int:
+    """Number of cells of a grid of 8 x 8 over the image that hold a pixel [N, 2]."""
+    cells = np.floor(np.asarray(pixels) / camera.size * _NUM_CELLS).astype(np.int64).clip(0, _NUM_CELLS - 1)
+    return len(np.unique(cells[:, 0] * _NUM_CELLS + cells[:, 1]))

@@ -1,0 +1,133 @@
+"""The pose of an image somewhere in the map: where a lost camera is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.features import Features
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
+from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.tracking.absolute_pose import absolute_pose
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.guided_matching import match_by_projection, place_points
+from sfm_lightglue.tracking.place_matching import (
+    distinct_places,
+    match_with_points,
+    num_cells,
+    place_of,
+    rows_to_match,
+)
+from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.types import Camera
+
+_NUM_CANDIDATES = 10
+_MIN_SIMILARITY = 0.04
+"""Fraction of the largest keypoints that match, of a keyframe that is worth matching."""
+
+_MIN_INLIERS = 12
+"""Fewest matches with one keyframe that fit a pose."""
+
+_MIN_INLIERS_OF_PLACE = 30
+"""Fewest points of the keyframe and of its covisible ones that fit the final pose."""
+
+_MIN_FOUND_SHARE = 0.12
+"""Fraction of the points that the image must show whose features are found in it, at least."""
+
+_MIN_CELLS = 8
+"""Cells of the image, of 64, in which points are found."""
+
+_PLACE_SIZE = 6
+"""Keyframes of a place."""
+
+_RIVAL_SHARE = 0.7
+"""A second pose with this fraction of the inliers makes the first one doubtful."""
+
+_SAME_POSE = (5.0, 0.2)
+"""Largest difference of equal poses: degrees, and fraction of the distance to the points."""
+
+
+class Relocalizer:
+    """Finds images in the map by the look of their place.
+
+    Args:
+        slam_map: the map.
+        places: its keyframes.
+        matcher: of features.
+        config: options.
+        seed: of RANSAC.
+    """
+
+    def __init__(
+        self, slam_map: SlamMap, places: PlaceRecognition, matcher: Matcher, config: TrackerConfig, seed: int
+    ) -> None:
+        self._map, self._places, self._matcher, self._config, self._seed = slam_map, places, matcher, config, seed
+
+    def relocalize(self, features: Features, size: tuple[int, int]) -> FoundFrame | None:
+        """Find the pose of an image.
+
+        Args:
+            features: of the image.
+            size: (width, height) of the image in pixels.
+
+        Returns:
+            None if the map does not show the place, or shows two places that look like it.
+        """
+        similar = self._places.query(features, _NUM_CANDIDATES)
+        limit_px = self._config.pose.max_error_px * max(1.0, max(size) / 640)
+        tried = [self._at(features, idx, limit_px) for idx in distinct_places(self._map, similar, _MIN_SIMILARITY)]
+        found = sorted((one for one in tried if one is not None), key=lambda one: -len(one.rows))
+        if not found or (len(found) == 2 and self._is_ambiguous(*found)):
+            return None
+        return found[0]
+
+    def _at(self, features: Features, idx: int, limit_px: float) -> FoundFrame | None:
+        """The pose of an image at the place of one keyframe."""
+        with self._map.lock:
+            keyframe, camera = self._map.keyframes.get(idx), self._map.camera
+        if keyframe is None:
+            return None
+        chosen = rows_to_match(features, np.ones(len(features), np.bool_))
+        match = match_with_points(self._matcher, self._map, features.rows(chosen), keyframe)
+        pixels = features.keypoints[chosen[match.rows]]
+        pose = absolute_pose(pixels, match.xyz, camera, self._seed, limit_px)
+        if pose is None or pose.num_inliers < _MIN_INLIERS:
+            return None
+        return self._among_all_points(features, idx, pose.cam_from_world, limit_px, match.max_distance)
+
+    def _among_all_points(
+        self, features: Features, idx: int, guess: Rigid3, limit_px: float, max_distance: float
+    ) -> FoundFrame | None:
+        """The pose by all points of the place, which are searched near their projections."""
+        with self._map.lock:
+            if idx not in self._map.keyframes:
+                return None
+            map_id, camera = self._map.keyframes[idx].map_id, self._map.camera
+            points = place_points(self._map, place_of(self._map, idx, _PLACE_SIZE))
+        cam_from_world = Sim3(1.0, guess.R, guess.t)
+        found = match_by_projection(camera, features, cam_from_world, points, 3 * limit_px, max_distance)
+        pixels, xyz = features.keypoints[found.rows], points.xyz[found.points]
+        pose = absolute_pose(pixels, xyz, camera, self._seed, limit_px, guess)
+        if pose is None or not _is_sure(pose.num_inliers, found.num_visible, pixels[pose.inlier_mask], camera):
+            return None
+        point_ids = points.point_ids[found.points[pose.inlier_mask]]
+        return FoundFrame(map_id, pose.cam_from_world, found.rows[pose.inlier_mask], point_ids)
+
+    def _is_ambiguous(self, best: FoundFrame, second: FoundFrame) -> bool:
+        """Whether two places of one map explain the image about equally well."""
+        if best.map_id != second.map_id or len(second.rows) < _RIVAL_SHARE * len(best.rows):
+            return False
+        depths = (best.cam_from_world @ self._map.xyz(best.point_ids))[:, 2]
+        max_angle_deg, max_distance = _SAME_POSE
+        distance = np.linalg.norm(best.cam_from_world.center - second.cam_from_world.center)
+        angle_deg = rotation_angle_deg(best.cam_from_world.R @ second.cam_from_world.R.T)
+        return bool(angle_deg > max_angle_deg or distance > max_distance * np.nanmedian(depths))
+
+
+def _is_sure(num_inliers: int, num_visible: int, pixels: AnyArray, camera: Camera) -> bool:
+    return bool(
+        num_inliers >= max(_MIN_INLIERS_OF_PLACE, _MIN_FOUND_SHARE * num_visible)
+        and num_cells(pixels, camera) >= _MIN_CELLS
+    )

@@ -1,0 +1,167 @@
+"""The similarity between two places of the map, from matches of two keyframes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation, rotation_from_rotvec
+from sfm_lightglue.tracking.absolute_pose import absolute_pose, reprojection_errors
+from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
+from sfm_lightglue.types import Camera
+
+_DEPTH_ERROR = 0.1
+"""Relative error of a depth that counts as much as a reprojection error at the scale of the loss."""
+
+_NUM_STEPS = 10
+_SMALL_STEP = 1e-8
+MIN_PAIRS = 6
+"""Fewest pairs of points of a similarity."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointPairs:
+    """Matched keypoints of two keyframes that both have a point.
+
+    Args:
+        pixels0: [N, 2] keypoints of the first keyframe.
+        pixels1: [N, 2] of the second.
+        xyz0: [N, 3] points in the frame of the first camera.
+        xyz1: [N, 3] points in the frame of the second camera.
+    """
+
+    pixels0: Float64Array
+    pixels1: Float64Array
+    xyz0: Float64Array
+    xyz1: Float64Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Similarity:
+    """A similarity between two cameras.
+
+    Args:
+        cam1_from_cam0: each camera in its own unit of length.
+        inliers: [M] pairs that fit in both images.
+    """
+
+    cam1_from_cam0: Sim3
+    inliers: IndexArray
+
+
+def estimate_similarity(pairs: PointPairs, camera: Camera, seed: int, max_error_px: float) -> Similarity | None:
+    """Estimate the similarity between two cameras that see the same points at two scales, with wrong pairs.
+
+    The pose of the first camera among the points of the second comes from RANSAC. The scale is the median ratio of
+    depths. Then the reprojection errors in both images are minimised, with the errors of the depths: without these,
+    two cameras at the same position have no scale.
+
+    Args:
+        pairs: matched keypoints and points.
+        camera: intrinsics of both.
+        seed: of RANSAC.
+        max_error_px: largest reprojection error of an inlier, in each image.
+
+    Returns:
+        None if fewer than six pairs fit.
+    """
+    if len(pairs.xyz0) < MIN_PAIRS:
+        return None
+    pose = absolute_pose(pairs.pixels0, pairs.xyz1, camera, seed, max_error_px)
+    if pose is None or pose.num_inliers < MIN_PAIRS:
+        return None
+    in_cam0 = pose.cam_from_world @ pairs.xyz1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = in_cam0[:, 2] / pairs.xyz0[:, 2]
+    usable = pose.inlier_mask & np.isfinite(ratios) & (ratios > 0)
+    if usable.sum() < MIN_PAIRS:
+        return None
+    scale = float(np.median(ratios[usable]))
+    unscaled = pose.cam_from_world.inverse()
+    similarity = Sim3(scale, unscaled.R, unscaled.t)
+    return _refined(similarity, pairs, camera, max_error_px / focal_length_px(camera))
+
+
+def _refined(similarity: Sim3, pairs: PointPairs, camera: Camera, max_error: float) -> Similarity | None:
+    points0, points1 = (normalized_from_pixels(camera, pixels) for pixels in (pairs.pixels0, pairs.pixels1))
+    # The scale from depths is less exact than the pose: pairs within twice the limit take part in the first round.
+    for factor in (2.0, 1.0, 1.0):
+        fits = _fits(similarity, pairs, points0, points1, factor * max_error)
+        if fits.sum() < MIN_PAIRS:
+            return None
+        similarity = _minimised(similarity, pairs, points0, points1, fits, factor * max_error / 2)
+    inliers = np.flatnonzero(_fits(similarity, pairs, points0, points1, max_error))
+    return Similarity(similarity, inliers) if len(inliers) >= MIN_PAIRS else None
+
+
+def _fits(similarity: Sim3, pairs: PointPairs, points0: Float64Array, points1: Float64Array, limit: float) -> BoolArray:
+    identity = Rigid3.identity()
+    errors1 = reprojection_errors(identity, points1, similarity @ pairs.xyz0)
+    errors0 = reprojection_errors(identity, points0, similarity.inverse() @ pairs.xyz1)
+    fits: BoolArray = np.maximum(errors0, errors1) <= limit
+    return fits
+
+
+def _minimised(
+    similarity: Sim3, pairs: PointPairs, points0: Float64Array, points1: Float64Array, fits: BoolArray, loss: float
+) -> Sim3:
+    """Minimise errors of reprojection and depth with the Cauchy loss, by Gauss-Newton."""
+    xyz0, xyz1, points0, points1 = pairs.xyz0[fits], pairs.xyz1[fits], points0[fits], points1[fits]
+    for _ in range(_NUM_STEPS):
+        in_cam1, in_cam0 = similarity @ xyz0, similarity.inverse() @ xyz1
+        J1 = _derivatives(in_cam1)
+        J0 = -(similarity.R.T / similarity.scale) @ _derivatives(xyz1)
+        normal, gradient = np.zeros((7, 7)), np.zeros(7)
+        for residuals, J in (
+            _projected(in_cam1, points1, J1),
+            _projected(in_cam0, points0, J0),
+            _depths(in_cam1, xyz1, J1, loss / _DEPTH_ERROR),
+        ):
+            weights = 1 / (1 + (residuals**2).sum(axis=1) / loss**2)
+            weighted = (J * weights[:, None, None]).reshape(-1, 7)
+            normal += weighted.T @ J.reshape(-1, 7)
+            gradient += weighted.T @ residuals.ravel()
+        damping = 1e-9 * np.diag(np.diag(normal)) + 1e-15 * np.eye(7)
+        step = -np.linalg.solve(normal + damping, gradient)
+        similarity = _stepped(similarity, step)
+        if np.abs(step).max() < _SMALL_STEP:
+            break
+    return similarity
+
+
+def _stepped(similarity: Sim3, step: Float64Array) -> Sim3:
+    turn, growth = rotation_from_rotvec(step[:3]), float(np.exp(step[6]))
+    t = growth * turn @ similarity.t + step[3:6]
+    return Sim3(growth * similarity.scale, project_to_rotation(turn @ similarity.R), t)
+
+
+def _projected(
+    in_cam: Float64Array, points: Float64Array, derivative: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """Residuals [N, 2] on the plane z = 1 and their derivatives [N, 2, 7], from those of the points [N, 3, 7]."""
+    depth = np.maximum(in_cam[:, 2:], 1e-9)
+    projected = in_cam[:, :2] / depth
+    J = (derivative[:, :2] - projected[:, :, None] * derivative[:, 2:]) / depth[:, :, None]
+    return projected - points, J
+
+
+def _depths(
+    in_cam: Float64Array, expected: Float64Array, derivative: Float64Array, weight: float
+) -> tuple[Float64Array, Float64Array]:
+    """Weighted logarithms [N, 1] of the ratio of depths, and their derivatives [N, 1, 7]."""
+    depth = np.maximum(in_cam[:, 2:], 1e-9)
+    residuals = weight * np.log(depth / np.maximum(expected[:, 2:], 1e-9))
+    return residuals, weight * derivative[:, 2:] / depth[:, :, None]
+
+
+def _derivatives(xyz: Float64Array) -> Float64Array:
+    """Derivatives [N, 3, 7] of points [N, 3] by a step: rotation, translation and logarithm of scale."""
+    J = np.zeros((len(xyz), 3, 7))
+    for row, column, entry in ((2, 1, 0), (0, 2, 1), (1, 0, 2)):
+        J[:, row, column] = -xyz[:, entry]
+        J[:, column, row] = xyz[:, entry]
+    J[:, :, 3:6] = np.eye(3)
+    J[:, :, 6] = xyz
+    return J

@@ -1,0 +1,124 @@
+"""Loops: the drift of a ring disappears, and places that only look alike do not close one."""
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.geometry.transforms import Sim3, rotation_from_rotvec, umeyama
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.loop_closing import LoopCloser
+from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.slam_map import SlamMap
+from tests.helpers.slam_ring import CAMERA, NUM_STEPS, NearestMatcher, Ring
+
+
+class Walked:
+    """A map that grows by keyframes, with its loop closer."""
+
+    def __init__(self, ring):
+        self.ring, self.slam_map, self.places = ring, SlamMap(CAMERA), PlaceRecognition()
+        self.matcher = NearestMatcher()
+        mapper = LocalMapper(self.slam_map, self.matcher, TrackerConfig(), seed=0)
+        self.closer = LoopCloser(self.slam_map, self.places, self.matcher, mapper, TrackerConfig(), seed=0)
+        self.steps = {}
+
+    def walk(self, steps, **options):
+        """Closures of these steps, by keyframe."""
+        closures = {}
+        for step in steps:
+            idx = len(self.steps)
+            self.steps[idx] = step
+            self.places.add(self.ring.add_to(self.slam_map, idx, step, **options))
+            closure = self.closer.close(idx)
+            if closure is not None:
+                closures[idx] = closure
+                return closures
+        return closures
+
+    def rms_error(self):
+        idxs = sorted(self.slam_map.keyframes)
+        found = np.stack([self.slam_map.keyframes[idx].cam_from_world.center for idx in idxs])
+        truth = np.stack([self.ring.true_pose(self.steps[idx]).center for idx in idxs])
+        return float(np.sqrt(((umeyama(found, truth) @ found - truth) ** 2).sum(axis=1).mean()))
+
+
+def test_a_ring_with_scale_drift_is_closed():
+    walked = Walked(Ring(growth=1.005))
+    assert walked.walk(range(NUM_STEPS - 2)) == {}
+    before = walked.rms_error()
+    closures = walked.walk(range(NUM_STEPS - 2, NUM_STEPS + 6))
+    (closure,) = closures.values()
+    assert before > 0.5
+    assert walked.rms_error() < 0.15 * before
+    assert abs(NUM_STEPS - (closure.idx - closure.other_idx)) <= 3
+    assert closure.scale == pytest.approx(1.005 ** (closure.other_idx - closure.idx), rel=0.03)
+    assert closure.merged_map_id is None
+    shared = dict(walked.slam_map.covisible(closure.idx))
+    assert shared[closure.other_idx] >= 30
+
+
+def test_a_loop_raises_the_revision_and_keeps_the_first_keyframe():
+    walked = Walked(Ring(growth=1.005))
+    closures = walked.walk(range(NUM_STEPS + 6))
+    assert len(closures) == 1
+    assert walked.slam_map.revision == 1
+    np.testing.assert_allclose(walked.slam_map.keyframes[0].cam_from_world.t, walked.ring.true_pose(0).t, atol=1e-9)
+    (idx,) = closures
+    assert walked.slam_map.keyframes[idx].scale == pytest.approx(closures[idx].scale, rel=0.05)
+
+
+def test_a_walk_without_return_closes_nothing_and_matches_nothing():
+    walked = Walked(Ring(growth=1.005))
+    assert walked.walk(range(NUM_STEPS - 12)) == {}
+    assert walked.matcher.num_calls == 0
+
+
+@pytest.mark.parametrize("options", [{"alike": 1.0}, {"alike": 0.15, "alike_in_corner": True}], ids=["wall", "object"])
+def test_places_that_look_alike_are_no_loop(options):
+    walked = Walked(Ring(**options))
+    assert walked.walk(range(NUM_STEPS - 12)) == {}
+    assert walked.matcher.num_calls > 0
+    assert walked.rms_error() < 1e-6
+    assert walked.slam_map.revision == 0
+
+
+def test_a_loop_closes_beside_places_that_look_alike():
+    walked = Walked(Ring(growth=1.003, alike=1.0))
+    closures = walked.walk(range(NUM_STEPS + 8))
+    assert [abs(NUM_STEPS - (one.idx - one.other_idx)) <= 3 for one in closures.values()] == [True]
+
+
+@pytest.mark.parametrize("num_second", [12, 30])
+def test_maps_are_joined_where_they_meet(num_second):
+    """The second map begins elsewhere, in its own frame and unit; its keyframes reach the first map at the end."""
+    ring = Ring()
+    walked = Walked(ring)
+    assert walked.walk(range(20)) == {}
+    other_from_world = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
+    steps = list(range(NUM_STEPS - num_second, NUM_STEPS + 6))
+    closures = walked.walk(steps, map_id=1, map_from_drifted=other_from_world)
+    (closure,) = closures.values()
+    larger = 0 if closure.idx < 40 else 1
+    assert closure.merged_map_id == larger
+    assert walked.slam_map.map_ids() == [larger]
+    assert closure.scale == pytest.approx(1 / 2.5, rel=0.01)
+    assert walked.rms_error() < 0.02
+
+
+def test_a_removed_keyframe_is_not_found():
+    walked = Walked(Ring())
+    walked.walk(range(NUM_STEPS - 2))
+    for idx in range(12):
+        walked.slam_map.remove_keyframe(idx)
+    assert walked.walk(range(NUM_STEPS - 2, NUM_STEPS + 6)) == {}
+    assert walked.closer.close(0) is None
+
+
+def test_a_second_run_gives_the_same_bytes():
+    centers = []
+    for _ in range(2):
+        walked = Walked(Ring(growth=1.005))
+        assert walked.walk(range(NUM_STEPS + 6))
+        poses = [one.cam_from_world for one in walked.slam_map.keyframes.values()]
+        centers.append(np.stack([pose.center for pose in poses]).tobytes())
+    assert centers[0] == centers[1]
