@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +44,7 @@ def loop_pairs(similar: SimilarImages, sequence: Sequence[str], window: int, num
     steps_from_name = {name: i for i, name in enumerate(sequence)}
     steps = np.array([steps_from_name[name] for name in similar.names], np.int64)
     # The keypoints are compared of the few candidates only that remain.
-    found, _ = replace(similar, largest=None).nearest(num_loops + _CANDIDATES_PER_WINDOW * window)
+    found, _ = similar.by_vectors().nearest(num_loops + _CANDIDATES_PER_WINDOW * window)
     rows = [
         (row, other)
         for row, candidates in enumerate(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 
@@ -13,12 +14,13 @@ from sfm_lightglue.execution.blas import one_blas_thread
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.features import Features
+from sfm_lightglue.retrieval.kept_results import KeptResults, KeptSimilarImages
 from sfm_lightglue.retrieval.largest_keypoints import LargestKeypoints
-from sfm_lightglue.retrieval.learning import principal_axes
+from sfm_lightglue.retrieval.learning import LEARNING_VERSION, principal_axes
 from sfm_lightglue.retrieval.scene_vocabulary import KIND, key_of, scene_vocabulary, spread
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.retrieval.vlad import unit_rows
-from sfm_lightglue.retrieval.vocabulary import Signature, Vocabulary
+from sfm_lightglue.retrieval.vocabulary import Signature, Vocabulary, sift_vocabulary
 from sfm_lightglue.store.store import Store, make_key
 
 logger = logging.getLogger(__name__)
@@ -48,27 +50,49 @@ def describe_scene(
 
     Args:
         features: by name of image. If it has `key_of`, features are read only where the store has no signature.
-        store: keeps a signature of 12 kB of each image; None if nothing is kept.
+        store: keeps a signature of 12 kB of each image, and which images are similar; None if nothing is kept. With
+            the results that are asked for in the store, nothing is read or computed.
         executor: computes signatures, and searches similar images.
         progress: called with "describe" after each image.
     """
+
+    def build() -> tuple[SimilarImages, bool]:
+        return _describe_all(features, store, executor, progress)
+
+    if store is None:
+        return build()[0]
+    names = sorted(features)
+    try:
+        keys = "".join(key_of(features, name) for name in names)
+    except DataError:  # features that are not in the store, of an image that can no longer be read
+        return build()[0]
+    versions = [DESCRIBE_VERSION, LEARNING_VERSION, sift_vocabulary().digest]
+    key = make_key(versions, hashlib.sha256(keys.encode()).hexdigest())
+    return KeptSimilarImages.of_scene(names, KeptResults(key, build, store, executor))
+
+
+def _describe_all(
+    features: Mapping[str, Features], store: Store | None, executor: Executor, progress: Progress
+) -> tuple[SimilarImages, bool]:
+    """All images that have keypoints, and whether all others have none; the rest cannot be read."""
     vocabulary = scene_vocabulary(features, store, executor)
     if vocabulary is None:
-        return SimilarImages((), np.zeros((0, 1), np.float32))
+        return SimilarImages((), np.zeros((0, 1), np.float32)), False
     describer = _Describer(features, vocabulary, store)
-    names, vlads, largest = [], [], []
+    names, vlads, largest, is_complete = [], [], [], True
     progress("describe", 0, len(features))
     for num_done, (name, signature) in enumerate(executor.map(describer.describe, sorted(features)), start=1):
+        is_complete &= signature is not None
         if signature is not None and signature.vlad.any():
             names.append(name)
             vlads.append(signature.vlad)
             largest.append(signature.largest)
         progress("describe", num_done, len(features))
     if not names:
-        return SimilarImages((), np.zeros((0, 1), np.float32))
+        return SimilarImages((), np.zeros((0, 1), np.float32)), is_complete
     with one_blas_thread():
         vectors = scene_vectors(np.stack(vlads))
-    return SimilarImages(tuple(names), vectors, executor, LargestKeypoints.from_images(largest))
+    return SimilarImages(tuple(names), vectors, executor, LargestKeypoints.from_images(largest)), is_complete
 
 
 def scene_vectors(vlads: Int8Array) -> Float32Array:

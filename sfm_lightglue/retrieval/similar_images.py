@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,10 @@ class SimilarImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def by_vectors(self) -> SimilarImages:
+        """The same images by the products of their vectors alone."""
+        return replace(self, largest=None)
 
     def nearest(self, k: int) -> tuple[Int32Array, Float32Array]:
         """The most similar other images of each image, most similar first; the lower index first if they are equal.

@@ -81,18 +81,18 @@ class FolderExecutor(ThreadExecutor):
         return is_held
 
     @contextlib.contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def alone(self, name: str, work: str = "builds the models") -> Iterator[None]:
         """Let one process after the other run the block.
 
         Args:
             name: a key of what the block makes.
+            work: what the block does, for a message to the user of a process that waits.
         """
         has_told = False
         while not self._leases.claim(name):
             holder = self._leases.holder(name)
             if holder is not None and not has_told:
-                told = "process %d on %s builds the models; this one waits for its end"
-                logger.info(told, holder.process, holder.host)
+                logger.info("process %d on %s %s; this one waits for its end", holder.process, holder.host, work)
                 has_told = True
             time.sleep(_POLL_S)
         try:
