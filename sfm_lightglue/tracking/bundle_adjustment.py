@@ -232,7 +232,7 @@ class _Layout:
         diagonal = np.arange(3)
         V[:, diagonal, diagonal] *= 1 + damping
         V[:, diagonal, diagonal] += 1e-9
-        roots = _inverse_lower(np.linalg.cholesky(V))  # V⁻¹ = rootsᵀ roots
+        roots = _inverse_lower(np.asarray(np.linalg.cholesky(V), np.float64))  # V⁻¹ = rootsᵀ roots
         by_residual = J[:, 0] * residuals[:, :1] + J[:, 1] * residuals[:, 1:]
         halves = np.einsum("pab,pb->pa", roots, self._by_point(by_residual))
         free = self._of_free

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.tracking.projection import is_inside, project
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
@@ -80,7 +80,7 @@ def _neighbours(points: Float64Array, keypoints: Float32Array, radius_px: float)
     return rows[close], columns[close]
 
 
-def _is_best_of(groups: IndexArray, values: Float64Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _is_best_of(groups: IndexArray, values: Float64Array) -> BoolArray:
     """Whether each value [M] is the largest of its group, the first one of equal values."""
     order = np.lexsort((-values, groups))
     is_first = np.ones(len(groups), bool)

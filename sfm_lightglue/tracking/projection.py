@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import AnyArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.types import Camera
@@ -34,7 +34,8 @@ def rays_from_pixels(camera: Camera, pixels: AnyArray) -> Float64Array:
     """Viewing rays [N, 3] of length 1 in the frame of the camera, from pixels [N, 2]."""
     normalized = normalized_from_pixels(camera, pixels)
     rays = np.concatenate([normalized, np.ones((len(normalized), 1))], axis=1)
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    unit_rays: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit_rays
 
 
 def pixels_from_cam(camera: Camera, xyz_in_cam: AnyArray) -> Float64Array:
@@ -67,10 +68,9 @@ def reprojection_errors_px(camera: Camera, cam_from_world: Rigid3, xyz: AnyArray
     return errors
 
 
-def is_inside(camera: Camera, pixels: AnyArray, border_px: float = 0.0) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def is_inside(camera: Camera, pixels: AnyArray, border_px: float = 0.0) -> BoolArray:
     """Which pixels [N, 2] lie within the image, at least `border_px` from its edges; False for NaN."""
     pixels = np.asarray(pixels, dtype=np.float64)
     limit = np.array([camera.width, camera.height]) - border_px
     with np.errstate(invalid="ignore"):
-        inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = ((pixels >= border_px) & (pixels <= limit)).all(axis=1)
-    return inside
+        return np.asarray(((pixels >= border_px) & (pixels <= limit)).all(axis=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
@@ -43,7 +44,7 @@ def _add_image(model: pycolmap.Reconstruction, keyframe: Keyframe) -> None:
     model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(keyframe.cam_from_world.as_matrix()[:3]))
 
 
-def _color(slam_map: SlamMap, track: list[tuple[int, int]]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _color(slam_map: SlamMap, track: list[tuple[int, int]]) -> UInt8Array:
     """Mean colour of the observations, black if none is known."""
     colors = [
         keyframe.colors[row]

@@ -15,6 +15,9 @@ from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.tracking.compact_features import CompactFeatures
 from sfm_lightglue.types import Camera
 
+Ids = AnyArray | Sequence[int]
+"""Ids of points."""
+
 
 class Keyframe:
     """A frame of the map, with its features and the tracks of optical flow.
@@ -222,7 +225,7 @@ class SlamMap:
                         raise ValueError(f"keyframe {idx}, row {row}: it has a point already")
             return ids
 
-    def xyz(self, point_ids: AnyArray) -> Float64Array:
+    def xyz(self, point_ids: Ids) -> Float64Array:
         """Positions [P, 3] of points, of the one it was fused into for a fused one; NaN for removed ones."""
         with self.lock:
             ids = self.resolve(point_ids)
@@ -230,7 +233,7 @@ class SlamMap:
             positions[ids < 0] = np.nan
             return positions
 
-    def resolve(self, point_ids: AnyArray) -> IndexArray:
+    def resolve(self, point_ids: Ids) -> IndexArray:
         """Ids [P] of points after fusing; -1 for removed ones, and for -1."""
         with self.lock:
             ids = np.array(point_ids, dtype=np.int64)
@@ -245,7 +248,7 @@ class SlamMap:
         with self.lock:
             return dict(self._tracks[point_id])
 
-    def num_observations(self, point_ids: AnyArray) -> IndexArray:
+    def num_observations(self, point_ids: Ids) -> IndexArray:
         """Number [P] of keyframes that observe each point, all of them present ones."""
         with self.lock:
             tracks = self._tracks
@@ -270,7 +273,7 @@ class SlamMap:
             if len(track) < 2:
                 self.remove_points(np.array([point_id]))
 
-    def remove_points(self, point_ids: AnyArray) -> None:
+    def remove_points(self, point_ids: Ids) -> None:
         """Remove points with their observations. Those that are removed or fused stay as they are."""
         with self.lock:
             for point_id in np.asarray(point_ids).tolist():

@@ -131,8 +131,7 @@ def _intersected(views: _Views, is_used: BoolArray) -> Float64Array:
         along = np.maximum(np.einsum("mi,mi->m", xyz[views.tracks] - centers, rays), 1e-6)
         weights = is_used / along**2
         weights /= np.maximum.reduceat(weights, views.starts)[views.tracks] + 1e-300
-    result: Float64Array = xyz
-    return result
+    return np.asarray(xyz, np.float64)
 
 
 def _has_parallax(views: _Views, is_used: BoolArray, min_parallax_deg: float) -> BoolArray:
