@@ -174,3 +174,40 @@ def test_other_programs_keep_their_handlers() -> None:
     words = run_python(code).stdout.split()
     assert words[:2] == ["True", "True"]
     assert words[3:] == ["-1", "True"]
+
+
+ASKED = AS_PROGRAM + (
+    "import os, signal, time\n"
+    "from pipelines.command import run_command\n"
+    "interrupt.GRACE_S, interrupt._ECHO_S = 0.3, 0.1\n"
+    "def send():\n"
+    "    os.kill(os.getpid(), signal.SIGINT)\n"
+    "def body():\n"
+    "    with interrupt.asked_to_end() as asked:\n"
+    "        send(); send()\n"
+    "        time.sleep(0.8)\n"
+    "        print(asked.is_set(), flush=True)\n"
+    "        {inside}\n"
+    "    {outside}\n"
+    "    return 7\n"
+    "sys.exit(run_command(body))"
+)
+
+
+def test_a_job_that_is_asked_to_end_has_the_time_that_it_needs() -> None:
+    """The signal came twice at once; no thread ends the process after the time of grace."""
+    done = run_python(ASKED.format(inside="pass", outside="time.sleep(0.5)"))
+    assert (done.returncode, done.stdout, done.stderr) == (7, "True\n", "")
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_the_next_ctrl_c_ends_the_command_as_elsewhere(where: str) -> None:
+    texts = {"inside": "pass", "outside": "pass"} | {where: "send(); time.sleep(60)"}
+    done = run_python(ASKED.format(**texts))
+    told = TOLD.replace("terminated", "interrupted")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "True\n", told)
+
+
+def test_kill_ends_a_job_that_can_be_asked_to_end_as_elsewhere() -> None:
+    done = run_python(ASKED.format(inside="os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", outside="pass"))
+    assert (done.returncode, done.stderr) == (143, TOLD)
