@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
-from sfm_lightglue.tracking.point_search import find_points
+from sfm_lightglue.tracking.guided_matching import PlacePoints, match_by_projection, place_points
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
@@ -25,6 +26,9 @@ _MAX_CHAIN = 8
 
 _UNADJUSTED_FACTOR = 2.0
 """Limits are larger by this factor for the pose of a keyframe that was not adjusted yet."""
+
+_MAX_DESCRIPTOR_DISTANCE = 0.63
+"""Largest distance of the descriptors, of length 1, of a point and a feature near its projection."""
 
 _MIN_KEYFRAMES_TO_REFINE = (6, 12)
 """Focal lengths are refined in maps of so many keyframes, and the distortion in maps of so many."""
@@ -159,11 +163,25 @@ class LocalMapper:
         self._trials.begin(ids.tolist(), self._num_added)
 
     def _observe_points(self, keyframe: Keyframe, covisible: Sequence[int]) -> None:
-        """Let features of a keyframe observe points of covisible keyframes."""
+        """Let features of a keyframe observe points of covisible keyframes that it does not observe yet."""
+        if len(covisible) == 0:
+            return
+        points = place_points(self._map, covisible)
+        is_unseen = ~np.isin(points.point_ids, keyframe.point_ids)
+        points = PlacePoints(points.point_ids[is_unseen], points.xyz[is_unseen], points.descriptors[is_unseen])
+        pose, features = keyframe.cam_from_world, keyframe.features
         _, max_error_px = self._limits()
-        found = find_points(self._map, keyframe, covisible, _UNADJUSTED_FACTOR * max_error_px)
-        for row, point_id in zip(found.rows.tolist(), found.point_ids.tolist(), strict=True):
-            self._map.add_observation(point_id, keyframe.idx, row)
+        found = match_by_projection(
+            self._map.camera,
+            features,
+            Sim3(1.0, pose.R, pose.t),
+            points,
+            _UNADJUSTED_FACTOR * max_error_px,
+            _MAX_DESCRIPTOR_DISTANCE,
+        )
+        with self._map.lock:
+            for row, point_id in zip(found.rows.tolist(), points.point_ids[found.points].tolist(), strict=True):
+                self._map.add_observation(point_id, keyframe.idx, row)
 
     def _flow_tracks(self, keyframe: Keyframe) -> dict[int, dict[int, int]]:
         """For each row of a keyframe without a point: rows of its track in earlier keyframes, by idx."""

@@ -14,12 +14,19 @@ from tests.helpers.slam_scene import CAMERA, ExactMatcher, Walk, disturbed
 
 KEEP_ALL = TrackerConfig(mapping=MappingConfig(remove_redundant=False))
 
+NO_PARTNERS = MappingConfig(remove_redundant=False, num_partners=0)
+
+
+def scaled_pose(walk, idx):
+    """The true pose in the frame and unit of a map that `unit_start` began."""
+    relative = walk.pose(idx) @ walk.pose(0).inverse()
+    return Rigid3(relative.R, relative.t / np.linalg.norm((walk.pose(1) @ walk.pose(0).inverse()).t))
+
 
 def unit_start(walk):
     """The first two keyframes: the first at the origin, the second at distance 1."""
     first, second = walk.keyframe(0, Rigid3.identity()), walk.keyframe(1)
-    relative = walk.pose(1) @ walk.pose(0).inverse()
-    second.cam_from_world = Rigid3(relative.R, relative.t / np.linalg.norm(relative.t))
+    second.cam_from_world = scaled_pose(walk, 1)
     return first, second
 
 
@@ -33,10 +40,8 @@ def started(walk, config=None):
 def walked(walk, num, error=0.0, config=None):
     """A map of `num` keyframes whose poses come from the tracker with random errors."""
     slam_map, mapper = started(walk, config)
-    scale = 1 / np.linalg.norm((walk.pose(1) @ walk.pose(0).inverse()).t)
     for idx in range(2, num):
-        relative = walk.pose(idx) @ walk.pose(0).inverse()
-        pose = disturbed(Rigid3(relative.R, scale * relative.t), walk.random, error)
+        pose = disturbed(scaled_pose(walk, idx), walk.random, error)
         keyframe = walk.with_tracked_points(walk.keyframe(idx, pose), slam_map.keyframes[idx - 1])
         mapper.add(keyframe)
     return slam_map, mapper
@@ -75,6 +80,16 @@ def test_points_come_from_matches_and_from_tracks_of_flow():
     num_features = second.num_features
     assert has_point[:num_features].sum() > 100
     assert has_point[num_features:].sum() > 100
+
+
+def test_features_observe_points_of_the_map_without_matching():
+    walk = Walk(noise_px=0.3)
+    slam_map, _ = started(walk)
+    unmatched = LocalMapper(slam_map, ExactMatcher(), replace(KEEP_ALL, mapping=NO_PARTNERS), seed=0)
+    keyframe = walk.with_tracked_points(walk.keyframe(2, scaled_pose(walk, 2)), slam_map.keyframes[1])
+    assert (keyframe.point_ids[: keyframe.num_features] == -1).all()
+    unmatched.add(keyframe)
+    assert (keyframe.point_ids[: keyframe.num_features] >= 0).sum() > 80
 
 
 def test_each_point_is_one_point_of_the_scene():
@@ -126,9 +141,7 @@ def test_wrong_observations_leave_the_map():
     walk = Walk(noise_px=0.3)
     slam_map, mapper = walked(walk, 5)
     keyframe = walk.with_tracked_points(walk.keyframe(5), slam_map.keyframes[4])
-    relative = walk.pose(5) @ walk.pose(0).inverse()
-    scale = 1 / np.linalg.norm((walk.pose(1) @ walk.pose(0).inverse()).t)
-    keyframe.cam_from_world = Rigid3(relative.R, scale * relative.t)
+    keyframe.cam_from_world = scaled_pose(walk, 5)
     wrong = np.flatnonzero(keyframe.point_ids >= 0)[::10]
     keyframe.keypoints[wrong] += np.float32(12)
     assert len(wrong) > 10
