@@ -59,6 +59,8 @@ class LiveView:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._output, stderr=self._output, env=worker_environment()
         )
+        assert self._process.stdin is not None
+        self._input = self._process.stdin
         self._changed = threading.Condition()
         self._newest: dict[str, AnyArray] | None = None
         self._is_closed = self._is_told = False
@@ -111,20 +113,18 @@ class LiveView:
         return status is not None
 
     def _send(self) -> None:
-        pipe = self._process.stdin
-        while pipe is not None:
-            with self._changed:
-                while self._newest is None and not self._is_closed:
-                    self._changed.wait()
-                state, self._newest = self._newest, None
-            try:
-                if state is None:
-                    pipe.close()
-                    return
+        """Send the newest state, until the window is closed."""
+        with contextlib.suppress(OSError), contextlib.closing(self._input) as pipe:
+            while (state := self._next()) is not None:
                 pipe.write(packed(state))
                 pipe.flush()
-            except OSError:  # the window was closed
-                return
+
+    def _next(self) -> dict[str, AnyArray] | None:
+        with self._changed:
+            while self._newest is None and not self._is_closed:
+                self._changed.wait()
+            state, self._newest = self._newest, None
+            return state
 
 
 def state_arrays(slam_map: SlamMap, record: FrameRecord, frame: Frame, pixels: AnyArray) -> dict[str, AnyArray]:
