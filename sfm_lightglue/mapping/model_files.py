@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.binary_model import read_binary_content
 from sfm_lightglue.colmap.model_check import check_content
 from sfm_lightglue.colmap.model_content import ModelContent
@@ -86,6 +86,24 @@ def _fault(written: Mapping[str, bytes], model: pycolmap.Reconstruction, folder:
     return fault or (ply_difference(written.get(PLY_NAME, b""), content.points) if with_cloud else None)
 
 
+def poses_of_packed(files: Mapping[str, AnyArray], path: str) -> dict[str, Float64Array]:
+    """Rotation (w, x, y, z) and translation [7] of each image of a model, `cam_from_world`, by name.
+
+    Args:
+        files: as `pack_models` returns them.
+        path: of the model.
+
+    Raises:
+        DataError: if a file is missing or damaged.
+    """
+    images = read_binary_content(Path(path), _written(files, path)).images
+    return dict(zip(images.names, images.poses, strict=True))
+
+
+def _written(files: Mapping[str, AnyArray], path: str) -> dict[str, bytes]:
+    return {f"{name}.bin": files[f"{path}/{name}.bin"].tobytes() for name in _FILE_NAMES}
+
+
 def check_packed_models(files: Mapping[str, AnyArray], paths: Sequence[str]) -> dict[str, ModelContent]:
     """Check files of models that were kept, and that they are those of the models at some paths and no others.
 
@@ -108,8 +126,7 @@ def check_packed_models(files: Mapping[str, AnyArray], paths: Sequence[str]) -> 
         raise DataError(f"{paths[0]}: no bytes of files")
     content_from_path = {}
     for path in paths:
-        written = {f"{name}.bin": files[f"{path}/{name}.bin"].tobytes() for name in _FILE_NAMES}
-        content = content_from_path[path] = read_binary_content(Path(path), written)
+        content = content_from_path[path] = read_binary_content(Path(path), _written(files, path))
         if path.startswith("sparse/"):  # a rejected model may have impossible values
             check_content(content, is_complete=True)
     if CLOUD_MODEL in paths:

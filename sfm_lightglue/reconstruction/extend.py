@@ -8,10 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.cached_models import PackedModels, load_models
+from sfm_lightglue.mapping.model_files import CLOUD_MODEL, poses_of_packed
 from sfm_lightglue.messages import shortened, shown_path
 from sfm_lightglue.pairs.base import ExcludesPairs
 from sfm_lightglue.reconstruction.components import Components, build_components
@@ -194,6 +197,16 @@ def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path
     return summary
 
 
+def _adjusted(models: PackedModels, base: ExtensionBase) -> list[str]:
+    """Names of the images of the model before whose poses moved, sorted."""
+    if base.packed is None:
+        return []  # all poses of a model from elsewhere stay
+    before, after = (poses_of_packed(each.files, CLOUD_MODEL) for each in (base.packed, models))
+    return sorted(
+        name for name in before.keys() & after.keys() if not np.allclose(before[name], after[name], 1e-9, 1e-12)
+    )
+
+
 def _record(models: PackedModels, base: ExtensionBase, arrivals: Sequence[str]) -> dict[str, Any]:
     """What was extended, for the record of the run."""
     statistics = models.statistics
@@ -202,6 +215,7 @@ def _record(models: PackedModels, base: ExtensionBase, arrivals: Sequence[str]) 
     return {
         "of": base.key,
         "added": sorted(now - before),
+        "adjusted": _adjusted(models, base),
         "left_out": {
             name: statistics.images[name].reason for name in arrivals if name in statistics.images.keys() - now
         },

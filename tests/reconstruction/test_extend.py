@@ -73,7 +73,11 @@ def test_photos_come_in_and_everything_else_stays(own_scene, small_scene_dir, sm
     result = extend(own_scene, config=CONFIG)
     after = sparse(own_scene)
     assert result.summary.num_registered == 6
-    assert record(own_scene)["extension"]["added"] == list(ADDED)
+    extension = record(own_scene)["extension"]
+    assert extension["added"] == list(ADDED)
+    names = {before.images[image_id].name for image_id in before.reg_image_ids()}
+    assert set(extension["adjusted"]) <= names
+    assert len(extension["adjusted"]) > 1
     assert_old_images_stay(before, after)
     assert largest_move(before, after) > 0, "the photos touch the others"
     kept = set(before.point3D_ids()) & set(after.point3D_ids())
@@ -170,7 +174,9 @@ def test_a_photo_of_something_else_stays_out_with_a_reason(own_scene, small_scen
     before = tree(own_scene / "reconstruction" / "sparse")
     result = extend(own_scene, config=CONFIG)
     assert result.summary.images["noise.png"]["reason"] == "no_matches"
-    assert record(own_scene)["extension"]["left_out"] == {"noise.png": "no_matches"}
+    extension = record(own_scene)["extension"]
+    assert extension["left_out"] == {"noise.png": "no_matches"}
+    assert extension["adjusted"] == []
     assert tree(own_scene / "reconstruction" / "sparse") == before
     assert "no image came into the model" in caplog.text
 
