@@ -39,11 +39,13 @@ class GuidedMatches:
     """Points that were found in an image.
 
     Args:
+        pixels: [P, 2] projections of all points.
         is_visible: [P] whether each point lies before the camera and projects into the image.
         points: [M] indices of the points that were found.
         rows: [M] different rows of the features that see them.
     """
 
+    pixels: Float64Array
     is_visible: BoolArray
     points: IndexArray
     rows: IndexArray
@@ -101,7 +103,7 @@ def match_by_projection(
     visible = np.flatnonzero(is_visible)
     none = np.zeros(0, np.int64)
     if len(visible) == 0 or len(features) == 0:
-        return GuidedMatches(is_visible, none, none)
+        return GuidedMatches(pixels, is_visible, none, none)
     distances_px, rows = cKDTree(features.keypoints).query(
         pixels[visible], k=min(_NUM_NEAREST, len(features)), distance_upper_bound=radius_px
     )
@@ -112,14 +114,15 @@ def match_by_projection(
     distances = np.where(is_near, np.linalg.norm(differences, axis=2), np.inf)
     best = distances.argmin(axis=1)
     every = np.arange(len(visible))
-    return _one_point_per_row(is_visible, visible, rows[every, best], distances[every, best], max_distance)
+    points_found, rows_found = _one_point_per_row(visible, rows[every, best], distances[every, best], max_distance)
+    return GuidedMatches(pixels, is_visible, points_found, rows_found)
 
 
 def _one_point_per_row(
-    is_visible: BoolArray, points: IndexArray, rows: IndexArray, distances: Float64Array, max_distance: float
-) -> GuidedMatches:
+    points: IndexArray, rows: IndexArray, distances: Float64Array, max_distance: float
+) -> tuple[IndexArray, IndexArray]:
     good = np.flatnonzero(distances <= max_distance)
     order = good[np.lexsort((points[good], distances[good]))]
     _, first = np.unique(rows[order], return_index=True)
     kept = np.sort(order[first])
-    return GuidedMatches(is_visible, points[kept], rows[kept])
+    return points[kept], rows[kept]

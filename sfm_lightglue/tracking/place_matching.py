@@ -103,7 +103,16 @@ def place_of(slam_map: SlamMap, idx: int, size: int) -> list[int]:
         return [idx, *(other for other, _ in slam_map.covisible(idx, _MIN_COVISIBLE))][:size]
 
 
-def num_cells(pixels: AnyArray, camera: Camera) -> int:
-    """Number of cells of a grid of 8 x 8 over the image that hold a pixel [N, 2]."""
-    cells = np.floor(np.asarray(pixels) / camera.size * _NUM_CELLS).astype(np.int64).clip(0, _NUM_CELLS - 1)
-    return len(np.unique(cells[:, 0] * _NUM_CELLS + cells[:, 1]))
+def share_of_cells(camera: Camera, found: AnyArray, visible: AnyArray) -> float:
+    """Fraction of the cells of the image with visible points in which points are found.
+
+    Args:
+        camera: of the image.
+        found: [M, 2] pixels.
+        visible: [P, 2] pixels.
+    """
+    cells = [
+        np.floor(np.asarray(pixels) / camera.size * _NUM_CELLS).astype(np.int64) @ [_NUM_CELLS, 1]
+        for pixels in (found, visible)
+    ]
+    return len(np.unique(cells[0])) / max(1, len(np.unique(cells[1])))

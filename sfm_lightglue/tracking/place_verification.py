@@ -10,7 +10,7 @@ from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.guided_matching import GuidedMatches, PlacePoints, match_by_projection, place_points
-from sfm_lightglue.tracking.place_matching import match_with_points, num_cells, place_of, rows_to_match
+from sfm_lightglue.tracking.place_matching import match_with_points, place_of, rows_to_match, share_of_cells
 from sfm_lightglue.tracking.similarity import PointPairs, Similarity, estimate_similarity
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
@@ -20,8 +20,8 @@ _MIN_INLIERS = 20
 _MIN_INLIER_SHARE = 0.4
 """Fraction of the matched pairs of points that fit it, at least."""
 
-_MIN_CELLS = 8
-"""Cells of the image, of 64, in which points are found."""
+_MIN_CELL_SHARE = 0.35
+"""Fraction of the cells of the image with points of the place in which some are found, at least."""
 
 _MIN_FOUND = 30
 """Points of the place that are found in the keyframe, at least."""
@@ -97,11 +97,11 @@ class PlaceVerifier:
         cam_from_place = found.cam1_from_cam0.inverse() @ other_cam_from_world
         points = place_points(self._map, place_of(self._map, other_idx, _PLACE_SIZE))
         matches = self._search(keyframe, cam_from_place, points, limit_px, max_distance)
-        pixels = keyframe.features.keypoints[matches.rows]
         if (
             len(matches.rows) < _MIN_FOUND
             or matches.share < _MIN_FOUND_SHARE
-            or num_cells(pixels, self._map.camera) < _MIN_CELLS
+            or share_of_cells(self._map.camera, matches.pixels[matches.points], matches.pixels[matches.is_visible])
+            < _MIN_CELL_SHARE
         ):
             return None
         place_from_world = cam_from_place.inverse() @ cam_from_world

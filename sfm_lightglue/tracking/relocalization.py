@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.matchers.base import Matcher
@@ -15,13 +14,12 @@ from sfm_lightglue.tracking.guided_matching import match_by_projection, place_po
 from sfm_lightglue.tracking.place_matching import (
     distinct_places,
     match_with_points,
-    num_cells,
     place_of,
     rows_to_match,
+    share_of_cells,
 )
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
 from sfm_lightglue.tracking.slam_map import SlamMap
-from sfm_lightglue.types import Camera
 
 _NUM_CANDIDATES = 10
 _MIN_SIMILARITY = 0.04
@@ -36,8 +34,8 @@ _MIN_INLIERS_OF_PLACE = 30
 _MIN_FOUND_SHARE = 0.12
 """Fraction of the points that the image must show whose features are found in it, at least."""
 
-_MIN_CELLS = 8
-"""Cells of the image, of 64, in which points are found."""
+_MIN_CELL_SHARE = 0.35
+"""Fraction of the cells of the image with points of the place in which some are found, at least."""
 
 _PLACE_SIZE = 6
 """Keyframes of a place."""
@@ -108,12 +106,15 @@ class Relocalizer:
             points = place_points(self._map, place_of(self._map, idx, _PLACE_SIZE))
         cam_from_world = Sim3(1.0, guess.R, guess.t)
         found = match_by_projection(camera, features, cam_from_world, points, 3 * limit_px, max_distance)
-        pixels, xyz = features.keypoints[found.rows], points.xyz[found.points]
-        pose = absolute_pose(pixels, xyz, camera, self._seed, limit_px, guess)
-        if pose is None or not _is_sure(pose.num_inliers, found.num_visible, pixels[pose.inlier_mask], camera):
+        keypoints, xyz = features.keypoints[found.rows], points.xyz[found.points]
+        pose = absolute_pose(keypoints, xyz, camera, self._seed, limit_px, guess)
+        if pose is None:
             return None
-        point_ids = points.point_ids[found.points[pose.inlier_mask]]
-        return FoundFrame(map_id, pose.cam_from_world, found.rows[pose.inlier_mask], point_ids)
+        rows, fitting = found.rows[pose.inlier_mask], found.points[pose.inlier_mask]
+        spread = share_of_cells(camera, found.pixels[fitting], found.pixels[found.is_visible])
+        if len(rows) < max(_MIN_INLIERS_OF_PLACE, _MIN_FOUND_SHARE * found.num_visible) or spread < _MIN_CELL_SHARE:
+            return None
+        return FoundFrame(map_id, pose.cam_from_world, rows, points.point_ids[fitting])
 
     def _is_ambiguous(self, best: FoundFrame, second: FoundFrame) -> bool:
         """Whether two places of one map explain the image about equally well."""
@@ -124,10 +125,3 @@ class Relocalizer:
         distance = np.linalg.norm(best.cam_from_world.center - second.cam_from_world.center)
         angle_deg = rotation_angle_deg(best.cam_from_world.R @ second.cam_from_world.R.T)
         return bool(angle_deg > max_angle_deg or distance > max_distance * np.nanmedian(depths))
-
-
-def _is_sure(num_inliers: int, num_visible: int, pixels: AnyArray, camera: Camera) -> bool:
-    return bool(
-        num_inliers >= max(_MIN_INLIERS_OF_PLACE, _MIN_FOUND_SHARE * num_visible)
-        and num_cells(pixels, camera) >= _MIN_CELLS
-    )

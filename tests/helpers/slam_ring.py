@@ -10,10 +10,10 @@ from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera, Matches
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 500.0, 320.0, 240.0))
-NUM_STEPS = 60
+NUM_STEPS = 40
 """Keyframes of a whole turn."""
 
-RADIUS = 10.0
+RADIUS = 7.0
 
 
 class NearestMatcher:
@@ -49,7 +49,7 @@ class Ring:
         noise_px: standard deviation of the keypoints.
     """
 
-    def __init__(self, num_points=4000, growth=1.0, alike=0.0, alike_in_corner=False, noise_px=0.3):
+    def __init__(self, num_points=2400, growth=1.0, alike=0.0, alike_in_corner=False, noise_px=0.3):
         self.random = np.random.default_rng(0)
         angles = self.random.uniform(0, 2 * np.pi, num_points)
         radii = self.random.uniform(RADIUS + 3, RADIUS + 6, num_points)

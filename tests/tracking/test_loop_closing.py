@@ -8,8 +8,12 @@ from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.place_verification import PlaceVerifier
 from sfm_lightglue.tracking.slam_map import SlamMap
-from tests.helpers.slam_ring import CAMERA, NUM_STEPS, NearestMatcher, Ring
+from tests.helpers.slam_ring import CAMERA, NUM_STEPS, NearestMatcher, Ring, ring_map
+
+GROWTH = 1.007
+"""Of the scale from keyframe to keyframe."""
 
 
 class Walked:
@@ -43,62 +47,69 @@ class Walked:
 
 
 def test_a_ring_with_scale_drift_is_closed():
-    walked = Walked(Ring(growth=1.005))
+    walked = Walked(Ring(growth=GROWTH))
     assert walked.walk(range(NUM_STEPS - 2)) == {}
     before = walked.rms_error()
     closures = walked.walk(range(NUM_STEPS - 2, NUM_STEPS + 6))
     (closure,) = closures.values()
-    assert before > 0.5
+    assert before > 0.4
     assert walked.rms_error() < 0.15 * before
     assert abs(NUM_STEPS - (closure.idx - closure.other_idx)) <= 3
-    assert closure.scale == pytest.approx(1.005 ** (closure.other_idx - closure.idx), rel=0.03)
+    assert closure.scale == pytest.approx(GROWTH ** (closure.other_idx - closure.idx), rel=0.03)
     assert closure.merged_map_id is None
     shared = dict(walked.slam_map.covisible(closure.idx))
     assert shared[closure.other_idx] >= 30
-
-
-def test_a_loop_raises_the_revision_and_keeps_the_first_keyframe():
-    walked = Walked(Ring(growth=1.005))
-    closures = walked.walk(range(NUM_STEPS + 6))
-    assert len(closures) == 1
     assert walked.slam_map.revision == 1
     np.testing.assert_allclose(walked.slam_map.keyframes[0].cam_from_world.t, walked.ring.true_pose(0).t, atol=1e-9)
-    (idx,) = closures
-    assert walked.slam_map.keyframes[idx].scale == pytest.approx(closures[idx].scale, rel=0.05)
+    assert walked.slam_map.keyframes[closure.idx].scale == pytest.approx(closure.scale, rel=0.05)
 
 
 def test_a_walk_without_return_closes_nothing_and_matches_nothing():
-    walked = Walked(Ring(growth=1.005))
+    walked = Walked(Ring(growth=GROWTH))
     assert walked.walk(range(NUM_STEPS - 12)) == {}
     assert walked.matcher.num_calls == 0
 
 
-@pytest.mark.parametrize("options", [{"alike": 1.0}, {"alike": 0.15, "alike_in_corner": True}], ids=["wall", "object"])
-def test_places_that_look_alike_are_no_loop(options):
-    walked = Walked(Ring(**options))
+def test_walls_that_look_alike_are_no_loop():
+    walked = Walked(Ring(alike=1.0))
     assert walked.walk(range(NUM_STEPS - 12)) == {}
     assert walked.matcher.num_calls > 0
     assert walked.rms_error() < 1e-6
     assert walked.slam_map.revision == 0
 
 
+def test_only_a_whole_place_is_verified():
+    """A small object that occurs twice is none; what was seen from two steps of one place is one."""
+    quarter = NUM_STEPS // 4
+    for ring, steps, expected in (
+        (Ring(alike=0.07, alike_in_corner=True), (*range(quarter - 4, quarter + 2), *range(24, 32)), set()),
+        (Ring(), (*range(6), *range(NUM_STEPS - 8, NUM_STEPS + 2)), {0, 1}),
+    ):
+        slam_map = ring_map(ring, steps)
+        verifier = PlaceVerifier(slam_map, NearestMatcher(), TrackerConfig(), seed=0)
+        last = len(steps) - 1
+        found = [verifier.verify(last, other) for other in range(6)]
+        assert {place.other_idx for place in found if place is not None} >= expected
+        assert expected or not any(found)
+
+
 def test_a_loop_closes_beside_places_that_look_alike():
-    walked = Walked(Ring(growth=1.003, alike=1.0))
+    walked = Walked(Ring(growth=GROWTH, alike=1.0))
     closures = walked.walk(range(NUM_STEPS + 8))
     assert [abs(NUM_STEPS - (one.idx - one.other_idx)) <= 3 for one in closures.values()] == [True]
 
 
-@pytest.mark.parametrize("num_second", [12, 30])
+@pytest.mark.parametrize("num_second", [8, 20])
 def test_maps_are_joined_where_they_meet(num_second):
     """The second map begins elsewhere, in its own frame and unit; its keyframes reach the first map at the end."""
     ring = Ring()
     walked = Walked(ring)
-    assert walked.walk(range(20)) == {}
+    assert walked.walk(range(14)) == {}
     other_from_world = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
     steps = list(range(NUM_STEPS - num_second, NUM_STEPS + 6))
     closures = walked.walk(steps, map_id=1, map_from_drifted=other_from_world)
     (closure,) = closures.values()
-    larger = 0 if closure.idx < 40 else 1
+    larger = 0 if num_second == 8 else 1
     assert closure.merged_map_id == larger
     assert walked.slam_map.map_ids() == [larger]
     assert closure.scale == pytest.approx(1 / 2.5, rel=0.01)
@@ -117,7 +128,7 @@ def test_a_removed_keyframe_is_not_found():
 def test_a_second_run_gives_the_same_bytes():
     centers = []
     for _ in range(2):
-        walked = Walked(Ring(growth=1.005))
+        walked = Walked(Ring(growth=GROWTH))
         assert walked.walk(range(NUM_STEPS + 6))
         poses = [one.cam_from_world for one in walked.slam_map.keyframes.values()]
         centers.append(np.stack([pose.center for pose in poses]).tobytes())
