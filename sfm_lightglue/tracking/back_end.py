@@ -6,9 +6,13 @@ from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FeatureMatching
+from sfm_lightglue.tracking.frame import EventKind, TrackingEvent
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.loop_closing import LoopCloser
 from sfm_lightglue.tracking.mapping_thread import MappingThread
+from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera
 
@@ -24,17 +28,36 @@ class BackEnd:
     """
 
     def __init__(self, camera: Camera, extractor: Extractor, matcher: Matcher, config: TrackerConfig) -> None:
+        self._config = config
         self.slam_map = SlamMap(camera)
         self.matching = FeatureMatching(extractor, matcher, config)
         self.mapper = LocalMapper(self.slam_map, matcher, config, config.seed)
+        self.places = PlaceRecognition(config.seed)
+        self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
+        self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)
         self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after)
         self.thread = MappingThread(self.keyframes.add, config.threads)
+        self.events: list[TrackingEvent] = []
 
     def _after(self, keyframe: Keyframe) -> None:
-        """What follows the mapping of a keyframe."""
+        """Remember the place of a keyframe that was mapped, and close loops there."""
+        self.places.add(keyframe)
+        closure = self._closer.close(keyframe.idx) if self._config.loop_closing else None
+        if closure is None:
+            return
+        detail = f"keyframes {closure.idx} and {closure.other_idx}, {closure.num_inliers} points"
+        if closure.merged_map_id is None:
+            self.event("loop_closed", keyframe.frame_idx, f"{detail}, scale {closure.scale:.3f}")
+        else:
+            self.event("maps_merged", keyframe.frame_idx, f"{detail}, map {closure.merged_map_id}")
+
+    def event(self, kind: EventKind, frame_idx: int, detail: str = "") -> None:
+        """Note that something happened."""
+        self.events.append(TrackingEvent(kind, frame_idx, detail))
 
     def drop_map(self, map_id: int) -> None:
         """Remove all keyframes of a map."""
         self.thread.wait()
         for idx in self.slam_map.members(map_id):
             self.slam_map.remove_keyframe(idx)
+            self.places.remove(idx)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import IndexArray
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -16,15 +16,19 @@ from sfm_lightglue.tracking.absolute_pose import absolute_pose
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.optical_flow import FlowImage
+from sfm_lightglue.tracking.projection import reprojection_errors_px
+from sfm_lightglue.tracking.relative_motion import epipolar_errors_px, relative_pose_of, scaled_pose
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchedFrames:
-    """Corresponding pixels of two frames: `pixels0` [N, 2] and `pixels1` [N, 2]."""
+    """Corresponding features of two frames: `rows0` [N] of `features0`, and `rows1` [N] of `features1`."""
 
-    pixels0: Float64Array
-    pixels1: Float64Array
+    features0: Features
+    features1: Features
+    rows0: IndexArray
+    rows1: IndexArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +39,22 @@ class FoundFrame:
         map_id: of the map.
         cam_from_world: the pose.
         rows: [M] rows of the features that fit.
-        point_ids: [M] their points.
+        point_ids: [M] their points, -1 without.
+        keyframe_idx: keyframe with which they were matched, -1 for several.
+        keyframe_rows: [M] their rows there; empty for several.
     """
 
     map_id: int
     cam_from_world: Rigid3
     rows: IndexArray
     point_ids: IndexArray
+    keyframe_idx: int = -1
+    keyframe_rows: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def num_points(self) -> int:
+        """Number of points that fit."""
+        return int((self.point_ids >= 0).sum())
 
 
 class FeatureMatching:
@@ -71,13 +84,13 @@ class FeatureMatching:
     def match_frames(self, frame0: Frame, frame1: Frame) -> MatchedFrames:
         """Match the features of two frames."""
         features0, features1 = self.features(frame0), self.features(frame1)
-        rows0, rows1 = self._matcher.match(features0, features1).indices.T
-        return MatchedFrames(
-            features0.keypoints[rows0].astype(np.float64), features1.keypoints[rows1].astype(np.float64)
-        )
+        rows0, rows1 = self._matcher.match(features0, features1).indices.T.astype(np.int64)
+        return MatchedFrames(features0, features1, rows0, rows1)
 
     def find_by_keyframe(self, frame: Frame, keyframe: Keyframe, slam_map: SlamMap, seed: int) -> FoundFrame | None:
         """Find the pose of a frame by matching its features with those of a keyframe.
+
+        Where few matches see points of the map, all of them determine rotation and direction, and these the distance.
 
         Args:
             frame: to find.
@@ -89,15 +102,30 @@ class FeatureMatching:
         rows0, rows1 = self._matcher.match(keyframe.features, features).indices.T.astype(np.int64)
         with slam_map.lock:
             ids = slam_map.resolve(keyframe.point_ids[rows0])
-            xyz, camera = slam_map.xyz(ids), slam_map.camera
+            xyz, camera, base = slam_map.xyz(ids), slam_map.camera, keyframe.cam_from_world
+        pixels0, pixels1 = keyframe.keypoints[rows0].astype(np.float64), features.keypoints[rows1].astype(np.float64)
         known = ids >= 0
         limit_px = self._config.pose.max_error_px * max(1.0, max(frame.size) / self._config.max_image_size)
-        pose = absolute_pose(features.keypoints[rows1[known]], xyz[known], camera, seed, limit_px)
-        if pose is None or pose.num_inliers < max(self._config.pose.min_inliers, 0.3 * known.sum()):
-            return None
-        fit = np.flatnonzero(known)[pose.inlier_mask]
-        return FoundFrame(keyframe.map_id, pose.cam_from_world, rows1[fit], ids[fit])
+        found = absolute_pose(pixels1[known], xyz[known], camera, seed, limit_px)
+        min_inliers = max(self._config.pose.min_inliers, _MIN_INLIER_SHARE * known.sum())
+        if found is not None and found.num_inliers >= min_inliers:
+            pose = found.cam_from_world
+        else:
+            relative = relative_pose_of(pixels0, pixels1, camera, seed)
+            scaled = scaled_pose(relative, camera, base @ xyz[known], pixels1[known], limit_px)
+            if scaled is None:
+                return None
+            pose = scaled @ base
+        fits = np.where(
+            known,
+            reprojection_errors_px(camera, pose, xyz, pixels1) <= limit_px,
+            epipolar_errors_px(camera, pose @ base.inverse(), pixels0, pixels1) <= limit_px,
+        )
+        return FoundFrame(keyframe.map_id, pose, rows1[fits], ids[fits], keyframe.idx, rows0[fits])
 
+
+_MIN_INLIER_SHARE = 0.3
+"""A pose that fits a smaller fraction of the matches with points of the map is refused."""
 
 _NUM_RECENT = 3
 """Number of frames whose features are kept."""

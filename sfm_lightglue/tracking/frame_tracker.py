@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg
 from sfm_lightglue.tracking.absolute_pose import AbsolutePose, absolute_pose
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.motion import expected_pixels
 from sfm_lightglue.tracking.optical_flow import FlowImage, follow
-from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
 from sfm_lightglue.tracking.reference import Reference, RelativePose, moved_with, relative_to
+from sfm_lightglue.tracking.relative_motion import epipolar_errors_px
 from sfm_lightglue.tracking.slam_map import ReferencePose, SlamMap
 
 _MIN_FOLLOWED_SHARE = 0.3
@@ -126,11 +125,7 @@ def _fits_reference(
     limit_px: float,
 ) -> BoolArray:
     """Which of the kept tracks lie near their epipolar lines; they need no point for that."""
-    camera = slam_map.camera
-    now = normalized_from_pixels(camera, pixels[kept])
-    then = normalized_from_pixels(camera, live.reference.pixels[live.slots[kept]])
+    then = live.reference.pixels[live.slots[kept]]
     motion = cam_from_world @ base.cam_from_world.inverse()
-    with np.errstate(invalid="ignore"):
-        errors = squared_sampson_errors(essential_from_pose(motion), then, now)
-        fits: BoolArray = errors <= (limit_px / focal_length_px(camera)) ** 2
+    fits: BoolArray = epipolar_errors_px(slam_map.camera, motion, then, pixels[kept]) <= limit_px
     return fits

@@ -11,11 +11,11 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.back_end import BackEnd
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FoundFrame
-from sfm_lightglue.tracking.frame import EventKind, Frame, TrackingEvent, TrackState
+from sfm_lightglue.tracking.frame import Frame, TrackState
 from sfm_lightglue.tracking.frame_tracker import LiveTracks, TrackedFrame, track_frame
 from sfm_lightglue.tracking.initialization import Initializer, Start
 from sfm_lightglue.tracking.keyframes import View, is_keyframe
-from sfm_lightglue.tracking.new_keyframe import ReferenceFactory
+from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
 
@@ -63,9 +63,6 @@ class FrontEnd:
         self._most_points = 0
         self._num_maps = 0
         self._lost_since: Frame | None = None
-        self.events: list[TrackingEvent] = []
-        self.track_ids_of: dict[int, IndexArray] = {}
-        """Running numbers of the tracks of the slots of each keyframe, by its idx."""
 
     @property
     def num_tracks(self) -> int:
@@ -116,7 +113,6 @@ class FrontEnd:
             velocity,
         )
         self._most_points, self._reference_time_s = 0, frame.time_s
-        self.track_ids_of[reference.idx] = reference.track_ids
 
     def _outcome(
         self, state: TrackState, live: LiveTracks, cam_from_world: Rigid3, map_id: int, num_inliers: int
@@ -139,21 +135,23 @@ class FrontEnd:
     def _continue_at(self, frame: Frame, image: FlowImage, found: FoundFrame, state: TrackState) -> Outcome:
         """Make a keyframe of a frame that was found by its features, and follow its points."""
         features = self._back.matching.features(frame)
-        keyframe_idx = self._most_covisible(found)
+        keyframe_idx = found.keyframe_idx if found.keyframe_idx >= 0 else self._most_covisible(found)
         base = self._map.reference(keyframe_idx)
         if base is None:
             raise ValueError(f"keyframe {keyframe_idx}: it is not in the map")
         relative = relative_to(keyframe_idx, base, found.cam_from_world)
-        pixels = features.keypoints[found.rows].astype(np.float64)
-        reference = self._factory.found(frame, image, pixels, found.point_ids, relative)
-        reference.features = features
+        tracks = Tracks.of_features(features, found.rows, found.point_ids)
+        reference = self._factory.at_features(frame, image, features, tracks)
+        reference.relative, reference.revision = relative, self._map.revision
+        if found.keyframe_idx >= 0:
+            reference.matched_idx = found.keyframe_idx
+            reference.matched_rows = np.full(len(reference.pixels), -1)
+            reference.matched_rows[: len(found.rows)] = found.keyframe_rows
         self._begin_from(reference, image, Rigid3.identity(), frame)
         self._lost_since = None
         self._back.thread.submit(reference)
-        number = len(found.rows)
-        return Outcome(
-            state, reference.track_ids, reference.pixels, found.cam_from_world, found.map_id, relative, number
-        )
+        tracks_of = reference.track_ids, reference.pixels
+        return Outcome(state, *tracks_of, found.cam_from_world, found.map_id, relative, found.num_points)
 
     def _most_covisible(self, found: FoundFrame) -> int:
         """The keyframe that sees most of the points of a frame."""
@@ -164,14 +162,21 @@ class FrontEnd:
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
         self._live, self._lost_since = None, frame
         self._initializer = self._new_initializer()
-        self._event("lost", frame)
+        self._back.event("lost", frame.idx)
         base = live.reference.place(self._map)
         if base is not None and len(self._map.members(base.map_id)) < _YOUNG_KEYFRAMES:
             self._back.drop_map(base.map_id)
-            self._event("reinitialized", frame, f"map {base.map_id} had too few keyframes")
+            self._back.event("reinitialized", frame.idx, f"map {base.map_id} had too few keyframes")
 
     def _find(self, frame: Frame, image: FlowImage) -> Outcome | None:
-        return None
+        """Find a lost camera anywhere in the maps."""
+        if not self._map.keyframes:
+            return None
+        found = self._back.relocalizer.relocalize(self._back.matching.features(frame), frame.size)
+        if found is None:
+            return None
+        self._back.event("relocalized", frame.idx, f"map {found.map_id}, {found.num_points} points")
+        return self._continue_at(frame, image, found, "relocalized")
 
     # Searching a start
 
@@ -213,14 +218,10 @@ class FrontEnd:
         self._back.thread.wait()
         if not self._back.keyframes.start(start.first, start.second, start.second_from_first, self._num_maps):
             return False
-        self.track_ids_of[start.first.idx] = start.first.track_ids
         self._begin_from(start.second, FlowImage.of(frame.image, self._config.max_image_size), Rigid3.identity(), frame)
         detail = f"median parallax {start.parallax_deg:.1f} degrees"
-        self._event("initialized" if len(self._map.map_ids()) == 1 else "map_started", frame, detail)
+        self._back.event("initialized" if len(self._map.map_ids()) == 1 else "map_started", frame.idx, detail)
         self._num_maps += 1
         self._lost_since = None
         self._initializer = self._new_initializer()
         return True
-
-    def _event(self, kind: EventKind, frame: Frame, detail: str = "") -> None:
-        self.events.append(TrackingEvent(kind, frame.idx, detail))

@@ -51,14 +51,14 @@ def track_points(slam_map: SlamMap, track_ids_of: Mapping[int, IndexArray], num_
 
     Args:
         slam_map: finished.
-        track_ids_of: running numbers of the tracks of the slots of each keyframe, by its idx.
+        track_ids_of: running numbers of the tracks of the rows of each keyframe, -1 without, by its idx.
         num_tracks: of the sequence.
     """
     point_ids, map_ids = np.full(num_tracks, -1), np.full(num_tracks, -1)
     for idx, keyframe in sorted(slam_map.keyframes.items()):
-        ids = keyframe.point_ids[len(keyframe.features) :]
-        seen = track_ids_of[idx][ids >= 0]
-        point_ids[seen], map_ids[seen] = ids[ids >= 0], keyframe.map_id
+        known = (keyframe.point_ids >= 0) & (track_ids_of[idx] >= 0)
+        seen = track_ids_of[idx][known]
+        point_ids[seen], map_ids[seen] = keyframe.point_ids[known], keyframe.map_id
     return TrackPoints(slam_map.xyz(point_ids), map_ids)
 
 

@@ -7,23 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
-from sfm_lightglue.features import Features
-from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FeatureMatching
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.intrinsics import FocalLengthVotes
-from sfm_lightglue.tracking.new_keyframe import ReferenceFactory
+from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage, follow
 from sfm_lightglue.tracking.reference import Reference
-from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_from_matches
-from sfm_lightglue.types import Camera, Matches
+from sfm_lightglue.tracking.relative_motion import parallax_deg, relative_pose_of
+from sfm_lightglue.two_view.relative_pose import RelativePose
+from sfm_lightglue.types import Camera
 
 _MIN_LEFT = 0.3
 """If a smaller fraction of the points of the first frame is left, a later frame becomes the first."""
 
 _MIN_FLOW = 0.004
 """Median displacement of the points, as a fraction of the image's width, from which a start is tried."""
+
+_MIN_CHANGE = 0.05
+"""Relative change of this displacement after which another start is tried."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +79,7 @@ class Initializer:
         self._camera, self._config, self._factory, self._matching = camera, config, factory, matching
         self._votes = FocalLengthVotes(camera, config.initialization)
         self._restart_at_next = True
+        self._last_try = 0.0
 
     def add(self, frame: Frame, image: FlowImage) -> InitializingFrame:
         """Follow the points to the next frame, and try to start a map."""
@@ -88,36 +92,46 @@ class Initializer:
     def _restart(self, frame: Frame, image: FlowImage) -> None:
         self._first = self._factory.first(frame, image)
         self._slots, self._pixels, self._image = np.arange(len(self._first.pixels)), self._first.pixels, image
+        self._feature_rows, self._last_try = np.full(len(self._slots), -1), 0.0
         self._restart_at_next = len(self._slots) < self._config.initialization.min_points
 
     def _follow(self, frame: Frame, image: FlowImage) -> bool:
         """Follow the points; False if too few are left."""
         pixels, found = follow(self._image, image, self._pixels, self._pixels, self._config.flow)
         min_left = max(self._config.initialization.min_points, _MIN_LEFT * len(self._first.pixels))
-        if found.sum() < min_left and not self._rematch(frame, image):
+        if found.sum() < min_left and not self._rematch(frame):
             return False
         if found.sum() >= min_left:
             self._slots, self._pixels = self._slots[found], pixels[found]
+            self._feature_rows = np.full(len(self._slots), -1)
         self._image = image
         return True
 
-    def _rematch(self, frame: Frame, image: FlowImage) -> bool:
+    def _rematch(self, frame: Frame) -> bool:
         """Match the frame with the first one by features, whose keypoints then begin the tracks."""
         first_frame = self._first.frame
         if first_frame is None:
             return False
         matched = self._matching.match_frames(first_frame, frame)
-        if len(matched.pixels0) < self._config.initialization.min_points:
+        if len(matched.rows0) < self._config.initialization.min_points:
             return False
-        self._first = self._factory.first(first_frame, self._matching.flow_image(first_frame), matched.pixels0)
-        self._slots, self._pixels = np.arange(len(matched.pixels0)), matched.pixels1
+        tracks = Tracks.of_features(matched.features0, matched.rows0)
+        first_image = self._matching.flow_image(first_frame)
+        self._first = self._factory.at_features(first_frame, first_image, matched.features0, tracks)
+        self._slots, self._pixels = (
+            np.arange(len(matched.rows0)),
+            matched.features1.keypoints[matched.rows1].astype(np.float64),
+        )
+        self._feature_rows = matched.rows1
         return True
 
     def _try_start(self, frame: Frame, image: FlowImage) -> Start | None:
         then = self._first.pixels[self._slots]
         displacement = np.median(np.linalg.norm(self._pixels - then, axis=1))
-        if displacement < _MIN_FLOW * self._camera.width:
+        changed = abs(displacement - self._last_try) / max(self._last_try, 1e-9)
+        if displacement < _MIN_FLOW * self._camera.width or changed < _MIN_CHANGE:
             return None
+        self._last_try = displacement
         relative = relative_pose_of(then, self._pixels, self._camera, self._config.seed)
         self._votes.add(frame.time_s, relative)
         if not self._is_good(relative):
@@ -136,7 +150,8 @@ class Initializer:
 
     def _second(self, frame: Frame, image: FlowImage, relative: RelativePose) -> Reference:
         rows = relative.inliers.indices[:, 0]
-        return self._factory.second(frame, image, self._first, self._slots[rows], self._pixels[rows])
+        tracks = Tracks(self._pixels[rows], self._slots[rows], np.full(len(rows), -1), self._feature_rows[rows])
+        return self._factory.second(frame, image, self._first, tracks)
 
     def _is_good(self, relative: RelativePose) -> bool:
         options = self._config.initialization
@@ -148,27 +163,3 @@ class Initializer:
             and len(relative.points) >= options.min_points
             and parallax_deg(relative) >= options.min_parallax_deg
         )
-
-
-def parallax_deg(relative: RelativePose) -> float:
-    """Median angle between the two rays to the points of a pair, 0 without points."""
-    pose = relative.cam1_from_cam0
-    if pose is None or len(relative.points) == 0:
-        return 0.0
-    return float(np.median(direction_angles_deg(relative.points, relative.points - pose.center)))
-
-
-def relative_pose_of(pixels0: Float64Array, pixels1: Float64Array, camera: Camera, seed: int) -> RelativePose:
-    """The relative pose of two frames from corresponding pixels [N, 2]."""
-    number = len(pixels0)
-    features0, features1 = (_without_descriptors(pixels, camera.size) for pixels in (pixels0, pixels1))
-    rows = np.arange(number, dtype=np.int32)
-    matches = Matches(np.stack([rows, rows], axis=1), np.ones(number, np.float32))
-    return relative_pose_from_matches(features0, features1, matches, camera, camera, seed=seed, is_same_camera=True)
-
-
-def _without_descriptors(pixels: Float64Array, size: tuple[int, int]) -> Features:
-    """Features at some pixels. Their descriptors are numbers, so that no two are alike."""
-    number = len(pixels)
-    keypoints = np.clip(pixels, 0, np.nextafter(np.array(size, np.float32), np.float32(0))).astype(np.float32)
-    return Features(keypoints, np.ones(number, np.float32), np.arange(number, dtype=np.float32)[:, None] * 10.0, size)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, UInt8Array
+from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
@@ -37,14 +37,17 @@ class KeyframeMapping:
         self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
+        self.track_ids_of: dict[int, IndexArray] = {}
+        """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
 
     def start(self, first: Reference, second: Reference, second_from_first: Rigid3, map_id: int) -> bool:
         """Start a map with two keyframes; False if it is bad and was dropped."""
         identity = ReferencePose(Rigid3.identity(), map_id, 1.0)
         keyframe0 = self._keyframe(first, identity)
-        first.keyframe = keyframe0
+        first.keyframe = keyframe0  # rows of the second are those of the first
         keyframe1 = self._keyframe(second, ReferencePose(second_from_first, map_id, 1.0))
         if not self._mapper.start(keyframe0, keyframe1):
+            first.keyframe = None
             return False
         for reference, keyframe in ((first, keyframe0), (second, keyframe1)):
             reference.keyframe = keyframe
@@ -78,11 +81,9 @@ class KeyframeMapping:
         if features is None:
             features = self._extractor.extract(Image.from_array(frame.image, frame.name))
         reference.features = None
-        none = np.full(len(features), -1, np.int64)
-        keypoints = np.concatenate([features.keypoints, reference.pixels.astype(np.float32)])
-        previous, previous_rows = reference.previous, np.full(len(keypoints), -1, np.int64)
-        if previous is not None:
-            previous_rows = np.concatenate([none, previous.rows(reference.previous_slots)])
+        corners = reference.pixels[reference.feature_rows < 0].astype(np.float32)
+        keypoints = np.concatenate([features.keypoints, corners])
+        point_ids, previous_rows, track_ids = (np.full(len(keypoints), -1, np.int64) for _ in range(3))
         keyframe = Keyframe(
             reference.idx,
             frame.idx,
@@ -92,12 +93,22 @@ class KeyframeMapping:
             placed.cam_from_world,
             features,
             keypoints,
-            np.concatenate([none, reference.point_ids]),
-            -1 if previous is None else previous.idx,
+            point_ids,
+            -1,
             previous_rows,
             placed.scale,
             _colors(frame, keypoints),
         )
+        rows = reference.rows_with(len(features))
+        point_ids[rows], track_ids[rows] = reference.point_ids, reference.track_ids
+        self.track_ids_of[reference.idx] = track_ids
+        previous = reference.previous
+        if previous is not None:
+            keyframe.previous_idx = previous.idx
+            previous_rows[rows] = previous.rows(reference.previous_slots)
+        elif reference.matched_idx >= 0:
+            keyframe.previous_idx = reference.matched_idx
+            previous_rows[rows] = reference.matched_rows
         self._inherit(keyframe, previous)
         return keyframe
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.epipolar import triangulate
 from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg
 from sfm_lightglue.tracking.absolute_pose import reprojection_errors
@@ -15,7 +17,7 @@ from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.frame_tracker import LiveTracks
 from sfm_lightglue.tracking.optical_flow import FlowImage, new_corners
 from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
-from sfm_lightglue.tracking.reference import Reference, RelativePose
+from sfm_lightglue.tracking.reference import Reference
 from sfm_lightglue.tracking.slam_map import SlamMap
 from sfm_lightglue.types import Camera
 
@@ -23,6 +25,35 @@ _MIN_ANGLE_DEG = 1.0
 """Smallest angle between the rays of a point that is triangulated for the front end."""
 
 _MAX_ERROR_PX = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """Tracks of a keyframe.
+
+    Args:
+        pixels: [N, 2] in its frame.
+        slots: [N] slot of the keyframe before that they continue, -1 for those that begin.
+        point_ids: [N] their points, -1 without.
+        feature_rows: [N] features at which they are, -1 for corners.
+    """
+
+    pixels: Float64Array
+    slots: IndexArray
+    point_ids: IndexArray
+    feature_rows: IndexArray
+
+    @classmethod
+    def none(cls) -> Tracks:
+        """No tracks."""
+        return cls(np.zeros((0, 2)), *(np.zeros(0, np.int64) for _ in range(3)))
+
+    @classmethod
+    def of_features(cls, features: Features, rows: IndexArray, point_ids: IndexArray | None = None) -> Tracks:
+        """Tracks that begin at features, with points [N] if they are known."""
+        nothing = np.full(len(rows), -1)
+        pixels = features.keypoints[rows].astype(np.float64)
+        return cls(pixels, nothing, nothing if point_ids is None else point_ids, rows)
 
 
 class ReferenceFactory:
@@ -38,30 +69,33 @@ class ReferenceFactory:
         self.num_tracks = 0
         """Tracks that were begun so far."""
 
-    def first(self, frame: Frame, image: FlowImage, pixels: Float64Array | None = None) -> Reference:
-        """A keyframe whose tracks all begin there.
+    def first(self, frame: Frame, image: FlowImage) -> Reference:
+        """A keyframe whose tracks begin at corners."""
+        return self._with_corners(frame, image, Tracks.none())
+
+    def at_features(self, frame: Frame, image: FlowImage, features: Features, tracks: Tracks) -> Reference:
+        """A keyframe with tracks of some of its features, and corners.
 
         Args:
             frame: its image.
             image: the same for optical flow.
-            pixels: [N, 2] where tracks begin besides corners.
+            features: of the frame.
+            tracks: at features.
         """
-        none = np.zeros((0, 2)) if pixels is None else pixels
-        return self._with_corners(frame, image, none, np.full(len(none), -1), np.full(len(none), -1), None)
+        reference = self._with_corners(frame, image, tracks)
+        reference.features = features
+        return reference
 
-    def second(
-        self, frame: Frame, image: FlowImage, first: Reference, slots: IndexArray, pixels: Float64Array
-    ) -> Reference:
-        """The second keyframe of a map, which continues tracks of the first.
+    def second(self, frame: Frame, image: FlowImage, first: Reference, tracks: Tracks) -> Reference:
+        """The second keyframe of a map.
 
         Args:
             frame: its image.
             image: the same for optical flow.
             first: keyframe before.
-            slots: [N] slots of the first keyframe that continue.
-            pixels: [N, 2] where they are.
+            tracks: that continue those of the first.
         """
-        return self._with_corners(frame, image, pixels, slots, np.full(len(slots), -1), first)
+        return self._with_corners(frame, image, tracks, first)
 
     def following(self, frame: Frame, live: LiveTracks, slam_map: SlamMap, cam_from_world: Rigid3) -> Reference:
         """A keyframe that continues the tracks of the one before.
@@ -72,70 +106,50 @@ class ReferenceFactory:
             slam_map: with their points.
             cam_from_world: pose of the frame.
         """
-        before = live.reference
-        reference = self._with_corners(
-            frame, live.image, live.pixels, live.slots, before.known_points(slam_map, live.slots), before
-        )
-        known = len(live.slots)
-        reference.local_xyz[:known] = self._local_points(live, slam_map, cam_from_world)
-        reference.relative = live.relative
-        return reference
-
-    def found(
-        self, frame: Frame, image: FlowImage, pixels: Float64Array, point_ids: IndexArray, relative: RelativePose
-    ) -> Reference:
-        """A keyframe of a camera that was found again: its tracks begin at features that see known points.
-
-        Args:
-            frame: its image.
-            image: the same for optical flow.
-            pixels: [N, 2] of the features.
-            point_ids: [N] their points.
-            relative: its pose.
-        """
-        reference = self._with_corners(frame, image, pixels, np.full(len(pixels), -1), point_ids, None)
-        reference.relative = relative
+        before, known = live.reference, len(live.slots)
+        tracks = Tracks(live.pixels, live.slots, before.known_points(slam_map, live.slots), np.full(known, -1))
+        reference = self._with_corners(frame, live.image, tracks, before)
+        reference.local_xyz[:known] = _local_points(live, slam_map, cam_from_world)
+        reference.relative, reference.revision = live.relative, slam_map.revision
         return reference
 
     def _with_corners(
-        self,
-        frame: Frame,
-        image: FlowImage,
-        pixels: Float64Array,
-        slots: IndexArray,
-        point_ids: IndexArray,
-        before: Reference | None,
+        self, frame: Frame, image: FlowImage, tracks: Tracks, before: Reference | None = None
     ) -> Reference:
-        corners = new_corners(image, pixels, self._config.max_corners - len(pixels), self._config.spacing_px)
-        number = len(pixels) + len(corners)
-        is_new = np.concatenate([slots < 0, np.ones(len(corners), np.bool_)])
-        track_ids = np.zeros(number, np.int64)
+        number = self._config.max_corners - len(tracks.pixels)
+        corners = new_corners(image, tracks.pixels, number, self._config.spacing_px)
+        none = np.full(len(corners), -1)
+        slots = np.concatenate([tracks.slots, none])
+        track_ids = np.zeros(len(slots), np.int64)
+        is_new = slots < 0
         track_ids[is_new] = self.num_tracks + np.arange(is_new.sum())
         self.num_tracks += int(is_new.sum())
         if before is not None:
-            track_ids[~is_new] = before.track_ids[slots[slots >= 0]]
+            track_ids[~is_new] = before.track_ids[slots[~is_new]]
         return Reference(
             next(self._keyframe_idxs),
             frame,
-            np.concatenate([pixels, corners]),
+            np.concatenate([tracks.pixels, corners]),
             track_ids,
-            np.concatenate([point_ids, np.full(len(corners), -1)]),
-            np.full((number, 3), np.nan),
-            before,
-            np.concatenate([slots, np.full(len(corners), -1)]),
+            np.concatenate([tracks.point_ids, none]),
+            np.full((len(slots), 3), np.nan),
+            np.concatenate([tracks.feature_rows, none]),
+            previous=before,
+            previous_slots=slots,
         )
 
-    def _local_points(self, live: LiveTracks, slam_map: SlamMap, cam_from_world: Rigid3) -> Float64Array:
-        """Points [N, 3] of the live tracks that the map does not have yet: those known before, and triangulated ones."""
-        before = live.reference
-        with slam_map.lock:
-            base, known, camera = before.place(slam_map), before.xyz(slam_map, live.slots), slam_map.camera
-        unknown = np.isnan(known[:, 0])
-        if base is not None and unknown.any():
-            known[unknown] = two_view_points(
-                camera, base.cam_from_world, cam_from_world, before.pixels[live.slots[unknown]], live.pixels[unknown]
-            )
-        return known
+
+def _local_points(live: LiveTracks, slam_map: SlamMap, cam_from_world: Rigid3) -> Float64Array:
+    """Points [N, 3] of the live tracks that the map does not have yet: those known before, and triangulated ones."""
+    before = live.reference
+    with slam_map.lock:
+        base, known, camera = before.place(slam_map), before.xyz(slam_map, live.slots), slam_map.camera
+    unknown = np.isnan(known[:, 0])
+    if base is not None and unknown.any():
+        known[unknown] = two_view_points(
+            camera, base.cam_from_world, cam_from_world, before.pixels[live.slots[unknown]], live.pixels[unknown]
+        )
+    return known
 
 
 def two_view_points(

@@ -30,7 +30,9 @@ class RelativePose(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Reference:
-    """A keyframe from which optical flow follows points, its slots. In the map, they are the rows after the features.
+    """A keyframe from which optical flow follows points, its slots.
+
+    In the map, a slot is the row of a feature, or else a corner: corners are the rows after the features.
 
     Args:
         idx: of the keyframe.
@@ -39,8 +41,12 @@ class Reference:
         track_ids: [T] running numbers of the tracks over the whole sequence.
         point_ids: [T] points of the map, -1 without; those that are known when the keyframe is made.
         local_xyz: [T, 3] points that the front end triangulated, until the map has the keyframe; NaN without.
+        feature_rows: [T] feature at which a track begins, -1 for corners.
+        revision: of the map when the keyframe was made.
         previous: keyframe before, None for the first of a map, and as soon as the map has this one.
         previous_slots: [T] slot of the same track there, -1 without.
+        matched_idx: keyframe of the map that the tracks continue instead, -1 for none.
+        matched_rows: [T] its rows, -1 without.
         relative: pose relative to a keyframe that was made before; None for the first two of a map.
         features: if they were extracted already.
         keyframe: in the map; None while it waits for mapping.
@@ -52,17 +58,26 @@ class Reference:
     track_ids: IndexArray
     point_ids: IndexArray
     local_xyz: Float64Array
+    feature_rows: IndexArray
+    revision: int = 0
     previous: Reference | None = None
     previous_slots: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    matched_idx: int = -1
+    matched_rows: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
     relative: RelativePose | None = None
     features: Features | None = None
     keyframe: Keyframe | None = None
 
+    def rows_with(self, num_features: int) -> IndexArray:
+        """Rows [T] of all slots in a keyframe with so many features."""
+        is_corner = self.feature_rows < 0
+        return np.where(is_corner, num_features + np.cumsum(is_corner) - 1, self.feature_rows)
+
     def rows(self, slots: IndexArray) -> IndexArray:
-        """Rows of slots in the keyframe of the map."""
+        """Rows [N] of slots in the keyframe of the map, -1 for the slot -1."""
         if self.keyframe is None:
             raise ValueError(f"keyframe {self.idx}: it is not in the map")
-        return np.where(slots >= 0, slots + len(self.keyframe.features), -1)
+        return np.where(slots >= 0, self.rows_with(len(self.keyframe.features))[slots], -1)
 
     def xyz(self, slam_map: SlamMap, slots: IndexArray) -> Float64Array:
         """Points [N, 3] of slots, NaN without."""
@@ -70,6 +85,8 @@ class Reference:
             if self.keyframe is not None:
                 return slam_map.xyz(self.keyframe.point_ids[self.rows(slots)])
             of_map = slam_map.xyz(self.point_ids[slots])
+            if slam_map.revision != self.revision:
+                return of_map  # the map was moved, points of the front end were not
         return np.where(np.isnan(of_map), self.local_xyz[slots], of_map)
 
     def known_points(self, slam_map: SlamMap, slots: IndexArray) -> IndexArray:

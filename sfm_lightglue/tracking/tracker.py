@@ -48,6 +48,12 @@ class Tracker:
     Raises:
         ConfigError: if a component cannot be built.
         WeightsError: if weights are missing.
+
+    Example:
+        >>> tracker = sfm_lightglue.Tracker(None, sfm_lightglue.TrackerConfig(threads=1))
+        >>> image = sfm_lightglue.Image.read("left.jpg").rgb()
+        >>> tracker.track(image, time_s=0.0).state
+        'initializing'
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class Tracker:
     @property
     def events(self) -> tuple[TrackingEvent, ...]:
         """What happened so far, in order."""
-        return () if self._front is None else tuple(self._front.events)
+        return () if self._back is None else tuple(self._back.events)
 
     @property
     def records(self) -> tuple[FrameRecord, ...]:
@@ -153,7 +159,7 @@ class Tracker:
         slam_map, config = self._back.slam_map, self._config
         for map_id in slam_map.map_ids():
             self._back.mapper.adjust_all(map_id)
-        points = track_points(slam_map, self._front.track_ids_of, self._front.num_tracks)
+        points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * max(1.0, max(slam_map.camera.size) / config.max_image_size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
         for trace, record in zip(self._traces, records, strict=True):
