@@ -103,8 +103,8 @@ class MappingConfig:
     window: int = 10
     """Number of covisible keyframes that are adjusted together at each new one."""
 
-    num_partners: int = 3
-    """Number of covisible keyframes that a new one is matched with."""
+    num_partners: int = 1
+    """Number of covisible keyframes that a new one is matched with by the matcher, which takes most of the time."""
 
     min_parallax_deg: float = 1.0
     """Smallest angle between two rays to a new point."""
@@ -120,6 +120,14 @@ class MappingConfig:
 
     remove_redundant: bool = True
     """Remove keyframes nine tenths of whose points are observed by three others."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.num_partners < 0 or self.max_iterations < 1:
+            raise ConfigError(
+                "`mapping.window` and `mapping.max_iterations` must be positive, `mapping.num_partners` not negative"
+            )
+        if min(self.min_parallax_deg, self.max_error_px, self.loss_px) <= 0:
+            raise ConfigError("`mapping.min_parallax_deg`, `mapping.max_error_px`, `mapping.loss_px` must be positive")
 
 
 MAX_KEYPOINTS = 1024

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg, umeyama
 from sfm_lightglue.tracking.config import MappingConfig, TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
@@ -177,3 +178,11 @@ def test_redundant_keyframes_leave_and_the_rest_stays_exact():
     assert len(kept) < 10
     assert all(slam_map.reference(idx) is not None for idx in range(10))
     assert center_errors(walk, slam_map).max() < 0.01
+
+
+@pytest.mark.parametrize("option", ["window", "max_iterations", "min_parallax_deg", "max_error_px", "loss_px"])
+def test_options_must_be_positive(option):
+    with pytest.raises(ConfigError, match=f"mapping.{option}"):
+        MappingConfig(**{option: 0})
+    with pytest.raises(ConfigError, match=r"mapping.num_partners"):
+        MappingConfig(num_partners=-1)
