@@ -16,8 +16,9 @@ import time
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.drawing.scene import frustum_lines, pinhole_corner_rays
+from sfm_lightglue.arrays import AnyArray, Float64Array
+from sfm_lightglue.drawing.scene import frustum_lines, frustum_size, pinhole_corner_rays
+from sfm_lightglue.drawing.viewpoint import scene_radius
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.orientation import resize_to_fit
@@ -155,7 +156,7 @@ def state_arrays(slam_map: SlamMap, record: FrameRecord, frame: Frame, pixels: A
         camera = slam_map.camera
     drawn = np.flatnonzero(np.isfinite(points).all(axis=1))
     drawn = drawn[:: 1 + len(drawn) // MAX_POINTS]
-    vertices, segments, line_colors = _frusta(poses, record.cam_from_world, camera.size)
+    vertices, segments, line_colors = _frusta(poses, record.cam_from_world, camera.size, points[drawn])
     rgb = frame.image if frame.image.ndim == 3 else np.repeat(frame.image[..., None], 3, axis=2)
     image, factors = resize_to_fit(rgb, MAX_FRAME_PX)
     return {
@@ -169,14 +170,16 @@ def state_arrays(slam_map: SlamMap, record: FrameRecord, frame: Frame, pixels: A
     }
 
 
-def _frusta(poses: list[Rigid3], current: Rigid3 | None, size: tuple[int, int]) -> tuple[AnyArray, AnyArray, AnyArray]:
+def _frusta(
+    poses: list[Rigid3], current: Rigid3 | None, size: tuple[int, int], points: Float64Array
+) -> tuple[AnyArray, AnyArray, AnyArray]:
     """The frusta of keyframes, and a larger white one of the current frame."""
     centers = np.array([pose.center for pose in poses]).reshape(-1, 3)
-    extent = float(np.linalg.norm(np.ptp(centers, axis=0))) if len(centers) > 1 else 1.0
+    length = frustum_size(centers, scene_radius(points, centers)) if len(centers) > 0 else 1.0
     rays = pinhole_corner_rays(*size)
-    parts = [frustum_lines(tuple(poses), (rays,) * len(poses), 0.02 * extent)]
+    parts = [frustum_lines(tuple(poses), (rays,) * len(poses), length)]
     if current is not None:
-        lines = frustum_lines((current,), (rays,), 0.05 * extent)
+        lines = frustum_lines((current,), (rays,), 1.5 * length)
         parts.append(type(lines)(lines.vertices, lines.segments, np.ones_like(lines.colors)))
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     return (

@@ -16,7 +16,13 @@ from sfm_lightglue.drawing.scene import BACKGROUND
 from sfm_lightglue.viewer.live_state import unpacked
 from sfm_lightglue.viewer.open3d_worker import has_display, open3d_geometries
 
-SIZE_PX = (1280, 960)
+SIZE_PX = (960, 720)
+
+FRONT, UP = np.array([0.0, -0.5, -1.0]), np.array([0.0, -1.0, 0.0])
+"""From the map to the viewpoint, and the direction that is up: behind and above the first camera, whose y points down.
+"""
+
+_MARGIN_PX = 40
 
 TRACK_COLOR = np.array([80, 255, 80], np.uint8)
 
@@ -61,7 +67,7 @@ def main(arguments: list[str]) -> None:
 
     newest = Newest()
     scene, frame = o3d.visualization.Visualizer(), o3d.visualization.Visualizer()
-    if not scene.create_window(arguments[0], *SIZE_PX):
+    if not scene.create_window(arguments[0], *SIZE_PX, left=_MARGIN_PX, top=_MARGIN_PX):
         raise SystemExit("error: no window could be opened")
     scene.get_render_option().background_color = np.array(BACKGROUND)
     scene.get_render_option().point_size = 2.0
@@ -72,7 +78,9 @@ def main(arguments: list[str]) -> None:
             extent = _show_scene(scene, state, extent)
             if not has_frame:
                 height, width = state["image"].shape[:2]
-                has_frame = frame.create_window("frame", width, height)
+                has_frame = frame.create_window(
+                    "frame", width, height, left=2 * _MARGIN_PX + SIZE_PX[0], top=_MARGIN_PX
+                )
             frame.clear_geometries()
             frame.add_geometry(o3d.geometry.Image(with_tracks(state["image"], state["pixels"])))
         scene.update_renderer()
@@ -82,17 +90,20 @@ def main(arguments: list[str]) -> None:
 
 
 def _show_scene(window: Any, state: dict[str, AnyArray], extent: float) -> float:
-    """Replace what is shown. The viewpoint stays as the user set it, until the path has twice the extent.
+    """Replace what is shown. The viewpoint stays as the user set it, until the path has 1.5 times the extent.
 
     Returns:
         The extent for which the viewpoint was chosen.
     """
     found = float(np.ptp(state["line_vertices"], axis=0).max()) if len(state["line_vertices"]) > 0 else 0.0
-    is_to_fit = found > 2 * extent
+    is_to_fit = found > 1.5 * extent
     window.clear_geometries()
     for geometry in open3d_geometries(state):
         if geometry is not None:
             window.add_geometry(geometry, reset_bounding_box=is_to_fit)
+    if is_to_fit:
+        window.get_view_control().set_front(FRONT)
+        window.get_view_control().set_up(UP)
     return found if is_to_fit else extent
 
 
