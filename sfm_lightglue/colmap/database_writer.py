@@ -297,23 +297,24 @@ def _geometry_columns(geometry: TwoViewGeometry, is_swapped: bool) -> dict[str, 
     """
     F, E, H = geometry.F, geometry.E, geometry.H
     calibrated = E is not None or geometry.kind != "general"
-    quaternion, t = None, None
+    rotation, t = None, None
     if E is not None:
-        quaternion, t = pycolmap.Rotation3d(geometry.cam1_from_cam0.R).quat, geometry.cam1_from_cam0.t
+        rotation, t = pycolmap.Rotation3d(geometry.cam1_from_cam0.R), geometry.cam1_from_cam0.t
     if is_swapped:
         native = pycolmap.TwoViewGeometry(F=F, E=E, H=H)
-        if E is not None:
-            native.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(quaternion), t)
+        if rotation is not None and t is not None:
+            native.cam2_from_cam1 = pycolmap.Rigid3d(rotation, t)
         native.invert()
-        F, E, H = native.F, native.E, native.H
-        if E is not None:
-            quaternion, t = native.cam2_from_cam1.rotation.quat, native.cam2_from_cam1.translation
+        F, E, H = np.asarray(native.F), native.E, native.H
+        pose = native.cam2_from_cam1
+        if pose is not None:
+            rotation, t = pose.rotation, pose.translation
     return {
         "config": _CONFIGURATION_FROM_KIND[geometry.kind] if calibrated else _UNCALIBRATED,
         "F": _blob(F),
         "E": _blob(E),
         "H": _blob(H),
-        "qvec": None if quaternion is None else _blob(quaternion[_W_FIRST]),
+        "qvec": None if rotation is None else _blob(rotation.quat[_W_FIRST]),
         "tvec": _blob(t),
     }
 

@@ -20,9 +20,9 @@ def is_rotation(R: Float64Array) -> bool:
     Written for many matrices one by one: a fiftieth of the time of `np.allclose` and `np.linalg.det`.
     """
     (a, b, c), (d, e, f), (g, h, i) = R.tolist()
-    products = a * a + b * b + c * c - 1, d * d + e * e + f * f - 1, g * g + h * h + i * i - 1
-    products += a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i
-    if not all(-1e-4 <= product <= 1e-4 for product in products):  # also for numbers that are not finite
+    lengths = a * a + b * b + c * c - 1, d * d + e * e + f * f - 1, g * g + h * h + i * i - 1
+    products = a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i
+    if not all(-1e-4 <= value <= 1e-4 for value in (*lengths, *products)):  # also for numbers that are not finite
         return False
     return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0)
 

@@ -61,10 +61,13 @@ def judge_models(
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
         models without an image that an earlier one lacks are left out.
     """
+    models = [model for model in models if model.num_reg_images() > 0]
+    if not models:
+        return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
-    judged = [judge.judge(model) for model in models if model.num_reg_images() > 0]
+    judged = [judge.judge(model) for model in models]
     ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
     )  # a stable sort: models with as many images keep the order of the mapper

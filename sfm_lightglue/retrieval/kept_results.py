@@ -131,12 +131,12 @@ class KeptSimilarImages(SimilarImages):
         return cls(tuple(all_names[row] for row in rows), kept)
 
     @property
-    def vectors(self) -> Float32Array:  # type: ignore[override]
+    def vectors(self) -> Float32Array:
         """[N, D], see `SimilarImages`."""
         return self._built.vectors
 
     @property
-    def largest(self) -> LargestKeypoints | None:  # type: ignore[override]
+    def largest(self) -> LargestKeypoints | None:
         """See `SimilarImages`."""
         return self._built.largest
 

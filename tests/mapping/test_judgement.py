@@ -298,3 +298,7 @@ def test_impossible_limits_are_refused(values: dict[str, float]) -> None:
     (name,) = values
     with pytest.raises(ConfigError, match=f"`checks.{name}`"):
         ChecksConfig(**values)  # type: ignore[arg-type]
+
+
+def test_without_a_model_the_database_is_not_read(tmp_path: Path) -> None:
+    assert judge_models([], tmp_path / "missing.db", ChecksConfig()) == []
