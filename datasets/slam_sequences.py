@@ -57,7 +57,9 @@ def sequence_of_scene(truth: SceneTruth, limit: int | None = None) -> ImageSeque
     """
     cameras = {(camera.model, camera.size, camera.params): camera for camera in truth.camera_from_name.values()}
     if not truth.names or len(cameras) != 1:
-        raise DataError(f"scene {truth.name}: a sequence needs true poses and one camera, it has {len(cameras)} cameras")
+        raise DataError(
+            f"scene {truth.name}: a sequence needs true poses and one camera, it has {len(cameras)} cameras"
+        )
     names = sorted(truth.names, key=natural_order)[:limit]
     return ImageSequence(
         truth.name,
@@ -67,6 +69,7 @@ def sequence_of_scene(truth: SceneTruth, limit: int | None = None) -> ImageSeque
         tuple(truth.cam_from_world_from_name[name] for name in names),
         lambda idx: Image.read(truth.image_root / names[idx]).rgb(),
         truth.is_metric,
+        truth.image_root,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.trajectory_errors import rmse, trajectory_errors
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.geometry.transforms import direction_angles_deg
 from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
 from sfm_lightglue.tracking.run import ahead
 from sfm_lightglue.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    import pycolmap
 
 RPE_S = 1.0
 """Time between the two poses of a relative pose error."""
@@ -36,6 +40,8 @@ class SlamScores:
         is_metric: whether that unit is known to be the metre.
         seed: of the run; -1 for medians of several.
         initialized_frame: the frame at which the largest map began.
+        parallax_frame: the first frame from which half of the points of the map are seen in a direction that differs
+            by 2 degrees or more from that of its first frame.
         num_maps: number of maps.
         num_keyframes: of the largest map.
         num_posed: frames with a pose in the largest map.
@@ -62,6 +68,7 @@ class SlamScores:
     is_metric: bool
     seed: int
     initialized_frame: float = math.nan
+    parallax_frame: float = math.nan
     num_maps: float = 0.0
     num_keyframes: float = 0.0
     num_posed: float = 0.0
@@ -100,12 +107,14 @@ class SlamRun:
         live: what was found for each frame when it came.
         records: final ones of all frames.
         events: in their order.
+        keyframes: names of those of the largest map.
     """
 
     scores: SlamScores
     live: tuple[FrameRecord, ...]
     records: tuple[FrameRecord, ...]
     events: tuple[TrackingEvent, ...]
+    keyframes: tuple[str, ...] = ()
 
 
 def run_slam(
@@ -132,9 +141,9 @@ def run_slam(
     for frame in ahead(frames, num_threads):
         live.append(tracker.track(frame.image, frame.time_s, frame.name))
         progress("track", len(live), len(sequence))
-    error, num_keyframes = "", 0
+    error, model = "", None
     try:
-        num_keyframes = tracker.finish().reconstruction.num_reg_images()
+        model = tracker.finish().reconstruction
     except DataError as failure:
         error = str(failure)
     seconds = time.perf_counter() - start
@@ -142,12 +151,14 @@ def run_slam(
     scores = replace(
         scores_of(sequence, tracker.records, tracker.events),
         seed=seed,
-        num_keyframes=num_keyframes,
+        num_keyframes=0 if model is None else model.num_reg_images(),
+        parallax_frame=math.nan if model is None else first_frame_with_parallax(tracker.records, model),
         total_fps=len(live) / seconds,
         peak_memory_mb=math.nan if memory is None else memory,
         error=error,
     )
-    return SlamRun(scores, tuple(live), tracker.records, tracker.events)
+    keyframes = () if model is None else tuple(sorted(image.name for image in model.images.values()))
+    return SlamRun(scores, tuple(live), tracker.records, tracker.events, keyframes)
 
 
 def scores_of(
@@ -239,6 +250,31 @@ def loop_ends(frames: Sequence[int], sequence: ImageSequence) -> tuple[int, int]
         if early:
             return min(early, key=lambda idx: distances[idx]), late
     return None
+
+
+def first_frame_with_parallax(
+    records: Sequence[FrameRecord], model: pycolmap.Reconstruction, parallax_deg: float = 2.0
+) -> float:
+    """Index of the frame from which the points of the first keyframe are seen from another direction; NaN if none is.
+
+    Args:
+        records: final ones of all frames.
+        model: of the keyframes of the largest map.
+        parallax_deg: median angle to the directions from the first frame with a pose.
+    """
+    keyframes = {image.name: image for image in model.images.values()}
+    map_id = next((record.map_id for record in records if record.name in keyframes), None)
+    posed = [record for record in records if record.cam_from_world is not None and record.map_id == map_id]
+    if not posed:
+        return math.nan
+    first = next(keyframes[record.name] for record in posed if record.name in keyframes)
+    ids = [point.point3D_id for point in first.points2D if point.has_point3D()]
+    xyz = np.array([model.points3D[idx].xyz for idx in ids]).reshape(-1, 3)
+    centers = [record.cam_from_world.center for record in posed if record.cam_from_world is not None]
+    for record, center in zip(posed, centers, strict=True):
+        if len(xyz) > 0 and np.median(direction_angles_deg(xyz - centers[0], xyz - center)) >= parallax_deg:
+            return record.frame_idx
+    return math.nan
 
 
 def frames_until_found(records: Sequence[FrameRecord], first: int, map_id: int | None) -> int | None:

@@ -106,7 +106,8 @@ def stored_sequence(sequence: ImageSequence, root: Path, progress: Progress = si
         progress("render", idx, len(sequence))
     poses = dict(zip(sequence.names, sequence.cam_from_world, strict=True))
     write_truth(dict.fromkeys(sequence.names, sequence.camera), poses, root)
-    return replace(sequence, image=lambda idx: _stored_pixels(root / "images" / sequence.names[idx]))
+    folder = root / "images"
+    return replace(sequence, image=lambda idx: _stored_pixels(folder / sequence.names[idx]), folder=folder)
 
 
 def _stored_pixels(path: Path) -> UInt8Array:

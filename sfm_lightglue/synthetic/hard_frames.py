@@ -23,7 +23,7 @@ def changed(sequence: ImageSequence, first: int, count: int, change: Change) -> 
         original = sequence.image(idx)
         return change(original, idx - first) if first <= idx < first + count else original
 
-    return replace(sequence, image=image)
+    return replace(sequence, image=image, folder=None)
 
 
 def standing(sequence: ImageSequence, at: int, count: int, seed: int = 0) -> ImageSequence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class ImageSequence:
         cam_from_world: N true poses.
         image: makes the image [H, W, 3] uint8 RGB of an index; the same index gives the same pixels.
         is_metric: whether the unit of the world is known to be the metre.
+        folder: of files with these names that have the images; None if the images are not in files.
 
     Raises:
         ValueError: if the numbers of names, times and poses differ, or times do not increase.
@@ -36,6 +38,7 @@ class ImageSequence:
     cam_from_world: tuple[Rigid3, ...]
     image: Callable[[int], UInt8Array]
     is_metric: bool = False
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         counts = len(self.names), len(self.times_s), len(self.cam_from_world)
@@ -74,6 +77,7 @@ class ImageSequence:
             times_s=self.times_s[0] + interval_s * np.arange(len(chosen)) if chosen else np.zeros(0),
             cam_from_world=tuple(self.cam_from_world[idx] for idx in chosen),
             image=lambda number: self.image(chosen[number]),
+            folder=None,
         )
 
     @property
