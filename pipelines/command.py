@@ -227,7 +227,7 @@ def _bar(stage: str, num_total: int, unit: str, rate: WorkRate) -> tqdm[Any]:
             """What the bar shows."""
             shown = super().format_dict
             # Without a rate, tqdm divides the items since the initial one by the time.
-            return shown | {"rate": rate.items_per_s, "initial": shown["n"]}
+            return {**shown, "rate": rate.items_per_s, "initial": shown["n"]}
 
     return Bar(
         desc=f"{stage:<8}",

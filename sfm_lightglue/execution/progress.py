@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+ResultT = TypeVar("ResultT")
 
 
 class Progress(Protocol):
@@ -38,6 +40,21 @@ class WorkProgress(Protocol):
 
 def silent(stage: str, num_done: int, num_total: int) -> None:
     """A `Progress` that displays nothing."""
+
+
+def reporting(results: Iterable[ResultT], stage: str, num_total: int, progress: Progress) -> Iterator[ResultT]:
+    """The results of a stage, each reported when it comes.
+
+    Args:
+        results: one for each item.
+        stage: name of the stage.
+        num_total: number of all items.
+        progress: called before the first result, and with each.
+    """
+    progress(stage, 0, num_total)
+    for num_done, result in enumerate(results, start=1):
+        progress(stage, num_done, num_total)
+        yield result
 
 
 class WorkRate:

@@ -253,7 +253,7 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase
         )
         with job.clock.stage("verify"):
             sources = PairSources(job.features, camera_from_name, matcher, verifier)
-            weighed = weigh_scene(counts, sources, config.checks, job.executor)
+            weighed = weigh_scene(counts, sources, config.checks, job.executor, job.progress)
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)
         guessed = frozenset(

@@ -92,7 +92,8 @@ def _describe_all(
         return SimilarImages((), np.zeros((0, 1), np.float32)), is_complete
     with one_blas_thread():
         vectors = scene_vectors(np.stack(vlads))
-    return SimilarImages(tuple(names), vectors, executor, LargestKeypoints.from_images(largest)), is_complete
+    keypoints = LargestKeypoints.from_images(largest)
+    return SimilarImages(tuple(names), vectors, executor, keypoints, progress), is_complete
 
 
 def scene_vectors(vlads: Int8Array) -> Float32Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, Int8Array, Int32Array, require_array
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.retrieval.vlad import unit_rows
 
 _MAX_RATIO = 0.8
@@ -48,15 +49,17 @@ class LargestKeypoints:
         """Largest number of keypoints of an image."""
         return int(self.descriptors.shape[1])
 
-    def num_matches(self, rows: IndexArray, executor: Executor = SERIAL) -> Int32Array:
+    def num_matches(self, rows: IndexArray, executor: Executor = SERIAL, progress: Progress = silent) -> Int32Array:
         """The number [P] of mutual matches with a distinct nearest neighbour of pairs of images.
 
         Args:
             rows: [P, 2] indices of images; pairs of the same first image are quick if they follow each other.
             executor: compares chunks of pairs.
+            progress: called with "compare" after each chunk.
         """
         chunks = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
-        found = list(executor.map(self._of_chunk, chunks))
+        results = executor.map(self._of_chunk, chunks)
+        found = list(reporting(results, "compare", -(-len(rows) // _CHUNK), progress))
         return np.concatenate(found) if found else np.zeros(0, np.int32)
 
     def _of_chunk(self, rows: IndexArray) -> Int32Array:

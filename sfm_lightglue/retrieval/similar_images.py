@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, Int32Array, require_array
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.retrieval.largest_keypoints import LargestKeypoints
 
 _BLOCK_SIZE = 512
@@ -38,12 +39,15 @@ class SimilarImages:
         vectors: [N, D] float32 of length 1; their products order the images.
         executor: searches blocks of images.
         largest: of the same images; the images with the largest products are ordered by the number of their matches.
+        progress: called with "search" after each block of images, and with "compare" after each chunk of pairs whose
+            largest keypoints are matched.
     """
 
     names: tuple[str, ...]
     vectors: Float32Array
     executor: Executor = SERIAL
     largest: LargestKeypoints | None = None
+    progress: Progress = silent
 
     def __post_init__(self) -> None:
         require_array("vectors", self.vectors, np.float32, (len(self.names), None))
@@ -111,7 +115,9 @@ class SimilarImages:
                 return _by_faiss(index, self.vectors[block], block, choices, k)
             return _nearest_columns(self.vectors[block] @ vectors.T, block, choices, k)
 
-        found = list(self.executor.map(search, _blocks(queries)))
+        num_blocks = -(-len(queries) // _BLOCK_SIZE)
+        results = self.executor.map(search, _blocks(queries))
+        found = list(reporting(results, "search", num_blocks, self.progress))
         return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
 
     def _by_matches(
@@ -120,7 +126,7 @@ class SimilarImages:
         rows, columns = np.nonzero(found >= 0)
         both = np.sort(np.stack((queries[rows], found[rows, columns].astype(np.int64)), axis=1), axis=1)
         asked, positions = np.unique(both, axis=0, return_inverse=True)  # most pairs are found from both images
-        numbers = largest.num_matches(asked, self.executor)[positions.ravel()]
+        numbers = largest.num_matches(asked, self.executor, self.progress)[positions.ravel()]
         similarity = np.full(found.shape, -np.inf, np.float32)
         similarity[rows, columns] = self._joined(largest, numbers, products[rows, columns])
         order = np.argsort(-np.round(similarity / _EQUAL), axis=1, kind="stable")[:, :k]

@@ -10,6 +10,7 @@ import numpy as np
 from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.geometry.epipolar import squared_sampson_errors
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.weighing import Weighing, untrusted_bridges, weigh_pairs
@@ -80,7 +81,11 @@ class PairSources:
 
 
 def weigh_scene(
-    counts: PairCounts, sources: PairSources, checks: ChecksConfig, executor: Executor = SERIAL
+    counts: PairCounts,
+    sources: PairSources,
+    checks: ChecksConfig,
+    executor: Executor = SERIAL,
+    progress: Progress = silent,
 ) -> WeighedPairs:
     """Take still content out of the pairs of a scene, and find the pairs that contradict the others.
 
@@ -89,12 +94,13 @@ def weigh_scene(
         sources: of the same stage.
         checks: limits.
         executor: computes pairs anew.
+        progress: called with "weigh" after each of them.
     """
     verified = dict(counts.verified)
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
-        changed = _without_still_content(content, verified, sources, executor)
+        changed = _without_still_content(content, verified, sources, executor, progress)
         sources = replace(sources, changed=changed)
         _update(verified, changed, sources)
     limit_deg = _rotation_limit_deg(checks, sources)
@@ -102,7 +108,7 @@ def weigh_scene(
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
     weights = np.array([verified[pair].weight for pair in pairs], np.float64)
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
-    corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor)
+    corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor, progress)
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
     kept = {pair: record for pair, record in verified.items() if pair not in wrong}
@@ -144,6 +150,7 @@ def _without_still_content(
     verified: Mapping[ImagePair, VerifiedPairRecord],
     sources: PairSources,
     executor: Executor,
+    progress: Progress,
 ) -> dict[ImagePair, ChangedPair]:
     """Verify the affected pairs again without their still matches."""
 
@@ -163,7 +170,8 @@ def _without_still_content(
         return rest, geometry
 
     pairs = [pair for pair in content.pairs if pair in verified]
-    found = zip(pairs, executor.map(verify_rest, pairs), strict=True)
+    results = reporting(executor.map(verify_rest, pairs), "weigh", len(pairs), progress)
+    found = zip(pairs, results, strict=True)
     return {pair: changed for pair, changed in found if changed is not None}
 
 
@@ -181,6 +189,7 @@ def _second_look(
     sources: PairSources,
     limit_deg: float,
     executor: Executor,
+    progress: Progress,
 ) -> tuple[dict[ImagePair, ChangedPair], set[ImagePair]]:
     """Of the pairs that contradict the rotations of their group: those whose matches fit it too, and the wrong ones."""
 
@@ -195,7 +204,8 @@ def _second_look(
         return None if fitted is None else (matched.matches, fitted)
 
     doubted = [pair for pair, error in weighing.errors_deg.items() if error > limit_deg]
-    found = dict(zip(doubted, executor.map(corrected, doubted), strict=True))
+    results = reporting(executor.map(corrected, doubted), "weigh", len(doubted), progress)
+    found = dict(zip(doubted, results, strict=True))
     return (
         {pair: changed for pair, changed in found.items() if changed is not None},
         {pair for pair, changed in found.items() if changed is None},

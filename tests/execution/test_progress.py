@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sfm_lightglue.execution.progress import WorkRate
+from sfm_lightglue.execution.progress import WorkRate, reporting
 
 
 class FakeClock:
@@ -53,3 +53,12 @@ def test_old_work_counts_less() -> None:
     fast = [(0.1, i, 0) for i in range(1, 101)]
     slow = [(10.0, 100 + i, 0) for i in range(1, 61)]
     assert rate_after(*fast, *slow) == pytest.approx(0.1, rel=0.01)
+
+
+def test_results_are_reported_as_they_come() -> None:
+    calls: list[tuple[str, int, int]] = []
+    results = reporting("ab", "search", 2, lambda *call: calls.append(call))
+    assert next(results) == "a"
+    assert calls == [("search", 0, 2), ("search", 1, 2)]
+    assert [*results] == ["b"]
+    assert calls[-1] == ("search", 2, 2)

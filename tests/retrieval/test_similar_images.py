@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,10 @@ def test_a_large_scene_without_faiss_is_searched_too(monkeypatch):
     monkeypatch.setattr(similar_images, "_FAISS_FROM", 2)
     similar = random_images(50)
     np.testing.assert_array_equal(similar.nearest(3)[0], expected(similar, 3))
+
+
+def test_a_search_tells_how_far_it_is():
+    calls = []
+    similar = replace(random_images(1300), progress=lambda *call: calls.append(call))
+    similar.nearest(3)
+    assert calls == [("search", i, 3) for i in range(4)]
