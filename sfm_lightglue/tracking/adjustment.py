@@ -70,7 +70,8 @@ def adjust_keyframes(
     outliers = np.flatnonzero(bundle.errors_px() > max_error_px)
     with slam_map.lock:
         slam_map.place(poses, copied.point_ids, bundle.xyz)
-        slam_map.camera = bundle.camera
+        if refined_params:
+            slam_map.camera = bundle.camera
         for row in outliers.tolist():
             _remove(slam_map, int(copied.point_ids[bundle.points[row]]), copied.idxs[bundle.cams[row]])
     return len(outliers)
