@@ -33,6 +33,9 @@ class FlowConfig:
     window_px: int = 21
     """Side of the window of the optical flow."""
 
+    max_difference: float = 20.0
+    """A point is dropped if the grey values of its window, of 255, differ by more in the mean."""
+
     max_backward_error_px: float = 1.0
     """A point is dropped if following it back to the frame before ends at a larger distance from its start."""
 

@@ -76,7 +76,7 @@ def follow(
         return np.zeros((0, 2)), np.zeros(0, np.bool_)
     target = matched_exposure(after.grey, before.grey)
     start, window = before.to_cv(pixels), (config.window_px, config.window_px)
-    end, found, _ = cv2.calcOpticalFlowPyrLK(
+    end, found, difference = cv2.calcOpticalFlowPyrLK(
         before.grey,
         target,
         start,
@@ -99,7 +99,8 @@ def follow(
     )
     returned = np.linalg.norm((back - start).reshape(-1, 2), axis=1) <= config.max_backward_error_px
     moved = after.from_cv(end)
-    is_found: BoolArray = (found[:, 0] > 0) & (found_back[:, 0] > 0) & returned & after.contains(moved)
+    agrees = (found[:, 0] > 0) & (found_back[:, 0] > 0) & (difference[:, 0] <= config.max_difference)
+    is_found: BoolArray = agrees & returned & after.contains(moved)
     return moved, is_found
 
 

@@ -1,0 +1,57 @@
+"""The queue of keyframes: order, both ways to work, and errors."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.tracking.mapping_thread import MAX_WAITING, MappingThread
+from sfm_lightglue.tracking.reference import Reference
+
+
+def reference(idx):
+    none = np.zeros(0, np.int64)
+    return Reference(idx, None, np.zeros((0, 2)), none, none, np.zeros((0, 3)), none)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_keyframes_are_mapped_in_order(threads):
+    mapped = []
+    thread = MappingThread(lambda one: mapped.append(one.idx), threads)
+    for idx in range(5):
+        thread.submit(reference(idx))
+    thread.wait()
+    assert mapped == list(range(5))
+    thread.close()
+
+
+def test_a_single_thread_maps_at_once():
+    mapped = []
+    thread = MappingThread(lambda one: mapped.append(threading.get_ident()), 1)
+    thread.submit(reference(0))
+    assert mapped == [threading.get_ident()]
+    assert not thread.is_full
+
+
+def test_a_full_queue_says_so():
+    go_on = threading.Event()
+    thread = MappingThread(lambda one: go_on.wait(10), 2)
+    for idx in range(MAX_WAITING + 1):
+        assert not thread.is_full
+        thread.submit(reference(idx))
+    assert thread.is_full
+    go_on.set()
+    thread.close()
+    assert not thread.is_full
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_reaches_the_caller(threads):
+    def fail(one):
+        raise ValueError("bad keyframe")
+
+    thread = MappingThread(fail, threads)
+    with pytest.raises(ValueError, match="bad keyframe"):
+        thread.submit(reference(0))
+        thread.wait()
+    thread.close()
