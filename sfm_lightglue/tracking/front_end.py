@@ -126,7 +126,8 @@ class FrontEnd:
         with self._map.lock:
             base = live.reference.place(self._map)
             members = [] if base is None else self._map.members(base.map_id)
-            keyframe = self._map.keyframes[members[-1]] if members else None
+            with_features = [idx for idx in members if self._map.keyframes[idx].num_features > 0]
+            keyframe = self._map.keyframes[with_features[-1]] if with_features else None
         if keyframe is None:
             return None
         found = self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.tracking.frame import Frame
@@ -55,12 +56,19 @@ class KeyframeMapping:
             self._after(keyframe)
         return True
 
-    def add(self, reference: Reference) -> None:
-        """Map a keyframe; one whose map was dropped meanwhile is left out."""
+    def add(self, reference: Reference, is_hurried: bool = False) -> None:
+        """Map a keyframe; one whose map was dropped meanwhile is left out.
+
+        Args:
+            reference: the keyframe.
+            is_hurried: map it without features, by its tracks only.
+        """
         with self._map.lock:
             placed = reference.place(self._map)
         if placed is None:
             return
+        if is_hurried and reference.features is None:
+            reference.features = _no_features(reference)
         keyframe = self._keyframe(reference, placed)
         self._mapper.add(keyframe)
         with self._map.lock:
@@ -125,6 +133,13 @@ class KeyframeMapping:
         errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, keyframe.keypoints[here])
         fits = errors <= _MAX_INHERITED_ERROR_PX * max(1.0, max(camera.size) / 640)
         keyframe.point_ids[here[fits]] = ids[fits]
+
+
+def _no_features(reference: Reference) -> Features | None:
+    if reference.frame is None:
+        return None
+    none = np.zeros(0, np.float32)
+    return Features(np.zeros((0, 2), np.float32), none, np.zeros((0, 1), np.float32), reference.frame.size)
 
 
 def _colors(frame: Frame, keypoints: Float32Array) -> UInt8Array:

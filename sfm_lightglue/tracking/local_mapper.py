@@ -123,6 +123,8 @@ class LocalMapper:
 
     def _partners(self, keyframe: Keyframe) -> list[int]:
         """Keyframes to match with: those with most points in common, with enough distance for the depth."""
+        if keyframe.num_features == 0:
+            return []
         with self._map.lock:
             point_ids = keyframe.point_ids[keyframe.point_ids >= 0]
             if len(point_ids) == 0:
@@ -130,7 +132,9 @@ class LocalMapper:
             depth = float(np.median((keyframe.cam_from_world @ self._map.xyz(point_ids))[:, 2]))
             center = keyframe.cam_from_world.center
             centers = {
-                idx: self._map.keyframes[idx].cam_from_world.center for idx, _ in self._map.covisible(keyframe.idx)
+                idx: self._map.keyframes[idx].cam_from_world.center
+                for idx, _ in self._map.covisible(keyframe.idx)
+                if self._map.keyframes[idx].num_features > 0
             }
         min_distance = np.radians(self._config.mapping.min_parallax_deg) * depth
         far = [idx for idx, other in centers.items() if np.linalg.norm(other - center) >= min_distance]

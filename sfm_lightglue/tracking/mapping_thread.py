@@ -17,11 +17,11 @@ class MappingThread:
     """Maps keyframes in the order in which they were made.
 
     Args:
-        map_keyframe: what is done with each.
+        map_keyframe: what is done with each; the argument says whether others wait, so that it should be short.
         threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
     """
 
-    def __init__(self, map_keyframe: Callable[[Reference], None], threads: int) -> None:
+    def __init__(self, map_keyframe: Callable[[Reference, bool], None], threads: int) -> None:
         self._map_keyframe = map_keyframe
         self._queue: queue.Queue[Reference | None] = queue.Queue()
         self._error: BaseException | None = None
@@ -43,7 +43,7 @@ class MappingThread:
         """
         self._raise_error()
         if self._thread is None:
-            self._map_keyframe(reference)
+            self._map_keyframe(reference, False)
         else:
             self._queue.put(reference)
 
@@ -78,7 +78,7 @@ class MappingThread:
             while (reference := self._queue.get()) is not None:
                 try:
                     if self._error is None:
-                        self._map_keyframe(reference)
+                        self._map_keyframe(reference, not self._queue.empty())
                 except BaseException as error:  # the caller's thread raises it
                     self._error = error
                 finally:

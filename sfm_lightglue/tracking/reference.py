@@ -77,7 +77,7 @@ class Reference:
         """Rows [N] of slots in the keyframe of the map, -1 for the slot -1."""
         if self.keyframe is None:
             raise ValueError(f"keyframe {self.idx}: it is not in the map")
-        return np.where(slots >= 0, self.rows_with(len(self.keyframe.features))[slots], -1)
+        return np.where(slots >= 0, self.rows_with(self.keyframe.num_features)[slots], -1)
 
     def xyz(self, slam_map: SlamMap, slots: IndexArray) -> Float64Array:
         """Points [N, 3] of slots, NaN without."""

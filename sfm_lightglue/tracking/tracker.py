@@ -10,6 +10,7 @@ import pycolmap
 
 from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -114,7 +115,9 @@ class Tracker:
         start = time.perf_counter()
         idx = len(self._traces)
         frame = Frame(idx, name or f"{idx:06d}", time_s, image)
-        outcome = self._front_end(frame).process(frame)
+        front = self._front_end(frame)
+        with on_one_core():
+            outcome = front.process(frame)
         record = FrameRecord(
             idx,
             frame.name,
@@ -157,8 +160,9 @@ class Tracker:
             raise DataError("the sequence has no frames")
         self._back.thread.close()
         slam_map, config = self._back.slam_map, self._config
-        for map_id in slam_map.map_ids():
-            self._back.mapper.adjust_all(map_id)
+        with on_one_core():
+            for map_id in slam_map.map_ids():
+                self._back.mapper.adjust_all(map_id)
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * max(1.0, max(slam_map.camera.size) / config.max_image_size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
