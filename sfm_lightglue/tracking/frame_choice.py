@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, UInt8Array
-from sfm_lightglue.images.orientation import resize_to_fit
+from sfm_lightglue.tracking.config import FlowConfig
 from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.optical_flow import FlowImage, follow, new_corners
 
 FRAME_CHOICE_VERSION = 1
 """Raised when other frames are chosen of the same video."""
@@ -33,34 +33,36 @@ class FrameChoiceConfig:
     """Longer side in pixels to which frames are shrunk to judge them."""
 
 
+_FLOW = FlowConfig(max_difference=64.0)  # sharp frames and blurred ones are compared
+
+_MIN_CORNERS, _MAX_CORNERS = 10, 300
+
+_SPACING_SHARE = 1 / 80
+"""Smallest distance of corners, as a fraction of the longer side."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judged:
     """A frame with what is needed to judge others by it: shrunk grey pixels, and variance of their Laplacian."""
 
     frame: Frame
-    small: UInt8Array
+    small: FlowImage
     sharpness: float
 
 
 class _Tracks:
     """Corners of one frame that are followed through the next ones."""
 
-    def __init__(self, first: UInt8Array) -> None:
-        corners = cv2.goodFeaturesToTrack(first, _MAX_CORNERS, qualityLevel=0.01, minDistance=max(first.shape) / 80)
-        self._starts = np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
-        self._points: Float32Array = self._starts
+    def __init__(self, first: FlowImage, size_px: int) -> None:
+        spacing_px = _SPACING_SHARE * max(first.grey.shape)
+        self._starts = self._points = new_corners(first, np.zeros((0, 2)), _MAX_CORNERS, spacing_px)
         self.num_starts = len(self._starts)
-        self._last = first
+        self._last, self._size_px = first, size_px
 
-    def follow(self, small: UInt8Array) -> None:
+    def follow(self, small: FlowImage) -> None:
         """Follow the corners into the next frame."""
-        if len(self._points) > 0:
-            points, found, _ = cv2.calcOpticalFlowPyrLK(self._last, small, self._points, None, **_FLOW)
-            back, found_back, _ = cv2.calcOpticalFlowPyrLK(small, self._last, points, None, **_FLOW)
-            errors_px = np.linalg.norm(back - self._points, axis=1)
-            kept = (found.ravel() == 1) & (found_back.ravel() == 1) & (errors_px < 1.0)
-            self._points, self._starts = points[kept], self._starts[kept]
-        self._last = small
+        points, is_found = follow(self._last, small, self._points, self._points, _FLOW)
+        self._points, self._starts, self._last = points[is_found], self._starts[is_found], small
 
     @property
     def tracked_share(self) -> float:
@@ -75,12 +77,7 @@ class _Tracks:
         """
         if len(self._points) == 0:
             return 0.0
-        return float(np.percentile(np.linalg.norm(self._points - self._starts, axis=1), 75)) / max(self._last.shape)
-
-
-_MIN_CORNERS, _MAX_CORNERS = 10, 300
-
-_FLOW = {"winSize": (21, 21), "maxLevel": 4}
+        return float(np.percentile(np.linalg.norm(self._points - self._starts, axis=1), 75)) / self._size_px
 
 
 def choose_frames(frames: Iterable[Frame], config: FrameChoiceConfig | None = None) -> Iterator[Frame]:
@@ -101,7 +98,7 @@ def choose_frames(frames: Iterable[Frame], config: FrameChoiceConfig | None = No
     for frame in frames:
         judged = _judge(frame, config)
         if tracks is None or tracks.num_starts < _MIN_CORNERS:  # nothing can be followed from a dark frame
-            tracks = _Tracks(judged.small)
+            tracks = _Tracks(judged.small, max(frame.size))
         else:
             tracks.follow(judged.small)
         limit = config.min_flow_share / 2 if is_first else config.max_flow_share
@@ -110,7 +107,7 @@ def choose_frames(frames: Iterable[Frame], config: FrameChoiceConfig | None = No
             best = judged if best is None or (judged.sharpness > best.sharpness and not is_lost) else best
         if best is not None and (is_lost or tracks.flow_share >= limit):
             yield best.frame
-            tracks, is_first = _Tracks(best.small), False
+            tracks, is_first = _Tracks(best.small, max(frame.size)), False
             if best is not judged:
                 tracks.follow(judged.small)
             best = None
@@ -119,6 +116,5 @@ def choose_frames(frames: Iterable[Frame], config: FrameChoiceConfig | None = No
 
 
 def _judge(frame: Frame, config: FrameChoiceConfig) -> _Judged:
-    grey = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
-    small, _ = resize_to_fit(np.asarray(grey, np.uint8), config.max_size)
-    return _Judged(frame, small, float(cv2.Laplacian(small, cv2.CV_32F).var()))
+    small = FlowImage.of(frame.image, config.max_size)
+    return _Judged(frame, small, float(np.var(cv2.Laplacian(small.grey, cv2.CV_32F))))
