@@ -229,8 +229,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="auto|MODEL_DIR",
         nargs="?",
         const="",
-        help="register the photos that the finished model does not have in it, with the options of its run; ids and"
-        " poses of the others stay. auto: if there is a finished model, else a normal run. MODEL_DIR: a COLMAP model"
+        help="register the photos that the finished model does not have in it, with the options of its run; ids,"
+        " cameras and frame stay. auto: if there is a finished model, else a normal run. MODEL_DIR: a COLMAP model"
         " from elsewhere, whose photos are in SCENE_DIR",
     )
     group = parser.add_argument_group("what to compute")
