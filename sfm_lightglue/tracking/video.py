@@ -20,7 +20,7 @@ from sfm_lightglue.images.formats import HEAD_BYTES, find_format
 from sfm_lightglue.input_file import open_regular_file
 from sfm_lightglue.messages import install_hint, shown_path
 from sfm_lightglue.tracking.frame import Frame
-from sfm_lightglue.tracking.sources import DEFAULT_FPS, FrameSource, frame_name
+from sfm_lightglue.tracking.sources import DEFAULT_FPS, FrameSource, frame_name, is_camera_address
 
 MAX_DAMAGED_FRAMES = 50
 """After so many frames in a row that cannot be decoded, a video has ended."""
@@ -195,12 +195,19 @@ def _open(source: str | int) -> cv2.VideoCapture:
     os.environ.setdefault(_FFMPEG_LOG_VARIABLE, _QUIET)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        capture = cv2.VideoCapture(source)
+        capture = cv2.VideoCapture(source, _backend(source))
     finally:
         cv2.utils.logging.setLogLevel(level)
     if capture.isOpened():
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     return capture
+
+
+def _backend(source: str | int) -> int:
+    """FFmpeg for files, where OpenCV has it: other readers print to the standard streams about damaged files."""
+    is_file = isinstance(source, str) and "://" not in source and not is_camera_address(source)
+    has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
+    return cv2.CAP_FFMPEG if is_file and has_ffmpeg else cv2.CAP_ANY
 
 
 def _rgb(image: Any) -> UInt8Array:

@@ -73,7 +73,7 @@ def test_pyav_gives_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if is_turned:
         turn_by_metadata(path, height=120)
     expected = list(open_source(path))
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: NoCapture())
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source, backend: NoCapture())
     found = list(open_source(path))
     assert [(one.name, one.size) for one in found] == [(one.name, one.size) for one in expected]
     assert [one.time_s for one in found] == pytest.approx([one.time_s for one in expected])
