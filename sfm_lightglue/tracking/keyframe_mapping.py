@@ -38,6 +38,7 @@ class KeyframeMapping:
         self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
+        self._no_features: Features | None = None  # of the kind that the extractor finds
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
 
@@ -68,7 +69,7 @@ class KeyframeMapping:
         if placed is None:
             return
         if is_hurried and reference.features is None:
-            reference.features = _no_features(reference)
+            reference.features = self._no_features
         keyframe = self._keyframe(reference, placed)
         self._mapper.add(keyframe)
         with self._map.lock:
@@ -88,7 +89,7 @@ class KeyframeMapping:
         features = reference.features
         if features is None:
             features = self._extractor.extract(Image.from_array(frame.image, frame.name))
-        reference.features = None
+        reference.features, self._no_features = None, features.rows(np.zeros(0, np.int64))
         corners = reference.pixels[reference.feature_rows < 0].astype(np.float32)
         keypoints = np.concatenate([features.keypoints, corners])
         point_ids, previous_rows, track_ids = (np.full(len(keypoints), -1, np.int64) for _ in range(3))
@@ -133,13 +134,6 @@ class KeyframeMapping:
         errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, keyframe.keypoints[here])
         fits = errors <= _MAX_INHERITED_ERROR_PX * max(1.0, max(camera.size) / 640)
         keyframe.point_ids[here[fits]] = ids[fits]
-
-
-def _no_features(reference: Reference) -> Features | None:
-    if reference.frame is None:
-        return None
-    none = np.zeros(0, np.float32)
-    return Features(np.zeros((0, 2), np.float32), none, np.zeros((0, 1), np.float32), reference.frame.size)
 
 
 def _colors(frame: Frame, keypoints: Float32Array) -> UInt8Array:
