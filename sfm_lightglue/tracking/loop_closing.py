@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.geometry.transforms import Sim3
+from sfm_lightglue.geometry.transforms import Sim3, rotation_angle_deg
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
@@ -24,8 +24,14 @@ _MIN_SIMILARITY = 0.07
 _MAX_WAIT = 3
 """Keyframes that are skipped at most after failed attempts: matching takes as long as mapping."""
 
-_WAIT_AFTER_LOOP = 5
+_WAIT_AFTER_LOOP = 2
 """Keyframes that are skipped after a loop."""
+
+_RIVAL_SHARE = 0.5
+"""A second place with this fraction of the points makes the first one doubtful, if it gives another pose."""
+
+_SAME_POSITION, _SAME_ANGLE_DEG = 0.25, 8.0
+"""Largest differences of equal poses: fraction of the distance to the points, and degrees."""
 
 _MIN_SHARED = 30
 _NUM_COVISIBLE = 4
@@ -118,11 +124,22 @@ class LoopCloser:
 
     def _recognised(self, idx: int, candidates: list[int]) -> VerifiedPlace | None:
         """The place of a keyframe; None if there is none, or if two places of one map look the same."""
-        found = [place for place in (self._verifier.verify(idx, other) for other in candidates) if place is not None]
-        maps = {self._map.keyframes[place.other_idx].map_id for place in found}
-        if not found or (len(found) == 2 and len(maps) == 1 and not _agree(*found)):
+        tried = [self._verifier.verify(idx, other) for other in candidates]
+        found = sorted((place for place in tried if place is not None), key=lambda place: -place.num_inliers)
+        if not found or (len(found) == 2 and self._is_ambiguous(*found)):
             return None
-        return max(found, key=lambda place: place.num_inliers)
+        return found[0]
+
+    def _is_ambiguous(self, best: VerifiedPlace, second: VerifiedPlace) -> bool:
+        """Whether a second place of the same map explains a keyframe too, from another position."""
+        maps = {self._map.keyframes[place.other_idx].map_id for place in (best, second)}
+        if len(maps) == 2 or second.num_inliers < _RIVAL_SHARE * best.num_inliers:
+            return False
+        difference = best.place_from_world.inverse() @ second.place_from_world
+        return bool(
+            np.linalg.norm(best.center - second.center) > _SAME_POSITION * best.distance
+            or rotation_angle_deg(difference.R) > _SAME_ANGLE_DEG
+        )
 
     def _corrected(self, place: VerifiedPlace) -> LoopClosure | None:
         map_id = self._map.keyframes[place.idx].map_id
@@ -183,9 +200,3 @@ class LoopCloser:
             depths = (keyframe.cam_from_world @ self._map.xyz(ids))[:, 2]
         depth = float(np.median(depths)) if len(depths) > 0 else 0.0
         return max(_DRIFT_OF_LENGTH * float(np.median(lengths)) + _DRIFT_OF_DEPTH * depth, 1e-9)
-
-
-def _agree(first: VerifiedPlace, second: VerifiedPlace) -> bool:
-    """Whether two places of one map give about the same similarity."""
-    difference = first.place_from_world.inverse() @ second.place_from_world
-    return bool(abs(np.log(difference.scale)) < 0.1 and np.trace(difference.R) > 1 + 2 * np.cos(np.radians(5)))

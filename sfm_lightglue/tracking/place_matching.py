@@ -39,10 +39,9 @@ class PlaceMatch(NamedTuple):
     max_distance: float
 
 
-def rows_to_match(features: Features, allowed: AnyArray) -> IndexArray:
-    """Rows of the features with the highest scores among the allowed ones [N], in order."""
-    rows = np.flatnonzero(allowed)
-    return np.sort(rows[np.argsort(-features.scores[rows], kind="stable")[:_MAX_FEATURES]])
+def rows_to_match(features: Features, preferred: AnyArray) -> IndexArray:
+    """Rows of the preferred features [N] and then of those with the highest scores, in order."""
+    return np.sort(np.lexsort((-features.scores, ~np.asarray(preferred)))[:_MAX_FEATURES])
 
 
 def match_with_points(matcher: Matcher, slam_map: SlamMap, features: Features, keyframe: Keyframe) -> PlaceMatch:
@@ -60,12 +59,17 @@ def match_with_points(matcher: Matcher, slam_map: SlamMap, features: Features, k
     with slam_map.lock:
         ids = slam_map.resolve(keyframe.point_ids[: len(keyframe.features)])
     allowed = rows_to_match(keyframe.features, ids >= 0)
+    allowed = allowed[ids[allowed] >= 0]
     rows, found = matcher.match(features, keyframe.features.rows(allowed)).indices.T.astype(np.int64)
     other_rows = allowed[found]
-    differences = features.descriptors[rows] - keyframe.features.descriptors[other_rows]
-    distances = np.linalg.norm(differences, axis=1)
-    max_distance = float(np.quantile(distances, 0.9)) + 1e-6 if len(distances) > 0 else 0.0
+    max_distance = distance_limit(features.descriptors[rows], keyframe.features.descriptors[other_rows])
     return PlaceMatch(rows, other_rows, ids[other_rows], slam_map.xyz(ids[other_rows]), max_distance)
+
+
+def distance_limit(descriptors0: AnyArray, descriptors1: AnyArray) -> float:
+    """Distance of descriptors [M, D] that nine tenths of matches do not exceed; 0 without matches."""
+    distances = np.linalg.norm(descriptors0 - descriptors1, axis=1)
+    return float(np.quantile(distances, 0.9)) + 1e-6 if len(distances) > 0 else 0.0
 
 
 def distinct_places(slam_map: SlamMap, found: Sequence[tuple[int, float]], min_similarity: float) -> list[int]:
@@ -81,7 +85,7 @@ def distinct_places(slam_map: SlamMap, found: Sequence[tuple[int, float]], min_s
         if not present or present[0][1] < min_similarity:
             return []
         best, limit = present[0][0], max(min_similarity, _RIVAL_SHARE * present[0][1])
-        nearby = {best, *neighbourhood(slam_map, best)}
+        nearby = {best, *(idx for idx, _ in slam_map.covisible(best, min_shared=1))}
         rivals = [idx for idx, similarity in present if idx not in nearby and similarity >= limit]
     return [best, *rivals[:1]]
 

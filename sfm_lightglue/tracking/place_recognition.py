@@ -112,7 +112,8 @@ class PlaceRecognition:
         if len(everything) >= _CENTER_FROM:
             mean = everything.mean(axis=0)
             vector, rows = unit_rows((vector - mean)[None])[0], unit_rows(rows - mean)
-        return np.round((rows @ vector).astype(np.float64), 6)
+        products: Float64Array = np.round((rows @ vector).astype(np.float64), 6)
+        return products
 
     def _similarity(self, signature: Signature, idxs: IndexArray) -> Float64Array:
         """Fractions [N] of the largest keypoints that match."""

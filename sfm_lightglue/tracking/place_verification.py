@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.guided_matching import GuidedMatches, PlacePoints, match_by_projection, place_points
-from sfm_lightglue.tracking.place_matching import match_with_points, place_of, rows_to_match, share_of_cells
+from sfm_lightglue.tracking.place_matching import distance_limit, place_of, rows_to_match, share_of_cells
 from sfm_lightglue.tracking.similarity import PointPairs, Similarity, estimate_similarity
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
@@ -52,6 +54,8 @@ class VerifiedPlace:
         other_idx: the other one.
         other_from_cam: similarity between the two cameras.
         place_from_world: similarity from the world around the keyframe to the world around the other one.
+        center: [3] position of the keyframe in the world around the other one.
+        distance: median distance of the points of the place from it.
         num_inliers: points of the place that are found in the keyframe.
         links: (keyframe, row, point) that belong together: keyframes around the first, points around the other one.
     """
@@ -60,6 +64,8 @@ class VerifiedPlace:
     other_idx: int
     other_from_cam: Sim3
     place_from_world: Sim3
+    center: Float64Array
+    distance: float
     num_inliers: int
     links: tuple[tuple[int, int, int], ...]
 
@@ -109,25 +115,39 @@ class PlaceVerifier:
         confirmed = self._confirmed(idx, place_from_world, points, limit_px, max_distance)
         if confirmed is None:
             return None
-        return VerifiedPlace(idx, other_idx, found.cam1_from_cam0, place_from_world, len(links), (*links, *confirmed))
+        center = place_from_world @ keyframe.cam_from_world.center
+        distances = np.linalg.norm(points.xyz[matches.points] - center, axis=1)
+        return VerifiedPlace(
+            idx,
+            other_idx,
+            found.cam1_from_cam0,
+            place_from_world,
+            center,
+            float(np.median(distances)),
+            len(links),
+            (*links, *confirmed),
+        )
 
     def _similarity(self, keyframe: Keyframe, other: Keyframe, limit_px: float) -> tuple[Similarity | None, float]:
+        sides = [self._features_with_points(one) for one in (keyframe, other)]
+        found_rows = self._matcher.match(sides[0][0], sides[1][0]).indices.astype(np.int64).T
+        features, other_features = (side[0].rows(rows) for side, rows in zip(sides, found_rows, strict=True))
+        xyz, other_xyz = (side[1][rows] for side, rows in zip(sides, found_rows, strict=True))
+        max_distance = distance_limit(features.descriptors, other_features.descriptors)
+        pixels, other_pixels = (one.keypoints.astype(np.float64) for one in (features, other_features))
+        pairs = PointPairs(pixels, other_pixels, keyframe.cam_from_world @ xyz, other.cam_from_world @ other_xyz)
+        found = estimate_similarity(pairs, self._map.camera, self._seed, limit_px)
+        num_known = int((np.isfinite(xyz[:, 0]) | np.isfinite(other_xyz[:, 0])).sum())
+        if found is None or len(found.inliers) < max(_MIN_INLIERS, _MIN_INLIER_SHARE * num_known):
+            return None, max_distance
+        return found, max_distance
+
+    def _features_with_points(self, keyframe: Keyframe) -> tuple[Features, Float64Array]:
+        """Features of a keyframe, first of all those with a point, and the points [N, 3], NaN without."""
         with self._map.lock:
             ids = self._map.resolve(keyframe.point_ids[: len(keyframe.features)])
-            camera = self._map.camera
-        chosen = rows_to_match(keyframe.features, ids >= 0)
-        match = match_with_points(self._matcher, self._map, keyframe.features.rows(chosen), other)
-        rows = chosen[match.rows]
-        pairs = PointPairs(
-            keyframe.features.keypoints[rows].astype(np.float64),
-            other.features.keypoints[match.other_rows].astype(np.float64),
-            keyframe.cam_from_world @ self._map.xyz(ids[rows]),
-            other.cam_from_world @ match.xyz,
-        )
-        found = estimate_similarity(pairs, camera, self._seed, limit_px)
-        if found is None or len(found.inliers) < max(_MIN_INLIERS, _MIN_INLIER_SHARE * len(rows)):
-            return None, match.max_distance
-        return found, match.max_distance
+            rows = rows_to_match(keyframe.features, ids >= 0)
+            return keyframe.features.rows(rows), self._map.xyz(ids[rows])
 
     def _search(
         self, keyframe: Keyframe, cam_from_place: Sim3, points: PlacePoints, limit_px: float, max_distance: float

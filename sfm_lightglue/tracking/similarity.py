@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation, rotation_from_rotvec
 from sfm_lightglue.tracking.absolute_pose import absolute_pose, reprojection_errors
 from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
@@ -23,13 +23,13 @@ MIN_PAIRS = 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointPairs:
-    """Matched keypoints of two keyframes that both have a point.
+    """Matched keypoints of two keyframes of which one or both have a point.
 
     Args:
         pixels0: [N, 2] keypoints of the first keyframe.
         pixels1: [N, 2] of the second.
-        xyz0: [N, 3] points in the frame of the first camera.
-        xyz1: [N, 3] points in the frame of the second camera.
+        xyz0: [N, 3] points in the frame of the first camera, NaN without.
+        xyz1: [N, 3] points in the frame of the second camera, NaN without.
     """
 
     pixels0: Float64Array
@@ -44,7 +44,7 @@ class Similarity:
 
     Args:
         cam1_from_cam0: each camera in its own unit of length.
-        inliers: [M] pairs that fit in both images.
+        inliers: [M] pairs that fit in each image where the other one has a point.
     """
 
     cam1_from_cam0: Sim3
@@ -65,17 +65,17 @@ def estimate_similarity(pairs: PointPairs, camera: Camera, seed: int, max_error_
         max_error_px: largest reprojection error of an inlier, in each image.
 
     Returns:
-        None if fewer than six pairs fit.
+        None if fewer than six pairs with two points fit.
     """
-    if len(pairs.xyz0) < MIN_PAIRS:
+    known = np.flatnonzero(np.isfinite(pairs.xyz1[:, 0]))
+    pose = absolute_pose(pairs.pixels0[known], pairs.xyz1[known], camera, seed, max_error_px)
+    if pose is None:
         return None
-    pose = absolute_pose(pairs.pixels0, pairs.xyz1, camera, seed, max_error_px)
-    if pose is None or pose.num_inliers < MIN_PAIRS:
-        return None
-    in_cam0 = pose.cam_from_world @ pairs.xyz1
+    fitting = known[pose.inlier_mask]
+    in_cam0 = pose.cam_from_world @ pairs.xyz1[fitting]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = in_cam0[:, 2] / pairs.xyz0[:, 2]
-    usable = pose.inlier_mask & np.isfinite(ratios) & (ratios > 0)
+        ratios = in_cam0[:, 2] / pairs.xyz0[fitting, 2]
+    usable = np.isfinite(ratios) & (ratios > 0)
     if usable.sum() < MIN_PAIRS:
         return None
     scale = float(np.median(ratios[usable]))
@@ -89,18 +89,25 @@ def _refined(similarity: Sim3, pairs: PointPairs, camera: Camera, max_error: flo
     # The scale from depths is less exact than the pose: pairs within twice the limit take part in the first round.
     for factor in (2.0, 1.0, 1.0):
         fits = _fits(similarity, pairs, points0, points1, factor * max_error)
-        if fits.sum() < MIN_PAIRS:
+        if _num_with_both(pairs, fits) < MIN_PAIRS:
             return None
         similarity = _minimised(similarity, pairs, points0, points1, fits, factor * max_error / 2)
     inliers = np.flatnonzero(_fits(similarity, pairs, points0, points1, max_error))
-    return Similarity(similarity, inliers) if len(inliers) >= MIN_PAIRS else None
+    return Similarity(similarity, inliers) if _num_with_both(pairs, inliers) >= MIN_PAIRS else None
+
+
+def _num_with_both(pairs: PointPairs, rows: AnyArray) -> int:
+    """Number of pairs with two points among some rows."""
+    return int(np.isfinite(pairs.xyz0[rows, 0] * pairs.xyz1[rows, 0]).sum())
 
 
 def _fits(similarity: Sim3, pairs: PointPairs, points0: Float64Array, points1: Float64Array, limit: float) -> BoolArray:
     identity = Rigid3.identity()
-    errors1 = reprojection_errors(identity, points1, similarity @ pairs.xyz0)
-    errors0 = reprojection_errors(identity, points0, similarity.inverse() @ pairs.xyz1)
-    fits: BoolArray = np.maximum(errors0, errors1) <= limit
+    with np.errstate(invalid="ignore"):
+        errors1 = reprojection_errors(identity, points1, similarity @ pairs.xyz0)
+        errors0 = reprojection_errors(identity, points0, similarity.inverse() @ pairs.xyz1)
+    is_known0, is_known1 = np.isfinite(pairs.xyz0[:, 0]), np.isfinite(pairs.xyz1[:, 0])
+    fits: BoolArray = ((errors0 <= limit) | ~is_known1) & ((errors1 <= limit) | ~is_known0) & (is_known0 | is_known1)
     return fits
 
 
@@ -119,12 +126,14 @@ def _minimised(
             _projected(in_cam0, points0, J0),
             _depths(in_cam1, xyz1, J1, loss / _DEPTH_ERROR),
         ):
+            known = np.isfinite(residuals[:, 0])
+            residuals, J = residuals[known], J[known]
             weights = 1 / (1 + (residuals**2).sum(axis=1) / loss**2)
             weighted = (J * weights[:, None, None]).reshape(-1, 7)
             normal += weighted.T @ J.reshape(-1, 7)
             gradient += weighted.T @ residuals.ravel()
         damping = 1e-9 * np.diag(np.diag(normal)) + 1e-15 * np.eye(7)
-        step = -np.linalg.solve(normal + damping, gradient)
+        step = np.asarray(-np.linalg.solve(normal + damping, gradient), np.float64)
         similarity = _stepped(similarity, step)
         if np.abs(step).max() < _SMALL_STEP:
             break

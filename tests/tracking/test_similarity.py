@@ -48,6 +48,17 @@ def test_wrong_pairs_and_noise_do_not_move_it():
     assert rotation_angle_deg(found.cam1_from_cam0.R @ true.R.T) < 0.5
 
 
+def test_pairs_with_one_point_take_part():
+    true = similarity(0.5, 0.5)
+    pairs = pairs_of(true, noise_px=0.3)
+    pairs.xyz0[:60], pairs.xyz1[60:120] = np.nan, np.nan
+    found = estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0)
+    assert len(found.inliers) > 140
+    assert found.cam1_from_cam0.scale == pytest.approx(0.5, rel=0.01)
+    pairs.xyz0[120:] = np.nan
+    assert estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0) is None
+
+
 def test_random_pairs_give_none():
     pairs = pairs_of(similarity(1.0, 0.5), num=60, num_wrong=60)
     found = estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0)
