@@ -19,8 +19,8 @@ from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
 
-_YOUNG_KEYFRAMES = 4
-"""A map that loses the camera with fewer keyframes is dropped: its start was probably wrong."""
+_YOUNG_FRAMES = 8
+"""A map that loses the camera within fewer frames of its start is dropped: its start was probably wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,9 +165,10 @@ class FrontEnd:
         self._initializer = self._new_initializer()
         self._back.event("lost", frame.idx)
         base = live.reference.place(self._map)
-        if base is not None and len(self._map.members(base.map_id)) < _YOUNG_KEYFRAMES:
+        members = [] if base is None else self._map.members(base.map_id)
+        if base is not None and frame.idx - self._map.keyframes[members[:2][-1]].frame_idx < _YOUNG_FRAMES:
             self._back.drop_map(base.map_id)
-            self._back.event("reinitialized", frame.idx, f"map {base.map_id} had too few keyframes")
+            self._back.event("reinitialized", frame.idx, f"map {base.map_id} lost the camera soon after its start")
 
     def _find(self, frame: Frame, image: FlowImage) -> Outcome | None:
         """Find a lost camera anywhere in the maps."""

@@ -1,0 +1,155 @@
+"""The tracker on rendered sequences: starts, tracks, loses, finds again, and never makes a wrong map."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.geometry.transforms import umeyama
+from sfm_lightglue.synthetic.corridor import Corridor
+from sfm_lightglue.synthetic.hard_frames import standing, turning_poses, with_blackout, with_exposure_jumps
+from sfm_lightglue.synthetic.image_sequence import ImageSequence
+from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.tracker import Tracker
+
+NUM_FRAMES = 30
+MAX_ERROR = 0.01
+"""Largest root mean square of the errors of the camera centres, as a fraction of the way."""
+
+
+@functools.cache
+def corridor() -> Corridor:
+    return Corridor((256, 192))
+
+
+@functools.cache
+def walk() -> ImageSequence:
+    """A walk whose images are rendered once."""
+    sequence = corridor().sequence(NUM_FRAMES)
+    images = [sequence.image(idx) for idx in range(NUM_FRAMES)]
+    return ImageSequence(
+        "walk", sequence.camera, sequence.names, sequence.times_s, sequence.cam_from_world, images.__getitem__
+    )
+
+
+def config(**tables) -> TrackerConfig:
+    """Few keypoints and the quick matcher: the images are small."""
+    values = {"threads": 1, "extractor": {"max_keypoints": 250}, "matcher": {"name": "nearest"}}
+    return TrackerConfig.from_mapping(values | tables)
+
+
+def tracked(sequence: ImageSequence, camera=None, **tables) -> Tracker:
+    tracker = Tracker(camera or sequence.camera, config(**tables))
+    for name, time_s, image in zip(sequence.names, sequence.times_s.tolist(), sequence.images(), strict=True):
+        tracker.track(image, time_s, name)
+    return tracker
+
+
+def relative_error(tracker: Tracker, sequence: ImageSequence) -> float:
+    """Error of the centres of all frames with a pose after alignment, as a fraction of the way."""
+    posed = [one for one in tracker.records if one.cam_from_world is not None]
+    centers = np.array([one.cam_from_world.center for one in posed if one.cam_from_world is not None])
+    truth = sequence.centers[[one.frame_idx for one in posed]]
+    errors = umeyama(centers, truth) @ centers - truth
+    return float(np.sqrt((errors**2).sum(axis=1).mean()) / sequence.path_length)
+
+
+def states(tracker: Tracker) -> list[str]:
+    return [one.state for one in tracker.records]
+
+
+def kinds(tracker: Tracker) -> list[str]:
+    return [event.kind for event in tracker.events]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Tracker:
+    tracker = tracked(walk())
+    tracker.finish()
+    return tracker
+
+
+def test_a_walk_is_tracked_from_its_start_to_its_end(plain):
+    start = states(plain).index("tracked")
+    assert start < 20
+    assert set(states(plain)[start:]) == {"tracked"}
+    assert kinds(plain)[:1] == ["initialized"] and "lost" not in kinds(plain)
+    assert relative_error(plain, walk()) < MAX_ERROR
+
+
+def test_frames_before_the_start_get_their_poses_afterwards(plain):
+    assert states(plain)[0] == "initializing"
+    assert all(one.cam_from_world is not None and one.map_id == 0 for one in plain.records)
+
+
+def test_the_model_has_the_keyframes(plain):
+    model = plain.reconstructions[0]
+    keyframes = plain.slam_map.keyframes.values()
+    assert sorted(image.name for image in model.images.values()) == sorted(one.name for one in keyframes)
+    assert len(keyframes) < NUM_FRAMES / 2
+    assert model.compute_mean_reprojection_error() < 1.0
+
+
+def test_keyframes_have_one_pose_in_model_and_records(plain):
+    poses = {one.name: one.cam_from_world for one in plain.records}
+    for image in plain.reconstructions[0].images.values():
+        assert np.allclose(image.cam_from_world().matrix(), poses[image.name].as_matrix()[:3])
+
+
+def test_a_single_thread_gives_the_same_bytes_again(plain):
+    again = tracked(walk())
+    again.finish()
+    for one, other in zip(plain.records, again.records, strict=True):
+        assert one.cam_from_world.as_matrix().tobytes() == other.cam_from_world.as_matrix().tobytes()
+
+
+def test_a_thread_for_mapping_tracks_the_same_walk():
+    tracker = tracked(walk(), threads=2)
+    tracker.finish()
+    assert all(one.cam_from_world is not None for one in tracker.records)
+    assert relative_error(tracker, walk()) < 2 * MAX_ERROR
+
+
+def test_a_standing_camera_waits():
+    tracker = tracked(standing(walk(), 0, 10).take(range(11)))
+    assert set(states(tracker)) == {"initializing"}
+    with pytest.raises(DataError, match="no frame could be tracked"):
+        tracker.finish()
+
+
+def test_a_turning_camera_gives_no_map():
+    turn = corridor().along(turning_poses(corridor().pose(0), 15, 1.5), "turn")
+    tracker = tracked(turn)
+    assert set(states(tracker)) == {"initializing"} and tracker.events == ()
+
+
+def test_a_covered_lens_is_lost_and_found_again_in_the_same_map():
+    sequence = with_blackout(walk(), 20, 4)
+    tracker = tracked(sequence)
+    tracker.finish()
+    assert states(tracker)[20:24] == ["lost"] * 4
+    assert states(tracker)[24] == "relocalized" and states(tracker)[-1] == "tracked"
+    assert {one.map_id for one in tracker.records if one.cam_from_world is not None} == {0}
+    assert relative_error(tracker, sequence) < 2 * MAX_ERROR
+
+
+def test_exposure_jumps_do_not_lose_the_camera():
+    sequence = with_exposure_jumps(walk(), every=8, gains=(1.0, 1.5, 0.6))
+    tracker = tracked(sequence)
+    tracker.finish()
+    assert "lost" not in kinds(tracker)
+    assert relative_error(tracker, sequence) < 2 * MAX_ERROR
+
+
+def test_wrong_input_is_refused():
+    tracker = Tracker(walk().camera, config())
+    tracker.track(walk().image(0), 0.0)
+    with pytest.raises(DataError, match="not later"):
+        tracker.track(walk().image(1), 0.0)
+    with pytest.raises(DataError, match="128 x 96 pixels"):
+        tracker.track(np.zeros((96, 128), np.uint8), 1.0)
+    with pytest.raises(DataError, match="no frames"):
+        Tracker(None, config()).finish()
