@@ -39,6 +39,7 @@ def adjust_keyframes(
     max_error_px: float,
     max_iterations: int,
     refined_params: tuple[int, ...] = (),
+    min_decrease: float = 1e-3,
 ) -> int:
     """Adjust the poses of keyframes and all points that they observe; other observers of these points are constant.
 
@@ -51,6 +52,8 @@ def adjust_keyframes(
         max_error_px: of observations.
         max_iterations: of the solver.
         refined_params: indices of the camera's parameters that are adjusted too.
+        min_decrease: the solver ends when a step lowers the cost by a smaller fraction. Windows overlap, so the next
+            adjustment goes on from there.
 
     Returns:
         Number of observations removed.
@@ -59,7 +62,7 @@ def adjust_keyframes(
     if copied is None:
         return 0
     with one_blas_thread():
-        bundle = adjust(copied.bundle, loss_px, max_iterations, refined_params)
+        bundle = adjust(copied.bundle, loss_px, max_iterations, refined_params, min_decrease)
     if refined_params and not _is_plausible(bundle.camera):
         return 0
     poses = {

@@ -86,7 +86,7 @@ def adjust(
     loss_px: float,
     max_iterations: int,
     refined_params: tuple[int, ...] = (),
-    min_decrease: float = 1e-4,
+    min_decrease: float = 1e-3,
 ) -> Bundle:
     """Minimise the Huber loss of all residuals by Levenberg and Marquardt's method.
 

@@ -101,7 +101,7 @@ class LocalMapper:
         members = self._map.members(map_id)
         refined = self._refined_params(len(members))
         for _ in range(2):
-            num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined)
+            num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined, min_decrease=1e-4)
             members = [idx for idx in members if idx in self._map.keyframes]
             if num_removed == 0:
                 break
