@@ -218,9 +218,9 @@ def _with_errors(scores: SlamScores, sequence: ImageSequence, poses: Sequence[An
     loop_error = math.nan
     ends = loop_ends([idx for idx, pose in enumerate(poses) if pose is not None], sequence)
     if ends is not None:
-        relative, true = (
-            poses_of_world[ends[0]].inverse() @ poses_of_world[ends[1]] for poses_of_world in (estimate, reference)
-        )
+        early, late = (poses[end] for end in ends)
+        true = sequence.cam_from_world[ends[0]] @ sequence.cam_from_world[ends[1]].inverse()
+        relative = early @ late.inverse()
         loop_error = float(np.linalg.norm(scale * relative.t - true.t))
     return replace(
         scores,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.synthetic.facades import Opening, Placed, paint_opening, paint_wall
-from sfm_lightglue.synthetic.solids import Enclosure, Painter, Solid, box, painted
+from sfm_lightglue.synthetic.shapes import Box
+from sfm_lightglue.synthetic.solids import Enclosure, Painter, Point, Solid, box, painted
 from sfm_lightglue.synthetic.textures import Color, Material, paint
 
 _SEGMENT_M = 2.0
@@ -86,42 +87,40 @@ def _wall(
     center = walls.place(side, along, -way * _WALL_M, _HEIGHT_M / 2)
     pictures = _pictures(length, texels_per_m, rng) if length > 0.6 else []
     marks = _MARKS[int(rng.integers(len(_MARKS)))]
-    paper = Material(_varied(_WALLPAPERS, rng), marks, 0, *rng.uniform((2, 0.5, 2, 0), (8, 4, 8, 1.5)), 22)
+    base = _varied(_WALLPAPERS, rng)
+    pebbles, polygons, strokes, words = rng.uniform((2, 0.5, 2, 0), (8, 4, 8, 1.5)).tolist()
+    paper = Material(base, marks, 0, pebbles, polygons, strokes, words, 22)
     wall = box(center, (length / 2, _WALL_M, _HEIGHT_M / 2), yaw)
     solids = [Solid(wall, {2: _wall_painter(paper, pictures, texels_per_m)})]
     if length < 1.2:
         return solids
-    kind = rng.choice(["door", "cabinet", "board", "pillar"])
+    kind = str(rng.choice(["door", "cabinet", "board", "pillar"]))
     at = along + way * rng.uniform(-0.15, 0.15) * length
+
+    def before_wall(beside: float, half: Point, height: float) -> Box:
+        return box(walls.place(side, at + beside, way * half[1], height), half, yaw)
+
     if kind == "door":
-        front = Opening(
-            (0.95, 2.05),
-            0.06,
-            0.05,
-            (int(rng.integers(1, 3)), int(rng.integers(1, 4))),
-            _BEECH,
-            _varied(((128, 96, 62), (96, 110, 120)), rng),
-            _varied(((178, 140, 96),), rng),
-            sill=False,
-        )
-        half = (0.475, 0.03, 1.025)
-        image = paint_opening(front, texels_per_m, rng)
-        painters: dict[int, Painter] = {2: lambda size_m, _: image}
-        leaf = box(walls.place(side, at, way * half[1], half[2]), half, yaw)
-        return [*solids, Solid(leaf, painted(leaf, _BEECH, texels_per_m, (0, 1, 5)).painters | painters)]
+        return [*solids, _door(before_wall(0.0, (0.475, 0.03, 1.025), 1.025), texels_per_m, rng)]
     half = {
         "cabinet": (rng.uniform(0.3, 0.55), rng.uniform(0.12, 0.18), rng.uniform(0.35, 0.8)),
         "board": (rng.uniform(0.3, 0.6), 0.025, rng.uniform(0.3, 0.45)),
         "pillar": (rng.uniform(0.1, 0.16), rng.uniform(0.06, 0.12), _HEIGHT_M / 2),
-    }[str(kind)]
-    height = 1.5 if kind == "board" else half[2]
-    thing = box(walls.place(side, at, way * half[1], height), half, yaw)
-    solids.append(painted(thing, _thing(rng), texels_per_m, (0, 1, 2, 5)))
+    }[kind]
+    things = [before_wall(0.0, half, 1.5 if kind == "board" else half[2])]
     if kind == "cabinet":
-        small = (rng.uniform(0.08, 0.16), 0.09, rng.uniform(0.08, 0.2))
-        on_top = walls.place(side, at + rng.uniform(-0.15, 0.15), way * half[1], 2 * half[2] + small[2])
-        solids.append(painted(box(on_top, small, yaw + rng.uniform(-30, 30)), _thing(rng), texels_per_m, (0, 1, 2, 5)))
-    return solids
+        small = (rng.uniform(0.08, 0.16), half[1] / 2, rng.uniform(0.08, 0.2))
+        things.append(before_wall(rng.uniform(-0.15, 0.15), small, 2 * half[2] + small[2]))
+    return [*solids, *(painted(thing, _thing(rng), texels_per_m, (0, 1, 2, 5)) for thing in things)]
+
+
+def _door(leaf: Box, texels_per_m: float, rng: np.random.Generator) -> Solid:
+    """A closed door with panels, which stands out from the wall."""
+    panels = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    frame, pane = _varied(((128, 96, 62), (96, 110, 120)), rng), _varied(((178, 140, 96),), rng)
+    image = paint_opening(Opening((0.95, 2.05), 0.06, 0.05, panels, _BEECH, frame, pane, sill=False), texels_per_m, rng)
+    sides = dict(painted(leaf, _BEECH, texels_per_m, (0, 1, 5)).painters)
+    return Solid(leaf, sides | {2: lambda size_m, _: image})
 
 
 def _wall_painter(paper: Material, pictures: list[Placed], texels_per_m: float) -> Painter:
@@ -146,8 +145,9 @@ def _pictures(length_m: float, texels_per_m: float, rng: np.random.Generator) ->
 def _thing(rng: np.random.Generator) -> Material:
     """A material of a picture or a piece of furniture, unlike the others."""
     marks = tuple(_varied(group, rng) for group in _MARKS)
-    base = tuple(int(value) for value in rng.integers(60, 220, 3))
-    return Material((base[0], base[1], base[2]), marks, 0, *rng.uniform((10, 10, 8, 0), (60, 40, 30, 10)), 36)
+    red, green, blue = rng.integers(60, 220, 3).tolist()
+    pebbles, polygons, strokes, words = rng.uniform((10, 10, 8, 0), (60, 40, 30, 10)).tolist()
+    return Material((red, green, blue), marks, 0, pebbles, polygons, strokes, words, 36)
 
 
 def _varied(colors: tuple[Color, ...], rng: np.random.Generator) -> Color:

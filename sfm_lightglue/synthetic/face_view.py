@@ -86,7 +86,7 @@ def render_faces(faces: Sequence[Face], camera: Camera, cam_from_world: Rigid3) 
     width, height = _GRID * camera.width, _GRID * camera.height
     inverse_depth = np.zeros((height, width), np.float32)
     label = np.full((height, width), -1, np.int32)
-    views = []
+    views: list[_FaceView] = []
     for face in faces:
         view = _view_of(face, camera, cam_from_world)
         if view is not None:

@@ -70,7 +70,7 @@ def with_hand(sequence: ImageSequence, first: int, count: int = 28, seed: int = 
         weight = np.clip((columns - edge[:, None].astype(np.float32)) / np.float32(0.03 * width), 0, 1)[..., None]
         shift = round(0.5 * width * number / count)
         mixed = (1 - weight) * image + weight * hand[:, shift : shift + width]
-        return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.round(mixed), 0, 255), np.uint8)
 
     return changed(sequence, first, count, cover)
 
@@ -115,6 +115,6 @@ def _hand_texture(size: tuple[int, int], rng: np.random.Generator) -> Float32Arr
     for y in (0.28, 0.52, 0.76):
         ends = (0, round(y * height)), (width, round((y + rng.uniform(-0.05, 0.05)) * height))
         cv2.line(creases, *ends, 1.0, max(1, height // 60), cv2.LINE_AA)
-    creases = cv2.GaussianBlur(creases, (0, 0), height / 60)
+    soft = cv2.GaussianBlur(creases, (0, 0), height / 60)
     skin = np.array([176, 128, 104], np.float32)
-    return np.asarray(skin * (1 + 0.06 * shade - 0.5 * creases)[..., None], np.float32)
+    return np.asarray(skin * (1 + 0.06 * shade - 0.5 * soft)[..., None], np.float32)
