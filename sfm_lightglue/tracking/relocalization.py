@@ -28,7 +28,7 @@ _MIN_SIMILARITY = 0.04
 _MIN_INLIERS = 12
 """Fewest matches with one keyframe that fit a pose."""
 
-_MIN_INLIERS_OF_PLACE = 30
+_MIN_INLIERS_OF_PLACE = 25
 """Fewest points of the keyframe and of its covisible ones that fit the final pose."""
 
 _MIN_FOUND_SHARE = 0.12
