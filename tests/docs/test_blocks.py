@@ -26,6 +26,7 @@ REASONS = {
     "needs the program colmap": 1,
     "needs data of a benchmark": 4,
     "needs a package of its own": 1,
+    "needs a video": 4,
     "needs masks of photos": 1,
     "needs other machines": 2,
     "takes minutes": 13,
