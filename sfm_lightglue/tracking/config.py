@@ -95,7 +95,7 @@ class RecoveryConfig:
     max_lost_s: float = 1.0
     """A camera that is lost for so many seconds, and `min_lost_frames`, may start another map."""
 
-    min_lost_frames: int = 10
+    min_lost_frames: int = 5
     """See `max_lost_s`."""
 
 

@@ -12,12 +12,10 @@ from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.tracking.absolute_pose import absolute_pose
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.optical_flow import FlowImage
-from sfm_lightglue.tracking.projection import reprojection_errors_px
-from sfm_lightglue.tracking.relative_motion import epipolar_errors_px, relative_pose_of, scaled_pose
+from sfm_lightglue.tracking.pose_from_matches import MatchesWithPoints, pose_from_matches
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
 
@@ -90,7 +88,7 @@ class FeatureMatching:
     def find_by_keyframe(self, frame: Frame, keyframe: Keyframe, slam_map: SlamMap, seed: int) -> FoundFrame | None:
         """Find the pose of a frame by matching its features with those of a keyframe.
 
-        Where few matches see points of the map, all of them determine rotation and direction, and these the distance.
+        Where few matches see points of the map, all matches together confirm the pose.
 
         Args:
             frame: to find.
@@ -98,34 +96,24 @@ class FeatureMatching:
             slam_map: with its points.
             seed: of RANSAC.
         """
-        features = self.features(frame)
-        rows0, rows1 = self._matcher.match(keyframe.features, features).indices.T.astype(np.int64)
+        features, before = self.features(frame), keyframe.features
+        rows0, rows1 = self._matcher.match(before, features).indices.T.astype(np.int64)
         with slam_map.lock:
             ids = slam_map.resolve(keyframe.point_ids[rows0])
-            xyz, camera, base = slam_map.xyz(ids), slam_map.camera, keyframe.cam_from_world
-        pixels0, pixels1 = keyframe.keypoints[rows0].astype(np.float64), features.keypoints[rows1].astype(np.float64)
-        known = ids >= 0
-        limit_px = self._config.pose.max_error_px * max(1.0, max(frame.size) / self._config.max_image_size)
-        found = absolute_pose(pixels1[known], xyz[known], camera, seed, limit_px)
-        min_inliers = max(self._config.pose.min_inliers, _MIN_INLIER_SHARE * known.sum())
-        if found is not None and found.num_inliers >= min_inliers:
-            pose = found.cam_from_world
-        else:
-            relative = relative_pose_of(pixels0, pixels1, camera, seed)
-            scaled = scaled_pose(relative, camera, base @ xyz[known], pixels1[known], limit_px)
-            if scaled is None:
-                return None
-            pose = scaled @ base
-        fits = np.where(
-            known,
-            reprojection_errors_px(camera, pose, xyz, pixels1) <= limit_px,
-            epipolar_errors_px(camera, pose @ base.inverse(), pixels0, pixels1) <= limit_px,
-        )
-        return FoundFrame(keyframe.map_id, pose, rows1[fits], ids[fits], keyframe.idx, rows0[fits])
+            matches = MatchesWithPoints(
+                slam_map.camera,
+                keyframe.cam_from_world,
+                before.keypoints[rows0].astype(np.float64),
+                features.keypoints[rows1].astype(np.float64),
+                slam_map.xyz(ids),
+                self._config.pose.max_error_px * max(1.0, max(frame.size) / self._config.max_image_size),
+            )
+        found = pose_from_matches(matches, self._config.pose.min_inliers, seed)
+        if found is None:
+            return None
+        fits = found.inlier_mask
+        return FoundFrame(keyframe.map_id, found.cam_from_world, rows1[fits], ids[fits], keyframe.idx, rows0[fits])
 
-
-_MIN_INLIER_SHARE = 0.3
-"""A pose that fits a smaller fraction of the matches with points of the map is refused."""
 
 _NUM_RECENT = 3
 """Number of frames whose features are kept."""

@@ -152,10 +152,11 @@ class LocalMapper:
                 self._share_points(keyframe, partner, rows, partner_rows, _UNADJUSTED_FACTOR * max_error_px)
                 _extend(candidates, partner, rows, partner_rows)
         tracks = [
-            [(keyframe.idx, row), *others.items()]
+            [(keyframe.idx, row), *((idx, other) for idx, other in others.items() if self._is_free(idx, other))]
             for row, others in sorted(candidates.items())
             if keyframe.point_ids[row] < 0
         ]
+        tracks = [track for track in tracks if len(track) >= 2]
         found_points = triangulate_tracks(
             self._map.camera,
             self._map.keyframes,
@@ -186,6 +187,10 @@ class LocalMapper:
         with self._map.lock:
             for row, point_id in zip(found.rows.tolist(), points.point_ids[found.points].tolist(), strict=True):
                 self._map.add_observation(point_id, keyframe.idx, row)
+
+    def _is_free(self, idx: int, row: int) -> bool:
+        """Whether a keypoint has no point: sharing may have given it one after its track was found."""
+        return bool(self._map.keyframes[idx].point_ids[row] < 0)
 
     def _flow_tracks(self, keyframe: Keyframe) -> dict[int, dict[int, int]]:
         """For each row of a keyframe without a point: rows of its track in earlier keyframes, by idx."""

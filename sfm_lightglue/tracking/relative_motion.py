@@ -14,8 +14,11 @@ from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_fro
 from sfm_lightglue.types import Camera, Matches
 
 _MIN_SCALED_POINTS = 5
-_MIN_SCALED_SHARE = 0.5
+_MIN_SCALED_SHARE = 0.4
 """Number and fraction of the known points that must agree about the distance of two frames."""
+
+_LIMIT_FACTOR = 3.0
+"""Factor on the limit of these points: rotation and direction of two frames are less exact than a pose."""
 
 _MIN_RELATIVE_INLIERS = 40
 
@@ -62,7 +65,7 @@ def scaled_pose(
     pose = relative.cam1_from_cam0
     if pose is None or relative.num_inliers < _MIN_RELATIVE_INLIERS or len(xyz_in_cam0) < _MIN_SCALED_POINTS:
         return None
-    points1, limit = normalized_from_pixels(camera, pixels1), limit_px / focal_length_px(camera)
+    points1, limit = normalized_from_pixels(camera, pixels1), _LIMIT_FACTOR * limit_px / focal_length_px(camera)
     # The point R X + s t lies on the ray x: x × (R X + s t) = 0.
     rays = homogeneous(points1)
     a, b = np.cross(rays, xyz_in_cam0 @ pose.R.T), np.cross(rays, pose.t)
