@@ -154,12 +154,12 @@ class Initializer:
         return self._factory.second(frame, image, self._first, tracks)
 
     def _is_good(self, relative: RelativePose) -> bool:
-        options = self._config.initialization
+        options, uncertainty = self._config.initialization, relative.uncertainty
+        if uncertainty is None or uncertainty.direction_deg is None:
+            return False
         return (
-            relative.verdict in ("general", "planar")
-            and relative.alternative_pose is None
-            and relative.uncertainty is not None
-            and relative.uncertainty.direction_deg <= options.max_direction_error_deg
+            relative.alternative_pose is None
+            and uncertainty.direction_deg <= options.max_direction_error_deg
             and len(relative.points) >= options.min_points
             and parallax_deg(relative) >= options.min_parallax_deg
         )

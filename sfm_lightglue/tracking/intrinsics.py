@@ -46,11 +46,17 @@ class FocalLengthVotes:
         """
         if self._camera.source != "guessed":
             return self._camera
-        spread = 1.2533 * float(np.std(self._logs)) / max(len(self._logs), 1) ** 0.5
-        is_sure = len(self._logs) >= _MIN_VOTES and spread <= _MAX_SPREAD
-        if not is_sure and self._waited_s < self._config.max_focal_wait_s:
+        if not self._is_sure() and self._waited_s < self._config.max_focal_wait_s:
             return None
         return self._camera if not self._logs else with_focal_length(self._camera, float(np.exp(np.median(self._logs))))
+
+    def _is_sure(self) -> bool:
+        """Whether enough estimates agree."""
+        if len(self._logs) < _MIN_VOTES:
+            return False
+        sigma = 1.4826 * float(np.median(np.abs(np.array(self._logs) - np.median(self._logs))))
+        # The median of normal values has 1.2533 times the standard error of their mean.
+        return bool(1.2533 * sigma / len(self._logs) ** 0.5 <= _MAX_SPREAD)
 
 
 def with_focal_length(camera: Camera, focal_length_px: float) -> Camera:

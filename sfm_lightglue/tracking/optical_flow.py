@@ -50,8 +50,8 @@ class FlowImage:
         """Which stored pixels [N, 2] lie in the image, away from its border by pixels of `grey`."""
         height, width = self.grey.shape
         points = np.asarray(pixels) / self.factors
-        inside: BoolArray = ((points >= border_px) & (points <= np.array([width, height]) - border_px)).all(axis=1)
-        return inside
+        inside = ((points >= border_px) & (points <= np.array([width, height]) - border_px)).all(axis=1)
+        return np.asarray(inside, np.bool_)
 
 
 def follow(
