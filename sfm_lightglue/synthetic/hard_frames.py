@@ -76,15 +76,15 @@ def with_hand(sequence: ImageSequence, first: int, count: int = 28, seed: int = 
 
 
 def with_exposure_jumps(
-    sequence: ImageSequence, every: int = 15, gains: Sequence[float] = (1.0, 1.7, 0.5)
+    sequence: ImageSequence, first: int = 0, every: int = 15, gains: Sequence[float] = (1.7, 1.0, 0.5)
 ) -> ImageSequence:
-    """The exposure jumps to the next gain after each `every` images; bright parts are cut off at white."""
+    """From an image on, the exposure jumps to the next gain after each `every` images; bright parts become white."""
 
     def expose(image: UInt8Array, number: int) -> UInt8Array:
         gain = gains[number // every % len(gains)]
         return np.asarray(cv2.convertScaleAbs(image, alpha=gain), np.uint8)
 
-    return changed(sequence, 0, len(sequence), expose)
+    return changed(sequence, first, len(sequence) - first, expose)
 
 
 def with_blackout(sequence: ImageSequence, first: int, count: int = 20, seed: int = 0) -> ImageSequence:

@@ -113,7 +113,7 @@ def test_a_hand_hides_the_whole_scene(sequence: ImageSequence) -> None:
 
 
 def test_exposure_jumps_change_the_brightness_at_once(sequence: ImageSequence) -> None:
-    hard = hard_frames.with_exposure_jumps(sequence, every=10, gains=(1.0, 0.5))
+    hard = hard_frames.with_exposure_jumps(sequence, first=10, gains=(0.5,))
     means = [hard.image(idx).mean() for idx in (9, 10)]
     assert means[1] < 0.65 * means[0]
 
