@@ -136,9 +136,14 @@ class MappingConfig:
 MAX_KEYPOINTS = 1024
 """Default of `extractor.max_keypoints` for SIFT: fewer than in photos, as keyframes are close together."""
 
+CONTRAST_THRESHOLD = 0.01
+"""Default of `extractor.contrast_threshold` for SIFT: lower than in photos, as frames of quick motions are blurred."""
+
+_SIFT = {"max_keypoints": MAX_KEYPOINTS, "contrast_threshold": CONTRAST_THRESHOLD}
+
 
 def _default_extractor() -> Choice:
-    return EXTRACTORS.choose("sift", {"max_keypoints": MAX_KEYPOINTS})
+    return EXTRACTORS.choose("sift", _SIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,7 @@ class TrackerConfig:
         """
         extractor = values.get("extractor", {})
         if isinstance(extractor, Mapping) and extractor.get("name", "sift") == "sift":
-            values = {**values, "extractor": {"max_keypoints": MAX_KEYPOINTS, **extractor}}
+            values = {**values, "extractor": {**_SIFT, **extractor}}
         return config_from_tables(cls, values)
 
     def as_mapping(self) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
 
+_URGENT_FACTOR = 4
+"""A frame with fewer points than this multiple of `pose.min_inliers` waits until it can become a keyframe."""
+
 _YOUNG_FRAMES = 8
 """A map that loses the camera within fewer frames of its start is dropped: its start was probably wrong."""
 
@@ -87,7 +90,10 @@ class FrontEnd:
             return None
         outcome = self._outcome("tracked", live, tracked.cam_from_world, tracked.base.map_id, tracked.num_inliers)
         self._most_points = max(self._most_points, tracked.num_inliers)
-        if is_keyframe(self._view(frame, live, tracked), self._config.keyframes) and not self._back.thread.is_full:
+        is_wanted = is_keyframe(self._view(frame, live, tracked), self._config.keyframes)
+        if is_wanted and tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers:
+            self._back.thread.wait_for_room()
+        if is_wanted and not self._back.thread.is_full:
             reference = self._factory.following(frame, live, self._map, tracked.cam_from_world)
             self._begin_from(reference, live.image, live.velocity, frame)
             self._back.thread.submit(reference)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.tracking.reference import Reference
 
-MAX_WAITING = 3
+MAX_WAITING = 6
 """Keyframes that wait for mapping at most."""
 
 
@@ -34,6 +35,11 @@ class MappingThread:
     def is_full(self) -> bool:
         """Whether as many keyframes wait as may."""
         return self._queue.unfinished_tasks > MAX_WAITING
+
+    def wait_for_room(self) -> None:
+        """Wait until a keyframe more may wait: a frame that loses its last points must become a keyframe."""
+        while self.is_full and self._error is None:
+            time.sleep(0.005)
 
     def submit(self, reference: Reference) -> None:
         """Map a keyframe, now or later.
