@@ -165,6 +165,8 @@ class PlaceVerifier:
         is_confirmed = False
         for near in place_of(self._map, idx, _PLACE_SIZE)[1:]:
             keyframe = self._map.keyframes[near]
+            if keyframe.num_features == 0:
+                continue  # it was mapped by optical flow alone, and cannot show that points are missing
             cam_from_place = _as_sim3(keyframe.cam_from_world) @ world_from_place
             matches = self._search(keyframe, cam_from_place, points, 1.5 * limit_px, max_distance)
             if matches.num_visible >= _MANY and matches.share < _MAX_MISSED:

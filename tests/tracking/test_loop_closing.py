@@ -9,7 +9,7 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
 from sfm_lightglue.tracking.place_verification import PlaceVerifier
-from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from tests.helpers.slam_ring import CAMERA, NUM_STEPS, NearestMatcher, Ring, ring_map
 
 GROWTH = 1.007
@@ -91,6 +91,20 @@ def test_only_a_whole_place_is_verified():
         found = [verifier.verify(last, other) for other in range(6)]
         assert {place.other_idx for place in found if place is not None} >= expected
         assert expected or not any(found)
+
+
+def test_a_keyframe_without_features_is_no_objection():
+    """A keyframe that was mapped by optical flow alone sees points of the place, but has nothing to compare."""
+    steps = (*range(6), *range(NUM_STEPS - 8, NUM_STEPS + 2))
+    slam_map = ring_map(Ring(), steps)
+    last = len(steps) - 1
+    one = slam_map.keyframes[last - 1]
+    slam_map.keyframes[one.idx] = Keyframe(
+        one.idx, one.frame_idx, one.name, one.time_s, one.map_id, one.cam_from_world, one.features.rows([]),
+        one.keypoints, one.point_ids, one.previous_idx, one.previous_rows,
+    )  # fmt: skip
+    assert (one.point_ids >= 0).sum() > 100
+    assert PlaceVerifier(slam_map, NearestMatcher(), TrackerConfig(), seed=0).verify(last, 0) is not None
 
 
 def test_a_loop_closes_beside_places_that_look_alike():
