@@ -11,7 +11,8 @@ from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.absolute_pose import absolute_pose
 from sfm_lightglue.tracking.config import PoseConfig
-from sfm_lightglue.tracking.frame import FrameRecord
+from sfm_lightglue.tracking.frame import FrameRecord, TrackState
+from sfm_lightglue.tracking.place_matching import share_of_image
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.reference import RelativePose, moved_with
 from sfm_lightglue.tracking.slam_map import SlamMap
@@ -19,6 +20,10 @@ from sfm_lightglue.types import Camera
 
 _MIN_SHARE = 0.5
 """A frame before the start gets a pose if it fits this fraction of its points."""
+
+_MIN_REFINED_POINTS, _MIN_REFINED_CELLS = 50, 0.2
+"""Inliers, and fraction of the cells of the image in which these are, of a pose that is refined: fewer ones determine it
+worse than the frames around it do."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +73,8 @@ def final_records(
     """The frames with their final poses.
 
     Keyframes have the pose of the map. Other frames are refined on their points where that lowers the error. Frames
-    before a start get the pose that fits the points of their tracks, if there are enough of these.
+    before a start, also that of a later map, and frames of a map that was dropped get the pose that fits the points of
+    their tracks, if there are enough of these. A frame with a pose is not "lost" then, and one of a dropped map is.
 
     Args:
         traces: all frames, in order.
@@ -84,27 +90,38 @@ def final_records(
         keyframe = keyframes.get(trace.record.frame_idx)
         if keyframe is not None:
             records.append(replace(trace.record, cam_from_world=keyframe.cam_from_world, map_id=keyframe.map_id))
-        elif trace.relative is not None:
-            records.append(_moved(trace, slam_map, points, limit_px))
-        elif trace.record.state == "initializing":
-            records.append(_found(trace, slam_map.camera, points, config, limit_px, seed))
-        else:
-            records.append(trace.record)
+            continue
+        moved = None if trace.relative is None else _moved(trace, trace.relative, slam_map, points, limit_px)
+        if moved is None and (trace.relative is not None or trace.record.state in ("initializing", "lost")):
+            moved = _found(_without_pose(trace), slam_map.camera, points, config, limit_px, seed)
+        records.append(moved or trace.record)
     return tuple(records)
 
 
-def _moved(trace: Trace, slam_map: SlamMap, points: TrackPoints, limit_px: float) -> FrameRecord:
-    """A frame moved with its keyframe, then refined."""
-    relative = trace.relative
-    base = None if relative is None else slam_map.reference(relative.keyframe_idx)
-    if relative is None or base is None:  # its map was dropped
-        return replace(trace.record, cam_from_world=None, map_id=None, num_inliers=0)
+def _without_pose(trace: Trace) -> Trace:
+    """A frame that has no pose until it is found; one with a pose in a map that was dropped is lost."""
+    if trace.relative is None:
+        return trace
+    return replace(trace, record=replace(trace.record, state="lost", cam_from_world=None, map_id=None, num_inliers=0))
+
+
+def _moved(
+    trace: Trace, relative: RelativePose, slam_map: SlamMap, points: TrackPoints, limit_px: float
+) -> FrameRecord | None:
+    """A frame moved with its keyframe, then refined; None if its map was dropped."""
+    base = slam_map.reference(relative.keyframe_idx)
+    if base is None:
+        return None
     pose = moved_with(base, relative).cam_from_world
     known = points.map_ids[trace.track_ids] == base.map_id
     pixels, xyz = trace.pixels[known], points.xyz[trace.track_ids[known]]
     refined = absolute_pose(pixels, xyz, slam_map.camera, 0, limit_px, pose)
-    if refined is not None and _error(slam_map.camera, refined.cam_from_world, xyz, pixels, limit_px) < _error(
-        slam_map.camera, pose, xyz, pixels, limit_px
+    if (
+        refined is not None
+        and refined.num_inliers >= _MIN_REFINED_POINTS
+        and share_of_image(slam_map.camera, pixels[refined.inlier_mask]) >= _MIN_REFINED_CELLS
+        and _error(slam_map.camera, refined.cam_from_world, xyz, pixels, limit_px)
+        < _error(slam_map.camera, pose, xyz, pixels, limit_px)
     ):
         pose = refined.cam_from_world
     return replace(trace.record, cam_from_world=pose, map_id=base.map_id)
@@ -128,4 +145,11 @@ def _found(
     found = absolute_pose(trace.pixels[known], xyz, camera, seed, limit_px)
     if found is None or found.num_inliers < max(config.min_inliers, _MIN_SHARE * known.sum()):
         return trace.record
-    return replace(trace.record, cam_from_world=found.cam_from_world, map_id=map_id, num_inliers=found.num_inliers)
+    state: TrackState = "tracked" if trace.record.state == "lost" else trace.record.state
+    return replace(
+        trace.record,
+        state=state,
+        cam_from_world=found.cam_from_world,
+        map_id=map_id,
+        num_inliers=found.num_inliers,
+    )

@@ -115,8 +115,15 @@ def share_of_cells(camera: Camera, found: AnyArray, visible: AnyArray) -> float:
         found: [M, 2] pixels.
         visible: [P, 2] pixels.
     """
-    cells = [
-        np.floor(np.asarray(pixels) / camera.size * _NUM_CELLS).astype(np.int64) @ [_NUM_CELLS, 1]
-        for pixels in (found, visible)
-    ]
-    return len(np.unique(cells[0])) / max(1, len(np.unique(cells[1])))
+    return len(_cells(camera, found)) / max(1, len(_cells(camera, visible)))
+
+
+def share_of_image(camera: Camera, pixels: AnyArray) -> float:
+    """Fraction of all cells of the image in which pixels [M, 2] are."""
+    return len(_cells(camera, pixels)) / _NUM_CELLS**2
+
+
+def _cells(camera: Camera, pixels: AnyArray) -> IndexArray:
+    """Numbers of the different cells of the image in which pixels [M, 2] are."""
+    cells = np.floor(np.asarray(pixels) / camera.size * _NUM_CELLS).astype(np.int64)
+    return np.unique(cells @ [_NUM_CELLS, 1])
