@@ -18,6 +18,10 @@ from sfm_lightglue.store.atomic_file import store_errors
 _STARTED = pycolmap.IncrementalPipelineCallback.INITIAL_IMAGE_PAIR_REG_CALLBACK.value
 _ADDED = pycolmap.IncrementalPipelineCallback.NEXT_IMAGE_REG_CALLBACK.value
 
+_NUM_RELAXATIONS = 4
+"""So often COLMAP halves a limit of the initial pair while images are left: first that of the inliers, then that of the
+angle, in turn."""
+
 
 def run_mapper(
     task: MappingTask, name: str, options: pycolmap.IncrementalPipelineOptions
@@ -96,6 +100,7 @@ class MapperRun:
 
         COLMAP builds no further models after one that it goes on from, so the steps of such a call are taken here.
         """
+        self._options.multiple_models = self._has_multiple
         manager = pycolmap.ReconstructionManager()
         with mapper_errors(self.folder), opened_database(self._task.database) as database:
             pipeline = pycolmap.IncrementalPipeline(self._options, database, manager)
@@ -103,10 +108,21 @@ class MapperRun:
             pipeline.add_callback(_ADDED, self._added)
             mapper = pycolmap.IncrementalMapper(pipeline.database_cache)
             for model in models:  # counts their images
+                manager.add()  # counts the model: only the first one may be smaller than the smallest size
                 mapper.begin_reconstruction(pycolmap.Reconstruction(model))
                 mapper.end_reconstruction(False)
-            pipeline.reconstruct(mapper, self._options.get_mapper(), False)
-        return [manager.get(idx) for idx in range(manager.size())]
+            limits = self._options.get_mapper()
+            pipeline.reconstruct(mapper, limits, False)
+            for number in range(_NUM_RELAXATIONS):
+                if mapper.num_total_reg_images() == pipeline.database_cache.num_images():
+                    break
+                if number % 2 == 0:
+                    limits.init_min_num_inliers //= 2
+                else:
+                    limits.init_min_tri_angle /= 2
+                mapper.reset_initialization_stats()
+                pipeline.reconstruct(mapper, limits, False)
+        return [manager.get(idx) for idx in range(len(models), manager.size())]
 
     def _started(self) -> None:
         """A model was started from a pair of images, or from a snapshot: then its images are counted."""

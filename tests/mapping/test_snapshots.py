@@ -147,24 +147,29 @@ def test_few_snapshots_are_kept(task: MappingTask) -> None:
 
 
 def test_all_models_of_a_cut_off_mapping_are_continued(tmp_path: Path) -> None:
-    """Two scenes in one database; the second one was begun when the mapping was cut off."""
-    first, second = ring_scene(8, 150), ring_scene(6, 150)
-    moved = {
-        f"x{name}": pose @ Rigid3.from_rotvec([0, 0, 0], [90.0, 0, 0]).inverse() for name, pose in second.poses.items()
-    }
-    points = Rigid3.from_rotvec([0, 0, 0], [90.0, 0, 0]) @ second.points
-    both = BothScenes(first, ExactScene(moved, points))
-    task = task_of(both, tmp_path)
+    """Four scenes in one database; the second one was begun when the mapping was cut off."""
+    task = task_of(SeparateScenes(*(moved_scene(number) for number in range(4))), tmp_path)
     cut_off(task, 12)
     models, numbers = progress_of_resumed(task)
-    assert sorted(model.num_reg_images() for model in models) == [6, 8]
-    assert numbers[-1] == 14
+    assert sorted(model.num_reg_images() for model in models) == [5, 6, 7, 8]
+    assert numbers[-1] == 26
+
+
+def moved_scene(number: int, num_points: int = 150) -> ExactScene:
+    """A scene of 8 - `number` images that is far from those of other numbers."""
+    scene, shift = ring_scene(8 - number, num_points), Rigid3.from_rotvec([0, 0, 0], [90.0 * number, 0, 0])
+    return ExactScene(
+        {f"{number}{name}": pose @ shift.inverse() for name, pose in scene.poses.items()}, shift @ scene.points
+    )
 
 
 @pytest.mark.parametrize("num_images", [5, 10])
 def test_models_that_share_images_are_built_after_a_cut_too(tmp_path: Path, num_images: int) -> None:
-    """Three images see enough points of either model, and those of the other one too few in each of them."""
-    scene = TwoGroups(ring_scene(14, 150).poses, ring_scene(14, 150).points)
+    """Three images see enough points of either model, and those of the other one too few in each of them.
+
+    The third model is the one with fewest matches.
+    """
+    scene = SeparateScenes(TwoGroups(ring_scene(14, 150).poses, ring_scene(14, 150).points), moved_scene(1, 70))
     (tmp_path / "straight").mkdir()
     whole = IncrementalMapper().map(replace(task_of(scene, tmp_path / "straight"), snapshots=None))
     task = task_of(scene, tmp_path)
@@ -192,13 +197,16 @@ class TwoGroups(ExactScene):
         return [pair for pair in super().pairs if len(self.matches(pair)) > 0]
 
 
-class BothScenes(ExactScene):
-    """Two scenes that see nothing of each other."""
+class SeparateScenes(ExactScene):
+    """Scenes that see nothing of each other. Their images have different names."""
 
-    def __init__(self, first: ExactScene, second: ExactScene) -> None:
-        super().__init__(first.poses | second.poses, first.points)
-        object.__setattr__(self, "observed", first.observed | second.observed)
-        object.__setattr__(self, "parts", (first, second))
+    def __init__(self, *parts: ExactScene) -> None:
+        super().__init__({name: pose for part in parts for name, pose in part.poses.items()}, parts[0].points)
+        object.__setattr__(self, "observed", {name: seen for part in parts for name, seen in part.observed.items()})
+        object.__setattr__(self, "parts", parts)
+
+    def matches(self, pair):
+        return next(part for part in self.parts if pair.name0 in part.poses).matches(pair)
 
     @property
     def pairs(self):
