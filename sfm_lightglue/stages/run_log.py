@@ -72,9 +72,10 @@ class RunLog:
 
     def progress(self, stage: str, num_done: int, num_total: int) -> None:
         """Note how far a stage is, and call the caller's progress."""
+        before = (self._stage, self._done, self._total)
         is_new = stage != self._stage
         self._stage, self._done, self._total = stage, num_done, num_total
-        if is_new or num_done == 0:
+        if is_new or (num_done == 0 and before != (stage, 0, num_total)):  # a process that waits reports 0 repeatedly
             self._misses_before = {kind: self._misses(kind) for kind in _KINDS_OF_STAGE.get(stage, ())}
             self.write(f"{stage}: begins{f', {num_total} to do' if num_total else ''}")
         if is_new or time.monotonic() - self._last_state_s >= _STATE_INTERVAL_S:

@@ -54,6 +54,19 @@ def test_the_state_follows_the_stages_and_the_caller_sees_them_too(tmp_path: Pat
     assert "extract: begins, 12 to do" in (tmp_path / LOG_NAME).read_text()
 
 
+def test_each_round_of_a_stage_begins_once(tmp_path: Path) -> None:
+    """A process that waits for others reports no finished item again and again."""
+    log = RunLog("reconstruct")
+    log.open(tmp_path)
+    for call in (("extract", 0, 12), ("extract", 0, 12), ("extract", 0, 12), ("extract", 12, 12)):
+        log.progress(*call)
+    for call in (("match", 0, 5), ("match", 0, 5), ("match", 5, 5), ("match", 0, 0), ("match", 0, 3), ("match", 0, 3)):
+        log.progress(*call)
+    lines = [line.split(maxsplit=2)[2] for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    told = ["extract: begins, 12 to do", "match: begins, 5 to do", "match: begins", "match: begins, 3 to do"]
+    assert lines == told
+
+
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
