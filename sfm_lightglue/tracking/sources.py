@@ -9,8 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.images.formats import PHOTO_SUFFIXES
@@ -93,6 +91,13 @@ class FrameSource(ABC):
         """Note a frame that is left out."""
         self.skipped.append(SkippedImage(name, reason))
 
+    def has_size(self, frame: Frame, size: tuple[int, int]) -> bool:
+        """Whether a frame has the size (width, height) of the first one; else it is noted as left out."""
+        if frame.size != size:
+            found = f"{frame.size[0]} x {frame.size[1]} pixels"
+            self.skip(frame.name, f"{found}, the first frame has {size[0]} x {size[1]}")
+        return frame.size == size
+
     def warn_of_skipped(self) -> None:
         """Log a warning with the frames that were left out, by reason."""
         names_from_reason: dict[str, list[str]] = {}
@@ -129,13 +134,11 @@ class FolderSource(FrameSource):
             except DataError as error:
                 self.skip(path.name, str(error).removeprefix(f"{path}: "))
                 continue
-            found = pixels.shape[1], pixels.shape[0]
-            size = size or found
-            if found != size:
-                self.skip(path.name, f"{found[0]} x {found[1]} pixels, the first frame has {size[0]} x {size[1]}")
-                continue
-            yield Frame(idx, path.name, time_s, pixels)
-            idx += 1
+            frame = Frame(idx, path.name, time_s, pixels)
+            size = size or frame.size
+            if self.has_size(frame, size):
+                yield frame
+                idx += 1
         if idx == 0:
             raise DataError(f"{self.name}: no frame can be read ({self.skipped[0].name}: {self.skipped[0].reason})")
 
@@ -158,7 +161,8 @@ class IteratorSource(FrameSource):
     """Frames that a program makes.
 
     Args:
-        frames: pairs (image, time in seconds): uint8 [H, W, 3] RGB or [H, W], and increasing times.
+        frames: pairs (image, time in seconds): uint8 [H, W, 3] RGB or [H, W], and increasing times. An image may be
+            overwritten when the next one is asked for.
     """
 
     can_repeat = False
@@ -169,20 +173,14 @@ class IteratorSource(FrameSource):
 
     def __iter__(self) -> Iterator[Frame]:
         last_s, size = -math.inf, None
-        for idx, (image, time_s) in enumerate(self._frames):
-            name = frame_name(idx)
-            if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-                raise DataError(f"{name}: expected uint8 [H, W] or [H, W, 3], got {image.dtype} {image.shape}")
-            if not (math.isfinite(time_s) and time_s > last_s):
-                raise DataError(f"{name}: its time {time_s} s is not later than that of the frame before, {last_s} s")
-            frame = Frame(idx, name, float(time_s), image)
+        idx = 0
+        for number, (image, time_s) in enumerate(self._frames):
+            frame = Frame.checked(idx, frame_name(number), time_s, image, last_s)
+            last_s = frame.time_s
             size = size or frame.size
-            if frame.size != size:
-                raise DataError(
-                    f"{name}: {frame.size[0]} x {frame.size[1]} pixels, the frames before have {size[0]} x {size[1]}"
-                )
-            last_s = time_s
-            yield frame
+            if self.has_size(frame, size):
+                yield frame
+                idx += 1
         if size is None:
             raise DataError("the iterator has no frame")
 
@@ -274,15 +272,19 @@ def read_times(path: Path, names: list[str]) -> list[float]:
         DataError: if a line is no time, or the times do not fit the frames.
     """
     shown, time_from_name, times_s = shown_path(path), dict[str, float](), list[float]()
-    for number, line in enumerate(read_input_file(path, _MAX_TIMES_BYTES).decode(errors="replace").splitlines(), 1):
-        words = line.split()
+    known = set(names)
+    for number, line in enumerate(
+        read_input_file(path, _MAX_TIMES_BYTES).decode("utf-8-sig", "replace").splitlines(), 1
+    ):
+        words = line.strip().rsplit(maxsplit=1)  # a name may have spaces
         if not words or words[0].startswith("#"):
             continue
         try:
             time_s = float(words[-1])
         except ValueError:
             time_s = math.nan
-        if len(words) > 2 or not math.isfinite(time_s):
+        has_spaces = len(words) == 2 and len(words[0].split()) > 1
+        if (has_spaces and words[0] not in known) or not math.isfinite(time_s):
             raise DataError(f"{shown}:{number}: expected a time in seconds, or a name and a time")
         times_s.append(time_s)
         if len(words) == 2:

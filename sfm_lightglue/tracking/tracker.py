@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Tracker:
         self._matcher = matcher or MATCHERS.build(self._config.matcher, self._config.device)
         self._camera = camera
         self._traces: list[Trace] = []
+        self._names: set[str] = set()
         self._back: BackEnd | None = None
         self._front: FrontEnd | None = None
         self.reconstructions: dict[int, pycolmap.Reconstruction] = {}
@@ -110,34 +112,34 @@ class Tracker:
             name: unique name; "" makes one of the number of the frame.
 
         Raises:
-            DataError: if the size differs from that of the camera or the first frame, or the time does not increase.
+            DataError: if it is no such image, its size differs from that of the camera or the first frame, the time
+                does not increase, or another frame has the name.
         """
         start = time.perf_counter()
         idx = len(self._traces)
-        frame = Frame(idx, name or f"{idx:06d}", time_s, image)
+        last_s = self._traces[-1].record.time_s if self._traces else -math.inf
+        frame = Frame.checked(idx, name or f"{idx:06d}", time_s, image, last_s)
         front = self._front_end(frame)
         with on_one_core():
             outcome = front.process(frame)
         record = FrameRecord(
             idx,
             frame.name,
-            time_s,
+            frame.time_s,
             outcome.state,
             outcome.cam_from_world,
             outcome.map_id,
             outcome.num_inliers,
             1000 * (time.perf_counter() - start),
         )
+        self._names.add(frame.name)
         self._traces.append(Trace(record, outcome.relative, outcome.track_ids, outcome.pixels.astype(np.float32)))
         return record
 
     def _front_end(self, frame: Frame) -> FrontEnd:
-        """The front end, made for the first frame; checks the frame."""
-        if self._traces and not frame.time_s > self._traces[-1].record.time_s:
-            raise DataError(
-                f"{frame.name}: its time, {frame.time_s} s, is not later than that of the frame before,"
-                f" {self._traces[-1].record.time_s} s"
-            )
+        """The front end, made for the first frame; checks size and name of the frame."""
+        if frame.name in self._names:
+            raise DataError(f"{frame.name}: a frame before has this name; give each frame one of its own")
         if self._front is None or self._back is None:
             camera = self._camera or default_camera(self._config.camera_model, frame.size, None)
             self._back = BackEnd(camera, self._extractor, self._matcher, self._config)

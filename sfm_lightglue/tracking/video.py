@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ from sfm_lightglue.input_file import open_regular_file
 from sfm_lightglue.messages import install_hint, shown_path
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.sources import DEFAULT_FPS, FrameSource, frame_name, is_camera_address
+
+logger = logging.getLogger(__name__)
 
 MAX_DAMAGED_FRAMES = 50
 """After so many frames in a row that cannot be decoded, a video has ended."""
@@ -82,11 +85,9 @@ class VideoSource(FrameSource):
                 frame_s = max(number / self._rate, last_s + 0.5 / self._rate)
             frame = Frame(idx, frame_name(number), frame_s, image)
             size = size or frame.size
-            if frame.size != size:
-                self.skip(frame.name, f"{frame.size[0]} x {frame.size[1]} pixels, the first frame differs")
-                continue
-            yield frame
-            idx, last_s = idx + 1, frame_s
+            if self.has_size(frame, size):
+                yield frame
+                idx, last_s = idx + 1, frame_s
         if idx == 0:
             raise DataError(f"{self.name}: no frame can be decoded; convert the file to MP4 (H.264)")
 
@@ -138,11 +139,14 @@ class CameraSource(FrameSource):
 
     def __iter__(self) -> Iterator[Frame]:
         self._thread.start()
-        idx = 0
+        idx, number, size = 0, 0, None
         while (newest := self._next()) is not None:
             time_s, image = newest
-            yield Frame(idx, frame_name(idx), time_s, _rgb(image))
-            idx += 1
+            frame = Frame(idx, frame_name(number), time_s, _rgb(image))
+            number, size = number + 1, size or frame.size
+            if self.has_size(frame, size):
+                yield frame
+                idx += 1
         if idx == 0:
             raise DataError(f"{self.name}: the camera gives no frame")
 
@@ -163,6 +167,18 @@ class CameraSource(FrameSource):
             return newest
 
     def _read(self) -> None:
+        """Take frames until the camera is closed, gives none any more, or fails; then release it."""
+        try:
+            self._take_frames()
+        except Exception as error:
+            logger.warning("%s: the camera failed (%s)", self.name, error)
+        finally:
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
+            self._capture.release()
+
+    def _take_frames(self) -> None:
         start_s, num_failures = time.monotonic(), 0
         while not self._is_closed and num_failures < MAX_DAMAGED_FRAMES:
             is_frame, image = self._capture.read()
@@ -175,10 +191,6 @@ class CameraSource(FrameSource):
                 self.num_dropped += self._newest is not None
                 self._newest = time.monotonic() - start_s, image
                 self._changed.notify_all()
-        with self._changed:
-            self._has_ended = True
-            self._changed.notify_all()
-        self._capture.release()
 
 
 class _Released:
@@ -243,11 +255,11 @@ def _decoded_by_opencv(path: Path) -> Iterator[_Decoded]:
 def _decoded_by_pyav(path: Path) -> Iterator[_Decoded]:
     import av
 
+    number = 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{shown_path(path)}: has no video")
-            number = 0
             for packet in container.demux(container.streams.video[0]):
                 try:
                     frames = packet.decode()
@@ -260,4 +272,8 @@ def _decoded_by_pyav(path: Path) -> Iterator[_Decoded]:
                     yield _Decoded(number, np.ascontiguousarray(pixels), frame.time)
                     number += 1
     except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{shown_path(path)}: not a video that can be decoded ({error.strerror or error})") from error
+        if number == 0:
+            raise DataError(
+                f"{shown_path(path)}: not a video that can be decoded ({error.strerror or error})"
+            ) from error
+        logger.warning("%s: ends after frame %d (%s)", shown_path(path), number - 1, error.strerror or error)

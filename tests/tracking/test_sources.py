@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,20 @@ def test_times_are_read_from_a_file_in_or_beside_the_folder(folder: Path, beside
     ((folder.parent if beside else folder) / "times.txt").write_text(text)
     assert [frame.time_s for frame in open_source(folder)] == [1.5, 1.75, 2.5]
     assert [frame.time_s for frame in open_source(folder, fps=1)] == [0, 1, 2]
+
+
+def test_times_of_names_with_spaces_and_with_a_byte_order_mark(folder: Path) -> None:
+    for name in IN_ORDER:
+        (folder / name).rename(folder / f"the {name}")
+    text = "the frame2.png 1.5\nthe frame9.png\t1.75\nthe frame10.png 2.5\n"
+    (folder / "times.txt").write_text(text, "utf-8-sig")
+    assert [(frame.name, frame.time_s) for frame in open_source(folder)] == [
+        ("the frame2.png", 1.5),
+        ("the frame9.png", 1.75),
+        ("the frame10.png", 2.5),
+    ]
+    (folder / "times.txt").write_text("1\n2\n3\n", "utf-8-sig")
+    assert [frame.time_s for frame in open_source(folder)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -133,17 +148,41 @@ def test_an_iterator_gives_images_and_times() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda image: (image, 0.0), "its time 0.0 s is not later"),
-        (lambda image: (image.astype(float), 1.0), "expected uint8"),
-        (lambda image: (image[:-1], 1.0), "64 x 47 pixels"),
+        (lambda image: (image, 0.0), "frame_000001.jpg: its time, 0.0 s, is not later"),
+        (lambda image: (image.astype(float), 1.0), "RGB or [H, W] of uint8, got float64, 48 x 64 x 3"),
     ],
 )
 def test_an_iterator_with_wrong_frames_is_an_error(change: Callable[[np.ndarray], tuple], told: str) -> None:
     first, second = panned_images(2, (64, 48))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=re.escape(told)):
         list(open_source([(first, 0.0), change(second)]))
     with pytest.raises(DataError, match="no frame"):
         list(open_source([]))
+
+
+def test_an_iterator_may_use_the_memory_of_an_image_again() -> None:
+    images, buffer = panned_images(3, (64, 48)), np.zeros((48, 64, 3), np.uint8)
+
+    def overwritten() -> Iterator[tuple[np.ndarray, float]]:
+        for i, image in enumerate(images):
+            buffer[:] = image
+            yield buffer, float(i)
+
+    for frame, image in zip(list(open_source(overwritten())), images, strict=True):
+        assert (frame.image == image).all()
+
+
+def test_frames_of_another_size_from_an_iterator_are_named_and_left_out() -> None:
+    images = panned_images(4, (64, 48))
+    images[1] = images[1][:-1]
+    source = open_source((image, float(i)) for i, image in enumerate(images))
+    assert [(frame.idx, frame.name) for frame in source] == [
+        (0, "frame_000000.jpg"),
+        (1, "frame_000002.jpg"),
+        (2, "frame_000003.jpg"),
+    ]
+    (skipped,) = source.skipped
+    assert skipped.name == "frame_000001.jpg" and "64 x 47 pixels" in skipped.reason
 
 
 def test_rates_are_checked(folder: Path) -> None:

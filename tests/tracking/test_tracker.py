@@ -144,9 +144,27 @@ def test_exposure_jumps_do_not_lose_the_camera():
     assert relative_error(tracker, sequence) < 2 * MAX_ERROR
 
 
+def test_the_memory_of_an_image_can_be_used_again():
+    trackers, buffer = [Tracker(walk().camera, config()) for _ in range(2)], np.zeros_like(walk().image(0)[..., 0])
+    for idx in range(2):
+        grey = np.ascontiguousarray(walk().image(idx)[..., 0])
+        buffer[:] = grey
+        for tracker, image in zip(trackers, (buffer, grey), strict=True):
+            tracker.track(image, float(idx))
+    assert len(trackers[0].tracked_pixels) > 0
+    assert (trackers[0].tracked_pixels == trackers[1].tracked_pixels).all()
+
+
 def test_wrong_input_is_refused():
     tracker = Tracker(walk().camera, config())
-    tracker.track(walk().image(0), 0.0)
+    with pytest.raises(DataError, match="nan s; expected a finite number"):
+        tracker.track(walk().image(0), float("nan"))
+    for shape, kind in (((192, 256), float), ((192, 256, 1), np.uint8), ((192, 256, 4), np.uint8), ((0, 0), np.uint8)):
+        with pytest.raises(DataError, match=r"a: expected an image \[H, W, 3\] RGB or \[H, W\] of uint8, got"):
+            tracker.track(np.zeros(shape, kind), 0.0, "a")
+    tracker.track(walk().image(0), 0.0, "a")
+    with pytest.raises(DataError, match="a: a frame before has this name"):
+        tracker.track(walk().image(1), 1.0, "a")
     with pytest.raises(DataError, match="not later"):
         tracker.track(walk().image(1), 0.0)
     with pytest.raises(DataError, match="128 x 96 pixels"):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +83,31 @@ def test_pyav_gives_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [(one.name, one.size) for one in found] == [(one.name, one.size) for one in expected]
     assert [one.time_s for one in found] == pytest.approx([one.time_s for one in expected])
     assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(found, expected, strict=True)) <= 3
+
+
+def test_an_error_of_pyav_after_some_frames_ends_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    av = pytest.importorskip("av", reason="needs the extra video")
+    path = write_video(tmp_path / "a.mp4", panned_images(5))
+    opened = av.open
+
+    @contextlib.contextmanager
+    def open_failing(name: str) -> Iterator[Any]:
+        with opened(name) as container:
+
+            def demux(stream: Any) -> Iterator[Any]:
+                yield from itertools.islice(container.demux(stream), 3)
+                raise av.error.OSError(5, "Input/output error")
+
+            yield SimpleNamespace(streams=container.streams, demux=demux)
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source, backend: NoCapture())
+    monkeypatch.setattr(av, "open", open_failing)
+    with caplog.at_level("WARNING", logger="sfm_lightglue"):
+        frames = list(open_source(path))
+    assert 1 <= len(frames) <= 3
+    assert f"a.mp4: ends after frame {len(frames) - 1} (" in caplog.text
 
 
 def test_pyav_says_what_it_cannot_read(tmp_path: Path) -> None:
@@ -157,6 +187,51 @@ def test_a_camera_that_waits_can_be_ended() -> None:
     camera.is_let.release(2)
     source.close()
     assert camera.is_released.wait(2)
+
+
+class FailingCamera(FakeCamera):
+    """A camera whose driver fails after its frames."""
+
+    def read(self) -> tuple[bool, UInt8Array]:
+        if self.given == self.number:
+            raise RuntimeError("unplugged")
+        return super().read()
+
+
+def test_a_camera_that_fails_ends(caplog: pytest.LogCaptureFixture) -> None:
+    camera = FailingCamera(1)
+    camera.is_let.release()
+    with caplog.at_level("WARNING", logger="sfm_lightglue"):
+        frames = list(CameraSource("camera", camera))
+    assert len(frames) == 1 and camera.is_released.wait(2)
+    assert caplog.messages == ["camera: the camera failed (unplugged)"]
+
+
+class ResizingCamera(FakeCamera):
+    """A camera whose second frame has another size."""
+
+    def read(self) -> tuple[bool, UInt8Array]:
+        is_frame, image = super().read()
+        return is_frame, image[:-1] if self.given == 2 else image
+
+
+def test_frames_of_another_size_from_a_camera_are_named_and_left_out() -> None:
+    camera = ResizingCamera(3)
+    source = CameraSource("camera", camera)
+    frames = []
+    camera.is_let.release()
+    for frame in source:
+        frames.append((frame.idx, frame.name, frame.size))
+        camera.is_let.release()
+        while camera.given == 1:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        if camera.given == 2:
+            threading.Timer(0.05, camera.is_let.release).start()
+    assert frames == [(0, "frame_000000.jpg", (6, 4)), (1, "frame_000002.jpg", (6, 4))]
+    assert [(one.name, one.reason) for one in source.skipped] == [
+        ("frame_000001.jpg", "6 x 3 pixels, the first frame has 6 x 4")
+    ]
 
 
 def test_a_camera_without_frames_and_no_camera_are_errors() -> None:
