@@ -85,7 +85,7 @@ def track_frame(
         base = live.reference.place(slam_map)
         xyz = live.reference.xyz(slam_map, live.slots)
         camera = slam_map.camera
-    if base is None:
+    if base is None or len(live.slots) == 0:
         return None
     before = moved_with(base, live.relative).cam_from_world
     predicted = live.velocity @ before

@@ -22,8 +22,7 @@ _MIN_SHARE = 0.5
 """A frame before the start gets a pose if it fits this fraction of its points."""
 
 _MIN_REFINED_POINTS, _MIN_REFINED_CELLS = 50, 0.2
-"""Inliers, and fraction of the cells of the image in which these are, of a pose that is refined: fewer ones determine it
-worse than the frames around it do."""
+"""Inliers, and fraction of the cells of the image in which these are, of a refined pose that replaces the moved one."""
 
 
 @dataclass(slots=True, eq=False)

@@ -82,7 +82,8 @@ def pose_from_matches(matches: MatchesWithPoints, min_inliers: int, seed: int) -
 
     Args:
         matches: with a keyframe.
-        min_inliers: number of points that determine a pose without other matches.
+        min_inliers: number of points that determine a pose without other matches. With fewer ones, all matches must
+            confirm the pose, and five points are enough.
         seed: of RANSAC.
 
     Returns:

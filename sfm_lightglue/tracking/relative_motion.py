@@ -60,7 +60,8 @@ def scaled_pose(
         limit_px: largest reprojection error.
 
     Returns:
-        `cam1_from_cam0`; None if too few points agree, or the motion is uncertain.
+        `cam1_from_cam0`; None if the pair has no pose or fewer than 40 inliers, or fewer than five known points or 40 %
+        of them agree.
     """
     pose = relative.cam1_from_cam0
     if pose is None or relative.num_inliers < _MIN_RELATIVE_INLIERS or len(xyz_in_cam0) < _MIN_SCALED_POINTS:
