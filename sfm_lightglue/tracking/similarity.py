@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
-from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation, rotation_from_rotvec
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import (
+    Rigid3,
+    Sim3,
+    project_to_rotation,
+    rotation_angle_deg,
+    rotation_from_rotvec,
+)
 from sfm_lightglue.tracking.absolute_pose import absolute_pose, reprojection_errors
 from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
 from sfm_lightglue.types import Camera
@@ -19,6 +25,15 @@ _NUM_STEPS = 10
 _SMALL_STEP = 1e-8
 MIN_PAIRS = 6
 """Fewest pairs of points of a similarity."""
+
+_MIN_OF_SIDE = 15
+"""Fewest points of each side, if fewer pairs have two points."""
+
+_MIN_BASELINE = 0.02
+"""Smallest distance of the cameras then, as a fraction of the median depth: it gives the scale."""
+
+_MAX_DISAGREEMENT = 0.15
+"""Largest difference of the two directions between the cameras then, and of the two rotations, in radians."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +70,9 @@ def estimate_similarity(pairs: PointPairs, camera: Camera, seed: int, max_error_
     """Estimate the similarity between two cameras that see the same points at two scales, with wrong pairs.
 
     The pose of the first camera among the points of the second comes from RANSAC. The scale is the median ratio of
-    depths. Then the reprojection errors in both images are minimised, with the errors of the depths: without these,
-    two cameras at the same position have no scale.
+    depths. Without pairs that have two points, it is the ratio of the distances between the cameras that the points of
+    each side give. Then the reprojection errors in both images are minimised, with the errors of the depths: without
+    these, two cameras at the same position have no scale.
 
     Args:
         pairs: matched keypoints and points.
@@ -65,7 +81,8 @@ def estimate_similarity(pairs: PointPairs, camera: Camera, seed: int, max_error_
         max_error_px: largest reprojection error of an inlier, in each image.
 
     Returns:
-        None if fewer than six pairs with two points fit.
+        None if fewer than six pairs with two points fit, and fewer than 15 points of each side or the cameras have
+        nearly the same position.
     """
     known = np.flatnonzero(np.isfinite(pairs.xyz1[:, 0]))
     pose = absolute_pose(pairs.pixels0[known], pairs.xyz1[known], camera, seed, max_error_px)
@@ -76,12 +93,31 @@ def estimate_similarity(pairs: PointPairs, camera: Camera, seed: int, max_error_
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = in_cam0[:, 2] / pairs.xyz0[fitting, 2]
     usable = np.isfinite(ratios) & (ratios > 0)
-    if usable.sum() < MIN_PAIRS:
-        return None
-    scale = float(np.median(ratios[usable]))
     unscaled = pose.cam_from_world.inverse()
+    if usable.sum() >= MIN_PAIRS:
+        scale = float(np.median(ratios[usable]))
+    else:
+        scale = _scale_of_baselines(unscaled, pairs, camera, seed, max_error_px)
+    if scale <= 0:
+        return None
     similarity = Sim3(scale, unscaled.R, unscaled.t)
     return _refined(similarity, pairs, camera, max_error_px / focal_length_px(camera))
+
+
+def _scale_of_baselines(cam1_from_cam0: Rigid3, pairs: PointPairs, camera: Camera, seed: int, limit_px: float) -> float:
+    """The scale at which the pose by the points of the second camera is that by the points of the first; 0 without."""
+    known = np.flatnonzero(np.isfinite(pairs.xyz0[:, 0]))
+    pose = absolute_pose(pairs.pixels1[known], pairs.xyz0[known], camera, seed, limit_px)
+    if pose is None:
+        return 0.0
+    there, here = cam1_from_cam0.t, pose.cam_from_world.t
+    lengths = float(np.linalg.norm(there)), float(np.linalg.norm(here))
+    if min(lengths) == 0:
+        return 0.0
+    angle_deg = rotation_angle_deg(cam1_from_cam0.R @ pose.cam_from_world.R.T)
+    difference = float(np.linalg.norm(there / lengths[0] - here / lengths[1]))
+    is_same = max(np.radians(angle_deg), difference) <= _MAX_DISAGREEMENT
+    return lengths[0] / lengths[1] if is_same else 0.0
 
 
 def _refined(similarity: Sim3, pairs: PointPairs, camera: Camera, max_error: float) -> Similarity | None:
@@ -89,16 +125,22 @@ def _refined(similarity: Sim3, pairs: PointPairs, camera: Camera, max_error: flo
     # The scale from depths is less exact than the pose: pairs within twice the limit take part in the first round.
     for factor in (2.0, 1.0, 1.0):
         fits = _fits(similarity, pairs, points0, points1, factor * max_error)
-        if _num_with_both(pairs, fits) < MIN_PAIRS:
+        if not _has_scale(similarity, pairs, np.flatnonzero(fits)):
             return None
         similarity = _minimised(similarity, pairs, points0, points1, fits, factor * max_error / 2)
     inliers = np.flatnonzero(_fits(similarity, pairs, points0, points1, max_error))
-    return Similarity(similarity, inliers) if _num_with_both(pairs, inliers) >= MIN_PAIRS else None
+    return Similarity(similarity, inliers) if _has_scale(similarity, pairs, inliers) else None
 
 
-def _num_with_both(pairs: PointPairs, rows: AnyArray) -> int:
-    """Number of pairs with two points among some rows."""
-    return int(np.isfinite(pairs.xyz0[rows, 0] * pairs.xyz1[rows, 0]).sum())
+def _has_scale(similarity: Sim3, pairs: PointPairs, rows: IndexArray) -> bool:
+    """Whether some rows determine the scale: by pairs with two points, or by those of each side and the baseline."""
+    is_known0, is_known1 = (np.isfinite(xyz[rows, 0]) for xyz in (pairs.xyz0, pairs.xyz1))
+    if (is_known0 & is_known1).sum() >= MIN_PAIRS:
+        return True
+    if min(is_known0.sum(), is_known1.sum()) < _MIN_OF_SIDE:
+        return False
+    depth = float(np.median(pairs.xyz1[rows[is_known1], 2]))
+    return bool(np.linalg.norm(similarity.t) >= _MIN_BASELINE * depth)
 
 
 def _fits(similarity: Sim3, pairs: PointPairs, points0: Float64Array, points1: Float64Array, limit: float) -> BoolArray:

@@ -55,8 +55,19 @@ def test_pairs_with_one_point_take_part():
     found = estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0)
     assert len(found.inliers) > 140
     assert found.cam1_from_cam0.scale == pytest.approx(0.5, rel=0.01)
-    pairs.xyz0[120:] = np.nan
-    assert estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0) is None
+
+
+@pytest.mark.parametrize("length", [0.0, 0.05, 0.5])
+def test_points_of_each_side_give_the_scale_if_the_cameras_are_apart(length):
+    """No pair has two points."""
+    pairs = pairs_of(similarity(0.5, length), noise_px=0.3)
+    pairs.xyz0[:60], pairs.xyz1[60:] = np.nan, np.nan
+    found = estimate_similarity(pairs, CAMERA, seed=0, max_error_px=3.0)
+    if length < 0.1:
+        assert found is None
+    else:
+        assert len(found.inliers) > 140
+        assert found.cam1_from_cam0.scale == pytest.approx(0.5, rel=0.02)
 
 
 def test_random_pairs_give_none():
