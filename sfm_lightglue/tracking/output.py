@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.model_files import PLY_NAME, pack_models
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.run_record import RecordedResults, recorded_versions
+from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.output_folder import RESULTS_MARKER, read_record
 from sfm_lightglue.store.publication import (
@@ -43,8 +45,10 @@ IMAGES_FOLDER = "images"
 
 _TUM, _KITTI = "trajectory_tum", "trajectory_kitti"
 
+_TRAJECTORY = re.compile(rf"({_TUM}|{_KITTI})(_\d+)?\.txt")
+
 _OURS = ("sparse", PLY_NAME, FRAMES_NAME, KEYFRAMES_NAME, IMAGES_FOLDER, RESULTS_MARKER)
-"""Names that are written here, and that a folder of something else may have too."""
+"""Names that are written here beside the trajectories, and that a folder of something else may have too."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,7 +78,8 @@ def choose_folder(source: object, output: Path | None) -> Path:
     """The stated folder; else `tracking` in a folder of frames, or `NAME_tracking` beside a video NAME.mp4.
 
     Raises:
-        ConfigError: if none is stated for a camera or an iterator, or the folder has the results of another job.
+        ConfigError: if none is stated for a camera or an iterator, or the folder has the results of another job, or it
+            is not stated and has those of another video.
         StoreError: if a run was killed while it published there, and the folder is not writable now.
     """
     folder = output if output is not None else _default_folder(source)
@@ -84,14 +89,35 @@ def choose_folder(source: object, output: Path | None) -> Path:
     if folder.is_dir():
         complete_publication(folder)
         record = read_record(folder)
-        if not (isinstance(record, dict) and record.get("job") == JOB):
-            foreign = [name for name in _OURS if (folder / name).exists()]
+        if isinstance(record, dict) and record.get("job") == JOB:
+            if output is None and Path(str(source)).is_file():
+                _require_same_video(folder, record, Path(str(source)))
+        else:
+            names = sorted(path.name for path in folder.iterdir() if _TRAJECTORY.fullmatch(path.name))
+            foreign = [name for name in (*_OURS, *names) if (folder / name).exists()]
             if foreign:
                 raise ConfigError(
                     f"`output` {shown}: has files that are not of a tracked sequence ({foreign[0]}); choose another"
                     " folder"
                 )
     return folder
+
+
+def _require_same_video(folder: Path, record: Mapping[str, Any], video: Path) -> None:
+    """Refuse the default folder of walk.avi if it has the results of walk.mp4."""
+    source = record.get("source")
+    name = Path(str(source.get("path", video.name) if isinstance(source, dict) else video.name)).name
+    if name != video.name:
+        raise ConfigError(
+            f"`output` {shown_path(folder)}: has the results of {name}; name another folder for those of {video.name}"
+        )
+
+
+def has_map(folder: Path) -> bool:
+    """Whether a folder has the results of a tracked sequence with at least one map."""
+    record = read_record(folder)
+    summary = record.get("summary") if isinstance(record, dict) and record.get("job") == JOB else None
+    return isinstance(summary, dict) and bool(summary.get("maps"))
 
 
 def _default_folder(source: object) -> Path:
@@ -127,10 +153,13 @@ def publish(results: TrackingResults, output: Path, work: Path) -> None:
         former |= {path.relative_to(output).as_posix() for path in numbered_folders([output / "sparse"])}
         publication.removed += sorted(former - set(parts))
         publication.write(RESULTS_MARKER, _record(results, output, publication.digests))
-        for name in set(earlier) - set(publication.digests):
-            if name.startswith(f"{IMAGES_FOLDER}/"):  # a part keeps the files that the user put into it
-                (output / name).unlink(missing_ok=True)
         publish_together(publication, output, [*parts, RESULTS_MARKER])
+        with store_errors(output):
+            for name in set(earlier) - set(publication.digests):
+                if name.startswith(f"{IMAGES_FOLDER}/"):  # a part keeps files that it does not know
+                    (output / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty, or not there
+                (output / IMAGES_FOLDER).rmdir()
 
 
 def _part_of(name: str) -> str:

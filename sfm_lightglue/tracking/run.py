@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ import pycolmap
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.stages.clock import Clock
@@ -24,10 +26,12 @@ from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
 from sfm_lightglue.tracking.keyframe_images import KeyframeImages
-from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose_folder, publish
+from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose_folder, has_map, publish
 from sfm_lightglue.tracking.sources import FrameSource, open_source
 from sfm_lightglue.tracking.summary import TrackingSummary
 from sfm_lightglue.tracking.tracker import Tracker
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("track", "finish", "write")
 
@@ -77,10 +81,11 @@ def track(
             usual end of a camera, and an interruption of another source.
 
     Raises:
-        DataError: if there is no frame.
+        DataError: if there is no frame, or the source fails; what was tracked before is written.
         ConfigError: if an option cannot be used, or the output folder has other results.
         WeightsError: if the weights of a network are missing.
-        ReconstructionError: if nothing could be tracked; the lines of the frames are written.
+        ReconstructionError: if nothing could be tracked; the lines of the frames are written, unless the folder has
+            results of an earlier run with a map.
         StoreError: if the output folder cannot be written.
     """
     config = config or TrackerConfig()
@@ -90,8 +95,13 @@ def track(
         run = _Run(frames, cameras, config, folder, log, on_frame, is_to_end)
         recorded = {"path": frames.name, "fps": fps, "camera_params": list(camera_params)}
         summary = run.results(recorded)
+        kept = "" if summary.maps or not has_map(folder) else f"the earlier results in {shown_path(folder)} are kept"
         if not summary.maps and not summary.is_interrupted:
-            raise ReconstructionError(_why_no_map(frames.name, summary), summary.as_dict())
+            raise ReconstructionError(
+                "; ".join(filter(None, (_why_no_map(frames.name, summary), kept))), summary.as_dict()
+            )
+        if kept:
+            logger.warning("no map was started; %s", kept)
         log.end("interrupted" if summary.is_interrupted else "done", str(summary))
     return TrackedSource(folder, summary)
 
@@ -107,7 +117,10 @@ class _Run:
     is_to_end: Callable[[], bool]
 
     def results(self, recorded: dict[str, Any]) -> TrackingSummary:
-        """Track the sequence and publish what was found."""
+        """Track the sequence and publish what was found, also if the source fails after some frames.
+
+        A run without a map does not replace the results of one that had a map.
+        """
         clock = Clock.for_stages(STAGES)
         self.source.is_to_end = self.is_to_end
         frames = iter(ahead(self.source, 1 if self.source.is_live else self.config.threads))
@@ -119,41 +132,53 @@ class _Run:
         with work_folder(self.folder) as work:
             images = KeyframeImages(work / IMAGES_FOLDER, self.source)
             with clock.stage("track"):
-                records, is_interrupted = self._track(tracker, first, frames, images)
+                records, is_interrupted, error = self._track(tracker, first, frames, images)
+            skipped = tuple(self.source.skipped)  # images of keyframes may be read from the source again
+            self.source.warn_of_skipped()
             with clock.stage("finish"):
                 models, records = _finished(tracker, records)
+            if error is not None and not models:
+                raise error
             with clock.stage("write"):
                 names = {image.name for model in models.values() for image in model.images.values()}
                 written = images.finish(names)
             events = [*tracker.events, *_dropped(self.source, records)]
-            skipped, dropped = self.source.skipped, self.source.num_dropped
-            self.source.warn_of_skipped()
+            dropped = self.source.num_dropped
             summary = TrackingSummary.from_run(
                 records, models, events, skipped, dropped, is_interrupted, clock.total(), peak_memory_mb()
             )
             results = TrackingResults(
                 records, models, summary, self.config.as_mapping(), recorded, self.source.images, written
             )
-            publish(results, self.folder, work)
+            if models or not has_map(self.folder):
+                publish(results, self.folder, work)
+        if error is not None:
+            logger.warning(
+                "the frames before an error were tracked (%s); results: %s", summary, shown_path(self.folder)
+            )
+            raise error
         return summary
 
     def _track(
         self, tracker: Tracker, first: Frame, others: Iterator[Frame], images: KeyframeImages
-    ) -> tuple[list[FrameRecord], bool]:
-        """What was found for each frame, and whether the user ended the sequence."""
+    ) -> tuple[list[FrameRecord], bool, Exception | None]:
+        """What was found for each frame, whether the user ended the sequence, and the error of the source if any."""
         records: list[FrameRecord] = []
         frame: Frame | None = first
         while frame is not None:
             if self.is_to_end():
-                return records, not self.source.is_live
+                return records, not self.source.is_live, None
             record = tracker.track(frame.image, frame.time_s, frame.name)
             records.append(record)
             images.add(frame, tracker.slam_map)
             if self.on_frame is not None:
                 self.on_frame(tracker, frame, record)
             self.log.progress("track", len(records), self.source.num_frames or 0)
-            frame = next(others, None)
-        return records, False
+            try:
+                frame = next(others, None)
+            except Exception as error:
+                return records, False, error
+        return records, False, None
 
 
 def _finished(

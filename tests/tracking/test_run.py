@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ import pytest
 
 from datasets.trajectory import read_trajectory
 from sfm_lightglue.colmap.model import find_map, read_model
-from sfm_lightglue.errors import ConfigError, ReconstructionError
+from sfm_lightglue.errors import ConfigError, ReconstructionError, StoreError
 from sfm_lightglue.reconstruction.densify_map import values_of_run
+from sfm_lightglue.tracking import output as module
 from sfm_lightglue.tracking import run
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.keyframe_images import NUM_RECENT
 from sfm_lightglue.tracking.run import TrackedSource, ahead, track
 from sfm_lightglue.tracking.sources import open_source
 from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
-from tests.helpers.videos import panned_images, write_frames, write_video
+from tests.helpers.videos import damage_frame, panned_images, write_frames, write_video
 
 NUM_FRAMES = 10
 KEYFRAMES = [0, 2, 5, 8]
@@ -101,11 +104,95 @@ def test_a_video_gives_a_folder_beside_it_with_the_images_of_keyframes(
     found = find_map(output)
     assert found.images is not None and found.images.samefile(output / "images")
     assert track(tmp_path / "walk.mp4").output == output, "the same command again"
-    tracker.has_map = False
     (output / "images" / "of_user.txt").write_text("kept")
-    with pytest.raises(ReconstructionError):
-        track(tmp_path / "walk.mp4")
-    assert [path.name for path in (output / "images").iterdir()] == ["of_user.txt"]
+    tracker.second_map = 7
+    track(tmp_path / "walk.mp4")
+    assert len(list((output / "images").iterdir())) == len(KEYFRAMES) + 1
+    write_video(tmp_path / "walk.mp4", images[:4])
+    track(tmp_path / "walk.mp4")
+    assert sorted(path.name for path in (output / "images").iterdir()) == [
+        "frame_000000.jpg",
+        "frame_000002.jpg",
+        "of_user.txt",
+    ]
+
+
+def test_results_that_cannot_be_published_leave_the_earlier_ones(
+    tmp_path: Path, tracker: type[FakeTracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = track(write_video(tmp_path / "walk.avi", panned_images(NUM_FRAMES))).output
+    write_video(tmp_path / "walk.avi", panned_images(4))
+
+    def fail(*arguments: Any) -> None:
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(module, "publish_together", fail)
+    with pytest.raises(StoreError, match="no space"):
+        track(tmp_path / "walk.avi")
+    assert len(list((output / "images").iterdir())) == len(KEYFRAMES)
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_run_without_a_map_keeps_the_results_of_an_earlier_one(
+    folder: Path, tracker: type[FakeTracker], caplog: pytest.LogCaptureFixture, is_interrupted: bool
+) -> None:
+    output = track(folder).output
+    before = {name: (output / name).read_bytes() for name in ("run.json", "frames.jsonl", "trajectory_tum.txt")}
+    tracker.has_map = False
+    told = "the earlier results in .*tracking are kept"
+    if is_interrupted:
+        assert track(folder, is_to_end=lambda: True).summary.is_interrupted
+        assert re.search(told, caplog.text)
+    else:
+        with pytest.raises(ReconstructionError, match=told):
+            track(folder)
+    assert {name: (output / name).read_bytes() for name in before} == before
+    assert read_model(output).num_reg_images() == len(KEYFRAMES)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_error_of_the_source_after_some_frames_leaves_their_results(
+    tmp_path: Path, tracker: type[FakeTracker], caplog: pytest.LogCaptureFixture, num_threads: int
+) -> None:
+    def failing(number: int) -> Iterator[tuple[np.ndarray, float]]:
+        for i, image in enumerate(panned_images(number, (64, 48))):
+            yield image, float(i)
+        raise OSError("unplugged")
+
+    config = TrackerConfig(threads=num_threads)
+    with pytest.raises(OSError, match="unplugged"):
+        track(failing(6), tmp_path / "out", config)
+    assert len(read_frames(tmp_path / "out")) == 6 and "6 of 6 frames with a pose" in caplog.text
+    assert read_model(tmp_path / "out").num_reg_images() == 3
+    with pytest.raises(OSError, match="unplugged"):
+        track(failing(1), tmp_path / "nothing", config)
+    assert not (tmp_path / "nothing" / "run.json").exists()
+
+
+def test_skipped_frames_of_a_video_are_told(
+    tmp_path: Path, tracker: type[FakeTracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    video = write_video(tmp_path / "walk.avi", panned_images(NUM_FRAMES + 1))
+    damage_frame(video, KEYFRAMES[-1] + 1)  # it is not read again for the images of keyframes
+    summary = track(video).summary
+    assert [frame["name"] for frame in summary.skipped] == ["frame_000009.jpg"]
+    assert "left out frame_000009.jpg: cannot be decoded" in caplog.messages
+
+
+def test_files_of_the_user_and_results_of_another_video_are_not_replaced(
+    tmp_path: Path, tracker: type[FakeTracker]
+) -> None:
+    for suffix in (".mp4", ".avi"):
+        write_video(tmp_path / f"walk{suffix}", panned_images(NUM_FRAMES))
+    track(tmp_path / "walk.mp4")
+    with pytest.raises(ConfigError, match=r"walk_tracking: has the results of walk\.mp4; name another folder"):
+        track(tmp_path / "walk.avi")
+    track(tmp_path / "walk.avi", tmp_path / "walk_tracking")
+    for name in ("trajectory_tum.txt", "trajectory_kitti_1.txt"):
+        (tmp_path / name[:-4]).mkdir()
+        (tmp_path / name[:-4] / name).write_text("mine")
+        with pytest.raises(ConfigError, match=name):
+            track(tmp_path / "walk.mp4", tmp_path / name[:-4])
 
 
 def test_an_iterator_gives_the_images_of_keyframes_too(tmp_path: Path, tracker: type[FakeTracker]) -> None:
