@@ -24,6 +24,9 @@ _MIN_SIMILARITY = 0.07
 _MAX_WAIT = 3
 """Keyframes that are skipped at most after failed attempts: matching takes as long as mapping."""
 
+_MORE_SIMILAR = 1.1
+"""A keyframe that is more similar than all failed ones by this factor is not skipped."""
+
 _WAIT_AFTER_LOOP = 2
 """Keyframes that are skipped after a loop."""
 
@@ -91,6 +94,7 @@ class LoopCloser:
         self._verifier = PlaceVerifier(slam_map, matcher, config, seed)
         self._num_failures = 0
         self._num_to_skip = 0
+        self._failed_similarity = 0.0
 
     def close(self, idx: int) -> LoopClosure | None:
         """Look for the place of a keyframe that was mapped, and correct the map if it was seen before.
@@ -101,26 +105,28 @@ class LoopCloser:
         self._places.keep(list(self._map.keyframes))
         if idx not in self._map.keyframes:
             return None
-        if self._num_to_skip > 0:
+        similar = self._similar(idx)
+        similarity = similar[0][1] if similar else 0.0
+        if self._num_to_skip > 0 and similarity <= _MORE_SIMILAR * self._failed_similarity:
             self._num_to_skip -= 1
             return None
-        candidates = self._candidates(idx)
+        candidates = distinct_places(self._map, similar, _MIN_SIMILARITY)
         if not candidates:
-            self._num_failures = 0
+            self._num_failures, self._num_to_skip, self._failed_similarity = 0, 0, 0.0
             return None
         place = self._recognised(idx, candidates)
         closure = None if place is None else self._corrected(place)
         if closure is None:
             self._num_failures += 1
             self._num_to_skip = min(self._num_failures - 1, _MAX_WAIT)
+            self._failed_similarity = max(self._failed_similarity, similarity)
         else:
-            self._num_failures, self._num_to_skip = 0, _WAIT_AFTER_LOOP
+            self._num_failures, self._num_to_skip, self._failed_similarity = 0, _WAIT_AFTER_LOOP, np.inf
         return closure
 
-    def _candidates(self, idx: int) -> list[int]:
-        features = self._map.keyframes[idx].features
-        similar = self._places.query(features, _NUM_CANDIDATES, neighbourhood(self._map, idx))
-        return distinct_places(self._map, similar, _MIN_SIMILARITY)
+    def _similar(self, idx: int) -> list[tuple[int, float]]:
+        """Keyframes that look like one and are not near it, with their similarity."""
+        return self._places.query(self._map.keyframes[idx].features, _NUM_CANDIDATES, neighbourhood(self._map, idx))
 
     def _recognised(self, idx: int, candidates: list[int]) -> VerifiedPlace | None:
         """The place of a keyframe; None if there is none, or if two places of one map look the same."""

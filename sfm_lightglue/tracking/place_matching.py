@@ -22,6 +22,9 @@ _MIN_COVISIBLE = 15
 _RIVAL_SHARE = 0.7
 """Another place that is nearly as similar is examined too: both can look the same."""
 
+_ENOUGH_POINTS = 50
+"""Features with a point of a keyframe that can be verified well."""
+
 _MIN_SEPARATION = 10
 """Keyframes before one that are never a loop."""
 
@@ -73,7 +76,10 @@ def distance_limit(descriptors0: AnyArray, descriptors1: AnyArray) -> float:
 
 
 def distinct_places(slam_map: SlamMap, found: Sequence[tuple[int, float]], min_similarity: float) -> list[int]:
-    """The most similar keyframe of the most similar place, and that of another place that is nearly as similar.
+    """A keyframe of the most similar place, and one of another place that is nearly as similar.
+
+    Of the keyframes of a place it is the most similar one, but few features with a point count against it: it cannot
+    be verified.
 
     Args:
         slam_map: the map.
@@ -81,13 +87,27 @@ def distinct_places(slam_map: SlamMap, found: Sequence[tuple[int, float]], min_s
         min_similarity: of a place.
     """
     with slam_map.lock:
-        present = [(idx, similarity) for idx, similarity in found if idx in slam_map.keyframes]
-        if not present or present[0][1] < min_similarity:
+        present = {idx: similarity for idx, similarity in found if idx in slam_map.keyframes}
+        if not present or max(present.values()) < min_similarity:
             return []
-        best, limit = present[0][0], max(min_similarity, _RIVAL_SHARE * present[0][1])
-        nearby = {best, *(idx for idx, _ in slam_map.covisible(best, min_shared=1))}
-        rivals = [idx for idx, similarity in present if idx not in nearby and similarity >= limit]
-    return [best, *rivals[:1]]
+        limit = max(min_similarity, _RIVAL_SHARE * max(present.values()))
+        rates = {
+            idx: similarity * _share_of_enough(slam_map.keyframes[idx])
+            for idx, similarity in present.items()
+            if similarity >= limit
+        }
+        chosen: list[int] = []
+        while rates and len(chosen) < 2:
+            most_similar = next(iter(rates))
+            nearby = {most_similar, *(idx for idx, _ in slam_map.covisible(most_similar, min_shared=1))}
+            chosen.append(max((idx for idx in rates if idx in nearby), key=lambda idx: (rates[idx], -idx)))
+            rates = {idx: rate for idx, rate in rates.items() if idx not in nearby}
+    return chosen
+
+
+def _share_of_enough(keyframe: Keyframe) -> float:
+    """Number of features of a keyframe that have a point as a fraction of `_ENOUGH_POINTS`, at most 1."""
+    return min(1.0, int((keyframe.point_ids[: keyframe.num_features] >= 0).sum()) / _ENOUGH_POINTS)
 
 
 def neighbourhood(slam_map: SlamMap, idx: int) -> set[int]:

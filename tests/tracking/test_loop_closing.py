@@ -7,6 +7,7 @@ from sfm_lightglue.geometry.transforms import Sim3, rotation_from_rotvec, umeyam
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser
+from sfm_lightglue.tracking.place_matching import distinct_places
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
 from sfm_lightglue.tracking.place_verification import PlaceVerifier
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
@@ -128,6 +129,39 @@ def test_maps_are_joined_where_they_meet(num_second):
     assert walked.slam_map.map_ids() == [larger]
     assert closure.scale == pytest.approx(1 / 2.5, rel=0.01)
     assert walked.rms_error() < 0.02
+
+
+class Answers:
+    """Similarities and verified places that are told: what was verified is noted."""
+
+    def __init__(self, walked, similarities):
+        self.similarities, self.tried = similarities, []
+        walked.places.query = lambda *_: [(0, self.similarities.pop(0))]
+        walked.closer._verifier.verify = lambda idx, other: self.tried.append(idx)
+
+
+@pytest.mark.parametrize(
+    ("similarities", "tried"),
+    [([0.2] * 8, [20, 21, 23, 26]), ([0.16, 0.3, 0.51, 0.64, 0.72, 0.72], [20, 21, 22, 23, 24])],
+    ids=["equally similar", "more and more similar"],
+)
+def test_keyframes_are_skipped_after_failures_unless_they_are_more_similar(similarities, tried):
+    walked = Walked(Ring())
+    walked.walk(range(20))
+    answers = Answers(walked, list(similarities))
+    assert walked.walk(range(20, 20 + len(similarities))) == {}
+    assert answers.tried == tried
+
+
+def test_a_place_is_that_of_a_keyframe_with_points():
+    slam_map = ring_map(Ring(), range(30))
+    for row, point_id in enumerate(slam_map.keyframes[2].point_ids.tolist()):
+        if point_id >= 0 and row > 5:
+            slam_map.remove_observation(point_id, 2)
+    similar = [(2, 0.5), (3, 0.4), (1, 0.3), (20, 0.38), (4, 0.01)]
+    assert distinct_places(slam_map, similar, 0.07) == [3, 20]
+    assert distinct_places(slam_map, similar[:1], 0.07) == [2]
+    assert distinct_places(slam_map, similar, 0.6) == []
 
 
 def test_a_removed_keyframe_is_not_found():
