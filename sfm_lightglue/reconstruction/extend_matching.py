@@ -19,7 +19,7 @@ from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts
-from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.turned_images import TurnedImages, most_turned, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
@@ -152,6 +152,8 @@ class ArrivalMatching:
         similar = describe_scene(self._features, self._matcher.store, self._executor, self._progress)
         turned = TurnedImages(self._features, self._cameras, self._matcher, self._verifier, self._executor)
         turns = turned.find(names, similar, PairPlan((), TransitiveConfig(), sorted(self._excluded)))
+        if not turns:
+            return
         turn_images(self._features, turns)
         for name in turns:
             self._rows[name] = np.arange(len(self._features.dense(name).keypoints))
@@ -159,6 +161,14 @@ class ArrivalMatching:
         for pair in again:
             del self._found[pair]
         self._match(again)
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        """Count what was found: results of images in their wrong orientation count no longer."""
+        self._counts = PairCounts(0)
+        for pair, (matches, geometry) in self._found.items():
+            keypoints = self._features.keypoints_of(pair.name0), self._features.keypoints_of(pair.name1)
+            self._counts.add(PairResult(pair, keypoints, matches, geometry, 0.0, 0.0))
 
     def _write(self) -> None:
         """Write the images and pairs that the database does not have."""

@@ -6,7 +6,9 @@ import pytest
 
 from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.reconstruction import extend_matching
 from sfm_lightglue.reconstruction.extend import extend
+from sfm_lightglue.two_view.still_matches import StillMap
 from sfm_lightglue.types import Matches
 from tests.helpers.reconstructions import one_thread, tree
 from tests.helpers.sparse_maps import EXTRACTOR
@@ -56,3 +58,26 @@ def test_another_photo_comes_in_after_it(turned_photo, small_scene_dir):
     before = tree(turned_photo)
     extend(turned_photo, config=CONFIG)
     assert tree(turned_photo) == before
+
+
+def test_pairs_that_are_matched_again_count_once(turned_photo, monkeypatch):
+    """What was found for the stored orientation is dropped."""
+    added, weighed = [], []
+    original_add, original_weigh = StillMap.add, extend_matching.weigh_scene
+
+    def add(self, pair, *arguments):
+        added.append((self, pair))
+        original_add(self, pair, *arguments)
+
+    def weigh_scene(counts, *arguments):
+        weighed.append(counts)
+        return original_weigh(counts, *arguments)
+
+    monkeypatch.setattr(StillMap, "add", add)
+    monkeypatch.setattr(extend_matching, "weigh_scene", weigh_scene)
+    extend(turned_photo, config=CONFIG)
+    (counts,) = weighed
+    pairs = [pair for still, pair in added if still is counts.still]
+    assert sum(ADDED in (pair.name0, pair.name1) for pair in pairs) >= 2
+    assert len(pairs) == len(set(pairs))
+    assert set(counts.verified) <= set(pairs)
