@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def frames_of_video(video: Path, config: FrameChoiceConfig | None = None, progre
     """Write sharp frames of a video, which are far enough from each other, into `NAME_frames/images` beside it.
 
     `NAME_frames/times.txt` has the name and the time of each. Frames that were written before are used again, unless
-    the video or the options have changed.
+    the video or the options have changed. Other files in `NAME_frames/images` stay.
 
     Args:
         video: the file.
@@ -52,7 +52,7 @@ def frames_of_video(video: Path, config: FrameChoiceConfig | None = None, progre
 
     Raises:
         DataError: if the file is no video, or fewer than two frames differ.
-        ConfigError: if the folder has images that are not of this function.
+        ConfigError: if the folder has frames of another video, or images or times that are not of this function.
         StoreError: if the folder cannot be written.
     """
     config = config or FrameChoiceConfig()
@@ -60,11 +60,8 @@ def frames_of_video(video: Path, config: FrameChoiceConfig | None = None, progre
     source = open_source(video)
     recorded = _record(folder)
     state = _state(video, config)
-    if recorded is None and (folder / IMAGES_FOLDER).exists():
-        raise ConfigError(
-            f"{shown_path(folder)}: has images that are not frames of {shown_path(video)}; rename this folder"
-        )
-    if recorded is not None and recorded.get("of") == state and _has_all(folder, recorded.get("frames")):
+    _require_own(folder, recorded, video)
+    if recorded is not None and recorded.get("of") == state and _has_all(folder, recorded):
         return folder
     with store_errors(folder):
         folder.mkdir(exist_ok=True)
@@ -72,10 +69,11 @@ def frames_of_video(video: Path, config: FrameChoiceConfig | None = None, progre
         chosen = _write_frames(source, config, work / IMAGES_FOLDER, progress)
         source.warn_of_skipped()
         if len(chosen) > 1:
-            _replace_frames(folder, work / IMAGES_FOLDER, chosen)
-            record = {"of": state, "versions": recorded_versions(), "frames": chosen}
-            with atomic_write(folder / RECORD_NAME) as file:
-                file.write(json_bytes(record, indent=1) + b"\n")
+            earlier = {} if recorded is None else _frames(recorded)
+            # If the process is killed meanwhile, the next run finds a record of the same video, and chooses again.
+            _write_record(folder, {"video": video.name}, earlier | chosen)
+            _replace_frames(folder, work / IMAGES_FOLDER, earlier, chosen)
+            _write_record(folder, state, chosen)
     if len(chosen) < 2:
         with contextlib.suppress(OSError):  # it has an earlier reconstruction
             folder.rmdir()
@@ -102,14 +100,36 @@ def _write_frames(source: FrameSource, config: FrameChoiceConfig, images: Path, 
     return chosen
 
 
-def _replace_frames(folder: Path, images: Path, chosen: dict[str, float]) -> None:
-    """Put the frames and their times into their places, and remove the record and the frames of an earlier run."""
+def _require_own(folder: Path, recorded: dict[str, Any] | None, video: Path) -> None:
+    """Refuse a folder with frames of another video, such as walk.mp4 for walk.avi, or with files of the user."""
+    if recorded is not None:
+        name = recorded["of"].get("video")
+        if name != video.name:
+            raise ConfigError(
+                f"{shown_path(folder)}: has frames of {shown_path(str(name))}, not of {shown_path(video.name)}; rename"
+                " one of the videos"
+            )
+        return
+    for name, what in ((IMAGES_FOLDER, "images that are not frames"), (TIMES_NAME, f"a {TIMES_NAME} that is not")):
+        if (folder / name).exists():
+            raise ConfigError(f"{shown_path(folder)}: has {what} of {shown_path(video)}; rename this folder")
+
+
+def _write_record(folder: Path, of: dict[str, Any], frames: dict[str, float]) -> None:
+    record = {"of": of, "versions": recorded_versions(), "frames": frames}
+    with atomic_write(folder / RECORD_NAME) as file:
+        file.write(json_bytes(record, indent=1) + b"\n")
+
+
+def _replace_frames(folder: Path, images: Path, earlier: Iterable[str], chosen: dict[str, float]) -> None:
+    """Put the frames and their times into their places, and remove the frames of an earlier run."""
+    target = folder / IMAGES_FOLDER
     with store_errors(folder):
-        (folder / RECORD_NAME).unlink(missing_ok=True)
-        earlier = folder / IMAGES_FOLDER
-        if earlier.exists():
-            shutil.rmtree(earlier)
-        images.rename(earlier)
+        target.mkdir(exist_ok=True)
+        for name in set(earlier) - set(chosen):
+            (target / name).unlink(missing_ok=True)
+        for name in chosen:
+            os.replace(images / name, target / name)
     with atomic_write(folder / TIMES_NAME) as file:
         file.write("".join(f"{name} {time_s!r}\n" for name, time_s in chosen.items()).encode())
 
@@ -129,9 +149,17 @@ def _state(video: Path, config: FrameChoiceConfig) -> dict[str, Any]:
 def _record(folder: Path) -> dict[str, Any] | None:
     with contextlib.suppress(SfmError, ValueError, RecursionError):
         record = json.loads(read_input_file(folder / RECORD_NAME, _MAX_RECORD_BYTES))
-        return record if isinstance(record, dict) else None
+        return record if isinstance(record, dict) and isinstance(record.get("of"), dict) else None
     return None
 
 
-def _has_all(folder: Path, names: Any) -> bool:
-    return isinstance(names, dict) and all((folder / IMAGES_FOLDER / name).is_file() for name in names)
+def _frames(recorded: dict[str, Any]) -> dict[str, float]:
+    """The times of the frames of a record by their names."""
+    frames = recorded.get("frames")
+    is_right = isinstance(frames, dict) and all(Path(name).name == name for name in frames)
+    return dict(frames) if isinstance(frames, dict) and is_right else {}
+
+
+def _has_all(folder: Path, recorded: dict[str, Any]) -> bool:
+    frames = _frames(recorded)
+    return len(frames) > 1 and all((folder / IMAGES_FOLDER / name).is_file() for name in frames)

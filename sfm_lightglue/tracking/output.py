@@ -105,11 +105,11 @@ def choose_folder(source: object, output: Path | None) -> Path:
 
 def _require_same_video(folder: Path, record: Mapping[str, Any], video: Path) -> None:
     """Refuse the default folder of walk.avi if it has the results of walk.mp4."""
-    source = record.get("source")
-    name = Path(str(source.get("path", video.name) if isinstance(source, dict) else video.name)).name
-    if name != video.name:
+    source, shown = record.get("source"), shown_path(video.name)
+    name = Path(str(source.get("path", shown) if isinstance(source, dict) else shown)).name
+    if name[-100:] != shown[-100:]:  # the record leaves out the middle of a very long path
         raise ConfigError(
-            f"`output` {shown_path(folder)}: has the results of {name}; name another folder for those of {video.name}"
+            f"`output` {shown_path(folder)}: has the results of {name}; name another folder for those of {shown}"
         )
 
 

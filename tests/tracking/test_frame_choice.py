@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +117,48 @@ def test_images_of_the_user_are_not_replaced(video: Path) -> None:
     (video.parent / "walk_frames" / "images").mkdir(parents=True)
     with pytest.raises(ConfigError, match="walk_frames: has images that are not frames of"):
         frames_of_video(video)
+
+
+def test_times_of_the_user_are_not_replaced(video: Path) -> None:
+    (video.parent / "walk_frames").mkdir()
+    (video.parent / "walk_frames" / "times.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"walk_frames: has a times.txt that is not of .*walk\.avi; rename"):
+        frames_of_video(video)
+
+
+def test_frames_of_another_video_and_photos_of_the_user_stay(video: Path) -> None:
+    folder = frames_of_video(video)
+    (folder / "images" / "of_user.jpg").write_bytes(b"photo")
+    frames_of_video(video, FrameChoiceConfig(min_flow_share=0.09, max_flow_share=0.1))
+    before = sorted(path.name for path in (folder / "images").iterdir())
+    assert "of_user.jpg" in before
+    write_video(video.with_suffix(".mp4"), panned_images(40, SIZE, STEP_PX))
+    with pytest.raises(ConfigError, match=r"walk_frames: has frames of walk\.avi, not of walk\.mp4; rename"):
+        frames_of_video(video.with_suffix(".mp4"))
+    assert sorted(path.name for path in (folder / "images").iterdir()) == before
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_after_a_run_that_was_killed_while_it_replaced_frames_the_next_one_is_right(
+    video: Path, monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    if not is_first:
+        frames_of_video(video, FrameChoiceConfig(min_flow_share=0.09, max_flow_share=0.1))
+    moved, replace = list[str](), os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.extend([target.name] if target.parent.name == "images" else [])
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            frames_of_video(video)
+    folder = frames_of_video(video)
+    names = {path.name for path in (folder / "images").iterdir()}
+    assert names == set(json.loads((folder / "frames.json").read_text())["frames"]) and set(moved) < names
 
 
 def test_a_video_of_a_camera_that_stands_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
