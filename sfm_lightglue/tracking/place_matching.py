@@ -33,7 +33,7 @@ _NUM_CELLS = 8
 
 
 class PlaceMatch(NamedTuple):
-    """Rows [M] of the features of an image and of a keyframe that match, and points [M] of the latter."""
+    """Rows [M] of the features of an image and of a keyframe that match, and points [M], -1 and NaN without."""
 
     rows: IndexArray
     other_rows: IndexArray
@@ -47,8 +47,8 @@ def rows_to_match(features: Features, preferred: AnyArray) -> IndexArray:
     return np.sort(np.lexsort((-features.scores, ~np.asarray(preferred)))[:_MAX_FEATURES])
 
 
-def match_with_points(matcher: Matcher, slam_map: SlamMap, features: Features, keyframe: Keyframe) -> PlaceMatch:
-    """Match an image with the features of a keyframe that have a point.
+def match_with_keyframe(matcher: Matcher, slam_map: SlamMap, features: Features, keyframe: Keyframe) -> PlaceMatch:
+    """Match an image with a keyframe, first of all with its features that have a point.
 
     Args:
         matcher: of features.
@@ -61,12 +61,12 @@ def match_with_points(matcher: Matcher, slam_map: SlamMap, features: Features, k
     """
     with slam_map.lock:
         ids = slam_map.resolve(keyframe.point_ids[: len(keyframe.features)])
-    allowed = rows_to_match(keyframe.features, ids >= 0)
-    allowed = allowed[ids[allowed] >= 0]
-    rows, found = matcher.match(features, keyframe.features.rows(allowed)).indices.T.astype(np.int64)
-    other_rows = allowed[found]
-    max_distance = distance_limit(features.descriptors[rows], keyframe.features.descriptors[other_rows])
-    return PlaceMatch(rows, other_rows, ids[other_rows], slam_map.xyz(ids[other_rows]), max_distance)
+    other = keyframe.features
+    allowed = rows_to_match(other, ids >= 0)
+    rows, found = matcher.match(features, other.rows(allowed)).indices.T.astype(np.int64)
+    max_distance = distance_limit(features.descriptors[rows], other.descriptors[allowed[found]])
+    point_ids = ids[allowed[found]]
+    return PlaceMatch(rows, allowed[found], point_ids, slam_map.xyz(point_ids), max_distance)
 
 
 def distance_limit(descriptors0: AnyArray, descriptors1: AnyArray) -> float:

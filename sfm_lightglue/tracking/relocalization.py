@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sfm_lightglue.arrays import IndexArray
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.matchers.base import Matcher
@@ -12,14 +13,16 @@ from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FoundFrame
 from sfm_lightglue.tracking.guided_matching import match_by_projection, place_points
 from sfm_lightglue.tracking.place_matching import (
+    PlaceMatch,
     distinct_places,
-    match_with_points,
+    match_with_keyframe,
     place_of,
     rows_to_match,
     share_of_cells,
 )
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
-from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.pose_from_matches import MatchesWithPoints, pose_from_matches
+from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 
 _NUM_CANDIDATES = 10
 _MIN_SIMILARITY = 0.04
@@ -36,6 +39,10 @@ _MIN_FOUND_SHARE = 0.12
 
 _MIN_CELL_SHARE = 0.35
 """Fraction of the cells of the image with points of the place in which some are found, at least."""
+
+_MIN_MATCHES = 80
+_MIN_MATCH_SHARE = 0.8
+"""Matches with one keyframe, and fraction of them, that must fit a pose by too few points."""
 
 _PLACE_SIZE = 6
 """Keyframes of a place."""
@@ -88,12 +95,44 @@ class Relocalizer:
         if keyframe is None:
             return None
         chosen = rows_to_match(features, np.ones(len(features), np.bool_))
-        match = match_with_points(self._matcher, self._map, features.rows(chosen), keyframe)
-        pixels = features.keypoints[chosen[match.rows]]
-        pose = absolute_pose(pixels, match.xyz, camera, self._seed, limit_px)
-        if pose is None or pose.num_inliers < _MIN_INLIERS:
+        match = match_with_keyframe(self._matcher, self._map, features.rows(chosen), keyframe)
+        rows, has_point = chosen[match.rows], match.point_ids >= 0
+        pose = absolute_pose(features.keypoints[rows[has_point]], match.xyz[has_point], camera, self._seed, limit_px)
+        found = None
+        if pose is not None and pose.num_inliers >= _MIN_INLIERS:
+            found = self._among_all_points(features, idx, pose.cam_from_world, limit_px, match.max_distance)
+        return found or self._by_all_matches(features, rows, keyframe, match, limit_px)
+
+    def _by_all_matches(
+        self, features: Features, rows: IndexArray, keyframe: Keyframe, match: PlaceMatch, limit_px: float
+    ) -> FoundFrame | None:
+        """The pose by a few points, which nearly all matches with one keyframe confirm."""
+        if len(rows) < _MIN_MATCHES:
             return None
-        return self._among_all_points(features, idx, pose.cam_from_world, limit_px, match.max_distance)
+        pixels = features.keypoints[rows].astype(np.float64)
+        with self._map.lock:
+            matches = MatchesWithPoints(
+                self._map.camera,
+                keyframe.cam_from_world,
+                keyframe.keypoints[match.other_rows].astype(np.float64),
+                pixels,
+                match.xyz,
+                limit_px,
+            )
+        found = pose_from_matches(matches, self._config.pose.min_inliers, self._seed)
+        if found is None or found.num_inliers < max(_MIN_MATCHES, _MIN_MATCH_SHARE * len(rows)):
+            return None
+        fits = found.inlier_mask
+        if share_of_cells(matches.camera, pixels[fits], features.keypoints) < _MIN_CELL_SHARE:
+            return None
+        return FoundFrame(
+            keyframe.map_id,
+            found.cam_from_world,
+            rows[fits],
+            match.point_ids[fits],
+            keyframe.idx,
+            match.other_rows[fits],
+        )
 
     def _among_all_points(
         self, features: Features, idx: int, guess: Rigid3, limit_px: float, max_distance: float

@@ -34,6 +34,43 @@ def test_a_known_place_gives_the_pose_and_its_points():
         np.testing.assert_allclose(slam_map.xyz(found.point_ids), ring.xyz[numbers[found.rows]], atol=1e-9)
 
 
+def without_most_points(slam_map, step=16):
+    """Keep one of `step` points: most of what a young map knows is corners without descriptors."""
+    ids = np.unique(np.concatenate([one.point_ids for one in slam_map.keyframes.values()]))
+    slam_map.remove_points([point_id for point_id in ids[ids >= 0].tolist() if point_id % step > 0])
+    return slam_map
+
+
+def test_matches_without_points_confirm_the_pose_of_a_few_points():
+    ring = Ring()
+    slam_map = without_most_points(ring_map(ring, range(20)))
+    relocalizer = relocalizer_of(slam_map)
+    for step in (3, 7, 15):
+        found = relocalizer.relocalize(ring.features(step, OFFSET)[0], CAMERA.size)
+        true = ring.true_pose(step)
+        pose = Rigid3(true.R, true.t - OFFSET)
+        assert rotation_angle_deg(found.cam_from_world.R @ pose.R.T) < 0.5
+        np.testing.assert_allclose(found.cam_from_world.center, pose.center, atol=0.06)
+        assert 5 <= found.num_points < 25
+        assert len(found.rows) >= 80
+        keyframe = slam_map.keyframes[found.keyframe_idx]
+        np.testing.assert_array_equal(slam_map.resolve(keyframe.point_ids[found.keyframe_rows]), found.point_ids)
+
+
+def test_few_points_are_not_found_in_unknown_places_or_in_one_of_two_that_look_alike():
+    ring = Ring()
+    relocalizer = relocalizer_of(without_most_points(ring_map(ring, range(15))))
+    assert not any(relocalizer.relocalize(ring.features(step)[0], CAMERA.size) for step in (22, 28, 34))
+    for options, steps in (
+        ({"alike": 1.0}, (NUM_STEPS // 4 - 2, NUM_STEPS // 4 + 2 + NUM_STEPS // 2)),
+        ({"alike": 0.07, "alike_in_corner": True}, range(NUM_STEPS * 5 // 8, NUM_STEPS * 7 // 8, 3)),
+    ):
+        ring = Ring(**options)
+        num_mapped = NUM_STEPS - 6 if options["alike"] == 1.0 else NUM_STEPS // 2
+        relocalizer = relocalizer_of(without_most_points(ring_map(ring, range(num_mapped))))
+        assert not any(relocalizer.relocalize(ring.features(step)[0], CAMERA.size) for step in steps)
+
+
 def test_an_unknown_place_is_not_found():
     ring = Ring()
     relocalizer = relocalizer_of(ring_map(ring, range(15)))
