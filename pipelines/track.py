@@ -12,8 +12,9 @@ from typing import Any
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.interrupt import asked_to_end
-from pipelines.output import say, say_json
-from sfm_lightglue.errors import ConfigError, ReconstructionError
+from pipelines.options import with_flags
+from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, say, say_json
+from sfm_lightglue.errors import ConfigError, ReconstructionError, SfmError, StoreError
 from sfm_lightglue.reconstruction.config import read_config_file
 from sfm_lightglue.tracking.config import MAX_KEYPOINTS, TrackerConfig
 from sfm_lightglue.tracking.frame import Frame, FrameRecord
@@ -52,21 +53,38 @@ def main(argv: list[str] | None = None) -> int:
     show_warnings()
 
     def body() -> int:
-        config = TrackerConfig.from_mapping(config_values(arguments))
-        try:
-            return _run(arguments, config)
-        except ReconstructionError as error:
-            if arguments.json and error.summary is not None:
-                say_json(error.summary)
-            raise
+        return _run(arguments, TrackerConfig.from_mapping(config_values(arguments)))
 
     return run_command(body, show_downloads=not arguments.quiet)
 
 
 def _run(arguments: argparse.Namespace, config: TrackerConfig) -> int:
+    try:
+        tracked = _tracked(arguments, config)
+    except ReconstructionError as error:
+        if arguments.json and error.summary is not None:
+            say_json(error.summary)
+        raise
+    summary, more = tracked.summary, dict[str, Any]()
+    failure: BaseException | None = None
+    if arguments.finish and not summary.is_interrupted:
+        try:
+            more = {"densified": _finish(arguments, tracked, config)}
+        except (SfmError, KeyboardInterrupt) as error:
+            more, failure = {"densified": {"error": with_flags(str(error)) or "interrupted"}}, error
+    if arguments.json:
+        say_json(summary.as_dict() | {"output": str(tracked.output)} | more)
+    elif not arguments.quiet and not arguments.live_json:
+        say(f"{summary} -> {tracked.output}")
+    if failure is not None:
+        raise failure
+    return INTERRUPTED if summary.is_interrupted else 0
+
+
+def _tracked(arguments: argparse.Namespace, config: TrackerConfig) -> TrackedSource:
     params = tuple(parse_camera_params(arguments.camera_params) or ())
     with asked_to_end() as asked, _callbacks(arguments) as on_frame:
-        tracked = with_progress(
+        return with_progress(
             arguments.quiet or arguments.live_json,
             lambda progress: track(
                 arguments.source,
@@ -79,13 +97,6 @@ def _run(arguments: argparse.Namespace, config: TrackerConfig) -> int:
                 is_to_end=_announced(asked),
             ),
         )
-    summary = tracked.summary
-    more = {} if summary.is_interrupted or not arguments.finish else {"densified": _finish(arguments, tracked, config)}
-    if arguments.json:
-        say_json(summary.as_dict() | {"output": str(tracked.output)} | more)
-    elif not arguments.quiet and not arguments.live_json:
-        say(f"{summary} -> {tracked.output}")
-    return INTERRUPTED if summary.is_interrupted else 0
 
 
 def _announced(asked: threading.Event) -> Callable[[], bool]:
@@ -102,22 +113,36 @@ def _announced(asked: threading.Event) -> Callable[[], bool]:
 
 
 class _callbacks:
-    """What is called after each frame: the window, and the lines of JSON."""
+    """What is called after each frame: the window, and the lines of JSON.
+
+    If the lines cannot be written any more, tracking goes on without them. An error other than that the reader has
+    gone is raised at the end.
+    """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._with_json = arguments.live_json
+        self._error: StoreError | None = None
         self._view = _live_view(arguments) if arguments.view else None
 
     def __enter__(self) -> FrameCallback:
         return self._after_frame
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._view is not None:
             self._view.close()
+        if error is None and self._error is not None:
+            raise self._error
 
     def _after_frame(self, tracker: Tracker, frame: Frame, record: FrameRecord) -> None:
         if self._with_json:
-            say_json(frame_values(record), flush=True)
+            try:
+                say_json(frame_values(record), flush=True)
+            except (OutputClosed, StoreError) as error:
+                self._with_json = False
+                self._error = error if isinstance(error, StoreError) else None
+                discard_output()
+                with errors_may_be_unread():
+                    print("the lines of JSON cannot be written; tracking goes on", file=sys.stderr, flush=True)
         if self._view is not None:
             self._view.show(tracker, frame, record)
 
@@ -141,8 +166,9 @@ def _finish(arguments: argparse.Namespace, tracked: TrackedSource, config: Track
 
     values = values_of_run(find_map(tracked.output)) | {"num_threads": config.threads, "device": config.device}
     options = DensifyConfig.from_mapping(values)
-    dense = with_progress(arguments.quiet, lambda progress: densify(tracked.output, config=options, progress=progress))
-    if not arguments.quiet and not arguments.json:
+    is_quiet = arguments.quiet or arguments.live_json
+    dense = with_progress(is_quiet, lambda progress: densify(tracked.output, config=options, progress=progress))
+    if not is_quiet and not arguments.json:
         say(f"{dense.summary} -> {dense.output}")
     return dense.summary.as_dict() | {"output": str(dense.output)}
 

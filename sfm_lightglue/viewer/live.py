@@ -58,7 +58,12 @@ class LiveView:
     def __init__(self, command: list[str]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the window)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=self._output, stderr=self._output, env=worker_environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=self._output,
+            env=worker_environment(),
+            start_new_session=True,  # Ctrl-C ends the sequence, and the window stays until the map is written
         )
         assert self._process.stdin is not None
         self._input = self._process.stdin

@@ -14,7 +14,11 @@ import pytest
 from pipelines import track as command
 from pipelines.__main__ import COMMANDS
 from pipelines.__main__ import main as main_of_all
+from pipelines.output import OutputClosed
 from pipelines.track import build_parser, config_values, main
+from sfm_lightglue.errors import ReconstructionError, StoreError
+from sfm_lightglue.reconstruction import densify_map
+from sfm_lightglue.reconstruction.densify_map import DensifiedMap
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.viewer import live
 from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
@@ -154,12 +158,9 @@ def test_a_second_ctrl_c_leaves_at_once(
     assert not (folder / "tracking" / "sparse").exists() and not (folder / "tracking" / "run.json").exists()
 
 
-def test_finish_densifies_the_model_of_the_keyframes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from sfm_lightglue.reconstruction import densify_map
-    from sfm_lightglue.reconstruction.densify_map import DensifiedMap
-
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The folders and options of `densify`, which does nothing."""
     called: list[Any] = []
 
     class Summary:
@@ -171,12 +172,68 @@ def test_finish_densifies_the_model_of_the_keyframes(
         return DensifiedMap(map / "densified", Summary())  # type: ignore[arg-type]
 
     monkeypatch.setattr(densify_map, "densify", densify)
+    return called
+
+
+def test_finish_densifies_the_model_of_the_keyframes(
+    folder: Path, called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(folder), "--finish", "--json", "--threads", "1", "--max-keypoints", "300"]) == 0
     ((output, config),) = called
     assert output == folder / "tracking"
     assert config.num_threads == 1 and config.extractor.config.max_keypoints == 300
     summary = json.loads(capsys.readouterr().out)
     assert summary["densified"] == {"num_rounds": 2, "output": str(output / "densified")}
+
+
+def test_with_finish_standard_output_has_lines_of_json_only(
+    folder: Path, called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--finish", "--live-json"]) == 0
+    captured = capsys.readouterr()
+    assert len([json.loads(line) for line in captured.out.splitlines()]) == NUM_FRAMES and called
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [(ReconstructionError("too few", {"num_rounds": 0}), 5, "too few"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_the_summary_is_printed_if_densify_fails(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    told: str,
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(densify_map, "densify", fail)
+    assert main([str(folder), "--finish", "--json", "--quiet"]) == code
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert summary["num_posed"] == NUM_FRAMES and summary["densified"] == {"error": told}
+    assert told in captured.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(OutputClosed(), 0), (StoreError("standard output: full"), 6)])
+def test_a_sequence_whose_lines_nobody_can_read_is_tracked_to_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[Any] = []
+
+    def say_twice(values: Any, flush: bool = False) -> None:
+        said.append(values)
+        if len(said) == 3:
+            raise error
+
+    monkeypatch.setattr(command, "say_json", say_twice)
+    monkeypatch.setattr(command, "discard_output", lambda: None)
+    assert main([str(folder), "--live-json"]) == code
+    assert len(said) == 3 and "the lines of JSON cannot be written; tracking goes on" in capsys.readouterr().err
+    record = json.loads((folder / "tracking" / "run.json").read_text())
+    assert record["summary"]["num_posed"] == NUM_FRAMES and not record["summary"]["is_interrupted"]
 
 
 def test_a_video_and_an_output_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -118,6 +119,15 @@ def show_until(view: LiveView, is_done: Any) -> None:
 def test_the_process_of_the_window_gets_states(tmp_path: Path) -> None:
     view = LiveView([sys.executable, "-c", READER, str(tmp_path / "seen.txt")])
     show_until(view, lambda: (tmp_path / "seen.txt").exists() and (tmp_path / "seen.txt").read_text().endswith(" 2"))
+    view.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sessions of POSIX")
+def test_ctrl_c_in_the_terminal_does_not_reach_the_window(tmp_path: Path) -> None:
+    code = f"import os; open({str(tmp_path / 'seen.txt')!r}, 'w').write(f'{{os.getsid(0)}}.'); input()"
+    view = LiveView([sys.executable, "-c", code])
+    show_until(view, lambda: (tmp_path / "seen.txt").exists() and (tmp_path / "seen.txt").read_text().endswith("."))
+    assert (tmp_path / "seen.txt").read_text() != f"{os.getsid(0)}."
     view.close()
 
 
