@@ -8,7 +8,6 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.tracking.frame import Frame
@@ -38,7 +37,6 @@ class KeyframeMapping:
         self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
-        self._no_features: Features | None = None  # of the kind that the extractor finds
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
 
@@ -57,19 +55,12 @@ class KeyframeMapping:
             self._after(keyframe)
         return True
 
-    def add(self, reference: Reference, is_hurried: bool = False) -> None:
-        """Map a keyframe; one whose map was dropped meanwhile is left out.
-
-        Args:
-            reference: the keyframe.
-            is_hurried: map it without features, by its tracks only.
-        """
+    def add(self, reference: Reference) -> None:
+        """Map a keyframe; one whose map was dropped meanwhile is left out."""
         with self._map.lock:
             placed = reference.place(self._map)
         if placed is None:
             return
-        if is_hurried and reference.features is None:
-            reference.features = self._no_features
         keyframe = self._keyframe(reference, placed)
         self._mapper.add(keyframe)
         with self._map.lock:
@@ -89,7 +80,7 @@ class KeyframeMapping:
         features = reference.features
         if features is None:
             features = self._extractor.extract(Image.from_array(frame.image, frame.name))
-        reference.features, self._no_features = None, features.rows(np.zeros(0, np.int64))
+        reference.features = None
         corners = reference.pixels[reference.feature_rows < 0].astype(np.float32)
         keypoints = np.concatenate([features.keypoints, corners])
         point_ids, previous_rows, track_ids = (np.full(len(keypoints), -1, np.int64) for _ in range(3))

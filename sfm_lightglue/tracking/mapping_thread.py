@@ -18,11 +18,11 @@ class MappingThread:
     """Maps keyframes in the order in which they were made.
 
     Args:
-        map_keyframe: what is done with each; the argument says whether others wait, so that it should be short.
+        map_keyframe: what is done with each.
         threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
     """
 
-    def __init__(self, map_keyframe: Callable[[Reference, bool], None], threads: int) -> None:
+    def __init__(self, map_keyframe: Callable[[Reference], None], threads: int) -> None:
         self._map_keyframe = map_keyframe
         self._queue: queue.Queue[Reference | None] = queue.Queue()
         self._error: BaseException | None = None
@@ -42,14 +42,15 @@ class MappingThread:
             time.sleep(0.005)
 
     def submit(self, reference: Reference) -> None:
-        """Map a keyframe, now or later.
+        """Map a keyframe, now or later; waits for room.
 
         Raises:
             Exception: that the mapping of an earlier keyframe raised.
         """
+        self.wait_for_room()
         self._raise_error()
         if self._thread is None:
-            self._map_keyframe(reference, False)
+            self._map_keyframe(reference)
         else:
             self._queue.put(reference)
 
@@ -84,7 +85,7 @@ class MappingThread:
             while (reference := self._queue.get()) is not None:
                 try:
                     if self._error is None:
-                        self._map_keyframe(reference, not self._queue.empty())
+                        self._map_keyframe(reference)
                 except BaseException as error:  # the caller's thread raises it
                     self._error = error
                 finally:

@@ -17,7 +17,7 @@ def reference(idx):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_keyframes_are_mapped_in_order(threads):
     mapped = []
-    thread = MappingThread(lambda one, is_hurried: mapped.append(one.idx), threads)
+    thread = MappingThread(lambda one: mapped.append(one.idx), threads)
     for idx in range(5):
         thread.submit(reference(idx))
     thread.wait()
@@ -27,34 +27,41 @@ def test_keyframes_are_mapped_in_order(threads):
 
 def test_a_single_thread_maps_at_once():
     mapped = []
-    thread = MappingThread(lambda one, is_hurried: mapped.append(threading.get_ident()), 1)
+    thread = MappingThread(lambda one: mapped.append(threading.get_ident()), 1)
     thread.submit(reference(0))
     assert mapped == [threading.get_ident()]
     assert not thread.is_full
 
 
-def test_keyframes_are_hurried_while_others_wait():
-    go_on, hurried = threading.Event(), []
-
-    def work(one, is_hurried):
-        hurried.append(is_hurried)
-        go_on.wait(10)
-
-    thread = MappingThread(work, 2)
-    thread.submit(reference(0))
-    while not hurried:
-        pass
-    for idx in (1, 2):
+def test_what_waits_is_mapped_at_the_end():
+    may_go_on, mapped = threading.Event(), []
+    thread = MappingThread(lambda one: (may_go_on.wait(10), mapped.append(one.idx)), 2)
+    for idx in range(3):
         thread.submit(reference(idx))
-    go_on.set()
-    thread.wait()
+    may_go_on.set()
     thread.close()
-    assert hurried == [False, True, False]
+    assert mapped == [0, 1, 2]
+
+
+def test_a_keyframe_more_waits_for_room():
+    may_go_on = threading.Semaphore(0)
+    thread = MappingThread(lambda one: may_go_on.acquire(timeout=10), 2)
+    for idx in range(MAX_WAITING + 1):
+        thread.submit(reference(idx))
+    submitting = threading.Thread(target=thread.submit, args=(reference(MAX_WAITING + 1),))
+    submitting.start()
+    submitting.join(0.05)
+    assert submitting.is_alive() and thread.is_full
+    may_go_on.release(1)
+    submitting.join(10)
+    assert not submitting.is_alive()
+    may_go_on.release(MAX_WAITING + 1)
+    thread.close()
 
 
 def test_a_full_queue_says_so():
     go_on = threading.Event()
-    thread = MappingThread(lambda one, is_hurried: go_on.wait(10), 2)
+    thread = MappingThread(lambda one: go_on.wait(10), 2)
     for idx in range(MAX_WAITING + 1):
         assert not thread.is_full
         thread.submit(reference(idx))
@@ -66,7 +73,7 @@ def test_a_full_queue_says_so():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_reaches_the_caller(threads):
-    def fail(one, is_hurried):
+    def fail(one):
         raise ValueError("bad keyframe")
 
     thread = MappingThread(fail, threads)
