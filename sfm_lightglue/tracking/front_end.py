@@ -60,17 +60,23 @@ class FrontEnd:
     def __init__(self, back_end: BackEnd, config: TrackerConfig) -> None:
         self._back, self._config = back_end, config
         self._map = back_end.slam_map
+        self._first_camera = self._map.camera
         self._factory = ReferenceFactory(config.flow)
         self._initializer = self._new_initializer()
         self._live: LiveTracks | None = None
         self._most_points = 0
-        self._num_maps = 0
+        self._starts: list[tuple[int, int]] = []  # the first two frames of each map
         self._lost_since: Frame | None = None
 
     @property
     def num_tracks(self) -> int:
         """Tracks that were begun so far."""
         return self._factory.num_tracks
+
+    @property
+    def start_name(self) -> str:
+        """Name of the frame from which a start of a map is searched; "" if none is."""
+        return "" if self._live is not None else self._initializer.first_name
 
     def process(self, frame: Frame) -> Outcome:
         """Find the pose of the next frame."""
@@ -168,13 +174,28 @@ class FrontEnd:
 
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
         self._live, self._lost_since = None, frame
-        self._initializer = self._new_initializer()
         self._back.event("lost", frame.idx)
-        base = live.reference.place(self._map)
-        members = [] if base is None else self._map.members(base.map_id)
-        if base is not None and frame.idx - self._map.keyframes[members[:2][-1]].frame_idx < _YOUNG_FRAMES:
-            self._back.drop_map(base.map_id)
-            self._back.event("reinitialized", frame.idx, f"map {base.map_id} lost the camera soon after its start")
+        map_id = self._young_map(frame, live)
+        if map_id is not None:
+            self._back.thread.wait()  # what is mapped there may join the map with an older one
+            map_id = self._young_map(frame, live)
+        if map_id is not None:
+            self._back.drop_map(map_id)
+            self._back.event("reinitialized", frame.idx, f"map {map_id} lost the camera soon after its start")
+        if not self._map.keyframes:
+            self._lost_since, self._map.camera = None, self._first_camera
+        self._initializer = self._new_initializer()
+
+    def _young_map(self, frame: Frame, live: LiveTracks) -> int | None:
+        """The map that is followed, if it was started shortly before a frame and has no older keyframes."""
+        with self._map.lock:
+            base = live.reference.place(self._map)
+            if base is None:
+                return None
+            oldest = self._map.keyframes[self._map.members(base.map_id)[0]]
+            first_idx, start_idx = self._starts[base.map_id]
+        is_young = oldest.frame_idx >= first_idx and frame.idx - start_idx < _YOUNG_FRAMES
+        return base.map_id if is_young else None
 
     def _find(self, frame: Frame, image: FlowImage) -> Outcome | None:
         """Find a lost camera anywhere in the maps."""
@@ -218,18 +239,21 @@ class FrontEnd:
 
     def _start(self, frame: Frame, start: Start) -> bool:
         """Start a map with two frames; False if it is bad."""
+        first_idx = frame.idx if start.first.frame is None else start.first.frame.idx
         for reference in (start.first, start.second):
             if reference.frame is not None:
                 reference.features = self._back.matching.features(reference.frame)
-        if self._map.camera.source == "guessed":
-            self._map.camera = start.camera
         self._back.thread.wait()
-        if not self._back.keyframes.start(start.first, start.second, start.second_from_first, self._num_maps):
+        camera, is_first = self._map.camera, not self._map.keyframes
+        if camera.source == "guessed":
+            self._map.camera = start.camera
+        if not self._back.keyframes.start(start.first, start.second, start.second_from_first, len(self._starts)):
+            self._map.camera = camera
             return False
         self._begin_from(start.second, FlowImage.of(frame.image, self._config.max_image_size), Rigid3.identity(), frame)
         detail = f"median parallax {start.parallax_deg:.1f} degrees"
-        self._back.event("initialized" if len(self._map.map_ids()) == 1 else "map_started", frame.idx, detail)
-        self._num_maps += 1
+        self._back.event("initialized" if is_first else "map_started", frame.idx, detail)
+        self._starts.append((first_idx, frame.idx))
         self._lost_since = None
         self._initializer = self._new_initializer()
         return True

@@ -42,13 +42,15 @@ class FocalLengthVotes:
     def camera(self) -> Camera | None:
         """The camera with the median of the estimates; None while more are awaited.
 
-        After `max_focal_wait_s` seconds the guess is used if there is no estimate.
+        After `max_focal_wait_s` seconds the guess takes the place of the estimate if there is none.
         """
         if self._camera.source != "guessed":
             return self._camera
         if not self._is_sure() and self._waited_s < self._config.max_focal_wait_s:
             return None
-        return self._camera if not self._logs else with_focal_length(self._camera, float(np.exp(np.median(self._logs))))
+        if not self._logs:
+            return replace(self._camera, source="estimated")
+        return with_focal_length(self._camera, float(np.exp(np.median(self._logs))))
 
     def _is_sure(self) -> bool:
         """Whether enough estimates agree."""

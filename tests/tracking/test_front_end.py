@@ -1,0 +1,138 @@
+"""Starts of maps by the tracker: bad ones, second ones, and those of a camera whose focal length is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.geometry.transforms import umeyama
+from sfm_lightglue.synthetic.corridor import Corridor
+from sfm_lightglue.synthetic.hard_frames import with_blackout
+from sfm_lightglue.synthetic.image_sequence import ImageSequence
+from sfm_lightglue.tracking.config import RecoveryConfig, TrackerConfig
+from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.tracker import Tracker
+from sfm_lightglue.types import Camera
+
+START = 9
+"""Frame with which the first map starts."""
+
+CONFIG = TrackerConfig.from_mapping(
+    {
+        "threads": 1,
+        "extractor": {"max_keypoints": 250},
+        "matcher": {"name": "nearest"},
+        "initialization": {"max_focal_wait_s": 0.0},
+    }
+)
+"""Few keypoints and the quick matcher: the images are small."""
+
+IMPATIENT = replace(CONFIG, recovery=RecoveryConfig(max_lost_s=0.0, min_lost_frames=1))
+
+
+@cache
+def corridor() -> ImageSequence:
+    """A walk whose images are rendered once."""
+    sequence = Corridor((256, 192)).sequence(130)
+
+    @cache
+    def image(idx: int) -> UInt8Array:
+        return sequence.image(idx)
+
+    return ImageSequence("walk", sequence.camera, sequence.names, sequence.times_s, sequence.cam_from_world, image)
+
+
+def two_places() -> ImageSequence:
+    """A cut between two places that do not see each other."""
+    return corridor().take([*range(20), *range(100, 120)])
+
+
+def tracked(sequence: ImageSequence, camera: Camera | None, config: TrackerConfig = CONFIG) -> Tracker:
+    tracker = Tracker(camera, config)
+    for name, time_s, image in zip(sequence.names, sequence.times_s.tolist(), sequence.images(), strict=True):
+        tracker.track(image, time_s, name)
+    return tracker
+
+
+def kinds(tracker: Tracker) -> list[str]:
+    return [event.kind for event in tracker.events]
+
+
+def relative_error(tracker: Tracker, sequence: ImageSequence, map_id: int) -> float:
+    """Error of the centres of the frames of a map after alignment, as a fraction of their way."""
+    posed = [one for one in tracker.records if one.map_id == map_id]
+    centers = np.array([one.cam_from_world.center for one in posed if one.cam_from_world is not None])
+    truth = sequence.centers[[one.frame_idx for one in posed]]
+    errors = umeyama(centers, truth) @ centers - truth
+    return float(np.sqrt((errors**2).sum(axis=1).mean()) / np.linalg.norm(np.diff(truth, axis=0), axis=1).sum())
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_map_that_loses_the_camera_soon_is_dropped_and_another_start_is_searched(is_known: bool) -> None:
+    sequence = with_blackout(corridor().take(range(30)), START + 5, 2)
+    tracker = tracked(sequence.take(range(START + 7)), sequence.camera if is_known else None)
+    assert kinds(tracker) == ["initialized", "lost", "reinitialized"]
+    assert tracker.slam_map.keyframes == {}
+    assert tracker.slam_map.camera.source == ("given" if is_known else "guessed"), "that of a bad start is kept"
+    for idx in range(START + 7, 30):
+        tracker.track(sequence.image(idx), float(sequence.times_s[idx]))
+    tracker.finish()
+    assert kinds(tracker)[3:] == ["initialized"], "the camera was lost, but not from a map that exists"
+    assert relative_error(tracker, sequence, 1) < 0.02
+    assert all((one.cam_from_world is None) == (one.map_id is None) for one in tracker.records)
+    assert tracker.slam_map.camera.source == ("given" if is_known else "estimated")
+
+
+def test_the_focal_length_of_a_failed_start_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[str] = []
+
+    def start(mapper: LocalMapper, *keyframes: object) -> bool:
+        sources.append(tracker.slam_map.camera.source)
+        return False
+
+    monkeypatch.setattr(LocalMapper, "start", start)
+    tracker = Tracker(None, CONFIG)
+    for idx in range(START + 3):
+        tracker.track(corridor().image(idx), float(corridor().times_s[idx]))
+    assert len(sources) > 1 and set(sources) == {"estimated"}
+    assert tracker.slam_map.camera.source == "guessed"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_second_map_leaves_the_first_one_right(is_known: bool) -> None:
+    sequence = two_places()
+    tracker = tracked(sequence, sequence.camera if is_known else None, IMPATIENT)
+    tracker.finish()
+    assert kinds(tracker) == ["initialized", "lost", "map_started"]
+    assert sorted(tracker.reconstructions) == [0, 1]
+    for map_id in (0, 1):
+        assert relative_error(tracker, sequence, map_id) < 0.02
+    assert [one.map_id for one in tracker.records[:20]] == [0] * 20
+
+
+def test_a_map_that_took_over_an_older_one_is_not_dropped() -> None:
+    sequence = two_places()
+    tracker = Tracker(sequence.camera, IMPATIENT)
+    for image, time_s in zip(sequence.images(), sequence.times_s.tolist(), strict=True):
+        tracker.track(image, time_s)
+        if kinds(tracker)[-1:] == ["map_started"]:
+            break
+    for keyframe in tracker.slam_map.keyframes.values():
+        keyframe.map_id = 1
+    tracker.track(np.zeros_like(sequence.image(0)), 100.0)
+    assert kinds(tracker)[-2:] == ["map_started", "lost"]
+    assert tracker.slam_map.map_ids() == [1]
+
+
+def test_a_map_is_young_by_its_start_not_by_the_keyframes_that_are_left() -> None:
+    tracker = tracked(corridor().take(range(START + 10)), corridor().camera)
+    first, *others, _ = sorted(tracker.slam_map.keyframes)
+    for idx in others:
+        tracker.slam_map.remove_keyframe(idx)
+    tracker.track(np.zeros_like(corridor().image(0)), 100.0)
+    assert kinds(tracker) == ["initialized", "lost"]
+    assert first in tracker.slam_map.keyframes
