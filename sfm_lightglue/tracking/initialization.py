@@ -79,6 +79,8 @@ class Initializer:
         self._camera, self._config, self._factory, self._matching = camera, config, factory, matching
         self._votes = FocalLengthVotes(camera, config.initialization)
         self._restart_at_next = True
+        self.first_name = ""
+        """Name of the frame with which a later one may start a map; "" before the first frame."""
         self._last_try = 0.0
 
     def add(self, frame: Frame, image: FlowImage) -> InitializingFrame:
@@ -90,7 +92,7 @@ class Initializer:
         return InitializingFrame(self._first.track_ids[self._slots], self._pixels, start)
 
     def _restart(self, frame: Frame, image: FlowImage) -> None:
-        self._first = self._factory.first(frame, image)
+        self._first, self.first_name = self._factory.first(frame, image), frame.name
         self._slots, self._pixels, self._image = np.arange(len(self._first.pixels)), self._first.pixels, image
         self._feature_rows, self._last_try = np.full(len(self._slots), -1), 0.0
         self._restart_at_next = len(self._slots) < self._config.initialization.min_points

@@ -17,9 +17,9 @@ from sfm_lightglue.tracking.sources import FrameSource
 
 JPEG_QUALITY = 95
 
-NUM_RECENT = 300
-"""Frames of a sequence that cannot be read again that are kept in memory, as JPEG: the tracker makes keyframes also of
-earlier ones, such as the two of the start."""
+MAX_RECENT_BYTES = 128 * 2**20
+"""Memory for the last frames, as JPEG, of a sequence that cannot be read again: their keyframes are made later. The
+frame from which a start is searched is kept beside them."""
 
 
 def jpeg_bytes(image: UInt8Array) -> bytes:
@@ -39,10 +39,12 @@ class KeyframeImages:
 
     def __init__(self, folder: Path, source: FrameSource) -> None:
         self.folder, self._source = folder, source
-        self._recent: deque[tuple[str, bytes]] = deque(maxlen=NUM_RECENT)
+        self._recent: deque[tuple[str, bytes]] = deque()
+        self._num_bytes = 0
+        self._start = "", b""
         self._written: set[str] = set()
 
-    def add(self, frame: Frame, slam_map: SlamMap | None) -> None:
+    def add(self, frame: Frame, slam_map: SlamMap | None, start_name: str) -> None:
         """Keep a frame for some time, and write the images of new keyframes.
 
         Nothing is done for sources whose frames are files, or can be read again.
@@ -50,19 +52,26 @@ class KeyframeImages:
         Args:
             frame: that was tracked.
             slam_map: with the keyframes; None if there is no map yet.
+            start_name: of the frame from which a start of a map is searched, which is kept; "" if none is.
 
         Raises:
             StoreError: if a file cannot be written.
         """
         if self._source.images is not None or self._source.can_repeat:
             return
-        self._recent.append((frame.name, jpeg_bytes(frame.image)))
+        newest = frame.name, jpeg_bytes(frame.image)
+        if start_name == frame.name:
+            self._start = newest
+        self._recent.append(newest)
+        self._num_bytes += len(newest[1])
+        while self._num_bytes > MAX_RECENT_BYTES and len(self._recent) > 1:
+            self._num_bytes -= len(self._recent.popleft()[1])
         if slam_map is None:
             return
         with slam_map.lock:
             waiting = {keyframe.name for keyframe in slam_map.keyframes.values()} - self._written
-        for name, data in self._recent if waiting else ():
-            if name in waiting:
+        for name, data in (self._start, *self._recent) if waiting else ():
+            if name in waiting - self._written:
                 self._write(name, data)
 
     def finish(self, keyframes: Collection[str]) -> list[str]:

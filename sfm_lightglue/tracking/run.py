@@ -170,7 +170,7 @@ class _Run:
                 return records, not self.source.is_live, None
             record = tracker.track(frame.image, frame.time_s, frame.name)
             records.append(record)
-            images.add(frame, tracker.slam_map)
+            images.add(frame, tracker.slam_map, tracker.start_name)
             if self.on_frame is not None:
                 self.on_frame(tracker, frame, record)
             self.log.progress("track", len(records), self.source.num_frames or 0)

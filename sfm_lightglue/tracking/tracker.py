@@ -103,6 +103,11 @@ class Tracker:
         """[N, 2] pixels of the points that were followed into the last frame."""
         return self._traces[-1].pixels if self._traces else np.zeros((0, 2), np.float32)
 
+    @property
+    def start_name(self) -> str:
+        """Name of the frame from which a start of a map is searched; "" if none is."""
+        return "" if self._front is None else self._front.start_name
+
     def track(self, image: UInt8Array, time_s: float, name: str = "") -> FrameRecord:
         """Find the pose of the next frame.
 

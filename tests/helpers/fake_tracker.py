@@ -40,6 +40,7 @@ class FakeTracker:
 
     second_map: int | None = None
     has_map = True
+    start_name = ""
 
     def __init__(self, camera: Camera | None, config: TrackerConfig | None = None) -> None:
         self.camera, self.config = camera, config or TrackerConfig()

@@ -155,6 +155,14 @@ def test_the_memory_of_an_image_can_be_used_again():
     assert (trackers[0].tracked_pixels == trackers[1].tracked_pixels).all()
 
 
+def test_the_frame_of_a_start_is_named_while_the_start_is_searched():
+    tracker = Tracker(walk().camera, config())
+    assert tracker.start_name == ""
+    for idx in range(2):
+        tracker.track(walk().image(idx), float(idx), f"{idx}.png")
+        assert tracker.start_name == "0.png"
+
+
 def test_wrong_input_is_refused():
     tracker = Tracker(walk().camera, config())
     with pytest.raises(DataError, match="nan s; expected a finite number"):

@@ -1,0 +1,32 @@
+"""Images of keyframes of sequences that cannot be read again: which frames are kept until they become keyframes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sfm_lightglue.tracking import keyframe_images as module
+from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.keyframe_images import KeyframeImages, jpeg_bytes
+from sfm_lightglue.tracking.sources import IteratorSource
+from tests.helpers.videos import panned_images
+
+
+def slam_map_of(*names: str) -> Any:
+    keyframes = {i: SimpleNamespace(name=name) for i, name in enumerate(names)}
+    return SimpleNamespace(lock=threading.RLock(), keyframes=keyframes)
+
+
+def test_the_last_frames_and_the_one_of_the_start_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(9, (64, 48)))]
+    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 3 * max(len(jpeg_bytes(frame.image)) for frame in frames))
+    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    for frame in frames[:-1]:
+        images.add(frame, None, "1.jpg")
+    images.add(frames[-1], slam_map_of("0.jpg", "1.jpg", "2.jpg", "7.jpg", "8.jpg"), "")
+    assert images.finish(["1.jpg", "2.jpg", "7.jpg", "8.jpg"]) == ["1.jpg", "7.jpg", "8.jpg"]
+    assert (tmp_path / "images" / "1.jpg").read_bytes() == jpeg_bytes(frames[1].image)
