@@ -105,6 +105,7 @@ def test_black_frames_lead_to_no_pose_and_no_wrong_map(walk: ImageSequence) -> N
     standing = hard_frames.standing(walk.take(range(28)), at=22, count=28)
     run = tracked(hard_frames.with_blackout(standing, first=23, count=20))
     assert all(record.state == "lost" for record in run.live[23:43])
+    assert run.live[-1].map_id == run.live[22].map_id, "the camera was not found again"
     assert_right(run, min_tracked=0.3, max_error=0.02)
 
 
