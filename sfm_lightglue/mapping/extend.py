@@ -111,8 +111,8 @@ class Extending:
         limits = self.mapping
         loss_px = limits.robust_loss_px or MappingConfig().robust_loss_px
         constant, num_threads = self.task.constant_camera_ids, self.task.num_threads
-        adjust_images(model, image_ids, loss_px, constant, num_threads, limits.refine_principal_point, touched)
-        self.filter(model, [*image_ids, *sorted(touched)])
+        moved = adjust_images(model, image_ids, loss_px, constant, num_threads, limits.refine_principal_point, touched)
+        self.filter(model, sorted(moved))
 
     def filter(self, model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> None:
         """Remove what is beyond the limits of the mapping from the points of images."""

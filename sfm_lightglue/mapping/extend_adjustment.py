@@ -22,7 +22,7 @@ _MAX_TOUCHED = 8
 """Largest number of such images whose poses are adjusted, for each image that came in."""
 
 _MIN_CONSTANT = 3
-"""With fewer images of constant pose beside them, all are adjusted: two poses alone would pass on their error."""
+"""With fewer images of constant pose beside them, these are adjusted too: two poses alone would pass on their error."""
 
 
 def part_seen_by(model: pycolmap.Reconstruction, image_ids: Collection[int]) -> pycolmap.Reconstruction:
@@ -63,7 +63,7 @@ class MovablePart:
     Args:
         model: the part, a copy.
         moved: ids of the images whose poses are adjusted.
-        constant: ids of the others; none if so few are left that their poses would bend the others.
+        constant: ids of the others; none if the part has no others.
     """
 
     model: pycolmap.Reconstruction
@@ -76,29 +76,35 @@ class MovablePart:
     ) -> MovablePart:
         """The part of images that came in.
 
+        If one or two images would be constant, they are adjusted too, with all their points. If one or two others
+        see these points, only the images that came in are adjusted.
+
         Args:
             model: with these images.
             added: their ids.
             touched: other images whose poses are adjusted; without any, all poses but those of `added` are constant.
         """
         moved = frozenset(added) | frozenset(touched)
-        part = part_seen_by(model, moved)
-        constant = frozenset(part.reg_image_ids()) - moved
-        if touched and len(constant) < _MIN_CONSTANT:
-            moved, constant = moved | constant, frozenset()
-        return cls(part, moved, constant)
+        for _ in range(2):
+            part = part_seen_by(model, moved)
+            constant = frozenset(part.reg_image_ids()) - moved
+            if not touched or not constant or len(constant) >= _MIN_CONSTANT:
+                return cls(part, moved, constant)
+            moved |= constant
+        return cls.around(model, added)
 
     def take_back(self, model: pycolmap.Reconstruction, added: Collection[int]) -> None:
         """Take the poses, cameras and points of the adjusted part into the model, in the frame of the model.
 
-        Without constant images, the frame is that in which the earlier images have moved least.
+        Without constant images, the frame is that in which the earlier images have moved least; without any earlier
+        image, it is that of the part.
 
         Args:
             model: changed in place.
             added: ids of the images that came in.
         """
-        if not self.constant:
-            old = sorted(self.moved - set(added))
+        old = sorted(self.moved - set(added))
+        if old and not self.constant:
             moved, before = ([one.images[image_id].cam_from_world() for image_id in old] for one in (self.model, model))
             self.model.transform(pycolmap.Sim3d(_aligning(moved, before)))
         for image_id in sorted(self.moved & set(self.model.reg_image_ids())):
@@ -128,10 +134,10 @@ def adjust_images(
     num_threads: int,
     refine_principal_point: bool = False,
     touched: Collection[int] = (),
-) -> None:
+) -> frozenset[int]:
     """Adjust the poses of some images, their points, and the cameras that no other image has, with a robust loss.
 
-    All other poses are constant, so the frame of the model cannot move.
+    What `MovablePart` does not have stays as it is. Images without points keep their poses.
 
     Args:
         model: changed in place; some registered image is none of `image_ids`.
@@ -141,8 +147,13 @@ def adjust_images(
         num_threads: of the solver.
         refine_principal_point: refine it too where intrinsics are refined.
         touched: further images whose poses are adjusted; their cameras are not.
+
+    Returns:
+        Ids of the images whose poses were adjusted: those of `MovablePart.moved`.
     """
     part = MovablePart.around(model, image_ids, touched)
+    if part.model.num_points3D() == 0:
+        return part.moved
     adjusted = pycolmap.BundleAdjustmentConfig()
     for image_id in sorted(part.model.reg_image_ids()):
         adjusted.add_image(image_id)
@@ -163,6 +174,7 @@ def adjust_images(
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, part.model).solve()
     part.take_back(model, image_ids)
+    return part.moved
 
 
 def constant_cameras(

@@ -100,7 +100,8 @@ class ExtensionFinishing:
 
 def _all_sigmas(refined: Mapping[int, Float32Array], model: pycolmap.Reconstruction) -> dict[int, Float32Array]:
     """Standard deviations of all keypoints of a model in pixels; those that were refined before have the median."""
-    known = np.concatenate([sigmas[np.isfinite(sigmas)] for sigmas in refined.values()])
+    found = [np.zeros(0, np.float32), *refined.values()]
+    known = np.concatenate([sigmas[np.isfinite(sigmas)] for sigmas in found])
     median = float(np.median(known)) if len(known) > 0 else DETECTED_SIGMA_PX
     sigmas_px = {}
     for image_id in model.reg_image_ids():
