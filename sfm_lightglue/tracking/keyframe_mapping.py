@@ -37,6 +37,7 @@ class KeyframeMapping:
         self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
+        self._num_refined: dict[int, int] = {}  # of _REFINING, by map
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
 
@@ -70,7 +71,12 @@ class KeyframeMapping:
         self._after(keyframe)
 
     def _refine_intrinsics(self, map_id: int) -> None:
-        if self._map.camera.source != "given" and len(self._map.members(map_id)) in _REFINING:
+        """Refine unknown intrinsics with the largest map, once at each of some numbers of its keyframes."""
+        if self._map.camera.source == "given" or self._map.map_ids_by_size()[0] != map_id:
+            return
+        num_reached = int(np.searchsorted(_REFINING, len(self._map.members(map_id)), side="right"))
+        if num_reached > self._num_refined.get(map_id, 0):
+            self._num_refined[map_id] = num_reached
             self._mapper.adjust_all(map_id)
 
     def _keyframe(self, reference: Reference, placed: ReferencePose) -> Keyframe:

@@ -64,12 +64,13 @@ class LocalMapper:
         """
         self._map.add_keyframe(first)
         self._map.add_keyframe(second)
+        self._num_added += 2
         self._add_points(second, [first.idx])
         adjust_keyframes(self._map, [second.idx], *self._limits(), max_iterations=20)
         good = self._map.points_of([second.idx])
         if len(good) >= self._config.initialization.min_points:
-            self._num_added += 2
             return True
+        self._num_added -= 2
         for keyframe in (second, first):
             self._map.remove_keyframe(keyframe.idx)
         return False
@@ -95,11 +96,14 @@ class LocalMapper:
     def adjust_all(self, map_id: int) -> None:
         """Adjust all keyframes and points of a map, and the intrinsics if the configuration says so.
 
+        Only the map with most keyframes refines the intrinsics, which all maps share.
+
         Args:
             map_id: of a map; one with fewer than two keyframes stays as it is.
         """
         members = self._map.members(map_id)
-        refined = self._refined_params(len(members))
+        is_largest = self._map.map_ids_by_size()[:1] == [map_id]
+        refined = self._refined_params(len(members)) if is_largest else ()
         for _ in range(2):
             num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined, min_decrease=1e-4)
             members = [idx for idx in members if idx in self._map.keyframes]

@@ -312,6 +312,11 @@ class SlamMap:
         with self.lock:
             return sorted({keyframe.map_id for keyframe in self.keyframes.values()})
 
+    def map_ids_by_size(self) -> list[int]:
+        """Maps that have keyframes, the one with most first, of equal ones the older."""
+        with self.lock:
+            return sorted(self.map_ids(), key=lambda map_id: (-len(self.members(map_id)), map_id))
+
     def points_of(self, idxs: Sequence[int]) -> IndexArray:
         """Ids of the points that some keyframes observe, in order."""
         with self.lock:

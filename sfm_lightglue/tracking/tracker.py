@@ -168,14 +168,14 @@ class Tracker:
         self._back.thread.close()
         slam_map, config = self._back.slam_map, self._config
         with on_one_core():
-            for map_id in slam_map.map_ids():
+            for map_id in slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
                 self._back.mapper.adjust_all(map_id)
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * max(1.0, max(slam_map.camera.size) / config.max_image_size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
         for trace, record in zip(self._traces, records, strict=True):
             trace.record = record
-        by_size = sorted(slam_map.map_ids(), key=lambda map_id: (-len(slam_map.members(map_id)), map_id))
+        by_size = slam_map.map_ids_by_size()
         self.reconstructions = {map_id: as_reconstruction(slam_map, map_id) for map_id in by_size}
         if not by_size:
             raise DataError("no frame could be tracked: no two frames show the same place from different positions")

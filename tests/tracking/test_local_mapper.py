@@ -7,7 +7,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg, umeyama
-from sfm_lightglue.tracking.config import MappingConfig, TrackerConfig
+from sfm_lightglue.tracking.config import InitializationConfig, MappingConfig, TrackerConfig
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import SlamMap
@@ -131,11 +131,20 @@ def test_two_runs_give_the_same_map():
 def test_a_bad_start_leaves_nothing():
     walk = Walk()
     first, second = unit_start(walk)
+    slam_map, strict = SlamMap(CAMERA), TrackerConfig(initialization=InitializationConfig(min_points=10_000))
+    assert not LocalMapper(slam_map, ExactMatcher(), strict, seed=0).start(first, second)
+    assert slam_map.keyframes == {}
+    added = slam_map.add_points(np.zeros((1, 3)), [[]])[0]
+    assert added > 50, "the start had points"
+    assert (slam_map.resolve(np.arange(added)) == -1).all()
+
+
+def test_a_start_with_a_wrong_pose_is_bad():
+    first, second = unit_start(Walk())
     second.cam_from_world = Rigid3(second.cam_from_world.R, np.array([0.0, 1.0, 0.0]))
     slam_map = SlamMap(CAMERA)
     assert not LocalMapper(slam_map, ExactMatcher(), TrackerConfig(), seed=0).start(first, second)
     assert slam_map.keyframes == {}
-    assert len(slam_map.points_of([])) == 0
 
 
 def test_wrong_observations_leave_the_map():
@@ -158,6 +167,33 @@ def test_unknown_intrinsics_are_refined():
     mapper.adjust_all(0)
     assert slam_map.camera.params[:2] == pytest.approx(CAMERA.params[:2], rel=0.005)
     assert center_errors(walk, slam_map).max() < 0.01
+
+
+def test_only_the_largest_map_refines_the_intrinsics_that_all_share():
+    walk = Walk(noise_px=0.2)
+    slam_map, mapper = walked(walk, 6, config=replace(KEEP_ALL, refine_camera=True))
+    wrong = replace(CAMERA, params=(490.0, 495.0, *CAMERA.params[2:]))
+    slam_map.camera = wrong
+    for idx in range(6, 13):
+        keyframe = walk.keyframe(idx)
+        keyframe.map_id = 1
+        slam_map.add_keyframe(keyframe)
+    mapper.adjust_all(0)
+    assert slam_map.camera == wrong
+    slam_map.remove_keyframe(12)
+    mapper.adjust_all(0)
+    assert slam_map.camera.params[:2] == pytest.approx(CAMERA.params[:2], rel=0.01)
+
+
+def test_points_of_the_start_are_judged_three_keyframes_later():
+    walk = Walk(noise_px=0.3)
+    slam_map, mapper = started(walk, replace(KEEP_ALL, mapping=NO_PARTNERS))
+    start = slam_map.points_of([0, 1])
+    for idx in range(2, 5):
+        seen_twice = start[slam_map.num_observations(start) == 2]
+        assert len(seen_twice) > 100, f"judged at keyframe {idx - 1}"
+        mapper.add(walk.keyframe(idx, scaled_pose(walk, idx)))
+    assert (slam_map.num_observations(start) != 2).all()
 
 
 def test_the_relative_rotation_of_neighbours_is_exact():
