@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,6 +49,14 @@ class Outcome:
     map_id: int | None = None
     relative: RelativePose | None = None
     num_inliers: int = 0
+
+
+class _Found(NamedTuple):
+    """A frame that was found by its features, relative to a keyframe, and the revision of the map then."""
+
+    found: FoundFrame
+    relative: RelativePose
+    revision: int
 
 
 class FrontEnd:
@@ -100,7 +110,7 @@ class FrontEnd:
         if is_wanted and tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers:
             self._back.thread.wait_for_room()
         if is_wanted and not self._back.thread.is_full:
-            reference = self._factory.following(frame, live, self._map, tracked.cam_from_world)
+            reference = self._factory.following(frame, live, self._map)
             self._begin_from(reference, live.image, live.velocity, frame)
             self._back.thread.submit(reference)
         return outcome
@@ -142,20 +152,37 @@ class FrontEnd:
             keyframe = self._map.keyframes[with_features[-1]] if with_features else None
         if keyframe is None:
             return None
-        found = self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)
+        found = self._found_in_one_world(
+            lambda: self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)
+        )
         return None if found is None else self._continue_at(frame, image, found, "tracked")
 
-    def _continue_at(self, frame: Frame, image: FlowImage, found: FoundFrame, state: TrackState) -> Outcome:
+    def _found_in_one_world(self, find: Callable[[], FoundFrame | None]) -> _Found | None:
+        """What is found, relative to a keyframe; again if a loop moved the map meanwhile, and None if that fails too.
+
+        Args:
+            find: takes a second, and the pose that it finds is one in the world at its begin.
+        """
+        for _ in range(2):
+            revision = self._map.revision
+            found = find()
+            if found is None:
+                return None
+            with self._map.lock:
+                if self._map.revision == revision:
+                    keyframe_idx = found.keyframe_idx if found.keyframe_idx >= 0 else self._most_covisible(found)
+                    base = None if keyframe_idx is None else self._map.reference(keyframe_idx)
+                    if keyframe_idx is None or base is None:
+                        return None
+                    return _Found(found, relative_to(keyframe_idx, base, found.cam_from_world), revision)
+        return None
+
+    def _continue_at(self, frame: Frame, image: FlowImage, placed: _Found, state: TrackState) -> Outcome:
         """Make a keyframe of a frame that was found by its features, and follow its points."""
-        features = self._back.matching.features(frame)
-        keyframe_idx = found.keyframe_idx if found.keyframe_idx >= 0 else self._most_covisible(found)
-        base = self._map.reference(keyframe_idx)
-        if base is None:
-            raise ValueError(f"keyframe {keyframe_idx}: it is not in the map")
-        relative = relative_to(keyframe_idx, base, found.cam_from_world)
+        features, (found, relative, revision) = self._back.matching.features(frame), placed
         tracks = Tracks.of_features(features, found.rows, found.point_ids)
         reference = self._factory.at_features(frame, image, features, tracks)
-        reference.relative, reference.revision = relative, self._map.revision
+        reference.relative, reference.revision = relative, revision
         if found.keyframe_idx >= 0:
             reference.matched_idx = found.keyframe_idx
             reference.matched_rows = np.full(len(reference.pixels), -1)
@@ -166,11 +193,12 @@ class FrontEnd:
         tracks_of = reference.track_ids, reference.pixels
         return Outcome(state, *tracks_of, found.cam_from_world, found.map_id, relative, found.num_points)
 
-    def _most_covisible(self, found: FoundFrame) -> int:
-        """The keyframe that sees most of the points of a frame."""
+    def _most_covisible(self, found: FoundFrame) -> int | None:
+        """The keyframe that sees most of the points of a frame; None if all of them were removed meanwhile."""
         with self._map.lock:
-            seen = [idx for point_id in found.point_ids.tolist() for idx in self._map.track(point_id)]
-        return int(np.bincount(seen).argmax())
+            point_ids = self._map.resolve(found.point_ids)
+            seen = [idx for point_id in point_ids[point_ids >= 0].tolist() for idx in self._map.track(point_id)]
+        return int(np.bincount(seen).argmax()) if seen else None
 
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
         self._live, self._lost_since = None, frame
@@ -201,11 +229,12 @@ class FrontEnd:
         """Find a lost camera anywhere in the maps."""
         if not self._map.keyframes:
             return None
-        found = self._back.relocalizer.relocalize(self._back.matching.features(frame), frame.size)
-        if found is None:
+        features = self._back.matching.features(frame)
+        placed = self._found_in_one_world(lambda: self._back.relocalizer.relocalize(features, frame.size))
+        if placed is None:
             return None
-        self._back.event("relocalized", frame.idx, f"map {found.map_id}, {found.num_points} points")
-        return self._continue_at(frame, image, found, "relocalized")
+        self._back.event("relocalized", frame.idx, f"map {placed.found.map_id}, {placed.found.num_points} points")
+        return self._continue_at(frame, image, placed, "relocalized")
 
     # Searching a start
 

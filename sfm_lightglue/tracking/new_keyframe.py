@@ -17,8 +17,8 @@ from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.frame_tracker import LiveTracks
 from sfm_lightglue.tracking.optical_flow import FlowImage, new_corners
 from sfm_lightglue.tracking.projection import focal_length_px, normalized_from_pixels
-from sfm_lightglue.tracking.reference import Reference
-from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.reference import Reference, moved_with
+from sfm_lightglue.tracking.slam_map import ReferencePose, SlamMap
 from sfm_lightglue.types import Camera
 
 _MIN_ANGLE_DEG = 1.0
@@ -97,20 +97,22 @@ class ReferenceFactory:
         """
         return self._with_corners(frame, image, tracks, first)
 
-    def following(self, frame: Frame, live: LiveTracks, slam_map: SlamMap, cam_from_world: Rigid3) -> Reference:
+    def following(self, frame: Frame, live: LiveTracks, slam_map: SlamMap) -> Reference:
         """A keyframe that continues the tracks of the one before.
 
         Args:
             frame: its image.
-            live: the tracks.
+            live: the tracks in the frame, with its pose.
             slam_map: with their points.
-            cam_from_world: pose of the frame.
         """
         before, known = live.reference, len(live.slots)
-        tracks = Tracks(live.pixels, live.slots, before.known_points(slam_map, live.slots), np.full(known, -1))
+        with slam_map.lock:  # a loop that is closed meanwhile would move some of these values
+            point_ids, revision = before.known_points(slam_map, live.slots), slam_map.revision
+            base, xyz, camera = before.place(slam_map), before.xyz(slam_map, live.slots), slam_map.camera
+        tracks = Tracks(live.pixels, live.slots, point_ids, np.full(known, -1))
         reference = self._with_corners(frame, live.image, tracks, before)
-        reference.local_xyz[:known] = _local_points(live, slam_map, cam_from_world)
-        reference.relative, reference.revision = live.relative, slam_map.revision
+        reference.local_xyz[:known] = _local_points(live, base, xyz, camera)
+        reference.relative, reference.revision = live.relative, revision
         return reference
 
     def _with_corners(
@@ -139,17 +141,14 @@ class ReferenceFactory:
         )
 
 
-def _local_points(live: LiveTracks, slam_map: SlamMap, cam_from_world: Rigid3) -> Float64Array:
+def _local_points(live: LiveTracks, base: ReferencePose | None, xyz: Float64Array, camera: Camera) -> Float64Array:
     """Points [N, 3] of the live tracks that the map does not have yet: those known before, and triangulated ones."""
-    before = live.reference
-    with slam_map.lock:
-        base, known, camera = before.place(slam_map), before.xyz(slam_map, live.slots), slam_map.camera
-    unknown = np.isnan(known[:, 0])
+    unknown = np.isnan(xyz[:, 0])
     if base is not None and unknown.any():
-        known[unknown] = two_view_points(
-            camera, base.cam_from_world, cam_from_world, before.pixels[live.slots[unknown]], live.pixels[unknown]
-        )
-    return known
+        poses = base.cam_from_world, moved_with(base, live.relative).cam_from_world
+        then = live.reference.pixels[live.slots[unknown]]
+        xyz[unknown] = two_view_points(camera, *poses, then, live.pixels[unknown])
+    return xyz
 
 
 def two_view_points(

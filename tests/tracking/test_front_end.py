@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.arrays import UInt8Array
-from sfm_lightglue.geometry.transforms import umeyama
+from sfm_lightglue.features import Features
+from sfm_lightglue.geometry.transforms import Sim3, rotation_from_rotvec, umeyama
 from sfm_lightglue.synthetic.corridor import Corridor
 from sfm_lightglue.synthetic.hard_frames import with_blackout
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.tracking.config import RecoveryConfig, TrackerConfig
+from sfm_lightglue.tracking.feature_matching import FoundFrame
 from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.tracker import Tracker
 from sfm_lightglue.types import Camera
 
@@ -85,6 +88,28 @@ def test_a_map_that_loses_the_camera_soon_is_dropped_and_another_start_is_search
     assert relative_error(tracker, sequence, 1) < 0.02
     assert all((one.cam_from_world is None) == (one.map_id is None) for one in tracker.records)
     assert tracker.slam_map.camera.source == ("given" if is_known else "estimated")
+
+
+def test_a_frame_that_is_found_while_a_loop_moves_the_map_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence, num_calls = with_blackout(corridor().take(range(28)), 20, 2), 0
+    relocalize = Relocalizer.relocalize
+
+    def with_loop(relocalizer: Relocalizer, features: Features, size: tuple[int, int]) -> FoundFrame | None:
+        nonlocal num_calls
+        found = relocalize(relocalizer, features, size)
+        if found is not None and num_calls == 0:
+            moved = Sim3(1.5, rotation_from_rotvec(np.array([0.1, 0.5, 0.2])), np.array([1.0, -2.0, 3.0]))
+            tracker.slam_map.move(dict.fromkeys(tracker.slam_map.keyframes, moved))
+        num_calls += found is not None
+        return found
+
+    monkeypatch.setattr(Relocalizer, "relocalize", with_loop)
+    tracker = Tracker(sequence.camera, CONFIG)
+    for idx, image in enumerate(sequence.images()):
+        tracker.track(image, float(sequence.times_s[idx]))
+    assert num_calls == 2 and kinds(tracker) == ["initialized", "lost", "relocalized"]
+    tracker.finish()
+    assert relative_error(tracker, sequence, 0) < 0.02
 
 
 def test_the_focal_length_of_a_failed_start_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
