@@ -26,6 +26,7 @@ class MappingThread:
         self._map_keyframe = map_keyframe
         self._queue: queue.Queue[Reference | None] = queue.Queue()
         self._error: BaseException | None = None
+        self._is_abandoned = False
         self._thread: threading.Thread | None = None
         if threads != 1:
             self._thread = threading.Thread(target=self._run, name="mapping", daemon=True)
@@ -75,6 +76,14 @@ class MappingThread:
             self._thread = None
         self._raise_error()
 
+    def abandon(self) -> None:
+        """End the thread without mapping what waits."""
+        self._is_abandoned = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
     def _raise_error(self) -> None:
         error, self._error = self._error, None
         if error is not None:
@@ -84,7 +93,7 @@ class MappingThread:
         with on_one_core():
             while (reference := self._queue.get()) is not None:
                 try:
-                    if self._error is None:
+                    if self._error is None and not self._is_abandoned:
                         self._map_keyframe(reference)
                 except BaseException as error:  # the caller's thread raises it
                     self._error = error

@@ -129,7 +129,7 @@ class _Run:
         with store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder)
-        with work_folder(self.folder) as work:
+        with tracker, work_folder(self.folder) as work:
             images = KeyframeImages(work / IMAGES_FOLDER, self.source)
             with clock.stage("track"):
                 records, is_interrupted, error = self._track(tracker, first, frames, images)
@@ -185,9 +185,12 @@ def _finished(
     tracker: Tracker, records: list[FrameRecord]
 ) -> tuple[dict[int, pycolmap.Reconstruction], list[FrameRecord]]:
     """The models by the ids of their maps, the largest first, and the final records; no model if there is no map."""
+    has_map = bool(records) and bool(tracker.slam_map.keyframes)
     try:
         tracker.finish()
     except DataError:
+        if has_map:
+            raise
         return {}, list(tracker.records) or records
     by_size = sorted(tracker.reconstructions.items(), key=lambda item: (-item[1].num_reg_images(), item[0]))
     return dict(by_size), list(tracker.records)

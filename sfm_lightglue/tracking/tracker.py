@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pycolmap
@@ -156,6 +156,17 @@ class Tracker:
                 f" {width} x {height}; give the intrinsics of this size"
             )
         return self._front
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread for mapping of a sequence that is not finished; a `with` statement does so at its end."""
+        if self._back is not None:
+            self._back.thread.abandon()
 
     def finish(self) -> TrackedSequence:
         """End the sequence: adjust the maps globally, and refine the poses of all frames.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pycolmap
@@ -40,6 +40,7 @@ class FakeTracker:
 
     second_map: int | None = None
     has_map = True
+    num_closed = 0
     start_name = ""
 
     def __init__(self, camera: Camera | None, config: TrackerConfig | None = None) -> None:
@@ -50,6 +51,12 @@ class FakeTracker:
         self.slam_map = SimpleNamespace(lock=threading.RLock(), keyframes={})
         self.tracked_pixels = np.zeros((0, 2))
         self.num_finished = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        type(self).num_closed += 1
 
     def track(self, image: UInt8Array, time_s: float, name: str = "") -> FrameRecord:
         idx = len(self.records)

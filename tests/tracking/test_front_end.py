@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import cache
 
@@ -72,6 +73,14 @@ def relative_error(tracker: Tracker, sequence: ImageSequence, map_id: int) -> fl
     truth = sequence.centers[[one.frame_idx for one in posed]]
     errors = umeyama(centers, truth) @ centers - truth
     return float(np.sqrt((errors**2).sum(axis=1).mean()) / np.linalg.norm(np.diff(truth, axis=0), axis=1).sum())
+
+
+def test_a_tracker_that_is_not_finished_ends_its_thread() -> None:
+    before = set(threading.enumerate())
+    with Tracker(corridor().camera, replace(CONFIG, threads=2)) as tracker:
+        tracker.track(corridor().image(0), 0.0)
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("is_known", [True, False])

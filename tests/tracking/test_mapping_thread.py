@@ -43,6 +43,27 @@ def test_what_waits_is_mapped_at_the_end():
     assert mapped == [0, 1, 2]
 
 
+def test_what_waits_is_not_mapped_if_the_thread_is_abandoned():
+    is_begun, may_go_on, mapped = threading.Event(), threading.Event(), []
+
+    def work(one):
+        is_begun.set()
+        may_go_on.wait(10)
+        mapped.append(one.idx)
+
+    thread = MappingThread(work, 2)
+    for idx in range(3):
+        thread.submit(reference(idx))
+    assert is_begun.wait(10)
+    ending = threading.Thread(target=thread.abandon)
+    ending.start()
+    ending.join(0.05)
+    may_go_on.set()
+    ending.join(10)
+    assert not ending.is_alive() and mapped == [0]
+    thread.close()
+
+
 def test_a_keyframe_more_waits_for_room():
     may_go_on = threading.Semaphore(0)
     thread = MappingThread(lambda one: may_go_on.acquire(timeout=10), 2)

@@ -15,7 +15,7 @@ import pytest
 
 from datasets.trajectory import read_trajectory
 from sfm_lightglue.colmap.model import find_map, read_model
-from sfm_lightglue.errors import ConfigError, ReconstructionError, StoreError
+from sfm_lightglue.errors import ConfigError, DataError, ReconstructionError, StoreError
 from sfm_lightglue.reconstruction.densify_map import values_of_run
 from sfm_lightglue.tracking import output as module
 from sfm_lightglue.tracking import run
@@ -231,6 +231,18 @@ def test_without_a_map_the_frames_are_written_and_an_error_says_what_to_try(
     assert [frame["cam_from_world"] for frame in read_frames(output)] == [None] * NUM_FRAMES
     assert not (output / "sparse").exists()
     assert (output / "trajectory_kitti.txt").read_text() == ""
+
+
+def test_an_error_of_the_last_keyframes_is_not_a_missing_map(
+    folder: Path, tracker: type[FakeTracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(tracker: FakeTracker) -> None:
+        raise DataError("7.png: an error of the extractor")
+
+    monkeypatch.setattr(tracker, "finish", finish)
+    with pytest.raises(DataError, match="an error of the extractor"):
+        track(folder)
+    assert tracker.num_closed == 1, "the tracker keeps its thread"
 
 
 def test_an_interrupted_sequence_is_written_as_far_as_it_came(folder: Path, tracker: type[FakeTracker]) -> None:
