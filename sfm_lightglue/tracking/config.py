@@ -19,6 +19,17 @@ from sfm_lightglue.registry.components import (
 from sfm_lightglue.registry.fitting_weights import with_fitting_weights
 from sfm_lightglue.registry.registry import Choice
 
+_REFERENCE_SIZE_PX = 640
+
+
+def pixel_factor(size: tuple[int, int]) -> float:
+    """Factor on limits that are stated in pixels of an image of 640 px: larger images have larger ones.
+
+    Args:
+        size: (width, height) of the image in pixels.
+    """
+    return max(1.0, max(size) / _REFERENCE_SIZE_PX)
+
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:

@@ -12,7 +12,7 @@ from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.pose_from_matches import MatchesWithPoints, pose_from_matches
@@ -106,7 +106,7 @@ class FeatureMatching:
                 before.keypoints[rows0].astype(np.float64),
                 features.keypoints[rows1].astype(np.float64),
                 slam_map.xyz(ids),
-                self._config.pose.max_error_px * max(1.0, max(frame.size) / self._config.max_image_size),
+                self._config.pose.max_error_px * pixel_factor(frame.size),
             )
         found = pose_from_matches(matches, self._config.pose.min_inliers, seed)
         if found is None:

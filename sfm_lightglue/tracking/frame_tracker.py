@@ -9,7 +9,7 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg
 from sfm_lightglue.tracking.absolute_pose import AbsolutePose, absolute_pose
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.motion import expected_pixels
 from sfm_lightglue.tracking.optical_flow import FlowImage, follow
 from sfm_lightglue.tracking.reference import Reference, RelativePose, moved_with, relative_to
@@ -94,7 +94,7 @@ def track_frame(
     if found.mean() < _MIN_FOLLOWED_SHARE:
         pixels, found = follow(live.image, image, live.pixels, live.pixels, config.flow)
     known = found & ~np.isnan(xyz[:, 0])
-    limit_px = config.pose.max_error_px * max(image.factors)
+    limit_px = config.pose.max_error_px * pixel_factor(camera.size)
     pose = absolute_pose(pixels[known], xyz[known], camera, seed, limit_px, predicted)
     if pose is None or pose.num_inliers < max(config.pose.min_inliers, _MIN_INLIER_SHARE * known.sum()):
         return None

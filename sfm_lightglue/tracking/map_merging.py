@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.place_verification import VerifiedPlace
 from sfm_lightglue.tracking.slam_map import SlamMap
@@ -77,7 +77,7 @@ def adjust_around(slam_map: SlamMap, mapper: LocalMapper, config: TrackerConfig,
         config: options.
         idx: keyframe.
     """
-    factor = max(1.0, max(slam_map.camera.size) / 640)
+    factor = pixel_factor(slam_map.camera.size)
     loss_px, max_error_px = config.mapping.loss_px * factor, config.mapping.max_error_px * factor
     window = window_of(slam_map, idx, _WINDOW)
     for limit_px in (_START_FACTOR * max_error_px, max_error_px):

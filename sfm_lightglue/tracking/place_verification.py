@@ -10,7 +10,7 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.matchers.base import Matcher
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.guided_matching import GuidedMatches, PlacePoints, match_by_projection, place_points
 from sfm_lightglue.tracking.place_matching import distance_limit, place_of, rows_to_match, share_of_cells
 from sfm_lightglue.tracking.similarity import PointPairs, Similarity, estimate_similarity
@@ -95,7 +95,7 @@ class PlaceVerifier:
         """
         with self._map.lock:
             keyframe, other = self._map.keyframes[idx], self._map.keyframes[other_idx]
-            limit_px = _ERROR_FACTOR * self._config.pose.max_error_px * max(1.0, max(self._map.camera.size) / 640)
+            limit_px = _ERROR_FACTOR * self._config.pose.max_error_px * pixel_factor(self._map.camera.size)
         found, max_distance = self._similarity(keyframe, other, limit_px)
         if found is None:
             return None

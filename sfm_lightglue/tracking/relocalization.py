@@ -9,7 +9,7 @@ from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.absolute_pose import absolute_pose
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.feature_matching import FoundFrame
 from sfm_lightglue.tracking.guided_matching import match_by_projection, place_points
 from sfm_lightglue.tracking.place_matching import (
@@ -81,7 +81,7 @@ class Relocalizer:
             None if the map does not show the place, or shows two places that look like it.
         """
         similar = self._places.query(features, _NUM_CANDIDATES)
-        limit_px = self._config.pose.max_error_px * max(1.0, max(size) / 640)
+        limit_px = self._config.pose.max_error_px * pixel_factor(size)
         tried = [self._at(features, idx, limit_px) for idx in distinct_places(self._map, similar, _MIN_SIMILARITY)]
         found = sorted((one for one in tried if one is not None), key=lambda one: -len(one.rows))
         if not found or (len(found) == 2 and self._is_ambiguous(*found)):

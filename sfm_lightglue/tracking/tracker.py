@@ -17,7 +17,7 @@ from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.scene.cameras import default_camera
 from sfm_lightglue.tracking.back_end import BackEnd
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
 from sfm_lightglue.tracking.front_end import FrontEnd
 from sfm_lightglue.tracking.history import Trace, final_records, track_points
@@ -182,7 +182,7 @@ class Tracker:
             for map_id in slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
                 self._back.mapper.adjust_all(map_id)
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
-        limit_px = config.pose.max_error_px * max(1.0, max(slam_map.camera.size) / config.max_image_size)
+        limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
         for trace, record in zip(self._traces, records, strict=True):
             trace.record = record
