@@ -10,6 +10,7 @@ from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.tracking.config import pixel_factor
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
@@ -129,7 +130,7 @@ class KeyframeMapping:
             here, ids = here[ids >= 0], ids[ids >= 0]
             xyz, camera = self._map.xyz(ids), self._map.camera
         errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, keyframe.keypoints[here])
-        fits = errors <= _MAX_INHERITED_ERROR_PX * max(1.0, max(camera.size) / 640)
+        fits = errors <= _MAX_INHERITED_ERROR_PX * pixel_factor(camera.size)
         keyframe.point_ids[here[fits]] = ids[fits]
 
 

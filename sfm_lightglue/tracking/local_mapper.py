@@ -11,15 +11,12 @@ from sfm_lightglue.geometry.transforms import Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
-from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
 from sfm_lightglue.tracking.guided_matching import PlacePoints, match_by_projection, place_points
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
-
-_REFERENCE_SIZE_PX = 640
-"""Limits in pixels are for an image with this longer side; they grow with larger images."""
 
 _MAX_CHAIN = 8
 """Keyframes through which a track of optical flow is followed back."""
@@ -112,7 +109,7 @@ class LocalMapper:
 
     def _limits(self) -> tuple[float, float]:
         """Scale of the loss and largest error, in pixels of the frames."""
-        factor = max(1.0, max(self._map.camera.size) / _REFERENCE_SIZE_PX)
+        factor = pixel_factor(self._map.camera.size)
         return self._config.mapping.loss_px * factor, self._config.mapping.max_error_px * factor
 
     def _refined_params(self, num_keyframes: int) -> tuple[int, ...]:
