@@ -31,7 +31,7 @@ class BackEnd:
         self._config = config
         self.slam_map = SlamMap(camera)
         self.matching = FeatureMatching(extractor, matcher, config)
-        self.mapper = LocalMapper(self.slam_map, matcher, config, config.seed)
+        self.mapper = LocalMapper(self.slam_map, matcher, config)
         self.places = PlaceRecognition(config.seed)
         self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
         self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)

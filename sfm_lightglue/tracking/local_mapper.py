@@ -38,14 +38,12 @@ class LocalMapper:
         slam_map: changed in place.
         matcher: of the features of two keyframes.
         config: options; the table `mapping` belongs to this class.
-        seed: for a later random step; nothing here is random.
     """
 
-    def __init__(self, slam_map: SlamMap, matcher: Matcher, config: TrackerConfig, seed: int) -> None:
+    def __init__(self, slam_map: SlamMap, matcher: Matcher, config: TrackerConfig) -> None:
         self._map = slam_map
         self._matcher = matcher
         self._config = config
-        self._seed = seed
         self._trials = PointTrials()
         self._num_added = 0
 

@@ -33,7 +33,7 @@ def unit_start(walk):
 
 def started(walk, config=None):
     slam_map = SlamMap(CAMERA)
-    mapper = LocalMapper(slam_map, ExactMatcher(), config or KEEP_ALL, seed=0)
+    mapper = LocalMapper(slam_map, ExactMatcher(), config or KEEP_ALL)
     assert mapper.start(*unit_start(walk))
     return slam_map, mapper
 
@@ -86,7 +86,7 @@ def test_points_come_from_matches_and_from_tracks_of_flow():
 def test_features_observe_points_of_the_map_without_matching():
     walk = Walk(noise_px=0.3)
     slam_map, _ = started(walk)
-    unmatched = LocalMapper(slam_map, ExactMatcher(), replace(KEEP_ALL, mapping=NO_PARTNERS), seed=0)
+    unmatched = LocalMapper(slam_map, ExactMatcher(), replace(KEEP_ALL, mapping=NO_PARTNERS))
     keyframe = walk.with_tracked_points(walk.keyframe(2, scaled_pose(walk, 2)), slam_map.keyframes[1])
     assert (keyframe.point_ids[: keyframe.num_features] == -1).all()
     unmatched.add(keyframe)
@@ -132,7 +132,7 @@ def test_a_bad_start_leaves_nothing():
     walk = Walk()
     first, second = unit_start(walk)
     slam_map, strict = SlamMap(CAMERA), TrackerConfig(initialization=InitializationConfig(min_points=10_000))
-    assert not LocalMapper(slam_map, ExactMatcher(), strict, seed=0).start(first, second)
+    assert not LocalMapper(slam_map, ExactMatcher(), strict).start(first, second)
     assert slam_map.keyframes == {}
     added = slam_map.add_points(np.zeros((1, 3)), [[]])[0]
     assert added > 50, "the start had points"
@@ -143,7 +143,7 @@ def test_a_start_with_a_wrong_pose_is_bad():
     first, second = unit_start(Walk())
     second.cam_from_world = Rigid3(second.cam_from_world.R, np.array([0.0, 1.0, 0.0]))
     slam_map = SlamMap(CAMERA)
-    assert not LocalMapper(slam_map, ExactMatcher(), TrackerConfig(), seed=0).start(first, second)
+    assert not LocalMapper(slam_map, ExactMatcher(), TrackerConfig()).start(first, second)
     assert slam_map.keyframes == {}
 
 

@@ -23,7 +23,7 @@ class Walked:
     def __init__(self, ring):
         self.ring, self.slam_map, self.places = ring, SlamMap(CAMERA), PlaceRecognition()
         self.matcher = NearestMatcher()
-        mapper = LocalMapper(self.slam_map, self.matcher, TrackerConfig(), seed=0)
+        mapper = LocalMapper(self.slam_map, self.matcher, TrackerConfig())
         self.closer = LoopCloser(self.slam_map, self.places, self.matcher, mapper, TrackerConfig(), seed=0)
         self.steps = {}
 

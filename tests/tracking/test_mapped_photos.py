@@ -45,7 +45,7 @@ def keyframe_of(idx, features, pose):
 
 def test_points_from_true_poses_reproject(keyframes):
     slam_map = SlamMap(CAMERA)
-    mapper = LocalMapper(slam_map, NearestMatcher(), TrackerConfig(), seed=0)
+    mapper = LocalMapper(slam_map, NearestMatcher(), TrackerConfig())
     truth = [keyframe.cam_from_world for keyframe in keyframes]
     assert mapper.start(*keyframes[:2])
     mapper.add(keyframes[2])
