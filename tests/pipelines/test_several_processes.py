@@ -52,7 +52,7 @@ def hang_after(function, num_calls):
     return changed
 
 def hang_in_verification():
-    CachedVerifier.verify = hang_after(CachedVerifier.verify, given["num_calls"])
+    CachedVerifier.compute = hang_after(CachedVerifier.compute, given["num_calls"])
 
 def hang_in_mapping():
     run_module._build_and_publish = hang_after(run_module._build_and_publish, 0)

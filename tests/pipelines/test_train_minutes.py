@@ -97,18 +97,18 @@ def prepared(tmp_path) -> list[str]:
 def test_minutes_are_divided_as_planned_and_a_finished_run_is_prolonged(tmp_path, prepared, capsys):
     run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
     with one_thread():
-        assert main([*prepared, "--max-minutes", "0.15", "--export", str(weights)]) == 0
+        assert main([*prepared, "--max-minutes", "0.25", "--export", str(weights)]) == 0
         printed = capsys.readouterr().out
         first = load_checkpoint(run / LAST)
-        assert first["plan"]["max_minutes"] == 0.15
+        assert first["plan"]["max_minutes"] == 0.25
         assert "confidence heads: loss" in printed and "held-out renderings: held_out_loss" in printed
         stable = load_checkpoint(run / STABLE)
         assert 0 < stable["step"] < first["step"]
-        assert main([*prepared, "--max-minutes", "0.22", "--resume"]) == 0
+        assert main([*prepared, "--max-minutes", "0.35", "--resume"]) == 0
     printed = capsys.readouterr().out
     assert f"continuing after step {stable['step']} and" in printed
     prolonged = load_checkpoint(run / LAST)
-    assert prolonged["step"] > stable["step"] and prolonged["plan"]["max_minutes"] == 0.22
+    assert prolonged["step"] > stable["step"] and prolonged["plan"]["max_minutes"] == 0.35
     result = json.loads((run / "result.json").read_text())
     assert result["step"] == str(first["step"]) and result["throughput"]["pairs_per_s"] > 0
     assert 0 <= result["throughput"]["waiting"] <= 1
