@@ -138,14 +138,15 @@ def run_slam(
     )
     start = time.perf_counter()
     live = []
-    for frame in ahead(frames, num_threads):
-        live.append(tracker.track(frame.image, frame.time_s, frame.name))
-        progress("track", len(live), len(sequence))
     error, model = "", None
-    try:
-        model = tracker.finish().reconstruction
-    except DataError as failure:
-        error = str(failure)
+    with tracker:
+        for frame in ahead(frames, num_threads):
+            live.append(tracker.track(frame.image, frame.time_s, frame.name))
+            progress("track", len(live), len(sequence))
+        try:
+            model = tracker.finish().reconstruction
+        except DataError as failure:
+            error = str(failure)
     seconds = time.perf_counter() - start
     memory = peak_memory_mb()
     scores = replace(

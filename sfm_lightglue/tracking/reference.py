@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.features import Features
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
 
@@ -112,10 +112,14 @@ class Reference:
 
 
 def moved_with(keyframe: ReferencePose, relative: RelativePose) -> ReferencePose:
-    """Pose of a frame, from the present pose of the keyframe that it is relative to."""
+    """Pose of a frame, from the present pose of the keyframe that it is relative to.
+
+    The rotation is projected: in chains of relative poses, departures from a rotation double at each keyframe.
+    """
     growth = keyframe.scale / relative.scale
     pose = relative.cam_from_keyframe
-    return ReferencePose(Rigid3(pose.R, pose.t * growth) @ keyframe.cam_from_world, keyframe.map_id, growth)
+    placed = Rigid3(pose.R, pose.t * growth) @ keyframe.cam_from_world
+    return ReferencePose(Rigid3(project_to_rotation(placed.R), placed.t), keyframe.map_id, growth)
 
 
 def relative_to(keyframe_idx: int, keyframe: ReferencePose, cam_from_world: Rigid3) -> RelativePose:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, IndexArray, UInt8Array
 from sfm_lightglue.features import Features
-from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation
 from sfm_lightglue.tracking.compact_features import CompactFeatures
 from sfm_lightglue.types import Camera
 
@@ -193,6 +193,7 @@ class SlamMap:
             growth = successor.scale / link.successor_scale
             relative = Rigid3(link.removed_from_successor.R, link.removed_from_successor.t * growth)
             pose = relative @ successor.cam_from_world
+            pose = Rigid3(project_to_rotation(pose.R), pose.t)
             return ReferencePose(pose, successor.map_id, link.scale_ratio * successor.scale)
 
     def add_points(self, xyz: AnyArray, tracks: Sequence[Sequence[tuple[int, int]]]) -> IndexArray:
@@ -343,7 +344,7 @@ class SlamMap:
                 ids = keyframe.point_ids[keyframe.point_ids >= 0]
                 own = ids[[min(self._tracks[point_id]) == idx for point_id in ids.tolist()]]
                 self._xyz[own] = sim3 @ self._xyz[own]
-                R = keyframe.cam_from_world.R @ sim3.R.T
+                R = project_to_rotation(keyframe.cam_from_world.R @ sim3.R.T)
                 keyframe.cam_from_world = Rigid3(R, -R @ (sim3 @ keyframe.cam_from_world.center))
                 keyframe.scale *= sim3.scale
             self.revision += 1
