@@ -126,12 +126,19 @@ class FixedTracker:
     def finish(self) -> None:
         raise DataError("no map")
 
+    def __enter__(self) -> FixedTracker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.is_closed = True
+
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_a_run_gives_all_frames_in_order_and_keeps_its_error(num_threads: int) -> None:
     sequence = circle()
     tracker = FixedTracker(records_of(sequence))
     run = run_slam(sequence, tracker, seed=5, num_threads=num_threads)  # type: ignore[arg-type]
+    assert tracker.is_closed
     assert tracker.firsts == list(range(NUM_FRAMES))
     assert (run.scores.seed, run.scores.error) == (5, "no map")
     assert run.live == run.records and len(run.live) == NUM_FRAMES
