@@ -20,6 +20,7 @@ LAYERS = (
     {"store", "drawing", "pairs.base"},
     {"weights", "scene", "synthetic"},
     {"models", "two_view", "colmap", "retrieval"},
+    {"lookalikes"},
     {"extractors", "matchers", "mapping", "refinement", "exports", "pairs"},
     {"registry", "stages", "training", "huggingface", "testing"},
     {"image_pair", "localization"},

@@ -1,0 +1,40 @@
+"""What is done about places that look alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sfm_lightglue.errors import ConfigError
+
+LookalikesMode = Literal["auto", "off", "strict"]
+"""What is done with a doubtful pair, see `LookalikesConfig`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookalikesConfig:
+    """Which verified pairs take part in mapping, where places look alike."""
+
+    mode: LookalikesMode = "auto"
+    """auto: a doubtful pair takes part if independent other pairs support it. strict: a doubtful pair takes no part.
+    off: the probability of a pair is not estimated, and every pair that the others do not contradict takes part."""
+
+    min_probability: float = 0.5
+    """A pair whose probability to be a true overlap is smaller is doubtful."""
+
+    trust_pairs: str = ""
+    """Text file with two names of images a line: verified pairs that always take part in mapping. "" for none."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "off", "strict"):
+            raise ConfigError(f"`lookalikes.mode` {self.mode!r}: expected auto, off or strict")
+        if not 0 <= self.min_probability <= 1:
+            raise ConfigError(f"`lookalikes.min_probability` must lie in [0, 1], got {self.min_probability}")
+        if not isinstance(self.trust_pairs, str):
+            raise ConfigError(f"`lookalikes.trust_pairs` {self.trust_pairs!r}: expected the path of a file")
+
+    @property
+    def trust_pairs_file(self) -> Path | None:
+        """`trust_pairs` as a path, None for no trusted pairs."""
+        return Path(self.trust_pairs) if self.trust_pairs else None
