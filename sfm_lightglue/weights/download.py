@@ -9,7 +9,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -27,6 +27,7 @@ ByteProgress = Callable[[int, int], None]
 """Called with the number of bytes received, and the number of all bytes or 0 if unknown."""
 
 _CHUNK_BYTES = 1 << 20
+_AUTHORIZATION = "Authorization"
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -59,6 +60,9 @@ class DownloadConfig:
 
     first_wait_s: float = 1.0
     """Wait before the second attempt; it doubles for each further attempt."""
+
+    token: str = field(default="", repr=False)
+    """Sent as the bearer authorization, but not to another host that the address redirects to; "" sends none."""
 
 
 def download(
@@ -191,7 +195,7 @@ def _transfer(url: str, part: _Part, size: int | None, progress: ByteProgress | 
 
 def _receive(url: str, part: _Part, size: int | None, progress: ByteProgress | None, config: DownloadConfig) -> None:
     """One attempt, which continues after the bytes received so far."""
-    with _open(url, part, config.timeout_s) as response:
+    with _open(url, part, config) as response:
         start, total = _range_of(response.headers) if response.status == 206 else (0, _length(response.headers))
         if size is not None and total is not None and total != size:
             part.clear()
@@ -228,13 +232,16 @@ def _copy(
             return done
 
 
-def _open(url: str, part: _Part, timeout_s: float) -> HTTPResponse:
+def _open(url: str, part: _Part, config: DownloadConfig) -> HTTPResponse:
     headers = {"User-Agent": f"sfm-lightglue/{__version__}", "Accept-Encoding": "identity"}
     if part.size > 0:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.mark}
     try:
         opener = urllib.request.build_opener(_StaySecure())
-        response: HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        request = urllib.request.Request(url, headers=headers)
+        if config.token:
+            request.add_unredirected_header(_AUTHORIZATION, f"Bearer {config.token}")
+        response: HTTPResponse = opener.open(request, timeout=config.timeout_s)
         return response
     except HTTPError as error:
         error.close()
@@ -253,7 +260,7 @@ def _open(url: str, part: _Part, timeout_s: float) -> HTTPResponse:
 
 
 class _StaySecure(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to an unprotected scheme."""
+    """Follows redirects, but never from https to an unprotected scheme, and without the token to another host."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -262,7 +269,11 @@ class _StaySecure(urllib.request.HTTPRedirectHandler):
         if req.type == "https" and not newurl.lower().startswith("https://"):
             fp.close()
             raise UnreachableError(f"the address redirects to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        authorization = req.unredirected_hdrs.get(_AUTHORIZATION)
+        if following is not None and authorization and (following.type, following.host) == (req.type, req.host):
+            following.add_unredirected_header(_AUTHORIZATION, authorization)
+        return following
 
 
 def _mark_of(headers: Message) -> str:

@@ -8,41 +8,47 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.weights.catalog import CATALOG
-from sfm_lightglue.weights.download import UnreachableError
-from sfm_lightglue.weights.lookup import cache_folder, fetch_file, find_weights, user_folders
+from sfm_lightglue.weights.download import DownloadConfig, UnreachableError
+from sfm_lightglue.weights.hub_options import HubOptions
+from sfm_lightglue.weights.lookup import cache_folder, fetch_file, find_weights, locate_weights, user_folders
 
 _HUB = "https://huggingface.co"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Owner and name of a repository."""
 _CONFIG_FILE = "config.json"
+_MAIN = "main"
 
 
-def find_source(name_or_path: str | Path) -> Path | str:
+def find_source(name_or_path: str | Path, hub: HubOptions | None = None) -> Path | str:
     """Locates a pretrained model.
 
     Args:
         name_or_path: a folder, a file, a name of the catalogue of weights, or a repository on the hub.
+        hub: version and access; they do not matter for a path.
 
     Returns:
         Path of a folder or a file; or the name of a repository whose files are only on the hub.
 
     Raises:
+        ConfigError: options for the hub are given for weights that are a single file.
         WeightsError: there is no such model.
     """
-    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    path, name, hub = Path(name_or_path).expanduser(), str(name_or_path), hub or HubOptions()
     if path.exists():
         return path
-    folder = _local_copy(name)
+    folder = None if hub.force_download else _local_copy(name, hub)
     if folder is not None:
         return folder
-    if name in CATALOG:
-        return find_weights(name)
-    if _REPOSITORY.fullmatch(name):
+    is_repository = _REPOSITORY.fullmatch(name) is not None
+    if name in CATALOG and not (is_repository and (hub.selects_files or hub.force_download)):
+        return _catalogue_file(name, hub)
+    if is_repository:
         return name
     raise WeightsError(
         f"{name}: no such folder or file, and no weights of that name{nearest_hint(name, CATALOG)};"
@@ -50,36 +56,42 @@ def find_source(name_or_path: str | Path) -> Path | str:
     )
 
 
-def find_file(name_or_path: str | Path, file_name: str) -> Path:
+def find_file(name_or_path: str | Path, file_name: str, hub: HubOptions | None = None) -> Path:
     """Path of a file of a pretrained model; a file of a repository on the hub is downloaded if necessary.
 
     Args:
         name_or_path: a folder, or the name of a repository such as "ETH-CVG/lightglue_superpoint".
         file_name: name within the folder or repository.
+        hub: version, access and subfolder; None is the main version without a token.
 
     Raises:
         WeightsError: there is no such file; the message names the folder to put it in.
     """
-    name, path = str(name_or_path), Path(name_or_path).expanduser()
-    folder = path if path.is_dir() else _local_copy(name)
-    if folder is not None and (folder / file_name).is_file():
-        return folder / file_name
-    if path.exists() or not _REPOSITORY.fullmatch(name):
-        raise WeightsError(f"{name}: contains no {file_name}; give a folder that has one, or the name of a repository")
-    return _fetched(name, file_name)
+    name, path, hub = str(name_or_path), Path(name_or_path).expanduser(), hub or HubOptions()
+    is_here = path.exists()
+    folder = path if path.is_dir() else None if is_here or hub.force_download else _local_copy(name, hub)
+    if folder is not None and (folder / hub.subfolder / file_name).is_file():
+        return folder / hub.subfolder / file_name
+    if is_here or not _REPOSITORY.fullmatch(name):
+        inside = f"{name}/{hub.subfolder}" if hub.subfolder else name
+        raise WeightsError(
+            f"{inside}: contains no {file_name}; give a folder that has one, or the name of a repository"
+        )
+    return _fetched(name, file_name, hub)
 
 
-def find_file_or_none(name_or_path: str | Path, file_name: str) -> Path | None:
+def find_file_or_none(name_or_path: str | Path, file_name: str, hub: HubOptions | None = None) -> Path | None:
     """As `find_file`, but None if the folder or the repository has no such file.
 
     Raises:
         WeightsError: a repository cannot be reached.
     """
-    path = Path(name_or_path).expanduser()
+    path, subfolder = Path(name_or_path).expanduser(), "" if hub is None else hub.subfolder
     if path.exists() or not _REPOSITORY.fullmatch(str(name_or_path)):
-        return path / file_name if (path / file_name).is_file() else None
+        local = path / subfolder / file_name
+        return local if local.is_file() else None
     try:
-        return find_file(name_or_path, file_name)
+        return find_file(name_or_path, file_name, hub)
     except UnreachableError as error:
         if error.status == 404:
             return None
@@ -112,27 +124,69 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
-def _local_copy(name: str) -> Path | None:
+def _local_copy(name: str, hub: HubOptions) -> Path | None:
     """Folder with the files of a repository: among the user's folders, or in the cache of Hugging Face."""
     if not _REPOSITORY.fullmatch(name):
         return None
     for folder in user_folders():
-        if (folder / name / _CONFIG_FILE).is_file():
-            return folder / name
+        own = folder / _versioned(name, hub)
+        if (own / hub.subfolder / _CONFIG_FILE).is_file():
+            return own
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    cache = hub.cache_dir or Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     repository = cache / f"models--{name.replace('/', '--')}"
-    reference = repository / "refs" / "main"
-    if not reference.is_file():
+    reference = repository / "refs" / (hub.revision or _MAIN)
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else hub.revision
+    if not commit:
         return None
-    snapshot = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
-    return snapshot if (snapshot / _CONFIG_FILE).is_file() else None
+    snapshot = repository / "snapshots" / commit
+    return snapshot if (snapshot / hub.subfolder / _CONFIG_FILE).is_file() else None
 
 
-def _fetched(name: str, file_name: str) -> Path:
-    target = cache_folder() / "hub" / name.replace("/", "--") / file_name
-    if target.is_file():
+def _catalogue_file(name: str, hub: HubOptions) -> Path:
+    """The file of weights of the catalogue, whose digest fixes its version."""
+    entry = CATALOG[name]
+    if hub.revision or hub.subfolder or (hub.cache_dir is not None and entry.url is not None):
+        raise ConfigError(
+            f"{name}: is a single file of the catalogue of weights: revision, subfolder and cache_dir do not apply;"
+            " remove them, or name a repository"
+        )
+    if hub.local_files_only and locate_weights(entry) is None:
+        folder = (*user_folders(), cache_folder())[0]
+        raise WeightsError(
+            f"{name} is missing, and local_files_only=True forbids downloads: get {entry.url} elsewhere and put it at"
+            f" {folder / entry.file}"
+        )
+    return find_weights(name)
+
+
+def _versioned(name: str, hub: HubOptions) -> str:
+    """Name of the folder of a repository: that of the main version has no suffix."""
+    return name if hub.revision is None else f"{name}@{quote(hub.revision, safe='')}"
+
+
+def _fetched(name: str, file_name: str, hub: HubOptions) -> Path:
+    cache = cache_folder() / "hub" if hub.cache_dir is None else hub.cache_dir
+    target = cache / _versioned(name, hub).replace("/", "--") / hub.subfolder / file_name
+    if target.is_file() and not hub.force_download:
         return target
     folders = user_folders()
-    own_path = folders[0] / name / file_name if folders else target
-    return fetch_file(f"{name}: {file_name}", f"{_HUB}/{name}/resolve/main/{file_name}", target, own_path)
+    own_path = folders[0] / _versioned(name, hub) / hub.subfolder / file_name if folders else target
+    inside = f"{hub.subfolder}/{file_name}" if hub.subfolder else file_name
+    url = f"{_HUB}/{name}/resolve/{quote(hub.revision or _MAIN, safe='')}/{quote(inside)}"
+    # A forced download must not remove the old file before the new one is complete.
+    received = target.with_name(f".{target.name}.new") if hub.force_download else target
+    try:
+        fetch_file(
+            f"{name}: {inside}",
+            url,
+            received,
+            own_path,
+            config=DownloadConfig(token=hub.bearer()),
+            forbidden_by="local_files_only=True" if hub.local_files_only else "",
+        )
+    except UnreachableError as error:
+        if error.status not in (401, 403):
+            raise
+        raise UnreachableError(f"{error}; or give a `token` that may read {name}", error.status) from None
+    return received if received == target else received.replace(target)

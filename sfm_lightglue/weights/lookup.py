@@ -162,6 +162,7 @@ def fetch_file(
     size: int | None = None,
     progress: ByteProgress | None = None,
     config: DownloadConfig | None = None,
+    forbidden_by: str = "",
 ) -> Path:
     """Downloads a file into the cache, unless it is there.
 
@@ -173,7 +174,8 @@ def fetch_file(
         sha256: expected hexadecimal digest; None if unknown.
         size: expected number of bytes; None if unknown.
         progress: called after every piece.
-        config: timeouts and attempts.
+        config: timeouts, attempts and token.
+        forbidden_by: what forbids the download, for the message; "" asks the environment.
 
     Returns:
         `target`.
@@ -184,7 +186,7 @@ def fetch_file(
         WeightsCacheError: the cache cannot be written.
     """
     advice = f"get {url} elsewhere and put it at {own_path}"
-    forbidden_by = offline_by()
+    forbidden_by = forbidden_by or offline_by()
     if forbidden_by:
         raise WeightsError(f"{name} is missing, and {forbidden_by} forbids downloads: {advice}")
     try:
