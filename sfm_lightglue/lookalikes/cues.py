@@ -10,10 +10,15 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 
+CUES_VERSION = 1
+"""Part of the keys of models. Raise it when the same verified pairs would have other cues."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairCues:
-    """The cues of a verified pair; NaN is a cue that is not known. Of two sides, "low" is the smaller value.
+    """The cues of a verified pair; NaN is a cue that is not known.
+
+    Several cues are fractions of one side: "low" is the smaller one of both images, "high" the larger one.
 
     Args:
         log_inliers: decimal logarithm of 1 + the number of inliers.
@@ -21,22 +26,29 @@ class PairCues:
         distinctive_ratio: fraction of the distinctive matches that are inliers.
         log_distinctive: decimal logarithm of 1 + the number of distinctive inliers.
         mean_score: mean score of the inliers.
-        region_low: fraction of the image that the region seen by both images covers.
-        matched_low: fraction of the matchable keypoints in that region that are inliers, the smaller one of both sides.
+        region_low: fraction of the image that the other image should see.
+        region_high: the same of the other side.
+        matched_low: fraction of the keypoints in that region that are inliers.
         matched_high: the same of the other side.
-        unmatched_cells: fraction of the cells of that region with matchable keypoints that have no inlier.
-        scale_spread: standard deviation of the logarithm (base 2) of the ratio of the scales of matched keypoints.
-        track_rarity: mean over the inliers of how few images see their track; 1 if only this pair does.
-        missing_low: fraction of the keypoints in the region that other pairs match and this pair does not, the smaller
-            one of both sides.
+        relative_matched: that fraction, in relation to those of the best pairs of both images.
+        unmatched_cells_low: fraction of the cells of that region with keypoints that other pairs match in which this
+            pair has no inlier.
+        unmatched_cells_high: the same of the other side.
+        missing_low: fraction of the keypoints in that region that other pairs match and this pair does not.
         missing_high: the same of the other side.
-        triplets_closed: fraction of the triplets of images with this pair whose rotations close.
-        tracks_closed: fraction of the tracks over a third image that this pair closes.
-        jaccard: size of the common neighbourhood of both images, as a fraction of their united neighbourhoods.
-        relative_inliers: number of inliers, as a fraction of that of the strongest pairs of both images.
-        order_gap: distance of both images in the order of names, as a fraction of the number of images; NaN if the
-            order of the names says nothing.
-        position_gap: distance of known positions, as a multiple of the usual one of verified pairs.
+        scale_spread: median deviation of the binary logarithm of the ratio of the scales of matched keypoints.
+        scale_offset: difference between this ratio and the one by which the matched region is larger, as a binary
+            logarithm.
+        track_rarity: mean over the inliers of the reciprocal number of pairs that match their keypoints.
+        triplets_closed: weighted fraction of the triplets of images with this pair whose rotations close.
+        tracks_closed: weighted fraction of the tracks over a third image that this pair closes.
+        tracks_crossed: weighted fraction of the tracks over a third image that this pair contradicts.
+        jaccard: size of the common neighbourhood of both images in relation to that of both neighbourhoods.
+        relative_inliers: number of inliers in relation to those of the strongest pairs of both images.
+        order_gap: difference of the positions in the order of the names, as a fraction of the number of images; NaN
+            if the order of the names says nothing.
+        position_gap: binary logarithm of 1 + the distance of known positions as a multiple of the usual one of the
+            strongest pairs.
     """
 
     log_inliers: float = nan
@@ -45,15 +57,20 @@ class PairCues:
     log_distinctive: float = nan
     mean_score: float = nan
     region_low: float = nan
+    region_high: float = nan
     matched_low: float = nan
     matched_high: float = nan
-    unmatched_cells: float = nan
-    scale_spread: float = nan
-    track_rarity: float = nan
+    relative_matched: float = nan
+    unmatched_cells_low: float = nan
+    unmatched_cells_high: float = nan
     missing_low: float = nan
     missing_high: float = nan
+    scale_spread: float = nan
+    scale_offset: float = nan
+    track_rarity: float = nan
     triplets_closed: float = nan
     tracks_closed: float = nan
+    tracks_crossed: float = nan
     jaccard: float = nan
     relative_inliers: float = nan
     order_gap: float = nan

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.execution.executor import SERIAL, Executor
@@ -24,7 +27,7 @@ from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
-from sfm_lightglue.types import Camera, ImagePair, Matches, Rejected, Scene, TwoViewGeometry, TwoViewKind
+from sfm_lightglue.types import Camera, ImagePair, Matches, PairEvidence, Rejected, Scene, TwoViewGeometry, TwoViewKind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,6 +40,7 @@ class VerifiedPairRecord:
         weight: evidence that the pair is true.
         num_inliers: of the geometry.
         still_fraction: fraction of the inliers that lie at the same pixel of both images.
+        inliers: what the cues about look-alikes need; None if they are not asked for.
     """
 
     kind: TwoViewKind
@@ -44,6 +48,28 @@ class VerifiedPairRecord:
     weight: float
     num_inliers: int
     still_fraction: float
+    inliers: InlierRecord | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class InlierRecord:
+    """The inliers of a verified pair.
+
+    Args:
+        rows: [K, 2] uint16 or int32 keypoints of the inliers, by their rows in both images.
+        num_matches: number of matches, inliers or not.
+        evidence: of the geometry; None if it was not measured.
+    """
+
+    rows: npt.NDArray[Any]
+    num_matches: int
+    evidence: PairEvidence | None
+
+    @classmethod
+    def of(cls, matches: Matches, geometry: TwoViewGeometry) -> InlierRecord:
+        """Those of a pair, in few bytes: all verified pairs of a scene are kept at a time."""
+        rows = matches.indices[geometry.inlier_mask]
+        return cls(rows.astype(np.uint16) if rows.max(initial=0) < 2**16 else rows, len(matches), geometry.evidence)
 
 
 class PairReceiver(Protocol):
@@ -61,11 +87,13 @@ class PairCounts:
         num_pairs: pairs that were matched.
         verified: by pair, those with a two-view geometry.
         still: the still matches of all pairs.
+        keeps_inliers: whether the records have the inliers of the pairs.
     """
 
     num_pairs: int
     verified: dict[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
     still: StillMap = field(default_factory=StillMap)
+    keeps_inliers: bool = False
 
     @property
     def num_verified(self) -> int:
@@ -79,7 +107,9 @@ class PairCounts:
         sizes = keypoints[0].image_size, keypoints[1].image_size
         self.still.add(pair, points0, points1, sizes, min(len(one) for one in keypoints))
         if isinstance(result.geometry, TwoViewGeometry):
-            self.verified[pair] = _record((points0, points1), sizes, result.geometry)
+            record = _record((points0, points1), sizes, result.geometry)
+            inliers = InlierRecord.of(result.matches, result.geometry) if self.keeps_inliers else None
+            self.verified[pair] = replace(record, inliers=inliers)
 
 
 def matched_points(features: tuple[HasKeypoints, HasKeypoints], matches: Matches) -> tuple[Float32Array, Float32Array]:
@@ -89,10 +119,21 @@ def matched_points(features: tuple[HasKeypoints, HasKeypoints], matches: Matches
 
 
 def record_of(
-    features: tuple[HasKeypoints, HasKeypoints], matches: Matches, geometry: TwoViewGeometry
+    features: tuple[HasKeypoints, HasKeypoints],
+    matches: Matches,
+    geometry: TwoViewGeometry,
+    keeps_inliers: bool = False,
 ) -> VerifiedPairRecord:
-    """The record of a verified pair."""
-    return _record(matched_points(features, matches), (features[0].image_size, features[1].image_size), geometry)
+    """The record of a verified pair.
+
+    Args:
+        features: of both images, or their keypoints.
+        matches: of the pair.
+        geometry: of the pair.
+        keeps_inliers: whether the record has the inliers.
+    """
+    record = _record(matched_points(features, matches), (features[0].image_size, features[1].image_size), geometry)
+    return replace(record, inliers=InlierRecord.of(matches, geometry)) if keeps_inliers else record
 
 
 def _record(
@@ -140,6 +181,7 @@ def match_scene(
     clock: Clock,
     executor: Executor = SERIAL,
     progress: Progress = silent,
+    keeps_inliers: bool = False,
 ) -> PairCounts:
     """Match and verify pairs, and write each into a database that contains their images.
 
@@ -156,8 +198,9 @@ def match_scene(
         clock: receives the time of the stages "match" and "verify".
         executor: computes batches of pairs.
         progress: called after each pair.
+        keeps_inliers: whether the records of the pairs have their inliers.
     """
-    counts = PairCounts(0)
+    counts = PairCounts(0, keeps_inliers=keeps_inliers)
 
     def match(pairs: Sequence[ImagePair]) -> None:
         worked = dict.fromkeys(("match", "verify"), 0.0)

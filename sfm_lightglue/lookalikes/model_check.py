@@ -1,0 +1,217 @@
+"""A check after mapping: were places that look alike made one place of a model?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import beta
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
+from sfm_lightglue.lookalikes.missing_points import shared_points
+from sfm_lightglue.lookalikes.sparse_model import SparseModel
+from sfm_lightglue.types import ImagePair
+
+if TYPE_CHECKING:
+    import pycolmap
+
+_MIN_POINTS = 15
+"""Number of points that two images should have in common from which their share has a meaning."""
+
+_MANY_POINTS = 50
+"""Number of points from which their share has its full weight."""
+
+_NUM_STRONGEST = 3
+"""Number of pairs of each image that show which share of its points is usual."""
+
+_USUAL_RANGE = 0.45, 0.8
+"""Range of the usual share of points."""
+
+_FALSE_SHAPE = 0.8, 2.4
+"""Parameters of the beta distribution of the shares of images that show different places."""
+
+_TRUE_COUNT = 12.0
+"""Sum of the parameters of the beta distribution of the shares of images that show the same place."""
+
+_OUTLIERS = 0.05
+"""Probability that the share of images of one place has any value: blurred, dark or covered images have few points."""
+
+_MIN_OVERLAP = 0.1
+"""Added to the overlap of two images, by which evidence for a pair is multiplied before images are grouped: an image
+between two places joins those with which it has most points in common."""
+
+_MAX_PRIOR = 1.0
+"""Largest influence of the probability of a pair from before mapping, as a logarithm of odds."""
+
+_MIN_JOINING = 0.3
+"""Fraction of the inliers of a pair that are points of the model if it agrees with the model."""
+
+_CONFLICT = -1.0
+"""Logarithm of the likelihood ratio below which two images contradict each other."""
+
+_MIN_CONFLICTS = 3
+"""Number of pairs of images of two groups that must contradict each other for a fold."""
+
+_MIN_GROUP = 2
+"""Number of images of each group that must take part in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConflict:
+    """Two groups of images that contradict each other.
+
+    Args:
+        groups: their indices in `FoldCheck.groups`, the smaller one first.
+        conflict: mean over the pairs of images with evidence of the logarithm of the likelihood ratio that they show
+            different places.
+        num_pairs: number of these pairs.
+    """
+
+    groups: tuple[int, int]
+    conflict: float
+    num_pairs: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FoldCheck:
+    """What the points of a model say about places that look alike.
+
+    Args:
+        names: of the registered images, sorted.
+        evidence: [n, n] logarithms of the likelihood ratios that two images show the same place; NaN if nothing is
+            known.
+        num_common: [n, n] number of the points that two images have in common.
+        groups: names of the images that agree with each other; together all images.
+        conflicts: groups that contradict each other, the strongest conflict first; empty for a model without a fold.
+        conflict: of the two groups that contradict each other most; 0 if no groups do.
+    """
+
+    names: tuple[str, ...]
+    evidence: Float64Array
+    num_common: IndexArray
+    groups: tuple[tuple[str, ...], ...]
+    conflicts: tuple[GroupConflict, ...]
+    conflict: float
+
+    def joining_pairs(self, num_inliers: Mapping[ImagePair, int]) -> list[ImagePair]:
+        """The pairs that join groups which contradict each other: their matches became points of the model.
+
+        Other pairs of these groups contradict the model: they may be those that are right.
+
+        Args:
+            num_inliers: of the verified pairs.
+        """
+        row_from_name = {name: row for row, name in enumerate(self.names)}
+        group_from_name = {name: number for number, names in enumerate(self.groups) for name in names}
+        contradicting = {each.groups for each in self.conflicts}
+        found = []
+        for pair, number in sorted(num_inliers.items()):
+            if pair.name0 not in row_from_name or pair.name1 not in row_from_name:
+                continue
+            groups = sorted(group_from_name[name] for name in (pair.name0, pair.name1))
+            common = self.num_common[row_from_name[pair.name0], row_from_name[pair.name1]]
+            if (groups[0], groups[1]) in contradicting and common >= _MIN_JOINING * number:
+                found.append(pair)
+        return found
+
+
+def check_fold(
+    model: pycolmap.Reconstruction,
+    attempted: Collection[ImagePair] | None = None,
+    probabilities: Mapping[ImagePair, float] | None = None,
+) -> FoldCheck:
+    """Look for places that look alike and were made one.
+
+    Images whose cameras see the same place from nearly the same side should observe the same points. In a fold, images
+    of different places stand side by side, and observe only the points in common that their places have in common. The
+    share that is usual in the model is compared with that of each two images.
+
+    Args:
+        model: with points.
+        attempted: pairs that were matched, verified or not; others say nothing. None for all pairs.
+        probabilities: that a verified pair is a true overlap, where this is known.
+
+    Returns:
+        The groups of images that agree with each other, and those that contradict each other.
+    """
+    arrays = SparseModel.from_model(model)
+    shares, totals = _shares(arrays, attempted)
+    is_known = totals > 0
+    evidence = _evidence(shares, is_known) * np.minimum(totals / _MANY_POINTS, 1.0)
+    num_common = arrays.num_common()
+    scales = np.sqrt(np.maximum(num_common.diagonal(), 1.0))
+    overlaps = num_common / np.outer(scales, scales)
+    weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
+    weighed += _prior_odds(arrays.names, probabilities or {})
+    groups = agreeing_groups(np.where(is_known, weighed, 0.0), is_known)
+    conflicts = _conflicts(groups, evidence, is_known)
+    names = tuple(tuple(arrays.names[row] for row in group) for group in groups)
+    worst = max((each.conflict for each in conflicts), default=0.0)
+    return FoldCheck(arrays.names, np.where(is_known, evidence, np.nan), num_common, names, conflicts, worst)
+
+
+def _shares(arrays: SparseModel, attempted: Collection[ImagePair] | None) -> tuple[Float64Array, IndexArray]:
+    """Share of the points of each two images that both observe, and the number of these points, 0 if it is not known.
+
+    Of the two directions, that with the larger share counts: images differ in the number of their points, and walls
+    without points hide more of one side than of the other.
+    """
+    counts = shared_points(arrays)
+    totals = counts.num_common + counts.num_missing
+    shares = np.where(totals >= _MIN_POINTS, (counts.num_common + 0.5) / (totals + 1.0), -1.0)
+    is_first = shares >= shares.T
+    shares, totals = np.where(is_first, shares, shares.T), np.where(is_first, totals, totals.T)
+    is_known = shares >= 0
+    np.fill_diagonal(is_known, False)
+    if attempted is not None:
+        row_from_name = {name: row for row, name in enumerate(arrays.names)}
+        pairs = [(row_from_name.get(pair.name0, -1), row_from_name.get(pair.name1, -1)) for pair in attempted]
+        rows: IndexArray = np.array([pair for pair in pairs if min(pair) >= 0], np.int64).reshape(-1, 2)
+        was_matched = np.zeros_like(is_known)
+        was_matched[rows[:, 0], rows[:, 1]] = was_matched[rows[:, 1], rows[:, 0]] = True
+        is_known &= was_matched
+    return shares, np.where(is_known, totals, 0)
+
+
+def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
+    """Logarithm of the likelihood ratio of each share: that of one place over that of two places."""
+    strongest = -np.sort(-np.where(is_known, shares, -1.0), axis=1)[:, :_NUM_STRONGEST]
+    usual = [float(own[own >= 0].mean()) for own in strongest if (own >= 0).any()]
+    mean = float(np.clip(np.median(usual), *_USUAL_RANGE)) if usual else _USUAL_RANGE[1]
+    filled = np.clip(np.where(is_known, shares, 0.5), 0.01, 0.99)
+    true = (1 - _OUTLIERS) * beta.pdf(filled, _TRUE_COUNT * mean, _TRUE_COUNT * (1 - mean)) + _OUTLIERS
+    ratio: Float64Array = np.log(true / beta.pdf(filled, *_FALSE_SHAPE))
+    return ratio
+
+
+def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]) -> Float64Array:
+    """Logarithms of the odds [n, n] that pairs are true overlaps, limited; 0 if nothing is known."""
+    row_from_name = {name: row for row, name in enumerate(names)}
+    odds = np.zeros((len(names), len(names)))
+    for pair, probability in sorted(probabilities.items()):
+        rows = [row_from_name.get(name, -1) for name in (pair.name0, pair.name1)]
+        if min(rows) >= 0:
+            odds[rows[0], rows[1]] = odds[rows[1], rows[0]] = np.log(
+                max(probability, 1e-9) / max(1 - probability, 1e-9)
+            )
+    limited: Float64Array = np.clip(odds, -_MAX_PRIOR, _MAX_PRIOR)
+    return limited
+
+
+def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolArray) -> tuple[GroupConflict, ...]:
+    """The groups that contradict each other, the strongest conflict first."""
+    found = []
+    for (number0, rows0), (number1, rows1) in combinations(enumerate(groups), 2):
+        if min(len(rows0), len(rows1)) < _MIN_GROUP:
+            continue
+        block = np.ix_(rows0, rows1)
+        known, values = is_known[block], evidence[block]
+        against = known & (values < _CONFLICT)
+        taking_part = min(int(against.any(axis=1).sum()), int(against.any(axis=0).sum()))
+        if against.sum() >= _MIN_CONFLICTS and taking_part >= _MIN_GROUP:
+            found.append(GroupConflict((number0, number1), float(-values[known].mean()), int(known.sum())))
+    return tuple(sorted(found, key=lambda each: (-each.conflict, each.groups)))

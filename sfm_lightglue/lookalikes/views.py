@@ -1,0 +1,52 @@
+"""What the cues of a scene are computed from: keypoints of its images, and inliers of its verified pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ImageView:
+    """The keypoints of an image.
+
+    Args:
+        keypoints: [N, 2] (x, y) in pixels.
+        size: (width, height) in pixels.
+        scales: [N] diameters of the keypoints in pixels; None if the extractor has none.
+        is_first: [N] keypoints that are matched before the others, see `matcher.first_keypoints`; None if all are
+            matched at once.
+        position_m: [3] known position in metres; None if it is not known.
+    """
+
+    keypoints: Float32Array
+    size: tuple[int, int]
+    scales: Float32Array | None = None
+    is_first: BoolArray | None = None
+    position_m: Float64Array | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairView:
+    """The inliers of a verified pair of images.
+
+    Args:
+        image0: index of the first image.
+        image1: index of the second image.
+        rows: [K, 2] keypoints of the inliers, by their rows in both images.
+        num_matches: number of matches, inliers or not.
+        num_distinctive: number of distinctive matches.
+        num_distinctive_inliers: number of distinctive inliers.
+        mean_score: of the inliers.
+        rotation: [3, 3] of `cam1_from_cam0`.
+    """
+
+    image0: int
+    image1: int
+    rows: IndexArray
+    num_matches: int
+    num_distinctive: int
+    num_distinctive_inliers: int
+    mean_score: float
+    rotation: Float64Array

@@ -1,0 +1,68 @@
+"""The cues about look-alikes of the verified pairs of a scene, from what is kept of the pairs and of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.features import best_spread
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.scene_cues import scene_cues
+from sfm_lightglue.lookalikes.views import ImageView, PairView
+from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.types import Features, ImagePair, PairEvidence
+
+
+def cues_of_pairs(
+    verified: Mapping[ImagePair, VerifiedPairRecord],
+    features: Mapping[str, Features],
+    first_keypoints: int = 0,
+    position_m_from_name: Mapping[str, Float64Array] | None = None,
+    max_error_deg: float = 5.0,
+) -> dict[ImagePair, PairCues]:
+    """The cues of each verified pair.
+
+    Args:
+        verified: by pair, with inliers.
+        features: by name of image; each is looked up once.
+        first_keypoints: number of keypoints of an image that are matched before the others; 0 if all are matched.
+        position_m_from_name: known positions [3] of images in metres.
+        max_error_deg: rotations of a triplet that differ by at most this angle close.
+
+    Raises:
+        ValueError: if a record has no inliers.
+    """
+    names = sorted({name for pair in verified for name in (pair.name0, pair.name1)})
+    row_from_name = {name: row for row, name in enumerate(names)}
+    positions = position_m_from_name or {}
+    images = [_image_view(features[name], first_keypoints, positions.get(name)) for name in names]
+    pairs = sorted(verified)
+    views = [_pair_view(row_from_name[pair.name0], row_from_name[pair.name1], verified[pair]) for pair in pairs]
+    return dict(zip(pairs, scene_cues(images, views, max_error_deg), strict=True))
+
+
+def _image_view(features: Features, first_keypoints: int, position_m: Float64Array | None) -> ImageView:
+    is_first = None
+    if 0 < first_keypoints < len(features):
+        is_first = np.zeros(len(features), np.bool_)
+        is_first[best_spread(features.keypoints, features.scores, first_keypoints, features.image_size)] = True
+    scales = None if features.scales is None else features.scales * np.float32(features.shrink_factor or 1.0)
+    return ImageView(features.keypoints, features.image_size, scales, is_first, position_m)
+
+
+def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView:
+    if record.inliers is None:
+        raise ValueError("a record has no inliers: match the scene with `keeps_inliers`")
+    evidence = record.inliers.evidence or PairEvidence(0, 0, 1.0, 0.0)
+    return PairView(
+        image0,
+        image1,
+        record.inliers.rows.astype(np.int64),
+        record.inliers.num_matches,
+        evidence.num_distinctive,
+        evidence.num_distinctive_inliers,
+        evidence.mean_inlier_score,
+        record.cam1_from_cam0.R,
+    )
