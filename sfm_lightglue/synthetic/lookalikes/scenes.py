@@ -9,7 +9,9 @@ import numpy as np
 
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.synthetic.lookalikes.buildings import house, square, street, tower
+from sfm_lightglue.synthetic.lookalikes.interiors import corridor, rooms, shelves, table
 from sfm_lightglue.synthetic.lookalikes.layout import Kind, Request
+from sfm_lightglue.synthetic.lookalikes.rows import cars, fence, floors, pillars
 from sfm_lightglue.synthetic.render import SyntheticScene, check_size, exif_camera, image_names, render_world
 from sfm_lightglue.synthetic.solids import solid_world, with_exposure
 
@@ -18,6 +20,14 @@ KINDS: dict[str, Kind] = {
     "street": Kind(7.0, 28, street),
     "square": Kind(9.0, 26, square),
     "tower": Kind(7.0, 28, tower),
+    "shelves": Kind(2.2, 28, shelves),
+    "corridor": Kind(2.5, 28, corridor),
+    "table": Kind(0.8, 32, table),
+    "rooms": Kind(3.0, 26, rooms),
+    "pillars": Kind(3.5, 28, pillars),
+    "cars": Kind(3.2, 28, cars),
+    "fence": Kind(3.4, 28, fence),
+    "floors": Kind(6.0, 28, floors),
 }
 """The kinds of scene, by name."""
 

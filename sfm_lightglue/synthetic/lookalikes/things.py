@@ -1,4 +1,4 @@
-"""Parts of scenes with look-alikes: equal facades, distinct surroundings, and the small things that tell twins apart."""
+"""Parts of scenes with look-alikes: equal facades, distinct surroundings, small things that tell twins apart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.synthetic.facades import Opening, Placed, grid_m, paint_opening, paint_wall
+from sfm_lightglue.synthetic.rays import Shape
 from sfm_lightglue.synthetic.shapes import Cylinder, Sphere
 from sfm_lightglue.synthetic.solids import Painter, Solid, box, painted
 from sfm_lightglue.synthetic.textures import Color, Material, paint
@@ -124,16 +125,15 @@ def car(x: float, y: float, yaw_deg: float, texels_per_m: float, rng: np.random.
     paintwork = Material(base, (*marks(base), (20, 20, 24), (230, 230, 226)), 0, 1, 2, 3, 1.5, 10)
     glass = Material((52, 60, 70), ((120, 130, 140), (30, 36, 44), base), 0, 0, 4, 8, 0, 12)
     lower, upper = box((x, y, 0.62), (2.0, 0.85, 0.38), yaw_deg), box((x, y, 1.22), (1.1, 0.75, 0.26), yaw_deg)
-    solids = [_alike(lower, paintwork, texels_per_m, rng), _alike(upper, glass, texels_per_m, rng)]
+    solids = [painted_alike(lower, paintwork, texels_per_m, rng), painted_alike(upper, glass, texels_per_m, rng)]
     cosine, sine = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
     for along in (-1.25, 1.25):
         place = (x + cosine * along, y + sine * along, 0.32)
-        solids.append(_alike(box(place, (0.32, 0.88, 0.32), yaw_deg), TYRE, texels_per_m, rng))
+        solids.append(painted_alike(box(place, (0.32, 0.88, 0.32), yaw_deg), TYRE, texels_per_m, rng))
     return solids
 
 
-def _alike(shape: object, material: Material, texels_per_m: float, rng: np.random.Generator) -> Solid:
+def painted_alike(shape: Shape, material: Material, texels_per_m: float, rng: np.random.Generator) -> Solid:
     """A solid whose texture depends on the random numbers alone, not on its place among the solids."""
-    sizes = shape.patch_sizes_m  # type: ignore[attr-defined]
-    images = {patch: paint(material, size, texels_per_m, rng) for patch, size in enumerate(sizes)}
-    return Solid(shape, {patch: fixed(image) for patch, image in images.items()})  # type: ignore[arg-type]
+    images = [paint(material, size, texels_per_m, rng) for size in shape.patch_sizes_m]
+    return Solid(shape, {patch: fixed(image) for patch, image in enumerate(images)})
