@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sfm_lightglue.errors import ConfigError
@@ -79,11 +79,20 @@ def component_values(arguments: argparse.Namespace, values: Mapping[str, Any] | 
         ("extractor", "max_keypoints"): arguments.max_keypoints,
         ("matcher", "name"): given.get("matcher"),
         ("matcher", "weights"): given.get("matcher_weights"),
-        **dict(_setting(text) for text in arguments.set),
+        **parse_settings(arguments.set),
     }
     simple = {"seed": given.get("seed"), "device": arguments.device}
     merged = override(values or {}, flags)
     return merged | {name: value for name, value in simple.items() if value is not None}
+
+
+def parse_settings(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
+    """Values by table and option, of texts such as "extractor.edge_threshold=8".
+
+    Raises:
+        ConfigError: if a text has another form.
+    """
+    return dict(map(_setting, texts))
 
 
 def _setting(text: str) -> tuple[tuple[str, str], Any]:

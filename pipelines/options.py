@@ -41,6 +41,7 @@ FLAG_FROM_OPTION = {
     "screenshot": "--screenshot FILE.png",
     "seed": "--seed",
     "two_view.estimator": "--estimator",
+    "undistort=True": "--undistort",
 }
 """The flag of a command by the name of the option in the library. Every other option is set by `--set`."""
 
@@ -50,6 +51,7 @@ OPTION_TABLES = (
     "checks",
     "density",
     "executor",
+    "export",
     "extractor",
     "flow",
     "guided",

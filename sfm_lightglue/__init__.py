@@ -33,6 +33,7 @@ _MODULE_FROM_NAME = {
     "add_to_database": "reconstruction.add_to_database",
     "densify": "reconstruction.densify_map",
     "estimate_relative_pose": "image_pair.estimate",
+    "export_map": "reconstruction.export_map",
     "match_guided": "two_view.guided",
     "match_images": "image_pair.matching",
     "pipeline": "huggingface.matching_pipeline",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
     from sfm_lightglue.reconstruction.densify_config import DensifyConfig
     from sfm_lightglue.reconstruction.densify_map import DensifiedMap, densify
+    from sfm_lightglue.reconstruction.export_map import export_map
     from sfm_lightglue.reconstruction.result import ReconstructionResult
     from sfm_lightglue.reconstruction.run import reconstruct
     from sfm_lightglue.tracking.config import TrackerConfig
@@ -90,6 +92,7 @@ __all__ = [
     "add_to_database",
     "densify",
     "estimate_relative_pose",
+    "export_map",
     "match_guided",
     "match_images",
     "pipeline",

@@ -82,13 +82,16 @@ DOORS = {
         "viewer",
         "datasets",
         "evaluation.depth",
+        "report",
         # PIL must be imported before pycolmap: see the comment in these packages.
         "colmap",
+        "exports",
         "mapping",
         "scene",
         "tracking",
     },
-    "scipy": {"two_view", "mapping", "pairs", "tracking", "training", "viewer"},
+    "scipy": {"exports", "two_view", "mapping", "pairs", "tracking", "training", "viewer"},
+    "jinja2": {"report"},
     "pytest": {"testing"},
     "threadpoolctl": {"execution.devices", "execution.blas"},
     "tqdm": {"pipelines"},
@@ -99,7 +102,7 @@ DOORS = {
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"av", "faiss", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
+LAZY = {"av", "faiss", "jinja2", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sfm_lightglue.exports.base import Exporter
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.matchers.base import Matcher
@@ -105,3 +106,34 @@ MAPPERS: Registry[Mapper] = Registry(
     },
     "sfm_lightglue.mappers",
 )
+
+
+def _exporter(module: str, name: str) -> Entry:
+    """An entry of the package `exports`, whose classes are named alike."""
+    path = f"sfm_lightglue.exports.{module}"
+    return Entry(f"{path}:{name}Config", f"{path}:{name}Exporter")
+
+
+EXPORTERS: Registry[Exporter] = Registry(
+    "export",
+    {
+        "colmap": _exporter("colmap_model", "Colmap"),
+        "colmap-text": Entry(
+            "sfm_lightglue.exports.colmap_model:ColmapTextConfig", "sfm_lightglue.exports.colmap_model:ColmapExporter"
+        ),
+        "ply": _exporter("ply", "Ply"),
+        "nvm": _exporter("nvm", "Nvm"),
+        "bundler": _exporter("bundler", "Bundler"),
+        "openmvg": _exporter("openmvg", "OpenMvg"),
+        "opensfm": _exporter("opensfm", "OpenSfm"),
+        "nerfstudio": _exporter("nerfstudio", "Nerfstudio"),
+        "splatting": _exporter("splatting", "Splatting"),
+        "tum": _exporter("tum", "Tum"),
+        "kitti": _exporter("kitti", "Kitti"),
+        "geojson": _exporter("geojson", "GeoJson"),
+        "kml": _exporter("kml", "Kml"),
+        "kapture": _exporter("kapture", "Kapture"),
+    },
+    "sfm_lightglue.exporters",
+)
+"""The formats of other programs in which models are written."""

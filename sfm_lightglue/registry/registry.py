@@ -4,8 +4,9 @@ A component is a configuration, a frozen dataclass, and a function `build(config
 "module:attribute", so only the chosen components are imported.
 
 Other packages add components by entry points. The value of an entry point is the "module:attribute" of an `Entry`; its
-group is `sfm_lightglue.extractors`, `sfm_lightglue.matchers`, `sfm_lightglue.pairs` or `sfm_lightglue.mappers`. The
-names are read from the metadata of the installed packages. A package is imported only when its component is chosen.
+group is `sfm_lightglue.extractors`, `sfm_lightglue.matchers`, `sfm_lightglue.pairs`, `sfm_lightglue.mappers` or
+`sfm_lightglue.exporters`. The names are read from the metadata of the installed packages. A package is imported only
+when its component is chosen.
 """
 
 from __future__ import annotations

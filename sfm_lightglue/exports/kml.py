@@ -1,0 +1,64 @@
+"""KML for Google Earth: a placemark for each camera of a model with GPS positions.
+
+Coordinates are longitude, latitude and altitude above the sea. The view of a placemark is that of its camera: heading
+clockwise from north, tilt 0 for straight down and 90 for the horizon.
+
+Source: OGC 12-007r2, KML 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from sfm_lightglue.exports.base import ExportScene, Pictures
+from sfm_lightglue.exports.geographic import PlacedImage, placed_images
+from sfm_lightglue.types import Camera
+
+_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<kml xmlns="http://www.opengis.net/kml/2.2">
+<Document>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KmlConfig:
+    """Options of the export to KML."""
+
+
+class KmlExporter:
+    """An `Exporter` of the cameras as KML."""
+
+    file_name = "cameras.kml"
+    pictures: Pictures = "none"
+
+    def __init__(self, config: KmlConfig | None = None) -> None:
+        self.config = config or KmlConfig()
+
+    def problem(self, cameras: Sequence[Camera]) -> str | None:
+        """None: the file has no intrinsics."""
+        return None
+
+    def write(self, scene: ExportScene, target: Path) -> None:
+        """Write the file.
+
+        Raises:
+            DataError: if the model has no place on the Earth.
+        """
+        marks = "".join(_placemark(image) for image in placed_images(scene, "kml"))
+        target.write_bytes(f"{_HEAD}{marks}</Document>\n</kml>\n".encode("utf-8", "replace"))
+
+
+def _placemark(image: PlacedImage) -> str:
+    longitude, latitude, altitude = image.longitude_deg, image.latitude_deg, image.altitude_m
+    name = "".join(character if character.isprintable() else "?" for character in image.name)
+    return (
+        f"<Placemark><name>{escape(name)}</name>"
+        f"<Camera><longitude>{longitude!r}</longitude><latitude>{latitude!r}</latitude>"
+        f"<altitude>{altitude!r}</altitude><heading>{image.heading_deg:.6f}</heading>"
+        f"<tilt>{image.tilt_deg:.6f}</tilt><altitudeMode>absolute</altitudeMode></Camera>"
+        f"<Point><altitudeMode>absolute</altitudeMode>"
+        f"<coordinates>{longitude!r},{latitude!r},{altitude!r}</coordinates></Point></Placemark>\n"
+    )
