@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array
+from sfm_lightglue.arrays import BoolArray, Float32Array
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.extend import Extending
@@ -41,6 +41,7 @@ class ExtensionFinishing:
         clock: receives the times of the stages.
         executor: for images.
         moves_touched: whether the poses of earlier images are adjusted that share many points with those that came in.
+        refined: the model before if its keypoints were refined; they are not moved again. None if they were not.
     """
 
     extending: Extending
@@ -49,6 +50,7 @@ class ExtensionFinishing:
     clock: Clock
     executor: Executor
     moves_touched: bool
+    refined: pycolmap.Reconstruction | None
 
     def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
         """Densify, refine and colour the points that images see, and adjust the images that they touch.
@@ -75,7 +77,7 @@ class ExtensionFinishing:
         task, limits = self.extending.task, self.extending.mapping
         self.extending.progress("refine", 0, 2)
         seen = part_seen_by(model, added)
-        report = refine_tracks(seen, self.path_from_name, self.refinement, self.executor)
+        report = refine_tracks(seen, self.path_from_name, self.refinement, self.executor, settled=self._settled(seen))
         self.extending.progress("refine", 1, 2)
         observed = read_observations(seen)
         for row, image_id in enumerate(observed.image_ids):
@@ -90,6 +92,17 @@ class ExtensionFinishing:
         else:
             self.extending.adjust(model, sorted(added), touched)
         self.extending.progress("refine", 2, 2)
+
+    def _settled(self, seen: pycolmap.Reconstruction) -> dict[int, BoolArray]:
+        """Masks [K] of the keypoints that were refined before, by id of the image, of the images of a part."""
+        if self.refined is None:
+            return {}
+        ids = sorted({*seen.reg_image_ids()} & {*self.refined.reg_image_ids()})
+        images = {image_id: self.refined.images[image_id] for image_id in ids}
+        return {
+            image_id: np.array([point.has_point3D() for point in image.points2D], np.bool_)
+            for image_id, image in images.items()
+        }
 
     def _color(self, model: pycolmap.Reconstruction, known: Collection[int]) -> None:
         fresh = part_of_points(model, set(model.point3D_ids()) - set(known))

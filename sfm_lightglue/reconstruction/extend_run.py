@@ -263,7 +263,13 @@ class ExtensionJob:
             return None, taken, None
         paths = {image.name: image.path for image in self.extended.scene.images}
         finishing = ExtensionFinishing(
-            extending, paths, self.config.refine, self.clock, self.executor, prepared.has_our_keypoints
+            extending,
+            paths,
+            self.config.refine,
+            self.clock,
+            self.executor,
+            prepared.has_our_keypoints,
+            prepared.model if self._is_refined(prepared) else None,
         )
         finishing.finish(model, added, set(prepared.model.point3D_ids()))
         with self.clock.stage("map"):
@@ -276,6 +282,18 @@ class ExtensionJob:
         if model.num_reg_images() == prepared.model.num_reg_images():
             return None, taken, None
         return judged, taken, None
+
+    def _is_refined(self, prepared: PreparedExtension) -> bool:
+        """Whether keypoints of the model before are elsewhere than where they were detected."""
+        images = (prepared.model.images[image_id] for image_id in sorted(prepared.model.reg_image_ids()))
+        for image in images:
+            if image.name not in self.features:
+                continue
+            rows = prepared.rows_from_name[image.name]
+            pixels = np.array([image.points2D[row].xy for row in rows.tolist()]).reshape(-1, 2)
+            if not np.allclose(pixels, self.features.dense(image.name).keypoints, atol=1e-3):
+                return True
+        return False
 
     def _kept(
         self,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.refinement.observations import Observations
 
 _NUM_NEIGHBOURS = 16
@@ -110,7 +110,9 @@ def _unit(vectors: Float64Array) -> Float64Array:
     return unit
 
 
-def choose_references(seen: Observations, views: PlaneViews) -> tuple[IndexArray, Float64Array]:
+def choose_references(
+    seen: Observations, views: PlaneViews, is_settled: BoolArray | None = None
+) -> tuple[IndexArray, Float64Array]:
     """The observation of each point whose patch the others are aligned with, and the distance between its samples.
 
     It is near the mean viewing direction and shows the surface in high resolution. The distance between samples is
@@ -119,6 +121,8 @@ def choose_references(seen: Observations, views: PlaneViews) -> tuple[IndexArray
     Args:
         seen: observations.
         views: of the planes of their points.
+        is_settled: [M] observations that are aligned with each other; the reference of a point is one of these where
+            it has any. None: none are.
 
     Returns:
         [P] indices of observations, and [P] distances in pixels of the reference.
@@ -132,7 +136,8 @@ def choose_references(seen: Observations, views: PlaneViews) -> tuple[IndexArray
     np.fmin.at(coarsest, seen.points, resolutions)
     angles = np.arccos(np.clip(cosines, -1, 1))
     costs = angles + _ANGLE_PER_OCTAVE * np.log2(finest[seen.points] / resolutions)
-    order = np.lexsort((np.where(np.isfinite(costs), costs, np.inf), seen.points))
+    settled = np.zeros(len(seen), np.bool_) if is_settled is None else is_settled
+    order = np.lexsort((np.where(np.isfinite(costs), costs, np.inf), ~settled, seen.points))
     references = order[np.searchsorted(seen.points[order], np.arange(num_points))]
     spacings = np.clip(resolutions[references] / coarsest, 1.0, _MAX_SPACING_PX)
     return references, spacings

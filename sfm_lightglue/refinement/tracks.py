@@ -72,6 +72,7 @@ def refine_tracks(
     config: RefinementConfig | None = None,
     executor: Executor = SERIAL,
     progress: Progress = silent,
+    settled: Mapping[int, BoolArray] | None = None,
 ) -> RefinementReport:
     """Move the keypoints of each point to where their patches look like the patch of a reference keypoint.
 
@@ -85,13 +86,15 @@ def refine_tracks(
         config: limits.
         executor: decodes and aligns several images at the same time. The result does not depend on it.
         progress: called with "refine" after each image, of which each is read twice.
+        settled: masks [K] of the keypoints of images, by number of the image, that an earlier refinement aligned. They
+            stay, and the others of their points are aligned with one of them. None: none are.
 
     Returns:
-        Counts, and the precision of all keypoints.
+        Counts, and the precision of all keypoints but the settled ones.
     """
     config = config or RefinementConfig()
     seen = read_observations(model)
-    job = _Refinement.prepare(model, seen, path_from_name, config)
+    job = _Refinement.prepare(model, seen, path_from_name, config, _settled_rows(seen, settled or {}))
     rows = range(len(seen.image_ids))
     progress("refine", 0, 2 * len(rows))
     unread: set[int] = set()
@@ -133,6 +136,8 @@ class _Refinement:
     """[P, size + 2, size + 2]; bytes, because a scene has many points."""
     has_template: BoolArray
     """[P] whether the template was extracted."""
+    is_settled: BoolArray
+    """[M] whether the observation was aligned before."""
 
     @classmethod
     def prepare(
@@ -141,10 +146,11 @@ class _Refinement:
         seen: Observations,
         path_from_name: Mapping[str, Path],
         config: RefinementConfig,
+        is_settled: BoolArray,
     ) -> _Refinement:
         """Choose references, and predict how the other images distort their patches."""
         views = view_planes(model, seen)
-        references, spacings = choose_references(seen, views)
+        references, spacings = choose_references(seen, views, is_settled)
         of_reference = views.pixels_from_plane[references]
         with np.errstate(all="ignore"):  # planes seen from the side, or behind a camera: not finite
             (a, b), (c, d) = of_reference.transpose(1, 2, 0)
@@ -153,9 +159,9 @@ class _Refinement:
             warps = views.pixels_from_plane @ inverses[seen.points]
         size = config.patch_size + 2
         num_points = len(references)
-        templates = np.zeros((num_points, size, size), np.uint8)
+        templates, has_template = np.zeros((num_points, size, size), np.uint8), np.zeros(num_points, np.bool_)
         return cls(
-            model, seen, path_from_name, config, references, spacings, warps, templates, np.zeros(num_points, np.bool_)
+            model, seen, path_from_name, config, references, spacings, warps, templates, has_template, is_settled
         )
 
     def extract(self, row: int) -> bool:
@@ -178,7 +184,7 @@ class _Refinement:
         seen, config = self.seen, self.config
         rows = np.arange(seen.starts[row], seen.starts[row + 1])
         points = seen.points[rows]
-        is_compared = (self.references[points] != rows) & self.has_template[points]
+        is_compared = (self.references[points] != rows) & self.has_template[points] & ~self.is_settled[rows]
         is_compared &= np.isfinite(self.warps[rows]).all(axis=(1, 2))
         rows, points = rows[is_compared], points[is_compared]
         image = self._read(row)
@@ -233,6 +239,7 @@ def _apply(
         after.append(alignment.after[one.is_good])
     is_aligned = sigmas < DETECTED_SIGMA_PX
     sigmas[job.references[np.unique(seen.points[is_aligned])]] = REFERENCE_SIGMA_PX
+    sigmas[job.is_settled] = np.nan
     return RefinementReport(
         len(seen.positions),
         len(seen),
@@ -243,6 +250,15 @@ def _apply(
         unread_images,
         _sigmas_of_images(model, seen, sigmas),
     )
+
+
+def _settled_rows(seen: Observations, settled: Mapping[int, BoolArray]) -> BoolArray:
+    """[M] whether each observation is one of the keypoints that are masked, by number of their image."""
+    rows = np.zeros(len(seen), np.bool_)
+    for row, image_id in enumerate(seen.image_ids):
+        if image_id in settled:
+            rows[seen.of(row)] = settled[image_id][seen.keypoints[seen.of(row)]]
+    return rows
 
 
 def _median(parts: list[Float64Array]) -> float:

@@ -28,7 +28,7 @@ def test_an_image_without_points_changes_nothing():
     task = MappingTask(Path(), Path(), NUM_IMAGES)
     extending = Extending({}, lambda _: None, DensityConfig(level="sparse"), MappingConfig(), task)
     clock = Clock.for_stages(("densify", "refine", "map", "write"))
-    finishing = ExtensionFinishing(extending, {}, RefinementConfig(), clock, SERIAL, moves_touched=True)
+    finishing = ExtensionFinishing(extending, {}, RefinementConfig(), clock, SERIAL, moves_touched=True, refined=None)
     finishing.finish(model, [NUM_IMAGES], set(model.point3D_ids()))
     assert all(np.array_equal(model.images[i].cam_from_world().matrix(), pose) for i, pose in before.items())
     assert model.num_points3D() == 50

@@ -106,6 +106,28 @@ def test_a_second_refinement_changes_little(paths):
     assert np.median(np.linalg.norm(pixels(model) - once, axis=1)) < 0.02
 
 
+def test_keypoints_that_were_aligned_before_stay_and_the_others_agree_with_them(paths):
+    model, exact, is_reference = disturbed()
+    refine_tracks(model, paths)
+    seen, before = read_observations(model), pixels(model)
+    fresh = seen.images == len(seen.image_ids) - 1  # an image that comes in, with disturbed keypoints
+    last = seen.image_ids[-1]
+    noise = np.random.default_rng(1).normal(scale=NOISE_PX, size=(int(fresh.sum()), 2))
+    move_keypoints(model, last, seen.keypoints[fresh], exact[fresh] + noise)
+    settled = {
+        image_id: np.isin(np.arange(model.images[image_id].num_points2D()), seen.keypoints[seen.of(row)])
+        for row, image_id in enumerate(seen.image_ids[:-1])
+    }
+    report = refine_tracks(model, paths, settled=settled)
+    np.testing.assert_array_equal(pixels(model)[~fresh], before[~fresh])
+    sigmas = sigmas_of(model, report)
+    assert np.isnan(sigmas[~fresh]).all()
+    is_aligned = sigmas[fresh] < DETECTED_SIGMA_PX
+    errors = np.linalg.norm(pixels(model) - exact, axis=1)[fresh][is_aligned]
+    assert is_aligned.mean() > 0.4, is_aligned.mean()
+    assert np.median(errors) < 0.2 * np.median(np.linalg.norm(noise, axis=1))
+
+
 def test_no_keypoint_moves_further_than_the_bound(paths):
     model, _, _ = disturbed()
     before = pixels(model)
