@@ -12,6 +12,7 @@ from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angles_deg
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.region import SideCues, fit_affine, side_cues
+from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 _MAX_THIRD_IMAGES = 12
@@ -89,10 +90,7 @@ class _Scene:
     ) -> None:
         self._images, self._pairs, self._strengths = images, pairs, strengths
         self._num_pairs, self._max_error_deg = num_pairs, max_error_deg
-        self._idx_from_other: list[dict[int, int]] = [{} for _ in images]
-        for idx, pair in enumerate(pairs):
-            self._idx_from_other[pair.image0][pair.image1] = idx
-            self._idx_from_other[pair.image1][pair.image0] = idx
+        self._tracks = PairTracks(images, pairs)
         self._best_strengths = self._best(strengths)
         self._best_inliers = self._best(np.array([len(pair.rows) for pair in pairs], np.float64))
         self._order_scale = 1 / len(images) if self._has_order() else nan
@@ -147,14 +145,13 @@ class _Scene:
     def _closures(self, idx: int) -> _Closures:
         """Whether rotations and tracks over third images agree with a pair, weighted by the strength of these pairs."""
         pair = self._pairs[idx]
-        others0, others1 = (self._idx_from_other[image] for image in _ends(pair))
-        thirds = sorted(others0.keys() & others1.keys())
+        thirds = self._tracks.thirds(idx)
         if not thirds:
             return _Closures()
+        others0, others1 = (self._tracks.idx_from_other[image] for image in _ends(pair))
         weights = np.array([min(self._strengths[others0[third]], self._strengths[others1[third]]) for third in thirds])
         chosen = np.sort(np.argsort(-weights, kind="stable")[:_MAX_THIRD_IMAGES])
         weights = weights[chosen] ** 2 + 1e-9
-        direct = self._row_map(idx, pair.image0, pair.image1)
         closed = np.zeros(len(chosen))
         tracks = np.zeros((len(chosen), 3))
         for number, third in enumerate(np.array(thirds)[chosen].tolist()):
@@ -162,15 +159,7 @@ class _Scene:
             from_third = self._rotation(others1[third], third)
             error = rotation_angles_deg((pair.rotation.T @ from_third @ to_third)[None])[0]
             closed[number] = error <= self._max_error_deg
-            via = self._row_map(others0[third], pair.image0, third)
-            onward = self._row_map(others1[third], third, pair.image1)
-            via = np.where(via >= 0, onward[via], -1)
-            has_track = via >= 0
-            tracks[number] = (
-                has_track.sum(),
-                (has_track & (via == direct)).sum(),
-                (has_track & (direct >= 0) & (via != direct)).sum(),
-            )
+            tracks[number] = self._tracks.count(idx, third)
         num_tracks, num_closed, num_crossed = weights @ tracks
         return _Closures(
             float(weights @ closed / weights.sum()),
@@ -183,19 +172,9 @@ class _Scene:
         pair = self._pairs[idx]
         return pair.rotation if pair.image0 == source else pair.rotation.T
 
-    def _row_map(self, idx: int, source: int, target: int) -> IndexArray:
-        """[N] for each keypoint of an image, the row of its inlier in the other image; -1 without one."""
-        rows = self._pairs[idx].rows
-        from_side = 0 if source < target else 1
-        if self._pairs[idx].image0 > self._pairs[idx].image1:
-            from_side = 1 - from_side
-        found = np.full(len(self._images[source].keypoints), -1)
-        found[rows[:, from_side]] = rows[:, 1 - from_side]
-        return found
-
     def _jaccard(self, pair: PairView) -> float:
         """Weighted by the strengths of the pairs; NaN if both images have no other pairs."""
-        others0, others1 = (self._idx_from_other[image] for image in _ends(pair))
+        others0, others1 = (self._tracks.idx_from_other[image] for image in _ends(pair))
         common = united = 0.0
         for third in sorted((others0.keys() | others1.keys()) - set(_ends(pair))):
             first, second = (

@@ -1,0 +1,122 @@
+"""The probability that a verified pair is a true overlap: a logistic model over its cues.
+
+Its coefficients come with the package. They were learned from synthetic scenes with known truth alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.lookalikes.cues import PairCues
+
+PACKAGED_MODEL = Path(__file__).with_name("overlap_model.json")
+"""File of the coefficients that come with the package."""
+
+_NUM_ITERATIONS = 100
+"""Iterations of the estimate of the fraction of true pairs of a scene."""
+
+_PSEUDO_PAIRS = (9.0, 1.0)
+"""True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
+
+_FRACTION_LIMITS = (0.05, 0.99)
+"""Smallest and largest fraction of true pairs of a scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapModel:
+    """A logistic model: the logit is `bias + sum(weight (cue - mean) / scale)`; a cue that is not known adds nothing.
+
+    Args:
+        fields: names of the cues, of `PairCues.FIELDS`.
+        means: of the cues.
+        scales: of the cues, positive.
+        weights: of the cues.
+        bias: of the logit.
+        true_fraction: fraction of the pairs it was learned from that are true.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+
+    fields: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+    true_fraction: float
+
+    def __post_init__(self) -> None:
+        unknown = set(self.fields) - set(PairCues.FIELDS)
+        if unknown:
+            raise ValueError(f"OverlapModel: unknown cues {', '.join(sorted(unknown))}")
+        if not len(self.fields) == len(self.means) == len(self.scales) == len(self.weights):
+            raise ValueError("OverlapModel: expected a mean, a scale and a weight for each cue")
+        if not all(scale > 0 for scale in self.scales) or not 0 < self.true_fraction < 1:
+            raise ValueError("OverlapModel: scales must be positive, the fraction of true pairs must lie in (0, 1)")
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> OverlapModel:
+        """From plain values, as `as_mapping` gives them."""
+        names = ("fields", "means", "scales", "weights")
+        return cls(*(tuple(values[name]) for name in names), float(values["bias"]), float(values["true_fraction"]))
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def logits(self, cues: Sequence[PairCues]) -> Float64Array:
+        """The logits [P] of the probabilities, for a scene with the fraction of true pairs of the training."""
+        values = np.array([[getattr(one, name) for name in self.fields] for one in cues], np.float64)
+        standard = (values.reshape(len(cues), len(self.fields)) - np.array(self.means)) / np.array(self.scales)
+        logits: Float64Array = np.nan_to_num(standard, posinf=0.0, neginf=0.0) @ np.array(self.weights) + self.bias
+        return logits
+
+
+@cache
+def packaged_model() -> OverlapModel:
+    """The model that comes with the package."""
+    return OverlapModel.from_mapping(json.loads(PACKAGED_MODEL.read_text(encoding="utf-8")))
+
+
+def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
+    """The probability [P] of each verified pair of a scene to be a true overlap.
+
+    Most scenes have hardly any wrong pairs, others have more wrong ones than true ones. The fraction of true pairs is
+    estimated from the pairs themselves, and the probabilities follow it.
+
+    Args:
+        cues: of all pairs of the scene.
+        model: None for the one that comes with the package.
+
+    Source: Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori probabilities,
+    2002, section 2.2 (here with added pairs).
+    """
+    model = model or packaged_model()
+    if not cues:
+        return np.zeros(0)
+    logits, fraction = model.logits(cues), model.true_fraction
+    num_true, num_false = _PSEUDO_PAIRS
+    probabilities = _sigmoid(logits)
+    for _ in range(_NUM_ITERATIONS):
+        shift = _logit(fraction) - _logit(model.true_fraction)
+        probabilities = _sigmoid(logits + shift)
+        fraction = float((probabilities.sum() + num_true) / (len(cues) + num_true + num_false))
+        fraction = min(max(fraction, _FRACTION_LIMITS[0]), _FRACTION_LIMITS[1])
+    return probabilities
+
+
+def _sigmoid(logits: Float64Array) -> Float64Array:
+    probabilities: Float64Array = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    return probabilities
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))

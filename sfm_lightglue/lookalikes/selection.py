@@ -1,0 +1,187 @@
+"""Which verified pairs take part in mapping, by the probability that they are true overlaps.
+
+True pairs come first: they connect images to parts of the scene. A doubtful pair within a part takes part if tracks
+over true pairs agree with it. A doubtful pair between two parts never joins them alone: several that share no image
+must do so together. Two parts that only doubtful pairs join stay apart: they may be two places that look alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.lookalikes.config import LookalikesConfig
+from sfm_lightglue.lookalikes.tracks import PairTracks, TrackCounts
+from sfm_lightglue.lookalikes.views import ImageView, PairView
+
+SELECTION_VERSION = 1
+"""Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
+
+_CLEARLY_WRONG = 0.1
+"""A pair with a smaller probability is probably wrong."""
+
+_MIN_CLEARLY_WRONG = 3
+"""Number of such pairs from which a scene has places that look alike. In other scenes, all pairs take part."""
+
+_MIN_CLOSED_TRACKS = 5
+"""Number of tracks over true pairs that must agree with a doubtful pair."""
+
+_MIN_CLOSED = 0.9
+"""Fraction of the tracks that a doubtful pair must agree with, of those that it closes or crosses."""
+
+_MIN_MATCHED_TRACKS = 0.4
+"""Fraction of all tracks that a doubtful pair must close."""
+
+_MIN_AMBIGUOUS = 0.25
+"""A pair with a smaller probability helps to join no parts."""
+
+_MIN_JOINING_PAIRS = 2
+"""Number of ambiguous pairs without a common image that join two parts together."""
+
+_MIN_JOINING_PROBABILITY = 0.9
+"""Probability that at least one of them is true."""
+
+_NUM_ROUNDS = 3
+"""Rounds in which pairs that were supported in the last round support others."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Selection:
+    """The result for the pairs of a scene.
+
+    Args:
+        is_used: [P] pairs that take part in mapping.
+        part: [N] number of the part of each image; images without a pair that is used are parts of their own.
+    """
+
+    is_used: BoolArray
+    part: tuple[int, ...]
+
+
+def select_pairs(
+    images: Sequence[ImageView],
+    pairs: Sequence[PairView],
+    probabilities: Float64Array,
+    is_trusted: BoolArray,
+    config: LookalikesConfig,
+) -> Selection:
+    """Decide which pairs take part in mapping.
+
+    Args:
+        images: of the scene.
+        pairs: its verified pairs that do not contradict each other, each once.
+        probabilities: [P] of the pairs.
+        is_trusted: [P] pairs that take part whatever their probability is.
+        config: what is done with doubtful pairs.
+    """
+    is_true = (probabilities >= config.min_probability) | is_trusted
+    if config.mode == "off":
+        is_true = np.ones(len(pairs), np.bool_)
+    elif config.mode == "auto" and not _has_look_alikes(probabilities, is_trusted):
+        is_true = np.ones(len(pairs), np.bool_)
+    parts = _Parts(len(images))
+    for idx in np.argsort(-probabilities, kind="stable").tolist():
+        if is_true[idx]:
+            parts.join(pairs[idx].image0, pairs[idx].image1)
+    is_used = is_true
+    if config.mode == "auto" and not is_true.all():
+        is_used = _with_joining(pairs, probabilities, is_used, parts)
+        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, is_used, parts)
+    return Selection(is_used, tuple(parts.root(image) for image in range(len(images))))
+
+
+def _has_look_alikes(probabilities: Float64Array, is_trusted: BoolArray) -> bool:
+    return int(((probabilities < _CLEARLY_WRONG) & ~is_trusted).sum()) >= _MIN_CLEARLY_WRONG
+
+
+def _with_joining(
+    pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: _Parts
+) -> BoolArray:
+    """The used pairs, and the ambiguous ones that join parts together; the parts with the surest pairs come first."""
+    is_used = is_used.copy()
+    ambiguous = np.flatnonzero(~is_used & (probabilities >= _MIN_AMBIGUOUS))
+    while True:
+        between: dict[tuple[int, int], list[int]] = {}
+        for idx in ambiguous.tolist():
+            roots = sorted((parts.root(pairs[idx].image0), parts.root(pairs[idx].image1)))
+            if roots[0] != roots[1]:
+                between.setdefault((roots[0], roots[1]), []).append(idx)
+        votes = {key: _joint_probability(pairs, probabilities, idxs) for key, idxs in sorted(between.items())}
+        best = max(votes, key=lambda key: votes[key], default=None)
+        if best is None or votes[best] < _MIN_JOINING_PROBABILITY:
+            return is_used
+        is_used[between[best]] = True
+        parts.join(*best)
+
+
+def _joint_probability(pairs: Sequence[PairView], probabilities: Float64Array, idxs: Sequence[int]) -> float:
+    """The probability that one of the pairs between two parts is true; 0 if too few have no common image."""
+    seen: set[int] = set()
+    independent = []
+    for idx in sorted(idxs, key=lambda each: (-probabilities[each], each)):
+        ends = {pairs[idx].image0, pairs[idx].image1}
+        if not ends & seen:
+            seen |= ends
+            independent.append(probabilities[idx])
+    if len(independent) < _MIN_JOINING_PAIRS:
+        return 0.0
+    return float(1 - np.prod(1 - np.array(independent)))
+
+
+def _with_supported(
+    tracks: PairTracks, pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: _Parts
+) -> BoolArray:
+    """The used pairs, and those within a part that tracks over used pairs agree with."""
+    waiting = [
+        idx
+        for idx in np.argsort(-probabilities, kind="stable").tolist()
+        if not is_used[idx] and parts.root(pairs[idx].image0) == parts.root(pairs[idx].image1)
+    ]
+    for _ in range(_NUM_ROUNDS):
+        supported = [idx for idx in waiting if _is_supported(tracks, pairs[idx], idx, is_used)]
+        if not supported:
+            break
+        is_used = is_used.copy()
+        is_used[supported] = True
+        waiting = [idx for idx in waiting if not is_used[idx]]
+    return is_used
+
+
+def _is_supported(tracks: PairTracks, pair: PairView, idx: int, is_used: BoolArray) -> bool:
+    others0, others1 = tracks.idx_from_other[pair.image0], tracks.idx_from_other[pair.image1]
+    total = np.zeros(3, np.int64)
+    for third in tracks.thirds(idx):
+        if is_used[others0[third]] and is_used[others1[third]]:
+            total += np.array(tracks.count(idx, third))
+    found = TrackCounts(*total.tolist())
+    return (
+        found.num_closed >= _MIN_CLOSED_TRACKS
+        and found.num_closed >= _MIN_CLOSED * (found.num_closed + found.num_crossed)
+        and found.num_closed >= _MIN_MATCHED_TRACKS * found.num_tracks
+    )
+
+
+class _Parts:
+    """Disjoint sets of images; the number of a set is the smallest of its images.
+
+    Args:
+        num_images: each is a set of its own at first.
+    """
+
+    def __init__(self, num_images: int) -> None:
+        self._parents = list(range(num_images))
+
+    def root(self, image: int) -> int:
+        """The number of the set of an image."""
+        while self._parents[image] != image:
+            self._parents[image] = self._parents[self._parents[image]]
+            image = self._parents[image]
+        return image
+
+    def join(self, first: int, second: int) -> None:
+        """Unite the sets of two images."""
+        roots = sorted((self.root(first), self.root(second)))
+        self._parents[roots[1]] = roots[0]
