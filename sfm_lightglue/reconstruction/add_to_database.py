@@ -31,6 +31,7 @@ from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
+from sfm_lightglue.stages.distributed import FillsStore
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import PairCounts, extract_scene, match_scene
 from sfm_lightglue.stages.pair_plan import plan_pairs
@@ -233,6 +234,8 @@ def _fill(job: _Job, copy: Path, known: Sequence[KnownImage], overwrite: bool, k
         confirm_pairs(components.pairs, joined.scene, job.confirm, pair_s)
     with Store(job.store_folder) as store, open_executor(config, components, store) as executor:
         job.log.open(job.store_folder)
+        if not isinstance(executor, FillsStore):
+            job.log.watch(store)
         return _compute(job, copy, joined, known, components, store, executor)
 
 

@@ -174,6 +174,7 @@ class _Job:
             self.folder.path.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder.path)
         store = Store(self._store_folder())
+        self.log.watch(store)
         features = self._features(store)
         with work_folder(self.folder.path) as work:
             task = self._task(work)

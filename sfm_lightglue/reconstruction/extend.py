@@ -89,6 +89,7 @@ def extend(
     with run_log("reconstruct", progress) as log, ExitStack() as stack:
         store = stack.enter_context(Store(output))
         log.open(output)
+        log.watch(store)
         work = stack.enter_context(work_folder(output))
         with clock.stage("scan"):
             base = base_of_output(output, store, work) if model is None else base_from_elsewhere(Path(model))

@@ -113,6 +113,27 @@ def test_a_model_grows_again_and_a_finished_extension_computes_nothing(own_scene
     assert tree(own_scene) == files
 
 
+class Told:
+    """A `WorkProgress` that keeps what it is told last of each stage."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, tuple[int, int, int]] = {}
+
+    def __call__(self, stage: str, num_done: int, num_total: int) -> None:
+        raise AssertionError("`advance` is called instead")
+
+    def advance(self, stage: str, *counts: int) -> None:
+        self.last[stage] = counts
+
+
+def test_the_progress_tells_found_features_from_extracted_ones(own_scene, small_scene_dir):
+    add_photos(own_scene, small_scene_dir)
+    told = Told()
+    extend(own_scene, config=CONFIG, progress=told)
+    num_images = len(list((own_scene / "images").iterdir()))
+    assert told.last["extract"] == (num_images, num_images, num_images - len(ADDED))
+
+
 def test_dense_points_of_the_photos_are_added_and_refined(small_scene_dir, small_scene, tmp_path):
     config = one_thread()
     for name in sorted(path.name for path in (small_scene_dir / "images").iterdir()):
