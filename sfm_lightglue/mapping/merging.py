@@ -13,13 +13,13 @@ import pycolmap
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.geometry.transforms import Sim3
-from sfm_lightglue.mapping.model_alignment import MIN_COMMON, ModelAlignment, NotMerged, align_models, registered_images
+from sfm_lightglue.mapping.model_alignment import MIN_COMMON, NotMerged, align_models, registered_images
 
 logger = logging.getLogger(__name__)
 
 Adjust = Callable[[pycolmap.Reconstruction], None]
 
-_MIN_REMAINING = 0.5
+MIN_REMAINING = 0.5
 """Smallest fraction of the observations that connect the common images with the others of each model, which must remain
 after the merged model was adjusted and filtered. A model that was merged wrongly loses them; they are few of all."""
 
@@ -90,7 +90,7 @@ def merge_two(
     alignment = align_models(source, target)
     if isinstance(alignment, NotMerged):
         return alignment
-    merged = _joined(target, source, alignment)
+    merged = joined(target, source, alignment.target_from_source)
     num_images = merged.num_reg_images()
     ids = [set(model.reg_image_ids()) for model in (target, source)]
     before = [_num_connecting(merged, ids[0] & ids[1], own) for own in (ids[0] - ids[1], ids[1] - ids[0])]
@@ -99,7 +99,7 @@ def merge_two(
         return NotMerged("images of the merged model lost their poses when it was adjusted")
     after = [_num_connecting(merged, ids[0] & ids[1], own) for own in (ids[0] - ids[1], ids[1] - ids[0])]
     share = min(left / num if num > 0 else 1.0 for left, num in zip(after, before, strict=True))
-    if share < _MIN_REMAINING:
+    if share < MIN_REMAINING:
         return NotMerged(
             f"only {share:.0%} of the observations that connect one of them remain after the merged model was adjusted"
         )
@@ -121,12 +121,19 @@ def _num_connecting(model: pycolmap.Reconstruction, common_ids: set[int], own_id
     )
 
 
-def _joined(
-    target: pycolmap.Reconstruction, source: pycolmap.Reconstruction, alignment: ModelAlignment
+def joined(
+    target: pycolmap.Reconstruction, source: pycolmap.Reconstruction, target_from_source: Sim3
 ) -> pycolmap.Reconstruction:
+    """One model of the images and points of two, not adjusted; points with a common observation become one.
+
+    Args:
+        target: a model; its world is that of the result.
+        source: another model of the same database.
+        target_from_source: between their worlds.
+    """
     merged, moved = copy.deepcopy(target), copy.deepcopy(source)
     with quiet_log():
-        moved.transform(_native(alignment.target_from_source))
+        moved.transform(_native(target_from_source))
         _add_frames(merged, moved)
         _add_points(merged, moved)
         merged.update_point_3d_errors()
@@ -173,7 +180,7 @@ def _add_points(merged: pycolmap.Reconstruction, moved: pycolmap.Reconstruction)
     for point_id in sorted(moved.point3D_ids()):
         point = moved.points3D[point_id]
         elements = [(element.image_id, element.point2D_idx) for element in point.track.elements]
-        observed = [_point_of(merged, *element) for element in elements]
+        observed = [point_of(merged, *element) for element in elements]
         twin = _most_frequent([each for each in observed if each is not None])
         free = [element for element, each in zip(elements, observed, strict=True) if each is None]
         if twin is not None:
@@ -192,6 +199,7 @@ def _most_frequent(point_ids: Sequence[int]) -> int | None:
     return Counter(point_ids).most_common(1)[0][0] if point_ids else None
 
 
-def _point_of(model: pycolmap.Reconstruction, image_id: int, point2d_idx: int) -> int | None:
+def point_of(model: pycolmap.Reconstruction, image_id: int, point2d_idx: int) -> int | None:
+    """The point that a keypoint of an image observes, None for none."""
     point = model.images[image_id].points2D[point2d_idx]
     return int(point.point3D_id) if point.has_point3D() else None

@@ -179,6 +179,27 @@ class SceneFeatures(Mapping[str, Features]):
         turned = replace(self._read(image), quarter_turns_override=(image.quarter_turns + turns) % 4)
         return self._extractor.extract(turned)
 
+    def by(self, name: str, extractor: CachedExtractor) -> Features:
+        """The features that another extractor finds in an image that was extracted before.
+
+        Args:
+            name: of the image.
+            extractor: with the store.
+
+        Raises:
+            DataError: if the image can no longer be read.
+        """
+        image = self._image_from_name[name]
+        features = extractor.read(extractor.key(image.content_digest, self.quarter_turns(name)))
+        if features is None:
+            return extractor.compute(self._read(image))
+        extractor.store.count("features", hit=True)
+        return features
+
+    def quarter_turns(self, name: str) -> int:
+        """Clockwise turns by 90 degrees that make an image upright, by its EXIF data or by `turn`."""
+        return self._turns_from_name.get(name, self._image_from_name[name].quarter_turns)
+
     def is_turned(self, name: str) -> bool:
         """Whether `turn` was called for an image."""
         return name in self._turns_from_name

@@ -1,0 +1,262 @@
+"""The similarity between two models that share points, but too few images: robust, and checked by reprojection.
+
+Candidates come from three connected points of both models, and from an image of one model that sees points of the
+other. The best ones are refined on the matches that fit in both directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+from scipy.optimize import least_squares
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.geometry.transforms import (
+    Rigid3,
+    Sim3,
+    project_to_rotation,
+    rotation_from_rotvec,
+    umeyama,
+)
+from sfm_lightglue.mapping.model_alignment import NotMerged
+from sfm_lightglue.mapping.point_links import LinkSide, PointLinks
+
+MAX_ERROR_PX = 8.0
+"""Largest error of a match that fits, in pixels of images of up to 1600 pixels. The models were adjusted apart."""
+
+MIN_INLIERS, MIN_INLIERS_OF_PAIR = 40, 12
+"""Fewest matches that fit, of all pairs together and of a pair that counts."""
+
+MIN_PAIRS = 2
+"""Fewest pairs that count, with different images on both sides: a wrong pair is never alone decisive."""
+
+_MIN_RATIO, _MIN_RATIO_OF_PAIR = 0.6, 0.5
+"""Smallest fraction of the matches that fit, of all pairs with enough of them and of a pair that counts."""
+
+_MIN_BOTH = 15
+"""Fewest matches that fit with a point of both models: they tell the scale."""
+
+_MAX_SCALE_ERROR = 0.05
+"""Largest relative standard deviation of the scale."""
+
+_NUM_TRIPLES, _NUM_REFINED = 300, 4
+"""Samples of three points, and candidates that are refined."""
+
+_MIN_SEEN, _MIN_DEPTH_PAIRS = 15, 6
+"""Fewest points of the other model that an image sees for a candidate, and those of them with a point of its own."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LinkAlignment:
+    """The position of one model in another.
+
+    Args:
+        target_from_source: between the worlds of the models.
+        inliers: [K] the matches that fit.
+        num_pairs: pairs of images with enough of them.
+        median_error_px: of these matches, in pixels of images of up to 1600 pixels.
+    """
+
+    target_from_source: Sim3
+    inliers: BoolArray
+    num_pairs: int
+    median_error_px: float
+
+
+def align_by_links(links: PointLinks, seed: int) -> LinkAlignment | NotMerged:
+    """Align two models by their links.
+
+    Args:
+        links: between the models.
+        seed: of the random samples.
+
+    Returns:
+        The alignment, or why there is none that is sure.
+    """
+    enough = np.bincount(links.pair, minlength=links.num_pairs) >= MIN_INLIERS_OF_PAIR
+    if _num_independent(links, enough) < MIN_PAIRS:
+        return NotMerged(
+            f"{int(enough.sum())} pairs of images connect their points, at least {MIN_PAIRS} with different images on"
+            " both sides are needed"
+        )
+    scored = [(_score(links, candidate), k, candidate) for k, candidate in enumerate(_candidates(links, seed))]
+    if not scored:
+        return NotMerged("their common points leave no alignment")
+    best: tuple[float, Sim3] | None = None
+    for score, _, candidate in sorted(scored, key=lambda each: (-each[0], each[1]))[:_NUM_REFINED]:
+        refined = _refined(links, candidate)
+        for value, similarity in ((score, candidate), (_score(links, refined), refined)):
+            if best is None or value > best[0]:
+                best = value, similarity
+    assert best is not None
+    return _checked(links, best[1], enough)
+
+
+def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlignment | NotMerged:
+    errors = links.errors_px(similarity)
+    inliers = errors <= MAX_ERROR_PX
+    num = np.bincount(links.pair, minlength=links.num_pairs)
+    num_fitting = np.bincount(links.pair[inliers], minlength=links.num_pairs)
+    counts = (num_fitting >= MIN_INLIERS_OF_PAIR) & (num_fitting >= _MIN_RATIO_OF_PAIR * num)
+    of_enough = enough[links.pair]
+    ratio = float(inliers[of_enough].mean())
+    if _num_independent(links, counts) < MIN_PAIRS or inliers.sum() < MIN_INLIERS:
+        return NotMerged(
+            f"{int(inliers.sum())} common points of {int(counts.sum())} pairs of images fit one alignment, at least"
+            f" {MIN_INLIERS} of {MIN_PAIRS} pairs with different images on both sides are needed"
+        )
+    if ratio < _MIN_RATIO or counts.sum() < _MIN_RATIO * enough.sum():
+        return NotMerged(
+            f"only {int(counts.sum())} of {int(enough.sum())} pairs of images and {ratio:.0%} of their common points"
+            " fit the best alignment"
+        )
+    if (inliers & links.has_both).sum() < _MIN_BOTH:
+        return NotMerged("too few points of both models fit the best alignment: the scale is not determined")
+    scale_error = _scale_error(links, similarity, inliers)
+    if scale_error > _MAX_SCALE_ERROR:
+        return NotMerged(f"their common points determine the scale only to {scale_error:.0%}")
+    return LinkAlignment(similarity, inliers, int(counts.sum()), float(np.median(errors[inliers])))
+
+
+def _num_independent(links: PointLinks, counts: BoolArray) -> int:
+    """Whether two pairs have different images on both sides: 2; else 1 if there is a pair, 0 without."""
+    rows = np.flatnonzero(counts).tolist()
+    sides = [(links.target.names[k], links.source.names[k]) for k in rows]
+    for i, (target, source) in enumerate(sides):
+        if any(target != other[0] and source != other[1] for other in sides[:i]):
+            return 2
+    return min(len(sides), 1)
+
+
+def _score(links: PointLinks, similarity: Sim3) -> float:
+    """Truncated quality of a candidate; each pair counts at most as much as 100 matches."""
+    errors = links.errors_px(similarity)
+    fits = np.maximum(1 - (errors / MAX_ERROR_PX) ** 2, 0.0)
+    of_pairs = np.bincount(links.pair, weights=fits, minlength=links.num_pairs)
+    return float(np.minimum(of_pairs, 100).sum())
+
+
+def _candidates(links: PointLinks, seed: int) -> Iterator[Sim3]:
+    target, source = links.target, links.source
+    both = np.flatnonzero(links.has_both)
+    if len(both) >= 3:
+        generator = np.random.default_rng(seed)
+        for _ in range(_NUM_TRIPLES):
+            rows = generator.choice(both, 3, replace=False)
+            similarity = _umeyama(source.xyz[rows], target.xyz[rows])
+            if similarity is not None:
+                yield similarity
+    for image_id in np.unique(source.image).tolist():
+        found = _by_pose(source, target, source.image == image_id, seed)
+        if found is not None:
+            yield found
+    for image_id in np.unique(target.image).tolist():
+        found = _by_pose(target, source, target.image == image_id, seed)
+        if found is not None:
+            yield found.inverse()
+
+
+def _umeyama(source: Float64Array, target: Float64Array) -> Sim3 | None:
+    try:
+        found = umeyama(source, target)
+    except (ValueError, np.linalg.LinAlgError):
+        return None
+    return found if np.isfinite(found.scale) and found.scale > 0 else None
+
+
+def _by_pose(own: LinkSide, other: LinkSide, of_image: BoolArray, seed: int) -> Sim3 | None:
+    """The similarity to the other model by an image that sees its points; the scale is the ratio of depths."""
+    rows = np.flatnonzero(of_image & other.has_point)
+    if len(np.unique(other.point_id[rows])) < _MIN_SEEN:
+        return None
+    pose = _pose_from_rays(own, rows, other.xyz[rows], seed)
+    if pose is None:
+        return None
+    both = rows[own.has_point[rows]]
+    own_pose = Rigid3(own.R[rows[0]], own.t[rows[0]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (pose @ other.xyz[both])[:, 2] / own.depths(own.xyz)[both]
+    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+    if len(ratios) < _MIN_DEPTH_PAIRS:
+        return None
+    scale = float(np.median(ratios))
+    R = pose.R.T @ own_pose.R
+    return Sim3(scale, R, pose.R.T @ (scale * own_pose.t - pose.t))
+
+
+def _pose_from_rays(own: LinkSide, rows: IndexArray, xyz: Float64Array, seed: int) -> Rigid3 | None:
+    """`cam_from_world` of an image in the other model, by RANSAC over points that it sees."""
+    focal = float(own.px_per_radian[rows[0]])
+    rays = own.rays[rows]
+    in_front = rays[:, 2] > 0.1
+    if in_front.sum() < _MIN_SEEN:
+        return None
+    rays, xyz = rays[in_front], xyz[in_front]
+    half = 4 * focal
+    size = int(2 * half)
+    camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=size, height=size, params=[focal, half, half])
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error = MAX_ERROR_PX
+    options.ransac.random_seed = seed
+    pixels = rays[:, :2] / rays[:, 2:] * focal + half
+    with quiet_log():
+        found = pycolmap.estimate_and_refine_absolute_pose(pixels, xyz, camera, options)
+    return None if found is None else Rigid3.from_matrix(found["cam_from_world"].matrix())
+
+
+def _refined(links: PointLinks, similarity: Sim3) -> Sim3:
+    """The similarity with the least robust errors of the matches that nearly fit."""
+    for factor in (3.0, 1.5, 1.0):
+        near = links.errors_px(similarity) <= factor * MAX_ERROR_PX
+        if near.sum() < MIN_INLIERS_OF_PAIR:
+            return similarity
+        start = similarity
+        found = least_squares(
+            lambda step, rows=near, base=start: _residuals(links, _stepped(base, step), rows).ravel(),
+            np.zeros(7),
+            loss="soft_l1",
+            f_scale=2.0,
+            max_nfev=20,
+        )
+        similarity = _stepped(start, found.x)
+    return similarity
+
+
+def _residuals(links: PointLinks, similarity: Sim3, rows: BoolArray) -> Float64Array:
+    """Residuals [2 K', 3] of the chosen matches in both directions; 0 where a match has no point."""
+    forward = links.target.residuals_px(similarity @ links.source.xyz)[rows]
+    backward = links.source.residuals_px(similarity.inverse() @ links.target.xyz)[rows]
+    return np.nan_to_num(np.concatenate([forward, backward]), nan=0.0)
+
+
+def _stepped(similarity: Sim3, step: Float64Array) -> Sim3:
+    """A similarity changed by a rotation vector, a translation in units of its size, and the logarithm of a scale."""
+    turn, growth = rotation_from_rotvec(step[:3]), math.exp(float(np.clip(step[6], -2, 2)))
+    unit = max(float(np.linalg.norm(similarity.t)), similarity.scale, 1e-6)
+    return Sim3(
+        growth * similarity.scale,
+        project_to_rotation(turn @ similarity.R),
+        growth * turn @ similarity.t + unit * step[3:6],
+    )
+
+
+def _scale_error(links: PointLinks, similarity: Sim3, inliers: BoolArray) -> float:
+    """Relative standard deviation of the scale. Matches of a pair share errors: ten of them count as one pixel."""
+    base = _residuals(links, similarity, inliers).ravel()
+    columns = []
+    for k in range(7):
+        step = np.zeros(7)
+        step[k] = 1e-5
+        columns.append((_residuals(links, _stepped(similarity, step), inliers).ravel() - base) / 1e-5)
+    J = np.stack(columns, axis=1)
+    num_pairs = len(np.unique(links.pair[inliers]))
+    sigma = max(float(np.sqrt((base**2).mean())), 0.5)
+    shared = max(1.0, float(inliers.sum()) / (10 * num_pairs))
+    normal = J.T @ J
+    covariance = np.linalg.pinv(normal, hermitian=True) * sigma**2 * shared
+    return float(math.sqrt(max(covariance[6, 6], 0.0)))

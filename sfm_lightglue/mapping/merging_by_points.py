@@ -1,0 +1,187 @@
+"""Merge models of one database that share points by verified matches, but fewer than three images.
+
+Models are never merged on a guess: pairs with different images on both sides must agree on one alignment, and the
+points that connect both sides must remain when the merged model is adjusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import pycolmap
+
+from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.mapping.link_alignment import MIN_INLIERS, LinkAlignment, align_by_links
+from sfm_lightglue.mapping.merging import MIN_REMAINING, Adjust, joined, point_of
+from sfm_lightglue.mapping.model_alignment import MIN_COMMON, NotMerged, registered_images
+from sfm_lightglue.mapping.pair_agreement import StoredPair
+from sfm_lightglue.mapping.point_links import PointLinks, find_links
+from sfm_lightglue.types import ImagePair
+
+logger = logging.getLogger(__name__)
+
+MERGING_VERSION = 1
+"""Number to raise when a change of the code merges other models by points."""
+
+_APART = "stay apart"
+
+IsBetter = Callable[[pycolmap.Reconstruction, pycolmap.Reconstruction, pycolmap.Reconstruction], bool]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MergedPieces:
+    """What became of models that could be one.
+
+    Args:
+        models: the merged ones and those that stay apart, the one with most images first.
+        notes: of what each merged model was made and why, by `id` of the model.
+        apart: of models that verified pairs connect but that were not merged, why.
+    """
+
+    models: list[pycolmap.Reconstruction]
+    notes: dict[int, list[str]] = field(default_factory=dict)
+    apart: list[str] = field(default_factory=list)
+
+    def notes_of(self, model: pycolmap.Reconstruction) -> list[str]:
+        """Of what a model was made; empty if it was not merged."""
+        return self.notes.get(id(model), [])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PieceMerging:
+    """Merges models by their common points.
+
+    Args:
+        pairs: verified pairs of the database.
+        adjust: adjusts and filters a whole merged model.
+        is_better: called with a merged model and the two models of which it was made; False keeps them apart.
+        seed: of the random samples.
+        probability: that a pair shows the same place, by pair; None if it is not known.
+    """
+
+    pairs: Sequence[StoredPair]
+    adjust: Adjust
+    is_better: IsBetter
+    seed: int = 0
+    probability: Mapping[ImagePair, float] | None = None
+
+    def merge(self, models: Sequence[pycolmap.Reconstruction]) -> MergedPieces:
+        """Merge models, those with most links first, until no two of them can be merged.
+
+        Args:
+            models: of one database; not changed.
+        """
+        remaining = dict(enumerate(models))
+        notes: dict[int, list[str]] = {}
+        refused: dict[tuple[int, int], str] = {}
+        links: dict[tuple[int, int], PointLinks] = {}
+        while True:
+            for pair in combinations(sorted(remaining), 2):
+                if pair not in links:
+                    links[pair] = self._links(*(remaining[number] for number in pair))
+            waiting = [pair for pair in combinations(sorted(remaining), 2) if pair not in refused]
+            if not waiting:
+                break
+            pair = max(waiting, key=lambda each: (len(links[each]), each))
+            first, second = (remaining[number] for number in pair)
+            found = self._merged(first, second, links[pair])
+            sizes = f"{first.num_reg_images()} and {second.num_reg_images()} images"
+            if isinstance(found, NotMerged):
+                refused[pair] = f"models of {sizes} {_APART}: {found.reason}"
+                logger.info("%s", refused[pair])
+                continue
+            merged, text = found
+            earlier = [note for each in (first, second) for note in notes.get(id(each), [])]
+            notes[id(merged)] = [*earlier, f"models of {sizes} were merged by {text}"]
+            logger.info("%s", notes[id(merged)][-1])
+            remaining = {number: model for number, model in remaining.items() if number not in pair}
+            remaining[max(max(each) for each in links) + 1] = merged
+        apart = [text for pair, text in sorted(refused.items()) if set(pair) <= remaining.keys()]
+        ordered = sorted(remaining.values(), key=lambda model: -model.num_reg_images())
+        return MergedPieces(ordered, notes, apart)
+
+    def _links(self, first: pycolmap.Reconstruction, second: pycolmap.Reconstruction) -> PointLinks:
+        target, source = (first, second) if _is_larger(first, second) else (second, first)
+        return find_links(target, source, self.pairs, self.probability)
+
+    def _merged(
+        self, first: pycolmap.Reconstruction, second: pycolmap.Reconstruction, links: PointLinks
+    ) -> tuple[pycolmap.Reconstruction, str] | NotMerged:
+        """Two models as one, and by what they were merged, or why they stay apart."""
+        target, source = (first, second) if _is_larger(first, second) else (second, first)
+        if len(registered_images(target) & registered_images(source)) >= MIN_COMMON:
+            return NotMerged("their common images contradict each other")
+        alignment = align_by_links(links, self.seed)
+        if isinstance(alignment, NotMerged):
+            return alignment
+        merged = joined(target, source, alignment.target_from_source)
+        connect_points(merged, links, alignment)
+        num_images = merged.num_reg_images()
+        sides = _own_images(target, source)
+        before = _num_connecting(merged, sides)
+        self.adjust(merged)
+        if merged.num_reg_images() < num_images:
+            return NotMerged("images of the merged model lost their poses when it was adjusted")
+        after = _num_connecting(merged, sides)
+        if after < max(MIN_REMAINING * before, MIN_INLIERS / 2):
+            return NotMerged(f"only {after} of {before} points that connect them remain after an adjustment")
+        if not self.is_better(merged, target, source):
+            return NotMerged("the merged model is judged worse")
+        return merged, f"{after} common points of {alignment.num_pairs} pairs of images"
+
+
+def is_of_models_apart(note: str) -> bool:
+    """Whether a note tells why models were not merged: it is outdated as soon as they are merged otherwise."""
+    return _APART in note
+
+
+def connect_points(merged: pycolmap.Reconstruction, links: PointLinks, alignment: LinkAlignment) -> None:
+    """Make one point of the two points of a match that fits, and continue tracks by matches with one point.
+
+    Args:
+        merged: the joined models; changed in place.
+        links: between them.
+        alignment: of the models.
+    """
+    with quiet_log():
+        for k in alignment.inliers.nonzero()[0].tolist():
+            elements = [(int(side.image[k]), int(side.row[k])) for side in (links.target, links.source)]
+            ids = [point_of(merged, *element) for element in elements]
+            if ids[0] == ids[1]:
+                continue
+            if ids[0] is not None and ids[1] is not None:
+                if not _images_of(merged, ids[0]) & _images_of(merged, ids[1]):
+                    merged.merge_points3D(ids[0], ids[1])
+                continue
+            point_id, free = (ids[0], elements[1]) if ids[0] is not None else (ids[1], elements[0])
+            if point_id is not None and free[0] not in _images_of(merged, point_id):
+                merged.add_observation(point_id, pycolmap.TrackElement(*free))
+        merged.update_point_3d_errors()
+
+
+def _images_of(model: pycolmap.Reconstruction, point_id: int) -> set[int]:
+    return {element.image_id for element in model.points3D[point_id].track.elements}
+
+
+def _is_larger(first: pycolmap.Reconstruction, second: pycolmap.Reconstruction) -> bool:
+    return bool(first.num_reg_images() >= second.num_reg_images())
+
+
+def _own_images(target: pycolmap.Reconstruction, source: pycolmap.Reconstruction) -> tuple[set[int], set[int]]:
+    ids = [set(model.reg_image_ids()) for model in (target, source)]
+    return ids[0] - ids[1], ids[1] - ids[0]
+
+
+def _num_connecting(model: pycolmap.Reconstruction, sides: tuple[set[int], set[int]]) -> int:
+    """Number of points that are seen from both sides."""
+    return sum(
+        1
+        for point_id in sorted(model.point3D_ids())
+        if (images := _images_of(model, point_id)) & sides[0] and images & sides[1]
+    )
+
+
+__all__ = ["MERGING_VERSION", "MergedPieces", "PieceMerging", "connect_points", "is_of_models_apart"]

@@ -1,0 +1,195 @@
+"""Verified matches between images of two models, with the points of both that they connect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.epipolar import homogeneous
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.mapping.extend_keypoints import point_ids_of
+from sfm_lightglue.mapping.pair_agreement import StoredPair
+from sfm_lightglue.types import ImagePair
+
+_REFERENCE_SIZE_PX = 1600.0
+
+_MAX_PER_PAIR = 400
+"""Matches of a pair that are used; evenly chosen from more."""
+
+MIN_PROBABILITY = 0.5
+"""A pair that is less probably a true overlap connects no models."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LinkSide:
+    """What matches see of one of two models.
+
+    Args:
+        names: of the images of the pairs [P] in this model.
+        image: [K] id of the image.
+        row: [K] keypoint in the image.
+        point_id: [K] point of the model, -1 for none.
+        xyz: [K, 3] of the point in the world of the model, NaN without.
+        R: [K, 3, 3] rotation of `cam_from_world` of the image.
+        t: [K, 3] its translation.
+        rays: [K, 3] direction of length 1 of the keypoint in the camera frame.
+        px_per_radian: [K] focal length in pixels of an image of at most 1600 pixels.
+    """
+
+    names: tuple[str, ...]
+    image: IndexArray
+    row: IndexArray
+    point_id: IndexArray
+    xyz: Float64Array
+    R: Float64Array
+    t: Float64Array
+    rays: Float64Array
+    px_per_radian: Float64Array
+
+    @property
+    def has_point(self) -> BoolArray:
+        """[K] whether the keypoint has a point."""
+        return self.point_id >= 0
+
+    def errors_px(self, xyz: Float64Array) -> Float64Array:
+        """Errors [K] of points [K, 3] in the world of this model, NaN for NaN."""
+        in_camera = np.einsum("kij,kj->ki", self.R, xyz) + self.t
+        sine = np.linalg.norm(np.cross(in_camera, self.rays), axis=1)
+        errors: Float64Array = np.arctan2(sine, (in_camera * self.rays).sum(axis=1)) * self.px_per_radian
+        return errors
+
+    def residuals_px(self, xyz: Float64Array) -> Float64Array:
+        """Residuals [K, 3] of points [K, 3] in the world of this model; their lengths are about the errors."""
+        in_camera = np.einsum("kij,kj->ki", self.R, xyz) + self.t
+        directions = in_camera / np.maximum(np.linalg.norm(in_camera, axis=1, keepdims=True), 1e-12)
+        residuals: Float64Array = (directions - self.rays) * self.px_per_radian[:, None]
+        return residuals
+
+    def depths(self, xyz: Float64Array) -> Float64Array:
+        """Depths [K] of points [K, 3] in the world of this model."""
+        depths: Float64Array = np.einsum("kj,kj->k", self.R[:, 2], xyz) + self.t[:, 2]
+        return depths
+
+    def poses(self) -> dict[int, Rigid3]:
+        """`cam_from_world` of each image, by id."""
+        first = np.unique(self.image, return_index=True)[1]
+        return {int(self.image[k]): Rigid3(self.R[k], self.t[k]) for k in first.tolist()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PointLinks:
+    """The K matches between two models of which at least one keypoint has a point, from P pairs of images.
+
+    Args:
+        target: side of one model.
+        source: side of the other model.
+        pair: [K] number of the pair of images.
+    """
+
+    target: LinkSide
+    source: LinkSide
+    pair: IndexArray
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+    @property
+    def num_pairs(self) -> int:
+        """Number P of pairs of images."""
+        return len(self.target.names)
+
+    @property
+    def has_both(self) -> BoolArray:
+        """[K] whether both keypoints have a point."""
+        return self.target.has_point & self.source.has_point
+
+    def errors_px(self, target_from_source: Sim3) -> Float64Array:
+        """Errors [K] in pixels of images of up to 1600 pixels: the larger one if both keypoints have a point."""
+        forward = self.target.errors_px(target_from_source @ self.source.xyz)
+        backward = self.source.errors_px(target_from_source.inverse() @ self.target.xyz)
+        errors: Float64Array = np.fmax(forward, backward)
+        return errors
+
+
+def find_links(
+    target: pycolmap.Reconstruction,
+    source: pycolmap.Reconstruction,
+    pairs: Sequence[StoredPair],
+    probability: Mapping[ImagePair, float] | None = None,
+) -> PointLinks:
+    """The links of two models of one database.
+
+    Args:
+        target: a model.
+        source: another model.
+        pairs: verified pairs of the database.
+        probability: that a pair shows the same place, by pair. Doubtful pairs are left out; a pair without an entry is
+            not doubtful.
+    """
+    models = target, source
+    images = [{model.images[i].name: model.images[i] for i in sorted(model.reg_image_ids())} for model in models]
+    points = [{name: point_ids_of(image) for name, image in each.items()} for each in images]
+    found: list[tuple[tuple[str, str], IndexArray]] = []
+    for pair in pairs:
+        if pair.is_static or (probability or {}).get(ImagePair(pair.name0, pair.name1), 1.0) < MIN_PROBABILITY:
+            continue
+        both = np.stack([pair.rows0, pair.rows1], axis=1)
+        for names, rows in (((pair.name0, pair.name1), both), ((pair.name1, pair.name0), both[:, ::-1])):
+            if names[0] in points[0] and names[1] in points[1]:
+                found.append((names, rows))
+    for name in sorted(images[0].keys() & images[1].keys()):
+        rows = np.flatnonzero((points[0][name] >= 0) & (points[1][name] >= 0))
+        found.append(((name, name), np.stack([rows, rows], axis=1)))
+    chosen = []
+    for names, rows in sorted(found, key=lambda each: each[0]):
+        has_point = (points[0][names[0]][rows[:, 0]] >= 0) | (points[1][names[1]][rows[:, 1]] >= 0)
+        rows = rows[has_point]
+        spread = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MAX_PER_PAIR)).astype(np.int64))
+        if len(spread) > 0:
+            chosen.append((names, rows[spread]))
+    number = np.repeat(np.arange(len(chosen)), [len(rows) for _, rows in chosen])
+    sides = [
+        _side(model, own, ids, [(names[k], rows[:, k]) for names, rows in chosen])
+        for k, (model, own, ids) in enumerate(zip(models, images, points, strict=True))
+    ]
+    links = PointLinks(sides[0], sides[1], number)
+    valid = np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1)
+    return links if valid.all() else PointLinks(_rows(sides[0], valid), _rows(sides[1], valid), number[valid])
+
+
+def _rows(side: LinkSide, rows: BoolArray) -> LinkSide:
+    arrays = [side.image, side.row, side.point_id, side.xyz, side.R, side.t, side.rays, side.px_per_radian]
+    return LinkSide(side.names, *(array[rows] for array in arrays))
+
+
+def _side(
+    model: pycolmap.Reconstruction,
+    images: Mapping[str, pycolmap.Image],
+    point_ids: Mapping[str, IndexArray],
+    chosen: Sequence[tuple[str, IndexArray]],
+) -> LinkSide:
+    image, row, ids, xyz, R, t, rays, focal = [], [], [], [], [], [], [], []
+    for name, rows in chosen:
+        own, num = images[name], len(rows)
+        camera, matrix = model.cameras[own.camera_id], np.asarray(own.cam_from_world().matrix())
+        pixels = np.array([own.points2D[k].xy for k in rows.tolist()], np.float64).reshape(-1, 2)
+        directions = homogeneous(np.asarray(camera.cam_from_img(pixels)))
+        image.append(np.full(num, own.image_id))
+        row.append(rows)
+        ids.append(point_ids[name][rows])
+        missing = np.full(3, np.nan)
+        xyz.append(np.array([model.points3D[k].xyz if k >= 0 else missing for k in ids[-1].tolist()]).reshape(-1, 3))
+        R.append(np.broadcast_to(matrix[:, :3], (num, 3, 3)))
+        t.append(np.broadcast_to(matrix[:, 3], (num, 3)))
+        rays.append(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+        scale = min(1.0, _REFERENCE_SIZE_PX / max(camera.width, camera.height))
+        focal.append(np.full(num, camera.mean_focal_length() * scale))
+    if not chosen:
+        none, no_points = np.zeros(0, np.int64), np.zeros((0, 3))
+        return LinkSide((), none, none, none, no_points, np.zeros((0, 3, 3)), no_points, no_points, np.zeros(0))
+    arrays = [np.concatenate(each) for each in (image, row, ids, xyz, R, t, rays, focal)]
+    return LinkSide(tuple(name for name, _ in chosen), *arrays)

@@ -1,0 +1,164 @@
+"""Pairs that do not match as they are: with more keypoints, other scales, other angles or equalised contrast.
+
+An attempt finds a geometry by altered copies of the images. It is kept only if the ordinary keypoints of both images
+match along its epipolar lines too: database and tracks know no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.extractors.altered import AlteredExtractor
+from sfm_lightglue.geometry.transforms import rotation_angle_deg
+from sfm_lightglue.images.alteration import Alteration
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.two_view.guided import match_guided
+from sfm_lightglue.two_view.guided_config import GuidedConfig
+from sfm_lightglue.types import Camera, Features, ImagePair, Matches, TwoViewGeometry
+
+HARD_PAIRS_VERSION = 1
+"""Number to raise when a change of the code tries other attempts, or accepts other pairs."""
+
+_MIN_INLIERS = 15
+"""Fewest inliers among the ordinary keypoints."""
+
+_MAX_TURN_DEG = 3.0
+"""Largest angle between the rotation of an attempt and that of the ordinary keypoints."""
+
+_GUIDED_ERRORS_PX = (4.0, 2.0)
+"""Largest errors of the guided matches of each round: the pose of an attempt is less exact than that of the round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A way to match a pair.
+
+    Args:
+        text: for users.
+        own: alteration of the image that is helped; None for none.
+        other: alteration of its partners.
+        has_more_keypoints: whether both images get more keypoints than usual.
+        is_quick: whether a pair ends after its first keypoints if these do not match.
+    """
+
+    text: str
+    own: Alteration | None = None
+    other: Alteration | None = None
+    has_more_keypoints: bool = False
+    is_quick: bool = True
+
+
+MORE_KEYPOINTS = Attempt("more keypoints", has_more_keypoints=True, is_quick=False)
+
+_ANGLES_DEG = 45, 315, 90, 270, 135, 225, 180
+
+ATTEMPTS = (
+    MORE_KEYPOINTS,
+    Attempt("half size", Alteration(scale=0.5)),
+    Attempt("half size of the others", None, Alteration(scale=0.5)),
+    Attempt("equalised contrast", Alteration(equalised=True), Alteration(equalised=True), is_quick=False),
+    *(Attempt(f"turned by {angle} degrees", Alteration(angle_deg=angle)) for angle in _ANGLES_DEG),
+    Attempt("quarter size", Alteration(scale=0.25)),
+    Attempt("quarter size of the others", None, Alteration(scale=0.25)),
+)
+"""In the order in which they are tried."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HardMatchers:
+    """The matchers of attempts, with the store.
+
+    Args:
+        quick: ends pairs that do not match after their first keypoints.
+        thorough: matches all keypoints.
+    """
+
+    quick: CachedMatcher
+    thorough: CachedMatcher
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HardPairs:
+    """Tries attempts on pairs. Everything that is computed is kept in the store.
+
+    Args:
+        features: of the scene, with the ordinary keypoints.
+        camera_from_name: intrinsics.
+        extractor_of: the extractor, with the store, of an alteration, and with more keypoints or not.
+        matchers: with the store.
+        verifier: with the store.
+    """
+
+    features: SceneFeatures
+    camera_from_name: Mapping[str, Camera]
+    extractor_of: Callable[[Alteration | None, bool], CachedExtractor]
+    matchers: HardMatchers
+    verifier: CachedVerifier
+
+    def match(self, name: str, partner: str, attempt: Attempt) -> tuple[Matches, TwoViewGeometry] | None:
+        """Matches of the ordinary keypoints of a pair, and their geometry; None if the attempt fails.
+
+        Args:
+            name: image that is helped.
+            partner: another image.
+            attempt: how.
+        """
+        pair = ImagePair.from_names(name, partner)
+        found = self._attempted(pair, name, attempt)
+        return None if found is None else self._ordinary(pair, found)
+
+    def _attempted(self, pair: ImagePair, name: str, attempt: Attempt) -> TwoViewGeometry | None:
+        try:
+            seen, stored = zip(
+                *(
+                    self._features_of(one, attempt.own if one == name else attempt.other, attempt.has_more_keypoints)
+                    for one in (pair.name0, pair.name1)
+                ),
+                strict=True,
+            )
+        except DataError:  # the file can no longer be read, which the next run tells
+            return None
+        matcher = self.matchers.quick if attempt.is_quick else self.matchers.thorough
+        matches = matcher.match(*seen)
+        geometry = self.verifier.verify(pair, stored, matches, self._cameras(pair))
+        is_usable = isinstance(geometry, TwoViewGeometry) and geometry.kind != "pure_rotation"
+        return geometry if is_usable and isinstance(geometry, TwoViewGeometry) else None
+
+    def _features_of(
+        self, name: str, alteration: Alteration | None, has_more_keypoints: bool
+    ) -> tuple[Features, Features]:
+        """The features that the matcher sees, and the same ones in pixels of the stored image."""
+        if alteration is None and not has_more_keypoints:
+            return self.features[name], self.features[name]
+        extractor = self.extractor_of(alteration, has_more_keypoints)
+        seen = self.features.by(name, extractor)
+        if not isinstance(extractor.extractor, AlteredExtractor):
+            return seen, seen
+        size = self.camera_from_name[name].size
+        return seen, extractor.extractor.in_stored_pixels(seen, size, self.features.quarter_turns(name))
+
+    def _ordinary(self, pair: ImagePair, found: TwoViewGeometry) -> tuple[Matches, TwoViewGeometry] | None:
+        """The ordinary keypoints that match along the epipolar lines of a geometry."""
+        both, cameras = (self.features[pair.name0], self.features[pair.name1]), self._cameras(pair)
+        geometry = found
+        for error_px in _GUIDED_ERRORS_PX:
+            config = GuidedConfig(max_error_px=error_px)
+            if geometry.E is not None:
+                matches = match_guided(*both, cameras, cam1_from_cam0=geometry.cam1_from_cam0, config=config)
+            else:
+                matches = match_guided(*both, cameras, F=geometry.F, config=config)
+            verified = self.verifier.verify(pair, both, matches, cameras)
+            if not isinstance(verified, TwoViewGeometry) or verified.kind == "pure_rotation":
+                return None
+            geometry = verified
+        turn_deg = rotation_angle_deg(geometry.cam1_from_cam0.R @ found.cam1_from_cam0.R.T)
+        if geometry.num_inliers < _MIN_INLIERS or (found.E is not None and turn_deg > _MAX_TURN_DEG):
+            return None
+        # Guided matches agree with the geometry by construction: what it is worth, its own matches tell.
+        return matches, replace(geometry, evidence=found.evidence)
+
+    def _cameras(self, pair: ImagePair) -> tuple[Camera, Camera]:
+        return self.camera_from_name[pair.name0], self.camera_from_name[pair.name1]
