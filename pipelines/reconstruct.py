@@ -19,6 +19,7 @@ from pipelines.command import (
 )
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments, existing_file, pair_flags, scene_file_values
+from pipelines.report import report_of_run
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig, read_config_file
@@ -91,8 +92,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             body()
         except ReconstructionError as error:
-            if arguments.json and error.summary is not None:
-                say_json(error.summary)
+            if error.summary is not None:
+                _write_report(arguments, _output_folder(arguments))
+                if arguments.json:
+                    say_json(error.summary)
             raise
 
     return run_command(with_summary, show_downloads=not arguments.quiet)
@@ -118,7 +121,7 @@ def _folder_of_video(arguments: argparse.Namespace) -> Path:
 
 def _use_options_of_last_run(arguments: argparse.Namespace) -> None:
     """An extension takes the options of the run that made the model, unless there is a configuration file."""
-    output = arguments.output or arguments.scene_dir / "reconstruction"
+    output = _output_folder(arguments)
     if arguments.config is None and arguments.extend in {"", EXTEND_AUTO} and has_finished_model(output):
         arguments.config = output / RESULTS_MARKER
 
@@ -149,10 +152,27 @@ def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
 
 def _report(arguments: argparse.Namespace, result: ReconstructionResult, more: dict[str, Any]) -> None:
     summary = result.summary
+    report = _write_report(arguments, result.output)
     if arguments.json:
         say_json(summary.as_dict() | more)
     elif not arguments.quiet:
         say(f"{summary} -> {result.output / summary.models[0]['path']}")
+        if report is not None:
+            say(f"report: {report}")
+
+
+def _write_report(arguments: argparse.Namespace, output: Path) -> Path | None:
+    """The report of the results in an output folder; None if it was not wanted, or not written."""
+    if arguments.no_report:
+        return None
+    folder = arguments.scene_dir or DEMO_DIR
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    return report_of_run(output, images, arguments.threads or 0)
+
+
+def _output_folder(arguments: argparse.Namespace) -> Path:
+    folder: Path = arguments.output or (arguments.scene_dir or DEMO_DIR) / "reconstruction"
+    return folder
 
 
 def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfig]) -> dict[str, Any]:
@@ -257,6 +277,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the number of pairs, and the time, memory and disk space that they will take, and write nothing",
     )
+    add("--no-report", action="store_true", help="do not write report.html, the page about the results")
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add_executor_arguments(group)
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")

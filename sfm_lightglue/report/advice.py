@@ -1,0 +1,221 @@
+"""What a run has to tell people: warnings in plain words, each with what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["bad", "warning", "note"]
+
+REASON_TEXTS: dict[str, tuple[str, str]] = {
+    "no_matches": (
+        "no common view with another image",
+        "Take images that fill the gap, or raise --max-keypoints.",
+    ),
+    "pure_rotation": (
+        "the camera only turned between this image and the others",
+        "Move the camera sideways between two images: without a change of place there is no depth.",
+    ),
+    "still": (
+        "the camera did not move, or something stands still in all images",
+        "Move the camera. Mask or crop logos, frames and time stamps.",
+    ),
+    "contradicts": (
+        "its matches contradict those of the other images",
+        "Parts of the scene may look alike: take images between the views, or list the true pairs with --pairs FILE.",
+    ),
+    "blurred": ("hardly any keypoints: blurred, dark or empty", "Take the image again, with more light."),
+    "few_points": (
+        "too few points of the model are seen in it",
+        "Take at least three images of each part of the scene, or raise --max-keypoints.",
+    ),
+    "intrinsics": (
+        "its focal length or distortion is implausible",
+        "State the intrinsics with --camera-params, or use --camera-mode single if one camera took all images.",
+    ),
+    "not_connected": (
+        "too weakly connected with the rest",
+        "Take at least three images of each part of the scene, or raise --max-keypoints.",
+    ),
+    "model_rejected": ("its model failed a check", "See the checks of the models below."),
+    "panorama": ("it is a panorama", "Cut panoramas into perspective views that overlap."),
+    "unreadable": ("the file cannot be read, or is no usable image", "Open the file with another program."),
+}
+"""Text and advice for each reason of an image without a pose; see `mapping.verdict.ImageReason`."""
+
+CHECK_TEXTS: dict[str, tuple[str, str]] = {
+    "min_kept_images": (
+        "too many images of the model are doubtful",
+        "Take images that overlap more, or raise --max-keypoints.",
+    ),
+    "min_points_per_image": (
+        "the images see too few points",
+        "Take images with more overlap, or use --max-keypoints 4096.",
+    ),
+    "min_agreement": (
+        "too many pairs of images disagree with the model",
+        "Parts of the scene may look alike: take images between the views, or list the true pairs with --pairs FILE.",
+    ),
+    "min_triangulated": (
+        "too many verified matches do not fit the model",
+        "The model may be bent or folded: take images between the views.",
+    ),
+    "max_conflict": (
+        "different places that look alike lie on top of each other",
+        "Take images between the places, or list the true pairs with --pairs FILE.",
+    ),
+    "max_static_pairs": ("the camera hardly moved", "Move the camera sideways between images."),
+    "min_triangulation_angle_deg": (
+        "the rays of the points are almost parallel",
+        "Move the camera farther between images.",
+    ),
+    "min_cheirality": ("points lie behind cameras", "The model is wrong: do not use it."),
+    "max_focal_ratio": ("the focal length is implausibly long", "State the intrinsics with --camera-params."),
+    "min_focal_ratio": (
+        "the focal length is implausibly short",
+        "State the intrinsics with --camera-params; cut panoramas into views.",
+    ),
+    "max_focal_change": (
+        "the focal length differs from that of the EXIF data",
+        "The images may be cropped, scaled or zoomed: use --camera-mode per-image, or --camera-params.",
+    ),
+    "min_distortion_slope": (
+        "the lens distortion is implausible",
+        "Use --camera-model OPENCV_FISHEYE for fisheye lenses, or --camera-params.",
+    ),
+    "max_focal_uncertainty": (
+        "the images do not determine the focal length",
+        "State it with --camera-params, use images with EXIF data, or add oblique views.",
+    ),
+}
+"""Text and advice for each failed check; see `[checks]` in the configuration."""
+
+CLOSE_TO_LIMIT = 0.05
+"""A passed check is mentioned if its value is within this fraction of its limit."""
+
+WEAK_SUPPORT = 0.7
+"""A registered image is doubtful if a smaller share of its verified pairs agrees with the model."""
+
+FEW_POINTS = 0.2
+"""A registered image is doubtful if it sees fewer points than this fraction of the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a person should know.
+
+    Args:
+        level: "bad" if results must not be used as they are, "warning" for what may be wrong, else "note".
+        text: what was found.
+        advice: what to try; "" if there is nothing to do.
+        names: of the images that it concerns, sorted.
+    """
+
+    level: Level
+    text: str
+    advice: str = ""
+    names: tuple[str, ...] = ()
+
+
+def findings(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What the summary of a run has to tell, the worst first.
+
+    Args:
+        summary: of `run.json`; missing entries tell nothing.
+    """
+    order: dict[Level, int] = {"bad": 0, "warning": 1, "note": 2}
+    found = [
+        *_of_models(summary.get("models", ())),
+        *_of_images(summary.get("images", {}), summary.get("skipped", ())),
+        *_of_scene(summary),
+    ]
+    return tuple(sorted(found, key=lambda finding: order[finding.level]))
+
+
+def _of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    published = [model for model in models if model.get("verdict") != "rejected"]
+    if models and not published:
+        yield Finding("bad", "No model passed its checks. What is shown was rejected: do not use its poses.")
+    elif not models:
+        yield Finding("bad", "No model was built.", "See the reason of each image.")
+    for model in models:
+        path, verdict = model.get("path", ""), model.get("verdict")
+        for name, check in sorted(model.get("checks", {}).items()):
+            text, advice = CHECK_TEXTS.get(name, (f"the check {name} is not passed", ""))
+            if not check["passed"]:
+                yield Finding("bad" if not published else "warning", f"{path}: {text} ({_numbers(check)}).", advice)
+            elif verdict != "rejected" and _is_close(check):
+                yield Finding("note", f"{path} passed {name} narrowly ({_numbers(check)}).", advice)
+        if verdict == "reduced":
+            advice = "If they matter, take more images around them."
+            yield Finding("warning", f"{path}: doubtful images were taken out; the rest passed all checks.", advice)
+        for note in model.get("notes", ()):
+            yield Finding("note", f"{path}: {note}")
+        if same := model.get("maybe_same_as"):
+            others = ", ".join(map(str, same)) if isinstance(same, list) else str(same)
+            text = f"{path} looks like another side of {others}, or like the same place; it was kept apart."
+            yield Finding("warning", text, "If it is the same place, list its true pairs with --trust-pairs FILE.")
+
+
+def _of_images(images: Mapping[str, Mapping[str, Any]], skipped: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
+    names_from_reason: dict[str, list[str]] = {}
+    for name, image in sorted(images.items()):
+        if image.get("reason"):
+            names_from_reason.setdefault(image["reason"], []).append(name)
+    for reason, names in sorted(names_from_reason.items()):
+        text, advice = REASON_TEXTS.get(reason, (reason.replace("_", " "), ""))
+        yield Finding("warning", f"{_images(len(names))} without a pose: {text}.", advice, tuple(names))
+    texts: dict[str, list[str]] = {}
+    for one in skipped:
+        texts.setdefault(one.get("reason", ""), []).append(one.get("name", ""))
+    for text, names in sorted(texts.items()):
+        yield Finding("warning", f"{_images(len(names))} left out: {text}.", "", tuple(sorted(names)))
+    doubtful = doubtful_names(images)
+    if doubtful:
+        text = f"{_images(len(doubtful))} with a pose, but with weak support: few points, or pairs that disagree."
+        advice = "Look at them in the model before you rely on them; more overlap helps."
+        yield Finding("note", text, advice, doubtful)
+
+
+def doubtful_names(images: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Names of the registered images that few points or few pairs support, sorted."""
+    registered = {name: one for name, one in images.items() if one.get("status") in {"registered", "other_model"}}
+    points = sorted(one.get("num_points", 0) for one in registered.values())
+    fewest = FEW_POINTS * points[len(points) // 2] if points else 0
+    return tuple(
+        name
+        for name, one in sorted(registered.items())
+        if one.get("num_points", 0) < fewest or (one.get("support") is not None and one["support"] < WEAK_SUPPORT)
+    )
+
+
+def _of_scene(summary: Mapping[str, Any]) -> Iterator[Finding]:
+    components = [number for number in summary.get("components", ()) if number > 1]
+    if len(components) > 1:
+        sizes = ", ".join(map(str, components))
+        text = f"The verified pairs connect the images in {len(components)} separate groups ({sizes} images)."
+        yield Finding("warning", text, "Take images between the parts, or match more pairs (--pairs exhaustive).")
+    apart = summary.get("num_pairs_kept_apart", 0)
+    if apart:
+        text = f"{apart} pairs were not used: their images look alike, but may show different places."
+        yield Finding("note", text, "List true pairs with --trust-pairs FILE.")
+    length = summary.get("mean_track_length", 0)
+    if summary.get("num_points", 0) and length < 2.5:
+        text = f"A point is seen in {length:.2f} images on average: errors are hardly noticed in so short tracks."
+        yield Finding("note", text, "Take images that overlap more.")
+
+
+def _numbers(check: Mapping[str, Any]) -> str:
+    value = check.get("value")
+    shown = "unknown" if value is None else f"{value:.3g}"
+    return f"{shown}, limit {check.get('limit', 0):.3g}"
+
+
+def _is_close(check: Mapping[str, Any]) -> bool:
+    value, limit = check.get("value"), check.get("limit", 0)
+    return value is not None and limit != 0 and abs(value - limit) < CLOSE_TO_LIMIT * abs(limit)
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'s' * (number != 1)}"

@@ -1,0 +1,164 @@
+"""What a report tells about each image, and about the pairs that are doubtful."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.colmap.model_table import ModelTable
+from sfm_lightglue.colmap.pair_counts import DatabaseCounts, PairCount
+from sfm_lightglue.report.advice import REASON_TEXTS, doubtful_names
+
+MIN_MATCHES_OF_DOUBTFUL_PAIR = 30
+"""A pair without a geometry is listed as doubtful if it has at least as many matches."""
+
+MAX_DOUBTFUL_PAIRS = 40
+"""Doubtful pairs that are listed, those with the most matches."""
+
+STATUS_TEXTS = {
+    "registered": "registered",
+    "other_model": "in another model",
+    "doubtful": "doubtful, taken out",
+    "left_out": "no pose",
+    "unreadable": "unreadable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image in the table.
+
+    Args:
+        name: of the image.
+        status: as in the summary.
+        status_text: the same in words.
+        reason: why it has no pose, in words; "" if it has one.
+        num_keypoints: of both layers; None if it is not known.
+        num_points: of the model that it observes.
+        num_pairs: number of its verified pairs.
+        num_inliers: of all of them.
+        median_px: median residual of its observations in pixels; None without observations.
+        high_px: 90 % of its residuals are smaller, in pixels.
+        support: share of its verified pairs that agree with the model; None if it is not known.
+        is_doubtful: whether it has a pose, but weak support.
+    """
+
+    name: str
+    status: str
+    status_text: str
+    reason: str
+    num_keypoints: int | None
+    num_points: int
+    num_pairs: int
+    num_inliers: int
+    median_px: float | None
+    high_px: float | None
+    support: float | None
+    is_doubtful: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def image_rows(summary: Mapping[str, Any], table: ModelTable | None, counts: DatabaseCounts) -> tuple[ImageRow, ...]:
+    """All images that the summary, the model or the database names, sorted."""
+    known: Mapping[str, Mapping[str, Any]] = summary.get("images", {})
+    model_names = () if table is None else table.names
+    names = sorted({*known, *model_names, *counts.num_keypoints_from_name})
+    residuals = {} if table is None else _residuals_from_name(table)
+    pairs: dict[str, list[PairCount]] = {}
+    for pair in counts.pairs:
+        if pair.num_inliers:
+            for name in pair.names:
+                pairs.setdefault(name, []).append(pair)
+    doubtful = set(doubtful_names(known))
+    rows = []
+    for name in names:
+        image = known.get(name) or {"status": "registered" if name in residuals else "left_out"}
+        own = residuals.get(name, np.zeros(0))
+        median, high = np.quantile(own, [0.5, 0.9]).tolist() if len(own) else (None, None)
+        reason = image.get("reason") or ""
+        rows.append(
+            ImageRow(
+                name,
+                image["status"],
+                STATUS_TEXTS.get(image["status"], image["status"]),
+                REASON_TEXTS.get(reason, (reason,))[0],
+                counts.num_keypoints_from_name.get(name),
+                len(own) or image.get("num_points", 0),
+                len(pairs.get(name, ())),
+                sum(pair.num_inliers for pair in pairs.get(name, ())),
+                median,
+                high,
+                image.get("support"),
+                name in doubtful,
+            )
+        )
+    return tuple(rows)
+
+
+def _residuals_from_name(table: ModelTable) -> dict[str, Any]:
+    """Finite residuals of each image of a model."""
+    starts = np.searchsorted(table.image_idx, np.arange(len(table.names) + 1))
+    parts = (table.residuals_px[start:stop] for start, stop in itertools.pairwise(starts))
+    return {name: own[np.isfinite(own)] for name, own in zip(table.names, parts, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulPair:
+    """A pair that was matched, but that no model rests on, or whose images may only look alike.
+
+    Args:
+        names: of both images.
+        num_matches: of the matcher.
+        num_inliers: of the geometry; 0 without one.
+        why: in words.
+        probability: that it shows the same place, 0 to 1; None if it was not estimated.
+    """
+
+    names: tuple[str, str]
+    num_matches: int
+    num_inliers: int
+    why: str
+    probability: float | None = None
+
+
+def doubtful_pairs(
+    counts: DatabaseCounts, probabilities: Mapping[tuple[str, str], float], limit: int = MAX_DOUBTFUL_PAIRS
+) -> tuple[DoubtfulPair, ...]:
+    """Pairs that look as if they matched and were not used, and pairs that are improbable; the most matches first.
+
+    Args:
+        counts: of the database.
+        probabilities: that pairs show the same place, by sorted names; may be empty.
+        limit: number of pairs.
+    """
+    found = []
+    for pair in counts.pairs:
+        probability = probabilities.get(pair.names)
+        if pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
+            why = "many matches, but no geometry: other pairs contradict it, or chance matches as many"
+        elif pair.kind and probability is not None and probability < 0.5:
+            why = "the images may only look alike"
+        else:
+            continue
+        found.append(DoubtfulPair(pair.names, pair.num_matches, pair.num_inliers, why, probability))
+    return tuple(sorted(found, key=lambda pair: (-pair.num_matches, pair.names))[:limit])
+
+
+def recorded_probabilities(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Probabilities that pairs show the same place, by sorted names, of `pair_evidence` in a record."""
+    for place in (record, record.get("summary", {})):
+        values = place.get("pair_evidence") if isinstance(place, dict) else None
+        if isinstance(values, Sequence):
+            return {
+                (min(one["images"]), max(one["images"])): float(one["probability"])
+                for one in values
+                if isinstance(one, dict) and {"images", "probability"} <= one.keys()
+            }
+    return {}

@@ -1,0 +1,230 @@
+"""`write_report`: a model and everything that is known about it as one HTML file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.executor import Executor, ThreadExecutor
+from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_probabilities
+from sfm_lightglue.report.packed_model import PackingLimits
+from sfm_lightglue.report.page_data import Gathered, data_of_script, jpeg_url, values_of_template
+from sfm_lightglue.report.photos import Photo, read_photos
+from sfm_lightglue.report.sources import ReportSources, find_sources
+from sfm_lightglue.store.atomic_file import atomic_write, store_errors
+from sfm_lightglue.version import __version__
+
+logger = logging.getLogger(__name__)
+
+REPORT_NAME = "report.html"
+
+_SCRIPTS = ("decode.js", "scene.js", "photos.js", "page.js")
+
+_KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]{64})">')
+
+_HEAD_BYTES = 1000
+"""The key of a report is in its first bytes, so that a report of 15 MB need not be read."""
+
+_IN_FOLDER = PackingLimits(max_points=400_000, max_observations=3_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportConfig:
+    """Options of a report.
+
+    Raises:
+        ConfigError: if a value is not valid.
+    """
+
+    map_dir: Path
+    """An output folder, a scene folder that has one, or a COLMAP model."""
+
+    file: Path | None = None
+    """The HTML file; None for `report.html` in the output folder, or beside the files of the model."""
+
+    images: Path | None = None
+    """Folder of the images; None looks for them in the scene folder."""
+
+    max_mb: float = 15.0
+    """Largest size of a single file in megabytes; a larger report has its photos in a folder beside it."""
+
+    num_threads: int = 0
+    """Photos that are read at a time; 0 for one for each core."""
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.file.suffix.lower() not in {".html", ".htm"}:
+            raise ConfigError(f"{self.file}: the report is a page; name it {self.file.stem or 'report'}.html")
+        if not self.max_mb > 0:
+            raise ConfigError(f"`max_mb` must be positive, got {self.max_mb}")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """A report on disk.
+
+    Args:
+        file: the page.
+        folder: with its photos and numbers; None if the page has everything.
+        num_bytes: of all files.
+        is_new: False if the report was there already, and its sources have not changed.
+    """
+
+    file: Path
+    folder: Path | None
+    num_bytes: int
+    is_new: bool
+
+
+def write_report(config: ReportConfig) -> WrittenReport:
+    """Write the report of a reconstruction: a page that needs neither a network nor other files.
+
+    A report whose sources have not changed is not written again. The same sources give the same bytes.
+
+    Args:
+        config: options.
+
+    Raises:
+        DataError: if there is no model, or it is damaged.
+        StoreError: if the file cannot be written.
+    """
+    sources = find_sources(config.map_dir, config.images)
+    file = config.file or sources.folder / REPORT_NAME
+    folder = file.with_name(f"{file.stem}_files")
+    key = sources.key()
+    if _key_of(file) == key:
+        return WrittenReport(file, folder if folder.is_dir() else None, file.stat().st_size, is_new=False)
+    gathered = gather(sources, ThreadExecutor(config.num_threads))
+    page = _Page(gathered, key, title_of(sources))
+    limit = int(config.max_mb * 1e6)
+    whole = page.in_one_file() if page.photo_bytes() < limit else None
+    with store_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if whole is not None and len(whole) <= limit:
+            _remove_files(folder)
+            _write(file, whole)
+            return WrittenReport(file, None, len(whole), is_new=True)
+        parts = page.with_folder(folder.name)
+        _remove_files(folder, {name for name in parts if name})
+        for name, content in parts.items():
+            if name:
+                _write(folder / name, content)
+        _write(file, parts[""])
+        return WrittenReport(file, folder, sum(map(len, parts.values())), is_new=True)
+
+
+def gather(sources: ReportSources, executor: Executor) -> Gathered:
+    """Read all that a report shows.
+
+    Args:
+        sources: of the results.
+        executor: for the photos.
+
+    Raises:
+        DataError: if the model is damaged.
+    """
+    table, counts = sources.read_model(), sources.read_counts()
+    rows = image_rows(sources.summary, table, counts)
+    photos: dict[str, Photo] = {}
+    if sources.images is None:
+        logger.warning("report: without photos: the folder of the images is not known; name it with --images")
+    else:
+        names = [row.name for row in rows if row.status != "unreadable"]
+        photos = read_photos(sources.images, names, photo_side_px(len(names)), executor)
+    doubtful = doubtful_pairs(counts, recorded_probabilities(sources.record))
+    limits = PackingLimits() if len(rows) <= 200 else _IN_FOLDER
+    return Gathered(sources, table, counts, rows, doubtful, photos, limits)
+
+
+def photo_side_px(num_photos: int) -> int:
+    """Longest side of the photos in the report: 200 of them fit into 10 MB."""
+    return 720 if num_photos <= 50 else 600 if num_photos <= 100 else 440 if num_photos <= 200 else 600
+
+
+def title_of(sources: ReportSources) -> str:
+    """Name of the scene: of the folder of the images, or of the results."""
+    folder = (sources.images or sources.folder).resolve()
+    if folder.name in {"images", "reconstruction", "tracking"}:
+        folder = folder.parent
+    return folder.name or "model"
+
+
+class _Page:
+    def __init__(self, gathered: Gathered, key: str, title: str) -> None:
+        self._gathered = gathered
+        self._values = values_of_template(gathered, title) | {"key": key, "version": __version__}
+
+    def photo_bytes(self) -> int:
+        """Size of the photos inside a page."""
+        return sum(4 * len(photo.jpeg) // 3 for photo in self._gathered.photos.values())
+
+    def in_one_file(self) -> bytes:
+        """The page with everything."""
+        urls = {name: jpeg_url(photo.jpeg) for name, photo in self._gathered.photos.items()}
+        return self._rendered(_as_json(data_of_script(self._gathered, urls)), "")
+
+    def with_folder(self, folder: str) -> dict[str, bytes]:
+        """The page, "", and the files that lie in a folder beside it."""
+        name_from_image = {name: f"photo{row:06d}.jpg" for row, name in enumerate(sorted(self._gathered.photos))}
+        files = {name_from_image[name]: photo.jpeg for name, photo in self._gathered.photos.items()}
+        urls = {name: f"{folder}/{file}" for name, file in name_from_image.items()}
+        data = _as_json(data_of_script(self._gathered, urls))
+        files["data.js"] = f"window.sfmReportData = {data};\n".encode()
+        return files | {"": self._rendered("", f"{folder}/data.js")}
+
+    def _rendered(self, data: str, data_url: str) -> bytes:
+        from jinja2 import Environment, StrictUndefined
+
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        template = environment.from_string(_asset("page.html.jinja"))
+        assets = {
+            "style": _asset("page.css"),
+            "three": _asset("three.min.js"),
+            "three_license": _asset("three.LICENSE.txt"),
+            "script": "\n".join(_asset(name) for name in _SCRIPTS),
+        }
+        text = template.render(self._values, **assets, data=data, data_url=data_url)
+        return text.encode("utf-8", "backslashreplace")
+
+
+def _asset(name: str) -> str:
+    return resources.files("sfm_lightglue.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    """JSON that can stand in a script: no tag can begin in it."""
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _key_of(file: Path) -> str | None:
+    """The key of an existing report; None if there is none."""
+    try:
+        with open(file, "rb") as opened:
+            found = _KEY_PATTERN.search(opened.read(_HEAD_BYTES).decode("utf-8", "replace"))
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+_OWN_FILE = re.compile(r"photo\d{6}\.jpg|data\.js")
+
+
+def _remove_files(folder: Path, kept: frozenset[str] | set[str] = frozenset()) -> None:
+    """Remove the files of an earlier report; other files stay."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if _OWN_FILE.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
