@@ -42,6 +42,7 @@ class Attempt:
         other: alteration of its partners.
         has_more_keypoints: whether both images get more keypoints than usual.
         is_quick: whether a pair ends after its first keypoints if these do not match.
+        by_other_extractor: whether another extractor finds the keypoints of both images.
     """
 
     text: str
@@ -49,7 +50,10 @@ class Attempt:
     other: Alteration | None = None
     has_more_keypoints: bool = False
     is_quick: bool = True
+    by_other_extractor: bool = False
 
+
+AS_THEY_ARE = Attempt("as they are", is_quick=False)
 
 MORE_KEYPOINTS = Attempt("more keypoints", has_more_keypoints=True, is_quick=False)
 
@@ -63,6 +67,7 @@ ATTEMPTS = (
     *(Attempt(f"turned by {angle} degrees", Alteration(angle_deg=angle)) for angle in _ANGLES_DEG),
     Attempt("quarter size", Alteration(scale=0.25)),
     Attempt("quarter size of the others", None, Alteration(scale=0.25)),
+    Attempt("another extractor", by_other_extractor=True),
 )
 """In the order in which they are tried."""
 
@@ -74,10 +79,20 @@ class HardMatchers:
     Args:
         quick: ends pairs that do not match after their first keypoints.
         thorough: matches all keypoints.
+        other: matches the features of `other_extractor`; None without.
+        other_extractor: another extractor, with the store; None if there is none whose weights are installed.
     """
 
     quick: CachedMatcher
     thorough: CachedMatcher
+    other: CachedMatcher | None = None
+    other_extractor: CachedExtractor | None = None
+
+    def of(self, attempt: Attempt) -> CachedMatcher | None:
+        """The matcher of an attempt; None if it cannot be made here."""
+        if attempt.by_other_extractor:
+            return self.other
+        return self.quick if attempt.is_quick else self.thorough
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,6 +113,10 @@ class HardPairs:
     matchers: HardMatchers
     verifier: CachedVerifier
 
+    def can_try(self, attempt: Attempt) -> bool:
+        """Whether everything that an attempt needs is installed."""
+        return self.matchers.of(attempt) is not None
+
     def match(self, name: str, partner: str, attempt: Attempt) -> tuple[Matches, TwoViewGeometry] | None:
         """Matches of the ordinary keypoints of a pair, and their geometry; None if the attempt fails.
 
@@ -108,32 +127,33 @@ class HardPairs:
         """
         pair = ImagePair.from_names(name, partner)
         found = self._attempted(pair, name, attempt)
-        return None if found is None else self._ordinary(pair, found)
+        if found is None or attempt == AS_THEY_ARE:
+            return found
+        return self._ordinary(pair, found[1])
 
-    def _attempted(self, pair: ImagePair, name: str, attempt: Attempt) -> TwoViewGeometry | None:
+    def _attempted(self, pair: ImagePair, name: str, attempt: Attempt) -> tuple[Matches, TwoViewGeometry] | None:
+        matcher = self.matchers.of(attempt)
+        if matcher is None:
+            return None
         try:
-            seen, stored = zip(
-                *(
-                    self._features_of(one, attempt.own if one == name else attempt.other, attempt.has_more_keypoints)
-                    for one in (pair.name0, pair.name1)
-                ),
-                strict=True,
-            )
+            sides = [self._features_of(one, one == name, attempt) for one in (pair.name0, pair.name1)]
         except DataError:  # the file can no longer be read, which the next run tells
             return None
-        matcher = self.matchers.quick if attempt.is_quick else self.matchers.thorough
-        matches = matcher.match(*seen)
-        geometry = self.verifier.verify(pair, stored, matches, self._cameras(pair))
-        is_usable = isinstance(geometry, TwoViewGeometry) and geometry.kind != "pure_rotation"
-        return geometry if is_usable and isinstance(geometry, TwoViewGeometry) else None
+        matches = matcher.match(sides[0][0], sides[1][0])
+        geometry = self.verifier.verify(pair, (sides[0][1], sides[1][1]), matches, self._cameras(pair))
+        if not isinstance(geometry, TwoViewGeometry) or geometry.kind == "pure_rotation":
+            return None
+        return matches, geometry
 
-    def _features_of(
-        self, name: str, alteration: Alteration | None, has_more_keypoints: bool
-    ) -> tuple[Features, Features]:
+    def _features_of(self, name: str, is_own: bool, attempt: Attempt) -> tuple[Features, Features]:
         """The features that the matcher sees, and the same ones in pixels of the stored image."""
-        if alteration is None and not has_more_keypoints:
+        alteration = attempt.own if is_own else attempt.other
+        if attempt.by_other_extractor and self.matchers.other_extractor is not None:
+            found = self.features.by(name, self.matchers.other_extractor)
+            return found, found
+        if alteration is None and not attempt.has_more_keypoints:
             return self.features[name], self.features[name]
-        extractor = self.extractor_of(alteration, has_more_keypoints)
+        extractor = self.extractor_of(alteration, attempt.has_more_keypoints)
         seen = self.features.by(name, extractor)
         if not isinstance(extractor.extractor, AlteredExtractor):
             return seen, seen

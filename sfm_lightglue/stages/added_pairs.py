@@ -1,0 +1,92 @@
+"""Verified pairs that a second look at a scene adds, and what was tried for which image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.store.encoding import (
+    arrays_from_geometry,
+    arrays_from_matches,
+    geometry_from_arrays,
+    matches_from_arrays,
+)
+from sfm_lightglue.types import ImagePair, Matches, TwoViewGeometry
+
+AddedPair = tuple[Matches, TwoViewGeometry]
+"""Matches of the ordinary keypoints of a pair, and their geometry."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AddedPairs:
+    """The pairs that a second look adds to a scene.
+
+    Args:
+        pairs: by pair of images.
+        tried: what was tried for images that were left over, in order, by name.
+        notes: what users should know, of the scene.
+    """
+
+    pairs: Mapping[ImagePair, AddedPair] = field(default_factory=dict)
+    tried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def without_pairs(self) -> AddedPairs:
+        """The same without pairs, if mapping with them was no improvement."""
+        return replace(self, pairs={})
+
+    def joined(self, other: AddedPairs) -> AddedPairs:
+        """Both; of a pair of both, that of the other."""
+        return AddedPairs(
+            {**self.pairs, **other.pairs}, {**self.tried, **other.tried}, tuple(dict.fromkeys(self.notes + other.notes))
+        )
+
+
+def encode_added(added: AddedPairs) -> dict[str, AnyArray]:
+    """Added pairs as arrays of an entry of the store."""
+    pairs = sorted(added.pairs)
+    record = {
+        "pairs": [[pair.name0, pair.name1] for pair in pairs],
+        "tried": {name: list(texts) for name, texts in added.tried.items()},
+        "notes": list(added.notes),
+    }
+    arrays: dict[str, AnyArray] = {"record": np.array(json.dumps(record, sort_keys=True))}
+    for number, pair in enumerate(pairs):
+        matches, geometry = added.pairs[pair]
+        for kind, values in (("matches", arrays_from_matches(matches)), ("geometry", arrays_from_geometry(geometry))):
+            arrays |= {f"{number}/{kind}/{name}": array for name, array in values.items()}
+    return arrays
+
+
+def decode_added(arrays: Mapping[str, AnyArray]) -> AddedPairs:
+    """The added pairs of an entry of the store.
+
+    Raises:
+        Exception: if it holds something else.
+    """
+    record = json.loads(str(arrays["record"]))
+    pairs = dict(_decoded_pairs(record["pairs"], arrays))
+    tried = {str(name): tuple(map(str, texts)) for name, texts in record["tried"].items()}
+    return AddedPairs(pairs, tried, tuple(map(str, record["notes"])))
+
+
+def _decoded_pairs(names: list[list[str]], arrays: Mapping[str, AnyArray]) -> Iterator[tuple[ImagePair, AddedPair]]:
+    for number, (name0, name1) in enumerate(names):
+        values = {
+            kind: {
+                key.removeprefix(f"{number}/{kind}/"): array
+                for key, array in arrays.items()
+                if key.startswith(f"{number}/{kind}/")
+            }
+            for kind in ("matches", "geometry")
+        }
+        rows = range(int(values["matches"]["indices"].max(initial=-1)) + 1)
+        matches = matches_from_arrays(values["matches"], "", (rows, rows))
+        geometry = geometry_from_arrays(values["geometry"], len(matches))
+        if not isinstance(geometry, TwoViewGeometry):
+            raise ValueError("a pair without geometry")
+        yield ImagePair(name0, name1), (matches, geometry)

@@ -1,0 +1,154 @@
+"""Models without common images are merged by their common points, and only if several pairs agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping.extend_keypoints import pixels_of, point_ids_of
+from sfm_lightglue.mapping.link_alignment import LinkAlignment, align_by_links
+from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
+from sfm_lightglue.mapping.model_alignment import NotMerged
+from sfm_lightglue.mapping.pair_agreement import StoredPair
+from sfm_lightglue.mapping.point_links import find_links
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import ring_scene
+from tests.mapping.test_merging import MOVED, adjust, part
+
+FIRST, SECOND = range(6), range(6, 12)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return ring_scene(12)
+
+
+@pytest.fixture(scope="module")
+def model(scene) -> pycolmap.Reconstruction:
+    from tests.helpers.exact_scenes import make_model
+
+    return make_model(scene)
+
+
+def pairs_of(
+    model: pycolmap.Reconstruction, asks: Callable[[str, str], bool], wrong: Sequence[tuple[str, str]] = ()
+) -> list[StoredPair]:
+    """Verified pairs with all common points of two images; those of wrong pairs are matched in another order."""
+    images = {model.images[k].name: model.images[k] for k in sorted(model.reg_image_ids())}
+    found = []
+    for name0, name1 in combinations(sorted(images), 2):
+        if not asks(name0, name1):
+            continue
+        row0 = {int(k): row for row, k in enumerate(point_ids_of(images[name0])) if k >= 0}
+        row1 = {int(k): row for row, k in enumerate(point_ids_of(images[name1])) if k >= 0}
+        ids = sorted(row0.keys() & row1.keys())
+        rows0, rows1 = np.array([row0[k] for k in ids]), np.array([row1[k] for k in ids])
+        if (name0, name1) in wrong:
+            rows1 = np.random.default_rng(1).permutation(rows1)
+        points0, points1 = pixels_of(images[name0])[rows0], pixels_of(images[name1])[rows1]
+        found.append(StoredPair(name0, name1, False, points0, points1, rows0, rows1, None, 0.5))
+    return found
+
+
+def merge(models: Sequence[pycolmap.Reconstruction], pairs: Sequence[StoredPair], **options: object) -> MergedPieces:
+    return PieceMerging(pairs, adjust, lambda *_: True, **options).merge(models)
+
+
+def test_two_halves_without_a_common_image_become_the_whole_model(scene, model) -> None:
+    parts = [part(model, FIRST), part(model, SECOND, MOVED)]
+    pieces = merge(parts, pairs_of(model, lambda *_: True))
+    (merged,) = pieces.models
+    assert set(poses_of_model(merged)) == set(scene.poses)
+    aligned = align_poses(poses_of_model(merged), scene.poses)
+    assert aligned.max_center_error < 0.02, "the ring has a diameter of 16"
+    assert merged.num_points3D() <= model.num_points3D(), "points of both halves became one"
+    assert merged.compute_num_observations() > 0.97 * model.compute_num_observations()
+    (note,) = pieces.notes_of(merged)
+    assert note.startswith("models of 6 and 6 images were merged by ")
+    assert [each.num_reg_images() for each in parts] == [6, 6], "the given models are not changed"
+
+
+def test_two_common_images_help(scene, model) -> None:
+    pieces = merge([part(model, range(7)), part(model, range(5, 12), MOVED)], pairs_of(model, lambda *_: False))
+    assert [each.num_reg_images() for each in pieces.models] == [12]
+    assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.02
+
+
+def test_the_scale_and_the_pose_are_found_despite_a_wrong_pair(model) -> None:
+    pairs = pairs_of(model, lambda *_: True, wrong=[("02.jpg", "08.jpg"), ("05.jpg", "06.jpg")])
+    found = align_by_links(find_links(part(model, FIRST), part(model, SECOND, MOVED), pairs), seed=0)
+    assert isinstance(found, LinkAlignment)
+    assert found.target_from_source.scale == pytest.approx(1 / 2.7, rel=2e-3)
+    assert found.median_error_px < 1.5
+
+
+@pytest.mark.parametrize(
+    ("asks", "reason"),
+    [
+        (lambda a, b: (a, b) == ("05.jpg", "06.jpg"), "1 pairs of images connect their points"),
+        (lambda a, b: a == "05.jpg", "pairs of images connect their points"),
+        (lambda a, b: False, "0 pairs of images"),
+    ],
+)
+def test_pairs_of_one_image_or_none_are_not_enough(model, asks, reason: str) -> None:
+    pieces = merge([part(model, FIRST), part(model, SECOND, MOVED)], pairs_of(model, asks))
+    assert [each.num_reg_images() for each in pieces.models] == [6, 6]
+    (note,) = pieces.apart
+    assert reason in note
+    assert is_of_models_apart(note)
+
+
+def test_wrong_pairs_merge_nothing(model) -> None:
+    wrong = [(f"{a:02d}.jpg", f"{b:02d}.jpg") for a in FIRST for b in SECOND]
+    pieces = merge([part(model, FIRST), part(model, SECOND, MOVED)], pairs_of(model, lambda *_: True, wrong))
+    assert [each.num_reg_images() for each in pieces.models] == [6, 6]
+    assert "fit" in pieces.apart[0]
+
+
+def test_doubtful_pairs_merge_nothing(model) -> None:
+    pairs = pairs_of(model, lambda *_: True)
+    doubtful = {ImagePair(pair.name0, pair.name1): 0.2 for pair in pairs}
+    models = [part(model, FIRST), part(model, SECOND, MOVED)]
+    assert len(merge(models, pairs, probability=doubtful).models) == 2
+    assert len(merge(models, pairs, probability={pair: 0.9 for pair in doubtful}).models) == 1
+
+
+def test_models_of_other_places_that_look_alike_are_not_merged(scene, model) -> None:
+    """Half of the pairs say that the second half is where it is, the others that it is turned by half a ring."""
+    links = pairs_of(model, lambda a, b: (a < "06.jpg") == (b < "06.jpg") or int(a[:2]) % 2 == 0)
+    rows = np.arange(len(scene.points))
+    turned = Rigid3.from_rotvec([0.0, 0.0, np.pi], np.zeros(3)).R
+    nearest = [int(np.linalg.norm(scene.points - turned @ scene.points[k], axis=1).argmin()) for k in rows]
+    assert len(set(nearest)) > 10
+    alike = pairs_of(model, lambda a, b: a < "06.jpg" <= b and int(a[:2]) % 2 == 1, wrong=[])
+    shuffled = np.random.default_rng(3)
+    others = [
+        StoredPair(p.name0, p.name1, False, p.points0, p.points1[order], p.rows0, p.rows1[order], None, 0.5)
+        for p in alike
+        for order in [shuffled.permutation(len(p.rows0))]
+    ]
+    found = align_by_links(find_links(part(model, FIRST), part(model, SECOND, MOVED), [*links, *others]), seed=0)
+    assert isinstance(found, NotMerged)
+    assert "of 36 pairs" in found.reason or "of their common points" in found.reason
+
+
+def test_a_merged_model_that_is_judged_worse_is_not_kept(model) -> None:
+    models = [part(model, FIRST), part(model, SECOND, MOVED)]
+    pieces = PieceMerging(pairs_of(model, lambda *_: True), adjust, lambda *_: False).merge(models)
+    assert len(pieces.models) == 2
+    assert "judged worse" in pieces.apart[0]
+
+
+def test_the_same_seed_gives_the_same_alignment(model) -> None:
+    links = find_links(part(model, FIRST), part(model, SECOND, MOVED), pairs_of(model, lambda *_: True))
+    first, second = align_by_links(links, 3), align_by_links(links, 3)
+    assert isinstance(first, LinkAlignment) and isinstance(second, LinkAlignment)
+    assert first.target_from_source.scale == second.target_from_source.scale
+    assert np.array_equal(first.target_from_source.R, second.target_from_source.R)
