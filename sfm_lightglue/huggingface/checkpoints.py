@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError, WeightsError
-from sfm_lightglue.huggingface.configuration import CONFIG_FILE, LightGlueConfig
+from sfm_lightglue.huggingface.configuration import LightGlueConfig
+from sfm_lightglue.huggingface.configuration_base import CONFIG_FILE
 from sfm_lightglue.huggingface.detector_configuration import DetectorConfig, DiskDetectorConfig, SiftDetectorConfig
 from sfm_lightglue.huggingface.detectors import (
     Detector,

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.huggingface.detector_configuration import (
-    DETECTOR_CONFIGS,
-    Configuration,
-    detector_config_from,
-    known_options,
-)
-from sfm_lightglue.messages import nearest_hint
+from sfm_lightglue.huggingface.configuration_base import Configuration
+from sfm_lightglue.huggingface.detector_configuration import DETECTOR_CONFIGS, SuperPointConfig, detector_config_from
 from sfm_lightglue.models.lightglue_types import LightGlueArchitecture, LightGlueThresholds
-from sfm_lightglue.weights.hub import find_file, read_json, write_json
-
-CONFIG_FILE = "config.json"
 
 
-@dataclass
 class LightGlueConfig(Configuration):
     """Configuration of `LightGlueForKeypointMatching`.
 
+    Other keys, such as those that `transformers` writes, are kept as attributes.
+
     Raises:
-        ConfigError: on impossible values, and on `trust_remote_code`.
+        ConfigError: on values of a wrong type, impossible values, misspelt names, and `trust_remote_code`.
 
     Example:
         >>> config = sfm_lightglue.LightGlueConfig(num_hidden_layers=4, filter_threshold=0.2)
@@ -35,6 +26,8 @@ class LightGlueConfig(Configuration):
     """
 
     model_type: ClassVar[str] = "lightglue"
+    sub_configs: ClassVar[dict[str, Any]] = {"keypoint_detector_config": SuperPointConfig}
+    derived: ClassVar[frozenset[str]] = frozenset({"hidden_size", "intermediate_size"})
 
     keypoint_detector_config: Any = None
     """A configuration of `detector_configuration` or `transformers`, or a dictionary with "model_type"; None is
@@ -46,7 +39,7 @@ class LightGlueConfig(Configuration):
     num_attention_heads: int = 4
     """Number of attention heads of the queries."""
     num_key_value_heads: int | None = None
-    """Number of heads of keys and values: None for as many as queries, 1 for shared ones, else grouped."""
+    """Number of heads of keys and values: None becomes that of the queries, 1 is for shared ones, else grouped."""
     depth_confidence: float = 0.95
     """A pair stops when this fraction of its points is confident; 0 or less always runs all layers."""
     width_confidence: float = 0.99
@@ -79,6 +72,8 @@ class LightGlueConfig(Configuration):
             )
         self.keypoint_detector_config = detector_config_from(self.keypoint_detector_config)
         self.keypoint_detector_config.validate()
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
         if not self.initializer_range > 0:
             raise ConfigError(f"lightglue: initializer_range must be positive, got {self.initializer_range}")
         self.architecture()
@@ -96,13 +91,14 @@ class LightGlueConfig(Configuration):
 
     def architecture(self) -> LightGlueArchitecture:
         """The architecture; cross-attention has separate queries and keys, as in `transformers`."""
+        heads = self.num_key_value_heads
         try:
             return LightGlueArchitecture(
                 input_dim=self.keypoint_detector_config.descriptor_decoder_dim,
                 descriptor_dim=self.descriptor_dim,
                 num_layers=self.num_hidden_layers,
                 num_heads=self.num_attention_heads,
-                num_key_value_heads=self.num_key_value_heads,
+                num_key_value_heads=None if heads in (None, self.num_attention_heads) else heads,
                 attention_bias=self.attention_bias,
                 tied_cross_attention=False,
                 use_scale_orientation=self.keypoint_detector_config.model_type == "sift",
@@ -127,57 +123,15 @@ class LightGlueConfig(Configuration):
         """All fields as values of JSON."""
         values = super().to_dict()
         del values["trust_remote_code"]
-        return {
-            **values,
-            "architectures": ["LightGlueForKeypointMatching"],
-            "keypoint_detector_config": self.keypoint_detector_config.to_dict(),
-            "num_key_value_heads": self.num_key_value_heads or self.num_attention_heads,
-        }
+        return {"architectures": ["LightGlueForKeypointMatching"], **values}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> LightGlueConfig:
-        """From the content of a config.json of `transformers` or this library.
-
-        Args:
-            values: keys without effect on the network are ignored; unknown keys are ignored with a warning.
-            overrides: fields that replace those of `values`.
-
-        Raises:
-            ConfigError: on another type of model, misspelt keys and impossible values.
-        """
-        model_type = values.get("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            raise ConfigError(f"model_type: expected {cls.model_type!r}, got {model_type!r}")
-        known = known_options(cls, values, "lightglue")
+    def from_dict(cls, config_dict: Mapping[str, Any], return_unused_kwargs: bool = False, **overrides: Any) -> Any:
+        """As in the base class; code that comes with a detector that is built in here is not needed."""
+        values = dict(config_dict)
         if _has_code_of_built_in_detector(values):
-            del known["trust_remote_code"]
-        unknown = overrides.keys() - {field.name for field in fields(cls)}
-        if unknown:
-            name = min(unknown)
-            raise ConfigError(f"lightglue: unknown option {name!r}{nearest_hint(name, [f.name for f in fields(cls)])}")
-        return cls(**{**known, **overrides})
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **overrides: Any) -> LightGlueConfig:
-        """Read the config.json of a folder, or of a repository on the hub.
-
-        Raises:
-            ConfigError: if the file is not a configuration of a LightGlue.
-            WeightsError: if the file is missing.
-        """
-        path = find_file(name_or_path, CONFIG_FILE)
-        try:
-            return cls.from_dict(read_json(path), **overrides)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a config.json, which `transformers` can read if it has the detector.
-
-        Raises:
-            StoreError: if the file cannot be written.
-        """
-        write_json(Path(folder) / CONFIG_FILE, self.to_dict())
+            del values["trust_remote_code"]
+        return super().from_dict(values, return_unused_kwargs, **overrides)
 
 
 def _has_code_of_built_in_detector(values: Mapping[str, Any]) -> bool:

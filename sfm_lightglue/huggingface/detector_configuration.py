@@ -1,70 +1,25 @@
-"""Configurations of the detectors, and the base class of all configurations.
-
-The field names are those of Hugging Face, so that files and code can be used unchanged.
-"""
+"""Configurations of the detectors; the field names are those of Hugging Face."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from sfm_lightglue.errors import ConfigError
-
-_BOOKKEEPING = {
-    "_attn_implementation_autoset",
-    "_name_or_path",
-    "architectures",
-    "attn_implementation",
-    "auto_map",
-    "chunk_size_feed_forward",
-    "dtype",
-    "hidden_size",  # is descriptor_dim
-    "id2label",
-    "intermediate_size",  # is twice descriptor_dim
-    "is_encoder_decoder",
-    "label2id",
-    "descriptor_decoder_dim",  # of detectors for which it is fixed
-    "model_type",
-    "output_attentions",
-    "output_hidden_states",
-    "pad_if_not_divisible",  # of DISK; always true here
-    "problem_type",
-    "return_dict",
-    "torch_dtype",
-    "transformers_version",
-    "weights",  # of DISK: name of published weights
-}
-"""Keys in files of `transformers` without effect on the network."""
-
-_LOGGER = logging.getLogger(__name__)
+from sfm_lightglue.huggingface.configuration_base import Configuration
 
 
-class Configuration:
-    """Base class of configurations; mutable, because code for `transformers` sets their fields."""
+class SuperPointConfig(Configuration):
+    """Configuration of SuperPoint, as a detector or as `SuperPointForKeypointDetection`.
 
-    model_type: ClassVar[str]
+    Raises:
+        ConfigError: on values of a wrong type, impossible values and misspelt names.
 
-    def validate(self) -> None:
-        """Check all values; called again when a model is built.
-
-        Raises:
-            ConfigError: on impossible values; the message names the field.
-        """
-
-    def __post_init__(self) -> None:
-        self.validate()
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as values of JSON."""
-        return {"model_type": self.model_type, **asdict(cast(Any, self))}
-
-
-@dataclass
-class SuperPointDetectorConfig(Configuration):
-    """SuperPoint as the detector; the field names are those of `SuperPointConfig` of Hugging Face."""
+    Example:
+        >>> config = sfm_lightglue.SuperPointConfig(max_keypoints=1024)
+        >>> sfm_lightglue.LightGlueConfig(config).keypoint_detector_config.max_keypoints
+        1024
+    """
 
     model_type: ClassVar[str] = "superpoint"
 
@@ -89,7 +44,6 @@ class SuperPointDetectorConfig(Configuration):
 
     def validate(self) -> None:
         """Check all values; see the base class."""
-        self.encoder_hidden_sizes = tuple(self.encoder_hidden_sizes)
         if len(self.encoder_hidden_sizes) != 4 or self.keypoint_decoder_dim != 65:
             raise ConfigError("superpoint: expected four encoder_hidden_sizes and keypoint_decoder_dim 65")
         sizes = (*self.encoder_hidden_sizes, self.decoder_hidden_size, self.descriptor_decoder_dim)
@@ -101,11 +55,11 @@ class SuperPointDetectorConfig(Configuration):
             )
 
 
-@dataclass
 class SiftDetectorConfig(Configuration):
     """SIFT of OpenCV as the detector, without weights; it runs on the CPU."""
 
     model_type: ClassVar[str] = "sift"
+    derived: ClassVar[frozenset[str]] = frozenset({"descriptor_decoder_dim"})
 
     max_keypoints: int = 2048
     """Keep at most this many keypoints, spread over the image."""
@@ -127,11 +81,11 @@ class SiftDetectorConfig(Configuration):
             )
 
 
-@dataclass
 class DiskDetectorConfig(Configuration):
     """DISK as the detector; it needs colour: give `do_grayscale=False` to the image processor."""
 
     model_type: ClassVar[str] = "disk"
+    derived: ClassVar[frozenset[str]] = frozenset({"descriptor_decoder_dim", "pad_if_not_divisible", "weights"})
 
     max_num_keypoints: int | None = None
     """Keep at most this many highest-scoring keypoints; None keeps all."""
@@ -153,9 +107,9 @@ class DiskDetectorConfig(Configuration):
             raise ConfigError("disk: nms_radius and max_num_keypoints must not be negative, initializer_range positive")
 
 
-DetectorConfig = SuperPointDetectorConfig | SiftDetectorConfig | DiskDetectorConfig
+DetectorConfig = SuperPointConfig | SiftDetectorConfig | DiskDetectorConfig
 DETECTOR_CONFIGS: dict[str, type[DetectorConfig]] = {
-    each.model_type: each for each in (SuperPointDetectorConfig, SiftDetectorConfig, DiskDetectorConfig)
+    each.model_type: each for each in (SuperPointConfig, SiftDetectorConfig, DiskDetectorConfig)
 }
 """Configurations of the built-in detectors, by `model_type`."""
 
@@ -172,7 +126,7 @@ def detector_config_from(value: Any) -> DetectorConfig:
     if isinstance(value, DetectorConfig):
         return value
     if value is None:
-        return SuperPointDetectorConfig()
+        return SuperPointConfig()
     values = value.to_dict() if hasattr(value, "to_dict") else value
     if not isinstance(values, Mapping):
         raise ConfigError(f"keypoint_detector_config: expected a dictionary or a configuration, got {value!r}")
@@ -183,24 +137,4 @@ def detector_config_from(value: Any) -> DetectorConfig:
             f"keypoint_detector_config: model_type {model_type!r} is not built in; choose one of"
             f" {', '.join(DETECTOR_CONFIGS)}"
         )
-    return kind(**known_options(kind, values, model_type))
-
-
-def known_options(kind: type[Any], values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The entries that are fields of a configuration; others are ignored with a warning.
-
-    Args:
-        kind: class of the configuration, a dataclass.
-        values: values by name.
-        name: of the model, for messages.
-
-    Raises:
-        ConfigError: on names that are similar to a field.
-    """
-    names = [field.name for field in fields(kind)]
-    for key in values.keys() - set(names) - _BOOKKEEPING:
-        near = get_close_matches(key, names, n=1, cutoff=0.85)
-        if near:
-            raise ConfigError(f"{name}: unknown option {key!r} (did you mean {near[0]!r}?)")
-        _LOGGER.warning("%s: unknown option %r is ignored", name, key)
-    return {key: value for key, value in values.items() if key in names}
+    return kind(**values)

@@ -13,7 +13,7 @@ from sfm_lightglue.huggingface.detector_configuration import (
     DetectorConfig,
     DiskDetectorConfig,
     SiftDetectorConfig,
-    SuperPointDetectorConfig,
+    SuperPointConfig,
 )
 from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.initialization import draw_normal
@@ -40,7 +40,7 @@ class SuperPointDetector(nn.Module):
         network: with weights; None makes an untrained one.
     """
 
-    def __init__(self, config: SuperPointDetectorConfig, network: SuperPoint | None = None) -> None:
+    def __init__(self, config: SuperPointConfig, network: SuperPoint | None = None) -> None:
         super().__init__()
         self.config = config
         self.network = network or _untrained(config)
@@ -132,16 +132,16 @@ def make_detector(config: DetectorConfig) -> Detector:
     return DiskDetector(config) if isinstance(config, DiskDetectorConfig) else SuperPointDetector(config)
 
 
-def superpoint_config(architecture: SuperPointArchitecture) -> SuperPointDetectorConfig:
+def superpoint_config(architecture: SuperPointArchitecture) -> SuperPointConfig:
     """The configuration of a SuperPoint with this architecture."""
-    return SuperPointDetectorConfig(
+    return SuperPointConfig(
         encoder_hidden_sizes=architecture.encoder_channels,
         decoder_hidden_size=architecture.decoder_channels,
         descriptor_decoder_dim=architecture.descriptor_dim,
     )
 
 
-def superpoint_architecture(config: SuperPointDetectorConfig) -> SuperPointArchitecture:
+def superpoint_architecture(config: SuperPointConfig) -> SuperPointArchitecture:
     """The architecture of a configuration."""
     c1, c2, c3, c4 = config.encoder_hidden_sizes
     return SuperPointArchitecture((c1, c2, c3, c4), config.decoder_hidden_size, config.descriptor_decoder_dim)
@@ -156,7 +156,7 @@ def draw_weights(module: nn.Module, deviation: float) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _untrained(config: SuperPointDetectorConfig) -> SuperPoint:
+def _untrained(config: SuperPointConfig) -> SuperPoint:
     network = SuperPoint(superpoint_architecture(config))
     draw_weights(network, config.initializer_range)
     return network

@@ -1,4 +1,4 @@
-"""Keywords of `from_pretrained` and `pipeline` in `transformers`: which act, which are passed over, which are refused."""
+"""Keywords of `from_pretrained` in `transformers`: which act, which are passed over, and which are refused."""
 
 from __future__ import annotations
 
