@@ -38,3 +38,7 @@ class LookalikesConfig:
     def trust_pairs_file(self) -> Path | None:
         """`trust_pairs` as a path, None for no trusted pairs."""
         return Path(self.trust_pairs) if self.trust_pairs else None
+
+
+LOOKALIKES_OFF = LookalikesConfig("off")
+"""Nothing is done about places that look alike."""

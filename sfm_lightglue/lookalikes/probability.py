@@ -65,8 +65,8 @@ class OverlapModel:
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> OverlapModel:
         """From plain values, as `as_mapping` gives them."""
-        names = ("fields", "means", "scales", "weights")
-        return cls(*(tuple(values[name]) for name in names), float(values["bias"]), float(values["true_fraction"]))
+        fields, means, scales, weights = (tuple(values[name]) for name in ("fields", "means", "scales", "weights"))
+        return cls(fields, means, scales, weights, float(values["bias"]), float(values["true_fraction"]))
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain values for JSON."""

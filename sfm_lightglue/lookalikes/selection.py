@@ -78,9 +78,7 @@ def select_pairs(
         config: what is done with doubtful pairs.
     """
     is_true = (probabilities >= config.min_probability) | is_trusted
-    if config.mode == "off":
-        is_true = np.ones(len(pairs), np.bool_)
-    elif config.mode == "auto" and not _has_look_alikes(probabilities, is_trusted):
+    if config.mode == "off" or (config.mode == "auto" and not has_look_alikes(probabilities, is_trusted)):
         is_true = np.ones(len(pairs), np.bool_)
     parts = _Parts(len(images))
     for idx in np.argsort(-probabilities, kind="stable").tolist():
@@ -93,7 +91,13 @@ def select_pairs(
     return Selection(is_used, tuple(parts.root(image) for image in range(len(images))))
 
 
-def _has_look_alikes(probabilities: Float64Array, is_trusted: BoolArray) -> bool:
+def has_look_alikes(probabilities: Float64Array, is_trusted: BoolArray) -> bool:
+    """Whether some pairs of a scene are probably wrong. In other scenes, a doubtful pair is no reason to act.
+
+    Args:
+        probabilities: [P] of its verified pairs.
+        is_trusted: [P] pairs that the user named.
+    """
     return int(((probabilities < _CLEARLY_WRONG) & ~is_trusted).sum()) >= _MIN_CLEARLY_WRONG
 
 

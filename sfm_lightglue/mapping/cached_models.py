@@ -38,6 +38,8 @@ class ModelStatistics:
         checks: of the verdict, by name.
         georegistration: how its world lies in a frame in metres, see `GeoRegistration.as_dict`; None if it does not.
         notes: what users should know about how it was built.
+        maybe_same_as: indices of published models that may show the same place, because pairs between their images
+            were kept apart.
     """
 
     path: str
@@ -49,6 +51,7 @@ class ModelStatistics:
     checks: dict[str, Check]
     georegistration: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    maybe_same_as: tuple[int, ...] = ()
 
     @classmethod
     def from_model(cls, judged: JudgedModel, path: str, georegistration: dict[str, Any] | None) -> ModelStatistics:
@@ -82,12 +85,16 @@ class PairStatistics:
         num_pairs: number of pairs that were matched.
         num_verified: number of them with a two-view geometry.
         components: numbers of images that verified pairs connect, largest group first; single images are left out.
+        apart: names of verified pairs that took no part in mapping, because they may show places that look alike.
+        evidence: that pairs are true overlaps, see `pair_evidence`; None if it was not asked for.
     """
 
     chosen: str = ""
     num_pairs: int = 0
     num_verified: int = 0
     components: tuple[int, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
+    evidence: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +153,45 @@ def keep_models(
     num_published = sum(each.verdict.outcome != "rejected" for each in judged)
     paths = [f"sparse/{i}" for i in range(num_published)]
     paths += [f"rejected/{i}" for i in range(len(judged) - num_published)]
-    models = (ModelStatistics.from_model(*one) for one in zip(judged, paths, georegistrations, strict=True))
-    statistics = dataclasses.replace(scene, models=tuple(models))
+    models = [ModelStatistics.from_model(*one) for one in zip(judged, paths, georegistrations, strict=True)]
+    pairs = with_left_out(scene.pairs, judged)
+    for index, others in enumerate(look_alike_models(judged[:num_published], pairs.apart)):
+        models[index] = dataclasses.replace(models[index], maybe_same_as=others)
+    statistics = dataclasses.replace(scene, models=tuple(models), pairs=pairs)
     model_from_path = {path: each.model for each, path in zip(judged, paths, strict=True)}
     packed = PackedModels(statistics, pack_models(model_from_path, work))
     text = json.dumps(dataclasses.asdict(statistics), sort_keys=True)
     store.save("models", key, {"statistics": np.array(text), **packed.files})
     return packed
+
+
+def with_left_out(pairs: PairStatistics, judged: Sequence[JudgedModel]) -> PairStatistics:
+    """The numbers of the pairs, with those that took no part in the mapping of a published model."""
+    published = [each.verdict for each in judged if each.verdict.outcome != "rejected"]
+    left_out = {(name0, name1) for verdict in published for name0, name1 in verdict.left_out}
+    return dataclasses.replace(pairs, apart=tuple(sorted({*pairs.apart, *left_out})))
+
+
+def look_alike_models(published: Sequence[JudgedModel], apart: Sequence[tuple[str, str]]) -> list[tuple[int, ...]]:
+    """For each published model, the indices of those that may show the same place.
+
+    Args:
+        published: the models.
+        apart: names of pairs that took no part in mapping, because they may show places that look alike.
+    """
+    registered = [
+        {name for name, image in each.verdict.images.items() if image.status == "registered"} for each in published
+    ]
+    found: list[set[int]] = [set() for _ in published]
+    for name0, name1 in apart:
+        models0, models1 = ([idx for idx, names in enumerate(registered) if name in names] for name in (name0, name1))
+        if set(models0) & set(models1):
+            continue  # both images are in one model
+        for first in models0:
+            for second in models1:
+                found[first].add(second)
+                found[second].add(first)
+    return [tuple(sorted(others)) for others in found]
 
 
 def load_models(store: Store, key: str) -> PackedModels | None:
@@ -181,11 +220,12 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
     for model in values["models"]:
         checks = {name: Check(**check) for name, check in model.pop("checks").items()}
         notes = tuple(model.pop("notes", ()))  # entries of earlier versions have none
-        models.append(ModelStatistics(**model, checks=checks, notes=notes))
+        same = tuple(model.pop("maybe_same_as", ()))
+        models.append(ModelStatistics(**model, checks=checks, notes=notes, maybe_same_as=same))
     statistics = MapStatistics(
         tuple(models),
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
-        PairStatistics(**values["pairs"] | {"components": tuple(values["pairs"]["components"])}),
+        _pair_statistics(values["pairs"]),
         tuple(SkippedImage(**image) for image in values["undecodable"]),
         tuple(CameraGroup(tuple(group["names"]), Camera(**group["camera"])) for group in values["camera_groups"]),
     )
@@ -196,3 +236,9 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
         if expected != found:
             raise DataError(f"{model.path}: {expected} images and points expected, {found} found")
     return PackedModels(statistics, files)
+
+
+def _pair_statistics(values: dict[str, Any]) -> PairStatistics:
+    """The numbers of the pairs; entries of earlier versions have none of those that look alike."""
+    apart = tuple((str(name0), str(name1)) for name0, name1 in values.get("apart", ()))
+    return PairStatistics(**values | {"components": tuple(values["components"]), "apart": apart})

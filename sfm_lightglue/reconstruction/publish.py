@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.mapping.cached_models import PackedModels
+from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels
 from sfm_lightglue.mapping.model_files import MODEL_FOLDERS, PLY_NAME
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -113,9 +113,11 @@ def publish(
         skipped = (*scene.skipped, *statistics.undecodable)
         summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
         keys = {} if results.key is None else {"model": results.key}
-        publication.write(RESULTS_MARKER, run_record(config, keys, files, summary, results.extension))
+        record = run_record(config, keys, files, summary, results.extension, statistics.pairs.evidence)
+        publication.write(RESULTS_MARKER, record)
         publish_together(publication, output, [*parts, RESULTS_MARKER])
     _warn(summary)
+    _warn_of_look_alikes(statistics)
     return summary
 
 
@@ -170,6 +172,35 @@ def _warn(summary: Summary) -> None:
         logger.warning(
             "models that failed their checks (%s) are kept in rejected/: %d", ", ".join(failed), len(rejected)
         )
+
+
+def _warn_of_look_alikes(statistics: MapStatistics) -> None:
+    """Log the models that may show the same place, and how to join them."""
+    for index, model in enumerate(statistics.models):
+        for other in (each for each in model.maybe_same_as if each > index):
+            names = sorted(_looking_alike(statistics, index, other))
+            logger.warning(
+                "%d images of model %d (%s) look like images of model %d, but they may show another place: the models"
+                " %d and %d were kept apart; if they show the same place, list pairs of their images in a file, and"
+                " give it as `lookalikes.trust_pairs`",
+                len(names),
+                other,
+                shortened(names, all_in=RESULTS_MARKER),
+                index,
+                index,
+                other,
+            )
+
+
+def _looking_alike(statistics: MapStatistics, index: int, other: int) -> set[str]:
+    """The images of a model in pairs with another model that were kept apart."""
+    model_from_name = {name: image.model for name, image in statistics.images.items()}
+    return {
+        name
+        for pair in statistics.pairs.apart
+        for name, partner in (pair, pair[::-1])
+        if model_from_name.get(name) == other and model_from_name.get(partner) == index
+    }
 
 
 _REASON_TEXTS = {

@@ -54,6 +54,8 @@ class Summary:
         cache: "hits" and "misses" of the store, in total and by kind of entry.
         models: path below the output folder, counts, verdict, checks and notes of each model; the published ones first.
         images: status, reason, model, number of points and support of each image, by name; see `ImageVerdict`.
+        num_pairs_kept_apart: number of verified pairs that took no part in mapping, because they may show places that
+            look alike.
     """
 
     num_images: int
@@ -73,6 +75,7 @@ class Summary:
     cache: dict[str, Any]
     models: tuple[dict[str, Any], ...]
     images: dict[str, dict[str, Any]]
+    num_pairs_kept_apart: int = 0
 
     @classmethod
     def from_statistics(
@@ -109,6 +112,7 @@ class Summary:
             },
             tuple(_model_record(model) for model in statistics.models),
             {name: dataclasses.asdict(image) for name, image in sorted(images.items())},
+            len(statistics.pairs.apart),
         )
 
     @property
@@ -129,15 +133,29 @@ class Summary:
             f" (and {' + '.join(smaller)} in {len(smaller)} other model{'s' * (len(smaller) > 1)})" if smaller else ""
         )
         return (
-            f"{self.num_registered} of {self.num_images} images registered{others}, {self.num_points} points,"
+            f"{self.num_registered} of {self.num_images} images registered{others}{self._look_alikes()},"
+            f" {self.num_points} points,"
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"
             f" {self.seconds['total']:.1f} s" + (f" ({stages})" if stages else "")
         )
 
+    def _look_alikes(self) -> str:
+        """Which models may show the same place."""
+        pairs = [
+            f"{idx} and {other}"
+            for idx, model in enumerate(self.models)
+            for other in model.get("maybe_same_as", ())
+            if idx < other
+        ]
+        return f" (models {', '.join(pairs)} look alike, and may show the same place)" if pairs else ""
+
 
 def _model_record(model: ModelStatistics) -> dict[str, Any]:
     """The numbers of a model; those of the images that are in its georegistration are in a file of its own."""
-    record = dataclasses.asdict(model) | {"notes": list(model.notes)}
+    record = dataclasses.asdict(model) | {
+        "notes": list(model.notes),
+        "maybe_same_as": list(model.maybe_same_as),
+    }
     if model.georegistration is not None:
         record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}
     return record
@@ -172,6 +190,7 @@ def run_record(
     files: Mapping[str, str],
     summary: Summary,
     extension: Mapping[str, Any] | None = None,
+    pairs: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The content of `run.json`: the resolved configuration, versions, keys, digests of the results, and summary.
 
@@ -181,6 +200,7 @@ def run_record(
         files: sha256 of each file of the results, by its path in the output folder.
         summary: of the run.
         extension: what was extended; None for a run that is no extension.
+        pairs: evidence that the verified pairs are true overlaps, see `pair_evidence`; None without.
     """
     record = {
         "config": config.as_mapping(),
@@ -191,6 +211,8 @@ def run_record(
     }
     if extension is not None:
         record["extension"] = dict(extension)
+    if pairs is not None:
+        record["pairs"] = dict(pairs)
     return json_bytes(record, indent=2) + b"\n"
 
 

@@ -136,6 +136,11 @@ def record_of(
     return replace(record, inliers=InlierRecord.of(matches, geometry)) if keeps_inliers else record
 
 
+def without_inliers(record: VerifiedPairRecord) -> VerifiedPairRecord:
+    """A record that needs less memory."""
+    return record if record.inliers is None else replace(record, inliers=None)
+
+
 def _record(
     points: tuple[Float32Array, Float32Array],
     sizes: tuple[tuple[int, int], tuple[int, int]],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,13 +35,43 @@ def cues_of_pairs(
     Raises:
         ValueError: if a record has no inliers.
     """
+    views = scene_views(verified, features, first_keypoints, position_m_from_name or {})
+    return dict(zip(sorted(verified), scene_cues(views.images, views.pairs, max_error_deg), strict=True))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SceneViews:
+    """What the cues of a scene are computed from.
+
+    Args:
+        images: with verified pairs, in the order of their names.
+        pairs: in their order.
+    """
+
+    images: Sequence[ImageView]
+    pairs: Sequence[PairView]
+
+
+def scene_views(
+    verified: Mapping[ImagePair, VerifiedPairRecord],
+    features: Mapping[str, Features],
+    first_keypoints: int,
+    position_m_from_name: Mapping[str, Float64Array],
+) -> SceneViews:
+    """The images and pairs of a scene; the arguments are those of `cues_of_pairs`.
+
+    Raises:
+        ValueError: if a record has no inliers.
+    """
     names = sorted({name for pair in verified for name in (pair.name0, pair.name1)})
     row_from_name = {name: row for row, name in enumerate(names)}
-    positions = position_m_from_name or {}
-    images = [_image_view(features[name], first_keypoints, positions.get(name)) for name in names]
-    pairs = sorted(verified)
-    views = [_pair_view(row_from_name[pair.name0], row_from_name[pair.name1], verified[pair]) for pair in pairs]
-    return dict(zip(pairs, scene_cues(images, views, max_error_deg), strict=True))
+    return SceneViews(
+        [_image_view(features[name], first_keypoints, position_m_from_name.get(name)) for name in names],
+        [
+            _pair_view(row_from_name[pair.name0], row_from_name[pair.name1], record)
+            for pair, record in sorted(verified.items())
+        ],
+    )
 
 
 def _image_view(features: Features, first_keypoints: int, position_m: Float64Array | None) -> ImageView:

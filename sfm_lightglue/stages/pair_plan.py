@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sfm_lightglue.pairs.base import ExcludesPairs, ExplainsChoice, PairContext, PairSelector
-from sfm_lightglue.pairs.pair_sets import AllPairs, pairs_digest
+from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import TransitiveConfig
 from sfm_lightglue.retrieval.describe import DESCRIBE_VERSION
-from sfm_lightglue.types import ImagePair
+from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,13 @@ class PairPlan:
         if self.is_exact:
             return pair in self.pairs
         return pair not in self.excluded
+
+    def with_pairs(self, pairs: Sequence[ImagePair], scene: Scene) -> PairPlan:
+        """This plan with further pairs of a scene in the first round."""
+        added = [pair for pair in pairs if pair not in self.pairs] if pairs else []
+        if not added:
+            return self
+        return replace(self, pairs=IndexedPairs.from_pairs(scene.names, self.pairs).union(added))
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array
+from sfm_lightglue.arrays import Float32Array, Float64Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.geometry.epipolar import squared_sampson_errors
+from sfm_lightglue.lookalikes.config import LOOKALIKES_OFF, LookalikesConfig
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.weighing import Weighing, untrusted_bridges, weigh_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
-from sfm_lightglue.stages.into_database import PairCounts, VerifiedPairRecord, matched_points, record_of
+from sfm_lightglue.stages.into_database import (
+    PairCounts,
+    VerifiedPairRecord,
+    matched_points,
+    record_of,
+    without_inliers,
+)
+from sfm_lightglue.stages.pair_doubt import PairDoubt, PairOverlap
 from sfm_lightglue.two_view.correspondences import MatchedPair
 from sfm_lightglue.two_view.given_rotation import with_rotation
 from sfm_lightglue.two_view.still_matches import DOMINATED, StillContent, is_still
@@ -41,6 +49,9 @@ class WeighedPairs:
         changed: matches and geometry of the pairs that were computed anew, by pair.
         still_content: where the images show content that stands still; None if there is none.
         num_without_still: number of pairs from which still matches were taken out.
+        apart: verified pairs that take no part because they may show places that look alike, by pair.
+        overlaps: by verified pair, how probable it is that both images show the same place; empty if that was not
+            estimated.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
@@ -48,6 +59,8 @@ class WeighedPairs:
     changed: Mapping[ImagePair, ChangedPair]
     still_content: StillContent | None
     num_without_still: int = 0
+    apart: Mapping[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
+    overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -64,6 +77,7 @@ class PairSources:
         matcher: with the store.
         verifier: with the store.
         changed: pairs that were computed anew; their matches are used.
+        position_m_from_name: known positions [3] of images in metres.
     """
 
     features: Mapping[str, Features]
@@ -71,6 +85,7 @@ class PairSources:
     matcher: CachedMatcher
     verifier: CachedVerifier
     changed: Mapping[ImagePair, ChangedPair] = field(default_factory=dict)
+    position_m_from_name: Mapping[str, Float64Array] = field(default_factory=dict)
 
     def load(self, pair: ImagePair) -> MatchedPair:
         """Features, matches and cameras of a pair."""
@@ -86,47 +101,63 @@ def weigh_scene(
     checks: ChecksConfig,
     executor: Executor = SERIAL,
     progress: Progress = silent,
+    lookalikes: LookalikesConfig = LOOKALIKES_OFF,
+    trusted: Collection[ImagePair] = (),
 ) -> WeighedPairs:
-    """Take still content out of the pairs of a scene, and find the pairs that contradict the others.
+    """Take still content out of the pairs of a scene, and find those that contradict the others or are doubtful.
 
     Args:
-        counts: of the stage "match".
+        counts: of the stage "match"; with inliers, unless `lookalikes` is off.
         sources: of the same stage.
         checks: limits.
         executor: computes pairs anew.
         progress: called with "weigh" after each of them.
+        lookalikes: what is done with pairs that may show places that look alike.
+        trusted: pairs that take part in mapping if they are verified.
     """
     verified = dict(counts.verified)
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
         changed = _without_still_content(content, verified, sources, executor, progress)
-        sources = replace(sources, changed=changed)
+        sources = replace(sources, changed={**sources.changed, **changed})
         _update(verified, changed, sources)
     limit_deg = _rotation_limit_deg(checks, sources)
     pairs = sorted(verified)
+    doubt = PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg)
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
-    weights = np.array([verified[pair].weight for pair in pairs], np.float64)
+    weights = doubt.weights(np.array([verified[pair].weight for pair in pairs], np.float64))
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
     corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor, progress)
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
+    wrong -= doubt.trusted
     kept = {pair: record for pair, record in verified.items() if pair not in wrong}
     wrong.update(
         untrusted_bridges(
             {pair: record.weight for pair, record in kept.items()}, [verified[pair].weight for pair in wrong]
         )
     )
+    wrong -= doubt.trusted
     contradicted = {pair: verified[pair] for pair in sorted(wrong)}
-    kept = {pair: record for pair, record in kept.items() if pair not in wrong}
-    return WeighedPairs(kept, contradicted, changed | corrected, content, len(changed))
+    apart = doubt.kept_apart(sorted(verified.keys() - wrong))
+    kept = {pair: record for pair, record in kept.items() if pair not in wrong and pair not in apart}
+    return WeighedPairs(
+        {pair: without_inliers(record) for pair, record in kept.items()},
+        {pair: without_inliers(record) for pair, record in contradicted.items()},
+        changed | corrected,
+        content,
+        len(changed),
+        {pair: without_inliers(verified[pair]) for pair in sorted(apart)},
+        doubt.overlaps,
+    )
 
 
 def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:
     """Bring a database with all verified pairs of a scene up to date."""
     for pair, (matches, geometry) in sorted(weighed.changed.items()):
         database.replace_geometry(pair, matches, geometry)
-    for pair in weighed.contradicted:
+    for pair in [*weighed.contradicted, *weighed.apart]:
         database.remove_geometry(pair)
 
 
@@ -140,9 +171,10 @@ def _update(
     verified: dict[ImagePair, VerifiedPairRecord], changed: Mapping[ImagePair, ChangedPair], sources: PairSources
 ) -> None:
     for pair, (matches, geometry) in changed.items():
-        del verified[pair]
+        has_inliers = verified.pop(pair).inliers is not None
         if isinstance(geometry, TwoViewGeometry):
-            verified[pair] = record_of((sources.features[pair.name0], sources.features[pair.name1]), matches, geometry)
+            features = sources.features[pair.name0], sources.features[pair.name1]
+            verified[pair] = record_of(features, matches, geometry, has_inliers)
 
 
 def _without_still_content(

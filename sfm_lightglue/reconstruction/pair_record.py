@@ -1,0 +1,59 @@
+"""The record of the verified pairs of a run: how probable it is that each is a true overlap, and what was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.stages.weighed_pairs import WeighedPairs
+from sfm_lightglue.types import ImagePair
+
+_DOUBTFUL = 0.9
+"""The cues of pairs with a smaller probability are recorded."""
+
+_MAX_DOUBTFUL = 2000
+"""Number of pairs whose cues are recorded at most: the least probable ones."""
+
+
+def pairs_apart(weighed: WeighedPairs) -> tuple[tuple[str, str], ...]:
+    """Names of the pairs that took no part in mapping, because they may show places that look alike."""
+    return tuple((pair.name0, pair.name1) for pair in sorted(weighed.apart))
+
+
+def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
+    """Plain values of the probabilities and cues of all verified pairs.
+
+    Args:
+        weighed: the pairs.
+
+    Returns:
+        "images": names. "pairs": for each pair the indices of its images, its probability to be a true overlap, and
+        "used", "apart" or "contradicted". "cues": names of cues. "doubtful": index of a pair, and its cues (None if
+        not known), for the doubtful pairs.
+    """
+    names = sorted({name for pair in weighed.overlaps for name in (pair.name0, pair.name1)})
+    row_from_name = {name: row for row, name in enumerate(names)}
+    pairs = sorted(weighed.overlaps)
+    probabilities = np.array([weighed.overlaps[pair].probability for pair in pairs])
+    doubtful = [idx for idx in np.argsort(probabilities, kind="stable").tolist() if probabilities[idx] < _DOUBTFUL]
+    return {
+        "images": names,
+        "pairs": [
+            [row_from_name[pair.name0], row_from_name[pair.name1], round(probability, 4), _status(pair, weighed)]
+            for pair, probability in zip(pairs, probabilities.tolist(), strict=True)
+        ],
+        "cues": list(PairCues.FIELDS),
+        "doubtful": [[idx, *_rounded(weighed.overlaps[pairs[idx]].cues)] for idx in sorted(doubtful[:_MAX_DOUBTFUL])],
+    }
+
+
+def _status(pair: ImagePair, weighed: WeighedPairs) -> str:
+    if pair in weighed.apart:
+        return "apart"
+    return "used" if pair in weighed.kept else "contradicted"
+
+
+def _rounded(cues: PairCues) -> list[float | None]:
+    return [round(value, 4) if np.isfinite(value) else None for value in cues.as_vector().tolist()]

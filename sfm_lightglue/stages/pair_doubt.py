@@ -1,0 +1,135 @@
+"""Doubt about the verified pairs of a scene: whether they show the same place, or places that look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.lookalikes.config import LookalikesConfig
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import overlap_probabilities
+from sfm_lightglue.lookalikes.scene_cues import scene_cues
+from sfm_lightglue.lookalikes.selection import has_look_alikes, select_pairs
+from sfm_lightglue.stages.cached import CachedMatcher
+from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
+from sfm_lightglue.types import Features, ImagePair
+
+_TRUSTED_WEIGHT = 10.0
+"""Weight of a pair that the user named, as a multiple of the largest one of a scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairOverlap:
+    """How probable it is that both images of a verified pair show the same place.
+
+    Args:
+        probability: of a true overlap.
+        cues: that it was computed from.
+    """
+
+    probability: float
+    cues: PairCues
+
+
+class DoubtSources(Protocol):
+    """What the doubt about pairs is computed from, see `PairSources`."""
+
+    @property
+    def features(self) -> Mapping[str, Features]:
+        """By name of image."""
+
+    @property
+    def matcher(self) -> CachedMatcher:
+        """With the store."""
+
+    @property
+    def position_m_from_name(self) -> Mapping[str, Float64Array]:
+        """Known positions [3] of images in metres."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairDoubt:
+    """The probabilities of the verified pairs of a scene, and what follows from them.
+
+    Args:
+        config: what is done with doubtful pairs.
+        pairs: all verified pairs, sorted.
+        trusted: verified pairs that the user named.
+        views: what the probabilities were computed from; None if nothing is done about look-alikes.
+        overlaps: by pair; empty if nothing is done about look-alikes.
+    """
+
+    config: LookalikesConfig
+    pairs: Sequence[ImagePair]
+    trusted: frozenset[ImagePair]
+    views: SceneViews | None = None
+    overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
+
+    @classmethod
+    def of_scene(
+        cls,
+        verified: Mapping[ImagePair, VerifiedPairRecord],
+        sources: DoubtSources,
+        trusted: Collection[ImagePair],
+        config: LookalikesConfig,
+        limit_deg: float,
+    ) -> PairDoubt:
+        """The doubt about all verified pairs of a scene.
+
+        Args:
+            verified: by pair; with inliers, unless nothing is done about look-alikes.
+            sources: of the pairs.
+            trusted: pairs that the user named.
+            config: what is done with doubtful pairs.
+            limit_deg: rotations of three images that differ by at most this angle close.
+        """
+        pairs, known = sorted(verified), frozenset(trusted) & verified.keys()
+        if config.mode == "off" or not pairs:
+            return cls(config, pairs, known)
+        first_keypoints = int(getattr(getattr(sources.matcher.matcher, "config", None), "first_keypoints", 0) or 0)
+        views = scene_views(verified, sources.features, first_keypoints, sources.position_m_from_name)
+        cues = scene_cues(views.images, views.pairs, limit_deg)
+        probabilities = overlap_probabilities(cues).tolist()
+        overlaps = {
+            pair: PairOverlap(1.0 if pair in known else probability, each)
+            for pair, probability, each in zip(pairs, probabilities, cues, strict=True)
+        }
+        return cls(config, pairs, known, views, overlaps)
+
+    def weights(self, weights: Float64Array) -> Float64Array:
+        """The weights [P] of the pairs as evidence: less for doubtful ones, most for those that the user named.
+
+        Args:
+            weights: without doubt.
+        """
+        is_trusted = np.array([pair in self.trusted for pair in self.pairs], np.bool_)
+        if self.overlaps:
+            probabilities = np.array([self.overlaps[pair].probability for pair in self.pairs])
+            if has_look_alikes(probabilities, is_trusted):
+                weights = weights * probabilities
+        if is_trusted.any():
+            weights = np.where(is_trusted, _TRUSTED_WEIGHT * weights.max(), weights)
+        return weights
+
+    def kept_apart(self, candidates: Sequence[ImagePair]) -> set[ImagePair]:
+        """The pairs that take no part in mapping because they may show places that look alike.
+
+        Args:
+            candidates: the verified pairs that do not contradict each other, sorted.
+        """
+        if self.views is None or not candidates:
+            return set()
+        view_from_pair = dict(zip(self.pairs, self.views.pairs, strict=True))
+        selection = select_pairs(
+            self.views.images,
+            [view_from_pair[pair] for pair in candidates],
+            np.array([self.overlaps[pair].probability for pair in candidates]),
+            np.array([pair in self.trusted for pair in candidates], np.bool_),
+            self.config,
+        )
+        return {pair for pair, is_used in zip(candidates, selection.is_used.tolist(), strict=True) if not is_used}
