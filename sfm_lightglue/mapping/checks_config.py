@@ -62,6 +62,12 @@ class ChecksConfig:
     max_static_pairs: float = 0.9
     """Largest weighted fraction of verified pairs in which the camera only rotated or stood still."""
 
+    max_conflict: float = 0.3
+    """A model is folded, and rejected, if two groups of its images contradict each other more: in images that see the
+    same place from nearly the same side, the points of the other group are missing. Mean over the pairs of images of
+    the natural logarithm of the likelihood ratio that they show different places. Before, the scene is mapped again
+    without the pairs that join such groups."""
+
     def __post_init__(self) -> None:
         for name in (
             "min_support",
@@ -76,7 +82,13 @@ class ChecksConfig:
         for name in ("max_rotation_error_deg", "max_pair_error_px", "max_focal_ratio", "max_focal_uncertainty"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`checks.{name}` must be positive, got {getattr(self, name)}")
-        for name in ("min_points_per_image", "min_triangulation_angle_deg", "min_focal_ratio", "min_distortion_slope"):
+        for name in (
+            "min_points_per_image",
+            "min_triangulation_angle_deg",
+            "min_focal_ratio",
+            "min_distortion_slope",
+            "max_conflict",
+        ):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"`checks.{name}` must not be negative, got {getattr(self, name)}")
         if not self.max_focal_change >= 1:

@@ -23,7 +23,7 @@ from sfm_lightglue.mapping.pair_agreement import (
 )
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 
-JUDGEMENT_VERSION = 4
+JUDGEMENT_VERSION = 5
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
@@ -134,15 +134,9 @@ class _Judge:
         }
         images |= remaining
         images |= doubtful
-        if is_rejected:
-            images = {
-                name: image
-                if image.status == "doubtful"
-                else replace(image, status="doubtful", reason="model_rejected")
-                for name, image in images.items()
-            }
-        outcome: Outcome = "rejected" if is_rejected else "reduced" if doubtful else "accepted"
-        return JudgedModel(model, ModelVerdict(outcome, checks, dict(sorted(images.items()))))
+        outcome: Outcome = "reduced" if doubtful else "accepted"
+        verdict = ModelVerdict(outcome, checks, dict(sorted(images.items())))
+        return JudgedModel(model, verdict.as_rejected() if is_rejected else verdict)
 
     def _agreements(self, model: pycolmap.Reconstruction) -> list[PairAgreement]:
         limits = self.config.max_pair_error_px, self.config.max_rotation_error_deg

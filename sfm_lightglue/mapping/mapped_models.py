@@ -107,4 +107,5 @@ def _verdict(values: Mapping[str, Any]) -> ModelVerdict:
         {name: Check(**check) for name, check in values["checks"].items()},
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
         tuple(values.get("notes", ())),  # entries of earlier versions have none
+        tuple((str(name0), str(name1)) for name0, name1 in values.get("left_out", ())),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Outcome = Literal["accepted", "reduced", "rejected"]
@@ -77,6 +77,7 @@ class ImageVerdict:
         model: index of its model in `models` of the summary; None without a model.
         num_points: number of points of the model that are observed in it.
         support: weighted fraction of its verified pairs that agree with the model, 0 to 1; None without a pose.
+        tried: how it was matched once more because it was left over, in order; empty if it was not.
     """
 
     status: ImageStatus
@@ -84,6 +85,10 @@ class ImageVerdict:
     model: int | None = None
     num_points: int = 0
     support: float | None = None
+    tried: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tried", tuple(self.tried))  # JSON has lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +100,25 @@ class ModelVerdict:
         checks: by name.
         images: by name, of every image that the mapper registered: registered or doubtful.
         notes: what users should know about how it was built.
+        left_out: names of verified pairs with an image of the model that took no part in mapping, because they joined
+            places that look alike.
     """
 
     outcome: Outcome
     checks: Mapping[str, Check]
     images: Mapping[str, ImageVerdict]
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that were not passed."""
         return tuple(name for name, check in self.checks.items() if not check.passed)
+
+    def as_rejected(self) -> ModelVerdict:
+        """The verdict of a model that fails a check: none of its images has a pose any more."""
+        images = {
+            name: image if image.status == "doubtful" else replace(image, status="doubtful", reason="model_rejected")
+            for name, image in self.images.items()
+        }
+        return replace(self, outcome="rejected", images=images)

@@ -131,6 +131,6 @@ class Finishing:
             )
             return self._with_all_keypoints(before)
         images = dict(before.verdict.images) | dict(after.verdict.images)
-        outcome, notes = before.verdict.outcome, before.verdict.notes
-        verdict = replace(after.verdict, outcome=outcome, images=dict(sorted(images.items())), notes=notes)
+        checks = dict(before.verdict.checks) | dict(after.verdict.checks)
+        verdict = replace(before.verdict, checks=checks, images=dict(sorted(images.items())))
         return JudgedModel(after.model, verdict)

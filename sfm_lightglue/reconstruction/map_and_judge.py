@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,9 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.incremental import adjustment_like, adjustment_of_merged_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
+from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
+from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
+from sfm_lightglue.reconstruction.folds import Folds, unfold, with_left_out
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.types import ImagePair
@@ -38,13 +41,15 @@ def map_and_judge(
     weighed: WeighedPairs,
     checks: ChecksConfig,
     guessed_camera_ids: frozenset[int] = frozenset(),
+    looks_for_folds: bool = True,
 ) -> list[JudgedModel]:
     """Build and judge the models of a scene.
 
-    A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
-    with the most evidence. The attempt whose published models have the most images is kept, with those models of the
-    other attempts that show other images. Published models that share at least three images are merged. The notes of
-    the mapper are told, and kept with its models, if they are published.
+    If places that look alike lie on top of each other in a model, the scene is mapped again without the pairs that join
+    them; see `unfold`. A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped
+    again from the pairs with the most evidence. The attempt whose published models have the most images is kept, with
+    those models of the other attempts that show other images. Published models that share at least three images are
+    merged. The notes of the mapper are told, and kept with its models, if they are published.
 
     Args:
         mapper: builds the models.
@@ -53,26 +58,30 @@ def map_and_judge(
         checks: limits.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
             marks.
+        looks_for_folds: whether models are checked for places that look alike.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
-    judging = _Judging(mapper.config, task, checks, guessed_camera_ids)
-    best = judging.merged(judging.mapped(mapper, task))
-    starts = _starts(weighed)
+    num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
+    folds = Folds.of_database(task.database, num_inliers, checks.max_conflict) if looks_for_folds else None
+    probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
+    judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
+    best, apart = judging.merged(judging.mapped(mapper, task)), frozenset[ImagePair]()
+    if folds is not None:
+        best, apart = unfold(
+            best, folds, task.database, lambda number: judging.mapped_again(mapper, f"unfold-{number}"), judging.judged
+        )
+    starts = [pair for pair in _starts(weighed) if pair not in apart]
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
         initial_pair = next((pair for pair in starts if {pair.name0, pair.name1} <= doubtful), None)
         if initial_pair is None:
             break
         starts.remove(initial_pair)
-        work = task.work / f"attempt-{number}"
-        work.mkdir()
-        name = make_key("initial pair", initial_pair)
-        snapshots = task.snapshots / name if task.snapshots is not None else None
-        again = replace(task, work=work, initial_pair=initial_pair, snapshots=snapshots, notes=[])
-        judged = judging.merged(judging.mapped(mapper, again))
+        judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
+    best = [with_left_out(each, apart) for each in best]
     for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
         logger.warning("%s", note)
     return best
@@ -106,13 +115,24 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judging:
-    """Judges and merges the models of a task."""
+class Judging:
+    """Judges and merges the models of a task.
+
+    Args:
+        mapper_config: of the mapper that built them.
+        task: the scene.
+        checks: limits.
+        guessed_camera_ids: as for `map_and_judge`.
+        probability: that a pair shows the same place, by pair; None if it is not known.
+        folds: looks for folds; None does not.
+    """
 
     mapper_config: Any
     task: MappingTask
     checks: ChecksConfig
     guessed_camera_ids: frozenset[int]
+    probability: Mapping[ImagePair, float] | None = None
+    folds: Folds | None = None
 
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
@@ -121,9 +141,26 @@ class _Judging:
         return [replace(each, verdict=replace(each.verdict, notes=notes)) for each in judged]
 
     def judged(self, models: Sequence[pycolmap.Reconstruction]) -> list[JudgedModel]:
+        """Judge models; see `judge_models`."""
         adjust = adjustment_like(self.mapper_config, self.task)
         constant = self.task.constant_camera_ids
-        return judge_models(models, self.task.database, self.checks, constant, adjust, self.guessed_camera_ids)
+        found = judge_models(models, self.task.database, self.checks, constant, adjust, self.guessed_camera_ids)
+        return found if self.folds is None else self.folds.checked(found)
+
+    def mapped_again(self, mapper: Mapper, name: str, initial_pair: ImagePair | None = None) -> list[JudgedModel]:
+        """The merged models of another attempt.
+
+        Args:
+            mapper: builds the models.
+            name: of the attempt.
+            initial_pair: with which the first model should start; None leaves the choice to the mapper.
+        """
+        work = self.task.work / name
+        work.mkdir()
+        key = make_key("initial pair", initial_pair) if initial_pair is not None else name
+        snapshots = self.task.snapshots / key if self.task.snapshots is not None else None
+        again = replace(self.task, work=work, initial_pair=initial_pair, snapshots=snapshots, notes=[])
+        return self.merged(self.mapped(mapper, again))
 
     def merged(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Merge published models, unless the merged one is judged worse."""
@@ -137,10 +174,25 @@ class _Judging:
             return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
 
         published = [each.model for each in judged if each.verdict.outcome != "rejected"]
+        rejected = [each for each in judged if each.verdict.outcome == "rejected"]
         adjust = adjustment_of_merged_like(self.mapper_config, self.task)
         models = merge_models(published, adjust, is_as_good)
-        rejected = [each for each in judged if each.verdict.outcome == "rejected"]
-        return [judged_from_id[id(model)] for model in models] + rejected
+        if len(models) < 2:
+            return [judged_from_id[id(model)] for model in models] + rejected
+        pairs, seed = read_stored_pairs(self.task.database), self.task.seed
+        pieces = PieceMerging(pairs, adjust, is_as_good, seed, self.probability).merge(models)
+        found = [judged_from_id[id(model)] for model in pieces.models]
+        return _with_notes(found, pieces) + rejected
+
+
+def _with_notes(judged: Sequence[JudgedModel], pieces: MergedPieces) -> list[JudgedModel]:
+    """The models with the notes of their merging; why models stay apart is told with the largest one."""
+    found: list[JudgedModel] = []
+    for each in judged:
+        notes = [note for note in each.verdict.notes if not is_of_models_apart(note)] + pieces.notes_of(each.model)
+        notes += pieces.apart if not found else []
+        found.append(replace(each, verdict=replace(each.verdict, notes=tuple(dict.fromkeys(notes)))))
+    return found
 
 
 def _starts(weighed: WeighedPairs) -> list[ImagePair]:

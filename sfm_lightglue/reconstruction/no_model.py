@@ -149,6 +149,7 @@ _CHECK_TEXTS: dict[str, Callable[[Check], str]] = {
     "min_points_per_image": lambda check: f"a median of {check.value:.0f} points per image (limit {check.limit:.0f})",
     "min_agreement": lambda check: f"only {check.value:.0%} of the verified pairs, weighted by inliers, agree with it",
     "min_triangulated": lambda check: f"only {check.value:.0%} of the verified matches with parallax fit its poses",
+    "max_conflict": lambda check: "its images show different places that look alike and lie on top of each other",
     "max_static_pairs": lambda check: (
         f"in {check.value:.0%} of its verified pairs, weighted by inliers, the camera only turned or stood still"
     ),
