@@ -19,8 +19,8 @@ _MAX_THIRD_IMAGES = 12
 """Number of third images of a pair that are examined at most: those that are connected best."""
 
 _MIN_ORDER_CORRELATION = 0.4
-"""The order of the names says something if the rank correlation between the strength of pairs and their nearness in it
-is at least this."""
+"""The order of the names says something if the rank correlation between what pairs have in common and their nearness in
+it is at least this."""
 
 _MIN_ORDER_PAIRS = 10
 """Number of pairs that this needs."""
@@ -199,12 +199,11 @@ class _Scene:
 
     def _has_order(self) -> bool:
         """Whether pairs of images with near names are the stronger ones."""
-        if len(self._pairs) < _MIN_ORDER_PAIRS or self._strengths.std() == 0:
+        if len(self._pairs) < _MIN_ORDER_PAIRS:
             return False
         gaps = np.array([abs(pair.image0 - pair.image1) for pair in self._pairs])
-        if gaps.std() == 0:
-            return False
-        ranks0, ranks1 = (np.argsort(np.argsort(values, kind="stable")) for values in (self._strengths, gaps))
+        common = self._strengths * [len(pair.rows) for pair in self._pairs]
+        ranks0, ranks1 = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (common, gaps))
         return bool(np.corrcoef(ranks0, ranks1)[0, 1] <= -_MIN_ORDER_CORRELATION)
 
     def _distance_m(self, pair: PairView) -> float:

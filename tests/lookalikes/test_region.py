@@ -1,0 +1,66 @@
+"""What an image should see of another one, and what of it is matched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.lookalikes.region import fit_affine, side_cues
+from tests.helpers.lookalike_views import SIZE, Walk
+
+
+def num_pairs(walk: Walk, image: int, times: int) -> np.ndarray:
+    return np.full(len(walk.images[image].keypoints), times)
+
+
+def test_an_affine_map_is_found_among_outliers():
+    rng = np.random.default_rng(1)
+    points = rng.uniform(0, 1, (60, 2))
+    truth = np.array([[0.9, 0.1], [-0.2, 1.1], [0.3, -0.1]])
+    others = np.column_stack([points, np.ones(60)]) @ truth
+    others[:12] += rng.uniform(-0.5, 0.5, (12, 2))
+    np.testing.assert_allclose(fit_affine(points, others), truth, atol=2e-3)
+
+
+def test_the_region_is_the_common_part_of_both_images():
+    walk = Walk([0, 200])
+    counts = num_pairs(walk, 0, 1), num_pairs(walk, 1, 1)
+    first, second = side_cues((walk.images[0], walk.images[1]), walk.pair(0, 1), counts)
+    for side in (first, second):
+        assert side.region == pytest.approx(400 / 600, abs=0.05)
+        assert side.matched > 0.98
+        assert side.missing == 0
+
+
+def test_a_part_that_other_pairs_match_and_this_pair_does_not_is_missing():
+    walk = Walk([0, 0])
+    pair = walk.pair(0, 1)
+    seen = walk.images[0].keypoints[pair.rows[:, 0]][:, 0] > SIZE[0] / 4  # a car hides a quarter of the wall
+    hidden = replace(pair, rows=pair.rows[seen])
+    counts = num_pairs(walk, 0, 3), num_pairs(walk, 1, 3)
+    complete, _ = side_cues((walk.images[0], walk.images[1]), pair, counts)
+    partial, other = side_cues((walk.images[0], walk.images[1]), hidden, counts)
+    assert complete.unmatched_cells == 0
+    assert partial.unmatched_cells == pytest.approx(0.25, abs=0.02)
+    assert partial.matched == pytest.approx(0.75, abs=0.06)
+    assert other.missing == pytest.approx(0.25, abs=0.06)
+    # What no other pair matches either is no evidence.
+    is_inlier = np.zeros(len(walk.images[0].keypoints), np.int64)
+    is_inlier[hidden.rows[:, 0]] = 1
+    alone, _ = side_cues((walk.images[0], walk.images[1]), hidden, (is_inlier, num_pairs(walk, 1, 3)))
+    assert alone.missing == 0
+
+
+def test_keypoints_that_were_not_matched_first_are_no_evidence():
+    walk = Walk([0, 0])
+    pair = walk.pair(0, 1)
+    seen = walk.images[0].keypoints[pair.rows[:, 0]][:, 0] > SIZE[0] / 4
+    hidden = replace(pair, rows=pair.rows[seen])
+    images = []
+    for side in (0, 1):
+        is_first = np.zeros(len(walk.images[side].keypoints), np.bool_)
+        is_first[hidden.rows[:, side]] = True
+        images.append(replace(walk.images[side], is_first=is_first))
+    first, _ = side_cues((images[0], images[1]), hidden, (num_pairs(walk, 0, 3), num_pairs(walk, 1, 3)))
+    assert first.matched == 1.0
+    assert np.isnan(first.unmatched_cells) or first.unmatched_cells == 0
