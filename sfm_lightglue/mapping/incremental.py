@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pycolmap
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.mapper_errors import opened_database
-from sfm_lightglue.mapping.mapper_run import run_mapper
+from sfm_lightglue.mapping.mapper_run import groups_of_left_over, run_mapper
 from sfm_lightglue.mapping.relaxation import FIRST_RELAXATION, NO_MODEL_RELAXATIONS, Relaxation
 from sfm_lightglue.types import ImagePair
 
-MAPPER_VERSION = f"4-pycolmap-{pycolmap.__version__}"
+MAPPER_VERSION = f"5-pycolmap-{pycolmap.__version__}"
 """Part of a model's key. Raise the first number when this file would build another model from the same database."""
 
 
@@ -57,7 +58,8 @@ class IncrementalMapper:
 
     If less than half of the images are registered in one model, a second attempt with relaxed thresholds follows,
     and the attempt whose largest model has more images is kept. While there is no model, thresholds are relaxed
-    further, which is told. The models are adjusted once more with a robust loss.
+    further, which is told. Groups of connected images that no model has, such as another scene in the same folder, get
+    the second attempt too. The models are adjusted once more with a robust loss.
 
     Args:
         config: thresholds.
@@ -75,21 +77,41 @@ class IncrementalMapper:
 
     def map(self, task: MappingTask) -> list[pycolmap.Reconstruction]:
         """Build models of a scene, the one with most images first."""
-        best = _Attempt([], _options(self.config, task, None), "")
+        best = _Attempt([], _options(self.config, task, None), "", is_relaxed=False)
         for number, relaxation in enumerate((None, FIRST_RELAXATION, *NO_MODEL_RELAXATIONS)):
             if best.num_registered >= task.num_images / 2 or (number > 1 and best.models):
                 break
             options = _options(self.config, task, relaxation)
             models = run_mapper(task, f"mapping-{number}", options)
             description = relaxation.description if relaxation is not None else ""
-            attempt = _Attempt(sorted(models, key=largest_first), options, description)
+            attempt = _Attempt(sorted(models, key=largest_first), options, description, relaxation is not None)
             best = max(best, attempt, key=lambda each: each.num_registered)
         if best.description and best.models:
             task.notes.append(f"a model was built with relaxed thresholds only ({best.description}): check it")
+        attempts = [best, *self._left_over(task, best)]
         if self.config.robust_loss_px > 0:
-            for model in best.models:
-                adjust_robustly(model, self.config.robust_loss_px, best.options)
-        return best.models
+            for attempt in attempts:
+                for model in attempt.models:
+                    adjust_robustly(model, self.config.robust_loss_px, attempt.options)
+        return sorted((model for attempt in attempts for model in attempt.models), key=largest_first)
+
+    def _left_over(self, task: MappingTask, best: _Attempt) -> list[_Attempt]:
+        """Further models, with relaxed thresholds, of groups of images that no model of the best attempt has."""
+        if not best.models or best.is_relaxed or task.initial_pair is not None:
+            return []
+        attempts = []
+        for number, names in enumerate(groups_of_left_over(task.database, best.models, _MIN_LEFT_OVER)):
+            part = replace(task, num_images=len(names), progress=silent)
+            options = _options(self.config, part, FIRST_RELAXATION)
+            options.image_names, options.min_model_size = names, min(_MIN_LEFT_OVER, len(names))
+            models = run_mapper(part, f"mapping-left-over-{number}", options)
+            options.image_names = []
+            attempts.append(_Attempt(models, options, "", is_relaxed=True))
+        return attempts
+
+
+_MIN_LEFT_OVER = 5
+"""Fewest connected images of a group that no model has, and of its models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +121,7 @@ class _Attempt:
     options: pycolmap.IncrementalPipelineOptions
     description: str
     """Of the relaxed thresholds, for users; "" if they need not know."""
+    is_relaxed: bool
 
     @property
     def num_registered(self) -> int:
@@ -134,7 +157,10 @@ mapping takes about two thirds of the time, and the last robust adjustment leads
 
 
 def adjust_robustly(
-    model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.IncrementalPipelineOptions
+    model: pycolmap.Reconstruction,
+    loss_px: float,
+    mapped: pycolmap.IncrementalPipelineOptions,
+    fix_poses: bool = False,
 ) -> None:
     """Adjust a whole model with a robust loss, then remove observations and points beyond the limits of the mapping.
 
@@ -144,12 +170,18 @@ def adjust_robustly(
         model: changed in place.
         loss_px: scale of the soft L1 loss.
         mapped: options of the mapping that built the model.
+        fix_poses: adjust points and intrinsics only.
     """
-    _solve(model, loss_px, mapped)
+    _solve(model, loss_px, mapped, fix_poses)
     _filter(model, mapped)
 
 
-def _solve(model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.IncrementalPipelineOptions) -> None:
+def _solve(
+    model: pycolmap.Reconstruction,
+    loss_px: float,
+    mapped: pycolmap.IncrementalPipelineOptions,
+    fix_poses: bool,
+) -> None:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_focal_length = mapped.ba_refine_focal_length
@@ -165,20 +197,25 @@ def _solve(model: pycolmap.Reconstruction, loss_px: float, mapped: pycolmap.Incr
         adjusted.add_image(image_id)
     for camera_id in sorted(set(mapped.constant_cameras) & set(model.cameras)):
         adjusted.set_constant_cam_intrinsics(camera_id)
-    adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    if fix_poses:
+        for frame_id in sorted(model.reg_frame_ids()):
+            adjusted.set_constant_rig_from_world_pose(frame_id)
+    else:
+        adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with quiet_log():
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
 
 
 def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
-    """An adjustment of whole models with the limits of a mapping.
+    """An adjustment of whole models with the limits of a mapping. Known poses stay.
 
     Args:
         config: of the mapper; the defaults of `MappingConfig` are used for another type.
         task: that was mapped.
     """
     limits, options = _limits_like(config, task)
-    return lambda model: adjust_robustly(model, limits.robust_loss_px or MappingConfig().robust_loss_px, options)
+    loss_px = limits.robust_loss_px or MappingConfig().robust_loss_px
+    return lambda model: adjust_robustly(model, loss_px, options, fix_poses=bool(task.known_poses))
 
 
 def adjustment_of_merged_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
@@ -194,7 +231,7 @@ def adjustment_of_merged_like(config: Any, task: MappingTask) -> Callable[[pycol
     adjust = adjustment_like(config, task)
 
     def adjust_twice(model: pycolmap.Reconstruction) -> None:
-        _solve(model, _MERGED_LOSS_PX, options)
+        _solve(model, _MERGED_LOSS_PX, options, fix_poses=bool(task.known_poses))
         adjust(model)
 
     return adjust_twice
@@ -209,6 +246,16 @@ def filter_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruc
     """
     _, options = _limits_like(config, task)
     return lambda model: _filter(model, options)
+
+
+def options_like(config: Any, task: MappingTask) -> pycolmap.IncrementalPipelineOptions:
+    """The options of a mapping that goes on from models, with relaxed thresholds.
+
+    Args:
+        config: of the mapper; the defaults of `MappingConfig` are used for another type.
+        task: that was mapped.
+    """
+    return _limits_like(config, task)[1]
 
 
 def _limits_like(config: Any, task: MappingTask) -> tuple[MappingConfig, pycolmap.IncrementalPipelineOptions]:

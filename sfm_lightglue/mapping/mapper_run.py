@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pycolmap
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.execution.progress import silent
@@ -179,3 +182,34 @@ def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]
     registered = {model.images[image_id].name for model in models for image_id in model.reg_image_ids()}
     with opened_database(database) as opened:
         return sorted({image.name for image in opened.read_all_images()} - registered)
+
+
+def groups_of_left_over(database: Path, models: Sequence[pycolmap.Reconstruction], min_images: int) -> list[list[str]]:
+    """Images that no model has, in groups that their verified pairs connect; larger groups first.
+
+    Args:
+        database: with the verified pairs.
+        models: of these images.
+        min_images: smaller groups are left out.
+
+    Returns:
+        Sorted names of each group.
+    """
+    names = unregistered_names(database, models)
+    row_from_name = {name: row for row, name in enumerate(names)}
+    with opened_database(database) as opened:
+        name_from_id = {image.image_id: image.name for image in opened.read_all_images()}
+        pair_ids, _ = opened.read_two_view_geometry_num_inliers()
+    links = []
+    for pair_id in pair_ids:
+        name0, name1 = (name_from_id[image_id] for image_id in pycolmap.pair_id_to_image_pair(pair_id))
+        if name0 in row_from_name and name1 in row_from_name:
+            links.append((row_from_name[name0], row_from_name[name1]))
+    rows, columns = np.array(links, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), (len(names), len(names)))
+    _, group_of_row = connected_components(graph, directed=False)
+    groups: dict[int, list[str]] = {}
+    for name, group in zip(names, group_of_row.tolist(), strict=True):
+        groups.setdefault(group, []).append(name)
+    large = [group for group in groups.values() if len(group) >= min_images]
+    return sorted(large, key=lambda group: (-len(group), group))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,44 @@ def test_the_first_relaxation_is_tried_before_the_further_ones(tmp_path: Path) -
     assert model.num_points3D() > 0.95 * num_points
     folders = sorted(path.name for path in (tmp_path / "work").iterdir())
     assert folders == ["mapping-0", "mapping-1"] or folders == ["mapping-0"]
+
+
+def walk_ahead(first: int, num_images: int = 8) -> tuple[dict[str, Rigid3], np.ndarray]:
+    """Cameras that move straight ahead, far away from the origin, and the points that they see."""
+    start = np.array([1000.0, 0.0, 0.0])
+    poses = {}
+    for step in range(num_images):
+        center = start + np.array([1.2 * step, 0.02 * np.sin(step), 0.0])
+        poses[f"{first + step:02d}.jpg"] = Rigid3.look_at(center, center + np.array([1.0, 0, 0]), UP)
+    rng = np.random.default_rng(1)
+    points = start + np.column_stack([rng.uniform(4, 25, 500), rng.uniform(-3, 3, (500, 2))])
+    return poses, points
+
+
+def test_another_scene_of_the_folder_gets_the_relaxation_that_it_gets_alone(tmp_path: Path) -> None:
+    """The larger scene needs none, so that the folder as a whole would end without the smaller one."""
+    ring = ring_scene(20)
+    poses, points = walk_ahead(20)
+    scene = ExactScene(ring.poses | poses, np.concatenate([ring.points, points]), noise_px=0.1)
+    apart = [sorted(ring.poses), sorted(poses)]
+    pairs = [ImagePair(*pair) for names in apart for pair in combinations(names, 2)]
+    database = write_database(tmp_path / "database.db", scene, pairs)
+    (tmp_path / "work").mkdir()
+    task = MappingTask(database, tmp_path / "work", 28, frozenset({1}))
+    models = IncrementalMapper().map(task)
+    assert [sorted(poses_of_model(model)) for model in models] == apart
+    for model in models:
+        found = poses_of_model(model)
+        assert align_poses(found, {name: scene.poses[name] for name in found}).max_center_error < 0.05
+    assert (tmp_path / "work" / "mapping-left-over-0").is_dir()
+
+
+def test_few_images_that_are_left_over_make_no_model_of_their_own(tmp_path: Path) -> None:
+    ring = ring_scene(20)
+    poses, points = walk_ahead(20, num_images=4)
+    scene = ExactScene(ring.poses | poses, np.concatenate([ring.points, points]), noise_px=0.1)
+    pairs = [ImagePair(*pair) for names in (ring.poses, poses) for pair in combinations(sorted(names), 2)]
+    database = write_database(tmp_path / "database.db", scene, pairs)
+    (tmp_path / "work").mkdir()
+    (model,) = IncrementalMapper().map(MappingTask(database, tmp_path / "work", 24, frozenset({1})))
+    assert sorted(poses_of_model(model)) == sorted(ring.poses)
