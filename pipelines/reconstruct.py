@@ -18,7 +18,7 @@ from pipelines.command import (
     with_progress,
 )
 from pipelines.output import say, say_json
-from pipelines.pair_arguments import add_pair_arguments, existing_file, pair_flags, scene_file_values
+from pipelines.pair_arguments import add_pair_arguments, existing_file, existing_path, pair_flags, scene_file_values
 from pipelines.report import report_of_run
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.execution.progress import Progress
@@ -156,9 +156,8 @@ def _report(arguments: argparse.Namespace, result: ReconstructionResult, more: d
     if arguments.json:
         say_json(summary.as_dict() | more)
     elif not arguments.quiet:
-        say(f"{summary} -> {result.output / summary.models[0]['path']}")
-        if report is not None:
-            say(f"report: {report}")
+        written = "" if report is None else f", {report}"
+        say(f"{summary} -> {result.output / summary.models[0]['path']}{written}")
 
 
 def _write_report(arguments: argparse.Namespace, output: Path) -> Path | None:
@@ -195,11 +194,16 @@ def config_values(arguments: argparse.Namespace, config_type: type[DatabaseConfi
             ("density", "level"): arguments.density,
             ("refine", "mode"): arguments.refine,
             ("mapping", "name"): arguments.mapper,
+            ("lookalikes", "mode"): arguments.lookalikes,
         }
+        if arguments.trust_pairs is not None:
+            flags["lookalikes", "trust_pairs"] = existing_file("--trust-pairs", arguments.trust_pairs)
     values = override(component_values(arguments, values), flags | pair_flags(arguments))
     values |= scene_file_values(arguments)
     if config_type is ReconstructConfig and arguments.rig is not None:
         values |= {"rig": existing_file("--rig", arguments.rig)}
+    if config_type is ReconstructConfig and arguments.poses is not None:
+        values |= {"poses": existing_path("--poses", arguments.poses)}
     if arguments.masks is not None:
         values = values | {"masks": mask_folder(arguments.masks)}
     return values if arguments.threads is None else values | {"num_threads": arguments.threads}
@@ -265,6 +269,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--rig",
         metavar="FILE",
         help="rig_config.json of COLMAP: cameras that are mounted together, and their poses in the rig",
+    )
+    add(
+        "--lookalikes",
+        choices=["auto", "off", "strict"],
+        help="places that look alike: doubtful pairs of photos take part only if others support them (auto, the"
+        " default), always (off), or never (strict)",
+    )
+    add("--trust-pairs", metavar="FILE", help="verified pairs that always take part, two names a line")
+    add(
+        "--poses",
+        metavar="FILE",
+        help="known cameras and poses, which stay as they are: transforms.json of nerfstudio, bundle.out of Bundler,"
+        " reconstruction.json of OpenSfM, or the folder of a COLMAP model; matches are triangulated only",
     )
     add_density_arguments(group, ["sparse", "normal", "dense"])
     add_mask_argument(group)

@@ -24,6 +24,10 @@ MAX_MAP_PAIRS = 3000
 """Pairs that are drawn on the map, the strongest ones."""
 
 
+_FLAT = 0.15
+"""The cameras have a plane of their own if their second extent is at least this fraction of the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnPair:
     """A pair of images in the plots.
@@ -96,20 +100,35 @@ def map_svg(scene: ViewScene, rows: Sequence[int], pairs: Sequence[DrawnPair], n
 
 
 def _seen_from_above(scene: ViewScene) -> Float64Array:
-    """Centres [F, 3] -> places [F, 2] in the map, the viewing direction of the first view upwards."""
-    up = scene.viewpoint.up
-    forward = scene.viewpoint.target - scene.viewpoint.eye
-    forward = forward - (forward @ up) * up
-    length = float(np.linalg.norm(forward))
-    forward = forward / length if length > 0 else np.array([1.0, 0.0, 0.0])
-    right = np.cross(forward, up)
-    flat = scene.centers @ np.stack([right, -forward], axis=1)
-    middle = (flat.min(axis=0) + flat.max(axis=0)) / 2 if len(flat) else np.zeros(2)
-    extent = np.ptp(flat, axis=0) if len(flat) else np.ones(2)
-    room = np.array(MAP_PX) - 40
-    scale = float((room / np.maximum(extent, 1e-9 * max(extent.max(), 1e-12) + 1e-300)).min())
-    places: Float64Array = (flat - middle) * min(scale, 1e12) + np.array(MAP_PX) / 2
+    """Centres [F, 3] -> places [F, 2] in the map, in the plane of the cameras if they have one, else from above."""
+    normal = _map_normal(scene)
+    towards = scene.viewpoint.target - scene.viewpoint.eye
+    upwards = max((towards, scene.viewpoint.up), key=lambda axis: float(np.linalg.norm(_in_plane(axis, normal))))
+    upwards = _in_plane(upwards, normal)
+    upwards = upwards / np.linalg.norm(upwards)
+    flat = scene.centers @ np.stack([np.cross(upwards, normal), -upwards], axis=1)
+    lowest, highest = flat.min(axis=0), flat.max(axis=0)
+    room = np.array(MAP_PX, np.float64) - 40
+    spans = highest - lowest
+    scale = min((side / span for side, span in zip(room, spans, strict=True) if span > 0), default=1.0)
+    places: Float64Array = (flat - (lowest + highest) / 2) * scale + np.array(MAP_PX) / 2
     return places
+
+
+def _map_normal(scene: ViewScene) -> Float64Array:
+    """Unit vector [3] from the map to the eye."""
+    up = scene.viewpoint.up
+    _, extents, axes = np.linalg.svd(scene.centers - scene.centers.mean(axis=0), full_matrices=len(scene.centers) < 3)
+    if len(extents) < 3 or extents[1] < _FLAT * extents[0]:  # on a line, which has no plane of its own
+        return up
+    towards = scene.viewpoint.target - scene.viewpoint.eye
+    normal: Float64Array = axes[2]
+    return normal if normal @ (up - towards / np.linalg.norm(towards)) >= 0 else -normal
+
+
+def _in_plane(vector: Float64Array, normal: Float64Array) -> Float64Array:
+    part: Float64Array = vector / np.linalg.norm(vector)
+    return part - (part @ normal) * normal
 
 
 def bars_svg(values: Mapping[str, float], unit: str, title: str) -> str:

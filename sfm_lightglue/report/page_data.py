@@ -137,7 +137,7 @@ def values_of_template(gathered: Gathered, title: str) -> dict[str, Any]:
         "num_verified": sum(pair.num_inliers > 0 for pair in pairs),
         "matrix": matrix_svg(len(gathered.rows), pairs) if pairs else "",
         "map": _map(gathered, pairs),
-        "doubtful": gathered.doubtful,
+        "doubtful": [(*(gathered.idx_from_name[name] for name in pair.names), pair) for pair in gathered.doubtful],
         "models": summary.get("models", ()),
         "residuals": "" if table is None else histogram_svg(table.residuals_px, "Residuals of all observations in px"),
         "stages": bars_svg(seconds, "s", "Time of each stage") if any(seconds.values()) else "",

@@ -14,6 +14,7 @@ from sfm_lightglue.colmap.model_check import MODEL_FILES
 from sfm_lightglue.colmap.model_table import ModelTable, read_model_table
 from sfm_lightglue.colmap.pair_counts import DatabaseCounts, database_counts
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.report.assets import assets_digest
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.output_folder import is_results_folder, read_record
 from sfm_lightglue.store.publication import file_digest
@@ -22,7 +23,7 @@ from sfm_lightglue.version import __version__
 logger = logging.getLogger(__name__)
 
 REPORT_VERSION = 1
-"""Changes whenever the same results give another report."""
+"""Changes whenever the same results give another report, except by its template, style and scripts."""
 
 DATABASE_NAME = "database.db"
 
@@ -76,7 +77,7 @@ class ReportSources:
         files = self.record.get("files") or self._model_digests()
         record = {name: value for name, value in self.record.items() if name not in {"summary", "versions"}}
         images = None if self.images is None else self.images.name
-        parts = [REPORT_VERSION, __version__, self.model_path, images, record, summary, files]
+        parts = [REPORT_VERSION, __version__, assets_digest(), self.model_path, images, record, summary, files]
         return hashlib.sha256(json_bytes(parts)).hexdigest()
 
     def _model_digests(self) -> dict[str, str | None]:

@@ -6,12 +6,12 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
+from sfm_lightglue.report.assets import SCRIPTS, asset
 from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_probabilities
 from sfm_lightglue.report.packed_model import PackingLimits
 from sfm_lightglue.report.page_data import Gathered, data_of_script, jpeg_url, values_of_template
@@ -23,8 +23,6 @@ from sfm_lightglue.version import __version__
 logger = logging.getLogger(__name__)
 
 REPORT_NAME = "report.html"
-
-_SCRIPTS = ("decode.js", "scene.js", "photos.js", "page.js")
 
 _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]{64})">')
 
@@ -181,19 +179,15 @@ class _Page:
         from jinja2 import Environment, StrictUndefined
 
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        template = environment.from_string(_asset("page.html.jinja"))
+        template = environment.from_string(asset("page.html.jinja"))
         assets = {
-            "style": _asset("page.css"),
-            "three": _asset("three.min.js"),
-            "three_license": _asset("three.LICENSE.txt"),
-            "script": "\n".join(_asset(name) for name in _SCRIPTS),
+            "style": asset("page.css"),
+            "three": asset("three.min.js"),
+            "three_license": asset("three.LICENSE.txt"),
+            "script": "\n".join(asset(name) for name in SCRIPTS),
         }
         text = template.render(self._values, **assets, data=data, data_url=data_url)
         return text.encode("utf-8", "backslashreplace")
-
-
-def _asset(name: str) -> str:
-    return resources.files("sfm_lightglue.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _as_json(values: dict[str, Any]) -> str:

@@ -118,9 +118,8 @@ function listenToPairs() {
     byId("cell").textContent = `${report.images[a].name} – ${report.images[b].name}: ${numbers}`;
   });
   svg.addEventListener("click", (event) => { const cell = cellOf(event); if (isCell(cell)) choosePair(Math.min(...cell), Math.max(...cell)); });
-  const index = new Map(report.images.map((image, row) => [image.name, row]));
   for (const button of document.querySelectorAll("button[data-pair]")) {
-    button.addEventListener("click", () => choosePair(...button.dataset.pair.split("\n").map((name) => index.get(name))));
+    button.addEventListener("click", () => choosePair(...button.dataset.pair.split(",").map(Number)));
   }
   for (const circle of document.querySelectorAll(".map circle")) {
     circle.addEventListener("click", () => chooseImage(Number(circle.dataset.image), true));

@@ -1,0 +1,162 @@
+"""What a report says: texts for every reason and check, numbers of images, and a model in few bytes."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.colmap.model_table import ModelTable, read_model_table
+from sfm_lightglue.colmap.pair_counts import DatabaseCounts, PairCount, database_counts
+from sfm_lightglue.images.orientation import turn_forward
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.verdict import ImageReason
+from sfm_lightglue.report.advice import CHECK_TEXTS, REASON_TEXTS, findings
+from sfm_lightglue.report.charts import DrawnPair, histogram_svg, level_of, map_svg, matrix_svg
+from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_probabilities
+from sfm_lightglue.report.packed_model import PackingLimits, packed_model, packed_xy
+from sfm_lightglue.report.page_data import drawn_scene
+from sfm_lightglue.store.output_folder import read_record
+
+_NO_CHECKS_OF_A_MODEL = {"max_rotation_error_deg", "min_support", "max_pair_error_px"}
+
+
+@pytest.fixture(scope="module")
+def table(finished: Path) -> ModelTable:
+    return read_model_table(finished)
+
+
+def array_of(text: str, dtype: str) -> np.ndarray[Any, Any]:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def test_every_reason_has_a_text() -> None:
+    assert REASON_TEXTS.keys() >= set(get_args(ImageReason))
+
+
+def test_every_check_of_this_version_has_a_text() -> None:
+    limits = {field.name for field in fields(ChecksConfig) if field.name.startswith(("min_", "max_"))}
+    assert {"min_agreement", "max_focal_uncertainty"} <= CHECK_TEXTS.keys()
+    assert CHECK_TEXTS.keys() <= limits - _NO_CHECKS_OF_A_MODEL
+
+
+def test_findings_name_the_images_and_come_with_advice() -> None:
+    images = {
+        "a.jpg": {"status": "registered", "reason": None, "num_points": 500, "support": 0.3},
+        "b.jpg": {"status": "registered", "reason": None, "num_points": 500, "support": 1.0},
+        "c.jpg": {"status": "left_out", "reason": "blurred", "num_points": 0, "support": None},
+    }
+    checks = {"min_agreement": {"value": 0.2, "limit": 0.8, "passed": False}}
+    model = {"path": "rejected/0", "verdict": "rejected", "checks": checks, "notes": []}
+    found = findings({"images": images, "models": [model], "components": [5, 3, 1]})
+    assert [one.level for one in found] == sorted((one.level for one in found), key=["bad", "warning", "note"].index)
+    by_name = {one.names: one for one in found if one.names}
+    assert by_name[("c.jpg",)].level == "warning" and "light" in by_name[("c.jpg",)].advice
+    assert by_name[("a.jpg",)].level == "note"
+    assert any("do not use" in one.text for one in found)
+    assert any("0.2, limit 0.8" in one.text and one.advice for one in found)
+    assert any("2 separate groups (5, 3 images)" in one.text for one in found)
+
+
+def test_a_good_run_has_no_finding() -> None:
+    images = {name: {"status": "registered", "reason": None, "num_points": 500, "support": 1.0} for name in "abc"}
+    checks = {"min_agreement": {"value": 1.0, "limit": 0.8, "passed": True}}
+    model = {"path": "sparse/0", "verdict": "accepted", "checks": checks, "notes": []}
+    summary = {"images": images, "models": [model], "components": [3], "num_points": 9, "mean_track_length": 3.0}
+    assert findings(summary) == ()
+
+
+def test_models_that_may_be_one_place_are_told() -> None:
+    model = {"path": "sparse/1", "verdict": "accepted", "maybe_same_as": ["sparse/0"]}
+    (finding,) = findings({"models": [model], "images": {}})
+    assert "sparse/0" in finding.text and "--trust-pairs" in finding.advice
+
+
+def test_rows_have_the_numbers_of_the_run(finished: Path, table: ModelTable) -> None:
+    summary = read_record(finished)["summary"]
+    rows = image_rows(summary, table, database_counts(finished / "database.db"))
+    assert [row.name for row in rows] == sorted(summary["images"])
+    for row in rows:
+        image = summary["images"][row.name]
+        assert (row.status, row.num_points, row.support) == (image["status"], image["num_points"], image["support"])
+        assert row.num_keypoints is not None and row.num_keypoints > row.num_points
+        assert row.median_px is not None and row.high_px is not None and 0 < row.median_px < row.high_px
+    num_verified = summary["num_verified_pairs"]
+    assert sum(row.num_pairs for row in rows) == 2 * num_verified
+
+
+def test_doubtful_pairs_are_those_without_a_geometry_and_the_improbable_ones() -> None:
+    pairs = (
+        PairCount(("a", "b"), 100, 80, "general"),
+        PairCount(("a", "c"), 90, 0, ""),
+        PairCount(("b", "c"), 10, 0, ""),
+        PairCount(("b", "d"), 200, 150, "general"),
+    )
+    record = {"summary": {"pair_evidence": [{"images": ["d", "b"], "probability": 0.1}]}}
+    found = doubtful_pairs(DatabaseCounts({}, pairs), recorded_probabilities(record))
+    assert [pair.names for pair in found] == [("b", "d"), ("a", "c")]
+    assert [pair.probability for pair in found] == [0.1, None]
+
+
+def test_a_packed_model_is_the_model_but_for_rounding(table: ModelTable) -> None:
+    idx_from_name = {name: index for index, name in enumerate(table.names)}
+    packed = packed_model(table, idx_from_name, {}, PackingLimits())
+    num = packed["num_points"]
+    xyz = array_of(packed["xyz"], "<i2").reshape(-1, 3) * packed["scale"] + packed["offset"]
+    nearest = np.linalg.norm(table.arrays.points[None] - xyz[:, None], axis=2).min(axis=1)
+    assert nearest.max() < 1e-4 * packed["radius"]
+    starts = array_of(packed["track_starts"], "<u4")
+    images, xy = array_of(packed["track_images"], "<u2"), array_of(packed["track_xy"], "<u2").reshape(-1, 2)
+    assert len(starts) == num + 1 and starts[-1] == len(images) == len(xy)
+    if num == packed["num_all_points"]:
+        assert len(images) == len(table.image_idx)
+    sizes = np.array([camera.size for camera in table.cameras])[images]
+    pixels = xy / 65535 * sizes
+    for row in range(0, len(pixels), 97):
+        own = table.xy[table.image_idx == images[row]]
+        assert np.linalg.norm(own - pixels[row], axis=1).min() < 0.01
+    residuals = array_of(packed["track_px"], "u1") / 255 * packed["max_residual_px"]
+    assert abs(residuals.mean() - np.nanmean(np.minimum(table.residuals_px, 5.1))) < 0.01
+
+
+def test_limits_keep_points_with_their_whole_tracks(table: ModelTable) -> None:
+    idx_from_name = {name: index for index, name in enumerate(table.names)}
+    packed = packed_model(table, idx_from_name, {}, PackingLimits(max_points=50))
+    assert packed["num_points"] == 50
+    assert (np.diff(array_of(packed["track_starts"], "<u4").astype(int)) >= 2).all()
+
+
+@pytest.mark.parametrize("quarter_turns", range(4))
+def test_keypoints_turn_with_their_photo(quarter_turns: int) -> None:
+    xy, size = np.array([[10.0, 20.0], [300.0, 100.0]]), (400, 200)
+    packed = array_of(packed_xy(xy, size, quarter_turns), "<u2").reshape(-1, 2) / 65535
+    upright_size = size if quarter_turns % 2 == 0 else size[::-1]
+    np.testing.assert_allclose(packed * upright_size, turn_forward(xy, quarter_turns, size), atol=0.01)
+
+
+def test_corners_turn_with_their_photo(table: ModelTable) -> None:
+    idx_from_name = {name: index for index, name in enumerate(table.names)}
+    plain = packed_model(table, idx_from_name, {}, PackingLimits())["cameras"][0]["corners"]
+    turned = packed_model(table, idx_from_name, {table.names[0]: 1}, PackingLimits())["cameras"][0]["corners"]
+    assert turned == [plain[3], *plain[:3]], "the lower left corner becomes the upper left one"
+
+
+def test_plots_show_every_pair(table: ModelTable) -> None:
+    pairs = [DrawnPair(0, 1, 300), DrawnPair(0, 2, 0), DrawnPair(1, 2, 20)]
+    svg = matrix_svg(3, pairs)
+    assert svg.count("h1v1h-1z") == 2 * len(pairs) + 3
+    assert f'class="level{level_of(300)}"' in svg and 'class="level0"' in svg
+    scene = drawn_scene(table)
+    assert scene is not None
+    drawn = map_svg(scene, range(6), pairs, [f"<{n}>" for n in range(6)])
+    assert drawn.count("<circle") == 6 and drawn.count("L") == 2 and "<title>&lt;0&gt;" in drawn
+    assert histogram_svg(np.full(3, np.nan), "none") == ""
+
+
+def test_levels_grow_with_the_inliers() -> None:
+    levels = [level_of(number) for number in (0, 1, 15, 50, 100, 200, 400, 10**6)]
+    assert levels == [0, 1, 2, 3, 4, 5, 6, 6]

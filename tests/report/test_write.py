@@ -1,0 +1,176 @@
+"""The files of a report: one page or a page with a folder, written when something has changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.reconstruct import main as reconstruct_main
+from pipelines.report import main
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.report import REPORT_NAME, ReportConfig, write_report
+from sfm_lightglue.report.write import photo_side_px
+
+
+@pytest.fixture
+def output(finished: Path, tmp_path: Path) -> Path:
+    """A copy of finished results, which a test may change."""
+    shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("*features", "matches", "two_view"))
+    return tmp_path / "out"
+
+
+def config_of(output: Path, scene: Path, **options: object) -> ReportConfig:
+    return ReportConfig(output, images=scene / "images", num_threads=1, **options)  # type: ignore[arg-type]
+
+
+def data_of(page: Path) -> dict[str, object]:
+    (text,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page.read_text())
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def test_the_same_sources_give_the_same_bytes(output: Path, small_scene_dir: Path, tmp_path: Path) -> None:
+    pages = [tmp_path / "a.html", tmp_path / "b.html"]
+    written = [write_report(config_of(output, small_scene_dir, file=page)) for page in pages]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    assert all(one.is_new and one.folder is None and one.num_bytes == pages[0].stat().st_size for one in written)
+
+
+def test_it_is_written_again_exactly_if_its_sources_have_changed(output: Path, small_scene_dir: Path) -> None:
+    config = config_of(output, small_scene_dir)
+    page = write_report(config).file
+    assert page == output / REPORT_NAME
+    before = page.stat().st_mtime_ns
+    record = json.loads((output / "run.json").read_text())
+    record["summary"]["seconds"]["total"] = 1e6  # a second run takes another time
+    (output / "run.json").write_text(json.dumps(record))
+    assert not write_report(config).is_new
+    assert page.stat().st_mtime_ns == before
+    record["summary"]["images"]["view_00.jpg"]["support"] = 0.25
+    (output / "run.json").write_text(json.dumps(record))
+    assert write_report(config).is_new
+    images = data_of(page)["images"]
+    assert isinstance(images, list)
+    assert images[0]["support"] == 0.25 and images[0]["is_doubtful"]
+
+
+def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_dir: Path) -> None:
+    folder = output / "report_files"
+    written = write_report(config_of(output, small_scene_dir, max_mb=0.1))
+    assert written.folder == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["data.js", *(f"photo{n:06d}.jpg" for n in range(6))]
+    assert 'src="report_files/data.js"' in written.file.read_text()
+    (folder / "notes.txt").write_text("of the user")
+    written.file.unlink()
+    assert write_report(config_of(output, small_scene_dir)).folder is None
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"], "files of an earlier report are removed"
+
+
+def test_photos_of_200_images_fit() -> None:
+    bits_per_pixel = 1.8  # of detailed photos at this quality
+    photo_bytes = 200 * photo_side_px(200) ** 2 * 3 / 4 * bits_per_pixel / 8 * 4 / 3
+    assert photo_bytes < 11e6
+
+
+def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = write_report(ReportConfig(output)).file
+    assert "--images" in caplog.text
+    images = data_of(page)["images"]
+    assert isinstance(images, list)
+    assert len(images) == 6 and all(image["photo"] is None for image in images)
+
+
+def test_a_photo_that_has_gone_is_not_shown(
+    output: Path, small_scene_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(small_scene_dir / "images", tmp_path / "images")
+    (tmp_path / "images" / "view_01.jpg").unlink()
+    images = data_of(write_report(config_of(output, tmp_path)).file)["images"]
+    assert isinstance(images, list)
+    assert [image["name"] for image in images if image["photo"] is None] == ["view_01.jpg"]
+    assert "view_01.jpg" in caplog.text
+
+
+def test_a_run_without_a_model_has_a_report(output: Path, small_scene_dir: Path) -> None:
+    shutil.rmtree(output / "sparse")
+    record = json.loads((output / "run.json").read_text())
+    record["summary"] |= {"models": [], "num_registered": 0}
+    record["files"] = {}
+    (output / "run.json").write_text(json.dumps(record))
+    text = write_report(config_of(output, small_scene_dir)).file.read_text()
+    assert "No model was built" in text and 'id="scene"' not in text
+
+
+def test_a_rejected_model_is_shown_with_a_warning(output: Path, small_scene_dir: Path) -> None:
+    (output / "rejected").mkdir()
+    (output / "sparse" / "0").rename(output / "rejected" / "0")
+    (output / "sparse").rmdir()
+    record = json.loads((output / "run.json").read_text())
+    record["summary"]["models"][0] |= {"verdict": "rejected", "path": "rejected/0"}
+    (output / "run.json").write_text(json.dumps(record))
+    text = write_report(config_of(output, small_scene_dir)).file.read_text()
+    assert "do not use its poses" in text and 'id="scene"' in text
+
+
+def test_a_model_of_another_program_has_a_report(finished: Path, small_scene_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "sparse" / "0", tmp_path / "model", ignore=shutil.ignore_patterns("*.json"))
+    page = write_report(config_of(tmp_path / "model", small_scene_dir)).file
+    assert page == tmp_path / "model" / REPORT_NAME
+    assert not write_report(config_of(tmp_path / "model", small_scene_dir)).is_new
+
+
+def test_names_cannot_break_the_page(output: Path, small_scene_dir: Path) -> None:
+    record = json.loads((output / "run.json").read_text())
+    name = '</script><img src=x onerror="alert(1)">.jpg'
+    record["summary"]["images"][name] = {"status": "unreadable", "reason": "unreadable", "num_points": 0}
+    (output / "run.json").write_text(json.dumps(record))
+    page = write_report(config_of(output, small_scene_dir)).file
+    assert "<img src=x" not in page.read_text()
+    images = data_of(page)["images"]
+    assert isinstance(images, list) and images[0]["name"] == name
+
+
+def test_wrong_options_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"report\.html|\.html"):
+        ReportConfig(tmp_path, file=tmp_path / "report.pdf")
+    with pytest.raises(ConfigError, match="max_mb"):
+        ReportConfig(tmp_path, max_mb=0)
+    with pytest.raises(DataError, match="no COLMAP model"):
+        write_report(ReportConfig(tmp_path))
+
+
+def test_the_command_prints_the_path(
+    output: Path, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(output), "--images", str(small_scene_dir / "images")]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["report"] == str(output / REPORT_NAME) and found["is_new"]
+    assert main(arguments) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_a_run_writes_its_report_unless_it_is_not_wanted(output: Path, small_scene_dir: Path, finished: Path) -> None:
+    flags = [str(small_scene_dir), "--output", str(output), "--quiet", "--threads", "1", "--matcher", "nearest"]
+    shutil.copytree(finished, output, dirs_exist_ok=True)
+    assert reconstruct_main([*flags, "--no-report"]) == 0
+    assert not (output / REPORT_NAME).exists()
+    assert reconstruct_main(flags) == 0
+    before = (output / REPORT_NAME).stat().st_mtime_ns
+    assert reconstruct_main(flags) == 0
+    assert (output / REPORT_NAME).stat().st_mtime_ns == before, "nothing has changed"
+
+
+def test_a_report_that_cannot_be_written_is_a_warning(
+    output: Path, small_scene_dir: Path, finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(finished, output, dirs_exist_ok=True)
+    (output / REPORT_NAME).mkdir()
+    flags = [str(small_scene_dir), "--output", str(output), "--quiet", "--threads", "1", "--matcher", "nearest"]
+    assert reconstruct_main(flags) == 0
+    assert "the results are complete, but the report could not be written" in caplog.text
+    assert REPORT_NAME in caplog.text
