@@ -12,6 +12,7 @@ from typing import Any, Self
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.config import ExecutorConfig
 from sfm_lightglue.input_file import read_input_file
+from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.messages import shown_path
@@ -28,6 +29,7 @@ from sfm_lightglue.registry.components import (
 from sfm_lightglue.registry.fitting_weights import with_first_keypoints, with_fitting_weights
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
+from sfm_lightglue.stages.second_chance import SecondChanceConfig
 from sfm_lightglue.two_view.config import TwoViewConfig
 
 
@@ -112,8 +114,8 @@ class DatabaseConfig:
         """From nested mappings, as a TOML file holds them.
 
         Tables `extractor`, `matcher`, `pairs` and `mapping` have a `name` and options; tables `cameras`,
-        `two_view`, `transitive`, `executor`, `checks`, `density` and `refine` have options only; everything else is a
-        single value.
+        `two_view`, `transitive`, `executor`, `checks`, `density`, `lookalikes` and `refine` have options only;
+        everything else is a single value.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
@@ -148,6 +150,12 @@ class ReconstructConfig(DatabaseConfig):
     density: DensityConfig = field(default_factory=DensityConfig)
     """How many points a model gets after mapping."""
 
+    lookalikes: LookalikesConfig = field(default_factory=LookalikesConfig)
+    """What is done about places that look alike."""
+
+    second_chance: SecondChanceConfig = field(default_factory=SecondChanceConfig)
+    """Help for images that are in no model, and new pairs between models."""
+
     refine: RefinementConfig = field(default_factory=RefinementConfig)
     """Refinement of the keypoints of finished models to sub-pixel precision."""
 
@@ -156,7 +164,6 @@ class ReconstructConfig(DatabaseConfig):
         object.__setattr__(self, "matcher", with_first_keypoints(self.matcher))
         if not isinstance(self.rig, str):
             raise ConfigError(f"`rig` {self.rig!r}: expected the path of a file")
-
     @property
     def rig_file(self) -> Path | None:
         """`rig` as a path, None for no rigs."""

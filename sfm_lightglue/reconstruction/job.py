@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.colmap.rig_config import read_rigs
 from sfm_lightglue.execution.executor import Executor
@@ -28,12 +30,17 @@ from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.finish import Finishing
+from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
+from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart
+from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_left_over, with_tried
+from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions
+from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
@@ -45,7 +52,7 @@ from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
-from sfm_lightglue.types import Scene, SceneImage
+from sfm_lightglue.types import ImagePair, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +71,8 @@ class Job:
     executor: Executor
     progress: Progress
     keys: ModelKeys
+    trusted: tuple[ImagePair, ...] = ()
+    """Pairs that the user named: they take part in mapping if they are verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,9 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     )
     judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
-    images = image_verdicts(num_keypoints, judged, filled.weighed)
+    added = _added_before(job)
+    images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
+    tell_left_over(added, images)
     statistics = MapStatistics((), images, _pair_statistics(job, filled), tuple(job.features.skipped), tuple(groups))
     if not judged:
         message = explain_no_model(
@@ -148,8 +159,11 @@ def _pair_statistics(job: Job, filled: FilledDatabase) -> PairStatistics:
     names, verified = tuple(sorted(job.features)), filled.weighed.kept
     sizes = np.bincount(connected_images(IndexedPairs.from_pairs(names, verified)), minlength=1)
     components = tuple(sorted((int(size) for size in sizes if size > 1), reverse=True))
-    num_verified = len(verified) + len(filled.weighed.contradicted)
-    return PairStatistics(job.plan.chosen, filled.num_pairs, num_verified, components)
+    num_verified = len(verified) + len(filled.weighed.contradicted) + len(filled.weighed.apart)
+    evidence = pair_evidence(filled.weighed) if filled.weighed.overlaps else None
+    return PairStatistics(
+        job.plan.chosen, filled.num_pairs, num_verified, components, pairs_apart(filled.weighed), evidence
+    )
 
 
 def _map_scene(
@@ -169,7 +183,9 @@ def _map_scene(
         groups: Sequence[CameraGroup] = ()
         if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
             filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
+        filled, judged, added = _second_look(job, mapper, filled, judged, groups, work)
         with job.clock.stage("map"):
+            job.store.save(MAPPED_KIND, make_key("added", job.keys.mapped), encode_added(added))
             save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
     with job.clock.stage("map"):
         loaded = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-again"))
@@ -182,7 +198,40 @@ def _new_folder(path: Path) -> Path:
     return path
 
 
-def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> FilledDatabase:
+def _added_before(job: Job) -> AddedPairs:
+    """The pairs that an earlier run or step added."""
+    found = job.store.read_as(MAPPED_KIND, make_key("added", job.keys.mapped), decode_added)
+    return AddedPairs() if found is None else found
+
+
+def _second_look(
+    job: Job,
+    mapper: Mapper,
+    filled: FilledDatabase,
+    judged: list[JudgedModel],
+    groups: Sequence[CameraGroup],
+    work: Path,
+) -> tuple[FilledDatabase, list[JudgedModel], AddedPairs]:
+    """Add pairs for images that are left over and between models, and go on with mapping."""
+    look = SecondLook(job.config, job.features, job.plan, job.components, job.store, job.executor, job.progress)
+    with job.clock.stage("match"):
+        added = look.find(judged, filled.weighed)
+    if not added.pairs:
+        return filled, judged, added
+    folder = _new_folder(work / "second-chance")
+    second = fill_database(job, folder / filled.path.name, groups, added)
+    with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
+        again = map_with_added(mapper.config, task, second.weighed, job.config, second.guessed_camera_ids, judged)
+    if again is None:
+        return filled, judged, added.without_pairs()
+    with store_errors(filled.path):
+        publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
+    return replace(second, path=filled.path), again, added
+
+
+def fill_database(
+    job: Job, path: Path, groups: Sequence[CameraGroup] = (), added: AddedPairs | None = None
+) -> FilledDatabase:
     """Match and verify all pairs into a new database, without those that contradict the others.
 
     If images match no other one unless they are turned, they are turned, and everything is matched again: the store
@@ -192,11 +241,13 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
         job: the run.
         path: of the new database.
         groups: images that get another camera than in the scene.
+        added: pairs of a second look; None for those of an earlier run.
     """
+    added = _added_before(job) if added is None else added
     key = make_key("turns", job.keys.mapped)
     turns = job.store.read_as(MAPPED_KIND, key, decode_turns)
     if turns is None:  # decided once, with the cameras of the scene
-        filled = _fill(job, path, groups)
+        filled = _fill(job, path, groups, added)
         turns = _find_turns(job, filled)
         job.store.save(MAPPED_KIND, key, encode_turns(turns))
         if not turns:
@@ -204,12 +255,12 @@ def fill_database(job: Job, path: Path, groups: Sequence[CameraGroup] = ()) -> F
         with store_errors(path):
             path.unlink()
     turn_images(job.features, turns)
-    return _fill(job, path, groups)
+    return _fill(job, path, groups, added)
 
 
 def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
     """Quarter turns of the images without a verified pair that EXIF does not turn, if they match others so."""
-    verified = {*filled.weighed.kept, *filled.weighed.contradicted}
+    verified = {*filled.weighed.kept, *filled.weighed.contradicted, *filled.weighed.apart}
     matched = {name for pair in verified for name in (pair.name0, pair.name1)}
     alone = [one.name for one in job.features.decoded_images if one.name not in matched and one.quarter_turns == 0]
     if not matched or not 0 < len(alone) <= most_turned(len(job.features)):
@@ -223,10 +274,10 @@ def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
         return turned.find(alone, similar, job.plan)
 
 
-def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase:
+def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs) -> FilledDatabase:
     """The database of the images as they are turned now."""
     config, store = job.config, job.store
-    images = {image.name: image for image in _with_groups(job.features.decoded_images, groups)}
+    images = {image.name: image for image in with_groups(job.features.decoded_images, groups)}
     given = frozenset() if config.cameras.refine else given_camera_idxs(tuple(images.values()))
     matcher = CachedMatcher(job.components.matcher, store)
     verifier = CachedVerifier(config.two_view, config.seed, store)
@@ -250,10 +301,15 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase
             job.clock,
             job.executor,
             job.progress,
+            config.lookalikes.mode != "off",
         )
         with job.clock.stage("verify"):
-            sources = PairSources(job.features, camera_from_name, matcher, verifier)
-            weighed = weigh_scene(counts, sources, config.checks, job.executor, job.progress)
+            add_verified(added, counts, job.features, database)
+            positions = _positions(job.scene)
+            sources = PairSources(job.features, camera_from_name, matcher, verifier, dict(added.pairs), positions)
+            weighed = weigh_scene(
+                counts, sources, config.checks, job.executor, job.progress, config.lookalikes, job.trusted
+            )
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)
         guessed = frozenset(
@@ -274,37 +330,31 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup]) -> FilledDatabase
     return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed)
 
 
-def _with_groups(images: Sequence[SceneImage], groups: Sequence[CameraGroup]) -> list[SceneImage]:
-    """The images, each of a group with the camera of this group."""
-    next_idx = max((image.camera_idx for image in images), default=-1) + 1
-    group_from_name = {name: number for number, group in enumerate(groups) for name in group.names}
-    return [
-        replace(
-            image,
-            camera=groups[group_from_name[image.name]].camera,
-            camera_idx=next_idx + group_from_name[image.name],
-        )
-        if image.name in group_from_name
-        else image
-        for image in images
-    ]
+def _positions(scene: Scene) -> dict[str, Float64Array]:
+    """Known positions of images in metres, by name."""
+    found = local_positions(scene.images)
+    return {} if found is None else dict(zip(found.names, found.xyz_m, strict=True))
 
 
 def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, snapshots: Path | None) -> list[JudgedModel]:
     if not filled.weighed.kept:
         return []
-    with job.clock.stage("map"):
-        task = replace(_task(job, filled, work), snapshots=snapshots)
-        with store_errors(task.database):
-            shutil.copyfile(filled.path, task.database)
-        if job.config.density.is_on:
-            keep_first_keypoints(
-                task.database, {name: job.features.num_keypoints_from_name[name] for name in job.features}
-            )
-        judged = map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
-        with store_errors(task.database):
-            task.database.unlink()
-        return judged
+    with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
+        task = replace(prepared, snapshots=snapshots)
+        return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
+
+
+@contextmanager
+def _mapping_task(job: Job, filled: FilledDatabase, work: Path) -> Iterator[MappingTask]:
+    """The task of mapping, with a copy of a database that has only the keypoints that matchers see."""
+    task = _task(job, filled, work)
+    with store_errors(task.database):
+        shutil.copyfile(filled.path, task.database)
+    if job.config.density.is_on:
+        keep_first_keypoints(task.database, {name: job.features.num_keypoints_from_name[name] for name in job.features})
+    yield task
+    with store_errors(task.database):
+        task.database.unlink()
 
 
 def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,9 @@ from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import DENSE_VERSION
+from sfm_lightglue.lookalikes.cues import CUES_VERSION
+from sfm_lightglue.lookalikes.probability import packaged_model
+from sfm_lightglue.lookalikes.selection import SELECTION_VERSION
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION
@@ -20,6 +23,7 @@ from sfm_lightglue.mapping.georegistration import GEOREGISTRATION_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext, needs_features
+from sfm_lightglue.pairs.from_file import read_pairs
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.estimate import measured_seconds_per_pair
@@ -31,6 +35,7 @@ from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has
 from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.reconstruction.second_chance import second_look_identity
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
@@ -46,7 +51,7 @@ from sfm_lightglue.store.output_folder import work_folder
 from sfm_lightglue.store.publication import complete_publication
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.two_view.verification import verification_identity
-from sfm_lightglue.types import Features, Scene
+from sfm_lightglue.types import Features, ImagePair, Scene
 
 STAGES = ("scan", "extract", "select", "match", "verify", "map", "densify", "refine", "write")
 
@@ -98,6 +103,7 @@ def reconstruct(
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
             rigs = _rigs(config, scene)
+            trusted = _trusted(config, scene)
             pair_s = partial(measured_seconds_per_pair, scene, components, config)
             confirm_pairs(components.pairs, scene, confirm, pair_s)
             store = stack.enter_context(Store(output))
@@ -106,9 +112,9 @@ def reconstruct(
             if not isinstance(executor, FillsStore):
                 log.watch(store)
         context = PairContext(scene, {}, store, progress=log.progress, executor=executor)
-        features, plan = _features_and_plan(config, components, context, store, clock)
-        keys = _model_keys(scene, plan, components, mapper, config, executor, rigs)
-        job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys)
+        features, plan = _features_and_plan(config, components, context, store, clock, trusted)
+        keys = _model_keys(scene, plan, components, mapper, config, executor, rigs, trusted)
+        job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys, trusted)
         with building_alone(job):
             summary, problem = _build_and_publish(job, mapper, output)
         if problem is not None:
@@ -156,7 +162,12 @@ def _load_scene(
 
 
 def _features_and_plan(
-    config: ReconstructConfig, components: Components, context: PairContext, store: Store, clock: Clock
+    config: ReconstructConfig,
+    components: Components,
+    context: PairContext,
+    store: Store,
+    clock: Clock,
+    trusted: Sequence[ImagePair],
 ) -> tuple[SceneFeatures, PairPlan]:
     """The features and the pairs of a scene. If the pairs need no features, some are matched while these are found."""
     scene, executor, progress = context.scene, context.executor, context.progress
@@ -165,7 +176,7 @@ def _features_and_plan(
     def plan(features: Mapping[str, Features]) -> PairPlan:
         with clock.stage("select"):
             known = replace(context, features=features)
-            return plan_pairs(components.pairs, config.pairs.name, known, config.transitive)
+            return plan_pairs(components.pairs, config.pairs.name, known, config.transitive).with_pairs(trusted, scene)
 
     if needs_features(components.pairs, scene):
         with clock.stage("extract"):
@@ -186,6 +197,12 @@ def _rigs(config: ReconstructConfig, scene: Scene) -> Rigs | None:
     return rigs
 
 
+def _trusted(config: ReconstructConfig, scene: Scene) -> tuple[ImagePair, ...]:
+    """The pairs that the user named, sorted."""
+    path = config.lookalikes.trust_pairs_file
+    return () if path is None else tuple(sorted(read_pairs(path, scene, report=True)))
+
+
 def _model_keys(
     scene: Scene,
     plan: PairPlan,
@@ -194,6 +211,7 @@ def _model_keys(
     config: ReconstructConfig,
     executor: Executor,
     rigs: Rigs | None,
+    trusted: Sequence[ImagePair],
 ) -> ModelKeys:
     """Keys of everything that the models depend on. One worker or several is a difference, their number is none."""
     mapped = make_key(
@@ -212,6 +230,8 @@ def _model_keys(
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION, TURNS_VERSION],
         *([] if rigs is None else [rigs]),
+        *_lookalikes_identity(scene, config, trusted),
+        *second_look_identity(config),
     )
     density = (
         [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION]
@@ -224,3 +244,13 @@ def _model_keys(
     ]
     metres = [placed, GEOREGISTRATION_VERSION] if placed else "no positions"
     return ModelKeys(mapped, make_key("finished", mapped, density, refinement, metres))
+
+
+def _lookalikes_identity(scene: Scene, config: ReconstructConfig, trusted: Sequence[ImagePair]) -> list[object]:
+    """What models depend on because of places that look alike; nothing, if they are those of earlier versions."""
+    named: list[object] = [trusted] if trusted else []
+    if config.lookalikes.mode == "off":
+        return named
+    limits = [config.lookalikes.mode, config.lookalikes.min_probability]
+    positions = [(image.gps_position, image.xyz_m) for image in scene.images]
+    return [limits, [CUES_VERSION, SELECTION_VERSION], packaged_model().as_mapping(), positions, *named]

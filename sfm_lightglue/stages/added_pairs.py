@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.colmap.database_writer import DatabaseWriter
+from sfm_lightglue.stages.into_database import PairCounts, record_of
 from sfm_lightglue.store.encoding import (
     arrays_from_geometry,
     arrays_from_matches,
     geometry_from_arrays,
     matches_from_arrays,
 )
-from sfm_lightglue.types import ImagePair, Matches, TwoViewGeometry
+from sfm_lightglue.types import Features, ImagePair, Matches, TwoViewGeometry
 
 AddedPair = tuple[Matches, TwoViewGeometry]
 """Matches of the ordinary keypoints of a pair, and their geometry."""
@@ -44,6 +46,24 @@ class AddedPairs:
         return AddedPairs(
             {**self.pairs, **other.pairs}, {**self.tried, **other.tried}, tuple(dict.fromkeys(self.notes + other.notes))
         )
+
+
+def add_verified(
+    added: AddedPairs, counts: PairCounts, features: Mapping[str, Features], database: DatabaseWriter
+) -> None:
+    """Count the added pairs as verified ones, and write them into a database with all others.
+
+    Args:
+        added: pairs of images with features; others are left out.
+        counts: of the stage "match"; changed in place.
+        features: by name of image.
+        database: with the images and the other pairs.
+    """
+    for pair, (matches, geometry) in sorted(added.pairs.items()):
+        if pair.name0 in features and pair.name1 in features:
+            both = features[pair.name0], features[pair.name1]
+            counts.verified[pair] = record_of(both, matches, geometry, counts.keeps_inliers)
+            database.replace_geometry(pair, matches, geometry)
 
 
 def encode_added(added: AddedPairs) -> dict[str, AnyArray]:

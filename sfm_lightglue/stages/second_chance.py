@@ -23,8 +23,8 @@ from sfm_lightglue.types import ImagePair
 SECOND_CHANCE_VERSION = 1
 """Number to raise when a change of the code helps other images, or with other pairs."""
 
-_ENOUGH_PAIRS = 2
-"""Verified pairs of an image after which nothing else is tried."""
+_ENOUGH_PAIRS, _ENOUGH_INLIERS = 2, 120
+"""Verified pairs of an image, and their inliers together, after which nothing else is tried."""
 
 _MAX_FOLLOWING = 4
 """Further partners of an image, those that share points with the ones that it matched."""
@@ -124,6 +124,7 @@ class SecondChance:
         tried = []
         for attempt in ATTEMPTS if partners else ():
             if not self.hard.can_try(attempt):
+                tried.append(f"{attempt.text} (not installed)")
                 continue
             tried.append(attempt.text)
             succeeded = self._matched(name, partners, attempt, found)
@@ -135,7 +136,8 @@ class SecondChance:
                 others = sorted(votes.keys() & registered - set(partners), key=lambda one: (-votes[one], one))
                 allowed = [one for one in others if self.plan.allows(ImagePair.from_names(name, one))]
                 self._matched(name, allowed[:_MAX_FOLLOWING], attempt, found)
-            if len(found) >= _ENOUGH_PAIRS:
+            num_inliers = sum(geometry.num_inliers for _, geometry in found.values())
+            if len(found) >= _ENOUGH_PAIRS and num_inliers >= _ENOUGH_INLIERS:
                 break
         return found, tuple(tried)
 

@@ -1,0 +1,200 @@
+"""A second look at a mapped scene: pairs for images that are left over, and pairs between models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.progress import Progress
+from sfm_lightglue.extractors.altered import AlteredExtractor
+from sfm_lightglue.images.alteration import ALTERATION_VERSION, Alteration
+from sfm_lightglue.mapping.extend_pairs import Covisibility
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.merging_by_points import MERGING_VERSION
+from sfm_lightglue.mapping.verdict import ImageVerdict
+from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
+from sfm_lightglue.messages import shortened
+from sfm_lightglue.reconstruction.components import Components
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.piece_merging import PiecePairs, registered_names
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
+from sfm_lightglue.registry.registry import Choice
+from sfm_lightglue.retrieval.describe import describe_scene
+from sfm_lightglue.scene.local_frame import local_positions
+from sfm_lightglue.stages.added_pairs import AddedPairs
+from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.features import SceneFeatures
+from sfm_lightglue.stages.hard_pairs import HARD_PAIRS_VERSION, HardMatchers, HardPairs
+from sfm_lightglue.stages.pair_plan import PairPlan
+from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
+from sfm_lightglue.stages.weighed_pairs import WeighedPairs
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.weights.lookup import entry_of, locate_weights
+
+logger = logging.getLogger(__name__)
+
+_MORE_KEYPOINTS = 2
+"""Factor on the largest number of keypoints."""
+
+_OTHER_EXTRACTOR, _OTHER_WEIGHTS, _OTHER_MATCHER = "aliked", "aliked-n16", "nearest"
+"""Tried if its weights are installed, without weights of a matcher."""
+
+_WITH_POSE = {"registered", "other_model"}
+
+_HELPED = {"no_matches", "blurred", "not_connected", "few_points"}
+"""Reasons of images that are helped, and "contradicts" if only pairs did, which may have been wrong. The others were in
+a model that their pairs contradict, or their camera did not move."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SecondLook:
+    """What a second look needs of a run.
+
+    Args:
+        config: of the run.
+        features: of the scene.
+        plan: which pairs may be matched.
+        components: of the run.
+        store: of the run.
+        executor: works on several images at a time.
+        progress: called as it advances.
+    """
+
+    config: ReconstructConfig
+    features: SceneFeatures
+    plan: PairPlan
+    components: Components
+    store: Store
+    executor: Executor
+    progress: Progress
+
+    def find(self, judged: Sequence[JudgedModel], weighed: WeighedPairs) -> AddedPairs:
+        """Verified pairs that may bring images into a model, or models together; nothing is done if none can.
+
+        Args:
+            judged: the models of the scene.
+            weighed: its verified pairs.
+        """
+        options = self.config.second_chance
+        published = [each for each in judged if each.verdict.outcome != "rejected"]
+        left = left_over(self.features, judged, weighed) if options.max_images > 0 else []
+        asks_between = len(published) > 1 and options.max_pairs_between > 0
+        if not published or not (left or asks_between):
+            return AddedPairs()
+        verified = weighed.kept | weighed.contradicted | weighed.apart
+        similar = describe_scene(self.features, self.store, self.executor, self.progress)
+        hard = self._hard_pairs()
+        added = AddedPairs()
+        if left:
+            inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
+            registered = sorted({name for each in published for name in registered_names(each)})
+            arguments = hard, similar, self.plan, inliers, _shared(published), options
+            added = SecondChance(*arguments, self.executor, self.progress).help(left, registered)
+        if asks_between:
+            located = local_positions(self.features.decoded_images)
+            positions = {} if located is None else dict(zip(located.names, located.xyz_m, strict=True))
+            between = PiecePairs(
+                hard, similar, self.plan, verified.keys(), positions, options.max_pairs_between, self.executor
+            )
+            added = added.joined(between.find(published))
+        return added
+
+    def _hard_pairs(self) -> HardPairs:
+        config, store = self.config, self.store
+
+        @cache
+        def extractor_of(alteration: Alteration | None, has_more_keypoints: bool) -> CachedExtractor:
+            extractor = self.components.extractor
+            if has_more_keypoints:
+                extractor = EXTRACTORS.build(_with_more_keypoints(config.extractor), config.device)
+            if alteration is not None:
+                extractor = AlteredExtractor(extractor, alteration)
+            return CachedExtractor(extractor, store)
+
+        thorough = config.matcher
+        if isinstance(thorough.config, LightGlueMatcherConfig):
+            thorough = Choice(thorough.name, replace(thorough.config, first_keypoints=0))
+        quick = CachedMatcher(self.components.matcher, store)
+        matchers = HardMatchers(quick, CachedMatcher(MATCHERS.build(thorough, config.device), store))
+        other = self._other_extractor()
+        if other is not None:
+            nearest = CachedMatcher(MATCHERS.build(MATCHERS.choose(_OTHER_MATCHER)), store)
+            matchers = replace(matchers, other=nearest, other_extractor=other)
+        camera_from_name = {image.name: image.camera for image in self.features.decoded_images}
+        verifier = CachedVerifier(config.two_view, config.seed, store)
+        return HardPairs(self.features, camera_from_name, extractor_of, matchers, verifier)
+
+    def _other_extractor(self) -> CachedExtractor | None:
+        """The other extractor, if its weights are installed: nothing is downloaded for a second chance."""
+        choice = EXTRACTORS.choose(_OTHER_EXTRACTOR)
+        if self.config.extractor.name == choice.name or locate_weights(entry_of(_OTHER_WEIGHTS)) is None:
+            return None
+        return CachedExtractor(EXTRACTORS.build(choice, self.config.device), self.store)
+
+
+def second_look_identity(config: ReconstructConfig) -> list[object]:
+    """What models depend on because of a second look, for their keys."""
+    versions = [HARD_PAIRS_VERSION, SECOND_CHANCE_VERSION, MERGING_VERSION, ALTERATION_VERSION]
+    return [config.second_chance, versions]
+
+
+def _with_more_keypoints(extractor: Choice) -> Choice:
+    """An extractor with a higher limit of keypoints, if it has one."""
+    if "max_keypoints" not in {field.name for field in fields(extractor.config)}:
+        return extractor
+    return Choice(
+        extractor.name, replace(extractor.config, max_keypoints=_MORE_KEYPOINTS * extractor.config.max_keypoints)
+    )
+
+
+def left_over(features: SceneFeatures, judged: Sequence[JudgedModel], weighed: WeighedPairs) -> list[str]:
+    """Names of the images that no published model has and that may be helped, sorted."""
+    num_keypoints = {name: features.num_keypoints_from_name[name] for name in features}
+    verdicts = image_verdicts(num_keypoints, judged, weighed)
+    return sorted(
+        name
+        for name, verdict in verdicts.items()
+        if verdict.reason in _HELPED or (verdict.reason == "contradicts" and verdict.status == "left_out")
+    )
+
+
+def _shared(published: Sequence[JudgedModel]) -> Callable[[str], dict[str, int]]:
+    """Numbers of points that a registered image shares with others of its largest model, by name."""
+    models = [(registered_names(each), Covisibility(each.model)) for each in published]
+
+    def shared(name: str) -> dict[str, int]:
+        return next((model.shared(name) for names, model in models if name in names), {})
+
+    return shared
+
+
+def with_tried(images: Mapping[str, ImageVerdict], added: AddedPairs) -> dict[str, ImageVerdict]:
+    """The verdicts of images with what was tried for those that were left over.
+
+    Args:
+        images: by name.
+        added: of the second look.
+    """
+    return {name: replace(image, tried=added.tried.get(name, ())) for name, image in images.items()}
+
+
+def tell_left_over(added: AddedPairs, images: Mapping[str, ImageVerdict]) -> None:
+    """Tell which images have no pose after a second chance, and what was tried.
+
+    Args:
+        added: of the second look.
+        images: verdicts by name.
+    """
+    for note in added.notes:
+        logger.warning("%s", note)
+    names = [name for name, image in sorted(images.items()) if image.tried and image.status not in _WITH_POSE]
+    helped = [name for name, image in sorted(images.items()) if image.tried and image.status in _WITH_POSE]
+    if helped:
+        logger.info("registered after a second chance: %s", shortened(helped, 3))
+    if names:
+        tried = ", ".join(dict.fromkeys(text for name in names for text in images[name].tried))
+        logger.warning("not registered, also after a second chance: %s; tried: %s", shortened(names, 3), tried)
