@@ -24,7 +24,8 @@ _CLEARLY_WRONG = 0.1
 """A pair with a smaller probability is probably wrong."""
 
 _MIN_CLEARLY_WRONG = 3
-"""Number of such pairs from which a scene has places that look alike. In other scenes, all pairs take part."""
+"""Number of such pairs without support from which a scene has places that look alike. In other scenes, all pairs take
+part: a wide baseline is no reason to leave a pair out."""
 
 _MIN_CLOSED_TRACKS = 5
 """Number of tracks over true pairs that must agree with a doubtful pair."""
@@ -54,10 +55,12 @@ class Selection:
 
     Args:
         is_used: [P] pairs that take part in mapping.
+        has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
 
     is_used: BoolArray
+    has_look_alikes: bool
     part: tuple[int, ...]
 
 
@@ -78,7 +81,7 @@ def select_pairs(
         config: what is done with doubtful pairs.
     """
     is_true = (probabilities >= config.min_probability) | is_trusted
-    if config.mode == "off" or (config.mode == "auto" and not has_look_alikes(probabilities, is_trusted)):
+    if config.mode == "off":
         is_true = np.ones(len(pairs), np.bool_)
     parts = _Parts(len(images))
     for idx in np.argsort(-probabilities, kind="stable").tolist():
@@ -88,17 +91,13 @@ def select_pairs(
     if config.mode == "auto" and not is_true.all():
         is_used = _with_joining(pairs, probabilities, is_used, parts)
         is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, is_used, parts)
-    return Selection(is_used, tuple(parts.root(image) for image in range(len(images))))
-
-
-def has_look_alikes(probabilities: Float64Array, is_trusted: BoolArray) -> bool:
-    """Whether some pairs of a scene are probably wrong. In other scenes, a doubtful pair is no reason to act.
-
-    Args:
-        probabilities: [P] of its verified pairs.
-        is_trusted: [P] pairs that the user named.
-    """
-    return int(((probabilities < _CLEARLY_WRONG) & ~is_trusted).sum()) >= _MIN_CLEARLY_WRONG
+    num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
+    if config.mode == "auto" and num_wrong < _MIN_CLEARLY_WRONG:
+        is_used = np.ones(len(pairs), np.bool_)
+        for pair in pairs:
+            parts.join(pair.image0, pair.image1)
+    part = tuple(parts.root(image) for image in range(len(images)))
+    return Selection(is_used, num_wrong >= _MIN_CLEARLY_WRONG, part)
 
 
 def _with_joining(

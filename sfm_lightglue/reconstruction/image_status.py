@@ -33,10 +33,12 @@ def image_verdicts(
         judged: the published models, the largest first, then the rejected ones.
         weighed: the verified pairs.
     """
-    kept, contradicted = _by_name(weighed.kept), _by_name(weighed.contradicted)
+    kept, contradicted, apart = (_by_name(pairs) for pairs in (weighed.kept, weighed.contradicted, weighed.apart))
     fewest_keypoints = _BLURRED_FRACTION * float(np.median(list(num_keypoints_from_name.values())))
     verdicts = {
-        name: _left_out(kept.get(name, []), name in contradicted, num_keypoints < fewest_keypoints)
+        name: _left_out(
+            kept.get(name, []) or apart.get(name, []), name in contradicted, num_keypoints < fewest_keypoints
+        )
         for name, num_keypoints in num_keypoints_from_name.items()
     }
     for index in reversed(range(len(judged))):  # an image in several models belongs to the largest

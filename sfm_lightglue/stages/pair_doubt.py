@@ -13,7 +13,7 @@ from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.probability import overlap_probabilities
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
-from sfm_lightglue.lookalikes.selection import has_look_alikes, select_pairs
+from sfm_lightglue.lookalikes.selection import Selection, select_pairs
 from sfm_lightglue.stages.cached import CachedMatcher
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
 from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
@@ -108,10 +108,10 @@ class PairDoubt:
             weights: without doubt.
         """
         is_trusted = np.array([pair in self.trusted for pair in self.pairs], np.bool_)
-        if self.overlaps:
+        selection = self._selected(self.pairs)
+        if selection is not None and selection.has_look_alikes:
             probabilities = np.array([self.overlaps[pair].probability for pair in self.pairs])
-            if has_look_alikes(probabilities, is_trusted):
-                weights = weights * probabilities
+            weights = np.where(selection.is_used, weights, weights * probabilities)
         if is_trusted.any():
             weights = np.where(is_trusted, _TRUSTED_WEIGHT * weights.max(), weights)
         return weights
@@ -122,14 +122,20 @@ class PairDoubt:
         Args:
             candidates: the verified pairs that do not contradict each other, sorted.
         """
-        if self.views is None or not candidates:
+        selection = self._selected(candidates)
+        if selection is None:
             return set()
+        return {pair for pair, is_used in zip(candidates, selection.is_used.tolist(), strict=True) if not is_used}
+
+    def _selected(self, candidates: Sequence[ImagePair]) -> Selection | None:
+        """Which of some pairs take part; None if nothing is done about look-alikes."""
+        if self.views is None or not candidates:
+            return None
         view_from_pair = dict(zip(self.pairs, self.views.pairs, strict=True))
-        selection = select_pairs(
+        return select_pairs(
             self.views.images,
             [view_from_pair[pair] for pair in candidates],
             np.array([self.overlaps[pair].probability for pair in candidates]),
             np.array([pair in self.trusted for pair in candidates], np.bool_),
             self.config,
         )
-        return {pair for pair, is_used in zip(candidates, selection.is_used.tolist(), strict=True) if not is_used}

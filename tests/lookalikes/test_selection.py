@@ -5,7 +5,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.lookalikes.config import LookalikesConfig
-from sfm_lightglue.lookalikes.selection import has_look_alikes, select_pairs
+from sfm_lightglue.lookalikes.selection import select_pairs
 from tests.helpers.lookalike_views import Walk
 
 AUTO, STRICT, OFF = (LookalikesConfig(mode) for mode in ("auto", "strict", "off"))
@@ -63,9 +63,13 @@ def test_a_doubtful_pair_that_tracks_cross_takes_no_part():
 def test_a_scene_without_wrong_pairs_keeps_all():
     listed = [*TRUE, (2, 3, 0.45), (5, 6, 0.05)]
     assert select(listed)[0] == names(listed)
-    assert not has_look_alikes(np.array([0.05, 0.05, 0.9]), np.zeros(3, np.bool_))
-    assert not has_look_alikes(np.array([0.05, 0.05, 0.05]), np.array([True, False, False]))
-    assert has_look_alikes(np.array([0.05, 0.05, 0.05]), np.zeros(3, np.bool_))
+    trusted = {(0, 6), (1, 6)}
+    assert select([*TRUE, *WRONG], trusted=trusted)[0] == names([*TRUE, *WRONG])  # only one is left
+
+
+def test_pairs_that_look_wrong_but_are_confirmed_are_no_sign_of_look_alikes():
+    listed = [*TRUE, (0, 2, 0.01), (3, 5, 0.01), (5, 6, 0.01), (2, 3, 0.3)]
+    assert select(listed)[0] == names(listed)
 
 
 def test_strict_uses_no_doubtful_pair_and_off_uses_all():
