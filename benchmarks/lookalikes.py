@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,9 @@ MODES = {"ours": "auto", "strict": "strict", "off": "off"}
 """Methods of this library, with their `lookalikes.mode`."""
 
 METHODS = (*MODES, "colmap")
+_REUSED = "reused"
+"""File in the folder of a run that began with stored features and matches."""
+
 _FAST = {"density": {"level": "sparse"}, "refine": {"mode": "off"}}
 
 
@@ -57,6 +61,7 @@ class LookalikeRun:
         models: the published models.
         mean_error: mean error of the centres of the largest model relative to the extent, NaN without truth.
         seconds: by stage, and "total".
+        cpu_seconds: processor time of the run; NaN if it began with stored features and matches.
         error: reason why there is no model, else "".
         is_plain: whether the scene is without look-alikes.
     """
@@ -70,6 +75,7 @@ class LookalikeRun:
     models: tuple[ModelVerdict, ...]
     mean_error: float
     seconds: dict[str, float]
+    cpu_seconds: float
     error: str
     is_plain: bool
 
@@ -95,8 +101,9 @@ def judged(opened: LookalikeSet, method: str, seed: int, folder: Path) -> Lookal
         method in MODES and _is_told(output / "run.json"),
         sum(len(group) for group in opened.groups),
         tuple(models),
-        _mean_error(estimates[0], opened) if estimates else float("nan"),
+        _mean_error(estimates[0], opened) if estimates else math.nan,
         result.seconds,
+        math.nan if (folder / _REUSED).is_file() else result.cpu_seconds,
         result.error,
         opened.is_plain,
     )
@@ -113,7 +120,7 @@ def _mean_error(estimate: dict[str, Rigid3], opened: LookalikeSet) -> float:
     from sfm_lightglue.geometry.alignment import align_poses
 
     if len(estimate.keys() & opened.poses.keys()) < 3:
-        return float("nan")
+        return math.nan
     centers = [pose.center for pose in opened.poses.values()]
     extent = max(float(abs(a - b).max()) for a in centers for b in centers)
     return align_poses(estimate, opened.poses).mean_center_error / extent
@@ -129,14 +136,23 @@ def _is_told(record: Path) -> bool:
     )
 
 
-def run_one(opened: LookalikeSet, method: str, folder: Path, num_threads: int) -> None:
-    """Reconstruct a scene in a new process; the folder then has the result and the models."""
+def run_one(opened: LookalikeSet, method: str, folder: Path, num_threads: int, reuse: bool) -> None:
+    """Reconstruct a scene in a new process; the folder then has the result and the models.
+
+    Args:
+        opened: the scene.
+        method: one of `METHODS`.
+        folder: of the run; what is in it is removed.
+        num_threads: of the run.
+        reuse: start with the features and matches of "off": they do not depend on the mode, but times are not
+            comparable then.
+    """
     output = folder / "output"
     shutil.rmtree(folder, ignore_errors=True)
-    stored = folder.with_name(folder.name.replace(f"-{method}", "-off")) / "output"
-    if method in MODES and method != "off" and stored.is_dir():
-        # Features and matches do not depend on the mode, so those of the run without look-alike parts are used again.
+    stored = folder.with_name(f"{folder.name.removesuffix(method)}off") / "output"
+    if reuse and method in MODES and method != "off" and stored.is_dir():
         shutil.copytree(stored, output, ignore=shutil.ignore_patterns("sparse*"))
+        (folder / _REUSED).touch()
     output.mkdir(parents=True, exist_ok=True)
     config = {} if method == "colmap" else _FAST | {"lookalikes": {"mode": MODES[method]}}
     mode = "auto" if opened.is_plain else "single"
@@ -160,7 +176,7 @@ def run_all(arguments: argparse.Namespace, work: Path) -> list[LookalikeRun]:
             for method in arguments.methods:
                 folder = work / "runs" / f"{name}_{seed}{'_shuffled' if arguments.shuffle else ''}-{method}"
                 if method in arguments.again or not (folder / "result.json").is_file():
-                    run_one(opened, method, folder, arguments.threads)
+                    run_one(opened, method, folder, arguments.threads, arguments.reuse)
                 run = judged(opened, method, seed, folder)
                 runs.append(run)
                 sizes = "+".join(str(model.num_registered) for model in run.models) or "0"
@@ -188,6 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="number of variants of each rendered scene (default: 1)")
     add("--shuffle", action="store_true", help="random names in all rendered scenes")
     add("--again", nargs="+", choices=METHODS, default=(), help="methods whose finished runs are repeated")
+    add("--reuse", action="store_true", help='"ours" and "strict" begin with the features and matches of "off"')
     add("--threads", type=int, default=1, metavar="N", help="of each run (default: 1)")
     add("--data", type=Path, metavar="DIR", help="folder of the shared data")
     add("--work", type=Path, metavar="DIR", help="keeps scenes and finished runs (default: a temporary folder)")
