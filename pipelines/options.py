@@ -35,6 +35,7 @@ FLAG_FROM_OPTION = {
     "pairs.exclude": "--exclude-pairs",
     "pairs.name": "--pairs",
     "pairs.path": "--pairs",
+    "poses": "--poses",
     "positions": "--positions",
     "refine.mode": "--refine",
     "refine_intrinsics": "--refine-intrinsics",
@@ -66,6 +67,7 @@ OPTION_TABLES = (
     "pose",
     "recovery",
     "refine",
+    "second_chance",
     "transitive",
     "two_view",
 )

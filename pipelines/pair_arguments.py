@@ -83,6 +83,17 @@ def existing_file(flag: str, path: str) -> str:
     return _absolute(path)
 
 
+def existing_path(flag: str, path: str) -> str:
+    """The absolute path of a file or folder.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if not path or not os.path.exists(path):
+        raise ConfigError(f"{flag} {path}: no such file or folder")
+    return _absolute(path)
+
+
 def _absolute(path: str) -> str:
     """So that the record of the run can be used from any folder."""
     return str(Path(path).resolve())

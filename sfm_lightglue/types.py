@@ -87,6 +87,7 @@ class SceneImage:
         heading_deg: direction of the viewing axis over the ground, clockwise from north; None if it is not known or
             the camera looks down.
         height_above_ground_m: of a camera that looks straight down; None for others.
+        cam_from_world: its pose, if the user gives it; None if it is to be found.
     """
 
     name: str
@@ -101,6 +102,7 @@ class SceneImage:
     xyz_m: tuple[float, float, float] | None = None
     heading_deg: float | None = None
     height_above_ground_m: float | None = None
+    cam_from_world: Rigid3 | None = None
 
     @property
     def content_digest(self) -> str:
@@ -134,6 +136,11 @@ class Scene:
         names = [image.name for image in self.images]
         if names != sorted(set(names)):
             raise ValueError("Scene: images must be sorted by name, without repetition")
+
+    @property
+    def known_poses(self) -> dict[str, Rigid3]:
+        """`cam_from_world` of the images whose pose is given, by name, sorted."""
+        return {image.name: image.cam_from_world for image in self.images if image.cam_from_world is not None}
 
     @property
     def names(self) -> tuple[str, ...]:

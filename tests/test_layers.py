@@ -21,7 +21,7 @@ LAYERS = (
     {"weights", "scene", "synthetic"},
     {"models", "two_view", "colmap", "retrieval"},
     {"lookalikes"},
-    {"extractors", "matchers", "mapping", "refinement", "exports", "pairs"},
+    {"extractors", "matchers", "mapping", "refinement", "exports", "known_poses", "pairs"},
     {"registry", "stages", "training", "huggingface", "testing"},
     {"image_pair", "localization"},
     {"reconstruction"},

@@ -61,8 +61,15 @@ class ColmapExporter:
         """Write the files of the model into a folder.
 
         Raises:
+            DataError: if a name has a space, which ends it in a text file.
             StoreError: if they were not written completely.
         """
+        with_space = [image.name for image in scene.images if self.config.encoding == "text" and " " in image.name]
+        if with_space:
+            raise DataError(
+                f"image {with_space[0]!r}: text models cannot express spaces in names; choose the format colmap, or"
+                " rename the image"
+            )
         write_model(scene.model, target, self.config.encoding == "text")
 
 

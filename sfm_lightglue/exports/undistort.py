@@ -32,7 +32,7 @@ _NUM_STEPS = 50
 def undistorted_camera(camera: Camera) -> Camera:
     """The pinhole camera of the largest undistorted image that shows nothing from beyond the image.
 
-    The focal length stays, so that the resolution at the centre stays too.
+    The mean focal length stays, so that the resolution at the centre stays too; it is that of x and of y.
 
     Args:
         camera: of any of COLMAP's models with an image plane.
@@ -42,9 +42,9 @@ def undistorted_camera(camera: Camera) -> Camera:
     """
     lens = lens_of(camera)
     native = as_pycolmap(camera)
-    if isinstance(lens, Lens) and lens.family == "perspective" and _needs_nothing(lens):
-        return _pinhole(camera.size, lens.focal)
-    focal = (native.mean_focal_length(),) * 2 if lens is None else lens.focal
+    if lens is not None and lens.family == "perspective" and _needs_nothing(lens):
+        return _pinhole(camera.size, lens.focal[0])
+    focal = float(native.mean_focal_length())
     low, high = 0.0, _MAX_SCALE
     for _ in range(_NUM_STEPS):
         middle = (low + high) / 2
@@ -62,17 +62,17 @@ def undistorted_camera(camera: Camera) -> Camera:
 
 
 def _needs_nothing(lens: Lens) -> bool:
-    return lens.num_radial == 0 and not lens.is_tangential and lens.is_centered
+    return lens.num_radial == 0 and not lens.is_tangential and lens.is_centered and lens.has_one_focal_length
 
 
-def _pinhole(size: tuple[int, int], focal: tuple[float, float]) -> Camera:
+def _pinhole(size: tuple[int, int], focal: float) -> Camera:
     width, height = size
-    return Camera("PINHOLE", width, height, (*focal, width / 2, height / 2))
+    return Camera("PINHOLE", width, height, (focal, focal, width / 2, height / 2))
 
 
-def _is_inside(native: pycolmap.Camera, camera: Camera, focal: tuple[float, float], scale: float) -> bool:
+def _is_inside(native: pycolmap.Camera, camera: Camera, focal: float, scale: float) -> bool:
     """Whether the border of an undistorted image lies in the image, and within the largest angle."""
-    half_x, half_y = scale * camera.width / 2 / focal[0], scale * camera.height / 2 / focal[1]
+    half_x, half_y = scale * camera.width / 2 / focal, scale * camera.height / 2 / focal
     if math.hypot(half_x, half_y) > math.tan(math.radians(_MAX_ANGLE_DEG)):
         return False
     along = np.linspace(-1, 1, _BORDER_POINTS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class MappingTask:
         initial_pair: images with which the first model should start; None leaves the choice to the mapper.
         snapshots: a folder, which may not exist, that outlives a killed run. It belongs to this task only: a mapper
             that finds models in it goes on from them. None for no snapshots.
+        known_poses: cam_from_world of images by name, which must not be changed; empty if all are to be found.
         notes: the mapper appends what users should know about how the models were built; kept with them in `run.json`.
     """
 
@@ -40,6 +43,7 @@ class MappingTask:
     progress: Progress = silent
     initial_pair: ImagePair | None = None
     snapshots: Path | None = None
+    known_poses: Mapping[str, Rigid3] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

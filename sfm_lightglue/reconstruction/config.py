@@ -27,6 +27,7 @@ from sfm_lightglue.registry.components import (
     tables_from_config,
 )
 from sfm_lightglue.registry.fitting_weights import with_first_keypoints, with_fitting_weights
+from sfm_lightglue.registry.known_poses import mapper_of_poses, pairs_of_poses
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.stages.second_chance import SecondChanceConfig
@@ -144,6 +145,11 @@ class ReconstructConfig(DatabaseConfig):
     """COLMAP's `rig_config.json`: cameras that are mounted together, with their poses in the rig, which are kept. ""
     for none."""
 
+    poses: str = ""
+    """Known cameras and poses, which are not changed: `transforms.json` of nerfstudio, `bundle.out` of Bundler,
+    `reconstruction.json` of OpenSfM, or the folder of a COLMAP model. The default of the pairs is frusta then, and the
+    mapper is known_poses. "" if the poses are to be found."""
+
     checks: ChecksConfig = field(default_factory=ChecksConfig)
     """Limits of the judgement of pairs and models."""
 
@@ -164,6 +170,20 @@ class ReconstructConfig(DatabaseConfig):
         object.__setattr__(self, "matcher", with_first_keypoints(self.matcher))
         if not isinstance(self.rig, str):
             raise ConfigError(f"`rig` {self.rig!r}: expected the path of a file")
+        if not isinstance(self.poses, str):
+            raise ConfigError(f"`poses` {self.poses!r}: expected the path of a file or folder")
+        if self.poses and self.rig:
+            raise ConfigError("`rig` and `poses` exclude each other: both give poses; leave out one of them")
+        object.__setattr__(self, "mapping", mapper_of_poses(self.mapping, self.poses))
+        object.__setattr__(self, "pairs", pairs_of_poses(self.pairs, self.poses))
+        if self.poses:  # no image is left over: each has its pose
+            object.__setattr__(self, "second_chance", SecondChanceConfig(max_images=0, max_pairs_between=0))
+
+    @property
+    def poses_file(self) -> Path | None:
+        """`poses` as a path, None if the poses are to be found."""
+        return Path(self.poses) if self.poses else None
+
     @property
     def rig_file(self) -> Path | None:
         """`rig` as a path, None for no rigs."""

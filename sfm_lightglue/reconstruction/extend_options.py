@@ -19,8 +19,13 @@ def check_options(config: ReconstructConfig, output: Path) -> None:
     """Refuse options that an extension would ignore; an executor that the last run had too is left out silently.
 
     Raises:
-        ConfigError: for a rig, and for an executor that the last run did not have.
+        ConfigError: for a rig, for known poses, and for an executor that the last run did not have.
     """
+    if config.poses:
+        raise ConfigError(
+            f"`poses` {config.poses!r}: an extension finds the poses of the images that come in, and would not keep"
+            " known ones; add the new images to the file of poses, and run without extending"
+        )
     if config.rig:
         raise ConfigError(f"`rig` {config.rig!r}: an extension cannot use a rig yet; map anew without extending")
     name = config.executor.name

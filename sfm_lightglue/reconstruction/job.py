@@ -359,15 +359,9 @@ def _mapping_task(job: Job, filled: FilledDatabase, work: Path) -> Iterator[Mapp
 
 def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:
     # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
-    return MappingTask(
-        work / "mapping.db",
-        work,
-        len(job.features),
-        filled.constant_camera_ids,
-        job.executor.num_workers,
-        job.config.seed,
-        job.progress,
-    )
+    constant, workers, poses = filled.constant_camera_ids, job.executor.num_workers, job.scene.known_poses
+    database, seed = work / "mapping.db", job.config.seed
+    return MappingTask(database, work, len(job.features), constant, workers, seed, job.progress, known_poses=poses)
 
 
 def _map_with_camera_groups(

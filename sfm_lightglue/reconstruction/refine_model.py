@@ -36,7 +36,7 @@ def refine_model(
         path_from_name: files of the images.
         config: options of the refinement.
         mapper_config: of the mapper, for the limits beyond which observations and points are removed.
-        task: that was mapped, for the constant cameras and the number of threads.
+        task: that was mapped, for the constant cameras, the known poses and the number of threads.
         executor: for the images.
         progress: called with the stage "refine".
     """
@@ -49,7 +49,9 @@ def refine_model(
 
     report = refine_tracks(model, path_from_name, config, executor, advance)
     principal_point = bool(getattr(mapper_config, "refine_principal_point", False))
-    if adjust_by_precision(model, report.sigmas_px, task.constant_camera_ids, task.num_threads, principal_point):
+    fixed = sorted(model.reg_image_ids()) if task.known_poses else ()
+    constant, num_threads = task.constant_camera_ids, task.num_threads
+    if adjust_by_precision(model, report.sigmas_px, constant, num_threads, principal_point, fixed):
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)

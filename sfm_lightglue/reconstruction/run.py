@@ -230,6 +230,7 @@ def _model_keys(
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION, TURNS_VERSION],
         *([] if rigs is None else [rigs]),
+        *[(name, pose.as_matrix().tolist()) for name, pose in scene.known_poses.items()],
         *_lookalikes_identity(scene, config, trusted),
         *second_look_identity(config),
     )

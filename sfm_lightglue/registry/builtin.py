@@ -79,6 +79,7 @@ PAIR_SELECTORS = PairRegistry(
             "sfm_lightglue.pairs.covisibility:CovisibilityConfig",
             "sfm_lightglue.pairs.covisibility:CovisibilityPairs",
         ),
+        "frusta": Entry("sfm_lightglue.pairs.frusta:FrustaConfig", "sfm_lightglue.pairs.frusta:FrustaPairs"),
         "retrieval": Entry(
             "sfm_lightglue.pairs.retrieval:RetrievalConfig", "sfm_lightglue.pairs.retrieval:RetrievalPairs"
         ),
@@ -99,6 +100,10 @@ MAPPERS: Registry[Mapper] = Registry(
         "hierarchical": Entry(
             "sfm_lightglue.mapping.hierarchical_mapper:HierarchicalMappingConfig",
             "sfm_lightglue.mapping.hierarchical_mapper:HierarchicalMapper",
+        ),
+        "known_poses": Entry(
+            "sfm_lightglue.mapping.known_poses_mapper:KnownPosesConfig",
+            "sfm_lightglue.mapping.known_poses_mapper:KnownPosesMapper",
         ),
         "auto": Entry(
             "sfm_lightglue.mapping.auto_mapper:AutoMappingConfig", "sfm_lightglue.mapping.auto_mapper:AutoMapper"

@@ -24,6 +24,16 @@ class TestHierarchical(MapperContract):
         return MAPPERS.build(MAPPERS.choose("hierarchical", {"max_part_size": 6, "part_overlap": 4}))
 
 
+class TestKnownPoses(MapperContract):
+    @classmethod
+    def build(cls):
+        return MAPPERS.build(MAPPERS.choose("known_poses"))
+
+    @classmethod
+    def known_poses(cls, truth):
+        return truth
+
+
 class TestAuto(MapperContract):
     @classmethod
     def build(cls):
@@ -31,7 +41,7 @@ class TestAuto(MapperContract):
 
 
 def test_all_mappers_are_tested():
-    assert set(MAPPERS.builtin_names) == {"incremental", "global", "hierarchical", "auto"}
+    assert set(MAPPERS.builtin_names) == {"incremental", "global", "hierarchical", "auto", "known_poses"}
 
 
 def test_a_contract_without_a_component_reports_what_to_define():

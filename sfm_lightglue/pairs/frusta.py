@@ -1,0 +1,173 @@
+"""Each image with those whose field of view overlaps its own, by known poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.pairs.base import PairContext
+from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.scene.cameras import mean_focal_length, normalized_from_pixels
+from sfm_lightglue.types import Scene, SceneImage
+
+_GRID = 6
+"""Rays along each side of an image."""
+
+_DEPTHS = (0.5, 1.0, 2.0)
+"""Depths of the points on each ray, as multiples of the distance at which the viewing axes of cameras meet."""
+
+_MAX_AXES = 200
+"""Images, evenly among all, whose axes are intersected with that of an image."""
+
+_PARALLEL = 1e-4
+"""Axes with a smaller squared sine of the angle between them do not meet."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrustaConfig:
+    """Options of the pairs by overlapping fields of view."""
+
+    num_neighbors: int = 20
+    """Each image is matched with this many of the images whose field of view overlaps most."""
+
+    min_overlap: float = 0.05
+    """Smallest fraction of the points in the field of view of one image that the other one sees."""
+
+    max_angle_deg: float = 80.0
+    """Images whose viewing directions differ by more are not matched: they see other sides of things."""
+
+    def __post_init__(self) -> None:
+        if self.num_neighbors < 1:
+            raise ConfigError(f"`pairs.num_neighbors` must be at least 1, got {self.num_neighbors}")
+        if not 0 <= self.min_overlap <= 1:
+            raise ConfigError(f"`pairs.min_overlap` must lie in [0, 1], got {self.min_overlap}")
+        if not 0 < self.max_angle_deg <= 180:
+            raise ConfigError(f"`pairs.max_angle_deg` must lie in (0, 180], got {self.max_angle_deg}")
+
+
+class FrustaPairs:
+    """The images whose fields of view overlap most, by the poses that the user gives.
+
+    Points are put on rays of each image, at about the distance of the scene. The overlap of two images is the fraction
+    of the points of one that the other sees, the larger one of both directions.
+    """
+
+    def __init__(self, config: FrustaConfig | None = None) -> None:
+        self.config = config or FrustaConfig()
+
+    def check(self, scene: Scene) -> None:
+        """Find out that no pose is known.
+
+        Raises:
+            ConfigError: if fewer than two images have one.
+        """
+        if len(scene.known_poses) < 2:
+            raise ConfigError("`pairs.name` frusta needs the poses of the images; give them by `poses`")
+
+    def num_pairs(self, scene: Scene) -> int:
+        """An upper bound."""
+        num = len(scene.images)
+        return min(num * self.config.num_neighbors, num * (num - 1) // 2)
+
+    def needs_features(self, scene: Scene) -> bool:
+        """No: the poses are enough."""
+        return False
+
+    def select(self, context: PairContext) -> IndexedPairs:
+        """The pairs, sorted.
+
+        Raises:
+            ConfigError: if fewer than two images have a pose.
+        """
+        self.check(context.scene)
+        images = [image for image in context.scene.images if image.cam_from_world is not None]
+        overlaps = frustum_overlaps(images, self.config.max_angle_deg)
+        overlaps = np.maximum(overlaps, overlaps.T)
+        rows = []
+        for image, row in enumerate(overlaps):
+            enough = np.flatnonzero(row >= max(self.config.min_overlap, 1e-12))
+            best = enough[np.lexsort((enough, -row[enough]))[: self.config.num_neighbors]]
+            rows.append(np.stack((np.full(len(best), image), best), axis=1))
+        names = tuple(image.name for image in images)
+        found = np.concatenate([*rows, np.zeros((0, 2), np.int64)]).astype(np.int32)
+        return IndexedPairs.from_rows(names, found).among_names(context.scene.names)
+
+
+def frustum_overlaps(images: list[SceneImage], max_angle_deg: float) -> Float64Array:
+    """Fraction [N, N] of the points in the field of view of each image (row) that each image (column) sees.
+
+    Args:
+        images: with known poses.
+        max_angle_deg: the fraction is 0 if the viewing directions differ by more.
+
+    Returns:
+        0 on the diagonal.
+    """
+    poses = [image.cam_from_world for image in images if image.cam_from_world is not None]
+    R, t = np.array([pose.R for pose in poses]), np.array([pose.t for pose in poses])
+    centers, axes = np.array([pose.center for pose in poses]), R[:, 2]
+    depths = _scene_depths(centers, axes)
+    limits = np.array([_half_angles(image) for image in images])
+    overlaps = np.zeros((len(images), len(images)))
+    for idx, image in enumerate(images):
+        rays = _rays(image)
+        in_cam = np.concatenate([rays * (depth * depths[idx]) for depth in _DEPTHS])
+        points = (in_cam - t[idx]) @ R[idx]
+        is_near = axes @ axes[idx] >= np.cos(np.radians(max_angle_deg))
+        for start in range(0, len(images), _MAX_AXES):
+            chosen = slice(start, start + _MAX_AXES)
+            seen = np.einsum("nij,pj->npi", R[chosen], points) + t[chosen, None]
+            overlaps[idx, chosen] = _visible(seen, limits[chosen]).mean(axis=1) * is_near[chosen]
+    np.fill_diagonal(overlaps, 0.0)
+    return overlaps
+
+
+def _visible(seen: Float64Array, limits: Float64Array) -> BoolArray:
+    """Whether each of N images sees each of P points, seen [N, P, 3] in the frames of the cameras."""
+    z = seen[..., 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = (np.abs(seen[..., :2]) / z[..., None] <= limits[:, None]).all(axis=2)
+    return np.asarray(inside & (z > 0))
+
+
+def _half_angles(image: SceneImage) -> tuple[float, float]:
+    """Tangents of half of the angles of view."""
+    focal = mean_focal_length(image.camera)
+    return image.camera.width / 2 / focal, image.camera.height / 2 / focal
+
+
+def _rays(image: SceneImage) -> Float64Array:
+    """Rays [G, 3] with z = 1 through a grid of pixels."""
+    width, height = image.camera.size
+    at = (np.arange(_GRID) + 0.5) / _GRID
+    x, y = np.meshgrid(at * width, at * height)
+    plane = normalized_from_pixels(image.camera, np.column_stack([x.ravel(), y.ravel()]))
+    plane = plane[np.isfinite(plane).all(axis=1)]
+    if len(plane) == 0:
+        plane = np.zeros((1, 2))
+    return np.column_stack([plane, np.ones(len(plane))])
+
+
+def _scene_depths(centers: Float64Array, axes: Float64Array) -> Float64Array:
+    """Distance [N] of the scene from each camera: the median distance at which its axis is nearest to other axes.
+
+    Cameras whose axes meet no other one in front of both have the median of all, or the extent of the cameras.
+    """
+    others = np.linspace(0, len(centers) - 1, min(len(centers), _MAX_AXES)).round().astype(np.int64)
+    depths = np.full(len(centers), np.nan)
+    for idx, (center, axis) in enumerate(zip(centers, axes, strict=True)):
+        between, cosine = centers[others] - center, axes[others] @ axis
+        sine2 = 1 - cosine**2
+        along, along_other = between @ axis, (between * axes[others]).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = (along - cosine * along_other) / sine2
+            depth_other = (cosine * along - along_other) / sine2
+        found = depth[(sine2 > _PARALLEL) & (depth > 0) & (depth_other > 0)]
+        if len(found) > 0:
+            depths[idx] = np.median(found)
+    extent = float(np.linalg.norm(np.ptp(centers, axis=0))) or 1.0
+    usual = float(np.nanmedian(depths)) if np.isfinite(depths).any() else extent
+    return np.where(np.isfinite(depths), depths, usual)
