@@ -6,11 +6,18 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.match_batch import run_batch
-from pipelines.match_output import output_paths, require_replaceable, write_result
+from pipelines.match_output import (
+    default_drawing_path,
+    output_paths,
+    require_replaceable,
+    show_drawing,
+    write_result,
+)
 from pipelines.options import with_flags
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError, DataError
@@ -19,6 +26,7 @@ from sfm_lightglue.image_pair.cameras import StatedCameras
 from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.image_pair.pair_list import PAIR_FORMAT, read_listed_pairs
+from sfm_lightglue.image_pair.picture import Colouring, PictureConfig, draw_pair
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -31,6 +39,8 @@ examples:
       the pose of the second camera as seen from the first, with the focal length of the EXIF data
   python -m pipelines.match left.jpg right.jpg --out matches.png
       also a picture of the matches, and matches.json
+  python -m pipelines.match left.jpg right.jpg --show --colour layers
+      the keypoints by the layer of LightGlue that removed them; --colour score, --epipolar 20
   python -m pipelines.match left.png right.png --camera-model0 PINHOLE --camera-params0 520,521,325,250
       known intrinsics, in COLMAP's order and pixel convention; given for one photo, they hold for the other too
       if that is of the same size and camera
@@ -75,9 +85,12 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
         raise ConfigError("expected two photos, or --batch with a list of pairs; see --help")
     if arguments.images is not None:
         raise ConfigError("--images belongs to --batch")
-    paths = None
-    if arguments.out is not None:
-        paths = output_paths(arguments.out)
+    picture = PictureConfig(arguments.colour, epipolar_lines=arguments.epipolar)
+    paths, out = None, arguments.out
+    if out is None and arguments.show:
+        out = default_drawing_path(arguments.image0, arguments.image1)
+    if out is not None:
+        paths = output_paths(out)
         require_replaceable(paths, (arguments.image0, arguments.image1))
     images = Image.read(arguments.image0), Image.read(arguments.image1)
     result = match_images(
@@ -89,11 +102,16 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
         config.seed,
         same_camera=arguments.same_camera,
         guided=config.guided or False,
+        with_layers=arguments.colour == "layers",
     )
+    values = result.as_dict() | ({"matches": result.matches_as_dict()} if arguments.matches else {})
     if paths is not None:
-        write_result(result, *paths)
+        drawing = draw_pair(result, picture)
+        write_result(drawing, values, *paths)
+        if arguments.show and not show_drawing(drawing, paths[0]) and not arguments.quiet:
+            print(f"no display: the picture is {paths[0]}", file=sys.stderr)
     if arguments.json:
-        say_json(result.as_dict())
+        say_json(values)
     elif not arguments.quiet:
         say(with_flags(str(result)))
         if paths is not None:
@@ -103,6 +121,8 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
 def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is not None:
         raise ConfigError("--batch takes its photos from the list: do not name others")
+    if arguments.show or arguments.matches:
+        raise ConfigError("--show and --matches are for two photos, not for --batch")
     out = arguments.out
     if out is not None and (out.suffix.lower() != ".jsonl" or os.path.isdir(out)):
         raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
@@ -155,6 +175,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     out_help += " an earlier run are replaced"
     add("--out", metavar="PATH", type=Path, help=out_help)
+    add("--show", action="store_true", help="show the picture of the matches; without a display, tell where it is")
+    add("--colour", choices=get_args(Colouring), default="inliers", help="of the picture (default: inliers)")
+    add("--epipolar", metavar="N", type=int, default=0, help="draw N inliers with their epipolar lines")
+    add("--matches", action="store_true", help="list every match in the JSON: keypoints, scores and inliers")
     add_component_arguments(parser)
     estimators = "|".join(ESTIMATOR_NAMES)
     estimator_help = f"robust estimator (default: opencv-magsac); poselib is an extra: {install_hint('poselib')}"

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.image_pair.matching import ImagePairResult
 from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.sole_writer import sole_writer
 from sfm_lightglue.store.store import atomic_write
-from sfm_lightglue.types import TwoViewGeometry
 
 if TYPE_CHECKING:
     from PIL import Image as PilImage
@@ -75,8 +72,14 @@ def _is_result(path: Path) -> bool:
     return isinstance(values, dict) and values.keys() >= {"images", "verdict", "cam1_from_cam0", "num_inliers"}
 
 
-def write_result(result: ImagePairResult, drawing_path: Path, json_path: Path) -> None:
+def write_result(drawing: PilImage.Image, values: dict[str, Any], drawing_path: Path, json_path: Path) -> None:
     """Write the drawing of the matches, and all results as JSON.
+
+    Args:
+        drawing: of the matches.
+        values: for the JSON.
+        drawing_path: of the drawing.
+        json_path: of the JSON.
 
     Raises:
         StoreError: if a file cannot be written.
@@ -85,17 +88,26 @@ def write_result(result: ImagePairResult, drawing_path: Path, json_path: Path) -
 
     with sole_writer(json_path):  # so that both files are of one run
         with atomic_write(drawing_path) as file:
-            save_drawing(draw_result(result), file, _FORMAT_FROM_SUFFIX[drawing_path.suffix.lower()])
+            save_drawing(drawing, file, _FORMAT_FROM_SUFFIX[drawing_path.suffix.lower()])
         with atomic_write(json_path) as file:
-            file.write(json_bytes(result.as_dict(), indent=2) + b"\n")
+            file.write(json_bytes(values, indent=2) + b"\n")
 
 
-def draw_result(result: ImagePairResult) -> PilImage.Image:
-    """Draw the matches of two images, as `draw_matches` does; without a geometry all are outliers."""
-    from sfm_lightglue.drawing.matches import draw_matches
+def show_drawing(drawing: PilImage.Image, path: Path) -> bool:
+    """Show a drawing that was written to a file in the viewer of the desktop; False if there is no display."""
+    if not has_display():
+        return False
+    drawing.show(title=path.name)
+    return True
 
-    geometry, indices = result.geometry, result.matches.indices
-    no_inliers = np.zeros(len(indices), dtype=np.bool_)
-    inlier_mask = geometry.inlier_mask if isinstance(geometry, TwoViewGeometry) else no_inliers
-    keypoints0, keypoints1 = (features.keypoints[indices[:, side]] for side, features in enumerate(result.features))
-    return draw_matches(result.images, (keypoints0, keypoints1), inlier_mask)
+
+def has_display() -> bool:
+    """Whether this process can open a window: on a desktop, not over a plain ssh."""
+    if sys.platform in {"darwin", "win32"}:
+        return not os.environ.get("SSH_CONNECTION")
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def default_drawing_path(image0: Path, image1: Path) -> Path:
+    """Where `--show` writes a drawing without `--out`: into the working folder, not among the photos."""
+    return Path(f"{image0.stem}_{image1.stem}_matches.png")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_forward
 from sfm_lightglue.version import __version__
@@ -46,19 +46,43 @@ def draw_matches(
     Returns:
         An RGB image.
     """
-    widest = max(_upright_size(image)[0] / _upright_size(image)[1] for image in images)
-    height = max(1, min(height, round(MAX_WIDTH / widest)))
-    upright = [_upright(image, height) for image in images]
-    canvas, offset = side_by_side(upright, gap_px=8, background=(255, 255, 255))
-    points0, points1 = (
-        _to_drawing(image, keypoints, drawn)
-        for image, keypoints, drawn in zip(images, matched_keypoints, upright, strict=True)
-    )
+    pair = PairCanvas(images, height)
     for mask, colour in ((~inlier_mask, OUTLIER_COLOUR), (inlier_mask, INLIER_COLOUR)):
-        chosen = np.flatnonzero(mask)
-        chosen = chosen[:: max(1, -(-len(chosen) // max_lines))]
-        connect(canvas, points0[chosen], points1[chosen] + (offset, 0), [colour] * len(chosen))
-    return canvas
+        chosen = evenly_chosen(mask, max_lines)
+        pair.connect(matched_keypoints[0][chosen], matched_keypoints[1][chosen], [colour] * len(chosen))
+    return pair.canvas
+
+
+def evenly_chosen(mask: BoolArray, max_lines: int) -> IndexArray:
+    """The rows of a mask [M], or every n-th of them if there are more than `max_lines`."""
+    chosen = np.flatnonzero(mask)
+    return chosen[:: max(1, -(-len(chosen) // max_lines))]
+
+
+class PairCanvas:
+    """Two images side by side, upright and equally high, to draw on in pixels of the stored images.
+
+    Args:
+        images: both.
+        height: of the drawing in pixels, at most.
+    """
+
+    def __init__(self, images: tuple[Image, Image], height: int = 800) -> None:
+        widest = max(_upright_size(image)[0] / _upright_size(image)[1] for image in images)
+        height = max(1, min(height, round(MAX_WIDTH / widest)))
+        self._images = images
+        self._drawn = [_upright(image, height) for image in images]
+        self.canvas, self._offset = side_by_side(self._drawn, gap_px=8, background=(255, 255, 255))
+
+    def place(self, side: int, keypoints: AnyArray) -> Float64Array:
+        """Keypoints [M, 2] of a stored image -> pixels [M, 2] of the drawing."""
+        shift = np.array([self._offset * side, 0.0])
+        places: Float64Array = _to_drawing(self._images[side], keypoints, self._drawn[side]) + shift
+        return places
+
+    def connect(self, keypoints0: AnyArray, keypoints1: AnyArray, colours: Sequence[Colour]) -> None:
+        """Draw a line from each keypoint [M, 2] of the first image to that of the second."""
+        connect(self.canvas, self.place(0, keypoints0), self.place(1, keypoints1), colours)
 
 
 def side_by_side(
@@ -139,7 +163,7 @@ def _upright_size(image: Image) -> tuple[int, int]:
     return (height, width) if image.quarter_turns % 2 else (width, height)
 
 
-def _to_drawing(image: Image, keypoints: Float32Array, drawn: PilImage.Image) -> Float64Array:
+def _to_drawing(image: Image, keypoints: AnyArray, drawn: PilImage.Image) -> Float64Array:
     """Keypoints [M, 2] of the stored image -> pixels [M, 2] of the upright, resized image."""
     upright = turn_forward(keypoints.astype(np.float64), image.quarter_turns, image.size)
     width, height = _upright_size(image)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.extractors.base import Extractor
@@ -11,8 +12,16 @@ from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
 from sfm_lightglue.image_pair.cameras import camera_for, have_one_size, is_same_camera, share_known_camera
 from sfm_lightglue.image_pair.guided_step import extract_layers, match_along_lines
 from sfm_lightglue.image_pair.inputs import AnyCamera, AnyImage, as_camera, as_components, as_image
+from sfm_lightglue.image_pair.picture import (
+    Colouring,
+    PictureConfig,
+    draw_pair,
+    inlier_mask_of,
+    matched_keypoints_of,
+)
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.matchers.point_layers import PointLayers, TellsLayers
 from sfm_lightglue.scene.cameras import mean_focal_length
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.two_view.config import TwoViewConfig
@@ -20,6 +29,9 @@ from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.two_view.relative_pose import RelativePose, relative_pose_from_matches
 from sfm_lightglue.two_view.uncertainty import CONFIDENCE
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry
+
+if TYPE_CHECKING:
+    from PIL import Image as PilImage
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,6 +46,7 @@ class ImagePairResult:
         seconds: by stage, and "total".
         is_same_camera: whether one camera with one focal length took both images, by EXIF data or as stated.
         is_guided: whether the matches are those of the guided matching.
+        layers: how many layers each keypoint went through; None if it was not asked for, or is not known.
 
     Example:
         >>> result = sfm_lightglue.match_images("left.jpg", "right.jpg")
@@ -48,6 +61,7 @@ class ImagePairResult:
     seconds: dict[str, float]
     is_same_camera: bool = False
     is_guided: bool = False
+    layers: PointLayers | None = None
 
     @property
     def geometry(self) -> TwoViewGeometry | Rejected:
@@ -59,6 +73,47 @@ class ImagePairResult:
         """The intrinsics that were used."""
         return self.relative_pose.cameras
 
+    def plot(
+        self,
+        colour: Colouring = "inliers",
+        outliers: bool = True,
+        epipolar_lines: int = 0,
+        height: int = 800,
+    ) -> PilImage.Image:
+        """Draw the matches side by side; a notebook shows the picture.
+
+        Args:
+            colour: "inliers" (green, over outliers in red), "score" (red for 0 to green for 1), or "layers" (keypoints
+                from dark to bright by their last layer; needs `match_images(..., with_layers=True)`).
+            outliers: whether matches that are no inliers are drawn.
+            epipolar_lines: number of inliers that are drawn with their epipolar lines; 0 draws all matches.
+            height: of the picture in pixels, at most.
+
+        Raises:
+            ConfigError: if what is wanted is not known of this pair.
+
+        Example:
+            >>> sfm_lightglue.match_images("left.jpg", "right.jpg").plot(colour="score").mode
+            'RGB'
+        """
+        return draw_pair(self, PictureConfig(colour, outliers, epipolar_lines, height))
+
+    def _repr_png_(self) -> bytes:
+        """The matches as a picture, for notebooks."""
+        file = io.BytesIO()
+        self.plot().save(file, "PNG")
+        return file.getvalue()
+
+    def matches_as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON of every match: keypoints in pixels of the stored images, score, inlier."""
+        keypoints0, keypoints1 = matched_keypoints_of(self)
+        return {
+            "keypoints0": keypoints0.tolist(),
+            "keypoints1": keypoints1.tolist(),
+            "scores": self.matches.scores.tolist(),
+            "inlier_mask": inlier_mask_of(self).tolist(),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `cam1_from_cam0` is null if the pair was rejected."""
         geometry, result = self.geometry, self.relative_pose
@@ -66,8 +121,10 @@ class ImagePairResult:
         uncertainty = result.uncertainty
         return {
             "images": [image.name for image in self.images],
+            "image_sizes": [list(image.size) for image in self.images],
             "num_keypoints": [len(features) for features in self.features],
             "num_matches": len(self.matches),
+            "stop_layer": self.matches.stop_layer,
             "num_inliers": geometry.num_inliers,
             "num_points": len(result.points),
             "guided": {"num_matches": len(self.matches), "num_inliers": geometry.num_inliers}
@@ -85,6 +142,7 @@ class ImagePairResult:
                 "noise_px": uncertainty.noise_px,
             },
             "alternative_pose": _pose_as_dict(result.alternative_pose),
+            "F": geometry.F.tolist() if isinstance(geometry, TwoViewGeometry) else None,
             "cameras": [
                 {
                     "model": camera.model,
@@ -172,6 +230,7 @@ def match_images(
     same_camera: bool | None = None,
     device: str = "auto",
     guided: bool | GuidedConfig = False,
+    with_layers: bool = False,
 ) -> ImagePairResult:
     """Match two images, and estimate the pose of the second camera in the frame of the first.
 
@@ -193,6 +252,8 @@ def match_images(
             pose is estimated again from these matches; or the options of this matching. The result is the first one
             if that has more inliers, and for pairs without certain epipolar lines: rejected ones, pure rotations, and
             planes that leave two poses or have a guessed focal length.
+        with_layers: whether to find out through how many layers of a LightGlue each keypoint went, for
+            `plot(colour="layers")`; the network runs once more for it. Not with guided matches.
 
     Raises:
         DataError: if an image cannot be read.
@@ -229,6 +290,10 @@ def match_images(
         with clock.stage("guided"):
             options = guided if isinstance(guided, GuidedConfig) else GuidedConfig()
             again = match_along_lines(pose, (layers[0], layers[1]), used, options, config, seed, is_same)
+    layers_of_points = None
     if again is not None:
         features, matches, pose = again.features, again.matches, again.relative_pose
-    return ImagePairResult(images, features, matches, pose, clock.total(), is_same, again is not None)
+    elif with_layers and isinstance(found_matcher, TellsLayers):
+        layers_of_points = found_matcher.point_layers(*features)
+    seconds = clock.total()
+    return ImagePairResult(images, features, matches, pose, seconds, is_same, again is not None, layers_of_points)

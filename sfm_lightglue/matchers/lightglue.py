@@ -18,6 +18,7 @@ from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.matchers.encoded_images import EncodedImages
 from sfm_lightglue.matchers.first_keypoints import FirstKeypoints, in_all_keypoints, is_settled
+from sfm_lightglue.matchers.point_layers import PointLayers
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.types import Features, Matches
 from sfm_lightglue.weights.lookup import require_weights
@@ -162,6 +163,19 @@ class LightGlueMatcher:
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches with the scores of the network, in the order of the first image's features."""
         return self.match_batch([(features0, features1)])[0]
+
+    def point_layers(self, features0: Features, features1: Features) -> PointLayers:
+        """How many layers each point of a pair went through when all points are matched.
+
+        The network runs once more for it: nothing of it is kept otherwise.
+        """
+        if _is_second(features0, features1):
+            swapped = self.point_layers(features1, features0)
+            return PointLayers(swapped.num_layers1, swapped.num_layers0, swapped.stop_layer, swapped.network_layers)
+        with self._running:
+            output = self._run([(features0, features1)])
+        layers0, layers1 = (each[0].cpu().numpy().astype(np.int64) for each in (output.num_layers0, output.num_layers1))
+        return PointLayers(layers0, layers1, int(output.stop_layer[0]), self.architecture.num_layers)
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs of any sizes. In float32, each pair gives the same result as alone.

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image as PilImage
 
 from pipelines.match import main
-from pipelines.match_output import draw_result
 from sfm_lightglue.drawing.matches import INLIER_COLOUR
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.image_pair.matching import match_images
+from sfm_lightglue.image_pair.picture import draw_pair
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.synthetic import SyntheticScene
@@ -232,8 +232,8 @@ def test_drawn_lines_end_on_the_upright_picture(small_scene: SyntheticScene) -> 
     pixels = small_scene.images["view_00.jpg"]
     turned = Image.from_array(np.ascontiguousarray(np.rot90(pixels, 1)), "turned", quarter_turns=1)
     extractor, matcher = SiftExtractor(), NearestMatcher()
-    upright = draw_result(match_images(Image.from_array(pixels), Image.from_array(pixels), extractor, matcher))
-    other = draw_result(match_images(Image.from_array(pixels), turned, extractor, matcher))
+    upright = draw_pair(match_images(Image.from_array(pixels), Image.from_array(pixels), extractor, matcher))
+    other = draw_pair(match_images(Image.from_array(pixels), turned, extractor, matcher))
     assert other.size == upright.size
     # Lines between equal pictures are level, so their pixels are those of the keypoints' rows in both.
     rows = [(np.asarray(drawn) == INLIER_COLOUR).all(axis=2).sum(axis=1) for drawn in (upright, other)]

@@ -143,9 +143,7 @@ def test_wrong_options_are_errors(tmp_path: Path) -> None:
         write_report(ReportConfig(tmp_path))
 
 
-def test_the_command_prints_the_path(
-    output: Path, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_the_path(output: Path, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(output), "--images", str(small_scene_dir / "images")]
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
