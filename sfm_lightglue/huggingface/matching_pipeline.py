@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
-from PIL import Image as PilImage
-from PIL import ImageOps
+from torch import nn
 
-from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.execution.devices import resolve_device
-from sfm_lightglue.huggingface import checkpoints
-from sfm_lightglue.huggingface.image_inputs import as_pairs, image_size, is_image
-from sfm_lightglue.huggingface.image_processor import CONFIG_FILE, LightGlueImageProcessor
+from sfm_lightglue.huggingface.foreign_models import folder_of, require_matcher, run_foreign, single_pairs
+from sfm_lightglue.huggingface.image_batch import ImageBatch
+from sfm_lightglue.huggingface.image_inputs import as_pairs, image_size
+from sfm_lightglue.huggingface.image_loading import load_image
+from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, default_processor, load_processor
 from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
-from sfm_lightglue.weights.hub import find_file_or_none
-
-TASK = "keypoint-matching"
-
-TIMEOUT_S = 60.0
-"""Default timeout for images from a URL."""
-MAX_DOWNLOAD_BYTES = 256 * 1024 * 1024
-"""Largest size of an image from a URL."""
+from sfm_lightglue.huggingface.pipeline_arguments import (
+    TASK,
+    PipelineArguments,
+    as_device,
+    require_counts,
+    sort_arguments,
+)
+from sfm_lightglue.huggingface.point_positions import matches_in_pixels
+from sfm_lightglue.huggingface.processor_base import ImageProcessorBase, find_config
+from sfm_lightglue.huggingface.processor_options import ProcessorOptions
 
 _DEFAULT_MODEL = "lightglue_sift"
 """Weights that are included in the package."""
-_SIFT_SIZE = {"height": 1024, "width": 1024}
-"""Model input for SIFT, which finds too few keypoints in 640 x 480."""
 
 
 class Keypoint(TypedDict):
@@ -51,27 +48,31 @@ class KeypointMatch(TypedDict):
 
 
 def pipeline(
-    task: str = TASK,
-    model: LightGlueForKeypointMatching | str | Path | None = None,
-    image_processor: LightGlueImageProcessor | str | Path | None = None,
+    task: str | None = TASK,
+    model: Any = None,
+    image_processor: Any = None,
     *,
     device: torch.device | str | int | None = None,
     dtype: torch.dtype | str | None = None,
     trust_remote_code: bool | None = None,
-    **model_options: Any,
+    **keywords: Any,
 ) -> KeypointMatchingPipeline:
     """Make a pipeline that matches pairs of images.
 
     Args:
         task: must be "keypoint-matching".
-        model: a model, or a name or path for `LightGlueForKeypointMatching.from_pretrained`; None is SIFT with the
-            weights of this package, which are not downloaded. A given model is not copied: `device` and `dtype`
-            change it, and it is set to evaluation mode.
+        model: a model, also one of `transformers`; or a name or path for
+            `LightGlueForKeypointMatching.from_pretrained`. None is SIFT with the weights of this package, which are
+            not downloaded. A given model is not copied: `device` and `dtype` change it, and it is set to evaluation
+            mode.
         image_processor: a processor, or a name or path for its `from_pretrained`; None uses that of the model.
-        device: such as "cuda" or "cpu"; numbers are CUDA devices, and -1 is the CPU.
-        dtype: type of the weights; None and "auto" do not change a given model, and are float32 for others.
-        trust_remote_code: always refused.
-        model_options: fields of the configuration, such as `filter_threshold`.
+        device: such as "cuda" or "cpu"; numbers are CUDA devices, and -1 is the CPU. None is CUDA if available, and
+            that of a given model.
+        dtype: type of the weights; None and "auto" do not change a given model.
+        trust_remote_code: True is refused.
+        keywords: `batch_size`, `num_workers`, `threshold` and `timeout` of the calls; `config`, `processor`,
+            `feature_extractor`, `framework="pt"`, `model_kwargs` and `pipeline_class` as in `transformers`; keywords
+            of `from_pretrained` such as `revision`; and fields of the configuration, such as `filter_threshold`.
 
     Raises:
         ValueError: on another task.
@@ -84,139 +85,191 @@ def pipeline(
         >>> sorted(matches[0])
         ['keypoint_image_0', 'keypoint_image_1', 'score']
     """
-    if task != TASK:
+    if task not in (TASK, None):
         raise ValueError(f"task: expected {TASK!r}, got {task!r}")
-    if trust_remote_code:
-        raise ConfigError("trust_remote_code=True is refused: code that comes with weights is not run")
-    location = None if isinstance(model, LightGlueForKeypointMatching) else model
-    if isinstance(model, LightGlueForKeypointMatching):
-        if model_options:
-            raise ConfigError(f"{', '.join(sorted(model_options))}: set in the configuration of the model instead")
-        network = model if dtype in (None, "auto") else model.to(checkpoints.dtype_from(dtype))
+    arguments = sort_arguments(model, image_processor, device, dtype, trust_remote_code, keywords)
+    if arguments.is_loaded:
+        network: Any = LightGlueForKeypointMatching.from_pretrained(model or _DEFAULT_MODEL, **arguments.loading)
     else:
-        source = _DEFAULT_MODEL if model is None else model
-        network = LightGlueForKeypointMatching.from_pretrained(source, dtype=dtype, **model_options)
-    if device is not None:
-        name = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else str(device)
-        network = network.to(resolve_device(name))
-    if isinstance(image_processor, (str, Path)):
-        image_processor = LightGlueImageProcessor.from_pretrained(image_processor)
-    if image_processor is None and location is not None and find_file_or_none(location, CONFIG_FILE) is not None:
-        image_processor = LightGlueImageProcessor.from_pretrained(location)
-    if image_processor is None:
-        detector = network.config.keypoint_detector_config.model_type
-        image_processor = LightGlueImageProcessor(
-            size=_SIFT_SIZE if detector == "sift" else None, do_grayscale=detector != "disk"
-        )
-    return KeypointMatchingPipeline(network.eval(), image_processor)
+        require_matcher(model)
+        network = model if arguments.dtype is None else model.to(arguments.dtype)
+    processor = _find_processor(arguments, model, network)
+    make = arguments.pipeline_class or KeypointMatchingPipeline
+    made: KeypointMatchingPipeline = make(network, processor, device=arguments.device, **arguments.calls)
+    return made
 
 
 class KeypointMatchingPipeline:
     """Matches pairs of images given as paths, URLs, PIL images, arrays or tensors.
 
     Args:
-        model: in evaluation mode.
-        image_processor: makes the model input.
+        model: `LightGlueForKeypointMatching`, or a matcher of `transformers`; set to evaluation mode.
+        image_processor: makes the model input; None is the default for the model.
+        task: must be "keypoint-matching" or empty.
+        device: that the model is moved to; None leaves it.
+        batch_size: number of pairs in one batch of the model. Pairs go to a model of `transformers` one by one.
+        num_workers: number of threads that read images; 0 reads them one by one.
+        threshold: only matches with a score above this are returned, unless the call gives another.
+        timeout: timeout of downloads in seconds; None is 60.
+
+    Raises:
+        ConfigError: if `model` is no model, or a number is out of range.
+        ValueError: on another task.
     """
 
-    task = TASK
+    framework = "pt"
+    tokenizer = feature_extractor = processor = video_processor = None
 
-    def __init__(self, model: LightGlueForKeypointMatching, image_processor: LightGlueImageProcessor) -> None:
-        self.model = model
-        self.image_processor = image_processor
+    def __init__(
+        self,
+        model: Any,
+        image_processor: Any = None,
+        *,
+        task: str = TASK,
+        device: torch.device | str | int | None = None,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        threshold: float | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if task not in (TASK, ""):
+            raise ValueError(f"task: expected {TASK!r}, got {task!r}")
+        require_matcher(model)
+        require_counts(batch_size, num_workers)
+        self.task = TASK
+        self.model: nn.Module = model.eval() if device is None else model.to(as_device(device)).eval()
+        self.image_processor = _default_for(model) if image_processor is None else image_processor
+        self._batch_size = batch_size or 1
+        self._num_workers = num_workers or 0
+        self._threshold = 0.0 if threshold is None else threshold
+        self._timeout = timeout
 
     @property
     def device(self) -> torch.device:
         """Device of the model."""
-        return self.model.device
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    torch_dtype = dtype
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"KeypointMatchingPipeline({type(self.model).__name__}, dtype={dtype}, device={self.device})"
 
     def __call__(
-        self, inputs: Any, threshold: float = 0.0, timeout: float | None = None, batch_size: int = 1
+        self,
+        inputs: Any,
+        threshold: float | None = None,
+        timeout: float | None = None,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
     ) -> list[KeypointMatch] | list[list[KeypointMatch]]:
-        """Match one pair of images or a sequence of pairs.
+        """Match one pair of images or a sequence of pairs. Arguments that are None are those of the pipeline.
 
         Args:
             inputs: two images, or a sequence of such pairs. An image is a path, a URL (http or https), a PIL image,
                 an array or a tensor. Images other than arrays and tensors are rotated by their EXIF orientation;
                 keypoints are in the rotated image.
             threshold: only matches with a score above this are returned.
-            timeout: timeout of downloads in seconds; None is `TIMEOUT_S`.
+            timeout: timeout of downloads in seconds.
             batch_size: number of pairs in one batch of the model.
+            num_workers: number of threads that read images.
 
         Returns:
-            The matches of the pair by descending score; for a sequence of pairs, a list of such lists.
+            The matches of the pair by descending score; for several pairs, a list of such lists. One pair in a list
+            is one pair, as in `transformers`.
 
         Raises:
+            ConfigError: if a number is out of range.
             ValueError: if `inputs` are not pairs of images.
             DataError: if an image cannot be read or downloaded.
         """
-        pairs, is_single = as_pairs(inputs, _is_input)
-        if batch_size < 1:
-            raise ValueError(f"batch_size: must be positive, got {batch_size}")
+        pairs, _ = as_pairs(inputs)
+        require_counts(batch_size, num_workers)
+        size, workers = batch_size or self._batch_size, self._num_workers if num_workers is None else num_workers
+        load = partial(load_image, timeout=self._timeout if timeout is None else timeout)
+        least = self._threshold if threshold is None else threshold
         results: list[list[KeypointMatch]] = []
-        for start in range(0, len(pairs), batch_size):
-            loaded = [[load_image(image, timeout) for image in pair] for pair in pairs[start : start + batch_size]]
-            results += self._match(loaded, threshold)
-        return results[0] if is_single else results
+        for start in range(0, len(pairs), size):
+            images = [image for pair in pairs[start : start + size] for image in pair]
+            loaded = _loaded(images, load, workers)
+            results += self._match([loaded[i : i + 2] for i in range(0, len(loaded), 2)], least)
+        return results[0] if len(pairs) == 1 else results
 
-    def _match(self, pairs: Sequence[Sequence[Any]], threshold: float) -> list[list[KeypointMatch]]:
+    def predict(self, inputs: Any) -> list[KeypointMatch] | list[list[KeypointMatch]]:
+        """Same as a call with `inputs` alone."""
+        return self(inputs)
+
+    def transform(self, inputs: Any) -> list[KeypointMatch] | list[list[KeypointMatch]]:
+        """Same as a call with `inputs` alone."""
+        return self(inputs)
+
+    def save_pretrained(self, save_directory: str | Path, **keywords: Any) -> None:
+        """Write model and processor into a folder, for `pipeline(model=folder)`.
+
+        Args:
+            save_directory: is created.
+            keywords: of the model's `save_pretrained`.
+
+        Raises:
+            StoreError: if a file cannot be written.
+        """
+        save: Any = self.model
+        save.save_pretrained(save_directory, **keywords)
+        self.image_processor.save_pretrained(save_directory)
+
+    def _match(self, pairs: list[list[Any]], threshold: float) -> list[list[KeypointMatch]]:
         batch = self.image_processor(pairs, return_tensors="pt")
-        with torch.inference_mode():
-            outputs = self.model(**batch.to(self.model.device))
         sizes = [[image_size(image) for image in pair] for pair in pairs]
-        processed = self.image_processor.post_process_keypoint_matching(outputs, sizes, threshold)
-        return [_as_matches(each) for each in processed]
+        if isinstance(self.model, LightGlueForKeypointMatching):
+            with torch.inference_mode():
+                outputs = self.model(**batch.to(self.device))
+            return [_as_matches(each) for each in self._positions(outputs, sizes, threshold, batch)]
+        found = []
+        for single, size in zip(single_pairs(batch), sizes, strict=True):
+            with torch.inference_mode():
+                outputs = run_foreign(self.model, single)
+            found += [_as_matches(each) for each in self._positions(outputs, [size], threshold, single)]
+        return found
+
+    def _positions(self, outputs: Any, sizes: Any, threshold: float, batch: ImageBatch) -> list[dict[str, Any]]:
+        processor = self.image_processor
+        if isinstance(processor, LightGlueImageProcessor):
+            return processor.post_process_keypoint_matching(outputs, sizes, threshold, inputs=batch)
+        # A processor of `transformers` stretches images, and its post-processing rounds points to integers.
+        return matches_in_pixels(outputs, sizes, threshold, ProcessorOptions(keep_aspect_ratio=False), batch)
 
 
-def load_image(image: Any, timeout: float | None = None) -> Any:
-    """Load an image; paths, URLs and PIL images become PIL images rotated by their EXIF orientation.
-
-    Raises:
-        DataError: if the image cannot be read or downloaded.
-    """
-    if isinstance(image, (np.ndarray, torch.Tensor)):
-        return image
-    if isinstance(image, PilImage.Image):
-        return ImageOps.exif_transpose(image)
-    data = _download(image, timeout) if _is_url(image) else _read(Path(image))
-    try:
-        with PilImage.open(io.BytesIO(data)) as opened:
-            opened.load()
-            return ImageOps.exif_transpose(opened)
-    except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError) as error:
-        raise DataError(f"{image}: cannot be decoded as an image ({error})") from error
+def _find_processor(arguments: PipelineArguments, model: Any, network: Any) -> Any:
+    """The processor that is given or lies with the model; None if there is none."""
+    given = arguments.image_processor
+    if isinstance(given, (str, Path)):
+        return load_processor(given, **arguments.access)
+    if given is not None or not arguments.is_loaded or model is None:
+        return given
+    if find_config(model, **arguments.access) is not None:
+        return load_processor(model, **arguments.access)
+    return None
 
 
-def _is_input(value: Any) -> bool:
-    return isinstance(value, (str, Path)) or is_image(value)
+def _default_for(model: Any) -> ImageProcessorBase:
+    if isinstance(model, LightGlueForKeypointMatching):
+        return default_processor(model.config.keypoint_detector_config.model_type)
+    folder = folder_of(model)
+    if folder is not None and find_config(folder) is not None:
+        return load_processor(folder)
+    return LightGlueImageProcessor(keep_aspect_ratio=False)  # that of `transformers`
 
 
-def _is_url(value: Any) -> bool:
-    return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _download(url: str, timeout: float | None) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "sfm-lightglue"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S if timeout is None else timeout) as response:
-            data: bytes = response.read(MAX_DOWNLOAD_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(
-            f"{url}: cannot be downloaded ({reason}); download it in another way and give its path"
-        ) from error
-    if len(data) > MAX_DOWNLOAD_BYTES:
-        raise DataError(
-            f"{url}: larger than {MAX_DOWNLOAD_BYTES // 2**20} MiB; download it in another way and give its path"
-        )
-    return data
+def _loaded(images: Sequence[Any], load: Any, num_workers: int) -> list[Any]:
+    if num_workers < 1:
+        return [load(image) for image in images]
+    with ThreadPoolExecutor(num_workers) as threads:
+        return list(threads.map(load, images))
 
 
 def _as_matches(processed: dict[str, torch.Tensor]) -> list[KeypointMatch]:

@@ -161,7 +161,7 @@ def test_other_values_than_pairs_are_refused(images):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": {"height": 0, "width": 5}}, {"size": 640}, {"resample": 9}, {"rescale_factor": 0}]
+    "options", [{"size": {"height": 0, "width": 5}}, {"size": 6.4}, {"resample": 9}, {"rescale_factor": 0}]
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -208,23 +208,25 @@ def fake_outputs(points: torch.Tensor, **more: object) -> SimpleNamespace:
 
 
 def test_points_are_scaled_by_the_original_sizes_and_not_rounded():
-    """For an image that is not square; `transformers` rounds the points to integers."""
+    """For an image that is not square; `transformers` rounds the points to integers, and leaves out the half pixel."""
     outputs = fake_outputs(torch.tensor([[0.1, 0.2], [0.501, 0.4], [1.0, 1.0]]))
-    (result,) = LightGlueImageProcessor().post_process_keypoint_matching(outputs, [[(100, 333), (480, 640)]])
-    expected = torch.tensor([[33.3, 20.0], [166.833, 40.0], [333.0, 100.0]])
-    torch.testing.assert_close(result["keypoints0"], expected)
-    torch.testing.assert_close(result["keypoints1"], expected * torch.tensor([640 / 333, 4.8]))
+    processor = LightGlueImageProcessor(keep_aspect_ratio=False)
+    (result,) = processor.post_process_keypoint_matching(outputs, [[(100, 333), (480, 640)]])
+    scaled = torch.tensor([[33.3, 20.0], [166.833, 40.0], [333.0, 100.0]])
+    shift = 0.5 * (torch.tensor([333 / 640, 100 / 480]) - 1)
+    torch.testing.assert_close(result["keypoints0"], scaled + shift)
+    torch.testing.assert_close(result["keypoints1"], scaled * torch.tensor([640 / 333, 4.8]))
     assert result["matching_indices"].tolist() == [[0, 0], [1, 1], [2, 2]]
     theirs = TheirProcessor().post_process_keypoint_matching(outputs, [[(100, 333), (480, 640)]])[0]
     assert result.keys() - theirs.keys() == {"matching_indices"}
-    assert torch.equal(theirs["keypoints0"], result["keypoints0"].int())
+    assert torch.equal(theirs["keypoints0"], scaled.int())
 
 
 def test_points_without_match_or_with_low_score_are_not_returned():
     outputs = fake_outputs(torch.rand(4, 2))
     outputs.mask = torch.tensor([[[1, 1, 0, 1], [1, 1, 1, 1]]])
     outputs.matches = torch.tensor([[[3, -1, 0, 1], [-1, 3, -1, 0]]])
-    process = LightGlueImageProcessor().post_process_keypoint_matching
+    process = LightGlueImageProcessor(keep_aspect_ratio=False).post_process_keypoint_matching
     (result,) = process(outputs, torch.tensor([[[10, 20], [30, 40]]]))
     assert result["matching_indices"].tolist() == [[0, 3], [3, 1]]
     (result,) = process(outputs, np.array([[[10, 20], [30, 40]]]), threshold=0.5)

@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 from sfm_lightglue import LightGlueForKeypointMatching, LightGlueImageProcessor, pipeline
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
-from sfm_lightglue.huggingface import matching_pipeline
+from sfm_lightglue.huggingface import image_loading
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.weights.lookup import EMBEDDED_FOLDER
@@ -123,7 +123,7 @@ def test_several_pairs_give_the_matches_of_each_pair(matcher):
     alone = [matcher(list(wide)), matcher(list(tall)), matcher([tall[1], wide[0]])]
     pairs = [wide, list(tall), (tall[1], wide[0])]
     assert matcher(pairs) == alone
-    assert matcher([wide]) == alone[:1]
+    assert matcher([wide]) == alone[0]
     for together, single in zip(matcher(pairs, batch_size=2), alone, strict=True):
         assert len(together) == len(single)
         for one, other in zip(together, single, strict=True):
@@ -159,7 +159,7 @@ def test_unreadable_images_are_named(matcher, tmp_path, url):
 
 
 def test_large_downloads_are_refused(matcher, url, monkeypatch):
-    monkeypatch.setattr(matching_pipeline, "MAX_DOWNLOAD_BYTES", 1000)
+    monkeypatch.setattr(image_loading, "MAX_DOWNLOAD_BYTES", 1000)
     with pytest.raises(DataError, match="larger than"):
         matcher([f"{url}/image.png", pair_of(WIDE)[1]])
 
