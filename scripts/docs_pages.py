@@ -72,6 +72,17 @@ _API_GROUPS: dict[str, tuple[str, ...]] = {
         "LightGlueForKeypointMatching",
         "LightGlueImageProcessor",
         "LightGlueImageProcessorFast",
+        "KeypointMatchingPipeline",
+        "LightGlueKeypointMatchingOutput",
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForKeypointMatching",
+        "AutoModelForKeypointDetection",
+        "AutoImageProcessor",
+        "SuperPointConfig",
+        "SuperPointForKeypointDetection",
+        "SuperPointImageProcessor",
+        "SuperPointImageProcessorFast",
     ),
 }
 """Order of the public names. A name that is missing here is listed under "Further names"."""

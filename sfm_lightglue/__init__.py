@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sfm_lightglue.version import __version__
 
 _MODULE_FROM_NAME = {
+    "AutoConfig": "huggingface.auto",
+    "AutoImageProcessor": "huggingface.auto",
+    "AutoModel": "huggingface.auto",
+    "AutoModelForKeypointDetection": "huggingface.auto",
+    "AutoModelForKeypointMatching": "huggingface.auto",
     "Camera": "types",
     "ColmapDatabase": "colmap.database_reader",
     "DatabaseConfig": "reconstruction.config",
@@ -19,15 +24,21 @@ _MODULE_FROM_NAME = {
     "GuidedConfig": "two_view.guided_config",
     "Image": "images.image",
     "ImagePairResult": "image_pair.matching",
+    "KeypointMatchingPipeline": "huggingface.matching_pipeline",
     "LightGlueConfig": "huggingface.configuration",
     "LightGlueForKeypointMatching": "huggingface.modeling",
     "LightGlueImageProcessor": "huggingface.image_processor",
     "LightGlueImageProcessorFast": "huggingface.image_processor",
+    "LightGlueKeypointMatchingOutput": "huggingface.outputs",
     "Matches": "types",
     "ReconstructConfig": "reconstruction.config",
     "ReconstructionResult": "reconstruction.result",
     "RelativePose": "two_view.relative_pose",
     "Rigid3": "geometry.transforms",
+    "SuperPointConfig": "huggingface.detector_configuration",
+    "SuperPointForKeypointDetection": "huggingface.superpoint_model",
+    "SuperPointImageProcessor": "huggingface.detection_processor",
+    "SuperPointImageProcessorFast": "huggingface.detection_processor",
     "Tracker": "tracking.tracker",
     "TrackerConfig": "tracking.config",
     "add_to_database": "reconstruction.add_to_database",
@@ -45,10 +56,21 @@ _MODULE_FROM_NAME = {
 if TYPE_CHECKING:
     from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
     from sfm_lightglue.geometry.transforms import Rigid3
+    from sfm_lightglue.huggingface.auto import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForKeypointDetection,
+        AutoModelForKeypointMatching,
+    )
     from sfm_lightglue.huggingface.configuration import LightGlueConfig
+    from sfm_lightglue.huggingface.detection_processor import SuperPointImageProcessor, SuperPointImageProcessorFast
+    from sfm_lightglue.huggingface.detector_configuration import SuperPointConfig
     from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
-    from sfm_lightglue.huggingface.matching_pipeline import pipeline
+    from sfm_lightglue.huggingface.matching_pipeline import KeypointMatchingPipeline, pipeline
     from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
+    from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
+    from sfm_lightglue.huggingface.superpoint_model import SuperPointForKeypointDetection
     from sfm_lightglue.image_pair.estimate import estimate_relative_pose
     from sfm_lightglue.image_pair.matching import ImagePairResult, match_images
     from sfm_lightglue.images.image import Image
@@ -67,6 +89,11 @@ if TYPE_CHECKING:
     from sfm_lightglue.types import Camera, DenseFeatures, Features, Matches
 
 __all__ = [
+    "AutoConfig",
+    "AutoImageProcessor",
+    "AutoModel",
+    "AutoModelForKeypointDetection",
+    "AutoModelForKeypointMatching",
     "Camera",
     "ColmapDatabase",
     "DatabaseConfig",
@@ -77,15 +104,21 @@ __all__ = [
     "GuidedConfig",
     "Image",
     "ImagePairResult",
+    "KeypointMatchingPipeline",
     "LightGlueConfig",
     "LightGlueForKeypointMatching",
     "LightGlueImageProcessor",
     "LightGlueImageProcessorFast",
+    "LightGlueKeypointMatchingOutput",
     "Matches",
     "ReconstructConfig",
     "ReconstructionResult",
     "RelativePose",
     "Rigid3",
+    "SuperPointConfig",
+    "SuperPointForKeypointDetection",
+    "SuperPointImageProcessor",
+    "SuperPointImageProcessorFast",
     "Tracker",
     "TrackerConfig",
     "__version__",

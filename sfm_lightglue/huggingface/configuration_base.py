@@ -199,8 +199,7 @@ class Configuration:
             ConfigError: on another type of model, misspelt names and impossible values.
         """
         values = dict(config_dict)
-        known = {*_COMMON, *_FORMER_NAMES, *(each.name for each in _fields(cls)), *values}
-        unused = {key: value for key, value in overrides.items() if key not in known}
+        unused = {key: value for key, value in overrides.items() if key not in {*cls.known_keys(), *values}}
         if not return_unused_kwargs:
             cls.refuse_misspelt(unused)
             if unused:
@@ -225,22 +224,24 @@ class Configuration:
             raise ConfigError(f"{json_file}: {error}") from error
 
     @classmethod
-    def get_config_dict(cls, name_or_path: str | Path, **keywords: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | Path, **keywords: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The content of a config.json, and the keywords that are not about finding it.
 
         Raises:
             ConfigError: if the file cannot be read, or a keyword is refused.
             WeightsError: if the file is missing.
         """
-        path, left = cls._find(name_or_path, keywords)
+        path, left = cls._find(pretrained_model_name_or_path, keywords)
         return read_json(path), left
 
     @classmethod
-    def from_pretrained(cls: type[ConfigurationT], name_or_path: str | Path, **keywords: Any) -> Any:
+    def from_pretrained(cls: type[ConfigurationT], pretrained_model_name_or_path: str | Path, **keywords: Any) -> Any:
         """Read the config.json of a folder, or of a repository on the hub.
 
         Args:
-            name_or_path: the folder, the repository, or the file itself.
+            pretrained_model_name_or_path: the folder, the repository, or the file itself.
             keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`;
                 `return_unused_kwargs`; others replace values of the file.
 
@@ -251,13 +252,13 @@ class Configuration:
             ConfigError: if the file is another configuration, or a keyword is refused.
             WeightsError: if the file is missing.
         """
-        path, left = cls._find(name_or_path, keywords)
+        path, left = cls._find(pretrained_model_name_or_path, keywords)
         try:
             found = cls.from_dict(cls.part_of(read_json(path)), **left)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         config = found[0] if isinstance(found, tuple) else found
-        config.name_or_path = str(name_or_path)
+        config.name_or_path = str(pretrained_model_name_or_path)
         return found
 
     @classmethod
@@ -282,6 +283,11 @@ class Configuration:
         return next((each for each in parts if each.get("model_type") == cls.model_type), values)
 
     @classmethod
+    def known_keys(cls) -> set[str]:
+        """Names of the fields, and of the keys that all configurations have."""
+        return {*_COMMON, *_FORMER_NAMES, *(each.name for each in _fields(cls))}
+
+    @classmethod
     def refuse_misspelt(cls, values: Mapping[str, Any]) -> None:
         """Refuse names that are nearly those of fields.
 
@@ -295,10 +301,13 @@ class Configuration:
                 raise ConfigError(f"{cls.model_type}: unknown option {key!r} (did you mean {near[0]!r}?)")
 
     @classmethod
-    def _find(cls, name_or_path: str | Path, keywords: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    def _find(
+        cls, name_or_path: str | Path, keywords: Mapping[str, Any]
+    ) -> tuple[Path, dict[str, Any]]:
         hub, left = split_keywords(keywords, f"{cls.__name__}.from_pretrained")
         path = Path(name_or_path).expanduser()
-        return (path if path.suffix == ".json" and path.is_file() else find_file(name_or_path, CONFIG_FILE, hub)), left
+        is_file = path.suffix == ".json" and path.is_file()
+        return path if is_file else find_file(name_or_path, CONFIG_FILE, hub), left
 
     def _keep(self, values: Mapping[str, Any]) -> None:
         """Keep keys that are no fields as attributes."""

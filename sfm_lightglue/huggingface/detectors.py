@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
+from sfm_lightglue.huggingface.configuration import LightGlueConfig
 from sfm_lightglue.huggingface.detector_configuration import (
     DetectorConfig,
     DiskDetectorConfig,
@@ -18,6 +20,7 @@ from sfm_lightglue.huggingface.detector_configuration import (
 from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.initialization import draw_normal
 from sfm_lightglue.models.keypoints import Limits
+from sfm_lightglue.models.lightglue import LightGlue
 from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture, SuperPointThresholds
 
 
@@ -30,6 +33,8 @@ class DetectedPoints(NamedTuple):
     """[N, 2] input of LightGlue in its pixel convention, or [N, 4] with scale in pixels and orientation in radians."""
     descriptors: Tensor
     """[N, D]."""
+    scores: Tensor | None = None
+    """[N] of SuperPoint."""
 
 
 class SuperPointDetector(nn.Module):
@@ -56,14 +61,16 @@ class SuperPointDetector(nn.Module):
         )
         output = self.network(images[:, :1].to(self.network.conv1a.weight.dtype), thresholds)
         detected = []
-        for points, descriptors, mask in zip(output.keypoints, output.descriptors, output.mask, strict=True):
-            points, descriptors = points[mask].float(), descriptors[mask]
+        for points, descriptors, scores, mask in zip(
+            output.keypoints, output.descriptors, output.scores, output.mask, strict=True
+        ):
+            points, descriptors, scores = points[mask].float(), descriptors[mask], scores[mask]
             if limit < 0 or len(points) <= limit:
                 # The order of `transformers`: by row and column; by score only if there are too many points.
                 order = torch.argsort(points[:, 1] * images.shape[3] + points[:, 0])
             else:
                 order = torch.arange(limit, device=points.device)
-            detected.append(DetectedPoints(points[order], points[order], descriptors[order]))
+            detected.append(DetectedPoints(points[order], points[order], descriptors[order], scores[order]))
         return detected
 
 
@@ -145,6 +152,58 @@ def superpoint_architecture(config: SuperPointConfig) -> SuperPointArchitecture:
     """The architecture of a configuration."""
     c1, c2, c3, c4 = config.encoder_hidden_sizes
     return SuperPointArchitecture((c1, c2, c3, c4), config.decoder_hidden_size, config.descriptor_decoder_dim)
+
+
+def detect(detector: Detector, images: Tensor, sizes: Tensor) -> list[DetectedPoints]:
+    """The points of images at the upper left of their inputs, without gradients.
+
+    Args:
+        detector: gets images of one size as one batch.
+        images: [P, C, H, W] in [0, 1].
+        sizes: [P, 2] (height, width) of the images, on the CPU.
+    """
+    flat = [(int(height), int(width)) for height, width in sizes.tolist()]
+    from_row: dict[int, DetectedPoints] = {}
+    for height, width in sorted(set(flat)):
+        rows = [row for row, size in enumerate(flat) if size == (height, width)]
+        with torch.no_grad():
+            points = detector(images[rows, :, :height, :width])
+        from_row |= dict(zip(rows, points, strict=True))
+    return [from_row[row] for row in range(len(flat))]
+
+
+def checked_sizes(pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
+    """Sizes [..., 2] (height, width) of images [..., C, H, W], on the CPU; None is that of the input.
+
+    Raises:
+        ValueError: on another shape, and on sizes outside of the input.
+    """
+    shape, frame = (*pixel_values.shape[:-3], 2), torch.tensor(pixel_values.shape[-2:])
+    if image_sizes is None:
+        return frame.expand(shape)
+    sizes = torch.as_tensor(image_sizes).cpu().long()
+    if tuple(sizes.shape) != shape or bool(((sizes < 1) | (sizes > frame)).any()):
+        height, width = frame.tolist()
+        raise ValueError(f"image_sizes: expected {list(shape)} within {height} x {width}, got {sizes.tolist()}")
+    return sizes
+
+
+def filled_sizes(pixel_values: Tensor) -> Tensor:
+    """Numbers of rows and columns [..., 2] up to the last one that is not black, of images [..., C, H, W]."""
+    bright = (pixel_values != 0).any(-3)  # [..., H, W]
+    sizes = []
+    for lines in (bright.any(-1), bright.any(-2)):
+        numbers = torch.arange(1, lines.shape[-1] + 1, device=lines.device)
+        sizes.append((lines * numbers).amax(-1))
+    return torch.stack(sizes, dim=-1)
+
+
+def untrained_lightglue(config: LightGlueConfig, cross_is_tied: bool = False) -> LightGlue:
+    """The LightGlue of a configuration, with untrained weights."""
+    lightglue = LightGlue(replace(config.architecture(), tied_cross_attention=cross_is_tied))
+    draw_weights(lightglue, config.initializer_range)
+    draw_normal(lightglue.position_projection.weight)  # with smaller weights, positions are hardly distinguished
+    return lightglue
 
 
 def draw_weights(module: nn.Module, deviation: float) -> None:

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sfm_lightglue.execution.devices import resolve_device
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface import checkpoints
 from sfm_lightglue.huggingface.configuration import LightGlueConfig
-from sfm_lightglue.huggingface.detectors import DetectedPoints, draw_weights, make_detector
+from sfm_lightglue.huggingface.configuration_base import Configuration
+from sfm_lightglue.huggingface.detectors import (
+    DetectedPoints,
+    checked_sizes,
+    detect,
+    filled_sizes,
+    make_detector,
+    untrained_lightglue,
+)
+from sfm_lightglue.huggingface.loading_options import split_keywords
 from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
 from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
-from sfm_lightglue.models.initialization import draw_normal
-from sfm_lightglue.models.lightglue import LightGlue, LightGlueOutput, Side, normalize_keypoints
+from sfm_lightglue.huggingface.placement import dtype_from, one_device
+from sfm_lightglue.huggingface.pretrained_model import (
+    PretrainedModel,
+    refuse_near_misses,
+    require_config,
+    require_pixels,
+)
+from sfm_lightglue.models.lightglue import LightGlueOutput, Side, normalize_keypoints
+
+_ARGUMENTS = ("labels", "output_attentions", "output_hidden_states", "return_dict", "image_sizes")
 
 
-class LightGlueForKeypointMatching(nn.Module):
+class LightGlueForKeypointMatching(PretrainedModel):
     """A detector and LightGlue.
 
     Thresholds are read from `config` in every call. A new model has random weights and is in training mode. A model
     of `from_pretrained` is in evaluation mode.
 
     Args:
-        config: sizes and thresholds.
+        config: sizes and thresholds; also a configuration of `transformers`.
 
     Raises:
         ConfigError: on an impossible configuration.
@@ -37,16 +54,14 @@ class LightGlueForKeypointMatching(nn.Module):
         4
     """
 
-    def __init__(self, config: LightGlueConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or LightGlueConfig()
-        self.config.validate()
+    config_class: ClassVar[type[Configuration]] = LightGlueConfig
+    base_model_prefix: ClassVar[str] = "lightglue"
+    supports_gradient_checkpointing: ClassVar[bool] = True
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(require_config(config, LightGlueConfig))
         self.keypoint_detector = make_detector(self.config.keypoint_detector_config)
-        self.lightglue = LightGlue(self.config.architecture())
-        draw_weights(self.lightglue, self.config.initializer_range)
-        draw_normal(
-            self.lightglue.position_projection.weight
-        )  # with smaller weights, positions are hardly distinguished
+        self.lightglue = untrained_lightglue(self.config)
 
     @property
     def device(self) -> torch.device:
@@ -58,9 +73,10 @@ class LightGlueForKeypointMatching(nn.Module):
         """Type of the weights."""
         return next(self.lightglue.parameters()).dtype
 
-    def num_parameters(self) -> int:
-        """Number of parameters, including those of the detector."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether training computes layers again for their gradient."""
+        return self.lightglue.recomputes_layers
 
     def forward(
         self,
@@ -71,6 +87,7 @@ class LightGlueForKeypointMatching(nn.Module):
         return_dict: bool | None = None,
         *,
         image_sizes: Tensor | None = None,
+        **keywords: Any,
     ) -> LightGlueKeypointMatchingOutput | tuple[Any, ...]:
         """Detect keypoints and match them. Only the loss has a gradient, and only for the weights of LightGlue.
 
@@ -84,19 +101,24 @@ class LightGlueForKeypointMatching(nn.Module):
             return_dict: False returns the tuple of the values that are not None; None as in the configuration.
             image_sizes: [B, 2, 2] (height, width) of the images at the upper left of their inputs, from the image
                 processor; None if they fill the input. Padding does not change the result of an image.
+            keywords: have no effect, as in `transformers`.
 
         Raises:
+            TypeError: if `pixel_values` are no floating-point numbers, and on a misspelt keyword.
             ValueError: on other shapes, and on labels that do not fit the points.
         """
-        if pixel_values.ndim != 5 or pixel_values.shape[1] != 2:
+        refuse_near_misses(keywords, _ARGUMENTS)
+        require_pixels(pixel_values, "[batch, 2, channels, height, width]", 5)
+        if pixel_values.shape[1] != 2:
             raise ValueError(
                 f"pixel_values: expected [batch, 2, channels, height, width], got {list(pixel_values.shape)}"
             )
         config = self.config
         with_attentions = config.output_attentions if output_attentions is None else output_attentions
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        sizes = _checked_sizes(pixel_values, image_sizes)
-        detected = self._detect(pixel_values.to(self.device), sizes)
+        sizes = checked_sizes(pixel_values, image_sizes)
+        images = pixel_values.to(self.device).flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
+        detected = detect(self.keypoint_detector, images, sizes.flatten(0, 1))
         keypoints, positions, descriptors, mask = _padded(detected, sizes.to(self.device))
         descriptors = descriptors.to(self.dtype)
         sides = [Side(positions[:, side], descriptors[:, side], mask[:, side]) for side in (0, 1)]
@@ -113,7 +135,7 @@ class LightGlueForKeypointMatching(nn.Module):
             result.loss = matching_loss(self.lightglue.forward_all_layers(*sides), known, mask)
         result.input_size = (pixel_values.shape[3], pixel_values.shape[4])
         if image_sizes is None:
-            result.filled_sizes = _filled_sizes(pixel_values).to(self.device)
+            result.filled_sizes = filled_sizes(pixel_values).to(self.device)
         else:
             result.image_sizes = sizes.to(self.device)
         as_output = config.return_dict if return_dict is None else return_dict
@@ -122,46 +144,65 @@ class LightGlueForKeypointMatching(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        pretrained_model_name_or_path: str | Path | None,
         *,
-        config: LightGlueConfig | None = None,
+        config: Any = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         keypoint_detector_weights: str | Path | None = None,
-        **overrides: Any,
-    ) -> LightGlueForKeypointMatching:
+        state_dict: Mapping[str, Tensor] | None = None,
+        device_map: Any = None,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        variant: str | None = None,
+        **keywords: Any,
+    ) -> Any:
         """Read a model, in evaluation mode.
 
         Args:
-            name_or_path: a folder with config.json and weights, as written by `save_pretrained` here or in
-                `transformers`; the name of such a repository on the hub; or a single file of LightGlue weights with
-                any key layout, whose sizes select the detector.
-            config: configuration instead of that of the weights.
-            dtype: such as torch.bfloat16 or "bfloat16"; None and "auto" are float32.
+            pretrained_model_name_or_path: a folder with config.json and weights, as written by `save_pretrained` here
+                or in `transformers`; the name of such a repository on the hub; or a single file of LightGlue weights
+                with any key layout, whose sizes select the detector. None needs `config` and `state_dict`.
+            config: configuration instead of that of the weights, or its name or path; also one of `transformers`.
+            dtype: such as torch.bfloat16 or "bfloat16"; None and "auto" are that of config.json, else that of the
+                weights, and float32 for a single file. Also `torch_dtype`.
             device: such as "cuda"; None is the CPU.
             keypoint_detector_weights: file of SuperPoint or DISK, if a single file does not contain the detector.
-            overrides: fields of the configuration; also `torch_dtype` and `device_map`, the names of `dtype` and
-                `device` in `transformers`.
+            state_dict: weights instead of those of the file, with the keys of this library or of `transformers`.
+            device_map: the device by its name in `transformers`: a name, a number, "auto", or {"": name}.
+            output_loading_info: whether to return a tuple of the model and a dictionary of missing, unexpected and
+                mismatched keys, too.
+            ignore_mismatched_sizes: whether weights that do not fit the configuration stay untrained, with a warning.
+            variant: part of the names of the files, such as "fp16" in model.fp16.safetensors.
+            keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`; and
+                fields that replace those of the configuration.
+
+        Returns:
+            The model; with `output_loading_info`, a tuple of it and a dictionary.
 
         Raises:
-            ConfigError: if the configuration is not that of a LightGlue, or an option is unknown.
+            ConfigError: if the configuration is not that of a LightGlue, or an option is unknown or refused.
             WeightsError: if files are missing, damaged, or do not fit the configuration.
         """
-        dtype, device = overrides.pop("torch_dtype", dtype), overrides.pop("device_map", device)
-        loaded = checkpoints.load(name_or_path, config, keypoint_detector_weights, overrides)
+        hub, overrides = split_keywords(keywords, f"{cls.__name__}.from_pretrained")
+        former = overrides.pop("torch_dtype", None)
+        unknown = overrides.keys() - LightGlueConfig.known_keys()
+        LightGlueConfig.refuse_misspelt(dict.fromkeys(unknown))
+        if unknown:
+            raise ConfigError(f"{cls.__name__}.from_pretrained: unknown option {min(unknown)!r}; remove it")
+        request = checkpoints.LoadRequest(
+            hub, config, keypoint_detector_weights, state_dict, variant, ignore_mismatched_sizes, overrides
+        )
+        loaded = checkpoints.load(pretrained_model_name_or_path, request)
         with torch.device("meta"):
             model = cls(loaded.config)
         model.keypoint_detector = loaded.detector
         model.lightglue = loaded.lightglue
-        return model.to(resolve_device(str(device or "cpu")), checkpoints.dtype_from(dtype)).eval()
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors, which `transformers` can read if the detector is SuperPoint.
-
-        Raises:
-            StoreError: if a file cannot be written.
-        """
-        checkpoints.save(self.config, self.keypoint_detector, self.lightglue, folder)
+        chosen = dtype_from(former if dtype is None else dtype, loaded.saved_dtype)
+        model = model.to(one_device(device, device_map), chosen).eval()
+        model.config.dtype = chosen
+        model.config.name_or_path = str(pretrained_model_name_or_path or "")
+        return (model, loaded.mismatches.as_loading_info()) if output_loading_info else model
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a state dict, as in torch; the keys of `transformers` are accepted too.
@@ -175,29 +216,14 @@ class LightGlueForKeypointMatching(nn.Module):
             )
         return super().load_state_dict(state_dict, strict, assign)
 
-    def _detect(self, pixel_values: Tensor, sizes: Tensor) -> list[DetectedPoints]:
-        """The points of all 2 B images; images of one size are one batch of the detector."""
-        images = pixel_values.flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
-        flat = [(int(height), int(width)) for height, width in sizes.flatten(0, 1).tolist()]
-        from_row: dict[int, DetectedPoints] = {}
-        for height, width in sorted(set(flat)):
-            rows = [row for row, size in enumerate(flat) if size == (height, width)]
-            with torch.no_grad():
-                points = self.keypoint_detector(images[rows, :, :height, :width])
-            from_row |= dict(zip(rows, points, strict=True))
-        return [from_row[row] for row in range(len(flat))]
+    def _recompute_layers(self, enabled: bool) -> None:
+        self.lightglue.recomputes_layers = enabled
 
+    def _state_for_transformers(self) -> dict[str, Tensor]:
+        return checkpoints.state_for_transformers(self.keypoint_detector, self.lightglue)
 
-def _checked_sizes(pixel_values: Tensor, image_sizes: Tensor | None) -> Tensor:
-    """Sizes [B, 2, 2] (height, width) of the images, on the CPU."""
-    batch, _, _, height, width = pixel_values.shape
-    frame = torch.tensor((height, width))
-    if image_sizes is None:
-        return frame.expand(batch, 2, 2)
-    sizes = torch.as_tensor(image_sizes).cpu().long()
-    if tuple(sizes.shape) != (batch, 2, 2) or bool(((sizes < 1) | (sizes > frame)).any()):
-        raise ValueError(f"image_sizes: expected [{batch}, 2, 2] within {height} x {width}, got {sizes.tolist()}")
-    return sizes
+    def _state_to_write(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return checkpoints.state_to_write(self.config, self.keypoint_detector, self.lightglue)
 
 
 def _padded(detected: list[DetectedPoints], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -227,16 +253,6 @@ def _as_result(output: LightGlueOutput, keypoints: Tensor, mask: Tensor) -> Ligh
         hidden_states=None if output.hidden_states is None else _hidden_states(output, prune),
         attentions=None if output.attentions is None else _attentions(output),
     )
-
-
-def _filled_sizes(pixel_values: Tensor) -> Tensor:
-    """Numbers of rows and columns up to the last one that is not black: [B, 2, 2]."""
-    bright = (pixel_values != 0).any(2)  # [B, 2, H, W]
-    sizes = []
-    for lines in (bright.any(3), bright.any(2)):
-        numbers = torch.arange(1, lines.shape[2] + 1, device=lines.device)
-        sizes.append((lines * numbers).amax(2))
-    return torch.stack(sizes, dim=-1)
 
 
 def _hidden_states(output: LightGlueOutput, prune: Tensor) -> tuple[Tensor, ...]:

@@ -1,45 +1,29 @@
-"""Input and output of the model: values by attribute, by key and, for outputs, by position."""
+"""Outputs of the models: values by attribute, by key and by position."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-
-class ImageBatch(dict[str, Any]):
-    """Result of an image processor, for `model(**batch)`.
-
-    `pixel_values` are [B, 2, C, H, W] float32, or [B, 2, H, W, C] with channels last. `image_sizes` [B, 2, 2] int64 are
-    (height, width) of the images at their upper left; the rest is padding.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def to(self, *args: Any, **kwargs: Any) -> ImageBatch:
-        """The batch with tensors on another device or of another type; the type of integer tensors is kept."""
-        moved = ImageBatch()
-        for key, value in self.items():
-            if isinstance(value, Tensor):
-                target = value.to(*args, **kwargs)
-                moved[key] = target if value.is_floating_point() else target.to(value.dtype)
-            else:
-                moved[key] = value
-        return moved
+from sfm_lightglue.huggingface.model_output import ModelOutput
 
 
-@dataclass(eq=False)
-class LightGlueKeypointMatchingOutput:
+@dataclass(eq=False, repr=False)
+class LightGlueKeypointMatchingOutput(ModelOutput):
     """Matches of B pairs of images, padded to N points per image.
 
-    Fields are read by attribute, by key, or by position among the fields that are not None, as in `transformers`.
+    Fields are read by attribute, by key, or by position among the fields that are not None, as in `transformers`. It is
+    a mapping of these fields, and `to_tuple` gives their values.
+
+    Example:
+        >>> outputs = sfm_lightglue.LightGlueKeypointMatchingOutput(prune=[3], mask=[1])
+        >>> list(outputs), outputs["mask"], outputs[0]
+        (['prune', 'mask'], [1], [3])
     """
+
+    further_fields: ClassVar[tuple[str, ...]] = ("image_sizes", "input_size", "filled_sizes")
 
     loss: Tensor | None = None
     """Scalar, if labels were given."""
@@ -79,46 +63,37 @@ class LightGlueKeypointMatchingOutput:
     mask0 = property(lambda self: _side(self.mask, 0), doc="[B, N] of the first images.")
     mask1 = property(lambda self: _side(self.mask, 1), doc="[B, N] of the second images.")
 
-    def items(self) -> list[tuple[str, Any]]:
-        """Names and values of the fields that are not None."""
-        names = [field.name for field in fields(self) if field.name not in _OWN_FIELDS]
-        return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
-
-    def keys(self) -> list[str]:
-        """Names of the fields that are not None."""
-        return [name for name, _ in self.items()]
-
-    def values(self) -> list[Any]:
-        """Values of the fields that are not None."""
-        return [value for _, value in self.items()]
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        """Values of the fields that are not None, in their order."""
-        return tuple(self.values())
-
-    def __getitem__(self, key: str | int | slice) -> Any:
-        if isinstance(key, str):
-            return dict(self.items())[key] if key in self.keys() else getattr(self, _view(key))
-        return self.to_tuple()[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __getitem__(self, key: Any) -> Any:
+        is_view = isinstance(key, str) and key[-1:] in ("0", "1") and key[:-1] in self
+        return getattr(self, key) if is_view else super().__getitem__(key)
 
 
-_OWN_FIELDS = ("image_sizes", "input_size", "filled_sizes")
-"""Fields that outputs of `transformers` do not have."""
+@dataclass(eq=False, repr=False)
+class SuperPointKeypointDescriptionOutput(ModelOutput):
+    """Keypoints of B images, padded to N points per image; fields are read as in the output of LightGlue."""
 
+    further_fields: ClassVar[tuple[str, ...]] = ("image_sizes", "input_size", "filled_sizes")
 
-def _view(key: str) -> str:
-    if key[-1:] in ("0", "1") and isinstance(getattr(LightGlueKeypointMatchingOutput, key, None), property):
-        return key
-    raise KeyError(key)
+    loss: Tensor | None = None
+    """Always None: SuperPoint is not trained here."""
+    keypoints: Tensor | None = None
+    """[B, N, 2] float (x, y): pixels of the image in the model input, with the first pixel centre at 0, divided by
+    width and height of the image without padding."""
+    scores: Tensor | None = None
+    """[B, N] float in [0, 1]."""
+    descriptors: Tensor | None = None
+    """[B, N, D] float of length 1."""
+    mask: Tensor | None = None
+    """[B, N] int32: 1 on points, 0 on padding."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """If requested, the feature maps [B, C, h, w] of the four stages of the encoder."""
+    image_sizes: Tensor | None = None
+    """[B, 2] int64: `image_sizes` of the call, if given; not part of the tuple."""
+    input_size: tuple[int, int] | None = None
+    """(height, width) of the model input; not part of the tuple."""
+    filled_sizes: Tensor | None = None
+    """[B, 2] int64: numbers of rows and columns up to the last one that is not black, if the call had no
+    `image_sizes`; not part of the tuple."""
 
 
 def _side(values: Tensor | None, side: int) -> Tensor | None:

@@ -134,16 +134,23 @@ def save_lightglue(
         ValueError: no matcher would accept these thresholds.
         StoreError: the file cannot be written.
     """
+    save_tensors(model.state_dict(), path, lightglue_metadata(model, metadata, thresholds))
+
+
+def lightglue_metadata(
+    model: LightGlue, metadata: Mapping[str, str] | None = None, thresholds: Mapping[str, float] | None = None
+) -> dict[str, str]:
+    """The metadata of a file of `save_lightglue`; arguments and errors are the same."""
     described = dict(metadata or {})
     if thresholds:
         check_thresholds(thresholds)
         described[THRESHOLDS] = json.dumps(dict(thresholds), sort_keys=True)
-    _save(model, "lightglue", asdict(model.architecture), path, described)
+    return _described("lightglue", asdict(model.architecture), described)
 
 
 def save_superpoint(model: SuperPoint, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes a SuperPoint in our own layout; arguments and errors as in `save_lightglue`."""
-    _save(model, "superpoint", asdict(model.architecture), path, metadata)
+    save_tensors(model.state_dict(), path, _described("superpoint", asdict(model.architecture), metadata))
 
 
 def _fill(model: Network, state: Mapping[str, Tensor], source: str, layout: Layout, is_inferred: bool) -> Network:
@@ -243,17 +250,10 @@ def _stored_architecture(kind: type[Architecture], network: str, file: WeightsFi
         raise WeightsError(f"{file.path}: its architecture cannot be read ({error})") from error
 
 
-def _save(
-    model: nn.Module,
-    network: str,
-    architecture: dict[str, Any],
-    path: str | Path,
-    metadata: Mapping[str, str] | None,
-) -> None:
-    described = {
+def _described(network: str, architecture: dict[str, Any], metadata: Mapping[str, str] | None) -> dict[str, str]:
+    return {
         **(metadata or {}),
         "format": FORMAT,
         "network": network,
         "architecture": json.dumps(architecture, sort_keys=True),
     }
-    save_tensors(model.state_dict(), path, described)

@@ -32,7 +32,7 @@ def assert_same_matches(ours, theirs, at_least: int) -> None:
 def test_names_shapes_and_values_are_those_of_transformers(both):
     theirs, ours = both_outputs(*both, make_inputs(2), output_hidden_states=True, output_attentions=True)
     assert_same_matches(ours, theirs, at_least=20)
-    assert ours.keys() == list(theirs.keys()) == [*NAMES, "hidden_states", "attentions"]
+    assert list(ours) == list(theirs.keys()) == [*NAMES, "hidden_states", "attentions"]
     points = ours.mask.flatten(0, 1).bool()
     assert torch.equal(ours.prune.flatten(0, 1)[points], theirs.prune.flatten(0, 1)[points].long())
     assert len(ours.hidden_states) == len(theirs.hidden_states) == 7 * 3
