@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.colmap.rig_config import read_rigs
 from sfm_lightglue.execution.executor import Executor
@@ -39,7 +38,7 @@ from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_left_ove
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
 from sfm_lightglue.retrieval.describe import describe_scene
-from sfm_lightglue.scene.local_frame import local_positions
+from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -204,6 +203,10 @@ def _added_before(job: Job) -> AddedPairs:
     return AddedPairs() if found is None else found
 
 
+def _look(job: Job) -> SecondLook:
+    return SecondLook(job.config, job.features, job.plan, job.components, job.store, job.executor, job.progress)
+
+
 def _second_look(
     job: Job,
     mapper: Mapper,
@@ -213,7 +216,7 @@ def _second_look(
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel], AddedPairs]:
     """Add pairs for images that are left over and between models, and go on with mapping."""
-    look = SecondLook(job.config, job.features, job.plan, job.components, job.store, job.executor, job.progress)
+    look = _look(job)
     with job.clock.stage("match"):
         added = look.find(judged, filled.weighed)
     if not added.pairs:
@@ -223,6 +226,8 @@ def _second_look(
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         again = map_with_added(mapper.config, task, second.weighed, job.config, second.guessed_camera_ids, judged)
     if again is None:
+        for name in sorted(added.altered):
+            job.features.alter(name, None)
         return filled, judged, added.without_pairs()
     with store_errors(filled.path):
         publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
@@ -244,6 +249,7 @@ def fill_database(
         added: pairs of a second look; None for those of an earlier run.
     """
     added = _added_before(job) if added is None else added
+    _look(job).use(added)
     key = make_key("turns", job.keys.mapped)
     turns = job.store.read_as(MAPPED_KIND, key, decode_turns)
     if turns is None:  # decided once, with the cameras of the scene
@@ -305,7 +311,7 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
         )
         with job.clock.stage("verify"):
             add_verified(added, counts, job.features, database)
-            positions = _positions(job.scene)
+            positions = positions_m_from_name(job.scene.images)
             sources = PairSources(job.features, camera_from_name, matcher, verifier, dict(added.pairs), positions)
             weighed = weigh_scene(
                 counts, sources, config.checks, job.executor, job.progress, config.lookalikes, job.trusted
@@ -328,12 +334,6 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
             counts.num_pairs,
         )
     return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed)
-
-
-def _positions(scene: Scene) -> dict[str, Float64Array]:
-    """Known positions of images in metres, by name."""
-    found = local_positions(scene.images)
-    return {} if found is None else dict(zip(found.names, found.xyz_m, strict=True))
 
 
 def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, snapshots: Path | None) -> list[JudgedModel]:

@@ -107,7 +107,7 @@ class PiecePairs:
             for pair in pairs:
                 if len(found) >= _ENOUGH_PAIRS:
                     return found
-                added = None if pair in found else self.hard.match(pair.name0, pair.name1, attempt)
+                added = None if pair in found else self.hard.match(pair.name0, pair.name1, attempt).ordinary
                 if added is not None:
                     found[pair] = added
         return found

@@ -9,7 +9,7 @@ from functools import cache
 
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
-from sfm_lightglue.extractors.altered import AlteredExtractor
+from sfm_lightglue.extractors.altered import AlteredExtractor, AlteredInPlace
 from sfm_lightglue.images.alteration import ALTERATION_VERSION, Alteration
 from sfm_lightglue.mapping.extend_pairs import Covisibility
 from sfm_lightglue.mapping.judgement import JudgedModel
@@ -24,11 +24,11 @@ from sfm_lightglue.reconstruction.piece_merging import PiecePairs, registered_na
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.retrieval.describe import describe_scene
-from sfm_lightglue.scene.local_frame import local_positions
+from sfm_lightglue.scene.local_frame import positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.features import SceneFeatures
-from sfm_lightglue.stages.hard_pairs import HARD_PAIRS_VERSION, HardMatchers, HardPairs
+from sfm_lightglue.stages.hard_pairs import ATTEMPT_FROM_TEXT, HARD_PAIRS_VERSION, HardMatchers, HardPairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
@@ -85,7 +85,7 @@ class SecondLook:
         asks_between = len(published) > 1 and options.max_pairs_between > 0
         if not published or not (left or asks_between):
             return AddedPairs()
-        verified = weighed.kept | weighed.contradicted | weighed.apart
+        verified = {*weighed.kept, *weighed.contradicted, *weighed.apart}
         similar = describe_scene(self.features, self.store, self.executor, self.progress)
         hard = self._hard_pairs()
         added = AddedPairs()
@@ -95,13 +95,24 @@ class SecondLook:
             arguments = hard, similar, self.plan, inliers, _shared(published), options
             added = SecondChance(*arguments, self.executor, self.progress).help(left, registered)
         if asks_between:
-            located = local_positions(self.features.decoded_images)
-            positions = {} if located is None else dict(zip(located.names, located.xyz_m, strict=True))
+            positions = positions_m_from_name(self.features.decoded_images)
             between = PiecePairs(
-                hard, similar, self.plan, verified.keys(), positions, options.max_pairs_between, self.executor
+                hard, similar, self.plan, verified, positions, options.max_pairs_between, self.executor
             )
             added = added.joined(between.find(published))
         return added
+
+    def use(self, added: AddedPairs) -> None:
+        """Use the features that replace the ordinary ones of images, in the features of the scene.
+
+        Raises:
+            DataError: if an image can no longer be read.
+        """
+        if added.altered:
+            hard = self._hard_pairs()
+            for name, text in sorted(added.altered.items()):
+                if name in self.features:
+                    self.features.alter(name, hard.replacing(ATTEMPT_FROM_TEXT[text]))
 
     def _hard_pairs(self) -> HardPairs:
         config, store = self.config, self.store
@@ -112,7 +123,8 @@ class SecondLook:
             if has_more_keypoints:
                 extractor = EXTRACTORS.build(_with_more_keypoints(config.extractor), config.device)
             if alteration is not None:
-                extractor = AlteredExtractor(extractor, alteration)
+                is_turned = alteration.angle_deg != 0
+                extractor = (AlteredExtractor if is_turned else AlteredInPlace)(extractor, alteration)
             return CachedExtractor(extractor, store)
 
         thorough = config.matcher

@@ -59,6 +59,12 @@ def local_positions(
     return LocalPositions(tuple(measured), enu_m, origin)
 
 
+def positions_m_from_name(images: Sequence[SceneImage]) -> dict[str, Float64Array]:
+    """The positions [3] of `local_positions` by name of image; empty if no image has one."""
+    found = local_positions(images)
+    return {} if found is None else dict(zip(found.names, found.xyz_m, strict=True))
+
+
 def ecef_from_geographic(positions: AnyArray) -> Float64Array:
     """Positions in the frame that turns with the Earth, with its centre as the origin.
 

@@ -31,20 +31,25 @@ class AddedPairs:
         pairs: by pair of images.
         tried: what was tried for images that were left over, in order, by name.
         notes: what users should know, of the scene.
+        altered: by which attempt the features of an image were found that replace its ordinary ones, by name.
     """
 
     pairs: Mapping[ImagePair, AddedPair] = field(default_factory=dict)
     tried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    altered: Mapping[str, str] = field(default_factory=dict)
 
     def without_pairs(self) -> AddedPairs:
         """The same without pairs, if mapping with them was no improvement."""
-        return replace(self, pairs={})
+        return replace(self, pairs={}, altered={})
 
     def joined(self, other: AddedPairs) -> AddedPairs:
         """Both; of a pair of both, that of the other."""
         return AddedPairs(
-            {**self.pairs, **other.pairs}, {**self.tried, **other.tried}, tuple(dict.fromkeys(self.notes + other.notes))
+            {**self.pairs, **other.pairs},
+            {**self.tried, **other.tried},
+            tuple(dict.fromkeys(self.notes + other.notes)),
+            {**self.altered, **other.altered},
         )
 
 
@@ -73,6 +78,7 @@ def encode_added(added: AddedPairs) -> dict[str, AnyArray]:
         "pairs": [[pair.name0, pair.name1] for pair in pairs],
         "tried": {name: list(texts) for name, texts in added.tried.items()},
         "notes": list(added.notes),
+        "altered": dict(added.altered),
     }
     arrays: dict[str, AnyArray] = {"record": np.array(json.dumps(record, sort_keys=True))}
     for number, pair in enumerate(pairs):
@@ -91,7 +97,8 @@ def decode_added(arrays: Mapping[str, AnyArray]) -> AddedPairs:
     record = json.loads(str(arrays["record"]))
     pairs = dict(_decoded_pairs(record["pairs"], arrays))
     tried = {str(name): tuple(map(str, texts)) for name, texts in record["tried"].items()}
-    return AddedPairs(pairs, tried, tuple(map(str, record["notes"])))
+    altered = {str(name): str(text) for name, text in record["altered"].items()}
+    return AddedPairs(pairs, tried, tuple(map(str, record["notes"])), altered)
 
 
 def _decoded_pairs(names: list[list[str]], arrays: Mapping[str, AnyArray]) -> Iterator[tuple[ImagePair, AddedPair]]:

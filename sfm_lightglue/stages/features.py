@@ -44,6 +44,7 @@ class SceneFeatures(Mapping[str, Features]):
         self._key_from_name: dict[str, str] = {}
         self._dense_key_from_name: dict[str, str] = {}
         self._turns_from_name: dict[str, int] = {}
+        self._extractor_from_name: dict[str, CachedExtractor] = {}
         self._recent: LruCache[str, Features] = LruCache(num_in_memory)
         self._keypoints_from_name: dict[str, ImageKeypoints] = {}
         self._dense_was_used: set[str] = set()
@@ -113,14 +114,15 @@ class SceneFeatures(Mapping[str, Features]):
         recent = self._recent.get(name)
         if recent is not None:
             return recent
-        features = self._extractor.read(self._key_from_name[name])
+        extractor = self._extractor_of(name)
+        features = extractor.read(self._key_from_name[name])
         if features is None:  # the entry is damaged or was removed meanwhile: compute it again
             image = self._image_from_name[name]
-            features = self._extractor.compute(self._read(image))
+            features = extractor.compute(self._read(image))
             self._key_from_name[name] = features.key
             self._remember(name, features)
         elif self._remember(name, features):
-            self._extractor.store.count("features", hit=True)
+            extractor.store.count("features", hit=True)
         return features
 
     def dense(self, name: str) -> DenseFeatures:
@@ -137,14 +139,15 @@ class SceneFeatures(Mapping[str, Features]):
         features = self[name]
         if self._max_keypoints_dense == 0:
             return DenseFeatures.from_features(features)
-        dense = self._extractor.read_dense(self._dense_key_from_name[name])
+        extractor = self._extractor_of(name)
+        dense = extractor.read_dense(self._dense_key_from_name[name])
         if dense is None or not dense.starts_with(features):
             image = self._read(self._image_from_name[name])
-            features, dense = self._extractor.compute_dense(image, self._max_keypoints_dense)
+            features, dense = extractor.compute_dense(image, self._max_keypoints_dense)
             self._key_from_name[name], self._dense_key_from_name[name] = features.key, dense.key
             self._remember(name, features)
         elif self._is_first_use_of_dense(name):
-            self._extractor.store.count("dense_features", hit=True)
+            extractor.store.count("dense_features", hit=True)
         self._recent_dense.put(name, dense)
         return dense
 
@@ -210,12 +213,34 @@ class SceneFeatures(Mapping[str, Features]):
         Raises:
             DataError: if the image can no longer be read.
         """
-        image = self._image_from_name[name]
-        self._turns_from_name[name] = (image.quarter_turns + turns) % 4
+        self._turns_from_name[name] = (self._image_from_name[name].quarter_turns + turns) % 4
+        self._forget(name)
+
+    def alter(self, name: str, extractor: CachedExtractor | None) -> None:
+        """Use the features of another extractor for an image, in both layers.
+
+        Args:
+            name: of an image that was extracted before.
+            extractor: with the store; its descriptors must be of the same kind. None for that of all images.
+
+        Raises:
+            DataError: if the image can no longer be read.
+        """
+        known = self._extractor_from_name.pop(name, None)
+        if extractor is not None:
+            self._extractor_from_name[name] = extractor
+        if (known and known.identity) != (extractor and extractor.identity):
+            self._forget(name)
+
+    def _extractor_of(self, name: str) -> CachedExtractor:
+        return self._extractor_from_name.get(name, self._extractor)
+
+    def _forget(self, name: str) -> None:
+        """Find the features of an image again, after they were changed."""
         self._recent.drop(name)
         self._keypoints_from_name.pop(name, None)
         self._recent_dense.drop(name)
-        keys = self._extract_one(image)
+        keys = self._extract_one(self._image_from_name[name])
         if isinstance(keys, SkippedImage):
             raise DataError(f"{name}: {keys.reason}")
         self._key_from_name[name], self._dense_key_from_name[name] = keys
@@ -242,18 +267,18 @@ class SceneFeatures(Mapping[str, Features]):
 
     def _extract_one(self, image: SceneImage) -> tuple[str, str] | SkippedImage:
         """The keys of the features and of the dense features ("" without a dense layer) of an image."""
-        limit = self._max_keypoints_dense
+        limit, extractor = self._max_keypoints_dense, self._extractor_of(image.name)
         turns = self._turns_from_name.get(image.name, image.quarter_turns)
-        key = self._extractor.key(image.content_digest, turns)
-        dense_key = "" if limit == 0 else self._extractor.dense_key(image.content_digest, turns, limit)
-        if self._extractor.has(key) and (limit == 0 or self._extractor.has_dense(dense_key)):
+        key = extractor.key(image.content_digest, turns)
+        dense_key = "" if limit == 0 else extractor.dense_key(image.content_digest, turns, limit)
+        if extractor.has(key) and (limit == 0 or extractor.has_dense(dense_key)):
             return key, dense_key
         try:
             read = self._read(image)
             if limit == 0:
-                features = self._extractor.compute(read)
+                features = extractor.compute(read)
             else:
-                features, dense = self._extractor.compute_dense(read, limit)
+                features, dense = extractor.compute_dense(read, limit)
                 self._recent_dense.put(image.name, dense)
                 self._is_first_use_of_dense(image.name)
                 dense_key = dense.key

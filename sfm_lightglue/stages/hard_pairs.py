@@ -1,7 +1,8 @@
 """Pairs that do not match as they are: with more keypoints, other scales, other angles or equalised contrast.
 
-An attempt finds a geometry by altered copies of the images. It is kept only if the ordinary keypoints of both images
-match along its epipolar lines too: database and tracks know no others.
+An attempt finds a geometry by altered copies of the images. Database and tracks know one set of keypoints of an image:
+either the ordinary keypoints of both images match along the epipolar lines too, or the features of the copy replace
+those of its image.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.extractors.altered import AlteredExtractor
 from sfm_lightglue.geometry.transforms import rotation_angle_deg
 from sfm_lightglue.images.alteration import Alteration
+from sfm_lightglue.stages.added_pairs import AddedPair
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.two_view.guided import match_guided
 from sfm_lightglue.two_view.guided_config import GuidedConfig
-from sfm_lightglue.types import Camera, Features, ImagePair, Matches, TwoViewGeometry
+from sfm_lightglue.types import Camera, Features, ImagePair, TwoViewGeometry
 
 HARD_PAIRS_VERSION = 1
 """Number to raise when a change of the code tries other attempts, or accepts other pairs."""
@@ -40,7 +42,7 @@ class Attempt:
         text: for users.
         own: alteration of the image that is helped; None for none.
         other: alteration of its partners.
-        has_more_keypoints: whether both images get more keypoints than usual.
+        has_more_keypoints: whether the image gets more keypoints than usual.
         is_quick: whether a pair ends after its first keypoints if these do not match.
         by_other_extractor: whether another extractor finds the keypoints of both images.
     """
@@ -51,6 +53,13 @@ class Attempt:
     has_more_keypoints: bool = False
     is_quick: bool = True
     by_other_extractor: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the features of the attempt can replace those of the image: its partners are as they are."""
+        is_turned = self.own is not None and self.own.angle_deg != 0
+        is_altered = self.own is not None or self.has_more_keypoints
+        return is_altered and not is_turned and self.other is None and not self.by_other_extractor
 
 
 AS_THEY_ARE = Attempt("as they are", is_quick=False)
@@ -63,13 +72,15 @@ ATTEMPTS = (
     MORE_KEYPOINTS,
     Attempt("half size", Alteration(scale=0.5)),
     Attempt("half size of the others", None, Alteration(scale=0.5)),
-    Attempt("equalised contrast", Alteration(equalised=True), Alteration(equalised=True), is_quick=False),
+    Attempt("equalised contrast", Alteration(equalised=True), is_quick=False),
     *(Attempt(f"turned by {angle} degrees", Alteration(angle_deg=angle)) for angle in _ANGLES_DEG),
     Attempt("quarter size", Alteration(scale=0.25)),
     Attempt("quarter size of the others", None, Alteration(scale=0.25)),
     Attempt("another extractor", by_other_extractor=True),
 )
 """In the order in which they are tried."""
+
+ATTEMPT_FROM_TEXT = {attempt.text: attempt for attempt in ATTEMPTS}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -96,13 +107,27 @@ class HardMatchers:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class HardMatch:
+    """What an attempt found for a pair.
+
+    Args:
+        direct: matches of the features that the attempt found in its image; None if these cannot replace the ordinary
+            ones, or do not match.
+        ordinary: matches of the ordinary keypoints of both images along the epipolar lines; None if too few match.
+    """
+
+    direct: AddedPair | None = None
+    ordinary: AddedPair | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class HardPairs:
     """Tries attempts on pairs. Everything that is computed is kept in the store.
 
     Args:
         features: of the scene, with the ordinary keypoints.
         camera_from_name: intrinsics.
-        extractor_of: the extractor, with the store, of an alteration, and with more keypoints or not.
+        extractor_of: the extractor, with the store, of an attempt's image; if it is turned, an `AlteredExtractor`.
         matchers: with the store.
         verifier: with the store.
     """
@@ -117,8 +142,12 @@ class HardPairs:
         """Whether everything that an attempt needs is installed."""
         return self.matchers.of(attempt) is not None
 
-    def match(self, name: str, partner: str, attempt: Attempt) -> tuple[Matches, TwoViewGeometry] | None:
-        """Matches of the ordinary keypoints of a pair, and their geometry; None if the attempt fails.
+    def replacing(self, attempt: Attempt) -> CachedExtractor:
+        """The extractor whose features replace those of an image after an attempt that `replaces`."""
+        return self.extractor_of(attempt.own, attempt.has_more_keypoints)
+
+    def match(self, name: str, partner: str, attempt: Attempt) -> HardMatch:
+        """Make an attempt with a pair.
 
         Args:
             name: image that is helped.
@@ -127,11 +156,13 @@ class HardPairs:
         """
         pair = ImagePair.from_names(name, partner)
         found = self._attempted(pair, name, attempt)
-        if found is None or attempt == AS_THEY_ARE:
-            return found
-        return self._ordinary(pair, found[1])
+        if found is None:
+            return HardMatch()
+        if attempt == AS_THEY_ARE:
+            return HardMatch(None, found)
+        return HardMatch(found if attempt.replaces else None, self._ordinary(pair, found[1]))
 
-    def _attempted(self, pair: ImagePair, name: str, attempt: Attempt) -> tuple[Matches, TwoViewGeometry] | None:
+    def _attempted(self, pair: ImagePair, name: str, attempt: Attempt) -> AddedPair | None:
         matcher = self.matchers.of(attempt)
         if matcher is None:
             return None
@@ -151,16 +182,17 @@ class HardPairs:
         if attempt.by_other_extractor and self.matchers.other_extractor is not None:
             found = self.features.by(name, self.matchers.other_extractor)
             return found, found
-        if alteration is None and not attempt.has_more_keypoints:
+        has_more_keypoints = attempt.has_more_keypoints and is_own
+        if alteration is None and not has_more_keypoints:
             return self.features[name], self.features[name]
-        extractor = self.extractor_of(alteration, attempt.has_more_keypoints)
+        extractor = self.extractor_of(alteration, has_more_keypoints)
         seen = self.features.by(name, extractor)
         if not isinstance(extractor.extractor, AlteredExtractor):
             return seen, seen
         size = self.camera_from_name[name].size
         return seen, extractor.extractor.in_stored_pixels(seen, size, self.features.quarter_turns(name))
 
-    def _ordinary(self, pair: ImagePair, found: TwoViewGeometry) -> tuple[Matches, TwoViewGeometry] | None:
+    def _ordinary(self, pair: ImagePair, found: TwoViewGeometry) -> AddedPair | None:
         """The ordinary keypoints that match along the epipolar lines of a geometry."""
         both, cameras = (self.features[pair.name0], self.features[pair.name1]), self._cameras(pair)
         geometry = found

@@ -35,12 +35,7 @@ _MIN_GAIN = 1.5
 
 @dataclass(frozen=True, slots=True)
 class SecondChanceConfig:
-    """Options of the second chance for images that are in no model, and of new pairs between models.
-
-    Example:
-        >>> sfm_lightglue.SecondChanceConfig(max_images=0).max_images
-        0
-    """
+    """Options of the second chance for images that are in no model, and of new pairs between models."""
 
     max_images: int = 50
     """Largest number of images that are helped; 0 helps none. The time grows with it."""
@@ -95,13 +90,16 @@ class SecondChance:
         helped = self.executor.map(lambda item: self._helped(*item, known), zip(chosen, partners, strict=True))
         pairs: dict[ImagePair, AddedPair] = {}
         tried: dict[str, tuple[str, ...]] = {}
+        altered: dict[str, str] = {}
         results = reporting(helped, "retry", len(chosen), self.progress)
-        for name, (found, texts) in zip(chosen, results, strict=True):
-            pairs |= found
-            tried[name] = texts
+        for name, help_of in zip(chosen, results, strict=True):
+            pairs |= help_of.pairs
+            tried[name] = help_of.tried
+            if help_of.altered:
+                altered[name] = help_of.altered
         num_left = len(names) - len(chosen)
         notes = (f"{num_left} images that are left over got no second chance: `second_chance.max_images`",)
-        return AddedPairs(dict(sorted(pairs.items())), tried, notes if num_left > 0 else ())
+        return AddedPairs(dict(sorted(pairs.items())), tried, notes if num_left > 0 else (), altered)
 
     def _partners(self, name: str, registered: frozenset[str]) -> list[str]:
         """Registered images that an image may see: its verified partners, then the most similar ones."""
@@ -116,46 +114,91 @@ class SecondChance:
         allowed = (one for one in dict.fromkeys(found) if self.plan.allows(ImagePair.from_names(name, one)))
         return list(islice(allowed, self.config.num_partners))
 
-    def _helped(
-        self, name: str, partners: Sequence[str], registered: frozenset[str]
-    ) -> tuple[dict[ImagePair, AddedPair], tuple[str, ...]]:
+    def _helped(self, name: str, partners: Sequence[str], registered: frozenset[str]) -> _Help:
         """The pairs that attempts found for an image, and what was tried."""
-        found: dict[ImagePair, AddedPair] = {}
-        tried = []
+        inliers = {pair: num for pair, num in self.verified.items() if name in (pair.name0, pair.name1)}
+        ordinary, replacing = _Found(inliers), _Found({})
+        altered, tried = "", []
         for attempt in ATTEMPTS if partners else ():
             if not self.hard.can_try(attempt):
                 tried.append(f"{attempt.text} (not installed)")
                 continue
             tried.append(attempt.text)
-            succeeded = self._matched(name, partners, attempt, found)
+            direct = _Found({})
+            succeeded = self._matched(name, partners, attempt, ordinary, direct)
             if succeeded:
-                votes: dict[str, int] = {}
-                for partner in succeeded:
-                    for other, num in self.shared(partner).items():
-                        votes[other] = votes.get(other, 0) + num
-                others = sorted(votes.keys() & registered - set(partners), key=lambda one: (-votes[one], one))
-                allowed = [one for one in others if self.plan.allows(ImagePair.from_names(name, one))]
-                self._matched(name, allowed[:_MAX_FOLLOWING], attempt, found)
-            num_inliers = sum(geometry.num_inliers for _, geometry in found.values())
-            if len(found) >= _ENOUGH_PAIRS and num_inliers >= _ENOUGH_INLIERS:
+                self._matched(
+                    name, self._following(name, succeeded, registered - {*partners}), attempt, ordinary, direct
+                )
+            if direct.num_inliers > replacing.num_inliers:
+                replacing, altered = direct, attempt.text
+            if ordinary.is_enough or replacing.is_enough:
                 break
-        return found, tuple(tried)
+        before = max(ordinary.num_inliers, sum(inliers.values()))
+        if not ordinary.is_enough and replacing.num_inliers > _MIN_GAIN * before:
+            return _Help(replacing.pairs, tuple(tried), altered)
+        return _Help(ordinary.pairs, tuple(tried))
+
+    def _following(self, name: str, succeeded: Sequence[str], registered: frozenset[str]) -> list[str]:
+        """Registered images that share the most points with those that an image matched."""
+        votes: dict[str, int] = {}
+        for partner in succeeded:
+            for other, num in self.shared(partner).items():
+                votes[other] = votes.get(other, 0) + num
+        others = sorted(votes.keys() & registered, key=lambda one: (-votes[one], one))
+        return [one for one in others if self.plan.allows(ImagePair.from_names(name, one))][:_MAX_FOLLOWING]
 
     def _matched(
-        self, name: str, partners: Sequence[str], attempt: Attempt, found: dict[ImagePair, AddedPair]
+        self, name: str, partners: Sequence[str], attempt: Attempt, ordinary: _Found, direct: _Found
     ) -> list[str]:
-        """Make an attempt with several images; better pairs than before are added to those that were found."""
+        """Make an attempt with several images, and keep what is better than before."""
         succeeded = []
         for partner in partners:
-            added = self.hard.match(name, partner, attempt)
-            if added is None:
-                continue
-            pair = ImagePair.from_names(name, partner)
-            before = found[pair][1].num_inliers if pair in found else _MIN_GAIN * self.verified.get(pair, 0)
-            if added[1].num_inliers > before:
-                found[pair] = added
+            found, pair = self.hard.match(name, partner, attempt), ImagePair.from_names(name, partner)
+            if ordinary.add(pair, found.ordinary) | direct.add(pair, found.direct):
                 succeeded.append(partner)
         return succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class _Help:
+    """Pairs that were found for an image, what was tried, and the attempt whose features replace the ordinary ones."""
+
+    pairs: dict[ImagePair, AddedPair]
+    tried: tuple[str, ...]
+    altered: str = ""
+
+
+class _Found:
+    """The best pairs of an image so far.
+
+    Args:
+        inliers: of pairs that were verified before.
+    """
+
+    def __init__(self, inliers: Mapping[ImagePair, int]) -> None:
+        self.pairs: dict[ImagePair, AddedPair] = {}
+        self._inliers = inliers
+
+    def add(self, pair: ImagePair, added: AddedPair | None) -> bool:
+        """Keep a pair if it has more inliers than before, clearly more than when it was verified first."""
+        if added is None:
+            return False
+        before = self.pairs[pair][1].num_inliers if pair in self.pairs else _MIN_GAIN * self._inliers.get(pair, 0)
+        is_better = added[1].num_inliers > before
+        if is_better:
+            self.pairs[pair] = added
+        return is_better
+
+    @property
+    def num_inliers(self) -> int:
+        """Of all pairs together."""
+        return sum(geometry.num_inliers for _, geometry in self.pairs.values())
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether nothing else needs to be tried."""
+        return len(self.pairs) >= _ENOUGH_PAIRS and self.num_inliers >= _ENOUGH_INLIERS
 
 
 def _other(pair: ImagePair, name: str) -> str:
