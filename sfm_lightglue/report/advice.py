@@ -153,7 +153,7 @@ def _of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         for note in model.get("notes", ()):
             yield Finding("note", f"{path}: {note}")
         if same := model.get("maybe_same_as"):
-            others = ", ".join(map(str, same)) if isinstance(same, list) else str(same)
+            others = ", ".join(str(models[index]["path"]) for index in same if index < len(models))
             text = f"{path} looks like another side of {others}, or like the same place; it was kept apart."
             yield Finding("warning", text, "If it is the same place, list its true pairs with --trust-pairs FILE.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ MIN_MATCHES_OF_DOUBTFUL_PAIR = 30
 
 MAX_DOUBTFUL_PAIRS = 40
 """Doubtful pairs that are listed, those with the most matches."""
+
+MIN_PROBABILITY = 0.5
+"""A pair that was used is listed as doubtful if its probability to be a true overlap is lower."""
 
 STATUS_TEXTS = {
     "registered": "registered",
@@ -128,37 +131,59 @@ class DoubtfulPair:
     probability: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedPair:
+    """What the record of a run says of a verified pair.
+
+    Args:
+        probability: that it is a true overlap, 0 to 1.
+        status: "used", "apart" or "contradicted".
+    """
+
+    probability: float
+    status: str
+
+
+_TEXT_FROM_STATUS = {
+    "apart": "kept apart: the images look alike, but may show different places",
+    "contradicted": "contradicts the other pairs",
+    "used": "used, but the images may only look alike",
+}
+
+
 def doubtful_pairs(
-    counts: DatabaseCounts, probabilities: Mapping[tuple[str, str], float], limit: int = MAX_DOUBTFUL_PAIRS
+    counts: DatabaseCounts, recorded: Mapping[tuple[str, str], RecordedPair], limit: int = MAX_DOUBTFUL_PAIRS
 ) -> tuple[DoubtfulPair, ...]:
-    """Pairs that look as if they matched and were not used, and pairs that are improbable; the most matches first.
+    """Pairs that look as if they matched and were not used, and improbable ones; those with the most matches first.
 
     Args:
         counts: of the database.
-        probabilities: that pairs show the same place, by sorted names; may be empty.
+        recorded: verified pairs by sorted names; may be empty.
         limit: number of pairs.
     """
     found = []
     for pair in counts.pairs:
-        probability = probabilities.get(pair.names)
-        if pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
-            why = "many matches, but no geometry: other pairs contradict it, or chance matches as many"
-        elif pair.kind and probability is not None and probability < 0.5:
-            why = "the images may only look alike"
+        known = recorded.get(pair.names)
+        if known is not None:
+            if known.status == "used" and known.probability >= MIN_PROBABILITY:
+                continue
+            why = _TEXT_FROM_STATUS.get(known.status, known.status)
+        elif pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
+            why = "many matches, but no geometry: chance would match as many, or other pairs contradict it"
         else:
             continue
+        probability = None if known is None else known.probability
         found.append(DoubtfulPair(pair.names, pair.num_matches, pair.num_inliers, why, probability))
     return tuple(sorted(found, key=lambda pair: (-pair.num_matches, pair.names))[:limit])
 
 
-def recorded_probabilities(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """Probabilities that pairs show the same place, by sorted names, of `pair_evidence` in a record."""
-    for place in (record, record.get("summary", {})):
-        values = place.get("pair_evidence") if isinstance(place, dict) else None
-        if isinstance(values, Sequence):
-            return {
-                (min(one["images"]), max(one["images"])): float(one["probability"])
-                for one in values
-                if isinstance(one, dict) and {"images", "probability"} <= one.keys()
-            }
-    return {}
+def recorded_pairs(record: Mapping[str, Any]) -> dict[tuple[str, str], RecordedPair]:
+    """The verified pairs of `pairs` in a record, by sorted names; empty if the record has none."""
+    evidence = record.get("pairs")
+    if not isinstance(evidence, dict) or not {"images", "pairs"} <= evidence.keys():
+        return {}
+    names = evidence["images"]
+    return {
+        (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(float(probability), str(status))
+        for idx0, idx1, probability, status in evidence["pairs"]
+    }

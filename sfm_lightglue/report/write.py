@@ -12,7 +12,7 @@ from typing import Any
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.report.assets import SCRIPTS, asset
-from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_probabilities
+from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_pairs
 from sfm_lightglue.report.packed_model import PackingLimits
 from sfm_lightglue.report.page_data import Gathered, data_of_script, jpeg_url, values_of_template
 from sfm_lightglue.report.photos import Photo, read_photos
@@ -134,7 +134,7 @@ def gather(sources: ReportSources, executor: Executor) -> Gathered:
     else:
         names = [row.name for row in rows if row.status != "unreadable"]
         photos = read_photos(sources.images, names, photo_side_px(len(names)), executor)
-    doubtful = doubtful_pairs(counts, recorded_probabilities(sources.record))
+    doubtful = doubtful_pairs(counts, recorded_pairs(sources.record))
     limits = PackingLimits() if len(rows) <= 200 else _IN_FOLDER
     return Gathered(sources, table, counts, rows, doubtful, photos, limits)
 

@@ -17,7 +17,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.verdict import ImageReason
 from sfm_lightglue.report.advice import CHECK_TEXTS, REASON_TEXTS, findings
 from sfm_lightglue.report.charts import DrawnPair, histogram_svg, level_of, map_svg, matrix_svg
-from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_probabilities
+from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_pairs
 from sfm_lightglue.report.packed_model import PackingLimits, packed_model, packed_xy
 from sfm_lightglue.report.page_data import drawn_scene
 from sfm_lightglue.store.output_folder import read_record
@@ -71,9 +71,12 @@ def test_a_good_run_has_no_finding() -> None:
 
 
 def test_models_that_may_be_one_place_are_told() -> None:
-    model = {"path": "sparse/1", "verdict": "accepted", "maybe_same_as": ["sparse/0"]}
-    (finding,) = findings({"models": [model], "images": {}})
-    assert "sparse/0" in finding.text and "--trust-pairs" in finding.advice
+    models = [
+        {"path": "sparse/0", "verdict": "accepted", "maybe_same_as": []},
+        {"path": "sparse/1", "verdict": "accepted", "maybe_same_as": [0]},
+    ]
+    (finding,) = findings({"models": models, "images": {}})
+    assert "sparse/1 looks like another side of sparse/0" in finding.text and "--trust-pairs" in finding.advice
 
 
 def test_rows_have_the_numbers_of_the_run(finished: Path, table: ModelTable) -> None:
@@ -96,10 +99,11 @@ def test_doubtful_pairs_are_those_without_a_geometry_and_the_improbable_ones() -
         PairCount(("b", "c"), 10, 0, ""),
         PairCount(("b", "d"), 200, 150, "general"),
     )
-    record = {"summary": {"pair_evidence": [{"images": ["d", "b"], "probability": 0.1}]}}
-    found = doubtful_pairs(DatabaseCounts({}, pairs), recorded_probabilities(record))
+    evidence = {"images": ["a", "b", "d"], "pairs": [[1, 2, 0.1, "apart"], [0, 1, 0.9, "used"]]}
+    found = doubtful_pairs(DatabaseCounts({}, pairs), recorded_pairs({"pairs": evidence}))
     assert [pair.names for pair in found] == [("b", "d"), ("a", "c")]
     assert [pair.probability for pair in found] == [0.1, None]
+    assert "look alike" in found[0].why and "no geometry" in found[1].why
 
 
 def test_a_packed_model_is_the_model_but_for_rounding(table: ModelTable) -> None:
