@@ -19,8 +19,12 @@ _GRID = 6
 _DEPTHS = (0.5, 1.0, 2.0)
 """Depths of the points on each ray, as multiples of the distance at which the viewing axes of cameras meet."""
 
-_MAX_AXES = 200
-"""Images, evenly among all, whose axes are intersected with that of an image."""
+_NUM_NEAREST, _QUANTILE = 20, 0.25
+"""The axis of an image is intersected with those of so many of the nearest cameras. This quantile of the distances is
+that of the scene: axes of cameras that look at another place meet too, but mostly far away."""
+
+_CHUNK = 200
+"""Images that are compared with an image at once, which limits the memory."""
 
 _PARALLEL = 1e-4
 """Axes with a smaller squared sine of the angle between them do not meet."""
@@ -117,8 +121,8 @@ def frustum_overlaps(images: list[SceneImage], max_angle_deg: float) -> Float64A
         in_cam = np.concatenate([rays * (depth * depths[idx]) for depth in _DEPTHS])
         points = (in_cam - t[idx]) @ R[idx]
         is_near = axes @ axes[idx] >= np.cos(np.radians(max_angle_deg))
-        for start in range(0, len(images), _MAX_AXES):
-            chosen = slice(start, start + _MAX_AXES)
+        for start in range(0, len(images), _CHUNK):
+            chosen = slice(start, start + _CHUNK)
             seen = np.einsum("nij,pj->npi", R[chosen], points) + t[chosen, None]
             overlaps[idx, chosen] = _visible(seen, limits[chosen]).mean(axis=1) * is_near[chosen]
     np.fill_diagonal(overlaps, 0.0)
@@ -152,13 +156,13 @@ def _rays(image: SceneImage) -> Float64Array:
 
 
 def _scene_depths(centers: Float64Array, axes: Float64Array) -> Float64Array:
-    """Distance [N] of the scene from each camera: the median distance at which its axis is nearest to other axes.
+    """Distance [N] of the scene from each camera: that at which its axis meets those of cameras near it.
 
     Cameras whose axes meet no other one in front of both have the median of all, or the extent of the cameras.
     """
-    others = np.linspace(0, len(centers) - 1, min(len(centers), _MAX_AXES)).round().astype(np.int64)
     depths = np.full(len(centers), np.nan)
     for idx, (center, axis) in enumerate(zip(centers, axes, strict=True)):
+        others = np.argsort(np.linalg.norm(centers - center, axis=1), kind="stable")[: _NUM_NEAREST + 1]
         between, cosine = centers[others] - center, axes[others] @ axis
         sine2 = 1 - cosine**2
         along, along_other = between @ axis, (between * axes[others]).sum(axis=1)
@@ -167,7 +171,7 @@ def _scene_depths(centers: Float64Array, axes: Float64Array) -> Float64Array:
             depth_other = (cosine * along - along_other) / sine2
         found = depth[(sine2 > _PARALLEL) & (depth > 0) & (depth_other > 0)]
         if len(found) > 0:
-            depths[idx] = np.median(found)
+            depths[idx] = np.quantile(found, _QUANTILE)
     extent = float(np.linalg.norm(np.ptp(centers, axis=0))) or 1.0
     usual = float(np.nanmedian(depths)) if np.isfinite(depths).any() else extent
     return np.where(np.isfinite(depths), depths, usual)
