@@ -24,9 +24,9 @@ import numpy as np
 
 from pipelines.command import run_command
 from sfm_lightglue.evaluation.tables import markdown_table
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.testing.photos import textured, write_photo
 

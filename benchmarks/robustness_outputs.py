@@ -13,7 +13,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.store.inventory import damages_of_file, take_inventory
 from sfm_lightglue.store.shard_file import verified
 
-NOT_COMPARED = {"log.txt", STATE_FILE, ".lock", "run.json"}
+NOT_COMPARED = {"log.txt", STATE_FILE, ".lock", "run.json", "report.html"}
 """Files that differ between two runs, or are compared by their content."""
 
 STORE_KINDS = ("features", "dense_features", "global_descriptors", "matches", "two_view", "mapped", "models")
@@ -97,6 +97,6 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def comparable_record(output: Path) -> dict[str, Any]:
     """The `run.json` without times, memory and counts of the cache."""
     record: dict[str, Any] = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    for name in ("seconds", "peak_memory_mb", "cache"):
+    for name in ("seconds", "peak_memory_mb", "peak_memory_mb_by_stage", "cache"):
         record.get("summary", {}).pop(name, None)
     return record

@@ -78,7 +78,7 @@ class StagePeaks:
 
     def close(self) -> None:
         """End the current stage."""
-        from sfm_lightglue.reconstruction.run_record import peak_memory_mb
+        from sfm_lightglue.execution.memory import peak_memory_mb
 
         peak = peak_memory_mb() or float("nan")
         self.peak_mb[self._stage] = max(peak, self.peak_mb.get(self._stage, 0.0))

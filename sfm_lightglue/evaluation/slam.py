@@ -14,9 +14,9 @@ import numpy as np
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.trajectory_errors import rmse, trajectory_errors
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import direction_angles_deg
-from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
 from sfm_lightglue.tracking.run import ahead

@@ -11,6 +11,7 @@ from typing import Any
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import ThreadExecutor
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import duration
@@ -18,7 +19,6 @@ from sfm_lightglue.pairs.base import CountsPairs
 from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
 from sfm_lightglue.reconstruction.read_scene import read_scene
-from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.store.encoding import (
     arrays_from_dense,
     arrays_from_features,

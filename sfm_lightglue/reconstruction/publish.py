@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels
 from sfm_lightglue.mapping.model_files import MODEL_FOLDERS, PLY_NAME
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.run_record import RecordedResults, Summary, peak_memory_mb, run_record
+from sfm_lightglue.reconstruction.run_record import RecordedResults, Summary, run_record
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.output_folder import RESULTS_MARKER
@@ -111,7 +112,9 @@ def publish(
             logger.warning("changed or damaged since the last run, and restored: %s", shortened(changed))
         statistics = results.models.statistics
         skipped = (*scene.skipped, *statistics.undecodable)
-        summary = Summary.from_statistics(statistics, skipped, clock.total(), store.counts, peak_memory_mb())
+        summary = Summary.from_statistics(
+            statistics, skipped, clock.total(), store.counts, peak_memory_mb(), clock.memory_mb
+        )
         keys = {} if results.key is None else {"model": results.key}
         record = run_record(config, keys, files, summary, results.extension, statistics.pairs.evidence)
         publication.write(RESULTS_MARKER, record)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ class Summary:
         images: status, reason, model, number of points and support of each image, by name; see `ImageVerdict`.
         num_pairs_kept_apart: number of verified pairs that took no part in mapping, because they may show places that
             look alike.
+        peak_memory_mb_by_stage: largest resident memory of the process up to the end of each stage, in MiB.
     """
 
     num_images: int
@@ -76,6 +76,7 @@ class Summary:
     models: tuple[dict[str, Any], ...]
     images: dict[str, dict[str, Any]]
     num_pairs_kept_apart: int = 0
+    peak_memory_mb_by_stage: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_statistics(
@@ -85,6 +86,7 @@ class Summary:
         seconds: Mapping[str, float],
         counts: Mapping[str, CacheCounts],
         memory_mb: float | None,
+        memory_mb_by_stage: Mapping[str, float] | None = None,
     ) -> Summary:
         """The summary of a run, from the results of its stages."""
         best = statistics.published[0] if statistics.published else None
@@ -113,6 +115,7 @@ class Summary:
             tuple(_model_record(model) for model in statistics.models),
             {name: dataclasses.asdict(image) for name, image in sorted(images.items())},
             len(statistics.pairs.apart),
+            dict(memory_mb_by_stage or {}),
         )
 
     @property
@@ -159,20 +162,6 @@ def _model_record(model: ModelStatistics) -> dict[str, Any]:
     if model.georegistration is not None:
         record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}
     return record
-
-
-def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None if the system does not report it."""
-    with contextlib.suppress(OSError):  # Linux: getrusage also counts the memory of the process before exec
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 2**10, 1)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def recorded_versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ DATABASE_NAME = "database.db"
 
 REJECTED_MODEL = "rejected/0"
 
-_CHANGES_IN_EACH_RUN = ("seconds", "cache", "peak_memory_mb")
+_CHANGES_IN_EACH_RUN = ("seconds", "cache", "peak_memory_mb", "peak_memory_mb_by_stage")
 """Entries of the summary that a second run without new results changes; the report keeps those of the first."""
 
 

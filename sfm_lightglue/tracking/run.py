@@ -15,9 +15,9 @@ import pycolmap
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError, ReconstructionError
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.messages import shown_path
-from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.run_log import RunLog, run_log

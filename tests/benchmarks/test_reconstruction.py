@@ -18,9 +18,9 @@ from benchmarks.reconstruction_table import COLUMNS, format_steps, format_table,
 from datasets.ground_truth import SceneTruth, read_scene
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.pose_errors import evaluate_poses
+from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.run_record import peak_memory_mb
 from sfm_lightglue.types import Camera
 from tests.helpers.shared_data import shared_data
 
