@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +150,7 @@ def register_left_out(
     task: MappingTask,
     folder: Path,
     options: pycolmap.IncrementalPipelineOptions,
+    excluded: Collection[str] = (),
 ) -> list[pycolmap.Reconstruction]:
     """Register the images that no model has in the largest one, where their matches suffice.
 
@@ -158,11 +159,12 @@ def register_left_out(
         task: that was mapped.
         folder: an existing folder for intermediate files.
         options: of the incremental mapper.
+        excluded: names of images that are not registered.
 
     Returns:
         The models, with the first one replaced if it has more images then.
     """
-    names = unregistered_names(task.database, models)
+    names = [name for name in unregistered_names(task.database, models) if name not in excluded]
     if not models or not names:
         return list(models)
     start = folder / "start"

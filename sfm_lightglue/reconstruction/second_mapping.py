@@ -63,12 +63,14 @@ def _extended(judging: Judging, judged: Sequence[JudgedModel]) -> list[JudgedMod
     rejected = [each for each in judged if each.verdict.outcome == "rejected"]
     models = [each.model for each in published]
     adjust = adjustment_like(mapper_config, task)
+    doubtful = {name for each in published for name, image in each.verdict.images.items() if image.status == "doubtful"}
     for number, before in enumerate(published):
         folder = task.work / f"going-on-{number}"
         with store_errors(folder):
             folder.mkdir()
         others = [model for k, model in enumerate(models) if k != number]
-        extended = register_left_out([before.model, *others], task, folder, options_like(mapper_config, task))[0]
+        options = options_like(mapper_config, task)
+        extended = register_left_out([before.model, *others], task, folder, options, doubtful)[0]
         if extended.num_reg_images() > before.model.num_reg_images():
             adjust(extended)
             models[number] = extended

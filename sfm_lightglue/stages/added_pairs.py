@@ -11,6 +11,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.stages.into_database import PairCounts, record_of
+from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.encoding import (
     arrays_from_geometry,
     arrays_from_matches,
@@ -18,6 +19,9 @@ from sfm_lightglue.store.encoding import (
     matches_from_arrays,
 )
 from sfm_lightglue.types import Features, ImagePair, Matches, TwoViewGeometry
+
+_MIN_OVERLAP = 0.5
+"""Smallest probability of a true overlap of an added pair whose rotation contradicts the others."""
 
 AddedPair = tuple[Matches, TwoViewGeometry]
 """Matches of the ordinary keypoints of a pair, and their geometry."""
@@ -69,6 +73,25 @@ def add_verified(
             both = features[pair.name0], features[pair.name1]
             counts.verified[pair] = record_of(both, matches, geometry, counts.keeps_inliers)
             database.replace_geometry(pair, matches, geometry)
+
+
+def with_added_kept(weighed: WeighedPairs, added: AddedPairs) -> WeighedPairs:
+    """Let added pairs take part in mapping although their rotations contradict those of the others.
+
+    The pose of a pair of very different images is uncertain, above all with long focal lengths. The image is registered
+    by points, and its model is judged by the matches. Pairs that may show places that look alike stay out.
+
+    Args:
+        weighed: the pairs of the scene.
+        added: of them.
+    """
+    kept = {
+        pair: record
+        for pair, record in weighed.contradicted.items()
+        if pair in added.pairs and (pair not in weighed.overlaps or weighed.overlaps[pair].probability >= _MIN_OVERLAP)
+    }
+    contradicted = {pair: record for pair, record in weighed.contradicted.items() if pair not in kept}
+    return replace(weighed, kept=dict(sorted({**weighed.kept, **kept}.items())), contradicted=contradicted)
 
 
 def encode_added(added: AddedPairs) -> dict[str, AnyArray]:
