@@ -28,6 +28,7 @@ REASONS = {
     "needs a package of its own": 1,
     "needs a video": 4,
     "needs masks of photos": 1,
+    "needs photos with GPS positions": 1,
     "needs other machines": 2,
     "takes minutes": 14,
 }
