@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipelines.command import command_parser, run_command, show_warnings
+from pipelines.options import with_flags
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.report import ReportConfig, WrittenReport, write_report
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         config = ReportConfig(
             arguments.map, arguments.output, arguments.images, arguments.max_mb, arguments.threads or 0
         )
-        report = write_report(config)
+        report = write_report(config, with_flags)
         if arguments.json:
             say_json(as_dict(report))
         elif not arguments.quiet:
@@ -56,7 +57,7 @@ def report_of_run(output: Path, images: Path, num_threads: int) -> Path | None:
         The page; None if it was not written.
     """
     try:
-        return write_report(ReportConfig(output, images=images, num_threads=num_threads)).file
+        return write_report(ReportConfig(output, images=images, num_threads=num_threads), with_flags).file
     except Exception as error:  # whatever it is, the run itself has succeeded
         cause = str(error) if isinstance(error, SfmError) else f"{type(error).__name__}: {error}"
         logger.warning("the results are complete, but the report could not be written: %s", cause)

@@ -1,4 +1,7 @@
-"""What a run has to tell people: warnings in plain words, each with what to try."""
+"""What a run has to tell people: warnings in plain words, each with what to try.
+
+Texts name options between backticks; the commands replace them by their flags.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ Level = Literal["bad", "warning", "note"]
 REASON_TEXTS: dict[str, tuple[str, str]] = {
     "no_matches": (
         "no common view with another image",
-        "Take images that fill the gap, or raise --max-keypoints.",
+        "Take images that fill the gap, or raise `extractor.max_keypoints`.",
     ),
     "pure_rotation": (
         "the camera only turned between this image and the others",
@@ -23,20 +26,20 @@ REASON_TEXTS: dict[str, tuple[str, str]] = {
     ),
     "contradicts": (
         "its matches contradict those of the other images",
-        "Parts of the scene may look alike: take images between the views, or list the true pairs with --pairs FILE.",
+        "Parts of the scene may look alike: take images between the views, or list the true pairs with `pairs.path`.",
     ),
     "blurred": ("hardly any keypoints: blurred, dark or empty", "Take the image again, with more light."),
     "few_points": (
         "too few points of the model are seen in it",
-        "Take at least three images of each part of the scene, or raise --max-keypoints.",
+        "Take at least three images of each part of the scene, or raise `extractor.max_keypoints`.",
     ),
     "intrinsics": (
         "its focal length or distortion is implausible",
-        "State the intrinsics with --camera-params, or use --camera-mode single if one camera took all images.",
+        "State the intrinsics with `cameras.params`, or use `cameras.mode` single if one camera took all images.",
     ),
     "not_connected": (
         "too weakly connected with the rest",
-        "Take at least three images of each part of the scene, or raise --max-keypoints.",
+        "Take at least three images of each part of the scene, or raise `extractor.max_keypoints`.",
     ),
     "model_rejected": ("its model failed a check", "See the checks of the models below."),
     "panorama": ("it is a panorama", "Cut panoramas into perspective views that overlap."),
@@ -47,15 +50,15 @@ REASON_TEXTS: dict[str, tuple[str, str]] = {
 CHECK_TEXTS: dict[str, tuple[str, str]] = {
     "min_kept_images": (
         "too many images of the model are doubtful",
-        "Take images that overlap more, or raise --max-keypoints.",
+        "Take images that overlap more, or raise `extractor.max_keypoints`.",
     ),
     "min_points_per_image": (
         "the images see too few points",
-        "Take images with more overlap, or use --max-keypoints 4096.",
+        "Take images with more overlap, or use `extractor.max_keypoints` 4096.",
     ),
     "min_agreement": (
         "too many pairs of images disagree with the model",
-        "Parts of the scene may look alike: take images between the views, or list the true pairs with --pairs FILE.",
+        "Parts of the scene may look alike: take images between the views, or list the true pairs with `pairs.path`.",
     ),
     "min_triangulated": (
         "too many verified matches do not fit the model",
@@ -63,7 +66,7 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
     ),
     "max_conflict": (
         "different places that look alike lie on top of each other",
-        "Take images between the places, or list the true pairs with --pairs FILE.",
+        "Take images between the places, or list the true pairs with `pairs.path`.",
     ),
     "max_static_pairs": ("the camera hardly moved", "Move the camera sideways between images."),
     "min_triangulation_angle_deg": (
@@ -71,22 +74,22 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
         "Move the camera farther between images.",
     ),
     "min_cheirality": ("points lie behind cameras", "The model is wrong: do not use it."),
-    "max_focal_ratio": ("the focal length is implausibly long", "State the intrinsics with --camera-params."),
+    "max_focal_ratio": ("the focal length is implausibly long", "State the intrinsics with `cameras.params`."),
     "min_focal_ratio": (
         "the focal length is implausibly short",
-        "State the intrinsics with --camera-params; cut panoramas into views.",
+        "State the intrinsics with `cameras.params`; cut panoramas into views.",
     ),
     "max_focal_change": (
         "the focal length differs from that of the EXIF data",
-        "The images may be cropped, scaled or zoomed: use --camera-mode per-image, or --camera-params.",
+        "The images may be cropped, scaled or zoomed: use `cameras.mode` per-image, or `cameras.params`.",
     ),
     "min_distortion_slope": (
         "the lens distortion is implausible",
-        "Use --camera-model OPENCV_FISHEYE for fisheye lenses, or --camera-params.",
+        "Use `cameras.mode`l OPENCV_FISHEYE for fisheye lenses, or `cameras.params`.",
     ),
     "max_focal_uncertainty": (
         "the images do not determine the focal length",
-        "State it with --camera-params, use images with EXIF data, or add oblique views.",
+        "State it with `cameras.params`, use images with EXIF data, or add oblique views.",
     ),
 }
 """Text and advice for each failed check; see `[checks]` in the configuration."""
@@ -155,7 +158,9 @@ def _of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         if same := model.get("maybe_same_as"):
             others = ", ".join(str(models[index]["path"]) for index in same if index < len(models))
             text = f"{path} looks like another side of {others}, or like the same place; it was kept apart."
-            yield Finding("warning", text, "If it is the same place, list its true pairs with --trust-pairs FILE.")
+            yield Finding(
+                "warning", text, "If it is the same place, list its true pairs with `lookalikes.trust_pairs`."
+            )
 
 
 def _of_images(images: Mapping[str, Mapping[str, Any]], skipped: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
@@ -195,11 +200,11 @@ def _of_scene(summary: Mapping[str, Any]) -> Iterator[Finding]:
     if len(components) > 1:
         sizes = ", ".join(map(str, components))
         text = f"The verified pairs connect the images in {len(components)} separate groups ({sizes} images)."
-        yield Finding("warning", text, "Take images between the parts, or match more pairs (--pairs exhaustive).")
+        yield Finding("warning", text, "Take images between the parts, or match more pairs (`pairs.name` exhaustive).")
     apart = summary.get("num_pairs_kept_apart", 0)
     if apart:
         text = f"{apart} pairs were not used: their images look alike, but may show different places."
-        yield Finding("note", text, "List true pairs with --trust-pairs FILE.")
+        yield Finding("note", text, "List true pairs with `lookalikes.trust_pairs`.")
     length = summary.get("mean_track_length", 0)
     if summary.get("num_points", 0) and length < 2.5:
         text = f"A point is seen in {length:.2f} images on average: errors are hardly noticed in so short tracks."

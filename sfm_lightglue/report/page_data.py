@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sfm_lightglue.colmap.model_table import ModelTable
@@ -116,8 +116,14 @@ def jpeg_url(data: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def values_of_template(gathered: Gathered, title: str) -> dict[str, Any]:
-    """What the template writes as text."""
+def values_of_template(gathered: Gathered, title: str, wording: Callable[[str], str]) -> dict[str, Any]:
+    """What the template writes as text.
+
+    Args:
+        gathered: the content.
+        title: of the page.
+        wording: of the advice.
+    """
     sources, table = gathered.sources, gathered.table
     summary, record = sources.summary, sources.record
     pairs = gathered.drawn_pairs()
@@ -125,7 +131,7 @@ def values_of_template(gathered: Gathered, title: str) -> dict[str, Any]:
     return {
         "title": title,
         "figures": _figures(gathered),
-        "findings": findings(summary) if summary else (),
+        "findings": [replace(one, advice=wording(one.advice)) for one in findings(summary)] if summary else [],
         "has_record": bool(summary),
         "has_model": table is not None and len(table.names) > 0,
         "model_path": sources.model_path,

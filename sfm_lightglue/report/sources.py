@@ -71,13 +71,17 @@ class ReportSources:
         summary = self.record.get("summary", {})
         return summary if isinstance(summary, dict) else {}
 
-    def key(self) -> str:
-        """Digest of everything that the report depends on, except the times of the run."""
+    def key(self, wording: str) -> str:
+        """Digest of everything that the report depends on, except the times of the run.
+
+        Args:
+            wording: an example of how the advice names options.
+        """
         summary = {name: value for name, value in self.summary.items() if name not in _CHANGES_IN_EACH_RUN}
         files = self.record.get("files") or self._model_digests()
         record = {name: value for name, value in self.record.items() if name not in {"summary", "versions"}}
         images = None if self.images is None else self.images.name
-        parts = [REPORT_VERSION, __version__, assets_digest(), self.model_path, images, record, summary, files]
+        parts = [REPORT_VERSION, __version__, assets_digest(), self.model_path, images, record, summary, files, wording]
         return hashlib.sha256(json_bytes(parts)).hexdigest()
 
     def _model_digests(self) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]
 
 _HEAD_BYTES = 1000
 """The key of a report is in its first bytes, so that a report of 15 MB need not be read."""
+
+_ANY_OPTION = "`extractor.max_keypoints`"
+"""Reports whose advice has another wording are different reports."""
 
 _IN_FOLDER = PackingLimits(max_points=400_000, max_observations=3_000_000)
 
@@ -79,13 +83,14 @@ class WrittenReport:
     is_new: bool
 
 
-def write_report(config: ReportConfig) -> WrittenReport:
+def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> WrittenReport:
     """Write the report of a reconstruction: a page that needs neither a network nor other files.
 
     A report whose sources have not changed is not written again. The same sources give the same bytes.
 
     Args:
         config: options.
+        wording: changes the texts of the advice, which name options between backticks; commands insert their flags.
 
     Raises:
         DataError: if there is no model, or it is damaged.
@@ -94,11 +99,11 @@ def write_report(config: ReportConfig) -> WrittenReport:
     sources = find_sources(config.map_dir, config.images)
     file = config.file or sources.folder / REPORT_NAME
     folder = file.with_name(f"{file.stem}_files")
-    key = sources.key()
+    key = sources.key(wording(_ANY_OPTION))
     if _key_of(file) == key:
         return WrittenReport(file, folder if folder.is_dir() else None, file.stat().st_size, is_new=False)
     gathered = gather(sources, ThreadExecutor(config.num_threads))
-    page = _Page(gathered, key, title_of(sources))
+    page = _Page(gathered, key, title_of(sources), wording)
     limit = int(config.max_mb * 1e6)
     whole = page.in_one_file() if page.photo_bytes() < limit else None
     with store_errors(file):
@@ -130,7 +135,7 @@ def gather(sources: ReportSources, executor: Executor) -> Gathered:
     rows = image_rows(sources.summary, table, counts)
     photos: dict[str, Photo] = {}
     if sources.images is None:
-        logger.warning("report: without photos: the folder of the images is not known; name it with --images")
+        logger.warning("report: without photos: the folder of the images is not known; state it with `images`")
     else:
         names = [row.name for row in rows if row.status != "unreadable"]
         photos = read_photos(sources.images, names, photo_side_px(len(names)), executor)
@@ -153,9 +158,9 @@ def title_of(sources: ReportSources) -> str:
 
 
 class _Page:
-    def __init__(self, gathered: Gathered, key: str, title: str) -> None:
+    def __init__(self, gathered: Gathered, key: str, title: str, wording: Callable[[str], str]) -> None:
         self._gathered = gathered
-        self._values = values_of_template(gathered, title) | {"key": key, "version": __version__}
+        self._values = values_of_template(gathered, title, wording) | {"key": key, "version": __version__}
 
     def photo_bytes(self) -> int:
         """Size of the photos inside a page."""

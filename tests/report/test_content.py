@@ -76,7 +76,9 @@ def test_models_that_may_be_one_place_are_told() -> None:
         {"path": "sparse/1", "verdict": "accepted", "maybe_same_as": [0]},
     ]
     (finding,) = findings({"models": models, "images": {}})
-    assert "sparse/1 looks like another side of sparse/0" in finding.text and "--trust-pairs" in finding.advice
+    assert (
+        "sparse/1 looks like another side of sparse/0" in finding.text and "`lookalikes.trust_pairs`" in finding.advice
+    )
 
 
 def test_rows_have_the_numbers_of_the_run(finished: Path, table: ModelTable) -> None:

@@ -78,7 +78,7 @@ def test_photos_of_200_images_fit() -> None:
 
 def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pytest.LogCaptureFixture) -> None:
     page = write_report(ReportConfig(output)).file
-    assert "--images" in caplog.text
+    assert "`images`" in caplog.text
     images = data_of(page)["images"]
     assert isinstance(images, list)
     assert len(images) == 6 and all(image["photo"] is None for image in images)
@@ -121,6 +121,16 @@ def test_a_model_of_another_program_has_a_report(finished: Path, small_scene_dir
     page = write_report(config_of(tmp_path / "model", small_scene_dir)).file
     assert page == tmp_path / "model" / REPORT_NAME
     assert not write_report(config_of(tmp_path / "model", small_scene_dir)).is_new
+
+
+def test_the_command_names_its_flags(output: Path, small_scene_dir: Path) -> None:
+    record = json.loads((output / "run.json").read_text())
+    record["summary"]["images"]["view_00.jpg"] |= {"status": "left_out", "reason": "no_matches"}
+    (output / "run.json").write_text(json.dumps(record))
+    page = write_report(config_of(output, small_scene_dir)).file
+    assert "`extractor.max_keypoints`" in page.read_text()
+    assert main([str(output), "--images", str(small_scene_dir / "images"), "--quiet"]) == 0
+    assert "raise --max-keypoints" in page.read_text()
 
 
 def test_names_cannot_break_the_page(output: Path, small_scene_dir: Path) -> None:
