@@ -10,7 +10,7 @@ from typing import Any
 from sfm_lightglue.colmap.model_table import ModelTable
 from sfm_lightglue.colmap.pair_counts import DatabaseCounts, matched_keypoints
 from sfm_lightglue.drawing.scene import ViewScene, build_scene
-from sfm_lightglue.report.advice import findings
+from sfm_lightglue.report.advice import Finding, findings
 from sfm_lightglue.report.charts import DrawnPair, bars_svg, histogram_svg, map_svg, matrix_svg
 from sfm_lightglue.report.images_table import DoubtfulPair, ImageRow
 from sfm_lightglue.report.packed_model import PackingLimits, packed_model, packed_xy
@@ -131,7 +131,7 @@ def values_of_template(gathered: Gathered, title: str, wording: Callable[[str], 
     return {
         "title": title,
         "figures": _figures(gathered),
-        "findings": [replace(one, advice=wording(one.advice)) for one in findings(summary)] if summary else [],
+        "findings": _worded(findings(summary), wording) if summary else (),
         "has_record": bool(summary),
         "has_model": table is not None and len(table.names) > 0,
         "model_path": sources.model_path,
@@ -156,6 +156,10 @@ def values_of_template(gathered: Gathered, title: str, wording: Callable[[str], 
         "config": config_tables(record.get("config", {})),
         "versions": record.get("versions", {}),
     }
+
+
+def _worded(found: tuple[Finding, ...], wording: Callable[[str], str]) -> tuple[Finding, ...]:
+    return tuple(replace(one, text=wording(one.text), advice=wording(one.advice)) for one in found)
 
 
 def _figures(gathered: Gathered) -> list[tuple[str, str]]:
