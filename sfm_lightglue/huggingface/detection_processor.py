@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sfm_lightglue.huggingface.image_inputs import ImageLike, as_single_images
 from sfm_lightglue.huggingface.image_processor import FastSteps
+from sfm_lightglue.huggingface.pixel_steps import grey_bytes
 from sfm_lightglue.huggingface.point_positions import detections_in_pixels
 from sfm_lightglue.huggingface.processor_base import ImageProcessorBase
+from sfm_lightglue.huggingface.processor_options import ProcessorOptions
 
 
 class SuperPointImageProcessor(ImageProcessorBase):
@@ -77,3 +80,7 @@ class SuperPointImageProcessorFast(FastSteps, SuperPointImageProcessor):
         >>> tuple(inputs["pixel_values"].shape)
         (2, 3, 480, 640)
     """
+
+    def _one(self, pixels: Tensor, options: ProcessorOptions, device: torch.device | None) -> Tensor:
+        # The torchvision processor of `transformers` converts SuperPoint's images to grey before the resize.
+        return super()._one(grey_bytes(pixels) if options.do_grayscale else pixels, options, device)

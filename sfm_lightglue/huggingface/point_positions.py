@@ -27,14 +27,12 @@ def matches_in_pixels(
     if host_swaps_sizes():
         sizes = sizes.flip(-1)
     pixels = points_in_pixels(outputs, sizes, options, inputs)
+    # Without early stopping and pruning, `transformers` returns [2 B, N] instead of [B, 2, N].
+    indices, all_scores = (
+        _value(outputs, name, required=True).reshape(mask.shape)[:, 0] for name in ("matches", "matching_scores")
+    )
     results = []
-    for points, valid, matches, scores in zip(
-        pixels,
-        mask,
-        _value(outputs, "matches", required=True)[:, 0],
-        _value(outputs, "matching_scores", required=True)[:, 0],
-        strict=True,
-    ):
+    for points, valid, matches, scores in zip(pixels, mask, indices, all_scores, strict=True):
         is_match = valid[0] & (matches >= 0) & (matches < valid.shape[1]) & (scores > threshold)
         idx0 = is_match.nonzero()[:, 0]
         idx1 = matches[idx0].long()
