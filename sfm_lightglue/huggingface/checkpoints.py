@@ -181,7 +181,7 @@ def hub_keywords(hub: HubOptions) -> dict[str, Any]:
 def split_weights(file: WeightsFile, detector_file: WeightsFile | None) -> tuple[WeightsFile, WeightsFile]:
     """The weights of LightGlue and of the detector; a state dict of a model of this library contains both."""
     state = file.state
-    if not any(key.startswith(_OWN_MATCHER) for key in state):
+    if not any(key.startswith((_OWN_MATCHER, _OWN_DETECTOR)) for key in state):
         return file, detector_file or file
     matcher = {key.removeprefix(_OWN_MATCHER): each for key, each in state.items() if key.startswith(_OWN_MATCHER)}
     detector = {key.removeprefix(_OWN_DETECTOR): each for key, each in state.items() if key.startswith(_OWN_DETECTOR)}

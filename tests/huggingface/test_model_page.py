@@ -29,7 +29,7 @@ def library(request):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A repository of a model, and images beside it."""
-    path = write_model(tmp_path_factory.mktemp("page"))
+    path = write_model(tmp_path_factory.mktemp("page"), depth_confidence=0.95, width_confidence=0.99)
     write_pair(path)
     return path
 
@@ -106,9 +106,7 @@ def test_it_is_adaptive_to_the_difficulty(library, folder):
 
 
 def test_the_model_outputs_matching_indices_keypoints_and_scores(library, folder):
-    # Without adaptivity, `transformers` returns [2 B, N] instead of the [B, 2, N] of its page.
-    options = {"depth_confidence": 0.95, "width_confidence": 0.99}
-    model = library.LightGlueForKeypointMatching.from_pretrained(folder, attn_implementation="eager", **options)
+    model = library.LightGlueForKeypointMatching.from_pretrained(folder, attn_implementation="eager")
     with torch.no_grad():
         output = model(make_inputs(1), output_hidden_states=True, output_attentions=True)
     n = output.mask.shape[-1]
@@ -186,6 +184,22 @@ def test_post_processing_gives_keypoints_scores_and_indices(library, folder):
         assert tuple(found[0]["matching_indices"].shape) == (m, 2)
     drawn = processor.visualize_keypoint_matching([images, images], found)
     assert len(drawn) == 2 and isinstance(drawn[0], Image.Image)
+
+
+def test_matches_without_adaptivity_have_the_same_shape(library, folder):
+    """`transformers` returns [2 B, N] instead of the [B, 2, N] of its page, and its post-processing fails on them."""
+    options = {"depth_confidence": -1.0, "width_confidence": -1.0}
+    model = library.LightGlueForKeypointMatching.from_pretrained(folder, **options)
+    processor = library.AutoImageProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(make_inputs(1))
+    if library is theirs:
+        assert outputs.matches.ndim == 2 and outputs.matches.shape[0] == 2
+        with pytest.raises(IndexError):
+            processor.post_process_keypoint_matching(outputs, [[(64, 88), (64, 88)]])
+        return
+    assert tuple(outputs.matches.shape) == (1, 2, outputs.mask.shape[2])
+    assert len(processor.post_process_keypoint_matching(outputs, [[(64, 88), (64, 88)]])[0]["keypoints0"]) > 5
 
 
 # ---- LightGlueForKeypointMatching ----

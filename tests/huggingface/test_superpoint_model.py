@@ -57,7 +57,6 @@ def test_objects_and_files_are_those_of_transformers(folder, tmp_path, library):
     kind = LIBRARIES[library].SuperPointForKeypointDetection
     model = kind.from_pretrained(folder)
     assert model.config_class is LIBRARIES[library].SuperPointConfig and model.base_model_prefix == "superpoint"
-    assert type(LIBRARIES[library].AutoModel.from_pretrained(folder)) is kind
     assert type(LIBRARIES[library].AutoModelForKeypointDetection.from_pretrained(folder)) is kind
     with torch.no_grad():
         assert len(model(images(), return_dict=False)) == 4
@@ -68,6 +67,13 @@ def test_objects_and_files_are_those_of_transformers(folder, tmp_path, library):
         back = reader.SuperPointForKeypointDetection.from_pretrained(tmp_path)
         assert back.num_parameters() == model.num_parameters() and back.config.descriptor_decoder_dim == 64
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+
+
+def test_auto_model_knows_superpoint(folder):
+    """`transformers` knows it only as a detector."""
+    assert type(sfm_lightglue.AutoModel.from_pretrained(folder)) is sfm_lightglue.SuperPointForKeypointDetection
+    with pytest.raises(ValueError, match="Unrecognized configuration class"):
+        theirs.AutoModel.from_pretrained(folder)
 
 
 def test_weights_have_two_spellings(folder):
