@@ -126,13 +126,15 @@ def values_of_template(gathered: Gathered, title: str, wording: Callable[[str], 
     """
     sources, table = gathered.sources, gathered.table
     summary, record = sources.summary, sources.record
+    has_checks = "models" in summary  # the record of `track` has none
     pairs = gathered.drawn_pairs()
     seconds = {name: value for name, value in summary.get("seconds", {}).items() if name != "total"}
     return {
         "title": title,
         "figures": _figures(gathered),
-        "findings": _worded(findings(summary), wording) if summary else (),
-        "has_record": bool(summary),
+        "findings": _worded(findings(summary), wording) if has_checks else (),
+        "has_record": bool(record),
+        "has_checks": has_checks,
         "has_model": table is not None and len(table.names) > 0,
         "model_path": sources.model_path,
         "verdict": _verdict(sources),
@@ -166,8 +168,8 @@ def _figures(gathered: Gathered) -> list[tuple[str, str]]:
     """The large numbers at the top: value and name."""
     summary, table = gathered.sources.summary, gathered.table
     figures = []
-    if summary:
-        figures.append((f"{summary.get('num_registered', 0)} of {summary.get('num_images', 0)}", "images with a pose"))
+    if "num_images" in summary:
+        figures.append((f"{summary['num_registered']} of {summary['num_images']}", "images with a pose"))
     elif table is not None:
         figures.append((str(len(table.names)), "images with a pose"))
     if table is not None:

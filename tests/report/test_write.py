@@ -116,6 +116,15 @@ def test_a_rejected_model_is_shown_with_a_warning(output: Path, small_scene_dir:
     assert "do not use its poses" in text and 'id="scene"' in text
 
 
+def test_a_folder_of_track_has_a_report_without_checks(output: Path, small_scene_dir: Path) -> None:
+    record = json.loads((output / "run.json").read_text())
+    record["summary"] = {"num_frames": 6, "maps": [], "seconds": {"track": 3.0, "total": 4.0}, "peak_memory_mb": 300.0}
+    (output / "run.json").write_text(json.dumps(record))
+    text = write_report(config_of(output, small_scene_dir)).file.read_text()
+    assert "No model was built" not in text and 'id="checks"' not in text
+    assert 'id="scene"' in text and "4.0 s in all" in text
+
+
 def test_a_model_of_another_program_has_a_report(finished: Path, small_scene_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "sparse" / "0", tmp_path / "model", ignore=shutil.ignore_patterns("*.json"))
     page = write_report(config_of(tmp_path / "model", small_scene_dir)).file
