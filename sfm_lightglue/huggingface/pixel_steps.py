@@ -105,7 +105,8 @@ def _is_grey(pixels: Tensor) -> bool:
 def _grey(pixels: Tensor) -> Tensor:
     """[1, h, w] float32."""
     red, green, blue = pixels
-    return (_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue)[None]
+    grey: Tensor = _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue
+    return grey[None]
 
 
 def _resamples_bytes(device: torch.device, mode: str) -> bool:

@@ -305,8 +305,9 @@ class ImageProcessorBase:
         nested = None if plain is None else plain.with_name(NESTED_CONFIG_FILE)
         if nested is None or not nested.is_file():
             nested = None if plain is not None else find_file_or_none(name_or_path, NESTED_CONFIG_FILE, hub)
-        if nested is not None and isinstance(values := read_json(nested).get(_NESTED_KEY), dict):
-            return nested, values, left
+        inner = None if nested is None else read_json(nested).get(_NESTED_KEY)
+        if nested is not None and isinstance(inner, dict):
+            return nested, inner, left
         path = plain or find_file(name_or_path, file_name, hub)
         return path, read_json(path), left
 
