@@ -1,8 +1,8 @@
 """A scene for trainers of Gaussian splatting: undistorted `images/`, and `sparse/0` with PINHOLE cameras.
 
-This is the layout that the original trainer reads (`train.py -s FOLDER`), and gsplat's examples (`--data-dir FOLDER
---data-factor 1`) and nerfstudio's splatfacto (`colmap --colmap-path sparse/0`) too. The original reads PINHOLE and
-SIMPLE_PINHOLE cameras only, and ignores the principal point: so it is the centre of the image.
+This is the layout that the original trainer reads. gsplat's examples and nerfstudio's splatfacto read it too; the
+latter is given the path `sparse/0`. The original reads PINHOLE and SIMPLE_PINHOLE cameras only, and ignores the
+principal point: so it is the centre of the image.
 
 Source: Kerbl et al., 3D Gaussian Splatting for Real-Time Radiance Field Rendering, 2023, and the readers of its code.
 """
