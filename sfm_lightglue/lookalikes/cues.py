@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 
-CUES_VERSION = 1
+CUES_VERSION = 2
 """Part of the keys of models. Raise it when the same verified pairs would have other cues."""
 
 
@@ -40,9 +40,10 @@ class PairCues:
         scale_offset: difference between this ratio and the one by which the matched region is larger, as a binary
             logarithm.
         track_rarity: mean over the inliers of the reciprocal number of pairs that match their keypoints.
-        triplets_closed: weighted fraction of the triplets of images with this pair whose rotations close.
-        tracks_closed: weighted fraction of the tracks over a third image that this pair closes.
-        tracks_crossed: weighted fraction of the tracks over a third image that this pair contradicts.
+        triplets_closed: weighted fraction of the triplets with two stronger pairs whose rotations close; NaN if there
+            are no such triplets.
+        tracks_closed: fraction of the inliers that tracks over two stronger pairs confirm; NaN likewise.
+        tracks_crossed: fraction of the inliers that such tracks contradict; NaN likewise.
         jaccard: size of the common neighbourhood of both images in relation to that of both neighbourhoods.
         relative_inliers: number of inliers in relation to those of the strongest pairs of both images.
         order_gap: difference of the positions in the order of the names, as a fraction of the number of images; NaN

@@ -26,8 +26,8 @@ _NUM_ITERATIONS = 100
 _PSEUDO_PAIRS = (9.0, 1.0)
 """True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
 
-_FRACTION_LIMITS = (0.05, 0.99)
-"""Smallest and largest fraction of true pairs of a scene."""
+_MIN_FRACTION = 0.05
+"""Smallest fraction of true pairs of a scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,9 @@ def packaged_model() -> OverlapModel:
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
     """The probability [P] of each verified pair of a scene to be a true overlap.
 
-    Most scenes have hardly any wrong pairs, others have more wrong ones than true ones. The fraction of true pairs is
-    estimated from the pairs themselves, and the probabilities follow it.
+    In some scenes most pairs are wrong. The fraction of true pairs is estimated from the pairs themselves, and the
+    probabilities follow it. It is never larger than in the training: that most pairs of a scene are true is no reason
+    to believe the one that joins its two ends.
 
     Args:
         cues: of all pairs of the scene.
@@ -109,7 +110,7 @@ def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None =
         shift = _logit(fraction) - _logit(model.true_fraction)
         probabilities = _sigmoid(logits + shift)
         fraction = float((probabilities.sum() + num_true) / (len(cues) + num_true + num_false))
-        fraction = min(max(fraction, _FRACTION_LIMITS[0]), _FRACTION_LIMITS[1])
+        fraction = min(max(fraction, _MIN_FRACTION), model.true_fraction)
     return probabilities
 
 

@@ -18,6 +18,9 @@ from sfm_lightglue.lookalikes.views import ImageView, PairView
 _MAX_THIRD_IMAGES = 12
 """Number of third images of a pair that are examined at most: those that are connected best."""
 
+_STRONGER = 1.5
+"""A third image confirms or contradicts a pair if both of its pairs are stronger by at least this factor."""
+
 _MIN_ORDER_CORRELATION = 0.4
 """The order of the names says something if the rank correlation between what pairs have in common and their nearness in
 it is at least this."""
@@ -143,28 +146,32 @@ class _Scene:
         return float(np.sqrt(best[pair.image0] * best[pair.image1]))
 
     def _closures(self, idx: int) -> _Closures:
-        """Whether rotations and tracks over third images agree with a pair, weighted by the strength of these pairs."""
+        """Whether rotations and tracks over third images agree with a pair.
+
+        Third images count only if both of their pairs are clearly stronger: pairs of the same two places that look
+        alike confirm each other.
+        """
         pair = self._pairs[idx]
-        thirds = self._tracks.thirds(idx)
+        others0, others1 = (self._tracks.idx_from_other[image] for image in _ends(pair))
+        strength_from_third = {
+            third: float(min(self._strengths[others0[third]], self._strengths[others1[third]]))
+            for third in self._tracks.thirds(idx)
+        }
+        limit = _STRONGER * self._strengths[idx]
+        stronger = [third for third, strength in strength_from_third.items() if strength > limit]
+        thirds = sorted(stronger, key=lambda third: (-strength_from_third[third], third))[:_MAX_THIRD_IMAGES]
         if not thirds:
             return _Closures()
-        others0, others1 = (self._tracks.idx_from_other[image] for image in _ends(pair))
-        weights = np.array([min(self._strengths[others0[third]], self._strengths[others1[third]]) for third in thirds])
-        chosen = np.sort(np.argsort(-weights, kind="stable")[:_MAX_THIRD_IMAGES])
-        weights = weights[chosen] ** 2 + 1e-9
-        closed = np.zeros(len(chosen))
-        tracks = np.zeros((len(chosen), 3))
-        for number, third in enumerate(np.array(thirds)[chosen].tolist()):
-            to_third = self._rotation(others0[third], pair.image0)
-            from_third = self._rotation(others1[third], third)
-            error = rotation_angles_deg((pair.rotation.T @ from_third @ to_third)[None])[0]
-            closed[number] = error <= self._max_error_deg
-            tracks[number] = self._tracks.count(idx, third)
-        num_tracks, num_closed, num_crossed = weights @ tracks
+        weights = np.array([strength_from_third[third] for third in thirds]) ** 2
+        to_third = np.array([self._rotation(others0[third], pair.image0) for third in thirds])
+        from_third = np.array([self._rotation(others1[third], third) for third in thirds])
+        is_closed = rotation_angles_deg(pair.rotation.T @ from_third @ to_third) <= self._max_error_deg
+        found = self._tracks.agreement(idx, thirds)
+        num_inliers = max(len(pair.rows), 1)
         return _Closures(
-            float(weights @ closed / weights.sum()),
-            float(num_closed / num_tracks) if num_tracks > 0 else nan,
-            float(num_crossed / num_tracks) if num_tracks > 0 else nan,
+            float(weights @ is_closed / weights.sum()),
+            float(found.is_confirmed.sum() / num_inliers),
+            float(found.is_crossed.sum() / num_inliers),
         )
 
     def _rotation(self, idx: int, source: int) -> Float64Array:

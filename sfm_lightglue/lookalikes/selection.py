@@ -14,7 +14,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
-from sfm_lightglue.lookalikes.tracks import PairTracks, TrackCounts
+from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 SELECTION_VERSION = 1
@@ -31,10 +31,10 @@ _MIN_CLOSED_TRACKS = 5
 """Number of tracks over true pairs that must agree with a doubtful pair."""
 
 _MIN_CLOSED = 0.9
-"""Fraction of the tracks that a doubtful pair must agree with, of those that it closes or crosses."""
+"""Fraction of the inliers that tracks confirm, of those that they confirm or cross."""
 
-_MIN_MATCHED_TRACKS = 0.4
-"""Fraction of all tracks that a doubtful pair must close."""
+_MIN_MATCHED_TRACKS = 0.2
+"""Number of these tracks, as a fraction of all tracks between both images over true pairs, and of the inliers."""
 
 _MIN_AMBIGUOUS = 0.25
 """A pair with a smaller probability helps to join no parts."""
@@ -155,15 +155,13 @@ def _with_supported(
 
 def _is_supported(tracks: PairTracks, pair: PairView, idx: int, is_used: BoolArray) -> bool:
     others0, others1 = tracks.idx_from_other[pair.image0], tracks.idx_from_other[pair.image1]
-    total = np.zeros(3, np.int64)
-    for third in tracks.thirds(idx):
-        if is_used[others0[third]] and is_used[others1[third]]:
-            total += np.array(tracks.count(idx, third))
-    found = TrackCounts(*total.tolist())
+    thirds = [third for third in tracks.thirds(idx) if is_used[others0[third]] and is_used[others1[third]]]
+    found = tracks.agreement(idx, thirds)
+    num_closed, num_crossed = int(found.is_confirmed.sum()), int(found.is_crossed.sum())
     return (
-        found.num_closed >= _MIN_CLOSED_TRACKS
-        and found.num_closed >= _MIN_CLOSED * (found.num_closed + found.num_crossed)
-        and found.num_closed >= _MIN_MATCHED_TRACKS * found.num_tracks
+        num_closed >= _MIN_CLOSED_TRACKS
+        and num_closed >= _MIN_CLOSED * (num_closed + num_crossed)
+        and num_closed >= _MIN_MATCHED_TRACKS * max(found.num_tracks, len(pair.rows))
     )
 
 

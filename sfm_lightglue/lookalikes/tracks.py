@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfm_lightglue.arrays import IndexArray
+from sfm_lightglue.arrays import BoolArray, IndexArray
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 
-class TrackCounts(NamedTuple):
-    """Keypoints of one image that two other pairs connect with keypoints of the other one.
+class TrackAgreement(NamedTuple):
+    """Whether the inliers of a pair agree with tracks over other images.
 
     Args:
-        num_tracks: all of them.
-        num_closed: those whose ends the pair matches too.
-        num_crossed: those whose first keypoint the pair matches with another one.
+        num_tracks: number of keypoints of the first image that a track connects with one of the second image.
+        is_confirmed: [K] inliers whose two keypoints a track connects.
+        is_crossed: [K] other inliers whose first keypoint a track connects with another keypoint.
     """
 
     num_tracks: int
-    num_closed: int
-    num_crossed: int
+    is_confirmed: BoolArray
+    is_crossed: BoolArray
 
 
 class PairTracks:
@@ -46,23 +46,24 @@ class PairTracks:
         pair = self._pairs[idx]
         return sorted(self.idx_from_other[pair.image0].keys() & self.idx_from_other[pair.image1].keys())
 
-    def count(self, idx: int, third: int) -> TrackCounts:
-        """The tracks of a pair over a third image.
+    def agreement(self, idx: int, thirds: Sequence[int]) -> TrackAgreement:
+        """How a pair agrees with the tracks over third images.
 
         Args:
             idx: of the pair.
-            third: image that has pairs with both.
+            thirds: images that have pairs with both.
         """
-        image0, image1 = self._pairs[idx].image0, self._pairs[idx].image1
-        direct, via = self._row_map(image0, image1), self._row_map(image0, third)
-        via = np.where(via >= 0, self._row_map(third, image1)[via], -1)
-        has_track = via >= 0
-        is_same = via == direct
-        return TrackCounts(
-            int(has_track.sum()),
-            int((has_track & is_same).sum()),
-            int((has_track & (direct >= 0) & ~is_same).sum()),
-        )
+        pair = self._pairs[idx]
+        rows0, rows1 = pair.rows.T
+        has_track = np.zeros(len(self._images[pair.image0].keypoints), np.bool_)
+        is_confirmed, is_crossed = np.zeros((2, len(rows0)), np.bool_)
+        for third in thirds:
+            via = self._row_map(pair.image0, third)
+            via = np.where(via >= 0, self._row_map(third, pair.image1)[via], -1)
+            has_track |= via >= 0
+            is_confirmed |= via[rows0] == rows1
+            is_crossed |= (via[rows0] >= 0) & (via[rows0] != rows1)
+        return TrackAgreement(int(has_track.sum()), is_confirmed, is_crossed & ~is_confirmed)
 
     def _row_map(self, source: int, target: int) -> IndexArray:
         """[N] for each keypoint of an image, the row of its inlier in the other image; -1 without one."""

@@ -80,7 +80,8 @@ def _image_view(features: Features, first_keypoints: int, position_m: Float64Arr
         is_first = np.zeros(len(features), np.bool_)
         is_first[best_spread(features.keypoints, features.scores, first_keypoints, features.image_size)] = True
     scales = None if features.scales is None else features.scales * np.float32(features.shrink_factor or 1.0)
-    return ImageView(features.keypoints, features.image_size, scales, is_first, position_m)
+    # A copy: the arrays of an entry of the store can share memory, and the descriptors must not stay in it.
+    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, position_m)
 
 
 def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView:

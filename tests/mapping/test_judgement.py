@@ -271,7 +271,7 @@ def test_the_store_keeps_models_and_verdicts(scene: ExactScene, database: Path, 
     images = dict(judged[0].verdict.images) | {"left.jpg": ImageVerdict("left_out", "no_matches")}
     groups = (CameraGroup(("00.jpg", "01.jpg"), EXIF),)
     skipped = (SkippedImage("broken.jpg", "cannot be decoded"),)
-    pairs = PairStatistics("exhaustive", 10, 8, (5, 2))
+    pairs = PairStatistics("exhaustive", 10, 8, (5, 2), (("00.jpg", "05.jpg"),), {"images": ["00.jpg"], "pairs": []})
     store = Store(tmp_path / "store")
     work = tmp_path / "work"
     work.mkdir()

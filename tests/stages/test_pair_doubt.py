@@ -1,0 +1,124 @@
+"""A street whose two houses have equal upper floors: pairs of different houses are kept apart, true pairs are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.lookalikes.config import LookalikesConfig
+from sfm_lightglue.mapping.cached_models import MapStatistics, PairStatistics, look_alike_models
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.verdict import ImageVerdict
+from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart
+from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
+from sfm_lightglue.stages.into_database import PairCounts
+from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.types import Features, ImagePair
+from tests.helpers.exact_scenes import GIVEN, SIZE, ExactScene
+from tests.helpers.judged_models import judged_model
+
+NUM_IMAGES, STEP, DISTANCE = 10, 1.4, 12.0
+"""Images along the street, metres between them, and metres between the houses."""
+
+
+def name_of(image: int) -> str:
+    return f"{image:02d}.jpg"
+
+
+def street() -> tuple[ExactScene, np.ndarray]:
+    """The scene, and for each point the number of the point that it looks like."""
+    rng = np.random.default_rng(0)
+    house = np.column_stack([rng.uniform(-5, 5, 260), rng.uniform(-4, 0, 260), rng.uniform(9, 11, 260)])
+    rest = np.column_stack([rng.uniform(-6, 20, 1000), rng.uniform(0, 4, 1000), rng.uniform(9, 11, 1000)])
+    points = np.concatenate([house, house + np.array([DISTANCE, 0, 0]), rest])
+    looks = np.concatenate([np.arange(260), np.arange(260), 260 + np.arange(1000)])
+    poses = {
+        name_of(image): Rigid3(np.eye(3), np.array([-STEP * image, 0.03 * image, 0])) for image in range(NUM_IMAGES)
+    }
+    return ExactScene(poses, points), looks
+
+
+def weighed(folder: Path, mode: str, trusted: tuple[ImagePair, ...] = ()) -> WeighedPairs:
+    scene, looks = street()
+    rng = np.random.default_rng(1)
+    descriptors = rng.normal(size=(looks.max() + 1, 32)).astype(np.float32)
+    features = {}
+    for name, (rows, pixels) in scene.observed.items():
+        noise = rng.normal(scale=0.1, size=(len(rows), 32)).astype(np.float32)
+        ones = np.ones(len(rows), np.float32)
+        features[name] = Features(pixels.astype(np.float32), ones, descriptors[looks[rows]] + noise, SIZE)
+    store = Store(folder)
+    matcher, verifier = CachedMatcher(NearestMatcher(), store), CachedVerifier(TwoViewConfig(), 0, store)
+    cameras = dict.fromkeys(features, GIVEN)
+    counts = PairCounts(len(scene.pairs), keeps_inliers=mode != "off")
+    for result in match_pairs(scene.pairs, features, cameras, matcher, verifier):
+        counts.add(result)
+    sources = PairSources(features, cameras, matcher, verifier)
+    return weigh_scene(counts, sources, ChecksConfig(), lookalikes=LookalikesConfig(mode), trusted=trusted)
+
+
+def gaps(pairs: object) -> set[int]:
+    return {int(pair.name1[:2]) - int(pair.name0[:2]) for pair in pairs}
+
+
+def test_pairs_of_different_houses_are_kept_apart(tmp_path: Path) -> None:
+    before, after = weighed(tmp_path, "off"), weighed(tmp_path, "auto")
+    assert {8, 9} <= gaps(before.kept), "the houses are not mistaken for each other"
+    assert (before.apart, before.overlaps) == ({}, {})
+    assert max(gaps(after.kept)) <= 6
+    assert {ImagePair(name_of(i), name_of(i + 1)) for i in range(NUM_IMAGES - 1)} <= after.kept.keys()
+    assert {8, 9} <= gaps(after.apart)
+    assert after.kept.keys() | after.apart.keys() | after.contradicted.keys() == after.overlaps.keys()
+    assert all(record.inliers is None for record in after.kept.values())
+    true = [after.overlaps[pair].probability for pair in after.kept if gaps([pair]) == {1}]
+    false = [after.overlaps[pair].probability for pair in after.apart]
+    assert min(true) > 0.5 > max(false)
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict", "off"])
+def test_a_trusted_pair_takes_part(tmp_path: Path, mode: str) -> None:
+    pair = ImagePair(name_of(0), name_of(9))
+    assert pair in weighed(tmp_path, mode, (pair,)).kept
+    unverified = ImagePair("x.jpg", "y.jpg")
+    assert unverified not in weighed(tmp_path, mode, (unverified,)).kept
+
+
+def test_strict_uses_no_doubtful_pair(tmp_path: Path) -> None:
+    strict = weighed(tmp_path, "strict")
+    assert all(strict.overlaps[pair].probability >= 0.5 for pair in strict.kept)
+
+
+def test_the_record_has_all_pairs(tmp_path: Path) -> None:
+    result = weighed(tmp_path, "auto")
+    evidence = pair_evidence(result)
+    assert len(evidence["pairs"]) == len(result.overlaps)
+    apart = [
+        (evidence["images"][first], evidence["images"][second])
+        for first, second, _, status in evidence["pairs"]
+        if status == "apart"
+    ]
+    assert tuple(apart) == pairs_apart(result)
+    for idx, *cues in evidence["doubtful"]:
+        assert evidence["pairs"][idx][2] < 0.9
+        assert len(cues) == len(evidence["cues"])
+    probabilities = [probability for *_, probability, _ in evidence["pairs"]]
+    assert len(evidence["doubtful"]) == sum(probability < 0.9 for probability in probabilities)
+
+
+def test_models_that_look_alike_name_each_other() -> None:
+    def model(*names: str):
+        return judged_model({name: ImageVerdict("registered", None, 0, 50, 0.9) for name in names})
+
+    published = [model("a", "b", "c"), model("d", "e"), model("f", "a")]
+    assert look_alike_models(published, [("a", "d"), ("b", "c")]) == [(1,), (0, 2), (1,)]
+    assert look_alike_models(published, [("a", "f"), ("a", "missing")]) == [(), (), ()]
+    statistics = MapStatistics((), {}, PairStatistics(apart=(("a", "d"), ("b", "e"))))
+    assert Summary.from_statistics(statistics, [], {"total": 1.0}, {}, None).num_pairs_kept_apart == 2
