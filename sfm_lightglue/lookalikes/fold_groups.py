@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
@@ -44,3 +46,35 @@ def agreeing_groups(evidence: Float64Array, is_known: BoolArray) -> list[IndexAr
         means[group != np.arange(num), first] = means[first, group != np.arange(num)] = -np.inf
         best = means.max(axis=1, initial=-np.inf)
     return [np.flatnonzero(group == row) for row in np.flatnonzero(group == np.arange(num))]
+
+
+def sides_of_conflicts(
+    groups: Sequence[IndexArray], contradicting: Collection[tuple[int, int]], num_common: IndexArray
+) -> list[IndexArray]:
+    """Join groups of images by the points that they have in common, the most first, unless they contradict each other.
+
+    Where two groups that contradict each other hold together by a third one, they are so separated where they have the
+    fewest points in common.
+
+    Args:
+        groups: rows of the images of each group.
+        contradicting: indices of two groups, the smaller one first.
+        num_common: [n, n] number of points that two images have in common.
+
+    Returns:
+        Rows of the images of each side, ascending; the sides in the order of their first image.
+    """
+    of_image = np.zeros(len(num_common), np.int64)
+    for number, rows in enumerate(groups):
+        of_image[rows] = number
+    member = np.eye(len(groups), dtype=np.int64)[of_image]  # [images, groups]
+    between = member.T @ num_common @ member
+    first, second = np.nonzero(np.triu(between, 1))
+    order = np.argsort(-between[first, second], kind="stable")
+    side = np.arange(len(groups))
+    for group0, group1 in zip(first[order].tolist(), second[order].tolist(), strict=True):
+        sides = side[group0], side[group1]
+        if not any({side[each[0]], side[each[1]]} == set(sides) for each in contradicting):
+            side[side == sides[1]] = sides[0]
+    found = [np.flatnonzero(side[of_image] == number) for number in np.unique(side)]
+    return sorted(found, key=lambda rows: int(rows[0]))

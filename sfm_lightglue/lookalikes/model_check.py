@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import beta
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
+from sfm_lightglue.lookalikes.fold_groups import agreeing_groups, sides_of_conflicts
 from sfm_lightglue.lookalikes.missing_points import shared_points
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
 from sfm_lightglue.types import ImagePair
@@ -46,6 +46,9 @@ between two places joins those with which it has most points in common."""
 
 _MAX_PRIOR = 1.0
 """Largest influence of the probability of a pair from before mapping, as a logarithm of odds."""
+
+_TRUSTED = 1e6
+"""Evidence for a pair that the user named."""
 
 _MIN_JOINING = 0.3
 """Fraction of the inliers of a pair that are points of the model if it agrees with the model."""
@@ -85,7 +88,7 @@ class FoldCheck:
         evidence: [n, n] logarithms of the likelihood ratios that two images show the same place; NaN if nothing is
             known.
         num_common: [n, n] number of the points that two images have in common.
-        groups: names of the images that agree with each other; together all images.
+        groups: names of the images that do not contradict each other; together all images.
         conflicts: groups that contradict each other, the strongest conflict first; empty for a model without a fold.
         conflict: of the two groups that contradict each other most; 0 if no groups do.
     """
@@ -123,6 +126,7 @@ def check_fold(
     model: pycolmap.Reconstruction,
     attempted: Collection[ImagePair] | None = None,
     probabilities: Mapping[ImagePair, float] | None = None,
+    trusted: Collection[ImagePair] = (),
 ) -> FoldCheck:
     """Look for places that look alike and were made one.
 
@@ -134,6 +138,7 @@ def check_fold(
         model: with points.
         attempted: pairs that were matched, verified or not; others say nothing. None for all pairs.
         probabilities: that a verified pair is a true overlap, where this is known.
+        trusted: pairs that are true overlaps; their images are in one group.
 
     Returns:
         The groups of images that agree with each other, and those that contradict each other.
@@ -147,11 +152,20 @@ def check_fold(
     overlaps = num_common / np.outer(scales, scales)
     weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
     weighed += _prior_odds(arrays.names, probabilities or {})
-    groups = agreeing_groups(np.where(is_known, weighed, 0.0), is_known)
-    conflicts = _conflicts(groups, evidence, is_known)
-    names = tuple(tuple(arrays.names[row] for row in group) for group in groups)
-    worst = max((each.conflict for each in conflicts), default=0.0)
-    return FoldCheck(arrays.names, np.where(is_known, evidence, np.nan), num_common, names, conflicts, worst)
+    is_trusted = _is_in(arrays.names, trusted)
+    weighed = np.where(is_trusted, _TRUSTED, np.where(is_known, weighed, 0.0))
+    groups = agreeing_groups(weighed, is_known | is_trusted)
+    found = _conflicts(groups, evidence, is_known)
+    sides = sides_of_conflicts(groups, [each.groups for each in found], num_common)
+    side_of_row = {row: number for number, side in enumerate(sides) for row in side.tolist()}
+    conflicts: dict[tuple[int, int], GroupConflict] = {}
+    for each in found:  # the strongest first
+        numbers = sorted(side_of_row[int(groups[number][0])] for number in each.groups)
+        conflicts.setdefault((numbers[0], numbers[1]), replace(each, groups=(numbers[0], numbers[1])))
+    names = tuple(tuple(arrays.names[row] for row in side) for side in sides)
+    worst = found[0].conflict if found else 0.0
+    known = np.where(is_known, evidence, np.nan)
+    return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst)
 
 
 def _shares(arrays: SparseModel, attempted: Collection[ImagePair] | None) -> tuple[Float64Array, IndexArray]:
@@ -168,13 +182,18 @@ def _shares(arrays: SparseModel, attempted: Collection[ImagePair] | None) -> tup
     is_known = shares >= 0
     np.fill_diagonal(is_known, False)
     if attempted is not None:
-        row_from_name = {name: row for row, name in enumerate(arrays.names)}
-        pairs = [(row_from_name.get(pair.name0, -1), row_from_name.get(pair.name1, -1)) for pair in attempted]
-        rows: IndexArray = np.array([pair for pair in pairs if min(pair) >= 0], np.int64).reshape(-1, 2)
-        was_matched = np.zeros_like(is_known)
-        was_matched[rows[:, 0], rows[:, 1]] = was_matched[rows[:, 1], rows[:, 0]] = True
-        is_known &= was_matched
+        is_known &= _is_in(arrays.names, attempted)
     return shares, np.where(is_known, totals, 0)
+
+
+def _is_in(names: tuple[str, ...], pairs: Collection[ImagePair]) -> BoolArray:
+    """Which two images [n, n] are one of the pairs."""
+    row_from_name = {name: row for row, name in enumerate(names)}
+    found = [(row_from_name.get(pair.name0, -1), row_from_name.get(pair.name1, -1)) for pair in pairs]
+    rows: IndexArray = np.array([each for each in found if min(each) >= 0], np.int64).reshape(-1, 2)
+    is_in = np.zeros((len(names), len(names)), np.bool_)
+    is_in[rows[:, 0], rows[:, 1]] = is_in[rows[:, 1], rows[:, 0]] = True
+    return is_in
 
 
 def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
@@ -212,6 +231,9 @@ def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolA
         known, values = is_known[block], evidence[block]
         against = known & (values < _CONFLICT)
         taking_part = min(int(against.any(axis=1).sum()), int(against.any(axis=0).sum()))
-        if against.sum() >= _MIN_CONFLICTS and taking_part >= _MIN_GROUP:
-            found.append(GroupConflict((number0, number1), float(-values[known].mean()), int(known.sum())))
+        if against.sum() < _MIN_CONFLICTS or taking_part < _MIN_GROUP:
+            continue
+        conflict = float(-values[known].mean())
+        if conflict > 0:
+            found.append(GroupConflict((number0, number1), conflict, int(known.sum())))
     return tuple(sorted(found, key=lambda each: (-each.conflict, each.groups)))

@@ -7,39 +7,38 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.colmap.rig_config import read_rigs
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.mapping.base import Mapper, MappingTask
-from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, PairStatistics, keep_models
+from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
-from sfm_lightglue.pairs.pair_sets import IndexedPairs
-from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.finish import Finishing
+from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
-from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart
+from sfm_lightglue.reconstruction.pair_record import pair_statistics
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_left_over, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
+from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
-from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added
+from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
@@ -130,7 +129,8 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     added = _added_before(job)
     images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
     tell_left_over(added, images)
-    statistics = MapStatistics((), images, _pair_statistics(job, filled), tuple(job.features.skipped), tuple(groups))
+    pairs = pair_statistics(tuple(sorted(job.features)), job.plan.chosen, filled.num_pairs, filled.weighed)
+    statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups))
     if not judged:
         message = explain_no_model(
             job.scene.root, list(num_keypoints.values()), filled.num_pairs, filled.weighed, job.config
@@ -154,17 +154,6 @@ def _move_to_metres(job: Job, judged: JudgedModel) -> dict[str, Any] | None:
     return found.as_dict()
 
 
-def _pair_statistics(job: Job, filled: FilledDatabase) -> PairStatistics:
-    names, verified = tuple(sorted(job.features)), filled.weighed.kept
-    sizes = np.bincount(connected_images(IndexedPairs.from_pairs(names, verified)), minlength=1)
-    components = tuple(sorted((int(size) for size in sizes if size > 1), reverse=True))
-    num_verified = len(verified) + len(filled.weighed.contradicted) + len(filled.weighed.apart)
-    evidence = pair_evidence(filled.weighed) if filled.weighed.overlaps else None
-    return PairStatistics(
-        job.plan.chosen, filled.num_pairs, num_verified, components, pairs_apart(filled.weighed), evidence
-    )
-
-
 def _map_scene(
     job: Job, mapper: Mapper, work: Path, database: Path
 ) -> tuple[FilledDatabase, tuple[list[JudgedModel], Sequence[CameraGroup]]]:
@@ -178,7 +167,8 @@ def _map_scene(
         return fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
-        judged = _map(job, mapper, filled, work, snapshots and snapshots / "first")
+        map_filled = partial(_map, job, mapper, snapshots)
+        filled, judged = map_unfolded(job.store, job.keys.mapped, filled, partial(fill_database, job), map_filled, work)
         groups: Sequence[CameraGroup] = ()
         if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
             filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
@@ -313,9 +303,10 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
             add_verified(added, counts, job.features, database)
             positions = positions_m_from_name(job.scene.images)
             sources = PairSources(job.features, camera_from_name, matcher, verifier, dict(added.pairs), positions)
-            weighed = weigh_scene(
-                counts, sources, config.checks, job.executor, job.progress, config.lookalikes, job.trusted
-            )
+            left_out = left_out_pairs(store, job.keys.mapped)
+            options = config.checks, job.executor, job.progress, config.lookalikes, job.trusted, left_out
+            weighed = weigh_scene(counts, sources, *options)
+            weighed = with_added_kept(weighed, added)
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)
         guessed = frozenset(
@@ -336,12 +327,22 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
     return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed)
 
 
-def _map(job: Job, mapper: Mapper, filled: FilledDatabase, work: Path, snapshots: Path | None) -> list[JudgedModel]:
+def _map(
+    job: Job,
+    mapper: Mapper,
+    snapshots: Path | None,
+    filled: FilledDatabase,
+    work: Path,
+    name: str,
+    cuts_folds: bool = False,
+) -> list[JudgedModel]:
+    """Map and judge a database; `name` is that of the attempt in the folder of the snapshots."""
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
-        task = replace(prepared, snapshots=snapshots)
-        return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids)
+        task = replace(prepared, snapshots=snapshots and snapshots / name)
+        search = None if job.config.lookalikes.mode == "off" else FoldSearch(frozenset(job.trusted), cuts_folds)
+        return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 
 @contextmanager
@@ -375,7 +376,7 @@ def _map_with_camera_groups(
     work = work / "camera-groups"
     work.mkdir()
     second = fill_database(job, work / filled.path.name, groups)
-    judged_again = _map(job, mapper, second, work, snapshots and snapshots / make_key("groups", groups))
+    judged_again = _map(job, mapper, snapshots, second, work, make_key("groups", groups))
     if _quality(judged_again) < _quality(judged):
         return filled, judged, ()
     with store_errors(filled.path):

@@ -14,7 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
-from sfm_lightglue.reconstruction.folds import Folds, unfold, with_left_out
+from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import make_key
 from sfm_lightglue.types import ImagePair
@@ -41,15 +41,15 @@ def map_and_judge(
     weighed: WeighedPairs,
     checks: ChecksConfig,
     guessed_camera_ids: frozenset[int] = frozenset(),
-    looks_for_folds: bool = True,
+    search: FoldSearch | None = None,
 ) -> list[JudgedModel]:
     """Build and judge the models of a scene.
 
-    If places that look alike lie on top of each other in a model, the scene is mapped again without the pairs that join
-    them; see `unfold`. A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped
-    again from the pairs with the most evidence. The attempt whose published models have the most images is kept, with
-    those models of the other attempts that show other images. Published models that share at least three images are
-    merged. The notes of the mapper are told, and kept with its models, if they are published.
+    A model in which places that look alike lie on top of each other is rejected; `map_unfolded` maps the scene again.
+    A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
+    with the most evidence. The attempt whose published models have the most images is kept, with those models of the
+    other attempts that show other images. Published models that share at least three images are merged. The notes of
+    the mapper are told, and kept with its models, if they are published.
 
     Args:
         mapper: builds the models.
@@ -58,21 +58,21 @@ def map_and_judge(
         checks: limits.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
             marks.
-        looks_for_folds: whether models are checked for places that look alike.
+        search: what is done about places that look alike; None does nothing.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
-    num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
-    folds = Folds.of_database(task.database, num_inliers, checks.max_conflict) if looks_for_folds else None
     probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
+    folds = None
+    if search is not None:
+        num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
+        folds = Folds.of_database(task.database, num_inliers, checks.max_conflict, probability, search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
-    best, apart = judging.merged(judging.mapped(mapper, task)), frozenset[ImagePair]()
-    if folds is not None:
-        best, apart = unfold(
-            best, folds, task.database, lambda number: judging.mapped_again(mapper, f"unfold-{number}"), judging.judged
-        )
-    starts = [pair for pair in _starts(weighed) if pair not in apart]
+    best = judging.merged(judging.mapped(mapper, task))
+    if folds is not None and search is not None and any(is_folded(each) for each in best):
+        return folds.cut(best, judging.judged) if search.cuts else best
+    starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
         initial_pair = next((pair for pair in starts if {pair.name0, pair.name1} <= doubtful), None)
@@ -81,7 +81,6 @@ def map_and_judge(
         starts.remove(initial_pair)
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
-    best = [with_left_out(each, apart) for each in best]
     for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
         logger.warning("%s", note)
     return best

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.mapping.cached_models import PairStatistics
+from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
 
@@ -15,6 +18,22 @@ _DOUBTFUL = 0.9
 
 _MAX_DOUBTFUL = 2000
 """Number of pairs whose cues are recorded at most: the least probable ones."""
+
+
+def pair_statistics(names: tuple[str, ...], chosen: str, num_pairs: int, weighed: WeighedPairs) -> PairStatistics:
+    """The numbers of the pairs of a scene.
+
+    Args:
+        names: of the images with features, sorted.
+        chosen: which pairs were matched and why.
+        num_pairs: that were matched.
+        weighed: the verified ones.
+    """
+    sizes = np.bincount(connected_images(IndexedPairs.from_pairs(names, weighed.kept)), minlength=1)
+    components = tuple(sorted((int(size) for size in sizes if size > 1), reverse=True))
+    num_verified = len(weighed.kept) + len(weighed.contradicted) + len(weighed.apart)
+    evidence = pair_evidence(weighed) if weighed.overlaps else None
+    return PairStatistics(chosen, num_pairs, num_verified, components, pairs_apart(weighed), evidence)
 
 
 def pairs_apart(weighed: WeighedPairs) -> tuple[tuple[str, str], ...]:

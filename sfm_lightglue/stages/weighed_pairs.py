@@ -103,6 +103,7 @@ def weigh_scene(
     progress: Progress = silent,
     lookalikes: LookalikesConfig = LOOKALIKES_OFF,
     trusted: Collection[ImagePair] = (),
+    left_out: Collection[ImagePair] = (),
 ) -> WeighedPairs:
     """Take still content out of the pairs of a scene, and find those that contradict the others or are doubtful.
 
@@ -114,8 +115,10 @@ def weigh_scene(
         progress: called with "weigh" after each of them.
         lookalikes: what is done with pairs that may show places that look alike.
         trusted: pairs that take part in mapping if they are verified.
+        left_out: pairs that take no part, because they joined places that look alike in a model; the others are weighed
+            without them.
     """
-    verified = dict(counts.verified)
+    verified = {pair: record for pair, record in counts.verified.items() if pair not in left_out}
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
@@ -148,7 +151,10 @@ def weigh_scene(
         changed | corrected,
         content,
         len(changed),
-        {pair: without_inliers(verified[pair]) for pair in sorted(apart)},
+        {
+            pair: without_inliers(counts.verified[pair])
+            for pair in sorted(apart | (counts.verified.keys() & set(left_out)))
+        },
         doubt.overlaps,
     )
 

@@ -1,0 +1,112 @@
+"""A scene is mapped again as long as places that look alike lie on top of each other in a model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
+from sfm_lightglue.reconstruction.folds import joining_pairs, with_left_out
+from sfm_lightglue.store.atomic_file import publish_file, store_errors
+from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
+from sfm_lightglue.store.store import Store, make_key
+from sfm_lightglue.types import ImagePair
+
+if TYPE_CHECKING:
+    from sfm_lightglue.reconstruction.job import FilledDatabase
+
+logger = logging.getLogger(__name__)
+
+MAX_UNFOLDINGS = 3
+"""Number of times that a scene is mapped again at most; then folded models are cut."""
+
+
+def map_unfolded(
+    store: Store,
+    key: str,
+    filled: FilledDatabase,
+    fill: Callable[[Path], FilledDatabase],
+    map_filled: Callable[[FilledDatabase, Path, str, bool], list[JudgedModel]],
+    work: Path,
+) -> tuple[FilledDatabase, list[JudgedModel]]:
+    """Map a scene, and again without the pairs that join places that look alike while a model is folded.
+
+    Pairs between these places that contradict the folded model are weighed again: they may be those that are right. If
+    a model is still folded at last, it is cut into the groups of images that agree with each other.
+
+    Args:
+        store: keeps the pairs that are left out; see `left_out_pairs`.
+        key: of the models that are mapped.
+        filled: the database of the scene.
+        fill: fills a new database without the pairs that are left out.
+        map_filled: maps and judges a database in a folder; called with the name of the attempt, and with whether folded
+            models are to be cut.
+        work: an existing folder for intermediate files.
+
+    Returns:
+        The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
+    """
+    judged = map_filled(filled, work, "first", False)
+    for number in range(1, MAX_UNFOLDINGS + 1):
+        joining = joining_pairs(judged)
+        if not joining:
+            break
+        logger.debug("a model is folded: mapped again without %d pairs of images that look alike", len(joining))
+        folder = work / f"unfold-{number}"
+        filled = _filled_again(store, key, joining, filled, fill, folder)
+        judged = map_filled(filled, folder, folder.name, number == MAX_UNFOLDINGS)
+    else:
+        joining = joining_pairs(judged)
+        if joining:  # models were cut
+            filled = _filled_again(store, key, joining, filled, fill, work / "cut")
+    left_out = left_out_pairs(store, key)
+    judged = [with_left_out(each, left_out) for each in judged]
+    for note in dict.fromkeys(each.verdict.notes[-1] for each in judged if left_out and each.verdict.notes):
+        logger.warning("%s", note)
+    return filled, judged
+
+
+def _filled_again(
+    store: Store,
+    key: str,
+    joining: frozenset[ImagePair],
+    filled: FilledDatabase,
+    fill: Callable[[Path], FilledDatabase],
+    folder: Path,
+) -> FilledDatabase:
+    """The database without more pairs, at the path of the one before."""
+    left_out = sorted(left_out_pairs(store, key) | joining)
+    names = json.dumps([(pair.name0, pair.name1) for pair in left_out])
+    store.save(MAPPED_KIND, _key(key), {"left_out": np.array(names)})
+    with store_errors(folder):
+        folder.mkdir()
+    again = fill(folder / filled.path.name)
+    with store_errors(filled.path):
+        publish_file(again.path, filled.path, SQLITE_SIDE_FILES)
+    return replace(again, path=filled.path)
+
+
+def left_out_pairs(store: Store, key: str) -> frozenset[ImagePair]:
+    """The pairs that were left out when models were mapped, because they joined places that look alike.
+
+    Args:
+        store: of the run.
+        key: of the models that are mapped.
+    """
+    return store.read_as(MAPPED_KIND, _key(key), _decoded) or frozenset()
+
+
+def _key(key: str) -> str:
+    return make_key("left out", key)
+
+
+def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair]:
+    return frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in json.loads(str(arrays["left_out"])))
