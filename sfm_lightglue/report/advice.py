@@ -142,25 +142,43 @@ def _of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         yield Finding("bad", "No model passed its checks. What is shown was rejected: do not use its poses.")
     elif not models:
         yield Finding("bad", "No model was built.", "See the reason of each image.")
+    if len(published) > 1:
+        others = ", ".join(f"{model['path']} ({_images(model['num_registered'])})" for model in published[1:])
+        text = f"The images do not form one model. Beside the largest one, which is shown, there are: {others}."
+        yield Finding("warning", text, "The command report with the path of a model shows it.")
+    yield from _of_models_alike(models)
     for model in models:
-        path, verdict = model.get("path", ""), model.get("verdict")
-        for name, check in sorted(model.get("checks", {}).items()):
-            text, advice = CHECK_TEXTS.get(name, (f"the check {name} is not passed", ""))
-            if not check["passed"]:
-                yield Finding("bad" if not published else "warning", f"{path}: {text} ({_numbers(check)}).", advice)
-            elif verdict != "rejected" and _is_close(check):
-                yield Finding("note", f"{path} passed {name} narrowly ({_numbers(check)}).", advice)
-        if verdict == "reduced":
-            advice = "If they matter, take more images around them."
-            yield Finding("warning", f"{path}: doubtful images were taken out; the rest passed all checks.", advice)
+        yield from _of_checks(model, "bad" if not published else "warning")
+        if model.get("verdict") == "reduced":
+            text = f"{model['path']}: doubtful images were taken out; the rest passed all checks."
+            yield Finding("warning", text, "If they matter, take more images around them.")
         for note in model.get("notes", ()):
-            yield Finding("note", f"{path}: {note}")
-        if same := model.get("maybe_same_as"):
-            others = ", ".join(str(models[index]["path"]) for index in same if index < len(models))
-            text = f"{path} looks like another side of {others}, or like the same place; it was kept apart."
-            yield Finding(
-                "warning", text, "If it is the same place, list its true pairs with `lookalikes.trust_pairs`."
-            )
+            yield Finding("note", f"{model['path']}: {note}")
+
+
+def _of_models_alike(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    alike = {index for model in models for index in model.get("maybe_same_as") or ()}
+    alike |= {index for index, model in enumerate(models) if model.get("maybe_same_as")}
+    if alike:
+        paths = ", ".join(str(models[index]["path"]) for index in sorted(alike) if index < len(models))
+        text = f"Models that look alike were kept apart, because they may show different places: {paths}."
+        yield Finding("warning", text, "If they show one place, list true pairs with `lookalikes.trust_pairs`.")
+
+
+def _of_checks(model: Mapping[str, Any], level: Level) -> Iterator[Finding]:
+    """The failed checks of a model in one finding, and those that it passed narrowly."""
+    texts, advice = [], []
+    for name, check in sorted(model.get("checks", {}).items()):
+        text, what_to_do = CHECK_TEXTS.get(name, (f"the check {name} is not passed", ""))
+        if not check["passed"]:
+            texts.append(f"{text} ({_numbers(check)})")
+            advice.append(what_to_do)
+        elif model.get("verdict") != "rejected" and _is_close(check):
+            yield Finding("note", f"{model['path']} passed {name} narrowly ({_numbers(check)}).", what_to_do)
+    if texts:
+        yield Finding(
+            level, f"{model['path']} failed: {'; '.join(texts)}.", " ".join(dict.fromkeys(filter(None, advice)))
+        )
 
 
 def _of_images(images: Mapping[str, Mapping[str, Any]], skipped: Sequence[Mapping[str, str]]) -> Iterator[Finding]:

@@ -29,6 +29,8 @@ DATABASE_NAME = "database.db"
 
 REJECTED_MODEL = "rejected/0"
 
+REPORT_NAME = "report.html"
+
 _CHANGES_IN_EACH_RUN = ("seconds", "cache", "peak_memory_mb", "peak_memory_mb_by_stage")
 """Entries of the summary that a second run without new results changes; the report keeps those of the first."""
 
@@ -55,6 +57,13 @@ class ReportSources:
         folder = self.output or self.model
         assert folder is not None, "a source has a model or a record"
         return folder
+
+    @property
+    def default_name(self) -> str:
+        """Name of the page in that folder: the largest model has the plain one."""
+        if self.model_path in {"", "sparse/0", REJECTED_MODEL} or self.output is None:
+            return REPORT_NAME
+        return f"report_{self.model_path.replace('/', '_')}.html"
 
     @property
     def model_path(self) -> str:

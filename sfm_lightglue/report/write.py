@@ -23,8 +23,6 @@ from sfm_lightglue.version import __version__
 
 logger = logging.getLogger(__name__)
 
-REPORT_NAME = "report.html"
-
 _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]{64})">')
 
 _HEAD_BYTES = 1000
@@ -97,7 +95,7 @@ def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> W
         StoreError: if the file cannot be written.
     """
     sources = find_sources(config.map_dir, config.images)
-    file = config.file or sources.folder / REPORT_NAME
+    file = config.file or sources.folder / sources.default_name
     folder = file.with_name(f"{file.stem}_files")
     key = sources.key(wording(_ANY_OPTION))
     if _key_of(file) == key:

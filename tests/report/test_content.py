@@ -72,13 +72,12 @@ def test_a_good_run_has_no_finding() -> None:
 
 def test_models_that_may_be_one_place_are_told() -> None:
     models = [
-        {"path": "sparse/0", "verdict": "accepted", "maybe_same_as": []},
-        {"path": "sparse/1", "verdict": "accepted", "maybe_same_as": [0]},
+        {"path": "sparse/0", "verdict": "accepted", "num_registered": 9, "maybe_same_as": [1]},
+        {"path": "sparse/1", "verdict": "accepted", "num_registered": 5, "maybe_same_as": [0]},
     ]
-    (finding,) = findings({"models": models, "images": {}})
-    assert (
-        "sparse/1 looks like another side of sparse/0" in finding.text and "`lookalikes.trust_pairs`" in finding.advice
-    )
+    parts, alike = findings({"models": models, "images": {}})
+    assert "sparse/1 (5 images)" in parts.text and "sparse/0" not in parts.text
+    assert alike.text.endswith("sparse/0, sparse/1.") and "`lookalikes.trust_pairs`" in alike.advice
 
 
 def test_rows_have_the_numbers_of_the_run(finished: Path, table: ModelTable) -> None:

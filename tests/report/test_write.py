@@ -142,6 +142,14 @@ def test_the_command_names_its_flags(output: Path, small_scene_dir: Path) -> Non
     assert "raise --max-keypoints" in page.read_text()
 
 
+def test_another_model_of_a_run_has_a_page_of_its_own(output: Path, small_scene_dir: Path) -> None:
+    shutil.copytree(output / "sparse" / "0", output / "sparse" / "1")
+    first = write_report(config_of(output, small_scene_dir)).file
+    second = write_report(config_of(output / "sparse" / "1", small_scene_dir)).file
+    assert (first.name, second.name) == (REPORT_NAME, "report_sparse_1.html")
+    assert "<code>sparse/1</code>" in second.read_text()
+
+
 def test_names_cannot_break_the_page(output: Path, small_scene_dir: Path) -> None:
     record = json.loads((output / "run.json").read_text())
     name = '</script><img src=x onerror="alert(1)">.jpg'
