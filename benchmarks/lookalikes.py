@@ -44,7 +44,7 @@ METHODS = (*MODES, "colmap")
 _REUSED = "reused"
 """File in the folder of a run that began with stored features and matches."""
 
-_FAST = {"density": {"level": "sparse"}, "refine": {"mode": "off"}}
+_FAST = {"extractor": {"max_keypoints": 1024}, "density": {"level": "sparse"}, "refine": {"mode": "off"}}
 
 
 @dataclass(frozen=True, slots=True)

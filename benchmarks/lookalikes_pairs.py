@@ -23,6 +23,9 @@ from sfm_lightglue.store.store import Store
 from sfm_lightglue.synthetic import SyntheticScene, write_scene
 from sfm_lightglue.types import ImagePair, Matches, Rejected, TwoViewGeometry
 
+MAX_KEYPOINTS = 512
+"""Number of keypoints of an image: as many per pixel as the default gives in a photograph of 640 x 480."""
+
 MAX_ERROR_PX = 3.0
 """Two keypoints are the same point if its projection is this near, at a width of 320 pixels."""
 
@@ -69,7 +72,9 @@ def labelled_pairs(
 
 
 def _verified_pairs(folder: Path) -> tuple[SceneFeatures, dict[ImagePair, VerifiedPairRecord]]:
-    config = ReconstructConfig.from_mapping({"density": {"level": "sparse"}, "num_threads": 1})
+    config = ReconstructConfig.from_mapping(
+        {"extractor": {"max_keypoints": MAX_KEYPOINTS}, "density": {"level": "sparse"}, "num_threads": 1}
+    )
     output = folder / "output"
     scene = read_scene(folder / "images", output, config, 1, silent)
     components, store = build_components(config), Store(output)

@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,9 @@ _OTHERS: dict[str, Callable[..., SyntheticScene]] = {
 """Further scenes: with repeated windows and cabinets, and one without look-alikes."""
 
 _NUM_OTHER_IMAGES = 8
+_MAX_IMAGES = 10
+"""Of scenes with more images, this many are drawn by chance."""
+
 _POSITIONS_EVERY = 3
 """Every third scene has known positions of its images."""
 
@@ -79,7 +82,16 @@ class TrainingScene:
             return _OTHERS[self.kind](_NUM_OTHER_IMAGES, SIZE, self.seed)
         difference, dense, ordered, revisit = (np.random.default_rng([self.seed, 1]).random(4) < 0.5).tolist()
         scene = LookalikeScene("training", self.kind, difference, dense, ordered, revisit, self.seed)
-        return render_lookalikes(scene, SIZE)
+        return _thinned(render_lookalikes(scene, SIZE), self.seed)
+
+
+def _thinned(scene: SyntheticScene, seed: int) -> SyntheticScene:
+    """At most `_MAX_IMAGES` images of a scene."""
+    chosen = np.random.default_rng([seed, 3]).permutation(scene.names)[:_MAX_IMAGES]
+    names = sorted(chosen.tolist())
+    poses = {name: scene.cam_from_world_from_name[name] for name in names}
+    images, depths = ({name: values[name] for name in names} for values in (scene.images, scene.depths))
+    return replace(scene, images=images, depths=depths, cam_from_world_from_name=poses)
 
 
 def training_scenes(num_seeds: int) -> list[TrainingScene]:

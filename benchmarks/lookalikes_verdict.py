@@ -19,7 +19,8 @@ MIN_CENTER_ERROR = 0.03
 
 MAX_ROTATION_ERROR_DEG = 10.0
 MAX_WRONG = 0.1
-"""A model is folded if more than this fraction of its cameras, and at least two of them, are wrong."""
+"""A model is folded if more than this fraction of its cameras, and at least two of them, are wrong; one is enough in a
+model of three cameras, because no two of them agree then with a third one."""
 
 MIN_REGISTERED = 0.9
 """A group of connected images is in one model if at least this fraction of it is."""
