@@ -172,8 +172,10 @@ class ReconstructConfig(DatabaseConfig):
             raise ConfigError(f"`rig` {self.rig!r}: expected the path of a file")
         if not isinstance(self.poses, str):
             raise ConfigError(f"`poses` {self.poses!r}: expected the path of a file or folder")
-        if self.poses and self.rig:
-            raise ConfigError("`rig` and `poses` exclude each other: both give poses; leave out one of them")
+        given = {"rig": self.rig, "positions": self.positions, "cameras.params": self.cameras.params}
+        excluded = [name for name, value in given.items() if self.poses and value]
+        if excluded:
+            raise ConfigError(f"`{excluded[0]}` and `poses` exclude each other: `poses` gives all of it; leave out one")
         object.__setattr__(self, "mapping", mapper_of_poses(self.mapping, self.poses))
         object.__setattr__(self, "pairs", pairs_of_poses(self.pairs, self.poses))
         if self.poses:  # no image is left over: each has its pose

@@ -79,8 +79,9 @@ def test_options_that_contradict_known_poses_are_refused() -> None:
         one_thread(poses="p.json", mapping={"name": "incremental"})
     with pytest.raises(ConfigError, match=r"`mapping\.name` known_poses needs the poses"):
         one_thread(mapping={"name": "known_poses"})
-    with pytest.raises(ConfigError, match="`rig` and `poses` exclude each other"):
-        one_thread(poses="p.json", rig="rig.json")
+    for name, value in (("rig", "rig.json"), ("positions", "p.csv"), ("cameras", {"params": [500, 240, 180, 0]})):
+        with pytest.raises(ConfigError, match=f"`{name}.*` and `poses` exclude each other"):
+            one_thread(**{"poses": "p.json", name: value})
 
 
 def test_limits_and_excluded_pairs_are_kept() -> None:
