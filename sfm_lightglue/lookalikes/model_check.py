@@ -47,9 +47,6 @@ between two places joins those with which it has most points in common."""
 _MAX_PRIOR = 1.0
 """Largest influence of the probability of a pair from before mapping, as a logarithm of odds."""
 
-_TRUSTED = 1e6
-"""Evidence for a pair that the user named."""
-
 _MIN_JOINING = 0.3
 """Fraction of the inliers of a pair that are points of the model if it agrees with the model."""
 
@@ -138,7 +135,7 @@ def check_fold(
         model: with points.
         attempted: pairs that were matched, verified or not; others say nothing. None for all pairs.
         probabilities: that a verified pair is a true overlap, where this is known.
-        trusted: pairs that are true overlaps; their images are in one group.
+        trusted: pairs that are true overlaps; the groups that they join do not contradict each other.
 
     Returns:
         The groups of images that agree with each other, and those that contradict each other.
@@ -152,10 +149,12 @@ def check_fold(
     overlaps = num_common / np.outer(scales, scales)
     weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
     weighed += _prior_odds(arrays.names, probabilities or {})
-    is_trusted = _is_in(arrays.names, trusted)
-    weighed = np.where(is_trusted, _TRUSTED, np.where(is_known, weighed, 0.0))
-    groups = agreeing_groups(weighed, is_known | is_trusted)
-    found = _conflicts(groups, evidence, is_known)
+    groups = agreeing_groups(np.where(is_known, weighed, 0.0), is_known)
+    found = [
+        each
+        for each in _conflicts(groups, evidence, is_known)
+        if not _is_in(arrays.names, trusted)[np.ix_(*(groups[number] for number in each.groups))].any()
+    ]
     sides = sides_of_conflicts(groups, [each.groups for each in found], num_common)
     side_of_row = {row: number for number, side in enumerate(sides) for row in side.tolist()}
     conflicts: dict[tuple[int, int], GroupConflict] = {}

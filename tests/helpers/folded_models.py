@@ -68,9 +68,9 @@ def street_model(
     step = 0.0 if is_folded else 14.0
     num_clouds = 1 if is_folded else num_houses
     for cloud in range(num_clouds):
-        points.append(twins + [cloud * step, 0, 0])
+        points.append(twins + np.array([cloud * step, 0, 0]))
     for house in range(num_houses):
-        points.append(own[house * num_own : (house + 1) * num_own] + [house * step, 0, 0])
+        points.append(own[house * num_own : (house + 1) * num_own] + np.array([house * step, 0, 0]))
         cloud = 0 if is_folded else house
         first = num_clouds * num_twins + house * num_own
         rows = np.r_[cloud * num_twins : (cloud + 1) * num_twins, first : first + num_own]

@@ -54,7 +54,7 @@ def rooms(detected: float = 0.8) -> pycolmap.Reconstruction:
         for number in range(6):
             center = np.array([np.linspace(-1.5, 1.5, 6)[number], 6.0 * room - 4 + rng.normal(0, 0.2), 0.1 * number])
             name = f"{room}-{number}.jpg"
-            poses[name] = Rigid3.look_at(center, center + [0.1, 4, 0], UP)
+            poses[name] = Rigid3.look_at(center, center + np.array([0.1, 4, 0]), UP)
             rows[name] = 250 * room + np.flatnonzero(rng.random(250) < detected)
     return model_of(poses, np.concatenate(walls), rows)
 
@@ -95,7 +95,7 @@ def ahead(detected: float = 0.8) -> pycolmap.Reconstruction:
     poses, rows = {}, {}
     for number in range(20):
         center = np.array([0.1 * np.sin(number), 2.0 * number, 0])
-        poses[f"{number:02d}.jpg"] = Rigid3.look_at(center, center + [0, 10, 0], UP)
+        poses[f"{number:02d}.jpg"] = Rigid3.look_at(center, center + np.array([0, 10, 0]), UP)
         is_near = np.abs(points[:, 1] - center[1] - 9) < 6
         rows[f"{number:02d}.jpg"] = np.flatnonzero(is_near & (rng.random(len(points)) < detected))
     return model_of(poses, points, rows)

@@ -1,0 +1,180 @@
+"""Folded models are rejected, mapped again without the pairs that join places, and cut at last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycolmap
+import pytest
+
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.database_pairs import matched_pairs, remove_geometries
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
+from sfm_lightglue.reconstruction.folds import FOLD_CHECK, Folds, is_folded, joining_pairs, with_left_out
+from sfm_lightglue.reconstruction.unfolding import MAX_UNFOLDINGS, left_out_pairs, map_unfolded
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import ring_scene, write_database
+from tests.helpers.folded_models import all_pairs, street_model
+
+LIMIT = ChecksConfig().max_conflict
+HOUSES = [tuple(f"{house}-{number}.jpg" for number in range(6)) for house in range(2)]
+PAIRS = all_pairs([*HOUSES[0], *HOUSES[1]])
+JOINING = frozenset(pair for pair in PAIRS if pair.name0[0] != pair.name1[0])
+FOLDS = Folds(dict.fromkeys(PAIRS, 40), PAIRS, LIMIT)
+
+
+def judged(model: pycolmap.Reconstruction) -> JudgedModel:
+    names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
+    images = {name: ImageVerdict("registered", None, None, 100, 1.0) for name in names}
+    return JudgedModel(model, ModelVerdict("accepted", {"min_agreement": Check.at_least(1.0, 0.8)}, images))
+
+
+def checked(*models: pycolmap.Reconstruction) -> list[JudgedModel]:
+    return FOLDS.checked([judged(model) for model in models])
+
+
+def test_a_folded_model_is_rejected_and_names_the_pairs_that_join_its_places() -> None:
+    (found,) = checked(street_model(True))
+    assert found.verdict.outcome == "rejected"
+    assert found.verdict.failed == (FOLD_CHECK,)
+    assert {image.reason for image in found.verdict.images.values()} == {"model_rejected"}
+    assert is_folded(found)
+    joining = joining_pairs([found])
+    assert joining <= JOINING
+    assert len(joining) >= 30
+
+
+def test_a_right_model_passes_with_its_value() -> None:
+    (found,) = checked(street_model(False))
+    assert found.verdict.outcome == "accepted"
+    assert found.verdict.checks[FOLD_CHECK] == Check(0.0, LIMIT, True)
+    assert list(found.verdict.checks) == ["min_agreement", FOLD_CHECK]
+    assert joining_pairs([found]) == frozenset()
+
+
+def test_rejected_models_and_those_without_points_are_left_as_they_are() -> None:
+    rejected = JudgedModel(street_model(True), judged(street_model(True)).verdict.as_rejected())
+    assert FOLDS.checked([rejected]) == [rejected]
+    empty = judged(pycolmap.Reconstruction())
+    assert FOLDS.checked([empty]) == [empty]
+
+
+def test_folded_models_come_after_published_ones() -> None:
+    found = checked(street_model(True), street_model(False))
+    assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]
+
+
+def test_places_that_the_user_joined_are_no_fold() -> None:
+    trusted = frozenset({ImagePair("0-2.jpg", "1-2.jpg")})
+    (found,) = Folds(FOLDS.num_inliers, PAIRS, LIMIT, trusted=trusted).checked([judged(street_model(True))])
+    assert found.verdict.outcome == "accepted"
+
+
+def test_a_folded_model_is_cut_into_its_places() -> None:
+    found = FOLDS.cut(checked(street_model(True)), lambda models: checked(*models))
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert [each.verdict.outcome for each in found] == ["accepted", "accepted"]
+    assert all(each.model.num_reg_images() == 6 for each in found)
+    assert joining_pairs(found) <= JOINING  # the caller leaves them out
+
+
+def test_a_folded_model_stays_rejected_if_no_piece_is_published() -> None:
+    before = checked(street_model(True))
+    found = FOLDS.cut(before, lambda models: [])
+    assert found == before
+
+
+def test_the_left_out_pairs_are_told_with_the_models_that_they_concern() -> None:
+    one = with_left_out(judged(street_model(False)), [*JOINING, ImagePair("8.jpg", "9.jpg")])
+    assert set(one.verdict.left_out) == {(pair.name0, pair.name1) for pair in JOINING}
+    (note,) = one.verdict.notes
+    assert f"{len(JOINING)} verified pairs" in note
+    assert "look alike" in note
+    assert with_left_out(one, []).verdict.left_out == ()
+    assert with_left_out(judged(street_model(False)), []).verdict.notes == ()
+
+
+@dataclass(frozen=True)
+class Filled:
+    path: Path
+    left_out: frozenset[ImagePair]
+
+
+class Scene:
+    """Filled databases, and models that are folded as long as pairs join the houses."""
+
+    def __init__(self, folder: Path, unfolds: bool) -> None:
+        self.store, self.folder, self.unfolds = Store(folder / "store"), folder, unfolds
+        self.attempts: list[tuple[str, bool]] = []
+
+    def fill(self, path: Path) -> Filled:
+        path.write_text(str(len(left_out_pairs(self.store, "key"))))
+        return Filled(path, left_out_pairs(self.store, "key"))
+
+    def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool) -> list[JudgedModel]:
+        assert work.is_dir()
+        self.attempts.append((name, cuts))
+        found = checked(street_model(not (self.unfolds and filled.left_out)))
+        return FOLDS.cut(found, lambda models: checked(*models)) if cuts else found
+
+    def run(self) -> tuple[Filled, list[JudgedModel]]:
+        filled = self.fill(self.folder / "database.db")
+        return map_unfolded(self.store, "key", filled, self.fill, self.map_filled, self.folder)  # type: ignore[type-var,arg-type]
+
+
+def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, unfolds=True)
+    filled, found = scene.run()
+    assert scene.attempts == [("first", False), ("unfold-1", False)]
+    assert [each.verdict.outcome for each in found] == ["accepted"]
+    assert filled.path == tmp_path / "database.db"
+    assert filled.left_out <= JOINING
+    assert filled.path.read_text() == str(len(filled.left_out))  # the database of the run has them no more
+    assert {ImagePair(*names) for names in found[0].verdict.left_out} == filled.left_out
+    assert len(found[0].verdict.notes) == 1
+
+
+def test_an_interrupted_run_goes_on_without_the_pairs(tmp_path: Path) -> None:
+    Scene(tmp_path, unfolds=True).run()
+    again = Scene(tmp_path, unfolds=True)
+    _, found = again.run()
+    assert again.attempts == [("first", False)]
+    assert [each.verdict.outcome for each in found] == ["accepted"]
+    assert len(found[0].verdict.left_out) >= 30
+
+
+def test_what_stays_folded_is_cut_at_last(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, unfolds=False)
+    _, found = scene.run()
+    assert scene.attempts[0] == ("first", False)
+    assert len(scene.attempts) == 1 + MAX_UNFOLDINGS
+    assert scene.attempts[-1][1]
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+
+
+def test_a_right_scene_is_mapped_once(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, unfolds=False)
+    scene.map_filled = lambda filled, work, name, cuts: checked(street_model(False))  # type: ignore[method-assign]
+    filled, found = scene.run()
+    assert filled.left_out == frozenset()
+    assert found[0].verdict.notes == ()
+    assert left_out_pairs(scene.store, "key") == frozenset()
+
+
+def geometries(database: Path) -> int:
+    with pycolmap.Database.open(database) as opened:
+        return len(opened.read_two_view_geometries()[0])
+
+
+@pytest.mark.parametrize("num_removed", [0, 3])
+def test_pairs_without_geometry_stay_matched(tmp_path: Path, num_removed: int) -> None:
+    scene = ring_scene(5)
+    database = write_database(tmp_path / "database.db", scene)
+    removed: Collection[ImagePair] = scene.pairs[:num_removed]
+    remove_geometries(database, removed)
+    assert matched_pairs(database) == set(scene.pairs)
+    assert geometries(database) == len(scene.pairs) - num_removed
