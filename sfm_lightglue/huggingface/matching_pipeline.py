@@ -113,8 +113,15 @@ class KeypointMatchingPipeline:
         timeout: timeout of downloads in seconds; None is 60.
 
     Raises:
-        ConfigError: if `model` is no model, or a number is out of range.
-        ValueError: on another task.
+        ConfigError: if `model` is no model, or this machine does not have the device.
+        ValueError: on another task, or if a number is out of range.
+
+    Example:
+        >>> model = sfm_lightglue.LightGlueForKeypointMatching.from_pretrained("lightglue_sift")
+        >>> matcher = sfm_lightglue.KeypointMatchingPipeline(model, threshold=0.2)
+        >>> matches = matcher(["left.jpg", "right.jpg"])
+        >>> min(match["score"] for match in matches) > 0.2
+        True
     """
 
     framework = "pt"
@@ -184,8 +191,7 @@ class KeypointMatchingPipeline:
             is one pair, as in `transformers`.
 
         Raises:
-            ConfigError: if a number is out of range.
-            ValueError: if `inputs` are not pairs of images.
+            ValueError: if `inputs` are not pairs of images, or a number is out of range.
             DataError: if an image cannot be read or downloaded.
         """
         pairs, _ = as_pairs(inputs)
