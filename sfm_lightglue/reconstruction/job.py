@@ -31,8 +31,8 @@ from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published
 from sfm_lightglue.reconstruction.no_model import explain_no_model
-from sfm_lightglue.reconstruction.pair_record import pair_statistics
-from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_left_over, with_tried
+from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified
+from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
 from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded
@@ -108,6 +108,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     """
     filled, mapped = _map_scene(job, mapper, work, database)
     judged, groups = mapped
+    tell_unverified(job.trusted, filled.weighed)
     path_from_name = {image.name: image.path for image in job.scene.images}
     task = _task(job, filled, work)
     finishing = Finishing(
@@ -128,7 +129,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     added = _added_before(job)
     images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
-    tell_left_over(added, images)
+    tell_second_look(added, images, judged)
     pairs = pair_statistics(tuple(sorted(job.features)), job.plan.chosen, filled.num_pairs, filled.weighed)
     statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups))
     if not judged:

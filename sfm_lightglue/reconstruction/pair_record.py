@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.mapping.cached_models import PairStatistics
+from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
 from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
+
+logger = logging.getLogger(__name__)
 
 _DOUBTFUL = 0.9
 """The cues of pairs with a smaller probability are recorded."""
@@ -39,6 +44,18 @@ def pair_statistics(names: tuple[str, ...], chosen: str, num_pairs: int, weighed
 def pairs_apart(weighed: WeighedPairs) -> tuple[tuple[str, str], ...]:
     """Names of the pairs that took no part in mapping, because they may show places that look alike."""
     return tuple((pair.name0, pair.name1) for pair in sorted(weighed.apart))
+
+
+def tell_unverified(trusted: Sequence[ImagePair], weighed: WeighedPairs) -> None:
+    """Log the pairs that the user named and that have no geometry, so that they cannot take part in mapping."""
+    missing = [f"{pair.name0} - {pair.name1}" for pair in trusted if pair not in weighed.kept]
+    if missing:
+        logger.warning(
+            "%d of the %d pairs of `lookalikes.trust_pairs` take no part, because they have no verified geometry: %s",
+            len(missing),
+            len(trusted),
+            shortened(missing),
+        )
 
 
 def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:

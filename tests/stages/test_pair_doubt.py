@@ -13,7 +13,7 @@ from sfm_lightglue.mapping.cached_models import MapStatistics, PairStatistics, l
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.matchers.nearest import NearestMatcher
-from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart
+from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart, tell_unverified
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts
@@ -89,6 +89,15 @@ def test_a_trusted_pair_takes_part(tmp_path: Path, mode: str) -> None:
     assert pair in weighed(tmp_path, mode, (pair,)).kept
     unverified = ImagePair("x.jpg", "y.jpg")
     assert unverified not in weighed(tmp_path, mode, (unverified,)).kept
+
+
+def test_trusted_pairs_without_a_geometry_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unverified, verified = ImagePair("x.jpg", "y.jpg"), ImagePair(name_of(0), name_of(1))
+    tell_unverified((verified,), weighed(tmp_path, "auto", (verified,)))
+    assert caplog.text == ""
+    tell_unverified((verified, unverified), weighed(tmp_path, "auto", (verified, unverified)))
+    assert "1 of the 2 pairs" in caplog.text
+    assert "x.jpg - y.jpg" in caplog.text
 
 
 def test_strict_uses_no_doubtful_pair(tmp_path: Path) -> None:
