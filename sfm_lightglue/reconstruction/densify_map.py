@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.colmap.model import MapLocation, find_map, read_model
+from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
@@ -18,6 +19,7 @@ from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION, DensifyResult, densify_model
 from sfm_lightglue.mapping.incremental import MAPPER_VERSION, adjustment_like
+from sfm_lightglue.mapping.known_poses_mapper import KnownPosesConfig
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, digest_of_model, folder_of_images
@@ -229,8 +231,11 @@ class _Job:
 
     def _task(self, work: Path) -> MappingTask:
         constant = frozenset() if self.config.refine_intrinsics else frozenset(self.model.cameras)
-        num_threads = self.executor.num_workers
-        return MappingTask(work / "unused.db", work, len(self.scene.images), constant, num_threads)
+        num_threads, database = self.executor.num_workers, work / "unused.db"
+        is_posed = isinstance(self.config.mapping.config, KnownPosesConfig)  # then the run that made it was given poses
+        known_poses = poses_of_model(self.model) if is_posed else {}
+        num_images = len(self.scene.images)
+        return MappingTask(database, work, num_images, constant, num_threads, known_poses=known_poses)
 
     def _densified(self, features: SceneFeatures, task: MappingTask) -> DensifyResult:
         density = self.config.density

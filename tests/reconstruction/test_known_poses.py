@@ -13,6 +13,7 @@ from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError, ReconstructionError
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.densify_map import densify
 from sfm_lightglue.reconstruction.extend import extend
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene
@@ -56,6 +57,8 @@ def test_known_poses_stay_and_points_are_found(
     )
     again = reconstruct(folder, config=ReconstructConfig.from_mapping(recorded))
     assert again.summary.cache["misses"] == 0
+    dense = poses_of_model(densify(result.output).model)
+    assert max(np.abs(dense[name].as_matrix() - pose.as_matrix()).max() for name, pose in poses.items()) < 1e-12
     with pytest.raises(ConfigError, match=r"`poses`.*an extension finds the poses"):
         extend(folder, config=config)
 
