@@ -36,9 +36,9 @@ MIN_PAIRS = 2
 """Fewest pairs that count, with different images on both sides: a wrong pair is never alone decisive."""
 
 _MIN_RATIO, _MIN_RATIO_OF_PAIR = 0.35, 0.3
-"""Smallest fraction of the matches that fit, of all pairs with enough of them and of a pair that counts. Two halves of a
-street of 29 images have focal lengths that differ by a tenth: 60 % of their matches fit, a third of those of the worst
-pair. Random matches hardly fit; the adjustment of the merged model decides about the others."""
+"""Smallest fraction of the matches that fit, of all pairs with enough of them and of a pair that counts. Two halves of
+a street of 29 images have focal lengths that differ by a tenth: 60 % of their matches fit, a third of those of the
+worst pair. Random matches hardly fit; the adjustment of the merged model decides about the others."""
 
 _MIN_PAIR_RATIO = 0.6
 """Smallest fraction of the pairs with enough matches that count: the others say something else."""

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MERGING_VERSION = 1
 """Number to raise when a change of the code merges other models by points."""
 
-_APART = "stay apart"
+_APART, _MERGED = "stay apart", "were merged by"
 
 IsBetter = Callable[[pycolmap.Reconstruction, pycolmap.Reconstruction, pycolmap.Reconstruction], bool]
 
@@ -95,7 +95,7 @@ class PieceMerging:
                 continue
             merged, text = found
             earlier = [note for each in (first, second) for note in notes.get(id(each), [])]
-            notes[id(merged)] = [*earlier, f"models of {sizes} were merged by {text}"]
+            notes[id(merged)] = [*earlier, f"models of {sizes} {_MERGED} {text}"]
             logger.info("%s", notes[id(merged)][-1])
             remaining = {number: model for number, model in remaining.items() if number not in pair}
             remaining[max(max(each) for each in links) + 1] = merged
@@ -136,6 +136,11 @@ class PieceMerging:
 def is_of_models_apart(note: str) -> bool:
     """Whether a note tells why models were not merged: it is outdated as soon as they are merged otherwise."""
     return _APART in note
+
+
+def is_of_pieces(note: str) -> bool:
+    """Whether a note tells that models were merged, or why they were not."""
+    return _APART in note or _MERGED in note
 
 
 def connect_points(merged: pycolmap.Reconstruction, links: PointLinks, alignment: LinkAlignment) -> None:
@@ -184,4 +189,4 @@ def _num_connecting(model: pycolmap.Reconstruction, sides: tuple[set[int], set[i
     )
 
 
-__all__ = ["MERGING_VERSION", "MergedPieces", "PieceMerging", "connect_points", "is_of_models_apart"]
+__all__ = ["MERGING_VERSION", "MergedPieces", "PieceMerging", "connect_points", "is_of_models_apart", "is_of_pieces"]

@@ -12,7 +12,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.incremental import adjustment_like, adjustment_of_merged_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
-from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
+from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart, is_of_pieces
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
@@ -82,7 +82,8 @@ def map_and_judge(
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
     for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
-        logger.warning("%s", note)
+        if not is_of_pieces(note):  # told at the end: a second look may change it
+            logger.warning("%s", note)
     return best
 
 

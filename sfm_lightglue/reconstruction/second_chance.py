@@ -13,7 +13,7 @@ from sfm_lightglue.extractors.altered import AlteredExtractor, AlteredInPlace
 from sfm_lightglue.images.alteration import ALTERATION_VERSION, Alteration
 from sfm_lightglue.mapping.extend_pairs import Covisibility
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.mapping.merging_by_points import MERGING_VERSION
+from sfm_lightglue.mapping.merging_by_points import MERGING_VERSION, is_of_pieces
 from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
 from sfm_lightglue.messages import shortened
@@ -194,14 +194,17 @@ def with_tried(images: Mapping[str, ImageVerdict], added: AddedPairs) -> dict[st
     return {name: replace(image, tried=added.tried.get(name, ())) for name, image in images.items()}
 
 
-def tell_left_over(added: AddedPairs, images: Mapping[str, ImageVerdict]) -> None:
-    """Tell which images have no pose after a second chance, and what was tried.
+def tell_second_look(added: AddedPairs, images: Mapping[str, ImageVerdict], judged: Sequence[JudgedModel]) -> None:
+    """Tell which models were merged, which images have no pose after a second chance, and what was tried.
 
     Args:
         added: of the second look.
         images: verdicts by name.
+        judged: the models.
     """
-    for note in added.notes:
+    published = [each.verdict for each in judged if each.verdict.outcome != "rejected"]
+    of_pieces = [note for verdict in published for note in verdict.notes if is_of_pieces(note)]
+    for note in dict.fromkeys([*added.notes, *of_pieces]):
         logger.warning("%s", note)
     names = [name for name, image in sorted(images.items()) if image.tried and image.status not in _WITH_POSE]
     helped = [name for name, image in sorted(images.items()) if image.tried and image.status in _WITH_POSE]
