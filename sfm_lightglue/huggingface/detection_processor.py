@@ -60,7 +60,7 @@ class SuperPointImageProcessor(ImageProcessorBase):
             ValueError: if `target_sizes` does not have one size for each image, and if the outputs do not tell how the
                 images were resized.
         """
-        return detections_in_pixels(outputs, target_sizes, self.options, inputs)
+        return detections_in_pixels(outputs, target_sizes, self.options, inputs, not self.has_other_geometry)
 
 
 class SuperPointImageProcessorFast(FastSteps, SuperPointImageProcessor):

@@ -68,7 +68,8 @@ class LightGlueImageProcessor(ImageProcessorBase):
             ValueError: if `target_sizes` does not have two sizes (height, width) for each pair; if the outputs do not
                 tell how the images were resized; and if `transformers.pipeline` calls with unknown sizes.
         """
-        return matches_in_pixels(outputs, target_sizes, threshold, self.options, inputs)
+        is_certain = not self.has_other_geometry
+        return matches_in_pixels(outputs, target_sizes, threshold, self.options, inputs, is_certain)
 
     def visualize_keypoint_matching(
         self, images: Any, keypoint_matching_output: Sequence[Mapping[str, Tensor]]

@@ -247,7 +247,7 @@ class KeypointMatchingPipeline:
         if isinstance(processor, LightGlueImageProcessor):
             return processor.post_process_keypoint_matching(outputs, sizes, threshold, inputs=batch)
         # A processor of `transformers` stretches images, and its post-processing rounds points to integers.
-        return matches_in_pixels(outputs, sizes, threshold, ProcessorOptions(keep_aspect_ratio=False), batch)
+        return matches_in_pixels(outputs, sizes, threshold, ProcessorOptions(keep_aspect_ratio=False), batch, True)
 
 
 def _find_processor(arguments: PipelineArguments, model: Any, network: Any) -> Any:

@@ -79,6 +79,8 @@ def as_model_input(pixels: Tensor, options: ProcessorOptions, exactly: bool = Fa
         _check_range(pixels, options.rescale_factor)
         values = (pixels.double() if exactly else values) * options.rescale_factor
         values = values.float()
+    elif not pixels.is_floating_point() and not options.do_normalize:
+        _LOGGER.warning("do_rescale=False: values up to 255 stay, but the detectors are made for values in [0, 1]")
     if options.do_grayscale and not _is_grey(values):
         values = _grey(values)
     values = values.expand(3, -1, -1)

@@ -19,14 +19,19 @@ from sfm_lightglue.huggingface.processor_options import ProcessorOptions
 
 
 def matches_in_pixels(
-    outputs: Any, target_sizes: Any, threshold: float, options: ProcessorOptions, inputs: Mapping[str, Any] | None
+    outputs: Any,
+    target_sizes: Any,
+    threshold: float,
+    options: ProcessorOptions,
+    inputs: Mapping[str, Any] | None,
+    is_certain: bool,
 ) -> list[dict[str, Tensor]]:
-    """See `LightGlueImageProcessor.post_process_keypoint_matching`."""
+    """See `LightGlueImageProcessor.post_process_keypoint_matching`; `is_certain` as in `points_in_pixels`."""
     mask = _value(outputs, "mask", required=True) > 0
     sizes = _as_sizes(target_sizes, (len(mask), 2, 2), "both images of each pair").to(mask.device)
     if host_swaps_sizes():
         sizes = sizes.flip(-1)
-    pixels = points_in_pixels(outputs, sizes, options, inputs)
+    pixels = points_in_pixels(outputs, sizes, options, inputs, is_certain)
     # Without early stopping and pruning, `transformers` returns [2 B, N] instead of [B, 2, N].
     indices, all_scores = (
         _value(outputs, name, required=True).reshape(mask.shape)[:, 0] for name in ("matches", "matching_scores")
@@ -48,12 +53,12 @@ def matches_in_pixels(
 
 
 def detections_in_pixels(
-    outputs: Any, target_sizes: Any, options: ProcessorOptions, inputs: Mapping[str, Any] | None
+    outputs: Any, target_sizes: Any, options: ProcessorOptions, inputs: Mapping[str, Any] | None, is_certain: bool
 ) -> list[dict[str, Tensor]]:
-    """See `SuperPointImageProcessor.post_process_keypoint_detection`."""
+    """See `SuperPointImageProcessor.post_process_keypoint_detection`; `is_certain` as in `points_in_pixels`."""
     mask = _value(outputs, "mask", required=True) > 0
     sizes = _as_sizes(target_sizes, (len(mask), 2), "each image").to(mask.device)
-    pixels = points_in_pixels(outputs, sizes[:, None], options, inputs)[:, 0]
+    pixels = points_in_pixels(outputs, sizes[:, None], options, inputs, is_certain)[:, 0]
     scores, descriptors = (_value(outputs, name, required=True) for name in ("scores", "descriptors"))
     return [
         {"keypoints": pixels[i, valid], "scores": scores[i, valid], "descriptors": descriptors[i, valid]}
@@ -62,7 +67,7 @@ def detections_in_pixels(
 
 
 def points_in_pixels(
-    outputs: Any, sizes: Tensor, options: ProcessorOptions, inputs: Mapping[str, Any] | None
+    outputs: Any, sizes: Tensor, options: ProcessorOptions, inputs: Mapping[str, Any] | None, is_certain: bool
 ) -> Tensor:
     """Points [B, K, N, 2] (x, y) in pixels of the original images.
 
@@ -71,13 +76,14 @@ def points_in_pixels(
         sizes: [B, K, 2] (height, width) of the original images.
         options: of the processor.
         inputs: of the model, if they are known.
+        is_certain: whether all images were prepared with these options.
 
     Raises:
         ValueError: if it is not known how the images were resized.
     """
     keypoints = _value(outputs, "keypoints", required=True)
     keypoints = keypoints.reshape(*sizes.shape[:2], -1, 2)
-    seen, frame = _seen_sizes(outputs, sizes, options, inputs)
+    seen, frame = _seen_sizes(outputs, sizes, options, inputs, is_certain)
     if frame is not None:  # the points are divided by the size of the whole input
         whole = torch.tensor(frame).to(seen)
         keypoints = keypoints * (whole / seen).flip(-1)[:, :, None].to(keypoints)
@@ -86,7 +92,7 @@ def points_in_pixels(
 
 
 def _seen_sizes(
-    outputs: Any, sizes: Tensor, options: ProcessorOptions, inputs: Mapping[str, Any] | None
+    outputs: Any, sizes: Tensor, options: ProcessorOptions, inputs: Mapping[str, Any] | None, is_certain: bool
 ) -> tuple[Tensor, tuple[int, int] | None]:
     """(height, width) [B, K, 2] of the images in the model input, and of the input if points are divided by it."""
     told = _value(outputs, "image_sizes")
@@ -103,7 +109,7 @@ def _seen_sizes(
     if frame is not None:
         return _from_content(_value(outputs, "filled_sizes"), fitted, frame), frame
     whole = options.frame(fitted.reshape(-1, 2).tolist())
-    if not bool((fitted == torch.tensor(whole).to(fitted)).all()):
+    if not is_certain or not bool((fitted == torch.tensor(whole).to(fitted)).all()):
         raise ValueError(
             "post-processing: the outputs do not tell how the images were resized and padded, as those of transformers"
             " and of its pipeline; stretch images with keep_aspect_ratio=False, give the batch of the processor as"

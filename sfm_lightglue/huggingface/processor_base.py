@@ -56,10 +56,13 @@ class ImageProcessorBase:
     options: ProcessorOptions
     other_values: dict[str, Any]
     """Values of a file that are no options here; they are written again."""
+    has_other_geometry: bool
+    """Whether a call had another size or padding than the options, so that they do not tell where images lie."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options_of(options, self.default_options)
         self.other_values = {}
+        self.has_other_geometry = False
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTION_NAMES:
@@ -146,6 +149,7 @@ class ImageProcessorBase:
         given = {key: value for key, value in changes.items() if value is not None}
         require_known(given, "preprocess")
         options = replace(self.options, **given)
+        self.has_other_geometry = self.has_other_geometry or options.geometry != self.options.geometry
         if options.do_center_crop:
             _LOGGER.warning("do_center_crop: not done, as in transformers: matches near the border would be lost")
         return options

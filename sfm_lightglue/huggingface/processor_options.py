@@ -95,6 +95,11 @@ class ProcessorOptions:
         """{"height", "width"} to pad to; None if there is none."""
         return self.pad_size if self.do_pad else None
 
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """What decides on size and place of an image in the model input."""
+        return self.do_resize, self.size, self.keep_aspect_ratio, self.padded_size
+
     def resized(self, image_size: Any) -> tuple[int, int]:
         """(height, width) of an image of size (height, width) after the resize."""
         if not self.do_resize:

@@ -158,11 +158,12 @@ def test_our_model_in_their_pipeline_gives_right_points(folder, ours):
     assert points(host([WIDE, TALL])) == pytest.approx(points(ours([WIDE, TALL])), abs=1e-3)
 
 
-def test_padded_images_in_their_pipeline_are_refused(theirs):
+def test_padded_images_in_their_pipeline_are_refused(theirs, folder):
     """Neither their model nor their pipeline tells how an image was padded."""
-    host = THEIRS.pipeline(TASK, model=theirs, image_processor=LightGlueImageProcessor(size=FRAME))
-    with pytest.raises(ValueError, match=r"use sfm_lightglue\.pipeline"):
-        host([WIDE, TALL])
+    for model in (theirs, LightGlueForKeypointMatching.from_pretrained(folder)):
+        host = THEIRS.pipeline(TASK, model=model, image_processor=LightGlueImageProcessor(size=FRAME))
+        with pytest.raises(ValueError, match=r"use sfm_lightglue\.pipeline"):
+            host([WIDE, TALL])
 
 
 def test_a_pipeline_that_does_not_tell_the_order_of_its_sizes_is_refused():

@@ -134,6 +134,14 @@ def test_a_crop_is_not_done_and_ours_tells_it(caplog):
     assert "do_center_crop: not done" in caplog.text
 
 
+def test_values_that_are_not_from_0_to_1_are_told(caplog):
+    """Theirs says nothing."""
+    with caplog.at_level(logging.WARNING):
+        pixels(LightGlueImageProcessor(), RGB, do_rescale=False)
+        pixels(LightGlueImageProcessor(), RGB / 255)
+    assert "do_rescale=False: values up to 255" in caplog.text and "makes them black" in caplog.text
+
+
 def test_unknown_and_impossible_options_are_named(tmp_path, caplog):
     with pytest.raises(TypeError, match="did you mean 'do_resize'"):
         LightGlueImageProcessor(do_rezise=True)
@@ -213,6 +221,9 @@ def test_outputs_without_sizes_need_a_stretched_input_or_the_batch():
     assert found["keypoints0"][0].tolist() == pytest.approx([(100 + 0.5) * 4 - 0.5, (50 + 0.5) * 4 - 0.5])
     (found,) = letterbox.post_process_keypoint_matching(outputs(), [[(200, 400), (50, 100)]])  # these fill the input
     assert found["keypoints1"][0].tolist() == pytest.approx([(100 + 0.5) / 2 - 0.5, (50 + 0.5) / 2 - 0.5])
+    stretch(images, keep_aspect_ratio=True)  # now it is not known which images were padded
+    with pytest.raises(ValueError, match="inputs="):
+        stretch.post_process_keypoint_matching(outputs(), square)
     with pytest.raises(ValueError, match="inputs="):
         detections = SimpleNamespace(keypoints=torch.ones(1, 1, 2), mask=torch.ones(1, 1), scores=0, descriptors=0)
         SuperPointImageProcessor(keep_aspect_ratio=True).post_process_keypoint_detection(detections, [(9, 9)])
