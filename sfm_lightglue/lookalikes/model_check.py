@@ -28,13 +28,13 @@ _MANY_POINTS = 50
 _NUM_STRONGEST = 3
 """Number of pairs of each image that show which share of its points is usual."""
 
-_USUAL_RANGE = 0.45, 0.8
+_USUAL_RANGE = 0.45, 0.9
 """Range of the usual share of points."""
 
 _FALSE_SHAPE = 0.8, 2.4
 """Parameters of the beta distribution of the shares of images that show different places."""
 
-_TRUE_COUNT = 12.0
+_TRUE_COUNT = 16.0
 """Sum of the parameters of the beta distribution of the shares of images that show the same place."""
 
 _OUTLIERS = 0.05
