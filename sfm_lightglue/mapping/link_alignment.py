@@ -221,23 +221,24 @@ def _refined(links: PointLinks, similarity: Sim3) -> Sim3:
         near = links.errors_px(similarity) <= factor * MAX_ERROR_PX
         if near.sum() < MIN_INLIERS_OF_PAIR:
             return similarity
-        start = similarity
-        found = least_squares(
-            lambda step, rows=near, base=start: _residuals(links, _stepped(base, step), rows).ravel(),
-            np.zeros(7),
-            loss="soft_l1",
-            f_scale=2.0,
-            max_nfev=20,
-        )
-        similarity = _stepped(start, found.x)
+        similarity = _minimised(links, similarity, near)
     return similarity
+
+
+def _minimised(links: PointLinks, start: Sim3, rows: BoolArray) -> Sim3:
+    def residuals(step: Float64Array) -> Float64Array:
+        return _residuals(links, _stepped(start, step), rows).ravel()
+
+    found = least_squares(residuals, np.zeros(7), loss="soft_l1", f_scale=2.0, max_nfev=20)
+    return _stepped(start, found.x)
 
 
 def _residuals(links: PointLinks, similarity: Sim3, rows: BoolArray) -> Float64Array:
     """Residuals [2 K', 3] of the chosen matches in both directions; 0 where a match has no point."""
     forward = links.target.residuals_px(similarity @ links.source.xyz)[rows]
     backward = links.source.residuals_px(similarity.inverse() @ links.target.xyz)[rows]
-    return np.nan_to_num(np.concatenate([forward, backward]), nan=0.0)
+    residuals: Float64Array = np.nan_to_num(np.concatenate([forward, backward]), nan=0.0)
+    return residuals
 
 
 def _stepped(similarity: Sim3, step: Float64Array) -> Sim3:
