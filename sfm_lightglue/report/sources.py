@@ -80,17 +80,29 @@ class ReportSources:
         summary = self.record.get("summary", {})
         return summary if isinstance(summary, dict) else {}
 
-    def key(self, wording: str) -> str:
+    def key(self, wording: str, max_mb: float) -> str:
         """Digest of everything that the report depends on, except the times of the run.
 
         Args:
             wording: an example of how the advice names options.
+            max_mb: largest size of a single file in megabytes.
         """
         summary = {name: value for name, value in self.summary.items() if name not in _CHANGES_IN_EACH_RUN}
         files = self.record.get("files") or self._model_digests()
         record = {name: value for name, value in self.record.items() if name not in {"summary", "versions"}}
         images = None if self.images is None else self.images.name
-        parts = [REPORT_VERSION, __version__, assets_digest(), self.model_path, images, record, summary, files, wording]
+        parts = [
+            REPORT_VERSION,
+            __version__,
+            assets_digest(),
+            self.model_path,
+            images,
+            record,
+            summary,
+            files,
+            wording,
+            max_mb,
+        ]
         return hashlib.sha256(json_bytes(parts)).hexdigest()
 
     def _model_digests(self) -> dict[str, str | None]:

@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]{64})">')
 
+_DATA_META = '<meta name="sfm-lightglue-data"'
+
+DATA_NAME = "data.js"
+
 _HEAD_BYTES = 1000
 """The key of a report is in its first bytes, so that a report of 15 MB need not be read."""
 
@@ -97,9 +101,10 @@ def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> W
     sources = find_sources(config.map_dir, config.images)
     file = config.file or sources.folder / sources.default_name
     folder = file.with_name(f"{file.stem}_files")
-    key = sources.key(wording(_ANY_OPTION))
-    if _key_of(file) == key:
-        return WrittenReport(file, folder if folder.is_dir() else None, file.stat().st_size, is_new=False)
+    key = sources.key(wording(_ANY_OPTION), config.max_mb)
+    written = _written_report(file, folder, key)
+    if written is not None:
+        return written
     gathered = gather(sources, ThreadExecutor(config.num_threads))
     page = _Page(gathered, key, title_of(sources), wording)
     limit = int(config.max_mb * 1e6)
@@ -175,8 +180,8 @@ class _Page:
         files = {name_from_image[name]: photo.jpeg for name, photo in self._gathered.photos.items()}
         urls = {name: f"{folder}/{file}" for name, file in name_from_image.items()}
         data = _as_json(data_of_script(self._gathered, urls))
-        files["data.js"] = f"window.sfmReportData = {data};\n".encode()
-        return files | {"": self._rendered("", f"{folder}/data.js")}
+        files[DATA_NAME] = f"window.sfmReportData = {data};\n".encode()
+        return files | {"": self._rendered("", f"{folder}/{DATA_NAME}")}
 
     def _rendered(self, data: str, data_url: str) -> bytes:
         from jinja2 import Environment, StrictUndefined
@@ -198,14 +203,22 @@ def _as_json(values: dict[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _key_of(file: Path) -> str | None:
-    """The key of an existing report; None if there is none."""
+def _written_report(file: Path, folder: Path, key: str) -> WrittenReport | None:
+    """The report of a key that is there already, with its folder if it needs one; else None."""
     try:
         with open(file, "rb") as opened:
-            found = _KEY_PATTERN.search(opened.read(_HEAD_BYTES).decode("utf-8", "replace"))
+            head = opened.read(_HEAD_BYTES).decode("utf-8", "replace")
+        found = _KEY_PATTERN.search(head)
+        if found is None or found[1] != key:
+            return None
+        if _DATA_META not in head:
+            return WrittenReport(file, None, file.stat().st_size, is_new=False)
+        sizes = [path.stat().st_size for path in folder.iterdir() if _OWN_FILE.fullmatch(path.name)]
+        if not (folder / DATA_NAME).is_file():
+            return None
+        return WrittenReport(file, folder, file.stat().st_size + sum(sizes), is_new=False)
     except OSError:
         return None
-    return found[1] if found else None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -64,8 +64,10 @@ def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_di
     assert written.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == ["data.js", *(f"photo{n:06d}.jpg" for n in range(6))]
     assert 'src="report_files/data.js"' in written.file.read_text()
+    assert not write_report(config_of(output, small_scene_dir, max_mb=0.1)).is_new
+    shutil.rmtree(folder)
+    assert write_report(config_of(output, small_scene_dir, max_mb=0.1)).is_new, "the page alone shows nothing"
     (folder / "notes.txt").write_text("of the user")
-    written.file.unlink()
     assert write_report(config_of(output, small_scene_dir)).folder is None
     assert [path.name for path in folder.iterdir()] == ["notes.txt"], "files of an earlier report are removed"
 
