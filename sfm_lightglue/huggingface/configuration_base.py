@@ -98,6 +98,10 @@ class Configuration:
             value = as_type(declared.type, value, f"{self.model_type}: {name}")
         if name == "dtype" and isinstance(value, str):
             value = _dtype(value)
+        if name == "num_labels":
+            self.id2label = {index: f"LABEL_{index}" for index in range(value)}
+            self.label2id = {label: index for index, label in self.id2label.items()}
+            return
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # otherwise a misspelt attribute would have a type
@@ -106,6 +110,8 @@ class Configuration:
             name = _FORMER_NAMES.get(name, name)
             if name == "num_labels":
                 return len(self.id2label)
+            if name in vars(self):
+                return vars(self)[name]
             if name in _COMMON:
                 return copy.copy(_COMMON[name])
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -285,7 +291,7 @@ class Configuration:
     @classmethod
     def known_keys(cls) -> set[str]:
         """Names of the fields, and of the keys that all configurations have."""
-        return {*_COMMON, *_FORMER_NAMES, *(each.name for each in _fields(cls))}
+        return {*_COMMON, *_FORMER_NAMES, "num_labels", *(each.name for each in _fields(cls))}
 
     @classmethod
     def refuse_misspelt(cls, values: Mapping[str, Any]) -> None:
@@ -301,9 +307,7 @@ class Configuration:
                 raise ConfigError(f"{cls.model_type}: unknown option {key!r} (did you mean {near[0]!r}?)")
 
     @classmethod
-    def _find(
-        cls, name_or_path: str | Path, keywords: Mapping[str, Any]
-    ) -> tuple[Path, dict[str, Any]]:
+    def _find(cls, name_or_path: str | Path, keywords: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
         hub, left = split_keywords(keywords, f"{cls.__name__}.from_pretrained")
         path = Path(name_or_path).expanduser()
         is_file = path.suffix == ".json" and path.is_file()
@@ -317,9 +321,9 @@ class Configuration:
         others = {_FORMER_NAMES.get(key, key): value for key, value in values.items() if value is not None}
         for key in {*_INTERNAL, *self.derived, "model_type"} & others.keys():
             del others[key]
-        if isinstance(number := others.pop("num_labels", None), int):
-            others.setdefault("id2label", {index: f"LABEL_{index}" for index in range(number)})
-            others.setdefault("label2id", {f"LABEL_{index}": index for index in range(number)})
+        number = others.pop("num_labels", None)
+        if isinstance(number, int) and "id2label" not in others:
+            self.num_labels = number
         if isinstance(labels := others.get("id2label"), Mapping):
             others["id2label"] = {int(key): label for key, label in labels.items()}  # JSON has text as keys
         unknown = others.keys() - _COMMON.keys()

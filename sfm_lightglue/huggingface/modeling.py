@@ -172,7 +172,8 @@ class LightGlueForKeypointMatching(PretrainedModel):
             device_map: the device by its name in `transformers`: a name, a number, "auto", or {"": name}.
             output_loading_info: whether to return a tuple of the model and a dictionary of missing, unexpected and
                 mismatched keys, too.
-            ignore_mismatched_sizes: whether weights that do not fit the configuration stay untrained, with a warning.
+            ignore_mismatched_sizes: whether weights of LightGlue that do not fit the configuration stay untrained, with
+                a warning; those of the detector must fit.
             variant: part of the names of the files, such as "fp16" in model.fp16.safetensors.
             keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`; and
                 fields that replace those of the configuration.

@@ -25,6 +25,7 @@ SMALL_DETECTOR = {
     "decoder_hidden_size": 32,
     "descriptor_decoder_dim": 64,
     "keypoint_threshold": 0.01,
+    "max_keypoints": 40,
 }
 SMALL = {"descriptor_dim": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 

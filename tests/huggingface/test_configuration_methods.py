@@ -47,7 +47,10 @@ def test_every_common_key_has_a_default_and_can_be_set(library):
     }
     config = library.LightGlueConfig(**chosen, dtype="float16")
     assert {name: getattr(config, name) for name in chosen} == chosen and config.dtype == torch.float16
-    assert library.LightGlueConfig(num_labels=5).num_labels == 5
+    config = library.LightGlueConfig(num_labels=5, torch_dtype="bfloat16")
+    assert config.num_labels == len(config.label2id) == 5 and config.torch_dtype == torch.bfloat16
+    config.num_labels = 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
 
 
 def test_json_strings_files_and_dictionaries_are_read_back(library, tmp_path):
