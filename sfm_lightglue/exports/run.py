@@ -16,19 +16,14 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.exports.base import IMAGES_FOLDER, Exporter, ExportScene
 from sfm_lightglue.exports.pictures import copy_images, picture_names, require_inside, undistort_images
 from sfm_lightglue.exports.undistort import undistorted_scene
-from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.store.atomic_file import flush_folder, part_beside, publish_file, store_errors
 from sfm_lightglue.store.json_bytes import json_bytes
+from sfm_lightglue.store.output_folder import EXPORT_KEY, EXPORT_MARKER, is_export_folder
 from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
     from sfm_lightglue.types import Camera
-
-RECORD_NAME = "export.json"
-"""Record in the folder of an export. Only a folder that has one is replaced by another export."""
-
-_RECORD_KEY = "sfm_lightglue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +109,8 @@ def write_export(
             target = part / exporter.file_name if exporter.file_name else part
             with store_errors(output):
                 exporter.write(scene, target)
-                record = {_RECORD_KEY: __version__, "format": format_name, "undistorted": with_images == "undistorted"}
-                (part / RECORD_NAME).write_bytes(json_bytes(record, indent=2) + b"\n")
+                record = {EXPORT_KEY: __version__, "format": format_name, "undistorted": with_images == "undistorted"}
+                (part / EXPORT_MARKER).write_bytes(json_bytes(record, indent=2) + b"\n")
     return ExportSummary(format_name, output, len(scene.images), len(scene.points), with_images == "undistorted")
 
 
@@ -148,19 +143,12 @@ def require_free(output: Path, is_folder: bool, overwrite: bool) -> None:
         raise ConfigError(f"`output` {shown}: is a file, and this export is a folder; give the path of a folder")
     if is_folder and next(output.iterdir(), None) is None:
         return
-    if is_folder and not _is_export(output):
+    if is_folder and not is_export_folder(output):
         raise ConfigError(
             f"`output` {shown}: has files that are not of an export, which are never replaced; choose another folder"
         )
     if not overwrite:
         raise ConfigError(f"`output` {shown}: exists already; replace it by `overwrite=True`, or choose another path")
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        return _RECORD_KEY.encode() in read_input_file(folder / RECORD_NAME, 10**6)
-    except DataError:
-        return False
 
 
 def _write_file(scene: ExportScene, exporter: Exporter, output: Path) -> None:

@@ -113,8 +113,9 @@ def undistorted_scene(scene: ExportScene, name_from_name: dict[str, str]) -> Exp
         if before.model != after.model or before.params != after.params:
             _undistort_keypoints(model, image_id, before, after)
         image.name = name_from_name[image.name]
-    for camera_id, camera in camera_from_id.items():
-        native = model.cameras[camera_id]
+    for camera_id, native in model.cameras.items():
+        unused = _pinhole((native.width, native.height), native.mean_focal_length())
+        camera = camera_from_id.get(camera_id, unused)
         native.model = pycolmap.CameraModelId.PINHOLE
         native.width, native.height = camera.size
         native.params = list(camera.params)

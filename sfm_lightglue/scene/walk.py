@@ -11,7 +11,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.formats import PHOTO_SUFFIXES, RAW_SUFFIXES
 from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.messages import shown_path
-from sfm_lightglue.store.output_folder import is_results_folder
+from sfm_lightglue.store.output_folder import is_export_folder, is_results_folder
 from sfm_lightglue.types import SkippedImage
 
 _THUMBNAIL_FOLDERS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", ".@__thumb", "@eadir"})
@@ -136,7 +136,8 @@ class _Walk:
             return False
         if name.startswith(".") or name in _SYSTEM_FOLDERS:
             return False
-        return folder.resolve() not in self._ignore and not is_results_folder(folder)
+        is_of_results = is_results_folder(folder) or is_export_folder(folder)
+        return folder.resolve() not in self._ignore and not is_of_results
 
     def _list_of_files(self, folder: Path, paths: list[Path]) -> list[Path]:
         is_for_masks = self._mask_folders and folder.name.casefold() in _MASK_FOLDERS and paths is self.found.paths

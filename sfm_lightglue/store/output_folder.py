@@ -113,3 +113,25 @@ def is_results_folder(folder: Path) -> bool:
     record = read_record(folder)
     versions = record.get("versions") if isinstance(record, dict) else None
     return isinstance(versions, dict) and "sfm_lightglue" in versions
+
+
+EXPORT_MARKER = "export.json"
+"""Name of the record of an export. A folder that has one of this library is an export: its images are copies."""
+
+EXPORT_KEY = "sfm_lightglue"
+"""Key of the version in this record."""
+
+
+def is_export_folder(folder: Path) -> bool:
+    """Whether a folder is an export of a model."""
+    path = folder / EXPORT_MARKER
+    if not path.exists():
+        return False
+    try:
+        record = json.loads(read_input_file(path, _MAX_EXPORT_BYTES))
+    except (SfmError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and EXPORT_KEY in record
+
+
+_MAX_EXPORT_BYTES = 10**6

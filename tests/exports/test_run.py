@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipelines.export import main
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.reconstruction.export_map import export_map
 from sfm_lightglue.registry.builtin import EXPORTERS
+from sfm_lightglue.scene.folder import load_scene
 from tests.helpers.export_scenes import NAMES, PINHOLE, write_scene
 from tests.helpers.foreign_models import write_model
 
@@ -50,6 +52,13 @@ def test_a_folder_is_replaced_only_if_it_is_an_export(scene, tmp_path: Path) -> 
         export_map(scene[0], "bundler", foreign, overwrite=True)
     assert (foreign / "a.jpg").read_text() == "photo"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+
+
+def test_an_export_within_a_folder_of_photos_gives_no_photos(scene, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(scene[1], photos)
+    export_map(scene[0], "splatting", photos / "splat", images=scene[1])
+    assert load_scene(photos).names == tuple(sorted(NAMES))
 
 
 def test_a_file_and_a_folder_are_not_mixed_up(scene, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipelines.match import build_parser
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftExtractor
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.registry.builtin import EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.registry.builtin import EXPORTERS, EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.registry.plugins import find_plugins
 from sfm_lightglue.registry.registry import Registry
 from tests.helpers.checkout import ROOT
@@ -227,11 +227,12 @@ def test_damaged_metadata_of_another_package_is_ignored(install: Install, caplog
 
 
 def test_all_kinds_accept_plugins() -> None:
-    assert [registry.group for registry in (EXTRACTORS, MATCHERS, PAIR_SELECTORS, MAPPERS)] == [
+    assert [registry.group for registry in (EXTRACTORS, MATCHERS, PAIR_SELECTORS, MAPPERS, EXPORTERS)] == [
         "sfm_lightglue.extractors",
         "sfm_lightglue.matchers",
         "sfm_lightglue.pairs",
         "sfm_lightglue.mappers",
+        "sfm_lightglue.exporters",
     ]
 
 

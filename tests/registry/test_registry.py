@@ -10,11 +10,11 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.matchers.nearest import NearestConfig, NearestMatcher
 from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
-from sfm_lightglue.registry.builtin import EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
+from sfm_lightglue.registry.builtin import EXPORTERS, EXTRACTORS, MAPPERS, MATCHERS, PAIR_SELECTORS
 from sfm_lightglue.registry.registry import Choice, Entry, Registry
 from sfm_lightglue.store.store import make_key
 
-REGISTRIES = (EXTRACTORS, MATCHERS, PAIR_SELECTORS, MAPPERS)
+REGISTRIES = (EXTRACTORS, MATCHERS, PAIR_SELECTORS, MAPPERS, EXPORTERS)
 ALL = [(registry, name) for registry in REGISTRIES for name in registry.names]
 
 
