@@ -160,6 +160,18 @@ def title_of(sources: ReportSources) -> str:
     return folder.name or "model"
 
 
+def page_in_one_file(gathered: Gathered, key: str, title: str, wording: Callable[[str], str] = str) -> bytes:
+    """The page with everything, whatever its size is.
+
+    Args:
+        gathered: the content.
+        key: of the sources.
+        title: of the page.
+        wording: as in `write_report`.
+    """
+    return _Page(gathered, key, title, wording).in_one_file()
+
+
 class _Page:
     def __init__(self, gathered: Gathered, key: str, title: str, wording: Callable[[str], str]) -> None:
         self._gathered = gathered

@@ -13,7 +13,6 @@ from pipelines.reconstruct import main as reconstruct_main
 from pipelines.report import main
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.report import REPORT_NAME, ReportConfig, write_report
-from sfm_lightglue.report.write import photo_side_px
 
 
 @pytest.fixture
@@ -70,12 +69,6 @@ def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_di
     (folder / "notes.txt").write_text("of the user")
     assert write_report(config_of(output, small_scene_dir)).folder is None
     assert [path.name for path in folder.iterdir()] == ["notes.txt"], "files of an earlier report are removed"
-
-
-def test_photos_of_200_images_fit() -> None:
-    bits_per_pixel = 1.8  # of detailed photos at this quality
-    photo_bytes = 200 * photo_side_px(200) ** 2 * 3 / 4 * bits_per_pixel / 8 * 4 / 3
-    assert photo_bytes < 11e6
 
 
 def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pytest.LogCaptureFixture) -> None:
