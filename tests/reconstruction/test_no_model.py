@@ -90,6 +90,7 @@ FAILED = {
     "min_points_per_image": (Check(4.0, 12, False), "median of 4 points", "max_keypoints"),
     "min_agreement": (Check(0.42, 0.7, False), "only 42% of the verified pairs", "look alike"),
     "min_triangulated": (Check(0.4, 0.55, False), "only 40% of the verified matches", "look alike"),
+    "max_conflict": (Check(2.4, 0.3, False), "different places that look alike", "look alike"),
     "max_static_pairs": (Check(0.97, 0.9, False), "97% of its verified pairs", "Move it sideways"),
     "min_triangulation_angle_deg": (Check(0.312, 1, False), "0.31 degrees", "Move it sideways"),
     "min_cheirality": (Check(0.6, 0.95, False), "only 60% of the observations", "Move it sideways"),
