@@ -50,7 +50,7 @@ class AutoConfig(_Auto):
     """
 
     @classmethod
-    def for_model(cls, model_type: str, **values: Any) -> Configuration:
+    def for_model(cls, model_type: str, **values: Any) -> Any:
         """A configuration from its model type and values.
 
         Raises:

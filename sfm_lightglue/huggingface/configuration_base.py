@@ -96,8 +96,6 @@ class Configuration:
         declared = type(self).__dataclass_fields__.get(name)  # type: ignore[attr-defined]
         if declared is not None:
             value = as_type(declared.type, value, f"{self.model_type}: {name}")
-        if name == "dtype" and isinstance(value, str):
-            value = _dtype(value)
         if name == "num_labels":
             self.id2label = {index: f"LABEL_{index}" for index in range(value)}
             self.label2id = {label: index for index, label in self.id2label.items()}
@@ -115,6 +113,24 @@ class Configuration:
             if name in _COMMON:
                 return copy.copy(_COMMON[name])
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Type of the saved weights; None if it is unknown. Names of types are taken, too."""
+        return cast(torch.dtype | None, vars(self).get("dtype"))
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        vars(self)["dtype"] = _dtype(value) if isinstance(value, str) else value
+
+    @property
+    def name_or_path(self) -> str:
+        """Where the configuration was read from; "" for a new one."""
+        return str(vars(self).get("name_or_path", ""))
+
+    @name_or_path.setter
+    def name_or_path(self, value: Any) -> None:
+        vars(self)["name_or_path"] = str(value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()

@@ -69,7 +69,7 @@ class ModelOutput(dict[str, Any]):
     def _refuse(self, *arguments: Any, **options: Any) -> NoReturn:
         raise TypeError(f"{type(self).__name__}: fields can be set, but not removed; make a dictionary of it first")
 
-    __delitem__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __delitem__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -92,7 +92,9 @@ class PretrainedModel(nn.Module):
         """Undo `gradient_checkpointing_enable`."""
         self._recompute_layers(False)
 
-    def state_dict(self, *arguments: Any, layout: str = "sfm_lightglue", **options: Any) -> dict[str, Any]:
+    def state_dict(  # type: ignore[override]  # torch declares overloads
+        self, *arguments: Any, layout: str = "sfm_lightglue", **options: Any
+    ) -> dict[str, Any]:
         """The state dict, as in torch.
 
         Args:

@@ -93,7 +93,7 @@ def write_state(
 
 def _read_shards(index: Path, source: Path | str, hub: HubOptions) -> WeightsFile:
     try:
-        weight_map = read_json(index).get("weight_map")
+        weight_map: Any = read_json(index).get("weight_map")
     except ConfigError as error:
         raise WeightsError(str(error)) from error
     is_map = isinstance(weight_map, dict) and len(weight_map) > 0
@@ -133,7 +133,7 @@ def _num_bytes(size: Any) -> int:
     unit = "" if match is None else match[2].replace("K", "k").replace("k", "K")
     if match is None or isinstance(size, bool) or unit not in _UNITS or int(match[1]) < 1:
         raise ConfigError(f'max_shard_size: expected bytes, or text such as "5MB" or "2GiB", got {size!r}')
-    return int(match[1]) * _UNITS[unit]
+    return int(match[1]) * int(_UNITS[unit])
 
 
 def _file_name(stem: str, suffix: str, variant: str | None) -> str:

@@ -101,7 +101,9 @@ class SuperPointForKeypointDetection(PretrainedModel):
         parts = (keypoints, [each.scores for each in found], [each.descriptors for each in found], masks)
         padded = [nn.utils.rnn.pad_sequence(part, batch_first=True) for part in parts]  # type: ignore[arg-type]
         states = tuple(_stages(self.keypoint_detector.network, images)) if with_states else None
-        result = SuperPointKeypointDescriptionOutput(None, *padded, states)
+        result = SuperPointKeypointDescriptionOutput(
+            keypoints=padded[0], scores=padded[1], descriptors=padded[2], mask=padded[3], hidden_states=states
+        )
         result.input_size = (pixel_values.shape[2], pixel_values.shape[3])
         if image_sizes is None:
             result.filled_sizes = filled_sizes(images)
@@ -202,8 +204,8 @@ def _configuration(
 ) -> SuperPointConfig:
     """The configuration: that which is given, that of the folder or the repository, or that of the weights."""
     config: SuperPointConfig
-    if isinstance(given, (str, Path)) or (given is None and source is not None):
-        place = source if given is None else given
+    place = source if given is None else given
+    if isinstance(place, (str, Path)):
         config = SuperPointConfig.from_pretrained(place, **hub_keywords(hub), **overrides)
         return config
     known = superpoint_config(network.architecture) if given is None else SuperPointConfig.of(given)
