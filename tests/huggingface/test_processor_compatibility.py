@@ -5,6 +5,7 @@ The resized pixels are compared in test_image_processor.py and test_processor_di
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import pickle
@@ -171,6 +172,9 @@ def test_images_are_paths_and_addresses(library, tmp_path):
         server.content = paths[0].read_bytes()
         mixed = [[server.url, str(paths[1])]]
         assert torch.equal(processor(mixed, return_tensors="pt").pixel_values, expected)
+    text = base64.b64encode(paths[0].read_bytes()).decode()
+    for encoded in (text, f"data:image/png;base64,{text}"):
+        assert torch.equal(processor([encoded, str(paths[1])], return_tensors="pt").pixel_values, expected)
     single = library.detection_processor(size=SMALL)
     assert torch.equal(
         single(str(paths[0]), return_tensors="pt").pixel_values, single(PAIR[0], return_tensors="pt").pixel_values
