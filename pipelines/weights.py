@@ -1,4 +1,4 @@
-"""`python -m pipelines.weights list|fetch|path`: list, download and locate files of weights."""
+"""`python -m pipelines.weights list|fetch|path|export`: list, download, locate and convert files of weights."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ examples:
       download two files now, for later use without a network
   python -m pipelines.weights path aliked-n16
       print only the path, for scripts; exit code 4 if the file is missing
+  python -m pipelines.weights export lightglue_sift --onnx lightglue.onnx --layout opencv
+      write an ONNX file for cv2.LightGlueMatcher (layouts: plain, colmap, opencv; images for SuperPoint models)
 
 --extractor-weights and --matcher-weights accept these names too. Files are searched in the folders of
 $SFM_LIGHTGLUE_WEIGHTS, in the cache ($XDG_CACHE_HOME/sfm_lightglue or ~/.cache/sfm_lightglue; the usual cache
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         elif arguments.action == "fetch":
             for entry in [entry_of(name) for name in arguments.names]:  # report a wrong name before any download
                 _fetch(entry, arguments.quiet)
+        elif arguments.action == "export":
+            _export(arguments)
         else:
             say(_path(entry_of(arguments.name)))
 
@@ -110,10 +114,16 @@ def _path(entry: WeightsEntry) -> Path:
     return path
 
 
+def _export(arguments: argparse.Namespace) -> None:
+    from sfm_lightglue.huggingface.onnx_export import export_onnx  # imports torch
+
+    say(export_onnx(arguments.name, arguments.onnx, arguments.layout, arguments.num_points))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command's arguments."""
-    parser = command_parser("weights", "List, download and locate weights of networks.", EXAMPLES)
-    actions = parser.add_subparsers(dest="action", metavar="list|fetch|path", required=True)
+    parser = command_parser("weights", "List, download, locate and convert weights of networks.", EXAMPLES)
+    actions = parser.add_subparsers(dest="action", metavar="list|fetch|path|export", required=True)
 
     def add_action(name: str, summary: str) -> argparse.ArgumentParser:
         return actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -126,6 +136,17 @@ def build_parser() -> argparse.ArgumentParser:
     fetching.add_argument("--quiet", action="store_true", help="show no progress")
     finding = add_action("path", "print the path of the file; exit code 4 if it is missing")
     finding.add_argument("name", metavar="NAME", help=names_help)
+    exporting = add_action("export", "write a LightGlue as an ONNX file for another program")
+    exporting.add_argument("name", metavar="NAME", help=f"{names_help}, a file of weights, or a folder of a model")
+    exporting.add_argument("--onnx", metavar="FILE", type=Path, required=True, help="the file that is written")
+    exporting.add_argument(
+        "--layout",
+        choices=("plain", "colmap", "opencv", "images"),
+        default="plain",
+        help="inputs and outputs of the file: for any program (default), for COLMAP, for OpenCV, or from images"
+        " (SuperPoint and LightGlue of a model folder)",
+    )
+    exporting.add_argument("--num-points", metavar="N", type=int, help="keypoints of an image, for the layout images")
     return parser
 
 

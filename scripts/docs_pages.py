@@ -74,6 +74,7 @@ _API_GROUPS: dict[str, tuple[str, ...]] = {
         "LightGlueImageProcessorFast",
         "KeypointMatchingPipeline",
         "LightGlueKeypointMatchingOutput",
+        "ExportableKeypointMatching",
         "AutoConfig",
         "AutoModel",
         "AutoModelForKeypointMatching",

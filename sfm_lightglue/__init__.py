@@ -20,6 +20,7 @@ _MODULE_FROM_NAME = {
     "DenseFeatures": "types",
     "DensifiedMap": "reconstruction.densify_map",
     "DensifyConfig": "reconstruction.densify_config",
+    "ExportableKeypointMatching": "huggingface.exportable",
     "Features": "types",
     "GuidedConfig": "two_view.guided_config",
     "Image": "images.image",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from sfm_lightglue.huggingface.configuration import LightGlueConfig
     from sfm_lightglue.huggingface.detection_processor import SuperPointImageProcessor, SuperPointImageProcessorFast
     from sfm_lightglue.huggingface.detector_configuration import SuperPointConfig
+    from sfm_lightglue.huggingface.exportable import ExportableKeypointMatching
     from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, LightGlueImageProcessorFast
     from sfm_lightglue.huggingface.matching_pipeline import KeypointMatchingPipeline, pipeline
     from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
@@ -100,6 +102,7 @@ __all__ = [
     "DenseFeatures",
     "DensifiedMap",
     "DensifyConfig",
+    "ExportableKeypointMatching",
     "Features",
     "GuidedConfig",
     "Image",

@@ -99,10 +99,12 @@ DOORS = {
     "av": {"tracking"},
     "pillow_heif": {"images.opening"},
     "faiss": {"retrieval"},
+    "onnx": {"models"},
+    "onnxscript": {"models"},
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"av", "faiss", "jinja2", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
+LAZY = {"av", "faiss", "jinja2", "onnx", "onnxscript", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")
