@@ -26,7 +26,7 @@ _NUM_ITERATIONS = 100
 _PSEUDO_PAIRS = (9.0, 1.0)
 """True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
 
-_MIN_FRACTION = 0.05
+_MIN_FRACTION = 0.3
 """Smallest fraction of true pairs of a scene."""
 
 

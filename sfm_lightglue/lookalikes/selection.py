@@ -34,7 +34,10 @@ _MIN_CLOSED = 0.9
 """Fraction of the inliers that tracks confirm, of those that they confirm or cross."""
 
 _MIN_MATCHED_TRACKS = 0.2
-"""Number of these tracks, as a fraction of all tracks between both images over true pairs, and of the inliers."""
+"""Number of these tracks, as a fraction of all tracks between both images over true pairs."""
+
+_MIN_CONFIRMED = 0.1
+"""Number of these tracks, as a fraction of the inliers of the pair."""
 
 _MIN_AMBIGUOUS = 0.25
 """A pair with a smaller probability helps to join no parts."""
@@ -161,7 +164,8 @@ def _is_supported(tracks: PairTracks, pair: PairView, idx: int, is_used: BoolArr
     return (
         num_closed >= _MIN_CLOSED_TRACKS
         and num_closed >= _MIN_CLOSED * (num_closed + num_crossed)
-        and num_closed >= _MIN_MATCHED_TRACKS * max(found.num_tracks, len(pair.rows))
+        and num_closed >= _MIN_MATCHED_TRACKS * found.num_tracks
+        and num_closed >= _MIN_CONFIRMED * len(pair.rows)
     )
 
 

@@ -23,7 +23,7 @@ def test_the_fraction_of_true_pairs_of_a_scene_moves_doubtful_ones():
     among_wrong = overlap_probabilities([doubtful, *[wrong] * 40], MODEL)
     assert among_true[0] == pytest.approx(overlap_probabilities([doubtful], MODEL)[0], abs=0.1)
     assert among_true[0] < 0.5
-    assert among_wrong[0] < 0.2
+    assert among_wrong[0] < among_true[0] - 0.15
     assert among_true[1:].min() > 0.99
     assert among_wrong[1:].max() < 0.02
 
