@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ def map_and_judge(
     if search is not None:
         num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
         folds = Folds.of_database(task.database, num_inliers, checks.max_conflict, probability, search.trusted)
+        probability = without_trusted(probability, search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))
     if folds is not None and search is not None and any(is_folded(each) for each in best):
@@ -112,6 +113,11 @@ def _combined(first: list[JudgedModel], second: list[JudgedModel]) -> list[Judge
 def _registered(judged: Sequence[JudgedModel]) -> set[str]:
     """Images that are registered in models that are not rejected."""
     return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
+
+
+def without_trusted(probability: Mapping[ImagePair, float], trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful."""
+    return {pair: value for pair, value in probability.items() if pair not in trusted}
 
 
 @dataclass(frozen=True, slots=True)
