@@ -58,11 +58,13 @@ class Selection:
 
     Args:
         is_used: [P] pairs that take part in mapping.
+        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with.
         has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
 
     is_used: BoolArray
+    is_confirmed: BoolArray
     has_look_alikes: bool
     part: tuple[int, ...]
 
@@ -90,17 +92,18 @@ def select_pairs(
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
-    is_used = is_true
+    is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
-        is_used = _with_joining(pairs, probabilities, is_used, parts)
-        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, is_used, parts)
+        joined = _with_joining(pairs, probabilities, is_used, parts)
+        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts)
+        is_confirmed = is_used & ~joined
     num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
     if config.mode == "auto" and num_wrong < _MIN_CLEARLY_WRONG:
         is_used = np.ones(len(pairs), np.bool_)
         for pair in pairs:
             parts.join(pair.image0, pair.image1)
     part = tuple(parts.root(image) for image in range(len(images)))
-    return Selection(is_used, num_wrong >= _MIN_CLEARLY_WRONG, part)
+    return Selection(is_used, is_confirmed, num_wrong >= _MIN_CLEARLY_WRONG, part)
 
 
 def _with_joining(
