@@ -12,7 +12,7 @@ import pytest
 from pipelines.reconstruct import main as reconstruct_main
 from pipelines.report import main
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.report import REPORT_NAME, ReportConfig, write_report
+from sfm_lightglue.report import REPORT_NAME, ReportConfig, write, write_report
 
 
 @pytest.fixture
@@ -77,6 +77,17 @@ def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pyt
     images = data_of(page)["images"]
     assert isinstance(images, list)
     assert len(images) == 6 and all(image["photo"] is None for image in images)
+
+
+def test_of_very_many_photos_some_are_shown(
+    output: Path, small_scene_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "MAX_PHOTOS", 2)
+    data = data_of(write_report(config_of(output, small_scene_dir)).file)
+    images = data["images"]
+    assert isinstance(images, list)
+    assert [image["photo"] is not None for image in images] == [True, False, False, True, False, False]
+    assert data["aspects"] == [round(480 / 360, 6)] * 6, "also of those without a photo"
 
 
 def test_a_photo_that_has_gone_is_not_shown(
