@@ -157,7 +157,7 @@ def find_links(
         for k, (model, own, ids) in enumerate(zip(models, images, points, strict=True))
     ]
     links = PointLinks(sides[0], sides[1], number)
-    valid: BoolArray = np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1)
+    valid = np.asarray(np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1))
     return links if valid.all() else PointLinks(_rows(sides[0], valid), _rows(sides[1], valid), number[valid])
 
 
