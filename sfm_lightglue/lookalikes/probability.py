@@ -1,6 +1,7 @@
 """The probability that a verified pair is a true overlap: a logistic model over its cues.
 
-Its coefficients come with the package; `benchmarks/lookalikes_training.py` learns them from synthetic scenes.
+Its coefficients come with the package. Those of this version were set by hand and are not calibrated;
+`benchmarks/lookalikes_training.py` can learn others from synthetic scenes.
 """
 
 from __future__ import annotations
