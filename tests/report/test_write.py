@@ -57,6 +57,21 @@ def test_it_is_written_again_exactly_if_its_sources_have_changed(output: Path, s
     assert images[0]["support"] == 0.25 and images[0]["is_doubtful"]
 
 
+@pytest.mark.parametrize("has_record", [True, False])
+def test_the_right_folder_of_photos_after_a_wrong_one_gives_another_page(
+    output: Path, small_scene_dir: Path, tmp_path: Path, has_record: bool
+) -> None:
+    if not has_record:
+        (output / "run.json").unlink()
+    (tmp_path / "wrong" / "images").mkdir(parents=True)
+    assert write_report(config_of(output, tmp_path / "wrong")).is_new
+    written = write_report(config_of(output, small_scene_dir))
+    images = data_of(written.file)["images"]
+    assert isinstance(images, list)
+    assert written.is_new and all(image["photo"] for image in images)
+    assert not write_report(config_of(output, small_scene_dir)).is_new
+
+
 def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_dir: Path) -> None:
     folder = output / "report_files"
     written = write_report(config_of(output, small_scene_dir, max_mb=0.1))
