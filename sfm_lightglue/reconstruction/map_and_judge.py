@@ -72,7 +72,10 @@ def map_and_judge(
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))
     if folds is not None and search is not None and any(is_folded(each) for each in best):
-        return folds.cut(best, judging.judged) if search.cuts else best
+        if search.cuts:
+            best = folds.cut(best, judging.judged)
+            _tell_notes(best)
+        return best
     starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
@@ -82,10 +85,15 @@ def map_and_judge(
         starts.remove(initial_pair)
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
-    for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
+    _tell_notes(best)
+    return best
+
+
+def _tell_notes(judged: Sequence[JudgedModel]) -> None:
+    """Log the notes of published models, each once."""
+    for note in _notes([each for each in judged if each.verdict.outcome != "rejected"]):
         if not is_of_pieces(note):  # told at the end: a second look may change it
             logger.warning("%s", note)
-    return best
 
 
 def _notes(judged: Sequence[JudgedModel]) -> tuple[str, ...]:
