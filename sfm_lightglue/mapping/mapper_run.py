@@ -188,9 +188,10 @@ def _names_with_pairs(database: Path, names: Collection[str], min_inliers: int) 
         name_from_id = {image.image_id: image.name for image in opened.read_all_images()}
         pair_ids, num_inliers = opened.read_two_view_geometry_num_inliers()
     found: set[str] = set()
+    wanted = {*names}
     for pair_id, number in zip(pair_ids, num_inliers, strict=True):
         pair = {name_from_id[image_id] for image_id in pycolmap.pair_id_to_image_pair(pair_id)}
-        if number >= min_inliers and pair <= {*names}:
+        if number >= min_inliers and pair <= wanted:
             found |= pair
     return found
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FOLD_CHECK = "max_conflict"
 """Name of the check that a folded model fails."""
 
+MAX_CHECKED_IMAGES = 2000
+"""Number of images of a model from which it is not checked: time and memory grow with the square of their number."""
+
 _MIN_PIECE = 3
 """Smallest number of images of a piece of a folded model that is kept."""
 
@@ -103,6 +106,12 @@ class Folds:
     def _checked(self, judged: JudgedModel) -> JudgedModel:
         if judged.verdict.outcome == "rejected" or judged.model.num_points3D() == 0:
             return judged
+        if judged.model.num_reg_images() > MAX_CHECKED_IMAGES:
+            note = (
+                f"not checked for places that look alike and were made one: it has {judged.model.num_reg_images()}"
+                f" images, and the check is for up to {MAX_CHECKED_IMAGES}"
+            )
+            return replace(judged, verdict=replace(judged.verdict, notes=(*judged.verdict.notes, note)))
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
         verdict = replace(judged.verdict, checks={**judged.verdict.checks, FOLD_CHECK: check})

@@ -151,8 +151,10 @@ class Judging:
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
         judged = self.judged(mapper.map(task))
-        notes = tuple(dict.fromkeys(task.notes))
-        return [replace(each, verdict=replace(each.verdict, notes=notes)) for each in judged]
+        return [
+            replace(each, verdict=replace(each.verdict, notes=tuple(dict.fromkeys([*task.notes, *each.verdict.notes]))))
+            for each in judged
+        ]
 
     def judged(self, models: Sequence[pycolmap.Reconstruction]) -> list[JudgedModel]:
         """Judge models; see `judge_models`."""
@@ -183,7 +185,9 @@ class Judging:
         def is_as_good(merged: pycolmap.Reconstruction, *parts: pycolmap.Reconstruction) -> bool:
             (found,) = self.judged([merged])
             of_parts = [judged_from_id[id(part)] for part in parts]
-            judged_from_id[id(merged)] = replace(found, verdict=replace(found.verdict, notes=_notes(of_parts)))
+            judged_from_id[id(merged)] = replace(
+                found, verdict=replace(found.verdict, notes=_notes([*of_parts, found]))
+            )
             before = _registered(of_parts)
             return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
 

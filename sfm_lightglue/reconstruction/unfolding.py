@@ -47,8 +47,8 @@ def map_unfolded(
         key: of the models that are mapped.
         filled: the database of the scene.
         fill: fills a new database without the pairs that are left out.
-        map_filled: maps and judges a database in a folder; called with a name that depends on the left-out pairs, and with
-            whether folded models are to be cut.
+        map_filled: maps and judges a database in a folder; called with a name that depends on the left-out pairs, and
+            with whether folded models are to be cut.
         work: an existing folder for intermediate files.
 
     Returns:

@@ -64,6 +64,14 @@ def test_rejected_models_and_those_without_points_are_left_as_they_are() -> None
     assert FOLDS.checked([empty]) == [empty]
 
 
+def test_a_large_model_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfm_lightglue.reconstruction.folds.MAX_CHECKED_IMAGES", 11)
+    (found,) = checked(street_model(True))
+    assert found.verdict.outcome == "accepted"
+    assert FOLD_CHECK not in found.verdict.checks
+    assert "not checked" in found.verdict.notes[0]
+
+
 def test_folded_models_come_after_published_ones() -> None:
     found = checked(street_model(True), street_model(False))
     assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]
