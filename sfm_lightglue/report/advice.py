@@ -41,6 +41,10 @@ REASON_TEXTS: dict[str, tuple[str, str]] = {
         "too weakly connected with the rest",
         "Take at least three images of each part of the scene, or raise `extractor.max_keypoints`.",
     ),
+    "kept_apart": (
+        "its pairs were kept apart: it may show another place that looks alike",
+        "If it shows the same place, name pairs with it in a file, and give that as `lookalikes.trust_pairs`.",
+    ),
     "model_rejected": ("its model failed a check", "See the checks of the models below."),
     "panorama": ("it is a panorama", "Cut panoramas into perspective views that overlap."),
     "unreadable": ("the file cannot be read, or is no usable image", "Open the file with another program."),

@@ -136,11 +136,11 @@ class RecordedPair:
     """What the record of a run says of a verified pair.
 
     Args:
-        probability: that it is a true overlap, 0 to 1.
+        probability: that it is a true overlap, 0 to 1; None for a pair that was left out after a fold.
         status: "used", "apart" or "contradicted".
     """
 
-    probability: float
+    probability: float | None
     status: str
 
 
@@ -165,7 +165,7 @@ def doubtful_pairs(
     for pair in counts.pairs:
         known = recorded.get(pair.names)
         if known is not None:
-            if known.status == "used" and known.probability >= MIN_PROBABILITY:
+            if known.status == "used" and (known.probability or 0.0) >= MIN_PROBABILITY:
                 continue
             why = _TEXT_FROM_STATUS.get(known.status, known.status)
         elif pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
@@ -184,6 +184,8 @@ def recorded_pairs(record: Mapping[str, Any]) -> dict[tuple[str, str], RecordedP
         return {}
     names = evidence["images"]
     return {
-        (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(float(probability), str(status))
+        (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(
+            None if probability is None else float(probability), str(status)
+        )
         for idx0, idx1, probability, status in evidence["pairs"]
     }
