@@ -99,7 +99,11 @@ def test_a_pair_without_epipolar_lines_has_a_picture_of_its_matches(
 ) -> None:
     found = result.geometry
     assert isinstance(found, TwoViewGeometry)
-    geometry = Rejected("too_few_inliers", len(result.matches)) if verdict == "rejected" else replace(found, kind="pure_rotation")
+    geometry = (
+        Rejected("too_few_inliers", len(result.matches))
+        if verdict == "rejected"
+        else replace(found, kind="pure_rotation")
+    )
     without = replace(result, relative_pose=replace(result.relative_pose, geometry=geometry))
     matches = without.plot()
     assert caplog.text == ""
