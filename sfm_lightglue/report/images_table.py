@@ -17,7 +17,7 @@ MIN_MATCHES_OF_DOUBTFUL_PAIR = 30
 """A pair without a geometry is listed as doubtful if it has at least as many matches."""
 
 MAX_DOUBTFUL_PAIRS = 40
-"""Doubtful pairs that are listed, those with the most matches."""
+"""Doubtful pairs that are listed, and whose matches can be drawn: those with the most matches."""
 
 MIN_PROBABILITY = 0.5
 """A pair that was used is listed as doubtful if its probability to be a true overlap is lower."""
@@ -114,7 +114,7 @@ def _residuals_from_name(table: ModelTable) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulPair:
-    """A pair that was matched, but that no model rests on, or whose images may only look alike.
+    """A pair that was matched, but not used, or whose images may only look alike.
 
     Args:
         names: of both images.
