@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +54,9 @@ def large_table() -> ModelTable:
 
 def all_pairs() -> DatabaseCounts:
     generator = np.random.default_rng(0)
-    pairs = tuple(
-        PairCount((name0, name1), int(generator.integers(100, 900)), int(generator.integers(0, 500)), "general")
-        for row, name0 in enumerate(NAMES)
-        for name1 in NAMES[row + 1 :]
-    )
+    names = list(itertools.combinations(NAMES, 2))
+    numbers = generator.integers((100, 0), (900, 500), (len(names), 2)).tolist()
+    pairs = tuple(PairCount(pair, *counts, "general") for pair, counts in zip(names, numbers, strict=True))
     return DatabaseCounts(dict.fromkeys(NAMES, 9000), pairs)
 
 
