@@ -166,8 +166,10 @@ class Configuration:
         """Set several fields or other keys; nothing changes if one is impossible.
 
         Raises:
-            ConfigError: on values of a wrong type and impossible values.
+            ConfigError: on values of a wrong type, impossible values and misspelt names.
         """
+        known = self.known_keys() | vars(self).keys()
+        self.refuse_misspelt({key: value for key, value in config_dict.items() if key not in known})
         changed = copy.copy(self)
         for key, value in config_dict.items():
             setattr(changed, key, value)

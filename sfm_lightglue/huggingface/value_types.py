@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -19,7 +20,7 @@ def as_type(annotation: str, value: Any, name: str) -> Any:
         name: of the field, for messages.
 
     Raises:
-        ConfigError: on a value of another type.
+        ConfigError: on a value of another type, and on infinity and NaN.
     """
     kind = annotation.removesuffix(" | None")
     if annotation == "Any" or (value is None and kind != annotation):
@@ -35,6 +36,8 @@ def as_type(annotation: str, value: Any, name: str) -> Any:
     if kind == "int" and isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     if kind == "float" and isinstance(value, Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, got {value!r}")
         return float(value)
     raise ConfigError(f"{name} must be {_WORDS[kind]}, got {value!r}")
 

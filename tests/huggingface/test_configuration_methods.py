@@ -208,3 +208,15 @@ def test_numbers_of_numpy_are_numbers():
     assert config.to_json_string().count("3") > 0 and type(config.num_hidden_layers) is int
     with pytest.raises(ConfigError, match=r"encoder_hidden_sizes must be an integer, got 8\.0"):
         sfm_lightglue.LightGlueConfig({**SMALL_DETECTOR, "encoder_hidden_sizes": [8.0, 8, 16, 16]})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite_and_names_right(bad):
+    config = sfm_lightglue.LightGlueConfig()
+    with pytest.raises(ConfigError, match="depth_confidence must be a finite number"):
+        config.depth_confidence = bad
+    with pytest.raises(ConfigError, match="did you mean 'depth_confidence'"):
+        config.update({"filter_threshold": 0.3, "depth_confidense": 0.5})
+    assert (config.depth_confidence, config.filter_threshold) == (0.95, 0.1)
+    config.update({"my_note": "kept"})
+    assert config.my_note == "kept"
