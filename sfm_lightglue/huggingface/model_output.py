@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, NoReturn
 
@@ -26,13 +26,19 @@ class ModelOutput(dict[str, Any]):
         )
 
     def __post_init__(self) -> None:
-        # torch.nn.DataParallel gathers outputs with `type(output)(pairs of names and values)`.
-        first = getattr(self, self.names()[0])
-        if first is None or isinstance(first, Tensor):
+        # torch.nn.DataParallel gathers outputs with `type(output)(pairs of names and values)`. Maps of pytrees put
+        # any value into the first field.
+        first_name, *others = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        first = getattr(self, first_name)
+        if isinstance(first, (Tensor, str)) or not isinstance(first, Iterable):
             return
-        given = dict(first)
-        setattr(self, self.names()[0], None)
-        for name, value in given.items():
+        if any(getattr(self, name) is not None for name in others):
+            return
+        given = list(first.items() if isinstance(first, Mapping) else first)
+        if not all(isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) for each in given):
+            return
+        setattr(self, first_name, None)
+        for name, value in given:
             self[name] = value
 
     @classmethod

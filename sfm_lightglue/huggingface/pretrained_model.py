@@ -146,11 +146,12 @@ class PretrainedModel(nn.Module):
         if state_dict is not None:
             saved = copy.deepcopy(self)
             saved.load_state_dict(state_dict)
-        self.config.dtype = self.dtype
-        self.config.save_pretrained(save_directory)
         state, metadata = saved._state_to_write()
         sizes = {"max_shard_size": max_shard_size, "safe_serialization": safe_serialization, "variant": variant}
         write_state(state, Path(save_directory), metadata, **sizes)  # type: ignore[arg-type]
+        # After the weights: a refused size or variant leaves the folder as it was.
+        self.config.dtype = self.dtype
+        self.config.save_pretrained(save_directory)
 
     def _recompute_layers(self, enabled: bool) -> None:
         if enabled:

@@ -10,12 +10,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-import transformers
 from PIL import Image as PilImage
 
 import sfm_lightglue
 from tests.helpers.matching_references import make_inputs, make_reference
+
+transformers = pytest.importorskip("transformers")
 
 LIBRARIES: dict[str, Any] = {"ours": sfm_lightglue, "theirs": transformers}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
-from transformers import LightGlueConfig, LightGlueForKeypointMatching, SuperPointConfig
 
 from sfm_lightglue import LightGlueForKeypointMatching as OurModel
 
+transformers = pytest.importorskip("transformers")
 
-def make_reference(*, seed: int = 0, **options: object) -> LightGlueForKeypointMatching:
+
+def make_reference(*, seed: int = 0, **options: object) -> Any:
     """A model of `transformers` in evaluation mode; `options` are fields of its or its detector's configuration."""
     detector: dict[str, object] = {
         "encoder_hidden_sizes": [8, 8, 16, 16],
@@ -29,8 +32,10 @@ def make_reference(*, seed: int = 0, **options: object) -> LightGlueForKeypointM
     detector |= {key: options.pop(key) for key in list(options) if key in {*detector, "max_keypoints", "nms_radius"}}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = LightGlueConfig(keypoint_detector_config=SuperPointConfig(**detector), **(sizes | options))
-        model = LightGlueForKeypointMatching(config).eval()
+        config = transformers.LightGlueConfig(
+            keypoint_detector_config=transformers.SuperPointConfig(**detector), **(sizes | options)
+        )
+        model = transformers.LightGlueForKeypointMatching(config).eval()
         model.set_attn_implementation({"": "eager", "keypoint_detector_config": "eager"})
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -60,7 +65,7 @@ def _draw(name: str, parameter: torch.Tensor) -> None:
         parameter.normal_(0.0, parameter.shape[1] ** -0.5)
 
 
-def make_both(folder: Path, **options: object) -> tuple[LightGlueForKeypointMatching, OurModel]:
+def make_both(folder: Path, **options: object) -> tuple[Any, OurModel]:
     """A model of `transformers`, and ours with the same weights."""
     reference = make_reference(**options)
     reference.save_pretrained(folder)

@@ -7,9 +7,6 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from transformers import LightGlueConfig as TheirConfig
-from transformers import SuperPointConfig as TheirDetectorConfig
-from transformers.activations import ACT2FN
 
 import sfm_lightglue
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
@@ -18,6 +15,10 @@ from sfm_lightglue.models.checkpoints import load_lightglue, save_lightglue
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
 from sfm_lightglue.models.lightglue_activations import ACTIVATIONS
 from tests.helpers.matching_references import make_inputs, make_reference
+
+TheirConfig = pytest.importorskip("transformers").LightGlueConfig
+TheirDetectorConfig = pytest.importorskip("transformers").SuperPointConfig
+ACT2FN = pytest.importorskip("transformers.activations").ACT2FN
 
 SMALL = {
     "keypoint_detector_config": {

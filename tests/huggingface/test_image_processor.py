@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PilImage
-from transformers import LightGlueImageProcessorPil as TheirProcessor
 
 from sfm_lightglue import LightGlueImageProcessor, LightGlueImageProcessorFast
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.huggingface.letterbox import fit_within
 from tests.helpers.photos import textured
+
+TheirProcessor = pytest.importorskip("transformers").LightGlueImageProcessorPil
 
 KINDS = [LightGlueImageProcessor, LightGlueImageProcessorFast]
 

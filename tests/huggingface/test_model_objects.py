@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +76,22 @@ def test_fields_keep_their_order_and_can_be_set(outputs):
     assert "tensor[1, 2, " in repr(output)
     mapped = torch.utils._pytree.tree_map(lambda each: each, output)
     assert mapped.input_size == (64, 88) and mapped.filled_sizes is output.filled_sizes
+
+
+def test_maps_keep_any_value_of_the_loss(outputs):
+    output = copy.copy(outputs["ours"])
+    output.loss = torch.tensor(1.0)
+    mapped = torch.utils._pytree.tree_map(lambda each: [0, 1], output)
+    assert mapped.loss == mapped.mask == [0, 1]
+    assert type(output)(loss=3).loss == 3 and type(output)(loss=[1, 2]).loss == [1, 2]
+
+
+def test_impossible_sizes_leave_the_folder_as_it_was(tmp_path):
+    model = small_model(sfm_lightglue)
+    for options in ({"max_shard_size": "many"}, {"variant": "../x"}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            model.save_pretrained(tmp_path, **options)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_tuples_are_returned_on_request(library, folder):
@@ -273,3 +292,11 @@ def test_misspelt_arguments_and_integer_pixels_are_refused(folder):
         for wrong in ((inputs * 255).to(torch.uint8), inputs.long(), inputs.numpy()):
             with pytest.raises(TypeError, match="pixel_values: expected a tensor of floating-point numbers"):
                 ours(wrong)
+
+
+@pytest.mark.parametrize("helper", ["both_libraries", "matching_references"])
+def test_comparisons_are_skipped_without_transformers(helper, monkeypatch):
+    """A missing package must not stop the collection of the suite."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(pytest.skip.Exception, match="transformers"):
+        runpy.run_path(str(Path(__file__).parents[1] / "helpers" / f"{helper}.py"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LightGlueForKeypointMatching as TheirModel
 
 from sfm_lightglue import LightGlueConfig, LightGlueForKeypointMatching
 from tests.helpers.matching_references import both_outputs, make_both, make_inputs, make_reference
+
+TheirModel = pytest.importorskip("transformers").LightGlueForKeypointMatching
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
 

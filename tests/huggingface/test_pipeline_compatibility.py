@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PilImage
-from transformers import LightGlueForKeypointMatching as TheirModel
 
 import sfm_lightglue
 from sfm_lightglue import LightGlueForKeypointMatching, LightGlueImageProcessor, pipeline
@@ -18,6 +17,8 @@ from sfm_lightglue.huggingface.matching_pipeline import KeypointMatchingPipeline
 from tests.helpers.file_server import file_server
 from tests.helpers.matching_references import make_inputs, make_reference
 from tests.helpers.two_libraries import THEIRS, in_both
+
+TheirModel = pytest.importorskip("transformers").LightGlueForKeypointMatching
 
 FRAME = {"height": 64, "width": 88}
 TASK = "keypoint-matching"
