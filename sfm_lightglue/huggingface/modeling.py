@@ -175,8 +175,9 @@ class LightGlueForKeypointMatching(PretrainedModel):
             ignore_mismatched_sizes: whether weights of LightGlue that do not fit the configuration stay untrained, with
                 a warning; those of the detector must fit.
             variant: part of the names of the files, such as "fp16" in model.fp16.safetensors.
-            keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`; and
-                fields that replace those of the configuration.
+            keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`
+                (a branch is downloaded once; `force_download=True` renews it); and fields that replace those of the
+                configuration.
 
         Returns:
             The model; with `output_loading_info`, a tuple of it and a dictionary.
