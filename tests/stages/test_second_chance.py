@@ -12,6 +12,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.stages.added_pairs import AddedPairs, decode_added, encode_added
 from sfm_lightglue.stages.hard_pairs import ATTEMPTS
@@ -20,6 +21,16 @@ from sfm_lightglue.types import Features, ImagePair, Matches
 from tests.helpers.reconstructions import copy_scene, one_thread, tree
 
 ANGLE_DEG = 45
+
+
+def quick(**second_chance: int) -> ReconstructConfig:
+    """Few keypoints and one partner of an image, and nothing after mapping, to keep tests fast."""
+    return one_thread(
+        second_chance={"num_partners": 1, **second_chance},
+        extractor={"max_keypoints": 512},
+        density={"level": "sparse"},
+        refine={"mode": "off"},
+    )
 
 
 @pytest.fixture
@@ -63,14 +74,14 @@ def upright_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_turned_image_is_registered_and_a_second_run_computes_nothing(
     scene_dir: Path, name: str, tmp_path: Path
 ) -> None:
-    result = reconstruct(scene_dir, tmp_path / "out", one_thread())
+    result = reconstruct(scene_dir, tmp_path / "out", quick())
     image = result.summary.images[name]
     assert image["status"] == "registered"
     assert image["tried"][-1].startswith("turned by ")
     assert all(not one["tried"] for other, one in result.summary.images.items() if other != name)
     before = tree(tmp_path / "out" / "sparse")
     (tmp_path / "out" / "database.db").unlink()
-    again = reconstruct(scene_dir, tmp_path / "out", one_thread())
+    again = reconstruct(scene_dir, tmp_path / "out", quick())
     assert again.summary.cache["misses"] == 0
     assert again.summary.images[name] == image
     assert tree(tmp_path / "out" / "sparse") == before
@@ -78,7 +89,7 @@ def test_a_turned_image_is_registered_and_a_second_run_computes_nothing(
 
 @pytest.mark.usefixtures("upright_only")
 def test_without_a_second_chance_it_is_left_out(scene_dir: Path, name: str, tmp_path: Path) -> None:
-    result = reconstruct(scene_dir, tmp_path / "out", one_thread(second_chance={"max_images": 0}))
+    result = reconstruct(scene_dir, tmp_path / "out", quick(max_images=0))
     assert result.summary.images[name]["status"] == "left_out"
     assert result.summary.images[name]["tried"] == ()
 
@@ -90,7 +101,7 @@ def test_an_image_of_another_place_is_not_registered_and_told(
     noise = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
     PIL.Image.fromarray(noise).resize((480, 360), PIL.Image.Resampling.BICUBIC).save(folder / "images" / "other.jpg")
     with caplog.at_level(logging.WARNING):
-        result = reconstruct(folder, tmp_path / "out", one_thread())
+        result = reconstruct(folder, tmp_path / "out", quick())
     image = result.summary.images["other.jpg"]
     assert image["status"] == "left_out"
     assert image["tried"] == (*(one.text for one in ATTEMPTS[:-1]), "another extractor (not installed)")
@@ -107,7 +118,7 @@ def test_a_scene_without_images_left_over_asks_for_nothing(
         raise AssertionError("nothing is to be tried")
 
     monkeypatch.setattr(SecondLook, "_hard_pairs", refuse)
-    assert reconstruct(small_scene_dir, tmp_path / "out", one_thread()).summary.num_registered == 6
+    assert reconstruct(small_scene_dir, tmp_path / "out", quick()).summary.num_registered == 6
 
 
 def test_nothing_added_is_nothing_after_reading_it_back() -> None:
@@ -125,7 +136,7 @@ def test_impossible_limits_are_refused(values: dict[str, int]) -> None:
 def test_a_pair_is_the_same_after_reading_it_back(pair) -> None:
     from sfm_lightglue.image_pair.matching import match_images
 
-    result = match_images(*pair.paths)
+    result = match_images(*pair.paths, matcher="nearest")
     added = AddedPairs({ImagePair("a", "b"): (result.matches, result.relative_pose.geometry)})
     ((found, geometry),) = decode_added(encode_added(added)).pairs.values()
     assert np.array_equal(found.indices, result.matches.indices)
