@@ -90,7 +90,7 @@ DOORS = {
         "scene",
         "tracking",
     },
-    "scipy": {"exports", "lookalikes", "two_view", "mapping", "pairs", "tracking", "training", "viewer"},
+    "scipy": {"exports", "localization", "lookalikes", "two_view", "mapping", "pairs", "tracking", "training", "viewer"},
     "jinja2": {"report"},
     "pytest": {"testing"},
     "threadpoolctl": {"execution.devices", "execution.blas"},

@@ -26,7 +26,7 @@ from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, digest
 from sfm_lightglue.reconstruction.densified_summary import DensifySummary, summary_of_models
 from sfm_lightglue.reconstruction.densify_config import DensifyConfig
 from sfm_lightglue.reconstruction.refine_model import refine_model
-from sfm_lightglue.reconstruction.scene_of_model import scene_of_model
+from sfm_lightglue.colmap.scene_of_model import scene_of_model
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.cached import CachedExtractor
