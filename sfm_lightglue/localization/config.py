@@ -20,6 +20,42 @@ from sfm_lightglue.registry.registry import Choice
 
 
 @dataclass(frozen=True, slots=True)
+class PoseLimits:
+    """When a pose is sure enough."""
+
+    max_error_px: float = 8.0
+    """Largest reprojection error of an inlier, in pixels of an image whose longer side is 1600. It is proportional to
+    the size of the image, but not smaller than half of this number."""
+
+    min_inliers: int = 20
+    """Fewest keypoints of an image that must fit its pose."""
+
+    min_inlier_share: float = 0.2
+    """Smallest fraction of the matches with the best image of the map that must fit the pose."""
+
+    min_cells: int = 5
+    """Fewest cells of a grid of 8 x 8 over the image in which inliers must be."""
+
+    max_rival_share: float = 0.6
+    """A second, different pose with more than this fraction of the inliers makes the pose ambiguous."""
+
+    max_position_uncertainty: float = 0.1
+    """Largest standard deviation of the position in its most uncertain direction, relative to the distance of the
+    points."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_inliers", 6), ("min_cells", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"`limits.{name}` must be at least {least}, got {getattr(self, name)}")
+        for name in ("max_error_px", "max_position_uncertainty"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"`limits.{name}` must be positive, got {getattr(self, name)}")
+        for name in ("min_inlier_share", "max_rival_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"`limits.{name}` must lie in [0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
 class LocalizeConfig:
     """How images are found in a map.
 
@@ -37,25 +73,8 @@ class LocalizeConfig:
     num_images: int = 8
     """Number of images of the map that each query is matched with."""
 
-    max_error_px: float = 8.0
-    """Largest reprojection error of an inlier, in pixels of an image whose longer side is 1600. It is proportional to
-    the size of the image, but not smaller than half of this number."""
-
-    min_inliers: int = 20
-    """Fewest keypoints of a query that must fit its pose."""
-
-    min_inlier_share: float = 0.2
-    """Smallest fraction of the matches with the best image of the map that must fit the pose."""
-
-    min_cells: int = 5
-    """Fewest cells of a grid of 8 x 8 over the query in which inliers must be."""
-
-    max_rival_share: float = 0.6
-    """A second, different pose with more than this fraction of the inliers makes the pose ambiguous."""
-
-    max_position_uncertainty: float = 0.1
-    """Largest standard deviation of the position in its most uncertain direction, relative to the distance of the
-    points."""
+    limits: PoseLimits = field(default_factory=PoseLimits)
+    """When a pose is sure enough; else the image is refused with a reason."""
 
     seed: int = 0
     """Of the random samples."""
@@ -72,19 +91,12 @@ class LocalizeConfig:
         check_device(self.device)
         check_seed(self.seed)
         check_num_threads(self.num_threads)
-        for name, least in (("num_images", 1), ("min_inliers", 6), ("min_cells", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
-        for name in ("max_error_px", "max_position_uncertainty"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"`{name}` must be positive, got {getattr(self, name)}")
-        for name in ("min_inlier_share", "max_rival_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
+        if self.num_images < 1:
+            raise ConfigError(f"`num_images` must be at least 1, got {self.num_images}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> LocalizeConfig:
-        """From nested mappings, as a TOML file holds them: tables `extractor` and `matcher`, and values.
+        """From nested mappings, as a TOML file holds them: tables `extractor`, `matcher` and `limits`, and values.
 
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.

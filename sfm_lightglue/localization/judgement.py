@@ -9,7 +9,7 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import rotation_angle_deg
-from sfm_lightglue.localization.config import LocalizeConfig
+from sfm_lightglue.localization.config import PoseLimits
 from sfm_lightglue.localization.matching import PointMatches
 from sfm_lightglue.localization.pose import MIN_MATCHES, EstimatedPose, estimate_pose, position_covariance
 from sfm_lightglue.localization.result import Reason
@@ -44,25 +44,28 @@ class JudgedPose:
     num_inliers: int
 
 
-def judged_pose(matches: PointMatches, features: Features, camera: Camera, config: LocalizeConfig) -> JudgedPose:
+def judged_pose(
+    matches: PointMatches, features: Features, camera: Camera, limits: PoseLimits, seed: int = 0
+) -> JudgedPose:
     """Estimate the pose of an image and judge it.
 
     Args:
         matches: of the image with points of the map.
         features: of the image.
         camera: intrinsics, and where they are from.
-        config: limits.
+        limits: that it must keep.
+        seed: of the random samples.
     """
-    if matches.num_keypoints < max(MIN_MATCHES, config.min_inliers):
+    if matches.num_keypoints < max(MIN_MATCHES, limits.min_inliers):
         return JudgedPose(None, "too_few_matches", 0)
     pixels = features.keypoints[matches.rows].astype(np.float64)
-    max_error_px = config.max_error_px * max(0.5, max(camera.size) / 1600)
-    pose = estimate_pose(pixels, matches.xyz, camera, max_error_px, config.seed)
+    max_error_px = limits.max_error_px * max(0.5, max(camera.size) / 1600)
+    pose = estimate_pose(pixels, matches.xyz, camera, max_error_px, seed)
     if pose is None:
         return JudgedPose(None, "too_few_inliers", 0)
     num_inliers = len(np.unique(matches.rows[pose.inlier_mask]))
-    reason = _reason_against(pose, matches, pixels, num_inliers, max_error_px, config)
-    if reason is None and _has_rival(pose, matches, pixels, num_inliers, max_error_px, config):
+    reason = _reason_against(pose, matches, pixels, num_inliers, max_error_px, limits)
+    if reason is None and _has_rival(pose, matches, pixels, max_error_px, limits, seed):
         reason = "ambiguous"
     return JudgedPose(pose, reason, num_inliers)
 
@@ -73,17 +76,17 @@ def _reason_against(
     pixels: Float64Array,
     num_inliers: int,
     max_error_px: float,
-    config: LocalizeConfig,
+    limits: PoseLimits,
 ) -> Reason | None:
     camera = pose.camera
-    if num_inliers < config.min_inliers or _may_be_chance(pixels, pose.inlier_mask, camera, max_error_px):
+    if num_inliers < limits.min_inliers or _may_be_chance(pixels, pose.inlier_mask, camera, max_error_px):
         return "too_few_inliers"
     best = matches.supporting(pose.inlier_mask)[0]
-    if best.num_inliers < config.min_inlier_share * best.num_matches:
+    if best.num_inliers < limits.min_inlier_share * best.num_matches:
         return "low_inlier_share"
-    if _num_cells(pixels[pose.inlier_mask], camera.size, _NUM_CELLS) < config.min_cells:
+    if _num_cells(pixels[pose.inlier_mask], camera.size, _NUM_CELLS) < limits.min_cells:
         return "not_spread"
-    return None if _is_certain(pose, matches.xyz[pose.inlier_mask], config) else "uncertain"
+    return None if _is_certain(pose, matches.xyz[pose.inlier_mask], limits) else "uncertain"
 
 
 def _may_be_chance(pixels: Float64Array, fits: BoolArray, camera: Camera, max_error_px: float) -> bool:
@@ -100,12 +103,12 @@ def _num_cells(pixels: Float64Array, size: tuple[int, int], cells_per_side: int)
     return len(np.unique(np.floor(pixels / size * cells_per_side).clip(0, cells_per_side - 1), axis=0))
 
 
-def _is_certain(pose: EstimatedPose, xyz: Float64Array, config: LocalizeConfig) -> bool:
+def _is_certain(pose: EstimatedPose, xyz: Float64Array, limits: PoseLimits) -> bool:
     """Whether the position is well determined, compared with the distance of the points."""
     if pose.covariance is None:
         return False
     variance = np.linalg.eigvalsh(position_covariance(pose.cam_from_world, pose.covariance))[-1]
-    return bool(np.sqrt(max(variance, 0.0)) <= config.max_position_uncertainty * _median_distance(pose, xyz))
+    return bool(np.sqrt(max(variance, 0.0)) <= limits.max_position_uncertainty * _median_distance(pose, xyz))
 
 
 def _median_distance(pose: EstimatedPose, xyz: Float64Array) -> float:
@@ -116,16 +119,16 @@ def _has_rival(
     pose: EstimatedPose,
     matches: PointMatches,
     pixels: Float64Array,
-    num_inliers: int,
     max_error_px: float,
-    config: LocalizeConfig,
+    limits: PoseLimits,
+    seed: int,
 ) -> bool:
     """Whether the matches that do not fit the pose give another one that is nearly as good, at an equal place."""
     others = ~pose.inlier_mask
-    least = config.max_rival_share * num_inliers
+    least = limits.max_rival_share * len(np.unique(matches.rows[pose.inlier_mask]))
     if len(np.unique(matches.rows[others])) <= max(least, MIN_MATCHES):
         return False
-    second = estimate_pose(pixels[others], matches.xyz[others], pose.camera, max_error_px, config.seed)
+    second = estimate_pose(pixels[others], matches.xyz[others], pose.camera, max_error_px, seed)
     if second is None or len(np.unique(matches.rows[others][second.inlier_mask])) <= least:
         return False
     first, other = pose.cam_from_world, second.cam_from_world

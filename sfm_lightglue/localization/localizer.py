@@ -54,7 +54,7 @@ class Localizer:
 
     Example:
         >>> with sfm_lightglue.Localizer("photos") as localizer:
-        ...     found = localizer.localize("query.jpg")
+        ...     found = localizer.localize("left.jpg")
         >>> found.registered
         True
     """
@@ -73,7 +73,9 @@ class Localizer:
         self.config = config if config is not None else LocalizeConfig.from_mapping(run.tables)
         model = read_model(self.location.model)
         if model.num_reg_images() == 0 or model.num_points3D() == 0:
-            raise DataError(f"{shown_path(self.location.model)}: the model has no points, so nothing can be found in it")
+            raise DataError(
+                f"{shown_path(self.location.model)}: the model has no points, so nothing can be found in it"
+            )
         self._points = MapPoints(model)
         self._extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
         self._matcher = MATCHERS.build(self.config.matcher, self.config.device)
@@ -164,7 +166,7 @@ class Localizer:
         if camera.source == "exif":
             camera = self._same_camera_of_map(image, camera, chosen) or camera
         matches = match_with_points(features, chosen, self._features, self._points, self._matcher)
-        judged = judged_pose(matches, features, camera, self.config)
+        judged = judged_pose(matches, features, camera, self.config.limits, self.config.seed)
         pose, num = judged.pose, matches.num_keypoints
         if pose is None or judged.reason is not None:
             images = matches.supporting(None if pose is None else pose.inlier_mask)
@@ -230,7 +232,7 @@ def localize(
         ConfigError: for options or intrinsics that do not fit.
 
     Example:
-        >>> found = sfm_lightglue.localize("photos", ["query.jpg"])
+        >>> found = sfm_lightglue.localize("photos", ["left.jpg"])
         >>> found[0].registered
         True
     """

@@ -58,7 +58,7 @@ class Localization:
         message: what an unreadable image lacks; "" for others.
 
     Example:
-        >>> found = sfm_lightglue.localize("photos", "query.jpg")[0]
+        >>> found = sfm_lightglue.localize("photos", "left.jpg")[0]
         >>> found.registered, found.cam_from_world.R.shape
         (True, (3, 3))
     """
