@@ -88,7 +88,7 @@ def test_a_good_pose_is_accepted():
 def test_random_matches_are_refused():
     rng = np.random.default_rng(3)
     for num, reason in ((15, "too_few_matches"), (400, "too_few_inliers")):
-        xyz = rng.uniform(-4, 4, (num, 3)) + [0, 0, 8]
+        xyz = rng.uniform((-4, -4, 4), (4, 4, 12), (num, 3))
         judged = judged_pose(*matches_of(rng.uniform((0, 0), SIZE, (num, 2)), xyz), GIVEN, PoseLimits())
         assert judged.reason == reason
 
@@ -116,7 +116,7 @@ def test_a_loose_limit_of_the_position_is_a_reason():
 def test_two_places_that_look_alike_are_ambiguous(distance, reason):
     """Each keypoint matches a point of both places; places that are the same are no rivals."""
     pixels, xyz = seen_points(100, noise_px=0.3)
-    both = np.concatenate([xyz, xyz[:90] + [distance, 0, 0]])
+    both = np.concatenate([xyz, xyz[:90] + np.array([distance, 0, 0])])
     rows = np.concatenate([np.arange(100), np.arange(90)])
     judged = judged_pose(*matches_of(np.concatenate([pixels, pixels[:90]]), both, rows), GIVEN, PoseLimits())
     assert judged.reason == reason
