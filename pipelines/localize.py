@@ -52,7 +52,7 @@ NOTHING_FOUND = 5
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_intermixed_args(argv)  # options may stand between MAP and QUERY
     show_warnings()
     return run_command(lambda: _run(arguments), show_downloads=not arguments.quiet)
 

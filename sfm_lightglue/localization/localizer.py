@@ -84,7 +84,7 @@ class Localizer:
         self._store = MapStore(self.location, None if store is None else Path(store))
         try:
             if database is not None:
-                self._features = features_of_database(model, Path(database), self._extractor)
+                self._features = features_of_database(model, Path(database), self.config.extractor.name)
             else:
                 self._features = features_of_images(
                     model, self.location, run.masks, self._extractor, self._store.store, executor, progress

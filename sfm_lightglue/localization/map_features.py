@@ -108,9 +108,7 @@ def features_of_images(
     return found
 
 
-def features_of_database(
-    model: pycolmap.Reconstruction, database: Path, extractor: Extractor
-) -> Mapping[str, Features]:
+def features_of_database(model: pycolmap.Reconstruction, database: Path, extractor_name: str) -> Mapping[str, Features]:
     """The SIFT features of a COLMAP database by name of image: no image file is needed.
 
     Those with a 3D point come first if there are many.
@@ -118,13 +116,13 @@ def features_of_database(
     Args:
         model: made from the database.
         database: of COLMAP.
-        extractor: of the queries, which must describe keypoints alike.
+        extractor_name: of the extractor of the queries, which must describe keypoints alike.
 
     Raises:
         ConfigError: if the extractor is not SIFT.
         DataError: if the database has no SIFT descriptors of the images of the model.
     """
-    if extractor.identity.name != "sift":
+    if extractor_name != "sift":
         raise ConfigError("`extractor.name`: the descriptors of a COLMAP database are compared with those of sift only")
     names = [model.images[image_id].name for image_id in sorted(model.reg_image_ids())]
     content = read_database(database, names)
