@@ -103,7 +103,8 @@ def fitting(
     is_before = in_cam[:, 2] > 1e-9
     in_cam[~is_before] = (0, 0, 1)
     errors = np.linalg.norm(np.asarray(camera.img_from_cam(in_cam)).reshape(-1, 2) - pixels, axis=1)
-    return is_before & (errors <= max_error_px)
+    fits: BoolArray = is_before & (errors <= max_error_px)
+    return fits
 
 
 def pose_covariance(
@@ -135,11 +136,9 @@ def pose_covariance(
 
     def projected(step: Float64Array) -> Float64Array:
         moved = (in_cam - pose.t) @ rotation_from_rotvec(step[:3]).T + pose.t + step[3:6]
-        other = pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=values)
-        if len(params) > 0:
-            changed = values.copy()
-            changed[list(params)] += step[6:]
-            other.params = changed
+        changed = values.copy()
+        changed[list(params)] += step[6:]
+        other = pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=changed)
         return np.asarray(other.img_from_cam(moved), np.float64).ravel()
 
     scales = np.array([1.0] * 3 + [depth] * 3 + [max(1.0, abs(values[i])) for i in params])
