@@ -265,7 +265,7 @@ def main(job_path: Path, result_path: Path) -> None:
     job = Job(**(values | {"names": tuple(values["names"])}))
     bind_to_cores(job.num_threads)
     result = asdict(run_job(job))
-    from sfm_lightglue.reconstruction.run_record import peak_memory_mb  # after `bind_to_cores`, as all imports
+    from sfm_lightglue.execution.memory import peak_memory_mb  # after `bind_to_cores`, as all imports
 
     result["peak_memory_mb"] = peak_memory_mb()
     result_path.write_text(json.dumps(result), encoding="utf-8")

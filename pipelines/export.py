@@ -94,7 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write undistorted images and PINHOLE cameras; PATH is a folder then, with images/",
     )
-    add("--overwrite", action="store_true", help="replace an earlier export; other files are never replaced")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier export, a file only by one of the same format; other files are never replaced",
+    )
     add(
         "--set",
         metavar="export.OPTION=VALUE",

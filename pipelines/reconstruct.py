@@ -274,7 +274,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--lookalikes",
         choices=["auto", "off", "strict"],
         help="places that look alike: doubtful pairs of photos take part only if others support them (auto, the"
-        " default), always (off), or never (strict)",
+        " default; all do if fewer than three are clearly wrong), always (off), or never (strict)",
     )
     add("--trust-pairs", metavar="FILE", help="verified pairs that always take part, two names a line")
     add(

@@ -137,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     finding = add_action("path", "print the path of the file; exit code 4 if it is missing")
     finding.add_argument("name", metavar="NAME", help=names_help)
     exporting = add_action("export", "write a LightGlue as an ONNX file for another program")
-    exporting.add_argument("name", metavar="NAME", help=f"{names_help}, a file of weights, or a folder of a model")
+    exporting.add_argument("name", metavar="NAME", help=f"{names_help}, a file of weights, or the folder of a model")
     exporting.add_argument("--onnx", metavar="FILE", type=Path, required=True, help="the file that is written")
     exporting.add_argument(
         "--layout",

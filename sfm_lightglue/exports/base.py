@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pycolmap
@@ -140,6 +140,14 @@ class Exporter(Protocol):
             DataError: if the model lacks what the format needs.
             OSError: if a file cannot be written.
         """
+
+
+@runtime_checkable
+class RecognizesFiles(Protocol):
+    """An `Exporter` of one file that knows its files again. A file of one that does not is never replaced."""
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes, up to 64 KiB, has this format."""
 
 
 def read_scene_of(model: pycolmap.Reconstruction) -> ExportScene:

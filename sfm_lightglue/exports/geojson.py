@@ -8,6 +8,7 @@ Source: RFC 7946, The GeoJSON Format.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ class GeoJsonExporter:
     def problem(self, cameras: Sequence[Camera]) -> str | None:
         """None: the file has no intrinsics."""
         return None
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return re.match(rb'\{\s*"type":\s*"FeatureCollection"', head) is not None and b'"heading_deg"' in head
 
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file.

@@ -8,6 +8,7 @@ Source: Geiger, Lenz and Urtasun, Are we ready for Autonomous Driving?, 2012, de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from pathlib import Path
 from sfm_lightglue.exports.base import ExportScene, Pictures
 from sfm_lightglue.exports.text import numbers
 from sfm_lightglue.types import Camera
+
+_FIRST_LINE = re.compile(rb"[-+.0-9e]+( [-+.0-9e]+){11}\n")
+"""Twelve numbers, as of each line: the format has no head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class KittiExporter:
     def problem(self, cameras: Sequence[Camera]) -> str | None:
         """None: the file has no cameras."""
         return None
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return _FIRST_LINE.match(head) is not None
 
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file."""

@@ -41,6 +41,10 @@ class KmlExporter:
         """None: the file has no intrinsics."""
         return None
 
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return head.startswith(_HEAD.encode() + b"<Placemark>") and b"<Camera>" in head
+
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file.
 

@@ -20,6 +20,8 @@ from sfm_lightglue.exports.lens import LensLimits
 from sfm_lightglue.exports.text import numbers
 from sfm_lightglue.types import Camera
 
+_MAGIC = "NVM_V3"
+
 
 @dataclass(frozen=True, slots=True)
 class NvmConfig:
@@ -39,13 +41,17 @@ class NvmExporter:
         """Only centred pinholes with one focal length can be expressed."""
         return LensLimits(("perspective",), {"perspective": 0}).problem(cameras)
 
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return head.startswith(_MAGIC.encode())
+
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write cameras, points and measurements.
 
         Raises:
             DataError: if the name of an image has characters that the format cannot express.
         """
-        lines = ["NVM_V3", "", str(len(scene.images)), *map(_camera_line, scene.images), ""]
+        lines = [_MAGIC, "", str(len(scene.images)), *map(_camera_line, scene.images), ""]
         lines += [str(len(scene.points)), *_point_lines(scene), "", "0", ""]
         target.write_text("\n".join(lines), encoding="utf-8", newline="\n")
 

@@ -10,6 +10,7 @@ Source: openmvg.readthedocs.io, SfM_data format, and its classes of cameras.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -52,6 +53,10 @@ class OpenMvgExporter:
             ("perspective", "fisheye"), {"perspective": 3, "fisheye": 4}, tangential=True, principal_point=True
         )
         return limits.problem(cameras)
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return re.match(rb'\{\s*"sfm_data_version"', head) is not None
 
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file."""

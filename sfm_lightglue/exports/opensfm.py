@@ -13,6 +13,7 @@ Source: opensfm.org/docs, sections Reconstruction file and Geometric models.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ class OpenSfmExporter:
             principal_point=True,
         )
         return limits.problem(cameras)
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return re.match(rb'\[\s*\{\s*"cameras":\s*\{\s*"camera \d+"', head) is not None
 
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file."""

@@ -22,6 +22,14 @@ from sfm_lightglue.types import Camera
 
 _VERTEX = np.dtype([("xyz", "<f4", 3), ("normal", "<f4", 3), ("color", "u1", 3)])
 
+_PROPERTIES = "\n".join(
+    [
+        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
+        *(f"property uchar {name}" for name in ("red", "green", "blue")),
+    ]
+)
+"""Lines of the head that say what a vertex has."""
+
 _MIN_NEIGHBORS = 3
 _CHUNK = 100_000
 
@@ -51,6 +59,10 @@ class PlyExporter:
         """None: the file has no cameras."""
         return None
 
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return head.startswith(b"ply\n") and _PROPERTIES.encode() in head
+
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the points, in the order of their numbers in the model."""
         target.write_bytes(ply_bytes(scene, self.config.num_neighbors))
@@ -66,11 +78,7 @@ def ply_bytes(scene: ExportScene, num_neighbors: int = 16) -> bytes:
     vertices = np.zeros(len(scene.points), _VERTEX)
     vertices["xyz"], vertices["color"] = scene.points.xyz, scene.points.colors
     vertices["normal"] = point_normals(scene, num_neighbors)
-    properties = [
-        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-    ]
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}", *properties, "end_header"]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}", _PROPERTIES, "end_header"]
     return "\n".join(head).encode() + b"\n" + vertices.tobytes()
 
 

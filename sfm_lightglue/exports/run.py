@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.exports.base import IMAGES_FOLDER, Exporter, ExportScene
+from sfm_lightglue.exports.base import IMAGES_FOLDER, Exporter, ExportScene, RecognizesFiles
 from sfm_lightglue.exports.pictures import copy_images, picture_names, require_inside, undistort_images
 from sfm_lightglue.exports.undistort import undistorted_scene
 from sfm_lightglue.messages import shown_path
@@ -24,6 +24,10 @@ from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
     from sfm_lightglue.types import Camera
+
+
+_HEAD_BYTES = 1 << 16
+"""Bytes by which an exporter knows its files again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def write_export(
             f"format {format_name}: needs the images, and their folder is not known; give the folder that the names of"
             " the model's images are relative to by `images`"
         )
-    require_free(output, is_folder, overwrite)
+    _require_free(output, is_folder, overwrite, exporter, format_name)
     if not is_folder:
         _write_file(scene, exporter, output)
     else:
@@ -123,17 +127,8 @@ def _require_expressible(exporter: Exporter, name: str, cameras: list[Camera]) -
         )
 
 
-def require_free(output: Path, is_folder: bool, overwrite: bool) -> None:
-    """Refuse an output that is there already, unless it is an earlier export that may be replaced.
-
-    Args:
-        output: file or folder.
-        is_folder: which of both will be written.
-        overwrite: whether an earlier export may be replaced.
-
-    Raises:
-        ConfigError: if it is in the way.
-    """
+def _require_free(output: Path, is_folder: bool, overwrite: bool, exporter: Exporter, format_name: str) -> None:
+    """Refuse an output that is there already, unless it is an earlier export that may be replaced."""
     shown = shown_path(output)
     if not os.path.lexists(output):
         return
@@ -147,8 +142,24 @@ def require_free(output: Path, is_folder: bool, overwrite: bool) -> None:
         raise ConfigError(
             f"`output` {shown}: has files that are not of an export, which are never replaced; choose another folder"
         )
+    if not is_folder and not _is_earlier_file(output, exporter):
+        raise ConfigError(
+            f"`output` {shown}: exists and is no export in the format {format_name}; other files are never replaced, so"
+            " choose another path"
+        )
     if not overwrite:
         raise ConfigError(f"`output` {shown}: exists already; replace it by `overwrite=True`, or choose another path")
+
+
+def _is_earlier_file(output: Path, exporter: Exporter) -> bool:
+    """Whether a file is one that the exporter may have written, or a part of an export."""
+    if not output.is_file():
+        return False
+    if is_export_folder(output.parent):
+        return True
+    with store_errors(output), open(output, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return isinstance(exporter, RecognizesFiles) and exporter.is_own(head)
 
 
 def _write_file(scene: ExportScene, exporter: Exporter, output: Path) -> None:

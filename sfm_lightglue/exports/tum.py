@@ -16,6 +16,8 @@ from sfm_lightglue.exports.base import ExportScene, Pictures, quaternion_wxyz
 from sfm_lightglue.exports.text import numbers
 from sfm_lightglue.types import Camera
 
+_HEAD = "# timestamp tx ty tz qx qy qz qw"
+
 
 @dataclass(frozen=True, slots=True)
 class TumConfig:
@@ -35,11 +37,15 @@ class TumExporter:
         """None: the file has no cameras."""
         return None
 
+    def is_own(self, head: bytes) -> bool:
+        """Whether a file begins as one of this format."""
+        return head.startswith(_HEAD.encode() + b"\n")
+
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file."""
         times_s = scene.times_s or {}
         has_times = all(image.name in times_s for image in scene.images)
-        lines = ["# timestamp tx ty tz qx qy qz qw"]
+        lines = [_HEAD]
         for index, image in enumerate(scene.images):
             pose = image.cam_from_world.inverse()
             w, *xyz = quaternion_wxyz(pose.R)

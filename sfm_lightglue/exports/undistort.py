@@ -106,10 +106,11 @@ def undistorted_scene(scene: ExportScene, name_from_name: dict[str, str]) -> Exp
         DataError: if a camera cannot be undistorted.
     """
     model = pycolmap.Reconstruction(scene.model)
-    camera_from_id = {camera_id: undistorted_camera(camera) for camera_id, camera in scene.cameras.items()}
+    cameras = scene.cameras  # the property makes a new dictionary each time
+    camera_from_id = {camera_id: undistorted_camera(camera) for camera_id, camera in cameras.items()}
     for image_id in sorted(model.reg_image_ids()):
         image = model.images[image_id]
-        before, after = scene.cameras[image.camera_id], camera_from_id[image.camera_id]
+        before, after = cameras[image.camera_id], camera_from_id[image.camera_id]
         if before.model != after.model or before.params != after.params:
             _undistort_keypoints(model, image_id, before, after)
         image.name = name_from_name[image.name]

@@ -41,7 +41,8 @@ class ExportableKeypointMatching(nn.Module):
         num_points: K; None takes `max_keypoints` of the detector's configuration, or 2048 if that is unlimited.
 
     Raises:
-        ConfigError: for a model with another detector.
+        ConfigError: for a model with another detector or in another type than float32, or a number that is not
+            positive.
 
     Example:
         >>> import torch
@@ -55,6 +56,10 @@ class ExportableKeypointMatching(nn.Module):
     def __init__(self, model: LightGlueForKeypointMatching, num_points: int | None = None) -> None:
         super().__init__()
         detector = model.keypoint_detector
+        if model.dtype != torch.float32:
+            raise ConfigError(f"only models in float32 can be exported, not in {model.dtype}; give dtype=torch.float32")
+        if num_points is not None and num_points < 1:
+            raise ConfigError(f"the number of points must be positive, got {num_points}")
         if not isinstance(detector, SuperPointDetector):
             raise ConfigError("only models with SuperPoint can be exported together with their detector")
         self.network, self.detector_config = detector.network, detector.config

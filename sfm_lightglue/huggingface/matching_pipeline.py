@@ -245,7 +245,9 @@ class KeypointMatchingPipeline:
     def _positions(self, outputs: Any, sizes: Any, threshold: float, batch: ImageBatch) -> list[dict[str, Any]]:
         processor = self.image_processor
         if isinstance(processor, LightGlueImageProcessor):
-            return processor.post_process_keypoint_matching(outputs, sizes, threshold, inputs=batch)
+            tells = isinstance(self.model, LightGlueForKeypointMatching)
+            more = {} if tells else {"inputs": batch}
+            return processor.post_process_keypoint_matching(outputs, sizes, threshold, **more)
         # A processor of `transformers` stretches images, and its post-processing rounds points to integers.
         return matches_in_pixels(outputs, sizes, threshold, ProcessorOptions(keep_aspect_ratio=False), batch, True)
 

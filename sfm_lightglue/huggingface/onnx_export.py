@@ -30,8 +30,8 @@ def export_onnx(source: str | Path, output: str | Path, layout: str = "plain", n
     """Write an ONNX file of a LightGlue: all layers, all points, dynamic numbers of keypoints.
 
     Args:
-        source: name of weights of the catalogue, or a file of LightGlue's weights; for the layout "images" a model
-            with SuperPoint, as `LightGlueForKeypointMatching.from_pretrained` reads it.
+        source: name of weights of the catalogue, a file of LightGlue's weights, or the folder of a model; for the
+            layout "images" a model with SuperPoint, as `LightGlueForKeypointMatching.from_pretrained` reads it.
         output: path of the file.
         layout: "plain" (see `PlainLayout`), "colmap", "opencv", or "images" (see `ExportableKeypointMatching`).
         num_points: of each image, for the layout "images"; None for the limit of its configuration.
@@ -46,6 +46,8 @@ def export_onnx(source: str | Path, output: str | Path, layout: str = "plain", n
     """
     if layout not in ONNX_LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r}; known are {', '.join(ONNX_LAYOUTS)}")
+    if num_points is not None and layout != IMAGES:
+        raise ConfigError(f"a number of points is for the layout {IMAGES} only: others take any number")
     output = Path(output)
     content = _images(source, num_points) if layout == IMAGES else _matcher(source, layout)
     with store_errors(output):
@@ -56,28 +58,35 @@ def export_onnx(source: str | Path, output: str | Path, layout: str = "plain", n
 
 
 def _matcher(source: str | Path, layout: str) -> bytes:
-    path = require_weights(str(source), "the export to ONNX", "weights", "")
-    threshold = {**PAPERS_THRESHOLDS, **recommended_thresholds(path)}["filter_threshold"]
-    module = LAYOUTS[layout](load_lightglue(path), threshold).eval()
+    if Path(source).is_dir():
+        model = LightGlueForKeypointMatching.from_pretrained(source, dtype=torch.float32)
+        network, threshold = model.lightglue, float(model.config.filter_threshold)
+    else:
+        path = require_weights(str(source), "the export to ONNX", "weights", "")
+        threshold = {**PAPERS_THRESHOLDS, **recommended_thresholds(path)}["filter_threshold"]
+        network = load_lightglue(path)
+    module = LAYOUTS[layout](network, threshold).eval()
     generator_state = torch.get_rng_state()
     try:
         example = module.example()
     finally:
         torch.set_rng_state(generator_state)
     metadata = _metadata(str(source), layout)
-    model = onnx_model(module, example, module.input_names, module.output_names, module.dynamic_axes(), metadata)
-    content: bytes = model.SerializeToString()
+    exported = onnx_model(module, example, module.input_names, module.output_names, module.dynamic_axes(), metadata)
+    content: bytes = exported.SerializeToString()
     return content
 
 
 def _images(source: str | Path, num_points: int | None) -> bytes:
-    module = ExportableKeypointMatching(LightGlueForKeypointMatching.from_pretrained(source), num_points).eval()
+    module = ExportableKeypointMatching(
+        LightGlueForKeypointMatching.from_pretrained(source, dtype=torch.float32), num_points
+    ).eval()
     side = max(64, 8 * round(module.num_points**0.5 / 4))
     example = torch.linspace(0, 1, 4 * side * (side + 8)).reshape(2, 2, 1, side, side + 8)  # two pairs
     axes = [{0: "num_pairs", 3: "height", 4: "width"}]
     metadata = _metadata(str(source), IMAGES)
-    model = onnx_model(module, (example,), ["pixel_values"], ExportedMatches._fields, axes, metadata)
-    content: bytes = model.SerializeToString()
+    exported = onnx_model(module, (example,), ["pixel_values"], ExportedMatches._fields, axes, metadata)
+    content: bytes = exported.SerializeToString()
     return content
 
 

@@ -75,7 +75,8 @@ class Alteration:
         matrix, _ = self._turn(small, quarter_turns)
         inverse = matrix[:, :2].T  # of a rotation
         factors = np.array([size[0] / small[0], size[1] / small[1]])
-        return np.column_stack([inverse, -inverse @ matrix[:, 2]]) * factors[:, None]
+        stored: Float64Array = np.column_stack([inverse, -inverse @ matrix[:, 2]]) * factors[:, None]
+        return stored
 
     def _small_size(self, size: tuple[int, int], max_size: int) -> tuple[int, int]:
         factor = min(1.0, max_size / max(size)) * self.scale

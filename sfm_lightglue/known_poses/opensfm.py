@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.known_poses.base import KnownImage, checked_rotation, given_camera, number_of
@@ -68,15 +69,24 @@ def read_opensfm(values: Any, path: Path) -> list[KnownImage]:
     cameras = largest.get("cameras")
     found = []
     for name, shot in sorted(largest["shots"].items()):
-        key = shot.get("camera") if isinstance(shot, dict) else None
-        camera = cameras.get(key) if isinstance(cameras, dict) else None
+        camera_key = shot.get("camera") if isinstance(shot, dict) else None
+        camera = cameras.get(camera_key) if isinstance(cameras, dict) else None
         if not isinstance(camera, dict):
             raise DataError(f"{shown_path(path)}: image {name!r}: has no camera")
-        vectors = [np.asarray(shot.get(one), np.float64) for one in ("rotation", "translation")]
-        if any(vector.shape != (3,) for vector in vectors):
-            raise DataError(f"{shown_path(path)}: image {name!r}: rotation and translation must have three numbers")
-        pose = checked_rotation(np.column_stack([rotation_from_rotvec(vectors[0]), vectors[1]]), path, name)
-        found.append(KnownImage(name, pose, partial(_camera, camera, path, str(key)), str(key)))
+        rotation, translation = (_vector(shot, key, path, name) for key in ("rotation", "translation"))
+        pose = checked_rotation(np.column_stack([rotation_from_rotvec(rotation), translation]), path, name)
+        found.append(KnownImage(name, pose, partial(_camera, camera, path, str(camera_key)), str(camera_key)))
+    return found
+
+
+def _vector(shot: dict[str, Any], key: str, path: Path, name: str) -> Float64Array:
+    """Three finite numbers of a shot."""
+    try:
+        found = np.asarray(shot.get(key), np.float64)
+    except (TypeError, ValueError, OverflowError):
+        found = np.zeros(0)
+    if found.shape != (3,) or not np.isfinite(found).all():
+        raise DataError(f"{shown_path(path)}: image {name!r}: {key} must have three numbers, got {shot.get(key)!r}")
     return found
 
 

@@ -17,8 +17,9 @@ class LookalikesConfig:
     """Which verified pairs take part in mapping, where places look alike."""
 
     mode: LookalikesMode = "auto"
-    """auto: a doubtful pair takes part if independent other pairs support it. strict: a doubtful pair takes no part.
-    off: the probability of a pair is not estimated, and every pair that the others do not contradict takes part."""
+    """auto: a doubtful pair takes part if independent other pairs support it; if fewer than three pairs without
+    support have a probability below 0.1, all pairs take part. strict: a doubtful pair takes no part. off: the
+    probability of a pair is not estimated, and every pair that the others do not contradict takes part."""
 
     min_probability: float = 0.5
     """A pair whose probability to be a true overlap is smaller is doubtful."""

@@ -36,6 +36,9 @@ def agreeing_groups(evidence: Float64Array, is_known: BoolArray) -> list[IndexAr
         if best[first] <= 0:
             break
         second = int(means[first].argmax())
+        # Only rows whose best group is merged lose it. Rows without a positive mean need no exact one.
+        is_stale = (best > 0) & (means[:, [first, second]].max(axis=1) >= best)
+        is_stale[first] = True
         group[group == second] = first
         for values in (sums, counts):
             values[first] += values[second]
@@ -44,7 +47,8 @@ def agreeing_groups(evidence: Float64Array, is_known: BoolArray) -> list[IndexAr
         means[second] = means[:, second] = -np.inf
         means[first, [first, second]] = -np.inf
         means[group != np.arange(num), first] = means[first, group != np.arange(num)] = -np.inf
-        best = means.max(axis=1, initial=-np.inf)
+        best = np.maximum(best, means[:, first])
+        best[is_stale] = means[is_stale].max(axis=1, initial=-np.inf)
     return [np.flatnonzero(group == row) for row in np.flatnonzero(group == np.arange(num))]
 
 

@@ -150,10 +150,11 @@ def check_fold(
     weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
     weighed += _prior_odds(arrays.names, probabilities or {})
     groups = agreeing_groups(np.where(is_known, weighed, 0.0), is_known)
+    is_trusted = _is_in(arrays.names, trusted)
     found = [
         each
         for each in _conflicts(groups, evidence, is_known)
-        if not _is_in(arrays.names, trusted)[np.ix_(*(groups[number] for number in each.groups))].any()
+        if not is_trusted[np.ix_(*(groups[number] for number in each.groups))].any()
     ]
     sides = sides_of_conflicts(groups, [each.groups for each in found], num_common)
     side_of_row = {row: number for number, side in enumerate(sides) for row in side.tolist()}

@@ -1,6 +1,7 @@
 """The probability that a verified pair is a true overlap: a logistic model over its cues.
 
-Its coefficients come with the package. They were learned from synthetic scenes with known truth alone.
+Its coefficients come with the package. Those of this version were set by hand and are not calibrated;
+`benchmarks/lookalikes_training.py` can learn others from synthetic scenes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _NUM_ITERATIONS = 100
 _PSEUDO_PAIRS = (9.0, 1.0)
 """True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
 
-_MIN_FRACTION = 0.05
+_MIN_FRACTION = 0.3
 """Smallest fraction of true pairs of a scene."""
 
 
@@ -40,7 +41,7 @@ class OverlapModel:
         scales: of the cues, positive.
         weights: of the cues.
         bias: of the logit.
-        true_fraction: fraction of the pairs it was learned from that are true.
+        true_fraction: fraction of true pairs for which the probabilities hold.
 
     Raises:
         ValueError: if the numbers do not fit together.
@@ -73,7 +74,7 @@ class OverlapModel:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def logits(self, cues: Sequence[PairCues]) -> Float64Array:
-        """The logits [P] of the probabilities, for a scene with the fraction of true pairs of the training."""
+        """The logits [P] of the probabilities, for a scene with the model's fraction of true pairs."""
         values = np.array([[getattr(one, name) for name in self.fields] for one in cues], np.float64)
         standard = (values.reshape(len(cues), len(self.fields)) - np.array(self.means)) / np.array(self.scales)
         logits: Float64Array = np.nan_to_num(standard, posinf=0.0, neginf=0.0) @ np.array(self.weights) + self.bias
@@ -90,7 +91,7 @@ def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None =
     """The probability [P] of each verified pair of a scene to be a true overlap.
 
     In some scenes most pairs are wrong. The fraction of true pairs is estimated from the pairs themselves, and the
-    probabilities follow it. It is never larger than in the training: that most pairs of a scene are true is no reason
+    probabilities follow it. It is never larger than that of the model: that most pairs of a scene are true is no reason
     to believe the one that joins its two ends.
 
     Args:

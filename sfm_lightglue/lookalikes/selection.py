@@ -34,7 +34,10 @@ _MIN_CLOSED = 0.9
 """Fraction of the inliers that tracks confirm, of those that they confirm or cross."""
 
 _MIN_MATCHED_TRACKS = 0.2
-"""Number of these tracks, as a fraction of all tracks between both images over true pairs, and of the inliers."""
+"""Number of these tracks, as a fraction of all tracks between both images over true pairs."""
+
+_MIN_CONFIRMED = 0.1
+"""Number of these tracks, as a fraction of the inliers of the pair."""
 
 _MIN_AMBIGUOUS = 0.25
 """A pair with a smaller probability helps to join no parts."""
@@ -55,11 +58,13 @@ class Selection:
 
     Args:
         is_used: [P] pairs that take part in mapping.
+        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with.
         has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
 
     is_used: BoolArray
+    is_confirmed: BoolArray
     has_look_alikes: bool
     part: tuple[int, ...]
 
@@ -87,17 +92,18 @@ def select_pairs(
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
-    is_used = is_true
+    is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
-        is_used = _with_joining(pairs, probabilities, is_used, parts)
-        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, is_used, parts)
+        joined = _with_joining(pairs, probabilities, is_used, parts)
+        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts)
+        is_confirmed = is_used & ~joined
     num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
     if config.mode == "auto" and num_wrong < _MIN_CLEARLY_WRONG:
         is_used = np.ones(len(pairs), np.bool_)
         for pair in pairs:
             parts.join(pair.image0, pair.image1)
     part = tuple(parts.root(image) for image in range(len(images)))
-    return Selection(is_used, num_wrong >= _MIN_CLEARLY_WRONG, part)
+    return Selection(is_used, is_confirmed, num_wrong >= _MIN_CLEARLY_WRONG, part)
 
 
 def _with_joining(
@@ -161,7 +167,8 @@ def _is_supported(tracks: PairTracks, pair: PairView, idx: int, is_used: BoolArr
     return (
         num_closed >= _MIN_CLOSED_TRACKS
         and num_closed >= _MIN_CLOSED * (num_closed + num_crossed)
-        and num_closed >= _MIN_MATCHED_TRACKS * max(found.num_tracks, len(pair.rows))
+        and num_closed >= _MIN_MATCHED_TRACKS * found.num_tracks
+        and num_closed >= _MIN_CONFIRMED * len(pair.rows)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,7 +34,7 @@ class PairView:
     Args:
         image0: index of the first image.
         image1: index of the second image.
-        rows: [K, 2] keypoints of the inliers, by their rows in both images.
+        rows: [K, 2] keypoints of the inliers, by their rows in both images; integers of any size.
         num_matches: number of matches, inliers or not.
         num_distinctive: number of distinctive matches.
         num_distinctive_inliers: number of distinctive inliers.
@@ -44,7 +44,7 @@ class PairView:
 
     image0: int
     image1: int
-    rows: IndexArray
+    rows: AnyArray
     num_matches: int
     num_distinctive: int
     num_distinctive_inliers: int

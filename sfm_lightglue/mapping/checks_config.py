@@ -62,7 +62,7 @@ class ChecksConfig:
     max_static_pairs: float = 0.9
     """Largest weighted fraction of verified pairs in which the camera only rotated or stood still."""
 
-    max_conflict: float = 0.3
+    max_conflict: float = 0.1
     """A model is folded, and rejected, if two groups of its images contradict each other more: in images that see the
     same place from nearly the same side, the points of the other group are missing. Mean over the pairs of images of
     the natural logarithm of the likelihood ratio that they show different places. Before, the scene is mapped again

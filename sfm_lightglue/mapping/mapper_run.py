@@ -167,16 +167,33 @@ def register_left_out(
     names = [name for name in unregistered_names(task.database, models) if name not in excluded]
     if not models or not names:
         return list(models)
+    registered = {models[0].images[image_id].name for image_id in models[0].reg_image_ids()}
+    if not registered <= _names_with_pairs(task.database, registered | {*names}, options.min_num_matches):
+        return list(models)  # COLMAP goes on from models only whose images all have pairs
     start = folder / "start"
     with store_errors(start):
         start.mkdir()
     with mapper_errors(folder), quiet_log():
         models[0].write_binary(start)
-    options.image_names = sorted(names + [models[0].images[i].name for i in models[0].reg_image_ids()])
+    options.image_names = sorted([*names, *registered])
     extended = MapperRun(replace(task, progress=silent), folder, options, None).models(start)
     options.image_names = []
     best = max([models[0], *extended], key=lambda model: int(model.num_reg_images()))
     return [best, *models[1:]]
+
+
+def _names_with_pairs(database: Path, names: Collection[str], min_inliers: int) -> set[str]:
+    """The images that have a verified pair with enough inliers among some images."""
+    with opened_database(database) as opened:
+        name_from_id = {image.image_id: image.name for image in opened.read_all_images()}
+        pair_ids, num_inliers = opened.read_two_view_geometry_num_inliers()
+    found: set[str] = set()
+    wanted = {*names}
+    for pair_id, number in zip(pair_ids, num_inliers, strict=True):
+        pair = {name_from_id[image_id] for image_id in pycolmap.pair_id_to_image_pair(pair_id)}
+        if number >= min_inliers and pair <= wanted:
+            found |= pair
+    return found
 
 
 def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]) -> list[str]:

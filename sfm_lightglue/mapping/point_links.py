@@ -157,13 +157,14 @@ def find_links(
         for k, (model, own, ids) in enumerate(zip(models, images, points, strict=True))
     ]
     links = PointLinks(sides[0], sides[1], number)
-    valid = np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1)
+    valid = np.asarray(np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1))
     return links if valid.all() else PointLinks(_rows(sides[0], valid), _rows(sides[1], valid), number[valid])
 
 
 def _rows(side: LinkSide, rows: BoolArray) -> LinkSide:
-    arrays = [side.image, side.row, side.point_id, side.xyz, side.R, side.t, side.rays, side.px_per_radian]
-    return LinkSide(side.names, *(array[rows] for array in arrays))
+    image, row, point_id = (array[rows] for array in (side.image, side.row, side.point_id))
+    xyz, R, t, rays, px = (array[rows] for array in (side.xyz, side.R, side.t, side.rays, side.px_per_radian))
+    return LinkSide(side.names, image, row, point_id, xyz, R, t, rays, px)
 
 
 def _side(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
@@ -22,6 +23,10 @@ _DEPTHS = (0.5, 1.0, 2.0)
 _NUM_NEAREST, _QUANTILE = 20, 0.25
 """The axis of an image is intersected with those of so many of the nearest cameras. This quantile of the distances is
 that of the scene: axes of cameras that look at another place meet too, but mostly far away."""
+
+_NUM_CANDIDATES = 400
+"""An image is compared with so many of the nearest cameras: time and memory grow with the number of images, not with
+its square."""
 
 _CHUNK = 200
 """Images that are compared with an image at once, which limits the memory."""
@@ -88,45 +93,75 @@ class FrustaPairs:
         """
         self.check(context.scene)
         images = [image for image in context.scene.images if image.cam_from_world is not None]
-        overlaps = frustum_overlaps(images, self.config.max_angle_deg)
-        overlaps = np.maximum(overlaps, overlaps.T)
-        rows = []
-        for image, row in enumerate(overlaps):
-            enough = np.flatnonzero(row >= max(self.config.min_overlap, 1e-12))
-            best = enough[np.lexsort((enough, -row[enough]))[: self.config.num_neighbors]]
-            rows.append(np.stack((np.full(len(best), image), best), axis=1))
+        first, second, overlaps = frustum_overlaps(images, self.config.max_angle_deg)
+        enough = overlaps >= max(self.config.min_overlap, 1e-12)
+        first, second, overlaps = first[enough], second[enough], overlaps[enough]
+        order = np.lexsort((second, -overlaps, first))  # the best ones of each image come first
+        starts = np.searchsorted(first[order], np.arange(len(images)))
+        rank = np.arange(len(order)) - starts[first[order]]
+        best = order[rank < self.config.num_neighbors]
+        found = np.stack((first[best], second[best]), axis=1).astype(np.int32)
         names = tuple(image.name for image in images)
-        found = np.concatenate([*rows, np.zeros((0, 2), np.int64)]).astype(np.int32)
         return IndexedPairs.from_rows(names, found).among_names(context.scene.names)
 
 
-def frustum_overlaps(images: list[SceneImage], max_angle_deg: float) -> Float64Array:
-    """Fraction [N, N] of the points in the field of view of each image (row) that each image (column) sees.
+def frustum_overlaps(images: list[SceneImage], max_angle_deg: float) -> tuple[IndexArray, IndexArray, Float64Array]:
+    """Overlaps of the fields of view of images whose cameras are near each other.
 
     Args:
         images: with known poses.
-        max_angle_deg: the fraction is 0 if the viewing directions differ by more.
+        max_angle_deg: images whose viewing directions differ by more do not overlap.
 
     Returns:
-        0 on the diagonal.
+        Index of the one image [P], of the other one [P], and the overlap [P]: the fraction of the points in the field
+        of view of one that the other sees, the larger one of both directions. Each pair is there in both orders;
+        pairs without an overlap are left out.
     """
     poses = [image.cam_from_world for image in images if image.cam_from_world is not None]
     R, t = np.array([pose.R for pose in poses]), np.array([pose.t for pose in poses])
     centers, axes = np.array([pose.center for pose in poses]), R[:, 2]
-    depths = _scene_depths(centers, axes)
+    tree = cKDTree(centers)
+    depths = _scene_depths(centers, axes, tree)
     limits = np.array([_half_angles(image) for image in images])
-    overlaps = np.zeros((len(images), len(images)))
+    firsts, seconds, values = [], [], []
     for idx, image in enumerate(images):
+        near = _nearest(tree, centers[idx], _NUM_CANDIDATES + 1)
+        near = near[(near != idx) & (axes[near] @ axes[idx] >= np.cos(np.radians(max_angle_deg)))]
         rays = _rays(image)
         in_cam = np.concatenate([rays * (depth * depths[idx]) for depth in _DEPTHS])
         points = (in_cam - t[idx]) @ R[idx]
-        is_near = axes @ axes[idx] >= np.cos(np.radians(max_angle_deg))
-        for start in range(0, len(images), _CHUNK):
-            chosen = slice(start, start + _CHUNK)
+        for chosen in (near[start : start + _CHUNK] for start in range(0, len(near), _CHUNK)):
             seen = np.einsum("nij,pj->npi", R[chosen], points) + t[chosen, None]
-            overlaps[idx, chosen] = _visible(seen, limits[chosen]).mean(axis=1) * is_near[chosen]
-    np.fill_diagonal(overlaps, 0.0)
-    return overlaps
+            overlap = _visible(seen, limits[chosen]).mean(axis=1)
+            firsts.append(np.full(np.count_nonzero(overlap), idx))
+            seconds.append(chosen[overlap > 0])
+            values.append(overlap[overlap > 0])
+    return _in_both_orders(_joined(firsts, np.int64), _joined(seconds, np.int64), _joined(values, np.float64))
+
+
+def _joined(parts: list[AnyArray], dtype: type) -> AnyArray:
+    return np.concatenate([np.zeros(0, dtype), *parts])
+
+
+def _in_both_orders(
+    first: IndexArray, second: IndexArray, overlaps: Float64Array
+) -> tuple[IndexArray, IndexArray, Float64Array]:
+    """Each pair in both orders, once, with the larger overlap; sorted."""
+    first, second = np.concatenate([first, second]), np.concatenate([second, first])
+    overlaps = np.tile(overlaps, 2)
+    order = np.lexsort((-overlaps, second, first))
+    first, second, overlaps = first[order], second[order], overlaps[order]
+    is_new = np.ones(len(first), np.bool_)
+    is_new[1:] = (np.diff(first) != 0) | (np.diff(second) != 0)
+    return first[is_new], second[is_new], overlaps[is_new]
+
+
+def _nearest(tree: cKDTree, center: Float64Array, num: int) -> IndexArray:
+    """Indices of the cameras nearest to a position, itself among them, nearest first and ties by index."""
+    # The tree breaks ties in its own way, so it is asked for more than a few.
+    distances, found = tree.query(center, min(max(num, _NUM_CANDIDATES + 1), tree.n))
+    found = np.atleast_1d(found)
+    return np.asarray(found[np.lexsort((found, np.atleast_1d(distances)))][:num], np.int64)
 
 
 def _visible(seen: Float64Array, limits: Float64Array) -> BoolArray:
@@ -155,14 +190,14 @@ def _rays(image: SceneImage) -> Float64Array:
     return np.column_stack([plane, np.ones(len(plane))])
 
 
-def _scene_depths(centers: Float64Array, axes: Float64Array) -> Float64Array:
+def _scene_depths(centers: Float64Array, axes: Float64Array, tree: cKDTree) -> Float64Array:
     """Distance [N] of the scene from each camera: that at which its axis meets those of cameras near it.
 
     Cameras whose axes meet no other one in front of both have the median of all, or the extent of the cameras.
     """
     depths = np.full(len(centers), np.nan)
     for idx, (center, axis) in enumerate(zip(centers, axes, strict=True)):
-        others = np.argsort(np.linalg.norm(centers - center, axis=1), kind="stable")[: _NUM_NEAREST + 1]
+        others = _nearest(tree, center, _NUM_NEAREST + 1)
         between, cosine = centers[others] - center, axes[others] @ axis
         sine2 = 1 - cosine**2
         along, along_other = between @ axis, (between * axes[others]).sum(axis=1)

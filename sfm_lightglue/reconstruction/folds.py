@@ -12,6 +12,7 @@ from sfm_lightglue.colmap.model_parts import take_out_images
 from sfm_lightglue.lookalikes.model_check import FoldCheck, check_fold
 from sfm_lightglue.mapping.database_pairs import matched_pairs
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.merging_by_points import is_of_pieces
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.types import ImagePair
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 FOLD_CHECK = "max_conflict"
 """Name of the check that a folded model fails."""
+
+MAX_CHECKED_IMAGES = 2000
+"""Number of images of a model from which it is not checked: time and memory grow with the square of their number."""
 
 _MIN_PIECE = 3
 """Smallest number of images of a piece of a folded model that is kept."""
@@ -96,19 +100,25 @@ class Folds:
             groups = [group for group in self.check(each.model).groups if len(group) >= _MIN_PIECE]
             pieces = [_piece(each.model, group) for group in groups]
             published = [piece for piece in judge(pieces) if piece.verdict.outcome != "rejected"]
-            left_out = each.verdict.left_out
-            kept += [replace(one, verdict=replace(one.verdict, left_out=left_out)) for one in published] or [each]
+            kept += [_of_folded(one, each) for one in published] or [each]
         return sorted(kept, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images()))
 
     def _checked(self, judged: JudgedModel) -> JudgedModel:
         if judged.verdict.outcome == "rejected" or judged.model.num_points3D() == 0:
             return judged
+        if judged.model.num_reg_images() > MAX_CHECKED_IMAGES:
+            note = (
+                f"not checked for places that look alike and were made one: it has {judged.model.num_reg_images()}"
+                f" images, and the check is for up to {MAX_CHECKED_IMAGES}"
+            )
+            return replace(judged, verdict=replace(judged.verdict, notes=(*judged.verdict.notes, note)))
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
         verdict = replace(judged.verdict, checks={**judged.verdict.checks, FOLD_CHECK: check})
         if check.passed:
             return replace(judged, verdict=verdict)
-        joining = tuple((pair.name0, pair.name1) for pair in found.joining_pairs(self.num_inliers))
+        pairs = [pair for pair in found.joining_pairs(self.num_inliers) if pair not in self.trusted]
+        joining = tuple((pair.name0, pair.name1) for pair in pairs)
         return replace(judged, verdict=replace(verdict.as_rejected(), left_out=joining))
 
 
@@ -121,6 +131,14 @@ def _piece(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.R
     piece = copy.deepcopy(model)
     take_out_images(piece, sorted({piece.images[i].name for i in piece.reg_image_ids()} - set(names)))
     return piece
+
+
+def _of_folded(piece: JudgedModel, folded: JudgedModel) -> JudgedModel:
+    """A piece with what is known of the model that it was cut from."""
+    notes = [note for note in folded.verdict.notes if not is_of_pieces(note)]  # the pieces were joined by other pairs
+    notes += piece.verdict.notes
+    left_out = folded.verdict.left_out
+    return replace(piece, verdict=replace(piece.verdict, left_out=left_out, notes=tuple(dict.fromkeys(notes))))
 
 
 def joining_pairs(judged: Sequence[JudgedModel]) -> frozenset[ImagePair]:

@@ -215,7 +215,8 @@ def _second_look(
     folder = _new_folder(work / "second-chance")
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
-        again = map_with_added(mapper.config, task, second.weighed, job.config, second.guessed_camera_ids, judged)
+        known = second.weighed, job.config, second.guessed_camera_ids
+        again = map_with_added(mapper.config, task, *known, judged, job.trusted)
     if again is None:
         for name in sorted(added.altered):
             job.features.alter(name, None)

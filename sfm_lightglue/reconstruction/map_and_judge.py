@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +68,14 @@ def map_and_judge(
     if search is not None:
         num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
         folds = Folds.of_database(task.database, num_inliers, checks.max_conflict, probability, search.trusted)
+        probability = without_trusted(probability, search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))
     if folds is not None and search is not None and any(is_folded(each) for each in best):
-        return folds.cut(best, judging.judged) if search.cuts else best
+        if search.cuts:
+            best = folds.cut(best, judging.judged)
+            _tell_notes(best)
+        return best
     starts = _starts(weighed)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best)
@@ -81,10 +85,15 @@ def map_and_judge(
         starts.remove(initial_pair)
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
-    for note in _notes([each for each in best if each.verdict.outcome != "rejected"]):
+    _tell_notes(best)
+    return best
+
+
+def _tell_notes(judged: Sequence[JudgedModel]) -> None:
+    """Log the notes of published models, each once."""
+    for note in _notes([each for each in judged if each.verdict.outcome != "rejected"]):
         if not is_of_pieces(note):  # told at the end: a second look may change it
             logger.warning("%s", note)
-    return best
 
 
 def _notes(judged: Sequence[JudgedModel]) -> tuple[str, ...]:
@@ -114,6 +123,11 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
 
 
+def without_trusted(probability: Mapping[ImagePair, float], trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful."""
+    return {pair: value for pair, value in probability.items() if pair not in trusted}
+
+
 @dataclass(frozen=True, slots=True)
 class Judging:
     """Judges and merges the models of a task.
@@ -137,8 +151,10 @@ class Judging:
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
         judged = self.judged(mapper.map(task))
-        notes = tuple(dict.fromkeys(task.notes))
-        return [replace(each, verdict=replace(each.verdict, notes=notes)) for each in judged]
+        return [
+            replace(each, verdict=replace(each.verdict, notes=tuple(dict.fromkeys([*task.notes, *each.verdict.notes]))))
+            for each in judged
+        ]
 
     def judged(self, models: Sequence[pycolmap.Reconstruction]) -> list[JudgedModel]:
         """Judge models; see `judge_models`."""
@@ -169,7 +185,9 @@ class Judging:
         def is_as_good(merged: pycolmap.Reconstruction, *parts: pycolmap.Reconstruction) -> bool:
             (found,) = self.judged([merged])
             of_parts = [judged_from_id[id(part)] for part in parts]
-            judged_from_id[id(merged)] = replace(found, verdict=replace(found.verdict, notes=_notes(of_parts)))
+            judged_from_id[id(merged)] = replace(
+                found, verdict=replace(found.verdict, notes=_notes([*of_parts, found]))
+            )
             before = _registered(of_parts)
             return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
 

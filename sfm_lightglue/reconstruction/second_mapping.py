@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds
-from sfm_lightglue.reconstruction.map_and_judge import Judging, num_published
+from sfm_lightglue.reconstruction.map_and_judge import Judging, num_published, without_trusted
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
@@ -27,6 +27,7 @@ def map_with_added(
     config: ReconstructConfig,
     guessed_camera_ids: frozenset[int],
     judged: Sequence[JudgedModel],
+    trusted: Collection[ImagePair] = (),
 ) -> list[JudgedModel] | None:
     """Register images in published models by the pairs that were added, and merge the models.
 
@@ -40,6 +41,7 @@ def map_with_added(
         guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
             marks.
         judged: the models before; not changed.
+        trusted: pairs that the user named.
 
     Returns:
         The models; None if they have fewer images than before, or none has more.
@@ -50,7 +52,10 @@ def map_with_added(
     folds = None
     if config.lookalikes.mode != "off":
         num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
-        folds = Folds.of_database(task.database, num_inliers, config.checks.max_conflict, probability)
+        folds = Folds.of_database(
+            task.database, num_inliers, config.checks.max_conflict, probability, frozenset(trusted)
+        )
+    probability = without_trusted(probability, trusted)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds)
     again = judging.merged(_extended(judging, judged))
     return again if _is_better(again, judged) else None

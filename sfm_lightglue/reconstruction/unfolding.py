@@ -14,7 +14,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
-from sfm_lightglue.reconstruction.folds import joining_pairs, with_left_out
+from sfm_lightglue.reconstruction.folds import is_folded, joining_pairs, with_left_out
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
@@ -47,31 +47,41 @@ def map_unfolded(
         key: of the models that are mapped.
         filled: the database of the scene.
         fill: fills a new database without the pairs that are left out.
-        map_filled: maps and judges a database in a folder; called with the name of the attempt, and with whether folded
-            models are to be cut.
+        map_filled: maps and judges a database in a folder; called with a name that depends on the left-out pairs, and
+            with whether folded models are to be cut.
         work: an existing folder for intermediate files.
 
     Returns:
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
     """
-    judged = map_filled(filled, work, "first", False)
-    for number in range(1, MAX_UNFOLDINGS + 1):
+    judged = map_filled(filled, work, _attempt_name(store, key), False)
+    number, cuts = 0, False
+    while not cuts and any(is_folded(each) for each in judged):
+        number += 1
         joining = joining_pairs(judged)
-        if not joining:
-            break
+        cuts = number == MAX_UNFOLDINGS or not joining  # without a pair to leave out, the next model is the same
         logger.debug("a model is folded: mapped again without %d pairs of images that look alike", len(joining))
         folder = work / f"unfold-{number}"
         filled = _filled_again(store, key, joining, filled, fill, folder)
-        judged = map_filled(filled, folder, folder.name, number == MAX_UNFOLDINGS)
-    else:
-        joining = joining_pairs(judged)
-        if joining:  # models were cut
-            filled = _filled_again(store, key, joining, filled, fill, work / "cut")
+        judged = map_filled(filled, folder, _attempt_name(store, key), cuts)
+    joining = joining_pairs(judged)
+    if joining:  # models were cut
+        filled = _filled_again(store, key, joining, filled, fill, work / "cut")
     left_out = left_out_pairs(store, key)
-    judged = [with_left_out(each, left_out) for each in judged]
-    for note in dict.fromkeys(each.verdict.notes[-1] for each in judged if left_out and each.verdict.notes):
+    told = [with_left_out(each, left_out) for each in judged]
+    new = [after.verdict.notes[-1] for each, after in zip(judged, told, strict=True) if _notes(each) != _notes(after)]
+    for note in dict.fromkeys(new):
         logger.warning("%s", note)
-    return filled, judged
+    return filled, told
+
+
+def _notes(judged: JudgedModel) -> tuple[str, ...]:
+    return judged.verdict.notes
+
+
+def _attempt_name(store: Store, key: str) -> str:
+    """The name of an attempt. A killed run may go on only from snapshots of a mapping without the same pairs."""
+    return make_key("pairs", sorted((pair.name0, pair.name1) for pair in left_out_pairs(store, key)))
 
 
 def _filled_again(

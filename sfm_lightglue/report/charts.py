@@ -20,8 +20,8 @@ STRENGTH_LEVELS = (15, 50, 100, 200, 400)
 MATRIX_PX, MAP_PX = 520, (560, 400)
 """Side of the matrix; (width, height) of the map."""
 
-MAX_MAP_PAIRS = 3000
-"""Pairs that are drawn on the map, the strongest ones."""
+PAIRS_PER_CAMERA = 6
+"""Pairs that are drawn on the map for each camera, the strongest ones of all."""
 
 
 _FLAT = 0.15
@@ -50,11 +50,10 @@ def level_of(num_inliers: int) -> int:
 
 def matrix_svg(num_images: int, pairs: Sequence[DrawnPair]) -> str:
     """All pairs as cells of a square matrix, coloured by their number of inliers; rows are images."""
-    cells: dict[int, list[str]] = {}
-    for pair in pairs:
-        level = level_of(pair.num_inliers)
-        for column, row in ((pair.idx0, pair.idx1), (pair.idx1, pair.idx0)):
-            cells.setdefault(level, []).append(f"M{column} {row}h1v1h-1z")
+    level_from_cell = {
+        cell: level_of(pair.num_inliers) for pair in pairs for cell in ((pair.idx0, pair.idx1), (pair.idx1, pair.idx0))
+    }
+    cells = _runs(level_from_cell)
     num_verified = sum(pair.num_inliers > 0 for pair in pairs)
     title = f"Matrix of {num_images} images: {len(pairs)} pairs were matched, {num_verified} verified"
     paths = [f'<path class="level{level}" d="{"".join(parts)}"/>' for level, parts in sorted(cells.items())]
@@ -65,6 +64,21 @@ def matrix_svg(num_images: int, pairs: Sequence[DrawnPair]) -> str:
         f' shape-rendering="crispEdges"><title>{title}</title><rect class="paper" width="{size}" height="{size}"/>'
         f'<path class="diagonal" d="{diagonal}"/>{"".join(paths)}</svg>'
     )
+
+
+def _runs(level_from_cell: Mapping[tuple[int, int], int]) -> dict[int, list[str]]:
+    """Parts of paths by level, one for each run of equal cells of a row: a browser draws few long ones faster."""
+    runs: dict[int, list[str]] = {}
+    start, length = (-1, -1), 0
+    for row, column in [*sorted(level_from_cell), (-1, -1)]:
+        level, current = level_from_cell.get((row, column)), level_from_cell.get(start)
+        if length and (row, column) == (start[0], start[1] + length) and level == current:
+            length += 1
+            continue
+        if length and current is not None:
+            runs.setdefault(current, []).append(f"M{start[1]} {start[0]}h{length}v1h-{length}z")
+        start, length = (row, column), 1
+    return runs
 
 
 def map_svg(scene: ViewScene, rows: Sequence[int], pairs: Sequence[DrawnPair], names: Sequence[str]) -> str:
@@ -79,7 +93,7 @@ def map_svg(scene: ViewScene, rows: Sequence[int], pairs: Sequence[DrawnPair], n
     places = _seen_from_above(scene)
     place_from_row = {row: places[index] for index, row in enumerate(rows)}
     drawn = [pair for pair in pairs if pair.num_inliers and {pair.idx0, pair.idx1} <= place_from_row.keys()]
-    drawn = sorted(drawn, key=lambda pair: pair.num_inliers)[-MAX_MAP_PAIRS:]
+    drawn = sorted(drawn, key=lambda pair: pair.num_inliers)[-PAIRS_PER_CAMERA * max(len(rows), 50) :]
     lines: dict[int, list[str]] = {}
     for pair in drawn:
         (x0, y0), (x1, y1) = place_from_row[pair.idx0], place_from_row[pair.idx1]

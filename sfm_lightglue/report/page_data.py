@@ -74,7 +74,7 @@ def data_of_script(gathered: Gathered, urls: Mapping[str, str]) -> dict[str, Any
     has_model = table is not None and len(table.names) > 0
     return {
         "images": [row.as_dict() | {"photo": urls.get(row.name)} for row in gathered.rows],
-        "aspects": [_aspect(row.name, photos) for row in gathered.rows],
+        "aspects": _aspects(gathered),
         "pairs": [
             [known[pair.names[0]], known[pair.names[1]], pair.num_matches, pair.num_inliers]
             for pair in gathered.counts.pairs
@@ -86,12 +86,17 @@ def data_of_script(gathered: Gathered, urls: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def _aspect(name: str, photos: Mapping[str, Photo]) -> float:
-    """Width divided by height of the upright photo."""
-    if name not in photos:
-        return 1.5
-    width, height = photos[name].size
-    return height / width if photos[name].quarter_turns % 2 else width / height
+def _aspects(gathered: Gathered) -> list[float]:
+    """Width divided by height of each upright photo; of an image without one, that of its camera."""
+    table, photos = gathered.table, gathered.photos
+    sizes = {} if table is None else {name: one.size for name, one in zip(table.names, table.cameras, strict=True)}
+    aspects = []
+    for row in gathered.rows:
+        photo = photos.get(row.name)
+        width, height = sizes.get(row.name, (3, 2)) if photo is None else photo.size
+        is_turned = photo is not None and photo.quarter_turns % 2 == 1
+        aspects.append(round(height / width if is_turned else width / height, 6))
+    return aspects
 
 
 def _matches_of_doubtful_pairs(gathered: Gathered) -> list[dict[str, Any]]:

@@ -86,17 +86,22 @@ class ReportSources:
         Args:
             wording: an example of how the advice names options.
             max_mb: largest size of a single file in megabytes.
+
+        Raises:
+            DataError: if the model has to be read for the names of its images, and is damaged.
         """
         summary = {name: value for name, value in self.summary.items() if name not in _CHANGES_IN_EACH_RUN}
         files = self.record.get("files") or self._model_digests()
         record = {name: value for name, value in self.record.items() if name not in {"summary", "versions"}}
         images = None if self.images is None else self.images.name
+        photos = [[name, None if self.images is None else _size(self.images / name)] for name in self._photo_names()]
         parts = [
             REPORT_VERSION,
             __version__,
             assets_digest(),
             self.model_path,
             images,
+            photos,
             record,
             summary,
             files,
@@ -104,6 +109,14 @@ class ReportSources:
             max_mb,
         ]
         return hashlib.sha256(json_bytes(parts)).hexdigest()
+
+    def _photo_names(self) -> list[str]:
+        """Names of the images that may have a photo, sorted; those of the model if there is no record of them."""
+        known = self.summary.get("images")
+        if known:
+            return sorted(name for name, image in known.items() if image.get("status") != "unreadable")
+        table = self.read_model()
+        return [] if table is None else list(table.names)
 
     def _model_digests(self) -> dict[str, str | None]:
         if self.model is None:
@@ -134,6 +147,14 @@ class ReportSources:
         """The database of the run; None if there is none."""
         path = None if self.output is None else self.output / DATABASE_NAME
         return path if path is not None and path.is_file() else None
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def find_sources(path: Path, images: Path | None = None) -> ReportSources:

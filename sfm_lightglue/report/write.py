@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]{64})">')
 
+MAX_PHOTOS = 1000
+"""Photos in a report; of more images, every n-th has one, because each takes some hundredths of a second."""
+
 _DATA_META = '<meta name="sfm-lightglue-data"'
 
 DATA_NAME = "data.js"
@@ -141,7 +144,8 @@ def gather(sources: ReportSources, executor: Executor) -> Gathered:
         logger.warning("report: without photos: the folder of the images is not known; state it with `images`")
     else:
         names = [row.name for row in rows if row.status != "unreadable"]
-        photos = read_photos(sources.images, names, photo_side_px(len(names)), executor)
+        shown = names[:: max(1, -(-len(names) // MAX_PHOTOS))]
+        photos = read_photos(sources.images, shown, photo_side_px(len(names)), executor)
     doubtful = doubtful_pairs(counts, recorded_pairs(sources.record))
     limits = PackingLimits() if len(rows) <= 200 else _IN_FOLDER
     return Gathered(sources, table, counts, rows, doubtful, photos, limits)

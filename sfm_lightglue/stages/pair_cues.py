@@ -91,7 +91,7 @@ def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView
     return PairView(
         image0,
         image1,
-        record.inliers.rows.astype(np.int64),
+        record.inliers.rows,
         record.inliers.num_matches,
         evidence.num_distinctive,
         evidence.num_distinctive_inliers,

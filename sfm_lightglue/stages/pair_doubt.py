@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,12 +23,16 @@ _TRUSTED_WEIGHT = 10.0
 """Weight of a pair that the user named, as a multiple of the largest one of a scene."""
 
 
+_CONFIRMED = 0.8
+"""Smallest probability of a pair that tracks over true pairs confirm."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairOverlap:
     """How probable it is that both images of a verified pair show the same place.
 
     Args:
-        probability: of a true overlap.
+        probability: of a true overlap, by the cues and by tracks over true pairs.
         cues: that it was computed from.
     """
 
@@ -99,7 +103,20 @@ class PairDoubt:
             pair: PairOverlap(1.0 if pair in known else probability, each)
             for pair, probability, each in zip(pairs, probabilities, cues, strict=True)
         }
-        return cls(config, pairs, known, views, overlaps)
+        return cls(config, pairs, known, views, overlaps)._with_confirmed()
+
+    def _with_confirmed(self) -> PairDoubt:
+        """This doubt without that about pairs that tracks over true pairs confirm."""
+        selection = self._selected(self.pairs)
+        if selection is None:
+            return self
+        overlaps = {
+            pair: replace(overlap, probability=max(overlap.probability, _CONFIRMED)) if is_confirmed else overlap
+            for (pair, overlap), is_confirmed in zip(
+                self.overlaps.items(), selection.is_confirmed.tolist(), strict=True
+            )
+        }
+        return replace(self, overlaps=overlaps)
 
     def weights(self, weights: Float64Array) -> Float64Array:
         """The weights [P] of the pairs as evidence: less for doubtful ones, most for those that the user named.

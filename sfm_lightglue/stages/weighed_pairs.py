@@ -118,7 +118,8 @@ def weigh_scene(
         left_out: pairs that take no part, because they joined places that look alike in a model; the others are weighed
             without them.
     """
-    verified = {pair: record for pair, record in counts.verified.items() if pair not in left_out}
+    without = (set(left_out) - set(trusted)) & counts.verified.keys()
+    verified = {pair: record for pair, record in counts.verified.items() if pair not in without}
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
@@ -151,10 +152,7 @@ def weigh_scene(
         changed | corrected,
         content,
         len(changed),
-        {
-            pair: without_inliers(counts.verified[pair])
-            for pair in sorted(apart | (counts.verified.keys() & set(left_out)))
-        },
+        {pair: without_inliers(counts.verified[pair]) for pair in sorted(apart | without)},
         doubt.overlaps,
     )
 

@@ -16,7 +16,14 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.weights.catalog import CATALOG
 from sfm_lightglue.weights.download import DownloadConfig, UnreachableError
 from sfm_lightglue.weights.hub_options import HubOptions
-from sfm_lightglue.weights.lookup import cache_folder, fetch_file, find_weights, locate_weights, user_folders
+from sfm_lightglue.weights.lookup import (
+    cache_folder,
+    fetch_file,
+    find_weights,
+    locate_weights,
+    offline_by,
+    user_folders,
+)
 
 _HUB = "https://huggingface.co"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -83,19 +90,31 @@ def find_file(name_or_path: str | Path, file_name: str, hub: HubOptions | None =
 def find_file_or_none(name_or_path: str | Path, file_name: str, hub: HubOptions | None = None) -> Path | None:
     """As `find_file`, but None if the folder or the repository has no such file.
 
+    If downloads are forbidden, it is also None for a file of a repository that is not on this machine.
+
     Raises:
         WeightsError: a repository cannot be reached.
     """
-    path, subfolder = Path(name_or_path).expanduser(), "" if hub is None else hub.subfolder
+    path, hub = Path(name_or_path).expanduser(), hub or HubOptions()
     if path.exists() or not _REPOSITORY.fullmatch(str(name_or_path)):
-        local = path / subfolder / file_name
+        local = path / hub.subfolder / file_name
         return local if local.is_file() else None
+    if knows_only_local_files(name_or_path, hub) and not hub.force_download:
+        return _file_on_disk(str(name_or_path), file_name, hub)
     try:
         return find_file(name_or_path, file_name, hub)
     except UnreachableError as error:
         if error.status == 404:
             return None
         raise
+
+
+def knows_only_local_files(name_or_path: str | Path, hub: HubOptions) -> bool:
+    """Whether this is a repository that may have further files, because downloads are forbidden."""
+    is_repository = _REPOSITORY.fullmatch(str(name_or_path)) is not None
+    if not is_repository or Path(name_or_path).expanduser().exists():
+        return False
+    return hub.local_files_only or bool(offline_by())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -143,6 +162,15 @@ def _local_copy(name: str, hub: HubOptions) -> Path | None:
     return snapshot if (snapshot / hub.subfolder / _CONFIG_FILE).is_file() else None
 
 
+def _file_on_disk(name: str, file_name: str, hub: HubOptions) -> Path | None:
+    """A file of a repository in a local copy, or among the downloads."""
+    folder = _local_copy(name, hub)
+    places = [_download_target(name, file_name, hub)]
+    if folder is not None:
+        places.insert(0, folder / hub.subfolder / file_name)
+    return next((path for path in places if path.is_file()), None)
+
+
 def _catalogue_file(name: str, hub: HubOptions) -> Path:
     """The file of weights of the catalogue, whose digest fixes its version."""
     entry = CATALOG[name]
@@ -165,9 +193,13 @@ def _versioned(name: str, hub: HubOptions) -> str:
     return name if hub.revision is None else f"{name}@{quote(hub.revision, safe='')}"
 
 
-def _fetched(name: str, file_name: str, hub: HubOptions) -> Path:
+def _download_target(name: str, file_name: str, hub: HubOptions) -> Path:
     cache = cache_folder() / "hub" if hub.cache_dir is None else hub.cache_dir
-    target = cache / _versioned(name, hub).replace("/", "--") / hub.subfolder / file_name
+    return cache / _versioned(name, hub).replace("/", "--") / hub.subfolder / file_name
+
+
+def _fetched(name: str, file_name: str, hub: HubOptions) -> Path:
+    target = _download_target(name, file_name, hub)
     if target.is_file() and not hub.force_download:
         return target
     folders = user_folders()

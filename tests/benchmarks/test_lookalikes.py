@@ -144,7 +144,7 @@ def test_goals_name_what_is_missed():
 
 
 def test_tables_show_verdicts_and_shares():
-    text = format_tables([run("ours", "split", True), run("colmap", "folded")])
+    text = " ".join(format_tables([run("ours", "split", True), run("colmap", "folded")]).split())
     assert "| house1 | 12 | split, told (12) | folded (12) |" in text
     assert "| ours | 1 | 0 | 0 | 1 | 0 | 0 | 1 |" in text
 

@@ -26,15 +26,36 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_scene(folder, PINHOLE)[1], folder / "images"
 
 
-def test_a_file_is_replaced_only_on_request(scene, tmp_path: Path) -> None:
-    output = tmp_path / "points.ply"
-    output.write_text("mine")
+GEOREGISTRATION = {"origin": {"latitude_deg": 47.4, "longitude_deg": 8.5, "altitude_m": 450}}
+
+
+@pytest.mark.parametrize("name", ["ply", "nvm", "openmvg", "opensfm", "tum", "kitti", "geojson", "kml"])
+def test_a_file_is_replaced_only_on_request_and_only_by_the_same_format(tmp_path: Path, name: str) -> None:
+    path = write_scene(tmp_path / "map", PINHOLE)[1]
+    (path / "georegistration.json").write_text(json.dumps(GEOREGISTRATION))
+    output = tmp_path / "out" / "file"
+    export_map(path, name, output)
+    content = output.read_bytes()
     with pytest.raises(ConfigError, match=r"exists already; replace it by `overwrite=True`"):
-        export_map(scene[0], "ply", output)
-    assert output.read_text() == "mine"
-    export_map(scene[0], "ply", output, overwrite=True)
-    assert output.read_bytes().startswith(b"ply\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["points.ply"]
+        export_map(path, name, output)
+    export_map(path, name, output, overwrite=True)
+    assert output.read_bytes() == content
+    for foreign in (
+        b"mine",
+        b"",
+        b"ply\nformat ascii 1.0\n",
+        b'{"type": "FeatureCollection", "features": []}',
+        b"[1, 2]",
+    ):
+        output.write_bytes(foreign)
+        with pytest.raises(
+            ConfigError, match=f"out/file: exists and is no export in the format {name}; other files are"
+        ):
+            export_map(path, name, output, overwrite=True)
+        assert output.read_bytes() == foreign
+    (output.parent / "export.json").write_text('{"sfm_lightglue": "0"}')
+    export_map(path, name, output, overwrite=True)
+    assert output.read_bytes() == content
 
 
 def test_a_folder_is_replaced_only_if_it_is_an_export(scene, tmp_path: Path) -> None:

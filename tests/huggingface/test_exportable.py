@@ -27,7 +27,7 @@ DETECTOR = {
 def small_model(**changes):
     torch.manual_seed(0)
     options = {
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 1,
         "descriptor_dim": 32,
         "num_attention_heads": 2,
         "depth_confidence": -1,
@@ -87,7 +87,7 @@ def test_an_exported_program_takes_other_sizes(exportable) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the default backend of torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_a_compiled_graph_gives_the_same_results() -> None:
-    exportable, pixels = ExportableKeypointMatching(small_model(num_hidden_layers=1)).eval(), images(1, 64, 96)
+    exportable, pixels = ExportableKeypointMatching(small_model()).eval(), images(1, 64, 96)
     with torch.no_grad():
         expected = exportable(pixels)
         found = torch.compile(exportable)(pixels)
@@ -121,6 +121,12 @@ def test_other_detectors_and_layouts_are_refused(tmp_path) -> None:
         ExportableKeypointMatching(sfm_lightglue.LightGlueForKeypointMatching.from_pretrained("lightglue_sift"))
     with pytest.raises(ConfigError, match="unknown layout 'tensorrt'; known are plain, colmap, opencv, images"):
         export_onnx("lightglue_sift", tmp_path / "x.onnx", "tensorrt")
+    with pytest.raises(ConfigError, match="for the layout images only"):
+        export_onnx("lightglue_sift", tmp_path / "x.onnx", "plain", num_points=5)
+    with pytest.raises(ConfigError, match="must be positive, got 0"):
+        ExportableKeypointMatching(small_model(), num_points=0)
+    with pytest.raises(ConfigError, match=r"only models in float32 can be exported, not in torch.bfloat16"):
+        ExportableKeypointMatching(small_model().bfloat16())
     with pytest.raises(WeightsError, match="missing"):
         export_onnx(tmp_path / "missing.safetensors", tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

@@ -139,6 +139,24 @@ def test_the_cache_of_hugging_face_is_read_with_revisions(library, folder, tmp_p
     assert library.AutoConfig.from_pretrained(NAME, revision=commits["v2"], **options).filter_threshold == 0.4
 
 
+@pytest.mark.parametrize("files", [{"safe_serialization": False}, {"max_shard_size": "20kB"}])
+@pytest.mark.parametrize("forbidden_by", ["the keyword", "the environment"])
+def test_a_cached_repository_of_any_layout_is_read_offline(folder, tmp_path, monkeypatch, files, forbidden_by):
+    """It has no model.safetensors and no file of a processor; nothing asks the hub for them."""
+    commit = "a" * 40
+    cache = tmp_path / "hugging_face" / "hub" / "models--someone--small"
+    load(folder).save_pretrained(cache / "snapshots" / commit, **files)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    options = {"local_files_only": True} if forbidden_by == "the keyword" else {}
+    if options:
+        monkeypatch.delenv("SFM_LIGHTGLUE_OFFLINE")
+    assert same_weights(load(NAME, **options), load(folder))
+    assert sfm_lightglue.pipeline(model=NAME, device="cpu", **options).model.config.descriptor_dim == 32
+    with pytest.raises(WeightsError, match=r"preprocessor_config\.json is missing, and .* forbids downloads"):
+        sfm_lightglue.LightGlueImageProcessor.from_pretrained(NAME, **options)
+
+
 def test_types_devices_and_loading_info(library, folder, tmp_path):
     model = library.LightGlueForKeypointMatching
     assert model.from_pretrained(folder).dtype == torch.float32

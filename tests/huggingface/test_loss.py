@@ -73,7 +73,7 @@ def test_training_with_labels_lowers_the_loss(model):
     before, labels = find_matches(model, inputs)
     assert int((labels[:, 0] >= 0).sum()) > 40
     output = model(inputs, labels=labels)
-    assert output.keys()[0] == "loss" and output.loss.shape == () and torch.equal(output.matches, before.matches)
+    assert next(iter(output)) == "loss" and output.loss.shape == () and torch.equal(output.matches, before.matches)
     assert model(inputs, labels=labels, return_dict=False)[0] == output.loss
     state = {key: value.clone() for key, value in model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

@@ -149,6 +149,17 @@ def test_impossible_cameras_are_refused(tmp_path: Path, values, message: str) ->
         with_known_poses(scene_of(["a.png"]), transforms(tmp_path, ["a.png"], **values))
 
 
+@pytest.mark.parametrize("key", ["rotation", "translation"])
+@pytest.mark.parametrize("value", [[0, "north", 0], [0, 0], [[0], [0, 1], 0], {}, [0, None, 0], [0, 0, 10**400], None])
+def test_vectors_of_opensfm_that_are_no_numbers_are_refused(tmp_path: Path, key: str, value) -> None:
+    shot = {"rotation": [0, 0, 0], "translation": [0, 0, 0], "camera": "c", key: value}
+    (tmp_path / "reconstruction.json").write_text(
+        json.dumps([{"cameras": {"c": {"focal": 1}}, "shots": {"a.png": shot}}])
+    )
+    with pytest.raises(DataError, match=rf"reconstruction\.json: image 'a\.png': {key} must have three numbers"):
+        read_known_images(tmp_path / "reconstruction.json")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -53,6 +53,14 @@ def test_a_doubtful_pair_that_tracks_confirm_takes_part():
     assert used == names(TRUE) | {(0, 2)}
 
 
+def test_confirmed_pairs_are_told():
+    pairs = [WALK.pair(0, 1), WALK.pair(1, 2), WALK.pair(0, 2), WALK.pair(2, 6, 0.0)]
+    selection = select_pairs(WALK.images, pairs, np.array([0.9, 0.9, 0.2, 0.01]), np.zeros(4, np.bool_), AUTO)
+    assert selection.is_confirmed.tolist() == [False, False, True, False]
+    assert selection.is_used.all()
+    assert not selection.has_look_alikes
+
+
 def test_a_doubtful_pair_that_tracks_cross_takes_no_part():
     pairs = [WALK.pair(0, 1), WALK.pair(1, 2), WALK.pair(0, 2, shift=1), *(WALK.pair(i, 6, 0.0) for i in range(3))]
     probabilities = np.array([0.9, 0.9, 0.2, 0.01, 0.01, 0.01])

@@ -14,6 +14,7 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.mapping.auto_mapper import AutoMapper, AutoMappingConfig, known_focal_share
 from sfm_lightglue.mapping.base import Mapper, MappingTask
+from sfm_lightglue.mapping.database_pairs import remove_geometries
 from sfm_lightglue.mapping.global_mapper import GlobalMapper
 from sfm_lightglue.mapping.hierarchical_mapper import HierarchicalMapper, HierarchicalMappingConfig
 from sfm_lightglue.mapping.incremental import IncrementalMapper, MappingConfig, mapper_options
@@ -192,3 +193,20 @@ def test_left_out_images_are_registered_in_the_largest_model(tmp_path: Path) -> 
     (tmp_path / "again").mkdir()
     assert register_left_out([extended], task, tmp_path / "again", options) == [extended], "nothing is left out"
     assert register_left_out([], task, tmp_path, options) == []
+
+
+def test_a_model_with_an_image_whose_pairs_were_taken_out_stays_as_it_is(tmp_path: Path) -> None:
+    """COLMAP cannot go on from it: the image is missing in its cache of the database."""
+    scene = ring_scene()
+    task = task_of(scene, tmp_path / "scene", frozenset({1}))
+    (model,) = IncrementalMapper().map(task)
+    manager = pycolmap.ObservationManager(model)
+    left_out, without_pairs = sorted(model.reg_image_ids())[-2:]
+    manager.deregister_frame(model.images[left_out].frame_id)
+    names = {image_id: model.images[image_id].name for image_id in model.images}
+    remove_geometries(
+        task.database,
+        [ImagePair.from_names(names[without_pairs], name) for name in names.values() if name != names[without_pairs]],
+    )
+    options = mapper_options(MappingConfig(), 10, frozenset({1}), 1, 0)
+    assert register_left_out([model], task, tmp_path, options) == [model]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.weights import main as run_weights
 from sfm_lightglue.colmap.features import colmap_features
 from sfm_lightglue.features import Features
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
@@ -21,21 +22,24 @@ onnxruntime = pytest.importorskip("onnxruntime")
 SIZES = ((2400, 1600), (640, 480))
 """SIFT shrinks the first image to 1600 px."""
 
+THRESHOLD = 1e-5
+"""Scores of a network with random weights are small."""
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A small LightGlue for SIFT, whose random weights match equal descriptors."""
     torch.manual_seed(0)
     network = LightGlue(
-        LightGlueArchitecture(input_dim=128, descriptor_dim=32, num_layers=2, num_heads=2, use_scale_orientation=True)
+        LightGlueArchitecture(input_dim=128, descriptor_dim=32, num_layers=1, num_heads=2, use_scale_orientation=True)
     )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     for layer in (network.input_projection, network.assignments[-1].projection):
-        torch.nn.init.normal_(layer.weight, std=1.0)
-    network.position_projection.weight.data *= 0.2
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    network.position_projection.weight.data *= 0.02
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_lightglue(network, path)
+    save_lightglue(network, path, thresholds={"filter_threshold": THRESHOLD})
     return path, network.eval()
 
 
@@ -43,7 +47,7 @@ def weights(tmp_path_factory):
 def matcher(weights):
     return LightGlueMatcher(
         LightGlueMatcherConfig(
-            str(weights[0]), depth_confidence=-1, width_confidence=-1, filter_threshold=0.0, precision="float32"
+            str(weights[0]), depth_confidence=-1, width_confidence=-1, filter_threshold=THRESHOLD, precision="float32"
         ),
         "cpu",
     )
@@ -65,7 +69,7 @@ def features_of(number: int, size: tuple[int, int], seed: int) -> Features:
     )
 
 
-def exported(network: LightGlue, layout: str, folder, threshold: float = 0.0):
+def exported(network: LightGlue, layout: str, folder, threshold: float = THRESHOLD):
     """Path of a file in a layout."""
     module = LAYOUTS[layout](network, threshold).eval()
     model = onnx_model(
@@ -79,7 +83,10 @@ def exported(network: LightGlue, layout: str, folder, threshold: float = 0.0):
 @pytest.fixture(scope="module")
 def files(weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")
-    return {layout: exported(weights[1], layout, folder) for layout in LAYOUTS}
+    files = {layout: exported(weights[1], layout, folder) for layout in ("plain", "colmap")}
+    code = run_weights(["export", str(weights[0]), "--onnx", str(folder / "by_command.onnx"), "--layout", "opencv"])
+    assert code == 0
+    return files | {"opencv": folder / "by_command.onnx"}
 
 
 PAIRS = [(60, 45), (33, 71)]

@@ -9,6 +9,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.pairs import frusta
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.frusta import FrustaConfig, FrustaPairs
 from sfm_lightglue.scene.cameras import make_camera
@@ -59,6 +60,25 @@ def test_cameras_in_a_row_match_their_neighbours() -> None:
     found = pairs_of(row, num_neighbors=2)
     assert {(i, i + 1) for i in range(9)} <= found
     assert len(found) <= 20
+
+
+def test_images_are_compared_with_cameras_near_them_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of candidates is that of all images, and no image is compared with all others."""
+    rows = [
+        Rigid3.look_at(np.array([x, 3.0 * y, 0]), np.array([x, 3.0 * y, -5.0]), np.array([0.0, 1, 0]))
+        for x in np.arange(30.0)
+        for y in range(3)
+    ]
+    everything = pairs_of(rows, num_neighbors=6)
+    num_compared = []
+    original = frusta._visible
+    monkeypatch.setattr(frusta, "_NUM_CANDIDATES", 24)
+    monkeypatch.setattr(
+        frusta, "_visible", lambda seen, limits: (num_compared.append(len(seen)), original(seen, limits))[1]
+    )
+    assert pairs_of(rows, num_neighbors=6) == everything
+    assert len(num_compared) == len(rows)
+    assert max(num_compared) == 24
 
 
 def test_poses_are_needed() -> None:

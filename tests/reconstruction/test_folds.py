@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import pycolmap
 import pytest
@@ -63,6 +64,14 @@ def test_rejected_models_and_those_without_points_are_left_as_they_are() -> None
     assert FOLDS.checked([empty]) == [empty]
 
 
+def test_a_large_model_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfm_lightglue.reconstruction.folds.MAX_CHECKED_IMAGES", 11)
+    (found,) = checked(street_model(True))
+    assert found.verdict.outcome == "accepted"
+    assert FOLD_CHECK not in found.verdict.checks
+    assert "not checked" in found.verdict.notes[0]
+
+
 def test_folded_models_come_after_published_ones() -> None:
     found = checked(street_model(True), street_model(False))
     assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]
@@ -72,6 +81,26 @@ def test_places_that_the_user_joined_are_no_fold() -> None:
     trusted = frozenset({ImagePair("0-2.jpg", "1-2.jpg")})
     (found,) = Folds(FOLDS.num_inliers, PAIRS, LIMIT, trusted=trusted).checked([judged(street_model(True))])
     assert found.verdict.outcome == "accepted"
+
+
+def test_a_trusted_pair_is_not_left_out_of_a_model_that_stays_folded() -> None:
+    trusted = frozenset({ImagePair("0-2.jpg", "1-2.jpg")})
+    groups = (tuple(f"{house}-{number}.jpg" for number in range(6)) for house in range(2))
+    check = FOLDS.check(street_model(True))
+    assert set(groups) == set(check.groups)
+    folds = Folds(FOLDS.num_inliers, PAIRS, LIMIT, trusted=trusted)
+    with mock.patch.object(Folds, "check", lambda *_: check):  # groups that the pair joins over a third one stay apart
+        (found,) = folds.checked([judged(street_model(True))])
+    assert is_folded(found)
+    assert trusted <= joining_pairs(checked(street_model(True)))
+    assert joining_pairs([found]) == joining_pairs(checked(street_model(True))) - trusted
+
+
+def test_the_pieces_of_a_folded_model_keep_its_notes() -> None:
+    (folded,) = checked(street_model(True))
+    folded = replace(folded, verdict=replace(folded.verdict, notes=("relaxed thresholds",)))
+    found = FOLDS.cut([folded], lambda models: checked(*models))
+    assert [each.verdict.notes for each in found] == [("relaxed thresholds",)] * 2
 
 
 def test_a_folded_model_is_cut_into_its_places() -> None:
@@ -110,6 +139,7 @@ class Scene:
     def __init__(self, folder: Path, unfolds: bool) -> None:
         self.store, self.folder, self.unfolds = Store(folder / "store"), folder, unfolds
         self.attempts: list[tuple[str, bool]] = []
+        self.num_inliers = FOLDS.num_inliers
 
     def fill(self, path: Path) -> Filled:
         path.write_text(str(len(left_out_pairs(self.store, "key"))))
@@ -118,7 +148,8 @@ class Scene:
     def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool) -> list[JudgedModel]:
         assert work.is_dir()
         self.attempts.append((name, cuts))
-        found = checked(street_model(not (self.unfolds and filled.left_out)))
+        folds = replace(FOLDS, num_inliers=self.num_inliers)
+        found = folds.checked([judged(street_model(not (self.unfolds and filled.left_out)))])
         return FOLDS.cut(found, lambda models: checked(*models)) if cuts else found
 
     def run(self) -> tuple[Filled, list[JudgedModel]]:
@@ -129,7 +160,8 @@ class Scene:
 def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> None:
     scene = Scene(tmp_path, unfolds=True)
     filled, found = scene.run()
-    assert scene.attempts == [("first", False), ("unfold-1", False)]
+    assert [cuts for _, cuts in scene.attempts] == [False, False]
+    assert scene.attempts[0] != scene.attempts[1], "snapshots of other pairs are used"
     assert [each.verdict.outcome for each in found] == ["accepted"]
     assert filled.path == tmp_path / "database.db"
     assert filled.left_out <= JOINING
@@ -139,10 +171,11 @@ def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> No
 
 
 def test_an_interrupted_run_goes_on_without_the_pairs(tmp_path: Path) -> None:
-    Scene(tmp_path, unfolds=True).run()
+    first = Scene(tmp_path, unfolds=True)
+    first.run()
     again = Scene(tmp_path, unfolds=True)
     _, found = again.run()
-    assert again.attempts == [("first", False)]
+    assert again.attempts == first.attempts[1:], "it goes on from the snapshots without the pairs, and from no others"
     assert [each.verdict.outcome for each in found] == ["accepted"]
     assert len(found[0].verdict.left_out) >= 30
 
@@ -150,10 +183,17 @@ def test_an_interrupted_run_goes_on_without_the_pairs(tmp_path: Path) -> None:
 def test_what_stays_folded_is_cut_at_last(tmp_path: Path) -> None:
     scene = Scene(tmp_path, unfolds=False)
     _, found = scene.run()
-    assert scene.attempts[0] == ("first", False)
-    assert len(scene.attempts) == 1 + MAX_UNFOLDINGS
-    assert scene.attempts[-1][1]
+    assert [cuts for _, cuts in scene.attempts] == [False] * MAX_UNFOLDINGS + [True]
     assert [tuple(each.verdict.images) for each in found] == HOUSES
+
+
+def test_a_folded_model_that_no_pairs_join_is_cut_at_once(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, unfolds=False)
+    scene.num_inliers = {}
+    _, found = scene.run()
+    assert [cuts for _, cuts in scene.attempts] == [False, True]
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert left_out_pairs(scene.store, "key") == frozenset()
 
 
 def test_a_right_scene_is_mapped_once(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_second_refinement_changes_little(paths):
 
 
 def test_keypoints_that_were_aligned_before_stay_and_the_others_agree_with_them(paths):
-    model, exact, is_reference = disturbed()
+    model, exact, _ = disturbed()
     refine_tracks(model, paths)
     seen, before = read_observations(model), pixels(model)
     fresh = seen.images == len(seen.image_ids) - 1  # an image that comes in, with disturbed keypoints

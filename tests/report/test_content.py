@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -153,7 +154,7 @@ def test_corners_turn_with_their_photo(table: ModelTable) -> None:
 def test_plots_show_every_pair(table: ModelTable) -> None:
     pairs = [DrawnPair(0, 1, 300), DrawnPair(0, 2, 0), DrawnPair(1, 2, 20)]
     svg = matrix_svg(3, pairs)
-    assert svg.count("h1v1h-1z") == 2 * len(pairs) + 3
+    assert sum(map(int, re.findall(r"h(\d+)v1h-", svg))) == 2 * len(pairs) + 3, "and the diagonal"
     assert f'class="level{level_of(300)}"' in svg and 'class="level0"' in svg
     scene = drawn_scene(table)
     assert scene is not None
@@ -165,3 +166,21 @@ def test_plots_show_every_pair(table: ModelTable) -> None:
 def test_levels_grow_with_the_inliers() -> None:
     levels = [level_of(number) for number in (0, 1, 15, 50, 100, 200, 400, 10**6)]
     assert levels == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cells_of_the_matrix_are_those_of_the_pairs(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pairs = [
+        DrawnPair(i, j, int(generator.choice([0, 20, 300])))
+        for i in range(9)
+        for j in range(i + 1, 9)
+        if generator.random() < 0.7
+    ]
+    found = {}
+    for level, path in re.findall(r'class="level(\d)" d="([^"]+)"', matrix_svg(9, pairs)):
+        for column, row, length in re.findall(r"M(\d+) (\d+)h(\d+)v1", path):
+            for step in range(int(length)):
+                found[int(row), int(column) + step] = int(level)
+    wanted = {(pair.idx0, pair.idx1): level_of(pair.num_inliers) for pair in pairs}
+    assert found == wanted | {(column, row): level for (row, column), level in wanted.items()}

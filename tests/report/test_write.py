@@ -12,7 +12,7 @@ import pytest
 from pipelines.reconstruct import main as reconstruct_main
 from pipelines.report import main
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.report import REPORT_NAME, ReportConfig, write_report
+from sfm_lightglue.report import REPORT_NAME, ReportConfig, write, write_report
 
 
 @pytest.fixture
@@ -57,6 +57,21 @@ def test_it_is_written_again_exactly_if_its_sources_have_changed(output: Path, s
     assert images[0]["support"] == 0.25 and images[0]["is_doubtful"]
 
 
+@pytest.mark.parametrize("has_record", [True, False])
+def test_the_right_folder_of_photos_after_a_wrong_one_gives_another_page(
+    output: Path, small_scene_dir: Path, tmp_path: Path, has_record: bool
+) -> None:
+    if not has_record:
+        (output / "run.json").unlink()
+    (tmp_path / "wrong" / "images").mkdir(parents=True)
+    assert write_report(config_of(output, tmp_path / "wrong")).is_new
+    written = write_report(config_of(output, small_scene_dir))
+    images = data_of(written.file)["images"]
+    assert isinstance(images, list)
+    assert written.is_new and all(image["photo"] for image in images)
+    assert not write_report(config_of(output, small_scene_dir)).is_new
+
+
 def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_dir: Path) -> None:
     folder = output / "report_files"
     written = write_report(config_of(output, small_scene_dir, max_mb=0.1))
@@ -77,6 +92,17 @@ def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pyt
     images = data_of(page)["images"]
     assert isinstance(images, list)
     assert len(images) == 6 and all(image["photo"] is None for image in images)
+
+
+def test_of_very_many_photos_some_are_shown(
+    output: Path, small_scene_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "MAX_PHOTOS", 2)
+    data = data_of(write_report(config_of(output, small_scene_dir)).file)
+    images = data["images"]
+    assert isinstance(images, list)
+    assert [image["photo"] is not None for image in images] == [True, False, False, True, False, False]
+    assert data["aspects"] == [round(480 / 360, 6)] * 6, "also of those without a photo"
 
 
 def test_a_photo_that_has_gone_is_not_shown(

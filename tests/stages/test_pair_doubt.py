@@ -46,7 +46,9 @@ def street() -> tuple[ExactScene, np.ndarray]:
     return ExactScene(poses, points), looks
 
 
-def weighed(folder: Path, mode: str, trusted: tuple[ImagePair, ...] = ()) -> WeighedPairs:
+def weighed(
+    folder: Path, mode: str, trusted: tuple[ImagePair, ...] = (), left_out: tuple[ImagePair, ...] = ()
+) -> WeighedPairs:
     scene, looks = street()
     rng = np.random.default_rng(1)
     descriptors = rng.normal(size=(looks.max() + 1, 32)).astype(np.float32)
@@ -62,7 +64,8 @@ def weighed(folder: Path, mode: str, trusted: tuple[ImagePair, ...] = ()) -> Wei
     for result in match_pairs(scene.pairs, features, cameras, matcher, verifier):
         counts.add(result)
     sources = PairSources(features, cameras, matcher, verifier)
-    return weigh_scene(counts, sources, ChecksConfig(), lookalikes=LookalikesConfig(mode), trusted=trusted)
+    config = LookalikesConfig(mode)
+    return weigh_scene(counts, sources, ChecksConfig(), lookalikes=config, trusted=trusted, left_out=left_out)
 
 
 def gaps(pairs: object) -> set[int]:
@@ -98,6 +101,13 @@ def test_trusted_pairs_without_a_geometry_are_told(tmp_path: Path, caplog: pytes
     tell_unverified((verified, unverified), weighed(tmp_path, "auto", (verified, unverified)))
     assert "1 of the 2 pairs" in caplog.text
     assert "x.jpg - y.jpg" in caplog.text
+
+
+def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path) -> None:
+    first, second = (ImagePair(name_of(i), name_of(i + 1)) for i in (2, 5))
+    found = weighed(tmp_path, "auto", trusted=(first,), left_out=(first, second))
+    assert first in found.kept
+    assert second in found.apart
 
 
 def test_strict_uses_no_doubtful_pair(tmp_path: Path) -> None:

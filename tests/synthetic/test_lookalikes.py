@@ -14,7 +14,7 @@ from sfm_lightglue.synthetic.lookalikes import (
 )
 from sfm_lightglue.synthetic.lookalikes.layout import Layout, Request
 
-SIZE = (80, 60)
+SIZE = (96, 72)
 MAX_IMAGES = 25
 
 
