@@ -181,9 +181,10 @@ def _by_colmap(
     poses = poses_of_model(models[best])
     options.image_names, options.fix_existing_frames = list(names), True
     start = time.perf_counter()
-    pycolmap.incremental_mapping(work / "database.db", root, work / "after", options, work / "before" / str(best))
+    before = work / "before" / str(best)
+    continued = pycolmap.incremental_mapping(work / "database.db", root, work / "after", options, before)
     seconds = time.perf_counter() - start
-    after = {} if not (work / "after" / "0").is_dir() else poses_of_model(read_model(work / "after" / "0"))
+    after = {name: pose for model in continued.values() for name, pose in poses_of_model(model).items()}
     found = {name: after[name] for name in queries if name in after}
     reasons = {name: "not_registered" for name in queries if name not in after}
     return _measured(scene, "colmap", queries, poses, found, reasons, 1000 * seconds / len(queries))
