@@ -28,6 +28,7 @@ from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.image_pair.pair_list import PAIR_FORMAT, read_listed_pairs
 from sfm_lightglue.image_pair.picture import Colouring, PictureConfig, draw_pair
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.matchers.point_layers import TellsLayers
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.two_view.estimators.base import ESTIMATOR_NAMES
@@ -85,7 +86,12 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
         raise ConfigError("expected two photos, or --batch with a list of pairs; see --help")
     if arguments.images is not None:
         raise ConfigError("--images belongs to --batch")
-    picture = PictureConfig(arguments.colour, epipolar_lines=arguments.epipolar)
+    picture = PictureConfig(arguments.colour or "inliers", epipolar_lines=arguments.epipolar)
+    if _states_picture(arguments) and arguments.out is None and not arguments.show:
+        raise ConfigError("--colour and --epipolar change the picture: add --out or --show")
+    matcher = MATCHERS.build(config.matcher, config.device)
+    if picture.colour == "layers" and (config.guided or not isinstance(matcher, TellsLayers)):
+        raise ConfigError("--colour layers needs a LightGlue as the --matcher, and no --guided")
     paths, out = None, arguments.out
     if out is None and arguments.show:
         out = default_drawing_path(arguments.image0, arguments.image1)
@@ -96,13 +102,13 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
     result = match_images(
         *images,
         EXTRACTORS.build(config.extractor, config.device),
-        MATCHERS.build(config.matcher, config.device),
+        matcher,
         _stated(arguments).configs,
         config.two_view,
         config.seed,
         same_camera=arguments.same_camera,
         guided=config.guided or False,
-        with_layers=arguments.colour == "layers",
+        with_layers=picture.colour == "layers",
     )
     values = result.as_dict() | ({"matches": result.matches_as_dict()} if arguments.matches else {})
     if paths is not None:
@@ -118,11 +124,15 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
             say(f"written: {paths[0]}, {paths[1]}")
 
 
+def _states_picture(arguments: argparse.Namespace) -> bool:
+    return arguments.colour is not None or arguments.epipolar != 0
+
+
 def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     if arguments.image0 is not None:
         raise ConfigError("--batch takes its photos from the list: do not name others")
-    if arguments.show or arguments.matches:
-        raise ConfigError("--show and --matches are for two photos, not for --batch")
+    if arguments.show or arguments.matches or _states_picture(arguments):
+        raise ConfigError("--show, --colour, --epipolar and --matches are for two photos, not for --batch")
     out = arguments.out
     if out is not None and (out.suffix.lower() != ".jsonl" or os.path.isdir(out)):
         raise ConfigError(f"--out {out}: expected a name that ends in .jsonl, for one JSON object a line")
@@ -176,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     out_help += " an earlier run are replaced"
     add("--out", metavar="PATH", type=Path, help=out_help)
     add("--show", action="store_true", help="show the picture of the matches; without a display, tell where it is")
-    add("--colour", choices=get_args(Colouring), default="inliers", help="of the picture (default: inliers)")
+    add("--colour", choices=get_args(Colouring), help="of the picture (default: inliers)")
     add("--epipolar", metavar="N", type=int, default=0, help="draw N inliers with their epipolar lines")
     add("--matches", action="store_true", help="list every match in the JSON: keypoints, scores and inliers")
     add_component_arguments(parser)

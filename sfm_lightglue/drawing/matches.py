@@ -41,7 +41,8 @@ def draw_matches(
         matched_keypoints: [M, 2] in each image, in pixels of the stored image; equal rows are a match.
         inlier_mask: [M].
         height: of the drawing in pixels, at most.
-        max_lines: of inliers, and of outliers; of more, every n-th is drawn, so that the images remain visible.
+        max_lines: of inliers, and of outliers; of more, evenly spaced ones are drawn, so that the images remain
+            visible.
 
     Returns:
         An RGB image.
@@ -54,9 +55,11 @@ def draw_matches(
 
 
 def evenly_chosen(mask: BoolArray, max_lines: int) -> IndexArray:
-    """The rows of a mask [M], or every n-th of them if there are more than `max_lines`."""
+    """The rows of a mask [M], or `max_lines` of them at equal distances if there are more."""
     chosen = np.flatnonzero(mask)
-    return chosen[:: max(1, -(-len(chosen) // max_lines))]
+    if len(chosen) <= max_lines:
+        return chosen
+    return chosen[np.linspace(0, len(chosen) - 1, max_lines).round().astype(np.int64)]
 
 
 class PairCanvas:

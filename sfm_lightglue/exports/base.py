@@ -143,6 +143,18 @@ class Exporter(Protocol):
 
 
 @runtime_checkable
+class ChecksScene(Protocol):
+    """An `Exporter` that finds out before images are written that it cannot express a model."""
+
+    def check(self, scene: ExportScene) -> None:
+        """Check the names of the images, and whatever else `write` needs.
+
+        Raises:
+            DataError: if the model lacks what the format needs, or has what it cannot express.
+        """
+
+
+@runtime_checkable
 class RecognizesFiles(Protocol):
     """An `Exporter` of one file that knows its files again. A file of one that does not is never replaced."""
 

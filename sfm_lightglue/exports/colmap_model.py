@@ -57,12 +57,11 @@ class ColmapExporter:
         """None: all cameras are COLMAP's."""
         return None
 
-    def write(self, scene: ExportScene, target: Path) -> None:
-        """Write the files of the model into a folder.
+    def check(self, scene: ExportScene) -> None:
+        """Find names that the encoding cannot express.
 
         Raises:
             DataError: if a name has a space, which ends it in a text file.
-            StoreError: if they were not written completely.
         """
         with_space = [image.name for image in scene.images if self.config.encoding == "text" and " " in image.name]
         if with_space:
@@ -70,6 +69,15 @@ class ColmapExporter:
                 f"image {with_space[0]!r}: text models cannot express spaces in names; choose the format colmap, or"
                 " rename the image"
             )
+
+    def write(self, scene: ExportScene, target: Path) -> None:
+        """Write the files of the model into a folder.
+
+        Raises:
+            DataError: if a name has a space, which ends it in a text file.
+            StoreError: if they were not written completely.
+        """
+        self.check(scene)
         write_model(scene.model, target, self.config.encoding == "text")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm_lightglue.exports.base import ExportScene, Pictures
-from sfm_lightglue.exports.geographic import placed_images
+from sfm_lightglue.exports.geographic import place_of, placed_images
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.types import Camera
 
@@ -36,6 +36,14 @@ class GeoJsonExporter:
     def problem(self, cameras: Sequence[Camera]) -> str | None:
         """None: the file has no intrinsics."""
         return None
+
+    def check(self, scene: ExportScene) -> None:
+        """Find out that the model has no place on the Earth.
+
+        Raises:
+            DataError: if it has none.
+        """
+        place_of(scene, "geojson")
 
     def is_own(self, head: bytes) -> bool:
         """Whether a file begins as one of this format."""

@@ -60,8 +60,8 @@ class KaptureExporter:
         unknown = sorted({camera.model for camera in cameras} - _MODELS)
         return f"the camera model {unknown[0]}" if unknown else None
 
-    def write(self, scene: ExportScene, target: Path) -> None:
-        """Write the files, and move the images to `sensors/records_data`.
+    def check(self, scene: ExportScene) -> None:
+        """Find names that the format cannot express.
 
         Raises:
             DataError: if the name of an image has a comma or a line end, which separate values.
@@ -72,6 +72,14 @@ class KaptureExporter:
                     f"image {image.name!r}: Kapture cannot express commas, line ends and outer spaces in names;"
                     " rename it"
                 )
+
+    def write(self, scene: ExportScene, target: Path) -> None:
+        """Write the files, and move the images to `sensors/records_data`.
+
+        Raises:
+            DataError: if the name of an image has a comma or a line end, which separate values.
+        """
+        self.check(scene)
         sensors, reconstruction = target / "sensors", target / "reconstruction"
         sensors.mkdir()
         (target / IMAGES_FOLDER).rename(sensors / "records_data")

@@ -1,7 +1,8 @@
 """KML for Google Earth: a placemark for each camera of a model with GPS positions.
 
 Coordinates are longitude, latitude and altitude above the sea. The view of a placemark is that of its camera: heading
-clockwise from north, tilt 0 for straight down and 90 for the horizon.
+clockwise from north, tilt 0 for straight down and 90 for the horizon, and roll about the viewing axis, clockwise as
+seen from behind the camera. The standard names the axis of the roll, not its sense: this is that of CesiumJS.
 
 Source: OGC 12-007r2, KML 2.3.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from sfm_lightglue.exports.base import ExportScene, Pictures
-from sfm_lightglue.exports.geographic import PlacedImage, placed_images
+from sfm_lightglue.exports.geographic import PlacedImage, place_of, placed_images
 from sfm_lightglue.types import Camera
 
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -41,6 +42,14 @@ class KmlExporter:
         """None: the file has no intrinsics."""
         return None
 
+    def check(self, scene: ExportScene) -> None:
+        """Find out that the model has no place on the Earth.
+
+        Raises:
+            DataError: if it has none.
+        """
+        place_of(scene, "kml")
+
     def is_own(self, head: bytes) -> bool:
         """Whether a file begins as one of this format."""
         return head.startswith(_HEAD.encode() + b"<Placemark>") and b"<Camera>" in head
@@ -62,7 +71,7 @@ def _placemark(image: PlacedImage) -> str:
         f"<Placemark><name>{escape(name)}</name>"
         f"<Camera><longitude>{longitude!r}</longitude><latitude>{latitude!r}</latitude>"
         f"<altitude>{altitude!r}</altitude><heading>{image.heading_deg:.6f}</heading>"
-        f"<tilt>{image.tilt_deg:.6f}</tilt><altitudeMode>absolute</altitudeMode></Camera>"
+        f"<tilt>{image.tilt_deg:.6f}</tilt><roll>{image.roll_deg:.6f}</roll><altitudeMode>absolute</altitudeMode></Camera>"
         f"<Point><altitudeMode>absolute</altitudeMode>"
         f"<coordinates>{longitude!r},{latitude!r},{altitude!r}</coordinates></Point></Placemark>\n"
     )

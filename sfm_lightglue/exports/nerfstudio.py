@@ -91,7 +91,9 @@ def _intrinsics(lens: Lens) -> dict[str, Any]:
         "cy": lens.center[1],
         **dict(zip(names, lens.k, strict=False)),
     }
-    return values if lens.family == "fisheye" else values | {"p1": lens.p[0], "p2": lens.p[1]}
+    if lens.family == "fisheye":
+        return values | {"is_fisheye": True}  # instant-ngp reads it beside the coefficients, and no camera_model
+    return values | {"p1": lens.p[0], "p2": lens.p[1]}
 
 
 def _frame(image: PosedImage) -> dict[str, Any]:

@@ -41,6 +41,18 @@ class NvmExporter:
         """Only centred pinholes with one focal length can be expressed."""
         return LensLimits(("perspective",), {"perspective": 0}).problem(cameras)
 
+    def check(self, scene: ExportScene) -> None:
+        """Find names that the format cannot express.
+
+        Raises:
+            DataError: if the name of an image has a quotation mark or a line end.
+        """
+        for image in scene.images:
+            if '"' in image.name or not image.name.isprintable():
+                raise DataError(
+                    f"image {image.name!r}: NVM cannot express quotation marks and line ends in names; rename it"
+                )
+
     def is_own(self, head: bytes) -> bool:
         """Whether a file begins as one of this format."""
         return head.startswith(_MAGIC.encode())
@@ -51,14 +63,13 @@ class NvmExporter:
         Raises:
             DataError: if the name of an image has characters that the format cannot express.
         """
+        self.check(scene)
         lines = [_MAGIC, "", str(len(scene.images)), *map(_camera_line, scene.images), ""]
         lines += [str(len(scene.points)), *_point_lines(scene), "", "0", ""]
         target.write_text("\n".join(lines), encoding="utf-8", newline="\n")
 
 
 def _camera_line(image: PosedImage) -> str:
-    if '"' in image.name or not image.name.isprintable():
-        raise DataError(f"image {image.name!r}: NVM cannot express quotation marks and line ends in names; rename it")
     pose = image.cam_from_world
     name = image.name.replace(" ", '"')
     return f"{name} {numbers(image.camera.params[0], *quaternion_wxyz(pose.R), *pose.center)} 0 0"

@@ -56,7 +56,9 @@ class OpenSfmExporter:
 
     def write(self, scene: ExportScene, target: Path) -> None:
         """Write the file."""
-        latitude, longitude, altitude = scene.origin or (0.0, 0.0, 0.0)
+        reference = {}
+        if scene.origin is not None:
+            reference["reference_lla"] = dict(zip(("latitude", "longitude", "altitude"), scene.origin, strict=True))
         values = [
             {
                 "cameras": {_name(camera_id): _camera(camera) for camera_id, camera in scene.cameras.items()},
@@ -67,7 +69,7 @@ class OpenSfmExporter:
                         scene.points.ids, scene.points.xyz.tolist(), scene.points.colors.tolist(), strict=True
                     )
                 },
-                "reference_lla": {"latitude": latitude, "longitude": longitude, "altitude": altitude},
+                **reference,
             }
         ]
         target.write_bytes(json_bytes(values, indent=1) + b"\n")

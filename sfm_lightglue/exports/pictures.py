@@ -110,6 +110,9 @@ def undistort_images(
                 f" {before.width} x {before.height}; give the images that the model was made from by `images`"
             )
         is_same = (before.size, lens_of(before)) == (after.size, lens_of(after))
+        is_jpeg = PurePosixPath(name).suffix.lower() in _JPEG
+        if is_same and is_jpeg and isinstance(image.data, bytes):
+            return without_orientation(image.data)  # encoded again, it would lose detail
         rgb = image.rgb() if is_same else warp(image.rgb(), source_pixels(before, after))
         return encode_image(rgb, PurePosixPath(name_from_name[name]).suffix)
 

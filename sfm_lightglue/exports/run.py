@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.exports.base import IMAGES_FOLDER, Exporter, ExportScene, RecognizesFiles
+from sfm_lightglue.exports.base import IMAGES_FOLDER, ChecksScene, Exporter, ExportScene, RecognizesFiles
 from sfm_lightglue.exports.pictures import copy_images, picture_names, require_inside, undistort_images
 from sfm_lightglue.exports.undistort import undistorted_scene
 from sfm_lightglue.messages import shown_path
@@ -89,7 +89,7 @@ def write_export(
         DataError: if images are missing, or the model lacks what the format needs.
         StoreError: if the output cannot be written.
     """
-    output = Path(output)
+    given, output = Path(output), Path(os.path.realpath(output))  # "." and "a/.." have no name beside which to write
     if not scene.images:
         raise DataError("the model has no registered image, so there is nothing to export")
     require_inside([image.name for image in scene.images])
@@ -102,7 +102,9 @@ def write_export(
             f"format {format_name}: needs the images, and their folder is not known; give the folder that the names of"
             " the model's images are relative to by `images`"
         )
-    _require_free(output, is_folder, overwrite, exporter, format_name)
+    if isinstance(exporter, ChecksScene):
+        exporter.check(scene)
+    _require_free(given, is_folder, overwrite, exporter, format_name)
     if not is_folder:
         _write_file(scene, exporter, output)
     else:
@@ -115,7 +117,7 @@ def write_export(
                 exporter.write(scene, target)
                 record = {EXPORT_KEY: __version__, "format": format_name, "undistorted": with_images == "undistorted"}
                 (part / EXPORT_MARKER).write_bytes(json_bytes(record, indent=2) + b"\n")
-    return ExportSummary(format_name, output, len(scene.images), len(scene.points), with_images == "undistorted")
+    return ExportSummary(format_name, given, len(scene.images), len(scene.points), with_images == "undistorted")
 
 
 def _require_expressible(exporter: Exporter, name: str, cameras: list[Camera]) -> None:
@@ -155,7 +157,7 @@ def _is_earlier_file(output: Path, exporter: Exporter) -> bool:
     """Whether a file is one that the exporter may have written, or a part of an export."""
     if not output.is_file():
         return False
-    if is_export_folder(output.parent):
+    if is_export_folder(output.resolve().parent):
         return True
     with store_errors(output), open(output, "rb") as file:
         head = file.read(_HEAD_BYTES)

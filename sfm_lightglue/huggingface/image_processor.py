@@ -155,11 +155,12 @@ def load_processor(name_or_path: str | Path, **keywords: Any) -> LightGlueImageP
     return processor
 
 
-def default_processor(detector: str) -> LightGlueImageProcessor:
+def default_processor(detector: str, keep_aspect_ratio: bool = True) -> LightGlueImageProcessor:
     """The processor of a model that has no file of one.
 
     Args:
         detector: model type of its detector. SIFT finds too few keypoints in 640 x 480; DISK sees colours.
+        keep_aspect_ratio: False stretches images, as the files of `transformers` do.
     """
     size = {"height": 1024, "width": 1024} if detector == "sift" else None
-    return LightGlueImageProcessor(size=size, do_grayscale=detector != "disk")
+    return LightGlueImageProcessor(size=size, do_grayscale=detector != "disk", keep_aspect_ratio=keep_aspect_ratio)

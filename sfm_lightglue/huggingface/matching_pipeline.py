@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +17,7 @@ from sfm_lightglue.huggingface.image_batch import ImageBatch
 from sfm_lightglue.huggingface.image_inputs import as_pairs, image_size
 from sfm_lightglue.huggingface.image_loading import load_image
 from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, default_processor, load_processor
+from sfm_lightglue.huggingface.loading_options import split_keywords
 from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
 from sfm_lightglue.huggingface.pipeline_arguments import (
     TASK,
@@ -25,9 +27,12 @@ from sfm_lightglue.huggingface.pipeline_arguments import (
     sort_arguments,
 )
 from sfm_lightglue.huggingface.point_positions import matches_in_pixels
+from sfm_lightglue.huggingface.processor_base import CONFIG_FILE as PROCESSOR_FILE
 from sfm_lightglue.huggingface.processor_base import ImageProcessorBase, find_config
 from sfm_lightglue.huggingface.processor_options import ProcessorOptions
+from sfm_lightglue.weights.hub import knows_only_local_files
 
+_LOGGER = logging.getLogger(__name__)
 _DEFAULT_MODEL = "lightglue_sift"
 """Weights that are included in the package."""
 
@@ -261,7 +266,17 @@ def _find_processor(arguments: PipelineArguments, model: Any, network: Any) -> A
         return given
     if find_config(model, **arguments.access) is not None:
         return load_processor(model, **arguments.access)
-    return None
+    hub, _ = split_keywords(arguments.access, TASK)
+    detector = network.config.keypoint_detector_config.model_type
+    if detector == "sift" or not knows_only_local_files(model, hub):
+        return None
+    _LOGGER.warning(
+        "%s: its %s is not on this machine, and downloads are forbidden: images are stretched to 480 x 640, as files"
+        " of transformers do; give image_processor=... for another processor",
+        model,
+        PROCESSOR_FILE,
+    )
+    return default_processor(detector, keep_aspect_ratio=False)
 
 
 def _default_for(model: Any) -> ImageProcessorBase:

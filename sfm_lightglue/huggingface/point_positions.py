@@ -106,7 +106,7 @@ def _seen_sizes(
         return (torch.tensor(whole).expand(sizes.shape) if placed is None else torch.as_tensor(placed)).to(
             sizes.device
         ).reshape(sizes.shape), whole
-    if frame is not None:
+    if frame is not None and is_certain:
         return _from_content(_value(outputs, "filled_sizes"), fitted, frame), frame
     whole = options.frame(fitted.reshape(-1, 2).tolist())
     if not is_certain or not bool((fitted == torch.tensor(whole).to(fitted)).all()):

@@ -57,12 +57,16 @@ class ImageProcessorBase:
     other_values: dict[str, Any]
     """Values of a file that are no options here; they are written again."""
     has_other_geometry: bool
-    """Whether a call had another size or padding than the options, so that they do not tell where images lie."""
+    """Whether a call had another size or padding than the options, so that they do not tell where images lie; also
+    after one of these options is set between calls."""
+    has_prepared: bool
+    """Whether images were prepared with the options."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options_of(options, self.default_options)
         self.other_values = {}
         self.has_other_geometry = False
+        self.has_prepared = False
 
     def __getattr__(self, name: str) -> Any:
         if name in OPTION_NAMES:
@@ -74,8 +78,11 @@ class ImageProcessorBase:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OPTION_NAMES:
             self.options = replace(self.options, **{name: value})
-        else:
-            super().__setattr__(name, value)
+            return
+        if name == "options" and self.__dict__.get("has_prepared"):
+            # The outputs to come may be of images that were prepared before.
+            self.has_other_geometry = self.has_other_geometry or value.geometry != self.options.geometry
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
@@ -150,6 +157,7 @@ class ImageProcessorBase:
         require_known(given, "preprocess")
         options = replace(self.options, **given)
         self.has_other_geometry = self.has_other_geometry or options.geometry != self.options.geometry
+        self.has_prepared = True
         if options.do_center_crop:
             _LOGGER.warning("do_center_crop: not done, as in transformers: matches near the border would be lost")
         return options
@@ -178,10 +186,11 @@ class ImageProcessorBase:
         return [each.cpu().numpy() for each in values]
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a preprocessor_config.json; options that are None are left out."""
-        values = {key: value for key, value in asdict(self.options).items() if value is not None}
-        if "device" in values:
-            values["device"] = str(values["device"])
+        """The content of a preprocessor_config.json.
+
+        Options that are None are left out, and so is `device`: another machine may not have it.
+        """
+        values = {key: value for key, value in asdict(self.options).items() if value is not None and key != "device"}
         return {**self.other_values, **values, "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
@@ -219,7 +228,7 @@ class ImageProcessorBase:
 
         Args:
             image_processor_dict: values; without `keep_aspect_ratio`, images are stretched, as in `transformers`.
-                Unknown values are kept and written again.
+                Unknown values are kept and written again; `device` is passed over.
             keywords: options that replace those of the dictionary. With `return_unused_kwargs=True`, the result is
                 the processor and a dictionary of the unknown ones; else a warning names them.
 
@@ -228,7 +237,7 @@ class ImageProcessorBase:
         """
         returns_unused = bool(keywords.pop("return_unused_kwargs", False))
         unused = {key: value for key, value in keywords.items() if key not in OPTION_NAMES}
-        known = {key: value for key, value in image_processor_dict.items() if key in OPTION_NAMES}
+        known = {key: value for key, value in image_processor_dict.items() if key in OPTION_NAMES and key != "device"}
         changes = {key: value for key, value in keywords.items() if key in OPTION_NAMES and value is not None}
         processor = cls(**{"keep_aspect_ratio": False, **known, **changes})
         processor.other_values = {

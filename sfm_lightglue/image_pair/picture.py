@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from sfm_lightglue.drawing.matches import PairCanvas
     from sfm_lightglue.image_pair.matching import ImagePairResult
+
+logger = logging.getLogger(__name__)
 
 Colouring = Literal["inliers", "score", "layers"]
 """What the colours of a picture show."""
@@ -37,7 +40,8 @@ class PictureConfig:
     """Whether matches that are no inliers are drawn."""
 
     epipolar_lines: int = 0
-    """Number of inliers that are drawn with their epipolar lines in place of all matches; 0 draws the matches."""
+    """Number of inliers that are drawn with their epipolar lines in place of all matches; 0 draws the matches. A pair
+    that was rejected, or is a pure rotation, has no such lines: its matches are drawn, with a warning."""
 
     height: int = 800
     """Height of the picture in pixels, at most."""
@@ -63,8 +67,7 @@ def draw_pair(result: ImagePairResult, config: PictureConfig | None = None) -> P
         An RGB image.
 
     Raises:
-        ConfigError: if layers are wanted that were not asked for when the images were matched, or epipolar lines of a
-            pair that has none.
+        ConfigError: if layers are wanted that were not asked for when the images were matched.
     """
     from sfm_lightglue.drawing.matches import PairCanvas
 
@@ -72,7 +75,12 @@ def draw_pair(result: ImagePairResult, config: PictureConfig | None = None) -> P
     pair = PairCanvas(result.images, config.height)
     if config.colour == "layers":
         _draw_layers(result, pair)
-    if config.epipolar_lines:
+    geometry = result.geometry
+    has_lines = isinstance(geometry, TwoViewGeometry) and geometry.kind != "pure_rotation"
+    if config.epipolar_lines and not has_lines:
+        what = "is a pure rotation" if isinstance(geometry, TwoViewGeometry) else "was rejected"
+        logger.warning("the pair %s: it has no epipolar lines to draw", what)
+    if config.epipolar_lines and has_lines:
         _draw_lines(result, pair, config.epipolar_lines)
     elif config.colour != "layers":
         _draw_matches(result, pair, config)
@@ -123,9 +131,7 @@ def _draw_lines(result: ImagePairResult, pair: PairCanvas, number: int) -> None:
     from sfm_lightglue.drawing.matches import evenly_chosen
 
     geometry = result.geometry
-    if not isinstance(geometry, TwoViewGeometry) or geometry.kind == "pure_rotation":
-        what = "is a pure rotation" if isinstance(geometry, TwoViewGeometry) else "was rejected"
-        raise ConfigError(f"the pair {what}: it has no epipolar lines")
+    assert isinstance(geometry, TwoViewGeometry), "checked by draw_pair"
     sizes = result.images[0].size, result.images[1].size
     chosen = evenly_chosen(geometry.inlier_mask, number)
     draw_epipolar_lines(pair, sizes, geometry.F, matched_keypoints_of(result), chosen)

@@ -7,9 +7,9 @@ points that connect both sides must remain when the merged model is adjusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, count, product
 
 import pycolmap
 
@@ -77,12 +77,10 @@ class PieceMerging:
         remaining = dict(enumerate(models))
         notes: dict[int, list[str]] = {}
         refused: dict[tuple[int, int], str] = {}
-        links: dict[tuple[int, int], PointLinks] = {}
+        links = self._links(remaining, remaining)
+        numbers = count(len(models))
         while True:
-            for pair in combinations(sorted(remaining), 2):
-                if pair not in links:
-                    links[pair] = self._links(*(remaining[number] for number in pair))
-            waiting = [pair for pair in combinations(sorted(remaining), 2) if pair not in refused]
+            waiting = [pair for pair in sorted(links) if pair not in refused and {*pair} <= remaining.keys()]
             if not waiting:
                 break
             pair = max(waiting, key=lambda each: (len(links[each]), each))
@@ -98,14 +96,41 @@ class PieceMerging:
             notes[id(merged)] = [*earlier, f"models of {sizes} {_MERGED} {text}"]
             logger.info("%s", notes[id(merged)][-1])
             remaining = {number: model for number, model in remaining.items() if number not in pair}
-            remaining[max(max(each) for each in links) + 1] = merged
+            number = next(numbers)
+            remaining[number] = merged
+            links |= self._links(remaining, [number])
         apart = [text for pair, text in sorted(refused.items()) if set(pair) <= remaining.keys()]
         ordered = sorted(remaining.values(), key=lambda model: -model.num_reg_images())
         return MergedPieces(ordered, notes, apart)
 
-    def _links(self, first: pycolmap.Reconstruction, second: pycolmap.Reconstruction) -> PointLinks:
-        target, source = (first, second) if _is_larger(first, second) else (second, first)
-        return find_links(target, source, self.pairs, self.probability)
+    def _links(
+        self, models: Mapping[int, pycolmap.Reconstruction], new: Collection[int]
+    ) -> dict[tuple[int, int], PointLinks]:
+        """The links of new models with all others, where there are any, by both numbers, the smaller one first."""
+        found = {}
+        for numbers, pairs in sorted(self._pairs_between(models).items()):
+            if {*numbers} & {*new}:
+                first, second = (models[number] for number in numbers)
+                target, source = (first, second) if _is_larger(first, second) else (second, first)
+                links = find_links(target, source, pairs, self.probability)
+                if len(links) > 0:
+                    found[numbers] = links
+        return found
+
+    def _pairs_between(self, models: Mapping[int, pycolmap.Reconstruction]) -> dict[tuple[int, int], list[StoredPair]]:
+        """The pairs between every two models that have some, or common images."""
+        numbers_from_name: dict[str, list[int]] = {}
+        for number, model in sorted(models.items()):
+            for name, _ in sorted(registered_images(model)):
+                numbers_from_name.setdefault(name, []).append(number)
+        found: dict[tuple[int, int], list[StoredPair]] = {}
+        for numbers in numbers_from_name.values():
+            found |= {each: [] for each in combinations(numbers, 2)}
+        for pair in self.pairs:
+            sides = numbers_from_name.get(pair.name0, ()), numbers_from_name.get(pair.name1, ())
+            for each in sorted({(min(both), max(both)) for both in product(*sides) if both[0] != both[1]}):
+                found.setdefault(each, []).append(pair)
+        return found
 
     def _merged(
         self, first: pycolmap.Reconstruction, second: pycolmap.Reconstruction, links: PointLinks

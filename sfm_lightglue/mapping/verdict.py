@@ -24,6 +24,7 @@ ImageReason = Literal[
     "few_points",
     "intrinsics",
     "not_connected",
+    "kept_apart",
     "model_rejected",
     "panorama",
     "unreadable",
@@ -32,8 +33,9 @@ ImageReason = Literal[
 its verified pairs, the camera only rotated or did not move. contradicts: the verified pairs contradict its pose, or
 contradict each other. blurred: it has far fewer keypoints than the other images. few_points: too few points of the
 model are observed in it. intrinsics: the refined intrinsics of its camera fail a check. not_connected: its verified
-pairs do not suffice for a pose, or do not connect it with the largest part of the model. model_rejected: its model
-failed a check. panorama: a panorama is no image of a pinhole camera."""
+pairs do not suffice for a pose, or do not connect it with the largest part of the model. kept_apart: its verified
+pairs took no part, because they may show places that look alike. model_rejected: its model failed a check. panorama: a
+panorama is no image of a pinhole camera."""
 
 
 @dataclass(frozen=True, slots=True)

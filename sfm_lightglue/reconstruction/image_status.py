@@ -36,9 +36,7 @@ def image_verdicts(
     kept, contradicted, apart = (_by_name(pairs) for pairs in (weighed.kept, weighed.contradicted, weighed.apart))
     fewest_keypoints = _BLURRED_FRACTION * float(np.median(list(num_keypoints_from_name.values())))
     verdicts = {
-        name: _left_out(
-            kept.get(name, []) or apart.get(name, []), name in contradicted, num_keypoints < fewest_keypoints
-        )
+        name: _left_out(kept.get(name, []), apart.get(name, []), name in contradicted, num_keypoints < fewest_keypoints)
         for name, num_keypoints in num_keypoints_from_name.items()
     }
     for index in reversed(range(len(judged))):  # an image in several models belongs to the largest
@@ -69,10 +67,17 @@ def _in_model(image: ImageVerdict, index: int) -> ImageVerdict:
     return ImageVerdict(status, image.reason, index, image.num_points, image.support)
 
 
-def _left_out(kept: Sequence[VerifiedPairRecord], is_contradicted: bool, has_few_keypoints: bool) -> ImageVerdict:
+def _left_out(
+    kept: Sequence[VerifiedPairRecord],
+    apart: Sequence[VerifiedPairRecord],
+    is_contradicted: bool,
+    has_few_keypoints: bool,
+) -> ImageVerdict:
     reason: ImageReason
     if kept:
         reason = static_reason(kept) or "not_connected"
+    elif apart:
+        reason = static_reason(apart) or "kept_apart"
     elif is_contradicted:
         reason = "contradicts"
     else:

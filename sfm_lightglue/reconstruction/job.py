@@ -207,16 +207,17 @@ def _second_look(
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel], AddedPairs]:
     """Add pairs for images that are left over and between models, and go on with mapping."""
-    look = _look(job)
+    if job.scene.known_poses:  # nothing is to change them
+        return filled, judged, AddedPairs()
     with job.clock.stage("match"):
-        added = look.find(judged, filled.weighed)
+        added = _look(job).find(judged, filled.weighed)
     if not added.pairs:
         return filled, judged, added
     folder = _new_folder(work / "second-chance")
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
-        again = map_with_added(mapper.config, task, *known, judged, job.trusted)
+        again = map_with_added(mapper.config, task, *known, judged, added.pairs, job.trusted)
     if again is None:
         for name in sorted(added.altered):
             job.features.alter(name, None)

@@ -35,7 +35,7 @@ def explain_no_model(
     median = sorted(num_keypoints)[len(num_keypoints) // 2]
     text = (
         f"{root}: no model: {len(num_keypoints)} images with {median} keypoints (median), {num_pairs} pairs"
-        f" matched, {len(weighed.kept) + len(weighed.contradicted)} of them with a common view"
+        f" matched, {len(weighed.kept) + len(weighed.contradicted) + len(weighed.apart)} of them with a common view"
     )
     return f"{text}{_best(weighed)}. {_cause(weighed, config)}"
 
@@ -76,6 +76,12 @@ def _best(weighed: WeighedPairs) -> str:
 def _cause(weighed: WeighedPairs, config: ReconstructConfig) -> str:
     content = weighed.still_content
     records = list(weighed.kept.values())
+    if not records and len(weighed.apart) > len(weighed.contradicted):
+        return (
+            f"{len(weighed.apart)} of these pairs were kept apart, because their images may show different places that"
+            " look alike. If they show the same place, name pairs in a file as `lookalikes.trust_pairs`, or set"
+            " `lookalikes.mode` to off"
+        )
     if content is not None and content.num_dominated >= _MOST * content.num_pairs:
         return (
             f"In {content.num_dominated} of {content.num_pairs} pairs most matches lie at the same pixel of both:"

@@ -65,20 +65,28 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         weighed: the pairs.
 
     Returns:
-        "images": names. "pairs": for each pair the indices of its images, its probability to be a true overlap, and
-        "used", "apart" or "contradicted". "cues": names of cues. "doubtful": index of a pair, and its cues (None if
-        not known), for the doubtful pairs.
+        "images": names. "pairs": for each pair the indices of its images, its probability to be a true overlap (None
+        if it was left out after a fold, before probabilities were estimated), and "used", "apart" or "contradicted".
+        "cues": names of cues. "doubtful": index of a pair, and its cues (None if not known), for the doubtful pairs.
     """
-    names = sorted({name for pair in weighed.overlaps for name in (pair.name0, pair.name1)})
+    pairs = sorted(weighed.overlaps.keys() | weighed.apart.keys())
+    names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
     row_from_name = {name: row for row, name in enumerate(names)}
-    pairs = sorted(weighed.overlaps)
-    probabilities = np.array([weighed.overlaps[pair].probability for pair in pairs])
+    known = [pair in weighed.overlaps for pair in pairs]
+    probabilities = np.array(
+        [weighed.overlaps[pair].probability if pair in weighed.overlaps else 1.0 for pair in pairs]
+    )
     doubtful = [idx for idx in np.argsort(probabilities, kind="stable").tolist() if probabilities[idx] < _DOUBTFUL]
     return {
         "images": names,
         "pairs": [
-            [row_from_name[pair.name0], row_from_name[pair.name1], round(probability, 4), _status(pair, weighed)]
-            for pair, probability in zip(pairs, probabilities.tolist(), strict=True)
+            [
+                row_from_name[pair.name0],
+                row_from_name[pair.name1],
+                round(probability, 4) if is_known else None,
+                _status(pair, weighed),
+            ]
+            for pair, probability, is_known in zip(pairs, probabilities.tolist(), known, strict=True)
         ],
         "cues": list(PairCues.FIELDS),
         "doubtful": [[idx, *_rounded(weighed.overlaps[pairs[idx]].cues)] for idx in sorted(doubtful[:_MAX_DOUBTFUL])],

@@ -42,6 +42,7 @@ class PiecePairs:
         similar: global descriptors of the scene.
         plan: only pairs that may be matched are asked for.
         verified: pairs that are verified already, kept or not.
+        apart: those of them that take no part because they may show places that look alike.
         position_m_from_name: known positions [3] of images in metres; of two images with positions, the nearest ones
             are asked for first.
         max_pairs: largest number of pairs between two models.
@@ -52,6 +53,7 @@ class PiecePairs:
     similar: SimilarImages
     plan: PairPlan
     verified: Collection[ImagePair]
+    apart: Collection[ImagePair]
     position_m_from_name: Mapping[str, Float64Array]
     max_pairs: int
     executor: Executor = SERIAL
@@ -66,7 +68,7 @@ class PiecePairs:
         chosen = [
             (sides[i], sides[k])
             for i, k in combinations(range(len(sides)), 2)
-            if not _look_alike(published[i], published[k])
+            if not self._look_alike(sides[i], sides[k])
         ]
         pairs: dict[ImagePair, AddedPair] = {}
         for found in self.executor.map(lambda item: self._between(*item), chosen):
@@ -100,6 +102,11 @@ class PiecePairs:
             return np.inf
         return float(np.linalg.norm(both[0][:2] - both[1][:2]))
 
+    def _look_alike(self, names0: Collection[str], names1: Collection[str]) -> bool:
+        """Whether verified pairs between two models take no part because they may show places that look alike."""
+        names = [(pair.name0, pair.name1) for pair in self.apart]
+        return any((a in names0 and b in names1) or (b in names0 and a in names1) for a, b in names)
+
     def _between(self, names0: Collection[str], names1: Collection[str]) -> dict[ImagePair, AddedPair]:
         found: dict[ImagePair, AddedPair] = {}
         asked = self.candidates(names0, names1)
@@ -116,13 +123,6 @@ class PiecePairs:
 def registered_names(judged: JudgedModel) -> frozenset[str]:
     """The images with a pose in a model."""
     return frozenset(name for name, image in judged.verdict.images.items() if image.status == "registered")
-
-
-def _look_alike(first: JudgedModel, second: JudgedModel) -> bool:
-    """Whether verified pairs between two models were left out because the models look alike."""
-    names = registered_names(first), registered_names(second)
-    left_out = {*first.verdict.left_out, *second.verdict.left_out}
-    return any((a in names[0] and b in names[1]) or (b in names[0] and a in names[1]) for a, b in left_out)
 
 
 def _spread(pairs: Sequence[ImagePair]) -> list[ImagePair]:

@@ -166,7 +166,7 @@ def _warn(summary: Summary) -> None:
         return
     names_from_reason: dict[str, list[str]] = {}
     for name in summary.unregistered:
-        names_from_reason.setdefault(_REASON_TEXTS[summary.images[name]["reason"]], []).append(name)
+        names_from_reason.setdefault(REASON_TEXTS[summary.images[name]["reason"]], []).append(name)
     for text, names in names_from_reason.items():
         logger.warning("not registered, %s: %s", text, shortened(names, all_in=RESULTS_MARKER))
     rejected = [model for model in summary.models if model["verdict"] == "rejected"]
@@ -206,7 +206,7 @@ def _looking_alike(statistics: MapStatistics, index: int, other: int) -> set[str
     }
 
 
-_REASON_TEXTS = {
+REASON_TEXTS = {
     "no_matches": "no common view with another image",
     "pure_rotation": "the camera only turned",
     "still": "the camera did not move",
@@ -215,6 +215,10 @@ _REASON_TEXTS = {
     "few_points": "too few points",
     "intrinsics": "implausible or undetermined intrinsics",
     "not_connected": "too weakly connected",
+    "kept_apart": (
+        "all its pairs were kept apart because it may show another place that looks alike (`lookalikes.trust_pairs` or"
+        " `lookalikes.mode` off use them)"
+    ),
     "model_rejected": "its model failed the checks",
 }
 """Texts of the reasons of readable images."""

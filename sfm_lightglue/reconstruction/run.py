@@ -232,7 +232,7 @@ def _model_keys(
         *([] if rigs is None else [rigs]),
         *[(name, pose.as_matrix().tolist()) for name, pose in scene.known_poses.items()],
         *_lookalikes_identity(scene, config, trusted),
-        *second_look_identity(config),
+        *second_look_identity(config, scene),
     )
     density = (
         [config.density, config.max_keypoints_dense, DENSE_VERSION, DENSIFY_VERSION]

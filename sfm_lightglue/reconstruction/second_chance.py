@@ -10,6 +10,7 @@ from functools import cache
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.extractors.altered import AlteredExtractor, AlteredInPlace
+from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.images.alteration import ALTERATION_VERSION, Alteration
 from sfm_lightglue.mapping.extend_pairs import Covisibility
 from sfm_lightglue.mapping.judgement import JudgedModel
@@ -33,6 +34,7 @@ from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import Scene
 from sfm_lightglue.weights.lookup import entry_of, locate_weights
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ _OTHER_EXTRACTOR, _OTHER_WEIGHTS, _OTHER_MATCHER = "aliked", "aliked-n16", "near
 
 _WITH_POSE = {"registered", "other_model"}
 
-_HELPED = {"no_matches", "blurred", "not_connected", "few_points"}
+_HELPED = {"no_matches", "blurred", "not_connected", "kept_apart", "few_points"}
 """Reasons of images that are helped, and "contradicts" if only pairs did, which may have been wrong. The others were in
 a model that their pairs contradict, or their camera did not move."""
 
@@ -96,9 +98,8 @@ class SecondLook:
             added = SecondChance(*arguments, self.executor, self.progress).help(left, registered)
         if asks_between:
             positions = positions_m_from_name(self.features.decoded_images)
-            between = PiecePairs(
-                hard, similar, self.plan, verified, positions, options.max_pairs_between, self.executor
-            )
+            limits = verified, weighed.apart, positions, options.max_pairs_between
+            between = PiecePairs(hard, similar, self.plan, *limits, self.executor)
             added = added.joined(between.find(published))
         return added
 
@@ -132,26 +133,29 @@ class SecondLook:
             thorough = Choice(thorough.name, replace(thorough.config, first_keypoints=0))
         quick = CachedMatcher(self.components.matcher, store)
         matchers = HardMatchers(quick, CachedMatcher(MATCHERS.build(thorough, config.device), store))
-        other = self._other_extractor()
+        other = _other_extractor(config)
         if other is not None:
             nearest = CachedMatcher(MATCHERS.build(MATCHERS.choose(_OTHER_MATCHER)), store)
-            matchers = replace(matchers, other=nearest, other_extractor=other)
+            matchers = replace(matchers, other=nearest, other_extractor=CachedExtractor(other, store))
         camera_from_name = {image.name: image.camera for image in self.features.decoded_images}
         verifier = CachedVerifier(config.two_view, config.seed, store)
         return HardPairs(self.features, camera_from_name, extractor_of, matchers, verifier)
 
-    def _other_extractor(self) -> CachedExtractor | None:
-        """The other extractor, if its weights are installed: nothing is downloaded for a second chance."""
-        choice = EXTRACTORS.choose(_OTHER_EXTRACTOR)
-        if self.config.extractor.name == choice.name or locate_weights(entry_of(_OTHER_WEIGHTS)) is None:
-            return None
-        return CachedExtractor(EXTRACTORS.build(choice, self.config.device), self.store)
+
+def _other_extractor(config: ReconstructConfig) -> Extractor | None:
+    """The other extractor, if its weights are installed: nothing is downloaded for a second chance."""
+    choice = EXTRACTORS.choose(_OTHER_EXTRACTOR)
+    if config.extractor.name == choice.name or locate_weights(entry_of(_OTHER_WEIGHTS)) is None:
+        return None
+    return EXTRACTORS.build(choice, config.device)
 
 
-def second_look_identity(config: ReconstructConfig) -> list[object]:
+def second_look_identity(config: ReconstructConfig, scene: Scene) -> list[object]:
     """What models depend on because of a second look, for their keys."""
     versions = [HARD_PAIRS_VERSION, SECOND_CHANCE_VERSION, MERGING_VERSION, ALTERATION_VERSION]
-    return [config.second_chance, versions]
+    other = _other_extractor(config) if config.second_chance.max_images > 0 else None
+    positions = [(image.gps_position, image.xyz_m) for image in scene.images]
+    return [config.second_chance, versions, other and other.identity, positions]
 
 
 def _with_more_keypoints(extractor: Choice) -> Choice:

@@ -27,6 +27,7 @@ def map_with_added(
     config: ReconstructConfig,
     guessed_camera_ids: frozenset[int],
     judged: Sequence[JudgedModel],
+    added: Collection[ImagePair],
     trusted: Collection[ImagePair] = (),
 ) -> list[JudgedModel] | None:
     """Register images in published models by the pairs that were added, and merge the models.
@@ -41,6 +42,7 @@ def map_with_added(
         guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
             marks.
         judged: the models before; not changed.
+        added: the pairs that were added.
         trusted: pairs that the user named.
 
     Returns:
@@ -57,25 +59,31 @@ def map_with_added(
         )
     probability = without_trusted(probability, trusted)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds)
-    again = judging.merged(_extended(judging, judged))
+    again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
     return again if _is_better(again, judged) else None
 
 
-def _extended(judging: Judging, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+def doubtful_without(judged: Sequence[JudgedModel], added: Collection[ImagePair]) -> set[str]:
+    """The doubtful images of published models that have no added pair: nothing new is known about them."""
+    published = [each for each in judged if each.verdict.outcome != "rejected"]
+    doubtful = {name for each in published for name, image in each.verdict.images.items() if image.status == "doubtful"}
+    return doubtful - {name for pair in added for name in (pair.name0, pair.name1)}
+
+
+def _extended(judging: Judging, judged: Sequence[JudgedModel], excluded: Collection[str]) -> list[JudgedModel]:
     """The published models with the images that come into them, judged again; then the rejected ones."""
     task, mapper_config = judging.task, judging.mapper_config
     published = [each for each in judged if each.verdict.outcome != "rejected"]
     rejected = [each for each in judged if each.verdict.outcome == "rejected"]
     models = [each.model for each in published]
     adjust = adjustment_like(mapper_config, task)
-    doubtful = {name for each in published for name, image in each.verdict.images.items() if image.status == "doubtful"}
     for number, before in enumerate(published):
         folder = task.work / f"going-on-{number}"
         with store_errors(folder):
             folder.mkdir()
         others = [model for k, model in enumerate(models) if k != number]
         options = options_like(mapper_config, task)
-        extended = register_left_out([before.model, *others], task, folder, options, doubtful)[0]
+        extended = register_left_out([before.model, *others], task, folder, options, excluded)[0]
         if extended.num_reg_images() > before.model.num_reg_images():
             adjust(extended)
             models[number] = extended

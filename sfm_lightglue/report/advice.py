@@ -41,6 +41,10 @@ REASON_TEXTS: dict[str, tuple[str, str]] = {
         "too weakly connected with the rest",
         "Take at least three images of each part of the scene, or raise `extractor.max_keypoints`.",
     ),
+    "kept_apart": (
+        "its pairs were kept apart: it may show another place that looks alike",
+        "If it shows the same place, name pairs with it in a file, and give that as `lookalikes.trust_pairs`.",
+    ),
     "model_rejected": ("its model failed a check", "See the checks of the models below."),
     "panorama": ("it is a panorama", "Cut panoramas into perspective views that overlap."),
     "unreadable": ("the file cannot be read, or is no usable image", "Open the file with another program."),
@@ -85,7 +89,7 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
     ),
     "min_distortion_slope": (
         "the lens distortion is implausible",
-        "Use `cameras.mode`l OPENCV_FISHEYE for fisheye lenses, or `cameras.params`.",
+        "Use `cameras.model` OPENCV_FISHEYE for fisheye lenses, or `cameras.params`.",
     ),
     "max_focal_uncertainty": (
         "the images do not determine the focal length",
@@ -121,30 +125,34 @@ class Finding:
     names: tuple[str, ...] = ()
 
 
-def findings(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
+def findings(summary: Mapping[str, Any], shown: str = "") -> tuple[Finding, ...]:
     """What the summary of a run has to tell, the worst first.
 
     Args:
         summary: of `run.json`; missing entries tell nothing.
+        shown: path of the model that is shown, as the summary names it; by default the largest one.
     """
     order: dict[Level, int] = {"bad": 0, "warning": 1, "note": 2}
     found = [
-        *_of_models(summary.get("models", ())),
+        *_of_models(summary.get("models", ()), shown),
         *_of_images(summary.get("images", {}), summary.get("skipped", ())),
         *_of_scene(summary),
     ]
     return tuple(sorted(found, key=lambda finding: order[finding.level]))
 
 
-def _of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_models(models: Sequence[Mapping[str, Any]], shown: str) -> Iterator[Finding]:
     published = [model for model in models if model.get("verdict") != "rejected"]
     if models and not published:
         yield Finding("bad", "No model passed its checks. What is shown was rejected: do not use its poses.")
     elif not models:
         yield Finding("bad", "No model was built.", "See the reason of each image.")
     if len(published) > 1:
-        others = ", ".join(f"{model['path']} ({_images(model['num_registered'])})" for model in published[1:])
-        text = f"The images do not form one model. Beside the largest one, which is shown, there are: {others}."
+        largest = published[0]["path"]
+        shown = shown or largest
+        others = [f"{one['path']} ({_images(one['num_registered'])})" for one in published if one["path"] != shown]
+        which = "the largest one" if shown == largest else shown
+        text = f"The images do not form one model. Beside {which}, which is shown, there are: {', '.join(others)}."
         yield Finding("warning", text, "The command report with the path of a model shows it.")
     yield from _of_models_alike(models)
     for model in models:

@@ -17,7 +17,7 @@ MIN_MATCHES_OF_DOUBTFUL_PAIR = 30
 """A pair without a geometry is listed as doubtful if it has at least as many matches."""
 
 MAX_DOUBTFUL_PAIRS = 40
-"""Doubtful pairs that are listed, those with the most matches."""
+"""Doubtful pairs that are listed, and whose matches can be drawn: those with the most matches."""
 
 MIN_PROBABILITY = 0.5
 """A pair that was used is listed as doubtful if its probability to be a true overlap is lower."""
@@ -114,7 +114,7 @@ def _residuals_from_name(table: ModelTable) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulPair:
-    """A pair that was matched, but that no model rests on, or whose images may only look alike.
+    """A pair that was matched, but not used, or whose images may only look alike.
 
     Args:
         names: of both images.
@@ -136,11 +136,11 @@ class RecordedPair:
     """What the record of a run says of a verified pair.
 
     Args:
-        probability: that it is a true overlap, 0 to 1.
+        probability: that it is a true overlap, 0 to 1; None for a pair that was left out after a fold.
         status: "used", "apart" or "contradicted".
     """
 
-    probability: float
+    probability: float | None
     status: str
 
 
@@ -165,7 +165,7 @@ def doubtful_pairs(
     for pair in counts.pairs:
         known = recorded.get(pair.names)
         if known is not None:
-            if known.status == "used" and known.probability >= MIN_PROBABILITY:
+            if known.status == "used" and (known.probability or 0.0) >= MIN_PROBABILITY:
                 continue
             why = _TEXT_FROM_STATUS.get(known.status, known.status)
         elif pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
@@ -184,6 +184,8 @@ def recorded_pairs(record: Mapping[str, Any]) -> dict[tuple[str, str], RecordedP
         return {}
     names = evidence["images"]
     return {
-        (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(float(probability), str(status))
+        (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(
+            None if probability is None else float(probability), str(status)
+        )
         for idx0, idx1, probability, status in evidence["pairs"]
     }

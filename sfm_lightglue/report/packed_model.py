@@ -27,6 +27,9 @@ MAX_LOOSE_KEYPOINTS = 500
 
 _LEVELS = 65535
 
+MAX_SHORT_ROW = 65535
+"""Largest row of an image that is written in 16 bits; reports of more images have rows of 32 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackingLimits:
@@ -66,6 +69,8 @@ def packed_model(
     residuals = np.nan_to_num(table.residuals_px[by_point], nan=MAX_RESIDUAL_PX)
     loose = _evenly_of_each(table.loose_image_idx, len(table.names))
     loose_image_idx = table.loose_image_idx[loose]
+    row_bits = 16 if image_rows.max(initial=0) <= MAX_SHORT_ROW else 32
+    row_type = f"<u{row_bits // 8}"
     return {
         "num_points": len(kept),
         "num_all_points": len(table.arrays.points),
@@ -74,10 +79,11 @@ def packed_model(
         "xyz": _base64(positions.astype("<i2")),
         "rgb": _base64(np.round(255 * scene.point_colors[kept]).astype(np.uint8)),
         "track_starts": _base64(np.searchsorted(rows, np.arange(len(kept) + 1)).astype("<u4")),
-        "track_images": _base64(image_rows[table.image_idx[by_point]].astype("<u2")),
+        "row_bits": row_bits,
+        "track_images": _base64(image_rows[table.image_idx[by_point]].astype(row_type)),
         "track_xy": _upright_xy(table.xy[by_point], table.image_idx[by_point], sizes, turns),
         "track_px": _base64(np.clip(np.round(residuals / MAX_RESIDUAL_PX * 255), 0, 255).astype(np.uint8)),
-        "loose_images": _base64(image_rows[loose_image_idx].astype("<u2")),
+        "loose_images": _base64(image_rows[loose_image_idx].astype(row_type)),
         "loose_xy": _upright_xy(table.loose_xy[loose], loose_image_idx, sizes, turns),
         "max_residual_px": MAX_RESIDUAL_PX,
         "scale_px": _scale_px(table.residuals_px),

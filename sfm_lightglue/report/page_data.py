@@ -20,9 +20,6 @@ from sfm_lightglue.report.sources import ReportSources
 MAX_MATCHES_OF_DOUBTFUL_PAIR = 200
 """Matches of a doubtful pair that the page can draw; of more, evenly spaced ones."""
 
-MAX_DRAWN_DOUBTFUL_PAIRS = 20
-"""Doubtful pairs whose matches the page can draw."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
@@ -102,7 +99,7 @@ def _aspects(gathered: Gathered) -> list[float]:
 def _matches_of_doubtful_pairs(gathered: Gathered) -> list[dict[str, Any]]:
     database, known, photos = gathered.sources.database, gathered.idx_from_name, gathered.photos
     drawn = []
-    for pair in gathered.doubtful[:MAX_DRAWN_DOUBTFUL_PAIRS]:
+    for pair in gathered.doubtful:
         if database is None or not set(pair.names) <= photos.keys():
             continue
         found = matched_keypoints(database, pair.names)
@@ -137,7 +134,7 @@ def values_of_template(gathered: Gathered, title: str, wording: Callable[[str], 
     return {
         "title": title,
         "figures": _figures(gathered),
-        "findings": _worded(findings(summary), wording) if has_checks else (),
+        "findings": _worded(findings(summary, sources.model_path), wording) if has_checks else (),
         "has_record": bool(record),
         "has_checks": has_checks,
         "has_model": table is not None and len(table.names) > 0,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
@@ -28,12 +30,14 @@ _KEY_PATTERN = re.compile(r'<meta name="sfm-lightglue-report" content="([0-9a-f]
 MAX_PHOTOS = 1000
 """Photos in a report; of more images, every n-th has one, because each takes some hundredths of a second."""
 
-_DATA_META = '<meta name="sfm-lightglue-data"'
+_DATA_PATTERN = re.compile(r'<meta name="sfm-lightglue-data" content="([^"]*)">')
 
 DATA_NAME = "data.js"
 
-_HEAD_BYTES = 1000
-"""The key of a report is in its first bytes, so that a report of 15 MB need not be read."""
+_DATA_HEAD = b"window.sfmReportData = "
+
+_HEAD_BYTES = 2000
+"""Key and folder of a report are in its first bytes, so that a report of 15 MB need not be read."""
 
 _ANY_OPTION = "`extractor.max_keypoints`"
 """Reports whose advice has another wording are different reports."""
@@ -98,6 +102,7 @@ def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> W
         wording: changes the texts of the advice, which name options between backticks; commands insert their flags.
 
     Raises:
+        ConfigError: if a file that is no report has its name, or that of its folder.
         DataError: if there is no model, or it is damaged.
         StoreError: if the file cannot be written.
     """
@@ -105,7 +110,8 @@ def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> W
     file = config.file or sources.folder / sources.default_name
     folder = file.with_name(f"{file.stem}_files")
     key = sources.key(wording(_ANY_OPTION), config.max_mb)
-    written = _written_report(file, folder, key)
+    earlier = _earlier_report(file)
+    written = earlier.as_written(file, folder, key)
     if written is not None:
         return written
     gathered = gather(sources, ThreadExecutor(config.num_threads))
@@ -115,15 +121,17 @@ def write_report(config: ReportConfig, wording: Callable[[str], str] = str) -> W
     with store_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if whole is not None and len(whole) <= limit:
-            _remove_files(folder)
             _write(file, whole)
+            if earlier.data_url == _data_url(folder):
+                _remove_files(folder)
             return WrittenReport(file, None, len(whole), is_new=True)
-        parts = page.with_folder(folder.name)
-        _remove_files(folder, {name for name in parts if name})
+        _require_own_folder(folder, earlier)
+        parts = page.with_folder(folder)
         for name, content in parts.items():
             if name:
                 _write(folder / name, content)
         _write(file, parts[""])
+        _remove_files(folder, parts.keys())
         return WrittenReport(file, folder, sum(map(len, parts.values())), is_new=True)
 
 
@@ -190,14 +198,14 @@ class _Page:
         urls = {name: jpeg_url(photo.jpeg) for name, photo in self._gathered.photos.items()}
         return self._rendered(_as_json(data_of_script(self._gathered, urls)), "")
 
-    def with_folder(self, folder: str) -> dict[str, bytes]:
-        """The page, "", and the files that lie in a folder beside it."""
+    def with_folder(self, folder: Path) -> dict[str, bytes]:
+        """The page, "", and the files that lie in a folder beside it, first that by which the folder is recognised."""
         name_from_image = {name: f"photo{row:06d}.jpg" for row, name in enumerate(sorted(self._gathered.photos))}
         files = {name_from_image[name]: photo.jpeg for name, photo in self._gathered.photos.items()}
-        urls = {name: f"{folder}/{file}" for name, file in name_from_image.items()}
+        urls = {name: f"{_url(folder.name)}/{file}" for name, file in name_from_image.items()}
         data = _as_json(data_of_script(self._gathered, urls))
-        files[DATA_NAME] = f"window.sfmReportData = {data};\n".encode()
-        return files | {"": self._rendered("", f"{folder}/{DATA_NAME}")}
+        script = _DATA_HEAD + f"{data};\n".encode()
+        return {DATA_NAME: script} | files | {"": self._rendered("", _data_url(folder))}
 
     def _rendered(self, data: str, data_url: str) -> bytes:
         from jinja2 import Environment, StrictUndefined
@@ -219,22 +227,74 @@ def _as_json(values: dict[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _written_report(file: Path, folder: Path, key: str) -> WrittenReport | None:
-    """The report of a key that is there already, with its folder if it needs one; else None."""
+@dataclass(frozen=True, slots=True)
+class _EarlierReport:
+    """What the head of a report says that has the name of the new one; empty if there is none."""
+
+    key: str = ""
+    data_url: str = ""
+
+    def as_written(self, file: Path, folder: Path, key: str) -> WrittenReport | None:
+        """The report, if it is that of a key and has the folder that it needs; else None."""
+        if self.key != key:
+            return None
+        try:
+            if not self.data_url:
+                return WrittenReport(file, None, file.stat().st_size, is_new=False)
+            if self.data_url != _data_url(folder) or not (folder / DATA_NAME).is_file():
+                return None
+            sizes = [path.stat().st_size for path in folder.iterdir() if _OWN_FILE.fullmatch(path.name)]
+            return WrittenReport(file, folder, file.stat().st_size + sum(sizes), is_new=False)
+        except OSError:
+            return None
+
+
+def _earlier_report(file: Path) -> _EarlierReport:
+    """Read the head of the file that the report would replace.
+
+    Raises:
+        ConfigError: if it is no report. An empty file may be replaced: it reserves the name.
+    """
+    head = _head(file)
+    key, data = _KEY_PATTERN.search(head), _DATA_PATTERN.search(head)
+    if head and key is None:
+        raise ConfigError(
+            f"{file}: exists and is no report of this program; choose another name with `output`, or move the file"
+        )
+    return _EarlierReport("" if key is None else key[1], "" if data is None else data[1])
+
+
+def _require_own_folder(folder: Path, earlier: _EarlierReport) -> None:
+    """Make sure that a report writes into no folder with files of the user that have the names of its own.
+
+    Raises:
+        ConfigError: if neither the earlier report nor its data script says that the folder is one of a report.
+    """
+    if earlier.data_url == _data_url(folder) or _head(folder / DATA_NAME).startswith(_DATA_HEAD.decode()):
+        return
+    if folder.is_dir() and any(_OWN_FILE.fullmatch(path.name) for path in folder.iterdir()):
+        raise ConfigError(
+            f"{folder}: has files that are not of a report, and that its photos would replace; choose another name"
+            " with `output`, or move the folder"
+        )
+
+
+def _head(path: Path) -> str:
+    """The first characters of a file; "" if there is none, or it cannot be read."""
     try:
-        with open(file, "rb") as opened:
-            head = opened.read(_HEAD_BYTES).decode("utf-8", "replace")
-        found = _KEY_PATTERN.search(head)
-        if found is None or found[1] != key:
-            return None
-        if _DATA_META not in head:
-            return WrittenReport(file, None, file.stat().st_size, is_new=False)
-        sizes = [path.stat().st_size for path in folder.iterdir() if _OWN_FILE.fullmatch(path.name)]
-        if not (folder / DATA_NAME).is_file():
-            return None
-        return WrittenReport(file, folder, file.stat().st_size + sum(sizes), is_new=False)
+        with open(path, "rb") as opened:
+            return opened.read(_HEAD_BYTES).decode("utf-8", "replace")
     except OSError:
-        return None
+        return ""
+
+
+def _data_url(folder: Path) -> str:
+    return f"{_url(folder.name)}/{DATA_NAME}"
+
+
+def _url(name: str) -> str:
+    """The name of a file as a relative address: `#`, `?` and `%` have another meaning there."""
+    return quote(os.fsencode(name), safe="")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -245,7 +305,7 @@ def _write(path: Path, content: bytes) -> None:
 _OWN_FILE = re.compile(r"photo\d{6}\.jpg|data\.js")
 
 
-def _remove_files(folder: Path, kept: frozenset[str] | set[str] = frozenset()) -> None:
+def _remove_files(folder: Path, kept: Collection[str] = ()) -> None:
     """Remove the files of an earlier report; other files stay."""
     if not folder.is_dir():
         return

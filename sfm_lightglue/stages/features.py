@@ -244,6 +244,7 @@ class SceneFeatures(Mapping[str, Features]):
         if isinstance(keys, SkippedImage):
             raise DataError(f"{name}: {keys.reason}")
         self._key_from_name[name], self._dense_key_from_name[name] = keys
+        self.num_keypoints_from_name[name] = len(self[name])
 
     def _read(self, image: SceneImage) -> Image:
         read = read_scene_image(image)

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pycolmap
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.exports.geographic import view_angles
 from sfm_lightglue.reconstruction.export_map import export_map
 from sfm_lightglue.scene.local_frame import ecef_from_geographic, enu_from_ecef_rotation
 from tests.helpers.export_scenes import (
@@ -178,6 +180,64 @@ def test_cameras_stand_on_the_earth_where_their_centres_are(tmp_path: Path) -> N
         coordinates = mark.findtext("k:Point/k:coordinates", namespaces=space)
         assert coordinates is not None
         assert [float(text) for text in coordinates.split(",")] == [longitude, latitude, altitude]
+
+
+def turn(axis: int, angle_deg: float) -> np.ndarray:
+    """Right-handed rotation about one of the axes."""
+    vector = np.zeros(3)
+    vector[axis] = np.deg2rad(angle_deg)
+    return cv2.Rodrigues(vector)[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "tilt", "roll"), [(30, 80, 0), (200, 45, 100), (359, 91, -170), (120, 1.5, 40), (75, 178.5, -20)]
+)
+def test_heading_tilt_and_roll_give_the_rotation_again(heading: float, tilt: float, roll: float) -> None:
+    """KML turns a camera with x right, y up, z backwards that looks down: about z, about x, and about z again."""
+    world_from_cam = turn(2, -heading) @ turn(0, tilt) @ turn(2, -roll)
+    R = np.diag([1.0, -1, -1]) @ world_from_cam.T
+    assert np.allclose(view_angles(R), (heading, tilt, roll), atol=1e-9)
+
+
+@pytest.mark.parametrize("north", [0.0, 0.3, -0.3])
+def test_the_heading_of_an_image_from_above_is_that_of_its_upper_side(north: float) -> None:
+    R = np.diag([1.0, -1, -1]) @ (turn(2, -130) @ turn(0, north)).T
+    heading, tilt, roll = view_angles(R)
+    assert np.isclose(heading, 130)
+    assert (np.isclose(tilt, abs(north)), roll) == (True, 0)
+    R = np.diag([1.0, -1, -1]) @ (turn(2, -130) @ turn(0, 180 - north)).T
+    assert np.allclose(view_angles(R), (130, 180 - abs(north), 0))
+
+
+def test_a_view_of_kml_has_a_roll(tmp_path: Path) -> None:
+    model, path = write_scene(tmp_path / "map", PINHOLE)
+    write_georegistration(path)
+    export_map(path, "kml", tmp_path / "cameras.kml")
+    for mark in ElementTree.parse(tmp_path / "cameras.kml").iter("{http://www.opengis.net/kml/2.2}Placemark"):
+        values = {element.tag.partition("}")[2]: element.text or "" for element in mark.iter()}
+        pose = model.find_image_with_name(values["name"]).cam_from_world()
+        heading, tilt, roll = (float(values[key]) for key in ("heading", "tilt", "roll"))
+        rebuilt = np.diag([1.0, -1, -1]) @ (turn(2, -heading) @ turn(0, tilt) @ turn(2, -roll)).T
+        assert np.allclose(rebuilt, pose.rotation.matrix(), atol=1e-6)
+
+
+def test_opensfm_has_a_reference_only_of_gps_positions(tmp_path: Path) -> None:
+    _, path = write_scene(tmp_path / "map", PINHOLE)
+    export_map(path, "opensfm", tmp_path / "without.json")
+    assert "reference_lla" not in json.loads((tmp_path / "without.json").read_text(encoding="utf-8"))[0]
+    write_georegistration(path)
+    export_map(path, "opensfm", tmp_path / "with.json")
+    (found,) = json.loads((tmp_path / "with.json").read_text(encoding="utf-8"))
+    assert tuple(found["reference_lla"][key] for key in ("latitude", "longitude", "altitude")) == ORIGIN
+
+
+@pytest.mark.parametrize(("camera", "is_fisheye"), [(FISHEYE, True), (OFF_CENTER, None)])
+def test_instant_ngp_is_told_of_fisheyes(tmp_path: Path, camera, is_fisheye) -> None:
+    _, path = write_scene(tmp_path / "map", camera)
+    export_map(path, "nerfstudio", tmp_path / "out", images=tmp_path / "map" / "images")
+    assert (
+        json.loads((tmp_path / "out" / "transforms.json").read_text(encoding="utf-8")).get("is_fisheye") is is_fisheye
+    )
 
 
 @pytest.mark.parametrize("name", ["geojson", "kml"])

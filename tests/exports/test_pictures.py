@@ -106,6 +106,15 @@ def test_copies_have_the_stored_pixels_and_no_orientation(tmp_path: Path) -> Non
         assert (tmp_path / "out" / "images" / name).read_bytes() == (source / name).read_bytes()
 
 
+def test_jpeg_files_without_distortion_are_not_encoded_again(tmp_path: Path) -> None:
+    turned, plain = "right/0.jpg", "right/1.jpg"
+    _, path = write_scene(tmp_path / "map", PINHOLE, {turned: 6})
+    source = tmp_path / "map" / "images"
+    export_map(path, "splatting", tmp_path / "out", images=source)
+    assert (tmp_path / "out" / "images" / plain).read_bytes() == (source / plain).read_bytes()
+    assert (tmp_path / "out" / "images" / turned).read_bytes() == without_orientation((source / turned).read_bytes())
+
+
 def test_bytes_that_are_no_exif_data_stay() -> None:
     for data in (b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x10Exif\0\0XX", b"\xff\xd8\xff\xe1\0\x08Exif\0\0"):
         assert without_orientation(data) == data

@@ -101,6 +101,46 @@ def test_an_export_that_fails_leaves_nothing(scene, tmp_path: Path) -> None:
         export_map(lonely, "splatting", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("format_name", "name", "message"),
+    [
+        ("kapture", "a,b.png", "Kapture cannot express commas"),
+        ("nvm", 'a"b.png', "NVM cannot express quotation marks"),
+        ("colmap-text", "a b.png", "text models cannot express spaces"),
+        ("kml", "a.png", "format kml: the model has no georegistration"),
+    ],
+)
+def test_a_model_is_checked_before_images_are_written(
+    tmp_path: Path, format_name: str, name: str, message: str
+) -> None:
+    model, path = write_scene(tmp_path / "map", PINHOLE)
+    model.images[1].name = name
+    model.write_binary(path)
+    steps: list[str] = []
+    with pytest.raises(DataError, match=message):
+        export_map(
+            path,
+            format_name,
+            tmp_path / "out",
+            images=tmp_path / "map" / "images",
+            undistort=True,
+            progress=lambda *step: steps.append(step[0]),
+        )
+    assert not steps
+
+
+def test_paths_without_a_name_are_outputs_too(scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    summary = export_map(scene[0].absolute(), "bundler", ".")
+    assert summary.output == Path()
+    monkeypatch.chdir(tmp_path)
+    assert export_map(scene[0], "bundler", "box/a/..").output == Path("box/a/..")
+    files = ["bundle.out", "export.json", "list.txt"]
+    assert [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("box", "here")] == [files, files]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["box", "here"]
+
+
 def test_a_model_without_registered_images_is_refused(tmp_path: Path) -> None:
     path = write_model(pycolmap.Reconstruction(), tmp_path / "empty")
     with pytest.raises(DataError, match="no registered image"):

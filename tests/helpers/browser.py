@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 SOFTWARE_RENDERING = (
     "--no-sandbox",
@@ -40,8 +40,8 @@ def executable() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser; skips the test, with the reason, if there is none."""
+def chromium() -> Iterator[BrowserContext]:
+    """A window of a browser without a network; skips the test, with the reason, if there is none."""
     api: Any = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     path = executable()
     if path is None:
@@ -49,18 +49,13 @@ def chromium() -> Iterator[Browser]:
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(SOFTWARE_RENDERING))
         try:
-            yield browser
+            yield browser.new_context(offline=True, color_scheme="light", viewport={"width": 1300, "height": 900})
         finally:
             browser.close()
 
 
-def open_page(browser: Browser, path: Path, colours: str = "light") -> OpenPage:
-    """Open a file as by a double click, without a network, and wait for its scripts."""
-    context = browser.new_context(
-        offline=True,
-        color_scheme=colours,  # type: ignore[arg-type]
-        viewport={"width": 1300, "height": 900},
-    )
+def open_page(context: BrowserContext, path: Path) -> OpenPage:
+    """Open a file as by a double click, and wait for its scripts."""
     opened = OpenPage(context.new_page())
     page = opened.page
     page.on("console", lambda message: opened.console.append(f"{message.type}: {message.text}"))

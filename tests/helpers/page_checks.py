@@ -56,3 +56,11 @@ NO_WEBGL = """HTMLCanvasElement.prototype.getContext = ((get) => function (kind,
   return kind.startsWith("webgl") ? null : get.call(this, kind, ...more);
 })(HTMLCanvasElement.prototype.getContext);"""
 """Makes a browser one without WebGL."""
+
+SLOW_PHOTO = """(name) => {
+  const { set } = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "src");
+  Object.defineProperty(HTMLImageElement.prototype, "src", { set(url) {
+    setTimeout(() => set.call(this, url), url.endsWith(name) ? 500 : 0);
+  } });
+}"""
+"""Lets the photo of a name load half a second late."""

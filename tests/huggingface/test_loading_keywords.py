@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import sfm_lightglue
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.weights import hub
+from sfm_lightglue.weights.catalog import CATALOG
 from tests.helpers.both_libraries import LIBRARIES, served, small_config, write_model
 from tests.helpers.matching_references import make_inputs
 
@@ -155,6 +158,19 @@ def test_a_cached_repository_of_any_layout_is_read_offline(folder, tmp_path, mon
     assert sfm_lightglue.pipeline(model=NAME, device="cpu", **options).model.config.descriptor_dim == 32
     with pytest.raises(WeightsError, match=r"preprocessor_config\.json is missing, and .* forbids downloads"):
         sfm_lightglue.LightGlueImageProcessor.from_pretrained(NAME, **options)
+
+
+def test_a_repository_without_its_processor_file_stretches_images_offline(folder, tmp_path, monkeypatch, caplog):
+    """The file of the catalogue has the weights alone; the processor of its repository stretches."""
+    monkeypatch.setenv("SFM_LIGHTGLUE_WEIGHTS", str(tmp_path))
+    name = "ETH-CVG/lightglue_superpoint"
+    load(folder).save_pretrained(tmp_path)
+    path = (tmp_path / "model.safetensors").rename(tmp_path / CATALOG[name].file)
+    known = replace(CATALOG[name], sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
+    monkeypatch.setitem(CATALOG, name, known)
+    processor = sfm_lightglue.pipeline(model=name, device="cpu", num_attention_heads=2).image_processor
+    assert not processor.keep_aspect_ratio and processor.size == {"height": 480, "width": 640}
+    assert processor.do_grayscale and f"{name}: its preprocessor_config.json is not on this machine" in caplog.text
 
 
 def test_types_devices_and_loading_info(library, folder, tmp_path):

@@ -250,6 +250,43 @@ def test_unreadable_paths_are_named(tmp_path):
         LightGlueImageProcessor()([str(good), "data:image/png;base64,AAAA"])
 
 
+@pytest.mark.parametrize("tells_frame", [True, False])
+def test_options_that_are_set_after_a_call_do_not_tell_where_its_images_lie(tells_frame):
+    """Points would be scaled by the new options; the batch tells the right ones."""
+    processor = LightGlueImageProcessor(size=SMALL, keep_aspect_ratio=False)
+    processor.size = (48, 32)  # before a call: no doubt
+    processor.size = SMALL
+    batch = processor([RGB, RGB], return_tensors="pt")
+    outputs = SimpleNamespace(
+        keypoints=torch.full((1, 2, 1, 2), 0.5),
+        mask=torch.ones(1, 2, 1),
+        matches=torch.zeros(1, 2, 1, dtype=torch.long),
+        matching_scores=torch.ones(1, 2, 1),
+        **({"input_size": (24, 32)} if tells_frame else {}),
+    )
+    sizes = [[(30, 50), (30, 50)]]
+    processor.do_grayscale = False
+    expected = processor.post_process_keypoint_matching(outputs, sizes)[0]["keypoints0"]
+    processor.keep_aspect_ratio = True
+    with pytest.raises(ValueError, match=r"give the batch of the processor as inputs="):
+        processor.post_process_keypoint_matching(outputs, sizes)
+    found = processor.post_process_keypoint_matching(outputs, sizes, inputs=batch)[0]["keypoints0"]
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_have_no_device(kind, tmp_path):
+    """Another machine may lack it."""
+    kind(device="cpu").save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    values = json.loads(path.read_text())
+    assert "device" not in values
+    path.write_text(json.dumps(values | {"device": "cuda:7"}))
+    again = kind.from_pretrained(tmp_path)
+    assert again.device is None and "device" not in again.to_dict()
+    assert kind.from_pretrained(tmp_path, device="cpu").device == "cpu"
+
+
 def test_the_device_of_the_result_is_chosen():
     """Theirs takes `device` in the torchvision class only."""
     batch = LightGlueImageProcessor(size=SMALL)([RGB, RGB], device="meta", return_tensors="pt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sfm_lightglue.image_pair.matching import ImagePairResult, match_images
 from sfm_lightglue.image_pair.picture import PictureConfig
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.types import Rejected, TwoViewGeometry
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +93,48 @@ def test_layers_of_swapped_images_are_swapped(layered: ImagePairResult, paths: t
     np.testing.assert_array_equal(swapped.num_layers1, layered.layers.num_layers0)
 
 
-def test_a_rejected_pair_has_a_picture_but_no_epipolar_lines(extractor: SiftExtractor) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (2, 200, 300), dtype=np.uint8)
-    rejected = match_images(noise[0], noise[1], extractor, NearestMatcher())
-    assert rejected.plot().mode == "RGB"
-    with pytest.raises(ConfigError, match="no epipolar lines"):
-        rejected.plot(epipolar_lines=3)
+@pytest.mark.parametrize("verdict", ["rejected", "pure_rotation"])
+def test_a_pair_without_epipolar_lines_has_a_picture_of_its_matches(
+    result: ImagePairResult, verdict: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = result.geometry
+    assert isinstance(found, TwoViewGeometry)
+    geometry = (
+        Rejected("too_few_inliers", len(result.matches))
+        if verdict == "rejected"
+        else replace(found, kind="pure_rotation")
+    )
+    without = replace(result, relative_pose=replace(result.relative_pose, geometry=geometry))
+    matches = without.plot()
+    assert caplog.text == ""
+    assert without.plot(epipolar_lines=3).tobytes() == matches.tobytes()
+    assert "no epipolar lines" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--colour", "layers", "--out", "m.png"], "--matcher"),
+        (["--colour", "layers", "--out", "m.png", "--matcher", "lightglue", "--guided"], "--guided"),
+        (["--colour", "score"], "--out"),
+        (["--epipolar", "5"], "--show"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_matching(
+    paths: tuple[str, str],
+    tmp_path: Path,
+    flags: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("images are matched")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.match.match_images", fail)
+    assert main([*paths, "--matcher", "nearest", *flags]) == 2
+    assert named in capsys.readouterr().err
 
 
 def test_wrong_options_are_errors() -> None:
@@ -140,8 +178,11 @@ def test_show_opens_the_picture_or_tells_where_it_is(
     assert json.loads((tmp_path / "view_00_view_01_matches.json").read_text())["F"] == values["F"]
 
 
-def test_a_batch_shows_nothing(tmp_path: Path, paths: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flags", [["--show"], ["--colour", "score"], ["--epipolar", "5"]])
+def test_a_batch_shows_nothing(
+    tmp_path: Path, paths: tuple[str, str], flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "pairs.txt").write_text("view_00.jpg view_01.jpg\n")
     shutil.copy(paths[0], tmp_path)
-    assert main(["--batch", str(tmp_path / "pairs.txt"), "--show"]) == 2
-    assert "--show" in capsys.readouterr().err
+    assert main(["--batch", str(tmp_path / "pairs.txt"), *flags]) == 2
+    assert flags[0] in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping import merging_by_points
 from sfm_lightglue.mapping.extend_keypoints import pixels_of, point_ids_of
 from sfm_lightglue.mapping.link_alignment import LinkAlignment, align_by_links
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
@@ -94,15 +95,30 @@ def test_the_scale_and_the_pose_are_found_despite_a_wrong_pair(model) -> None:
     [
         (lambda a, b: (a, b) == ("05.jpg", "06.jpg"), "1 pairs of images connect their points"),
         (lambda a, b: a == "05.jpg", "pairs of images connect their points"),
-        (lambda a, b: False, "0 pairs of images"),
     ],
 )
-def test_pairs_of_one_image_or_none_are_not_enough(model, asks, reason: str) -> None:
+def test_pairs_of_one_image_are_not_enough(model, asks, reason: str) -> None:
     pieces = merge([part(model, FIRST), part(model, SECOND, MOVED)], pairs_of(model, asks))
     assert [each.num_reg_images() for each in pieces.models] == [6, 6]
     (note,) = pieces.apart
     assert reason in note
     assert is_of_models_apart(note)
+
+
+def test_models_without_a_link_are_not_asked_about(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links are looked for only between models that pairs connect, also with the merged one."""
+    asked: list[tuple[int, int, int]] = []
+
+    def recorded(target, source, pairs, probability):
+        asked.append((target.num_reg_images(), source.num_reg_images(), len(pairs)))
+        return find_links(target, source, pairs, probability)
+
+    monkeypatch.setattr(merging_by_points, "find_links", recorded)
+    models = [part(model, range(5)), part(model, range(5, 9), MOVED), part(model, range(9, 12), MOVED)]
+    pieces = merge(models, pairs_of(model, lambda _, b: b < "09.jpg"))
+    assert [each.num_reg_images() for each in pieces.models] == [9, 3]
+    assert asked == [(5, 4, 20)]
+    assert pieces.apart == []
 
 
 def test_wrong_pairs_merge_nothing(model) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 
 from sfm_lightglue.images.panorama import PANORAMA_REASONS
 from sfm_lightglue.mapping.cached_models import MapStatistics
-from sfm_lightglue.mapping.verdict import ImageVerdict
+from sfm_lightglue.mapping.verdict import ImageReason, ImageVerdict
 from sfm_lightglue.reconstruction.image_status import image_verdicts, skipped_verdicts, static_reason
+from sfm_lightglue.reconstruction.publish import REASON_TEXTS
 from sfm_lightglue.reconstruction.run_record import Summary
-from sfm_lightglue.types import SkippedImage
+from sfm_lightglue.types import ImagePair, SkippedImage
 from tests.helpers.judged_models import STILL, TURNED, judged_model, record, weighed_pairs
 
 NAMES = ("a", "b", "c", "d")
@@ -55,6 +59,13 @@ def test_no_records_have_no_static_reason() -> None:
 def test_an_image_whose_pairs_were_all_taken_out_contradicts() -> None:
     assert verdict_of("d", contradicted=[("c", "d")]) == ImageVerdict("left_out", "contradicts")
     assert verdict_of("d", contradicted=[("c", "d")], kept={("b", "d"): TURNED}).reason == "pure_rotation"
+
+
+def test_an_image_whose_pairs_were_all_kept_apart_says_so() -> None:
+    apart = {ImagePair("c", "d"): record()}
+    weighed = replace(weighed_pairs({("a", "b"): record()}), apart=apart)
+    assert image_verdicts(KEYPOINTS, [], weighed)["d"] == ImageVerdict("left_out", "kept_apart")
+    assert REASON_TEXTS.keys() == set(get_args(ImageReason)) - {"panorama", "unreadable"}
 
 
 def test_registered_images_have_their_model_and_support() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from sfm_lightglue.colmap.model import read_model
@@ -61,6 +63,27 @@ def test_known_poses_stay_and_points_are_found(
     assert max(np.abs(dense[name].as_matrix() - pose.as_matrix()).max() for name, pose in poses.items()) < 1e-12
     with pytest.raises(ConfigError, match=r"`poses`.*an extension finds the poses"):
         extend(folder, config=config)
+
+
+def test_an_image_without_a_pair_keeps_its_known_pose(
+    small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path
+) -> None:
+    """Nothing else is tried with it: its pose would be found anew, and the others adjusted."""
+    folder = tmp_path / "scene"
+    poses = dict(sorted(small_scene.cam_from_world_from_name.items())[:4])
+    (folder / "images").mkdir(parents=True)
+    for name in poses:
+        shutil.copyfile(small_scene_dir / "images" / name, folder / "images" / name)
+    noise = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
+    PIL.Image.fromarray(noise).resize((480, 360), PIL.Image.Resampling.BICUBIC).save(folder / "images" / "other.jpg")
+    known = {**poses, "other.jpg": poses["view_03.jpg"]}
+    path = write_transforms(tmp_path / "transforms.json", small_scene, known)
+    plain = {"density": {"level": "sparse"}, "refine": {"mode": "off"}, "extractor": {"max_keypoints": 512}}
+    result = reconstruct(folder, config=one_thread(poses=str(path), **plain))
+    assert result.summary.images["other.jpg"]["status"] != "registered"
+    assert not any(image["tried"] for image in result.summary.images.values())
+    found = poses_of_model(read_model(result.output))
+    assert max(np.abs(found[name].as_matrix() - pose.as_matrix()).max() for name, pose in poses.items()) < 1e-12
 
 
 def test_wrong_poses_are_not_told_as_a_success(

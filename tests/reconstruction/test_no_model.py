@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.no_model import explain_no_model, explain_rejected
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
+from sfm_lightglue.types import ImagePair
 from tests.helpers.judged_models import STILL, TURNED, record, still_content, weighed_pairs
 
 ROOT = Path("photos")
@@ -64,6 +66,15 @@ def test_each_cause_is_named(cause: str) -> None:
     others = {other for name, (_, other) in CAUSES.items() if name != cause and other != words}
     allowed = {"background": {"a logo", "did not move"}, "logo": {"overlap by half"}}.get(cause, set())
     assert not [other for other in others - allowed if other in text]
+    assert_options_exist(text)
+
+
+def test_if_all_pairs_are_kept_apart_the_options_are_named() -> None:
+    apart = {ImagePair(*names): record() for names in PAIRS}
+    text = explained(replace(weighed_pairs(), apart=apart))
+    assert "4 of these pairs were kept apart" in text
+    assert "10 pairs matched, 4 of them with a common view" in text
+    assert options_of(text) == ["lookalikes.trust_pairs", "lookalikes.mode"]
     assert_options_exist(text)
 
 

@@ -47,15 +47,16 @@ def similar() -> SimilarImages:
     return SimilarImages((*FIRST, *SECOND), vectors)
 
 
-def judged(names: tuple[str, ...], left_out: tuple[tuple[str, str], ...] = ()) -> JudgedModel:
+def judged(names: tuple[str, ...]) -> JudgedModel:
     images = {name: ImageVerdict("registered") for name in names}
-    return JudgedModel(pycolmap.Reconstruction(), ModelVerdict("accepted", {}, images, (), left_out))
+    return JudgedModel(pycolmap.Reconstruction(), ModelVerdict("accepted", {}, images, ()))
 
 
 def pieces(hard: Recorder, **options: object) -> PiecePairs:
     values: dict[str, object] = {
         "plan": PairPlan((), TransitiveConfig()),
         "verified": (),
+        "apart": (),
         "position_m_from_name": {},
         "max_pairs": 8,
     }
@@ -104,7 +105,8 @@ def test_near_positions_come_before_far_ones_of_equal_rank() -> None:
 
 def test_nothing_is_asked_for_between_models_that_look_alike() -> None:
     hard = Recorder({})
-    assert not pieces(hard).find([judged(FIRST), judged(SECOND, (("a0", "b2"),))]).pairs
+    apart = (ImagePair("a0", "b2"),)
+    assert not pieces(hard, apart=apart).find([judged(FIRST), judged(SECOND)]).pairs
     assert hard.asked == []
 
 

@@ -81,6 +81,18 @@ def test_models_that_may_be_one_place_are_told() -> None:
     assert alike.text.endswith("sparse/0, sparse/1.") and "`lookalikes.trust_pairs`" in alike.advice
 
 
+def test_the_model_that_is_shown_is_named() -> None:
+    models = [{"path": f"sparse/{row}", "verdict": "accepted", "num_registered": 9 - row} for row in range(3)]
+    first, second = (findings({"models": models}, shown)[0].text for shown in ("sparse/0", "sparse/1"))
+    assert "the largest one, which is shown, there are: sparse/1 (8 images), sparse/2 (7 images)." in first
+    assert "Beside sparse/1, which is shown, there are: sparse/0 (9 images), sparse/2 (7 images)." in second
+
+
+def test_options_in_texts_are_whole_words() -> None:
+    texts = [text for pair in (*REASON_TEXTS.values(), *CHECK_TEXTS.values()) for text in pair]
+    assert [text for text in texts if re.search(r"^\w", "\n".join(text.split("`")[2::2]), re.MULTILINE)] == []
+
+
 def test_rows_have_the_numbers_of_the_run(finished: Path, table: ModelTable) -> None:
     summary = read_record(finished)["summary"]
     rows = image_rows(summary, table, database_counts(finished / "database.db"))
@@ -127,6 +139,16 @@ def test_a_packed_model_is_the_model_but_for_rounding(table: ModelTable) -> None
         assert np.linalg.norm(own - pixels[row], axis=1).min() < 0.01
     residuals = array_of(packed["track_px"], "u1") / 255 * packed["max_residual_px"]
     assert abs(residuals.mean() - np.nanmean(np.minimum(table.residuals_px, 5.1))) < 0.01
+
+
+def test_rows_of_very_many_images_have_32_bits(table: ModelTable) -> None:
+    narrow, wide = (
+        packed_model(table, {name: first + idx for idx, name in enumerate(table.names)}, {}, PackingLimits())
+        for first in (0, 70_000)
+    )
+    assert (narrow["row_bits"], wide["row_bits"]) == (16, 32)
+    for name in ("track_images", "loose_images"):
+        np.testing.assert_array_equal(array_of(wide[name], "<u4"), array_of(narrow[name], "<u2").astype(int) + 70_000)
 
 
 def test_limits_keep_points_with_their_whole_tracks(table: ModelTable) -> None:

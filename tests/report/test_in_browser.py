@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sfm_lightglue.colmap.model_table import read_model_table
-from sfm_lightglue.report import ReportConfig, write_report
+from sfm_lightglue.report import ReportConfig, packed_model, write_report
 from tests.helpers.browser import OpenPage, chromium, open_page, wait_until
-from tests.helpers.page_checks import COLOURS_IN_CANVAS, CONTRAST, NO_WEBGL, SCENE_PIXELS, UNLABELLED
+from tests.helpers.page_checks import COLOURS_IN_CANVAS, CONTRAST, NO_WEBGL, SCENE_PIXELS, SLOW_PHOTO, UNLABELLED
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import BrowserContext
 
 MIN_CONTRAST = 4.5
 """Of text, by WCAG 2.1, level AA."""
 
+PAPER = "getComputedStyle(document.body).backgroundColor"
+
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def context() -> Iterator[BrowserContext]:
     with chromium() as opened:
         yield opened
 
@@ -36,8 +37,8 @@ def page_file(finished: Path, small_scene_dir: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="module")
-def opened(browser: Browser, page_file: Path) -> OpenPage:
-    return open_page(browser, page_file)
+def opened(context: BrowserContext, page_file: Path) -> OpenPage:
+    return open_page(context, page_file)
 
 
 def camera_place(opened: OpenPage, image: int) -> tuple[float, float]:
@@ -171,46 +172,54 @@ def test_the_table_is_sorted(opened: OpenPage) -> None:
         assert page.locator("#image-table th").nth(5).get_attribute("aria-sort") == direction
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_text_has_contrast_and_controls_have_names(browser: Browser, page_file: Path, colours: str) -> None:
-    opened = open_page(browser, page_file, colours)
-    opened.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    contrasts: list[list[Any]] = opened.page.evaluate(CONTRAST)
-    assert len(contrasts) > 100
-    assert [one for one in contrasts if one[1] < MIN_CONTRAST] == []
-    assert opened.page.evaluate(UNLABELLED) == []
-    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    for wanted in ("light", "dark"):
-        while opened.page.locator("#theme").inner_text() != f"Colours: {wanted}":
-            opened.page.locator("#theme").click()
-        now = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (now == paper) == (wanted == colours)
-    opened.page.context.close()
+def test_text_has_contrast_and_controls_have_names(opened: OpenPage) -> None:
+    page = opened.page
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    papers = []
+    for colours in ("light", "dark"):
+        while page.locator("#theme").inner_text() != f"Colours: {colours}":
+            page.locator("#theme").click()
+        contrasts: list[list[Any]] = page.evaluate(CONTRAST)
+        assert len(contrasts) > 100
+        assert [one for one in contrasts if one[1] < MIN_CONTRAST] == []
+        papers.append(page.evaluate(PAPER))
+    assert page.evaluate(UNLABELLED) == []
+    page.locator("#theme").click()
+    assert page.locator("#theme").inner_text() == "Colours: auto"
+    assert page.evaluate(PAPER) == papers[0] != papers[1]
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(PAPER) == papers[1], "auto follows the system"
+    page.emulate_media(color_scheme="light")
 
 
 def test_a_report_with_a_folder_works_too(
-    browser: Browser, finished: Path, small_scene_dir: Path, tmp_path: Path
+    context: BrowserContext, finished: Path, small_scene_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "some where" / "my report.html"
+    """With signs in its name that addresses must escape, rows of 32 bits, and a photo that is slow to load."""
+    monkeypatch.setattr(packed_model, "MAX_SHORT_ROW", 2)
+    file = tmp_path / "some where" / "my #1 50% report.html"
     written = write_report(ReportConfig(finished, file, small_scene_dir / "images", max_mb=0.1, num_threads=1))
     assert written.folder is not None
-    opened = open_page(browser, file)
-    opened.page.evaluate("sfmReport.chooseImage(2)")
-    wait_until(opened.page, "document.getElementById('photo').width === 800")
+    opened = open_page(context, file)
+    page, table = opened.page, read_model_table(finished)
+    page.evaluate(SLOW_PHOTO, "photo000000.jpg")
+    page.evaluate("Promise.all([sfmReport.choosePair(0, 1), sfmReport.choosePair(2, 3)])")
+    points = [set(table.point_idx[table.image_idx == image]) for image in (2, 3)]
+    assert f"{len(points[0] & points[1])} common points" in page.locator("#pair-text").inner_text()
+    page.evaluate("sfmReport.chooseImage(2)")
+    wait_until(page, "document.getElementById('photo').width === 800")
     assert opened.console == []
     outside = [url for url in opened.requests if not url.startswith(("data:", tmp_path.as_uri()))]
     assert outside == []
     assert any(url.endswith(".jpg") for url in opened.requests)
-    opened.page.context.close()
+    page.close()
 
 
-def test_without_webgl_the_rest_works(browser: Browser, page_file: Path, tmp_path: Path) -> None:
-    shutil.copy(page_file, tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    broken = f"<script>{NO_WEBGL}</script>"
-    (tmp_path / "page.html").write_text(text.replace("<body>", f"<body>{broken}"))
-    opened = open_page(browser, tmp_path / "page.html")
+def test_without_webgl_the_rest_works(context: BrowserContext, page_file: Path, tmp_path: Path) -> None:
+    text = page_file.read_text()
+    (tmp_path / "page.html").write_text(text.replace("<body>", f"<body><script>{NO_WEBGL}</script>"))
+    opened = open_page(context, tmp_path / "page.html")
     assert "no WebGL" in opened.page.locator("#scene-message").inner_text()
     opened.page.locator("#next").click()
     wait_until(opened.page, "document.getElementById('photo').width === 800")
-    opened.page.context.close()
+    opened.page.close()

@@ -20,7 +20,8 @@ from sfm_lightglue.report.photos import Photo, read_photos
 from sfm_lightglue.report.sources import ReportSources
 from sfm_lightglue.report.write import page_in_one_file, photo_side_px
 
-NUM_IMAGES, NUM_POINTS, TRACK_LENGTH, NUM_LOOSE = 200, 100_000, 6, 4000
+NUM_IMAGES, NUM_POINTS, TRACK_LENGTH, NUM_LOOSE = 200, 70_000, 6, 600
+"""Of points and of keypoints without one in an image, more than a report shows."""
 
 SIZE = (2000, 1500)
 

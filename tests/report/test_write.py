@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.reconstruct import main as reconstruct_main
 from pipelines.report import main
+from sfm_lightglue.colmap.pair_counts import DatabaseCounts, PairCount
 from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.execution.executor import SERIAL
 from sfm_lightglue.report import REPORT_NAME, ReportConfig, write, write_report
+from sfm_lightglue.report.images_table import doubtful_pairs
+from sfm_lightglue.report.page_data import data_of_script
+from sfm_lightglue.report.sources import find_sources
+from sfm_lightglue.report.write import gather
 
 
 @pytest.fixture
@@ -84,6 +91,50 @@ def test_above_the_limit_the_photos_lie_in_a_folder(output: Path, small_scene_di
     (folder / "notes.txt").write_text("of the user")
     assert write_report(config_of(output, small_scene_dir)).folder is None
     assert [path.name for path in folder.iterdir()] == ["notes.txt"], "files of an earlier report are removed"
+
+
+@pytest.mark.parametrize("page_is_ours", [True, False])
+def test_a_page_of_the_user_is_not_replaced(output: Path, small_scene_dir: Path, page_is_ours: bool) -> None:
+    page, folder = output / "index.html", output / "index_files"
+    folder.mkdir()
+    names = {"photo000001.jpg", "data.js"}
+    for name in names:
+        (folder / name).write_text("of the user")
+    if page_is_ours:
+        write_report(config_of(output, small_scene_dir, file=page))  # the page has everything: it names no folder
+    else:
+        page.write_text("<!DOCTYPE html><title>mine</title>")
+    before = page.read_bytes()
+    with pytest.raises(ConfigError, match="choose another name"):
+        write_report(config_of(output, small_scene_dir, file=page, max_mb=0.1))
+    assert page.read_bytes() == before
+    assert {path.name for path in folder.iterdir() if path.read_text() == "of the user"} == names
+
+
+def test_a_report_that_was_interrupted_or_lost_its_page_is_written_again(output: Path, small_scene_dir: Path) -> None:
+    config = config_of(output, small_scene_dir, max_mb=0.1)
+    write_report(config).file.unlink()
+    assert write_report(config).is_new
+    (output / REPORT_NAME).write_bytes(b"")  # reserves the name
+    assert write_report(config).is_new
+
+
+def test_a_name_with_signs_of_addresses_names_its_folder(output: Path, small_scene_dir: Path) -> None:
+    config = config_of(output, small_scene_dir, file=output / "my #1 50% report.html", max_mb=0.1)
+    written = write_report(config)
+    assert written.folder is not None
+    (address,) = re.findall('<script src="([^"]+)">', written.file.read_text())
+    assert address == "my%20%231%2050%25%20report_files/data.js"
+    assert '"photo":"my%20%231%2050%25%20report_files/photo000000.jpg"' in (written.folder / "data.js").read_text()
+    assert not write_report(config).is_new
+
+
+def test_every_doubtful_pair_that_is_listed_can_be_drawn(finished: Path, small_scene_dir: Path) -> None:
+    gathered = gather(find_sources(finished, small_scene_dir / "images"), SERIAL)
+    counts = [PairCount(pair.names, 900, 0, "") for pair in gathered.counts.pairs[:5]] * 8
+    doubtful = doubtful_pairs(DatabaseCounts({}, tuple(counts)), {})
+    assert len(doubtful) == 40
+    assert len(data_of_script(replace(gathered, doubtful=doubtful), {})["doubtful"]) == 40
 
 
 def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart, tell_unverified
 from sfm_lightglue.reconstruction.run_record import Summary
+from sfm_lightglue.report.images_table import RecordedPair, recorded_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import PairCounts
 from sfm_lightglue.stages.matching import match_pairs
@@ -108,6 +109,12 @@ def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path)
     found = weighed(tmp_path, "auto", trusted=(first,), left_out=(first, second))
     assert first in found.kept
     assert second in found.apart
+    assert second not in found.overlaps
+    evidence = pair_evidence(found)
+    rows = [evidence["images"].index(name) for name in (second.name0, second.name1)]
+    assert [*rows, None, "apart"] in evidence["pairs"]
+    assert all(evidence["pairs"][idx][2] is not None for idx, *_ in evidence["doubtful"])
+    assert recorded_pairs({"pairs": evidence})[second.name0, second.name1] == RecordedPair(None, "apart")
 
 
 def test_strict_uses_no_doubtful_pair(tmp_path: Path) -> None:

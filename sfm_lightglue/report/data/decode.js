@@ -17,6 +17,7 @@ const uint32 = (text) => new Uint32Array(bytesOf(text).buffer);
 
 function unpackModel(packed) {
   if (!packed) return null;
+  const imageRows = packed.row_bits === 32 ? uint32 : uint16;
   const steps = int16(packed.xyz);
   const xyz = new Float32Array(steps.length);
   for (let i = 0; i < steps.length; i++) xyz[i] = steps[i] * packed.scale + packed.offset[i % 3];
@@ -24,10 +25,10 @@ function unpackModel(packed) {
     ...packed, xyz,
     rgb: bytesOf(packed.rgb),
     starts: uint32(packed.track_starts),
-    images: uint16(packed.track_images),
+    images: imageRows(packed.track_images),
     xy: uint16(packed.track_xy),
     px: bytesOf(packed.track_px),
-    looseImages: uint16(packed.loose_images),
+    looseImages: imageRows(packed.loose_images),
     looseXy: uint16(packed.loose_xy),
   };
   model.pointOf = new Uint32Array(model.images.length);

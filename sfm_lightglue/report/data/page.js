@@ -89,11 +89,14 @@ function fillPartners(index) {
 async function choosePair(first, second) {
   const pair = byId("pair-view");
   if (!pair) return;
-  state.pair = [first, second];
+  const chosen = [first, second];
+  state.pair = chosen;
   pair.hidden = false;
   byId("pair-title").textContent = `${report.images[first].name} – ${report.images[second].name}`;
   const found = report.pairs.find(([a, b]) => (a === first && b === second) || (a === second && b === first));
-  const { number, isDoubtful } = await drawPair(byId("pair"), first, second);
+  const drawn = await drawPair(byId("pair"), first, second, () => state.pair === chosen);
+  if (!drawn) return; // another pair was chosen meanwhile
+  const { number, isDoubtful } = drawn;
   const numbers = found ? `${count(found[2], "match").replace("matchs", "matches")}, ${count(found[3], "inlier")}. ` : "Not matched. ";
   byId("pair-text").textContent = numbers + (isDoubtful
     ? "Lines are matches: green inliers, red the others."

@@ -107,8 +107,10 @@ function matchesOfPair(first, second) {
   return { isDoubtful: false, matches };
 }
 
-async function drawPair(canvas, first, second) {
+// Draws nothing, and returns null, if the pair is no longer the chosen one when its photos are there.
+async function drawPair(canvas, first, second, isChosen) {
   const [one, other] = await Promise.all([loadPhoto(first), loadPhoto(second)]);
+  if (!isChosen()) return null;
   const height = 520, gap = 8, widths = [first, second].map((index) => Math.round(height * report.aspects[index]));
   canvas.width = widths[0] + gap + widths[1]; canvas.height = height;
   const context = canvas.getContext("2d");
