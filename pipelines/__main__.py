@@ -14,6 +14,7 @@ COMMANDS = {
     "reconstruct": "computes camera poses and a point cloud from photos",
     "match": "computes the relative pose of two photos",
     "track": "computes the path of a camera and a map from a video (visual SLAM)",
+    "localize": "finds the poses of photos in a finished map",
     "densify": "adds many points to a finished model, also of another tool",
     "export": "writes a model in the format of another program: splatting, nerfstudio, Bundler, PLY and more",
     "colmap": "adds features and verified matches to a COLMAP database",

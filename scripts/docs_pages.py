@@ -63,6 +63,7 @@ _API_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Track a video": ("Tracker", "TrackerConfig"),
     "Densify a model": ("densify", "DensifyConfig", "DensifiedMap"),
+    "Find images in a map": ("localize", "Localizer", "Localization", "LocalizeConfig"),
     "Export a model": ("export_map",),
     "Values": ("Image", "Features", "DenseFeatures", "Matches", "Camera", "Rigid3"),
     "COLMAP databases": ("read_database", "ColmapDatabase", "add_to_database", "DatabaseConfig"),

@@ -31,6 +31,9 @@ _MODULE_FROM_NAME = {
     "LightGlueImageProcessor": "huggingface.image_processor",
     "LightGlueImageProcessorFast": "huggingface.image_processor",
     "LightGlueKeypointMatchingOutput": "huggingface.outputs",
+    "Localization": "localization.result",
+    "LocalizeConfig": "localization.config",
+    "Localizer": "localization.localizer",
     "Matches": "types",
     "ReconstructConfig": "reconstruction.config",
     "ReconstructionResult": "reconstruction.result",
@@ -46,6 +49,7 @@ _MODULE_FROM_NAME = {
     "densify": "reconstruction.densify_map",
     "estimate_relative_pose": "image_pair.estimate",
     "export_map": "reconstruction.export_map",
+    "localize": "localization.localizer",
     "match_guided": "two_view.guided",
     "match_images": "image_pair.matching",
     "pipeline": "huggingface.matching_pipeline",
@@ -76,6 +80,9 @@ if TYPE_CHECKING:
     from sfm_lightglue.image_pair.estimate import estimate_relative_pose
     from sfm_lightglue.image_pair.matching import ImagePairResult, match_images
     from sfm_lightglue.images.image import Image
+    from sfm_lightglue.localization.config import LocalizeConfig
+    from sfm_lightglue.localization.localizer import Localizer, localize
+    from sfm_lightglue.localization.result import Localization
     from sfm_lightglue.reconstruction.add_to_database import add_to_database
     from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
     from sfm_lightglue.reconstruction.densify_config import DensifyConfig
@@ -113,6 +120,9 @@ __all__ = [
     "LightGlueImageProcessor",
     "LightGlueImageProcessorFast",
     "LightGlueKeypointMatchingOutput",
+    "Localization",
+    "LocalizeConfig",
+    "Localizer",
     "Matches",
     "ReconstructConfig",
     "ReconstructionResult",
@@ -129,6 +139,7 @@ __all__ = [
     "densify",
     "estimate_relative_pose",
     "export_map",
+    "localize",
     "match_guided",
     "match_images",
     "pipeline",

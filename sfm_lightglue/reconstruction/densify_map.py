@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfm_lightglue.colmap.model import MapLocation, find_map, read_model
 from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.colmap.scene_of_model import scene_of_model
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
@@ -26,7 +27,6 @@ from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, digest
 from sfm_lightglue.reconstruction.densified_summary import DensifySummary, summary_of_models
 from sfm_lightglue.reconstruction.densify_config import DensifyConfig
 from sfm_lightglue.reconstruction.refine_model import refine_model
-from sfm_lightglue.reconstruction.scene_of_model import scene_of_model
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.cached import CachedExtractor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def _describe_all(
     vocabulary = scene_vocabulary(features, store, executor)
     if vocabulary is None:
         return SimilarImages((), np.zeros((0, 1), np.float32)), False
-    describer = _Describer(features, vocabulary, store)
+    describer = ImageDescriber(features, vocabulary, store)
     names, vlads, largest, is_complete = [], [], [], True
     progress("describe", 0, len(features))
     for num_done, (name, signature) in enumerate(executor.map(describer.describe, sorted(features)), start=1):
@@ -102,26 +103,55 @@ def scene_vectors(vlads: Int8Array) -> Float32Array:
     Their mean is subtracted: images of one scene have much in common, which says nothing about their overlap. If all
     images are equal, the VLADs themselves are returned.
     """
-    chosen = _unit(vlads[spread(len(vlads), _NUM_FOR_AXES)])
-    mean, axes = chosen.mean(axis=0), None
-    if len(vlads) > _MAX_DIMENSION:
-        mean, axes = principal_axes(chosen, _MAX_DIMENSION)
-    blocks = []
-    for start in range(0, len(vlads), _BLOCK_ROWS):
-        rows = _unit(vlads[start : start + _BLOCK_ROWS])
-        centered = rows - mean
-        if axes is not None and axes.shape[1] > 0:
-            centered, rows = centered @ axes, rows @ axes
-        is_mean = np.linalg.norm(centered, axis=1) < 1e-4
-        blocks.append(unit_rows(np.where(is_mean[:, None], rows, centered)))
-    return np.concatenate(blocks)
+    return SceneProjection.from_vlads(vlads).vectors(vlads)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SceneProjection:
+    """How the VLADs of a scene become vectors.
+
+    Args:
+        mean: [K L] of the VLADs, which is subtracted.
+        axes: [K L, D] on which the rest is projected; None if all dimensions are kept.
+    """
+
+    mean: Float32Array
+    axes: Float32Array | None
+
+    @classmethod
+    def from_vlads(cls, vlads: Int8Array) -> SceneProjection:
+        """That of a scene with these VLADs [N, K L], N at least 1."""
+        chosen = _unit(vlads[spread(len(vlads), _NUM_FOR_AXES)])
+        if len(vlads) > _MAX_DIMENSION:
+            return cls(*principal_axes(chosen, _MAX_DIMENSION))
+        return cls(chosen.mean(axis=0), None)
+
+    def vectors(self, vlads: Int8Array) -> Float32Array:
+        """Vectors [N, D] of length 1 of VLADs [N, K L]."""
+        blocks = []
+        for start in range(0, len(vlads), _BLOCK_ROWS):
+            rows = _unit(vlads[start : start + _BLOCK_ROWS])
+            centered = rows - self.mean
+            if self.axes is not None and self.axes.shape[1] > 0:
+                centered, rows = centered @ self.axes, rows @ self.axes
+            is_mean = np.linalg.norm(centered, axis=1) < 1e-4
+            blocks.append(unit_rows(np.where(is_mean[:, None], rows, centered)))
+        return np.concatenate(blocks)
 
 
 def _unit(vlads: Int8Array) -> Float32Array:
     return unit_rows(vlads.astype(np.float32))
 
 
-class _Describer:
+class ImageDescriber:
+    """Computes the signatures of images, once if there is a store.
+
+    Args:
+        features: by name of image.
+        vocabulary: of the scene.
+        store: keeps the signatures; None if nothing is kept.
+    """
+
     def __init__(self, features: Mapping[str, Features], vocabulary: Vocabulary, store: Store | None) -> None:
         self._features = features
         self._vocabulary = vocabulary

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import colmap, export, match, reconstruct, track, view
+from pipelines import colmap, export, localize, match, reconstruct, track, view
 from pipelines.options import FLAG_FROM_OPTION, OPTION_TABLES, with_flags
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.image_pair.config import MatchConfig
@@ -90,13 +90,13 @@ def test_options_become_flags():
 def test_the_tables_of_options_are_those_of_the_jobs():
     values = ReconstructConfig().as_mapping() | TrackerConfig().as_mapping()
     tables = {key for key, value in values.items() if isinstance(value, dict)}
-    assert tables | {"guided", export.TABLE} == set(OPTION_TABLES)
+    assert tables | {"guided", "limits", export.TABLE} == set(OPTION_TABLES)
 
 
 def test_every_flag_belongs_to_a_command():
     known = {
         flag
-        for command in (reconstruct, match, colmap, view, track, export)
+        for command in (reconstruct, match, colmap, view, track, export, localize)
         for action in command.build_parser()._actions
         for flag in action.option_strings
     }

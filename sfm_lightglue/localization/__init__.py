@@ -1,0 +1,1 @@
+"""Photos -> poses in a finished map."""

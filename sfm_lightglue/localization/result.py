@@ -1,0 +1,124 @@
+"""What localization returns for an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.localization.pose import position_covariance
+from sfm_lightglue.types import Camera
+
+Reason = Literal[
+    "unreadable",
+    "no_similar_image",
+    "too_few_matches",
+    "too_few_inliers",
+    "low_inlier_share",
+    "not_spread",
+    "uncertain",
+    "ambiguous",
+]
+"""Why an image has no pose: see `docs/how-to/localize.md`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupportingImage:
+    """An image of the map that a query was matched with.
+
+    Args:
+        name: of the image.
+        num_matches: matches with 3D points.
+        num_inliers: those that fit the pose; 0 if there is no pose.
+    """
+
+    name: str
+    num_matches: int
+    num_inliers: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Localization:
+    """The pose of an image in a map, or why it has none.
+
+    Args:
+        name: of the image.
+        cam_from_world: the pose in the frame of the map; None if it was refused.
+        reason: why it was refused; None for a pose.
+        num_matches: keypoints of the image that match a 3D point.
+        num_inliers: those that fit the pose, or the best pose that was refused.
+        images: of the map, those with most inliers first.
+        camera: intrinsics that were used or estimated; None if the image cannot be read.
+        covariance: [6, 6] of (rotation in radians, translation in units of the map); None without a pose. The true
+            pose is x_cam = exp(w) R x_world + t + v, where (w, v) has this covariance.
+        seconds: time for this image.
+        message: what an unreadable image lacks; "" for others.
+
+    Example:
+        >>> found = sfm_lightglue.localize("photos", "left.jpg")[0]
+        >>> found.registered, found.cam_from_world.R.shape
+        (True, (3, 3))
+    """
+
+    name: str
+    cam_from_world: Rigid3 | None
+    reason: Reason | None
+    num_matches: int = 0
+    num_inliers: int = 0
+    images: tuple[SupportingImage, ...] = ()
+    camera: Camera | None = None
+    covariance: Float64Array | None = None
+    seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def registered(self) -> bool:
+        """Whether the image has a pose."""
+        return self.cam_from_world is not None
+
+    @property
+    def position_deviation(self) -> float | None:
+        """Standard deviation of the camera centre in its most uncertain direction, in units of the map."""
+        if self.cam_from_world is None or self.covariance is None:
+            return None
+        return float(np.sqrt(np.linalg.eigvalsh(position_covariance(self.cam_from_world, self.covariance))[-1]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        pose, camera = self.cam_from_world, self.camera
+        return {
+            "name": self.name,
+            "registered": self.registered,
+            "cam_from_world": None if pose is None else {"R": pose.R.tolist(), "t": pose.t.tolist()},
+            "reason": self.reason,
+            "num_inliers": self.num_inliers,
+            "num_matches": self.num_matches,
+            "covariance": None if self.covariance is None else self.covariance.tolist(),
+            "position_deviation": self.position_deviation,
+            "camera": None
+            if camera is None
+            else {
+                "model": camera.model,
+                "width": camera.width,
+                "height": camera.height,
+                "params": list(camera.params),
+                "source": camera.source,
+            },
+            "images": [
+                {"name": one.name, "num_matches": one.num_matches, "num_inliers": one.num_inliers}
+                for one in self.images
+            ],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        counts = f"{self.num_inliers} of {self.num_matches} matches fit"
+        if self.reason is not None:
+            why = self.message or f"{self.reason.replace('_', ' ')} ({counts})"
+            return f"{self.name}: no pose, {why}"
+        deviation = self.position_deviation
+        about = "" if deviation is None else f", position ± {deviation:.2g}"
+        return f"{self.name}: {counts}, {sum(one.num_inliers > 0 for one in self.images)} images{about}"

@@ -1,0 +1,159 @@
+"""Images that were left out of a small map are found in it; images of another place are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pycolmap
+import pytest
+
+from pipelines.localize import main
+from sfm_lightglue.colmap.database_reader import bytes_from_root_sift
+from sfm_lightglue.colmap.model import read_model
+from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.geometry.transforms import rotation_angle_deg, umeyama
+from sfm_lightglue.localization.localizer import Localizer, localize
+from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.scene.camera_assignment import CameraConfig
+from tests.helpers.foreign_models import with_other_keypoints, write_model
+from tests.helpers.reconstructions import one_thread
+
+QUERY = "view_02.jpg"
+
+
+@pytest.fixture(scope="module")
+def folder(small_scene_dir, tmp_path_factory):
+    """A map of five images in scene/, and the sixth one beside it."""
+    root = tmp_path_factory.mktemp("map")
+    shutil.copytree(small_scene_dir / "images", root / "scene" / "images")
+    (root / "queries").mkdir()
+    shutil.move(root / "scene" / "images" / QUERY, root / "queries" / QUERY)
+    reconstruct(root / "scene", config=one_thread(density={"level": "sparse"}, refine={"mode": "off"}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def localizer(folder):
+    with Localizer(folder / "scene") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def errors(folder, small_scene):
+    """(distance relative to the extent, degrees) of a pose in the frame of the map."""
+    model = read_model(folder / "scene")
+    images = sorted(model.images.values(), key=lambda image: image.name)
+    truth = small_scene.cam_from_world_from_name
+    centers = np.array([image.projection_center() for image in images])
+    map_from_truth = umeyama(np.array([truth[image.name].center for image in images]), centers)
+    extent = np.linalg.norm(np.ptp(centers, axis=0))
+
+    def measured(pose, name=QUERY):
+        distance = np.linalg.norm(pose.center - map_from_truth @ truth[name].center) / extent
+        return distance, rotation_angle_deg(pose.R @ (truth[name].R @ map_from_truth.R.T).T)
+
+    return measured
+
+
+def assert_near(found, errors):
+    distance, angle_deg = errors(found.cam_from_world)
+    assert found.reason is None
+    assert distance < 0.01
+    assert angle_deg < 0.5
+
+
+def test_an_image_is_found(folder, localizer, errors):
+    found = localizer.localize(folder / "queries" / QUERY)
+    assert_near(found, errors)
+    assert found.camera.source == "exif"
+    assert found.num_inliers > 100
+    assert found.num_inliers > 0.8 * found.num_matches
+    assert found.images[0].name in {"view_01.jpg", "view_03.jpg"}
+    assert 0 < found.position_deviation < 0.1
+    again = localizer.localize(folder / "queries" / QUERY)
+    assert np.array_equal(found.cam_from_world.as_matrix(), again.cam_from_world.as_matrix())
+    assert np.array_equal(found.covariance, again.covariance)
+
+
+def test_pixels_without_a_focal_length_are_found(localizer, small_scene, errors):
+    found = localizer.localize(small_scene.images[QUERY], name="pixels")
+    assert_near(found, errors)
+    assert found.name == "pixels"
+    assert found.camera.source == "estimated"
+
+
+def test_a_query_is_matched_with_the_images_that_are_named(folder, localizer, errors):
+    found = localizer.localize(folder / "queries" / QUERY, candidates=["view_00.jpg", "view_01.jpg"])
+    assert_near(found, errors)
+    assert {one.name for one in found.images} == {"view_00.jpg", "view_01.jpg"}
+    with pytest.raises(DataError, match="view_0"):
+        localizer.localize(folder / "queries" / QUERY, candidates=["view_9.jpg"])
+    assert localizer.localize(folder / "queries" / QUERY, candidates=[]).reason == "no_similar_image"
+
+
+def test_other_places_are_refused(localizer):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 120), dtype=np.uint8)
+    assert localizer.localize(np.kron(noise, np.ones((4, 4), np.uint8))).reason == "too_few_matches"
+    assert localizer.localize(np.full((360, 480), 90, np.uint8)).reason == "no_similar_image"
+
+
+def test_files_that_are_no_images_have_a_reason(folder, localizer):
+    (folder / "broken.jpg").write_bytes(b"no image")
+    for path in (folder / "broken.jpg", folder / "missing.jpg"):
+        found = localizer.localize(path)
+        assert found.reason == "unreadable"
+        assert path.name in found.message
+
+
+def test_intrinsics_must_fit(folder, localizer):
+    with pytest.raises(ConfigError, match="principal point"):
+        localizer.localize(folder / "queries" / QUERY, CameraConfig(model="PINHOLE", params=(400, 400, 900, 180)))
+
+
+def test_a_map_of_another_tool(folder, errors, tmp_path):
+    """Its keypoints are others than ours, and its features are not in our store."""
+    model = with_other_keypoints(read_model(folder / "scene"))
+    path = write_model(model, tmp_path / "sparse" / "0", as_text=True)
+    with pytest.raises(DataError, match="folder of the images"):
+        localize(path, folder / "queries" / QUERY)
+    found = localize(path, folder / "queries" / QUERY, images=folder / "scene" / "images")
+    assert_near(found[0], errors)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["sparse"]
+
+
+def test_a_database_with_sift_descriptors_in_place_of_photos(folder, localizer, errors, tmp_path):
+    model, path = read_model(folder / "scene"), tmp_path / "database.db"
+    with pycolmap.Database.open(path) as database:
+        for image in sorted(model.images.values(), key=lambda one: one.name):
+            camera_id = database.write_camera(image.camera)
+            image_id = database.write_image(pycolmap.Image(name=image.name, camera_id=camera_id))
+            features = localizer._features[image.name]
+            shape = np.column_stack([features.keypoints, features.scales / 2, features.orientations])
+            database.write_keypoints(image_id, shape.astype(np.float32))
+            data = bytes_from_root_sift(features.descriptors)
+            database.write_descriptors(
+                image_id, pycolmap.FeatureDescriptors(data=data, type=pycolmap.FeatureExtractorType.SIFT)
+            )
+    plain = write_model(model, tmp_path / "model")
+    found = localize(plain, folder / "queries" / QUERY, database=path)
+    assert_near(found[0], errors)
+
+
+def test_the_command(folder, tmp_path, capsys):
+    (folder / "queries" / "other.png").write_bytes((folder / "queries" / QUERY).read_bytes()[:3000])
+    arguments = [str(folder / "scene"), str(folder / "queries"), "--output", str(tmp_path / "out"), "--json", "--quiet"]
+    assert main(arguments) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = {line["name"]: line for line in lines}
+    assert found[QUERY]["registered"]
+    assert found["other.png"]["reason"] is not None
+    assert (tmp_path / "out" / "results.jsonl").read_text().count("\n") == 2
+    assert main([str(folder / "scene"), "--output", str(folder / "scene" / "reconstruction"), str(folder)]) == 2
+    assert main([str(folder / "scene")]) == 2
+    (folder / "list.txt").write_text(f"{QUERY} SIMPLE_PINHOLE 480 360 416 240 180\n")
+    (folder / "pairs.txt").write_text(f"{QUERY} view_01.jpg\n{QUERY} view_03.jpg\n")
+    lists = ["--queries", str(folder / "list.txt"), "--pairs", str(folder / "pairs.txt")]
+    assert main([str(folder / "scene"), str(folder / "queries"), *lists]) == 0
+    assert "1 of 1 images found" in capsys.readouterr().out
