@@ -113,7 +113,7 @@ class Summary:
                 "by_kind": {kind: dataclasses.asdict(count) for kind, count in sorted(counts.items())},
             },
             tuple(_model_record(model) for model in statistics.models),
-            {name: dataclasses.asdict(image) for name, image in sorted(images.items())},
+            {name: dataclasses.asdict(image) | {"tried": [*image.tried]} for name, image in sorted(images.items())},
             len(statistics.pairs.apart),
             dict(memory_mb_by_stage or {}),
         )

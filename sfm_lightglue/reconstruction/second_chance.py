@@ -153,9 +153,11 @@ def _other_extractor(config: ReconstructConfig) -> Extractor | None:
 def second_look_identity(config: ReconstructConfig, scene: Scene) -> list[object]:
     """What models depend on because of a second look, for their keys."""
     versions = [HARD_PAIRS_VERSION, SECOND_CHANCE_VERSION, MERGING_VERSION, ALTERATION_VERSION]
-    other = _other_extractor(config) if config.second_chance.max_images > 0 else None
-    positions = [(image.gps_position, image.xyz_m) for image in scene.images]
-    return [config.second_chance, versions, other and other.identity, positions]
+    options = config.second_chance
+    other = _other_extractor(config) if options.max_images > 0 else None
+    asks = options.max_images > 0 or options.max_pairs_between > 0
+    positions = [(image.gps_position, image.xyz_m) for image in scene.images] if asks else []
+    return [options, versions, other and other.identity, positions]
 
 
 def _with_more_keypoints(extractor: Choice) -> Choice:

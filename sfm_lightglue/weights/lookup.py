@@ -119,8 +119,15 @@ def candidate_paths(entry: WeightsEntry) -> Iterator[Path]:
     """Existing files with the file name of an entry, in order of precedence."""
     for folder in (*user_folders(), cache_folder(), EMBEDDED_FOLDER):
         path = folder / entry.file
-        if path.is_file():
+        if _is_readable_file(path):
             yield path
+
+
+def _is_readable_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # a folder of another user has no weights for this one
+        return False
 
 
 def fetch_weights(entry: WeightsEntry, progress: Progress = silent, config: DownloadConfig | None = None) -> Path:

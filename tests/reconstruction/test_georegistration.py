@@ -44,13 +44,15 @@ def test_given_positions_set_scale_and_frame(
 def test_other_positions_move_the_same_model(
     small_scene: SyntheticScene, small_scene_dir: Path, tmp_path: Path
 ) -> None:
-    first = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    """Without what uses positions as evidence: look-alikes, and a second look at images that are left over."""
+    plain = {"lookalikes": {"mode": "off"}, "second_chance": {"max_images": 0, "max_pairs_between": 0}}
+    first = reconstruct(small_scene_dir, tmp_path / "out", one_thread(**plain))
     assert first.summary.models[0]["georegistration"] is None
     assert not (tmp_path / "out" / "sparse" / "0" / "georegistration.json").exists()
     positions = positions_file(tmp_path / "positions.csv", small_scene, 3.0, (0.0, 0.0, 100.0))
-    second = reconstruct(small_scene_dir, tmp_path / "out", one_thread(positions=str(positions)))
+    second = reconstruct(small_scene_dir, tmp_path / "out", one_thread(positions=str(positions), **plain))
     assert second.summary.cache["by_kind"]["mapped"]["hits"] == 1  # nothing is mapped again
     assert second.summary.models[0]["georegistration"]["frame"] == "given"
-    third = reconstruct(small_scene_dir, tmp_path / "out", one_thread())
+    third = reconstruct(small_scene_dir, tmp_path / "out", one_thread(**plain))
     assert third.summary.models[0]["georegistration"] is None
     assert not (tmp_path / "out" / "sparse" / "0" / "georegistration.json").exists()
