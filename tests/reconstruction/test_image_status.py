@@ -136,7 +136,7 @@ def test_the_summary_holds_all_images() -> None:
         "model": 1,
         "num_points": 20,
         "support": 1.0,
-        "tried": (),
+        "tried": [],
     }
     assert summary.images["broken.jpg"]["status"] == "unreadable"
     assert list(summary.images) == ["a", "b", "broken.jpg", "c", "d"]

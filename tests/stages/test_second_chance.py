@@ -91,7 +91,7 @@ def test_a_turned_image_is_registered_and_a_second_run_computes_nothing(
 def test_without_a_second_chance_it_is_left_out(scene_dir: Path, name: str, tmp_path: Path) -> None:
     result = reconstruct(scene_dir, tmp_path / "out", quick(max_images=0))
     assert result.summary.images[name]["status"] == "left_out"
-    assert result.summary.images[name]["tried"] == ()
+    assert result.summary.images[name]["tried"] == []
 
 
 def test_an_image_of_another_place_is_not_registered_and_told(
@@ -104,7 +104,7 @@ def test_an_image_of_another_place_is_not_registered_and_told(
         result = reconstruct(folder, tmp_path / "out", quick())
     image = result.summary.images["other.jpg"]
     assert image["status"] == "left_out"
-    assert image["tried"] == (*(one.text for one in ATTEMPTS[:-1]), "another extractor (not installed)")
+    assert image["tried"] == [*(one.text for one in ATTEMPTS[:-1]), "another extractor (not installed)"]
     assert "not registered, also after a second chance: other.jpg; tried: more keypoints, half size" in caplog.text
     assert result.summary.num_registered == 6
 
