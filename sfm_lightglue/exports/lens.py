@@ -140,3 +140,13 @@ class LensLimits:
         if not lens.is_centered and not self.principal_point:
             return "a principal point that is not the centre of the image"
         return None
+
+
+BROWN_AND_FISHEYE = LensLimits(
+    ("perspective", "fisheye"),
+    {"perspective": 3, "fisheye": 4},
+    tangential=True,
+    two_focal_lengths=True,
+    principal_point=True,
+)
+"""Both families with the distortions of Brown and Kannala-Brandt, but without rational ones."""

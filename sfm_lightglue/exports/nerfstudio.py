@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.exports.base import IMAGES_FOLDER, ExportScene, Pictures, PosedImage
-from sfm_lightglue.exports.lens import Lens, LensLimits, lens_of
+from sfm_lightglue.exports.lens import BROWN_AND_FISHEYE, Lens, lens_of
 from sfm_lightglue.exports.ply import ply_bytes
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.types import Camera
@@ -46,14 +46,7 @@ class NerfstudioExporter:
 
     def problem(self, cameras: Sequence[Camera]) -> str | None:
         """All but rational distortions, models of neither family, and a mixture of both families, can be expressed."""
-        limits = LensLimits(
-            ("perspective", "fisheye"),
-            {"perspective": 3, "fisheye": 4},
-            tangential=True,
-            two_focal_lengths=True,
-            principal_point=True,
-        )
-        found = limits.problem(cameras)
+        found = BROWN_AND_FISHEYE.problem(cameras)
         lenses = [lens for lens in map(lens_of, cameras) if lens is not None]
         if found is None and len({lens.family for lens in lenses}) > 1:
             return "perspective and fisheye cameras together"

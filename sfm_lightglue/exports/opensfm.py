@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.exports.base import ExportScene, Pictures, PosedImage, quaternion_wxyz
-from sfm_lightglue.exports.lens import Lens, LensLimits, lens_of
+from sfm_lightglue.exports.lens import BROWN_AND_FISHEYE, Lens, lens_of
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.types import Camera
 
@@ -41,14 +41,7 @@ class OpenSfmExporter:
 
     def problem(self, cameras: Sequence[Camera]) -> str | None:
         """All but rational distortions, and models of neither family, can be expressed."""
-        limits = LensLimits(
-            ("perspective", "fisheye"),
-            {"perspective": 3, "fisheye": 4},
-            tangential=True,
-            two_focal_lengths=True,
-            principal_point=True,
-        )
-        return limits.problem(cameras)
+        return BROWN_AND_FISHEYE.problem(cameras)
 
     def is_own(self, head: bytes) -> bool:
         """Whether a file begins as one of this format."""

@@ -66,13 +66,8 @@ def _matcher(source: str | Path, layout: str) -> bytes:
         threshold = {**PAPERS_THRESHOLDS, **recommended_thresholds(path)}["filter_threshold"]
         network = load_lightglue(path)
     module = LAYOUTS[layout](network, threshold).eval()
-    generator_state = torch.get_rng_state()
-    try:
-        example = module.example()
-    finally:
-        torch.set_rng_state(generator_state)
-    metadata = _metadata(str(source), layout)
-    exported = onnx_model(module, example, module.input_names, module.output_names, module.dynamic_axes(), metadata)
+    names, axes = (module.input_names, module.output_names), module.dynamic_axes()
+    exported = onnx_model(module, module.example(), *names, axes, _metadata(str(source), layout))
     content: bytes = exported.SerializeToString()
     return content
 

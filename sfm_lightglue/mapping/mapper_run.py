@@ -184,16 +184,18 @@ def register_left_out(
 
 def _names_with_pairs(database: Path, names: Collection[str], min_inliers: int) -> set[str]:
     """The images that have a verified pair with enough inliers among some images."""
+    wanted = {*names}
+    pairs = [{*pair} for *pair, number in _verified_pairs(database) if number >= min_inliers]
+    return {name for pair in pairs if pair <= wanted for name in pair}
+
+
+def _verified_pairs(database: Path) -> list[tuple[str, str, int]]:
+    """The names of the images of each verified pair, and its number of inliers."""
     with opened_database(database) as opened:
         name_from_id = {image.image_id: image.name for image in opened.read_all_images()}
-        pair_ids, num_inliers = opened.read_two_view_geometry_num_inliers()
-    found: set[str] = set()
-    wanted = {*names}
-    for pair_id, number in zip(pair_ids, num_inliers, strict=True):
-        pair = {name_from_id[image_id] for image_id in pycolmap.pair_id_to_image_pair(pair_id)}
-        if number >= min_inliers and pair <= wanted:
-            found |= pair
-    return found
+        found = zip(*opened.read_two_view_geometry_num_inliers(), strict=True)
+    ids = [(*pycolmap.pair_id_to_image_pair(pair_id), int(number)) for pair_id, number in found]
+    return [(name_from_id[id0], name_from_id[id1], number) for id0, id1, number in ids]
 
 
 def unregistered_names(database: Path, models: Sequence[pycolmap.Reconstruction]) -> list[str]:
@@ -216,14 +218,11 @@ def groups_of_left_over(database: Path, models: Sequence[pycolmap.Reconstruction
     """
     names = unregistered_names(database, models)
     row_from_name = {name: row for row, name in enumerate(names)}
-    with opened_database(database) as opened:
-        name_from_id = {image.image_id: image.name for image in opened.read_all_images()}
-        pair_ids, _ = opened.read_two_view_geometry_num_inliers()
-    links = []
-    for pair_id in pair_ids:
-        name0, name1 = (name_from_id[image_id] for image_id in pycolmap.pair_id_to_image_pair(pair_id))
-        if name0 in row_from_name and name1 in row_from_name:
-            links.append((row_from_name[name0], row_from_name[name1]))
+    links = [
+        (row_from_name[name0], row_from_name[name1])
+        for name0, name1, _ in _verified_pairs(database)
+        if name0 in row_from_name and name1 in row_from_name
+    ]
     rows, columns = np.array(links, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), (len(names), len(names)))
     _, group_of_row = connected_components(graph, directed=False)

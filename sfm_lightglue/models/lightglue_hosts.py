@@ -53,12 +53,12 @@ class HostLayout(nn.Module):
         return tuple(f"{name}{side}" for name in names for side in (0, 1))
 
     def example(self) -> tuple[Tensor, ...]:
-        """Arguments of `forward` with which the graph is traced."""
+        """Arguments of `forward` with which the graph is traced; only their shapes matter."""
         has_scales = self.architecture.use_scale_orientation
-        keypoints = [torch.rand(1, number, 2) * 600 + 10 for number in _NUM_TRACED]
-        descriptors = [torch.rand(1, number, self.architecture.input_dim) for number in _NUM_TRACED]
+        keypoints = [torch.ones(1, number, 2) for number in _NUM_TRACED]
+        descriptors = [torch.ones(1, number, self.architecture.input_dim) for number in _NUM_TRACED]
         sizes = [torch.tensor([[640.0, 480.0]]) for _ in _NUM_TRACED]
-        scales = [torch.rand(1, number) * 10 + 2 for number in _NUM_TRACED * 2] if has_scales else []
+        scales = [torch.ones(1, number) for number in _NUM_TRACED * 2] if has_scales else []
         return *keypoints, *descriptors, *sizes, *scales
 
     def dynamic_axes(self) -> tuple[dict[int, str], ...]:
@@ -161,7 +161,7 @@ class OpenCVLayout(HostLayout):
         keypoints = super().example()[:2]
         described = []
         for each in keypoints:
-            values = torch.rand(1, each.shape[1], self.num_columns - 2)
+            values = torch.ones(1, each.shape[1], self.num_columns - 2)
             described.append(torch.cat([values, torch.full_like(each, 640.0)], dim=2))
         return *keypoints, *described
 
