@@ -294,9 +294,11 @@ def test_misspelt_arguments_and_integer_pixels_are_refused(folder):
                 ours(wrong)
 
 
-@pytest.mark.parametrize("helper", ["both_libraries", "matching_references"])
-def test_comparisons_are_skipped_without_transformers(helper, monkeypatch):
+@pytest.mark.parametrize(
+    "file", ["helpers/both_libraries.py", "helpers/matching_references.py", "models/test_lightglue_parity.py"]
+)
+def test_comparisons_are_skipped_without_transformers(file, monkeypatch):
     """A missing package must not stop the collection of the suite."""
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(pytest.skip.Exception, match="transformers"):
-        runpy.run_path(str(Path(__file__).parents[1] / "helpers" / f"{helper}.py"))
+        runpy.run_path(str(Path(__file__).parents[1] / file))

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import (
-    LightGlueConfig,
-    LightGlueForKeypointMatching,
-    SuperPointConfig,
-    SuperPointForKeypointDetection,
-)
 
 from sfm_lightglue.models.checkpoints import lightglue_from_state_dict, superpoint_from_state_dict
 from sfm_lightglue.models.key_layouts import lightglue_to_hugging_face
@@ -21,6 +15,8 @@ from sfm_lightglue.models.lightglue import (
     normalize_keypoints,
 )
 from sfm_lightglue.models.superpoint import SuperPointThresholds
+
+transformers = pytest.importorskip("transformers")
 
 ALL_LAYERS = LightGlueThresholds(depth_confidence=None, width_confidence=None)
 WIDTH, HEIGHT = 640, 480
@@ -38,9 +34,9 @@ def make_reference(
     descriptor_dim: int = 256,
     depth: float = -1.0,
     width: float = -1.0,
-) -> LightGlueForKeypointMatching:
-    config = LightGlueConfig(
-        keypoint_detector_config=SuperPointConfig(descriptor_decoder_dim=descriptor_dim),
+) -> transformers.LightGlueForKeypointMatching:
+    config = transformers.LightGlueConfig(
+        keypoint_detector_config=transformers.SuperPointConfig(descriptor_decoder_dim=descriptor_dim),
         descriptor_dim=dim,
         num_hidden_layers=layers,
         num_key_value_heads=kv_heads,
@@ -48,7 +44,7 @@ def make_reference(
         depth_confidence=depth,
         width_confidence=width,
     )
-    model = LightGlueForKeypointMatching(config).eval()
+    model = transformers.LightGlueForKeypointMatching(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith("keypoint_detector."):
@@ -272,8 +268,10 @@ def test_export_equals_the_state_dict_of_the_reference(options):
         assert torch.equal(exported[key], value), key
 
 
-def make_superpoint(**options) -> SuperPointForKeypointDetection:
-    reference = SuperPointForKeypointDetection(SuperPointConfig(border_removal_distance=0, **options)).eval()
+def make_superpoint(**options) -> transformers.SuperPointForKeypointDetection:
+    reference = transformers.SuperPointForKeypointDetection(
+        transformers.SuperPointConfig(border_removal_distance=0, **options)
+    ).eval()
     with torch.no_grad():
         for parameter in reference.parameters():
             if parameter.ndim == 4:
