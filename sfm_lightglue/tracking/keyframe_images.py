@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.slam_map import SlamMap
@@ -27,6 +28,11 @@ def jpeg_bytes(image: UInt8Array) -> bytes:
     pixels = image[..., ::-1] if image.ndim == 3 else image
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return bytes(data)
+
+
+def as_jpeg(frame: Image) -> Image:
+    """The file that is written for a frame, from its pixels."""
+    return frame if isinstance(frame.data, bytes) else Image(frame.name, jpeg_bytes(frame.data))
 
 
 class KeyframeImages:

@@ -12,6 +12,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.tracking.config import pixel_factor
 from sfm_lightglue.tracking.frame import Frame
+from sfm_lightglue.tracking.frame_store import StoredFeatures
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.reference import Reference
@@ -87,6 +88,8 @@ class KeyframeMapping:
         features = reference.features
         if features is None:
             features = self._extractor.extract(Image.from_array(frame.image, frame.name))
+        if isinstance(self._extractor, StoredFeatures):
+            self._extractor.keep(features)
         reference.features = None
         corners = reference.pixels[reference.feature_rows < 0].astype(np.float32)
         keypoints = np.concatenate([features.keypoints, corners])

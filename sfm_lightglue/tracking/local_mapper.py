@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,9 @@ _UNADJUSTED_FACTOR = 2.0
 _MAX_DESCRIPTOR_DISTANCE = 0.63
 """Largest distance of the descriptors, of length 1, of a point and a feature near its projection."""
 
+_NUM_EXACT = 12
+"""The latest keyframes whose features are kept as they were extracted; the others take a quarter of the memory."""
+
 _MIN_KEYFRAMES_TO_REFINE = (6, 12)
 """Focal lengths are refined in maps of so many keyframes, and the distortion in maps of so many."""
 
@@ -46,6 +50,7 @@ class LocalMapper:
         self._config = config
         self._trials = PointTrials()
         self._num_added = 0
+        self._exact: deque[Keyframe] = deque()
 
     def start(self, first: Keyframe, second: Keyframe) -> bool:
         """Begin a map with two keyframes.
@@ -57,9 +62,8 @@ class LocalMapper:
         Returns:
             Whether there are enough points that fit both. If not, the map has neither of them.
         """
-        self._map.add_keyframe(first)
-        self._map.add_keyframe(second)
-        self._num_added += 2
+        for keyframe in (first, second):
+            self._add(keyframe)
         self._add_points(second, [first.idx])
         adjust_keyframes(self._map, [second.idx], *self._limits(), max_iterations=20)
         good = self._map.points_of([second.idx])
@@ -76,8 +80,7 @@ class LocalMapper:
         Args:
             keyframe: with its pose, and the points of its tracks in `point_ids`.
         """
-        self._map.add_keyframe(keyframe)
-        self._num_added += 1
+        self._add(keyframe)
         mapping = self._config.mapping
         covisible = [idx for idx, _ in self._map.covisible(keyframe.idx, min_shared=1)]
         self._observe_points(keyframe, covisible[: 2 * mapping.window])
@@ -87,6 +90,13 @@ class LocalMapper:
         self._trials.judge(self._map, self._num_added)
         if mapping.remove_redundant:
             remove_redundant_keyframes(self._map, keyframe.idx)
+
+    def _add(self, keyframe: Keyframe) -> None:
+        self._map.add_keyframe(keyframe)
+        self._num_added += 1
+        self._exact.append(keyframe)
+        while len(self._exact) > _NUM_EXACT:
+            self._exact.popleft().compact()
 
     def adjust_all(self, map_id: int) -> None:
         """Adjust all keyframes and points of a map, and the intrinsics if the configuration says so.
@@ -142,12 +152,11 @@ class LocalMapper:
     def _add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
         """Match a keyframe with partners, share points with them, and triangulate the tracks without a point."""
         partners = [self._map.keyframes[idx] for idx in partner_idxs]
-        matches = self._matcher.match_batch([(keyframe.features, partner.features) for partner in partners])
+        matches = [self._matched(keyframe, partner) for partner in partners]
         _, max_error_px = self._limits()
         with self._map.lock:
             candidates = self._flow_tracks(keyframe)
-            for partner, found in zip(partners, matches, strict=True):
-                rows, partner_rows = found.indices.astype(np.int64).T
+            for partner, (rows, partner_rows) in zip(partners, matches, strict=True):
                 self._share_points(keyframe, partner, rows, partner_rows, _UNADJUSTED_FACTOR * max_error_px)
                 _extend(candidates, partner, rows, partner_rows)
         tracks = [
@@ -165,6 +174,13 @@ class LocalMapper:
         )
         ids = self._map.add_points(*_without_conflicts(found_points))
         self._trials.begin(ids.tolist(), self._num_added)
+
+    def _matched(self, keyframe: Keyframe, partner: Keyframe) -> tuple[IndexArray, IndexArray]:
+        """Rows [M] of a keyframe and of a partner whose features match. The order of names is that of other jobs."""
+        first, second = sorted((keyframe, partner), key=lambda one: one.name)
+        found = self._matcher.match(first.features, second.features)
+        rows, partner_rows = (found if first is keyframe else found.swapped()).indices.astype(np.int64).T
+        return rows, partner_rows
 
     def _observe_points(self, keyframe: Keyframe, covisible: Sequence[int]) -> None:
         """Let features of a keyframe observe points of covisible keyframes that it does not observe yet."""

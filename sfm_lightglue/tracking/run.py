@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pycolmap
 
@@ -17,19 +17,25 @@ from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.messages import shown_path
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.run_log import RunLog, run_log
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.output_folder import work_folder
+from sfm_lightglue.store.store import Store
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
-from sfm_lightglue.tracking.keyframe_images import KeyframeImages
+from sfm_lightglue.tracking.frame_store import StoredFeatures, StoredMatches, file_in_folder
+from sfm_lightglue.tracking.keyframe_images import KeyframeImages, as_jpeg
 from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose_folder, has_map, publish
 from sfm_lightglue.tracking.sources import FrameSource, open_source
 from sfm_lightglue.tracking.summary import TrackingSummary
 from sfm_lightglue.tracking.tracker import Tracker
+from sfm_lightglue.types import Camera
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +112,14 @@ def track(
     return TrackedSource(folder, summary)
 
 
+class _Parts(NamedTuple):
+    """Of the tracker."""
+
+    camera: Camera | None
+    extractor: Extractor
+    matcher: Matcher
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Run:
     source: FrameSource
@@ -125,11 +139,11 @@ class _Run:
         self.source.is_to_end = self.is_to_end
         frames = iter(ahead(self.source, 1 if self.source.is_live else self.config.threads))
         first = next(frames)
-        tracker = Tracker(self.source.camera(first.size, self.cameras), self.config)
+        parts = self._parts(first)
         with store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder)
-        with tracker, work_folder(self.folder) as work:
+        with Store(self.folder) as store, self._tracker(parts, store) as tracker, work_folder(self.folder) as work:
             images = KeyframeImages(work / IMAGES_FOLDER, self.source)
             with clock.stage("track"):
                 records, is_interrupted, error = self._track(tracker, first, frames, images)
@@ -158,6 +172,21 @@ class _Run:
             )
             raise error
         return summary
+
+    def _parts(self, first: Frame) -> _Parts:
+        """What can be refused before anything is written."""
+        return _Parts(
+            self.source.camera(first.size, self.cameras),
+            EXTRACTORS.build(self.config.extractor, self.config.device),
+            MATCHERS.build(self.config.matcher, self.config.device),
+        )
+
+    def _tracker(self, parts: _Parts, store: Store) -> Tracker:
+        """A tracker that keeps features and matches of keyframes in the store."""
+        file_of = as_jpeg if self.source.images is None else file_in_folder(self.source.images)
+        extractor = StoredFeatures(parts.extractor, store, file_of)
+        matcher = StoredMatches(parts.matcher, store)
+        return Tracker(parts.camera, self.config, extractor=extractor, matcher=matcher)
 
     def _track(
         self, tracker: Tracker, first: Frame, others: Iterator[Frame], images: KeyframeImages

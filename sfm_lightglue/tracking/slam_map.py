@@ -29,7 +29,7 @@ class Keyframe:
         time_s: of the frame.
         map_id: the map it belongs to.
         cam_from_world: pose in that map.
-        features: for matching, in pixels of the stored frame. Their descriptors are kept in 8 bits a number.
+        features: for matching, in pixels of the stored frame.
         keypoints: [N, 2]: those of the features first, then the corners that optical flow follows.
         point_ids: [N] point of each keypoint, -1 without one.
         previous_idx: keyframe before, -1 for the first of a map.
@@ -72,19 +72,26 @@ class Keyframe:
     ) -> None:
         self.idx, self.frame_idx, self.name, self.time_s, self.map_id = idx, frame_idx, name, time_s, map_id
         self.cam_from_world, self.scale = cam_from_world, scale
-        self._features = CompactFeatures.of(features)
+        self._features: Features | CompactFeatures = features
         self.keypoints, self.point_ids, self.colors = keypoints, point_ids, colors
         self.previous_idx, self.previous_rows = previous_idx, previous_rows
 
     @property
     def features(self) -> Features:
-        """The features, made anew at each call."""
-        return self._features.as_features()
+        """The features as they were given; after `compact`, made anew at each call."""
+        kept = self._features
+        return kept if isinstance(kept, Features) else kept.as_features()
 
     @property
     def num_features(self) -> int:
         """Number of features: the first rows of `keypoints`."""
         return len(self._features)
+
+    def compact(self) -> None:
+        """Keep the descriptors in 8 bits a number from now on: a quarter of the memory."""
+        kept = self._features
+        if isinstance(kept, Features):
+            self._features = CompactFeatures.of(kept)
 
 
 class ReferencePose(NamedTuple):

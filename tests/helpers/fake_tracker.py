@@ -43,7 +43,7 @@ class FakeTracker:
     num_closed = 0
     start_name = ""
 
-    def __init__(self, camera: Camera | None, config: TrackerConfig | None = None) -> None:
+    def __init__(self, camera: Camera | None, config: TrackerConfig | None = None, **components: Any) -> None:
         self.camera, self.config = camera, config or TrackerConfig()
         self.records: tuple[FrameRecord, ...] = ()
         self.events: tuple[TrackingEvent, ...] = ()

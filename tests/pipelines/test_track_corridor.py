@@ -14,8 +14,13 @@ from pipelines.track import main
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.stages.cached import CachedExtractor
+from sfm_lightglue.store.store import Store
 from sfm_lightglue.synthetic.corridor import corridor_loop
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
+from sfm_lightglue.tracking.config import TrackerConfig
 
 NUM_FRAMES = 16
 
@@ -63,3 +68,19 @@ def test_poses_are_right_and_a_second_run_gives_the_same_bytes(
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
     for path in (tmp_path / "a" / "sparse" / "0").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / "sparse" / "0" / path.name).read_bytes(), path.name
+    assert_features_are_kept(tmp_path / "a")
+
+
+def assert_features_are_kept(output: Path) -> None:
+    """Other jobs find features of all keyframes in the store, equal to those of the model, and matches."""
+    location, model, store = find_map(output), read_model(output), Store(output)
+    config = TrackerConfig.from_mapping(json.loads((output / "run.json").read_text())["config"])
+    extractor = CachedExtractor(EXTRACTORS.build(config.extractor, config.device), store)
+    assert location.images is not None
+    for image in model.images.values():
+        file = Image.read(location.images / image.name)
+        features = extractor.read(extractor.key(file.content_digest, file.quarter_turns))
+        assert features is not None, image.name
+        in_model = np.array([point.xy for point in image.points2D])[: len(features)]
+        np.testing.assert_array_equal(in_model.astype(np.float32), features.keypoints)
+    assert list((output / "matches").glob("*.npz"))

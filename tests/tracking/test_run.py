@@ -273,7 +273,7 @@ def test_given_intrinsics_and_options_reach_the_tracker(
     folder: Path, tracker: type[FakeTracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[FakeTracker] = []
-    monkeypatch.setattr(run, "Tracker", lambda *arguments: made.append(tracker(*arguments)) or made[-1])
+    monkeypatch.setattr(run, "Tracker", lambda *values, **parts: made.append(tracker(*values, **parts)) or made[-1])
     config = TrackerConfig(camera_model="PINHOLE", seed=5)
     track(folder, config=config, fps=10, camera_params=(50.0, 50.0, 32.0, 24.0))
     assert made[0].camera is not None and made[0].camera.params == (50.0, 50.0, 32.0, 24.0)
