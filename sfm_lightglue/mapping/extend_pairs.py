@@ -37,6 +37,8 @@ class Covisibility:
 
     def nearest(self, num: int) -> list[ImagePair]:
         """Each image with the `num` that share the most points with it, sorted."""
+        if num == 0:  # the points of all images need not be counted
+            return []
         pairs = set()
         for name in self.names:
             shared = self.shared(name)

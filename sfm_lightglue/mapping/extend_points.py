@@ -89,17 +89,16 @@ def _continue_tracks(
     candidates = candidates.chosen(fits)
     candidates = candidates.chosen(_first(candidates.number))
     image = observers.image[candidates.number]
-    candidates = candidates.chosen(_first(candidates.point_id * len(keypoints.image_ids) + image))
-    num_added = 0
+    codes = candidates.point_id * len(keypoints.image_ids) + image
+    observing = np.flatnonzero(point_of >= 0)
+    observed = point_of[observing] * len(keypoints.image_ids) + observers.image[observing]
+    first = _first(codes)
+    candidates = candidates.chosen(first[~np.isin(codes[first], observed)])  # no image observes a point twice
     elements = _elements(keypoints, observers, candidates.number)
-    rows = zip(candidates.number.tolist(), candidates.point_id.tolist(), elements, strict=True)
-    for number, point_id, (image_id, index) in rows:
-        if any(element.image_id == image_id for element in model.points3D[point_id].track.elements):
-            continue
+    for point_id, (image_id, index) in zip(candidates.point_id.tolist(), elements, strict=True):
         model.add_observation(point_id, pycolmap.TrackElement(image_id, index))
-        point_of[number] = point_id
-        num_added += 1
-    return num_added
+    point_of[candidates.number] = candidates.point_id
+    return len(candidates.number)
 
 
 def _candidates(matches: IndexArray, point_of: IndexArray) -> _Candidates:

@@ -12,6 +12,7 @@ import pycolmap
 from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
+from sfm_lightglue.mapping.extend_keypoints import point_ids_of
 from sfm_lightglue.mapping.mapper_errors import opened_database
 
 _REFERENCE_SIZE_PX = 1600.0
@@ -169,10 +170,7 @@ def triangulated_share(model: pycolmap.Reconstruction, pairs: list[StoredPair]) 
     """
     images = {model.images[image_id].name: model.images[image_id] for image_id in model.reg_image_ids()}
     used = [pair for pair in pairs if pair.name0 in images and pair.name1 in images and not pair.is_static]
-    point_ids = {
-        name: np.array([point.point3D_id if point.has_point3D() else -1 for point in image.points2D], np.int64)
-        for name, image in images.items()
-    }
+    point_ids = {name: point_ids_of(image) for name, image in images.items()}
     num_uses = {name: np.zeros(len(ids), np.int64) for name, ids in point_ids.items()}
     for pair in used:
         num_uses[pair.name0][pair.rows0] += 1

@@ -20,6 +20,7 @@ from sfm_lightglue.mapping.extend_adjustment import (
     part_seen_by,
     touched_images,
 )
+from sfm_lightglue.mapping.extend_keypoints import point_ids_of
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import move_keypoints, read_observations
@@ -99,10 +100,7 @@ class ExtensionFinishing:
             return {}
         ids = sorted({*seen.reg_image_ids()} & {*self.refined.reg_image_ids()})
         images = {image_id: self.refined.images[image_id] for image_id in ids}
-        return {
-            image_id: np.array([point.has_point3D() for point in image.points2D], np.bool_)
-            for image_id, image in images.items()
-        }
+        return {image_id: point_ids_of(image) >= 0 for image_id, image in images.items()}
 
     def _color(self, model: pycolmap.Reconstruction, known: Collection[int]) -> None:
         fresh = part_of_points(model, set(model.point3D_ids()) - set(known))
