@@ -16,6 +16,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.slam import SlamScores, frames_until_found, loop_ends, medians, run_slam, scores_of
 from sfm_lightglue.evaluation.slam_table import slam_table
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
+from sfm_lightglue.synthetic.corridor import Corridor
 from sfm_lightglue.synthetic.files import stored_sequence
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.tracking.frame import FrameRecord, TrackingEvent
@@ -181,3 +182,18 @@ def test_the_command_refuses_a_scene_without_poses(tmp_path: Path, capsys: pytes
     assert "needs true poses" in capsys.readouterr().err
     assert main(["slam", "coridor", "--data", str(tmp_path), "--quiet"]) == 3
     assert "coridor" in capsys.readouterr().err
+
+
+def test_the_command_tracks_a_sequence_and_writes_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene, table, results = (tmp_path / name for name in ("walk", "slam.md", "slam.json"))
+    stored_sequence(Corridor((320, 240)).sequence(16), scene)
+    options = ["--seeds", "2", "--threads", "1", "--markdown", str(table), "--json", str(results), "--quiet"]
+    assert main(["slam", str(scene), *options]) == 0
+    assert capsys.readouterr().err == ""
+    values = json.loads(results.read_text())
+    runs = next(value for value in values.values() if isinstance(value, list) and len(value) == 2)
+    assert [run["seed"] for run in runs] == [0, 1]
+    for run in runs:
+        assert run["num_frames"] == 16 and run["tracked"] == 1.0 and run["error"] == ""
+        assert run["relative_ate"] < 0.02 and run["events"]["initialized"] == 1
+    assert "walk" in table.read_text() and "nan" not in table.read_text().lower()
