@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import sys
 from pathlib import Path
 
 from pipelines.arguments import add_component_arguments
-from pipelines.command import ProgressBars, add_yes_argument, command_parser, confirmation, run_command, show_warnings
+from pipelines.command import (
+    add_yes_argument,
+    command_parser,
+    confirmation,
+    run_command,
+    show_warnings,
+    with_progress,
+)
+from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_colmap
 from pipelines.reconstruct import add_camera_arguments, add_executor_arguments, add_mask_argument, config_values
-from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.reconstruction.add_to_database import HostSummary, add_to_database
 from sfm_lightglue.reconstruction.config import DatabaseConfig
 
@@ -39,22 +47,26 @@ missing or not fitting each other, 4 weights missing, 6 database locked or not w
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         config = DatabaseConfig.from_mapping(config_values(arguments, DatabaseConfig))
-        bars = None if arguments.quiet else ProgressBars()
-        with contextlib.closing(bars) if bars is not None else contextlib.nullcontext():
-            summary = add_to_database(
+        if arguments.dry_run:
+            say_plan(plan_of_colmap(arguments, config), arguments)
+            return
+        summary = with_progress(
+            arguments.quiet,
+            lambda progress: add_to_database(
                 arguments.database,
                 arguments.images,
                 config,
                 arguments.store,
                 arguments.overwrite,
                 arguments.known_only,
-                bars or silent,
+                progress,
                 confirmation(arguments),
-            )
+            ),
+        )
         _report(arguments, summary)
 
     return run_command(body, show_downloads=not arguments.quiet)
@@ -98,8 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_executor_arguments(group)
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
-    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    add_dry_run_argument(group, "how many pairs would be matched")
+    add_output_arguments(group)
     return parser
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.interrupt import SCRIPT, raise_from_now_on, report
+from pipelines.manners import LIBRARY, StageTimes, is_verbose, set_verbosity, told_around
 from pipelines.options import with_flags
 from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, flush_output, make_streams_safe, say
 from sfm_lightglue.errors import ConfigError, SfmError
@@ -98,7 +99,7 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
 
 def _exit_code(body: Callable[[], int | None], show_downloads: bool) -> int:
     try:
-        with _download_bars() if show_downloads else contextlib.nullcontext():
+        with told_around(), _download_bars() if show_downloads else contextlib.nullcontext():
             code = body() or 0
         flush_output()
         return code
@@ -144,11 +145,16 @@ def require_checkout(what: str) -> None:
         raise ConfigError(f"{what} needs the checkout of sfm_lightglue: clone it, and run the command from its root")
 
 
-def show_warnings() -> None:
-    """Write the library's warnings to standard error, one line each, without breaking a progress bar."""
+def show_warnings(verbose: bool = False) -> None:
+    """Write the library's warnings to standard error, one line each, without breaking a progress bar.
+
+    Args:
+        verbose: write its details too.
+    """
+    set_verbosity(verbose)
     # Pillow warns about unusual headers; the library reports itself what matters.
     warnings.filterwarnings("ignore", module="PIL")
-    logger = logging.getLogger("sfm_lightglue")
+    logger = logging.getLogger(LIBRARY)
     if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
         handler = _TqdmHandler()
         handler.setFormatter(logging.Formatter("%(levelname_lower)s: %(message)s"))
@@ -244,10 +250,13 @@ def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
     if quiet:
         return work(silent)
     bars = ProgressBars()
+    times = StageTimes(bars) if is_verbose() else None
     try:
-        return work(bars)
+        return work(times or bars)
     finally:
         bars.close()
+        if times is not None:
+            times.close()
 
 
 def add_yes_argument(parser: ArgumentAdder) -> None:

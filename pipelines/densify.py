@@ -9,7 +9,10 @@ from typing import Any
 
 from pipelines.arguments import add_extractor_arguments, add_setting_argument, component_values, override
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
+from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_densify
 from pipelines.reconstruct import add_density_arguments, add_mask_argument, mask_folder
 from sfm_lightglue.colmap.model import find_map
 from sfm_lightglue.errors import ReconstructionError
@@ -36,10 +39,13 @@ missing, 5 too few common points, or a model that would get worse, 6 output not 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         config = DensifyConfig.from_mapping(config_values(arguments))
+        if arguments.dry_run:
+            say_plan(plan_of_densify(arguments, config), arguments)
+            return
         try:
             _report(
                 arguments,
@@ -106,8 +112,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
-    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    add_dry_run_argument(group, "how many pairs would be matched")
+    add_output_arguments(group)
     return parser
 
 

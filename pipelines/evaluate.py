@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import require_checkout, run_command, show_warnings, with_progress
 from pipelines.evaluate_arguments import build_parser, with_own_flags
-from pipelines.evaluate_slam import evaluate_slam
-from pipelines.output import say
+from pipelines.evaluate_output import Report, write_report
+from pipelines.evaluate_plan import plan_of_pairs, plan_of_scenes, say_plans
+from pipelines.evaluate_slam import evaluate_slam, plan_slam
+from pipelines.plan import Plan
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.store.json_bytes import json_bytes
-from sfm_lightglue.store.sole_writer import sole_writer
-from sfm_lightglue.store.store import atomic_write
-from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
-    from sfm_lightglue.evaluation.combinations import Candidates, LeftOut
+    from sfm_lightglue.evaluation.combinations import Candidates
     from sfm_lightglue.evaluation.truth import EvaluationPair
 
 
@@ -38,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
             not from_files and (arguments.reference or arguments.estimate)
         ):
             parser.error("trajectory: give either the folder of a sequence, or --reference FILE and --estimate FILE")
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         require_checkout("pipelines.evaluate")
-        task: Callable[[argparse.Namespace], _Report] = {
+        task: Callable[[argparse.Namespace], Report] = {
             "pairs": _pairs,
             "homography": _homography,
             "reconstruction": _reconstruction,
@@ -54,30 +50,15 @@ def main(argv: list[str] | None = None) -> int:
             report = task(arguments)
         except SfmError as error:
             raise type(error)(with_own_flags(str(error))) from error
-        _write(report, arguments)
+        if arguments.dry_run:
+            say_plans(report.plans, arguments)
+        else:
+            write_report(report, arguments)
 
     return run_command(body, show_downloads=not arguments.quiet)
 
 
-class _Report:
-    """Results of an evaluation: parts of Markdown, and records for JSON."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.results: list[dict[str, Any]] = []
-        self.left_out: list[LeftOut] = []
-
-    def add(self, table: str, results: Sequence[dict[str, Any]], left_out: Sequence[LeftOut] = ()) -> None:
-        """Add a table and its records."""
-        self.parts.append(table)
-        self.results += results
-        for one in left_out:
-            reported = replace(one, error=type(one.error)(with_own_flags(str(one.error))))
-            if reported.as_dict() not in [old.as_dict() for old in self.left_out]:
-                self.left_out.append(reported)
-
-
-def _pairs(arguments: argparse.Namespace) -> _Report:
+def _pairs(arguments: argparse.Namespace) -> Report:
     from datasets.image_pairs import evenly, folder_pairs, read_pair_list
     from sfm_lightglue.errors import DataError
 
@@ -91,19 +72,19 @@ def _pairs(arguments: argparse.Namespace) -> _Report:
             pairs += evenly(folder_pairs(_scene_path(scene, arguments), arguments.max_rotation), arguments.limit)
     if not pairs:
         raise DataError(f"{arguments.pairs or ', '.join(arguments.scene)}: no pairs to evaluate")
-    report = _Report()
+    report = Report(with_own_flags)
     _add_pairs(report, pairs, candidates, arguments)
     return report
 
 
-def _homography(arguments: argparse.Namespace) -> _Report:
+def _homography(arguments: argparse.Namespace) -> Report:
     from datasets.homographies import read_homographies
 
     candidates = _candidates(arguments)
     pairs = [
         pair for folder in arguments.folders for pair in read_homographies(folder, all_scenes=arguments.all_scenes)
     ]
-    report = _Report()
+    report = Report(with_own_flags)
     _add_pairs(report, _limited(pairs, arguments.limit), candidates, arguments)
     return report
 
@@ -117,12 +98,15 @@ def _limited(pairs: list[EvaluationPair], limit: int | None) -> list[EvaluationP
 
 
 def _add_pairs(
-    report: _Report, pairs: Sequence[EvaluationPair], candidates: Candidates, arguments: argparse.Namespace
+    report: Report, pairs: Sequence[EvaluationPair], candidates: Candidates, arguments: argparse.Namespace
 ) -> None:
     from sfm_lightglue.evaluation.homography_errors import SHORT_SIDE_PX
     from sfm_lightglue.evaluation.pairs import REFERENCE_SIZE_PX, evaluate_pairs
     from sfm_lightglue.evaluation.tables import pairs_table
 
+    if arguments.dry_run:
+        report.plans.append(plan_of_pairs(pairs, candidates, arguments.max_image_size or REFERENCE_SIZE_PX))
+        return
     evaluation = with_progress(
         arguments.quiet,
         lambda progress: evaluate_pairs(
@@ -134,7 +118,7 @@ def _add_pairs(
         report.parts.append(f"Corner errors are in pixels of images whose shorter side is {SHORT_SIDE_PX:g}.")
 
 
-def _reconstruction(arguments: argparse.Namespace) -> _Report:
+def _reconstruction(arguments: argparse.Namespace) -> Report:
     from sfm_lightglue.evaluation.scenes import SceneOptions
     from sfm_lightglue.evaluation.tables import scenes_table
 
@@ -142,7 +126,7 @@ def _reconstruction(arguments: argparse.Namespace) -> _Report:
     return _scenes(arguments, options, scenes_table)
 
 
-def _trajectory(arguments: argparse.Namespace) -> _Report:
+def _trajectory(arguments: argparse.Namespace) -> Report:
     from datasets.trajectory import read_trajectory
     from sfm_lightglue.errors import DataError
     from sfm_lightglue.evaluation.scenes import SceneOptions
@@ -156,6 +140,11 @@ def _trajectory(arguments: argparse.Namespace) -> _Report:
         )
         return _scenes(arguments, options, scene_trajectories_table)
     reference = read_trajectory(arguments.reference)
+    if arguments.dry_run:
+        report = Report(with_own_flags)
+        work = {"num_trajectories": len(arguments.estimate)}
+        report.plans.append(Plan(f"{len(arguments.estimate)} trajectories", work, 0.0, "only files are compared"))
+        return report
     rows = []
     for path in arguments.estimate:
         estimate = read_trajectory(path)
@@ -164,22 +153,25 @@ def _trajectory(arguments: argparse.Namespace) -> _Report:
             rows.append((path.name, trajectory_errors(*poses, arguments.align, arguments.step)))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-    report = _Report()
+    report = Report(with_own_flags)
     report.add(trajectories_table(rows), [{"estimate": name} | errors.as_dict() for name, errors in rows])
     return report
 
 
-def _scenes(arguments: argparse.Namespace, options: Any, table: Callable[[Any], str]) -> _Report:
+def _scenes(arguments: argparse.Namespace, options: Any, table: Callable[[Any], str]) -> Report:
     from datasets.ground_truth import read_scene
     from sfm_lightglue.evaluation.scenes import evaluate_scenes
 
     candidates = _candidates(arguments)
     truths = [read_scene(_scene_path(scene, arguments)) for scene in arguments.scenes]
     truths = [truth.only(truth.names[: arguments.limit]) for truth in truths]
+    report = Report(with_own_flags)
+    if arguments.dry_run:
+        report.plans.append(plan_of_scenes(truths, candidates, options))
+        return report
     results, left_out = with_progress(
         arguments.quiet, lambda progress: evaluate_scenes(truths, candidates, options, progress)
     )
-    report = _Report()
     report.add(table(results), [one.as_dict() for one in results], left_out)
     errors = [f"- {one.scene}, {' + '.join(_names(one))}: {one.error}" for one in results if one.error]
     if errors:
@@ -191,12 +183,12 @@ def _names(result: Any) -> tuple[str, str, str]:
     return result.combination.extractor, result.combination.matcher, result.combination.estimator
 
 
-def _shared(arguments: argparse.Namespace) -> _Report:
+def _shared(arguments: argparse.Namespace) -> Report:
     from datasets.shared import shared_data_root
     from datasets.shared_pairs import shared_homographies, shared_pose_pairs
 
     candidates, root = _candidates(arguments), shared_data_root(arguments.data)
-    report = _Report()
+    report = Report(with_own_flags)
     report.parts.append("## Homographies")
     _add_pairs(report, shared_homographies(root), candidates, arguments)
     report.parts.append("## Relative poses")
@@ -204,11 +196,14 @@ def _shared(arguments: argparse.Namespace) -> _Report:
     return report
 
 
-def _slam(arguments: argparse.Namespace) -> _Report:
+def _slam(arguments: argparse.Namespace) -> Report:
     from sfm_lightglue.evaluation.slam_table import slam_table
 
+    report = Report(with_own_flags)
+    if arguments.dry_run:
+        report.plans.append(plan_slam(arguments))
+        return report
     medians, runs = evaluate_slam(arguments)
-    report = _Report()
     report.add(slam_table(medians), [one.as_dict() for one in runs])
     return report
 
@@ -232,37 +227,6 @@ def _scene_path(scene: str, arguments: argparse.Namespace) -> Path:
     from datasets.shared import find_scene_path
 
     return find_scene_path(scene, arguments.data)
-
-
-def _write(report: _Report, arguments: argparse.Namespace) -> None:
-    from sfm_lightglue.evaluation.tables import left_out_list
-
-    text = "\n\n".join(part for part in (*report.parts, left_out_list(report.left_out)) if part) + "\n"
-    if arguments.markdown is None:
-        say(text, end="")
-    is_alone = nullcontext() if None in (arguments.markdown, arguments.json) else sole_writer(arguments.json)
-    with is_alone:  # so that both files are of one run
-        if arguments.markdown is not None:
-            with atomic_write(arguments.markdown) as file:
-                file.write(text.encode())
-        if arguments.json is not None:
-            with atomic_write(arguments.json) as file:
-                file.write(json_bytes(_record(report, arguments), indent=2) + b"\n")
-
-
-def _record(report: _Report, arguments: argparse.Namespace) -> dict[str, Any]:
-    settings = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in sorted(vars(arguments).items())
-        if name not in {"json", "markdown", "quiet", "task"} and not isinstance(value, list)
-    }
-    return {
-        "task": arguments.task,
-        "version": __version__,
-        "settings": settings,
-        "results": report.results,
-        "left_out": [one.as_dict() for one in report.left_out],
-    }
 
 
 if __name__ == "__main__":

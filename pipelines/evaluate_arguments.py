@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import as_called, command_parser
+from pipelines.evaluate_output import add_result_arguments
 from pipelines.evaluate_slam import SLAM, SLAM_EXAMPLES, add_slam_arguments
 from pipelines.options import FLAG_FROM_OPTION
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -247,9 +248,7 @@ def _add_common_arguments(
     add("--device", default="auto", help="on which networks run: cpu, cuda, or auto (default: %(default)s)")
     data_help = "folder of the shared data (default: $SFM_LIGHTGLUE_DATA, else ../shared/data)"
     add("--data", type=Path, metavar="DIR", help=data_help)
-    add("--markdown", type=Path, metavar="FILE", help="write the table to FILE (default: print it)")
-    add("--json", type=Path, metavar="FILE", help="write all results to FILE (default: no file)")
-    add("--quiet", action="store_true", help="show no progress")
+    add_result_arguments(parser)
 
 
 def with_own_flags(message: str) -> str:

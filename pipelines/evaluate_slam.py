@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.command import with_progress
+from pipelines.evaluate_output import add_result_arguments
 from sfm_lightglue.execution.progress import Progress
 
 if TYPE_CHECKING:
+    from pipelines.plan import Plan
     from sfm_lightglue.evaluation.slam import SlamScores
 
 SLAM = """\
@@ -47,9 +49,7 @@ def add_slam_arguments(parser: argparse.ArgumentParser) -> None:
     data_help = "folder of the shared data (default: $SFM_LIGHTGLUE_DATA, else ../shared/data)"
     add("--data", type=Path, metavar="DIR", help=data_help)
     add("--work", type=Path, metavar="DIR", help="keeps rendered frames (default: a temporary folder)")
-    add("--markdown", type=Path, metavar="FILE", help="write the table to FILE (default: print it)")
-    add("--json", type=Path, metavar="FILE", help="write all results to FILE (default: no file)")
-    add("--quiet", action="store_true", help="show no progress")
+    add_result_arguments(parser)
 
 
 def evaluate_slam(arguments: argparse.Namespace) -> tuple[list[SlamScores], list[SlamScores]]:
@@ -72,6 +72,24 @@ def evaluate_slam(arguments: argparse.Namespace) -> tuple[list[SlamScores], list
             lambda progress: [_runs_of(name, arguments, work, progress) for name in names],
         )
     return [medians(of_sequence) for of_sequence in runs], [run for of_sequence in runs for run in of_sequence]
+
+
+def plan_slam(arguments: argparse.Namespace) -> Plan:
+    """What `evaluate_slam` would do.
+
+    Raises:
+        DataError: if a sequence cannot be read.
+        WeightsError: if weights are missing.
+    """
+    from datasets.slam_sequences import open_slam_sequence
+    from pipelines.evaluate_plan import plan_of_slam
+    from sfm_lightglue.tracking.config import TrackerConfig
+    from sfm_lightglue.tracking.tracker import Tracker
+
+    names = arguments.scenes or default_sequences(arguments.data)
+    sequences = [open_slam_sequence(name, arguments.data, arguments.limit) for name in names]
+    config = TrackerConfig(threads=arguments.threads, loop_closing=not arguments.no_loop_closing)
+    return plan_of_slam(sequences, max(1, arguments.seeds), Tracker(sequences[0].camera, config))
 
 
 def _runs_of(name: str, arguments: argparse.Namespace, work: Path, progress: Progress) -> list[SlamScores]:

@@ -9,7 +9,10 @@ from typing import Any
 
 from pipelines.arguments import parse_settings
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
+from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_export
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.reconstruction.export_map import export_map
 from sfm_lightglue.registry.builtin import EXPORTERS
@@ -37,10 +40,13 @@ express, 3 model or images missing, 6 output not writable, 130 interrupted, 143 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         options = format_options(arguments.set)
+        if arguments.dry_run:
+            say_plan(plan_of_export(arguments, options), arguments)
+            return
         summary = with_progress(
             arguments.quiet,
             lambda progress: export_map(
@@ -106,8 +112,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="an option of the format, such as export.num_neighbors=24 of ply",
     )
-    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
-    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    add_dry_run_argument(parser, "what would be exported")
+    add_output_arguments(parser)
     return parser
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
+from pipelines.manners import NOTHING_SHOWN, add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_localize
 from sfm_lightglue.colmap.model import find_map
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.localization.config import LocalizeConfig
@@ -53,7 +56,7 @@ NOTHING_FOUND = 5
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_intermixed_args(argv)  # options may stand between MAP and QUERY
-    show_warnings()
+    show_warnings(arguments.verbose)
     return run_command(lambda: _run(arguments), show_downloads=not arguments.quiet)
 
 
@@ -64,6 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
     queries = _queries(arguments, location.images)
     if arguments.output is not None:
         require_output(arguments.output)
+    if arguments.dry_run:
+        say_plan(plan_of_localize(arguments, config, queries), arguments)
+        return 0
 
     def load(progress: Any) -> Localizer:
         store = arguments.output if location.output is None else None
@@ -155,8 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--quiet", action="store_true", help="print nothing but warnings and errors")
-    add("--json", action="store_true", help="print each result as one JSON object on standard output")
+    add_dry_run_argument(parser, "how many photos would be looked for in how large a map")
+    add_output_arguments(parser, "print each result as one JSON object on standard output", NOTHING_SHOWN)
     return parser
 
 

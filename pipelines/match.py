@@ -10,6 +10,7 @@ from typing import get_args
 
 from pipelines.arguments import add_component_arguments, component_values, override, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings
+from pipelines.manners import NOTHING_SHOWN, add_dry_run_argument, add_output_arguments
 from pipelines.match_batch import run_batch
 from pipelines.match_output import (
     default_drawing_path,
@@ -20,6 +21,8 @@ from pipelines.match_output import (
 )
 from pipelines.options import with_flags
 from pipelines.output import say, say_json
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_match
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.image_pair.batch import PairBatch
 from sfm_lightglue.image_pair.cameras import StatedCameras
@@ -66,7 +69,7 @@ turned: t is zero); rejected, with the reason.
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         flags = {("two_view", "estimator"): arguments.estimator}
@@ -86,6 +89,8 @@ def _match_two(arguments: argparse.Namespace, config: MatchConfig) -> None:
         raise ConfigError("expected two photos, or --batch with a list of pairs; see --help")
     if arguments.images is not None:
         raise ConfigError("--images belongs to --batch")
+    if arguments.dry_run:
+        raise ConfigError("--dry-run belongs to --batch: two photos take seconds")
     picture = PictureConfig(arguments.colour or "inliers", epipolar_lines=arguments.epipolar)
     if _states_picture(arguments) and arguments.out is None and not arguments.show:
         raise ConfigError("--colour and --epipolar change the picture: add --out or --show")
@@ -139,6 +144,9 @@ def _match_listed(arguments: argparse.Namespace, config: MatchConfig) -> None:
     image_root = arguments.images or arguments.batch.parent
     _require_inputs(arguments, image_root)
     pairs = read_listed_pairs(arguments.batch, image_root)
+    if arguments.dry_run:
+        say_plan(plan_of_match(config, pairs, image_root, out), arguments)
+        return
     extractor = EXTRACTORS.build(config.extractor, config.device)
     matcher = MATCHERS.build(config.matcher, config.device)
     stated = _stated(arguments)
@@ -201,8 +209,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--same-camera", action=argparse.BooleanOptionalAction, help=same_help)
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--quiet", action="store_true", help="print nothing but warnings and errors")
-    add("--json", action="store_true", help="print each result as one JSON object on standard output")
+    add_dry_run_argument(parser, "with --batch, how many pairs would be matched")
+    add_output_arguments(parser, "print each result as one JSON object on standard output", NOTHING_SHOWN)
     return parser
 
 

@@ -17,6 +17,7 @@ from pipelines.command import (
     show_warnings,
     with_progress,
 )
+from pipelines.manners import add_output_arguments
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments, existing_file, existing_path, pair_flags, scene_file_values
 from pipelines.report import report_of_run
@@ -67,9 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give the folder of the photos, or --demo")
     if arguments.demo and arguments.dry_run:
         parser.error("--dry-run estimates the cost of a folder of photos; leave out --demo")
-    if arguments.extend is not None and (arguments.demo or arguments.dry_run):
-        parser.error("--extend works on a finished model; leave out --demo and --dry-run")
-    show_warnings()
+    if arguments.extend is not None and arguments.demo:
+        parser.error("--extend works on a finished model; leave out --demo")
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         if not arguments.demo and arguments.scene_dir.is_file():
@@ -127,15 +128,21 @@ def _use_options_of_last_run(arguments: argparse.Namespace) -> None:
 
 
 def _estimate(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
+    from pipelines.plan import say_plan
+    from pipelines.plans import plan_of_extension
     from sfm_lightglue.reconstruction.estimate import estimate_cost
 
+    output = _output_folder(arguments)
+    if arguments.extend is not None and (arguments.extend != EXTEND_AUTO or has_finished_model(output)):
+        say_plan(plan_of_extension(arguments, config, output), arguments)
+        return
     estimate = with_progress(
         arguments.quiet, lambda progress: estimate_cost(arguments.scene_dir, arguments.output, config, progress)
     )
     if arguments.json:
-        say_json(estimate.as_dict())
+        say_json(estimate.as_dict() | {"dry_run": True, "writes": [str(output)]})
     else:
-        say(estimate)
+        say(f"{estimate}\nwould write {output}")
 
 
 def _run_demo(arguments: argparse.Namespace, config: ReconstructConfig) -> None:
@@ -299,8 +306,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_executor_arguments(group)
     add("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     add("--device", help="of the networks: cpu, cuda, or auto (default: auto)")
-    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
-    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    add_output_arguments(group)
     return parser
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipelines.command import command_parser, run_command, show_warnings
+from pipelines.manners import NOTHING_SHOWN, add_output_arguments
 from pipelines.options import with_flags
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import SfmError
@@ -30,7 +31,7 @@ the folder NAME_files beside it: keep both together.
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         config = ReportConfig(
@@ -96,8 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--images", metavar="DIR", type=Path, help="folder of the photos (default: that of the scene)")
     add("--max-mb", metavar="MB", type=float, default=15.0, help="largest size of a single file (default: 15)")
     add("--threads", type=int, metavar="N", help="photos that are read at a time (default: all cores)")
-    add("--quiet", action="store_true", help="print nothing but warnings and errors")
-    add("--json", action="store_true", help="print path and size as one JSON object on standard output")
+    add_output_arguments(parser, "print path and size as one JSON object on standard output", NOTHING_SHOWN)
     return parser
 
 

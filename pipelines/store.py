@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
+from pipelines.manners import add_output_arguments
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.store.inventory import check_store, take_inventory
@@ -40,7 +41,7 @@ _MAX_LISTED = 20
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
     return run_command(lambda: _ACTIONS[arguments.action](arguments))
 
 
@@ -88,6 +89,10 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _report(tidied: Tidied, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        removed = [{"path": str(path), "reason": why} for path, why in tidied.removed.items()]
+        say_json(dataclasses.asdict(tidied) | {"removed": removed, "dry_run": arguments.dry_run}, indent=2)
+        return 0
     paths_from_reason: dict[str, list[Path]] = {}
     for path, why in tidied.removed.items():
         paths_from_reason.setdefault(why, []).append(path)
@@ -120,17 +125,17 @@ def build_parser() -> argparse.ArgumentParser:
         )
         return action
 
+    as_json = "print JSON on standard output"
     check = add_action("check", "verify the checksums of all entries; exit code 1 if one is damaged")
     stats = add_action("stats", "print numbers of entries and files, and their size, for each kind")
     for one in (check, stats):
-        one.add_argument("--json", action="store_true", help="print JSON on standard output")
-    check.add_argument("--quiet", action="store_true", help="show no progress")
+        add_output_arguments(one, as_json, "show no progress")
     compact = add_action("compact", "merge small shards and single entries of small kinds into full shards")
     prune = add_action("prune", "remove damaged and replaced entries, and files and snapshots of killed runs")
     prune.add_argument("--all", action="store_true", help="remove all entries of the kinds that --kind names")
     for one in (compact, prune):
         one.add_argument("--dry-run", action="store_true", help="only print what would be done")
-        one.add_argument("--quiet", action="store_true", help="print only the sums")
+        add_output_arguments(one, as_json, "print only the sums")
     return parser
 
 

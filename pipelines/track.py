@@ -12,8 +12,11 @@ from typing import Any
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.interrupt import asked_to_end
+from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.options import with_flags
 from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, say, say_json
+from pipelines.plan import say_plan
+from pipelines.plans import plan_of_track
 from sfm_lightglue.errors import ConfigError, ReconstructionError, SfmError, StoreError
 from sfm_lightglue.reconstruction.config import read_config_file
 from sfm_lightglue.tracking.config import MAX_KEYPOINTS, TrackerConfig
@@ -50,10 +53,15 @@ can be read, 4 weights missing, 5 nothing could be tracked, 6 output not writabl
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> int:
-        return _run(arguments, TrackerConfig.from_mapping(config_values(arguments)))
+        config = TrackerConfig.from_mapping(config_values(arguments))
+        if arguments.dry_run:
+            params = tuple(parse_camera_params(arguments.camera_params) or ())
+            say_plan(plan_of_track(arguments, config, params), arguments)
+            return 0
+        return _run(arguments, config)
 
     return run_command(body, show_downloads=not arguments.quiet)
 
@@ -231,8 +239,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", help="of the networks: cpu, cuda, or auto (default: cpu)")
     add("--view", action="store_true", help="show camera, map and frame in a window while it runs")
     add("--live-json", action="store_true", help="print a line of JSON for each frame as soon as it is tracked")
-    add("--quiet", action="store_true", help="no progress and no summary; warnings and errors stay")
-    add("--json", action="store_true", help="print the summary as one JSON object on standard output")
+    add_dry_run_argument(group, "how many frames would be tracked")
+    add_output_arguments(group)
     return parser
 
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pipelines.command import run_command, show_warnings
-from pipelines.output import say
+from pipelines.output import say_json
 from pipelines.train_arguments import build_parser, check_combinations
 from pipelines.train_settings import (
     SETTINGS_NAME,
@@ -22,12 +22,12 @@ from pipelines.train_settings import (
     training_settings,
     write_sizes,
 )
+from pipelines.train_table import TrainingTable, named, tell
 from sfm_lightglue.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipelines.train_table import TrainingTable
     from sfm_lightglue.models.lightglue import LightGlue
     from sfm_lightglue.training.recipes import TrainingSettings
     from sfm_lightglue.training.replicas import Replicas
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(given)
     check_combinations(parser, arguments)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         if arguments.pack_photos is not None:
@@ -65,8 +65,11 @@ def _pack(arguments: argparse.Namespace) -> None:
 
     size = _DEFAULT_PACK_MB if arguments.pack_size is None else arguments.pack_size
     report = write_photo_archive(arguments.photos, arguments.pack_photos, size)
+    if arguments.json:
+        counts = {"num_photos": report.num_photos, "quality": report.quality, "num_bytes": report.num_bytes}
+        say_json({"photos": str(arguments.pack_photos)} | counts)
     text = f"{report.num_photos} photographs in quality {report.quality}, {report.num_bytes / 1e6:.1f} MB"
-    say(f"{arguments.pack_photos}: {text}")
+    tell(arguments, f"{arguments.pack_photos}: {text}")
 
 
 def _run(arguments: argparse.Namespace, command: str, started: float) -> None:
@@ -108,7 +111,6 @@ def _require_permission(arguments: argparse.Namespace) -> None:
 
 def _train_and_export(arguments: argparse.Namespace, command: str, started: float, replicas: Replicas) -> None:
     from pipelines.train_export import export
-    from pipelines.train_table import TrainingTable
     from pipelines.train_validation import PhotoValidation
     from sfm_lightglue.training.trainer import Trainer
 
@@ -127,7 +129,7 @@ def _train_and_export(arguments: argparse.Namespace, command: str, started: floa
             trainer.follow()
         return
     _tell_beginning(trainer, arguments)
-    table = TrainingTable(arguments.quiet)
+    table = TrainingTable(arguments.quiet, arguments.json)
     if not arguments.export_only and not trainer.is_over:
         _train(trainer, arguments, settings, validation, table)
     if arguments.export is not None:
@@ -155,9 +157,9 @@ def _tell_beginning(trainer: Trainer, arguments: argparse.Namespace) -> None:
         end = f"{trainer.options.num_steps}"
         if plan is not None:
             end = f"{trainer.elapsed_s / 60:.1f} of {plan.max_minutes:g} minutes"
-        say(f"{arguments.output}: continuing after step {step} {'and' if plan is not None else 'of'} {end}", flush=True)
+        tell(arguments, f"{arguments.output}: continuing after step {step} {'and' if plan is not None else 'of'} {end}")
     elif arguments.resume:
-        say(f"{arguments.output}: holds no checkpoint; a new run begins", flush=True)
+        tell(arguments, f"{arguments.output}: holds no checkpoint; a new run begins")
 
 
 def _train(
@@ -167,15 +169,16 @@ def _train(
     validation: Validation | None,
     table: TrainingTable,
 ) -> None:
-    from pipelines.train_table import named
-
     write_sizes(arguments.output, settings)
     with shard_producer(arguments, settings, settings.num_workers) as producer:
         if len(producer.available()) == 0:
-            say(f"{producer.folder}: making the first shard of training scenes", flush=True)
+            tell(arguments, f"{producer.folder}: making the first shard of training scenes")
         network = trainer.run(producer, validation, table)
         if trainer.options.plan is not None and arguments.export is None:
-            say(f"held-out renderings: {named(trainer.validate(network, producer, validation))}")
+            metrics = trainer.validate(network, producer, validation)
+            tell(arguments, f"held-out renderings: {named(metrics)}")
+            if arguments.json:
+                say_json({"held_out": metrics})
 
 
 def _remove_run(folder: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.command import command_parser
+from pipelines.manners import add_output_arguments
 from sfm_lightglue.training.recipes import RECIPES
 
 EXAMPLES = """\
@@ -172,7 +173,8 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
     add("--export", metavar="FILE", type=Path, help=export_help)
     add("--export-only", action="store_true", help="do not train, only export the weights of the run in RUN_DIR")
     add("--half", action="store_true", help="export in half precision")
-    add("--quiet", action="store_true", help="print no table; log.jsonl has all rows")
+    as_json = "print each row of the log as a line of JSON, and the result as the last one"
+    add_output_arguments(group, as_json, "print no table; log.jsonl has all rows")
 
 
 def _add_confidence_arguments(group: argparse._ArgumentGroup) -> None:

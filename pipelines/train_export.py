@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from pipelines.output import say
+from pipelines.output import say_json
 from pipelines.train_settings import confidence_config, recipe, recommended_thresholds, shard_producer
-from pipelines.train_table import named
+from pipelines.train_table import named, tell
 from sfm_lightglue.version import __version__
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def export(
     save_lightglue(network, arguments.export, metadata, thresholds)
     _write_result(trainer, arguments, {**metadata, "held_out": metrics, "throughput": dict(throughput)})
     if metrics:
-        say(f"held-out renderings: {named(metrics)}")
-    say(f"{arguments.export}: wrote the weights after step {step}")
+        tell(arguments, f"held-out renderings: {named(metrics)}")
+    tell(arguments, f"{arguments.export}: wrote the weights after step {step}")
+    if arguments.json:
+        say_json({"export": str(arguments.export), "step": step, "held_out": metrics})
 
 
 def _existing_shards(trainer: Trainer, arguments: argparse.Namespace, settings: TrainingSettings) -> ShardProducer:
@@ -86,7 +88,7 @@ def _train_heads(
     if config is None:
         return
     losses = trainer.train_heads(network, producer, config)
-    say(f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps", flush=True)
+    tell(arguments, f"confidence heads: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
 
 
 def _metadata(trainer: Trainer, arguments: argparse.Namespace, step: int, command: str) -> dict[str, str]:

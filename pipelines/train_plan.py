@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.output import say
+from pipelines.output import say, say_json
 from pipelines.train_settings import (
     confidence_config,
     device_kind,
@@ -44,11 +44,16 @@ def print_plan(arguments: argparse.Namespace) -> None:
         *_data_lines(arguments, settings),
         *_file_lines(arguments),
     ]
+    chosen = recipe(arguments)
+    throughput = None if chosen is None else chosen.throughput(device_kind(arguments))
+    if arguments.json:
+        phases = None if options.plan is None else _phases(options.plan, settings, throughput)
+        steps = {"num_steps": options.num_steps, "num_decay_steps": options.num_decay_steps}
+        say_json({"dry_run": True} | dict(lines) | (steps if phases is None else {"phases": phases}))
+        return
     for name, text in lines:
         say(f"{name:<12}{text}")
     say("")
-    chosen = recipe(arguments)
-    throughput = None if chosen is None else chosen.throughput(device_kind(arguments))
     if options.plan is None:
         say(f"{options.num_steps} steps, the last {options.num_decay_steps} with a falling learning rate")
         return
@@ -122,24 +127,42 @@ def _cache(arguments: argparse.Namespace) -> str:
 
 def _print_phases(plan: TimePlan, settings: TrainingSettings, throughput: Throughput | None) -> None:
     """Print a table of the phases; if the throughput is known, with numbers of pairs and steps."""
-    guess = min(_GUESSED_S, _GUESSED_SHARE * plan.ends_at_s)
-    plan = plan.starting_at(guess if throughput is None else first_step_s(settings, throughput))
+    plan = _with_start(plan, settings, throughput)
     say(f"{'phase':<10}{'from s':>10}{'seconds':>10}{'keypoints':>11}{'steps':>10}{'pairs':>12}")
-    for name, start, end in plan.phases:
-        keypoints, steps, pairs = "", "", ""
-        if name in ("warm-up", "flat", "decay"):
-            keypoints = str(plan.num_keypoints_at(start))
-        if keypoints and throughput is not None:
-            rate = throughput.decay_pairs_per_s if name == "decay" else throughput.pairs_per_s
-            num_steps = int((end - start) * rate / settings.batch_size)
-            steps, pairs = str(num_steps), str(num_steps * settings.batch_size)
-        say(f"{name:<10}{start:>10.1f}{end - start:>10.1f}{keypoints:>11}{steps:>10}{pairs:>12}")
+    for row in _phases(plan, settings, throughput):
+        keypoints, steps, pairs = ("" if row[name] is None else str(row[name]) for name in _COUNTS)
+        say(f"{row['phase']:<10}{row['from_s']:>10.1f}{row['seconds']:>10.1f}{keypoints:>11}{steps:>10}{pairs:>12}")
     say(f"checkpoints every {plan.checkpoint_s:.0f} s; the training begins when the first scenes are there")
     if throughput is None:
         say("no figures of this recipe are known for this kind of device: the waiting is a guess")
         return
     num_scenes = throughput.views_per_s * settings.num_workers * plan.heads_at_s / settings.num_views
     say(f"about {num_scenes:.0f} scenes in this time; figures of the machine of docs/explanation/training.md")
+
+
+_COUNTS = ("num_keypoints", "num_steps", "num_pairs")
+
+
+def _phases(plan: TimePlan, settings: TrainingSettings, throughput: Throughput | None) -> list[dict[str, Any]]:
+    """The phases; counts are None where nothing is trained, or the throughput is not known."""
+    plan = _with_start(plan, settings, throughput)
+    rows: list[dict[str, Any]] = []
+    for name, start, end in plan.phases:
+        row: dict[str, Any] = {"phase": name, "from_s": start, "seconds": end - start} | dict.fromkeys(_COUNTS)
+        if name in ("warm-up", "flat", "decay"):
+            row["num_keypoints"] = plan.num_keypoints_at(start)
+            if throughput is not None:
+                rate = throughput.decay_pairs_per_s if name == "decay" else throughput.pairs_per_s
+                row["num_steps"] = int((end - start) * rate / settings.batch_size)
+                row["num_pairs"] = row["num_steps"] * settings.batch_size
+        rows.append(row)
+    return rows
+
+
+def _with_start(plan: TimePlan, settings: TrainingSettings, throughput: Throughput | None) -> TimePlan:
+    """The plan with the expected time of the first step."""
+    guess = min(_GUESSED_S, _GUESSED_SHARE * plan.ends_at_s)
+    return plan.starting_at(guess if throughput is None else first_step_s(settings, throughput))
 
 
 def first_step_s(settings: TrainingSettings, throughput: Throughput) -> float:

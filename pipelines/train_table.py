@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from statistics import mean
 
-from pipelines.output import say
+from pipelines.output import say, say_json
 
 
 class TrainingTable:
@@ -13,19 +14,22 @@ class TrainingTable:
 
     Args:
         quiet: print nothing.
+        as_json: print each row as one line of JSON.
     """
 
     _COLUMNS = ("step", "loss", "last", "confidence", "norm", "rate", "pairs_per_s", "waiting", "shards", "hours")
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet, self._num_rows = quiet, 0
+    def __init__(self, quiet: bool, as_json: bool = False) -> None:
+        self._quiet, self._as_json, self._num_rows = quiet, as_json, 0
         self._speeds: list[tuple[float, float]] = []
 
     def __call__(self, row: Mapping[str, float]) -> None:
         """Print a row."""
         if "loss" in row:
             self._speeds.append((row["pairs_per_s"], row["waiting"]))
-        if self._quiet:
+        if self._as_json:
+            say_json(dict(row), flush=True)
+        if self._quiet or self._as_json:
             return
         if "loss" not in row:
             say(f"{int(row['step']):>11}  validation: {named(row, without=('step',))}", flush=True)
@@ -50,6 +54,12 @@ class TrainingTable:
         if name == "waiting":
             return f"{100 * value:.0f} %"
         return f"{value:.2e}" if name == "rate" else f"{value:.4g}"
+
+
+def tell(arguments: argparse.Namespace, text: str) -> None:
+    """Print a line for people, unless nothing or JSON is wanted."""
+    if not arguments.quiet and not arguments.json:
+        say(text, flush=True)
 
 
 def named(values: Mapping[str, float], without: tuple[str, ...] = ()) -> str:

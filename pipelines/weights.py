@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command import ProgressBars, command_parser, run_command, show_warnings
+from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
 from sfm_lightglue.errors import WeightsError
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
 from sfm_lightglue.weights.digest import fault_of
 from sfm_lightglue.weights.lookup import (
+    cache_folder,
     candidate_paths,
     entry_of,
     fetch_weights,
@@ -44,18 +46,21 @@ unless SFM_LIGHTGLUE_OFFLINE=1 or HF_HUB_OFFLINE=1 is set.
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
-    show_warnings()
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         if arguments.action == "list":
             _list(arguments.json)
         elif arguments.action == "fetch":
-            for entry in [entry_of(name) for name in arguments.names]:  # report a wrong name before any download
-                _fetch(entry, arguments.quiet)
+            entries = [entry_of(name) for name in arguments.names]  # report a wrong name before any download
+            if arguments.dry_run:
+                _tell_downloads(entries, arguments.json)
+            else:
+                _say_paths([(entry.name, _fetch(entry, arguments)) for entry in entries], arguments.json)
         elif arguments.action == "export":
             _export(arguments)
         else:
-            say(_path(entry_of(arguments.name)))
+            _say_paths([(arguments.name, _path(entry_of(arguments.name)))], arguments.json)
 
     return run_command(body)
 
@@ -97,14 +102,49 @@ def _size_text(size: int | None) -> str:
     return "?" if size is None else f"{size / 1e6:.1f} MB"
 
 
-def _fetch(entry: WeightsEntry, quiet: bool) -> None:
+def _fetch(entry: WeightsEntry, arguments: argparse.Namespace) -> Path:
     path = locate_weights(entry)
     if path is None:
         if entry.url is not None and not offline_by():
-            say(licence_note(entry), flush=True)
+            # Whoever reads the output as JSON, or wants none of it, still has to learn of the licence.
+            if arguments.json or arguments.quiet:
+                print(licence_note(entry), file=sys.stderr, flush=True)
+            else:
+                say(licence_note(entry), flush=True)
         with contextlib.closing(ProgressBars("B")) as bars:
-            path = fetch_weights(entry, silent if quiet else bars)
-    say(path)
+            path = fetch_weights(entry, silent if arguments.quiet else bars)
+    return path
+
+
+def _say_paths(path_from_name: list[tuple[str, Path]], as_json: bool) -> None:
+    if as_json:
+        say_json([{"name": name, "path": str(path)} for name, path in path_from_name], indent=2)
+        return
+    for _, path in path_from_name:
+        say(path)
+
+
+def _tell_downloads(entries: list[WeightsEntry], as_json: bool) -> None:
+    """Tell what `fetch` would download, and where to."""
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        path = locate_weights(entry)
+        rows.append(
+            {
+                "name": entry.name,
+                "path": str(path or cache_folder() / entry.file),
+                "is_here": path is not None,
+                "url": entry.url,
+                "size": entry.size,
+                "licence": entry.licence,
+            }
+        )
+    if as_json:
+        say_json(rows, indent=2)
+        return
+    for row in rows:
+        todo = "is here already" if row["is_here"] else f"{_size_text(row['size'])} would be downloaded"
+        say(f"{row['name']}: {todo}: {row['path']}")
 
 
 def _path(entry: WeightsEntry) -> Path:
@@ -117,7 +157,11 @@ def _path(entry: WeightsEntry) -> Path:
 def _export(arguments: argparse.Namespace) -> None:
     from sfm_lightglue.huggingface.onnx_export import export_onnx  # imports torch
 
-    say(export_onnx(arguments.name, arguments.onnx, arguments.layout, arguments.num_points))
+    written = export_onnx(arguments.name, arguments.onnx, arguments.layout, arguments.num_points)
+    if arguments.json:
+        say_json({"name": arguments.name, "path": str(arguments.onnx), "layout": arguments.layout})
+    elif not arguments.quiet:
+        say(written)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -130,10 +174,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     names_help = "a name from `list`"
     listing = add_action("list", "list all names with size, licence and path of the file")
-    listing.add_argument("--json", action="store_true", help="print a JSON list on standard output")
     fetching = add_action("fetch", "download missing files, and print the paths of all")
     fetching.add_argument("names", metavar="NAME", nargs="+", help=f"{names_help}; several are allowed")
-    fetching.add_argument("--quiet", action="store_true", help="show no progress")
+    add_dry_run_argument(fetching, "which files would be downloaded")
     finding = add_action("path", "print the path of the file; exit code 4 if it is missing")
     finding.add_argument("name", metavar="NAME", help=names_help)
     exporting = add_action("export", "write a LightGlue as an ONNX file for another program")
@@ -147,6 +190,11 @@ def build_parser() -> argparse.ArgumentParser:
         " (SuperPoint and LightGlue of a model folder)",
     )
     exporting.add_argument("--num-points", metavar="N", type=int, help="keypoints of an image, for the layout images")
+    as_json = "print names and paths as JSON on standard output"
+    add_output_arguments(listing, "print a JSON list on standard output", "print the list only")
+    add_output_arguments(fetching, as_json, "show no progress")
+    add_output_arguments(finding, as_json, "print the path only")
+    add_output_arguments(exporting, as_json, "print nothing but warnings and errors")
     return parser
 
 

@@ -68,17 +68,22 @@ def copy_images(folder: Path, target: Path, name_from_name: dict[str, str], prog
         DataError: if an image is missing or cannot be decoded.
         OSError: if a copy cannot be written.
     """
+    _write_all(lambda name: stored_picture(folder, name), target, name_from_name, progress)
 
-    def stored(name: str) -> bytes:
-        image = _read(folder, name)
-        suffix = PurePosixPath(name).suffix.lower()
-        if isinstance(image.data, bytes) and suffix in _WRITTEN and image.quarter_turns == 0:
-            return image.data
-        if isinstance(image.data, bytes) and suffix in _JPEG:
-            return without_orientation(image.data)
-        return encode_image(image.rgb(), ".png")
 
-    _write_all(stored, target, name_from_name, progress)
+def stored_picture(folder: Path, name: str) -> bytes:
+    """The file of an image in its stored pixels, without EXIF orientation: JPEG as it is, PNG else.
+
+    Raises:
+        DataError: if the image is missing or cannot be decoded.
+    """
+    image = _read(folder, name)
+    suffix = PurePosixPath(name).suffix.lower()
+    if isinstance(image.data, bytes) and suffix in _WRITTEN and image.quarter_turns == 0:
+        return image.data
+    if isinstance(image.data, bytes) and suffix in _JPEG:
+        return without_orientation(image.data)
+    return encode_image(image.rgb(), ".png")
 
 
 def undistort_images(
@@ -103,20 +108,35 @@ def undistort_images(
     """
 
     def undistorted(name: str) -> bytes:
-        image, (before, after) = _read(folder, name), camera_from_name[name]
-        if image.size != before.size:
-            raise DataError(
-                f"{shown_path(folder / name)}: has {image.size[0]} x {image.size[1]} pixels, its camera in the model"
-                f" {before.width} x {before.height}; give the images that the model was made from by `images`"
-            )
-        is_same = (before.size, lens_of(before)) == (after.size, lens_of(after))
-        is_jpeg = PurePosixPath(name).suffix.lower() in _JPEG
-        if is_same and is_jpeg and isinstance(image.data, bytes):
-            return without_orientation(image.data)  # encoded again, it would lose detail
-        rgb = image.rgb() if is_same else warp(image.rgb(), source_pixels(before, after))
-        return encode_image(rgb, PurePosixPath(name_from_name[name]).suffix)
+        return undistorted_picture(folder, name, name_from_name[name], camera_from_name[name])
 
     _write_all(undistorted, target, name_from_name, progress)
+
+
+def undistorted_picture(folder: Path, name: str, new_name: str, cameras: tuple[Camera, Camera]) -> bytes:
+    """The file of an image without distortion.
+
+    Args:
+        folder: of the images.
+        name: of the image.
+        new_name: its ending tells the format.
+        cameras: of the image before and after.
+
+    Raises:
+        DataError: if the image is missing, cannot be decoded, or has another size than its camera.
+    """
+    image, (before, after) = _read(folder, name), cameras
+    if image.size != before.size:
+        raise DataError(
+            f"{shown_path(folder / name)}: has {image.size[0]} x {image.size[1]} pixels, its camera in the model"
+            f" {before.width} x {before.height}; give the images that the model was made from by `images`"
+        )
+    is_same = (before.size, lens_of(before)) == (after.size, lens_of(after))
+    is_jpeg = PurePosixPath(name).suffix.lower() in _JPEG
+    if is_same and is_jpeg and isinstance(image.data, bytes):
+        return without_orientation(image.data)  # encoded again, it would lose detail
+    rgb = image.rgb() if is_same else warp(image.rgb(), source_pixels(before, after))
+    return encode_image(rgb, PurePosixPath(new_name).suffix)
 
 
 def source_pixels(before: Camera, after: Camera) -> Float32Array:

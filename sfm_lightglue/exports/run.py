@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.exports.base import IMAGES_FOLDER, ChecksScene, Exporter, ExportScene, RecognizesFiles
+from sfm_lightglue.exports.base import (
+    IMAGES_FOLDER,
+    ChecksScene,
+    Exporter,
+    ExportScene,
+    Pictures,
+    RecognizesFiles,
+)
 from sfm_lightglue.exports.pictures import copy_images, picture_names, require_inside, undistort_images
 from sfm_lightglue.exports.undistort import undistorted_scene
 from sfm_lightglue.messages import shown_path
@@ -90,21 +97,7 @@ def write_export(
         StoreError: if the output cannot be written.
     """
     given, output = Path(output), Path(os.path.realpath(output))  # "." and "a/.." have no name beside which to write
-    if not scene.images:
-        raise DataError("the model has no registered image, so there is nothing to export")
-    require_inside([image.name for image in scene.images])
-    with_images = "undistorted" if undistort else exporter.pictures
-    is_folder = with_images != "none" or not exporter.file_name
-    if with_images != "undistorted":
-        _require_expressible(exporter, format_name, list(scene.cameras.values()))
-    if with_images != "none" and scene.image_folder is None:
-        raise DataError(
-            f"format {format_name}: needs the images, and their folder is not known; give the folder that the names of"
-            " the model's images are relative to by `images`"
-        )
-    if isinstance(exporter, ChecksScene):
-        exporter.check(scene)
-    _require_free(given, is_folder, overwrite, exporter, format_name)
+    with_images, is_folder = checked_export(scene, exporter, format_name, given, undistort, overwrite)
     if not is_folder:
         _write_file(scene, exporter, output)
     else:
@@ -118,6 +111,32 @@ def write_export(
                 record = {EXPORT_KEY: __version__, "format": format_name, "undistorted": with_images == "undistorted"}
                 (part / EXPORT_MARKER).write_bytes(json_bytes(record, indent=2) + b"\n")
     return ExportSummary(format_name, given, len(scene.images), len(scene.points), with_images == "undistorted")
+
+
+def checked_export(
+    scene: ExportScene, exporter: Exporter, format_name: str, output: Path, undistort: bool, overwrite: bool
+) -> tuple[Pictures, bool]:
+    """Check everything that can be checked before an export; the arguments and errors are those of `write_export`.
+
+    Returns:
+        What happens to the images, and whether the output is a folder.
+    """
+    if not scene.images:
+        raise DataError("the model has no registered image, so there is nothing to export")
+    require_inside([image.name for image in scene.images])
+    with_images: Pictures = "undistorted" if undistort else exporter.pictures
+    is_folder = with_images != "none" or not exporter.file_name
+    if with_images != "undistorted":
+        _require_expressible(exporter, format_name, list(scene.cameras.values()))
+    if with_images != "none" and scene.image_folder is None:
+        raise DataError(
+            f"format {format_name}: needs the images, and their folder is not known; give the folder that the names of"
+            " the model's images are relative to by `images`"
+        )
+    if isinstance(exporter, ChecksScene):
+        exporter.check(scene)
+    _require_free(output, is_folder, overwrite, exporter, format_name)
+    return with_images, is_folder
 
 
 def _require_expressible(exporter: Exporter, name: str, cameras: list[Camera]) -> None:

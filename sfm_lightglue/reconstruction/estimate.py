@@ -87,8 +87,9 @@ class CostEstimate:
 def estimate_cost(
     scene_dir: Path | str,
     output: Path | str | None = None,
-    config: ReconstructConfig | None = None,
+    config: DatabaseConfig | None = None,
     progress: Progress = silent,
+    as_it_is: bool = False,
 ) -> CostEstimate:
     """Measure a few images and pairs of a scene, and estimate what its reconstruction will take.
 
@@ -97,8 +98,9 @@ def estimate_cost(
     Args:
         scene_dir: as in `reconstruct`.
         output: as in `reconstruct`.
-        config: as in `reconstruct`.
+        config: as in `reconstruct`, or as in `add_to_database`, which has no dense features.
         progress: called while the folder is read.
+        as_it_is: `scene_dir` is the folder of the images itself, as in `add_to_database`.
 
     Raises:
         DataError: if there is no folder, or fewer than two images can be read.
@@ -108,11 +110,12 @@ def estimate_cost(
     config = config or ReconstructConfig()
     output = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     num_workers = ThreadExecutor(config.num_threads).num_workers
-    scene = read_scene(Path(scene_dir), output, config, num_workers, progress)
+    scene = read_scene(Path(scene_dir), output, config, num_workers, progress, as_it_is)
     components = build_components(config)
     components.pairs.check(scene)
     num_pairs = components.pairs.num_pairs(scene) if isinstance(components.pairs, CountsPairs) else None
-    measured = _measure(scene, components, config, config.max_keypoints_dense)
+    limit = config.max_keypoints_dense if isinstance(config, ReconstructConfig) else 0
+    measured = _measure(scene, components, config, limit)
     num_images = len(scene.images)
     image_bytes = _mean([_bytes(arrays_from_features(one)) for one in measured.features])
     dense_bytes = _mean([_bytes(arrays_from_dense(one)) for one in measured.dense])

@@ -11,7 +11,8 @@ from typing import Any
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.exports.base import read_scene_of
+from sfm_lightglue.exports.base import ExportScene, read_scene_of
+from sfm_lightglue.exports.plan import ExportPlan, plan_export
 from sfm_lightglue.exports.run import ExportSummary, write_export
 from sfm_lightglue.exports.times import read_times
 from sfm_lightglue.input_file import read_input_file
@@ -58,15 +59,35 @@ def export_map(
         4
     """
     exporter = EXPORTERS.build(EXPORTERS.choose(format, options))
+    scene = _scene_of(path, images)
+    return write_export(
+        scene, exporter, format, Path(output), undistort=undistort, overwrite=overwrite, progress=progress
+    )
+
+
+def plan_export_of_map(
+    path: Path | str,
+    format: str,
+    output: Path | str,
+    *,
+    images: Path | str | None = None,
+    undistort: bool = False,
+    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> ExportPlan:
+    """What `export_map` would write; nothing is written. The arguments and errors are those of `export_map`."""
+    exporter = EXPORTERS.build(EXPORTERS.choose(format, options))
+    scene = _scene_of(path, images)
+    return plan_export(scene, exporter, format, Path(output), undistort=undistort, overwrite=overwrite)
+
+
+def _scene_of(path: Path | str, images: Path | str | None) -> ExportScene:
     location = find_map(Path(path), Path(images) if images is not None else None)
-    scene = replace(
+    return replace(
         read_scene_of(read_model(location.model)),
         image_folder=location.images,
         georegistration=_georegistration(location.model / GEOREGISTRATION_NAME),
         times_s=read_times(location.images),
-    )
-    return write_export(
-        scene, exporter, format, Path(output), undistort=undistort, overwrite=overwrite, progress=progress
     )
 
 

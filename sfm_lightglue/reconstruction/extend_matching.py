@@ -35,7 +35,7 @@ _NUM_VERIFIED, _NUM_VERIFIED_SPARSE = 3, 10
 """Images with fewer verified partners are matched with further ones; the dense layer needs fewer of them, because it is
 matched with all images that see the same points."""
 
-_MAX_PARTNERS = 15
+MAX_PARTNERS = 15
 """Largest number of images that each image is matched with."""
 
 _NUM_ROUNDS = 2
@@ -117,7 +117,7 @@ class ArrivalMatching:
         for _ in range(_NUM_ROUNDS):
             verified = {pair: record.num_inliers for pair, record in self._counts.verified.items()}
             pairs = suggested_by_points(
-                arrivals, verified, self._found, covisibility, num_verified, _MAX_PARTNERS, self._excluded
+                arrivals, verified, self._found, covisibility, num_verified, MAX_PARTNERS, self._excluded
             )
             if not pairs:
                 break

@@ -29,7 +29,7 @@ def test_without_a_finished_model_the_exit_code_tells(small_scene_dir, tmp_path,
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("other", ["--demo", "--dry-run"])
+@pytest.mark.parametrize("other", ["--demo"])
 def test_options_that_need_no_finished_model_are_refused(own_scene, other):
     with pytest.raises(SystemExit) as error:
         main([str(own_scene), "--extend", "auto", other])

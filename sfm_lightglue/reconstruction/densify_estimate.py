@@ -1,0 +1,91 @@
+"""What densifying a model will cost, from a short measurement on this machine; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
+from sfm_lightglue.colmap.model import find_map, read_model
+from sfm_lightglue.errors import ReconstructionError
+from sfm_lightglue.execution.executor import ThreadExecutor
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.messages import shown_path
+from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, folder_of_images
+from sfm_lightglue.reconstruction.densify_config import DensifyConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.stages.cached import both_layers
+from sfm_lightglue.two_view.guided import GuidedView, match_views
+
+
+@dataclass(frozen=True, slots=True)
+class DensifyEstimate:
+    """The work of densifying a model. The adjustment comes on top.
+
+    Args:
+        output: folder of the results.
+        num_images: registered images.
+        num_points: of the model.
+        num_pairs: pairs of images that see the same surface, which are matched in each round.
+        extract_s: seconds of the features of all images, as if none were kept, with all workers.
+        match_s: seconds of one round of matching, with all workers.
+    """
+
+    output: Path
+    num_images: int
+    num_points: int
+    num_pairs: int
+    extract_s: float
+    match_s: float
+
+
+def estimate_densify(
+    map: Path | str,
+    images: Path | str | None = None,
+    output: Path | str | None = None,
+    config: DensifyConfig | None = None,
+) -> DensifyEstimate:
+    """Extract and match one pair of the images of a model, and estimate the time of all.
+
+    The arguments are those of `densify`.
+
+    Raises:
+        DataError: if there is no model, or an image is missing.
+        ConfigError: if the output folder has other files.
+        ReconstructionError: if no two images see the same surface.
+        WeightsError: if the weights of a network are missing.
+    """
+    path, config = Path(map), config or DensifyConfig()
+    location = find_map(path, None if images is None else Path(images))
+    folder = DensifiedFolder.choose(location, None if output is None else Path(output))
+    model, root = read_model(location.model), folder_of_images(location, path)
+    image_ids = sorted(model.reg_image_ids())
+    pairs = pairs_with_common_surface(model, image_ids, config.density) if len(image_ids) > 1 else []
+    if not pairs:
+        raise ReconstructionError(f"{shown_path(path)}: no two images of the model see the same surface")
+    extractor = EXTRACTORS.build(config.extractor, config.device)
+    seconds, views, poses = [], [], []
+    for position in pairs[len(pairs) // 2]:
+        image = model.images[image_ids[position]]
+        start = time.perf_counter()
+        _, dense = both_layers(extractor, Image.read(root / image.name), config.max_keypoints_dense, None)
+        seconds.append(time.perf_counter() - start)
+        views.append(GuidedView.from_features(dense, camera_from_pycolmap(model.cameras[image.camera_id])))
+        poses.append(Rigid3.from_matrix(np.asarray(image.cam_from_world().matrix())))
+    start = time.perf_counter()
+    match_views(*views, poses[1] @ poses[0].inverse(), config=config.density.guided)
+    match_s = time.perf_counter() - start
+    num_workers = ThreadExecutor(config.num_threads).num_workers
+    return DensifyEstimate(
+        folder.path,
+        len(image_ids),
+        model.num_points3D(),
+        len(pairs),
+        len(image_ids) * min(seconds) / num_workers,
+        len(pairs) * match_s / num_workers,
+    )

@@ -1,0 +1,85 @@
+"""How long extraction and matching take on this machine, from a few images; nothing is written."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.features import Features
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.matchers.base import Matcher
+
+NUM_MEASURED = 3
+"""Images that are extracted; each is matched with the next one."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StepTimes:
+    """Medians over a few images, on one worker.
+
+    Args:
+        extract_s: seconds of an image, with its decoding.
+        match_s: seconds of a pair; 0 without a matcher.
+        num_images: number of images that were measured.
+    """
+
+    extract_s: float
+    match_s: float
+    num_images: int
+
+    @property
+    def basis(self) -> str:
+        """Where the times are from, in words."""
+        return f"measured on {self.num_images} image{'s' * (self.num_images != 1)} here"
+
+
+def measure_steps(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None = None) -> StepTimes:
+    """Extract a few images in memory, and match neighbours.
+
+    The first image and the first pair are extracted and matched twice, because a network is loaded with them. A single
+    image is matched with itself.
+
+    Args:
+        paths: of images; those from the middle are taken, and those that cannot be decoded are left out.
+        extractor: of features.
+        matcher: of pairs; None matches nothing.
+
+    Raises:
+        DataError: if no image can be decoded.
+        WeightsError: if the weights of a network are missing.
+    """
+    middle = max(0, len(paths) // 2 - NUM_MEASURED // 2)
+    features: list[Features] = []
+    seconds: list[float] = []
+    for path in (*paths[middle:], *paths[:middle]):
+        if len(features) == NUM_MEASURED:
+            break
+        try:
+            if not features:
+                extractor.extract(Image.read(path))
+            start = time.perf_counter()
+            features.append(extractor.extract(Image.read(path)))
+        except DataError:
+            continue
+        seconds.append(time.perf_counter() - start)
+    if not features:
+        raise DataError("an estimate needs an image that can be decoded, and there is none")
+    match_s = 0.0 if matcher is None else _match_seconds(features, matcher)
+    return StepTimes(statistics.median(seconds), match_s, len(features))
+
+
+def _match_seconds(features: Sequence[Features], matcher: Matcher) -> float:
+    pairs = list(itertools.pairwise(features)) or [(features[0], features[0])]
+    matcher.match(*pairs[0])
+    seconds = []
+    for pair in pairs:
+        start = time.perf_counter()
+        matcher.match(*pair)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
