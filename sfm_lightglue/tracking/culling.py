@@ -25,32 +25,43 @@ _MIN_OTHERS = 3
 
 
 class PointTrials:
-    """The points that are too young to be trusted."""
+    """The points that are too young to be trusted.
+
+    Keyframes of other maps do not count: the last points of a map in which the camera was lost stay on trial, since
+    the camera may be found again by them.
+    """
 
     def __init__(self) -> None:
-        self._births: dict[int, int] = {}
+        self._births: dict[int, tuple[int, int]] = {}  # map and number, by point
 
-    def begin(self, point_ids: list[int], keyframe_number: int) -> None:
+    def begin(self, point_ids: list[int], map_id: int, keyframe_number: int) -> None:
         """Start the trial of points.
 
         Args:
             point_ids: of added points.
-            keyframe_number: running number of the keyframe that brought them.
+            map_id: of their map.
+            keyframe_number: running number in this map of the keyframe that brought them.
         """
-        self._births.update(dict.fromkeys(point_ids, keyframe_number))
+        self._births.update(dict.fromkeys(point_ids, (map_id, keyframe_number)))
 
-    def judge(self, slam_map: SlamMap, keyframe_number: int) -> int:
-        """Remove the points that have few observations at the end of their trial.
+    def judge(self, slam_map: SlamMap, map_id: int, keyframe_number: int) -> int:
+        """Remove points with few observations after their trial: of a map, and of those that were joined with others.
 
         Args:
             slam_map: changed in place.
-            keyframe_number: running number of the latest keyframe.
+            map_id: of the latest keyframe.
+            keyframe_number: its running number in this map.
 
         Returns:
             Number of points removed.
         """
         with slam_map.lock:
-            done = [one for one, birth in self._births.items() if keyframe_number - birth >= _TRIAL_KEYFRAMES]
+            others = set(slam_map.map_ids()) - {map_id}
+            done = [
+                point_id
+                for point_id, (born_in, number) in self._births.items()
+                if born_in not in others and (born_in != map_id or keyframe_number - number >= _TRIAL_KEYFRAMES)
+            ]
             for point_id in done:
                 del self._births[point_id]
             counts = slam_map.num_observations(done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,7 +49,7 @@ class LocalMapper:
         self._matcher = matcher
         self._config = config
         self._trials = PointTrials()
-        self._num_added = 0
+        self._num_added: Counter[int] = Counter()  # by map
         self._exact: deque[Keyframe] = deque()
 
     def start(self, first: Keyframe, second: Keyframe) -> bool:
@@ -69,7 +69,7 @@ class LocalMapper:
         good = self._map.points_of([second.idx])
         if len(good) >= self._config.initialization.min_points:
             return True
-        self._num_added -= 2
+        del self._num_added[first.map_id]
         for keyframe in (second, first):
             self._map.remove_keyframe(keyframe.idx)
         return False
@@ -87,13 +87,13 @@ class LocalMapper:
         self._add_points(keyframe, self._partners(keyframe))
         window = window_of(self._map, keyframe.idx, mapping.window)
         adjust_keyframes(self._map, window, *self._limits(), mapping.max_iterations)
-        self._trials.judge(self._map, self._num_added)
+        self._trials.judge(self._map, keyframe.map_id, self._num_added[keyframe.map_id])
         if mapping.remove_redundant:
             remove_redundant_keyframes(self._map, keyframe.idx)
 
     def _add(self, keyframe: Keyframe) -> None:
         self._map.add_keyframe(keyframe)
-        self._num_added += 1
+        self._num_added[keyframe.map_id] += 1
         self._exact.append(keyframe)
         while len(self._exact) > _NUM_EXACT:
             self._exact.popleft().compact()
@@ -173,7 +173,7 @@ class LocalMapper:
             self._config.mapping.min_parallax_deg,
         )
         ids = self._map.add_points(*_without_conflicts(found_points))
-        self._trials.begin(ids.tolist(), self._num_added)
+        self._trials.begin(ids.tolist(), keyframe.map_id, self._num_added[keyframe.map_id])
 
     def _matched(self, keyframe: Keyframe, partner: Keyframe) -> tuple[IndexArray, IndexArray]:
         """Rows [M] of a keyframe and of a partner whose features match. The order of names is that of other jobs."""

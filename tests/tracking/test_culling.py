@@ -25,20 +25,35 @@ def test_points_with_few_observations_leave_after_their_trial():
     slam_map, ids = map_of(4, num_observers=2)
     slam_map.add_observation(int(ids[0]), 2, int(np.flatnonzero(slam_map.keyframes[0].point_ids == ids[0])[0]))
     trials = PointTrials()
-    trials.begin(ids.tolist(), 1)
-    assert trials.judge(slam_map, 3) == 0
-    assert trials.judge(slam_map, 4) == len(ids) - 1
+    trials.begin(ids.tolist(), 0, 1)
+    assert trials.judge(slam_map, 0, 3) == 0
+    assert trials.judge(slam_map, 0, 4) == len(ids) - 1
     assert slam_map.points_of([0]).tolist() == [ids[0]]
-    assert trials.judge(slam_map, 5) == 0
+    assert trials.judge(slam_map, 0, 5) == 0
+
+
+def test_the_last_points_of_a_map_stay_while_another_one_grows_and_are_judged_when_it_is_joined():
+    slam_map, ids = map_of(3, num_observers=2)
+    walk = Walk(num_points=300)
+    other = walk.keyframe(0)
+    other.idx, other.map_id = 9, 1
+    slam_map.add_keyframe(other)
+    trials = PointTrials()
+    trials.begin(ids.tolist(), 0, 3)
+    assert trials.judge(slam_map, 1, 40) == 0
+    assert trials.judge(slam_map, 0, 4) == 0
+    for keyframe in slam_map.keyframes.values():
+        keyframe.map_id = 1
+    assert trials.judge(slam_map, 1, 41) == len(ids)
 
 
 def test_points_that_left_before_are_no_matter():
     slam_map, ids = map_of(3, num_observers=2)
     trials = PointTrials()
-    trials.begin(ids.tolist(), 1)
+    trials.begin(ids.tolist(), 0, 1)
     slam_map.fuse(int(ids[0]), int(ids[1]))
     slam_map.remove_points(ids[2:])
-    assert trials.judge(slam_map, 9) == 1
+    assert trials.judge(slam_map, 0, 9) == 1
 
 
 def test_a_keyframe_whose_points_three_others_observe_is_redundant():
