@@ -22,7 +22,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 1
+DENSIFY_VERSION = 2
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 96

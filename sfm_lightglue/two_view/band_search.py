@@ -172,7 +172,7 @@ def _within(keypoints: _Sorted, rows: slice, others: _Sorted, columns: IndexArra
     """[R, C] whether two keypoints lie in each other's band, at a possible depth."""
     gaps = np.subtract.outer(keypoints.angles[rows], others.angles[columns])
     if not isinstance(columns, slice) or rows.start >= keypoints.num_narrow:
-        gaps = np.remainder(gaps + np.float32(period / 2), np.float32(period)) - np.float32(period / 2)
+        gaps -= np.rint(gaps * np.float32(1 / period)) * np.float32(period)  # np.remainder is twenty times as slow
     gaps *= gaps
     gaps -= np.multiply.outer(keypoints.squared_other_limits[rows], others.squared_slopes[columns])
     allowed: BoolArray = gaps <= keypoints.squared_reaches[rows, None]
