@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from pipelines.command import program_name, run_command
-from pipelines.output import say
-from sfm_lightglue.version import __version__
+from pipelines.output import say, say_json
+from sfm_lightglue.errors import ConfigError
 
 COMMANDS = {
     "reconstruct": "computes camera poses and a point cloud from photos",
@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "writes a page about a reconstruction that opens in any browser",
     "store": "checks and tidies the results that are kept in an output folder",
     "weights": "lists the weights of networks, and downloads them",
+    "doctor": "tells what works on this machine, what is missing, and what mends it",
     "evaluate": "compares extractors, matchers and estimators with ground truth (in a checkout)",
     "train": "trains a LightGlue from photos (in a checkout)",
 }
@@ -32,14 +33,25 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in {"-h", "--help"}:
         return run_command(lambda: say(_help())) or (0 if arguments else 2)
-    if arguments[0] == "--version":
-        return run_command(lambda: say(f"sfm-lightglue {__version__}"))
+    if arguments[0] in {"-V", "--version"}:
+        return run_command(lambda: _say_version(arguments[1:]))
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"error: unknown command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
     command: Callable[[list[str]], int] = importlib.import_module(f"pipelines.{name}").main
     return command(rest)
+
+
+def _say_version(flags: list[str]) -> None:
+    from pipelines.versions import versions, versions_text
+
+    if flags not in ([], ["--json"]):
+        raise ConfigError(f"--version takes --json only, got {' '.join(flags)}")
+    if flags:
+        say_json(versions(), indent=2)
+    else:
+        say(versions_text())
 
 
 def _help() -> str:

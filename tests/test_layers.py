@@ -26,7 +26,7 @@ LAYERS = (
     {"image_pair", "localization"},
     {"reconstruction"},
     {"tracking"},
-    {"evaluation", "viewer", "report", "sfm_lightglue"},
+    {"evaluation", "viewer", "report", "diagnosis", "sfm_lightglue"},
     {"datasets"},
     {"pipelines"},
     {"benchmarks"},

@@ -208,3 +208,11 @@ _ENTRIES = (
 
 CATALOG: Mapping[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
 """Entries by name."""
+
+SHIPPED_SHA256: Mapping[str, str] = {
+    "lightglue_sift": "6426d1c218da8ffe9492cdb55c9c43b81c681fa27f0ea2c5deb8956792547825",
+    "lightglue_sift_v2": "247c6dc66781910764b54b72d0422a509913305fac890592224e17d1a8fcf790",
+    "retrieval_sift": "b0d517cbd25687783160c2a0eb325aef2ce913ea488d1352271642a285682365",
+}
+"""Digests of the files that come with the package, by name. Files of the user with the same names may differ, so they
+are no part of the entries."""
