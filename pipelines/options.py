@@ -10,6 +10,7 @@ FLAG_FROM_OPTION = {
     "cameras.model": "--camera-model",
     "cameras.params": "--camera-params",
     "cameras.refine": "--refine-intrinsics",
+    "compare": "--compare",
     "density.level": "--density",
     "device": "--device",
     "executor.address": "--executor-address",

@@ -59,6 +59,7 @@ DOORS = {
         "refinement",
         "synthetic",
         "training",
+        "viewer.turntable",
     },
     "pycolmap": {
         "colmap",
@@ -105,6 +106,7 @@ DOORS = {
     "pytest": {"testing"},
     "threadpoolctl": {"execution.devices", "execution.blas"},
     "tqdm": {"pipelines"},
+    "shtab": {"pipelines"},
     "poselib": {"two_view.estimators"},
     "av": {"tracking"},
     "pillow_heif": {"images.opening"},
@@ -114,7 +116,7 @@ DOORS = {
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"av", "faiss", "jinja2", "onnx", "onnxscript", "open3d", "pillow_heif", "poselib", "ray", "tqdm"}
+LAZY = {"av", "faiss", "jinja2", "onnx", "onnxscript", "open3d", "pillow_heif", "poselib", "ray", "shtab", "tqdm"}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")

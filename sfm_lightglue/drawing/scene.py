@@ -97,12 +97,13 @@ class ViewScene:
     radius: float
 
 
-def build_scene(model: ModelArrays, aspect: float = 4 / 3) -> ViewScene:
+def build_scene(model: ModelArrays, aspect: float = 4 / 3, up: Float64Array | None = None) -> ViewScene:
     """Choose colours, frusta and a viewpoint for a model.
 
     Args:
         model: with at least one finite point or one camera.
         aspect: width divided by height of the image that is rendered.
+        up: [3] unit vector; None for the mean of the cameras' own upward directions.
 
     Raises:
         DataError: if there is neither a finite point nor a camera.
@@ -118,7 +119,7 @@ def build_scene(model: ModelArrays, aspect: float = 4 / 3) -> ViewScene:
     frusta = frustum_lines(model.poses, model.corner_rays, frustum_size(centers, radius))
     camera_mask = near_mask(centers)
     near_poses = [pose for pose, is_near in zip(model.poses, camera_mask, strict=True) if is_near]
-    viewpoint = choose_viewpoint(points, near_poses, select_frusta(frusta, camera_mask).vertices, aspect)
+    viewpoint = choose_viewpoint(points, near_poses, select_frusta(frusta, camera_mask).vertices, aspect, up)
     return ViewScene(points, point_colors, centers, frusta, viewpoint, radius)
 
 

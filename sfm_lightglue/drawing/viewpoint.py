@@ -73,7 +73,11 @@ def scene_radius(points: Float64Array, centers: Float64Array) -> float:
 
 
 def choose_viewpoint(
-    points: Float64Array, poses: list[Rigid3], seen_vertices: Float64Array, aspect: float
+    points: Float64Array,
+    poses: list[Rigid3],
+    seen_vertices: Float64Array,
+    aspect: float,
+    up: Float64Array | None = None,
 ) -> Viewpoint:
     """The viewpoint behind and above the cameras that is as near as the whole scene fits into the image.
 
@@ -82,6 +86,7 @@ def choose_viewpoint(
         poses: `cam_from_world` of F cameras without outliers; if there are none, the view is along z with y downwards.
         seen_vertices: [V, 3] further positions that must be in the image.
         aspect: width divided by height of the image.
+        up: [3] unit vector; None for the mean of the cameras' own upward directions.
 
     Raises:
         ValueError: if there is neither a point nor a vertex.
@@ -90,7 +95,7 @@ def choose_viewpoint(
     must_see = np.concatenate([kept, seen_vertices])
     if len(must_see) == 0:
         raise ValueError("choose_viewpoint: expected a point or a vertex to look at")
-    forward, up = _mean_forward_and_up(poses)
+    forward, up = _mean_forward_and_up(poses, up)
     right = np.cross(forward, up)
     elevation, azimuth = np.radians(ELEVATION_DEG), np.radians(AZIMUTH_DEG)
     level = np.cos(azimuth) * forward - np.sin(azimuth) * right
@@ -101,16 +106,19 @@ def choose_viewpoint(
     return Viewpoint(eye, target, up)
 
 
-def _mean_forward_and_up(poses: list[Rigid3]) -> tuple[Float64Array, Float64Array]:
+def _mean_forward_and_up(poses: list[Rigid3], up: Float64Array | None) -> tuple[Float64Array, Float64Array]:
     """Two perpendicular unit vectors [3]: the cameras' mean horizontal viewing direction, and up."""
-    if not poses:
+    if not poses and up is None:
         return np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])
+    if not poses:
+        poses = [Rigid3.identity()]
     rotations = np.stack([pose.R for pose in poses])  # rows: the camera's x, y and z axis in the world
     forwards, ups = rotations[:, 2], -rotations[:, 1]
-    up = ups.mean(axis=0)
-    if np.linalg.norm(up) < 0.2:  # the cameras are rolled in all directions: use the first
-        up = ups[0]
-    up = up / np.linalg.norm(up)
+    if up is None:
+        up = ups.mean(axis=0)
+        if np.linalg.norm(up) < 0.2:  # the cameras are rolled in all directions: use the first
+            up = ups[0]
+        up = up / np.linalg.norm(up)
     # The mean cancels if the cameras look in all directions, as around an object: then use the first camera.
     for candidate in (forwards.mean(axis=0), forwards[0], rotations[0, 1], rotations[0, 0]):
         level = candidate - (candidate @ up) * up

@@ -171,7 +171,7 @@ def _refined(
     for factor in (2, 1):
         found = _judge(similarity, estimate, truth, factor * max_center_error, factor * max_rotation_error_deg)
         if len(found.right) >= MIN_ALIGNED:
-            similarity = _from_poses(found.right, estimate, truth)
+            similarity = similarity_from_poses(found.right, estimate, truth)
     return _judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg)
 
 
@@ -188,8 +188,20 @@ def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth:
     return Sim3(scale, R, true_centers.mean(0) - scale * R @ centers.mean(0))
 
 
-def _from_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3:
-    """The similarity of three or more poses by least squares; the orientations decide where centres are collinear."""
+def similarity_from_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3:
+    """The similarity of three or more poses by least squares; the orientations decide where centres are collinear.
+
+    Args:
+        names: of the images.
+        estimate: `cam_from_world` by image name, in any unit.
+        truth: `cam_from_world` by image name.
+
+    Returns:
+        `truth_from_estimate`.
+
+    Raises:
+        ValueError: if all centres coincide.
+    """
     chosen = {name: estimate[name] for name in names}
     aligned = align_poses(chosen, truth)
     similarity = aligned.truth_from_estimate

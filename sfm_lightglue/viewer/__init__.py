@@ -1,5 +1,6 @@
-"""Show a reconstruction with Open3D: in a window, or as an image file rendered without a display."""
+"""Show reconstructions with Open3D: in a window, or as a picture or a film rendered without a display."""
 
-from sfm_lightglue.viewer.show import ViewConfig, view_model
+from sfm_lightglue.viewer.look import Look
+from sfm_lightglue.viewer.show import ViewConfig, Viewed, view_models
 
-__all__ = ["ViewConfig", "view_model"]
+__all__ = ["Look", "ViewConfig", "Viewed", "view_models"]

@@ -13,8 +13,9 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.drawing.scene import BACKGROUND
+from sfm_lightglue.viewer.geometries import line_set, point_cloud
 from sfm_lightglue.viewer.live_state import unpacked
-from sfm_lightglue.viewer.open3d_worker import has_display, open3d_geometries
+from sfm_lightglue.viewer.open3d_worker import has_display
 
 SIZE_PX = (960, 720)
 
@@ -98,9 +99,11 @@ def _show_scene(window: Any, state: dict[str, AnyArray], extent: float) -> float
     found = float(np.ptp(state["line_vertices"], axis=0).max()) if len(state["line_vertices"]) > 0 else 0.0
     is_to_fit = found > 1.5 * extent
     window.clear_geometries()
-    for geometry in open3d_geometries(state):
-        if geometry is not None:
-            window.add_geometry(geometry, reset_bounding_box=is_to_fit)
+    if len(state["points"]) > 0:
+        window.add_geometry(point_cloud(state["points"], state["point_colors"]), reset_bounding_box=is_to_fit)
+    if len(state["segments"]) > 0:
+        lines = line_set(state["line_vertices"], state["segments"], state["line_colors"])
+        window.add_geometry(lines, reset_bounding_box=is_to_fit)
     if is_to_fit:
         window.get_view_control().set_front(FRONT)
         window.get_view_control().set_up(UP)

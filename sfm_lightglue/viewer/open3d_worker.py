@@ -1,131 +1,130 @@
-"""The process in which Open3D runs; `show.py` starts it with the arrays of a scene.
+"""The process in which Open3D runs; `show.py` starts it with a folder that has the contents and the job.
 
-`python -m sfm_lightglue.viewer.open3d_worker SCENE.npz image FILE.png WIDTH HEIGHT`, or
-`... SCENE.npz window TITLE WIDTH HEIGHT MAX_FRAMES`.
+`python -m sfm_lightglue.viewer.open3d_worker FOLDER`: `contents.npz` are the arrays of `Contents`, `job.json` is a
+`Job`. Pictures are written as `picture-00000.png` and so on.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.drawing.scene import BACKGROUND, point_size_px
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.viewer.contents import Contents
+from sfm_lightglue.viewer.look import Look
 
-REACH = 10.0
-"""Largest distance from the target at which points and cameras are drawn, in radii of the scene."""
-
-SUPERSAMPLING = 2
-"""Images are rendered at this multiple of their size and averaged, which smooths lines and points."""
-
-FOV_STEP_DEG = 5.0
-"""One step of the field of view in Open3D's window."""
+CONTENTS_NAME, JOB_NAME = "contents.npz", "job.json"
 
 
-def render_image(arrays: dict[str, AnyArray], path: Path, width: int, height: int) -> None:
-    """Write the scene as a PNG of width x height pixels."""
-    import open3d as o3d
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the process does.
 
-    rendering = o3d.visualization.rendering
-    factor = SUPERSAMPLING if max(width, height) <= 4096 else 1
-    renderer = rendering.OffscreenRenderer(factor * width, factor * height)
-    renderer.scene.set_background([*srgb_from_linear(np.array(BACKGROUND)), 1.0])
-    renderer.scene.view.set_post_processing(False)  # no tone mapping: keeps the colours of the images
-    cloud, lines = open3d_geometries(arrays)
-    scale = (width * height / (1280 * 960)) ** 0.5
-    if cloud is not None:
-        material = rendering.MaterialRecord()
-        material.shader = "defaultUnlit"
-        material.point_size = factor * max(scale * point_size_px(len(arrays["points"])), 2.0)
-        renderer.scene.add_geometry("points", cloud, material)
-    if lines is not None:
-        material = rendering.MaterialRecord()
-        material.shader = "unlitLine"
-        material.line_width = factor * max(1.6 * scale, 1.0)
-        renderer.scene.add_geometry("cameras", lines, material)
-    near, far = clip_planes(arrays["eye"])
-    eye, up = (arrays[name].astype(np.float32) for name in ("eye", "up"))
-    renderer.setup_camera(float(arrays["vertical_fov_deg"]), np.zeros(3, np.float32), eye, up, near, far)
-    pixels = np.asarray(renderer.render_to_image())[..., :3]
-    blocks = pixels.reshape(height, factor, width, factor, 3).astype(np.float32)
-    smooth = np.ascontiguousarray(blocks.mean(axis=(1, 3)).round().astype(np.uint8))
-    if not o3d.io.write_image(str(path), o3d.geometry.Image(smooth)):
-        raise SystemExit("error: the image could not be written")
+    Args:
+        kind: pictures without a display, or a window.
+        size: (width, height) in pixels.
+        look: of the scene.
+        num_pictures: of a turn around the scene; 1 for the first view only.
+        title: of the window.
+        actions: what is done in the window, for tests, instead of a user; it closes after them. "key:C", "click:X,Y",
+            "drag:X,Y", "shift:X,Y", "wheel:N", "save:FILE".
+        is_scripted: whether `actions` are done.
+    """
+
+    kind: Literal["pictures", "window"]
+    size: tuple[int, int]
+    look: Look
+    num_pictures: int = 1
+    title: str = ""
+    actions: tuple[str, ...] = ()
+    is_scripted: bool = False
+
+    def as_json(self) -> str:
+        """Text of the file."""
+        values = asdict(self)
+        values["look"]["hidden_models"] = sorted(self.look.hidden_models)
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job of a text."""
+        values = json.loads(text)
+        look = values.pop("look")
+        look["hidden_models"] = frozenset(look["hidden_models"])
+        values["size"], values["actions"] = tuple(values["size"]), tuple(values["actions"])
+        return cls(look=Look(**look), **values)
 
 
-def show_window(arrays: dict[str, AnyArray], title: str, width: int, height: int, max_frames: int) -> None:
-    """Show the scene until the window is closed, or for `max_frames` frames if that is positive."""
+def picture_name(number: int) -> str:
+    """Name of the file of a picture."""
+    return f"picture-{number:05d}.png"
+
+
+def read_contents(path: Path) -> Contents:
+    """The contents of a file."""
+    with np.load(path, allow_pickle=False) as stored:
+        return Contents(**dict(stored))
+
+
+def render(contents: Contents, job: Job, folder: Path) -> None:
+    """Write the pictures of a job."""
+    from sfm_lightglue.viewer.offscreen import OffscreenScene, save_png
+    from sfm_lightglue.viewer.orbit import turntable
+    from sfm_lightglue.viewer.scene_parts import first_view
+
+    scene = OffscreenScene(contents, job.look, job.size)
+    views = turntable(first_view(contents), job.num_pictures)
+    for number, pixels in enumerate(scene.pictures(views)):
+        save_png(pixels, str(folder / picture_name(number)))
+
+
+def show_window(contents: Contents, job: Job) -> None:
+    """Show the contents until the window is closed, or the actions are done."""
     if sys.platform == "linux" and not has_display():
         raise SystemExit("error: no display answers; `screenshot` renders an image without one")
-    import open3d as o3d
+    from sfm_lightglue.viewer.canvas import Canvas
+    from sfm_lightglue.viewer.window import Window
 
-    window = o3d.visualization.Visualizer()
-    if not window.create_window(title, width, height):
-        raise SystemExit("error: no window could be opened; `screenshot` renders without one")
-    options = window.get_render_option()
-    options.background_color = np.array(BACKGROUND)
-    options.point_size = point_size_px(len(arrays["points"]))
-    for geometry in open3d_geometries(arrays):
-        if geometry is not None:
-            window.add_geometry(geometry)
-    look_from(window.get_view_control(), arrays)
-    num_frames = 0
-    while window.poll_events() and (max_frames == 0 or num_frames < max_frames):
-        window.update_renderer()
-        num_frames += 1
-    window.destroy_window()
+    canvas = Canvas(job.title, job.size)
+    window = Window(canvas, contents, job.look)
+    if job.is_scripted:
+        steps = scripted(window, job.actions)
+        window.run(lambda: window.is_at_rest and next(steps, None) is None)
+    else:
+        window.run()
+    canvas.close()
 
 
-def look_from(control: Any, arrays: dict[str, AnyArray]) -> None:
-    """Set the window's camera to the scene's viewpoint; the mouse rotates the scene around its target.
+def scripted(window: Any, actions: tuple[str, ...]) -> Iterator[str]:
+    """Do one action after the other in a window.
 
-    Open3D's default view includes outliers. Its zoom is half the visible height at the target, divided by the
-    longest side of the bounding box.
+    Raises:
+        ValueError: for an unknown action.
     """
-    everything = np.concatenate([arrays["points"], arrays["line_vertices"]])
-    fov_deg, distance = float(arrays["vertical_fov_deg"]), float(np.linalg.norm(arrays["eye"]))
-    control.change_field_of_view((fov_deg - control.get_field_of_view()) / FOV_STEP_DEG)
-    near, far = clip_planes(arrays["eye"])
-    control.set_constant_z_near(near)
-    control.set_constant_z_far(4 * far)
-    control.set_lookat(np.zeros(3))
-    control.set_front(arrays["eye"] / distance)
-    control.set_up(-Rigid3.look_at(arrays["eye"], np.zeros(3), arrays["up"]).R[1])
-    longest_side = max(float(np.ptp(everything, axis=0).max()), 1e-6)
-    control.set_zoom(distance * np.tan(np.radians(fov_deg) / 2) / longest_side)
-
-
-def open3d_geometries(arrays: dict[str, AnyArray]) -> tuple[Any, Any]:
-    """The point cloud and the line set; None if it is empty."""
-    import open3d as o3d
-
-    vectors = o3d.utility.Vector3dVector
-    cloud = lines = None
-    if len(arrays["points"]) > 0:
-        cloud = o3d.geometry.PointCloud(vectors(arrays["points"]))
-        cloud.colors = vectors(arrays["point_colors"])
-    if len(arrays["segments"]) > 0:
-        segments = o3d.utility.Vector2iVector(arrays["segments"])
-        lines = o3d.geometry.LineSet(vectors(arrays["line_vertices"]), segments)
-        lines.colors = vectors(arrays["line_colors"])
-    return cloud, lines
-
-
-def srgb_from_linear(values: AnyArray) -> AnyArray:
-    """Encode values in 0 to 1; the renderer applies the inverse to its background, and only to that."""
-    encoded: AnyArray = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
-    return encoded
-
-
-def clip_planes(eye: AnyArray) -> tuple[float, float]:
-    """Near and far plane, in radii; they enclose everything within `REACH` of the target."""
-    return 0.005, float(np.linalg.norm(eye)) + REACH
+    for action in actions:
+        name, _, value = action.partition(":")
+        if name == "key":
+            window.press(value)
+        elif name == "click":
+            x, y = map(float, value.split(","))
+            window.click(x, y)
+        elif name in {"drag", "shift"}:
+            x, y = map(float, value.split(","))
+            window.drag(x, y, name == "shift")
+        elif name == "wheel":
+            window.turn_wheel(float(value))
+        elif name == "save":
+            window.save(Path(value))
+        else:
+            raise ValueError(f"unknown action {action!r}")
+        yield action
 
 
 def has_display() -> bool:
@@ -142,14 +141,13 @@ def has_display() -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the action that the arguments name; every failure gives an exit status other than 0."""
-    scene_file, action, target, width, height, *rest = arguments
-    with np.load(scene_file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    if action == "image":
-        render_image(arrays, Path(target), int(width), int(height))
+    """Do the job of a folder; every failure gives an exit status other than 0."""
+    folder = Path(arguments[0])
+    job, contents = Job.from_json((folder / JOB_NAME).read_text()), read_contents(folder / CONTENTS_NAME)
+    if job.kind == "pictures":
+        render(contents, job, folder)
     else:
-        show_window(arrays, target, int(width), int(height), int(rest[0]))
+        show_window(contents, job)
 
 
 if __name__ == "__main__":

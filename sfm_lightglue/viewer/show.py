@@ -1,4 +1,4 @@
-"""Show a model in a window, or render it into an image file without a display.
+"""Show models in a window, or render them into an image file or a film without a display.
 
 Open3D runs in a separate process: if a graphics driver is missing, Open3D aborts the process, which no `except` can
 catch. It also prints to standard output.
@@ -11,26 +11,33 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, Float64Array
-from sfm_lightglue.colmap.drawing import model_arrays
-from sfm_lightglue.colmap.model import find_map, read_model
-from sfm_lightglue.drawing.scene import ViewScene, build_scene, select_frusta
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.messages import install_hint
 from sfm_lightglue.store.atomic_file import atomic_write
-from sfm_lightglue.viewer.open3d_worker import REACH
+from sfm_lightglue.viewer.assemble import overlaid, side_by_side
+from sfm_lightglue.viewer.compare import Comparison, compare_models
+from sfm_lightglue.viewer.contents import Contents
+from sfm_lightglue.viewer.look import MAX_MODELS, Look
+from sfm_lightglue.viewer.models import ViewedModel, read_viewed_model
+from sfm_lightglue.viewer.open3d_worker import CONTENTS_NAME, JOB_NAME, Job, picture_name
+from sfm_lightglue.viewer.turntable import SUFFIXES, write_turntable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 
-RENDERING_LIMIT_S = 600.0
-"""Time limit for an image, which normally takes seconds, in case a graphics driver hangs."""
+MIN_FRAMES, MAX_FRAMES = 2, 3600
+
+LIMIT_S, LIMIT_OF_FRAME_S = 600.0, 60.0
+"""Time limit for the pictures, and for each further one, which normally take seconds, in case a graphics driver
+hangs."""
 
 INSTALL_PACKAGES = "apt-get install libgl1 libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers"
+
+OTHER_WAY = "the command `report` shows the model in any browser without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +45,35 @@ class ViewConfig:
     """Options of the viewer.
 
     Raises:
-        ConfigError: if the size or the file name is not valid.
+        ConfigError: if a size, a number or a file name is not valid, or options exclude each other.
     """
 
-    map_dir: Path
-    """An output folder, a scene folder that has one, or a COLMAP model."""
+    map_dirs: tuple[Path, ...]
+    """Output folders, scene folders that have one, or COLMAP models; several are shown side by side."""
+
+    compare: Path | None = None
+    """A second model of the scene of the first one, which is laid over it; None compares nothing."""
+
+    images: Path | None = None
+    """Folder of the images of the first model; None looks for it."""
 
     screenshot: Path | None = None
-    """The PNG file to write; None opens a window."""
+    """The PNG file to write; None writes none."""
+
+    turntable: Path | None = None
+    """The MP4 or GIF file with a turn around the scene; None writes none. Without both files a window opens."""
 
     size: tuple[int, int] = (1280, 960)
-    """(width, height) of the image or the window in pixels."""
+    """(width, height) of the picture or the window in pixels."""
+
+    num_frames: int = 72
+    """Pictures of a turn."""
+
+    seconds: float = 6.0
+    """Length of a turn."""
+
+    look: Look = field(default_factory=Look)
+    """What is drawn and how."""
 
     def __post_init__(self) -> None:
         if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in self.size):
@@ -57,37 +82,76 @@ class ViewConfig:
             )
         if self.screenshot is not None and self.screenshot.suffix.lower() != ".png":
             raise ConfigError(f"{self.screenshot}: the image is a PNG file; name it {self.screenshot.stem}.png")
+        if self.turntable is not None and self.turntable.suffix.lower() not in SUFFIXES:
+            raise ConfigError(f"{self.turntable}: a turn is an MP4 or a GIF file; name it {self.turntable.stem}.mp4")
+        if not MIN_FRAMES <= self.num_frames <= MAX_FRAMES:
+            raise ConfigError(f"frames {self.num_frames}: a turn has {MIN_FRAMES} to {MAX_FRAMES}")
+        if not 0.1 <= self.seconds <= 600:
+            raise ConfigError(f"seconds {self.seconds:g}: a turn takes 0.1 to 600")
+        if not 1 <= len(self.map_dirs) <= MAX_MODELS:
+            raise ConfigError(f"{len(self.map_dirs)} models: give 1 to {MAX_MODELS}")
+        if self.compare is not None and len(self.map_dirs) > 1:
+            raise ConfigError("`compare` takes one model beside the second one")
 
 
-def view_model(config: ViewConfig) -> ViewScene:
-    """Show a model; a window blocks until it is closed.
+@dataclass(frozen=True, slots=True, eq=False)
+class Viewed:
+    """What was shown.
+
+    Args:
+        contents: of the window or the pictures.
+        models: in their order.
+        comparison: of two models; None without one.
+    """
+
+    contents: Contents
+    models: tuple[ViewedModel, ...]
+    comparison: Comparison | None
+
+
+def view_models(config: ViewConfig) -> Viewed:
+    """Show models; a window blocks until it is closed.
 
     Returns:
-        The points and cameras that were shown.
+        What was shown.
 
     Raises:
-        DataError: if there is no model, or it is empty.
+        DataError: if there is no model, it is empty, or two models have too few images in common.
         ConfigError: if Open3D, a library that it needs, or a display is missing.
-        StoreError: if the image cannot be written.
+        StoreError: if a file cannot be written.
     """
-    model_dir = find_map(config.map_dir).model
+    viewed = prepare(config)
     require_open3d()
-    if config.screenshot is None:
+    contents, look = viewed.contents, config.look
+    if len(viewed.models) > 1 and config.compare is not None and look.coloring == "photo":
+        look = replace(look, coloring="model")
+    if config.screenshot is None and config.turntable is None:
         require_display()
-    width, height = config.size
-    scene = build_scene(model_arrays(read_model(model_dir)), width / height)
+        show_window(contents, look, config.size, ", ".join(model.name for model in viewed.models))
     if config.screenshot is not None:
-        save_screenshot(scene, config.screenshot, config.size)
-    else:
-        show_window(scene, config.size, title=str(config.map_dir))
-    return scene
+        save_screenshot(contents, look, config.screenshot, config.size)
+    if config.turntable is not None:
+        save_turntable(contents, look, config.turntable, config.size, config.num_frames, config.seconds)
+    return viewed
+
+
+def prepare(config: ViewConfig) -> Viewed:
+    """Read the models, and arrange them."""
+    paths = [*config.map_dirs, *([] if config.compare is None else [config.compare])]
+    models = tuple(read_viewed_model(path, config.images if number == 0 else None) for number, path in enumerate(paths))
+    aspect = config.size[0] / config.size[1]
+    if config.compare is None:
+        return Viewed(side_by_side(models, aspect), models, None)
+    comparison = compare_models(models[0].table, models[1].table)
+    return Viewed(overlaid(models[0], models[1], comparison, aspect), models, comparison)
 
 
 def require_open3d() -> None:
     """Raise ConfigError if Open3D is not installed; whether it works is only known when it runs."""
     if importlib.util.find_spec("open3d") is None:
         raise ConfigError(
-            f"the viewer needs Open3D: {install_hint('viewer')} (and on Debian or Ubuntu: {INSTALL_PACKAGES})"
+            f"the viewer needs Open3D: {install_hint('viewer')} (and on Debian or Ubuntu: {INSTALL_PACKAGES});"
+            f" {OTHER_WAY}"
         )
 
 
@@ -96,7 +160,7 @@ def require_display() -> None:
     if not is_display_named():
         raise ConfigError(
             "no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set);"
-            " `screenshot` renders an image without one"
+            f" `screenshot` renders an image without one, and {OTHER_WAY}"
         )
 
 
@@ -105,11 +169,12 @@ def is_display_named() -> bool:
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def save_screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> None:
-    """Render the scene from its viewpoint into a PNG file, without a display.
+def save_screenshot(contents: Contents, look: Look, path: Path, size: tuple[int, int]) -> None:
+    """Render the first view into a PNG file, without a display.
 
     Args:
-        scene: points and cameras.
+        contents: of the picture.
+        look: of the picture.
         path: the file; its folder is created if it is missing.
         size: (width, height) in pixels.
 
@@ -118,37 +183,66 @@ def save_screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> None
         StoreError: if the file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
-        rendered = Path(folder) / "image.png"
-        _run_worker(scene, Path(folder), ["image", str(rendered), *map(str, size)], RENDERING_LIMIT_S)
-        content = rendered.read_bytes()
+        _run_worker(contents, Path(folder), Job("pictures", size, look), LIMIT_S)
+        content = (Path(folder) / picture_name(0)).read_bytes()
     with atomic_write(path) as file:
         file.write(content)
 
 
-def show_window(scene: ViewScene, size: tuple[int, int], title: str, max_frames: int | None = None) -> None:
-    """Show the scene in a window; returns when it is closed.
+def save_turntable(
+    contents: Contents, look: Look, path: Path, size: tuple[int, int], num_frames: int, seconds: float
+) -> None:
+    """Render a turn around the scene into an MP4 or a GIF file, without a display.
 
     Args:
-        scene: points and cameras.
+        contents: of the film.
+        look: of the film.
+        path: the file; its folder is created if it is missing.
+        size: (width, height) in pixels.
+        num_frames: pictures of the turn.
+        seconds: its length.
+
+    Raises:
+        ConfigError: if Open3D cannot render on this machine.
+        StoreError: if the file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
+        job = Job("pictures", size, look, num_frames)
+        _run_worker(contents, Path(folder), job, LIMIT_S + LIMIT_OF_FRAME_S * num_frames)
+        film = Path(folder) / f"film{path.suffix.lower()}"
+        write_turntable([Path(folder) / picture_name(number) for number in range(num_frames)], film, seconds)
+        content = film.read_bytes()
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def show_window(
+    contents: Contents, look: Look, size: tuple[int, int], title: str, actions: tuple[str, ...] | None = None
+) -> None:
+    """Show contents in a window; returns when it is closed.
+
+    Args:
+        contents: of the window.
+        look: at first.
         size: (width, height) of the window in pixels.
         title: of the window.
-        max_frames: closes the window after this many frames; None leaves that to the user.
+        actions: are done in place of a user, as `Job` lists them, and close the window; None leaves it to the user.
 
     Raises:
         ConfigError: if Open3D cannot open a window on this machine.
     """
+    job = Job("window", size, look, title=title, actions=actions or (), is_scripted=actions is not None)
     with tempfile.TemporaryDirectory(prefix="sfm_lightglue_view_") as folder:
-        arguments = ["window", title, *map(str, size), str(max_frames or 0)]
-        _run_worker(scene, Path(folder), arguments, limit_s=None)
+        _run_worker(contents, Path(folder), job, limit_s=None)
 
 
-def _run_worker(scene: ViewScene, folder: Path, arguments: list[str], limit_s: float | None) -> None:
-    """Run `sfm_lightglue.viewer.open3d_worker` on the scene in a new process and wait for its end."""
-    scene_file = folder / "scene.npz"
-    np.savez(scene_file, allow_pickle=False, **drawing_arrays(scene))
+def _run_worker(contents: Contents, folder: Path, job: Job, limit_s: float | None) -> None:
+    """Run `sfm_lightglue.viewer.open3d_worker` on the contents in a new process and wait for its end."""
+    np.savez(folder / CONTENTS_NAME, allow_pickle=False, **contents.as_arrays())
+    (folder / JOB_NAME).write_text(job.as_json())
     try:
         worker = subprocess.run(
-            [sys.executable, "-m", "sfm_lightglue.viewer.open3d_worker", str(scene_file), *arguments],
+            [sys.executable, "-m", "sfm_lightglue.viewer.open3d_worker", str(folder)],
             env=worker_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -169,38 +263,11 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": search_path}
 
 
-def drawing_arrays(scene: ViewScene) -> dict[str, AnyArray]:
-    """The scene in the frame of the renderer: the target is the origin and the radius is 1.
-
-    Graphics cards compute in float32, which is not precise enough for map coordinates in millions of metres. Points
-    and cameras beyond `REACH` are left out: they would be too small to see, and they would move the far plane away.
-    """
-    view = scene.viewpoint
-
-    def local(positions: Float64Array) -> Float64Array:
-        positions_in_view: Float64Array = (positions - view.target) / scene.radius
-        return positions_in_view
-
-    point_mask = np.linalg.norm(local(scene.points), axis=1) <= REACH
-    camera_mask = np.linalg.norm(local(scene.centers), axis=1) <= REACH
-    frusta = select_frusta(scene.frusta, camera_mask)
-    return {
-        "points": local(scene.points[point_mask]),
-        "point_colors": scene.point_colors[point_mask],
-        "line_vertices": local(frusta.vertices),
-        "segments": frusta.segments,
-        "line_colors": frusta.colors,
-        "eye": local(view.eye),
-        "up": view.up,
-        "vertical_fov_deg": np.array(view.vertical_fov_deg),
-    }
-
-
 def explain_exit(exit_status: int, output: str) -> str:
     """One line with the cause of the failure and a remedy."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [line for line in lines if "rror" in line or line.startswith("reason:")]
     cause = (causes or lines or [f"exit status {exit_status}"])[-1]
     if "`screenshot`" in cause:  # written by the worker
-        return cause.removeprefix("error: ")
-    return f"Open3D does not work here ({cause[:200]}); on Debian or Ubuntu: {INSTALL_PACKAGES}"
+        return f"{cause.removeprefix('error: ')}, and {OTHER_WAY}"
+    return f"Open3D does not work here ({cause[:200]}); on Debian or Ubuntu: {INSTALL_PACKAGES}; or {OTHER_WAY}"

@@ -134,12 +134,11 @@ def test_two_screenshots_and_two_downloads_at_once_are_whole(tmp_path: Path, mon
     digest = hashlib.sha256(CONTENT).hexdigest()
     with file_server() as server:
         before = (
-            "from pathlib import Path\n"
             "from sfm_lightglue.viewer import show\n"
             "from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry\n"
             "show.require_open3d = lambda: None\n"
-            "def draw(scene, folder, arguments, limit_s):\n"
-            "    Path(arguments[1]).write_bytes(bytes([os.getpid() % 256]) * 10**6)\n"
+            "def draw(contents, folder, job, limit_s):\n"
+            "    (folder / show.picture_name(0)).write_bytes(bytes([os.getpid() % 256]) * 10**6)\n"
             "show._run_worker = draw\n"
             f"CATALOG['tested'] = WeightsEntry('tested', 'tested.pth', {server.url!r}, 'free', 'tests', True,"
             f" {len(CONTENT)}, {digest!r})\n"

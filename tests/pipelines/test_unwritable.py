@@ -16,6 +16,7 @@ from benchmarks import reconstruction as benchmark
 from pipelines.__main__ import main
 from sfm_lightglue.stages.run_log import LOG_NAME
 from sfm_lightglue.viewer import show
+from sfm_lightglue.viewer.open3d_worker import picture_name
 from sfm_lightglue.weights import lookup
 from sfm_lightglue.weights.catalog import CATALOG, WeightsEntry
 from tests.helpers.fake_tracker import use_fake_tracker
@@ -50,7 +51,7 @@ def command(
         (tmp_path / "model").mkdir()
         pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions()).write_binary(tmp_path / "model")
         monkeypatch.setattr(show, "require_open3d", lambda: None)
-        monkeypatch.setattr(show, "_run_worker", lambda scene, folder, arguments, limit_s: draw(arguments[1]))
+        monkeypatch.setattr(show, "_run_worker", lambda contents, folder, job, limit_s: draw(folder / picture_name(0)))
         words = ["view", tmp_path / "model", "--screenshot", out / "a.png"]
     elif name.startswith("evaluate"):
         poses = "".join(f"{t} {t} 0 {t * t} 0 0 0 1\n" for t in range(9))
@@ -85,8 +86,8 @@ def server() -> Iterator[Any]:
         yield running
 
 
-def draw(path: str) -> None:
-    Path(path).write_bytes(np.random.default_rng(0).bytes(1000))
+def draw(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(1000))
 
 
 @pytest.mark.parametrize("error", TOLD)

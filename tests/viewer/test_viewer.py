@@ -1,47 +1,36 @@
-"""Arrays that reach the renderer, settings and missing libraries; images and windows if Open3D works."""
+"""Settings, the process of Open3D and missing libraries; pictures, films and windows if Open3D works."""
 
 import os
 import shutil
 import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 import pytest
 from PIL import Image
 
-from sfm_lightglue.drawing.scene import ViewScene, order_colors
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.viewer import ViewConfig, show
-from tests.helpers.models_to_draw import GREEN, add_outliers, image_positions, make_model, scene_of
+from sfm_lightglue.viewer import Look, ViewConfig, show
+from sfm_lightglue.viewer.look import BACKGROUNDS
+from sfm_lightglue.viewer.open3d_worker import Job, picture_name
+from sfm_lightglue.viewer.panels import PAPER
+from sfm_lightglue.viewer.scene_parts import first_view
+from tests.helpers.viewed_models import write_viewed_scene
+
+GREEN = (30, 200, 60)
+SIZE = (320, 200)
 
 
-def test_a_camera_out_of_reach_is_not_drawn():
-    model = make_model(num_images=6)
-    far = pycolmap.Image(name="002b.jpg", camera_id=1, image_id=99)
-    model.add_image_with_trivial_frame(far, pycolmap.Rigid3d(pycolmap.Rotation3d(), [1e5, 0, 0]))
-    scene, without = scene_of(model), scene_of(make_model(num_images=6))
-    arrays = show.drawing_arrays(scene)
-    np.testing.assert_allclose(arrays["line_vertices"], show.drawing_arrays(without)["line_vertices"], atol=1e-6)
-    np.testing.assert_array_equal(arrays["segments"], without.frusta.segments)
-    colors_of_seven = np.repeat(order_colors(7), 10, axis=0).reshape(7, 10, 3)
-    np.testing.assert_array_equal(arrays["line_colors"].reshape(6, 10, 3), np.delete(colors_of_seven, 3, axis=0))
+@pytest.fixture(scope="module")
+def scene_dir(tmp_path_factory):
+    return write_viewed_scene(tmp_path_factory.mktemp("viewer") / "scene")
 
 
-def test_map_coordinates_reach_the_renderer_small():
-    shift = pycolmap.Sim3d(1.0, pycolmap.Rotation3d(), np.array([4.5e5, 5.4e6, 100.0]))
-    near, far = make_model(), make_model()
-    far.transform(shift)
-    here, there = show.drawing_arrays(scene_of(near)), show.drawing_arrays(scene_of(far))
-    for name in here:
-        np.testing.assert_allclose(there[name], here[name], atol=1e-6)
-
-
-def test_outliers_do_not_reach_the_renderer():
-    arrays = show.drawing_arrays(scene_of(add_outliers(make_model())))
-    assert len(arrays["points"]) == len(arrays["point_colors"]) == 400
+@pytest.fixture(scope="module")
+def contents(scene_dir):
+    return show.prepare(ViewConfig((scene_dir,), size=SIZE)).contents
 
 
 @pytest.mark.parametrize(
@@ -50,23 +39,50 @@ def test_outliers_do_not_reach_the_renderer():
         ({"size": (0, 10)}, "32 to 8192"),
         ({"size": (99999, 99)}, "8192"),
         ({"screenshot": Path("a.jpg")}, r"a\.png"),
+        ({"turntable": Path("a.avi")}, r"a\.mp4"),
+        ({"num_frames": 1}, "2 to 3600"),
+        ({"seconds": 0.0}, "0.1 to 600"),
+        ({"map_dirs": (Path("m"),) * 10}, "1 to 9"),
+        ({"map_dirs": (Path("m"),) * 2, "compare": Path("b")}, "one model"),
     ],
 )
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        ViewConfig(Path("model"), **change)
+        ViewConfig(**{"map_dirs": (Path("model"),)} | change)
 
 
-def test_a_renderer_that_dies_is_an_error_of_one_line(tmp_path, monkeypatch):
+def test_a_job_comes_out_of_its_text_as_it_went_in():
+    look = Look(coloring="error", background="light", hidden_models=frozenset({2, 0}))
+    job = Job("window", (640, 480), look, 5, "a title", ("key:C", "save:a.png"), True)
+    assert Job.from_json(job.as_json()) == job
+
+
+def test_a_renderer_that_dies_is_an_error_of_one_line(tmp_path, monkeypatch, contents):
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho noise\necho 'reason: Unable to create Vulkan instance'\nkill -ABRT $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    with pytest.raises(ConfigError, match="Unable to create Vulkan instance") as caught:
-        show.save_screenshot(scene_of(make_model()), tmp_path / "a.png", (64, 64))
-    assert "mesa-vulkan-drivers" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "a.png").exists()
+    for write in (
+        lambda: show.save_screenshot(contents, Look(), tmp_path / "a.png", (64, 64)),
+        lambda: show.save_turntable(contents, Look(), tmp_path / "a.mp4", (64, 64), 3, 1.0),
+    ):
+        with pytest.raises(ConfigError, match="Unable to create Vulkan instance") as caught:
+            write()
+        assert "mesa-vulkan-drivers" in str(caught.value) and "`report`" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
+def test_a_comparison_is_coloured_by_model_unless_another_colour_is_asked(scene_dir, monkeypatch, tmp_path):
+    looks = []
+    monkeypatch.setattr(show, "require_open3d", lambda: None)
+    monkeypatch.setattr(show, "save_screenshot", lambda contents, look, path, size: looks.append(look.coloring))
+    for look in (Look(), Look(coloring="error")):
+        viewed = show.view_models(
+            ViewConfig((scene_dir,), compare=scene_dir, screenshot=tmp_path / "a.png", size=SIZE, look=look)
+        )
+    assert looks == ["model", "error"]
+    assert viewed.comparison is not None and viewed.comparison.aligned.max_center_error < 1e-9
 
 
 # --- with Open3D -----------------------------------------------------------------------------------------
@@ -87,48 +103,57 @@ def open3d_works():
         pytest.skip(f"Open3D cannot be imported here: {reason}")
 
 
-def screenshot(scene: ViewScene, path: Path, size: tuple[int, int]) -> np.ndarray:
+def rendered(write, *arguments):
+    """Call a function that renders, or skip without a driver."""
     try:
-        show.save_screenshot(scene, path, size)
+        write(*arguments)
     except ConfigError as error:
         if "ulkan" in str(error):
             pytest.skip(f"no Vulkan driver: {error}")
         raise
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.size == size
-        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def share(pixels: np.ndarray, color: tuple[int, int, int], within: int = 12) -> float:
+    return float((np.abs(pixels.astype(int) - color) < within).all(axis=-1).mean())
 
 
 @pytest.mark.usefixtures("open3d_works")
-def test_screenshot_has_its_size_the_points_and_the_cameras(tmp_path):
-    scene = scene_of(add_outliers(make_model()), 320 / 200)
-    pixels = screenshot(scene, tmp_path / "new" / "a.png", (320, 200))
-    is_point = (np.abs(pixels - GREEN) < 12).all(axis=2)
-    assert is_point.sum() > 300
-    inside = (scene.points[:400], (np.arange(200)[:, None], np.arange(320)[None]))
-    xy, _ = image_positions(scene.viewpoint, inside[0], 320 / 200)
-    columns, rows = ((xy + 1) / 2 * (320, 200)).astype(int).T
+def test_screenshot_has_its_size_the_points_the_cameras_and_the_background(tmp_path, contents):
+    rendered(show.save_screenshot, contents, Look(), tmp_path / "new" / "a.png", SIZE)
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.format == "PNG" and image.size == SIZE
+        pixels = np.asarray(image.convert("RGB"))
+    ground = tuple(round(255 * value) for value in BACKGROUNDS["dark"])
+    assert share(pixels, ground, 3) > 0.3
+    is_point = (np.abs(pixels.astype(int) - GREEN) < 12).all(axis=2)
+    xy, _ = first_view(contents).project(contents.points.astype(np.float64), SIZE)
+    columns, rows = xy.astype(int).T
     assert is_point[rows, columns].mean() > 0.5  # the points are drawn where the viewpoint projects them
-    red = (pixels[..., 0] > 150) & (pixels[..., 1] < 110)
-    blue = (pixels[..., 2] > 150) & (pixels[..., 0] < 110)
-    assert red.sum() > 10 and blue.sum() > 10  # the last and the first camera
-    background = pixels[0, 0]
-    assert (np.abs(pixels - background).sum(axis=2) == 0).mean() > 0.3
+    corners, _ = first_view(contents).project(contents.frusta[5, 1:5].mean(axis=0)[None].astype(np.float64), SIZE)
+    column, row = corners[0].astype(int)
+    photo = pixels[row - 1 : row + 2, column - 1 : column + 2].reshape(-1, 3).astype(int)
+    assert (np.abs(photo - (140, 60, 120)).max(axis=1) < 40).any(), "the photo of the last camera is on its frustum"
 
 
 @pytest.mark.usefixtures("open3d_works")
-def test_screenshot_of_cameras_only(tmp_path):
-    pixels = screenshot(scene_of(make_model(1, 0)), tmp_path / "a.png", (96, 64))
-    assert (np.abs(pixels - pixels[0, 0]).sum(axis=2) > 60).sum() > 20
+def test_a_turn_is_a_film_of_different_pictures(tmp_path, contents):
+    rendered(show.save_turntable, contents, Look(background="light"), tmp_path / "a.gif", (160, 100), 4, 1.0)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert (film.size, film.n_frames) == ((160, 100), 4)
+        frames = []
+        for number in range(4):
+            film.seek(number)
+            frames.append(np.asarray(film.convert("RGB")).astype(int))
+    assert all(share(frame, (245, 245, 242)) > 0.3 for frame in frames)
+    assert np.abs(frames[0] - frames[2]).max() > 100
 
 
 @pytest.mark.usefixtures("open3d_works")
-def test_a_display_that_does_not_answer_is_an_error(monkeypatch):
+def test_a_display_that_does_not_answer_is_an_error(monkeypatch, contents):
     monkeypatch.setenv("DISPLAY", ":4242")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(ConfigError, match=r"no display answers.*`screenshot`"):
-        show.show_window(scene_of(make_model()), (320, 200), "test", max_frames=3)
+    with pytest.raises(ConfigError, match=r"no display answers.*`screenshot`.*`report`"):
+        show.show_window(contents, Look(), SIZE, "test", actions=())
 
 
 @pytest.fixture
@@ -148,7 +173,27 @@ def display(monkeypatch):
 
 
 @pytest.mark.usefixtures("open3d_works", "display")
-def test_window_opens_and_closes():
-    start = time.monotonic()
-    show.show_window(scene_of(make_model()), (320, 200), "test", max_frames=3)
-    assert time.monotonic() - start < 120
+def test_a_window_does_what_keys_and_mouse_say(tmp_path, contents):
+    size = (640, 480)
+    view = replace(first_view(contents))
+    point, _ = view.project(contents.points[40:41].astype(np.float64), size)
+    names = ["first", "light", "camera", "closed", "track", "turned"]
+    first, light, camera, closed, track, turned = (f"save:{tmp_path / name}.png" for name in names)
+    clicked = f"click:{point[0, 0]},{point[0, 1]}"
+    actions = ("key:H", first, "key:B", light, "key:B", "key:N", camera, "key:X", closed, clicked, track, "key:X")
+    show.show_window(contents, Look(), size, "test", (*actions, "drag:200,40", "wheel:2", turned, "key:R", "key:Q"))
+    pictures = {}
+    for name in names:
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == size
+            pictures[name] = np.asarray(image.convert("RGB"))
+    right, dark = np.s_[:, 320:], tuple(round(255 * value) for value in BACKGROUNDS["dark"])
+    assert share(pictures["first"], dark, 3) > 0.4 and share(pictures["first"], GREEN) > 0.002
+    assert share(pictures["light"], (245, 245, 242), 3) > 0.4
+    assert share(pictures["first"][right], PAPER, 2) < 0.01
+    assert share(pictures["camera"][right], PAPER, 2) > 0.03, "the panel with the photo"
+    assert share(pictures["camera"][right], (40, 60, 120)) > 0.05, "the ground of the first photo"
+    assert share(pictures["closed"][right], PAPER, 2) < 0.01
+    assert share(pictures["track"][right], PAPER, 2) > 0.03 and share(pictures["track"], (250, 240, 60), 30) > 0.002
+    assert np.abs(pictures["turned"].astype(int) - pictures["first"]).max() > 100
+    assert picture_name(3) == "picture-00003.png"
