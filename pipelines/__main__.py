@@ -23,6 +23,7 @@ COMMANDS = {
     "store": "checks and tidies the results that are kept in an output folder",
     "weights": "lists the weights of networks, and downloads them",
     "doctor": "tells what works on this machine, what is missing, and what mends it",
+    "completion": "prints the script by which a shell completes the commands",
     "evaluate": "compares extractors, matchers and estimators with ground truth (in a checkout)",
     "train": "trains a LightGlue from photos (in a checkout)",
 }

@@ -45,7 +45,7 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-Extra = Literal["cluster", "heif", "onnx", "poselib", "video", "viewer"]
+Extra = Literal["cluster", "completion", "heif", "onnx", "poselib", "video", "viewer"]
 """The extras of pyproject.toml that messages name."""
 
 
