@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 
-CUES_VERSION = 2
+CUES_VERSION = 3
 """Part of the keys of models. Raise it when the same verified pairs would have other cues."""
 
 
@@ -48,6 +48,10 @@ class PairCues:
         relative_inliers: number of inliers in relation to those of the strongest pairs of both images.
         order_gap: difference of the positions in the order of the names, as a fraction of the number of images; NaN
             if the order of the names says nothing.
+        order_step: difference of the positions in the order of the names; NaN if that is not the order of the camera's
+            way, see `is_a_way`.
+        same_view_conflict: how much more stays unmatched in whole parts of two images from nearly one place than is
+            usual; NaN if they are not taken from one place, see `same_view_conflict`.
         position_gap: binary logarithm of 1 + the distance of known positions as a multiple of the usual one of the
             strongest pairs.
     """
@@ -76,6 +80,8 @@ class PairCues:
     relative_inliers: float = nan
     order_gap: float = nan
     position_gap: float = nan
+    order_step: float = nan
+    same_view_conflict: float = nan
 
     FIELDS: ClassVar[tuple[str, ...]]
     """Names of the cues, in the order of `as_vector`."""

@@ -47,6 +47,9 @@ between two places joins those with which it has most points in common."""
 _MAX_PRIOR = 1.0
 """Largest influence of the probability of a pair from before mapping, as a logarithm of odds."""
 
+_MAX_TWIN_PRIOR = 3.0
+"""The same in a scene with twins, where little else is known."""
+
 _MIN_JOINING = 0.3
 """Fraction of the inliers of a pair that are points of the model if it agrees with the model."""
 
@@ -124,6 +127,7 @@ def check_fold(
     attempted: Collection[ImagePair] | None = None,
     probabilities: Mapping[ImagePair, float] | None = None,
     trusted: Collection[ImagePair] = (),
+    has_twins: bool = False,
 ) -> FoldCheck:
     """Look for places that look alike and were made one.
 
@@ -136,6 +140,8 @@ def check_fold(
         attempted: pairs that were matched, verified or not; others say nothing. None for all pairs.
         probabilities: that a verified pair is a true overlap, where this is known.
         trusted: pairs that are true overlaps; the groups that they join do not contradict each other.
+        has_twins: whether places match as completely as one place does. Then images of different places have nearly all
+            points in common, and the probabilities are the evidence.
 
     Returns:
         The groups of images that agree with each other, and those that contradict each other.
@@ -144,12 +150,16 @@ def check_fold(
     shares, totals = _shares(arrays, attempted)
     is_known = totals > 0
     evidence = _evidence(shares, is_known) * np.minimum(totals / _MANY_POINTS, 1.0)
+    odds = _prior_odds(arrays.names, probabilities or {}, _MAX_TWIN_PRIOR if has_twins else _MAX_PRIOR)
+    if has_twins:
+        evidence = np.where(odds == 0, np.minimum(evidence, 0.0), odds)
     num_common = arrays.num_common()
     scales = np.sqrt(np.maximum(num_common.diagonal(), 1.0))
     overlaps = num_common / np.outer(scales, scales)
     weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
-    weighed += _prior_odds(arrays.names, probabilities or {})
-    groups = agreeing_groups(np.where(is_known, weighed, 0.0), is_known)
+    weighed = np.where(has_twins, evidence, weighed + odds)
+    is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
+    groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
     found = [
         each
@@ -207,7 +217,7 @@ def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
     return ratio
 
 
-def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]) -> Float64Array:
+def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float], most: float) -> Float64Array:
     """Logarithms of the odds [n, n] that pairs are true overlaps, limited; 0 if nothing is known."""
     row_from_name = {name: row for row, name in enumerate(names)}
     odds = np.zeros((len(names), len(names)))
@@ -217,7 +227,7 @@ def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]
             odds[rows[0], rows[1]] = odds[rows[1], rows[0]] = np.log(
                 max(probability, 1e-9) / max(1 - probability, 1e-9)
             )
-    limited: Float64Array = np.clip(odds, -_MAX_PRIOR, _MAX_PRIOR)
+    limited: Float64Array = np.clip(odds, -most, most)
     return limited
 
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.tracks import PairTracks
+from sfm_lightglue.lookalikes.twins import has_twins, logits_among_twins
 
 PACKAGED_MODEL = Path(__file__).with_name("overlap_model.json")
 """File of the coefficients that come with the package."""
@@ -85,6 +87,35 @@ class OverlapModel:
 def packaged_model() -> OverlapModel:
     """The model that comes with the package."""
     return OverlapModel.from_mapping(json.loads(PACKAGED_MODEL.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SceneProbabilities:
+    """The probabilities of the verified pairs of a scene.
+
+    Args:
+        probabilities: [P] to be a true overlap.
+        has_twins: whether places match as completely as one place does.
+    """
+
+    probabilities: Float64Array
+    has_twins: bool
+
+
+def scene_probabilities(
+    tracks: PairTracks, cues: Sequence[PairCues], model: OverlapModel | None = None
+) -> SceneProbabilities:
+    """The probability of each verified pair of a scene to be a true overlap, by its cues and by other pairs.
+
+    Args:
+        tracks: of all pairs of the scene.
+        cues: of these pairs.
+        model: None for the one that comes with the package.
+    """
+    logits = (model or packaged_model()).logits(cues)
+    if has_twins(cues, logits):
+        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits)), True)
+    return SceneProbabilities(overlap_probabilities(cues, model), False)
 
 
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:

@@ -11,7 +11,9 @@ import numpy as np
 from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angles_deg
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.name_order import is_a_way
 from sfm_lightglue.lookalikes.region import SideCues, fit_affine, side_cues
+from sfm_lightglue.lookalikes.same_view import ray_angles, same_view_conflict
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
@@ -97,6 +99,7 @@ class _Scene:
         self._best_strengths = self._best(strengths)
         self._best_inliers = self._best(np.array([len(pair.rows) for pair in pairs], np.float64))
         self._order_scale = 1 / len(images) if self._has_order() else nan
+        self._is_way = self._is_a_way()
         self._usual_distance = self._usual_distance_m()
 
     def cues(self, idx: int, first: SideCues, second: SideCues) -> PairCues:
@@ -131,6 +134,8 @@ class _Scene:
             jaccard=self._jaccard(pair),
             relative_inliers=float(len(pair.rows) / self._best_of(pair, self._best_inliers)),
             order_gap=abs(pair.image0 - pair.image1) * self._order_scale,
+            order_step=abs(pair.image0 - pair.image1) if self._is_way else nan,
+            same_view_conflict=same_view_conflict((self._images[pair.image0], self._images[pair.image1]), pair),
             position_gap=float(np.log2(1 + distance / self._usual_distance)),
         )
 
@@ -212,6 +217,12 @@ class _Scene:
         common = self._strengths * [len(pair.rows) for pair in self._pairs]
         ranks0, ranks1 = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (common, gaps))
         return bool(np.corrcoef(ranks0, ranks1)[0, 1] <= -_MIN_ORDER_CORRELATION)
+
+    def _is_a_way(self) -> bool:
+        angles_deg = [
+            ray_angles((self._images[pair.image0], self._images[pair.image1]), pair).median_deg for pair in self._pairs
+        ]
+        return is_a_way(len(self._images), self._pairs, self._strengths, np.array(angles_deg))
 
     def _distance_m(self, pair: PairView) -> float:
         """Distance of the known positions of both images; NaN if one is not known."""

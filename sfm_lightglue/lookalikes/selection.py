@@ -17,7 +17,7 @@ from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 1
+SELECTION_VERSION = 2
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1
@@ -75,6 +75,7 @@ def select_pairs(
     probabilities: Float64Array,
     is_trusted: BoolArray,
     config: LookalikesConfig,
+    has_twins: bool = False,
 ) -> Selection:
     """Decide which pairs take part in mapping.
 
@@ -84,6 +85,8 @@ def select_pairs(
         probabilities: [P] of the pairs.
         is_trusted: [P] pairs that take part whatever their probability is.
         config: what is done with doubtful pairs.
+        has_twins: whether places match as completely as one place does: several doubtful pairs join no parts then, and
+            tracks confirm no pair that is probably wrong.
     """
     is_true = (probabilities >= config.min_probability) | is_trusted
     if config.mode == "off":
@@ -94,16 +97,18 @@ def select_pairs(
             parts.join(pairs[idx].image0, pairs[idx].image1)
     is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
-        joined = _with_joining(pairs, probabilities, is_used, parts)
-        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts)
+        joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts)
+        lowest = _MIN_AMBIGUOUS if has_twins else 0.0
+        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts, lowest)
         is_confirmed = is_used & ~joined
     num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
-    if config.mode == "auto" and num_wrong < _MIN_CLEARLY_WRONG:
+    has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
+    if config.mode == "auto" and not has_look_alikes:
         is_used = np.ones(len(pairs), np.bool_)
         for pair in pairs:
             parts.join(pair.image0, pair.image1)
     part = tuple(parts.root(image) for image in range(len(images)))
-    return Selection(is_used, is_confirmed, num_wrong >= _MIN_CLEARLY_WRONG, part)
+    return Selection(is_used, is_confirmed, has_look_alikes, part)
 
 
 def _with_joining(
@@ -141,13 +146,20 @@ def _joint_probability(pairs: Sequence[PairView], probabilities: Float64Array, i
 
 
 def _with_supported(
-    tracks: PairTracks, pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: _Parts
+    tracks: PairTracks,
+    pairs: Sequence[PairView],
+    probabilities: Float64Array,
+    is_used: BoolArray,
+    parts: _Parts,
+    lowest: float,
 ) -> BoolArray:
-    """The used pairs, and those within a part that tracks over used pairs agree with."""
+    """The used pairs, and those within a part that tracks over used pairs agree with, if they are not less probable."""
     waiting = [
         idx
         for idx in np.argsort(-probabilities, kind="stable").tolist()
-        if not is_used[idx] and parts.root(pairs[idx].image0) == parts.root(pairs[idx].image1)
+        if not is_used[idx]
+        and probabilities[idx] >= lowest
+        and parts.root(pairs[idx].image0) == parts.root(pairs[idx].image1)
     ]
     for _ in range(_NUM_ROUNDS):
         supported = [idx for idx in waiting if _is_supported(tracks, pairs[idx], idx, is_used)]

@@ -34,7 +34,7 @@ class PairTracks:
     """
 
     def __init__(self, images: Sequence[ImageView], pairs: Sequence[PairView]) -> None:
-        self._images, self._pairs = images, pairs
+        self._images, self.pairs = images, pairs
         self.idx_from_other: list[dict[int, int]] = [{} for _ in images]
         """For each image, the index of the pair with each other image."""
         for idx, pair in enumerate(pairs):
@@ -43,7 +43,7 @@ class PairTracks:
 
     def thirds(self, idx: int) -> list[int]:
         """The images that have pairs with both images of a pair, in their order."""
-        pair = self._pairs[idx]
+        pair = self.pairs[idx]
         return sorted(self.idx_from_other[pair.image0].keys() & self.idx_from_other[pair.image1].keys())
 
     def agreement(self, idx: int, thirds: Sequence[int]) -> TrackAgreement:
@@ -53,7 +53,7 @@ class PairTracks:
             idx: of the pair.
             thirds: images that have pairs with both.
         """
-        pair = self._pairs[idx]
+        pair = self.pairs[idx]
         rows0, rows1 = pair.rows.T
         has_track = np.zeros(len(self._images[pair.image0].keypoints), np.bool_)
         is_confirmed, is_crossed = np.zeros((2, len(rows0)), np.bool_)
@@ -67,7 +67,7 @@ class PairTracks:
 
     def _row_map(self, source: int, target: int) -> IndexArray:
         """[N] for each keypoint of an image, the row of its inlier in the other image; -1 without one."""
-        pair = self._pairs[self.idx_from_other[source][target]]
+        pair = self.pairs[self.idx_from_other[source][target]]
         side = 0 if pair.image0 == source else 1
         found = np.full(len(self._images[source].keypoints), -1)
         found[pair.rows[:, side]] = pair.rows[:, 1 - side]

@@ -17,6 +17,7 @@ class ImageView:
         scales: [N] diameters of the keypoints in pixels; None if the extractor has none.
         is_first: [N] keypoints that are matched before the others, see `matcher.first_keypoints`; None if all are
             matched at once.
+        focal_px: focal length in pixels; None if it is not known.
         position_m: [3] known position in metres; None if it is not known.
     """
 
@@ -24,6 +25,7 @@ class ImageView:
     size: tuple[int, int]
     scales: Float32Array | None = None
     is_first: BoolArray | None = None
+    focal_px: float | None = None
     position_m: Float64Array | None = None
 
 

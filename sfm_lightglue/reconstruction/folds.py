@@ -15,6 +15,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.merging_by_points import is_of_pieces
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.messages import shortened
+from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Folds:
         max_conflict: limit of the check; see `ChecksConfig.max_conflict`.
         probabilities: that a verified pair is a true overlap, where this is known.
         trusted: pairs that the user named.
+        has_twins: see `check_fold`.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -64,18 +66,17 @@ class Folds:
     max_conflict: float
     probabilities: Mapping[ImagePair, float] = field(default_factory=dict)
     trusted: frozenset[ImagePair] = frozenset()
+    has_twins: bool = False
 
     @classmethod
     def of_database(
-        cls,
-        database: Path,
-        num_inliers: Mapping[ImagePair, int],
-        max_conflict: float,
-        probabilities: Mapping[ImagePair, float] | None = None,
-        trusted: frozenset[ImagePair] = frozenset(),
+        cls, database: Path, weighed: WeighedPairs, max_conflict: float, trusted: frozenset[ImagePair] = frozenset()
     ) -> Folds:
         """What the check needs of a database and its verified pairs."""
-        return cls(num_inliers, matched_pairs(database), max_conflict, probabilities or {}, trusted)
+        num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
+        probabilities = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
+        attempted = matched_pairs(database)
+        return cls(num_inliers, attempted, max_conflict, probabilities, trusted, weighed.has_twins)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """The models with the check for folds; those that were published and are folded are rejected."""
@@ -84,7 +85,7 @@ class Folds:
 
     def check(self, model: pycolmap.Reconstruction) -> FoldCheck:
         """The check of one model."""
-        return check_fold(model, self.attempted, self.probabilities, self.trusted)
+        return check_fold(model, self.attempted, self.probabilities, self.trusted, self.has_twins)
 
     def cut(self, judged: Sequence[JudgedModel], judge: Judge) -> list[JudgedModel]:
         """The models, with the pieces of the folded ones instead of these if pieces are published.

@@ -66,8 +66,7 @@ def map_and_judge(
     probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
     folds = None
     if search is not None:
-        num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
-        folds = Folds.of_database(task.database, num_inliers, checks.max_conflict, probability, search.trusted)
+        folds = Folds.of_database(task.database, weighed, checks.max_conflict, search.trusted)
         probability = without_trusted(probability, search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))

@@ -53,10 +53,7 @@ def map_with_added(
     probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
     folds = None
     if config.lookalikes.mode != "off":
-        num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
-        folds = Folds.of_database(
-            task.database, num_inliers, config.checks.max_conflict, probability, frozenset(trusted)
-        )
+        folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, frozenset(trusted))
     probability = without_trusted(probability, trusted)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))

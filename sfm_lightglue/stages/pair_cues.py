@@ -12,8 +12,9 @@ from sfm_lightglue.features import best_spread
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.views import ImageView, PairView
+from sfm_lightglue.scene.cameras import mean_focal_length
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
-from sfm_lightglue.types import Features, ImagePair, PairEvidence
+from sfm_lightglue.types import Camera, Features, ImagePair, PairEvidence
 
 
 def cues_of_pairs(
@@ -22,6 +23,7 @@ def cues_of_pairs(
     first_keypoints: int = 0,
     position_m_from_name: Mapping[str, Float64Array] | None = None,
     max_error_deg: float = 5.0,
+    camera_from_name: Mapping[str, Camera] | None = None,
 ) -> dict[ImagePair, PairCues]:
     """The cues of each verified pair.
 
@@ -31,11 +33,12 @@ def cues_of_pairs(
         first_keypoints: number of keypoints of an image that are matched before the others; 0 if all are matched.
         position_m_from_name: known positions [3] of images in metres.
         max_error_deg: rotations of a triplet that differ by at most this angle close.
+        camera_from_name: intrinsics of images; without them, some cues are not known.
 
     Raises:
         ValueError: if a record has no inliers.
     """
-    views = scene_views(verified, features, first_keypoints, position_m_from_name or {})
+    views = scene_views(verified, features, first_keypoints, position_m_from_name or {}, camera_from_name or {})
     return dict(zip(sorted(verified), scene_cues(views.images, views.pairs, max_error_deg), strict=True))
 
 
@@ -57,6 +60,7 @@ def scene_views(
     features: Mapping[str, Features],
     first_keypoints: int,
     position_m_from_name: Mapping[str, Float64Array],
+    camera_from_name: Mapping[str, Camera],
 ) -> SceneViews:
     """The images and pairs of a scene; the arguments are those of `cues_of_pairs`.
 
@@ -66,7 +70,10 @@ def scene_views(
     names = sorted({name for pair in verified for name in (pair.name0, pair.name1)})
     row_from_name = {name: row for row, name in enumerate(names)}
     return SceneViews(
-        [_image_view(features[name], first_keypoints, position_m_from_name.get(name)) for name in names],
+        [
+            _image_view(features[name], first_keypoints, position_m_from_name.get(name), camera_from_name.get(name))
+            for name in names
+        ],
         [
             _pair_view(row_from_name[pair.name0], row_from_name[pair.name1], record)
             for pair, record in sorted(verified.items())
@@ -74,14 +81,17 @@ def scene_views(
     )
 
 
-def _image_view(features: Features, first_keypoints: int, position_m: Float64Array | None) -> ImageView:
+def _image_view(
+    features: Features, first_keypoints: int, position_m: Float64Array | None, camera: Camera | None
+) -> ImageView:
     is_first = None
     if 0 < first_keypoints < len(features):
         is_first = np.zeros(len(features), np.bool_)
         is_first[best_spread(features.keypoints, features.scores, first_keypoints, features.image_size)] = True
     scales = None if features.scales is None else features.scales * np.float32(features.shrink_factor or 1.0)
     # A copy: the arrays of an entry of the store can share memory, and the descriptors must not stay in it.
-    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, position_m)
+    focal_px = None if camera is None else mean_focal_length(camera)
+    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, focal_px, position_m)
 
 
 def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView:

@@ -11,17 +11,21 @@ import numpy as np
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.cues import PairCues
-from sfm_lightglue.lookalikes.probability import overlap_probabilities
+from sfm_lightglue.lookalikes.probability import scene_probabilities
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.selection import Selection, select_pairs
+from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.stages.cached import CachedMatcher
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
 from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
-from sfm_lightglue.types import Features, ImagePair
+from sfm_lightglue.types import Camera, Features, ImagePair
 
 _TRUSTED_WEIGHT = 10.0
 """Weight of a pair that the user named, as a multiple of the largest one of a scene."""
 
+
+_TWIN_WEIGHT = 0.01
+"""Factor on the weight of a pair that may show twins. These pairs are many, and agree with each other."""
 
 _CONFIRMED = 0.8
 """Smallest probability of a pair that tracks over true pairs confirm."""
@@ -48,6 +52,10 @@ class DoubtSources(Protocol):
         """By name of image."""
 
     @property
+    def camera_from_name(self) -> Mapping[str, Camera]:
+        """Intrinsics by name of image."""
+
+    @property
     def matcher(self) -> CachedMatcher:
         """With the store."""
 
@@ -66,6 +74,7 @@ class PairDoubt:
         trusted: verified pairs that the user named.
         views: what the probabilities were computed from; None if nothing is done about look-alikes.
         overlaps: by pair; empty if nothing is done about look-alikes.
+        has_twins: whether places match as completely as one place does.
     """
 
     config: LookalikesConfig
@@ -73,6 +82,7 @@ class PairDoubt:
     trusted: frozenset[ImagePair]
     views: SceneViews | None = None
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
+    has_twins: bool = False
 
     @classmethod
     def of_scene(
@@ -96,14 +106,15 @@ class PairDoubt:
         if config.mode == "off" or not pairs:
             return cls(config, pairs, known)
         first_keypoints = int(getattr(getattr(sources.matcher.matcher, "config", None), "first_keypoints", 0) or 0)
-        views = scene_views(verified, sources.features, first_keypoints, sources.position_m_from_name)
+        positions, cameras = sources.position_m_from_name, sources.camera_from_name
+        views = scene_views(verified, sources.features, first_keypoints, positions, cameras)
         cues = scene_cues(views.images, views.pairs, limit_deg)
-        probabilities = overlap_probabilities(cues).tolist()
+        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues)
         overlaps = {
             pair: PairOverlap(1.0 if pair in known else probability, each)
-            for pair, probability, each in zip(pairs, probabilities, cues, strict=True)
+            for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)
         }
-        return cls(config, pairs, known, views, overlaps)._with_confirmed()
+        return cls(config, pairs, known, views, overlaps, judged.has_twins)._with_confirmed()
 
     def _with_confirmed(self) -> PairDoubt:
         """This doubt without that about pairs that tracks over true pairs confirm."""
@@ -128,7 +139,8 @@ class PairDoubt:
         selection = self._selected(self.pairs)
         if selection is not None and selection.has_look_alikes:
             probabilities = np.array([self.overlaps[pair].probability for pair in self.pairs])
-            weights = np.where(selection.is_used, weights, weights * probabilities)
+            doubts = _TWIN_WEIGHT * probabilities if self.has_twins else probabilities
+            weights = np.where(selection.is_used, weights, weights * doubts)
         if is_trusted.any():
             weights = np.where(is_trusted, _TRUSTED_WEIGHT * weights.max(), weights)
         return weights
@@ -155,4 +167,5 @@ class PairDoubt:
             np.array([self.overlaps[pair].probability for pair in candidates]),
             np.array([pair in self.trusted for pair in candidates], np.bool_),
             self.config,
+            self.has_twins,
         )

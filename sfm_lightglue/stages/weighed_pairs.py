@@ -52,6 +52,7 @@ class WeighedPairs:
         apart: verified pairs that take no part because they may show places that look alike, by pair.
         overlaps: by verified pair, how probable it is that both images show the same place; empty if that was not
             estimated.
+        has_twins: whether places of the scene match as completely as one place does.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
@@ -61,6 +62,7 @@ class WeighedPairs:
     num_without_still: int = 0
     apart: Mapping[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
+    has_twins: bool = False
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -132,6 +134,7 @@ def weigh_scene(
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
     weights = doubt.weights(np.array([verified[pair].weight for pair in pairs], np.float64))
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
+    weight_from_pair = dict(zip(pairs, weights.tolist(), strict=True))
     corrected, wrong = _second_look(weighing, verified, sources, limit_deg, executor, progress)
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
@@ -139,7 +142,8 @@ def weigh_scene(
     kept = {pair: record for pair, record in verified.items() if pair not in wrong}
     wrong.update(
         untrusted_bridges(
-            {pair: record.weight for pair, record in kept.items()}, [verified[pair].weight for pair in wrong]
+            {pair: record.weight for pair, record in kept.items()},
+            [min(verified[pair].weight, weight_from_pair.get(pair, np.inf)) for pair in sorted(wrong)],
         )
     )
     wrong -= doubt.trusted
@@ -154,6 +158,7 @@ def weigh_scene(
         len(changed),
         {pair: without_inliers(counts.verified[pair]) for pair in sorted(apart | without)},
         doubt.overlaps,
+        doubt.has_twins,
     )
 
 

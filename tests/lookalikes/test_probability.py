@@ -61,9 +61,13 @@ def test_numbers_that_do_not_fit_are_refused(fields, scales, fraction):
 
 def test_the_page_lists_the_cues_that_are_used_and_those_that_are_recorded_only() -> None:
     text = (ROOT / "docs/explanation/overlap-model.md").read_text()
-    used, recorded = (re.search(rf"{start}([^.]*)\.", text) for start in ("these twelve cues: ", "probability: "))
+    starts = "these twelve cues: ", "scenes-with-twins\\): ", "probability: "
+    used, twins, recorded = (re.search(rf"{start}([^.]*)\.", text) for start in starts)
     assert used is not None
+    assert twins is not None
     assert recorded is not None
     model = packaged_model()
     assert set(re.findall(r"`(\w+)`", used[1])) == set(model.fields)
-    assert set(re.findall(r"`(\w+)`", recorded[1])) == set(PairCues.FIELDS) - set(model.fields)
+    others = [*re.findall(r"`(\w+)`", twins[1]), *re.findall(r"`(\w+)`", recorded[1])]
+    assert set(others) == set(PairCues.FIELDS) - set(model.fields)
+    assert len(others) == len(set(others))

@@ -1,0 +1,147 @@
+"""Scenes with twins: places that match as completely as one place does. How complete a pair is says nothing there.
+
+Pairs from nearly one place with whole unmatched parts show that there are twins. Then three kinds of evidence are left:
+those pairs; neighbours in the order of the names, if it is that of the camera's way; and triplets: if the same points
+are matched in all three pairs of three images, and two pairs are true, so is the third one. So one pair of twins that
+is surely wrong and two that are surely true settle many others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.tracks import PairTracks
+
+_CONFLICT = 1.2
+"""Smallest `same_view_conflict` of a pair that is probably wrong."""
+
+_MIN_CONFLICTS = 3
+"""Number of such pairs that look true otherwise from which a scene has twins. They must also be half of such pairs."""
+
+_MAX_LOGIT = -0.5
+"""Largest logit of a pair by how complete it is, in a scene with twins."""
+
+_MIN_LOGIT = -3.0
+"""Smallest one."""
+
+_PER_CONFLICT = 1.6
+"""Logit per unit of `same_view_conflict`."""
+
+_NO_CONFLICT = 0.6
+"""Value of `same_view_conflict` that says nothing."""
+
+_CONFLICT_LIMITS = -2.0, 4.0
+"""Range of the logit against a pair."""
+
+_STEP_LOGITS = 3.5, 1.5
+"""Logits for neighbours in the order of a way, and for those with one image between them."""
+
+_MAX_THIRDS = 12
+"""Number of third images of a pair, those with the most inliers."""
+
+_MIN_CLOSED, _MIN_CLOSED_FRACTION = 8, 0.2
+"""A triplet is closed if at least this number of points is matched in all three pairs, and this fraction of the inliers
+of the pair with the fewest."""
+
+_MAX_CROSSED = 0.2
+"""Points whose matches lead to another point of the first image, relative to those."""
+
+_NUM_STRONGEST = 3
+"""Number of triplets for and against a pair that count: triplets with common pairs are no independent evidence."""
+
+_NUM_ROUNDS = 30
+"""Rounds in which the pairs of triplets settle each other."""
+
+_LIMITS = 0.01, 0.99
+"""Range of the probability of a pair as evidence for others."""
+
+
+def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
+    """Whether places of a scene match as completely as one place does.
+
+    Args:
+        cues: of all pairs.
+        logits: [P] of their probabilities by these cues.
+    """
+    is_conflict = np.array([one.same_view_conflict for one in cues]) > _CONFLICT
+    num_true = int((is_conflict & (logits > 0)).sum())
+    return num_true >= _MIN_CONFLICTS and 2 * num_true >= int(is_conflict.sum())
+
+
+def logits_among_twins(tracks: PairTracks, cues: Sequence[PairCues], logits: Float64Array) -> Float64Array:
+    """The logits [P] that the pairs of a scene with twins are true.
+
+    Args:
+        tracks: of the pairs.
+        cues: of the pairs.
+        logits: [P] by how complete the pairs are.
+    """
+    own = np.clip(logits, _MIN_LOGIT, _MAX_LOGIT)
+    conflicts = np.array([one.same_view_conflict for one in cues])
+    against = np.clip(_PER_CONFLICT * (conflicts - _NO_CONFLICT), *_CONFLICT_LIMITS)
+    own -= np.nan_to_num(against)
+    steps = np.array([one.order_step for one in cues])
+    for step, logit in enumerate(_STEP_LOGITS, 1):
+        own[steps == step] += logit
+    others = _others_in_triplets(len(cues), closed_triplets(tracks))
+    found = own.copy()
+    for _ in range(_NUM_ROUNDS):
+        probabilities = np.clip(1 / (1 + np.exp(-found)), *_LIMITS)
+        news = np.array([_news(probabilities[rows]) for rows in others])
+        found = 0.5 * (found + own + news)
+    return found
+
+
+def closed_triplets(tracks: PairTracks) -> list[tuple[int, int, int]]:
+    """The indices of the three pairs of each three images that match the same points.
+
+    Args:
+        tracks: of the pairs of a scene.
+    """
+    found = set()
+    for idx, pair in enumerate(tracks.pairs):
+        others0, others1 = tracks.idx_from_other[pair.image0], tracks.idx_from_other[pair.image1]
+        num_inliers = {
+            third: min(len(tracks.pairs[others[third]].rows) for others in (others0, others1))
+            for third in tracks.thirds(idx)
+        }
+        for third in sorted(num_inliers, key=lambda each: (-num_inliers[each], each))[:_MAX_THIRDS]:
+            first, second, last = sorted((idx, others0[third], others1[third]))
+            found.add((first, second, last))
+    return [triplet for triplet in sorted(found) if _is_closed(tracks, triplet)]
+
+
+def _is_closed(tracks: PairTracks, triplet: tuple[int, int, int]) -> bool:
+    pair = tracks.pairs[triplet[0]]
+    ends = {image for idx in triplet for image in (tracks.pairs[idx].image0, tracks.pairs[idx].image1)}
+    (third,) = ends - {pair.image0, pair.image1}
+    found = tracks.agreement(triplet[0], [third])
+    num_closed, num_crossed = int(found.is_confirmed.sum()), int(found.is_crossed.sum())
+    fewest = min(len(tracks.pairs[idx].rows) for idx in triplet)
+    return num_closed >= max(_MIN_CLOSED, _MIN_CLOSED_FRACTION * fewest) and num_crossed <= _MAX_CROSSED * num_closed
+
+
+def _others_in_triplets(num_pairs: int, triplets: Sequence[tuple[int, int, int]]) -> list[IndexArray]:
+    """For each pair, the other two pairs [T, 2] of its triplets."""
+    found: list[list[tuple[int, int]]] = [[] for _ in range(num_pairs)]
+    for first, second, last in triplets:
+        found[first].append((second, last))
+        found[second].append((first, last))
+        found[last].append((first, second))
+    return [np.array(rows, np.int64).reshape(-1, 2) for rows in found]
+
+
+def _news(others: Float64Array) -> float:
+    """The logit for a pair from the probabilities [T, 2] of the other pairs of its triplets.
+
+    Of the three pairs of a closed triplet, not exactly one is wrong. The mean of the strongest triplets for the pair
+    and that of the strongest against it are added.
+    """
+    both, neither = others.prod(axis=1), (1 - others).prod(axis=1)
+    logits = np.sort(np.log((both + neither) / (1 - both)))
+    against, favour = logits[:_NUM_STRONGEST], logits[::-1][:_NUM_STRONGEST]
+    return float(against[against < 0].sum() + favour[favour > 0].sum()) / _NUM_STRONGEST
