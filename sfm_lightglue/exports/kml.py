@@ -1,10 +1,12 @@
 """KML for Google Earth: a placemark for each camera of a model with GPS positions.
 
 Coordinates are longitude, latitude and altitude above the sea. The view of a placemark is that of its camera: heading
-clockwise from north, tilt 0 for straight down and 90 for the horizon, and roll about the viewing axis, clockwise as
-seen from behind the camera. The standard names the axis of the roll, not its sense: this is that of CesiumJS.
+clockwise from north, tilt 0 for straight down and 90 for the horizon, and roll about the z axis of the camera,
+counterclockwise as seen from behind it. The standard names the axes: x right, y up, z from the scene to the eye; a
+right-handed turn about z is counterclockwise for the eye, as tilt is a right-handed turn about x. Recorders of flight
+simulators, whose bank is positive to the left, give Google Earth the bank as the roll. CesiumJS turns the other way.
 
-Source: OGC 12-007r2, KML 2.3.
+Source: OGC 12-007r2, KML 2.3; KML reference of Google, element Camera.
 """
 
 from __future__ import annotations
@@ -60,18 +62,19 @@ class KmlExporter:
         Raises:
             DataError: if the model has no place on the Earth.
         """
-        marks = "".join(_placemark(image) for image in placed_images(scene, "kml"))
+        marks = "".join(placemark(image) for image in placed_images(scene, "kml"))
         target.write_bytes(f"{_HEAD}{marks}</Document>\n</kml>\n".encode("utf-8", "replace"))
 
 
-def _placemark(image: PlacedImage) -> str:
+def placemark(image: PlacedImage) -> str:
+    """The placemark of an image, one line."""
     longitude, latitude, altitude = image.longitude_deg, image.latitude_deg, image.altitude_m
     name = "".join(character if character.isprintable() else "?" for character in image.name)
     return (
         f"<Placemark><name>{escape(name)}</name>"
         f"<Camera><longitude>{longitude!r}</longitude><latitude>{latitude!r}</latitude>"
         f"<altitude>{altitude!r}</altitude><heading>{image.heading_deg:.6f}</heading>"
-        f"<tilt>{image.tilt_deg:.6f}</tilt><roll>{image.roll_deg:.6f}</roll><altitudeMode>absolute</altitudeMode></Camera>"
+        f"<tilt>{image.tilt_deg:.6f}</tilt><roll>{-image.roll_deg:.6f}</roll><altitudeMode>absolute</altitudeMode></Camera>"
         f"<Point><altitudeMode>absolute</altitudeMode>"
         f"<coordinates>{longitude!r},{latitude!r},{altitude!r}</coordinates></Point></Placemark>\n"
     )

@@ -12,7 +12,8 @@ import pycolmap
 import pytest
 
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.exports.geographic import view_angles
+from sfm_lightglue.exports.geographic import PlacedImage, view_angles
+from sfm_lightglue.exports.kml import placemark
 from sfm_lightglue.reconstruction.export_map import export_map
 from sfm_lightglue.scene.local_frame import ecef_from_geographic, enu_from_ecef_rotation
 from tests.helpers.export_scenes import (
@@ -217,8 +218,17 @@ def test_a_view_of_kml_has_a_roll(tmp_path: Path) -> None:
         values = {element.tag.partition("}")[2]: element.text or "" for element in mark.iter()}
         pose = model.find_image_with_name(values["name"]).cam_from_world()
         heading, tilt, roll = (float(values[key]) for key in ("heading", "tilt", "roll"))
-        rebuilt = np.diag([1.0, -1, -1]) @ (turn(2, -heading) @ turn(0, tilt) @ turn(2, -roll)).T
+        rebuilt = np.diag([1.0, -1, -1]) @ (turn(2, -heading) @ turn(0, tilt) @ turn(2, roll)).T
         assert np.allclose(rebuilt, pose.rotation.matrix(), atol=1e-6)
+
+
+def test_a_camera_that_leans_to_its_left_has_a_positive_roll_in_kml() -> None:
+    """Its axes in KML are right, up and backwards: a right-handed turn about the last one lifts the right side."""
+    angle = np.deg2rad(30)
+    right, upper, forward = (np.cos(angle), 0, np.sin(angle)), (-np.sin(angle), 0, np.cos(angle)), (0.0, 1.0, 0.0)
+    heading, tilt, roll = view_angles(np.array([right, np.negative(upper), forward]))
+    mark = placemark(PlacedImage("left.jpg", 47.0, 8.0, 400.0, heading, tilt, roll))
+    assert "<heading>0.000000</heading><tilt>90.000000</tilt><roll>30.000000</roll>" in mark
 
 
 def test_opensfm_has_a_reference_only_of_gps_positions(tmp_path: Path) -> None:
