@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.command import command_parser, run_command
+from pipelines.command import command_parser, run_command, show_warnings
+from pipelines.manners import add_output_arguments
 from pipelines.output import say, say_json
 from sfm_lightglue.viewer import Look, ViewConfig, Viewed, view_models
 from sfm_lightglue.viewer.look import BACKGROUNDS, COLORINGS
@@ -35,6 +36,7 @@ name) to red (last).
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
+    show_warnings(arguments.verbose)
 
     def body() -> None:
         look = Look(
@@ -137,8 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--point-size", metavar="FACTOR", type=float, default=1.0, help="multiple of the usual size (default: 1)")
     add("--axes", action="store_true", help="draw the axes of the model: x red, y green, z blue")
     add("--no-cameras", action="store_true", help="draw no cameras")
-    add("--quiet", action="store_true", help="print only errors")
-    add("--json", action="store_true", help="print the models and the errors as one JSON object on standard output")
+    as_json = "print the models and the errors as one JSON object on standard output"
+    add_output_arguments(parser, as_json, "print only errors")
     return parser
 
 
