@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.weights.catalog import CATALOG
 from sfm_lightglue.weights.download import DownloadConfig, UnreachableError
 from sfm_lightglue.weights.hub_options import HubOptions
+from sfm_lightglue.weights.hub_versions import can_move, remote_version
 from sfm_lightglue.weights.lookup import (
     cache_folder,
     fetch_file,
@@ -30,6 +33,8 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Owner and name of a repository."""
 _CONFIG_FILE = "config.json"
 _MAIN = "main"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def find_source(name_or_path: str | Path, hub: HubOptions | None = None) -> Path | str:
@@ -49,9 +54,9 @@ def find_source(name_or_path: str | Path, hub: HubOptions | None = None) -> Path
     path, name, hub = Path(name_or_path).expanduser(), str(name_or_path), hub or HubOptions()
     if path.exists():
         return path
-    folder = None if hub.force_download else _local_copy(name, hub)
-    if folder is not None:
-        return folder
+    copy = None if hub.force_download else _local_copy(name, hub)
+    if copy is not None:
+        return name if copy.commit and _is_other_commit(name, copy.commit, hub) else copy.folder
     is_repository = _REPOSITORY.fullmatch(name) is not None
     if name in CATALOG and not (is_repository and (hub.selects_files or hub.force_download)):
         return _catalogue_file(name, hub)
@@ -66,6 +71,9 @@ def find_source(name_or_path: str | Path, hub: HubOptions | None = None) -> Path
 def find_file(name_or_path: str | Path, file_name: str, hub: HubOptions | None = None) -> Path:
     """Path of a file of a pretrained model; a file of a repository on the hub is downloaded if necessary.
 
+    A file that was downloaded from a branch is downloaded again if the branch has another version of it now. Where the
+    hub cannot be asked, the copy on this machine is used.
+
     Args:
         name_or_path: a folder, or the name of a repository such as "ETH-CVG/lightglue_superpoint".
         file_name: name within the folder or repository.
@@ -76,9 +84,12 @@ def find_file(name_or_path: str | Path, file_name: str, hub: HubOptions | None =
     """
     name, path, hub = str(name_or_path), Path(name_or_path).expanduser(), hub or HubOptions()
     is_here = path.exists()
-    folder = path if path.is_dir() else None if is_here or hub.force_download else _local_copy(name, hub)
-    if folder is not None and (folder / hub.subfolder / file_name).is_file():
-        return folder / hub.subfolder / file_name
+    copy = _Copy(path) if is_here else None if hub.force_download else _local_copy(name, hub)
+    here = None if copy is None else copy.folder / hub.subfolder / file_name
+    if copy is not None and here is not None and here.is_file():
+        is_fixed = copy.commit == ""
+        if is_fixed or not _is_outdated(here, name, _inside(file_name, hub), hub):
+            return here
     if is_here or not _REPOSITORY.fullmatch(name):
         inside = f"{name}/{hub.subfolder}" if hub.subfolder else name
         raise WeightsError(
@@ -143,14 +154,23 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
-def _local_copy(name: str, hub: HubOptions) -> Path | None:
-    """Folder with the files of a repository: among the user's folders, or in the cache of Hugging Face."""
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Files of a repository on this machine."""
+
+    folder: Path
+    commit: str = ""
+    """In the cache of Hugging Face, the commit of the files; "" for a folder of the user."""
+
+
+def _local_copy(name: str, hub: HubOptions) -> _Copy | None:
+    """The files of a repository among the user's folders, or in the cache of Hugging Face."""
     if not _REPOSITORY.fullmatch(name):
         return None
     for folder in user_folders():
         own = folder / _versioned(name, hub)
         if (own / hub.subfolder / _CONFIG_FILE).is_file():
-            return own
+            return _Copy(own)
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
     cache = hub.cache_dir or Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     repository = cache / f"models--{name.replace('/', '--')}"
@@ -159,15 +179,26 @@ def _local_copy(name: str, hub: HubOptions) -> Path | None:
     if not commit:
         return None
     snapshot = repository / "snapshots" / commit
-    return snapshot if (snapshot / hub.subfolder / _CONFIG_FILE).is_file() else None
+    return _Copy(snapshot, commit) if (snapshot / hub.subfolder / _CONFIG_FILE).is_file() else None
+
+
+def _is_other_commit(name: str, commit: str, hub: HubOptions) -> bool:
+    """Whether a branch is now at another commit than that in the cache of Hugging Face."""
+    if not _can_ask(hub):
+        return False
+    try:
+        now = remote_version(_url(name, _inside(_CONFIG_FILE, hub), hub), hub.bearer())
+    except UnreachableError:
+        return False
+    return now is not None and now.commit not in ("", commit)
 
 
 def _file_on_disk(name: str, file_name: str, hub: HubOptions) -> Path | None:
     """A file of a repository in a local copy, or among the downloads."""
-    folder = _local_copy(name, hub)
+    copy = _local_copy(name, hub)
     places = [_download_target(name, file_name, hub)]
-    if folder is not None:
-        places.insert(0, folder / hub.subfolder / file_name)
+    if copy is not None:
+        places.insert(0, copy.folder / hub.subfolder / file_name)
     return next((path for path in places if path.is_file()), None)
 
 
@@ -198,20 +229,51 @@ def _download_target(name: str, file_name: str, hub: HubOptions) -> Path:
     return cache / _versioned(name, hub).replace("/", "--") / hub.subfolder / file_name
 
 
+def _inside(file_name: str, hub: HubOptions) -> str:
+    """Path of a file within its repository."""
+    return f"{hub.subfolder}/{file_name}" if hub.subfolder else file_name
+
+
+def _url(name: str, inside: str, hub: HubOptions) -> str:
+    return f"{_HUB}/{name}/resolve/{quote(hub.revision or _MAIN, safe='')}/{quote(inside)}"
+
+
+def _can_ask(hub: HubOptions) -> bool:
+    """Whether the revision can move, and the network may be used to see that."""
+    return can_move(hub.revision) and not hub.local_files_only and not offline_by()
+
+
+def _is_outdated(target: Path, name: str, inside: str, hub: HubOptions) -> bool:
+    """Whether the branch has another version of a downloaded file now.
+
+    Raises:
+        UnreachableError: the branch does not have the file any more.
+    """
+    if not _can_ask(hub):
+        return False
+    try:
+        now = remote_version(_url(name, inside, hub), hub.bearer())
+    except UnreachableError as error:
+        raise UnreachableError(f"{name}: {inside} is not in this version any more ({error})", error.status) from None
+    if now is None or now.is_that_of(target):
+        return False
+    _LOGGER.info("%s: %s has changed on the hub and is downloaded again", name, inside)
+    return True
+
+
 def _fetched(name: str, file_name: str, hub: HubOptions) -> Path:
-    target = _download_target(name, file_name, hub)
-    if target.is_file() and not hub.force_download:
+    target, inside = _download_target(name, file_name, hub), _inside(file_name, hub)
+    is_here = target.is_file()
+    if is_here and not hub.force_download and not _is_outdated(target, name, inside, hub):
         return target
     folders = user_folders()
     own_path = folders[0] / _versioned(name, hub) / hub.subfolder / file_name if folders else target
-    inside = f"{hub.subfolder}/{file_name}" if hub.subfolder else file_name
-    url = f"{_HUB}/{name}/resolve/{quote(hub.revision or _MAIN, safe='')}/{quote(inside)}"
-    # A forced download must not remove the old file before the new one is complete.
-    received = target.with_name(f".{target.name}.new") if hub.force_download else target
+    # A new version must not remove the old file before it is complete.
+    received = target.with_name(f".{target.name}.new") if is_here else target
     try:
         fetch_file(
             f"{name}: {inside}",
-            url,
+            _url(name, inside, hub),
             received,
             own_path,
             config=DownloadConfig(token=hub.bearer()),

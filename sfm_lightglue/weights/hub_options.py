@@ -20,7 +20,7 @@ class HubOptions:
     """
 
     revision: str | None = None
-    """Branch, tag or commit; None is the main branch. A branch is downloaded once; `force_download=True` renews it."""
+    """Branch, tag or commit; None is the main branch. A file of a branch is downloaded again when it has changed."""
     token: str | bool | None = field(default=None, repr=False)
     """For private repositories. True reads the token of Hugging Face from `$HF_TOKEN` or the file of its login; None
     does so if there is one; False sends none."""
