@@ -4,8 +4,8 @@
 
 Each run is a new process on as many cores as threads. The first table has medians over the seeds. --offline compares
 with `reconstruct --pairs sequential` and with COLMAP (SIFT, exhaustive matching) on the keyframes of the first seed.
---hard cuts sequences and blackens frames. --long walks several rounds through the corridor. The exit code is 1 if a
-goal is missed.
+--hard cuts sequences and blackens frames. --long walks several rounds through the corridor; `none --hard --long 2000`
+does these alone. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from sfm_lightglue.synthetic.files import stored_sequence
 HARD_SEQUENCES = ("seven_scenes", "corridor")
 _HARD_LIMIT = 300
 _LOOP = "corridor"
+_NO_SEQUENCE = "none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    sequences_help = "as of `evaluate slam` (default: those of the shared data, and the corridor)"
+    sequences_help = "as of `evaluate slam` (default: those of the shared data, and the corridor); none: no sequence"
     add("sequences", nargs="*", metavar="SEQUENCE", help=sequences_help)
     add("--seeds", type=int, default=3, metavar="N", help="runs of each sequence (default: %(default)s)")
     add("--threads", type=int, default=min(2, num_usable_cores()), metavar="N", help="threads and cores of each run")
@@ -100,7 +101,7 @@ class _Benchmark:
         tables: list[str] = []
         scores: list[SlamScores] = []
         offline: list[OfflineResult] = []
-        for name in options.sequences or default_sequences(options.data):
+        for name in self._names():
             results = [self._measured(self._job(name, seed=seed)) for seed in range(options.seeds)]
             scores.append(medians([result.slam_scores() for result in results]))
             self.goals += goals_of_sequence(name, scores[-1])
@@ -109,7 +110,8 @@ class _Benchmark:
                 self.goals += goals_of_loop(scores[-2], scores[-1])
             if options.offline and results[0].keyframes:
                 offline += self._offline(name, results[0])
-        tables.append(slam_table(scores))
+        if scores:
+            tables.append(slam_table(scores))
         if offline:
             tables.append(offline_table(offline))
             self.goals += goals_of_offline(offline)
@@ -123,6 +125,10 @@ class _Benchmark:
             self.goals += goals_of_memory(long)
         print("\n\n".join([*tables, published_text()]))
         return print_goals(self.goals)
+
+    def _names(self) -> list[str]:
+        names: list[str] = self.options.sequences
+        return [] if names == [_NO_SEQUENCE] else names or default_sequences(self.options.data)
 
     def _job(self, name: str, seed: int = 0, limit: int | None = None, change: str = "") -> SlamJob:
         """A job, whose frames are rendered here if they are not yet."""

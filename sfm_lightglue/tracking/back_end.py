@@ -35,9 +35,13 @@ class BackEnd:
         self.places = PlaceRecognition(config.seed)
         self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
         self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)
-        self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after)
+        self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after, self._is_busy)
         self.thread = MappingThread(self.keyframes.add, config.threads)
         self.events: list[TrackingEvent] = []
+
+    def _is_busy(self) -> bool:
+        """Whether keyframes wait, beside the one that is mapped."""
+        return self.thread.num_unfinished > 2
 
     def _after(self, keyframe: Keyframe) -> None:
         """Remember the place of a keyframe that was mapped, and close loops there."""

@@ -117,8 +117,12 @@ class MappingConfig:
     window: int = 10
     """Number of covisible keyframes that are adjusted together at each new one."""
 
-    num_partners: int = 1
-    """Number of covisible keyframes that a new one is matched with by the matcher, which takes most of the time."""
+    num_partners: int = 2
+    """Number of covisible keyframes that a new one is matched with by the matcher; 1 while other keyframes wait."""
+
+    num_final_partners: int = 4
+    """Number of covisible keyframes that each one is matched with when the sequence has ended, with the earlier
+    ones."""
 
     min_parallax_deg: float = 1.0
     """Smallest angle between two rays to a new point."""
@@ -136,10 +140,10 @@ class MappingConfig:
     """Remove keyframes nine tenths of whose points are observed by three others."""
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.num_partners < 0 or self.max_iterations < 1:
-            raise ConfigError(
-                "`mapping.window` and `mapping.max_iterations` must be positive, `mapping.num_partners` not negative"
-            )
+        if self.window < 1 or self.max_iterations < 1:
+            raise ConfigError("`mapping.window` and `mapping.max_iterations` must be positive")
+        if min(self.num_partners, self.num_final_partners) < 0:
+            raise ConfigError("`mapping.num_partners` and `mapping.num_final_partners` must not be negative")
         if min(self.min_parallax_deg, self.max_error_px, self.loss_px) <= 0:
             raise ConfigError("`mapping.min_parallax_deg`, `mapping.max_error_px`, `mapping.loss_px` must be positive")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,12 +21,21 @@ from sfm_lightglue.tracking.keyframes import View, is_keyframe
 from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
+from sfm_lightglue.tracking.slam_map import Keyframe
 
 _URGENT_FACTOR = 4
-"""A frame with fewer points than this multiple of `pose.min_inliers` waits until it can become a keyframe."""
+"""A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
+
+_MAX_WAIT_S = 0.3
+"""A frame that optical flow loses waits so long at most for the mapping of the last keyframes, by which it is found."""
+
+_NUM_REMATCHED = 2
+"""The last keyframes by which it is searched."""
 
 _YOUNG_FRAMES = 8
-"""A map that loses the camera within fewer frames of its start is dropped: its start was probably wrong."""
+_YOUNG_S = 0.5
+"""A map that loses the camera within fewer frames, and less time, of its start is dropped: its start was probably
+wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +85,9 @@ class FrontEnd:
         self._initializer = self._new_initializer()
         self._live: LiveTracks | None = None
         self._most_points = 0
-        self._starts: list[tuple[int, int]] = []  # the first two frames of each map
+        self._starts: list[tuple[int, int, float]] = []  # first and second frame, and time of this, of each map
         self._lost_since: Frame | None = None
+        self._lost_at: Reference | None = None  # the keyframe before the camera was lost
 
     @property
     def num_tracks(self) -> int:
@@ -107,9 +118,8 @@ class FrontEnd:
         outcome = self._outcome("tracked", live, tracked.cam_from_world, tracked.base.map_id, tracked.num_inliers)
         self._most_points = max(self._most_points, tracked.num_inliers)
         is_wanted = is_keyframe(self._view(frame, live, tracked), self._config.keyframes)
-        if is_wanted and tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers:
-            self._back.thread.wait_for_room()
-        if is_wanted and not self._back.thread.is_full:
+        is_urgent = tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers
+        if is_wanted and (is_urgent or not self._back.thread.is_full):
             reference = self._factory.following(frame, live, self._map)
             self._begin_from(reference, live.image, live.velocity, frame)
             self._back.thread.submit(reference)
@@ -144,18 +154,26 @@ class FrontEnd:
     # Lost
 
     def _rematch(self, frame: Frame, image: FlowImage, live: LiveTracks) -> Outcome | None:
-        """Find a frame by its features where optical flow failed, by the last keyframe of the map."""
-        with self._map.lock:
-            base = live.reference.place(self._map)
-            members = [] if base is None else self._map.members(base.map_id)
-            with_features = [idx for idx in members if self._map.keyframes[idx].num_features > 0]
-            keyframe = self._map.keyframes[with_features[-1]] if with_features else None
-        if keyframe is None:
-            return None
-        found = self._found_in_one_world(
-            lambda: self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)
-        )
+        """Find a frame by its features where optical flow failed."""
+        self._back.thread.wait_at_most(_MAX_WAIT_S)
+        found = self._found_by_latest(frame, live.reference)
         return None if found is None else self._continue_at(frame, image, found, "tracked")
+
+    def _found_by_latest(self, frame: Frame, reference: Reference) -> _Found | None:
+        """Find a frame by the last keyframes of the map of a reference."""
+        with self._map.lock:
+            base = reference.place(self._map)
+            members = [] if base is None else self._map.members(base.map_id)
+            latest = [self._map.keyframes[idx] for idx in reversed(members)]
+        with_features = [keyframe for keyframe in latest if keyframe.num_features > 0]
+        for keyframe in with_features[:_NUM_REMATCHED]:
+            found = self._found_in_one_world(functools.partial(self._found_at, frame, keyframe))
+            if found is not None:
+                return found
+        return None
+
+    def _found_at(self, frame: Frame, keyframe: Keyframe) -> FoundFrame | None:
+        return self._back.matching.find_by_keyframe(frame, keyframe, self._map, self._config.seed + frame.idx)
 
     def _found_in_one_world(self, find: Callable[[], FoundFrame | None]) -> _Found | None:
         """What is found, relative to a keyframe; again if a loop moved the map meanwhile, and None if that fails too.
@@ -201,7 +219,7 @@ class FrontEnd:
         return int(np.bincount(seen).argmax()) if seen else None
 
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
-        self._live, self._lost_since = None, frame
+        self._live, self._lost_since, self._lost_at = None, frame, live.reference
         self._back.event("lost", frame.idx)
         map_id = self._young_map(frame, live)
         if map_id is not None:
@@ -221,9 +239,9 @@ class FrontEnd:
             if base is None:
                 return None
             oldest = self._map.keyframes[self._map.members(base.map_id)[0]]
-            first_idx, start_idx = self._starts[base.map_id]
-        is_young = oldest.frame_idx >= first_idx and frame.idx - start_idx < _YOUNG_FRAMES
-        return base.map_id if is_young else None
+            first_idx, start_idx, start_s = self._starts[base.map_id]
+        is_young = frame.idx - start_idx < _YOUNG_FRAMES and frame.time_s - start_s < _YOUNG_S
+        return base.map_id if is_young and oldest.frame_idx >= first_idx else None
 
     def _find(self, frame: Frame, image: FlowImage) -> Outcome | None:
         """Find a lost camera anywhere in the maps."""
@@ -231,6 +249,8 @@ class FrontEnd:
             return None
         features = self._back.matching.features(frame)
         placed = self._found_in_one_world(lambda: self._back.relocalizer.relocalize(features, frame.size))
+        if placed is None and self._lost_at is not None and not self._is_lost_for_long(frame):
+            placed = self._found_by_latest(frame, self._lost_at)
         if placed is None:
             return None
         self._back.event("relocalized", frame.idx, f"map {placed.found.map_id}, {placed.found.num_points} points")
@@ -244,7 +264,7 @@ class FrontEnd:
     def _initialize(self, frame: Frame, image: FlowImage) -> Outcome:
         searched = self._initializer.add(frame, image)
         state: TrackState = "initializing" if not self._map.keyframes else "lost"
-        may_start = self._lost_since is None or self._is_lost_for_long(frame, self._lost_since)
+        may_start = self._lost_since is None or self._is_lost_for_long(frame)
         if searched.start is not None and may_start and self._start(frame, searched.start):
             reference = searched.start.second
             if self._live is None:
@@ -262,8 +282,10 @@ class FrontEnd:
                 )
         return Outcome(state, searched.track_ids, searched.pixels)
 
-    def _is_lost_for_long(self, frame: Frame, since: Frame) -> bool:
-        options = self._config.recovery
+    def _is_lost_for_long(self, frame: Frame) -> bool:
+        options, since = self._config.recovery, self._lost_since
+        if since is None:
+            return False
         return frame.time_s - since.time_s >= options.max_lost_s and frame.idx - since.idx >= options.min_lost_frames
 
     def _start(self, frame: Frame, start: Start) -> bool:
@@ -282,7 +304,7 @@ class FrontEnd:
         self._begin_from(start.second, FlowImage.of(frame.image, self._config.max_image_size), Rigid3.identity(), frame)
         detail = f"median parallax {start.parallax_deg:.1f} degrees"
         self._back.event("initialized" if is_first else "map_started", frame.idx, detail)
-        self._starts.append((first_idx, frame.idx))
+        self._starts.append((first_idx, frame.idx, frame.time_s))
         self._lost_since = None
         self._initializer = self._new_initializer()
         return True

@@ -33,12 +33,19 @@ class KeyframeMapping:
         extractor: of the features.
         mapper: adds keyframes to the map.
         after: called with each keyframe that was mapped.
+        is_busy: whether other keyframes wait.
     """
 
     def __init__(
-        self, slam_map: SlamMap, extractor: Extractor, mapper: LocalMapper, after: Callable[[Keyframe], None]
+        self,
+        slam_map: SlamMap,
+        extractor: Extractor,
+        mapper: LocalMapper,
+        after: Callable[[Keyframe], None],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
+        self._is_busy = is_busy
         self._num_refined: dict[int, int] = {}  # of _REFINING, by map
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
@@ -65,7 +72,7 @@ class KeyframeMapping:
         if placed is None:
             return
         keyframe = self._keyframe(reference, placed)
-        self._mapper.add(keyframe)
+        self._mapper.add(keyframe, self._is_busy())
         with self._map.lock:
             reference.keyframe = keyframe
         reference.forget()

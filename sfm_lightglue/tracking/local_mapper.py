@@ -51,6 +51,7 @@ class LocalMapper:
         self._trials = PointTrials()
         self._num_added: Counter[int] = Counter()  # by map
         self._exact: deque[Keyframe] = deque()
+        self._tried: set[tuple[int, int]] = set()  # pairs of keyframes that were matched, the earlier one first
 
     def start(self, first: Keyframe, second: Keyframe) -> bool:
         """Begin a map with two keyframes.
@@ -74,17 +75,19 @@ class LocalMapper:
             self._map.remove_keyframe(keyframe.idx)
         return False
 
-    def add(self, keyframe: Keyframe) -> None:
+    def add(self, keyframe: Keyframe, is_busy: bool = False) -> None:
         """Add a keyframe: match it, give it points, adjust its surroundings, remove what is wrong or redundant.
 
         Args:
             keyframe: with its pose, and the points of its tracks in `point_ids`.
+            is_busy: other keyframes wait, so that it is matched with a single one.
         """
         self._add(keyframe)
         mapping = self._config.mapping
         covisible = [idx for idx, _ in self._map.covisible(keyframe.idx, min_shared=1)]
         self._observe_points(keyframe, covisible[: 2 * mapping.window])
-        self._add_points(keyframe, self._partners(keyframe))
+        num_partners = min(1, mapping.num_partners) if is_busy else mapping.num_partners
+        self._add_points(keyframe, self._partners(keyframe)[:num_partners])
         window = window_of(self._map, keyframe.idx, mapping.window)
         adjust_keyframes(self._map, window, *self._limits(), mapping.max_iterations)
         self._trials.judge(self._map, keyframe.map_id, self._num_added[keyframe.map_id])
@@ -130,8 +133,22 @@ class LocalMapper:
         enough = zip(groups, _MIN_KEYFRAMES_TO_REFINE, strict=True)
         return tuple(sorted(index for group, needed in enough if num_keyframes >= needed for index in group))
 
+    def complete(self, map_id: int) -> None:
+        """Match the keyframes of a map with more of their surroundings, when there is time.
+
+        Args:
+            map_id: of the map; it is to be adjusted afterwards.
+        """
+        for idx in self._map.members(map_id):
+            keyframe = self._map.keyframes[idx]
+            partners = self._partners(keyframe)[: self._config.mapping.num_final_partners]
+            self._add_points(keyframe, [other for other in partners if _in_order(idx, other) not in self._tried])
+
     def _partners(self, keyframe: Keyframe) -> list[int]:
-        """Keyframes to match with: those with most points in common, with enough distance for the depth."""
+        """Keyframes to match with: the one before, then those with most points in common.
+
+        All of them are far enough for the depth. Matches with the one before continue its tracks.
+        """
         if keyframe.num_features == 0:
             return []
         with self._map.lock:
@@ -147,11 +164,12 @@ class LocalMapper:
             }
         min_distance = np.radians(self._config.mapping.min_parallax_deg) * depth
         far = [idx for idx, other in centers.items() if np.linalg.norm(other - center) >= min_distance]
-        return far[: self._config.mapping.num_partners]
+        return sorted(far, key=lambda idx: idx != keyframe.previous_idx)  # others keep their order
 
     def _add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
         """Match a keyframe with partners, share points with them, and triangulate the tracks without a point."""
         partners = [self._map.keyframes[idx] for idx in partner_idxs]
+        self._tried.update(_in_order(keyframe.idx, idx) for idx in partner_idxs)
         matches = [self._matched(keyframe, partner) for partner in partners]
         _, max_error_px = self._limits()
         with self._map.lock:
@@ -250,6 +268,10 @@ class LocalMapper:
         errors = reprojection_errors_px(self._map.camera, keyframe.cam_from_world, xyz, pixels)
         fits: BoolArray = errors <= max_error_px
         return fits
+
+
+def _in_order(idx: int, other: int) -> tuple[int, int]:
+    return min(idx, other), max(idx, other)
 
 
 def _extend(

@@ -10,8 +10,12 @@ from collections.abc import Callable
 from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.tracking.reference import Reference
 
-MAX_WAITING = 6
-"""Keyframes that wait for mapping at most."""
+MAX_WAITING = 4
+"""Keyframes that wait for mapping, beyond which none is made of a frame that has enough points without it."""
+
+MAX_URGENT = 9
+"""Keyframes that wait for mapping at most. A frame that loses its last points becomes one until then, and waits from
+then on."""
 
 
 class MappingThread:
@@ -33,13 +37,18 @@ class MappingThread:
             self._thread.start()
 
     @property
+    def num_unfinished(self) -> int:
+        """Keyframes that wait, and the one that is mapped in the thread."""
+        return self._queue.unfinished_tasks
+
+    @property
     def is_full(self) -> bool:
-        """Whether as many keyframes wait as may."""
+        """Whether as many keyframes wait as may if none is urgent."""
         return self._queue.unfinished_tasks > MAX_WAITING
 
     def wait_for_room(self) -> None:
-        """Wait until a keyframe more may wait: a frame that loses its last points must become a keyframe."""
-        while self.is_full and self._error is None:
+        """Wait until a keyframe more may wait."""
+        while self._queue.unfinished_tasks > MAX_URGENT and self._error is None:
             time.sleep(0.005)
 
     def submit(self, reference: Reference) -> None:
@@ -63,6 +72,12 @@ class MappingThread:
         """
         self._queue.join()
         self._raise_error()
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait until all keyframes are mapped, but no longer than some time."""
+        deadline = time.monotonic() + seconds
+        while self._queue.unfinished_tasks > 0 and self._error is None and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Map what waits, and end the thread.

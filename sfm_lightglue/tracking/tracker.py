@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -178,8 +179,10 @@ class Tracker:
             raise DataError("the sequence has no frames")
         self._back.thread.close()
         slam_map, config = self._back.slam_map, self._config
-        with on_one_core():
+        with on_one_core() if config.threads == 1 else nullcontext():
             for map_id in slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
+                self._back.mapper.adjust_all(map_id)
+                self._back.mapper.complete(map_id)
                 self._back.mapper.adjust_all(map_id)
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)

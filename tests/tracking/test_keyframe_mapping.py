@@ -24,7 +24,7 @@ class CullingMapper:
     def __init__(self, slam_map, most):
         self.slam_map, self.most, self.adjusted = slam_map, most, []
 
-    def add(self, keyframe):
+    def add(self, keyframe, is_busy=False):
         self.slam_map.add_keyframe(keyframe)
         members = self.slam_map.members(keyframe.map_id)
         if len(members) > self.most:

@@ -1,6 +1,7 @@
 """Local mapping of a synthetic walk: exact from exact observations, bounded by their noise otherwise."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.helpers.slam_scene import CAMERA, ExactMatcher, Walk, disturbed
 
 KEEP_ALL = TrackerConfig(mapping=MappingConfig(remove_redundant=False))
 
-NO_PARTNERS = MappingConfig(remove_redundant=False, num_partners=0)
+NO_PARTNERS = MappingConfig(remove_redundant=False, num_partners=0, num_final_partners=0)
 
 
 def scaled_pose(walk, idx):
@@ -196,6 +197,45 @@ def test_points_of_the_start_are_judged_three_keyframes_later():
     assert (slam_map.num_observations(start) != 2).all()
 
 
+class CountingMatcher(ExactMatcher):
+    """Counts the pairs, and notes which keyframe came first."""
+
+    def __init__(self, slam_map):
+        self.pairs, self._map = [], slam_map
+
+    def match(self, features0, features1):
+        name_of = {id(one.features): one.name for one in self._map.keyframes.values()}
+        self.pairs.append((name_of[id(features0)], name_of[id(features1)]))
+        return super().match(features0, features1)
+
+
+def test_a_keyframe_is_matched_with_the_one_before_and_others_once_in_the_order_of_names():
+    walk = Walk(noise_px=0.3)
+    slam_map = SlamMap(CAMERA)
+    matcher = CountingMatcher(slam_map)
+    mapper = LocalMapper(slam_map, matcher, replace(KEEP_ALL, mapping=MappingConfig(remove_redundant=False)))
+    assert mapper.start(*unit_start(walk))
+    for idx in range(2, 7):
+        keyframe = walk.with_tracked_points(walk.keyframe(idx, scaled_pose(walk, idx)), slam_map.keyframes[idx - 1])
+        mapper.add(keyframe, is_busy=idx == 5)
+    names = [keyframe.name for _, keyframe in sorted(slam_map.keyframes.items())]
+    assert set(pairwise(names)) <= set(matcher.pairs)
+    assert len(matcher.pairs) == 1 + 2 + 2 + 2 + 1 + 2, "while others wait, a keyframe is matched with one"
+    before = slam_map.num_observations(slam_map.points_of(list(slam_map.keyframes))).sum()
+    mapper.complete(0)
+    mapper.adjust_all(0)
+    assert slam_map.num_observations(slam_map.points_of(list(slam_map.keyframes))).sum() >= before
+    assert len(set(matcher.pairs)) == len(matcher.pairs) > 10, "a pair was matched again"
+    assert all(name0 < name1 for name0, name1 in matcher.pairs)
+    assert center_errors(walk, slam_map).max() < 0.01
+
+
+def test_features_of_old_keyframes_take_less_memory():
+    slam_map, _ = walked(Walk(), 15, config=replace(KEEP_ALL, mapping=NO_PARTNERS))
+    is_exact = [keyframe.features is keyframe.features for _, keyframe in sorted(slam_map.keyframes.items())]
+    assert is_exact == [False] * 3 + [True] * 12
+
+
 def test_the_relative_rotation_of_neighbours_is_exact():
     walk = Walk(noise_px=0.3)
     slam_map, _ = walked(walk, 8, error=0.01)
@@ -222,3 +262,5 @@ def test_options_must_be_positive(option):
         MappingConfig(**{option: 0})
     with pytest.raises(ConfigError, match=r"mapping.num_partners"):
         MappingConfig(num_partners=-1)
+    with pytest.raises(ConfigError, match=r"mapping.num_final_partners"):
+        MappingConfig(num_final_partners=-1)

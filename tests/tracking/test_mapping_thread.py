@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from sfm_lightglue.tracking.mapping_thread import MAX_WAITING, MappingThread
+from sfm_lightglue.tracking.mapping_thread import MAX_URGENT, MAX_WAITING, MappingThread
 from sfm_lightglue.tracking.reference import Reference
 
 
@@ -67,16 +67,28 @@ def test_what_waits_is_not_mapped_if_the_thread_is_abandoned():
 def test_a_keyframe_more_waits_for_room():
     may_go_on = threading.Semaphore(0)
     thread = MappingThread(lambda one: may_go_on.acquire(timeout=10), 2)
-    for idx in range(MAX_WAITING + 1):
+    for idx in range(MAX_URGENT + 1):
         thread.submit(reference(idx))
-    submitting = threading.Thread(target=thread.submit, args=(reference(MAX_WAITING + 1),))
+    submitting = threading.Thread(target=thread.submit, args=(reference(MAX_URGENT + 1),))
     submitting.start()
     submitting.join(0.05)
     assert submitting.is_alive() and thread.is_full
     may_go_on.release(1)
     submitting.join(10)
     assert not submitting.is_alive()
-    may_go_on.release(MAX_WAITING + 1)
+    may_go_on.release(MAX_URGENT + 1)
+    thread.close()
+
+
+def test_a_wait_ends_with_the_last_keyframe_or_after_its_time():
+    may_go_on = threading.Event()
+    thread = MappingThread(lambda one: may_go_on.wait(10), 2)
+    thread.submit(reference(0))
+    thread.wait_at_most(0.02)
+    assert thread.num_unfinished == 1
+    threading.Timer(0.05, may_go_on.set).start()
+    thread.wait_at_most(10)
+    assert thread.num_unfinished == 0
     thread.close()
 
 
