@@ -158,7 +158,12 @@ class AutoImageProcessor(_Auto):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, *, use_fast: bool | None = None, **keywords: Any
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        use_fast: bool | None = None,
+        backend: str | None = None,
+        **keywords: Any,
     ) -> Any:
         """Read a processor.
 
@@ -166,6 +171,7 @@ class AutoImageProcessor(_Auto):
             pretrained_model_name_or_path: a folder or a repository with a preprocessor_config.json or a
                 processor_config.json; or a file of LightGlue's weights, which gets the processor of its detector.
             use_fast: True prepares images with torch, False with Pillow; None is as the file says.
+            backend: the same by its names in `transformers` 5: "torchvision" or "pil".
             keywords: as in `LightGlueImageProcessor.from_pretrained`.
 
         Raises:
@@ -173,6 +179,9 @@ class AutoImageProcessor(_Auto):
             WeightsError: if the file is missing.
         """
         hub, left = split_keywords(keywords, "AutoImageProcessor.from_pretrained")
+        if backend not in (None, *_BACKENDS):
+            raise ConfigError(f"backend: expected 'pil' or 'torchvision', got {backend!r}")
+        use_fast = use_fast if backend is None else _BACKENDS[backend]
         is_repository = not Path(pretrained_model_name_or_path).expanduser().exists() and "/" in str(
             pretrained_model_name_or_path
         )  # it has a file of the processor, also where its weights are a single file of the catalogue
@@ -194,6 +203,8 @@ class AutoImageProcessor(_Auto):
         return kinds[bool(is_fast)].from_pretrained(source, **access, **left)
 
 
+_BACKENDS = {"pil": False, "torchvision": True}
+"""Names of the ways to prepare images, and whether they use torch."""
 _FILES = frozenset(HubOptions.__dataclass_fields__) | {"use_auth_token"}
 
 

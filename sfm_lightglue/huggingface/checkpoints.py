@@ -14,7 +14,12 @@ from torch import Tensor
 from sfm_lightglue.errors import ConfigError, WeightsError
 from sfm_lightglue.huggingface.configuration import LightGlueConfig
 from sfm_lightglue.huggingface.configuration_base import CONFIG_FILE, Configuration
-from sfm_lightglue.huggingface.detector_configuration import DetectorConfig, DiskDetectorConfig, SiftDetectorConfig
+from sfm_lightglue.huggingface.detector_configuration import (
+    DetectorConfig,
+    DiskDetectorConfig,
+    SiftDetectorConfig,
+    SuperPointConfig,
+)
 from sfm_lightglue.huggingface.detectors import (
     Detector,
     DiskDetector,
@@ -37,6 +42,7 @@ from sfm_lightglue.models.checkpoints import (
 from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.key_layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout, lightglue_to_hugging_face
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueArchitecture
+from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture
 from sfm_lightglue.weights.hub import find_source
 from sfm_lightglue.weights.hub_options import HubOptions
 from sfm_lightglue.weights.lookup import find_weights
@@ -50,6 +56,7 @@ _DETECTOR_PREFIX = "keypoint_detector."
 _OWN_MATCHER, _OWN_DETECTOR = "lightglue.", "keypoint_detector.network."
 """Beginnings of the keys of a state dict of a model of this library."""
 _DISK_KEY = re.compile(r"(.*)unet\.path_down\.")
+_NUM_STAGES = len(SuperPointArchitecture().encoder_channels)
 _DETECTOR_OF = {"superpoint_lightglue": "superpoint_v1", "disk_lightglue": "disk"}
 """Names in the catalogue of weights: for a LightGlue, the detector that it was trained with."""
 
@@ -253,13 +260,24 @@ def _load_detector(config: LightGlueConfig, file: WeightsFile) -> Detector:
         return SiftDetector(detector_config)
     if isinstance(detector_config, DiskDetectorConfig):
         return DiskDetector(detector_config, disk_from_state_dict(file.state, str(file.path)))
+    return SuperPointDetector(detector_config, read_superpoint(file, detector_config))
+
+
+def read_superpoint(file: WeightsFile, config: SuperPointConfig) -> SuperPoint:
+    """The SuperPoint in a file, with the sizes of a configuration.
+
+    Raises:
+        WeightsError: if there is none, or it has other sizes.
+    """
+    expected = superpoint_architecture(config)
+    if len(expected.encoder_channels) != _NUM_STAGES:  # a file does not tell it
+        return superpoint_from_state_dict(file.state, str(file.path), expected)
     network = superpoint_from_file(file)
-    expected = superpoint_architecture(detector_config)
     if network.architecture != expected:
         raise WeightsError(
             f"{file.path}: its SuperPoint is {network.architecture}, but the configuration has {expected}"
         )
-    return SuperPointDetector(detector_config, network)
+    return network
 
 
 def disk_from_state_dict(state: Mapping[str, Tensor], source: str = "state dict") -> Disk:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transf
 import torch
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.huggingface.loading_options import refuse_keywords, split_keywords
+from sfm_lightglue.huggingface.loading_options import NeverUploads, refuse_keywords, split_keywords
 from sfm_lightglue.huggingface.value_types import as_type
 from sfm_lightglue.weights.hub import find_file, read_json, write_json
 
@@ -49,7 +49,7 @@ ConfigurationT = TypeVar("ConfigurationT", bound="Configuration")
 
 
 @dataclass_transform()
-class Configuration:
+class Configuration(NeverUploads):
     """Base class; mutable, because code for `transformers` sets fields.
 
     Subclasses are dataclasses. The types of fields are checked when they are set. Other keys are kept as attributes,
@@ -96,6 +96,8 @@ class Configuration:
         declared = type(self).__dataclass_fields__.get(name)  # type: ignore[attr-defined]
         if declared is not None:
             value = as_type(declared.type, value, f"{self.model_type}: {name}")
+        elif name not in vars(self) and not hasattr(type(self), name) and name not in _COMMON:
+            self.refuse_misspelt({name: value})
         if name == "num_labels":
             self.id2label = {index: f"LABEL_{index}" for index in range(value)}
             self.label2id = {label: index for index, label in self.id2label.items()}
@@ -131,6 +133,11 @@ class Configuration:
     @name_or_path.setter
     def name_or_path(self, value: Any) -> None:
         vars(self)["name_or_path"] = str(value)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Same as `return_dict`."""
+        return bool(self.return_dict)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()

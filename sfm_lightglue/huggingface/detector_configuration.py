@@ -24,7 +24,8 @@ class SuperPointConfig(Configuration):
     model_type: ClassVar[str] = "superpoint"
 
     encoder_hidden_sizes: tuple[int, ...] = (64, 64, 128, 128)
-    """Channels of the four stages of the encoder."""
+    """Channels of the stages of the encoder; published weights have four. With n stages, positions are multiples of
+    2^(n - 4) pixels."""
     decoder_hidden_size: int = 256
     """Channels of the hidden layer of both decoders."""
     keypoint_decoder_dim: int = 65
@@ -44,8 +45,8 @@ class SuperPointConfig(Configuration):
 
     def validate(self) -> None:
         """Check all values; see the base class."""
-        if len(self.encoder_hidden_sizes) != 4 or self.keypoint_decoder_dim != 65:
-            raise ConfigError("superpoint: expected four encoder_hidden_sizes and keypoint_decoder_dim 65")
+        if len(self.encoder_hidden_sizes) < 2 or self.keypoint_decoder_dim != 65:
+            raise ConfigError("superpoint: expected two encoder_hidden_sizes or more, and keypoint_decoder_dim 65")
         sizes = (*self.encoder_hidden_sizes, self.decoder_hidden_size, self.descriptor_decoder_dim)
         if min(sizes) < 1 or self.initializer_range <= 0:
             raise ConfigError("superpoint: sizes and initializer_range must be positive")

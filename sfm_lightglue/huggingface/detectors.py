@@ -21,7 +21,7 @@ from sfm_lightglue.models.disk import Disk
 from sfm_lightglue.models.initialization import draw_normal
 from sfm_lightglue.models.keypoints import Limits
 from sfm_lightglue.models.lightglue import LightGlue
-from sfm_lightglue.models.superpoint import SuperPoint, SuperPointArchitecture, SuperPointThresholds
+from sfm_lightglue.models.superpoint import CELL, SuperPoint, SuperPointArchitecture, SuperPointThresholds
 
 
 class DetectedPoints(NamedTuple):
@@ -59,7 +59,7 @@ class SuperPointDetector(nn.Module):
             config.border_removal_distance,
             None if limit < 0 else limit + 1,  # one more shows whether there are too many
         )
-        output = self.network(images[:, :1].to(self.network.conv1a.weight.dtype), thresholds)
+        output = self.network(images[:, :1].to(self.network.convPa.weight.dtype), thresholds)
         detected = []
         for points, descriptors, scores, mask in zip(
             output.keypoints, output.descriptors, output.scores, output.mask, strict=True
@@ -67,7 +67,8 @@ class SuperPointDetector(nn.Module):
             points, descriptors, scores = points[mask].float(), descriptors[mask], scores[mask]
             if limit < 0 or len(points) <= limit:
                 # The order of `transformers`: by row and column; by score only if there are too many points.
-                order = torch.argsort(points[:, 1] * images.shape[3] + points[:, 0])
+                x, y = points.double().unbind(1)
+                order = torch.argsort(y * (CELL * images.shape[3]) + x)  # with few stages, y are parts of pixels
             else:
                 order = torch.arange(limit, device=points.device)
             detected.append(DetectedPoints(points[order], points[order], descriptors[order], scores[order]))
@@ -150,8 +151,9 @@ def superpoint_config(architecture: SuperPointArchitecture) -> SuperPointConfig:
 
 def superpoint_architecture(config: SuperPointConfig) -> SuperPointArchitecture:
     """The architecture of a configuration."""
-    c1, c2, c3, c4 = config.encoder_hidden_sizes
-    return SuperPointArchitecture((c1, c2, c3, c4), config.decoder_hidden_size, config.descriptor_decoder_dim)
+    return SuperPointArchitecture(
+        config.encoder_hidden_sizes, config.decoder_hidden_size, config.descriptor_decoder_dim
+    )
 
 
 def detect(detector: Detector, images: Tensor, sizes: Tensor) -> list[DetectedPoints]:

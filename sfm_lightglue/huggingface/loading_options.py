@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.weights.hub_options import HubOptions
@@ -83,6 +83,19 @@ def refuse_keywords(keywords: Mapping[str, Any], caller: str) -> None:
     for name, reason in _REFUSED.items():
         if keywords.get(name):
             raise ConfigError(f"{caller}: {name}={keywords[name]!r} is refused: {reason}")
+
+
+class NeverUploads:
+    """What models, configurations, processors and pipelines have in common: `push_to_hub` is refused."""
+
+    def push_to_hub(self, *arguments: Any, **keywords: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            ConfigError: always, with the reason.
+        """
+        refuse_keywords({"push_to_hub": True}, type(self).__name__)
+        raise AssertionError  # the line above has raised
 
 
 def warn_without_effect(keywords: Mapping[str, Any], caller: str) -> None:

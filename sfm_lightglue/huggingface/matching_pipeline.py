@@ -17,7 +17,7 @@ from sfm_lightglue.huggingface.image_batch import ImageBatch
 from sfm_lightglue.huggingface.image_inputs import as_pairs, image_size
 from sfm_lightglue.huggingface.image_loading import load_image
 from sfm_lightglue.huggingface.image_processor import LightGlueImageProcessor, default_processor, load_processor
-from sfm_lightglue.huggingface.loading_options import split_keywords
+from sfm_lightglue.huggingface.loading_options import NeverUploads, split_keywords
 from sfm_lightglue.huggingface.modeling import LightGlueForKeypointMatching
 from sfm_lightglue.huggingface.pipeline_arguments import (
     TASK,
@@ -25,6 +25,7 @@ from sfm_lightglue.huggingface.pipeline_arguments import (
     as_device,
     require_counts,
     sort_arguments,
+    sort_parts,
 )
 from sfm_lightglue.huggingface.point_positions import matches_in_pixels
 from sfm_lightglue.huggingface.processor_base import CONFIG_FILE as PROCESSOR_FILE
@@ -104,7 +105,7 @@ def pipeline(
     return made
 
 
-class KeypointMatchingPipeline:
+class KeypointMatchingPipeline(NeverUploads):
     """Matches pairs of images given as paths, URLs, PIL images, arrays or tensors.
 
     Args:
@@ -116,9 +117,12 @@ class KeypointMatchingPipeline:
         num_workers: number of threads that read images; 0 reads them one by one.
         threshold: only matches with a score above this are returned, unless the call gives another.
         timeout: timeout of downloads in seconds; None is 60.
+        keywords: as in `transformers`: `processor` or `feature_extractor` instead of `image_processor`, and `dtype` or
+            `torch_dtype` of the weights; `tokenizer`, `video_processor` and `binary_output` must be empty.
 
     Raises:
         ConfigError: if `model` is no model, or this machine does not have the device.
+        TypeError: on an unknown keyword.
         ValueError: on another task, or if a number is out of range.
 
     Example:
@@ -143,14 +147,17 @@ class KeypointMatchingPipeline:
         num_workers: int | None = None,
         threshold: float | None = None,
         timeout: float | None = None,
+        **keywords: Any,
     ) -> None:
         if task not in (TASK, ""):
             raise ValueError(f"task: expected {TASK!r}, got {task!r}")
         require_matcher(model)
         require_counts(batch_size, num_workers)
         self.task = TASK
-        self.model: nn.Module = model.eval() if device is None else model.to(as_device(device)).eval()
-        self.image_processor = _default_for(model) if image_processor is None else image_processor
+        chosen, dtype = sort_parts(image_processor, keywords)
+        self.model: nn.Module = (model if dtype is None else model.to(dtype)).eval()
+        self.model = self.model if device is None else self.model.to(as_device(device))
+        self.image_processor = _default_for(model) if chosen is None else chosen
         self._batch_size = batch_size or 1
         self._num_workers = num_workers or 0
         self._threshold = 0.0 if threshold is None else threshold

@@ -99,6 +99,26 @@ def sort_arguments(
     )
 
 
+def sort_parts(image_processor: Any, keywords: Mapping[str, Any]) -> tuple[Any, torch.dtype | None]:
+    """The processor and the type of the weights from the keywords of `KeypointMatchingPipeline`; None does not choose.
+
+    Raises:
+        ConfigError: on parts for other media, and on impossible types.
+        TypeError: on an unknown keyword.
+    """
+    left = dict(keywords)
+    processor = _first_processor(image_processor, left.pop("processor", None), left.pop("feature_extractor", None))
+    former = left.pop("torch_dtype", None)
+    dtype = left.pop("dtype", None)
+    chosen = former if dtype is None else dtype
+    given = [name for name in _OTHER_MEDIA if left.pop(name, None)]
+    if given:
+        raise ConfigError(f"KeypointMatchingPipeline: {', '.join(given)} must be empty: this task has images only")
+    if left:
+        raise TypeError(f"KeypointMatchingPipeline: unknown argument {min(left)!r}")
+    return processor, None if chosen in (None, "auto") else dtype_from(chosen)
+
+
 def as_device(device: torch.device | str | int) -> torch.device:
     """A device from its name or the number of a GPU; -1 is the CPU, and so is any number without a GPU.
 

@@ -17,7 +17,7 @@ def one_device(device: Any, device_map: Any) -> torch.device:
     """The device of a model.
 
     Args:
-        device: such as "cuda"; None is the CPU.
+        device: such as "cuda"; None is the default device of torch, which is the CPU unless it is set.
         device_map: a device, the number of a GPU, a dictionary with one device for all parts, or "auto", which is CUDA
             if available.
 
@@ -34,7 +34,19 @@ def one_device(device: Any, device_map: Any) -> torch.device:
         chosen = next(iter(chosen.values()))
     if isinstance(chosen, int) and not isinstance(chosen, bool):
         chosen = f"cuda:{chosen}" if chosen >= 0 else "cpu"
-    return resolve_device("auto" if chosen in _AUTOMATIC else str(chosen or "cpu"))
+    return resolve_device("auto" if chosen in _AUTOMATIC else str(chosen or torch.get_default_device()))
+
+
+def require_values(caller: str) -> None:
+    """Refuse to load weights where torch makes tensors without values.
+
+    Raises:
+        ConfigError: within `torch.device("meta")`.
+    """
+    if torch.get_default_device().type == "meta":
+        raise ConfigError(
+            f'{caller}: within torch.device("meta"), weights have no values; load outside of it, or give device="meta"'
+        )
 
 
 def dtype_from(dtype: torch.dtype | str | None, saved: torch.dtype = torch.float32) -> torch.dtype:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface.configuration_base import Configuration
-from sfm_lightglue.huggingface.loading_options import refuse_keywords
+from sfm_lightglue.huggingface.loading_options import NeverUploads, refuse_keywords, warn_without_effect
 from sfm_lightglue.huggingface.shards import write_state
 
 LAYOUTS = ("sfm_lightglue", "transformers")
 
 
-class PretrainedModel(nn.Module):
+class PretrainedModel(NeverUploads, nn.Module):
     """Base class of models with a configuration.
 
     Args:
@@ -70,27 +70,68 @@ class PretrainedModel(nn.Module):
         return sum(each.numel() * each.element_size() for each in tensors)
 
     @property
+    def base_model(self) -> PretrainedModel:
+        """The model itself: it is no head on another model."""
+        return self
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether the model writes text."""
+        return False
+
+    def set_attn_implementation(self, attn_implementation: Any, **keywords: Any) -> None:
+        """Has no effect: attention is that of torch, or written out where its weights are requested."""
+        warn_without_effect({"attn_implementation": attn_implementation}, "set_attn_implementation")
+
+    @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether training computes layers again for their gradient."""
         return False
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """The name of `is_gradient_checkpointing` in later versions of `transformers`."""
+        return self.is_gradient_checkpointing
+
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
         """Let training compute layers again for their gradient, which needs less memory and more time.
 
         Args:
             gradient_checkpointing_kwargs: `use_reentrant` has no effect, because gradients are the same.
+            every_n_layers: must be 1: all layers.
+            offload: must be False: what is kept stays on the device.
 
         Raises:
-            ValueError: if the model has nothing to compute again, or on another key.
+            ValueError: if the model has nothing to compute again, on another key, and on other values.
         """
         unknown = sorted(set(gradient_checkpointing_kwargs or ()) - {"use_reentrant"})
         if unknown:
             raise ValueError(f"gradient_checkpointing_kwargs: unknown {', '.join(unknown)}; known is use_reentrant")
+        if every_n_layers != 1 or offload:
+            raise ValueError("checkpointing: every_n_layers must be 1, and offload False; remove them")
         self._recompute_layers(True)
 
     def gradient_checkpointing_disable(self) -> None:
         """Undo `gradient_checkpointing_enable`."""
         self._recompute_layers(False)
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """The name of `gradient_checkpointing_enable` in later versions of `transformers`."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Undo `activation_checkpointing_enable`."""
+        self.gradient_checkpointing_disable()
 
     def state_dict(  # type: ignore[override]  # torch declares overloads
         self, *arguments: Any, layout: str = "sfm_lightglue", **options: Any

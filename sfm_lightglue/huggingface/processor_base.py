@@ -17,7 +17,7 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface.image_batch import ImageBatch
 from sfm_lightglue.huggingface.image_inputs import CHANNELS_LAST, ImageLike, as_pixels
 from sfm_lightglue.huggingface.image_loading import load_image
-from sfm_lightglue.huggingface.loading_options import refuse_keywords, split_keywords
+from sfm_lightglue.huggingface.loading_options import NeverUploads, refuse_keywords, split_keywords
 from sfm_lightglue.huggingface.pixel_steps import as_model_input, resized_by_pillow
 from sfm_lightglue.huggingface.processor_options import (
     KEYS_OF_FILES,
@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger(__name__)
 ProcessorT = TypeVar("ProcessorT", bound="ImageProcessorBase")
 
 
-class ImageProcessorBase:
+class ImageProcessorBase(NeverUploads):
     """Options, files, and the preparation of images with Pillow.
 
     Options are read and set as attributes.
@@ -116,7 +116,7 @@ class ImageProcessorBase:
             do_rescale: whether to multiply values by `rescale_factor`.
             rescale_factor: to [0, 1].
             do_grayscale: whether to convert to grey.
-            return_tensors: "pt" for tensors, "np" for arrays, None for a list of arrays.
+            return_tensors: "pt" for tensors, "np" for arrays; None for a list of arrays, unless the processor has one.
             data_format: of the result.
             input_data_format: of arrays and tensors.
             options: further fields of `ProcessorOptions`.
@@ -132,10 +132,9 @@ class ImageProcessorBase:
         """
         named = {"do_resize": do_resize, "size": size, "resample": resample, "do_rescale": do_rescale}
         named |= {"rescale_factor": rescale_factor, "do_grayscale": do_grayscale, "data_format": data_format}
+        named |= {"return_tensors": return_tensors}
         chosen = self._options_for({**named, "input_data_format": input_data_format, **options})
-        kind = getattr(return_tensors, "value", return_tensors)
-        if kind not in (None, "pt", "np"):
-            raise ValueError(f"return_tensors: expected 'pt', 'np' or None, got {kind!r}")
+        kind = chosen.return_tensors
         pixels, sizes = self._prepared(self._flat(images), chosen)
         if chosen.data_format == CHANNELS_LAST:
             pixels = pixels.movedim(1, -1).contiguous()

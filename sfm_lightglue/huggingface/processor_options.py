@@ -64,6 +64,8 @@ class ProcessorOptions:
     """Axis of the channels in the result, "channels_first" or "channels_last"; None is "channels_first"."""
     input_data_format: Any = None
     """Axis of the channels of given arrays and tensors; None detects it."""
+    return_tensors: Any = None
+    """Type of the result: "pt" for tensors, "np" for arrays; None is a list of arrays."""
     device: Any = None
     """Device of the result; None is that of a given tensor for `LightGlueImageProcessorFast`, else the CPU."""
     disable_grouping: bool | None = None
@@ -88,6 +90,9 @@ class ProcessorOptions:
             raise ValueError(f'pad_size: expected {{"height": H, "width": W}}, got {self.pad_size!r}')
         for name in ("data_format", "input_data_format"):
             object.__setattr__(self, name, _as_format(getattr(self, name), name))
+        object.__setattr__(self, "return_tensors", getattr(self.return_tensors, "value", self.return_tensors))
+        if self.return_tensors not in (None, "pt", "np"):
+            raise ValueError(f"return_tensors: expected 'pt', 'np' or None, got {self.return_tensors!r}")
         self._check_normalization()
 
     @property

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfm_lightglue.errors import ConfigError, WeightsError
-from sfm_lightglue.huggingface.checkpoints import hub_keywords, saved_dtype, split_weights
+from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.huggingface.checkpoints import hub_keywords, read_superpoint, saved_dtype, split_weights
 from sfm_lightglue.huggingface.configuration_base import Configuration
 from sfm_lightglue.huggingface.detector_configuration import SuperPointConfig
 from sfm_lightglue.huggingface.detectors import (
@@ -19,12 +18,11 @@ from sfm_lightglue.huggingface.detectors import (
     checked_sizes,
     detect,
     filled_sizes,
-    superpoint_architecture,
     superpoint_config,
 )
 from sfm_lightglue.huggingface.loading_options import split_keywords
 from sfm_lightglue.huggingface.outputs import SuperPointKeypointDescriptionOutput
-from sfm_lightglue.huggingface.placement import dtype_from, one_device
+from sfm_lightglue.huggingface.placement import dtype_from, one_device, require_values
 from sfm_lightglue.huggingface.pretrained_model import (
     PretrainedModel,
     refuse_near_misses,
@@ -34,7 +32,6 @@ from sfm_lightglue.huggingface.pretrained_model import (
 from sfm_lightglue.huggingface.shards import read_state
 from sfm_lightglue.models.checkpoints import superpoint_from_file, superpoint_from_state_dict
 from sfm_lightglue.models.key_layouts import SUPERPOINT_HUGGING_FACE_RULES, Layout
-from sfm_lightglue.models.superpoint import SuperPoint
 from sfm_lightglue.weights.hub import find_source
 from sfm_lightglue.weights.hub_options import HubOptions
 from sfm_lightglue.weights.state_dict import WeightsFile, read_weights
@@ -100,7 +97,7 @@ class SuperPointForKeypointDetection(PretrainedModel):
         keypoints = [each.keypoints / size for each, size in zip(found, flat, strict=True)]
         parts = (keypoints, [each.scores for each in found], [each.descriptors for each in found], masks)
         padded = [nn.utils.rnn.pad_sequence(part, batch_first=True) for part in parts]  # type: ignore[arg-type]
-        states = tuple(_stages(self.keypoint_detector.network, images)) if with_states else None
+        states = self._stages(images) if with_states else None
         result = SuperPointKeypointDescriptionOutput(
             keypoints=padded[0], scores=padded[1], descriptors=padded[2], mask=padded[3], hidden_states=states
         )
@@ -133,7 +130,7 @@ class SuperPointForKeypointDetection(PretrainedModel):
                 a single file. None needs `config` and `state_dict`.
             config: configuration instead of that of the weights, or its name or path.
             dtype: of the weights; None and "auto" are that of the saved weights, and float32 for a single file.
-            device: such as "cuda"; None is the CPU.
+            device: such as "cuda"; None is the default device of torch, the CPU.
             state_dict: weights instead of those of the file.
             device_map: the device by its name in `transformers`.
             output_loading_info: whether to return a tuple of the model and a dictionary of empty sets, because weights
@@ -145,6 +142,7 @@ class SuperPointForKeypointDetection(PretrainedModel):
             ConfigError: if the configuration is not that of a SuperPoint, or an option is unknown or refused.
             WeightsError: if files are missing, damaged, or do not fit the configuration.
         """
+        require_values(f"{cls.__name__}.from_pretrained")
         hub, overrides = split_keywords(keywords, f"{cls.__name__}.from_pretrained")
         former = overrides.pop("torch_dtype", None)
         unknown = overrides.keys() - SuperPointConfig.known_keys()
@@ -152,11 +150,8 @@ class SuperPointForKeypointDetection(PretrainedModel):
         if unknown:
             raise ConfigError(f"{cls.__name__}.from_pretrained: unknown option {min(unknown)!r}; remove it")
         file, source, is_single = _weights(pretrained_model_name_or_path, hub, state_dict, variant)
-        network = superpoint_from_file(file)
-        chosen = _configuration(config, None if is_single else source, network, hub, overrides)
-        expected = superpoint_architecture(chosen)
-        if network.architecture != expected:
-            raise WeightsError(f"{file.path}: is {network.architecture}, but the configuration has {expected}")
+        chosen = _configuration(config, None if is_single else source, file, hub, overrides)
+        network = read_superpoint(file, chosen)
         with torch.device("meta"):
             model = cls(chosen)
         model.keypoint_detector = SuperPointDetector(chosen, network)
@@ -179,6 +174,11 @@ class SuperPointForKeypointDetection(PretrainedModel):
             state_dict = {f"keypoint_detector.network.{key}": each for key, each in network.state_dict().items()}
         return super().load_state_dict(state_dict, strict, assign)
 
+    def _stages(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of the stages of the encoder."""
+        with torch.no_grad():
+            return tuple(self.keypoint_detector.network.stages(images[:, :1].to(self.dtype)))
+
     def _state_for_transformers(self) -> dict[str, Tensor]:
         names = Layout(SUPERPOINT_HUGGING_FACE_RULES)
         return {names.names(key)[0]: each for key, each in self.keypoint_detector.network.state_dict().items()}
@@ -200,7 +200,7 @@ def _weights(
 
 
 def _configuration(
-    given: Any, source: Path | str | None, network: SuperPoint, hub: HubOptions, overrides: dict[str, Any]
+    given: Any, source: Path | str | None, file: WeightsFile, hub: HubOptions, overrides: dict[str, Any]
 ) -> SuperPointConfig:
     """The configuration: that which is given, that of the folder or the repository, or that of the weights."""
     config: SuperPointConfig
@@ -208,17 +208,6 @@ def _configuration(
     if isinstance(place, (str, Path)):
         config = SuperPointConfig.from_pretrained(place, **hub_keywords(hub), **overrides)
         return config
-    known = superpoint_config(network.architecture) if given is None else SuperPointConfig.of(given)
+    known = superpoint_config(superpoint_from_file(file).architecture) if given is None else SuperPointConfig.of(given)
     config = SuperPointConfig.from_dict(known.to_dict(), **overrides)
     return config
-
-
-def _stages(network: SuperPoint, images: Tensor) -> list[Tensor]:
-    """Feature maps of the four stages of the encoder, after the pooling of the first three."""
-    x, result = images[:, :1].to(network.conv1a.weight.dtype), []
-    for stage in range(1, 5):
-        for half in "ab":
-            x = F.relu(network.get_submodule(f"conv{stage}{half}")(x))
-        x = F.max_pool2d(x, 2) if stage < 4 else x
-        result.append(x.detach())
-    return result

@@ -99,7 +99,7 @@ _HUGGING_FACE_RULES: Rules = (
     (r"confidences\.(\d+)", (r"token_confidence.\1.token",)),
 )
 SUPERPOINT_HUGGING_FACE_RULES: Rules = (
-    *((rf"conv{i + 1}([ab])", (rf"encoder.conv_blocks.{i}.conv_\1",)) for i in range(4)),
+    *((rf"conv{i + 1}([ab])", (rf"encoder.conv_blocks.{i}.conv_\1",)) for i in range(9)),
     (r"convP([ab])", (r"keypoint_decoder.conv_score_\1",)),
     (r"convD([ab])", (r"descriptor_decoder.conv_descriptor_\1",)),
 )
@@ -229,7 +229,7 @@ def lightglue_architecture(state: Mapping[str, Tensor], layout: Layout, source: 
 
 
 def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> SuperPointArchitecture:
-    """Infers the channels of a SuperPoint from its shapes.
+    """Infers the channels of a SuperPoint with four stages from its shapes.
 
     Args:
         state: a state dict; it may be faulty, since the majority of the keys decides.
@@ -237,9 +237,11 @@ def superpoint_architecture(state: Mapping[str, Tensor], layout: Layout) -> Supe
     """
     found = _PresentKeys(state, layout, _superpoint_keys())
     usual = SuperPointArchitecture()
-    c1, c2, c3, c4 = (_most_common(found.sizes(rf"conv{i + 1}[ab]\..*"), usual.encoder_channels[i]) for i in range(4))
     return SuperPointArchitecture(
-        encoder_channels=(c1, c2, c3, c4),
+        encoder_channels=tuple(
+            _most_common(found.sizes(rf"conv{stage}[ab]\..*"), channels)
+            for stage, channels in enumerate(usual.encoder_channels, start=1)
+        ),
         decoder_channels=_most_common(found.sizes(r"conv[PD]a\..*"), usual.decoder_channels),
         descriptor_dim=_most_common(found.sizes(r"convDb\..*"), usual.descriptor_dim),
     )

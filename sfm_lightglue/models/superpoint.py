@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sfm_lightglue.models.keypoints import suppress_neighbours
 
 CELL = 8
-"""Side of a cell in pixels: three poolings by 2."""
+"""Side of a cell in pixels of the map of scores; with four stages, which pool three times, also of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,25 @@ class SuperPointArchitecture:
     """Sizes of the weights.
 
     Raises:
-        ValueError: the number of stages is not four.
+        ValueError: there are fewer than two stages.
     """
 
-    encoder_channels: tuple[int, int, int, int] = (64, 64, 128, 128)
-    """Channels of the four stages of the encoder."""
+    encoder_channels: tuple[int, ...] = (64, 64, 128, 128)
+    """Channels of the stages of the encoder; each but the last halves the resolution. The paper has four."""
     decoder_channels: int = 256
     """Channels of the hidden layer of both decoders."""
     descriptor_dim: int = 256
     """Width D of a descriptor."""
 
     def __post_init__(self) -> None:
-        if len(self.encoder_channels) != 4:
-            raise ValueError(f"SuperPointArchitecture: expected 4 stages, got {len(self.encoder_channels)}")
+        if len(self.encoder_channels) < 2:
+            raise ValueError(f"SuperPointArchitecture: expected 2 stages or more, got {len(self.encoder_channels)}")
         object.__setattr__(self, "encoder_channels", tuple(self.encoder_channels))
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a cell in pixels of the image; 8 with four stages."""
+        return int(2 ** (len(self.encoder_channels) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class SuperPointThresholds:
     score_threshold: float = 0.005
     """Points have a score above this."""
     nms_radius_px: int = 4
-    """Any two points differ by more than this along at least one axis."""
+    """Any two points differ by more than this along at least one axis, in pixels of the map of scores."""
     border_px: int = 4
     """Points nearer to the border of the image are removed; 0 keeps all."""
     max_num_keypoints: int | None = None
@@ -87,14 +92,15 @@ class SuperPoint(nn.Module):
     def __init__(self, architecture: SuperPointArchitecture | None = None) -> None:
         super().__init__()
         self.architecture = arch = architecture or SuperPointArchitecture()
-        c1, c2, c3, c4 = arch.encoder_channels
-        self.conv1a, self.conv1b = nn.Conv2d(1, c1, 3, padding=1), nn.Conv2d(c1, c1, 3, padding=1)
-        self.conv2a, self.conv2b = nn.Conv2d(c1, c2, 3, padding=1), nn.Conv2d(c2, c2, 3, padding=1)
-        self.conv3a, self.conv3b = nn.Conv2d(c2, c3, 3, padding=1), nn.Conv2d(c3, c3, 3, padding=1)
-        self.conv4a, self.conv4b = nn.Conv2d(c3, c4, 3, padding=1), nn.Conv2d(c4, c4, 3, padding=1)
-        self.convPa = nn.Conv2d(c4, arch.decoder_channels, 3, padding=1)
+        for stage, (before, channels) in enumerate(
+            zip((1, *arch.encoder_channels), arch.encoder_channels, strict=False)
+        ):
+            for half, width in zip("ab", (before, channels), strict=True):
+                self.add_module(f"conv{stage + 1}{half}", nn.Conv2d(width, channels, 3, padding=1))
+        last = arch.encoder_channels[-1]
+        self.convPa = nn.Conv2d(last, arch.decoder_channels, 3, padding=1)
         self.convPb = nn.Conv2d(arch.decoder_channels, CELL * CELL + 1, 1)
-        self.convDa = nn.Conv2d(c4, arch.decoder_channels, 3, padding=1)
+        self.convDa = nn.Conv2d(last, arch.decoder_channels, 3, padding=1)
         self.convDb = nn.Conv2d(arch.decoder_channels, arch.descriptor_dim, 1)
 
     def forward(self, images: Tensor, thresholds: SuperPointThresholds | None = None) -> SuperPointOutput:
@@ -115,18 +121,21 @@ class SuperPoint(nn.Module):
             raise ValueError(f"images: expected [B, 1, H, W], got {list(images.shape)}")
         thresholds = thresholds or SuperPointThresholds()
         batch, _, height, width = images.shape
-        if min(height, width) < CELL or batch == 0:
+        if min(height, width) < self.architecture.cell_px or batch == 0:
             return self._empty(images)
         features = self.encode(images)
+        pixel = self.architecture.cell_px / CELL  # of the map of scores, in pixels of the image
         scores = remove_borders(
             suppress_neighbours(self.score(features), thresholds.nms_radius_px),
-            thresholds.border_px,
-            height,
-            width,
+            round(thresholds.border_px / pixel),
+            round(height / pixel),
+            round(width / pixel),
         )
         descriptor_map = self.describe(features)
         found = [select_keypoints(each, thresholds) for each in scores]
         described = [sample_descriptors(keypoints, descriptor_map[index]) for index, (keypoints, _) in enumerate(found)]
+        if pixel != 1:
+            found = [((keypoints + 0.5) * pixel - 0.5, values) for keypoints, values in found]
         return SuperPointOutput(
             keypoints=nn.utils.rnn.pad_sequence([keypoints for keypoints, _ in found], batch_first=True),
             scores=nn.utils.rnn.pad_sequence([values for _, values in found], batch_first=True),
@@ -137,11 +146,18 @@ class SuperPoint(nn.Module):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 1, H, W] -> features [B, C, H / 8, W / 8] (section 3.1)."""
-        x = F.relu(self.conv1b(F.relu(self.conv1a(images))))
-        x = F.relu(self.conv2b(F.relu(self.conv2a(F.max_pool2d(x, 2)))))
-        x = F.relu(self.conv3b(F.relu(self.conv3a(F.max_pool2d(x, 2)))))
-        return F.relu(self.conv4b(F.relu(self.conv4a(F.max_pool2d(x, 2)))))
+        """Images [B, 1, H, W] -> features [B, C, H / 8, W / 8] with four stages (section 3.1)."""
+        return self.stages(images)[-1]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 1, H, W] -> feature maps of all stages, after the pooling of all but the last."""
+        result, last = [images], len(self.architecture.encoder_channels)
+        for stage in range(1, last + 1):
+            x = result[-1]
+            for half in "ab":
+                x = F.relu(self.get_submodule(f"conv{stage}{half}")(x))
+            result.append(F.max_pool2d(x, 2) if stage < last else x)
+        return result[1:]
 
     def score(self, features: Tensor) -> Tensor:
         """Features [B, C, H / 8, W / 8] -> probability of a point in every pixel [B, H, W] (section 3.2)."""

@@ -173,6 +173,21 @@ def test_misspelt_names_are_refused():
         sfm_lightglue.LightGlueConfig(depth_confidense=0.5)
 
 
+def test_misspelt_attributes_are_refused_and_other_names_are_kept():
+    """`transformers` keeps the attribute, and the model has as many layers as before."""
+    theirs, ours = small_config(LIBRARIES["theirs"]), small_config(sfm_lightglue)
+    theirs.num_hiden_layers = 7
+    assert theirs.num_hidden_layers == 3 and theirs.to_dict()["num_hiden_layers"] == 7
+    with pytest.raises(ConfigError, match=r"unknown option 'num_hiden_layers' \(did you mean 'num_hidden_layers'"):
+        ours.num_hiden_layers = 7
+    with pytest.raises(ConfigError, match="did you mean 'nms_radius'"):
+        ours.keypoint_detector_config.nms_radios = 3
+    for config in (theirs, ours):
+        config.my_note, config.torch_dtype = "kept", torch.float16
+        assert config.to_dict()["my_note"] == "kept" and config.dtype == torch.float16
+    assert "num_hiden_layers" not in ours.to_dict()
+
+
 def test_impossible_values_are_refused_and_change_nothing():
     """`transformers` takes any number as a threshold or a size."""
     assert LIBRARIES["theirs"].LightGlueConfig(filter_threshold=2.0, num_hidden_layers=-3).num_hidden_layers == -3

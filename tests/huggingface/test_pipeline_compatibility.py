@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sfm_lightglue import LightGlueForKeypointMatching, LightGlueImageProcessor,
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface.host_pipelines import host_swaps_sizes
 from sfm_lightglue.huggingface.matching_pipeline import KeypointMatchingPipeline
+from tests.helpers.both_libraries import LIBRARIES
 from tests.helpers.file_server import file_server
 from tests.helpers.matching_references import make_inputs, make_reference
 from tests.helpers.two_libraries import THEIRS, in_both
@@ -280,3 +283,43 @@ def test_outputs_without_early_stopping(tmp_path):
     assert len(pipeline(TASK, model=model, image_processor=processor)([WIDE, TALL])) > 5
     with pytest.raises(IndexError):
         THEIRS.pipeline(TASK, model=model, image_processor=THEIRS.matching_processor(size=FRAME))([WIDE, TALL])
+
+
+@in_both
+def test_the_class_takes_the_keywords_of_its_documentation(library, folder, ours):
+    """All parts by keyword; those for other media are empty."""
+    host = LIBRARIES[library.name]
+    model = host.LightGlueForKeypointMatching.from_pretrained(folder)
+    processor = library.matching_processor.from_pretrained(folder)
+    empty = {"tokenizer": None, "feature_extractor": None, "video_processor": None, "binary_output": False}
+    for parts in ({"image_processor": processor, "processor": None}, {"processor": Holder(processor)}):
+        made = host.KeypointMatchingPipeline(model=model, torch_dtype="float32", device=-1, **parts, **empty)
+        assert made.image_processor is processor and made.dtype == torch.float32
+        assert made((WIDE, TALL))[0]["score"] == pytest.approx(ours([WIDE, TALL])[0]["score"], abs=1e-5)
+    with pytest.raises(TypeError):
+        host.KeypointMatchingPipeline(model=model, image_processor=processor, tresholds=0.3)
+
+
+class Holder:
+    """A processor of several parts."""
+
+    tokenizer = feature_extractor = None
+
+    def __init__(self, image_processor) -> None:
+        self.image_processor = image_processor
+
+
+@in_both
+def test_pipelines_are_copied_and_pickled(library, folder):
+    matcher = library.pipeline(TASK, model=str(folder), image_processor=str(folder), device="cpu")
+    expected = matcher([WIDE, TALL])
+    for again in (copy.deepcopy(matcher), pickle.loads(pickle.dumps(matcher))):
+        assert again([WIDE, TALL]) == expected
+
+
+def test_parts_for_other_media_are_refused_and_types_act(folder):
+    """Theirs takes and ignores both."""
+    model = LightGlueForKeypointMatching.from_pretrained(folder)
+    assert KeypointMatchingPipeline(model, dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="tokenizer must be empty"):
+        KeypointMatchingPipeline(model, tokenizer=object())

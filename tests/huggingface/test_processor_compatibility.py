@@ -247,3 +247,54 @@ def test_detections_are_in_pixels_of_the_original_images(library):
         assert one["descriptors"].shape == (1, 4)
     with pytest.raises(ValueError):
         processor.post_process_keypoint_detection(found, [(40, 80)] * 2)
+
+
+@in_both
+@pytest.mark.parametrize(
+    "make", [lambda: np.random.default_rng(0).integers(255, size=(3, 20, 40)), lambda: torch.rand(3, 20, 40)]
+)
+def test_arrays_of_integers_and_tensors_of_floats_are_images(library, make):
+    processor = library.matching_processor(size=SMALL)
+    for images in ([make(), make()], [[make(), make()]]):
+        assert processor(images=images, return_tensors="pt").pixel_values.shape == (1, 2, 3, 24, 32)
+    for wrong in (
+        make(),
+        [make()],
+        [[make()]],
+        [[make()], [make()]],
+        [make()[None]] * 2,
+        make()[None],
+        make()[None, None],
+    ):
+        with pytest.raises(ValueError):
+            processor.preprocess(wrong, return_tensors="pt")
+    for grey in processor.preprocess([make(), make()])["pixel_values"][0]:
+        assert np.all(grey[0] == grey[1]) and np.all(grey[1] == grey[2])
+
+
+@in_both
+def test_a_batch_has_its_device_first_and_takes_further_values(library):
+    batch = library.matching_processor(size=SMALL)(PAIR, return_tensors="pt")
+    with pytest.raises(TypeError):
+        batch.to(torch.bfloat16, "cpu")
+    batch.update({"input_ids": torch.tensor([[1, 2], [3, 4]])})
+    assert batch.to(torch.float16).pixel_values.dtype == torch.float16 and batch.input_ids.dtype == torch.int64
+    with pytest.raises(KeyError):
+        batch[0]
+
+
+@in_both
+def test_the_type_of_the_result_can_be_an_option_of_the_processor(library):
+    processor = library.matching_processor(size=SMALL, return_tensors="pt")
+    assert isinstance(processor(PAIR).pixel_values, torch.Tensor)
+    assert isinstance(processor(PAIR, return_tensors="np").pixel_values, np.ndarray)
+    with pytest.raises(Exception, match=r"return_tensors|TensorType"):
+        processor(PAIR, return_tensors="tf2")
+
+
+@in_both
+def test_processors_do_not_share_their_options(library):
+    first, second = library.matching_processor(), library.matching_processor()
+    first.do_resize, first.size = False, {"height": 9, "width": 9}
+    assert second.do_resize is True and dict(second.size) == {"height": 480, "width": 640}
+    assert library.matching_processor.from_dict({"size": SMALL}, size={"height": 42, "width": 42}).size["height"] == 42

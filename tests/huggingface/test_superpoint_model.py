@@ -130,3 +130,26 @@ def test_points_at_all_borders_are_removed(folder):
         margins.append((torch.tensor([87, 63]) - pixels).min().item())
     ours, reference = margins
     assert ours >= 11 > reference
+
+
+def test_other_numbers_of_stages_give_points_within_the_image(tmp_path):
+    """`transformers` takes an output of 8 x 8 for the pixels of each cell, which is right for four stages only."""
+    sizes = {"encoder_hidden_sizes": [8, 8, 16], "keypoint_threshold": 0.001, "max_keypoints": -1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs.SuperPointForKeypointDetection(theirs.SuperPointConfig(**{**SMALL_DETECTOR, **sizes})).save_pretrained(
+            tmp_path
+        )
+    found = {}
+    for name, library in LIBRARIES.items():
+        model = library.SuperPointForKeypointDetection.from_pretrained(tmp_path).eval()
+        with torch.no_grad():
+            found[name] = model(images(), output_hidden_states=True)
+        assert len(found[name].hidden_states) == 3 and int(found[name].mask.sum()) > 10
+    assert float(found["theirs"].keypoints.max()) > 1.5 > 1 > float(found["ours"].keypoints.max())
+    again = sfm_lightglue.SuperPointForKeypointDetection.from_pretrained(tmp_path)
+    again.save_pretrained(tmp_path / "again")
+    back = sfm_lightglue.SuperPointForKeypointDetection.from_pretrained(tmp_path / "again")
+    assert back.config == again.config and back.config.encoder_hidden_sizes == (8, 8, 16)
+    with torch.no_grad():
+        assert torch.equal(back(images()).keypoints, found["ours"].keypoints)

@@ -136,8 +136,28 @@ def test_wrong_input_is_refused():
         make_network()(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="border_px"):
         SuperPointThresholds(border_px=-1)
-    with pytest.raises(ValueError, match="4 stages"):
-        SuperPointArchitecture(encoder_channels=(8, 8, 16))
+    with pytest.raises(ValueError, match="2 stages or more"):
+        SuperPointArchitecture(encoder_channels=(8,))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [(8, 16), (8, 8, 16), (8, 8, 16, 16, 16)])
+def test_with_other_numbers_of_stages_points_are_in_pixels_of_the_image(channels):
+    """A bright spot is found where it is; the map of scores has 8 x 8 entries for each pixel of the features."""
+    network = SuperPoint(SuperPointArchitecture(channels, decoder_channels=32, descriptor_dim=24)).eval()
+    side = 2 ** (len(channels) - 1)
+    assert network.architecture.cell_px == side
+    images = torch.rand(1, 1, 96, 128)
+    features = network.encode(images)
+    assert features.shape == (1, channels[-1], 96 // side, 128 // side)
+    network.score = lambda features: torch.zeros(1, features.shape[2] * 8, features.shape[3] * 8).index_put_(
+        (torch.tensor([0]), torch.tensor([40 * 8 // side]), torch.tensor([64 * 8 // side])), torch.tensor([0.5])
+    )
+    (point,) = network(images, SuperPointThresholds(border_px=4)).keypoints[0]
+    pixel = side / 8
+    expected = torch.tensor([(64 / pixel + 0.5) * pixel - 0.5, (40 / pixel + 0.5) * pixel - 0.5])
+    torch.testing.assert_close(point, expected)
+    assert network(images, SuperPointThresholds(border_px=45)).keypoints.shape[1] == 0
 
 
 @torch.no_grad()
