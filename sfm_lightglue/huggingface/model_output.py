@@ -22,7 +22,10 @@ class ModelOutput(dict[str, Any]):
 
     def __init_subclass__(cls) -> None:
         pytree.register_pytree_node(
-            cls, _flatten, lambda values, context: cls(**dict(zip(context, values, strict=True)))
+            cls,
+            _flatten,
+            lambda values, context: cls(**dict(zip(context, values, strict=True))),
+            serialized_type_name=f"sfm_lightglue.{cls.__name__}",  # for torch.export.save
         )
 
     def __post_init__(self) -> None:

@@ -21,10 +21,11 @@ from sfm_lightglue.huggingface.detectors import (
     make_detector,
     untrained_lightglue,
 )
+from sfm_lightglue.huggingface.image_graph import ExportedMatches, ImageGraph
 from sfm_lightglue.huggingface.loading_options import split_keywords
 from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
 from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
-from sfm_lightglue.huggingface.placement import dtype_from, one_device
+from sfm_lightglue.huggingface.placement import dtype_from, one_device, require_values
 from sfm_lightglue.huggingface.pretrained_model import (
     PretrainedModel,
     refuse_near_misses,
@@ -91,6 +92,9 @@ class LightGlueForKeypointMatching(PretrainedModel):
     ) -> LightGlueKeypointMatchingOutput | tuple[Any, ...]:
         """Detect keypoints and match them. Only the loss has a gradient, and only for the weights of LightGlue.
 
+        In `torch.export`, and so in the exporter to ONNX, all layers and all points are computed: `depth_confidence`
+        and `width_confidence` have no effect, and there are at least one row of `mask` and no `image_sizes`.
+
         Args:
             pixel_values: [B, 2, C, H, W] in [0, 1]; SuperPoint and SIFT use only the first channel.
             labels: [B, 2, N], or two sequences per pair: for each point of the output, the index of the matching
@@ -106,6 +110,7 @@ class LightGlueForKeypointMatching(PretrainedModel):
         Raises:
             TypeError: if `pixel_values` are no floating-point numbers, and on a misspelt keyword.
             ValueError: on other shapes, and on labels that do not fit the points.
+            ConfigError: in `torch.export`, on another detector than SuperPoint, and on arguments without effect there.
         """
         refuse_near_misses(keywords, _ARGUMENTS)
         require_pixels(pixel_values, "[batch, 2, channels, height, width]", 5)
@@ -116,6 +121,17 @@ class LightGlueForKeypointMatching(PretrainedModel):
         config = self.config
         with_attentions = config.output_attentions if output_attentions is None else output_attentions
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        as_output = config.return_dict if return_dict is None else return_dict
+        if torch.compiler.is_exporting():
+            _refuse_in_export(
+                labels=labels,
+                image_sizes=image_sizes,
+                output_attentions=with_attentions,
+                output_hidden_states=with_states,
+            )
+            graph = ImageGraph(self.keypoint_detector, self.lightglue, config.filter_threshold)
+            exported = _from_graph(graph(pixel_values), pixel_values, config.num_hidden_layers)
+            return exported if as_output else exported.to_tuple()
         sizes = checked_sizes(pixel_values, image_sizes)
         images = pixel_values.to(self.device).flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
         detected = detect(self.keypoint_detector, images, sizes.flatten(0, 1))
@@ -138,7 +154,6 @@ class LightGlueForKeypointMatching(PretrainedModel):
             result.filled_sizes = filled_sizes(pixel_values).to(self.device)
         else:
             result.image_sizes = sizes.to(self.device)
-        as_output = config.return_dict if return_dict is None else return_dict
         return result if as_output else result.to_tuple()
 
     @classmethod
@@ -166,7 +181,7 @@ class LightGlueForKeypointMatching(PretrainedModel):
             config: configuration instead of that of the weights, or its name or path; also one of `transformers`.
             dtype: such as torch.bfloat16 or "bfloat16"; None and "auto" are that of config.json, else that of the
                 weights, and float32 for a single file. Also `torch_dtype`.
-            device: such as "cuda"; None is the CPU.
+            device: such as "cuda"; None is the default device of torch, the CPU.
             keypoint_detector_weights: file of SuperPoint or DISK, if a single file does not contain the detector.
             state_dict: weights instead of those of the file, with the keys of this library or of `transformers`.
             device_map: the device by its name in `transformers`: a name, a number, "auto", or {"": name}.
@@ -175,9 +190,8 @@ class LightGlueForKeypointMatching(PretrainedModel):
             ignore_mismatched_sizes: whether weights of LightGlue that do not fit the configuration stay untrained, with
                 a warning; those of the detector must fit.
             variant: part of the names of the files, such as "fp16" in model.fp16.safetensors.
-            keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`
-                (a branch is downloaded once; `force_download=True` renews it); and fields that replace those of the
-                configuration.
+            keywords: `revision`, `token`, `cache_dir`, `subfolder`, `local_files_only` and `force_download`; and
+                fields that replace those of the configuration.
 
         Returns:
             The model; with `output_loading_info`, a tuple of it and a dictionary.
@@ -186,6 +200,7 @@ class LightGlueForKeypointMatching(PretrainedModel):
             ConfigError: if the configuration is not that of a LightGlue, or an option is unknown or refused.
             WeightsError: if files are missing, damaged, or do not fit the configuration.
         """
+        require_values(f"{cls.__name__}.from_pretrained")
         hub, overrides = split_keywords(keywords, f"{cls.__name__}.from_pretrained")
         former = overrides.pop("torch_dtype", None)
         unknown = overrides.keys() - LightGlueConfig.known_keys()
@@ -241,6 +256,34 @@ def _padded(detected: list[DetectedPoints], sizes: Tensor) -> tuple[Tensor, Tens
     padded = [nn.utils.rnn.pad_sequence(part, batch_first=True) for part in parts]  # [2 B, N, ...] each
     first, second, third, fourth = (part.view(len(part) // 2, 2, *part.shape[1:]) for part in padded)
     return first, second, third, fourth
+
+
+def _refuse_in_export(**arguments: Any) -> None:
+    """Refuse arguments that an exported graph does not have.
+
+    Raises:
+        ConfigError: if one is given.
+    """
+    given = [name for name, value in arguments.items() if value is not None and value is not False]
+    if given:
+        raise ConfigError(
+            f"torch.export: {', '.join(given)} cannot be exported; give pixel_values only, of images that fill them"
+            " (keep_aspect_ratio=False of the image processor)"
+        )
+
+
+def _from_graph(found: ExportedMatches, pixel_values: Tensor, num_layers: int) -> LightGlueKeypointMatchingOutput:
+    """The results of `ImageGraph` in the form of `transformers`."""
+    height, width = pixel_values.shape[3:]
+    x, y = found.keypoints.unbind(-1)
+    mask = found.mask.to(torch.int32)
+    return LightGlueKeypointMatchingOutput(
+        matches=found.matches,
+        matching_scores=found.matching_scores,
+        keypoints=torch.stack([x / width, y / height], dim=-1),
+        prune=mask.long() * num_layers,
+        mask=mask,
+    )
 
 
 def _as_result(output: LightGlueOutput, keypoints: Tensor, mask: Tensor) -> LightGlueKeypointMatchingOutput:

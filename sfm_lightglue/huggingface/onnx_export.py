@@ -34,7 +34,7 @@ def export_onnx(source: str | Path, output: str | Path, layout: str = "plain", n
             layout "images" a model with SuperPoint, as `LightGlueForKeypointMatching.from_pretrained` reads it.
         output: path of the file.
         layout: "plain" (see `PlainLayout`), "colmap", "opencv", or "images" (see `ExportableKeypointMatching`).
-        num_points: of each image, for the layout "images"; None for the limit of its configuration.
+        num_points: most keypoints of an image, for the layout "images"; None for the limit of its configuration.
 
     Returns:
         The path of the file.
@@ -76,8 +76,7 @@ def _images(source: str | Path, num_points: int | None) -> bytes:
     module = ExportableKeypointMatching(
         LightGlueForKeypointMatching.from_pretrained(source, dtype=torch.float32), num_points
     ).eval()
-    side = max(64, 8 * round(module.num_points**0.5 / 4))
-    example = torch.linspace(0, 1, 4 * side * (side + 8)).reshape(2, 2, 1, side, side + 8)  # two pairs
+    example = torch.linspace(0, 1, 4 * 64 * 72).reshape(2, 2, 1, 64, 72)  # two pairs; only the shapes matter
     axes = [{0: "num_pairs", 3: "height", 4: "width"}]
     metadata = _metadata(str(source), IMAGES)
     exported = onnx_model(module, (example,), ["pixel_values"], ExportedMatches._fields, axes, metadata)

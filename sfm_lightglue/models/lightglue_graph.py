@@ -171,6 +171,8 @@ def _log_assignment(
 
 def _filtered(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mutual nearest neighbours with a score above the threshold (section 3.2)."""
+    # One more point in each image, which nothing matches: there is no maximum of an image without points.
+    scores = F.pad(scores, (0, 1, 0, 1), value=_MASKED)
     best0, nearest0 = scores.max(2)
     nearest1 = scores.argmax(1)
     rows0 = torch.arange(scores.shape[1], device=scores.device)[None]
@@ -181,4 +183,4 @@ def _filtered(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor,
     scores1 = scores0.gather(1, nearest1) * is_mutual1
     matches0 = torch.where(is_mutual0 & (scores0 > threshold), nearest0, -1)
     matches1 = torch.where(is_mutual1 & (scores1 > threshold), nearest1, -1)
-    return matches0, matches1, scores0, scores1
+    return matches0[:, :-1], matches1[:, :-1], scores0[:, :-1], scores1[:, :-1]

@@ -70,6 +70,17 @@ def test_padding_changes_nothing() -> None:
     torch.testing.assert_close(found[2][:, :-7], expected[2], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("numbers", [(0, 5), (5, 0), (0, 0), (1, 1)])
+def test_images_with_few_points_or_none_give_no_error(numbers) -> None:
+    architecture = ARCHITECTURES["paper"]
+    network, (side0, side1) = network_of(architecture), sides_of(architecture, *numbers)
+    expected = network(side0, side1, LightGlueThresholds(None, None, 0.0))
+    with torch.no_grad():
+        found = LightGlueGraph(network, 0.0)(side0.keypoints, side1.keypoints, side0.descriptors, side1.descriptors)
+    for each, wanted in zip(found, expected[:4], strict=True):
+        torch.testing.assert_close(each, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_an_exported_program_has_dynamic_numbers_of_keypoints() -> None:
     architecture = ARCHITECTURES["sift"]
     graph = LightGlueGraph(network_of(architecture), 0.02)
@@ -80,7 +91,7 @@ def test_an_exported_program_has_dynamic_numbers_of_keypoints() -> None:
 
     sizes = [{1: torch.export.Dim(f"num_keypoints{side}")} for side in (0, 1)]
     program = torch.export.export(graph, arguments(24, 18), dynamic_shapes=tuple(sizes * 2))
-    for numbers in ((24, 18), (5, 33)):
+    for numbers in ((24, 18), (5, 33), (0, 7), (3, 0)):
         with torch.no_grad():
             for found, expected in zip(
                 program.module()(*arguments(*numbers)), graph(*arguments(*numbers)), strict=True
