@@ -58,6 +58,12 @@ _MODULE_FROM_NAME = {
 }
 """The module of each public name."""
 
+_SPELLINGS = {
+    "LightGlueImageProcessorPil": "LightGlueImageProcessor",
+    "SuperPointImageProcessorPil": "SuperPointImageProcessor",
+}
+"""Names of `transformers` 5 for classes that have another name here."""
+
 if TYPE_CHECKING:
     from sfm_lightglue.colmap.database_reader import ColmapDatabase, read_database
     from sfm_lightglue.geometry.transforms import Rigid3
@@ -149,6 +155,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    name = _SPELLINGS.get(name, name)
     if name not in _MODULE_FROM_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULE_FROM_NAME[name]}"), name)
@@ -157,4 +164,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_FROM_NAME})
+    return sorted({*globals(), *_MODULE_FROM_NAME, *_SPELLINGS})
