@@ -17,6 +17,7 @@ from pipelines.command import (
     show_warnings,
     with_progress,
 )
+from pipelines.live_window import growth_window
 from pipelines.manners import add_output_arguments
 from pipelines.output import say, say_json
 from pipelines.pair_arguments import add_pair_arguments, existing_file, existing_path, pair_flags, scene_file_values
@@ -70,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--dry-run estimates the cost of a folder of photos; leave out --demo")
     if arguments.extend is not None and arguments.demo:
         parser.error("--extend works on a finished model; leave out --demo")
+    if arguments.view and (arguments.demo or arguments.dry_run or arguments.extend is not None):
+        parser.error("--view shows a model that grows from the beginning; leave out --demo, --dry-run and --extend")
     show_warnings(arguments.verbose)
 
     def body() -> None:
@@ -105,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
 def _reconstruct(arguments: argparse.Namespace, config: ReconstructConfig, progress: Progress) -> ReconstructionResult:
     folder, output = arguments.scene_dir, arguments.output
     if arguments.extend is None:
-        return reconstruct(folder, output, config, progress, confirmation(arguments))
+        with growth_window(arguments.view, str(folder), _output_folder(arguments)) as growth:
+            return reconstruct(folder, output, config, progress, confirmation(arguments), growth)
     if arguments.extend == EXTEND_AUTO:
         return extend_or_reconstruct(folder, output, config, progress, confirmation(arguments))
     return extend(folder, output, config, progress, arguments.extend or None)
@@ -301,6 +305,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the number of pairs, and the time, memory and disk space that they will take, and write nothing",
     )
+    add("--view", action="store_true", help="show the model in a window while it grows; it closes at the end")
     add("--no-report", action="store_true", help="do not write report.html, the page about the results")
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add_executor_arguments(group)

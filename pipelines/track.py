@@ -12,12 +12,13 @@ from typing import Any
 from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.interrupt import asked_to_end
+from pipelines.live_window import open_live_window
 from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.options import with_flags
 from pipelines.output import OutputClosed, discard_output, errors_may_be_unread, say, say_json
 from pipelines.plan import say_plan
 from pipelines.plans import plan_of_track
-from sfm_lightglue.errors import ConfigError, ReconstructionError, SfmError, StoreError
+from sfm_lightglue.errors import ReconstructionError, SfmError, StoreError
 from sfm_lightglue.reconstruction.config import read_config_file
 from sfm_lightglue.tracking.config import MAX_KEYPOINTS, TrackerConfig
 from sfm_lightglue.tracking.frame import Frame, FrameRecord
@@ -130,7 +131,7 @@ class _callbacks:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._with_json = arguments.live_json
         self._error: StoreError | None = None
-        self._view = _live_view(arguments) if arguments.view else None
+        self._view = open_live_window(str(arguments.source)) if arguments.view else None
 
     def __enter__(self) -> FrameCallback:
         return self._after_frame
@@ -153,17 +154,6 @@ class _callbacks:
                     print("the lines of JSON cannot be written; tracking goes on", file=sys.stderr, flush=True)
         if self._view is not None:
             self._view.show(tracker, frame, record)
-
-
-def _live_view(arguments: argparse.Namespace) -> Any:
-    """The window; None, with one line that says why, if none can be opened."""
-    from sfm_lightglue.viewer.live import LiveView
-
-    try:
-        return LiveView.open(str(arguments.source))
-    except ConfigError as error:
-        print(f"no window: {error}", file=sys.stderr, flush=True)
-        return None
 
 
 def _finish(arguments: argparse.Namespace, tracked: TrackedSource, config: TrackerConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
 from sfm_lightglue.geometry.transforms import Rigid3
 
 VERTICAL_FOV_DEG = 40.0
@@ -37,7 +37,7 @@ class Viewpoint:
         """Pose of the virtual camera."""
         return Rigid3.look_at(self.eye, self.target, self.up)
 
-    def project(self, positions: Float64Array, size: tuple[int, int]) -> tuple[Float64Array, Float64Array]:
+    def project(self, positions: AnyArray, size: tuple[int, int]) -> tuple[Float64Array, Float64Array]:
         """Project positions [N, 3] into an image of (width, height) pixels.
 
         Returns:

@@ -30,6 +30,8 @@ class MappingTask:
         initial_pair: images with which the first model should start; None leaves the choice to the mapper.
         snapshots: a folder, which may not exist, that outlives a killed run. It belongs to this task only: a mapper
             that finds models in it goes on from them. None for no snapshots.
+        growth: an existing folder for snapshots that a viewer shows while the model grows, of scenes that have no
+            others; None for none. Nothing goes on from them.
         known_poses: cam_from_world of images by name, which must not be changed; empty if all are to be found.
         notes: the mapper appends what users should know about how the models were built; kept with them in `run.json`.
     """
@@ -43,6 +45,7 @@ class MappingTask:
     progress: Progress = silent
     initial_pair: ImagePair | None = None
     snapshots: Path | None = None
+    growth: Path | None = None
     known_poses: Mapping[str, Rigid3] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -37,6 +37,7 @@ def run_mapper(
         options: of the mapper; those of the snapshots are set.
     """
     snapshots = Snapshots.of_run(task.snapshots / name if task.snapshots is not None else None, task.num_images)
+    snapshots = snapshots or Snapshots.for_viewer(task.growth, task.num_images)
     run = MapperRun(task, task.work / name, options, snapshots)
     task.progress("map", 0, task.num_images)
     with store_errors(run.folder):

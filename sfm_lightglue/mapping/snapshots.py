@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ MIN_IMAGES = 100
 
 _MIN_INTERVAL, _NUM_SNAPSHOTS = 25, 20
 """Fewest images between two snapshots, and the number of snapshots of a scene with many images."""
+
+_NUM_SHOWN = 50
+"""Number of snapshots of a scene that are written for a viewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,22 @@ class Snapshots:
         if folder is None or num_images < MIN_IMAGES:
             return None
         return cls(folder, max(_MIN_INTERVAL, num_images // _NUM_SNAPSHOTS))
+
+    @classmethod
+    def for_viewer(cls, folder: Path | None, num_images: int) -> Snapshots | None:
+        """Snapshots that show how a model grows, of scenes that have no others; None without a folder.
+
+        Args:
+            folder: an existing one, in which each run of a mapper gets its own.
+            num_images: of the scene.
+
+        Raises:
+            StoreError: if the folder cannot be written.
+        """
+        if folder is None:
+            return None
+        with store_errors(folder):
+            return cls(Path(tempfile.mkdtemp(prefix="run-", dir=folder)), max(1, num_images // _NUM_SHOWN))
 
     @property
     def current(self) -> Path:

@@ -71,6 +71,8 @@ class Job:
     keys: ModelKeys
     trusted: tuple[ImagePair, ...] = ()
     """Pairs that the user named: they take part in mapping if they are verified."""
+    growth: Path | None = None
+    """Folder of the models that grow, for a viewer; None for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +367,10 @@ def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:
     # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
     constant, workers, poses = filled.constant_camera_ids, job.executor.num_workers, job.scene.known_poses
     database, seed = work / "mapping.db", job.config.seed
-    return MappingTask(database, work, len(job.features), constant, workers, seed, job.progress, known_poses=poses)
+    num_images, growth = len(job.features), job.growth
+    return MappingTask(
+        database, work, num_images, constant, workers, seed, job.progress, known_poses=poses, growth=growth
+    )
 
 
 def _map_with_camera_groups(

@@ -62,6 +62,7 @@ def reconstruct(
     config: ReconstructConfig | None = None,
     progress: Progress = silent,
     confirm: Confirm | None = None,
+    growth: Path | None = None,
 ) -> ReconstructionResult:
     """Reconstruct a folder of images: camera poses and a sparse point cloud.
 
@@ -75,6 +76,7 @@ def reconstruct(
         progress: called as each stage advances.
         confirm: called with a question before more than 100,000 pairs are matched; returns whether to go on. None logs
             a warning instead.
+        growth: an existing folder in which mappers that add image by image write the models that grow, for a viewer.
 
     Returns:
         The published models, and counts, accuracy and times. The largest model is in `output/sparse/0`.
@@ -114,7 +116,9 @@ def reconstruct(
         context = PairContext(scene, {}, store, progress=log.progress, executor=executor)
         features, plan = _features_and_plan(config, components, context, store, clock, trusted)
         keys = _model_keys(scene, plan, components, mapper, config, executor, rigs, trusted)
-        job = Job(config, scene, features, plan, components, store, clock, executor, log.progress, keys, trusted)
+        job = Job(
+            config, scene, features, plan, components, store, clock, executor, log.progress, keys, trusted, growth
+        )
         with building_alone(job):
             summary, problem = _build_and_publish(job, mapper, output)
         if problem is not None:

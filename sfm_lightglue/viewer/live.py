@@ -1,4 +1,4 @@
-"""A window that shows a tracker at work: the map, the camera, and the current frame with its tracks.
+"""A window that shows work while it is done: of a tracker the map, the camera, and the current frame with its tracks.
 
 Open3D runs in a process of its own, as for finished models. It is given the newest state at most ten times a second: a
 slow window does not slow the tracker down.
@@ -26,7 +26,7 @@ from sfm_lightglue.tracking.frame import Frame, FrameRecord
 from sfm_lightglue.tracking.slam_map import SlamMap
 from sfm_lightglue.tracking.tracker import Tracker
 from sfm_lightglue.viewer.live_state import packed
-from sfm_lightglue.viewer.show import explain_exit, is_display_named, require_open3d, worker_environment
+from sfm_lightglue.viewer.show import OTHER_WAY, explain_exit, is_display_named, require_open3d, worker_environment
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ WORKER = "sfm_lightglue.viewer.live_worker"
 
 
 class LiveView:
-    """A window that is updated while a sequence is tracked.
+    """A window that is updated while a sequence is tracked, or a model grows.
 
     Args:
         command: of the process that shows it; it reads states from its standard input.
@@ -83,7 +83,7 @@ class LiveView:
         """
         require_open3d()
         if not is_display_named():
-            raise ConfigError("there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)")
+            raise ConfigError(f"there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); {OTHER_WAY}")
         return cls([sys.executable, "-m", WORKER, title])
 
     def show(self, tracker: Tracker, frame: Frame, record: FrameRecord) -> None:
@@ -94,6 +94,12 @@ class LiveView:
         state = state_arrays(tracker.slam_map, record, frame, tracker.tracked_pixels)
         end_s = time.monotonic()
         self._next_s = end_s + max(MIN_INTERVAL_S, (end_s - start_s) / _MAX_SHARE)
+        self.send(state)
+
+    def send(self, state: dict[str, AnyArray]) -> None:
+        """Show a state in place of one that waits, unless the window was closed."""
+        if self._has_ended():
+            return
         with self._changed:
             self._newest = state
             self._changed.notify_all()

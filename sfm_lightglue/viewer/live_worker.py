@@ -1,4 +1,4 @@
-"""The process in which Open3D shows a tracker at work: `python -m sfm_lightglue.viewer.live_worker TITLE`.
+"""The process in which Open3D shows a tracker at work, or a model that grows: `python -m sfm_lightglue.viewer.live_worker TITLE`.
 
 It reads states from standard input, shows the newest one, and ends with the stream or with its window.
 """
@@ -77,6 +77,9 @@ def main(arguments: list[str]) -> None:
         state = newest.take()
         if state is not None:
             extent = _show_scene(scene, state, extent)
+            if "image" not in state:
+                scene.update_renderer()
+                continue
             if not has_frame:
                 height, width = state["image"].shape[:2]
                 has_frame = frame.create_window(
@@ -105,8 +108,8 @@ def _show_scene(window: Any, state: dict[str, AnyArray], extent: float) -> float
         lines = line_set(state["line_vertices"], state["segments"], state["line_colors"])
         window.add_geometry(lines, reset_bounding_box=is_to_fit)
     if is_to_fit:
-        window.get_view_control().set_front(FRONT)
-        window.get_view_control().set_up(UP)
+        window.get_view_control().set_front(state.get("front", FRONT))
+        window.get_view_control().set_up(state.get("up", UP))
     return found if is_to_fit else extent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sfm_lightglue.errors import ConfigError
 
@@ -96,7 +97,8 @@ def after_key(look: Look, key: str, num_models: int = 1) -> Look:
         num_models: number of models that are shown.
     """
     if key in _TOGGLES:
-        return replace(look, **{_TOGGLES[key]: not getattr(look, _TOGGLES[key])})
+        changes: dict[str, Any] = {_TOGGLES[key]: not getattr(look, _TOGGLES[key])}
+        return replace(look, **changes)
     if key == "C":
         choices = [name for name in COLORINGS if name != "model" or num_models > 1]
         place = choices.index(look.coloring) if look.coloring in choices else -1

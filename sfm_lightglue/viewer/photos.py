@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PilImage
 
-from sfm_lightglue.arrays import Float64Array, UInt8Array
+from sfm_lightglue.arrays import AnyArray, Float64Array, UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_forward
@@ -51,11 +51,12 @@ class Photo:
     size: tuple[int, int]
     quarter_turns: int
 
-    def place(self, xy: Float64Array) -> Float64Array:
+    def place(self, xy: AnyArray) -> Float64Array:
         """Keypoints [N, 2] of the stored image -> pixels [N, 2] of this photo."""
         upright: Float64Array = turn_forward(np.asarray(xy, np.float64), self.quarter_turns, self.size)
         width, height = self.size if self.quarter_turns % 2 == 0 else self.size[::-1]
-        return upright * (self.pixels.shape[1] / width, self.pixels.shape[0] / height)
+        places: Float64Array = upright * (self.pixels.shape[1] / width, self.pixels.shape[0] / height)
+        return places
 
 
 def read_photo(file: str, side_px: int) -> Photo | None:

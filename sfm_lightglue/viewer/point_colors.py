@@ -34,8 +34,10 @@ def point_colors(contents: Contents, coloring: str) -> AnyArray:
         low, high = np.quantile(heights, (0.02, 0.98)) if len(heights) > 0 else (0.0, 1.0)
         return ramp(heights, float(low), float(high), _LOW_TO_HIGH)
     if coloring == "model":
-        return MODEL_COLORS[contents.model_of_point % len(MODEL_COLORS)]
-    return contents.colors / 255.0
+        by_model: AnyArray = MODEL_COLORS[contents.model_of_point % len(MODEL_COLORS)]
+        return by_model
+    own: AnyArray = contents.colors / 255.0
+    return own
 
 
 def error_colors(values: Float64Array) -> Float64Array:

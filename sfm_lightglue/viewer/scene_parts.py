@@ -65,7 +65,7 @@ def camera_lines(contents: Contents, look: Look, rows: IndexArray, picked: int |
         picked: row of the camera that is marked; None for none.
     """
     colors = contents.camera_colors[rows] * (_LIGHT_FACTOR if look.background == "light" else 1.0)
-    place = np.flatnonzero(rows == picked) if picked is not None else []
+    place = np.flatnonzero(rows == picked) if picked is not None else np.zeros(0, np.int64)
     return frusta_lines(contents.frusta[rows], colors, int(place[0]) if len(place) > 0 else None)
 
 

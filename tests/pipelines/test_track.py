@@ -252,7 +252,10 @@ def test_without_a_display_a_line_says_that_there_is_no_window(
     monkeypatch.setattr(live, "require_open3d", lambda: None)
     monkeypatch.setattr(live, "is_display_named", lambda: False)
     assert main([str(folder), "--view", "--quiet"]) == 0
-    assert capsys.readouterr().err == ("no window: there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)\n")
+    assert capsys.readouterr().err == (
+        "no window: there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set);"
+        " the command `report` shows the model in any browser without it\n"
+    )
 
 
 def test_the_window_gets_each_frame_and_is_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
