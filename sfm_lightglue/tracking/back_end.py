@@ -9,7 +9,7 @@ from sfm_lightglue.tracking.feature_matching import FeatureMatching
 from sfm_lightglue.tracking.frame import EventKind, TrackingEvent
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.local_mapper import LocalMapper
-from sfm_lightglue.tracking.loop_closing import LoopCloser
+from sfm_lightglue.tracking.loop_closing import LoopCloser, LoopClosure
 from sfm_lightglue.tracking.mapping_thread import MappingThread
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
 from sfm_lightglue.tracking.relocalization import Relocalizer
@@ -47,13 +47,27 @@ class BackEnd:
         """Remember the place of a keyframe that was mapped, and close loops there."""
         self.places.add(keyframe)
         closure = self._closer.close(keyframe.idx) if self._config.loop_closing else None
-        if closure is None:
-            return
+        if closure is not None:
+            self._tell(closure, keyframe.frame_idx)
+
+    def _tell(self, closure: LoopClosure, frame_idx: int) -> None:
         detail = f"keyframes {closure.idx} and {closure.other_idx}, {closure.num_inliers} points"
         if closure.merged_map_id is None:
-            self.event("loop_closed", keyframe.frame_idx, f"{detail}, scale {closure.scale:.3f}")
+            self.event("loop_closed", frame_idx, f"{detail}, scale {closure.scale:.3f}")
         else:
-            self.event("maps_merged", keyframe.frame_idx, f"{detail}, map {closure.merged_map_id}")
+            self.event("maps_merged", frame_idx, f"{detail}, map {closure.merged_map_id}")
+
+    def finish(self) -> None:
+        """Adjust and complete all maps, and join those that show a common place."""
+        for map_id in self.slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
+            self.mapper.adjust_all(map_id)
+            self.mapper.complete(map_id)
+            self.mapper.adjust_all(map_id)
+        closures = self._closer.join_maps() if self._config.loop_closing else []
+        for closure in closures:
+            self._tell(closure, self.slam_map.keyframes[closure.idx].frame_idx)
+        for map_id in self.slam_map.map_ids_by_size() if closures else ():
+            self.mapper.adjust_all(map_id)
 
     def event(self, kind: EventKind, frame_idx: int, detail: str = "") -> None:
         """Note that something happened."""

@@ -30,6 +30,9 @@ _MORE_SIMILAR = 1.1
 _WAIT_AFTER_LOOP = 2
 """Keyframes that are skipped after a loop."""
 
+_NUM_COMPARED = 6
+"""Keyframes of each smaller map that are compared with other maps at the end."""
+
 _RIVAL_SHARE = 0.5
 """A second place with this fraction of the points makes the first one doubtful, if it gives another pose."""
 
@@ -123,6 +126,38 @@ class LoopCloser:
         else:
             self._num_failures, self._num_to_skip, self._failed_similarity = 0, _WAIT_AFTER_LOOP, np.inf
         return closure
+
+    def join_maps(self) -> list[LoopClosure]:
+        """Join maps that show a common place, when the sequence is over.
+
+        The keyframes of each map that look most like those of other maps are compared with them, also those that were
+        compared before in vain: since then they have got more points.
+        """
+        self._places.keep(list(self._map.keyframes))
+        closures: list[LoopClosure] = []
+        while True:
+            smaller = reversed(self._map.map_ids_by_size()[1:])  # the smallest first: it is the quickest to compare
+            closure = next(filter(None, map(self._joined, smaller)), None)
+            if closure is None:
+                return closures
+            closures.append(closure)
+
+    def _joined(self, map_id: int) -> LoopClosure | None:
+        """Join a map with another one, if one of its keyframes shows a place of it."""
+        for idx, similar in self._most_similar_of(map_id):
+            place = self._recognised(idx, distinct_places(self._map, similar, _MIN_SIMILARITY))
+            closure = None if place is None else self._corrected(place)
+            if closure is not None:
+                return closure
+        return None
+
+    def _most_similar_of(self, map_id: int) -> list[tuple[int, list[tuple[int, float]]]]:
+        """The keyframes of a map that look most like those of other maps, with these and their similarity."""
+        with self._map.lock:
+            members = {idx: self._map.keyframes[idx].features for idx in self._map.members(map_id)}
+        found = {idx: self._places.query(features, _NUM_CANDIDATES, members) for idx, features in members.items()}
+        order = sorted((idx for idx in found if found[idx]), key=lambda idx: (-found[idx][0][1], idx))
+        return [(idx, found[idx]) for idx in order[:_NUM_COMPARED]]
 
     def _similar(self, idx: int) -> list[tuple[int, float]]:
         """Keyframes that look like one and are not near it, with their similarity."""

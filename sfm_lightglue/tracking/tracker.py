@@ -180,10 +180,7 @@ class Tracker:
         self._back.thread.close()
         slam_map, config = self._back.slam_map, self._config
         with on_one_core() if config.threads == 1 else nullcontext():
-            for map_id in slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
-                self._back.mapper.adjust_all(map_id)
-                self._back.mapper.complete(map_id)
-                self._back.mapper.adjust_all(map_id)
+            self._back.finish()
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)

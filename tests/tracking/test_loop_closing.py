@@ -131,6 +131,23 @@ def test_maps_are_joined_where_they_meet(num_second):
     assert walked.rms_error() < 0.02
 
 
+@pytest.mark.parametrize(("first", "is_met"), [(NUM_STEPS - 8, True), (20, False)], ids=["meet", "do not meet"])
+def test_maps_that_meet_are_joined_at_the_end_too(first, is_met):
+    walked = Walked(Ring())
+    other_from_world = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
+    for map_id, steps in enumerate((range(14), range(first, first + 14))):
+        for step in steps:
+            idx = len(walked.steps)
+            walked.steps[idx] = step
+            options = {"map_id": map_id, "map_from_drifted": other_from_world} if map_id else {}
+            walked.places.add(walked.ring.add_to(walked.slam_map, idx, step, **options))
+    closures = walked.closer.join_maps()
+    assert len(closures) == is_met
+    assert len(walked.slam_map.map_ids()) == 2 - is_met
+    if is_met:
+        assert walked.rms_error() < 0.02
+
+
 class Answers:
     """Similarities and verified places that are told: what was verified is noted."""
 
