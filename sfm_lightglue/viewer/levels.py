@@ -116,7 +116,7 @@ def parts(num_points: int) -> list[slice]:
 
 
 def nearest_cameras(frusta: Float32Array, eye: Float64Array, forward: Float64Array, number: int) -> IndexArray:
-    """The cameras whose thumbnails are shown: the nearest ones in front of the eye.
+    """The cameras whose thumbnails are shown: the nearest ones in front of the eye, which is not in their frusta.
 
     Args:
         frusta: [F, 8, 3].
@@ -128,7 +128,9 @@ def nearest_cameras(frusta: Float32Array, eye: Float64Array, forward: Float64Arr
         At most `number` rows, the nearest first.
     """
     offsets = frusta[:, 1:5].mean(axis=1) - eye
-    in_front = np.flatnonzero(offsets @ forward > 0)
+    lengths = np.linalg.norm(frusta[:, 1] - frusta[:, 0], axis=1)
+    is_apart = np.linalg.norm(frusta[:, 0] - eye, axis=1) > lengths
+    in_front = np.flatnonzero((offsets @ forward > 0) & is_apart)
     distances = np.linalg.norm(offsets[in_front], axis=1)
     return in_front[np.argsort(distances, kind="stable")[:number]]
 

@@ -1,6 +1,7 @@
-"""The process in which Open3D shows a tracker at work, or a model that grows: `python -m sfm_lightglue.viewer.live_worker TITLE`.
+"""The process in which Open3D shows a tracker at work, or a model that grows.
 
-It reads states from standard input, shows the newest one, and ends with the stream or with its window.
+`python -m sfm_lightglue.viewer.live_worker TITLE` reads states from standard input, shows the newest one, and ends with
+the stream or with its window.
 """
 
 from __future__ import annotations

@@ -140,6 +140,8 @@ def prepare(config: ViewConfig) -> Viewed:
     paths = [*config.map_dirs, *([] if config.compare is None else [config.compare])]
     models = tuple(read_viewed_model(path, config.images if number == 0 else None) for number, path in enumerate(paths))
     aspect = config.size[0] / config.size[1]
+    if config.compare is not None and models[1].images is None:
+        models = (models[0], replace(models[1], images=models[0].images))  # they are of the same images
     if config.compare is None:
         return Viewed(side_by_side(models, aspect), models, None)
     comparison = compare_models(models[0].table, models[1].table)

@@ -81,6 +81,9 @@ def test_thumbnails_are_those_of_the_nearest_cameras_in_front():
     frusta[..., 2] = np.arange(20)[:, None]
     near = levels.nearest_cameras(frusta, np.array([0.0, 0.0, 4.5]), np.array([0.0, 0.0, 1.0]), 3)
     assert near.tolist() == [5, 6, 7]
+    frusta[5, 1:5, 0] = 1.0  # a frustum that begins at 5 and is one unit long
+    inside = levels.nearest_cameras(frusta, np.array([0.0, 0.0, 4.5]), np.array([0.0, 0.0, 1.0]), 3)
+    assert inside.tolist() == [6, 7, 8], "its photo would cover the view"
     assert levels.nearest_cameras(frusta[:0], np.zeros(3), np.array([0.0, 0.0, 1.0]), 3).tolist() == []
 
 
