@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,10 +115,11 @@ def triangulate_matches(
         usable[points.keypoint] = False
         if len(points.xyz) < 0.01 * sum(len(each.xyz) for each in found):
             break
-    return _joined(found)
+    return joined_points(found)
 
 
-def _joined(parts: list[DensePoints]) -> DensePoints:
+def joined_points(parts: Sequence[DensePoints]) -> DensePoints:
+    """All points of several parts, which have no keypoint in common."""
     if not parts:
         return DensePoints(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))
     offsets = np.cumsum([0, *(len(part.xyz) for part in parts[:-1])])
@@ -329,3 +331,9 @@ def _ranges(starts: IndexArray, sizes: IndexArray) -> IndexArray:
     offsets = np.cumsum(sizes) - sizes
     ranges: IndexArray = np.arange(int(sizes.sum())) - np.repeat(offsets - starts, sizes)
     return ranges
+
+
+def first_occurrences(values: IndexArray) -> IndexArray:
+    """Ascending rows of the first occurrence of each value of [N]."""
+    rows: IndexArray = np.sort(np.unique(values, return_index=True)[1])
+    return rows

@@ -17,6 +17,7 @@ from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, po
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
 from sfm_lightglue.mapping.dense_tracks import triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView, match_views
 from sfm_lightglue.types import DenseFeatures
 
@@ -84,12 +85,15 @@ def densify_model(
         pairs = pairs_with_common_surface(current, keypoints.image_ids, config)
         if not pairs:
             break
-        matches = match_surface_pairs(current, keypoints, pairs, dense, config, executor, progress)
+        views = SurfaceViews(current, keypoints, dense)
+        matches = match_surface_pairs(current, keypoints, pairs, views, config, executor, progress)
         observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
         min_views = min(config.min_track_length, len(keypoints.image_ids))
-        points = triangulate_matches(np.concatenate([known, matches]), observers, config.min_point_angle_deg, min_views)
+        limits = config.min_point_angle_deg, min_views
+        points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
         if len(points.xyz) == 0:
             break
+        points = TrackCompletion(keypoints, observers, views, pairs, executor).grown(points, matches, *limits)
         densified = keypoints.model_with(current, points)
         densified.update_point_3d_errors()
         error_before = densified.compute_mean_reprojection_error()
@@ -111,11 +115,36 @@ def densify_model(
     return result
 
 
+class SurfaceViews:
+    """The dense layers of images, ready for guided matching, by the position of the image; those used last are kept.
+
+    Args:
+        model: with the cameras.
+        keypoints: of its images.
+        dense: features by name of image; safe to call from several threads.
+    """
+
+    def __init__(
+        self, model: pycolmap.Reconstruction, keypoints: DenseKeypoints, dense: Callable[[str], DenseFeatures]
+    ) -> None:
+        self._names, self._dense = keypoints.names, dense
+        self._cameras = [our_camera(model.cameras[model.images[i].camera_id]) for i in keypoints.image_ids]
+        self._views: LruCache[int, GuidedView] = LruCache(_NUM_IN_MEMORY)
+
+    def __call__(self, image: int) -> GuidedView:
+        """The view of an image."""
+        found = self._views.get(image)
+        if found is None:
+            found = GuidedView.from_features(self._dense(self._names[image]), self._cameras[image])
+            self._views.put(image, found)
+        return found
+
+
 def match_surface_pairs(
     model: pycolmap.Reconstruction,
     keypoints: DenseKeypoints,
     pairs: Sequence[tuple[int, int]],
-    dense: Callable[[str], DenseFeatures],
+    view: Callable[[int], GuidedView],
     config: DensityConfig,
     executor: Executor,
     progress: Progress,
@@ -126,7 +155,7 @@ def match_surface_pairs(
         model: with the poses.
         keypoints: of its images.
         pairs: (i, j) of positions in `keypoints.image_ids`.
-        dense: features by name of image; safe to call from several threads.
+        view: of an image, by its position; safe to call from several threads.
         config: options.
         executor: matches several pairs at a time.
         progress: called with the stage "densify" after each pair.
@@ -135,17 +164,8 @@ def match_surface_pairs(
         [M, 2] numbers of matched keypoints of all pairs, the surest first.
     """
     poses = poses_of(model, keypoints.image_ids)
-    cameras = [our_camera(model.cameras[model.images[image_id].camera_id]) for image_id in keypoints.image_ids]
-    views: LruCache[int, GuidedView] = LruCache(_NUM_IN_MEMORY)
     centers = np.stack([pose.inverse().t for pose in poses])
     min_baseline = _MIN_BASELINE_RATIO * float(np.ptp(centers, axis=0).max())
-
-    def view(image: int) -> GuidedView:
-        found = views.get(image)
-        if found is None:
-            found = GuidedView.from_features(dense(keypoints.names[image]), cameras[image])
-            views.put(image, found)
-        return found
 
     def match(pair: tuple[int, int]) -> tuple[IndexArray, Float32Array]:
         first, second = pair

@@ -15,7 +15,7 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
-from sfm_lightglue.mapping.densify import match_surface_pairs
+from sfm_lightglue.mapping.densify import SurfaceViews, match_surface_pairs
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.extend_adjustment import adjust_images, filter_points_of
 from sfm_lightglue.mapping.extend_keypoints import RowsFromName, images_of_points, keypoints_of, seen_points
@@ -135,7 +135,8 @@ class Extending:
         ]
         if not pairs:
             return
-        matches = match_surface_pairs(model, keypoints, pairs, self.dense, self.density, self.executor, self.progress)
+        views = SurfaceViews(model, keypoints, self.dense)
+        matches = match_surface_pairs(model, keypoints, pairs, views, self.density, self.executor, self.progress)
         num_added = add_matches(model, keypoints, matches, self.density)
         logger.debug("%d pairs, %d matches, %d more observations", len(pairs), len(matches), num_added)
         if adjusts:

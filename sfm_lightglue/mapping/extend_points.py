@@ -9,7 +9,7 @@ import pycolmap
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
-from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import Observers, first_occurrences, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.extend_keypoints import point_ids_of
 
@@ -87,12 +87,12 @@ def _continue_tracks(
     fits = np.flatnonzero((depth > 0) & (errors <= 1))  # NaN does not fit
     fits = fits[np.argsort(errors[fits], kind="stable")]
     candidates = candidates.chosen(fits)
-    candidates = candidates.chosen(_first(candidates.number))
+    candidates = candidates.chosen(first_occurrences(candidates.number))
     image = observers.image[candidates.number]
     codes = candidates.point_id * len(keypoints.image_ids) + image
     observing = np.flatnonzero(point_of >= 0)
     observed = point_of[observing] * len(keypoints.image_ids) + observers.image[observing]
-    first = _first(codes)
+    first = first_occurrences(codes)
     candidates = candidates.chosen(first[~np.isin(codes[first], observed)])  # no image observes a point twice
     elements = _elements(keypoints, observers, candidates.number)
     for point_id, (image_id, index) in zip(candidates.point_id.tolist(), elements, strict=True):
@@ -109,9 +109,3 @@ def _candidates(matches: IndexArray, point_of: IndexArray) -> _Candidates:
         numbers.append(matches[rows, one])
         point_ids.append(point_of[matches[rows, other]])
     return _Candidates(np.concatenate(numbers), np.concatenate(point_ids))
-
-
-def _first(values: IndexArray) -> IndexArray:
-    """Ascending rows of the first occurrence of each value."""
-    rows: IndexArray = np.sort(np.unique(values, return_index=True)[1])
-    return rows

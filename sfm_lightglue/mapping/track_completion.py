@@ -1,0 +1,200 @@
+"""Points -> further observations: keypoints near their projections that look like what other images see there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
+from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
+from sfm_lightglue.mapping.dense_tracks import (
+    DensePoints,
+    Observers,
+    first_occurrences,
+    joined_points,
+    refine_points,
+    triangulate_matches,
+)
+from sfm_lightglue.two_view.guided import GuidedView
+
+_MAX_DISTANCE = 0.9
+"""Largest distance of the descriptors of a keypoint and of an observation of the point that it is added to."""
+
+_MAX_SEED_DISTANCE = 0.65
+"""The same for points of two observations, which only become points by a third one."""
+
+_NUM_NEAREST = 2
+"""Keypoints that are compared at each projection."""
+
+_MAX_ANGLE_DEG = 45.0
+"""Largest angle between the rays of two images to a point whose descriptors are compared."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Candidates:
+    """Keypoints that may observe a point.
+
+    Args:
+        point: [C] points.
+        keypoint: [C] numbers of keypoints without a point.
+        similarity: [C] float32 cosine of the descriptors of the keypoint and of an observation of the point.
+    """
+
+    point: IndexArray
+    keypoint: IndexArray
+    similarity: Float32Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """All candidates, the most similar ones first."""
+        none = cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        point, keypoint, similarity = (
+            np.concatenate([getattr(part, name) for part in (none, *parts)])
+            for name in ("point", "keypoint", "similarity")
+        )
+        order = np.argsort(-similarity, kind="stable")
+        return cls(point[order], keypoint[order], similarity[order])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Seen:
+    """What an image observes and what it could.
+
+    Args:
+        point: [O] observed points, ascending.
+        keypoint: [O] numbers of the keypoints that observe them.
+        free: [F] numbers of the keypoints without a point.
+        tree: of their normalised image points.
+    """
+
+    point: IndexArray
+    keypoint: IndexArray
+    free: IndexArray
+    tree: cKDTree
+
+
+class TrackCompletion:
+    """Finds further observations of triangulated points.
+
+    A keypoint without a point is added to a point if it lies within its limit around the projection, if its descriptor
+    resembles that of an observation in an image that sees the same surface, and if neither the keypoint nor the point
+    has a more similar candidate. So tracks grow over keypoints that matching leaves out, because a similar keypoint
+    lies on the same epipolar line.
+
+    Args:
+        keypoints: of a model.
+        observers: poses and keypoints.
+        view: descriptors of an image, by its position; safe to call from several threads.
+        pairs: (i, j) of positions of images that see the same surface.
+        executor: works on several pairs at a time.
+
+    Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016, section 4.4 (completion of tracks), here with
+        projections and descriptors instead of given matches.
+    """
+
+    def __init__(
+        self,
+        keypoints: DenseKeypoints,
+        observers: Observers,
+        view: Callable[[int], GuidedView],
+        pairs: Sequence[tuple[int, int]],
+        executor: Executor,
+    ) -> None:
+        self._keypoints, self._observers, self._view, self._executor = keypoints, observers, view, executor
+        self._pairs = sorted({*pairs, *((second, first) for first, second in pairs)})
+        self._centers = observers.centers()
+
+    def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
+        """Points with further observations, and further points whose matches are in fewer than `min_views` images.
+
+        Args:
+            points: triangulated from the matches.
+            matches: [M, 2] numbers of keypoints, the surest first.
+            min_angle_deg: points with a smaller triangulation angle are left out.
+            min_views: smallest number of images of a point.
+        """
+        points = self.completed(points, _MAX_DISTANCE)
+        if min_views <= 2:
+            return points
+        is_free = np.ones(len(self._observers.image), np.bool_)
+        is_free[points.keypoint] = False
+        seeds = triangulate_matches(matches[is_free[matches].all(axis=1)], self._observers, min_angle_deg, 2)
+        seeds = self.completed(seeds, _MAX_SEED_DISTANCE, points.keypoint)
+        return joined_points([points, refine_points(seeds, self._observers, min_angle_deg, min_views)])
+
+    def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
+        """The points with further observations; positions and existing observations stay.
+
+        Args:
+            points: triangulated points.
+            max_distance: largest distance of two descriptors of length 1.
+            taken: [T] numbers of further keypoints that observe other points.
+        """
+        is_free: BoolArray = np.asarray(np.isfinite(self._observers.points).all(axis=1))
+        is_free[points.keypoint] = False
+        if taken is not None:
+            is_free[taken] = False
+        seen = self._seen(points, is_free)
+        found = self._executor.map(
+            lambda pair: self._candidates(points.xyz, seen[pair[0]], seen[pair[1]], pair, max_distance), self._pairs
+        )
+        candidates = _Candidates.joined(list(found))
+        point, keypoint = candidates.point, candidates.keypoint
+        rows = first_occurrences(keypoint)
+        point, keypoint = point[rows], keypoint[rows]
+        rows = first_occurrences(point * len(self._keypoints.image_ids) + self._observers.image[keypoint])
+        return DensePoints(
+            points.xyz,
+            np.concatenate([points.point, point[rows]]),
+            np.concatenate([points.keypoint, keypoint[rows]]),
+        )
+
+    def _seen(self, points: DensePoints, is_free: BoolArray) -> list[_Seen]:
+        image, starts = self._observers.image[points.keypoint], self._keypoints.starts
+        order = np.lexsort((points.point, image))
+        bounds = np.searchsorted(image[order], np.arange(len(starts)))
+        found = []
+        for position in range(len(starts) - 1):
+            rows = order[bounds[position] : bounds[position + 1]]
+            free = starts[position] + np.flatnonzero(is_free[starts[position] : starts[position + 1]])
+            tree = cKDTree(self._observers.points[free])
+            found.append(_Seen(points.point[rows], points.keypoint[rows], free, tree))
+        return found
+
+    def _candidates(
+        self, xyz: Float64Array, source: _Seen, target: _Seen, pair: tuple[int, int], max_distance: float
+    ) -> _Candidates:
+        """Free keypoints of the second image of a pair for the points that only the first one observes."""
+        observers, second = self._observers, pair[1]
+        rows = np.flatnonzero(~np.isin(source.point, target.point, assume_unique=True))
+        if len(rows) == 0 or len(target.free) == 0:
+            return _Candidates.joined([])
+        positions = xyz[source.point[rows]]
+        rays = [positions - self._centers[image] for image in pair]
+        lengths = np.linalg.norm(rays[0], axis=1) * np.linalg.norm(rays[1], axis=1)
+        in_camera = positions @ observers.R[second].T + observers.t[second]
+        is_near = (rays[0] * rays[1]).sum(axis=1) >= np.cos(np.radians(_MAX_ANGLE_DEG)) * lengths
+        usable = np.flatnonzero(is_near & (in_camera[:, 2] > 0))
+        rows, in_camera = rows[usable], in_camera[usable]
+        radius = observers.limits_px[second] / observers.focal_px[second]
+        projected = in_camera[:, :2] / in_camera[:, 2:]
+        found = target.tree.query(projected, k=_NUM_NEAREST, distance_upper_bound=radius)
+        distance, nearest = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
+        row, column = np.nonzero(np.isfinite(distance))
+        first, other = source.keypoint[rows[row]], target.free[nearest[row, column]]
+        similarity = np.einsum("cd,cd->c", self._descriptors(pair[0], first), self._descriptors(second, other))
+        good = np.flatnonzero(2 * (1 - similarity) <= max_distance**2)
+        return _Candidates(source.point[rows[row[good]]], other[good], similarity[good])
+
+    def _descriptors(self, image: int, numbers: IndexArray) -> Float32Array:
+        """Descriptors [K, D] of keypoints of an image; zeros, like no other, for those that the dense layer lacks."""
+        view, start = self._view(image), self._keypoints.starts[image]
+        row_from_index = np.full(self._keypoints.starts[image + 1] - start, -1)
+        row_from_index[self._keypoints.number_from_row[image][view.rows] - start] = np.arange(len(view.rows))
+        rows = row_from_index[numbers - start]
+        found: Float32Array = np.where(rows[:, None] >= 0, view.descriptors[rows], np.float32(0))
+        return found

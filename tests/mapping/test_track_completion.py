@@ -1,0 +1,161 @@
+"""Points get the keypoints that matching left out, where they lie near and look alike, and no others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.execution.executor import SERIAL, ThreadExecutor
+from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
+from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches
+from sfm_lightglue.mapping.track_completion import TrackCompletion
+from sfm_lightglue.two_view.guided import GuidedView
+
+FOCAL_PX = 1000.0
+NUM_IMAGES, NUM_POINTS = 5, 60
+PAIRS = [(i, j) for i in range(NUM_IMAGES) for j in range(i + 1, NUM_IMAGES)]
+
+
+class Scene:
+    """Cameras on an arc around points; keypoint k of image i shows point k and has the number i * NUM_POINTS + k."""
+
+    def __init__(self, noise_px=0.1):
+        rng = np.random.default_rng(0)
+        xyz = rng.uniform(-1, 1, (NUM_POINTS, 3)) + np.array([0, 0, 6])
+        rotations = [rotation_from_rotvec(np.array([0.0, angle, 0.0])) for angle in np.linspace(-0.3, 0.3, NUM_IMAGES)]
+        shifts = [np.array([0, 0, 6.0]) - R @ [0, 0, 6] for R in rotations]
+        in_cameras = [xyz @ R.T + t for R, t in zip(rotations, shifts, strict=True)]
+        noise = rng.normal(0, noise_px / FOCAL_PX, (NUM_IMAGES, NUM_POINTS, 2))
+        self.observers = Observers(
+            np.array(rotations),
+            np.array(shifts),
+            np.full(NUM_IMAGES, FOCAL_PX),
+            np.full(NUM_IMAGES, 2.0),
+            np.repeat(np.arange(NUM_IMAGES), NUM_POINTS),
+            np.concatenate([one[:, :2] / one[:, 2:] for one in in_cameras]) + noise.reshape(-1, 2),
+        )
+        looks = rng.normal(size=(NUM_POINTS, 64))
+        self.descriptors = np.stack([self.unit(looks + 0.3 * rng.normal(size=looks.shape)) for _ in range(NUM_IMAGES)])
+
+    @staticmethod
+    def unit(values):
+        return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+    def completion(self, pairs=PAIRS, executor=SERIAL):
+        starts = np.arange(NUM_IMAGES + 1) * NUM_POINTS
+        numbers = tuple(np.arange(start, start + NUM_POINTS) for start in starts[:-1])
+        pixels = tuple(self.observers.points[rows] * FOCAL_PX for rows in numbers)
+        ids = tuple(range(1, NUM_IMAGES + 1))
+        keypoints = DenseKeypoints(ids, tuple(f"{i}.png" for i in ids), pixels, starts, numbers)
+        every = np.arange(NUM_POINTS)
+
+        def view(image):
+            points = np.concatenate([self.observers.points[numbers[image]], np.ones((NUM_POINTS, 1))], axis=1)
+            return GuidedView(points, self.descriptors[image], every, FOCAL_PX, 1000)
+
+        return TrackCompletion(keypoints, self.observers, view, pairs, executor)
+
+    def matches(self, images):
+        rows = np.arange(NUM_POINTS)
+        return np.concatenate([np.stack([i * NUM_POINTS + rows, j * NUM_POINTS + rows], axis=1) for i, j in images])
+
+    def points(self, images, min_views=3):
+        return triangulate_matches(self.matches(images), self.observers, 1.5, min_views)
+
+
+def shown(points):
+    """For each observation, whether its keypoint shows the same point as the first observation of its track."""
+    first = np.full(len(points.xyz), -1)
+    first[points.point[::-1]] = points.keypoint[::-1] % NUM_POINTS
+    return points.keypoint % NUM_POINTS == first[points.point]
+
+
+def test_points_of_three_images_get_their_keypoints_in_the_others():
+    scene = Scene()
+    points = scene.points([(0, 1), (1, 2)])
+    assert len(points.keypoint) == 3 * NUM_POINTS
+    grown = scene.completion().completed(points, 0.9)
+    assert len(grown.keypoint) == NUM_IMAGES * NUM_POINTS
+    assert shown(grown).all()
+    assert len(np.unique(grown.keypoint)) == len(grown.keypoint)
+    assert np.array_equal(grown.xyz, points.xyz)
+    assert np.array_equal(grown.keypoint[: len(points.keypoint)], points.keypoint)
+
+
+def test_only_images_of_pairs_are_asked():
+    scene = Scene()
+    points = scene.points([(0, 1), (1, 2)])
+    grown = scene.completion([(0, 1), (1, 2), (2, 3)]).completed(points, 0.9)
+    assert np.bincount(scene.observers.image[grown.keypoint], minlength=NUM_IMAGES).tolist() == [NUM_POINTS] * 4 + [0]
+
+
+def test_keypoints_that_look_different_are_not_added():
+    scene = Scene()
+    scene.descriptors[3] = scene.unit(np.random.default_rng(5).normal(size=(NUM_POINTS, 64)))
+    grown = scene.completion().completed(scene.points([(0, 1), (1, 2)]), 0.9)
+    counts = np.bincount(scene.observers.image[grown.keypoint], minlength=NUM_IMAGES)
+    assert counts[4] == NUM_POINTS
+    assert counts[3] == 0
+
+
+@pytest.mark.parametrize(("shift_px", "is_added"), [(1.0, True), (4.0, False)])
+def test_keypoints_beyond_the_limit_are_not_added(shift_px, is_added):
+    scene = Scene(noise_px=0.0)
+    points = scene.points([(0, 1), (1, 2)])
+    moved = scene.observers.points.copy()
+    moved[3 * NUM_POINTS : 4 * NUM_POINTS, 1] += shift_px / FOCAL_PX
+    scene.observers = replace(scene.observers, points=moved)
+    grown = scene.completion().completed(points, 0.9)
+    counts = np.bincount(scene.observers.image[grown.keypoint], minlength=NUM_IMAGES)
+    assert counts[3] == (NUM_POINTS if is_added else 0)
+
+
+def test_the_more_similar_of_two_near_keypoints_is_added():
+    scene = Scene(noise_px=0.0)
+    points = scene.points([(0, 1), (1, 2)])
+    moved = scene.observers.points.copy()
+    moved[3 * NUM_POINTS + 1] = moved[3 * NUM_POINTS] + 0.5 / FOCAL_PX  # beside keypoint 0, with another look
+    scene.observers = replace(scene.observers, points=moved)
+    grown = scene.completion().completed(points, 0.9)
+    added = grown.keypoint[scene.observers.image[grown.keypoint] == 3]
+    assert 3 * NUM_POINTS in added
+    assert 3 * NUM_POINTS + 1 not in added
+    assert shown(grown).all()
+
+
+def test_keypoints_that_another_point_has_are_not_added():
+    scene = Scene()
+    taken = np.arange(3 * NUM_POINTS, 4 * NUM_POINTS)
+    grown = scene.completion().completed(scene.points([(0, 1), (1, 2)]), 0.9, taken)
+    assert not np.isin(taken, grown.keypoint).any()
+
+
+def test_matches_of_two_images_become_points_by_a_third_image():
+    scene = Scene()
+    matches = scene.matches([(0, 2)])
+    points = triangulate_matches(matches, scene.observers, 1.5, 3)
+    assert len(points.xyz) == 0
+    grown = scene.completion().grown(points, matches, 1.5, 3)
+    assert len(grown.xyz) > 0.95 * NUM_POINTS
+    assert shown(grown).all()
+    assert np.bincount(grown.point).min() >= 3
+
+
+def test_two_images_that_match_wrongly_do_not_become_points():
+    scene = Scene()
+    matches = scene.matches([(0, 2)])
+    rng = np.random.default_rng(2)
+    matches[:, 1] = 2 * NUM_POINTS + rng.permutation(NUM_POINTS)
+    right = (matches[:, 0] % NUM_POINTS) == (matches[:, 1] % NUM_POINTS)
+    grown = scene.completion().grown(triangulate_matches(matches, scene.observers, 1.5, 3), matches, 1.5, 3)
+    assert len(grown.xyz) <= right.sum()
+
+
+def test_several_threads_give_the_same():
+    scene = Scene()
+    points = scene.points([(0, 1), (1, 2)])
+    one = scene.completion().completed(points, 0.9)
+    two = scene.completion(executor=ThreadExecutor(2)).completed(points, 0.9)
+    assert np.array_equal(one.keypoint, two.keypoint)
+    assert np.array_equal(one.point, two.point)
