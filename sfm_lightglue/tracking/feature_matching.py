@@ -96,7 +96,13 @@ class FeatureMatching:
             slam_map: with its points.
             seed: of RANSAC.
         """
-        features, before = self.features(frame), keyframe.features
+        return self.find_by_features(self.features(frame), keyframe, slam_map, seed)
+
+    def find_by_features(
+        self, features: Features, keyframe: Keyframe, slam_map: SlamMap, seed: int
+    ) -> FoundFrame | None:
+        """As `find_by_keyframe`, from the features of a frame."""
+        before = keyframe.features
         rows0, rows1 = self._matcher.match(before, features).indices.T.astype(np.int64)
         with slam_map.lock:
             ids = slam_map.resolve(keyframe.point_ids[rows0])
@@ -106,7 +112,7 @@ class FeatureMatching:
                 before.keypoints[rows0].astype(np.float64),
                 features.keypoints[rows1].astype(np.float64),
                 slam_map.xyz(ids),
-                self._config.pose.max_error_px * pixel_factor(frame.size),
+                self._config.pose.max_error_px * pixel_factor(features.image_size),
             )
         found = pose_from_matches(matches, self._config.pose.min_inliers, seed)
         if found is None:

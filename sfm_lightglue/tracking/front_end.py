@@ -18,6 +18,7 @@ from sfm_lightglue.tracking.frame import Frame, TrackState
 from sfm_lightglue.tracking.frame_tracker import LiveTracks, TrackedFrame, track_frame
 from sfm_lightglue.tracking.initialization import Initializer, Start
 from sfm_lightglue.tracking.keyframes import View, is_keyframe
+from sfm_lightglue.tracking.lost_frames import LostFrames
 from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
@@ -86,6 +87,8 @@ class FrontEnd:
         self._live: LiveTracks | None = None
         self._most_points = 0
         self._starts: list[tuple[int, int, float]] = []  # first and second frame, and time of this, of each map
+        self.lost = LostFrames()
+        """Frames without a pose."""
         self._lost_since: Frame | None = None
         self._lost_at: Reference | None = None  # the keyframe before the camera was lost
 
@@ -252,6 +255,7 @@ class FrontEnd:
         if placed is None and self._lost_at is not None and not self._is_lost_for_long(frame):
             placed = self._found_by_latest(frame, self._lost_at)
         if placed is None:
+            self.lost.add(frame.idx, features)
             return None
         self._back.event("relocalized", frame.idx, f"map {placed.found.map_id}, {placed.found.num_points} points")
         return self._continue_at(frame, image, placed, "relocalized")

@@ -184,6 +184,8 @@ class Tracker:
         points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
         limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)
         records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
+        with on_one_core() if config.threads == 1 else nullcontext():
+            records = self._front.lost.found(records, self._back, config.seed)
         for trace, record in zip(self._traces, records, strict=True):
             trace.record = record
         by_size = slam_map.map_ids_by_size()
