@@ -21,7 +21,7 @@ REASONS = {
     "installs software": 9,
     "needs a GPU": 2,
     "needs Open3D": 1,
-    "opens a window": 4,
+    "opens a window": 7,
     "needs the network": 5,
     "needs the program colmap": 1,
     "needs data of a benchmark": 4,
