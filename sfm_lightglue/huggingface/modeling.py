@@ -7,34 +7,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.huggingface import checkpoints
 from sfm_lightglue.huggingface.configuration import LightGlueConfig
 from sfm_lightglue.huggingface.configuration_base import Configuration
-from sfm_lightglue.huggingface.detectors import (
-    DetectedPoints,
-    checked_sizes,
-    detect,
-    filled_sizes,
-    make_detector,
-    untrained_lightglue,
-)
-from sfm_lightglue.huggingface.image_graph import ExportedMatches, ImageGraph
+from sfm_lightglue.huggingface.detectors import make_detector, untrained_lightglue
 from sfm_lightglue.huggingface.loading_options import split_keywords
-from sfm_lightglue.huggingface.loss import labels_as_tensor, matching_loss
+from sfm_lightglue.huggingface.matching_steps import (
+    Networks,
+    checked_request,
+    exported_matches,
+    find_points,
+    match_points,
+)
 from sfm_lightglue.huggingface.outputs import LightGlueKeypointMatchingOutput
 from sfm_lightglue.huggingface.placement import dtype_from, one_device, require_values
-from sfm_lightglue.huggingface.pretrained_model import (
-    PretrainedModel,
-    refuse_near_misses,
-    require_config,
-    require_pixels,
-)
-from sfm_lightglue.models.lightglue import LightGlueOutput, Side, normalize_keypoints
-
-_ARGUMENTS = ("labels", "output_attentions", "output_hidden_states", "return_dict", "image_sizes")
+from sfm_lightglue.huggingface.pretrained_model import PretrainedModel, require_config
 
 
 class LightGlueForKeypointMatching(PretrainedModel):
@@ -93,7 +83,8 @@ class LightGlueForKeypointMatching(PretrainedModel):
         """Detect keypoints and match them. Only the loss has a gradient, and only for the weights of LightGlue.
 
         In `torch.export`, and so in the exporter to ONNX, all layers and all points are computed: `depth_confidence`
-        and `width_confidence` have no effect, and there are at least one row of `mask` and no `image_sizes`.
+        and `width_confidence` have no effect. In `torch.compile`, detectors and adaptive layers stay in Python; without
+        adaptive depth and width, LightGlue is one graph.
 
         Args:
             pixel_values: [B, 2, C, H, W] in [0, 1]; SuperPoint and SIFT use only the first channel.
@@ -112,49 +103,17 @@ class LightGlueForKeypointMatching(PretrainedModel):
             ValueError: on other shapes, and on labels that do not fit the points.
             ConfigError: in `torch.export`, on another detector than SuperPoint, and on arguments without effect there.
         """
-        refuse_near_misses(keywords, _ARGUMENTS)
-        require_pixels(pixel_values, "[batch, 2, channels, height, width]", 5)
-        if pixel_values.shape[1] != 2:
-            raise ValueError(
-                f"pixel_values: expected [batch, 2, channels, height, width], got {list(pixel_values.shape)}"
-            )
-        config = self.config
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        as_output = config.return_dict if return_dict is None else return_dict
+        flags = (output_attentions, output_hidden_states, return_dict)
+        networks = Networks(self.config, self.keypoint_detector, self.lightglue)
         if torch.compiler.is_exporting():
-            _refuse_in_export(
-                labels=labels,
-                image_sizes=image_sizes,
-                output_attentions=with_attentions,
-                output_hidden_states=with_states,
-            )
-            graph = ImageGraph(self.keypoint_detector, self.lightglue, config.filter_threshold)
-            exported = _from_graph(graph(pixel_values), pixel_values, config.num_hidden_layers)
-            return exported if as_output else exported.to_tuple()
-        sizes = checked_sizes(pixel_values, image_sizes)
-        images = pixel_values.to(self.device).flatten(0, 1)  # [B, 2, C, H, W] -> [2 B, C, H, W]
-        detected = detect(self.keypoint_detector, images, sizes.flatten(0, 1))
-        keypoints, positions, descriptors, mask = _padded(detected, sizes.to(self.device))
-        descriptors = descriptors.to(self.dtype)
-        sides = [Side(positions[:, side], descriptors[:, side], mask[:, side]) for side in (0, 1)]
-        output = self.lightglue(
-            *sides,
-            thresholds=config.thresholds(),
-            return_hidden_states=with_states,
-            return_attentions=with_attentions,
-            return_messages=with_states,
-        )
-        result = _as_result(output, keypoints, mask)
-        if labels is not None:
-            known = labels_as_tensor(labels, mask)
-            result.loss = matching_loss(self.lightglue.forward_all_layers(*sides), known, mask)
-        result.input_size = (pixel_values.shape[3], pixel_values.shape[4])
-        if image_sizes is None:
-            result.filled_sizes = filled_sizes(pixel_values).to(self.device)
-        else:
-            result.image_sizes = sizes.to(self.device)
-        return result if as_output else result.to_tuple()
+            request = checked_request(self.config, pixel_values, labels, flags, image_sizes, keywords)
+            return exported_matches(networks, request)
+        if torch.compiler.is_compiling():
+            from sfm_lightglue.huggingface import compiled_matching  # imports the compiler
+
+            return compiled_matching.match(networks, pixel_values, labels, flags, image_sizes, keywords)
+        request = checked_request(self.config, pixel_values, labels, flags, image_sizes, keywords)
+        return match_points(networks, request, find_points(networks, request))
 
     @classmethod
     def from_pretrained(
@@ -241,83 +200,3 @@ class LightGlueForKeypointMatching(PretrainedModel):
 
     def _state_to_write(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         return checkpoints.state_to_write(self.config, self.keypoint_detector, self.lightglue)
-
-
-def _padded(detected: list[DetectedPoints], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalised keypoints [B, 2, N, 2], positions, descriptors [B, 2, N, D] and mask [B, 2, N]."""
-    flat = sizes.flatten(0, 1).flip(-1).float()  # [2 B, 2] (width, height)
-    positions = []
-    for each, size in zip(detected, flat, strict=True):
-        centred = normalize_keypoints(each.positions[:, :2], size)
-        positions.append(torch.cat([centred, each.positions[:, 2:]], dim=1))
-    keypoints = [each.keypoints / size for each, size in zip(detected, flat, strict=True)]
-    masks = [torch.ones(len(each.keypoints), dtype=torch.bool, device=sizes.device) for each in detected]
-    parts = (keypoints, positions, [each.descriptors for each in detected], masks)
-    padded = [nn.utils.rnn.pad_sequence(part, batch_first=True) for part in parts]  # [2 B, N, ...] each
-    first, second, third, fourth = (part.view(len(part) // 2, 2, *part.shape[1:]) for part in padded)
-    return first, second, third, fourth
-
-
-def _refuse_in_export(**arguments: Any) -> None:
-    """Refuse arguments that an exported graph does not have.
-
-    Raises:
-        ConfigError: if one is given.
-    """
-    given = [name for name, value in arguments.items() if value is not None and value is not False]
-    if given:
-        raise ConfigError(
-            f"torch.export: {', '.join(given)} cannot be exported; give pixel_values only, of images that fill them"
-            " (keep_aspect_ratio=False of the image processor)"
-        )
-
-
-def _from_graph(found: ExportedMatches, pixel_values: Tensor, num_layers: int) -> LightGlueKeypointMatchingOutput:
-    """The results of `ImageGraph` in the form of `transformers`."""
-    height, width = pixel_values.shape[3:]
-    x, y = found.keypoints.unbind(-1)
-    mask = found.mask.to(torch.int32)
-    return LightGlueKeypointMatchingOutput(
-        matches=found.matches,
-        matching_scores=found.matching_scores,
-        keypoints=torch.stack([x / width, y / height], dim=-1),
-        prune=mask.long() * num_layers,
-        mask=mask,
-    )
-
-
-def _as_result(output: LightGlueOutput, keypoints: Tensor, mask: Tensor) -> LightGlueKeypointMatchingOutput:
-    """The output of LightGlue in the form of `transformers`; states and attentions if they were requested."""
-    prune = torch.stack([output.num_layers0, output.num_layers1], dim=1)
-    return LightGlueKeypointMatchingOutput(
-        matches=torch.stack([output.matches0, output.matches1], dim=1),
-        matching_scores=torch.stack([output.matching_scores0, output.matching_scores1], dim=1),
-        keypoints=keypoints,
-        prune=prune,
-        mask=mask.to(torch.int32),
-        hidden_states=None if output.hidden_states is None else _hidden_states(output, prune),
-        attentions=None if output.attentions is None else _attentions(output),
-    )
-
-
-def _hidden_states(output: LightGlueOutput, prune: Tensor) -> tuple[Tensor, ...]:
-    """Seven tensors [2 B, N, ...] per layer, in the order of `transformers`."""
-    assert output.hidden_states is not None and output.messages is not None  # both were requested
-    result: list[Tensor] = []
-    for index in range(len(output.hidden_states) - 1):
-        message, update, across, update_across = output.messages[4 * index : 4 * index + 4]
-        inside = (prune > index).flatten(1)[..., None]  # [B, 2 N, 1] points that were not pruned before the layer
-        before = output.hidden_states[index] * inside
-        between = before + update
-        after = output.hidden_states[index + 1]
-        result += [before, between, torch.cat([before, message], -1), update]
-        result += [after, torch.cat([between, across], -1), update_across]
-    num_points = prune.shape[2]
-    return tuple(each.reshape(-1, num_points, each.shape[2]) for each in result)  # [B, 2 N, D] -> [2 B, N, D]
-
-
-def _attentions(output: LightGlueOutput) -> tuple[Tensor, ...]:
-    """Two tensors [2 B, H, N, N] per layer: self- and cross-attention."""
-    assert output.attentions is not None  # they were requested
-    pairs = zip(output.attentions[::2], output.attentions[1::2], strict=True)
-    return tuple(torch.stack([first, second], dim=1).flatten(0, 1) for first, second in pairs)
