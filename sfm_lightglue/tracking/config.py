@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.registry.components import (
     check_device,
     check_num_threads,
     check_seed,
     config_from_tables,
-    default_choice,
     tables_from_config,
 )
 from sfm_lightglue.registry.fitting_weights import with_fitting_weights
@@ -154,11 +153,21 @@ MAX_KEYPOINTS = 1024
 CONTRAST_THRESHOLD = 0.01
 """Default of `extractor.contrast_threshold` for SIFT: lower than in photos, as frames of quick motions are blurred."""
 
+MATCHER_MEMORY_MB = 256
+"""Default of `matcher.memory_mb` for LightGlue: most pairs of frames are matched once, so that little is kept."""
+
 _SIFT = {"max_keypoints": MAX_KEYPOINTS, "contrast_threshold": CONTRAST_THRESHOLD}
+_LIGHTGLUE = {"memory_mb": MATCHER_MEMORY_MB}
+_DEFAULTS = (("extractor", "sift", _SIFT), ("matcher", "lightglue", _LIGHTGLUE))
+"""Tables whose component has other defaults here: name of the table, of the component, and the options."""
 
 
 def _default_extractor() -> Choice:
     return EXTRACTORS.choose("sift", _SIFT)
+
+
+def _default_matcher() -> Choice:
+    return MATCHERS.choose("lightglue", _LIGHTGLUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,7 @@ class TrackerConfig:
     extractor: Choice = field(default_factory=_default_extractor)
     """The local features of keyframes."""
 
-    matcher: Choice = field(default_factory=lambda: default_choice("matcher"))
+    matcher: Choice = field(default_factory=_default_matcher)
     """What matches keyframes. A LightGlue without weights gets the weights that fit the extractor."""
 
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -231,9 +240,10 @@ class TrackerConfig:
         Raises:
             ConfigError: for an unknown table or option (the nearest one is named), or a bad value.
         """
-        extractor = values.get("extractor", {})
-        if isinstance(extractor, Mapping) and extractor.get("name", "sift") == "sift":
-            values = {**values, "extractor": {**_SIFT, **extractor}}
+        for table, name, options in _DEFAULTS:
+            given = values.get(table, {})
+            if isinstance(given, Mapping) and given.get("name", name) == name:
+                values = {**values, table: {**options, **given}}
         return config_from_tables(cls, values)
 
     def as_mapping(self) -> dict[str, Any]:

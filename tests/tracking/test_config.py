@@ -19,6 +19,16 @@ def test_limits_in_pixels_are_for_640_px(size, factor):
     assert pixel_factor(size) == factor
 
 
+def test_components_have_defaults_of_their_own_beside_given_options():
+    assert TrackerConfig.from_mapping({}) == TrackerConfig()
+    config = TrackerConfig.from_mapping({"matcher": {"filter_threshold": 0.2}, "extractor": {"max_keypoints": 9}})
+    assert (config.matcher.config.memory_mb, config.matcher.config.filter_threshold) == (256, 0.2)
+    assert (config.extractor.config.contrast_threshold, config.extractor.config.max_keypoints) == (0.01, 9)
+    assert TrackerConfig.from_mapping({"matcher": {"memory_mb": 99}}).matcher.config.memory_mb == 99
+    assert TrackerConfig.from_mapping({"matcher": {"name": "nearest"}}).matcher.name == "nearest"
+    assert TrackerConfig.from_mapping(config.as_mapping()) == config
+
+
 class Extracted:
     """An extractor that returns given features."""
 
