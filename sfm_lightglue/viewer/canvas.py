@@ -49,6 +49,7 @@ class Canvas:
         self._window = o3d.visualization.VisualizerWithKeyCallback()
         if not self._window.create_window(title, *size):
             raise SystemExit("error: no window could be opened; `screenshot` renders without one")
+        self._is_open = True
         self._geometries: dict[str, Any] = {}
         self._screen: dict[str, tuple[Any, tuple[int, int, int, int], float]] = {}
         self._options = self._window.get_render_option()
@@ -149,10 +150,12 @@ class Canvas:
             mesh.vertices = o3d.utility.Vector3dVector(placed.vertices)
             self._window.update_geometry(mesh)
         self._window.update_renderer()
+        self.poll()  # this draws
 
     def poll(self) -> bool:
         """Handle what the user did; False if the window was closed."""
-        return bool(self._window.poll_events())
+        self._is_open = bool(self._window.poll_events()) and self._is_open
+        return self._is_open
 
     def picture(self) -> PilImage.Image:
         """What the window shows."""

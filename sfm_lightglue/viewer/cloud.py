@@ -9,7 +9,7 @@ from sfm_lightglue.drawing.viewpoint import Viewpoint
 from sfm_lightglue.viewer.canvas import Canvas
 from sfm_lightglue.viewer.contents import Contents
 from sfm_lightglue.viewer.geometries import point_cloud, triangle_mesh
-from sfm_lightglue.viewer.levels import FIRST_PART, moving_rows, next_number, octree_order, parts
+from sfm_lightglue.viewer.levels import FIRST_PART, TARGET_FRAME_S, moving_rows, next_number, octree_order, parts
 from sfm_lightglue.viewer.look import Look
 from sfm_lightglue.viewer.meshes import near_squares, square_mesh
 from sfm_lightglue.viewer.picking import in_view
@@ -38,12 +38,17 @@ class Cloud:
         self._look = Look()
         self.number = 2 * FIRST_PART
         self._waiting: list[slice] = []
-        self._is_moving = False
+        self._is_moving = self._is_slow = False
 
     @property
     def is_complete(self) -> bool:
         """Whether all points are drawn that should be."""
         return not self._waiting
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether frames with all points took too long."""
+        return self._is_reduced and self._is_slow
 
     @property
     def rows(self) -> IndexArray:
@@ -85,7 +90,9 @@ class Cloud:
         """Draw more or fewer points in the next frames of a movement."""
         if not self._is_reduced:
             return
-        before, self.number = self.number, next_number(self.number, frame_s, len(self._rows))
+        self._is_slow = self._is_moving or frame_s > 1.3 * TARGET_FRAME_S
+        drawn = self.number if self._is_moving else min(self.number, len(self._rows))
+        before, self.number = self.number, next_number(drawn, frame_s, len(self._rows))
         if self._is_moving and self.number < before:
             self._put_moving(self._moving_rows[: self.number])
 

@@ -83,13 +83,15 @@ def moving_rows(order: IndexArray, is_in_view: BoolArray, number: int) -> IndexA
         number: of points.
 
     Returns:
-        Different rows, at most `number` of them.
+        Different rows, at most `number` of them; both halves in turn, so that the first rows are a coarser choice.
     """
     if number >= len(order):
         return order
-    everywhere = order[: number // 2]
-    rest = order[number // 2 :]
-    return np.concatenate([everywhere, rest[is_in_view[rest]][: number - len(everywhere)]])
+    everywhere, rest = order[: number // 2], order[number // 2 :]
+    visible = rest[is_in_view[rest]][: number - len(everywhere)]
+    shorter = min(len(everywhere), len(visible))
+    mixed = np.stack([everywhere[:shorter], visible[:shorter]], axis=1).reshape(-1)
+    return np.concatenate([mixed, everywhere[shorter:], visible[shorter:]])
 
 
 def next_number(number: int, frame_s: float, num_points: int) -> int:

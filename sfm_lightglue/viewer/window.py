@@ -84,7 +84,7 @@ class Window:
         self._thumbnails = ThumbnailReader([str(file) for file in contents.files])
         self._mouse = Mouse()
         self._moved_s: float | None = None
-        self._is_moving = False
+        self._is_moving = self._has_few_cameras = False
         self._is_changed = True
         self._is_dirty = True
         self._num_thumbnails = -1
@@ -247,12 +247,12 @@ class Window:
         """Draw a frame of a movement; False if the view is the one that was drawn."""
         if self._is_moving and self.view is self._drawn_view:
             return False
-        if not self._is_moving:
-            self._is_moving = True
-            self.cloud.begin_moving(self.view, self._canvas.size)
-            if self._is_slow and len(self._contents.frusta) > MAX_MOVING_CAMERAS:
-                self._put_cameras(MAX_MOVING_CAMERAS)
-                self._canvas.put("thumbnails", None)
+        self._is_moving = True
+        self.cloud.begin_moving(self.view, self._canvas.size)
+        if self._is_slow and not self._has_few_cameras:
+            self._has_few_cameras = True
+            self._put_cameras(MAX_MOVING_CAMERAS)
+            self._canvas.put("thumbnails", None)
         start = time.monotonic()
         self._draw()
         self.cloud.frame_took(time.monotonic() - start)
@@ -260,11 +260,14 @@ class Window:
 
     @property
     def _is_slow(self) -> bool:
-        return self.cloud.number < len(self.cloud.rows) or len(self.cloud.rows) == 0
+        """Whether frames take too long with all points and cameras."""
+        return self.cloud.is_slow and len(self._contents.frusta) > MAX_MOVING_CAMERAS
 
     def _come_to_rest(self) -> None:
         self._moved_s, self._is_moving, self._is_dirty = None, False, True
-        self._put_cameras(None)
+        if self._has_few_cameras:
+            self._has_few_cameras = False
+            self._put_cameras(None)
         self._num_thumbnails = -1
         if self.cloud.is_complete:
             self.cloud.put_squares(self.view, self._canvas.size)
