@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import re
 import sys
 import textwrap
@@ -150,7 +151,24 @@ def _root_page(name: str) -> str:
     return text.replace("](docs/", "](").replace("](CHANGELOG.md", "](changelog.md")
 
 
+_NOTEBOOK = "notebooks/first-steps.ipynb"
+
+
+def notebook_page() -> str:
+    """The cells of the notebook; its outputs are computed by whoever runs it."""
+    cells = json.loads((ROOT / "docs" / _NOTEBOOK).read_text(encoding="utf-8"))["cells"]
+    texts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        texts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    title, *rest = texts
+    link = f"[Download the notebook]({_NOTEBOOK}) and run it in Jupyter; these are its cells."
+    heading, _, start = title.partition("\n")
+    return "\n\n".join([f"{heading}\n\n{link}\n{start}", *rest]) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "notebook.md": notebook_page,
     "reference/configuration.md": configuration_page,
     "reference/api.md": api_page,
     "contributing.md": lambda: _root_page("CONTRIBUTING.md"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sfm_lightglue.features import Features
@@ -18,7 +20,9 @@ _RIVAL_SHARE = 0.25
 """Fraction of the chosen images that may be of other places."""
 
 
-def choose_candidates(index: ImageIndex, features: Features, points: MapPoints, num: int) -> list[str]:
+def choose_candidates(
+    index: ImageIndex, features: Features, points: MapPoints, num: int, num_first: int
+) -> tuple[list[str], list[str]]:
     """The most similar images, and some of other places that are nearly as similar.
 
     If two places look alike, the images of one of them may all be more similar. Images of the other one are needed to
@@ -29,19 +33,42 @@ def choose_candidates(index: ImageIndex, features: Features, points: MapPoints, 
         features: of the query.
         points: of the map; images without a common point are of different places.
         num: largest number of images.
+        num_first: number of the most similar ones that are matched first.
+
+    Returns:
+        The images that are matched first, with those of other places, and the other ones.
     """
     similar = index.query(features, _NUM_ASKED * num)
+    names = [name for name, _ in similar]
     if len(similar) <= num:
-        return [name for name, _ in similar]
+        rivals = _rivals(similar, num_first, points, len(similar))
+        first = [*names[:num_first], *rivals]
+        return first, [name for name in names if name not in first]
     num_rivals = int(_RIVAL_SHARE * num)
-    chosen = [name for name, _ in similar[: num - num_rivals]]
-    limit = _RIVAL_SIMILARITY * similar[0][1]
-    ids = np.unique(np.concatenate([points.observed_ids(name) for name in chosen]))
-    for name, similarity in similar[num - num_rivals :]:
-        if len(chosen) == num or similarity < limit:
+    rivals = _rivals(similar, num - num_rivals, points, num_rivals)
+    first = [*names[:num_first], *rivals]
+    others = [name for name in names if name not in first]
+    return first, others[: max(0, num - len(first))]
+
+
+def _rivals(similar: Sequence[tuple[str, float]], num_own: int, points: MapPoints, most: int) -> list[str]:
+    """Images of other places than the most similar ones, which are nearly as similar.
+
+    Args:
+        similar: names and similarities, the most similar first.
+        num_own: images of the place.
+        points: of the map; images without a common point are of different places.
+        most: largest number of images.
+    """
+    own = [name for name, _ in similar[:num_own]]
+    if most == 0 or len(own) == len(similar):
+        return []
+    ids, limit = np.unique(np.concatenate([points.observed_ids(name) for name in own])), similar[0][1]
+    found: list[str] = []
+    for name, similarity in similar[num_own:]:
+        if len(found) == most or similarity < _RIVAL_SIMILARITY * limit:
             break
-        own = points.observed_ids(name)
-        if len(own) > 0 and not np.isin(own, ids, assume_unique=True).any():
-            chosen.append(name)
-    rest = (name for name, _ in similar if name not in chosen)
-    return [*chosen, *(name for name, _ in zip(rest, range(num - len(chosen)), strict=False))]
+        seen = points.observed_ids(name)
+        if len(seen) > 0 and not np.isin(seen, ids, assume_unique=True).any():
+            found.append(name)
+    return found

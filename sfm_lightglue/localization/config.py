@@ -71,7 +71,14 @@ class LocalizeConfig:
     """What matches them. A LightGlue without weights gets the weights that fit the extractor."""
 
     num_images: int = 8
-    """Number of images of the map that each query is matched with."""
+    """Largest number of images of the map that each query is matched with."""
+
+    first_images: int = 3
+    """Number of similar images that each query is matched with at first, beside those of other places that look nearly
+    as similar. The others follow only if these give no sure pose."""
+
+    enough_inliers: int = 120
+    """With so many keypoints that fit an accepted pose, the pose of the first images is sure."""
 
     limits: PoseLimits = field(default_factory=PoseLimits)
     """When a pose is sure enough; else the image is refused with a reason."""
@@ -91,8 +98,9 @@ class LocalizeConfig:
         check_device(self.device)
         check_seed(self.seed)
         check_num_threads(self.num_threads)
-        if self.num_images < 1:
-            raise ConfigError(f"`num_images` must be at least 1, got {self.num_images}")
+        for name in ("num_images", "first_images", "enough_inliers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> LocalizeConfig:

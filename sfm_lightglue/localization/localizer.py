@@ -23,7 +23,7 @@ from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.judgement import judged_pose
 from sfm_lightglue.localization.map_features import MapStore, RunOfMap, features_of_database, features_of_images
 from sfm_lightglue.localization.map_points import MapPoints
-from sfm_lightglue.localization.matching import match_with_points
+from sfm_lightglue.localization.matching import collected, match_with_points
 from sfm_lightglue.localization.result import Localization
 from sfm_lightglue.messages import nearest_hint, shown_path
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -158,15 +158,24 @@ class Localizer:
     def _localized(
         self, image: Image, name: str, features: Features, camera: Camera, candidates: Sequence[str] | None
     ) -> Localization:
-        chosen = candidates
-        if chosen is None:
-            chosen = choose_candidates(self._index, features, self._points, self.config.num_images)
-        if len(chosen) == 0:
+        config = self.config
+        first: Sequence[str] = candidates or ()
+        others: Sequence[str] = ()
+        if candidates is None:
+            first, others = choose_candidates(
+                self._index, features, self._points, config.num_images, min(config.first_images, config.num_images)
+            )
+        if len(first) == 0:
             return Localization(name, None, "no_similar_image", camera=camera)
         if camera.source == "exif":
-            camera = self._same_camera_of_map(image, camera, chosen) or camera
-        matches = match_with_points(features, chosen, self._features, self._points, self._matcher)
-        judged = judged_pose(matches, features, camera, self.config.limits, self.config.seed)
+            camera = self._same_camera_of_map(image, camera, [*first, *others]) or camera
+        found = match_with_points(features, first, self._features, self._points, self._matcher)
+        matches = collected(found)
+        judged = judged_pose(matches, features, camera, config.limits, config.seed)
+        if others and not (judged.reason is None and judged.num_inliers >= config.enough_inliers):
+            found |= match_with_points(features, others, self._features, self._points, self._matcher)
+            matches = collected(found)
+            judged = judged_pose(matches, features, camera, config.limits, config.seed)
         pose, num = judged.pose, matches.num_keypoints
         if pose is None or judged.reason is not None:
             images = matches.supporting(None if pose is None else pose.inlier_mask)

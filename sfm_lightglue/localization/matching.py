@@ -52,12 +52,25 @@ class PointMatches:
         return tuple(sorted(found, key=lambda one: (-one.num_inliers, -one.num_matches, one.name)))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class ImageMatches:
+    """Matches of the keypoints of an image with the points that one image of the map sees.
+
+    Args:
+        pairs: [M, 2] of (keypoint, point).
+        scores: [M] of the matcher.
+        xyz: [M, 3] positions of the points.
+    """
+
+    pairs: IndexArray
+    scores: Float64Array
+    xyz: Float64Array
+
+
 def match_with_points(
     features: Features, names: Sequence[str], map_features: Mapping[str, Features], points: MapPoints, matcher: Matcher
-) -> PointMatches:
-    """Match an image with images of a map, and collect the 3D points that their features have.
-
-    If several keypoints match one point, the pair that most images gave is kept, then the one with the highest score.
+) -> dict[str, ImageMatches]:
+    """Match an image with images of a map, and look up the 3D points that their features have.
 
     Args:
         features: of the image.
@@ -67,20 +80,32 @@ def match_with_points(
         matcher: of features.
     """
     others = [map_features[name] for name in names]
-    found = matcher.match_batch([(features, other) for other in others])
-    pairs, scores, xyz, found_by = [], [], [], {}
-    for name, other, matches in zip(names, others, found, strict=True):
+    found = {}
+    for name, other, matches in zip(
+        names, others, matcher.match_batch([(features, other) for other in others]), strict=True
+    ):
         own = points.of(name, other)
         rows, other_rows = matches.indices.T.astype(np.int64)
         kept = own.has_point[other_rows]
-        found_by[name] = np.stack([rows, own.point_ids[other_rows]], axis=1)[kept]
-        pairs.append(found_by[name])
-        scores.append(matches.scores[kept].astype(np.float64))
-        xyz.append(own.xyz[other_rows[kept]])
-    every = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
-    chosen = _one_of_each_point(every, np.concatenate([np.zeros(0), *scores]))
-    positions = np.concatenate([np.zeros((0, 3)), *xyz])
-    return PointMatches(every[chosen, 0], every[chosen, 1], positions[chosen], found_by)
+        pairs = np.stack([rows, own.point_ids[other_rows]], axis=1)[kept]
+        found[name] = ImageMatches(pairs, matches.scores[kept].astype(np.float64), own.xyz[other_rows[kept]])
+    return found
+
+
+def collected(found: Mapping[str, ImageMatches]) -> PointMatches:
+    """The matches with the images of a map as one.
+
+    If several keypoints match one point, the pair that most images gave is kept, then the one with the highest score.
+
+    Args:
+        found: of each image of the map.
+    """
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *(one.pairs for one in found.values())])
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in found.values())])
+    positions = np.concatenate([np.zeros((0, 3)), *(one.xyz for one in found.values())])
+    chosen = _one_of_each_point(pairs, scores)
+    by_image = {name: one.pairs for name, one in found.items()}
+    return PointMatches(pairs[chosen, 0], pairs[chosen, 1], positions[chosen], by_image)
 
 
 def _one_of_each_point(pairs: IndexArray, scores: Float64Array) -> IndexArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pycolmap
@@ -75,6 +76,19 @@ def test_an_image_is_found(folder, localizer, errors):
     again = localizer.localize(folder / "queries" / QUERY)
     assert np.array_equal(found.cam_from_world.as_matrix(), again.cam_from_world.as_matrix())
     assert np.array_equal(found.covariance, again.covariance)
+
+
+def test_further_images_are_matched_only_if_the_first_give_no_sure_pose(folder, localizer, errors, monkeypatch):
+    few = localizer.localize(folder / "queries" / QUERY)
+    assert len(few.images) == localizer.config.first_images < len(localizer.names)
+    assert few.num_inliers >= localizer.config.enough_inliers
+    monkeypatch.setattr(localizer, "config", replace(localizer.config, enough_inliers=10**6))
+    every = localizer.localize(folder / "queries" / QUERY)
+    assert len(every.images) == len(localizer.names)
+    assert {one.name for one in few.images} < {one.name for one in every.images}
+    assert_near(every, errors)
+    monkeypatch.setattr(localizer, "config", replace(localizer.config, num_images=2))
+    assert len(localizer.localize(folder / "queries" / QUERY).images) == 2
 
 
 def test_pixels_without_a_focal_length_are_found(localizer, small_scene, errors):

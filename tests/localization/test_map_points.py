@@ -7,7 +7,7 @@ import pytest
 
 from sfm_lightglue.features import Features
 from sfm_lightglue.localization.map_points import MapPoints
-from sfm_lightglue.localization.matching import match_with_points
+from sfm_lightglue.localization.matching import collected, match_with_points
 from sfm_lightglue.types import Matches
 from tests.helpers.exact_scenes import SIZE, make_model, ring_scene
 
@@ -78,7 +78,7 @@ def test_a_point_is_matched_once(scene, points):
     names = list(fresh.names[:3])
     features = {name: features_at([pixel_of[name][i] for i in common]) for name in names}
     query = features_at(np.random.default_rng(0).uniform(10, 500, (len(common), 2)))
-    found = match_with_points(query, [names[0], names[2], names[1]][:3], features, fresh, Identical())
+    found = collected(match_with_points(query, [names[0], names[2], names[1]], features, fresh, Identical()))
     assert found.point_ids[np.argsort(found.rows)].tolist() == common
     assert found.num_keypoints == len(common)
     support = found.supporting(np.ones(len(common), np.bool_))
