@@ -109,14 +109,14 @@ def measure(num_points: int, num_cameras: int, is_reduced: bool, seconds: float)
     warm = np.cumsum(times) > min(WARM_UP_S, 0.5 * sum(times))
     steady = np.array(times)[warm] if warm.any() else np.array(times)
     steady_cpu = np.array(cpu_times)[warm] if warm.any() else np.array(cpu_times)
-    number = window.cloud.number if is_reduced else num_points
+    number = window.cloud.num_drawn
     rest_start = time.perf_counter()
     window.run(lambda: window.is_at_rest)
     return {
         "num_points": num_points,
         "num_cameras": num_cameras,
         "is_reduced": is_reduced,
-        "num_moving_points": min(number, num_points),
+        "num_moving_points": number,
         "frames_per_s": 1 / float(np.median(steady)),
         "cpu_s": float(np.median(steady_cpu)),
         "slowest_frame_s": float(np.quantile(steady, 0.95)),

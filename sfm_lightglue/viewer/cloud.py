@@ -32,6 +32,7 @@ class Cloud:
         self._canvas, self._contents, self._is_reduced = canvas, contents, is_reduced
         self._order = octree_order(contents.points)
         self._rows: IndexArray = self._order
+        self._moving_rows: IndexArray = self._order[:0]
         self._colors: AnyArray = np.zeros((0, 3))
         self._coloring = ""
         self._hidden: frozenset[int] | None = None
@@ -49,6 +50,11 @@ class Cloud:
     def is_slow(self) -> bool:
         """Whether frames with all points took too long."""
         return self._is_reduced and self._is_slow
+
+    @property
+    def num_drawn(self) -> int:
+        """Points that are drawn while the view moves."""
+        return len(self._moving_rows) if self._is_moving else len(self._rows)
 
     @property
     def rows(self) -> IndexArray:
@@ -91,9 +97,9 @@ class Cloud:
         if not self._is_reduced:
             return
         self._is_slow = self._is_moving or frame_s > 1.3 * TARGET_FRAME_S
-        drawn = self.number if self._is_moving else min(self.number, len(self._rows))
-        before, self.number = self.number, next_number(drawn, frame_s, len(self._rows))
-        if self._is_moving and self.number < before:
+        drawn = self.num_drawn
+        self.number = next_number(drawn, frame_s, len(self._rows))
+        if self._is_moving and self.number < drawn:
             self._put_moving(self._moving_rows[: self.number])
 
     def add_part(self) -> None:

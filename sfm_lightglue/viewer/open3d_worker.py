@@ -76,11 +76,10 @@ def read_contents(path: Path) -> Contents:
 def render(contents: Contents, job: Job, folder: Path) -> None:
     """Write the pictures of a job."""
     from sfm_lightglue.viewer.offscreen import OffscreenScene, save_png
-    from sfm_lightglue.viewer.orbit import turntable
-    from sfm_lightglue.viewer.scene_parts import first_view
+    from sfm_lightglue.viewer.scene_parts import turn_views
 
     scene = OffscreenScene(contents, job.look, job.size)
-    views = turntable(first_view(contents), job.num_pictures)
+    views = turn_views(contents, job.size, job.num_pictures)
     for number, pixels in enumerate(scene.pictures(views)):
         save_png(pixels, str(folder / picture_name(number)))
 

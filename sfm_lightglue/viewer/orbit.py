@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.drawing.viewpoint import Viewpoint
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 
@@ -94,6 +94,39 @@ def turntable(view: Viewpoint, num_frames: int) -> list[Viewpoint]:
     offset = view.eye - view.target
     turns = [rotation_from_rotvec(2 * np.pi * frame / num_frames * view.up) for frame in range(num_frames)]
     return [replace(view, eye=view.target + R @ offset) for R in turns]
+
+
+def fitted_for_turn(view: Viewpoint, positions: AnyArray, aspect: float) -> Viewpoint:
+    """The viewpoint of a turntable that has all positions in every picture, from the direction of a view.
+
+    A position with the coordinates (x, y, z) in the frame of a camera at the target is in the picture from the distance
+    d if |x| <= a (z + d), a the half width at depth 1, and likewise for y.
+
+    Args:
+        view: before.
+        positions: [N, 3], at least one.
+        aspect: width divided by height of the pictures.
+    """
+    offset = view.eye - view.target
+    distance = float(np.linalg.norm(offset))
+    R = view.cam_from_world.R
+    level = np.stack([R[0], view.up, np.cross(R[0], view.up)])  # right, up and a horizontal axis
+    in_level = positions @ level.T
+    target = (in_level.min(axis=0) + in_level.max(axis=0)) / 2 @ level
+    half_height = np.tan(np.radians(view.vertical_fov_deg) / 2) * _TURN_MARGIN
+    least = 0.0
+    for turned_view in turntable(replace(view, eye=target + offset, target=target), _NUM_FITTED):
+        x, y, z = turned_view.cam_from_world.R @ (positions - target).T
+        needed = np.maximum(np.abs(x) / (half_height * aspect), np.abs(y) / half_height) - z
+        least = max(least, float(needed.max()))
+    return replace(view, target=target, eye=target + offset * (max(least, MIN_DISTANCE) / distance))
+
+
+_TURN_MARGIN = 0.94
+"""Part of the picture that may be filled."""
+
+_NUM_FITTED = 24
+"""Views of a turn that are looked at."""
 
 
 def _any_perpendicular(axis: Float64Array) -> Float64Array:

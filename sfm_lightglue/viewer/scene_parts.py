@@ -8,10 +8,11 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, IndexArray, UInt8Array
 from sfm_lightglue.drawing.scene import point_size_px
-from sfm_lightglue.drawing.viewpoint import Viewpoint
+from sfm_lightglue.drawing.viewpoint import Viewpoint, near_mask
 from sfm_lightglue.viewer.contents import Contents
 from sfm_lightglue.viewer.look import BACKGROUNDS, Look
 from sfm_lightglue.viewer.meshes import PICKED, Mesh, frusta_lines, thumbnail_mesh
+from sfm_lightglue.viewer.orbit import fitted_for_turn, turntable
 from sfm_lightglue.viewer.photos import THUMBNAIL_PX, atlas
 from sfm_lightglue.viewer.point_colors import error_colors
 
@@ -26,6 +27,27 @@ _LIGHT_FACTOR = 0.72
 def first_view(contents: Contents) -> Viewpoint:
     """The viewpoint of the contents."""
     return Viewpoint(contents.eye, np.zeros(3), contents.up, float(contents.vertical_fov_deg))
+
+
+def turn_views(contents: Contents, size: tuple[int, int], num_pictures: int) -> list[Viewpoint]:
+    """Viewpoints of a turn around the scene; outliers may be outside of the pictures.
+
+    Args:
+        contents: of the scene.
+        size: (width, height) of the pictures.
+        num_pictures: of the turn; one is the first view.
+    """
+    view = first_view(contents)
+    if num_pictures == 1:
+        return [view]
+    points = contents.points[:: 1 + len(contents.points) // _NUM_FITTED]
+    corners = contents.frusta[near_mask(contents.centers.astype(np.float64))].reshape(-1, 3)
+    positions = np.concatenate([points[near_mask(points.astype(np.float64))], corners]).astype(np.float64)
+    return turntable(fitted_for_turn(view, positions, size[0] / size[1]), num_pictures)
+
+
+_NUM_FITTED = 20_000
+"""Points that must be in the pictures of a turn; evenly spaced ones of more."""
 
 
 def points_shown(contents: Contents, look: Look) -> BoolArray:

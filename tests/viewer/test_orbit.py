@@ -85,3 +85,19 @@ def test_aiming_keeps_the_direction():
     view = orbit.aimed(VIEW, np.array([5.0, 5.0, 5.0]))
     assert view.target.tolist() == [5, 5, 5]
     np.testing.assert_allclose(view.eye - view.target, VIEW.eye - VIEW.target)
+
+
+@pytest.mark.parametrize("aspect", [0.5, 4 / 3, 3.0])
+def test_a_turn_has_all_positions_in_every_picture_and_is_near(aspect):
+    positions = np.random.default_rng(0).uniform((-3, -1, 0), (3, 1, 1.5), (500, 3))
+    view = orbit.fitted_for_turn(VIEW, positions, aspect)
+    size = (round(600 * aspect), 600)
+    largest = 0.0
+    for turned in orbit.turntable(view, 24):
+        pixels, depths = turned.project(positions, size)
+        assert (depths > 0).all()
+        largest = max(largest, float(np.abs(2 * pixels / size - 1).max()))
+    assert largest == pytest.approx(0.94, abs=0.002)
+    direction = (view.eye - view.target) / distance(view)
+    np.testing.assert_allclose(direction, (VIEW.eye - VIEW.target) / distance(VIEW), atol=1e-9)
+    assert distance(orbit.fitted_for_turn(VIEW, positions[:1], aspect)) == pytest.approx(orbit.MIN_DISTANCE)
