@@ -136,7 +136,7 @@ class _Benchmark:
         limit, folder = limit or options.limit, None
         if name in RENDERED_SEQUENCES:
             folder = self.work / name
-            stored_sequence(open_slam_sequence(name, options.data, limit), folder)
+            stored_sequence(open_slam_sequence(name, options.data, limit), folder, num_threads=options.threads)
         return SlamJob(
             name,
             None if folder is None else str(folder),

@@ -101,7 +101,7 @@ def _runs_of(name: str, arguments: argparse.Namespace, work: Path, progress: Pro
 
     sequence = open_slam_sequence(name, arguments.data, arguments.limit)
     if name in RENDERED_SEQUENCES:
-        sequence = stored_sequence(sequence, work / name, progress)
+        sequence = stored_sequence(sequence, work / name, progress, arguments.threads)
     scores = []
     for seed in range(max(1, arguments.seeds)):
         config = TrackerConfig(seed=seed, threads=arguments.threads, loop_closing=not arguments.no_loop_closing)

@@ -16,6 +16,7 @@ from PIL import Image
 from sfm_lightglue.arrays import Float64Array, UInt8Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.store.store import atomic_write
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
@@ -89,21 +90,27 @@ def write_truth(cameras: Mapping[str, Camera], poses: Mapping[str, Rigid3], root
     _write(root / TRUTH_FILE, json.dumps(truth, indent=1).encode())
 
 
-def stored_sequence(sequence: ImageSequence, root: Path, progress: Progress = silent) -> ImageSequence:
+def stored_sequence(
+    sequence: ImageSequence, root: Path, progress: Progress = silent, num_threads: int = 1
+) -> ImageSequence:
     """The sequence with its images in a folder, as of `write_scene`; those that are there already are kept.
 
     Args:
         sequence: whose images take long to make, of a "SIMPLE_PINHOLE" or "SIMPLE_RADIAL" camera.
         root: as of `write_scene`.
         progress: called after every image, with stage "render".
+        num_threads: make so many images at a time.
 
     Raises:
         StoreError: if the folder is not writable or the disk is full.
     """
-    for idx, name in enumerate(sequence.names, start=1):
-        if not (root / "images" / name).is_file():
-            write_photo(sequence.image(idx - 1), root, name, Image.Exif())
-        progress("render", idx, len(sequence))
+
+    def store(idx: int) -> None:
+        if not (root / "images" / sequence.names[idx]).is_file():
+            write_photo(sequence.image(idx), root, sequence.names[idx], Image.Exif())
+
+    for done, _ in enumerate(ordered_map(store, range(len(sequence)), num_threads), start=1):
+        progress("render", done, len(sequence))
     poses = dict(zip(sequence.names, sequence.cam_from_world, strict=True))
     write_truth(dict.fromkeys(sequence.names, sequence.camera), poses, root)
     folder = root / "images"

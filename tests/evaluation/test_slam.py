@@ -165,7 +165,7 @@ def test_the_table_has_a_line_per_sequence_and_no_nan() -> None:
 
 def test_stored_frames_are_a_scene_that_can_be_opened_and_are_not_made_again(tmp_path: Path) -> None:
     sequence = replace(circle().take(range(4)), names=("a0.jpg", "a1.jpg", "a2.jpg", "a10.jpg"))
-    stored = stored_sequence(sequence, tmp_path)
+    stored = stored_sequence(sequence, tmp_path, num_threads=2)
     again = stored_sequence(replace(sequence, image=lambda idx: 1 / 0), tmp_path)
     opened = open_slam_sequence(str(tmp_path))
     assert opened.names == sequence.names, "frames are not in natural order"
