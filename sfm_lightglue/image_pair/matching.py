@@ -122,6 +122,7 @@ class ImagePairResult:
         return {
             "images": [image.name for image in self.images],
             "image_sizes": [list(image.size) for image in self.images],
+            "quarter_turns": [features.quarter_turns for features in self.features],
             "num_keypoints": [len(features) for features in self.features],
             "num_matches": len(self.matches),
             "stop_layer": self.matches.stop_layer,

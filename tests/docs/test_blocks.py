@@ -18,7 +18,7 @@ from sfm_lightglue.synthetic import SyntheticScene, write_scene
 from tests.helpers.doc_blocks import Block, Page, blocks_of, copy_of_scene, pages, write_programs
 
 REASONS = {
-    "installs software": 9,
+    "installs software": 10,
     "needs a GPU": 2,
     "needs Open3D": 1,
     "opens a window": 7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sfm_lightglue.image_pair.matching import match_images
 from sfm_lightglue.image_pair.picture import draw_pair
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.report.packed_model import packed_xy
 from sfm_lightglue.synthetic import SyntheticScene
 from sfm_lightglue.types import TwoViewGeometry
 
@@ -98,6 +100,31 @@ def test_turned_photo_gives_the_turned_pose(small_scene: SyntheticScene, small_s
     turned_from_upright = Rigid3.from_rotvec(np.array([0, 0, -np.pi / 2]), np.zeros(3))
     truth = turned_from_upright @ true_pose(small_scene, "view_00.jpg", "view_02.jpg")
     assert max(relative_pose_error_deg(result.geometry.cam1_from_cam0, truth)) < 1.0
+
+
+def test_the_json_has_what_the_report_draws_of_a_pair(
+    small_scene_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names, sizes, turns, counts, verdict, and each match with its inlier flag; a turned photo is drawn upright."""
+    images = small_scene_dir / "images"
+    with PilImage.open(images / "view_02.jpg") as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.rotate(90, expand=True).save(tmp_path / "turned.jpg", quality=97, exif=exif)
+    arguments = [str(images / "view_00.jpg"), str(tmp_path / "turned.jpg"), "--matcher", "nearest"]
+    assert main([*arguments, "--json", "--matches"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == arguments[:2]
+    assert (found["image_sizes"], found["quarter_turns"]) == ([[480, 360], [360, 480]], [0, 1])
+    matches = found["matches"]
+    assert len(matches["keypoints0"]) == len(matches["keypoints1"]) == len(matches["scores"]) == found["num_matches"]
+    assert sum(matches["inlier_mask"]) == found["num_inliers"] > 50
+    assert (found["verdict"], found["reason"]) == ("general", None)
+    assert len(found["num_keypoints"]) == len(found["cameras"]) == 2 and np.shape(found["F"]) == (3, 3)
+    xy = np.array(matches["keypoints1"])
+    drawn = np.frombuffer(base64.b64decode(packed_xy(xy, (360, 480), 1)), np.uint16).reshape(-1, 2) / 65535
+    upright = np.column_stack([480 - xy[:, 1], xy[:, 0]]) / (480, 360)
+    assert np.allclose(drawn, upright, atol=1e-4)
 
 
 def test_same_photo_twice_is_a_pure_rotation(small_scene_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
