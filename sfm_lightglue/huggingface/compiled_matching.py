@@ -35,15 +35,16 @@ def match(
 ) -> LightGlueKeypointMatchingOutput | tuple[Any, ...]:
     """The output of a model; arguments as in `checked_request`."""
     request, points, graph = _begin(networks, pixel_values, labels, flags, image_sizes, keywords)
-    if graph is None:
-        return _end(networks, request, points, None)
-    first, second = points.sides
-    masks = first.mask, second.mask
-    found = graph(first.keypoints, second.keypoints, first.descriptors, second.descriptors, *masks)
-    return _end(networks, request, points, found)
+    found = None
+    if graph is not None:
+        first, second = points.sides
+        masks = first.mask, second.mask
+        found = graph(first.keypoints, second.keypoints, first.descriptors, second.descriptors, *masks)
+    output: LightGlueKeypointMatchingOutput | tuple[Any, ...] = _end(networks, request, points, found)
+    return output
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _begin(networks: Networks, *arguments: Any) -> tuple[Request, Points, LightGlueGraph | None]:
     """The points, and the graph that matches them; None if layers depend on values, or are requested."""
     request = checked_request(networks.config, *arguments)
@@ -62,6 +63,6 @@ def _begin(networks: Networks, *arguments: Any) -> tuple[Request, Points, LightG
     return request, points, graph
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _end(*arguments: Any) -> LightGlueKeypointMatchingOutput | tuple[Any, ...]:
     return match_points(*arguments)

@@ -137,7 +137,7 @@ class Configuration(NeverUploads):
     @property
     def use_return_dict(self) -> bool:
         """Same as `return_dict`."""
-        return bool(self.return_dict)
+        return bool(vars(self).get("return_dict", True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()

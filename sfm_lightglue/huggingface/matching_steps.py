@@ -80,8 +80,10 @@ def checked_request(
     if pixel_values.shape[1] != 2:
         raise ValueError(f"pixel_values: expected {_SHAPE}, got {list(pixel_values.shape)}")
     defaults = (config.output_attentions, config.output_hidden_states, config.return_dict)
-    chosen = (given if value is None else value for value, given in zip(flags, defaults, strict=True))
-    return Request(pixel_values, labels, *chosen, image_sizes)
+    attentions, states, as_output = (
+        default if flag is None else flag for flag, default in zip(flags, defaults, strict=True)
+    )
+    return Request(pixel_values, labels, attentions, states, as_output, image_sizes)
 
 
 def find_points(networks: Networks, request: Request) -> Points:

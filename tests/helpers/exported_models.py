@@ -13,15 +13,15 @@ SCALE = torch.tensor([96.0, 64.0])
 """Width and height of images of 64 rows and 96 columns."""
 
 
-def exact_model(**detector: object) -> sfm_lightglue.LightGlueForKeypointMatching:
-    """A model with random weights, which runs all layers on all points; options are those of its detector."""
+def exact_model(num_layers: int = 2, **detector: object) -> sfm_lightglue.LightGlueForKeypointMatching:
+    """A model with random weights, which runs all layers on all points; further options are those of its detector."""
     sizes = {"encoder_hidden_sizes": [8, 8, 16, 16], "decoder_hidden_size": 32, "descriptor_decoder_dim": 32}
     thresholds = {"keypoint_threshold": BLACK_SCORE + 1e-4, "initializer_range": 0.1, "max_keypoints": -1}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = sfm_lightglue.LightGlueConfig(
             keypoint_detector_config={"model_type": "superpoint", **sizes, **thresholds, **detector},
-            num_hidden_layers=2,
+            num_hidden_layers=num_layers,
             descriptor_dim=32,
             num_attention_heads=2,
             depth_confidence=-1,

