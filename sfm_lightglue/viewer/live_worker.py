@@ -24,6 +24,9 @@ FRONT, UP = np.array([0.0, -0.5, -1.0]), np.array([0.0, -1.0, 0.0])
 """From the map to the viewpoint, and the direction that is up: behind and above the first camera, whose y points down.
 """
 
+GROWTH_ZOOM = 0.5
+"""Open3D's zoom for a model that grows: the longest side of its box fills about the height of the window."""
+
 _MARGIN_PX = 40
 
 TRACK_COLOR = np.array([80, 255, 80], np.uint8)
@@ -111,6 +114,8 @@ def _show_scene(window: Any, state: dict[str, AnyArray], extent: float) -> float
     if is_to_fit:
         window.get_view_control().set_front(state.get("front", FRONT))
         window.get_view_control().set_up(state.get("up", UP))
+        if "front" in state:
+            window.get_view_control().set_zoom(GROWTH_ZOOM)
     return found if is_to_fit else extent
 
 

@@ -70,7 +70,7 @@ def read_viewed_model(path: Path, images: Path | None = None) -> ViewedModel:
     if len(table.names) == 0 and not np.isfinite(table.arrays.points).all(axis=1).any():
         raise DataError("the model contains neither points nor registered images: nothing to show")
     if location.images is None:
-        logger.warning("%s: the folder of its images is not known, so they are not shown; state it with `images`", path)
+        logger.info("%s: the folder of its images is not known, so they are not shown; state it with `images`", path)
     up, source = _up(location.model, location.images, table)
     centers = np.array([pose.center for pose in table.arrays.poses]).reshape(-1, 3)
     known = location.output is not None and _is_recorded_sequence(location.output)

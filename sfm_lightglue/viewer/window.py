@@ -34,6 +34,9 @@ from sfm_lightglue.viewer.scene_parts import (
 REST_S = 0.2
 """A view is at rest when it has not moved for this time."""
 
+THUMBNAILS_S = 0.3
+"""Photos that were read appear at this interval."""
+
 IDLE_S = 0.01
 """Pause of the loop while nothing changes."""
 
@@ -87,7 +90,7 @@ class Window:
         self._is_moving = self._has_few_cameras = False
         self._is_changed = True
         self._is_dirty = True
-        self._num_thumbnails = -1
+        self._num_thumbnails, self._thumbnails_s = -1, 0.0
         self._told: tuple[str, float] = ("", 0.0)
         self._drawn_size = (0, 0)
         canvas.on_keys(self.press)
@@ -302,8 +305,10 @@ class Window:
 
     def _put_thumbnails(self) -> None:
         """The photos of the nearest cameras, as far as they were read."""
-        if self._num_thumbnails == self._thumbnails.num_read:
+        is_recent = time.monotonic() - self._thumbnails_s < THUMBNAILS_S and self._num_thumbnails >= 0
+        if self._num_thumbnails == self._thumbnails.num_read or is_recent:
             return
+        self._thumbnails_s = time.monotonic()
         rows = cameras_shown(self._contents, self.look)
         if not self.look.thumbnails or len(rows) == 0:
             self._num_thumbnails = self._thumbnails.num_read
