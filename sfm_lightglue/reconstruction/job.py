@@ -345,7 +345,7 @@ def _map(
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
-        task = replace(prepared, snapshots=snapshots and snapshots / name)
+        task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
         search = None if job.config.lookalikes.mode == "off" else FoldSearch(frozenset(job.trusted), cuts_folds)
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
@@ -367,10 +367,7 @@ def _task(job: Job, filled: FilledDatabase, work: Path) -> MappingTask:
     # pycolmap changes the header of a database that it opens, so the one that is published is not opened again.
     constant, workers, poses = filled.constant_camera_ids, job.executor.num_workers, job.scene.known_poses
     database, seed = work / "mapping.db", job.config.seed
-    num_images, growth = len(job.features), job.growth
-    return MappingTask(
-        database, work, num_images, constant, workers, seed, job.progress, known_poses=poses, growth=growth
-    )
+    return MappingTask(database, work, len(job.features), constant, workers, seed, job.progress, known_poses=poses)
 
 
 def _map_with_camera_groups(
