@@ -71,8 +71,7 @@ class Job:
     keys: ModelKeys
     trusted: tuple[ImagePair, ...] = ()
     """Pairs that the user named: they take part in mapping if they are verified."""
-    growth: Path | None = None
-    """Folder of the models that grow, for a viewer; None for none."""
+    growth: Path | None = None  # folder of the models that grow, for a viewer
 
 
 @dataclass(frozen=True, slots=True)
