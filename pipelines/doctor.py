@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.manners import add_output_arguments
+from pipelines.options import with_flags
 from pipelines.output import say, say_json
 from pipelines.versions import versions
 from sfm_lightglue.diagnosis.finding import Finding
@@ -40,12 +42,16 @@ def main(argv: list[str] | None = None) -> int:
         found = with_progress(is_quiet, lambda progress: diagnose(arguments.folder, progress))
         code = exit_code_of(found)
         if arguments.json:
-            say_json(versions() | {"exit_code": code, "findings": [one.as_dict() for one in found]}, indent=2)
+            say_json(versions() | {"exit_code": code, "findings": [_as_dict(one) for one in found]}, indent=2)
         else:
             say(as_text([one for one in found if one.stops] if arguments.quiet else found), end="")
         return code
 
     return run_command(body)
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    return finding.as_dict() | {"mend": with_flags(finding.mend), "text": with_flags(finding.text)}
 
 
 def as_text(findings: Sequence[Finding]) -> str:
@@ -55,9 +61,9 @@ def as_text(findings: Sequence[Finding]) -> str:
     for group, members in groupby(findings, lambda one: one.group):
         lines.append(f"{group}:")
         for one in members:
-            lines.append(f"  {one.state:<8}{one.name:<{width}}  {one.text}")
+            lines.append(f"  {one.state:<8}{one.name:<{width}}  {with_flags(one.text)}")
             if one.mend and one.state != "ok":
-                lines.append(f"          {'':<{width}}  -> {one.mend}")
+                lines.append(f"          {'':<{width}}  -> {with_flags(one.mend)}")
     stopping = [one for one in findings if one.stops]
     if stopping:
         lines.append(f"`reconstruct` cannot work here: {', '.join(one.name for one in stopping)}")

@@ -118,13 +118,13 @@ def _finding(
             group, name, "missing", f"not installed, wants {asked.bounds or 'any version'}", install, exit_code
         )
     if one.error:
-        mend = mend_of_import(one.error) or f"{install} --force-reinstall"
+        mend = mend_of_import(one.error) or f"pip uninstall -y {asked.name} && {install}"
         return Finding(group, name, "broken", f"cannot be imported: {one.error}", mend, exit_code)
     shown = version or one.version
     tested = pins.get(normalised(asked.name))
     text = f"{shown} (wants {asked.bounds or 'any'}{f', tested with {tested}' if tested else ''})"
     if shown and not asked.is_met_by(shown):
-        return Finding(group, name, "broken", text, f"{install} --upgrade", exit_code)
+        return Finding(group, name, "broken", text, install.replace("install", "install -U", 1), exit_code)
     return Finding(group, name, "ok", text)
 
 
@@ -166,8 +166,7 @@ def opencv_findings(installed: Sequence[str] | None = None) -> list[Finding]:
     names = [name for name in _OPENCV if installed_version(name) is not None] if installed is None else installed
     if len(names) < 2:
         return []
-    others = " ".join(name for name in names if name != "opencv-python-headless")
-    mend = f"pip uninstall -y {others} && pip install --force-reinstall --no-deps opencv-python-headless"
+    mend = f"pip uninstall -y {' '.join(names)} && pip install opencv-python-headless"
     text = f"{', '.join(names)} are installed together, and overwrite each other's module cv2"
     return [Finding("libraries", "opencv wheels", "broken", text, mend)]
 

@@ -40,7 +40,7 @@ def core_findings(quota: float | None) -> list[Finding]:
     if quota is not None and quota < num_usable:
         threads = max(1, math.floor(quota))
         limit = f"the container may use {quota:g} of the {num_usable} cores, so more threads wait for each other"
-        found.append(Finding("machine", "limit of cores", "broken", limit, f"give commands --threads {threads}"))
+        found.append(Finding("machine", "limit of cores", "broken", limit, f"give commands `num_threads` {threads}"))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if os.environ.get(name):
             found.append(Finding("machine", name, "ok", os.environ[name]))
@@ -102,11 +102,11 @@ def gpu_findings(torch: Mapping[str, Any]) -> list[Finding]:
     if torch.get("cuda"):
         return [Finding("machine", "GPU", "ok", f"{one['name']}, {one['memory_mb']} MB") for one in torch["cuda"]]
     if torch.get("mps"):
-        return [Finding("machine", "GPU", "ok", "Apple's, as --device mps")]
+        return [Finding("machine", "GPU", "ok", "Apple's, as `device` mps")]
     if shutil.which("nvidia-smi") is None:
         return [Finding("machine", "GPU", "missing", "none found; networks run on the processor")]
     if torch and not torch.get("cuda_build"):
-        mend = "pip install --force-reinstall torch, from the index of PyTorch for your version of CUDA"
+        mend = "pip uninstall -y torch, then install it from the index of PyTorch for your version of CUDA"
         return [Finding("machine", "GPU", "broken", "there is an NVIDIA driver, and torch is built without CUDA", mend)]
     text = "there is an NVIDIA driver, and torch finds no device"
     return [Finding("machine", "GPU", "broken", text, "look at the output of nvidia-smi")]
@@ -119,5 +119,5 @@ def display_finding() -> Finding:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         if os.environ.get(name):
             return Finding("viewer", "display", "ok", f"{name}={os.environ[name]}")
-    mend = "view --screenshot FILE.png, or report, which need none"
+    mend = "view with `screenshot`, or report, which need none"
     return Finding("viewer", "display", "missing", "neither DISPLAY nor WAYLAND_DISPLAY is set", mend)

@@ -121,5 +121,7 @@ def _lock_findings(probe: Path, what: str) -> list[Finding]:
         )
     else:
         text = "files cannot be created exclusively, or their times cannot be set"
-        found.append(Finding("storage", f"leases in the {what}", "broken", text, "do not use --executor folder here"))
+        found.append(
+            Finding("storage", f"leases in the {what}", "broken", text, "do not use `executor.name` folder here")
+        )
     return found

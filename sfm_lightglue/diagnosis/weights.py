@@ -47,7 +47,7 @@ def _finding(entry: WeightsEntry, path: Path | None) -> Finding:
     code = WeightsError.exit_code if entry.name in _NEEDED else 0
     mend = f"sfm-lightglue weights fetch {entry.name}"
     if entry.url is None:
-        mend = "pip install --force-reinstall --no-deps sfm-lightglue"
+        mend = "pip uninstall -y sfm-lightglue && pip install sfm-lightglue"
     if path is None:
         return Finding("weights", entry.name, "missing", f"{entry.file} is not in the package", mend, code)
     is_ours = path.parent == EMBEDDED_FOLDER

@@ -38,7 +38,7 @@ def test_a_limit_below_the_cores_is_told_with_the_flag(monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     cores, limit, threads = core_findings(2.5)
     assert cores.text.startswith("8 of ") and cores.state == "ok"
-    assert (limit.state, limit.mend) == ("broken", "give commands --threads 2")
+    assert (limit.state, limit.mend) == ("broken", "give commands `num_threads` 2")
     assert (threads.name, threads.text) == ("OMP_NUM_THREADS", "3")
     assert len(core_findings(8.0)) == len(core_findings(None)) == 2
 
@@ -72,6 +72,6 @@ def test_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     one = display_finding()
     assert (one.state, one.stops) == ("missing", False)
-    assert "--screenshot" in one.mend
+    assert "`screenshot`" in one.mend
     monkeypatch.setenv("DISPLAY", ":7")
     assert display_finding().text == "DISPLAY=:7"
