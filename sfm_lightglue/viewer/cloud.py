@@ -9,7 +9,15 @@ from sfm_lightglue.drawing.viewpoint import Viewpoint
 from sfm_lightglue.viewer.canvas import Canvas
 from sfm_lightglue.viewer.contents import Contents
 from sfm_lightglue.viewer.geometries import point_cloud, triangle_mesh
-from sfm_lightglue.viewer.levels import FIRST_PART, TARGET_FRAME_S, moving_rows, next_number, octree_order, parts
+from sfm_lightglue.viewer.levels import (
+    FIRST_PART,
+    TARGET_FRAME_S,
+    moving_rows,
+    next_number,
+    number_after_rest,
+    octree_order,
+    parts,
+)
 from sfm_lightglue.viewer.look import Look
 from sfm_lightglue.viewer.meshes import near_squares, square_mesh
 from sfm_lightglue.viewer.picking import in_view
@@ -101,6 +109,11 @@ class Cloud:
         self.number = next_number(drawn, frame_s, len(self._rows))
         if self._is_moving and self.number < drawn:
             self._put_moving(self._moving_rows[: self.number])
+
+    def rest_frame_took(self, frame_s: float) -> None:
+        """Begin the next movement with more points if all of them can be drawn quickly."""
+        if not self._is_moving and not self._waiting:
+            self.number = number_after_rest(self.number, frame_s, len(self._rows))
 
     def add_part(self) -> None:
         """Add points to a view at rest; those of the movement go when all are there."""

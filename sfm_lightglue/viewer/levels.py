@@ -108,6 +108,18 @@ def next_number(number: int, frame_s: float, num_points: int) -> int:
     return int(min(max(number * factor, MIN_MOVING_POINTS), max(num_points, MIN_MOVING_POINTS)))
 
 
+def number_after_rest(number: int, frame_s: float, num_points: int) -> int:
+    """How many points the next movement begins with, from the time that a frame with all points took.
+
+    Args:
+        number: of points that it would begin with otherwise; it never gets less, since the frame may have had other
+            work too.
+        frame_s: time of the frame in seconds.
+        num_points: of the cloud.
+    """
+    return max(number, min(num_points, int(num_points * TARGET_FRAME_S / max(frame_s, 1e-6))))
+
+
 def parts(num_points: int) -> list[slice]:
     """Slices of a cloud that are added to a resting view one by one, so that it never waits long for all points."""
     slices, start, size = [], 0, FIRST_PART

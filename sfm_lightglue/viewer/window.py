@@ -236,7 +236,9 @@ class Window:
             self.tell("")
         self._put_thumbnails()
         if self._is_dirty or self._canvas.size != self._drawn_size:
+            start = time.monotonic()
             self._draw()
+            self.cloud.rest_frame_took(time.monotonic() - start)
             return True
         return False
 

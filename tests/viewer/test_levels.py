@@ -66,6 +66,12 @@ def test_the_number_of_points_comes_to_rest_at_the_time_of_a_frame(s_per_point):
     assert frame_s >= 0.6 * levels.TARGET_FRAME_S or number >= 5_000_000
 
 
+def test_a_movement_begins_with_what_the_view_at_rest_allows_and_never_with_less_than_before():
+    assert levels.number_after_rest(100_000, 0.01, 5_000_000) == 5_000_000
+    assert levels.number_after_rest(100_000, 0.5, 5_000_000) == 5_000_000 * levels.TARGET_FRAME_S / 0.5
+    assert levels.number_after_rest(100_000, 50.0, 5_000_000) == 100_000
+
+
 def test_parts_cover_a_cloud_once_and_grow():
     for number in (0, 1, 50_000, 50_001, 5_000_000):
         slices = levels.parts(number)
