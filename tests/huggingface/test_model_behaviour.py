@@ -153,6 +153,9 @@ def test_untrained_weights_have_the_deviation_of_the_configuration(library):
     biases = [each for name, each in state.items() if name.endswith("fc1.bias")]
     assert len(weights) == len(biases) // 2 == 3 and not any(bool(each.any()) for each in biases)
     assert all(float(each.std()) == pytest.approx(0.3, rel=0.1) for each in weights)
+    # Positions hardly differ with small weights; ours draws these as the authors of the paper do.
+    (position,) = (each for name, each in state.items() if "position" in name)
+    assert (float(position.std()) > 0.6) == (library is sfm_lightglue)
 
 
 def test_activations_are_recomputed_on_request(library):
