@@ -10,7 +10,14 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.colmap.model_table import ModelTable
-from sfm_lightglue.drawing.scene import ModelArrays, ViewScene, build_scene
+from sfm_lightglue.drawing.scene import (
+    SEGMENTS_OF_FRUSTUM,
+    ModelArrays,
+    ViewScene,
+    build_scene,
+    frustum_lines,
+    frustum_size,
+)
 from sfm_lightglue.drawing.viewpoint import near_mask
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.viewer.compare import Comparison
@@ -103,17 +110,23 @@ def _assembled(
         replace(model.table, arrays=moved(model.table.arrays, where)) if where is not placed[0] else model.table
         for model, where in zip(models, placed, strict=True)
     ]
-    scene = build_scene(_joined([table.arrays for table in tables]), aspect, up)
+    joined = _joined([table.arrays for table in tables])
+    scene = build_scene(joined, aspect, up)
     frame = _Frame(scene)
     points = np.concatenate([table.arrays.points for table in tables])
     is_kept = np.isfinite(points).all(axis=1)
     local_points = frame.local(points)
     is_kept &= np.linalg.norm(np.where(is_kept[:, None], local_points, 0.0), axis=1) <= REACH
-    local_frusta = frame.local(scene.frusta.vertices).reshape(-1, 8, 3)
+    # The distances between the cameras of one model count: those of compared models nearly coincide.
+    length = max((frustum_size(_centers(table), scene.radius) for table in tables if table.names), default=1.0)
+    frusta = frustum_lines(joined.poses, joined.corner_rays, length)
+    local_frusta = frame.local(frusta.vertices).reshape(-1, 8, 3)
     has_camera = np.linalg.norm(local_frusta[:, 0], axis=1) <= REACH
     model_of_camera = np.repeat(np.arange(len(tables)), [len(table.names) for table in tables])
     own_color = comparison is not None or len(tables) > 1
-    colors = MODEL_COLORS[model_of_camera % len(MODEL_COLORS)] if own_color else scene.frusta.colors[::10]
+    colors = (
+        MODEL_COLORS[model_of_camera % len(MODEL_COLORS)] if own_color else frusta.colors[:: len(SEGMENTS_OF_FRUSTUM)]
+    )
     paths = [
         frame.local(path_segments(_centers(table)))
         for table, model in zip(tables, models, strict=True)

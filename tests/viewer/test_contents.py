@@ -151,6 +151,9 @@ def test_errors_between_models_are_drawn_listed_and_counted(viewed):
     lengths = np.linalg.norm(both.errors[1::2] - both.errors[0::2], axis=1)
     np.testing.assert_allclose(lengths / lengths.max(), both.error_values / both.error_values.max(), atol=1e-3)
     text = comparison.table()
+    sizes = np.linalg.norm(both.frusta[:, 1] - both.frusta[:, 0], axis=1)
+    alone = side_by_side([viewed], ASPECT).frusta
+    assert sizes.min() > 0.8 * np.linalg.norm(alone[:, 1] - alone[:, 0], axis=1).max(), "frusta do not shrink"
     assert "6 common images" in text and text.index("002.jpg") < text.index("000.jpg")
     values = json.loads(json.dumps(comparison.as_dict()))
     assert values["num_common"] == 6 and values["center_error"]["max"] == pytest.approx(errors["002.jpg"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator
@@ -120,10 +121,14 @@ def test_reconstruct_shows_the_growing_model_and_closes_the_window(
     assert window.is_closed and len(window.states) == 1
 
 
+@pytest.mark.parametrize(("missing", "told"), [("display", "there is no display"), ("open3d", "[viewer]")])
 def test_reconstruct_says_that_there_is_no_window_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    missing: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(live, "require_open3d", lambda: None)
+    if missing == "display":
+        monkeypatch.setattr(live, "require_open3d", lambda: None)
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(live, "is_display_named", lambda: False)
     folders: list[Path | None] = []
 
@@ -135,7 +140,7 @@ def test_reconstruct_says_that_there_is_no_window_and_goes_on(
     assert main([str(tmp_path), "--view", "--quiet"]) == 2
     assert folders == [None]
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("no window: there is no display") and "`report`" in first and "end of the test" in last
+    assert first.startswith("no window: ") and told in first and "`report`" in first and "end of the test" in last
 
 
 @pytest.mark.parametrize("flags", [["--demo"], ["--extend"], ["--dry-run"]])
