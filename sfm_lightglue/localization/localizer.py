@@ -23,7 +23,7 @@ from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.judgement import judged_pose
 from sfm_lightglue.localization.map_features import MapStore, RunOfMap, features_of_database, features_of_images
 from sfm_lightglue.localization.map_points import MapPoints
-from sfm_lightglue.localization.matching import collected, match_with_points
+from sfm_lightglue.localization.matching import ImageMatches, collected, match_with_points
 from sfm_lightglue.localization.result import Localization
 from sfm_lightglue.messages import nearest_hint, shown_path
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -80,7 +80,7 @@ class Localizer:
         self._extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
         self._matcher = MATCHERS.build(self.config.matcher, self.config.device)
         self._exif_ids: LruCache[str, str] = LruCache(4096)
-        executor = ThreadExecutor(self.config.num_threads)
+        self._executor = executor = ThreadExecutor(self.config.num_threads)
         self._store = MapStore(self.location, None if store is None else Path(store))
         try:
             if database is not None:
@@ -169,11 +169,11 @@ class Localizer:
             return Localization(name, None, "no_similar_image", camera=camera)
         if camera.source == "exif":
             camera = self._same_camera_of_map(image, camera, [*first, *others]) or camera
-        found = match_with_points(features, first, self._features, self._points, self._matcher)
+        found = self._matched(features, first)
         matches = collected(found)
         judged = judged_pose(matches, features, camera, config.limits, config.seed)
         if others and not (judged.reason is None and judged.num_inliers >= config.enough_inliers):
-            found |= match_with_points(features, others, self._features, self._points, self._matcher)
+            found |= self._matched(features, others)
             matches = collected(found)
             judged = judged_pose(matches, features, camera, config.limits, config.seed)
         pose, num = judged.pose, matches.num_keypoints
@@ -184,6 +184,10 @@ class Localizer:
         return Localization(
             name, pose.cam_from_world, None, num, judged.num_inliers, images, pose.camera, pose.covariance
         )
+
+    def _matched(self, features: Features, names: Sequence[str]) -> dict[str, ImageMatches]:
+        """Matches of an image with images of the map."""
+        return match_with_points(features, names, self._features, self._points, self._matcher, self._executor)
 
     def _same_camera_of_map(self, image: Image, camera: Camera, names: Sequence[str]) -> Camera | None:
         """The refined intrinsics of the map for a camera that the EXIF data of an image of the map name too."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.features import Features
 from sfm_lightglue.localization.map_points import MapPoints
 from sfm_lightglue.localization.result import SupportingImage
 from sfm_lightglue.matchers.base import Matcher
+from sfm_lightglue.stages.distributed import in_batches
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,7 +70,12 @@ class ImageMatches:
 
 
 def match_with_points(
-    features: Features, names: Sequence[str], map_features: Mapping[str, Features], points: MapPoints, matcher: Matcher
+    features: Features,
+    names: Sequence[str],
+    map_features: Mapping[str, Features],
+    points: MapPoints,
+    matcher: Matcher,
+    executor: Executor = SERIAL,
 ) -> dict[str, ImageMatches]:
     """Match an image with images of a map, and look up the 3D points that their features have.
 
@@ -78,12 +85,13 @@ def match_with_points(
         map_features: their features.
         points: of the map.
         matcher: of features.
+        executor: matches several images at a time. Pairs on one core each are faster than a pair on all cores.
     """
     others = [map_features[name] for name in names]
+    batches = in_batches([(features, other) for other in others], matcher.batch_size)
+    matched = [one for batch in executor.map(matcher.match_batch, batches) for one in batch]
     found = {}
-    for name, other, matches in zip(
-        names, others, matcher.match_batch([(features, other) for other in others]), strict=True
-    ):
+    for name, other, matches in zip(names, others, matched, strict=True):
         own = points.of(name, other)
         rows, other_rows = matches.indices.T.astype(np.int64)
         kept = own.has_point[other_rows]

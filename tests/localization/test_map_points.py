@@ -55,7 +55,7 @@ def test_other_features_lie_on_their_rays(scene, points):
 class Identical:
     """Matches equal rows, and one row wrongly in the second image."""
 
-    batch_size = 1
+    batch_size = 3
 
     def match_batch(self, pairs):
         found = []
