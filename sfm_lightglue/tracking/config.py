@@ -129,7 +129,7 @@ class MappingConfig:
     max_error_px: float = 3.0
     """Observations of a point with a larger reprojection error after adjustment are removed."""
 
-    loss_px: float = 1.0
+    loss_px: float = 2.0
     """Reprojection errors beyond it count linearly, not squared."""
 
     max_iterations: int = 8

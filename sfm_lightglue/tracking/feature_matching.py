@@ -15,8 +15,10 @@ from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.optical_flow import FlowImage
+from sfm_lightglue.tracking.place_matching import share_of_image
 from sfm_lightglue.tracking.pose_from_matches import MatchesWithPoints, pose_from_matches
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
+from sfm_lightglue.types import Camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,20 @@ class FoundFrame:
     def num_points(self) -> int:
         """Number of points that fit."""
         return int((self.point_ids >= 0).sum())
+
+
+def is_sure(found: FoundFrame, features: Features, camera: Camera) -> bool:
+    """Whether a frame is found without doubt by a keyframe that need not be near: by many matches all over the image.
+
+    Args:
+        found: the frame.
+        features: of the frame.
+        camera: of the frame.
+    """
+    return (
+        len(found.rows) >= _MIN_SURE_MATCHES
+        and share_of_image(camera, features.keypoints[found.rows]) >= _MIN_SURE_CELLS
+    )
 
 
 class FeatureMatching:
@@ -120,6 +136,9 @@ class FeatureMatching:
         fits = found.inlier_mask
         return FoundFrame(keyframe.map_id, found.cam_from_world, rows1[fits], ids[fits], keyframe.idx, rows0[fits])
 
+
+_MIN_SURE_MATCHES, _MIN_SURE_CELLS = 50, 0.3
+"""Matches, and the fraction of the cells of the image with some, of a frame that is found without doubt."""
 
 _NUM_RECENT = 3
 """Number of frames whose features are kept."""

@@ -13,7 +13,7 @@ from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.back_end import BackEnd
 from sfm_lightglue.tracking.config import TrackerConfig
-from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.feature_matching import FoundFrame, is_sure
 from sfm_lightglue.tracking.frame import Frame, TrackState
 from sfm_lightglue.tracking.frame_tracker import LiveTracks, TrackedFrame, track_frame
 from sfm_lightglue.tracking.initialization import Initializer, Start
@@ -254,6 +254,8 @@ class FrontEnd:
         placed = self._found_in_one_world(lambda: self._back.relocalizer.relocalize(features, frame.size))
         if placed is None and self._lost_at is not None and not self._is_lost_for_long(frame):
             placed = self._found_by_latest(frame, self._lost_at)
+            if placed is not None and not is_sure(placed.found, features, self._map.camera):
+                placed = None
         if placed is None:
             self.lost.add(frame.idx, features)
             return None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sfm_lightglue.features import Features
 from sfm_lightglue.tracking.back_end import BackEnd
 from sfm_lightglue.tracking.compact_features import CompactFeatures
-from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.feature_matching import FoundFrame, is_sure
 from sfm_lightglue.tracking.frame import FrameRecord
 
 _MAX_FRAMES = 60
@@ -66,4 +66,5 @@ class LostFrames:
         with_features = [one for _, one in sorted(slam_map.keyframes.items()) if one.num_features > 0]
         nearest = sorted(with_features, key=lambda one: abs(one.frame_idx - record.frame_idx))[:_NUM_NEAREST]
         tried = (back_end.matching.find_by_features(features, one, slam_map, seed) for one in nearest)
-        return next((found for found in tried if found is not None), None)
+        camera = slam_map.camera
+        return next((found for found in tried if found is not None and is_sure(found, features, camera)), None)

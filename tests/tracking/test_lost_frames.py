@@ -33,6 +33,10 @@ def ring():
 
 @pytest.fixture
 def back_end(ring):
+    return back_end_of(ring)
+
+
+def back_end_of(ring):
     slam_map, matcher, places = ring_map(ring, range(NUM_KEYFRAMES)), NearestMatcher(), PlaceRecognition()
     for keyframe in slam_map.keyframes.values():
         places.add(keyframe)
@@ -63,6 +67,18 @@ def test_a_frame_that_retrieval_does_not_find_is_found_by_keyframes_of_its_time(
     assert near.cam_from_world is not None
     assert np.linalg.norm(near.cam_from_world.center - ring.true_pose(5).center) < 0.02
     assert far.cam_from_world is None
+
+
+def test_few_matches_in_a_corner_are_not_enough_for_a_frame_that_retrieval_does_not_find():
+    ring = Ring(num_points=12000)
+    back_end = back_end_of(ring)
+    back_end.relocalizer.relocalize = lambda *_: None
+    features = ring.features(5)[0]
+    corner = features.rows((features.keypoints < [235, 235]).all(axis=1))
+    assert len(corner) >= 100
+    lost = LostFrames()
+    lost.add(5, corner)
+    assert lost.found([record(5)], back_end, 0)[0].cam_from_world is None
 
 
 def test_frames_with_a_pose_are_not_searched(ring, back_end):
