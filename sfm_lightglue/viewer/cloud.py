@@ -40,6 +40,7 @@ class Cloud:
         self._canvas, self._contents, self._is_reduced = canvas, contents, is_reduced
         self._order = octree_order(contents.points)
         self._rows: IndexArray = self._order
+        self._candidates: IndexArray = self._order[:0]
         self._moving_rows: IndexArray = self._order[:0]
         self._colors: AnyArray = np.zeros((0, 3))
         self._coloring = ""
@@ -92,7 +93,8 @@ class Cloud:
         self._is_moving = True
         visible = np.zeros(len(self._contents.points), np.bool_)
         visible[self._rows] = in_view(view, size, self._contents.points[self._rows])
-        self._put_moving(moving_rows(self._rows, visible, self.number))
+        self._candidates = moving_rows(self._rows, visible, self.number)
+        self._put_moving(self._candidates)
         self._drop_parts()
         self._waiting = parts(len(self._rows))
 
@@ -107,8 +109,8 @@ class Cloud:
         self._is_slow = self._is_moving or frame_s > 1.3 * TARGET_FRAME_S
         drawn = self.num_drawn
         self.number = next_number(drawn, frame_s, len(self._rows))
-        if self._is_moving and self.number < drawn:
-            self._put_moving(self._moving_rows[: self.number])
+        if self._is_moving and min(self.number, len(self._candidates)) != drawn:
+            self._put_moving(self._candidates[: self.number])
 
     def rest_frame_took(self, frame_s: float) -> None:
         """Begin the next movement with more points if all of them can be drawn quickly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from sfm_lightglue.viewer.look import Look
 from sfm_lightglue.viewer.models import read_viewed_model
 from sfm_lightglue.viewer.picking import Picked
 from sfm_lightglue.viewer.window import Window
+from tests.helpers.models_to_draw import make_model
 from tests.helpers.viewed_models import write_viewed_scene
 
 SIZE = (640, 480)
@@ -133,6 +135,20 @@ def test_a_slow_window_draws_fewer_points_while_it_moves_and_all_at_rest(opened:
     come_to_rest(made, canvas)
     assert canvas.num_points == len(many.points) and "points-moving" not in canvas.shown
     assert max(turn(made, canvas, 3)) <= 1.5 * TARGET_FRAME_S, "the next movement begins with what was learnt"
+
+
+def test_a_window_that_is_slow_for_a_moment_gets_its_points_back_in_the_same_movement(
+    opened: Any, many: Contents
+) -> None:
+    made, canvas = opened(many, s_per_point=1e-6)
+    turn(made, canvas, 20)
+    usual = canvas.num_points
+    canvas.s_per_point = 1e-5
+    turn(made, canvas, 20)
+    assert canvas.num_points < usual / 4
+    canvas.s_per_point = 1e-6
+    turn(made, canvas, 20)
+    assert canvas.num_points > 0.5 * usual
 
 
 def test_a_fast_window_draws_all_points_always(opened: Any, many: Contents) -> None:
@@ -251,3 +267,19 @@ def test_keys_change_what_is_shown(opened: Any, contents: Contents) -> None:
     assert "legend" in canvas.pictures
     colors = np.concatenate([canvas.shown[name].colors for name in canvas.names("points-part")])
     assert len(colors) == len(contents.points)
+
+
+@pytest.mark.parametrize(("num_images", "num_points"), [(0, 60), (3, 0), (1, 1)])
+def test_models_without_cameras_or_points_are_shown(
+    num_images: int, num_points: int, opened: Any, tmp_path: Path
+) -> None:
+    make_model(num_images, num_points).write_binary(tmp_path)
+    made, canvas = opened(side_by_side([read_viewed_model(tmp_path)], 4 / 3))
+    assert canvas.num_points == num_points and ("cameras" in canvas.shown) == (num_images > 0)
+    for key in "CCCDNVFI":
+        canvas.pressed(key)
+        come_to_rest(made, canvas)
+    made.click(320.0, 240.0)
+    turn(made, canvas, 3)
+    come_to_rest(made, canvas)
+    assert canvas.num_points == num_points
