@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.twins import has_twins, logits_among_twins
@@ -103,18 +103,23 @@ class SceneProbabilities:
 
 
 def scene_probabilities(
-    tracks: PairTracks, cues: Sequence[PairCues], model: OverlapModel | None = None
+    tracks: PairTracks,
+    cues: Sequence[PairCues],
+    is_wrong: BoolArray | None = None,
+    model: OverlapModel | None = None,
 ) -> SceneProbabilities:
     """The probability of each verified pair of a scene to be a true overlap, by its cues and by other pairs.
 
     Args:
         tracks: of all pairs of the scene.
         cues: of these pairs.
+        is_wrong: [P] pairs that joined twins in a model; None for none.
         model: None for the one that comes with the package.
     """
     logits = (model or packaged_model()).logits(cues)
     if has_twins(cues, logits):
-        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits)), True)
+        wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
+        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong)), True)
     return SceneProbabilities(overlap_probabilities(cues, model), False)
 
 

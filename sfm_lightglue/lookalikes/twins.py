@@ -1,9 +1,12 @@
 """Scenes with twins: places that match as completely as one place does. How complete a pair is says nothing there.
 
-Pairs from nearly one place with whole unmatched parts show that there are twins. Then three kinds of evidence are left:
-those pairs; neighbours in the order of the names, if it is that of the camera's way; and triplets: if the same points
-are matched in all three pairs of three images, and two pairs are true, so is the third one. So one pair of twins that
-is surely wrong and two that are surely true settle many others.
+Pairs from nearly one place with whole unmatched parts show that there are twins. Then these kinds of evidence are left:
+
+- those pairs;
+- rare points: true pairs also match what is around the twins, which few other pairs match;
+- neighbours in the order of the names, if it is that of the camera's way;
+- triplets: if the same points are matched in all three pairs of three images, and two pairs are true, so is the third
+  one. So a pair of twins that is surely wrong and one that is surely true settle many others.
 """
 
 from __future__ import annotations
@@ -12,21 +15,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 
 _CONFLICT = 1.2
 """Smallest `same_view_conflict` of a pair that is probably wrong."""
 
-_MIN_CONFLICTS = 3
+_MIN_CONFLICTS = 2
 """Number of such pairs that look true otherwise from which a scene has twins. They must also be half of such pairs."""
 
-_MAX_LOGIT = -0.5
-"""Largest logit of a pair by how complete it is, in a scene with twins."""
+_USUAL_LOGIT = -0.5
+"""Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""
 
-_MIN_LOGIT = -3.0
-"""Smallest one."""
+_PER_RARITY, _PER_COMPLETENESS = 1.2, 0.3
+"""Logits per interquartile range of the track rarity, and of the logit by how complete a pair is."""
+
+_RARITY_LIMITS, _COMPLETENESS_LIMITS = (-1.5, 3.0), (-2.0, 2.0)
+"""Ranges of both, as multiples of these ranges."""
+
+_LOGIT_LIMITS = -3.0, 3.0
+"""Range of the logit of a pair by both."""
+
+_INCOMPLETE, _INCOMPLETE_LOGIT = -3.0, -1.5
+"""A pair that matches clearly less than one place does has at most the second logit; the first one is its limit."""
 
 _PER_CONFLICT = 1.6
 """Logit per unit of `same_view_conflict`."""
@@ -39,6 +51,15 @@ _CONFLICT_LIMITS = -2.0, 4.0
 
 _STEP_LOGITS = 3.5, 1.5
 """Logits for neighbours in the order of a way, and for those with one image between them."""
+
+_FAR_LOGIT = -0.7
+"""Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
+
+_WITHOUT_ORDER = 2.2
+"""Without a known order, the logits are less certain: they are lowered by this in the end."""
+
+_WRONG_LOGIT = -4.0
+"""Logit of a pair that was found to join twins in a model."""
 
 _MAX_THIRDS = 12
 """Number of third images of a pair, those with the most inliers."""
@@ -72,28 +93,49 @@ def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
     return num_true >= _MIN_CONFLICTS and 2 * num_true >= int(is_conflict.sum())
 
 
-def logits_among_twins(tracks: PairTracks, cues: Sequence[PairCues], logits: Float64Array) -> Float64Array:
+def logits_among_twins(
+    tracks: PairTracks, cues: Sequence[PairCues], logits: Float64Array, is_wrong: BoolArray
+) -> Float64Array:
     """The logits [P] that the pairs of a scene with twins are true.
 
     Args:
         tracks: of the pairs.
         cues: of the pairs.
         logits: [P] by how complete the pairs are.
+        is_wrong: [P] pairs that joined twins in a model.
     """
-    own = np.clip(logits, _MIN_LOGIT, _MAX_LOGIT)
+    own = _by_rarity(np.array([one.track_rarity for one in cues]), logits)
     conflicts = np.array([one.same_view_conflict for one in cues])
     against = np.clip(_PER_CONFLICT * (conflicts - _NO_CONFLICT), *_CONFLICT_LIMITS)
     own -= np.nan_to_num(against)
     steps = np.array([one.order_step for one in cues])
+    own[steps > len(_STEP_LOGITS)] += _FAR_LOGIT
     for step, logit in enumerate(_STEP_LOGITS, 1):
         own[steps == step] += logit
+    own[is_wrong] = _WRONG_LOGIT
     others = _others_in_triplets(len(cues), closed_triplets(tracks))
     found = own.copy()
     for _ in range(_NUM_ROUNDS):
         probabilities = np.clip(1 / (1 + np.exp(-found)), *_LIMITS)
         news = np.array([_news(probabilities[rows]) for rows in others])
         found = 0.5 * (found + own + news)
-    return found
+    return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
+
+
+def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:
+    """The logits [P] by the rarity of the matched points and by how complete the pairs are, relative to the scene."""
+    own = np.full(len(logits), _USUAL_LOGIT)
+    own += _PER_RARITY * np.clip(_in_ranges(np.nan_to_num(rarities)), *_RARITY_LIMITS)
+    own += _PER_COMPLETENESS * np.clip(_in_ranges(logits), *_COMPLETENESS_LIMITS)
+    own = np.clip(own, *_LOGIT_LIMITS)
+    return np.where(logits < _INCOMPLETE, np.minimum(own, _INCOMPLETE_LOGIT), own)
+
+
+def _in_ranges(values: Float64Array) -> Float64Array:
+    """Deviations [P] from the median, as multiples of the interquartile range."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    deviations: Float64Array = (values - middle) / max(high - low, 1e-6)
+    return deviations
 
 
 def closed_triplets(tracks: PairTracks) -> list[tuple[int, int, int]]:

@@ -170,13 +170,19 @@ def _with_more_keypoints(extractor: Choice) -> Choice:
 
 
 def left_over(features: SceneFeatures, judged: Sequence[JudgedModel], weighed: WeighedPairs) -> list[str]:
-    """Names of the images that no published model has and that may be helped, sorted."""
+    """Names of the images that no published model has and that may be helped, sorted.
+
+    Where twins match as completely as one place does, more matches of an image that was kept apart say nothing.
+    """
+    verified = {*weighed.kept, *weighed.contradicted, *weighed.apart} if weighed.has_twins else set()
+    is_apart = {name for pair in verified for name in (pair.name0, pair.name1)}
     num_keypoints = {name: features.num_keypoints_from_name[name] for name in features}
     verdicts = image_verdicts(num_keypoints, judged, weighed)
     return sorted(
         name
         for name, verdict in verdicts.items()
-        if verdict.reason in _HELPED or (verdict.reason == "contradicts" and verdict.status == "left_out")
+        if name not in is_apart
+        and (verdict.reason in _HELPED or (verdict.reason == "contradicts" and verdict.status == "left_out"))
     )
 
 

@@ -92,6 +92,7 @@ class PairDoubt:
         trusted: Collection[ImagePair],
         config: LookalikesConfig,
         limit_deg: float,
+        joining: Collection[ImagePair] = (),
     ) -> PairDoubt:
         """The doubt about all verified pairs of a scene.
 
@@ -101,6 +102,7 @@ class PairDoubt:
             trusted: pairs that the user named.
             config: what is done with doubtful pairs.
             limit_deg: rotations of three images that differ by at most this angle close.
+            joining: pairs that joined places that look alike in a model.
         """
         pairs, known = sorted(verified), frozenset(trusted) & verified.keys()
         if config.mode == "off" or not pairs:
@@ -109,7 +111,8 @@ class PairDoubt:
         positions, cameras = sources.position_m_from_name, sources.camera_from_name
         views = scene_views(verified, sources.features, first_keypoints, positions, cameras)
         cues = scene_cues(views.images, views.pairs, limit_deg)
-        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues)
+        is_wrong = np.array([pair in joining for pair in pairs], np.bool_)
+        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues, is_wrong)
         overlaps = {
             pair: PairOverlap(1.0 if pair in known else probability, each)
             for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)

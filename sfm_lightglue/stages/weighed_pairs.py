@@ -117,8 +117,8 @@ def weigh_scene(
         progress: called with "weigh" after each of them.
         lookalikes: what is done with pairs that may show places that look alike.
         trusted: pairs that take part in mapping if they are verified.
-        left_out: pairs that take no part, because they joined places that look alike in a model; the others are weighed
-            without them.
+        left_out: pairs that take no part, because they joined places that look alike in a model. The others are weighed
+            without them, or against them in a scene with twins.
     """
     without = (set(left_out) - set(trusted)) & counts.verified.keys()
     verified = {pair: record for pair, record in counts.verified.items() if pair not in without}
@@ -130,7 +130,11 @@ def weigh_scene(
         _update(verified, changed, sources)
     limit_deg = _rotation_limit_deg(checks, sources)
     pairs = sorted(verified)
-    doubt = PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg)
+    doubt = _doubt(verified, {pair: counts.verified[pair] for pair in without}, sources, trusted, lookalikes, limit_deg)
+    if doubt.has_twins:  # the pairs that joined twins are evidence against others
+        verified |= {pair: counts.verified[pair] for pair in without}
+        without = set()
+        pairs = sorted(verified)
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
     weights = doubt.weights(np.array([verified[pair].weight for pair in pairs], np.float64))
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
@@ -143,7 +147,7 @@ def weigh_scene(
     wrong.update(
         untrusted_bridges(
             {pair: record.weight for pair, record in kept.items()},
-            [min(verified[pair].weight, weight_from_pair.get(pair, np.inf)) for pair in sorted(wrong)],
+            [weight_from_pair[pair] if doubt.has_twins else verified[pair].weight for pair in sorted(wrong)],
         )
     )
     wrong -= doubt.trusted
@@ -160,6 +164,22 @@ def weigh_scene(
         doubt.overlaps,
         doubt.has_twins,
     )
+
+
+def _doubt(
+    verified: Mapping[ImagePair, VerifiedPairRecord],
+    joining: Mapping[ImagePair, VerifiedPairRecord],
+    sources: PairSources,
+    trusted: Collection[ImagePair],
+    lookalikes: LookalikesConfig,
+    limit_deg: float,
+) -> PairDoubt:
+    """The doubt about the pairs of a scene; in one with twins, with those that joined places that look alike."""
+    if joining:
+        doubt = PairDoubt.of_scene({**verified, **joining}, sources, trusted, lookalikes, limit_deg, joining)
+        if doubt.has_twins:
+            return doubt
+    return PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg)
 
 
 def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:

@@ -1,0 +1,86 @@
+"""Scenes with twins: when there are some, and how sure pairs settle others; and the test for the order of a way."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.name_order import is_a_way
+from sfm_lightglue.lookalikes.probability import OverlapModel, scene_probabilities
+from sfm_lightglue.lookalikes.tracks import PairTracks
+from sfm_lightglue.lookalikes.twins import closed_triplets, has_twins, logits_among_twins
+from sfm_lightglue.lookalikes.views import PairView
+from tests.helpers.lookalike_views import Walk
+
+NO_WRONG = np.zeros(3, np.bool_)
+
+
+def triplet() -> PairTracks:
+    """Three images that see the same points, with the pairs 0-1, 0-2 and 1-2."""
+    walk = Walk([0, 60, 120])
+    return PairTracks(walk.images, [walk.pair(*ends) for ends in combinations(range(3), 2)])
+
+
+def cues(conflict: float = np.nan, step: float = np.nan, rarity: float = 0.3) -> PairCues:
+    return PairCues(same_view_conflict=conflict, order_step=step, track_rarity=rarity)
+
+
+def test_a_scene_has_twins_if_pairs_that_look_true_are_in_conflict() -> None:
+    pairs = [cues(2.0), cues(2.0), cues(-1.0), cues()]
+    assert has_twins(pairs, np.array([1.0, 2.0, 3.0, 3.0]))
+    assert not has_twins(pairs, np.array([-1.0, 2.0, 3.0, 3.0]))
+    assert not has_twins([cues(2.0)] * 6, np.array([2.0, 2.0, -3.0, -3.0, -3.0, -3.0]))
+    assert not has_twins([], np.zeros(0))
+
+
+def test_two_pairs_of_a_triplet_settle_the_third_one() -> None:
+    tracks, logits = triplet(), np.full(3, 2.0)
+    assert closed_triplets(tracks) == [(0, 1, 2)]
+    undecided = logits_among_twins(tracks, [cues(step=9), cues(step=9), cues(step=9)], logits, NO_WRONG)
+    one_wrong = logits_among_twins(tracks, [cues(3.0, 9), cues(step=9), cues(step=1)], logits, NO_WRONG)
+    both_true = logits_among_twins(tracks, [cues(step=1), cues(step=9), cues(step=1)], logits, NO_WRONG)
+    assert one_wrong[0] < -3 < 2 < one_wrong[2]
+    assert one_wrong[1] < undecided[1] < both_true[1]
+
+
+def test_pairs_that_joined_twins_in_a_model_are_wrong_and_speak_against_others() -> None:
+    tracks, logits = triplet(), np.full(3, 2.0)
+    pairs = [cues(step=3), cues(step=3), cues(step=1)]
+    before = logits_among_twins(tracks, pairs, logits, NO_WRONG)
+    after = logits_among_twins(tracks, pairs, logits, np.array([True, False, False]))
+    assert after[0] < -3
+    assert after[1] < before[1]
+
+
+def test_rare_points_make_a_pair_more_probable_and_an_unknown_order_all_pairs_less() -> None:
+    tracks, logits = triplet(), np.full(3, 2.0)
+    rare = logits_among_twins(tracks, [cues(rarity=0.2), cues(rarity=0.3), cues(rarity=0.6)], logits, NO_WRONG)
+    assert rare[0] < rare[1] < rare[2]
+    known = [cues(step=2, rarity=value) for value in (0.2, 0.3, 0.6)]
+    assert (logits_among_twins(tracks, known, logits, NO_WRONG) > rare).all()
+
+
+@pytest.mark.parametrize("conflict", [2.0, -1.0])
+def test_only_in_scenes_with_twins_triplets_count(conflict: float) -> None:
+    model = OverlapModel(("matched_low",), (0.0,), (1.0,), (0.0,), 2.0, 0.6)
+    found = scene_probabilities(triplet(), [cues(conflict)] * 3, model=model)
+    assert found.has_twins == (conflict > 0)
+    assert (found.probabilities < 0.5).all() == (conflict > 0)
+
+
+@pytest.mark.parametrize("period", [100, 5])
+def test_the_order_of_a_way_is_found_also_if_far_images_look_alike(period: int) -> None:
+    ends = list(combinations(range(20), 2))
+    pairs = [PairView(*each, np.zeros((0, 2), np.int64), 0, 0, 0, 0.9, np.eye(3)) for each in ends]
+    gaps = np.array([min((j - i) % period, -(j - i) % period) for i, j in ends])
+    angles_deg = 18.0 * gaps
+    assert is_a_way(20, pairs, np.ones(len(pairs)), angles_deg)
+    order = np.random.default_rng(1).permutation(20).tolist()
+    shuffled = [
+        PairView(*sorted((order[i], order[j])), np.zeros((0, 2), np.int64), 0, 0, 0, 0.9, np.eye(3)) for i, j in ends
+    ]
+    assert not is_a_way(20, shuffled, np.ones(len(pairs)), angles_deg)
+    assert not is_a_way(5, pairs[:4], np.ones(4), angles_deg[:4])
