@@ -127,8 +127,9 @@ def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:
     own = np.full(len(logits), _USUAL_LOGIT)
     own += _PER_RARITY * np.clip(_in_ranges(np.nan_to_num(rarities)), *_RARITY_LIMITS)
     own += _PER_COMPLETENESS * np.clip(_in_ranges(logits), *_COMPLETENESS_LIMITS)
-    own = np.clip(own, *_LOGIT_LIMITS)
-    return np.where(logits < _INCOMPLETE, np.minimum(own, _INCOMPLETE_LOGIT), own)
+    own = np.clip(own, *_LOGIT_LIMITS).astype(np.float64)
+    own[logits < _INCOMPLETE] = np.minimum(own[logits < _INCOMPLETE], _INCOMPLETE_LOGIT)
+    return own
 
 
 def _in_ranges(values: Float64Array) -> Float64Array:
