@@ -26,6 +26,9 @@ from sfm_lightglue.viewer.scene_parts import near_distance, point_px, points_sho
 
 _MOVING, _PART, _SQUARES = "points-moving", "points-part-", "points-squares"
 
+MAX_TESTED = 1_000_000
+"""Points that are looked for in the view when it begins to move; the coarsest ones of more."""
+
 
 class Cloud:
     """Draws the points of some contents on a canvas.
@@ -92,7 +95,8 @@ class Cloud:
             return
         self._is_moving = True
         visible = np.zeros(len(self._contents.points), np.bool_)
-        visible[self._rows] = in_view(view, size, self._contents.points[self._rows])
+        tested = self._rows[:MAX_TESTED]
+        visible[tested] = in_view(view, size, self._contents.points[tested])
         self._candidates = moving_rows(self._rows, visible, self.number)
         self._put_moving(self._candidates)
         self._drop_parts()
