@@ -27,8 +27,9 @@ from sfm_lightglue.tracking.slam_map import Keyframe
 _URGENT_FACTOR = 4
 """A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
 
-_MAX_WAIT_S = 0.3
-"""A frame that optical flow loses waits so long at most for the mapping of the last keyframes, by which it is found."""
+_MAX_WAIT_S = 0.4
+"""A frame that optical flow loses, and that the last mapped keyframe does not show, waits so long at most for the
+mapping of later ones."""
 
 _NUM_REMATCHED = 2
 """The last keyframes by which it is searched."""
@@ -157,19 +158,26 @@ class FrontEnd:
     # Lost
 
     def _rematch(self, frame: Frame, image: FlowImage, live: LiveTracks) -> Outcome | None:
-        """Find a frame by its features where optical flow failed."""
-        self._back.thread.wait_at_most(_MAX_WAIT_S)
-        found = self._found_by_latest(frame, live.reference)
+        """Find a frame by its features where optical flow failed: at once, else when the last keyframes are mapped."""
+        tried: set[int] = set()
+        found = self._found_by_latest(frame, live.reference, tried, 1)
+        if found is None:
+            self._back.thread.wait_at_most(_MAX_WAIT_S)
+            found = self._found_by_latest(frame, live.reference, tried)
         return None if found is None else self._continue_at(frame, image, found, "tracked")
 
-    def _found_by_latest(self, frame: Frame, reference: Reference) -> _Found | None:
-        """Find a frame by the last keyframes of the map of a reference."""
+    def _found_by_latest(
+        self, frame: Frame, reference: Reference, tried: set[int], number: int = _NUM_REMATCHED
+    ) -> _Found | None:
+        """Find a frame by the last keyframes, so many, of the map of a reference; not by those that were tried."""
         with self._map.lock:
             base = reference.place(self._map)
             members = [] if base is None else self._map.members(base.map_id)
             latest = [self._map.keyframes[idx] for idx in reversed(members)]
         with_features = [keyframe for keyframe in latest if keyframe.num_features > 0]
-        for keyframe in with_features[:_NUM_REMATCHED]:
+        untried = [keyframe for keyframe in with_features[:number] if keyframe.idx not in tried]
+        for keyframe in untried:
+            tried.add(keyframe.idx)
             found = self._found_in_one_world(functools.partial(self._found_at, frame, keyframe))
             if found is not None:
                 return found
@@ -253,7 +261,7 @@ class FrontEnd:
         features = self._back.matching.features(frame)
         placed = self._found_in_one_world(lambda: self._back.relocalizer.relocalize(features, frame.size))
         if placed is None and self._lost_at is not None and not self._is_lost_for_long(frame):
-            placed = self._found_by_latest(frame, self._lost_at)
+            placed = self._found_by_latest(frame, self._lost_at, set())
             if placed is not None and not is_sure(placed.found, features, self._map.camera):
                 placed = None
         if placed is None:
