@@ -76,6 +76,7 @@ CASES = {
     "weights path": Case("lightglue_sift", quiet=PRINTS_RESULT),
     "weights fetch": Case("lightglue_sift", dry=True, quiet=PRINTS_RESULT),
     "weights export": Case("{lightglue} --onnx {new}.onnx"),
+    "completion": Case("bash", quiet=PRINTS_RESULT),
     "evaluate pairs": Case(
         "--pairs {pairs} --images {images} --matcher nearest --max-keypoints 300", dry=True, quiet=PRINTS_RESULT
     ),
@@ -89,8 +90,8 @@ CASES = {
 }
 """A quick call of every command and of its actions."""
 
-OWN_TESTS = {"view"}
-"""Commands that open windows."""
+OWN_TESTS = {"doctor", "view"}
+"""Commands that open windows, or import all libraries; their flags are tested elsewhere."""
 
 
 @pytest.fixture(scope="module")
