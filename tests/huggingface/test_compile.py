@@ -35,7 +35,7 @@ def assert_same(found, expected) -> None:
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_without_adaptivity_lightglue_is_one_graph() -> None:
-    """Another number of keypoints and a batch need no second one."""
+    """Images of another size need no second one."""
     model = exact_model(num_layers=1)  # each layer takes seconds to compile
     compiled = torch.compile(model)
     with torch.no_grad():
