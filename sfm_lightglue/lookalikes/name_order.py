@@ -14,13 +14,10 @@ from scipy.stats import rankdata
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.lookalikes.views import PairView
 
-_MIN_SCORE = 4.5
-"""The order is that of a way if the statistic is this many standard deviations above that of random orders."""
+_NUM_RANDOM = 1000
+"""Number of random orders; the order is that of a way if the statistic is larger than those of all of them."""
 
-_NUM_RANDOM = 200
-"""Number of random orders."""
-
-_MAX_IMAGES = 400
+_MAX_IMAGES = 200
 """Number of images that are looked at: of a larger scene, those in the middle."""
 
 _MIN_IMAGES = 6
@@ -59,11 +56,8 @@ def is_a_way(
     near[upper] = (ranks - ranks.mean()) / ranks.std()
     near.T[upper] = near[upper]
     rng = np.random.default_rng(seed)
-    random = []
-    for _ in range(_NUM_RANDOM):
-        order = rng.permutation(count)
-        random.append(_shift_product(near[np.ix_(order, order)]))
-    return bool(_shift_product(near) - np.mean(random) >= _MIN_SCORE * np.std(random))
+    orders = (rng.permutation(count) for _ in range(_NUM_RANDOM))
+    return _shift_product(near) > max(_shift_product(near[np.ix_(order, order)]) for order in orders)
 
 
 def _shift_product(near: Float64Array) -> float:

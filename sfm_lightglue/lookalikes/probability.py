@@ -106,6 +106,7 @@ def scene_probabilities(
     tracks: PairTracks,
     cues: Sequence[PairCues],
     is_wrong: BoolArray | None = None,
+    is_trusted: BoolArray | None = None,
     model: OverlapModel | None = None,
 ) -> SceneProbabilities:
     """The probability of each verified pair of a scene to be a true overlap, by its cues and by other pairs.
@@ -114,12 +115,13 @@ def scene_probabilities(
         tracks: of all pairs of the scene.
         cues: of these pairs.
         is_wrong: [P] pairs that joined twins in a model; None for none.
+        is_trusted: [P] pairs that the user named; None for none.
         model: None for the one that comes with the package.
     """
     logits = (model or packaged_model()).logits(cues)
     if has_twins(cues, logits):
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
-        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong)), True)
+        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted)), True)
     return SceneProbabilities(overlap_probabilities(cues, model), False)
 
 

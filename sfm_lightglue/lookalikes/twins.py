@@ -19,7 +19,7 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 
-_CONFLICT = 1.2
+_CONFLICT = 0.9
 """Smallest `same_view_conflict` of a pair that is probably wrong."""
 
 _MIN_CONFLICTS = 2
@@ -54,6 +54,9 @@ _STEP_LOGITS = 3.5, 1.5
 
 _FAR_LOGIT = -0.7
 """Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
+
+_TRUSTED_LOGIT = 6.0
+"""Logit of a pair that the user named."""
 
 _WITHOUT_ORDER = 2.2
 """Without a known order, the logits are less certain: they are lowered by this in the end."""
@@ -94,7 +97,11 @@ def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
 
 
 def logits_among_twins(
-    tracks: PairTracks, cues: Sequence[PairCues], logits: Float64Array, is_wrong: BoolArray
+    tracks: PairTracks,
+    cues: Sequence[PairCues],
+    logits: Float64Array,
+    is_wrong: BoolArray,
+    is_trusted: BoolArray | None = None,
 ) -> Float64Array:
     """The logits [P] that the pairs of a scene with twins are true.
 
@@ -103,6 +110,7 @@ def logits_among_twins(
         cues: of the pairs.
         logits: [P] by how complete the pairs are.
         is_wrong: [P] pairs that joined twins in a model.
+        is_trusted: [P] pairs that the user named; None for none.
     """
     own = _by_rarity(np.array([one.track_rarity for one in cues]), logits)
     conflicts = np.array([one.same_view_conflict for one in cues])
@@ -113,6 +121,8 @@ def logits_among_twins(
     for step, logit in enumerate(_STEP_LOGITS, 1):
         own[steps == step] += logit
     own[is_wrong] = _WRONG_LOGIT
+    if is_trusted is not None:
+        own[is_trusted] = _TRUSTED_LOGIT
     others = _others_in_triplets(len(cues), closed_triplets(tracks))
     found = own.copy()
     for _ in range(_NUM_ROUNDS):

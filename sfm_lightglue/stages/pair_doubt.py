@@ -112,7 +112,8 @@ class PairDoubt:
         views = scene_views(verified, sources.features, first_keypoints, positions, cameras)
         cues = scene_cues(views.images, views.pairs, limit_deg)
         is_wrong = np.array([pair in joining for pair in pairs], np.bool_)
-        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues, is_wrong)
+        is_trusted = np.array([pair in known for pair in pairs], np.bool_)
+        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues, is_wrong, is_trusted)
         overlaps = {
             pair: PairOverlap(1.0 if pair in known else probability, each)
             for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)
