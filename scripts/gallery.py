@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from pipelines.options import with_flags
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.report import ReportConfig, write_report
@@ -73,7 +74,7 @@ def report_of(name: str, work: Path) -> Path:
     if not (folder / "truth.json").is_file():
         SUBJECTS[name].write(folder)
     result = reconstruct(folder, config=ReconstructConfig())
-    return write_report(ReportConfig(result.output, images=folder / "images")).file
+    return write_report(ReportConfig(result.output, images=folder / "images"), with_flags).file
 
 
 def photograph(report: Path, target: Path, is_dark: bool) -> None:
@@ -93,6 +94,8 @@ def photograph(report: Path, target: Path, is_dark: bool) -> None:
         page = browser.new_context(offline=True, color_scheme=scheme, viewport=WINDOW).new_page()
         page.goto(report.as_uri(), timeout=1000 * _LIMIT_S)
         wait_until(page, "window.sfmReport && (!sfmReport.view || sfmReport.view.frames > 0)")
+        page.evaluate("sfmReport.chooseImage(0)")
+        page.wait_for_timeout(3000)  # the photo is decoded
         shown = page.screenshot(timeout=1000 * _LIMIT_S)
         browser.close()
     save_below(Image.open(io.BytesIO(shown)).convert("RGB"), target)
