@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -179,12 +178,11 @@ class Tracker:
             raise DataError("the sequence has no frames")
         self._back.thread.close()
         slam_map, config = self._back.slam_map, self._config
-        with on_one_core() if config.threads == 1 else nullcontext():
+        with on_one_core():
             self._back.finish()
-        points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
-        limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)
-        records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
-        with on_one_core() if config.threads == 1 else nullcontext():
+            points = track_points(slam_map, self._back.keyframes.track_ids_of, self._front.num_tracks)
+            limit_px = config.pose.max_error_px * pixel_factor(slam_map.camera.size)
+            records = final_records(self._traces, slam_map, points, config.pose, limit_px, config.seed)
             records = self._front.lost.found(records, self._back, config.seed)
         for trace, record in zip(self._traces, records, strict=True):
             trace.record = record
