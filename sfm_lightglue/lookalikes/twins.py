@@ -134,10 +134,10 @@ def logits_among_twins(
 
 def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:
     """The logits [P] by the rarity of the matched points and by how complete the pairs are, relative to the scene."""
-    own = np.full(len(logits), _USUAL_LOGIT)
+    own: Float64Array = np.full(len(logits), _USUAL_LOGIT)
     own += _PER_RARITY * np.clip(_in_ranges(np.nan_to_num(rarities)), *_RARITY_LIMITS)
     own += _PER_COMPLETENESS * np.clip(_in_ranges(logits), *_COMPLETENESS_LIMITS)
-    own = np.clip(own, *_LOGIT_LIMITS).astype(np.float64)
+    own = np.minimum(np.maximum(own, _LOGIT_LIMITS[0]), _LOGIT_LIMITS[1])
     own[logits < _INCOMPLETE] = np.minimum(own[logits < _INCOMPLETE], _INCOMPLETE_LOGIT)
     return own
 
