@@ -93,7 +93,8 @@ def densify_model(
         points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
         if len(points.xyz) == 0:
             break
-        points = TrackCompletion(keypoints, observers, views, pairs, executor).grown(points, matches, *limits)
+        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor)
+        points = completion.grown(points, matches, *limits)
         densified = keypoints.model_with(current, points)
         densified.update_point_3d_errors()
         error_before = densified.compute_mean_reprojection_error()

@@ -21,11 +21,8 @@ from sfm_lightglue.mapping.dense_tracks import (
 )
 from sfm_lightglue.two_view.guided import GuidedView
 
-_MAX_DISTANCE = 0.9
-"""Largest distance of the descriptors of a keypoint and of an observation of the point that it is added to."""
-
 _MAX_SEED_DISTANCE = 0.65
-"""The same for points of two observations, which only become points by a third one."""
+"""Largest distance of descriptors for points of two observations, which only become points by a third one."""
 
 _NUM_NEAREST = 2
 """Keypoints that are compared at each projection."""
@@ -90,7 +87,9 @@ class TrackCompletion:
         observers: poses and keypoints.
         view: descriptors of an image, by its position; safe to call from several threads.
         pairs: (i, j) of positions of images that see the same surface.
-        executor: works on several pairs at a time.
+        max_distance: largest distance of the descriptors, of length 1, of a keypoint and of an observation of the
+            point that it is added to.
+        executor: works on several images at a time.
 
     Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016, section 4.4 (completion of tracks), here with
         projections and descriptors instead of given matches.
@@ -102,10 +101,14 @@ class TrackCompletion:
         observers: Observers,
         view: Callable[[int], GuidedView],
         pairs: Sequence[tuple[int, int]],
+        max_distance: float,
         executor: Executor,
     ) -> None:
         self._keypoints, self._observers, self._view, self._executor = keypoints, observers, view, executor
-        self._pairs = sorted({*pairs, *((second, first) for first, second in pairs)})
+        self._max_distance = max_distance
+        self._partners: list[list[int]] = [[] for _ in keypoints.image_ids]
+        for first, second in sorted({*pairs, *((second, first) for first, second in pairs)}):
+            self._partners[second].append(first)
         self._centers = observers.centers()
 
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
@@ -117,13 +120,13 @@ class TrackCompletion:
             min_angle_deg: points with a smaller triangulation angle are left out.
             min_views: smallest number of images of a point.
         """
-        points = self.completed(points, _MAX_DISTANCE)
+        points = self.completed(points, self._max_distance)
         if min_views <= 2:
             return points
         is_free = np.ones(len(self._observers.image), np.bool_)
         is_free[points.keypoint] = False
         seeds = triangulate_matches(matches[is_free[matches].all(axis=1)], self._observers, min_angle_deg, 2)
-        seeds = self.completed(seeds, _MAX_SEED_DISTANCE, points.keypoint)
+        seeds = self.completed(seeds, min(_MAX_SEED_DISTANCE, self._max_distance), points.keypoint)
         return joined_points([points, refine_points(seeds, self._observers, min_angle_deg, min_views)])
 
     def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
@@ -139,18 +142,21 @@ class TrackCompletion:
         if taken is not None:
             is_free[taken] = False
         seen = self._seen(points, is_free)
-        found = self._executor.map(
-            lambda pair: self._candidates(points.xyz, seen[pair[0]], seen[pair[1]], pair, max_distance), self._pairs
-        )
-        candidates = _Candidates.joined(list(found))
-        point, keypoint = candidates.point, candidates.keypoint
-        rows = first_occurrences(keypoint)
-        point, keypoint = point[rows], keypoint[rows]
-        rows = first_occurrences(point * len(self._keypoints.image_ids) + self._observers.image[keypoint])
+
+        def found_in(image: int) -> tuple[IndexArray, IndexArray]:
+            candidates = _Candidates.joined(
+                [self._candidates(points.xyz, seen, (source, image), max_distance) for source in self._partners[image]]
+            )
+            rows = first_occurrences(candidates.keypoint)  # the most similar one of each keypoint
+            point, keypoint = candidates.point[rows], candidates.keypoint[rows]
+            rows = first_occurrences(point)
+            return point[rows], keypoint[rows]
+
+        found = list(self._executor.map(found_in, range(len(seen))))
         return DensePoints(
             points.xyz,
-            np.concatenate([points.point, point[rows]]),
-            np.concatenate([points.keypoint, keypoint[rows]]),
+            np.concatenate([points.point, *(point for point, _ in found)]),
+            np.concatenate([points.keypoint, *(keypoint for _, keypoint in found)]),
         )
 
     def _seen(self, points: DensePoints, is_free: BoolArray) -> list[_Seen]:
@@ -166,10 +172,13 @@ class TrackCompletion:
         return found
 
     def _candidates(
-        self, xyz: Float64Array, source: _Seen, target: _Seen, pair: tuple[int, int], max_distance: float
+        self, xyz: Float64Array, seen: Sequence[_Seen], pair: tuple[int, int], max_distance: float
     ) -> _Candidates:
         """Free keypoints of the second image of a pair for the points that only the first one observes."""
         observers, second = self._observers, pair[1]
+        source, target = seen[pair[0]], seen[second]
+        if any(len(self._view(image).rows) == 0 for image in pair):  # an image without a dense layer
+            return _Candidates.joined([])
         rows = np.flatnonzero(~np.isin(source.point, target.point, assume_unique=True))
         if len(rows) == 0 or len(target.free) == 0:
             return _Candidates.joined([])

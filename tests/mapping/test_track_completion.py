@@ -35,6 +35,7 @@ class Scene:
             np.repeat(np.arange(NUM_IMAGES), NUM_POINTS),
             np.concatenate([one[:, :2] / one[:, 2:] for one in in_cameras]) + noise.reshape(-1, 2),
         )
+        self.without_descriptors = set()
         looks = rng.normal(size=(NUM_POINTS, 64))
         self.descriptors = np.stack([self.unit(looks + 0.3 * rng.normal(size=looks.shape)) for _ in range(NUM_IMAGES)])
 
@@ -42,7 +43,7 @@ class Scene:
     def unit(values):
         return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
-    def completion(self, pairs=PAIRS, executor=SERIAL):
+    def completion(self, pairs=PAIRS, executor=SERIAL, max_distance=0.9):
         starts = np.arange(NUM_IMAGES + 1) * NUM_POINTS
         numbers = tuple(np.arange(start, start + NUM_POINTS) for start in starts[:-1])
         pixels = tuple(self.observers.points[rows] * FOCAL_PX for rows in numbers)
@@ -52,9 +53,10 @@ class Scene:
 
         def view(image):
             points = np.concatenate([self.observers.points[numbers[image]], np.ones((NUM_POINTS, 1))], axis=1)
-            return GuidedView(points, self.descriptors[image], every, FOCAL_PX, 1000)
+            rows = every if image not in self.without_descriptors else every[:0]
+            return GuidedView(points[rows], self.descriptors[image][rows], rows, FOCAL_PX, 1000)
 
-        return TrackCompletion(keypoints, self.observers, view, pairs, executor)
+        return TrackCompletion(keypoints, self.observers, view, pairs, max_distance, executor)
 
     def matches(self, images):
         rows = np.arange(NUM_POINTS)
@@ -150,6 +152,21 @@ def test_two_images_that_match_wrongly_do_not_become_points():
     right = (matches[:, 0] % NUM_POINTS) == (matches[:, 1] % NUM_POINTS)
     grown = scene.completion().grown(triangulate_matches(matches, scene.observers, 1.5, 3), matches, 1.5, 3)
     assert len(grown.xyz) <= right.sum()
+
+
+def test_images_without_a_dense_layer_give_and_get_nothing():
+    """The model of another tool may have points in an image in which our extractor finds nothing."""
+    scene = Scene()
+    scene.without_descriptors = {0, 4}
+    grown = scene.completion().completed(scene.points([(0, 1), (1, 2)]), 0.9)
+    assert np.bincount(scene.observers.image[grown.keypoint], minlength=NUM_IMAGES).tolist() == [NUM_POINTS] * 4 + [0]
+
+
+def test_the_limit_of_descriptors_is_that_of_the_options():
+    scene = Scene()
+    points = scene.points([(0, 1), (1, 2)])
+    grown = scene.completion(max_distance=0.05).grown(points, scene.matches([(0, 1), (1, 2)]), 1.5, 3)
+    assert len(grown.keypoint) == len(points.keypoint)
 
 
 def test_several_threads_give_the_same():
