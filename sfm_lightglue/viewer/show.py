@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,11 @@ LIMIT_S, LIMIT_OF_FRAME_S = 600.0, 60.0
 hangs."""
 
 INSTALL_PACKAGES = "apt-get install libgl1 libegl1 libusb-1.0-0 libvulkan1 mesa-vulkan-drivers"
+
+_OF_THE_SYSTEM = re.compile(
+    r"\.so\b|\.dylib\b|shared object|DLL load failed|vulkan|driver|\bE?GLX?\b|opengl|no window", re.I
+)
+"""Causes of a failure that packages of the system remedy: a library that is missing, or the graphics driver."""
 
 OTHER_WAY = "the command `report` shows the model in any browser without it"
 
@@ -279,10 +285,13 @@ def window_settings(has_card: bool) -> dict[str, str]:
 
 
 def explain_exit(exit_status: int, output: str) -> str:
-    """One line with the cause of the failure and a remedy."""
+    """One line with the cause of the failure and a remedy: packages only if a signal or the system is the cause."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [line for line in lines if "rror" in line or line.startswith("reason:")]
     cause = (causes or lines or [f"exit status {exit_status}"])[-1]
     if "`screenshot`" in cause:  # written by the worker
         return f"{cause.removeprefix('error: ')}, and {OTHER_WAY}"
-    return f"Open3D does not work here ({cause[:200]}); on Debian or Ubuntu: {INSTALL_PACKAGES}; or {OTHER_WAY}"
+    cause = cause[:200]
+    if exit_status < 0 or _OF_THE_SYSTEM.search(cause):
+        return f"Open3D does not work here ({cause}); on Debian or Ubuntu: {INSTALL_PACKAGES}; or {OTHER_WAY}"
+    return f"the process of the viewer failed ({cause}); {OTHER_WAY}"

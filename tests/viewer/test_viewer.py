@@ -17,6 +17,7 @@ from sfm_lightglue.viewer.look import BACKGROUNDS
 from sfm_lightglue.viewer.open3d_worker import Job, picture_name
 from sfm_lightglue.viewer.panels import PAPER
 from sfm_lightglue.viewer.scene_parts import first_view
+from tests.helpers.missing_drivers import names_a_missing_driver
 from tests.helpers.viewed_models import write_viewed_scene
 
 GREEN = (30, 200, 60)
@@ -73,6 +74,24 @@ def test_a_renderer_that_dies_is_an_error_of_one_line(tmp_path, monkeypatch, con
     assert [path.name for path in tmp_path.iterdir()] == ["python"]
 
 
+@pytest.mark.parametrize(
+    ("exit_status", "output", "has_packages", "is_driver"),
+    [
+        (-6, "reason: Unable to create Vulkan instance", True, True),
+        (1, "ImportError: libGL.so.1: cannot open shared object file: No such file or directory", True, True),
+        (1, "[Open3D WARNING] GLFW Error: GLX: Failed to create context", True, False),
+        (-11, "loading", True, False),
+        (1, "Traceback\nIndexError: index 7 is out of bounds", False, False),
+        (1, "ImportError: cannot import name 'atlas'", False, False),
+    ],
+)
+def test_packages_are_suggested_only_where_they_may_help(exit_status, output, has_packages, is_driver):
+    message = show.explain_exit(exit_status, output)
+    assert output.splitlines()[-1] in message and "`report`" in message
+    assert ("apt-get" in message) == has_packages
+    assert names_a_missing_driver(message) == is_driver, "other failures are no reason to skip a test"
+
+
 def test_a_comparison_is_coloured_by_model_unless_another_colour_is_asked(scene_dir, monkeypatch, tmp_path):
     looks = []
     monkeypatch.setattr(show, "require_open3d", lambda: None)
@@ -108,7 +127,7 @@ def rendered(write, *arguments):
     try:
         write(*arguments)
     except ConfigError as error:
-        if "ulkan" in str(error):
+        if names_a_missing_driver(str(error)):
             pytest.skip(f"no Vulkan driver: {error}")
         raise
 
