@@ -36,39 +36,26 @@ def choose_candidates(
         num_first: number of the most similar ones that are matched first.
 
     Returns:
-        The images that are matched first, with those of other places, and the other ones.
+        The images that are matched first, with those of other places, and the other ones: all different, and `num` at
+        most.
     """
     similar = index.query(features, _NUM_ASKED * num)
     names = [name for name, _ in similar]
-    if len(similar) <= num:
-        rivals = _rivals(similar, num_first, points, len(similar))
-        first = [*names[:num_first], *rivals]
-        return first, [name for name in names if name not in first]
-    num_rivals = int(_RIVAL_SHARE * num)
-    rivals = _rivals(similar, num - num_rivals, points, num_rivals)
-    first = [*names[:num_first], *rivals]
-    others = [name for name in names if name not in first]
-    return first, others[: max(0, num - len(first))]
+    num_near = num if len(similar) <= num else num - int(_RIVAL_SHARE * num)
+    place = names[: min(num_first, num_near)]
+    rivals = [name for name, similarity in similar[num_near:] if similarity >= _RIVAL_SIMILARITY * similar[0][1]]
+    rivals = _of_other_places(rivals, place, points)[: num - num_near]
+    fill = [name for name in names[num_near:] if name not in rivals][: num - num_near - len(rivals)]
+    chosen = [name for name in names if name in {*names[:num_near], *rivals, *fill}]
+    # An image of another place may show that a pose is ambiguous, so no pose is accepted before it was matched.
+    first = [*chosen[:num_first], *_of_other_places(chosen[num_first:], chosen[:num_first], points)]
+    return first, [name for name in chosen if name not in first]
 
 
-def _rivals(similar: Sequence[tuple[str, float]], num_own: int, points: MapPoints, most: int) -> list[str]:
-    """Images of other places than the most similar ones, which are nearly as similar.
-
-    Args:
-        similar: names and similarities, the most similar first.
-        num_own: images of the place.
-        points: of the map; images without a common point are of different places.
-        most: largest number of images.
-    """
-    own = [name for name, _ in similar[:num_own]]
-    if most == 0 or len(own) == len(similar):
+def _of_other_places(names: Sequence[str], place: Sequence[str], points: MapPoints) -> list[str]:
+    """Those of some images that see points of the map, but none that an image of `place` sees."""
+    if len(names) == 0 or len(place) == 0:
         return []
-    ids, limit = np.unique(np.concatenate([points.observed_ids(name) for name in own])), similar[0][1]
-    found: list[str] = []
-    for name, similarity in similar[num_own:]:
-        if len(found) == most or similarity < _RIVAL_SIMILARITY * limit:
-            break
-        seen = points.observed_ids(name)
-        if len(seen) > 0 and not np.isin(seen, ids, assume_unique=True).any():
-            found.append(name)
-    return found
+    ids = np.unique(np.concatenate([points.observed_ids(name) for name in place]))
+    seen = {name: points.observed_ids(name) for name in names}
+    return [name for name in names if len(seen[name]) > 0 and not np.isin(seen[name], ids, assume_unique=True).any()]
