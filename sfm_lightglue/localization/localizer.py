@@ -187,7 +187,8 @@ class Localizer:
 
     def _matched(self, features: Features, names: Sequence[str]) -> dict[str, ImageMatches]:
         """Matches of an image with images of the map."""
-        return match_with_points(features, names, self._features, self._points, self._matcher, self._executor)
+        num_threads = self._executor.num_workers
+        return match_with_points(features, names, self._features, self._points, self._matcher, num_threads)
 
     def _same_camera_of_map(self, image: Image, camera: Camera, names: Sequence[str]) -> Camera | None:
         """The refined intrinsics of the map for a camera that the EXIF data of an image of the map name too."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.execution.executor import SERIAL, Executor
+from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.features import Features
 from sfm_lightglue.localization.map_points import MapPoints
 from sfm_lightglue.localization.result import SupportingImage
@@ -75,7 +75,7 @@ def match_with_points(
     map_features: Mapping[str, Features],
     points: MapPoints,
     matcher: Matcher,
-    executor: Executor = SERIAL,
+    num_threads: int = 1,
 ) -> dict[str, ImageMatches]:
     """Match an image with images of a map, and look up the 3D points that their features have.
 
@@ -85,10 +85,12 @@ def match_with_points(
         map_features: their features.
         points: of the map.
         matcher: of features.
-        executor: matches several images at a time. Pairs on one core each are faster than a pair on all cores.
+        num_threads: largest number of pairs that are matched at a time. Pairs on one core each are faster than a pair
+            on all cores; if there are fewer pairs than threads, each one takes a larger share of the cores.
     """
     others = [map_features[name] for name in names]
-    batches = in_batches([(features, other) for other in others], matcher.batch_size)
+    batches = list(in_batches([(features, other) for other in others], matcher.batch_size))
+    executor = ThreadExecutor(max(1, min(num_threads, len(batches))))
     matched = [one for batch in executor.map(matcher.match_batch, batches) for one in batch]
     found = {}
     for name, other, matches in zip(names, others, matched, strict=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sfm_lightglue.execution import threads
+from sfm_lightglue.execution.threads import num_cores_of_this_thread
 from sfm_lightglue.features import Features
 from sfm_lightglue.localization.map_points import MapPoints
 from sfm_lightglue.localization.matching import collected, match_with_points
@@ -84,3 +86,26 @@ def test_a_point_is_matched_once(scene, points):
     support = found.supporting(np.ones(len(common), np.bool_))
     assert [one.num_inliers for one in support] == [len(common), len(common), 0]
     assert support[-1].name == names[2]
+
+
+class CountsCores(Identical):
+    """Tells how many cores the thread of each batch may use."""
+
+    batch_size = 1
+
+    def __init__(self):
+        self.found = []
+
+    def match_batch(self, pairs):
+        self.found.append(num_cores_of_this_thread())
+        return super().match_batch(pairs)
+
+
+@pytest.mark.parametrize(("num_pairs", "num_threads", "cores"), [(3, 16, 5), (1, 16, 16), (3, 2, 8)])
+def test_few_pairs_share_all_cores(scene, points, monkeypatch, num_pairs, num_threads, cores):
+    monkeypatch.setattr(threads, "num_usable_cores", lambda: 16)
+    names = list(points.names[:num_pairs])
+    features = {name: features_at(scene.observed[name][1]) for name in names}
+    matcher = CountsCores()
+    match_with_points(features[names[0]], names, features, points, matcher, num_threads)
+    assert matcher.found == [cores] * num_pairs
