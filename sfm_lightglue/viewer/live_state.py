@@ -13,7 +13,7 @@ from sfm_lightglue.arrays import AnyArray
 def packed(state: dict[str, AnyArray]) -> bytes:
     """A state as bytes: the length in 8 bytes, then a NPZ file."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **state)
+    np.savez(buffer, **state)  # reading refuses pickles
     data = buffer.getvalue()
     return len(data).to_bytes(8, "big") + data
 

@@ -246,7 +246,7 @@ def show_window(
 
 def _run_worker(contents: Contents, folder: Path, job: Job, limit_s: float | None) -> None:
     """Run `sfm_lightglue.viewer.open3d_worker` on the contents in a new process and wait for its end."""
-    np.savez(folder / CONTENTS_NAME, allow_pickle=False, **contents.as_arrays())
+    np.savez(folder / CONTENTS_NAME, **contents.as_arrays())
     (folder / JOB_NAME).write_text(job.as_json())
     try:
         worker = subprocess.run(

@@ -102,7 +102,7 @@ def test_moved_poses_see_moved_points_at_the_same_place(viewed):
 
 
 def test_contents_come_out_of_a_file_as_they_went_in(contents, tmp_path):
-    np.savez(tmp_path / "a.npz", allow_pickle=False, **contents.as_arrays())
+    np.savez(tmp_path / "a.npz", **contents.as_arrays())
     found = read_contents(tmp_path / "a.npz")
     for name, array in contents.as_arrays().items():
         np.testing.assert_array_equal(getattr(found, name), array)

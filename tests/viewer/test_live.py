@@ -89,6 +89,18 @@ def test_states_come_out_of_a_stream_as_they_went_in() -> None:
     assert unpacked(io.BytesIO(packed(states[0])[:-1])) is None, "a torn one"
 
 
+def test_a_state_is_written_without_keywords_of_newer_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.2, `np.savez` takes `allow_pickle` for the name of an array."""
+    savez = np.savez
+
+    def of_numpy_2_0(file: Any, *arrays: Any, **named: Any) -> None:
+        assert all(isinstance(array, np.ndarray) for array in named.values()), named.keys()
+        savez(file, *arrays, **named)
+
+    monkeypatch.setattr(np, "savez", of_numpy_2_0)
+    assert unpacked(io.BytesIO(packed({"a": np.ones(1)}))) is not None
+
+
 def test_tracks_are_squares_also_at_the_edge() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     drawn = with_tracks(image, np.array([[5.5, 6.5], [29.9, 19.9], [-3.0, 50.0]]))
