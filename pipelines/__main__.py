@@ -40,8 +40,18 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: unknown command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
-    command: Callable[[list[str]], int] = importlib.import_module(f"pipelines.{name}").main
-    return command(rest)
+    try:
+        command: Callable[[list[str]], int] = importlib.import_module(f"pipelines.{name}").main
+        return command(rest)
+    except ImportError as error:
+        print(f"error: {_lacking(error)}", file=sys.stderr)
+        return ConfigError.exit_code
+
+
+def _lacking(error: ImportError) -> str:
+    reason = " ".join(str(error).split())
+    what = f"{error.name} cannot be imported" if error.name else "a library cannot be imported"
+    return f"{what} ({reason}): `{program_name('doctor')}` tells what is missing, and what mends it"
 
 
 def _say_version(flags: list[str]) -> None:

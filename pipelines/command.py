@@ -246,8 +246,8 @@ def _bar(stage: str, num_total: int, unit: str, rate: WorkRate) -> tqdm[Any]:
 
 
 def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
-    """Run some work with progress bars, or without if `quiet`."""
-    if quiet:
+    """Run some work with progress bars, or without if `quiet`, or where bars cannot be imported."""
+    if quiet or not _has_bars():
         return work(silent)
     bars = ProgressBars()
     times = StageTimes(bars) if is_verbose() else None
@@ -257,6 +257,14 @@ def with_progress(quiet: bool, work: Callable[[Progress], ResultT]) -> ResultT:
         bars.close()
         if times is not None:
             times.close()
+
+
+def _has_bars() -> bool:
+    try:
+        import tqdm  # noqa: F401  # where it is missing, `doctor` must tell so
+    except ImportError:
+        return False
+    return True
 
 
 def add_yes_argument(parser: ArgumentAdder) -> None:

@@ -73,9 +73,17 @@ def blocked(tmp_path: Path) -> dict[str, str]:
     return hidden | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
+def run_blocked(blocked: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=blocked, cwd=folder, timeout=300, check=False)
+
+
 def test_it_works_where_nothing_else_does(blocked: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipelines.doctor", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=blocked, cwd=tmp_path, timeout=300, check=False)
+    done = run_blocked(blocked, tmp_path, "doctor")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith("libraries:") and "`reconstruct` cannot work here: " in done.stdout
+    done = run_blocked(blocked, tmp_path, "doctor", "--json")
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
@@ -85,6 +93,16 @@ def test_it_works_where_nothing_else_does(blocked: dict[str, str], tmp_path: Pat
     assert found["folder"]["state"] == "ok"
     if sys.platform == "linux":
         assert found["display"]["state"] == "missing"
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "match", "localize"])
+def test_a_command_without_its_libraries_ends_with_one_line(
+    command: str, blocked: dict[str, str], tmp_path: Path
+) -> None:
+    done = run_blocked(blocked, tmp_path, command, "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "No module named" in line and "doctor` tells what is missing" in line
 
 
 def test_the_version_names_libraries_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
