@@ -113,12 +113,22 @@ def _run(code: str, arguments: Sequence[str]) -> tuple[list[dict[str, Any]], str
             check=False,
             stdin=subprocess.DEVNULL,
         )
-    except subprocess.TimeoutExpired:
-        return [], f"did not end within {_LIMIT_S:.0f} s"
+    except subprocess.TimeoutExpired as error:
+        told = error.stdout or b""  # bytes, whatever `text` is
+        return _told(told if isinstance(told, str) else told.decode(errors="replace")), _too_slow()
     except OSError as error:
         return [], f"no process can be started ({error.strerror or error})"
-    lines = [json.loads(line[len(_MARK) :]) for line in done.stdout.splitlines() if line.startswith(_MARK)]
-    return lines, _how_ended(done.returncode, done.stderr)
+    return _told(done.stdout), _how_ended(done.returncode, done.stderr)
+
+
+def _told(output: str) -> list[dict[str, Any]]:
+    """What the lines of ours say; a line without an end was cut off."""
+    lines = output.splitlines(keepends=True)
+    return [json.loads(line[len(_MARK) :]) for line in lines if line.startswith(_MARK) and line.endswith("\n")]
+
+
+def _too_slow() -> str:
+    return f"did not end within {_LIMIT_S:.0f} s"
 
 
 def _how_ended(code: int, stderr: str) -> str:

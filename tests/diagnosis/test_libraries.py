@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sfm_lightglue.diagnosis import libraries
+from sfm_lightglue.diagnosis import child, libraries
 from sfm_lightglue.diagnosis.child import Imported, ask_torch, try_imports
 from sfm_lightglue.diagnosis.libraries import (
     library_findings,
@@ -38,6 +38,19 @@ def test_each_import_is_tried_also_after_one_that_ends_the_process(blocked: Path
     assert found["lacking"].error == f"ImportError: {SHARED_OBJECT}"
     assert found["leaving"].error.startswith("the process ended with code 3")
     assert found["no_such_module"].error == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_only_the_import_that_hangs_is_too_slow(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_LIMIT_S", 3.0)
+    (blocked / "first.py").write_text("")
+    (blocked / "hanging.py").write_text("import time; time.sleep(60)")
+    (blocked / "last.py").write_text("__version__ = '2'")
+    found = try_imports(["first", "hanging", "last"])
+    assert found == {
+        "first": Imported("", ""),
+        "hanging": Imported("", "did not end within 3 s"),
+        "last": Imported("2", ""),
+    }
 
 
 def test_missing_and_broken_libraries_come_with_what_mends_them(blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
