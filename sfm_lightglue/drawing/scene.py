@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, Int32Array, UInt8Array
-from sfm_lightglue.drawing.viewpoint import Viewpoint, choose_viewpoint, near_mask, scene_radius
+from sfm_lightglue.drawing.viewpoint import Viewpoint, choose_viewpoint, half_diagonal, near_mask
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.geometry.transforms import Rigid3
 
@@ -97,13 +97,19 @@ class ViewScene:
     radius: float
 
 
-def build_scene(model: ModelArrays, aspect: float = 4 / 3, up: Float64Array | None = None) -> ViewScene:
+def build_scene(
+    model: ModelArrays,
+    aspect: float = 4 / 3,
+    up: Float64Array | None = None,
+    masks: tuple[BoolArray, BoolArray] | None = None,
+) -> ViewScene:
     """Choose colours, frusta and a viewpoint for a model.
 
     Args:
         model: with at least one finite point or one camera.
         aspect: width divided by height of the image that is rendered.
         up: [3] unit vector; None for the mean of the cameras' own upward directions.
+        masks: of the points [N] and the cameras [F] that must be in view; None for those that are not outliers.
 
     Raises:
         DataError: if there is neither a finite point nor a camera.
@@ -115,11 +121,12 @@ def build_scene(model: ModelArrays, aspect: float = 4 / 3, up: Float64Array | No
     if len(points) == 0 and len(model.poses) == 0:
         raise DataError("the model contains neither points nor registered images: nothing to show")
     centers = np.array([pose.center for pose in model.poses]).reshape(-1, 3)
-    radius = scene_radius(points, centers)
+    point_mask, camera_mask = (near_mask(points), near_mask(centers)) if masks is None else (masks[0][finite], masks[1])
+    radius = half_diagonal(np.concatenate([points[point_mask], centers[camera_mask]]))
     frusta = frustum_lines(model.poses, model.corner_rays, frustum_size(centers, radius))
-    camera_mask = near_mask(centers)
     near_poses = [pose for pose, is_near in zip(model.poses, camera_mask, strict=True) if is_near]
-    viewpoint = choose_viewpoint(points, near_poses, select_frusta(frusta, camera_mask).vertices, aspect, up)
+    seen_vertices = select_frusta(frusta, camera_mask).vertices
+    viewpoint = choose_viewpoint(points, near_poses, seen_vertices, aspect, up, point_mask)
     return ViewScene(points, point_colors, centers, frusta, viewpoint, radius)
 
 

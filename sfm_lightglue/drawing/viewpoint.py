@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3
 
 VERTICAL_FOV_DEG = 40.0
@@ -65,10 +65,29 @@ def near_mask(positions: Float64Array, factor: float = 2.5) -> BoolArray:
     return mask
 
 
+def near_mask_of_models(positions: Float64Array, model_of_position: IndexArray) -> BoolArray:
+    """Mask [N] of the positions [N, 3] that are not outliers of their own model; those that are not finite are.
+
+    Args:
+        positions: of several models.
+        model_of_position: [N] number of the model of each.
+    """
+    mask = np.zeros(len(positions), np.bool_)
+    is_finite = np.isfinite(positions).all(axis=1)
+    for model in np.unique(model_of_position):
+        rows = np.flatnonzero(is_finite & (model_of_position == model))
+        mask[rows] = near_mask(positions[rows])
+    return mask
+
+
 def scene_radius(points: Float64Array, centers: Float64Array) -> float:
     """Half the diagonal of the box around points [N, 3] and camera centres [F, 3] without outliers; 1 if it is 0."""
-    kept = np.concatenate([points[near_mask(points)], centers[near_mask(centers)]])
-    radius = float(np.linalg.norm(np.ptp(kept, axis=0))) / 2
+    return half_diagonal(np.concatenate([points[near_mask(points)], centers[near_mask(centers)]]))
+
+
+def half_diagonal(positions: Float64Array) -> float:
+    """Half the diagonal of the box around positions [N, 3]; 1 if it is 0."""
+    radius = float(np.linalg.norm(np.ptp(positions, axis=0))) / 2
     return radius if radius > 0 else 1.0
 
 
@@ -78,20 +97,22 @@ def choose_viewpoint(
     seen_vertices: Float64Array,
     aspect: float,
     up: Float64Array | None = None,
+    point_mask: BoolArray | None = None,
 ) -> Viewpoint:
     """The viewpoint behind and above the cameras that is as near as the whole scene fits into the image.
 
     Args:
-        points: [N, 3]; outliers are ignored.
+        points: [N, 3].
         poses: `cam_from_world` of F cameras without outliers; if there are none, the view is along z with y downwards.
         seen_vertices: [V, 3] further positions that must be in the image.
         aspect: width divided by height of the image.
         up: [3] unit vector; None for the mean of the cameras' own upward directions.
+        point_mask: [N] of the points that must be in the image; None for those that are not outliers.
 
     Raises:
         ValueError: if there is neither a point nor a vertex.
     """
-    kept = points[near_mask(points)]
+    kept = points[near_mask(points) if point_mask is None else point_mask]
     must_see = np.concatenate([kept, seen_vertices])
     if len(must_see) == 0:
         raise ValueError("choose_viewpoint: expected a point or a vertex to look at")

@@ -18,7 +18,7 @@ from sfm_lightglue.drawing.scene import (
     frustum_lines,
     frustum_size,
 )
-from sfm_lightglue.drawing.viewpoint import near_mask
+from sfm_lightglue.drawing.viewpoint import near_mask, near_mask_of_models
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.viewer.compare import Comparison
 from sfm_lightglue.viewer.contents import REACH, Contents
@@ -111,18 +111,21 @@ def _assembled(
         for model, where in zip(models, placed, strict=True)
     ]
     joined = _joined([table.arrays for table in tables])
-    scene = build_scene(joined, aspect, up)
+    model_of_point = np.repeat(np.arange(len(tables)), [len(table.arrays.points) for table in tables])
+    model_of_camera = np.repeat(np.arange(len(tables)), [len(table.names) for table in tables])
+    # Outliers of each model: beside a large model, all of a small one would be outliers.
+    centers = np.concatenate([_centers(table) for table in tables])
+    near = near_mask_of_models(joined.points, model_of_point), near_mask_of_models(centers, model_of_camera)
+    scene = build_scene(joined, aspect, up, near)
     frame = _Frame(scene)
-    points = np.concatenate([table.arrays.points for table in tables])
-    is_kept = np.isfinite(points).all(axis=1)
-    local_points = frame.local(points)
+    is_kept = np.isfinite(joined.points).all(axis=1)
+    local_points = frame.local(joined.points)
     is_kept &= np.linalg.norm(np.where(is_kept[:, None], local_points, 0.0), axis=1) <= REACH
     # The distances between the cameras of one model count: those of compared models nearly coincide.
     length = max((frustum_size(_centers(table), scene.radius) for table in tables if table.names), default=1.0)
     frusta = frustum_lines(joined.poses, joined.corner_rays, length)
     local_frusta = frame.local(frusta.vertices).reshape(-1, 8, 3)
     has_camera = np.linalg.norm(local_frusta[:, 0], axis=1) <= REACH
-    model_of_camera = np.repeat(np.arange(len(tables)), [len(table.names) for table in tables])
     own_color = comparison is not None or len(tables) > 1
     colors = (
         MODEL_COLORS[model_of_camera % len(MODEL_COLORS)] if own_color else frusta.colors[:: len(SEGMENTS_OF_FRUSTUM)]
@@ -136,7 +139,7 @@ def _assembled(
     return Contents(
         points=local_points[is_kept].astype(np.float32),
         colors=_colors(tables)[is_kept],
-        model_of_point=np.repeat(np.arange(len(tables)), [len(table.arrays.points) for table in tables])[is_kept],
+        model_of_point=model_of_point[is_kept],
         frusta=local_frusta[has_camera].astype(np.float32),
         camera_colors=colors[has_camera].astype(np.float32),
         model_of_camera=model_of_camera[has_camera],

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, IndexArray, UInt8Array
 from sfm_lightglue.drawing.scene import point_size_px
-from sfm_lightglue.drawing.viewpoint import Viewpoint, near_mask
+from sfm_lightglue.drawing.viewpoint import Viewpoint, near_mask_of_models
 from sfm_lightglue.viewer.contents import Contents
 from sfm_lightglue.viewer.look import BACKGROUNDS, Look
 from sfm_lightglue.viewer.meshes import PICKED, Mesh, frusta_lines, thumbnail_mesh
@@ -40,14 +40,17 @@ def turn_views(contents: Contents, size: tuple[int, int], num_pictures: int) -> 
     view = first_view(contents)
     if num_pictures == 1:
         return [view]
-    points = contents.points[:: 1 + len(contents.points) // _NUM_FITTED]
-    corners = contents.frusta[near_mask(contents.centers.astype(np.float64))].reshape(-1, 3)
-    positions = np.concatenate([points[near_mask(points.astype(np.float64))], corners]).astype(np.float64)
+    rows_of_models = [np.flatnonzero(contents.model_of_point == model) for model in range(len(contents.model_names))]
+    rows = np.concatenate([rows[:: 1 + len(rows) // _NUM_FITTED] for rows in rows_of_models])
+    points = contents.points[rows].astype(np.float64)
+    near_points = points[near_mask_of_models(points, contents.model_of_point[rows])]
+    near_cameras = near_mask_of_models(contents.centers.astype(np.float64), contents.model_of_camera)
+    positions = np.concatenate([near_points, contents.frusta[near_cameras].reshape(-1, 3).astype(np.float64)])
     return turntable(fitted_for_turn(view, positions, size[0] / size[1]), num_pictures)
 
 
 _NUM_FITTED = 20_000
-"""Points that must be in the pictures of a turn; evenly spaced ones of more."""
+"""Points of a model that must be in the pictures of a turn; evenly spaced ones of more."""
 
 
 def points_shown(contents: Contents, look: Look) -> BoolArray:

@@ -20,6 +20,7 @@ from sfm_lightglue.viewer.models import (
     read_viewed_model,
 )
 from sfm_lightglue.viewer.open3d_worker import read_contents
+from sfm_lightglue.viewer.scene_parts import first_view, turn_views
 from tests.helpers.viewed_models import NUM_LOOSE, SIZE, write_viewed_scene
 
 ASPECT = 4 / 3
@@ -124,6 +125,20 @@ def test_models_side_by_side_have_equal_size_the_same_up_and_a_gap(viewed):
     cameras = both.frusta[both.model_of_camera == 1][:, 0] - both.frusta[both.model_of_camera == 0][:, 0]
     np.testing.assert_allclose(cameras, np.broadcast_to(shift, cameras.shape), atol=1e-4)
     assert track_of(both, len(first)).cameras.min() >= 6, "tracks of the second model have its cameras"
+
+
+def test_a_small_model_beside_a_large_one_is_in_view_too(tmp_path):
+    folders = [
+        write_viewed_scene(tmp_path / str(num_images), num_images, num_points, with_photos=False)
+        for num_images, num_points in ((60, 30_000), (8, 1500))
+    ]
+    both = side_by_side([read_viewed_model(folder) for folder in folders], ASPECT)
+    size = (400, 300)
+    assert {*both.model_of_point.tolist()} == {*both.model_of_camera.tolist()} == {0, 1}
+    for view in (first_view(both), *turn_views(both, size, 8)):
+        for positions in (both.points, both.frusta.reshape(-1, 3)):
+            pixels, _ = view.project(positions.astype(np.float64), size)
+            assert (pixels > 0).all() and (pixels < size).all()
 
 
 def test_a_moved_copy_is_laid_over_the_first_model_without_errors(viewed):
