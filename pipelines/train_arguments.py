@@ -57,6 +57,8 @@ def check_combinations(parser: argparse.ArgumentParser, arguments: argparse.Name
     if arguments.pack_photos is not None:
         if arguments.photos is None:
             parser.error("--pack-photos needs --photos DIR, the folder of the photographs")
+        if arguments.dry_run:
+            parser.error("--dry-run writes nothing, and --pack-photos has no plan: leave out one of them")
         return
     if arguments.pack_size is not None:
         parser.error("--pack-size is the size of the file of --pack-photos, which is missing")

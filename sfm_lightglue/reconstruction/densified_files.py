@@ -23,6 +23,7 @@ from sfm_lightglue.store.publication import (
     changed_files,
     complete_publication,
     file_digest,
+    is_publication_pending,
     publish_together,
     sole_publisher,
 )
@@ -54,8 +55,14 @@ class DensifiedFolder:
     location: MapLocation
 
     @classmethod
-    def choose(cls, location: MapLocation, output: Path | None) -> DensifiedFolder:
+    def choose(cls, location: MapLocation, output: Path | None, completes: bool = True) -> DensifiedFolder:
         """The stated folder, or "densified" in the output folder of the model, or beside another tool's model.
+
+        Args:
+            location: of the model that is densified.
+            output: the stated folder.
+            completes: complete the publication of a run that was killed; False changes nothing, and takes such a
+                folder without a further check.
 
         Raises:
             ConfigError: if it is the folder of the model itself, or has files of the user, another program or the
@@ -63,18 +70,21 @@ class DensifiedFolder:
             StoreError: if a run was killed while it published a model there, and the folder is not writable now.
         """
         folder = cls(output if output is not None else _folder_around(location) / FOLDER_NAME, location)
-        folder._require_ours()
+        folder._require_ours(completes)
         return folder
 
-    def _require_ours(self) -> None:
+    def _require_ours(self, completes: bool) -> None:
         shown = shown_path(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"`output` {shown}: is a file; choose another folder")
         if not self.path.is_dir():
             return
-        complete_publication(self.path)
+        if completes:
+            complete_publication(self.path)
         if _is_within(self.location.model, self.path):
             raise ConfigError(f"`output` {shown}: has the model that is to be densified; choose another folder")
+        if is_publication_pending(self.path):
+            return
         record = self.record()
         if record is None:
             names = sorted(path.name for path in self.path.iterdir())

@@ -62,7 +62,7 @@ def estimate_densify(
     """
     path, config = Path(map), config or DensifyConfig()
     location = find_map(path, None if images is None else Path(images))
-    folder = DensifiedFolder.choose(location, None if output is None else Path(output))
+    folder = DensifiedFolder.choose(location, None if output is None else Path(output), completes=False)
     model, root = read_model(location.model), folder_of_images(location, path)
     image_ids = sorted(model.reg_image_ids())
     pairs = pairs_with_common_surface(model, image_ids, config.density) if len(image_ids) > 1 else []

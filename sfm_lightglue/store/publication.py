@@ -107,6 +107,11 @@ def sole_publisher(output: Path) -> Iterator[None]:
         yield
 
 
+def is_publication_pending(output: Path) -> bool:
+    """Whether the publication of a run that was killed is to be completed in an output folder."""
+    return (output / PENDING_NAME / _MANIFEST).exists()
+
+
 def complete_publication(output: Path) -> None:
     """Complete the publication of a run that was killed; waits while another run publishes.
 

@@ -55,7 +55,7 @@ def estimate_tracking(
     config = config or TrackerConfig()
     if is_camera_address(source):
         raise ConfigError(f"{source}: a camera has no known end, so its time cannot be estimated")
-    folder = choose_folder(source, None if output is None else Path(output))
+    folder = choose_folder(source, None if output is None else Path(output), completes=False)
     with contextlib.closing(open_source(source, fps)) as frames:
         cameras, taken = CameraConfig(model=config.camera_model, params=camera_params), iter(frames)
         first = next(taken, None)

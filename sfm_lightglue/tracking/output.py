@@ -22,6 +22,7 @@ from sfm_lightglue.store.output_folder import RESULTS_MARKER, read_record
 from sfm_lightglue.store.publication import (
     Publication,
     complete_publication,
+    is_publication_pending,
     numbered_folders,
     publish_together,
     sole_publisher,
@@ -74,8 +75,14 @@ class TrackingResults:
     image_files: Sequence[str]
 
 
-def choose_folder(source: object, output: Path | None) -> Path:
+def choose_folder(source: object, output: Path | None, completes: bool = True) -> Path:
     """The stated folder; else `tracking` in a folder of frames, or `NAME_tracking` beside a video NAME.mp4.
+
+    Args:
+        source: of the frames.
+        output: the stated folder.
+        completes: complete the publication of a run that was killed; False changes nothing, and takes such a folder
+            without a further check.
 
     Raises:
         ConfigError: if none is stated for a camera or an iterator, or the folder has the results of another job, or it
@@ -87,7 +94,10 @@ def choose_folder(source: object, output: Path | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"`output` {shown}: is a file; choose another folder")
     if folder.is_dir():
-        complete_publication(folder)
+        if completes:
+            complete_publication(folder)
+        elif is_publication_pending(folder):
+            return folder
         record = read_record(folder)
         if isinstance(record, dict) and record.get("job") == JOB:
             if output is None and Path(str(source)).is_file():

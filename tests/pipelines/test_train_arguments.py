@@ -46,6 +46,7 @@ def settings_of(text: str) -> TrainingSettings:
         (f"{RUN} --resume --restart", "give one of them"),
         (f"{RUN} --decay-keypoints 9", "--decay-keypoints needs --max-minutes"),
         ("--pack-photos photos.zip", "--pack-photos needs --photos"),
+        ("--photos photos --pack-photos photos.zip --dry-run", "leave out one of them"),
         (f"{RUN} --pack-size 9", "--pack-photos, which is missing"),
     ],
 )
