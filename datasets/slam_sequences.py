@@ -12,7 +12,7 @@ from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.pairs.sequential import natural_order
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.synthetic.corridor import corridor_loop, small_corridor_loop
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
-from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs, natural_order
+from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.types import ImagePair, Scene
 
 _LIKE_SHARE = 0.8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.types import Scene
 
 
@@ -73,10 +73,3 @@ class SequentialPairs:
         if self.config.quadratic:
             offsets |= {2**power for power in range(window)}
         return sorted(offset for offset in offsets if offset < num_images)
-
-
-def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key in which runs of digits are numbers."""
-    parts = re.split(r"(\d+)", name)
-    key = [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
-    return (*key, (2, 0, name))

@@ -15,9 +15,9 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
-from sfm_lightglue.pairs.sequential import natural_order
 from sfm_lightglue.scene.cameras import mean_focal_length
 from sfm_lightglue.scene.local_frame import LocalPositions, local_positions
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.types import Scene, SceneImage
 
 logger = logging.getLogger(__name__)

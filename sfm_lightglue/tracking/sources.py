@@ -15,9 +15,9 @@ from sfm_lightglue.images.formats import PHOTO_SUFFIXES
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.input_file import read_input_file
 from sfm_lightglue.messages import shortened, shown_path
-from sfm_lightglue.pairs.sequential import natural_order
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.scene.cameras import make_camera
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.types import Camera, SkippedImage
 

@@ -22,7 +22,7 @@ from sfm_lightglue.drawing.viewpoint import near_mask, near_mask_of_models
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
 from sfm_lightglue.viewer.compare import Comparison
 from sfm_lightglue.viewer.contents import REACH, Contents
-from sfm_lightglue.viewer.models import ViewedModel, path_segments
+from sfm_lightglue.viewer.models import ViewedModel, centers_by_name, path_segments
 
 GAP = 0.3
 """Distance between models that stand side by side, in radii of the first one."""
@@ -118,7 +118,7 @@ def _assembled(
     near = near_mask_of_models(joined.points, model_of_point), near_mask_of_models(centers, model_of_camera)
     scene = build_scene(joined, aspect, up, near)
     frame = _Frame(scene)
-    is_kept = np.isfinite(joined.points).all(axis=1)
+    is_kept = np.asarray(np.isfinite(joined.points).all(axis=1))
     local_points = frame.local(joined.points)
     is_kept &= np.linalg.norm(np.where(is_kept[:, None], local_points, 0.0), axis=1) <= REACH
     # The distances between the cameras of one model count: those of compared models nearly coincide.
@@ -131,7 +131,7 @@ def _assembled(
         MODEL_COLORS[model_of_camera % len(MODEL_COLORS)] if own_color else frusta.colors[:: len(SEGMENTS_OF_FRUSTUM)]
     )
     paths = [
-        frame.local(path_segments(_centers(table)))
+        frame.local(path_segments(centers_by_name(table)))
         for table, model in zip(tables, models, strict=True)
         if model.is_sequence
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from sfm_lightglue.arrays import AnyArray
 def packed(state: dict[str, AnyArray]) -> bytes:
     """A state as bytes: the length in 8 bytes, then a NPZ file."""
     buffer = io.BytesIO()
-    np.savez(buffer, **state)  # reading refuses pickles
+    arrays: dict[str, Any] = state
+    np.savez(buffer, **arrays)
     data = buffer.getvalue()
     return len(data).to_bytes(8, "big") + data
 

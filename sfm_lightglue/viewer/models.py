@@ -15,6 +15,7 @@ from sfm_lightglue.colmap.model_table import ModelTable, read_model_table
 from sfm_lightglue.drawing.up_axis import up_of_cameras
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.store.output_folder import read_record
 from sfm_lightglue.store.publication import GEOREGISTRATION_NAME
 
@@ -72,9 +73,9 @@ def read_viewed_model(path: Path, images: Path | None = None) -> ViewedModel:
     if location.images is None:
         logger.info("%s: the folder of its images is not known, so they are not shown; state it with `images`", path)
     up, source = _up(location.model, location.images, table)
-    centers = np.array([pose.center for pose in table.arrays.poses]).reshape(-1, 3)
-    known = location.output is not None and _is_recorded_sequence(location.output)
-    return ViewedModel(str(path), table, location.images, up, source, known or looks_like_sequence(centers))
+    is_sequence = location.output is not None and _is_recorded_sequence(location.output)
+    is_sequence = is_sequence or looks_like_sequence(centers_by_name(table))
+    return ViewedModel(str(path), table, location.images, up, source, is_sequence)
 
 
 def _up(model: Path, images: Path | None, table: ModelTable) -> tuple[Float64Array, str]:
@@ -118,6 +119,12 @@ def _is_recorded_sequence(output: Path) -> bool:
     record = read_record(output)
     pairs = record.get("config", {}).get("pairs", {}) if isinstance(record, dict) else {}
     return output.name == TRACKING_FOLDER or (isinstance(pairs, dict) and pairs.get("name") == "sequential")
+
+
+def centers_by_name(table: ModelTable) -> Float64Array:
+    """The camera centres [F, 3] in the natural order of the names: 2.jpg before 10.jpg."""
+    rows = sorted(range(len(table.names)), key=lambda row: natural_order(table.names[row]))
+    return np.array([table.arrays.poses[row].center for row in rows]).reshape(-1, 3)
 
 
 def looks_like_sequence(centers: Float64Array) -> bool:

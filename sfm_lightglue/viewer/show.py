@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -246,7 +247,8 @@ def show_window(
 
 def _run_worker(contents: Contents, folder: Path, job: Job, limit_s: float | None) -> None:
     """Run `sfm_lightglue.viewer.open3d_worker` on the contents in a new process and wait for its end."""
-    np.savez(folder / CONTENTS_NAME, **contents.as_arrays())
+    arrays: dict[str, Any] = contents.as_arrays()
+    np.savez(folder / CONTENTS_NAME, **arrays)
     (folder / JOB_NAME).write_text(job.as_json())
     try:
         worker = subprocess.run(

@@ -11,7 +11,8 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.exhaustive import ExhaustivePairs
 from sfm_lightglue.pairs.from_file import PairsFromFile, PairsFromFileConfig
-from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs, natural_order
+from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.types import Camera, ImagePair, Scene, SceneImage, SkippedImage
 
 CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))

@@ -195,6 +195,20 @@ def test_a_trajectory_has_no_segment_where_there_is_a_gap():
     assert path_segments(centers[:1]).shape == (0, 3)
 
 
+def test_a_trajectory_counts_names_without_leading_zeros_as_people_do(tmp_path):
+    folder = write_viewed_scene(tmp_path / "scene", 12, 60, with_photos=False) / "reconstruction" / "sparse" / "0"
+    model = pycolmap.Reconstruction(folder)
+    for image_id, image in model.images.items():
+        image.name = f"{image_id}.jpg"
+    model.write_binary(folder)
+    found = read_viewed_model(folder)
+    assert found.table.names[:3] == ("1.jpg", "10.jpg", "11.jpg")
+    assert found.is_sequence
+    ends = side_by_side([found], ASPECT).path.reshape(-1, 2, 3)
+    lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    assert len(ends) == 11 and lengths.max() < 1.1 * lengths.min()
+
+
 def test_a_model_in_metres_on_the_earth_has_z_upwards(tmp_path):
     scene = write_viewed_scene(tmp_path / "scene", num_images=3, num_points=20, with_photos=False)
     model = scene / "reconstruction" / "sparse" / "0"
