@@ -36,7 +36,8 @@ def run_mapper(
         name: of the run; its folder in the work folder must not exist.
         options: of the mapper; those of the snapshots are set.
     """
-    snapshots = Snapshots.of_run(task.snapshots / name if task.snapshots is not None else None, task.num_images)
+    own_folder = task.snapshots / name if task.snapshots is not None else None
+    snapshots = Snapshots.of_run(own_folder, task.num_images, is_watched=task.growth is not None)
     snapshots = snapshots or Snapshots.for_viewer(task.growth, task.num_images)
     run = MapperRun(task, task.work / name, options, snapshots)
     task.progress("map", 0, task.num_images)

@@ -40,16 +40,18 @@ class Snapshots:
     interval: int
 
     @classmethod
-    def of_run(cls, folder: Path | None, num_images: int) -> Snapshots | None:
+    def of_run(cls, folder: Path | None, num_images: int, is_watched: bool = False) -> Snapshots | None:
         """Snapshots for a scene; None without a folder, or if mapping is quick.
 
         Args:
             folder: of the snapshots of this run.
             num_images: of the scene.
+            is_watched: whether a viewer shows them; then there are more.
         """
         if folder is None or num_images < MIN_IMAGES:
             return None
-        return cls(folder, max(_MIN_INTERVAL, num_images // _NUM_SNAPSHOTS))
+        interval = max(_MIN_INTERVAL, num_images // _NUM_SNAPSHOTS)
+        return cls(folder, min(interval, _shown_interval(num_images)) if is_watched else interval)
 
     @classmethod
     def for_viewer(cls, folder: Path | None, num_images: int) -> Snapshots | None:
@@ -65,7 +67,7 @@ class Snapshots:
         if folder is None:
             return None
         with store_errors(folder):
-            return cls(Path(tempfile.mkdtemp(prefix="run-", dir=folder)), max(1, num_images // _NUM_SHOWN))
+            return cls(Path(tempfile.mkdtemp(prefix="run-", dir=folder)), _shown_interval(num_images))
 
     @property
     def current(self) -> Path:
@@ -128,6 +130,10 @@ class Snapshots:
     def _remove(paths: list[Path]) -> None:
         for path in paths:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _shown_interval(num_images: int) -> int:
+    return max(1, num_images // _NUM_SHOWN)
 
 
 def _image_ids(path: Path) -> frozenset[int]:

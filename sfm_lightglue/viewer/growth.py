@@ -47,7 +47,7 @@ class StateWindow(Protocol):
 
 
 class GrowthView:
-    """Shows the newest snapshot below some folders, until it is closed.
+    """Shows the newest snapshot below some folders, until it is closed. Those of an earlier run are not shown.
 
     Args:
         window: that is given the states; it is closed too.
@@ -58,6 +58,8 @@ class GrowthView:
         self._window, self._folders = window, tuple(folders)
         self._is_ended = threading.Event()
         self._seen: tuple[Path, int] | None = None
+        # Files of the folders are compared with each other: the clock of their disk may not be that of this machine.
+        self._earlier_ns = max((written_ns for _, written_ns in newest_snapshots(self._folders)), default=0)
         self._names: Collection[str] = ()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="growth")
         self._thread.start()
@@ -77,7 +79,7 @@ class GrowthView:
 
     def _show_newest(self) -> None:
         for found in newest_snapshots(self._folders):
-            if found == self._seen:
+            if found == self._seen or found[1] <= self._earlier_ns:
                 return
             try:
                 table = read_model_table(found[0])

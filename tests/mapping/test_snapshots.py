@@ -224,4 +224,18 @@ def test_the_interval_grows_with_the_scene(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     found = [Snapshots.of_run(tmp_path, num_images) for num_images in (99, 100, 2000)]
     assert [each.interval if each else None for each in found] == [None, 25, 100]
+    watched = [Snapshots.of_run(tmp_path, num_images, is_watched=True) for num_images in (100, 2000)]
+    assert [each.interval if each else None for each in watched] == [2, 40], "as many as a viewer shows"
     assert Snapshots.of_run(None, 500) is None
+
+
+def test_a_mapping_that_is_watched_writes_its_snapshots_more_often(
+    task: MappingTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_MIN_INTERVAL", NUM_IMAGES + 1)
+    cut_off(task, 11)
+    assert list((task.snapshots / "mapping-0" / "current").iterdir()) == []
+    (tmp_path / "growth").mkdir()
+    cut_off(replace(task, growth=tmp_path / "growth"), 11, "work-watched")
+    assert len(list((task.snapshots / "mapping-0" / "current").iterdir())) >= 2
+    assert list((tmp_path / "growth").iterdir()) == [], "the viewer watches the snapshots of the run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,20 @@ def test_the_window_gets_the_newest_complete_snapshot(tmp_path: Path, window: Wi
     view.close()
     assert window.is_closed
     assert [len(state["line_vertices"]) // 8 for state in window.states] == [4, 6]
+
+
+def test_snapshots_of_an_earlier_run_are_not_shown(tmp_path: Path, window: Window) -> None:
+    scene = write_viewed_scene(tmp_path / "scene", num_images=4, with_photos=False)
+    watched = tmp_path / "watched"
+    shutil.copytree(scene / "reconstruction" / "sparse" / "0", watched / "current" / "1")
+    view = GrowthView(window, [watched])
+    (watched / "current" / "1").rename(watched / "model-0000")  # as a run that goes on from it does
+    time.sleep(0.2)
+    larger = write_viewed_scene(tmp_path / "larger", num_images=6, with_photos=False)
+    shutil.copytree(larger / "reconstruction" / "sparse" / "0", watched / "current" / "2")
+    window.wait_for(1)
+    view.close()
+    assert [len(state["line_vertices"]) // 8 for state in window.states] == [6]
 
 
 def test_reconstruct_shows_the_growing_model_and_closes_the_window(
