@@ -44,8 +44,19 @@ class PointTrials:
         """
         self._births.update(dict.fromkeys(point_ids, (map_id, keyframe_number)))
 
+    def continue_in(self, kept_id: int, joined_id: int, keyframe_number: int) -> None:
+        """Let points of a map that was joined with another one have their trial there, from its beginning.
+
+        Args:
+            kept_id: of the map that has the points now.
+            joined_id: of the map that ended.
+            keyframe_number: running number of the latest keyframe of the map that stays.
+        """
+        moved = (point_id for point_id, (born_in, _) in self._births.items() if born_in == joined_id)
+        self.begin(list(moved), kept_id, keyframe_number)
+
     def judge(self, slam_map: SlamMap, map_id: int, keyframe_number: int) -> int:
-        """Remove points with few observations after their trial: of a map, and of those that were joined with others.
+        """Remove points of a map with few observations after their trial; those of maps that ended leave the trial.
 
         Args:
             slam_map: changed in place.

@@ -101,6 +101,15 @@ class LocalMapper:
         while len(self._exact) > _NUM_EXACT:
             self._exact.popleft().compact()
 
+    def continue_trials(self, kept_id: int, joined_id: int) -> None:
+        """Let young points of a map that was joined with another one prove themselves there.
+
+        Args:
+            kept_id: of the map that stays.
+            joined_id: of the map that ended.
+        """
+        self._trials.continue_in(kept_id, joined_id, self._num_added[kept_id])
+
     def adjust_all(self, map_id: int) -> None:
         """Adjust all keyframes and points of a map, and the intrinsics if the configuration says so.
 

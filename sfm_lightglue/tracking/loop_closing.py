@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,9 @@ _RIVAL_SHARE = 0.5
 _SAME_POSITION, _SAME_ANGLE_DEG = 0.25, 8.0
 """Largest differences of equal poses: fraction of the distance to the points, and degrees."""
 
+_NUM_REMEMBERED = 4
+"""Latest keyframes that showed a place of another map, and wait for another keyframe that confirms it."""
+
 _MIN_SHARED = 30
 _NUM_COVISIBLE = 4
 """Edges of the pose graph from a keyframe to those that share most points, and how many these must be."""
@@ -51,6 +56,10 @@ _MAX_STRAIN = 2.5
 
 _DRIFT_OF_LENGTH, _DRIFT_OF_DEPTH = 0.05, 0.005
 """Standard deviation of a step, as fractions of its median length and of the median distance of the points."""
+
+
+_Known = dict[tuple[int, int], VerifiedPlace | None]
+"""Results of the comparison of pairs of keyframes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +107,12 @@ class LoopCloser:
         self._num_failures = 0
         self._num_to_skip = 0
         self._failed_similarity = 0.0
+        self._unconfirmed: deque[VerifiedPlace] = deque(maxlen=_NUM_REMEMBERED)
 
     def close(self, idx: int) -> LoopClosure | None:
         """Look for the place of a keyframe that was mapped, and correct the map if it was seen before.
+
+        A place of another map is remembered until a second keyframe gives the same similarity between both maps.
 
         Args:
             idx: the keyframe.
@@ -117,7 +129,11 @@ class LoopCloser:
         if not candidates:
             self._num_failures, self._num_to_skip, self._failed_similarity = 0, 0, 0.0
             return None
-        place = self._recognised(idx, candidates)
+        place = self._recognised(idx, candidates, {})
+        if place is not None and self._joins_maps(place) and not self._is_confirmed(place, self._unconfirmed):
+            self._unconfirmed.append(place)
+            self._num_failures, self._num_to_skip = 0, 0
+            return None
         closure = None if place is None else self._corrected(place)
         if closure is None:
             self._num_failures += 1
@@ -131,31 +147,37 @@ class LoopCloser:
         """Join maps that show a common place, when the sequence is over.
 
         The keyframes of each map that look most like those of other maps are compared with them, also those that were
-        compared before in vain: since then they have got more points.
+        compared before in vain: since then they have got more points. Two keyframes must give the same similarity
+        between two maps, as a merge cannot be undone.
         """
         self._places.keep(list(self._map.keyframes))
         closures: list[LoopClosure] = []
+        known: _Known = {}
         while True:
             smaller = reversed(self._map.map_ids_by_size()[1:])  # the smallest first: it is the quickest to compare
-            closure = next(filter(None, map(self._joined, smaller)), None)
+            closure = next(filter(None, (self._joined(map_id, known) for map_id in smaller)), None)
             if closure is None:
                 return closures
             closures.append(closure)
+            changed = set(self._map.members(self._map.keyframes[closure.idx].map_id))
+            known = {pair: place for pair, place in known.items() if changed.isdisjoint(pair)}
 
-    def _joined(self, map_id: int) -> LoopClosure | None:
-        """Join a map with another one, if one of its keyframes shows a place of it."""
+    def _joined(self, map_id: int, known: _Known) -> LoopClosure | None:
+        """Join a map with another one, if two of its keyframes show places of it and agree."""
+        places: list[VerifiedPlace] = []
         for idx, similar in self._most_similar_of(map_id):
-            place = self._recognised(idx, distinct_places(self._map, similar, _MIN_SIMILARITY))
-            closure = None if place is None else self._corrected(place)
-            if closure is not None:
-                return closure
+            place = self._recognised(idx, distinct_places(self._map, similar, _MIN_SIMILARITY), known)
+            if place is not None and self._is_confirmed(place, places):
+                return self._corrected(place)
+            places.extend([place] if place is not None else [])
         return None
 
     def _most_similar_of(self, map_id: int) -> list[tuple[int, list[tuple[int, float]]]]:
         """The keyframes of a map that look most like those of other maps, with these and their similarity."""
-        with self._map.lock:
-            members = {idx: self._map.keyframes[idx].features for idx in self._map.members(map_id)}
-        found = {idx: self._places.query(features, _NUM_CANDIDATES, members) for idx, features in members.items()}
+        members = self._map.members(map_id)
+        found = {  # one by one: features of old keyframes are made anew at each access
+            idx: self._places.query(self._map.keyframes[idx].features, _NUM_CANDIDATES, members) for idx in members
+        }
         order = sorted((idx for idx in found if found[idx]), key=lambda idx: (-found[idx][0][1], idx))
         return [(idx, found[idx]) for idx in order[:_NUM_COMPARED]]
 
@@ -163,32 +185,67 @@ class LoopCloser:
         """Keyframes that look like one and are not near it, with their similarity."""
         return self._places.query(self._map.keyframes[idx].features, _NUM_CANDIDATES, neighbourhood(self._map, idx))
 
-    def _recognised(self, idx: int, candidates: list[int]) -> VerifiedPlace | None:
-        """The place of a keyframe; None if there is none, or if two places of one map look the same."""
-        tried = [self._verifier.verify(idx, other) for other in candidates]
+    def _recognised(self, idx: int, candidates: list[int], known: _Known) -> VerifiedPlace | None:
+        """The place of a keyframe; None if there is none, or if two different places look the same.
+
+        Args:
+            idx: keyframe.
+            candidates: one keyframe of each place.
+            known: results of pairs of keyframes, which are not computed again; new ones are added.
+        """
+        for other in candidates:
+            if (idx, other) not in known:
+                known[idx, other] = self._verifier.verify(idx, other)
+        tried = (known[idx, other] for other in candidates)
         found = sorted((place for place in tried if place is not None), key=lambda place: -place.num_inliers)
         if not found or (len(found) == 2 and self._is_ambiguous(*found)):
             return None
         return found[0]
 
     def _is_ambiguous(self, best: VerifiedPlace, second: VerifiedPlace) -> bool:
-        """Whether a second place of the same map explains a keyframe too, from another position."""
-        maps = {self._map.keyframes[place.other_idx].map_id for place in (best, second)}
-        if len(maps) == 2 or second.num_inliers < _RIVAL_SHARE * best.num_inliers:
+        """Whether a second place explains a keyframe too, and gives it another position or one in a third map."""
+        if second.num_inliers < _RIVAL_SHARE * best.num_inliers:
             return False
-        difference = best.place_from_world.inverse() @ second.place_from_world
+        own, first, other = (self._map.keyframes[idx].map_id for idx in (best.idx, best.other_idx, second.other_idx))
+        if first == other:
+            return not self._is_same_pose(best, best.place_from_world, second.place_from_world)
+        if first == own:
+            return False  # a loop: its strain shows whether it is a wrong one
+        return other != own or not self._is_same_pose(second, second.place_from_world, Sim3.identity())
+
+    def _is_same_pose(self, place: VerifiedPlace, first: Sim3, second: Sim3) -> bool:
+        """Whether two similarities between worlds take the keyframe of a place to the same pose."""
+        center = self._map.keyframes[place.idx].cam_from_world.center
+        difference = first.inverse() @ second
         return bool(
-            np.linalg.norm(best.center - second.center) > _SAME_POSITION * best.distance
-            or rotation_angle_deg(difference.R) > _SAME_ANGLE_DEG
+            np.linalg.norm(first @ center - second @ center) <= _SAME_POSITION * place.distance
+            and rotation_angle_deg(difference.R) <= _SAME_ANGLE_DEG
+        )
+
+    def _joins_maps(self, place: VerifiedPlace) -> bool:
+        return self._map.keyframes[place.idx].map_id != self._map.keyframes[place.other_idx].map_id
+
+    def _is_confirmed(self, place: VerifiedPlace, others: Iterable[VerifiedPlace]) -> bool:
+        """Whether one of other places, of another keyframe, gives the same similarity between the same two maps."""
+        keyframes = self._map.keyframes
+        maps = [keyframes[idx].map_id for idx in (place.idx, place.other_idx)]
+        return any(
+            other.idx != place.idx
+            and [keyframes[idx].map_id for idx in (other.idx, other.other_idx) if idx in keyframes] == maps
+            and self._is_same_pose(place, place.place_from_world, other.place_from_world)
+            and abs(other.place_from_world.scale / place.place_from_world.scale - 1) <= _SAME_POSITION
+            for other in others
         )
 
     def _corrected(self, place: VerifiedPlace) -> LoopClosure | None:
-        map_id = self._map.keyframes[place.idx].map_id
         merged_map_id = None
-        if map_id != self._map.keyframes[place.other_idx].map_id:
+        if self._joins_maps(place):
+            maps = {self._map.keyframes[idx].map_id for idx in (place.idx, place.other_idx)}
             merged_map_id = merge_maps(self._map, place)
+            self._mapper.continue_trials(merged_map_id, *(maps - {merged_map_id}))
         elif not self._close_graph(place):
             return None
+        self._unconfirmed.clear()
         fuse_points(self._map, place.links)
         adjust_around(self._map, self._mapper, self._config, place.idx)
         scale = place.place_from_world.scale

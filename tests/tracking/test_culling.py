@@ -32,7 +32,7 @@ def test_points_with_few_observations_leave_after_their_trial():
     assert trials.judge(slam_map, 0, 5) == 0
 
 
-def test_the_last_points_of_a_map_stay_while_another_one_grows_and_are_judged_when_it_is_joined():
+def test_the_last_points_of_a_map_stay_while_another_one_grows_and_leave_when_it_is_gone():
     slam_map, ids = map_of(3, num_observers=2)
     walk = Walk(num_points=300)
     other = walk.keyframe(0)
@@ -45,6 +45,17 @@ def test_the_last_points_of_a_map_stay_while_another_one_grows_and_are_judged_wh
     for keyframe in slam_map.keyframes.values():
         keyframe.map_id = 1
     assert trials.judge(slam_map, 1, 41) == len(ids)
+
+
+def test_points_of_a_joined_map_are_judged_three_keyframes_later():
+    slam_map, ids = map_of(3, num_observers=2)
+    trials = PointTrials()
+    trials.begin(ids.tolist(), 0, 3)
+    for keyframe in slam_map.keyframes.values():
+        keyframe.map_id = 1
+    trials.continue_in(1, 0, 40)
+    assert [trials.judge(slam_map, 1, number) for number in (41, 42)] == [0, 0]
+    assert trials.judge(slam_map, 1, 43) == len(ids)
 
 
 def test_points_that_left_before_are_no_matter():

@@ -1,5 +1,7 @@
 """Loops: the drift of a ring disappears, and places that only look alike do not close one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,9 +122,8 @@ def test_maps_are_joined_where_they_meet(num_second):
     ring = Ring()
     walked = Walked(ring)
     assert walked.walk(range(14)) == {}
-    other_from_world = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
     steps = list(range(NUM_STEPS - num_second, NUM_STEPS + 6))
-    closures = walked.walk(steps, map_id=1, map_from_drifted=other_from_world)
+    closures = walked.walk(steps, map_id=1, map_from_drifted=OTHER)
     (closure,) = closures.values()
     larger = 0 if num_second == 8 else 1
     assert closure.merged_map_id == larger
@@ -133,19 +134,93 @@ def test_maps_are_joined_where_they_meet(num_second):
 
 @pytest.mark.parametrize(("first", "is_met"), [(NUM_STEPS - 8, True), (20, False)], ids=["meet", "do not meet"])
 def test_maps_that_meet_are_joined_at_the_end_too(first, is_met):
-    walked = Walked(Ring())
-    other_from_world = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
-    for map_id, steps in enumerate((range(14), range(first, first + 14))):
-        for step in steps:
-            idx = len(walked.steps)
-            walked.steps[idx] = step
-            options = {"map_id": map_id, "map_from_drifted": other_from_world} if map_id else {}
-            walked.places.add(walked.ring.add_to(walked.slam_map, idx, step, **options))
+    walked = maps_of(range(14), range(first, first + 14))
     closures = walked.closer.join_maps()
     assert len(closures) == is_met
     assert len(walked.slam_map.map_ids()) == 2 - is_met
     if is_met:
         assert walked.rms_error() < 0.02
+
+
+OTHER = Sim3(2.5, rotation_from_rotvec(np.array([0.3, -1.0, 0.2])), np.array([3.0, -7.0, 1.0]))
+
+
+def maps_of(*parts):
+    """Maps of some steps each, the first in the frame of the ring and the others in another one, not joined yet."""
+    walked = Walked(Ring())
+    for map_id, steps in enumerate(parts):
+        for step in steps:
+            idx = len(walked.steps)
+            walked.steps[idx] = step
+            options = {"map_id": map_id, "map_from_drifted": OTHER} if map_id else {}
+            walked.places.add(walked.ring.add_to(walked.slam_map, idx, step, **options))
+    return walked
+
+
+def test_a_place_of_two_other_maps_joins_none_of_them():
+    walked = maps_of(range(10), range(10), range(10))
+    assert walked.closer.join_maps() == []
+    assert walked.closer.close(28) is None and walked.closer.close(29) is None
+    assert walked.slam_map.map_ids() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", [Sim3(1.0, np.eye(3), np.array([4.0, 0, 0])), Sim3(1.5, np.eye(3), np.zeros(3))])
+def test_two_keyframes_must_agree_before_maps_are_joined(wrong):
+    """The first one gives a wrong similarity, as in a place that looks alike."""
+    walked = maps_of(range(14), range(NUM_STEPS - 8, NUM_STEPS + 6))
+    verify, tried = walked.closer._verifier.verify, []
+
+    def wrong_once(idx, other):
+        place = verify(idx, other)
+        if place is None:
+            return None
+        tried.append(idx)
+        moved = place.place_from_world if len(tried) > 1 else wrong @ place.place_from_world
+        center = moved @ walked.slam_map.keyframes[idx].cam_from_world.center
+        return replace(place, place_from_world=moved, center=center)
+
+    walked.closer._verifier.verify = wrong_once
+    (closure,) = walked.closer.join_maps()
+    assert closure.idx == tried[-1] and len(set(tried)) == 3
+    assert walked.rms_error() < 0.02
+
+
+def test_a_single_keyframe_joins_no_maps():
+    walked = maps_of(range(14), range(NUM_STEPS - 8, NUM_STEPS + 6))
+    verify, first = walked.closer._verifier.verify, []
+
+    def verify_one(idx, other):
+        place = None if first and idx != first[0] else verify(idx, other)
+        first.extend([idx] if place is not None else [])
+        return place
+
+    walked.closer._verifier.verify = verify_one
+    assert walked.closer.join_maps() == [] and len(first) > 0
+    assert walked.slam_map.revision == 0
+
+
+def test_pairs_of_maps_that_did_not_change_are_compared_once():
+    walked = maps_of(range(14), range(NUM_STEPS - 8, NUM_STEPS + 6), range(16, 21), range(24, 29))
+    query, verify, tried = walked.places.query, walked.closer._verifier.verify, []
+    of_small = set(range(28, 38))
+
+    def query_all(features, num, excluded=()):
+        others = sorted(of_small - set(excluded), reverse=True)
+        return query(features, num, excluded) if not of_small & set(excluded) else [(idx, 0.2) for idx in others]
+
+    walked.places.query = query_all
+    walked.closer._verifier.verify = lambda idx, other: tried.append((idx, other)) or verify(idx, other)
+    assert len(walked.closer.join_maps()) == 1
+    of_both = [pair for pair in tried if of_small.issuperset(pair)]
+    assert len(of_both) == len(set(of_both)) >= 10
+
+
+def test_young_points_of_a_joined_map_stay_on_trial():
+    walked = maps_of(range(14), range(NUM_STEPS - 8, NUM_STEPS + 6))
+    calls = []
+    walked.closer._mapper.continue_trials = lambda *maps: calls.append(maps)
+    (closure,) = walked.closer.join_maps()
+    assert calls == [(closure.merged_map_id, 1 - closure.merged_map_id)]
 
 
 class Answers:
