@@ -39,8 +39,8 @@ _CLOSING_S = 5.0
 class StateWindow(Protocol):
     """A window that draws states, such as `LiveView`."""
 
-    def send(self, state: dict[str, AnyArray]) -> None:
-        """Draw a state."""
+    def send(self, state: dict[str, AnyArray]) -> bool:
+        """Draw a state; False if there is no window any more."""
 
     def close(self) -> None:
         """Close the window."""
@@ -74,21 +74,23 @@ class GrowthView:
         pause_s = INTERVAL_S
         while not self._is_ended.wait(pause_s):
             start_s = time.monotonic()
-            self._show_newest()
+            if not self._show_newest():
+                return
             pause_s = max(INTERVAL_S, (time.monotonic() - start_s) / MAX_SHARE)
 
-    def _show_newest(self) -> None:
+    def _show_newest(self) -> bool:
+        """Show the newest snapshot if it was not shown; False if there is no window any more."""
         for found in newest_snapshots(self._folders):
             if found == self._seen or found[1] <= self._earlier_ns:
-                return
+                break
             try:
                 table = read_model_table(found[0])
                 state = growth_state(table, self._names)
             except DataError:
                 continue  # it is being written or removed: the one before it is complete
             self._seen, self._names = found, frozenset(table.names)
-            self._window.send(state)
-            return
+            return self._window.send(state)
+        return True
 
 
 def newest_snapshots(folders: Sequence[Path]) -> list[tuple[Path, int]]:

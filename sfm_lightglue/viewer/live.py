@@ -96,13 +96,14 @@ class LiveView:
         self._next_s = end_s + max(MIN_INTERVAL_S, (end_s - start_s) / _MAX_SHARE)
         self.send(state)
 
-    def send(self, state: dict[str, AnyArray]) -> None:
-        """Show a state in place of one that waits, unless the window was closed."""
+    def send(self, state: dict[str, AnyArray]) -> bool:
+        """Show a state in place of one that waits; False if the window was closed."""
         if self._has_ended():
-            return
+            return False
         with self._changed:
             self._newest = state
             self._changed.notify_all()
+        return True
 
     def close(self) -> None:
         """Close the window."""
@@ -117,12 +118,16 @@ class LiveView:
 
     def _has_ended(self) -> bool:
         """Whether there is no window any more; a failure is told once."""
-        status = self._process.poll()
-        if status is not None and status != 0 and not self._is_told:
-            self._is_told = True
-            self._output.seek(0)
-            logger.warning("the window closed: %s", explain_exit(status, self._output.read().decode(errors="replace")))
-        return status is not None
+        with self._changed:  # `close` may be called at the same time, and then the process ends by a signal
+            if self._is_closed:
+                return True
+            status = self._process.poll()
+            if status is not None and status != 0 and not self._is_told:
+                self._is_told = True
+                self._output.seek(0)
+                output = self._output.read().decode(errors="replace")
+                logger.warning("the window closed: %s", explain_exit(status, output))
+            return status is not None
 
     def _send(self) -> None:
         """Send the newest state, until the window is closed."""

@@ -37,10 +37,11 @@ class Window:
         self.is_closed = False
         self.changed = threading.Condition()
 
-    def send(self, state: dict[str, AnyArray]) -> None:
+    def send(self, state: dict[str, AnyArray]) -> bool:
         with self.changed:
             self.states.append(state)
             self.changed.notify_all()
+        return not self.is_closed
 
     def close(self) -> None:
         self.is_closed = True
@@ -118,6 +119,19 @@ def test_snapshots_of_an_earlier_run_are_not_shown(tmp_path: Path, window: Windo
     window.wait_for(1)
     view.close()
     assert [len(state["line_vertices"]) // 8 for state in window.states] == [6]
+
+
+def test_no_snapshot_is_read_after_the_user_closed_the_window(tmp_path: Path, window: Window) -> None:
+    scene = write_viewed_scene(tmp_path / "scene", num_images=4, with_photos=False)
+    view = GrowthView(window, [tmp_path / "watched"])
+    window.is_closed = True
+    for number in ("1", "2"):
+        shutil.copytree(scene / "reconstruction" / "sparse" / "0", tmp_path / "watched" / number)
+        (tmp_path / "watched" / number / "points3D.bin").touch()  # newer than the one before
+        window.wait_for(1)
+        time.sleep(0.2)
+    view.close()
+    assert len(window.states) == 1
 
 
 def test_reconstruct_shows_the_growing_model_and_closes_the_window(

@@ -157,6 +157,16 @@ def test_a_window_that_ends_is_told_once_if_it_failed(
     view.close()
 
 
+def test_a_state_after_the_end_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread that reads a snapshot may come too late."""
+    view = LiveView([sys.executable, "-c", READER, str(tmp_path / "seen.txt")])
+    state = {"points": np.zeros((1, 3))}
+    assert view.send(state)
+    view.close()
+    assert not view.send(state)
+    assert not caplog.messages
+
+
 def test_without_a_display_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "require_open3d", lambda: None)
     monkeypatch.setattr("sfm_lightglue.viewer.show.sys.platform", "linux")
