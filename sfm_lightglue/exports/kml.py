@@ -1,10 +1,14 @@
 """KML for Google Earth: a placemark for each camera of a model with GPS positions.
 
 Coordinates are longitude, latitude and altitude above the sea. The view of a placemark is that of its camera: heading
-clockwise from north, tilt 0 for straight down and 90 for the horizon, and roll about the z axis of the camera,
-counterclockwise as seen from behind it. The standard names the axes: x right, y up, z from the scene to the eye; a
-right-handed turn about z is counterclockwise for the eye, as tilt is a right-handed turn about x. Recorders of flight
-simulators, whose bank is positive to the left, give Google Earth the bank as the roll. CesiumJS turns the other way.
+clockwise from north, tilt 0 for straight down and 90 for the horizon, and roll about the z axis of the camera. A
+positive roll turns the camera counterclockwise as seen from behind it.
+
+No document was found that states the sense of roll. For this one speak: the standard names the axes (x right, y up, z
+from the scene to the eye), and a right-handed turn about z is counterclockwise for the eye, as tilt is a right-handed
+turn about x; recorders of flight simulators, whose bank is positive to the left, write the bank as the roll. Against
+it speak: heading, a turn about the same axis if the camera looks straight down, is left-handed; CesiumJS turns the
+other way. It was not compared with a picture of Google Earth.
 
 Source: OGC 12-007r2, KML 2.3; KML reference of Google, element Camera.
 """
@@ -69,12 +73,13 @@ class KmlExporter:
 def placemark(image: PlacedImage) -> str:
     """The placemark of an image, one line."""
     longitude, latitude, altitude = image.longitude_deg, image.latitude_deg, image.altitude_m
+    roll = round(-image.roll_deg, 6) + 0.0  # the sum has no -0
     name = "".join(character if character.isprintable() else "?" for character in image.name)
     return (
         f"<Placemark><name>{escape(name)}</name>"
         f"<Camera><longitude>{longitude!r}</longitude><latitude>{latitude!r}</latitude>"
         f"<altitude>{altitude!r}</altitude><heading>{image.heading_deg:.6f}</heading>"
-        f"<tilt>{image.tilt_deg:.6f}</tilt><roll>{-image.roll_deg:.6f}</roll><altitudeMode>absolute</altitudeMode></Camera>"
+        f"<tilt>{image.tilt_deg:.6f}</tilt><roll>{roll:.6f}</roll><altitudeMode>absolute</altitudeMode></Camera>"
         f"<Point><altitudeMode>absolute</altitudeMode>"
         f"<coordinates>{longitude!r},{latitude!r},{altitude!r}</coordinates></Point></Placemark>\n"
     )

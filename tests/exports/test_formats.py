@@ -231,6 +231,11 @@ def test_a_camera_that_leans_to_its_left_has_a_positive_roll_in_kml() -> None:
     assert "<heading>0.000000</heading><tilt>90.000000</tilt><roll>30.000000</roll>" in mark
 
 
+@pytest.mark.parametrize("roll", [0.0, -0.0, 1e-9, -1e-9])
+def test_a_level_camera_has_no_negative_zero_in_kml(roll: float) -> None:
+    assert "<roll>0.000000</roll>" in placemark(PlacedImage("level.jpg", 47.0, 8.0, 400.0, 0.0, 90.0, roll))
+
+
 def test_opensfm_has_a_reference_only_of_gps_positions(tmp_path: Path) -> None:
     _, path = write_scene(tmp_path / "map", PINHOLE)
     export_map(path, "opensfm", tmp_path / "without.json")
