@@ -32,9 +32,10 @@ def folder_findings(folder: Path, what: str, exit_code: int = _CODE) -> list[Fin
     """
     shown = shown_path(folder)
     existing = folder
-    while not existing.exists() and existing != existing.parent:
+    # Below a folder that cannot be searched, `Path.exists` raises an error.
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
         mend = "choose another folder, or change its permissions"
         return [Finding("storage", what, "broken", f"{shown}: is not writable", mend, exit_code)]
     found = [_space_finding(existing, what, exit_code)]

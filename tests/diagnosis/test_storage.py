@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,26 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
     (one,) = folder_findings(tmp_path, "folder")
     assert one.stops and "not writable" in one.text
+
+
+def test_a_folder_below_one_that_cannot_be_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who is not the administrator: nothing below the folder can be asked for."""
+    (tmp_path / "closed").mkdir()
+    refusing = {name: refused_below(tmp_path / "closed", getattr(os, name)) for name in ("stat", "lstat")}
+    for name, function in refusing.items():
+        monkeypatch.setattr(os, name, function)
+    monkeypatch.setattr(storage.os, "access", lambda path, mode: Path(path) != tmp_path / "closed")
+    (one,) = folder_findings(tmp_path / "closed" / "a" / "b", "folder")
+    assert (one.state, one.stops) == ("broken", True) and one.text.endswith("b: is not writable")
+
+
+def refused_below(folder: Path, function: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+    def ask(path: Any, **options: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return function(path, **options)
+
+    return ask
 
 
 def test_little_space_and_no_locks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
