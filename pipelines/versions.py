@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from sfm_lightglue.diagnosis.requirements import installed_version
+from sfm_lightglue.diagnosis.requirements import OPENCV_WHEELS, installed_version
 from sfm_lightglue.diagnosis.weights import DIGEST_LENGTH, shipped_digests
 from sfm_lightglue.version import __version__
 
-_LIBRARIES = ("torch", "pycolmap", "opencv-python-headless")
+_LIBRARIES = ("torch", "pycolmap")
 
 
 def versions() -> dict[str, Any]:
@@ -17,9 +17,14 @@ def versions() -> dict[str, Any]:
     return {
         "version": __version__,
         "python": platform.python_version(),
-        "libraries": {name: installed_version(name) for name in _LIBRARIES},
+        "libraries": {name: installed_version(name) for name in (*_LIBRARIES, _opencv())},
         "weights": shipped_digests(),
     }
+
+
+def _opencv() -> str:
+    """The wheel that cv2 is from; if there is none, the one that is asked for."""
+    return next((name for name in OPENCV_WHEELS if installed_version(name) is not None), OPENCV_WHEELS[0])
 
 
 def versions_text() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from sfm_lightglue.diagnosis.child import Imported, try_imports, try_rendering
 from sfm_lightglue.diagnosis.finding import Finding
 from sfm_lightglue.diagnosis.requirements import (
+    OPENCV_WHEELS,
     Requirement,
     installed_version,
     normalised,
@@ -46,7 +47,6 @@ _MODULE_FROM_NAME = {
 _FOR_DEVELOPERS = {"test", "docs", "dev", "notebook"}
 """Extras that a user does not need."""
 
-_OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 """Wheels that all install the module cv2."""
 
 _RENDERING_PACKAGES = "apt-get install libgl1 libegl1 libvulkan1 mesa-vulkan-drivers"
@@ -163,7 +163,11 @@ def opencv_findings(installed: Sequence[str] | None = None) -> list[Finding]:
     Args:
         installed: names of those that are; None looks.
     """
-    names = [name for name in _OPENCV if installed_version(name) is not None] if installed is None else installed
+    names = (
+        [name for name in sorted(OPENCV_WHEELS) if installed_version(name) is not None]
+        if installed is None
+        else installed
+    )
     if len(names) < 2:
         return []
     mend = f"pip uninstall -y {' '.join(names)} && pip install opencv-python-headless"

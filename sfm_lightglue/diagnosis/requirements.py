@@ -8,6 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sfm_lightglue.errors import DataError
 
@@ -15,9 +16,16 @@ DISTRIBUTION = "sfm-lightglue"
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-_REQUIREMENT = re.compile(
-    r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*([^;]*?)\s*(?:;.*extra\s*==\s*['\"]([^'\"]+)['\"].*)?$"
+OPENCV_WHEELS = (
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
 )
+"""Distributions that have the module cv2; the first one is asked for."""
+
+_REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*([^;]*?)\s*(?:;(.*))?$")
+_EXTRA = re.compile(r"\bextra\s*==\s*['\"]([^'\"]+)['\"]")
 _BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<)\s*([0-9][0-9A-Za-z.*+!-]*)")
 
 
@@ -46,9 +54,8 @@ def requirements() -> list[Requirement]:
     Raises:
         DataError: if neither pyproject.toml nor the installed package tells.
     """
-    project = _ROOT / "pyproject.toml"
-    if project.is_file():
-        table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    table = _project_of_checkout()
+    if table is not None:
         texts = [(text, "") for text in table["dependencies"]]
         texts += [(text, extra) for extra, found in table["optional-dependencies"].items() for text in found]
         return [parsed(text, extra) for text, extra in texts]
@@ -62,7 +69,7 @@ def requirements() -> list[Requirement]:
 def pinned_versions() -> dict[str, str]:
     """The versions of constraints.txt by the normalised name of the distribution; empty outside of a checkout."""
     path = _ROOT / "constraints.txt"
-    if not path.is_file():
+    if not path.is_file() or _project_of_checkout() is None:
         return {}
     pins = (line.split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
     return {normalised(name): version.strip() for name, version in pins}
@@ -78,7 +85,17 @@ def parsed(text: str, extra: str = "") -> Requirement:
     match = _REQUIREMENT.match(text)
     if match is None:
         raise DataError(f"requirement {text!r}: expected a name and bounds of its version")
-    return Requirement(match[1], match[2], match[3] or extra)
+    named = _EXTRA.search(match[3] or "")
+    return Requirement(match[1], match[2], extra if named is None else named[1])
+
+
+def _project_of_checkout() -> dict[str, Any] | None:
+    """The table `project` of this project; None without a checkout. Other wheels install a pyproject.toml too."""
+    try:
+        table = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8")).get("project")
+    except (OSError, ValueError):
+        return None
+    return table if isinstance(table, dict) and table.get("name") == DISTRIBUTION else None
 
 
 def installed_version(name: str) -> str | None:

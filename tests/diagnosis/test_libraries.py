@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfm_lightglue.diagnosis import child, libraries
+from sfm_lightglue.diagnosis import requirements as of_project
 from sfm_lightglue.diagnosis.child import Imported, ask_torch, try_imports
 from sfm_lightglue.diagnosis.libraries import (
     library_findings,
@@ -126,6 +127,8 @@ def test_a_library_of_the_system_is_named_by_its_package(error: str, mend: str) 
         ("faiss-cpu>=1.9; extra == 'dev'", "faiss-cpu", ">=1.9", "dev"),
         ('mkdocstrings[python]>=0.30; extra == "docs"', "mkdocstrings", ">=0.30", "docs"),
         ("scipy-stubs", "scipy-stubs", "", ""),
+        ("tomli>=2; python_version < '3.11'", "tomli", ">=2", ""),
+        ("torch>=2; sys_platform == 'linux' and extra == 'gpu'", "torch", ">=2", "gpu"),
     ],
 )
 def test_requirements_are_read(text: str, name: str, bounds: str, extra: str) -> None:
@@ -159,6 +162,16 @@ def test_the_requirements_of_the_project_are_known_and_pinned() -> None:
     assert {"viewer", "video"} <= {one.extra for one in asked}
     assert pinned_versions()["open3d"]
     require_known_modules()
+
+
+@pytest.mark.parametrize("text", ['[project]\nname = "other"\ndependencies = []', "[tool.other]", "no = = toml"])
+def test_the_project_of_another_wheel_is_not_ours(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    (tmp_path / "constraints.txt").write_text("torch==1.0")
+    monkeypatch.setattr(of_project, "_ROOT", tmp_path)
+    monkeypatch.setattr(of_project.importlib.metadata, "requires", lambda name: ["numpy>=2.0"])
+    assert requirements() == [Requirement("numpy", ">=2.0")]
+    assert pinned_versions() == {}
 
 
 def test_torch_tells_of_the_machine() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import doctor
+from pipelines import doctor, versions
 from pipelines.__main__ import main as all_commands
 from pipelines.doctor import as_text, main
 from sfm_lightglue.diagnosis.finding import Finding
@@ -103,6 +103,14 @@ def test_a_command_without_its_libraries_ends_with_one_line(
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and "No module named" in line and "doctor` tells what is missing" in line
+
+
+def test_the_version_of_opencv_is_that_of_the_installed_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"torch": "2.13", "opencv-contrib-python": "5.0"}
+    monkeypatch.setattr(versions, "installed_version", here.get)
+    assert versions.versions()["libraries"] == {"torch": "2.13", "pycolmap": None, "opencv-contrib-python": "5.0"}
+    del here["opencv-contrib-python"]
+    assert "opencv-python-headless missing" in versions.versions_text()
 
 
 def test_the_version_names_libraries_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
