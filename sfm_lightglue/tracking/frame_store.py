@@ -65,9 +65,9 @@ class StoredFeatures:
 
 
 class StoredMatches:
-    """A matcher that saves the matches of features with keys, and takes them from the store.
+    """A matcher that can save matches, and take them from the store.
 
-    Features without keys differ from those of the extractor, and so do their matches: they are not saved.
+    Only those of `match_keyframes` are saved: matches of frames that become no keyframes would fill the disk.
 
     Args:
         matcher: computes what the store does not hold.
@@ -88,10 +88,17 @@ class StoredMatches:
         return self._cached.batch_size
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        """Matches of one pair."""
-        has_keys = bool(features0.key and features1.key)
-        return (self._cached if has_keys else self._cached.matcher).match(features0, features1)
+        """Matches of one pair, computed and not saved."""
+        return self._cached.matcher.match(features0, features1)
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of several pairs."""
-        return [self.match(*pair) for pair in pairs]
+        """Matches of several pairs, computed and not saved."""
+        return self._cached.matcher.match_batch(pairs)
+
+    def match_keyframes(self, features0: Features, features1: Features) -> Matches:
+        """Matches of two keyframes in the order of their names, from the store if it has them.
+
+        Features without keys differ from those of the extractor, and so do their matches: they are not saved.
+        """
+        has_keys = bool(features0.key and features1.key)
+        return (self._cached if has_keys else self._cached.matcher).match(features0, features1)

@@ -14,6 +14,7 @@ from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.adjustment import adjust_keyframes, window_of
 from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
+from sfm_lightglue.tracking.frame_store import StoredMatches
 from sfm_lightglue.tracking.guided_matching import PlacePoints, match_by_projection, place_points
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
@@ -205,7 +206,9 @@ class LocalMapper:
     def _matched(self, keyframe: Keyframe, partner: Keyframe) -> tuple[IndexArray, IndexArray]:
         """Rows [M] of a keyframe and of a partner whose features match. The order of names is that of other jobs."""
         first, second = sorted((keyframe, partner), key=lambda one: one.name)
-        found = self._matcher.match(first.features, second.features)
+        matcher = self._matcher
+        match = matcher.match_keyframes if isinstance(matcher, StoredMatches) else matcher.match
+        found = match(first.features, second.features)
         rows, partner_rows = (found if first is keyframe else found.swapped()).indices.astype(np.int64).T
         return rows, partner_rows
 

@@ -26,7 +26,7 @@ REASONS = {
     "needs the program colmap": 1,
     "needs data of a benchmark": 4,
     "needs a package of its own": 1,
-    "needs a video": 4,
+    "needs a video": 5,
     "needs masks of photos": 1,
     "needs photos with GPS positions": 1,
     "needs other machines": 2,

@@ -13,8 +13,11 @@ from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.features import Features
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.nearest import NearestMatcher
+from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher
 from sfm_lightglue.store.store import Store
+from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame_store import StoredFeatures, StoredMatches, file_in_folder
 from sfm_lightglue.tracking.keyframe_images import as_jpeg, jpeg_bytes
 from tests.helpers.videos import panned_images
@@ -87,16 +90,31 @@ def test_a_frame_whose_file_is_gone_keeps_its_pixels(tmp_path: Path, store: Stor
     assert_equal(dataclasses.replace(features, key=""), EXTRACTOR.extract(image))
 
 
-def test_matches_are_saved_if_both_sides_are_features_of_the_extractor(folder: Path, store: Store) -> None:
+def test_matches_of_keyframes_are_saved_if_both_sides_are_features_of_the_extractor(folder: Path, store: Store) -> None:
     stored = StoredFeatures(EXTRACTOR, store, file_in_folder(folder))
     first, second = (
         stored.extract(Image.from_array(Image.read(folder / name).rgb(), name)) for name in ("0.jpg", "1.jpg")
     )
     matcher, usual = StoredMatches(NearestMatcher(), store), CachedMatcher(NearestMatcher(), store)
     (found,) = matcher.match_batch([(first, second)])
+    assert np.array_equal(matcher.match(first, second).indices, found.indices)
+    assert not usual.has(usual.key(first.digest, second.digest)), "matches of frames are saved"
+    matcher.match_keyframes(first, second)
     saved = usual.load(first, second)
     assert saved is not None and len(found) > 20
     assert np.array_equal(saved.indices, found.indices)
     without_key = dataclasses.replace(second, key="")
-    assert np.array_equal(matcher.match(first, without_key).indices, found.indices)
+    assert np.array_equal(matcher.match_keyframes(first, without_key).indices, found.indices)
     assert not usual.has(usual.key(first.digest, without_key.digest)), "matches of altered features are saved"
+
+
+def test_a_reconstruction_has_the_keys_of_the_tracker_with_the_options_that_the_guide_names() -> None:
+    options = {
+        "extractor": {"max_keypoints": 1024, "contrast_threshold": 0.01},
+        "matcher": {"first_keypoints": 0},
+    }
+    for given, is_equal in ((options, True), ({}, False)):
+        tracker, other = TrackerConfig(), ReconstructConfig.from_mapping(given)
+        for registry, table in ((EXTRACTORS, "extractor"), (MATCHERS, "matcher")):
+            identities = [registry.build(getattr(one, table), "cpu").identity for one in (tracker, other)]
+            assert (identities[0] == identities[1]) == is_equal, table

@@ -8,7 +8,10 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg, umeyama
+from sfm_lightglue.stages.cached import CachedMatcher
+from sfm_lightglue.store.store import Store
 from sfm_lightglue.tracking.config import InitializationConfig, MappingConfig, TrackerConfig
+from sfm_lightglue.tracking.frame_store import StoredMatches
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import SlamMap
@@ -228,6 +231,16 @@ def test_a_keyframe_is_matched_with_the_one_before_and_others_once_in_the_order_
     assert len(set(matcher.pairs)) == len(matcher.pairs) > 10, "a pair was matched again"
     assert all(name0 < name1 for name0, name1 in matcher.pairs)
     assert center_errors(walk, slam_map).max() < 0.01
+
+
+def test_matches_of_keyframes_are_saved(tmp_path):
+    store, keyframes = Store(tmp_path), unit_start(Walk(noise_px=0.3))
+    for keyframe in keyframes:
+        keyframe._features = replace(keyframe.features, key=keyframe.name)
+    mapper = LocalMapper(SlamMap(CAMERA), StoredMatches(ExactMatcher(), store), KEEP_ALL)
+    assert mapper.start(*keyframes)
+    saved = CachedMatcher(ExactMatcher(), store).load(*(keyframe.features for keyframe in keyframes))
+    assert saved is not None and len(saved) > 100
 
 
 def test_features_of_old_keyframes_take_less_memory():
