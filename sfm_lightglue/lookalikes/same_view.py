@@ -2,6 +2,10 @@
 
 Twins that are equal in every pixel match completely. But what stands around them differs: seen from the same side, the
 matches cover the twin, and end at its border. In a true pair from one place, matches cover all parts with keypoints.
+
+Something that moves, such as a person before a wall, is unmatched too. But it is matched in no other pair together with
+what stands still, as the surroundings of twins are: only such keypoints count. And what it hides is unmatched in the
+image that shows it only, surroundings in both images.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from math import nan
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 MAX_ANGLE_DEG = 5.0
@@ -79,14 +83,22 @@ def ray_angles(images: tuple[ImageView, ImageView], pair: PairView) -> RayAngles
     return RayAngles(median, is_near and _has_same_scale((first, second), (first.focal_px, second.focal_px), pair))
 
 
-def same_view_conflict(images: tuple[ImageView, ImageView], pair: PairView) -> float:
+def same_view_conflict(
+    images: tuple[ImageView, ImageView],
+    pair: PairView,
+    angles: RayAngles,
+    stands_still: tuple[BoolArray, BoolArray] | None = None,
+) -> float:
     """How much more of two images from nearly one place stays unmatched in whole parts than is usual, as a logit.
 
-    Near to 0 in true pairs, 1 to 3 where different things stand around equal twins.
+    -4 to -0.5 in true pairs, up to 4 where different things stand around equal twins.
 
     Args:
         images: of the pair.
         pair: its inliers and its rotation.
+        angles: of the pair, see `ray_angles`.
+        stands_still: for both images, the keypoints [N] that are known to stand still with the inliers, see
+            `PairTracks.matched_with`; None for all.
 
     Returns:
         The smaller value of both sides; NaN if the images are not taken from nearly the same place.
@@ -94,45 +106,90 @@ def same_view_conflict(images: tuple[ImageView, ImageView], pair: PairView) -> f
     Source: Zach, Irschara and Bischof, What can missing correspondences tell us about 3D structure and motion?, 2008,
     for the idea; the statistic is ours.
     """
-    if not ray_angles(images, pair).is_same_view:
+    if not angles.is_same_view:
         return nan
+    if stands_still is None:
+        stands_still = np.ones(len(images[0].keypoints), np.bool_), np.ones(len(images[1].keypoints), np.bool_)
     rows = pair.rows[:, 0], pair.rows[:, 1]
     firsts = images[0].is_first, images[1].is_first
     is_settled = all(first is not None and bool(first[row].all()) for first, row in zip(firsts, rows, strict=True))
-    values = [
-        _conflict(images[side], images[1 - side], rows[side], is_settled, rotation)
-        for side, rotation in ((0, pair.rotation), (1, pair.rotation.T))
-    ]
+    first, second = (_side(images[side], rows[side], is_settled, stands_still[side]) for side in (0, 1))
+    values = _conflict(first, second, pair.rotation), _conflict(second, first, pair.rotation.T)
     return float(min(values)) if not np.isnan(values).any() else nan
 
 
-def _conflict(image: ImageView, other: ImageView, rows: AnyArray, is_settled: bool, rotation: Float64Array) -> float:
-    """The statistic of one side: of the keypoints of the image that the other one should see."""
-    assert image.focal_px is not None and other.focal_px is not None  # see `ray_angles`
+@dataclass(frozen=True, eq=False, slots=True)
+class _Side:
+    """The keypoints of one image that were matched, or tried to.
+
+    Args:
+        image: of the keypoints.
+        keypoints: [N, 2] of them.
+        is_matched: [N] inliers.
+        is_still: [N] keypoints that are known to stand still with the inliers.
+        is_alone: [N] keypoints far from inliers.
+    """
+
+    image: ImageView
+    keypoints: Float32Array
+    is_matched: BoolArray
+    is_still: BoolArray
+    is_alone: BoolArray
+
+
+def _side(image: ImageView, rows: AnyArray, is_settled: bool, stands_still: BoolArray) -> _Side:
     is_matched = np.zeros(len(image.keypoints), np.bool_)
     is_matched[rows] = True
     is_asked = _asked(image, is_settled)
-    keypoints, is_matched = image.keypoints[is_asked], is_matched[is_asked]
-    rays = _rays(keypoints, image, image.focal_px) @ rotation.T
-    size = np.array(other.size, np.float64)
+    keypoints, is_matched, is_still = image.keypoints[is_asked], is_matched[is_asked], stands_still[is_asked]
+    is_alone = np.zeros(len(keypoints), np.bool_)
+    if len(keypoints) >= _NUM_NEAREST:
+        _, nearest = cKDTree(keypoints).query(keypoints, k=_NUM_NEAREST)
+        is_alone = (~is_matched[nearest]).all(axis=1)
+    return _Side(image, keypoints, is_matched, is_still | is_matched, is_alone)
+
+
+def _conflict(side: _Side, other: _Side, rotation: Float64Array) -> float:
+    """The statistic of one side: of the keypoints of the image that the other one should see."""
+    assert side.image.focal_px is not None and other.image.focal_px is not None  # see `ray_angles`
+    rays = _rays(side.keypoints, side.image, side.image.focal_px) @ rotation.T
+    size = np.array(other.image.size, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = rays[:, :2] / rays[:, 2:] * other.focal_px + size / 2
+        expected = rays[:, :2] / rays[:, 2:] * other.image.focal_px + size / 2
         border = _BORDER * size.max()
-        is_inside = (rays[:, 2] > 0) & ((expected > border) & (expected < size - border)).all(axis=1)
-    others = other.keypoints[_asked(other, is_settled)]
-    if is_inside.sum() < _MIN_KEYPOINTS or len(others) < _NUM_NEAR:
-        return nan
-    keypoints, is_matched = keypoints[is_inside], is_matched[is_inside]
-    _, nearest = cKDTree(keypoints).query(keypoints, k=_NUM_NEAREST)
-    distances, _ = cKDTree(others).query(expected[is_inside], k=[_NUM_NEAR])
-    has_others = np.asarray(distances)[:, 0] < _NEAR * size.max()
-    num_asked = int(has_others.sum())
+        is_asked = (rays[:, 2] > 0) & ((expected > border) & (expected < size - border)).all(axis=1)
+    is_asked[is_asked] = _are_near(expected[is_asked], other.keypoints[other.is_still], _NEAR * size.max())
+    num_asked = int(is_asked.sum())
     if num_asked < _MIN_KEYPOINTS:
         return nan
-    alone = float((~is_matched[nearest]).all(axis=1)[has_others].mean())
-    matched = float(is_matched[has_others].mean()) / max(1 - alone, 1e-6)
+    matched = float(side.is_matched[is_asked].mean()) / max(1 - float(side.is_alone[is_asked].mean()), 1e-6)
+    is_asked &= side.is_still
+    # What hides a part of one image leaves keypoints alone in the other one only; other surroundings in both.
+    is_alone = side.is_alone & is_asked
+    is_alone[is_alone] = _are_alone_there(expected[is_alone], other, _NEAR * size.max())
+    alone = float(is_alone.sum() / max(is_asked.sum(), 1))
     alone = min(max(alone, 1 / num_asked), 1 - 1 / num_asked)
     return float(np.log(alone / (1 - alone)) - (_USUAL[0] + _USUAL[1] * matched))
+
+
+def _are_near(points: AnyArray, others: AnyArray, limit_px: float) -> BoolArray:
+    """Which points [N] have several others within a distance."""
+    if len(points) == 0 or len(others) < _NUM_NEAR:
+        return np.zeros(len(points), np.bool_)
+    distances, _ = cKDTree(others).query(points, k=[_NUM_NEAR])
+    is_near: BoolArray = np.asarray(distances)[:, 0] < limit_px
+    return is_near
+
+
+def _are_alone_there(points: AnyArray, other: _Side, limit_px: float) -> BoolArray:
+    """Which points [N] have keypoints near them in the other image that are all alone, of those that stand still."""
+    others = other.keypoints[other.is_still]
+    if len(points) == 0 or len(others) < _NUM_NEAREST:
+        return np.zeros(len(points), np.bool_)
+    distances, nearest = cKDTree(others).query(points, k=_NUM_NEAREST)
+    are_alone = other.is_alone[other.is_still][nearest].all(axis=1)
+    are_near: BoolArray = distances[:, _NUM_NEAR - 1] < limit_px
+    return are_near & are_alone
 
 
 def _asked(image: ImageView, is_settled: bool) -> BoolArray:

@@ -99,7 +99,9 @@ class _Scene:
         self._best_strengths = self._best(strengths)
         self._best_inliers = self._best(np.array([len(pair.rows) for pair in pairs], np.float64))
         self._order_scale = 1 / len(images) if self._has_order() else nan
-        self._is_way = self._is_a_way()
+        self._angles = [ray_angles((images[pair.image0], images[pair.image1]), pair) for pair in pairs]
+        angles_deg = np.array([each.median_deg for each in self._angles])
+        self._is_way = is_a_way(len(images), pairs, strengths, angles_deg)
         self._usual_distance = self._usual_distance_m()
 
     def cues(self, idx: int, first: SideCues, second: SideCues) -> PairCues:
@@ -135,7 +137,7 @@ class _Scene:
             relative_inliers=float(len(pair.rows) / self._best_of(pair, self._best_inliers)),
             order_gap=abs(pair.image0 - pair.image1) * self._order_scale,
             order_step=abs(pair.image0 - pair.image1) if self._is_way else nan,
-            same_view_conflict=same_view_conflict((self._images[pair.image0], self._images[pair.image1]), pair),
+            same_view_conflict=self._same_view_conflict(idx),
             position_gap=float(np.log2(1 + distance / self._usual_distance)),
         )
 
@@ -218,11 +220,12 @@ class _Scene:
         ranks0, ranks1 = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (common, gaps))
         return bool(np.corrcoef(ranks0, ranks1)[0, 1] <= -_MIN_ORDER_CORRELATION)
 
-    def _is_a_way(self) -> bool:
-        angles_deg = [
-            ray_angles((self._images[pair.image0], self._images[pair.image1]), pair).median_deg for pair in self._pairs
-        ]
-        return is_a_way(len(self._images), self._pairs, self._strengths, np.array(angles_deg))
+    def _same_view_conflict(self, idx: int) -> float:
+        pair, angles = self._pairs[idx], self._angles[idx]
+        if not angles.is_same_view:
+            return nan
+        stands_still = self._tracks.matched_with(idx, 0), self._tracks.matched_with(idx, 1)
+        return same_view_conflict((self._images[pair.image0], self._images[pair.image1]), pair, angles, stands_still)
 
     def _distance_m(self, pair: PairView) -> float:
         """Distance of the known positions of both images; NaN if one is not known."""

@@ -10,6 +10,9 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, IndexArray
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
+_MIN_TOGETHER = 0.25
+"""Another pair matches the same things as a pair if it matches at least this fraction of its inliers."""
+
 
 class TrackAgreement(NamedTuple):
     """Whether the inliers of a pair agree with tracks over other images.
@@ -64,6 +67,24 @@ class PairTracks:
             is_confirmed |= via[rows0] == rows1
             is_crossed |= (via[rows0] >= 0) & (via[rows0] != rows1)
         return TrackAgreement(int(has_track.sum()), is_confirmed, is_crossed & ~is_confirmed)
+
+    def matched_with(self, idx: int, side: int) -> BoolArray:
+        """The keypoints [N] of an image of a pair that are inliers here or in pairs that share its inliers.
+
+        Args:
+            idx: of the pair.
+            side: 0 for its first image, 1 for its second one.
+        """
+        pair = self.pairs[idx]
+        image = (pair.image0, pair.image1)[side]
+        is_inlier = np.zeros(len(self._images[image].keypoints), np.bool_)
+        is_inlier[pair.rows[:, side]] = True
+        found = is_inlier.copy()
+        for other in self.idx_from_other[image].values():
+            rows = self.pairs[other].rows[:, 0 if self.pairs[other].image0 == image else 1]
+            if other != idx and is_inlier[rows].sum() >= _MIN_TOGETHER * len(pair.rows):
+                found[rows] = True
+        return found
 
     def _row_map(self, source: int, target: int) -> IndexArray:
         """[N] for each keypoint of an image, the row of its inlier in the other image; -1 without one."""

@@ -19,11 +19,16 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 
-_CONFLICT = 0.9
+TWINS_VERSION = 1
+"""Part of the keys of models. Raise it when the same cues would show twins elsewhere, or other probabilities."""
+
+_CONFLICT = -0.25
 """Smallest `same_view_conflict` of a pair that is probably wrong."""
 
-_MIN_CONFLICTS = 2
-"""Number of such pairs that look true otherwise from which a scene has twins. They must also be half of such pairs."""
+_MIN_CONFLICTS, _MIN_CONFLICT_FRACTION = 3, 0.25
+"""Number of such pairs that look true otherwise from which a scene has twins, and their fraction of the pairs that look
+true and whose conflict is known: two people who walk through a scene make a sixth of them. They must also be half of such
+pairs."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""
@@ -43,10 +48,10 @@ _INCOMPLETE, _INCOMPLETE_LOGIT = -3.0, -1.5
 _PER_CONFLICT = 1.6
 """Logit per unit of `same_view_conflict`."""
 
-_NO_CONFLICT = 0.6
-"""Value of `same_view_conflict` that says nothing."""
+_NO_CONFLICT = -0.55
+"""Value of `same_view_conflict` up to which it says nothing: twins with few surroundings have small ones too."""
 
-_CONFLICT_LIMITS = -2.0, 4.0
+_CONFLICT_LIMITS = 0.0, 4.0
 """Range of the logit against a pair."""
 
 _STEP_LOGITS = 3.5, 1.5
@@ -91,9 +96,12 @@ def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
         cues: of all pairs.
         logits: [P] of their probabilities by these cues.
     """
-    is_conflict = np.array([one.same_view_conflict for one in cues]) > _CONFLICT
+    conflicts = np.array([one.same_view_conflict for one in cues])
+    is_conflict = conflicts > _CONFLICT
     num_true = int((is_conflict & (logits > 0)).sum())
-    return num_true >= _MIN_CONFLICTS and 2 * num_true >= int(is_conflict.sum())
+    num_known = int((~np.isnan(conflicts) & (logits > 0)).sum())
+    is_often = num_true >= max(_MIN_CONFLICTS, _MIN_CONFLICT_FRACTION * num_known)
+    return is_often and 2 * num_true >= int(is_conflict.sum())
 
 
 def logits_among_twins(

@@ -16,6 +16,7 @@ from sfm_lightglue.extractors.base import DENSE_VERSION
 from sfm_lightglue.lookalikes.cues import CUES_VERSION
 from sfm_lightglue.lookalikes.probability import packaged_model
 from sfm_lightglue.lookalikes.selection import SELECTION_VERSION
+from sfm_lightglue.lookalikes.twins import TWINS_VERSION
 from sfm_lightglue.mapping.base import Mapper
 from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION
@@ -258,4 +259,4 @@ def _lookalikes_identity(scene: Scene, config: ReconstructConfig, trusted: Seque
         return named
     limits = [config.lookalikes.mode, config.lookalikes.min_probability]
     positions = [(image.gps_position, image.xyz_m) for image in scene.images]
-    return [limits, [CUES_VERSION, SELECTION_VERSION], packaged_model().as_mapping(), positions, *named]
+    return [limits, [CUES_VERSION, SELECTION_VERSION, TWINS_VERSION], packaged_model().as_mapping(), positions, *named]

@@ -37,7 +37,8 @@ def pair_of_views(covered: float, keep: float = 0.6, turn_deg: float = 0.0) -> t
 
 
 def conflict(images: list[ImageView], pair: PairView) -> float:
-    return same_view_conflict((images[0], images[1]), pair)
+    both = images[0], images[1]
+    return same_view_conflict(both, pair, ray_angles(both, pair))
 
 
 @pytest.mark.parametrize("turn_deg", [0.0, 8.0])

@@ -29,11 +29,17 @@ def cues(conflict: float = np.nan, step: float = np.nan, rarity: float = 0.3) ->
 
 
 def test_a_scene_has_twins_if_pairs_that_look_true_are_in_conflict() -> None:
-    pairs = [cues(2.0), cues(2.0), cues(-1.0), cues()]
-    assert has_twins(pairs, np.array([1.0, 2.0, 3.0, 3.0]))
-    assert not has_twins(pairs, np.array([-1.0, 2.0, 3.0, 3.0]))
-    assert not has_twins([cues(2.0)] * 6, np.array([2.0, 2.0, -3.0, -3.0, -3.0, -3.0]))
+    pairs = [cues(2.0), cues(2.0), cues(2.0), cues(-1.0), cues()]
+    assert has_twins(pairs, np.array([1.0, 2.0, 2.0, 3.0, 3.0]))
+    assert not has_twins(pairs, np.array([-1.0, 2.0, 2.0, 3.0, 3.0]))
+    assert not has_twins([cues(2.0)] * 7, np.array([2.0, 2.0, 2.0, -3.0, -3.0, -3.0, -3.0]))
     assert not has_twins([], np.zeros(0))
+
+
+def test_a_few_of_many_pairs_in_conflict_show_no_twins() -> None:
+    few, without = [cues(2.0)] * 3, [cues(-1.0)]
+    assert has_twins(few + 8 * without, np.full(11, 2.0))
+    assert not has_twins(few + 12 * without, np.full(15, 2.0))
 
 
 def test_two_pairs_of_a_triplet_settle_the_third_one() -> None:

@@ -1,0 +1,56 @@
+"""Things that move before a wall are no sign of twins, and take no probability from true pairs; unlike surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.lookalikes.probability import SceneProbabilities, scene_probabilities
+from sfm_lightglue.lookalikes.scene_cues import scene_cues
+from sfm_lightglue.lookalikes.tracks import PairTracks
+from sfm_lightglue.lookalikes.views import PairView
+from tests.helpers.still_views import Seen, pairs_of, turntable, twin_walls, walked_by, with_person
+
+
+def judged(seen: Sequence[Seen]) -> tuple[list[PairView], np.ndarray, SceneProbabilities]:
+    """The pairs of a scene, their conflicts and their probabilities."""
+    images, pairs = [each.image for each in seen], pairs_of(seen)
+    cues = scene_cues(images, pairs)
+    conflicts = np.array([one.same_view_conflict for one in cues])
+    return pairs, conflicts, scene_probabilities(PairTracks(images, pairs), cues)
+
+
+@pytest.mark.parametrize("images_with_person", [range(16), (3, 8, 12), range(0, 16, 2)])
+def test_a_person_who_walks_by_makes_no_twins(images_with_person: Sequence[int]) -> None:
+    pairs, conflicts, found = judged(walked_by(images_with_person))
+    assert len(pairs) == 120
+    assert (~np.isnan(conflicts)).sum() > 20
+    assert not found.has_twins
+    assert (found.probabilities >= 0.5).all()
+
+
+@pytest.mark.parametrize("step_px", [20, 80])
+def test_two_people_who_walk_through_all_images_make_no_twins(step_px: int) -> None:
+    seen = [with_person(each, 10 + step_px * number % 540, number) for number, each in enumerate(walked_by(()))]
+    both = [
+        with_person(each, 10 + (2 * step_px * number + 300) % 540, 100 + number) for number, each in enumerate(seen)
+    ]
+    _, _, found = judged(both)
+    assert not found.has_twins
+    assert (found.probabilities >= 0.5).all()
+
+
+@pytest.mark.parametrize("step_deg", [2.0, 4.0, 15.0])
+def test_an_object_that_turns_before_a_wall_makes_no_twins(step_deg: float) -> None:
+    _, conflicts, found = judged(turntable(step_deg=step_deg))
+    assert (~np.isnan(conflicts)).sum() > 10
+    assert not found.has_twins
+
+
+def test_surroundings_that_other_pairs_match_with_the_twin_show_twins() -> None:
+    pairs, conflicts, found = judged(twin_walls())
+    is_twin = np.array([(pair.image0 < 8) != (pair.image1 < 8) for pair in pairs])
+    assert found.has_twins
+    assert np.nanmin(conflicts[is_twin]) > np.nanmax(conflicts[~is_twin])
