@@ -75,7 +75,8 @@ def plan_of_scenes(truths: Sequence[SceneTruth], candidates: Candidates, options
         for extractor in candidates.extractors.values():
             built = build_extractor(extractor, candidates.device)
             for matcher in candidates.matchers.values():
-                steps = measure_steps(paths, built, build_matcher(extractor, matcher, candidates.device))
+                built_matcher = build_matcher(extractor, matcher, candidates.device)
+                steps = measure_steps(paths, built, built_matcher, num_workers)
                 one = len(paths) * steps.extract_s + pairs * (steps.match_s + _VERIFY_S)
                 seconds += len(candidates.estimators) * one / num_workers
     num_combinations = len(candidates.extractors) * len(candidates.matchers) * len(candidates.estimators)

@@ -44,9 +44,13 @@ def plan_of_localize(arguments: argparse.Namespace, config: LocalizeConfig, quer
     is_kept = location.output is not None and of_run.extractor == config.extractor
     num_missing = 0 if is_kept or arguments.database is not None else num_map_images
     matcher = MATCHERS.build(config.matcher, config.device)
-    steps = measure_steps([one.path for one in queries], EXTRACTORS.build(config.extractor, config.device), matcher)
-    query_s = steps.extract_s + min(config.num_images, num_map_images) * steps.match_s + _POSE_S
-    seconds = len(queries) * query_s + num_missing * steps.extract_s / (config.num_threads or num_usable_cores())
+    extractor = EXTRACTORS.build(config.extractor, config.device)
+    num_pairs, num_workers = min(config.num_images, num_map_images), config.num_threads or num_usable_cores()
+    paths = [one.path for one in queries]
+    # A query is extracted on all cores; its pairs, and the images of the map, are divided between workers.
+    alone, steps = measure_steps(paths, extractor), measure_steps(paths, extractor, matcher, num_workers)
+    query_s = alone.extract_s + num_pairs * steps.match_s / max(1, min(num_workers, num_pairs)) + _POSE_S
+    seconds = len(queries) * query_s + num_missing * steps.extract_s / num_workers
     writes = []
     if arguments.output is not None:
         writes = [arguments.output / name for name in ("results.jsonl", "poses.txt", "sparse", "run.json")]
@@ -166,10 +170,11 @@ def plan_of_track(arguments: argparse.Namespace, config: TrackerConfig, params: 
     names += ("sparse", "points.ply", "run.json", *(("densified",) if arguments.finish else ()))
     work = {"num_frames": found.num_frames, "size": list(found.size), "seconds_per_frame": round(found.frame_s, 4)}
     basis = f"measured on {found.num_measured} frames here; the adjustment of the whole map comes on top"
+    if not found.has_map:
+        basis = f"measured on {found.num_measured} frames here, which start no map: with one, a frame takes longer"
     if found.num_frames is None:
         basis = f"{found.frame_s:.3f} s a frame, {basis}"
-    seconds = None if found.num_frames is None else found.num_frames * found.frame_s
-    return Plan(what, work, seconds, basis, tuple(found.output / name for name in names))
+    return Plan(what, work, found.seconds, basis, tuple(found.output / name for name in names))
 
 
 def plan_of_colmap(arguments: argparse.Namespace, config: DatabaseConfig) -> Plan:
@@ -229,7 +234,8 @@ def plan_of_extension(arguments: argparse.Namespace, config: ReconstructConfig, 
             f"nothing: the model in {model} knows all {len(scene.images)} images", work, 0.0, "no image comes in"
         )
     matcher = MATCHERS.build(config.matcher, config.device)
-    steps = measure_steps([one.path for one in arrivals], EXTRACTORS.build(config.extractor, config.device), matcher)
+    extractor = EXTRACTORS.build(config.extractor, config.device)
+    steps = measure_steps([one.path for one in arrivals], extractor, matcher, num_workers)
     num_pairs = len(arrivals) * min(MAX_PARTNERS, len(scene.images) - 1)
     seconds = (len(arrivals) * steps.extract_s + num_pairs * (steps.match_s + _POSE_S)) / num_workers
     what = f"{len(arrivals)} images into the model in {model} of {len(known)} images, up to {num_pairs} pairs"

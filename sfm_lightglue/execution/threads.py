@@ -41,6 +41,22 @@ def on_one_core() -> Iterator[None]:
         _join_pool(before)
 
 
+@contextlib.contextmanager
+def as_one_of(num_threads: int) -> Iterator[None]:
+    """Compute in this thread as one of the threads of `ordered_map` would, to measure its time.
+
+    Args:
+        num_threads: of `ordered_map`; this thread gets its share of the cores.
+    """
+    before = getattr(_pool, "num_threads", 1)
+    with one_blas_thread():
+        _join_pool(max(1, num_threads))
+        try:
+            yield
+        finally:
+            _join_pool(before)
+
+
 def _join_pool(num_threads: int) -> None:
     _pool.num_threads = num_threads
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 
 from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import ThreadExecutor
+from sfm_lightglue.execution.threads import as_one_of
+from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
@@ -69,23 +73,33 @@ def estimate_densify(
     if not pairs:
         raise ReconstructionError(f"{shown_path(path)}: no two images of the model see the same surface")
     extractor = EXTRACTORS.build(config.extractor, config.device)
-    seconds, views, poses = [], [], []
-    for position in pairs[len(pairs) // 2]:
-        image = model.images[image_ids[position]]
+    num_workers = ThreadExecutor(config.num_threads).num_workers
+    with as_one_of(num_workers):
+        extract_s, match_s = _measured(model, root, [image_ids[i] for i in pairs[len(pairs) // 2]], extractor, config)
+    return DensifyEstimate(
+        folder.path,
+        len(image_ids),
+        model.num_points3D(),
+        len(pairs),
+        len(image_ids) * extract_s / num_workers,
+        len(pairs) * match_s / num_workers,
+    )
+
+
+def _measured(
+    model: pycolmap.Reconstruction, root: Path, image_ids: Sequence[int], extractor: Extractor, config: DensifyConfig
+) -> tuple[float, float]:
+    """Seconds of the extraction of an image, and of the matching of the given pair of images."""
+    seconds: list[float] = []
+    views: list[GuidedView] = []
+    poses: list[Rigid3] = []
+    for image_id in image_ids:
+        image = model.images[image_id]
         start = time.perf_counter()
         _, dense = both_layers(extractor, Image.read(root / image.name), config.max_keypoints_dense, None)
         seconds.append(time.perf_counter() - start)
         views.append(GuidedView.from_features(dense, camera_from_pycolmap(model.cameras[image.camera_id])))
         poses.append(Rigid3.from_matrix(np.asarray(image.cam_from_world().matrix())))
     start = time.perf_counter()
-    match_views(*views, poses[1] @ poses[0].inverse(), config=config.density.guided)
-    match_s = time.perf_counter() - start
-    num_workers = ThreadExecutor(config.num_threads).num_workers
-    return DensifyEstimate(
-        folder.path,
-        len(image_ids),
-        model.num_points3D(),
-        len(pairs),
-        len(image_ids) * min(seconds) / num_workers,
-        len(pairs) * match_s / num_workers,
-    )
+    match_views(views[0], views[1], poses[1] @ poses[0].inverse(), config=config.density.guided)
+    return min(seconds), time.perf_counter() - start

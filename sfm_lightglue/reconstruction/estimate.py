@@ -13,6 +13,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
+from sfm_lightglue.execution.threads import as_one_of
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.messages import duration
 from sfm_lightglue.pairs.base import CountsPairs
@@ -115,7 +116,8 @@ def estimate_cost(
     components.pairs.check(scene)
     num_pairs = components.pairs.num_pairs(scene) if isinstance(components.pairs, CountsPairs) else None
     limit = config.max_keypoints_dense if isinstance(config, ReconstructConfig) else 0
-    measured = _measure(scene, components, config, limit)
+    with as_one_of(num_workers):
+        measured = _measure(scene, components, config, limit)
     num_images = len(scene.images)
     image_bytes = _mean([_bytes(arrays_from_features(one)) for one in measured.features])
     dense_bytes = _mean([_bytes(arrays_from_dense(one)) for one in measured.dense])
@@ -154,8 +156,10 @@ def measured_seconds_per_pair(scene: Scene, components: Components, config: Data
         DataError: if fewer than two images can be decoded.
         WeightsError: if the weights of a network are missing.
     """
-    measured = _measure(scene, components, config, 0)
-    return (measured.match_s + measured.verify_s) / ThreadExecutor(config.num_threads).num_workers
+    num_workers = ThreadExecutor(config.num_threads).num_workers
+    with as_one_of(num_workers):
+        measured = _measure(scene, components, config, 0)
+    return (measured.match_s + measured.verify_s) / num_workers
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.threads import as_one_of
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.features import Features
 from sfm_lightglue.images.image import Image
@@ -21,7 +22,7 @@ NUM_MEASURED = 3
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StepTimes:
-    """Medians over a few images, on one worker.
+    """Medians over a few images, of one worker among those that share the cores.
 
     Args:
         extract_s: seconds of an image, with its decoding.
@@ -39,7 +40,9 @@ class StepTimes:
         return f"measured on {self.num_images} image{'s' * (self.num_images != 1)} here"
 
 
-def measure_steps(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None = None) -> StepTimes:
+def measure_steps(
+    paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None = None, num_workers: int = 1
+) -> StepTimes:
     """Extract a few images in memory, and match neighbours.
 
     The first image and the first pair are extracted and matched twice, because a network is loaded with them. A single
@@ -49,11 +52,18 @@ def measure_steps(paths: Sequence[Path], extractor: Extractor, matcher: Matcher 
         paths: of images; those from the middle are taken, and those that cannot be decoded are left out.
         extractor: of features.
         matcher: of pairs; None matches nothing.
+        num_workers: images or pairs that the command computes at a time; its time is that of one, divided by this
+            number.
 
     Raises:
         DataError: if no image can be decoded.
         WeightsError: if the weights of a network are missing.
     """
+    with as_one_of(num_workers):
+        return _step_times(paths, extractor, matcher)
+
+
+def _step_times(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None) -> StepTimes:
     middle = max(0, len(paths) // 2 - NUM_MEASURED // 2)
     features: list[Features] = []
     seconds: list[float] = []

@@ -131,6 +131,14 @@ def test_a_thread_can_be_limited_to_one_core(monkeypatch):
     assert threads.num_cores_of_this_thread() == 8
 
 
+def test_a_measurement_has_the_share_of_a_pool(monkeypatch):
+    monkeypatch.setattr(threads, "num_usable_cores", lambda: 8)
+    for num_threads, share in ((1, 8), (3, 2), (20, 1)):
+        with threads.as_one_of(num_threads):
+            assert threads.num_cores_of_this_thread() == share
+    assert threads.num_cores_of_this_thread() == 8
+
+
 def test_torch_is_limited_in_one_thread_alone():
     before = torch.get_num_threads()
     seen = queue.Queue()
