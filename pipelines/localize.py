@@ -156,7 +156,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", metavar="DIR", type=Path, help="folder of the results; also keeps features of another tool's map")
     add("--camera-model", metavar="NAME", help="COLMAP's name, of all photos (default: SIMPLE_RADIAL)")
     add("--camera-params", metavar="P,P,...", help="of all photos (default: EXIF data, else estimated)")
-    add("--num-images", type=int, metavar="N", help="images of the map that each photo is matched with (default: 8)")
+    add(
+        "--num-images",
+        type=int,
+        metavar="N",
+        help="images of the map that each photo is matched with, at most (default: 8)",
+    )
     add_component_arguments(parser)
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--threads", type=int, metavar="N", help="default: all cores")

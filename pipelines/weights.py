@@ -107,7 +107,7 @@ def _fetch(entry: WeightsEntry, arguments: argparse.Namespace) -> Path:
     if path is None:
         if entry.url is not None and not offline_by():
             # Whoever reads the output as JSON, or wants none of it, still has to learn of the licence.
-            if arguments.json:
+            if arguments.json or arguments.quiet:
                 print(licence_note(entry), file=sys.stderr, flush=True)
             else:
                 say(licence_note(entry), flush=True)

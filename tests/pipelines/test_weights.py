@@ -59,7 +59,10 @@ def test_fetch_shows_licence_and_bar_once_and_then_the_path(
 
 def test_fetch_can_be_quiet(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fetch", "tested", "--quiet"]) == 0
-    assert capsys.readouterr().err == ""
+    captured = capsys.readouterr()
+    assert captured.out == f"{cache_folder() / entry.file}\n"
+    (note,) = captured.err.splitlines()
+    assert "a restrictive licence; NON-COMMERCIAL use only" in note
 
 
 def test_path_prints_the_path_alone(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
