@@ -168,6 +168,11 @@ class Tracker:
         if self._back is not None:
             self._back.thread.abandon()
 
+    def wait(self) -> None:
+        """Wait until all keyframes are mapped, for example to measure the time that this takes."""
+        if self._back is not None:
+            self._back.thread.wait()
+
     def finish(self) -> TrackedSequence:
         """End the sequence: adjust the maps globally, and refine the poses of all frames.
 
