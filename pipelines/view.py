@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         look = Look(
-            coloring=arguments.colour,
+            coloring=arguments.colour or ("photo" if arguments.compare is None else "model"),
             background=arguments.background,
             point_factor=arguments.point_size,
             cameras=not arguments.no_cameras,
@@ -131,7 +131,6 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--colour",
         choices=COLORINGS,
-        default="photo",
         help="of the points: that of the photos, by reprojection error, by number of images that see them, by height,"
         " or by model (default: photo; with --compare: model)",
     )

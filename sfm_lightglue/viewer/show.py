@@ -7,6 +7,7 @@ catch. It also prints to standard output.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import subprocess
@@ -27,7 +28,9 @@ from sfm_lightglue.viewer.contents import Contents
 from sfm_lightglue.viewer.look import MAX_MODELS, Look
 from sfm_lightglue.viewer.models import ViewedModel, read_viewed_model
 from sfm_lightglue.viewer.open3d_worker import CONTENTS_NAME, JOB_NAME, Job, picture_name
-from sfm_lightglue.viewer.turntable import SUFFIXES, write_turntable
+from sfm_lightglue.viewer.turntable import CODECS, SUFFIXES, check_gif, write_turntable
+
+logger = logging.getLogger(__name__)
 
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 
@@ -95,6 +98,8 @@ class ViewConfig:
             raise ConfigError(f"frames {self.num_frames}: a turn has {MIN_FRAMES} to {MAX_FRAMES}")
         if not 0.1 <= self.seconds <= 600:
             raise ConfigError(f"seconds {self.seconds:g}: a turn takes 0.1 to 600")
+        if self.turntable is not None and self.turntable.suffix.lower() == ".gif":
+            check_gif(self.num_frames, self.seconds)
         if not 1 <= len(self.map_dirs) <= MAX_MODELS:
             raise ConfigError(f"{len(self.map_dirs)} models: give 1 to {MAX_MODELS}")
         if self.compare is not None and len(self.map_dirs) > 1:
@@ -130,8 +135,6 @@ def view_models(config: ViewConfig) -> Viewed:
     viewed = prepare(config)
     require_open3d()
     contents, look = viewed.contents, config.look
-    if len(viewed.models) > 1 and config.compare is not None and look.coloring == "photo":
-        look = replace(look, coloring="model")
     if config.screenshot is None and config.turntable is None:
         require_display()
         show_window(contents, look, config.size, ", ".join(model.name for model in viewed.models))
@@ -219,10 +222,12 @@ def save_turntable(
         job = Job("pictures", size, look, num_frames)
         _run_worker(contents, Path(folder), job, LIMIT_S + LIMIT_OF_FRAME_S * num_frames)
         film = Path(folder) / f"film{path.suffix.lower()}"
-        write_turntable([Path(folder) / picture_name(number) for number in range(num_frames)], film, seconds)
+        codec = write_turntable([Path(folder) / picture_name(number) for number in range(num_frames)], film, seconds)
         content = film.read_bytes()
     with atomic_write(path) as file:
         file.write(content)
+    if codec == CODECS[-1]:
+        logger.warning("%s has the codec MPEG-4 (%s), which browsers do not play: OpenCV has no VP9 here", path, codec)
 
 
 def show_window(

@@ -97,6 +97,18 @@ def test_two_models_are_compared_and_told(tmp_path, drawn, capsys):
     assert "--compare takes one model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "coloring"), [([], "model"), (["--colour", "photo"], "photo"), (["--colour", "error"], "error")]
+)
+def test_a_comparison_is_coloured_by_model_unless_another_colour_is_asked(tmp_path, drawn, flags, coloring):
+    write_model(tmp_path / "a")
+    arguments = [str(tmp_path / "a"), "--screenshot", str(tmp_path / "a.png"), "--quiet", *flags]
+    assert main([*arguments, "--compare", str(tmp_path / "a")]) == 0
+    assert drawn[-1][2].coloring == coloring
+    assert main(arguments) == 0
+    assert drawn[-1][2].coloring == (coloring if flags else "photo")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
 def test_without_a_display_the_screenshot_is_suggested(tmp_path, drawn, monkeypatch, capsys):
     write_model(tmp_path / "model")

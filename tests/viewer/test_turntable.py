@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfm_lightglue.errors import StoreError
-from sfm_lightglue.viewer import turntable
+from sfm_lightglue.errors import ConfigError, StoreError
+from sfm_lightglue.viewer import show, turntable
+from sfm_lightglue.viewer.open3d_worker import picture_name
 
 
 @pytest.fixture
@@ -31,6 +32,38 @@ def test_a_gif_has_all_frames_and_repeats(pictures, tmp_path):
             pixels = np.asarray(film.convert("RGB")).astype(int)
             assert np.abs(pixels[30, 10 * number + 5] - (250, 180, 30)).max() < 12
         assert sum(durations) == 1200
+
+
+def test_a_gif_is_as_long_as_asked_though_its_times_are_hundredths(pictures, tmp_path):
+    turntable.write_turntable(pictures, tmp_path / "a.gif", 0.2)
+    durations = []
+    with Image.open(tmp_path / "a.gif") as film:
+        for number in range(film.n_frames):
+            film.seek(number)
+            durations.append(film.info["duration"])
+    assert sum(durations) == 200 and {*durations} == {30, 40}
+
+
+def test_a_gif_that_browsers_show_more_slowly_is_refused(pictures, tmp_path):
+    turntable.write_turntable(pictures, tmp_path / "a.gif", 0.12)
+    with pytest.raises(ConfigError, match="at most 5"):
+        turntable.write_turntable(pictures, tmp_path / "a.gif", 0.119)
+    with pytest.raises(ConfigError, match="at most 50"):
+        show.ViewConfig((tmp_path,), turntable=tmp_path / "a.gif", num_frames=51, seconds=1.0)
+    show.ViewConfig((tmp_path,), turntable=tmp_path / "a.mp4", num_frames=51, seconds=1.0)
+
+
+@pytest.mark.parametrize(("codecs", "told"), [(("vp09", "mp4v"), 0), (("mp4v",), 1)])
+def test_another_codec_than_vp9_is_told(pictures, tmp_path, monkeypatch, caplog, codecs, told):
+    def draw(contents, folder, job, limit_s):
+        for number, path in enumerate(pictures):
+            (folder / picture_name(number)).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(show, "_run_worker", draw)
+    monkeypatch.setattr(turntable, "CODECS", codecs)
+    show.save_turntable(None, show.Look(), tmp_path / "a.mp4", (81, 61), len(pictures), 0.5)
+    assert (tmp_path / "a.mp4").stat().st_size > 0
+    assert [f"{tmp_path / 'a.mp4'} has the codec MPEG-4" in message for message in caplog.messages] == [True] * told
 
 
 def test_a_film_has_all_frames_an_even_size_and_its_rate(pictures, tmp_path):

@@ -92,7 +92,7 @@ def test_packages_are_suggested_only_where_they_may_help(exit_status, output, ha
     assert names_a_missing_driver(message) == is_driver, "other failures are no reason to skip a test"
 
 
-def test_a_comparison_is_coloured_by_model_unless_another_colour_is_asked(scene_dir, monkeypatch, tmp_path):
+def test_a_comparison_has_the_colours_that_are_asked(scene_dir, monkeypatch, tmp_path):
     looks = []
     monkeypatch.setattr(show, "require_open3d", lambda: None)
     monkeypatch.setattr(show, "save_screenshot", lambda contents, look, path, size: looks.append(look.coloring))
@@ -100,7 +100,7 @@ def test_a_comparison_is_coloured_by_model_unless_another_colour_is_asked(scene_
         viewed = show.view_models(
             ViewConfig((scene_dir,), compare=scene_dir, screenshot=tmp_path / "a.png", size=SIZE, look=look)
         )
-    assert looks == ["model", "error"]
+    assert looks == ["photo", "error"]
     assert viewed.comparison is not None and viewed.comparison.aligned.max_center_error < 1e-9
 
 
