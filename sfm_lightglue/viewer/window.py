@@ -46,6 +46,9 @@ CLICK_PX = 4.0
 MAX_MOVING_CAMERAS = 1000
 """Frusta that are drawn while the view moves, if points are left out too."""
 
+MIN_PANEL_PX = 64
+"""Longer side of a photo in the smallest window."""
+
 TOLD_S = 4.0
 """How long a message stays on the screen."""
 
@@ -92,7 +95,7 @@ class Window:
         self._is_dirty = True
         self._num_thumbnails, self._thumbnails_s = -1, 0.0
         self._told: tuple[str, float] = ("", 0.0)
-        self._drawn_size = (0, 0)
+        self._drawn_size, self._placed_size = (0, 0), canvas.size
         canvas.on_keys(self.press)
         canvas.on_mouse(self._button, self._mouse_moved, self.turn_wheel)
 
@@ -137,14 +140,7 @@ class Window:
     def choose(self, picked: Picked | None) -> None:
         """Show the photo of a camera, or the track of a point; None shows neither."""
         self.picked, self._is_changed = picked, True
-        panel = None
-        if picked is not None and picked.kind == "camera":
-            width, height = self._canvas.size
-            panel = camera_panel(self._contents, picked.row, read_photo, min(PANEL_PX, width // 2, height - 120))
-        elif picked is not None:
-            panel = track_panel(self._contents, picked.row, read_photo)
-        left = self._canvas.size[0] - _GAP_PX - (0 if panel is None else panel.width)
-        self._canvas.put_on_screen("panel", panel, (left, _GAP_PX))
+        self._put_panel()
 
     def tell(self, text: str) -> None:
         """Show a message for some seconds."""
@@ -220,6 +216,9 @@ class Window:
     def advance(self) -> bool:
         """Draw what has changed; returns whether anything was."""
         now = time.monotonic()
+        if self._canvas.size != self._placed_size:  # the user has resized the window
+            self._placed_size, self._is_changed = self._canvas.size, True
+            self._put_panel()
         if self._is_changed:
             self._is_changed = False
             self._show_look()
@@ -323,6 +322,18 @@ class Window:
         self._thumbnails.wish(near)
         self._canvas.put("thumbnails", None if made is None else triangle_mesh(*made))
         self._is_dirty = True
+
+    def _put_panel(self) -> None:
+        """The photo of the camera that was chosen, or the track of the point."""
+        picked, panel = self.picked, None
+        if picked is not None and picked.kind == "camera":
+            width, height = self._canvas.size
+            side = max(MIN_PANEL_PX, min(PANEL_PX, width // 2, height - 120))
+            panel = camera_panel(self._contents, picked.row, read_photo, side)
+        elif picked is not None:
+            panel = track_panel(self._contents, picked.row, read_photo)
+        left = self._canvas.size[0] - _GAP_PX - (0 if panel is None else panel.width)
+        self._canvas.put_on_screen("panel", panel, (left, _GAP_PX))
 
     def _put_texts(self) -> None:
         """The list of keys, the scales of colours, and the message."""

@@ -197,6 +197,21 @@ def test_a_click_picks_a_camera_or_a_point_and_shows_its_picture(opened: Any, co
     assert "track" not in canvas.shown
 
 
+def test_pictures_on_the_screen_move_with_the_edges_of_the_window(opened: Any, contents: Contents) -> None:
+    made, canvas = opened(contents)
+    for key in "NC":  # the photo of a camera, and the scale of the colours
+        canvas.pressed(key)
+    come_to_rest(made, canvas)
+    for size in ((400, 300), (60, 60), SIZE):
+        canvas.size = size
+        come_to_rest(made, canvas)
+        made.advance()
+        panel, (left, _) = canvas.pictures["panel"]
+        legend, (_, top) = canvas.pictures["legend"]
+        assert (left + panel.width, top + legend.height) == (size[0] - 10, size[1] - 10)
+        made.choose(made.picked)  # a photo is shown in a small window too
+
+
 def test_hidden_models_cannot_be_picked(opened: Any, contents: Contents) -> None:
     made, canvas = opened(contents)
     place = pixel_of(made, contents.frusta[1, 1:5].mean(axis=0))
