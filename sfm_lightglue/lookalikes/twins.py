@@ -27,8 +27,8 @@ _CONFLICT = -0.25
 
 _MIN_CONFLICTS, _MIN_CONFLICT_FRACTION = 3, 0.25
 """Number of such pairs that look true otherwise from which a scene has twins, and their fraction of the pairs that look
-true and whose conflict is known: two people who walk through a scene make a sixth of them. They must also be half of such
-pairs."""
+true and whose conflict is known: two people who walk through a scene make a sixth of them. They must also be half of
+such pairs."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""

@@ -120,21 +120,19 @@ def weigh_scene(
         left_out: pairs that take no part, because they joined places that look alike in a model. The others are weighed
             without them, or against them in a scene with twins.
     """
-    without = (set(left_out) - set(trusted)) & counts.verified.keys()
-    verified = {pair: record for pair, record in counts.verified.items() if pair not in without}
+    verified = dict(counts.verified)
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
         changed = _without_still_content(content, verified, sources, executor, progress)
         sources = replace(sources, changed={**sources.changed, **changed})
         _update(verified, changed, sources)
+    joining = {pair: verified.pop(pair) for pair in sorted((set(left_out) - set(trusted)) & verified.keys())}
     limit_deg = _rotation_limit_deg(checks, sources)
-    pairs = sorted(verified)
-    doubt = _doubt(verified, {pair: counts.verified[pair] for pair in without}, sources, trusted, lookalikes, limit_deg)
+    doubt = _doubt(verified, joining, sources, trusted, lookalikes, limit_deg)
     if doubt.has_twins:  # the pairs that joined twins are evidence against others
-        verified |= {pair: counts.verified[pair] for pair in without}
-        without = set()
-        pairs = sorted(verified)
+        verified |= joining
+    pairs = sorted(verified)
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
     weights = doubt.weights(np.array([verified[pair].weight for pair in pairs], np.float64))
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
@@ -143,7 +141,7 @@ def weigh_scene(
     _update(verified, corrected, sources)
     wrong |= verified.keys() - weighing.errors_deg.keys()  # of groups that contradict each other: they were not merged
     wrong -= doubt.trusted
-    kept = {pair: record for pair, record in verified.items() if pair not in wrong}
+    kept = {pair: record for pair, record in verified.items() if pair not in wrong and pair not in joining}
     wrong.update(
         untrusted_bridges(
             {pair: record.weight for pair, record in kept.items()},
@@ -152,7 +150,8 @@ def weigh_scene(
     )
     wrong -= doubt.trusted
     contradicted = {pair: verified[pair] for pair in sorted(wrong)}
-    apart = doubt.kept_apart(sorted(verified.keys() - wrong))
+    apart = {pair: verified[pair] for pair in doubt.kept_apart(sorted(verified.keys() - wrong - joining.keys()))}
+    apart |= {pair: verified.get(pair, record) for pair, record in joining.items() if pair not in wrong}
     kept = {pair: record for pair, record in kept.items() if pair not in wrong and pair not in apart}
     return WeighedPairs(
         {pair: without_inliers(record) for pair, record in kept.items()},
@@ -160,7 +159,7 @@ def weigh_scene(
         changed | corrected,
         content,
         len(changed),
-        {pair: without_inliers(counts.verified[pair]) for pair in sorted(apart | without)},
+        {pair: without_inliers(record) for pair, record in sorted(apart.items())},
         doubt.overlaps,
         doubt.has_twins,
     )

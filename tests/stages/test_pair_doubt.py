@@ -104,6 +104,19 @@ def test_trusted_pairs_without_a_geometry_are_told(tmp_path: Path, caplog: pytes
     assert "x.jpg - y.jpg" in caplog.text
 
 
+def test_left_out_pairs_take_no_part_among_twins_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are evidence there, but that others make them probable again does not bring them back."""
+    monkeypatch.setattr("sfm_lightglue.lookalikes.probability.has_twins", lambda cues, logits: True)
+    monkeypatch.setattr("sfm_lightglue.lookalikes.twins._WRONG_LOGIT", 9.0)
+    left_out = ImagePair(name_of(2), name_of(3))
+    before, after = weighed(tmp_path, "auto"), weighed(tmp_path, "auto", left_out=(left_out,))
+    assert left_out in before.kept
+    assert after.has_twins
+    assert after.kept.keys().isdisjoint({left_out})
+    assert left_out in after.apart
+    assert after.overlaps[left_out].probability > 0.5
+
+
 def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path) -> None:
     first, second = (ImagePair(name_of(i), name_of(i + 1)) for i in (2, 5))
     found = weighed(tmp_path, "auto", trusted=(first,), left_out=(first, second))

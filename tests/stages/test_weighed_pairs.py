@@ -77,7 +77,12 @@ def features_of_points(
     return features
 
 
-def weigh(features: Mapping[str, Features], pairs: Sequence[ImagePair], folder: Path) -> Weighed:
+def weigh(
+    features: Mapping[str, Features],
+    pairs: Sequence[ImagePair],
+    folder: Path,
+    left_out: Sequence[ImagePair] = (),
+) -> Weighed:
     store = Store(folder / "store")
     matcher, verifier = CachedMatcher(NearestMatcher(), store), CachedVerifier(TwoViewConfig(), 0, store)
     cameras = dict.fromkeys(features, GIVEN)
@@ -85,7 +90,7 @@ def weigh(features: Mapping[str, Features], pairs: Sequence[ImagePair], folder: 
     for result in match_pairs(pairs, features, cameras, matcher, verifier):
         counts.add(result)
     sources = PairSources(features, cameras, matcher, verifier)
-    return Weighed(counts, sources, weigh_scene(counts, sources, CHECKS))
+    return Weighed(counts, sources, weigh_scene(counts, sources, CHECKS, left_out=left_out))
 
 
 def sideways_scene(depths: tuple[float, float], num_images: int = 6, num_points: int = 250) -> ExactScene:
@@ -129,6 +134,17 @@ def test_a_logo_that_outnumbers_the_scene_is_taken_out(tmp_path: Path) -> None:
     for pair, (matches, _) in result.changed.items():
         logo_starts = len(scene.observed[pair.name0][0])
         assert (matches.indices[:, 0] < logo_starts).mean() > 0.95, "matches of the logo are left"
+
+
+def test_pairs_that_are_left_out_have_no_still_content_either(tmp_path: Path) -> None:
+    scene = ring_scene(6, 60)
+    result = weigh(features_of_points(scene, LOGO), scene.pairs, tmp_path, scene.pairs[:3]).result
+    assert result.apart
+    assert result.apart.keys() <= set(scene.pairs[:3])
+    assert result.apart.keys() <= result.changed.keys()
+    for record in result.apart.values():
+        assert record.kind == "general"
+        assert record.still_fraction < 0.1
 
 
 def test_a_horizon_in_a_sideways_motion_is_kept(tmp_path: Path) -> None:
