@@ -174,8 +174,7 @@ def left_over(features: SceneFeatures, judged: Sequence[JudgedModel], weighed: W
 
     Where twins match as completely as one place does, more matches of an image that was kept apart say nothing.
     """
-    verified = {*weighed.kept, *weighed.contradicted, *weighed.apart} if weighed.has_twins else set()
-    is_apart = {name for pair in verified for name in (pair.name0, pair.name1)}
+    is_apart = {name for pair in (weighed.apart if weighed.has_twins else ()) for name in (pair.name0, pair.name1)}
     num_keypoints = {name: features.num_keypoints_from_name[name] for name in features}
     verdicts = image_verdicts(num_keypoints, judged, weighed)
     return sorted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.reconstruction.second_chance import left_over
 from sfm_lightglue.stages.added_pairs import AddedPairs, decode_added, encode_added
 from sfm_lightglue.stages.hard_pairs import ATTEMPTS
 from sfm_lightglue.stages.second_chance import SecondChanceConfig
 from sfm_lightglue.types import Features, ImagePair, Matches
+from tests.helpers.judged_models import record, weighed_pairs
 from tests.helpers.reconstructions import copy_scene, one_thread, tree
 
 ANGLE_DEG = 45
@@ -142,3 +145,18 @@ def test_a_pair_is_the_same_after_reading_it_back(pair) -> None:
     assert np.array_equal(found.indices, result.matches.indices)
     assert geometry.num_inliers == result.relative_pose.geometry.num_inliers
     assert np.array_equal(geometry.E, result.relative_pose.geometry.E)
+
+
+class CountedFeatures(dict[str, None]):
+    """Names of images, each with 100 keypoints."""
+
+    num_keypoints_from_name = dict.fromkeys(("a", "b", "c", "d"), 100)
+
+
+def test_among_twins_only_images_that_were_kept_apart_get_no_second_chance() -> None:
+    features = CountedFeatures.fromkeys("abcd")
+    pairs = weighed_pairs({("a", "b"): record()})
+    apart = replace(pairs, apart={ImagePair("c", "d"): record()})
+    assert left_over(features, [], pairs) == ["a", "b", "c", "d"]
+    assert left_over(features, [], apart) == ["a", "b", "c", "d"]
+    assert left_over(features, [], replace(apart, has_twins=True)) == ["a", "b"]
