@@ -48,8 +48,8 @@ class PairCues:
         relative_inliers: number of inliers in relation to those of the strongest pairs of both images.
         order_gap: difference of the positions in the order of the names, as a fraction of the number of images; NaN
             if the order of the names says nothing.
-        order_step: difference of the positions in the order of the names; NaN if that is not the order of the camera's
-            way, see `is_a_way`.
+        order_step: difference of the positions of all images in the natural order of the names; NaN between folders, or
+            if that is not the order of the camera's way, see `is_a_way`.
         same_view_conflict: how much more stays unmatched in whole parts of two images from nearly one place than is
             usual; NaN if they are not taken from one place, see `same_view_conflict`.
         position_gap: binary logarithm of 1 + the distance of known positions as a multiple of the usual one of the

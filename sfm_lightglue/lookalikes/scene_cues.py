@@ -136,7 +136,7 @@ class _Scene:
             jaccard=self._jaccard(pair),
             relative_inliers=float(len(pair.rows) / self._best_of(pair, self._best_inliers)),
             order_gap=abs(pair.image0 - pair.image1) * self._order_scale,
-            order_step=abs(pair.image0 - pair.image1) if self._is_way else nan,
+            order_step=self._order_step(pair) if self._is_way else nan,
             same_view_conflict=self._same_view_conflict(idx),
             position_gap=float(np.log2(1 + distance / self._usual_distance)),
         )
@@ -219,6 +219,15 @@ class _Scene:
         common = self._strengths * [len(pair.rows) for pair in self._pairs]
         ranks0, ranks1 = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (common, gaps))
         return bool(np.corrcoef(ranks0, ranks1)[0, 1] <= -_MIN_ORDER_CORRELATION)
+
+    def _order_step(self, pair: PairView) -> float:
+        """Difference of the positions among all images; NaN for images of different folders."""
+        first, second = (self._images[image] for image in _ends(pair))
+        if first.folder != second.folder:
+            return nan
+        if first.number is None or second.number is None:
+            return abs(pair.image0 - pair.image1)
+        return abs(first.number - second.number)
 
     def _same_view_conflict(self, idx: int) -> float:
         pair, angles = self._pairs[idx], self._angles[idx]

@@ -19,6 +19,8 @@ class ImageView:
             matched at once.
         focal_px: focal length in pixels; None if it is not known.
         position_m: [3] known position in metres; None if it is not known.
+        number: position in the order of all images of the scene; None if it is not known.
+        folder: of the image; the order says nothing about images of different folders.
     """
 
     keypoints: Float32Array
@@ -27,6 +29,8 @@ class ImageView:
     is_first: BoolArray | None = None
     focal_px: float | None = None
     position_m: Float64Array | None = None
+    number: int | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

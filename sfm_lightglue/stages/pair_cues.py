@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 from sfm_lightglue.scene.cameras import mean_focal_length
+from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
 from sfm_lightglue.types import Camera, Features, ImagePair, PairEvidence
 
@@ -47,7 +49,7 @@ class SceneViews:
     """What the cues of a scene are computed from.
 
     Args:
-        images: with verified pairs, in the order of their names.
+        images: with verified pairs, in the natural order of their names.
         pairs: in their order.
     """
 
@@ -67,11 +69,18 @@ def scene_views(
     Raises:
         ValueError: if a record has no inliers.
     """
-    names = sorted({name for pair in verified for name in (pair.name0, pair.name1)})
+    position_from_name = {name: position for position, name in enumerate(sorted(features, key=natural_order))}
+    names = sorted({name for pair in verified for name in (pair.name0, pair.name1)}, key=position_from_name.__getitem__)
     row_from_name = {name: row for row, name in enumerate(names)}
     return SceneViews(
         [
-            _image_view(features[name], first_keypoints, position_m_from_name.get(name), camera_from_name.get(name))
+            _image_view(
+                features[name],
+                first_keypoints,
+                position_m_from_name.get(name),
+                camera_from_name.get(name),
+                (position_from_name[name], str(PurePosixPath(name).parent)),
+            )
             for name in names
         ],
         [
@@ -82,7 +91,11 @@ def scene_views(
 
 
 def _image_view(
-    features: Features, first_keypoints: int, position_m: Float64Array | None, camera: Camera | None
+    features: Features,
+    first_keypoints: int,
+    position_m: Float64Array | None,
+    camera: Camera | None,
+    place: tuple[int, str],
 ) -> ImageView:
     is_first = None
     if 0 < first_keypoints < len(features):
@@ -91,7 +104,7 @@ def _image_view(
     scales = None if features.scales is None else features.scales * np.float32(features.shrink_factor or 1.0)
     # A copy: the arrays of an entry of the store can share memory, and the descriptors must not stay in it.
     focal_px = None if camera is None else mean_focal_length(camera)
-    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, focal_px, position_m)
+    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, focal_px, position_m, *place)
 
 
 def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView:

@@ -113,3 +113,15 @@ def test_no_pairs_have_no_cues_and_fields_have_an_order():
     assert vector[0] == 2.0
     assert len(vector) == len(PairCues.FIELDS)
     assert np.isnan(vector[1:]).all()
+
+
+def test_steps_are_positions_among_all_images_and_unknown_between_folders() -> None:
+    walk = Walk(STARTS)
+    images = [replace(image, number=2 * idx, folder="a" if idx < 8 else "b") for idx, image in enumerate(walk.images)]
+    pairs = street_pairs(walk)[:-1]
+    steps = np.array([one.order_step for one in scene_cues(images, pairs)])
+    is_between = np.array([pair.image0 < 8 <= pair.image1 for pair in pairs])
+    assert np.isnan(steps[is_between]).all()
+    assert steps[~is_between].tolist() == [
+        2 * (pair.image1 - pair.image0) for pair, other in zip(pairs, is_between, strict=True) if not other
+    ]

@@ -17,8 +17,9 @@ from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart,
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.report.images_table import RecordedPair, recorded_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
-from sfm_lightglue.stages.into_database import PairCounts
+from sfm_lightglue.stages.into_database import InlierRecord, PairCounts, VerifiedPairRecord
 from sfm_lightglue.stages.matching import match_pairs
+from sfm_lightglue.stages.pair_cues import scene_views
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view.config import TwoViewConfig
@@ -161,3 +162,16 @@ def test_models_that_look_alike_name_each_other() -> None:
     assert look_alike_models(published, [("a", "f"), ("a", "missing")]) == [(), (), ()]
     statistics = MapStatistics((), {}, PairStatistics(apart=(("a", "d"), ("b", "e"))))
     assert Summary.from_statistics(statistics, [], {"total": 1.0}, {}, None).num_pairs_kept_apart == 2
+
+
+def test_images_stand_in_the_natural_order_of_all_names() -> None:
+    names = ["a/2.jpg", "a/9.jpg", "a/10.jpg", "b/1.jpg"]
+    points, ones = np.ones((8, 2), np.float32), np.ones(8, np.float32)
+    features = {name: Features(points, ones, np.ones((8, 4), np.float32), SIZE) for name in sorted(names)}
+    inliers = InlierRecord(np.column_stack([np.arange(8), np.arange(8)]), 8, None)
+    record = VerifiedPairRecord("general", Rigid3(np.eye(3), np.zeros(3)), 1.0, 8, 0.0, inliers)
+    views = scene_views(
+        {ImagePair("a/10.jpg", "a/2.jpg"): record, ImagePair("a/10.jpg", "b/1.jpg"): record}, features, 0, {}, {}
+    )
+    assert [(image.number, image.folder) for image in views.images] == [(0, "a"), (2, "a"), (3, "b")]
+    assert [(pair.image0, pair.image1) for pair in views.pairs] == [(1, 0), (1, 2)]
