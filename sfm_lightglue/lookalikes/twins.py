@@ -82,8 +82,8 @@ _MAX_CROSSED = 0.2
 _NUM_STRONGEST = 3
 """Number of triplets for and against a pair that count: triplets with common pairs are no independent evidence."""
 
-_NUM_ROUNDS = 30
-"""Rounds in which the pairs of triplets settle each other."""
+_MAX_ROUNDS, _MIN_CHANGE = 30, 1e-3
+"""Largest number of rounds in which the pairs of triplets settle each other, and the change of a logit that ends it."""
 
 _LIMITS = 0.01, 0.99
 """Range of the probability of a pair as evidence for others."""
@@ -133,10 +133,15 @@ def logits_among_twins(
         own[is_trusted] = _TRUSTED_LOGIT
     others = _others_in_triplets(len(cues), closed_triplets(tracks))
     found = own.copy()
-    for _ in range(_NUM_ROUNDS):
+    has_others = [idx for idx, rows in enumerate(others) if len(rows) > 0]
+    news = np.zeros(len(cues))
+    for _ in range(_MAX_ROUNDS):
         probabilities = np.clip(1 / (1 + np.exp(-found)), *_LIMITS)
-        news = np.array([_news(probabilities[rows]) for rows in others])
-        found = 0.5 * (found + own + news)
+        news[has_others] = [_news(probabilities[others[idx]]) for idx in has_others]
+        change = 0.5 * (own + news - found)
+        found += change
+        if np.abs(change).max() < _MIN_CHANGE:
+            break
     return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from sfm_lightglue.lookalikes import twins
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.name_order import is_a_way
 from sfm_lightglue.lookalikes.probability import OverlapModel, scene_probabilities
@@ -59,6 +60,16 @@ def test_pairs_that_joined_twins_in_a_model_are_wrong_and_speak_against_others()
     after = logits_among_twins(tracks, pairs, logits, np.array([True, False, False]))
     assert after[0] < -3
     assert after[1] < before[1]
+
+
+def test_the_rounds_end_when_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = twins._news
+    monkeypatch.setattr(twins, "_news", lambda others: calls.append(1) or plain(others))
+    tracks = triplet()
+    found = logits_among_twins(tracks, [cues(step=1), cues(step=9), cues(step=1)], np.full(3, 2.0), NO_WRONG)
+    assert 3 * 5 < len(calls) < 3 * 25
+    assert np.isfinite(found).all()
 
 
 def test_rare_points_make_a_pair_more_probable_and_an_unknown_order_all_pairs_less() -> None:
