@@ -191,7 +191,8 @@ def _measured_apart(job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.viewer", "--one", json.dumps(job)]
     run = subprocess.run(command, capture_output=True, text=True, env=worker_environment(), check=False)
     if run.returncode != 0:
-        raise SystemExit(f"error: {run.stderr.strip().splitlines()[-1:]}")
+        lines = run.stderr.strip().splitlines() or [f"exit status {run.returncode}"]
+        raise SystemExit(f"error: {lines[-1]}")
     values: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
     return values
 

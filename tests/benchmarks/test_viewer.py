@@ -1,6 +1,9 @@
 """The benchmark of the window: its scene, and its table."""
 
+import subprocess
+
 import numpy as np
+import pytest
 
 from benchmarks import viewer
 from sfm_lightglue.viewer.picking import in_view
@@ -32,3 +35,16 @@ def test_each_number_has_a_column(monkeypatch, capsys):
     assert len(lines) == 2 + 4
     assert all(line.count("|") == len(viewer.HEADER) + 1 for line in lines)
     assert [("| 1,000" in line, "12.3" in line, "0.012" in line) for line in lines[2:]] == [(True, True, True)] * 4
+
+
+def test_a_measurement_that_fails_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"stderr": "Traceback\nOSError: no window\n"}
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", found["stderr"])
+
+    monkeypatch.setattr(viewer.subprocess, "run", run)
+    for stderr, told in (("Traceback\nOSError: no window\n", "OSError: no window"), ("", "exit status 1")):
+        found["stderr"] = stderr
+        with pytest.raises(SystemExit, match=f"^error: {told}$"):
+            viewer.main(["--points", "9", "--cameras", "0"])
