@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ GROWTH_ZOOM = 0.5
 """Open3D's zoom for a model that grows: the longest side of its box fills about the height of the window."""
 
 _MARGIN_PX = 40
+
+IDLE_S = 0.01
+"""Pause of the loop while there is no new state: the cores are for the program whose work is shown."""
 
 TRACK_COLOR = np.array([80, 255, 80], np.uint8)
 
@@ -81,20 +85,21 @@ def main(arguments: list[str]) -> None:
         state = newest.take()
         if state is not None:
             extent = _show_scene(scene, state, extent)
-            if "image" not in state:
-                scene.update_renderer()
-                continue
-            if not has_frame:
-                height, width = state["image"].shape[:2]
-                has_frame = frame.create_window(
-                    "frame", width, height, left=2 * _MARGIN_PX + SIZE_PX[0], top=_MARGIN_PX
-                )
-            frame.clear_geometries()
-            frame.add_geometry(o3d.geometry.Image(with_tracks(state["image"], state["pixels"])))
-        scene.update_renderer()
+            scene.update_renderer()  # the mouse asks for this itself
+            if "image" in state:
+                has_frame = has_frame or _open_frame(frame, state["image"])
+                frame.clear_geometries()
+                frame.add_geometry(o3d.geometry.Image(with_tracks(state["image"], state["pixels"])))
+                frame.update_renderer()
         if has_frame:
             frame.poll_events()
-            frame.update_renderer()
+        if state is None:
+            time.sleep(IDLE_S)
+
+
+def _open_frame(window: Any, image: AnyArray) -> bool:
+    height, width = image.shape[:2]
+    return bool(window.create_window("frame", width, height, left=2 * _MARGIN_PX + SIZE_PX[0], top=_MARGIN_PX))
 
 
 def _show_scene(window: Any, state: dict[str, AnyArray], extent: float) -> float:

@@ -19,7 +19,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.frame import Frame, FrameRecord
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera
-from sfm_lightglue.viewer import live
+from sfm_lightglue.viewer import live, live_worker
 from sfm_lightglue.viewer.live import LiveView, state_arrays
 from sfm_lightglue.viewer.live_state import packed, unpacked
 from sfm_lightglue.viewer.live_worker import TRACK_COLOR, with_tracks
@@ -155,6 +155,49 @@ def test_a_window_that_ends_is_told_once_if_it_failed(
         show_until(view, lambda: seen.count(True) >= 3)
     assert [("no display answers" in message) for message in caplog.messages] == ([True] if told else [])
     view.close()
+
+
+class FakeWindow:
+    """Counts what is asked of Open3D's window; it is closed after some rounds."""
+
+    def __init__(self) -> None:
+        self.num_polls = self.num_draws = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **options: SimpleNamespace()
+
+    def create_window(self, *arguments: Any, **options: Any) -> bool:
+        return True
+
+    def poll_events(self) -> bool:
+        self.num_polls += 1
+        return self.num_polls <= 20
+
+    def update_renderer(self) -> None:
+        self.num_draws += 1
+
+
+@pytest.mark.parametrize("has_frame", [False, True])
+def test_the_window_draws_only_new_states_and_pauses_between(has_frame: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"points": np.zeros((0, 3)), "line_vertices": np.zeros((0, 3)), "segments": np.zeros((0, 2), int)}
+    if has_frame:
+        state |= {"image": np.zeros((4, 4, 3), np.uint8), "pixels": np.zeros((0, 2))}
+    windows, pauses = [FakeWindow(), FakeWindow()], []
+    opened = iter(windows)
+    open3d = SimpleNamespace(
+        visualization=SimpleNamespace(Visualizer=lambda: next(opened)),
+        geometry=SimpleNamespace(Image=lambda image: image),
+    )
+    states = iter([None, state, state])
+    newest = SimpleNamespace(take=lambda: next(states, None), has_ended=False)
+    monkeypatch.setitem(sys.modules, "open3d", open3d)
+    monkeypatch.setattr(live_worker, "has_display", lambda: True)
+    monkeypatch.setattr(live_worker, "Newest", lambda: newest)
+    monkeypatch.setattr(live_worker, "time", SimpleNamespace(sleep=pauses.append))
+    live_worker.main(["test"])
+    assert [window.num_draws for window in windows] == ([2, 2] if has_frame else [2, 0])
+    assert pauses == [live_worker.IDLE_S] * 18
+    assert windows[1].num_polls == (19 if has_frame else 0), "the frame is moved and closed by the user"
 
 
 def test_a_state_after_the_end_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
