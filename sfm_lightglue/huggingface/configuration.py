@@ -120,10 +120,11 @@ class LightGlueConfig(Configuration):
             raise ConfigError(f"lightglue: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as values of JSON."""
+        """All fields as values of JSON, and the sizes that follow from `descriptor_dim`, as in `transformers`."""
         values = super().to_dict()
         del values["trust_remote_code"]
-        return {"architectures": ["LightGlueForKeypointMatching"], **values}
+        sizes = {name: getattr(self, name) for name in sorted(self.derived)}
+        return {"architectures": ["LightGlueForKeypointMatching"], **values, **sizes}
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], return_unused_kwargs: bool = False, **overrides: Any) -> Any:

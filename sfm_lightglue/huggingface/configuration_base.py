@@ -93,6 +93,10 @@ class Configuration(NeverUploads):
 
     def __setattr__(self, name: str, value: Any) -> None:
         name = _FORMER_NAMES.get(name, name)
+        if name in {"model_type", *self.derived}:
+            if value == getattr(self, name, None):
+                return
+            raise ConfigError(f"{self.model_type}: {name} is fixed or follows from other options; it cannot be set")
         declared = type(self).__dataclass_fields__.get(name)  # type: ignore[attr-defined]
         if declared is not None:
             value = as_type(declared.type, value, f"{self.model_type}: {name}")
@@ -170,7 +174,7 @@ class Configuration(NeverUploads):
         write_json(Path(json_file_path), self.to_diff_dict() if use_diff else self.to_dict())
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
-        """Set several fields or other keys; nothing changes if one is impossible.
+        """Set several fields or other keys; `derived` ones have no effect. Nothing changes if one is impossible.
 
         Raises:
             ConfigError: on values of a wrong type, impossible values and misspelt names.
@@ -179,7 +183,8 @@ class Configuration(NeverUploads):
         self.refuse_misspelt({key: value for key, value in config_dict.items() if key not in known})
         changed = copy.copy(self)
         for key, value in config_dict.items():
-            setattr(changed, key, value)
+            if key not in self.derived:
+                setattr(changed, key, value)
         changed.validate()
         vars(self).update(vars(changed))
 
@@ -192,7 +197,7 @@ class Configuration(NeverUploads):
         values: dict[str, Any] = {}
         for entry in update_str.split(","):
             name, _, text = entry.partition("=")
-            if not isinstance(getattr(self, name, None), (bool, int, float, str)):
+            if name in self.derived or not isinstance(getattr(self, name, None), (bool, int, float, str)):
                 raise ConfigError(f"{self.model_type}: {name!r} is no number, switch or text that can be set so")
             values[name] = text if isinstance(getattr(self, name), str) else _from_text(name, text)
         self.update(values)

@@ -14,6 +14,17 @@ import sfm_lightglue
 from sfm_lightglue.errors import ConfigError
 from tests.helpers.both_libraries import LIBRARIES, SMALL_DETECTOR, small_config
 
+EVERY_CONFIGURATION = {
+    "_name_or_path",
+    "chunk_size_feed_forward",
+    "is_encoder_decoder",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "transformers_version",
+}
+"""Keys of all configurations, which tell nothing about LightGlue."""
+
 
 @pytest.fixture(params=sorted(LIBRARIES))
 def library(request):
@@ -73,6 +84,26 @@ def test_json_strings_files_and_dictionaries_are_read_back(library, tmp_path):
         assert {**back.to_dict(), "_name_or_path": ""} == {**config.to_dict(), "_name_or_path": ""}
     values, unused = library.LightGlueConfig.get_config_dict(tmp_path, foo=1, cache_dir=str(tmp_path))
     assert values["filter_threshold"] == 0.2 and unused == {"foo": 1}
+
+
+@pytest.mark.parametrize("options", [{}, {"descriptor_dim": 64, "num_attention_heads": 2, "hidden_size": 37}])
+def test_dictionaries_have_the_keys_and_sizes_of_transformers(options, tmp_path):
+    """The sizes follow from `descriptor_dim`; a given one has no effect."""
+    ours, theirs = (each.LightGlueConfig(**options) for each in (sfm_lightglue, LIBRARIES["theirs"]))
+    dim = options.get("descriptor_dim", 256)
+    for write in ("to_dict", "to_diff_dict"):
+        found, expected = getattr(ours, write)(), getattr(theirs, write)()
+        assert (expected["hidden_size"], expected["intermediate_size"]) == (dim, 2 * dim)
+        expected = {key: each for key, each in expected.items() if isinstance(each, (int, float, str))}
+        expected = {key: each for key, each in expected.items() if key not in EVERY_CONFIGURATION}
+        assert len(expected) >= 14 and {key: found.get(key) for key in expected} == expected
+    assert json.loads(ours.to_json_string()) == ours.to_diff_dict()
+    ours.to_json_file(tmp_path / "config.json", use_diff=False)
+    for values in (json.loads((tmp_path / "config.json").read_text()), ours.to_dict(), theirs.to_dict()):
+        back = sfm_lightglue.LightGlueConfig.from_dict(values)
+        assert back == ours
+        wider = sfm_lightglue.LightGlueConfig.from_dict(values, descriptor_dim=128)
+        assert wider.to_dict()["hidden_size"] == 128 == wider.hidden_size
 
 
 def test_overrides_are_used_and_unused_ones_are_returned(library, tmp_path):
@@ -186,6 +217,23 @@ def test_misspelt_attributes_are_refused_and_other_names_are_kept():
         config.my_note, config.torch_dtype = "kept", torch.float16
         assert config.to_dict()["my_note"] == "kept" and config.dtype == torch.float16
     assert "num_hiden_layers" not in ours.to_dict()
+
+
+def test_sizes_follow_from_the_dimension_and_cannot_be_set():
+    """`transformers` keeps the sizes of the former dimension, or those that are set."""
+    theirs, ours = small_config(LIBRARIES["theirs"]), small_config(sfm_lightglue)
+    for config in (theirs, ours):
+        config.descriptor_dim = 64
+    assert theirs.to_dict()["hidden_size"] == 32 and ours.to_dict()["hidden_size"] == 64
+    theirs.hidden_size = 16
+    with pytest.raises(ConfigError, match="hidden_size is fixed or follows from other options"):
+        ours.hidden_size = 16
+    with pytest.raises(ConfigError, match="model_type is fixed"):
+        ours.update(sfm_lightglue.SuperPointConfig().to_dict())
+    with pytest.raises(ConfigError, match="'hidden_size' is no number"):
+        ours.update_from_string("hidden_size=16")
+    ours.update({**small_config(sfm_lightglue, descriptor_dim=128).to_dict(), "hidden_size": 16})
+    assert (theirs.hidden_size, ours.hidden_size, ours.intermediate_size) == (16, 128, 256)
 
 
 def test_impossible_values_are_refused_and_change_nothing():
