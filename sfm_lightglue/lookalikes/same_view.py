@@ -142,10 +142,10 @@ def _side(image: ImageView, rows: AnyArray, is_settled: bool, stands_still: Bool
     is_matched[rows] = True
     is_asked = _asked(image, is_settled)
     keypoints, is_matched, is_still = image.keypoints[is_asked], is_matched[is_asked], stands_still[is_asked]
-    is_alone = np.zeros(len(keypoints), np.bool_)
+    is_alone: BoolArray = np.zeros(len(keypoints), np.bool_)
     if len(keypoints) >= _NUM_NEAREST:
         _, nearest = cKDTree(keypoints).query(keypoints, k=_NUM_NEAREST)
-        is_alone = (~is_matched[nearest]).all(axis=1)
+        is_alone[:] = (~is_matched[nearest]).all(axis=1)
     return _Side(image, keypoints, is_matched, is_still | is_matched, is_alone)
 
 
@@ -188,7 +188,7 @@ def _are_alone_there(points: AnyArray, other: _Side, limit_px: float) -> BoolArr
         return np.zeros(len(points), np.bool_)
     distances, nearest = cKDTree(others).query(points, k=_NUM_NEAREST)
     are_alone = other.is_alone[other.is_still][nearest].all(axis=1)
-    are_near: BoolArray = distances[:, _NUM_NEAR - 1] < limit_px
+    are_near: BoolArray = np.asarray(distances)[:, _NUM_NEAR - 1] < limit_px
     return are_near & are_alone
 
 
