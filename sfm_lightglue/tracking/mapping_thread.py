@@ -13,9 +13,8 @@ from sfm_lightglue.tracking.reference import Reference
 MAX_WAITING = 4
 """Keyframes that wait for mapping, beyond which none is made of a frame that has enough points without it."""
 
-MAX_URGENT = 9
-"""Keyframes that wait for mapping at most. A frame that loses its last points becomes one until then, and waits from
-then on."""
+MAX_URGENT = 4
+"""Keyframes that wait for mapping at most; a frame that loses its last points waits from then on."""
 
 
 class MappingThread:
@@ -73,10 +72,15 @@ class MappingThread:
         self._queue.join()
         self._raise_error()
 
-    def wait_at_most(self, seconds: float) -> None:
-        """Wait until all keyframes are mapped, but no longer than some time."""
+    def wait_at_most(self, seconds: float, num_left: int = 0) -> None:
+        """Wait until so few keyframes are not mapped yet, but no longer than some time.
+
+        Args:
+            seconds: the time.
+            num_left: the keyframes.
+        """
         deadline = time.monotonic() + seconds
-        while self._queue.unfinished_tasks > 0 and self._error is None and time.monotonic() < deadline:
+        while self._queue.unfinished_tasks > num_left and self._error is None and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def close(self) -> None:
