@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pycolmap
 
 from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
 from sfm_lightglue.colmap.model import find_map, read_model
@@ -25,6 +25,9 @@ from sfm_lightglue.reconstruction.densify_config import DensifyConfig
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.cached import both_layers
 from sfm_lightglue.two_view.guided import GuidedView, match_views
+
+if TYPE_CHECKING:
+    import pycolmap
 
 
 @dataclass(frozen=True, slots=True)
