@@ -51,11 +51,11 @@ def test_adaptive_layers_stay_in_python(options) -> None:
     model = exact_model()
     if not options:
         model.config.depth_confidence, model.config.width_confidence = 0.95, 0.99
-    pixels = images(2, 64, 96)
+    pixels = images(1, 64, 96)
     compiled = torch.compile(model)
     with torch.no_grad():
         found, expected = compiled(pixels, **options), model(pixels, **options)
-        plain = compiled(pixels, return_dict=False)
+        plain = compiled(pixels, return_dict=False, **options)
     for name, value in expected.items():
         pairs = zip(found[name], value, strict=True) if isinstance(value, tuple) else [(found[name], value)]
         assert all(torch.equal(one, other) for one, other in pairs)
@@ -72,10 +72,9 @@ def test_a_model_with_sift_and_the_loss_are_those_of_the_model() -> None:
     with torch.no_grad():
         expected = model(pixels, image_sizes=sizes)
         assert (expected.matches >= 0).sum() > 20
-        assert_same(compiled(pixels, image_sizes=sizes), expected)
         labels = expected.matches.clone()
-        assert torch.equal(
-            compiled(pixels, labels=labels, image_sizes=sizes).loss, model(pixels, labels, image_sizes=sizes).loss
-        )
+        expected = model(pixels, labels, image_sizes=sizes)
+        assert expected.loss > 0
+        assert_same(compiled(pixels, labels=labels, image_sizes=sizes), expected)
     with pytest.raises(ValueError, match="pixel_values: expected"):
         compiled(pixels[0])
