@@ -21,8 +21,11 @@ from pipelines.__main__ import main as all_commands
 from pipelines.command import with_progress
 from pipelines.manners import LIBRARY, set_verbosity
 from sfm_lightglue.synthetic import SyntheticScene
+from tests.helpers.checkout import ROOT
 from tests.helpers.fake_tracker import use_fake_tracker
 from tests.helpers.videos import write_frames
+
+COMMANDS_PAGE = ROOT / "docs" / "reference" / "commands.md"
 
 FEW = ("--max-keypoints", "600", "--threads", "1")
 FAST = (*FEW, "--matcher", "nearest")
@@ -40,8 +43,8 @@ class Case:
         dry: whether it has `--dry-run`.
         quiet: "" if `--quiet` prints nothing; else what is left.
         fakes_tracking: whether frames need not be trackable.
-        json: flag that prints JSON.
         is_plan: only `--dry-run` is run: all else takes minutes, or a network.
+        is_heavy: the work is done once for all flags.
     """
 
     line: str
@@ -49,24 +52,28 @@ class Case:
     quiet: str = ""
     fakes_tracking: bool = False
     is_plan: bool = False
+    is_heavy: bool = False
 
 
 CASES = {
-    "reconstruct": Case(f"{{scene}} --output {{new}} --density sparse --refine off {' '.join(FAST)}", dry=True),
+    "reconstruct": Case(
+        f"{{scene}} --output {{new}} --density sparse --refine off {' '.join(FAST)}", dry=True, is_heavy=True
+    ),
     "reconstruct --extend": Case(
         f"{{scene}} --output {{finished}} --extend --no-report {' '.join(FAST)}", dry=True, is_plan=True
     ),
     "match": Case("{image0} {image1} --matcher nearest --max-keypoints 600"),
     "match --batch": Case("--batch {pairs} --images {images} --matcher nearest --max-keypoints 600", dry=True),
-    "track": Case("{frames} --output {new}", dry=True, fakes_tracking=True),
+    "track": Case("{frames} --output {new}", dry=True, fakes_tracking=True, is_heavy=True),
     "localize": Case("{map} {image0} --max-keypoints 600", dry=True),
     "densify": Case(
         "{map} --output {new} --refine off --threads 1 --max-keypoints 600 --set extractor.max_keypoints_dense=1200",
         dry=True,
+        is_heavy=True,
     ),
     "export": Case("{map} --format ply --output {new}", dry=True),
     "export splatting": Case("{map} --format splatting --output {new}", dry=True),
-    "colmap": Case(f"{{new}} {{images}} {' '.join(FAST)}", dry=True),
+    "colmap": Case(f"{{new}} {{images}} {' '.join(FAST)}", dry=True, is_heavy=True),
     "report": Case("{map} --output {new}.html"),
     "store check": Case("{map}/reconstruction", quiet=PRINTS_RESULT),
     "store stats": Case("{map}/reconstruction", quiet=PRINTS_RESULT),
@@ -86,9 +93,17 @@ CASES = {
     "evaluate trajectory": Case("--reference {trajectory} --estimate {trajectory}", dry=True, quiet=PRINTS_RESULT),
     "evaluate slam": Case("small_corridor --limit 3 --threads 1", dry=True, quiet=PRINTS_RESULT, is_plan=True),
     "train": Case("--photos {images} --output {new} --steps 10", dry=True, is_plan=True),
-    "train --pack-photos": Case("--photos {images} --pack-photos {new}.zip"),
+    "train --pack-photos": Case("--photos {images} --pack-photos {new}.zip", is_heavy=True),
 }
-"""A quick call of every command and of its actions."""
+"""A call of every command and of its actions."""
+
+LIGHT = [name for name, case in CASES.items() if not case.is_plan and not case.is_heavy]
+HEAVY = [name for name, case in CASES.items() if case.is_heavy]
+
+PLAN_KEYS = {"dry_run", "seconds", "basis", "writes"}
+
+OTHER_PLANS = {"reconstruct", "train", "weights fetch"}
+"""Commands whose plan has other keys, as docs/reference/commands.md says."""
 
 OWN_TESTS = {"doctor", "view"}
 """Commands that open windows, or import all libraries; their flags are tested elsewhere."""
@@ -190,14 +205,14 @@ def test_every_command_has_the_flags_and_a_case(command: str) -> None:
             assert name in cased, f"{name}: add a line to CASES"
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.is_plan])
+@pytest.mark.parametrize("name", LIGHT)
 def test_quiet_prints_nothing_but_a_result(name: str, call: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = call(name, "--quiet")
     assert (code, err) == (0, "")
     assert (out != "") is (CASES[name].quiet == PRINTS_RESULT)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.is_plan])
+@pytest.mark.parametrize("name", LIGHT)
 def test_json_is_all_of_standard_output(name: str, call: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = call(name, "--json")
     assert code == 0
@@ -208,6 +223,15 @@ def test_json_is_all_of_standard_output(name: str, call: Callable[..., tuple[int
     assert len(documents) == (2 if lines else 1)
 
 
+@pytest.mark.parametrize("name", HEAVY)
+def test_flags_of_a_heavy_command_in_one_run(name: str, call: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, told = call(name, "--json", "--verbose")
+    assert code == 0
+    (document,) = values_of(out)
+    assert isinstance(document, dict)
+    assert "debug: sfm_lightglue " in told and "peak memory" in told
+
+
 def values_of(text: str) -> list[Any]:
     """One document, or one in each line."""
     try:
@@ -216,7 +240,7 @@ def values_of(text: str) -> list[Any]:
         return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.is_plan])
+@pytest.mark.parametrize("name", LIGHT)
 def test_verbose_tells_more_on_standard_error_only(name: str, call: Callable[..., tuple[int, str, str]]) -> None:
     code, out, told = call(name, "--verbose")
     assert code == 0
@@ -229,17 +253,25 @@ def test_a_dry_run_tells_the_work_and_writes_nothing(
     name: str, call: Callable[..., tuple[int, str, str]], places: Mapping[str, Path], own_scene: Path, tmp_path: Path
 ) -> None:
     before = files_of(tmp_path, own_scene, places["scene"], places["frames"], places["images"])
-    code, text, _ = call(name, "--dry-run", "--json", *([] if name.startswith("evaluate") else ["--quiet"]))
-    assert code == 0
+    code, text, told = call(name, "--dry-run", "--json", "--quiet")
+    assert (code, told) == (0, "")
     (plan,) = values_of(text)
     if name.startswith("weights"):
         assert plan[0]["is_here"] is True
     else:
         assert plan["dry_run"] is True
-    if "basis" in plan:
+    if name not in OTHER_PLANS:
+        assert plan.keys() >= PLAN_KEYS
         assert plan["seconds"] >= 0
         assert plan["basis"]
     assert files_of(tmp_path, own_scene, places["scene"], places["frames"], places["images"]) == before
+
+
+def test_the_reference_names_the_plans_with_other_keys() -> None:
+    (line,) = [one for one in COMMANDS_PAGE.read_text(encoding="utf-8").splitlines() if "`basis`" in one]
+    _, _, exceptions = line.partition("Other keys have")
+    for name in (*OTHER_PLANS, "store compact", "store prune"):
+        assert f"`{name}`" in exceptions, name
 
 
 def test_the_time_of_a_plan_is_that_of_the_work(call: Callable[..., tuple[int, str, str]]) -> None:
