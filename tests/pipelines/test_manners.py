@@ -282,7 +282,9 @@ def test_the_time_of_a_plan_is_that_of_the_work(call: Callable[..., tuple[int, s
     assert (plan["num_pairs"], plan["num_images"], plan["num_bad_lines"]) == (2, 3, 0)
     assert 0.02 < plan["seconds"] < 60
     (plan,) = values_of(call("localize", "--dry-run", "--json")[1])
-    assert (plan["num_queries"], plan["num_map_images"], plan["num_to_extract"]) == (1, 4, 4)
+    assert (plan["num_queries"], plan["num_map_images"], plan["num_to_extract"]) == (1, 4, 0)
+    (plan,) = values_of(call("localize", "--dry-run", "--json", "--max-keypoints", "500")[1])
+    assert plan["num_to_extract"] == 4, "the features of the map have other options"
     (plan,) = values_of(call("export splatting", "--dry-run", "--json")[1])
     assert plan["pictures"] == "undistorted" and plan["num_images"] == 4 and plan["images_mb"] > 0.05
     (plan,) = values_of(call("reconstruct --extend", "--dry-run", "--json")[1])
