@@ -27,7 +27,7 @@ from sfm_lightglue.tracking.slam_map import Keyframe
 _URGENT_FACTOR = 4
 """A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
 
-_PACE_S, _AHEAD_S, _NUM_PACED = 0.1, 0.5, 2
+_PACE_S, _AHEAD_S, _NUM_PACED = 0.1, 1.0, 2
 """A frame that should become a keyframe waits at most for the first time, in seconds, until so few keyframes are to be
 mapped; for the second one where the camera is far ahead of the map: where few of the points that are followed are of
 the map, poses come from points that no adjustment has seen, and their errors add up."""
