@@ -27,10 +27,9 @@ from sfm_lightglue.tracking.slam_map import Keyframe
 _URGENT_FACTOR = 4
 """A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
 
-_PACE_S, _AHEAD_S, _NUM_PACED = 0.1, 1.0, 2
-"""A frame that should become a keyframe waits at most for the first time, in seconds, until so few keyframes are to be
-mapped; for the second one where the camera is far ahead of the map: where few of the points that are followed are of
-the map, poses come from points that no adjustment has seen, and their errors add up."""
+_AHEAD_S, _NUM_PACED = 1.0, 2
+"""Where the camera is far ahead of the map, a frame that should become a keyframe waits at most so many seconds until
+so few keyframes are to be mapped: poses come from points that no adjustment has seen, and their errors add up."""
 
 _FEW_FACTOR = 3
 """The camera is far ahead of the map if fewer points than this multiple of `pose.min_inliers` are of the map."""
@@ -130,8 +129,8 @@ class FrontEnd:
         outcome = self._outcome("tracked", live, tracked.cam_from_world, tracked.base.map_id, tracked.num_inliers)
         self._most_points = max(self._most_points, tracked.num_inliers)
         is_wanted = is_keyframe(self._view(frame, live, tracked), self._config.keyframes)
-        if is_wanted:
-            self._wait_for_map(live)
+        if is_wanted and self._is_ahead(live):
+            self._back.thread.wait_at_most(_AHEAD_S, _NUM_PACED)
         is_urgent = tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers
         if is_wanted and (is_urgent or not self._back.thread.is_full):
             reference = self._factory.following(frame, live, self._map)
@@ -139,12 +138,11 @@ class FrontEnd:
             self._back.thread.submit(reference)
         return outcome
 
-    def _wait_for_map(self, live: LiveTracks) -> None:
-        """Let the mapping come after, if it is behind: longer where the map has few of the points that are followed."""
+    def _is_ahead(self, live: LiveTracks) -> bool:
+        """Whether the map has few of the points that are followed."""
         with self._map.lock:
             num_mapped = int((live.reference.known_points(self._map, live.slots) >= 0).sum())
-        is_ahead = num_mapped < _FEW_FACTOR * self._config.pose.min_inliers
-        self._back.thread.wait_at_most(_AHEAD_S if is_ahead else _PACE_S, _NUM_PACED)
+        return num_mapped < _FEW_FACTOR * self._config.pose.min_inliers
 
     def _view(self, frame: Frame, live: LiveTracks, tracked: TrackedFrame) -> View:
         return View(

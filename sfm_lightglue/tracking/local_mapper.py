@@ -155,10 +155,7 @@ class LocalMapper:
             self._add_points(keyframe, [other for other in partners if _in_order(idx, other) not in self._tried])
 
     def _partners(self, keyframe: Keyframe) -> list[int]:
-        """Keyframes to match with: the one before, then those with most points in common.
-
-        All of them are far enough for the depth. Matches with the one before continue its tracks.
-        """
+        """Keyframes to match with: those with most points in common that are far enough for the depth."""
         if keyframe.num_features == 0:
             return []
         with self._map.lock:
@@ -174,7 +171,7 @@ class LocalMapper:
             }
         min_distance = np.radians(self._config.mapping.min_parallax_deg) * depth
         far = [idx for idx, other in centers.items() if np.linalg.norm(other - center) >= min_distance]
-        return sorted(far, key=lambda idx: idx != keyframe.previous_idx)  # others keep their order
+        return far
 
     def _add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
         """Match a keyframe with partners, share points with them, and triangulate the tracks without a point."""

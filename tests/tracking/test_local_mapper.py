@@ -1,7 +1,6 @@
 """Local mapping of a synthetic walk: exact from exact observations, bounded by their noise otherwise."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -212,7 +211,7 @@ class CountingMatcher(ExactMatcher):
         return super().match(features0, features1)
 
 
-def test_a_keyframe_is_matched_with_the_one_before_and_others_once_in_the_order_of_names():
+def test_a_keyframe_is_matched_with_two_others_and_with_more_at_the_end_once_in_the_order_of_names():
     walk = Walk(noise_px=0.3)
     slam_map = SlamMap(CAMERA)
     matcher = CountingMatcher(slam_map)
@@ -221,8 +220,6 @@ def test_a_keyframe_is_matched_with_the_one_before_and_others_once_in_the_order_
     for idx in range(2, 7):
         keyframe = walk.with_tracked_points(walk.keyframe(idx, scaled_pose(walk, idx)), slam_map.keyframes[idx - 1])
         mapper.add(keyframe, is_busy=idx == 5)
-    names = [keyframe.name for _, keyframe in sorted(slam_map.keyframes.items())]
-    assert set(pairwise(names)) <= set(matcher.pairs)
     assert len(matcher.pairs) == 1 + 2 + 2 + 2 + 1 + 2, "while others wait, a keyframe is matched with one"
     before = slam_map.num_observations(slam_map.points_of(list(slam_map.keyframes))).sum()
     mapper.complete(0)
