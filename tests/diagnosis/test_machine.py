@@ -36,6 +36,8 @@ def test_the_limit_of_older_control_groups(quota: str, cores: float | None, tmp_
 def test_a_limit_below_the_cores_is_told_with_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "num_usable_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     cores, limit, threads = core_findings(2.5)
     assert cores.text.startswith("8 of ") and cores.state == "ok"
     assert (limit.state, limit.mend) == ("broken", "give commands `num_threads` 2")

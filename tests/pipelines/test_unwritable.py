@@ -102,7 +102,9 @@ def test_a_full_or_read_only_disk_is_one_line(
     with monkeypatch.context() as patch:
         fail_writes(patch, out, error)
         code = command()
-    (line,) = capsys.readouterr().err.splitlines()
+    *licences, line = capsys.readouterr().err.splitlines()
+    assert all("licence: " in each for each in licences)  # of weights, told before they are downloaded
+    assert len(licences) <= 1
     assert code == 6
     assert line.startswith(f"error: {out}")
     assert f"cannot be written ({TOLD[error]})" in line
