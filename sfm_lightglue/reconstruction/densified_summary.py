@@ -174,6 +174,9 @@ def problem_of_change(
         )
     if images_without_points:
         return f"{len(images_without_points)} images lost all points ({images_without_points[0]})"
-    if after.num_points < _MIN_POINTS_RATIO * before.num_points:
+    # Points of two images are left out, and a tracked map has many: its observations tell whether it is worse.
+    num_observations = [counts.num_points * counts.mean_track_length for counts in (before, after)]
+    has_fewer = num_observations[1] < _MIN_POINTS_RATIO * num_observations[0]
+    if has_fewer and after.num_points < _MIN_POINTS_RATIO * before.num_points:
         return f"the number of points fell from {before.num_points} to {after.num_points}"
     return None

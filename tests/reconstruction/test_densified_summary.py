@@ -29,6 +29,7 @@ def summary(after: ModelCounts, shift: float = 0.001, rotation_deg: float = 0.01
         ({"num_points": 900, "mean_reprojection_error_px": 0.85}, {}, ""),
         ({"mean_reprojection_error_px": 0.95}, {}, "error grew from 0.40 to 0.95 px"),
         ({"num_points": 700}, {}, "points fell from 1000 to 700"),
+        ({"num_points": 700, "mean_track_length": 1.3 * BEFORE.mean_track_length}, {}, ""),  # no points of two images
         ({}, {"shift": 0.06}, "moved by 6.0 %"),
         ({}, {"shift": float("nan")}, "moved by"),
         ({}, {"rotation_deg": 3.0}, "turned by 3.00 degrees"),
