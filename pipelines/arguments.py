@@ -7,6 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sfm_lightglue.errors import ConfigError
@@ -24,6 +25,16 @@ class ArgumentAdder(Protocol):
 
 
 IMAGE_SIZE_HELP = "larger images are reduced to it for detection (sift: 1600)"
+
+
+def add_map_argument(add: ArgumentAdder) -> None:
+    """The map that a command works on, as `arguments.map`."""
+    add.add_argument(
+        "map",
+        metavar="MAP",
+        type=Path,
+        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
+    )
 
 
 def add_component_arguments(

@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.arguments import add_extractor_arguments, add_setting_argument, component_values, override
+from pipelines.arguments import (
+    add_extractor_arguments,
+    add_map_argument,
+    add_setting_argument,
+    component_values,
+    override,
+)
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
@@ -93,12 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("densify", "Add many points to a finished model, also of another tool.", EXAMPLES)
     add = parser.add_argument
-    add(
-        "map",
-        metavar="MAP",
-        type=Path,
-        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
-    )
+    add_map_argument(parser)
     add("--images", metavar="DIR", type=Path, help="folder that the names of the model's images are relative to")
     add("--output", metavar="DIR", type=Path, help="folder of the results (default: densified/ beside the model)")
     add("--config", metavar="FILE", type=Path, help="options in TOML, or run.json or densify.json of an earlier run")

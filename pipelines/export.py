@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.arguments import parse_settings
+from pipelines.arguments import add_map_argument, parse_settings
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.manners import add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
@@ -86,12 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("export", "Write a model in the format of another program.", EXAMPLES)
     add = parser.add_argument
-    add(
-        "map",
-        metavar="MAP",
-        type=Path,
-        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
-    )
+    add_map_argument(parser)
     add("--format", required=True, metavar="NAME", help=", ".join(EXPORTERS.builtin_names))
     add("--output", required=True, metavar="PATH", type=Path, help="file or folder that is written")
     add("--images", metavar="DIR", type=Path, help="folder that the names of the model's images are relative to")

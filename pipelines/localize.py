@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.arguments import add_component_arguments, component_values, parse_camera_params
+from pipelines.arguments import add_component_arguments, add_map_argument, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
 from pipelines.manners import NOTHING_SHOWN, add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
@@ -137,12 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("localize", "Find the poses of photos in a finished map.", EXAMPLES)
     add = parser.add_argument
-    add(
-        "map",
-        metavar="MAP",
-        type=Path,
-        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
-    )
+    add_map_argument(parser)
     add("query", metavar="QUERY", type=Path, nargs="*", help="photos, or folders of them")
     add("--queries", metavar="FILE", type=Path, help=f"list of photos, one a line: {QUERY_FORMAT}")
     add(

@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from pipelines.arguments import add_map_argument
 from pipelines.command import command_parser, run_command, show_warnings
 from pipelines.manners import NOTHING_SHOWN, add_output_arguments
 from pipelines.options import with_flags
@@ -87,12 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("report", "Write a page about a reconstruction that opens in any browser.", EXAMPLES)
     add = parser.add_argument
-    add(
-        "map",
-        metavar="MAP",
-        type=Path,
-        help="an output folder, a scene folder that has one, or a COLMAP model (cameras.bin ...)",
-    )
+    add_map_argument(parser)
     add("--output", metavar="FILE.html", type=Path, help="the page (default: report.html in the output folder)")
     add("--images", metavar="DIR", type=Path, help="folder of the photos (default: that of the scene)")
     add("--max-mb", metavar="MB", type=float, default=15.0, help="largest size of a single file (default: 15)")

@@ -112,7 +112,9 @@ class AutoModel(_Auto):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *, config: Any = None, **keywords: Any) -> Any:
         """Read a model; arguments, results and errors as in `LightGlueForKeypointMatching.from_pretrained`."""
-        hub, _ = split_keywords({key: value for key, value in keywords.items() if key in _FILES}, cls.__name__)
+        asks_code = {"trust_remote_code": True} if keywords.get("trust_remote_code") else {}  # refused before downloads
+        files = {key: value for key, value in keywords.items() if key in _FILES}
+        hub, _ = split_keywords(files | asks_code, cls.__name__)
         if config is not None and not isinstance(config, (str, Path)):
             model_type = str(getattr(config, "model_type", type(config).__name__))
         else:

@@ -177,10 +177,9 @@ class TrackCompletion:
         """Free keypoints of the second image of a pair for the points that only the first one observes."""
         observers, second = self._observers, pair[1]
         source, target = seen[pair[0]], seen[second]
-        if any(len(self._view(image).rows) == 0 for image in pair):  # an image without a dense layer
-            return _Candidates.joined([])
         rows = np.flatnonzero(~np.isin(source.point, target.point, assume_unique=True))
-        if len(rows) == 0 or len(target.free) == 0:
+        is_useless = len(rows) == 0 or len(target.free) == 0
+        if is_useless or any(len(self._view(image).rows) == 0 for image in pair):  # no dense layer
             return _Candidates.joined([])
         positions = xyz[source.point[rows]]
         rays = [positions - self._centers[image] for image in pair]

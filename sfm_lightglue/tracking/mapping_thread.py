@@ -11,10 +11,8 @@ from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.tracking.reference import Reference
 
 MAX_WAITING = 4
-"""Keyframes that wait for mapping, beyond which none is made of a frame that has enough points without it."""
-
-MAX_URGENT = 4
-"""Keyframes that wait for mapping at most; a frame that loses its last points waits from then on."""
+"""Keyframes that wait for mapping at most. If they are more, no keyframe is made of a frame that has enough points
+without it, and one that loses its last points waits."""
 
 
 class MappingThread:
@@ -47,7 +45,7 @@ class MappingThread:
 
     def wait_for_room(self) -> None:
         """Wait until a keyframe more may wait."""
-        while self._queue.unfinished_tasks > MAX_URGENT and self._error is None:
+        while self.is_full and self._error is None:
             time.sleep(0.005)
 
     def submit(self, reference: Reference) -> None:

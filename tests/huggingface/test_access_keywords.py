@@ -86,6 +86,8 @@ def test_keywords_without_effect_are_named_and_code_is_refused(folders, kind, ca
     assert len(told) == 1 and "without effect here: mirror, resume_download" in told[0]
     with pytest.raises(ConfigError, match="trust_remote_code=True is refused"):
         load(kind, folder, trust_remote_code=True)
+    with pytest.raises(ConfigError, match="trust_remote_code=True is refused"):
+        load(kind, "nobody/nothing", trust_remote_code=True)  # before anything is downloaded
 
 
 @pytest.mark.parametrize(("backend", "is_fast"), [("pil", False), ("torchvision", True), (None, False)])

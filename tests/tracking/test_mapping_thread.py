@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from sfm_lightglue.tracking.mapping_thread import MAX_URGENT, MAX_WAITING, MappingThread
+from sfm_lightglue.tracking.mapping_thread import MAX_WAITING, MappingThread
 from sfm_lightglue.tracking.reference import Reference
 
 
@@ -67,16 +67,16 @@ def test_what_waits_is_not_mapped_if_the_thread_is_abandoned():
 def test_a_keyframe_more_waits_for_room():
     may_go_on = threading.Semaphore(0)
     thread = MappingThread(lambda one: may_go_on.acquire(timeout=10), 2)
-    for idx in range(MAX_URGENT + 1):
+    for idx in range(MAX_WAITING + 1):
         thread.submit(reference(idx))
-    submitting = threading.Thread(target=thread.submit, args=(reference(MAX_URGENT + 1),))
+    submitting = threading.Thread(target=thread.submit, args=(reference(MAX_WAITING + 1),))
     submitting.start()
     submitting.join(0.05)
     assert submitting.is_alive() and thread.is_full
     may_go_on.release(1)
     submitting.join(10)
     assert not submitting.is_alive()
-    may_go_on.release(MAX_URGENT + 1)
+    may_go_on.release(MAX_WAITING + 1)
     thread.close()
 
 
