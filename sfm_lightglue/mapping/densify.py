@@ -72,7 +72,7 @@ def densify_model(
         config: options.
         adjust: adjusts a model in place, and removes what is beyond its limits.
         executor: matches several pairs at a time.
-        progress: called with the stage "densify" after each pair.
+        progress: called with the stage "densify" after each pair, then with "complete tracks" after each image.
 
     Returns:
         The dense model. If nothing can be matched, it has the points of the model.
@@ -93,7 +93,7 @@ def densify_model(
         points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
         if len(points.xyz) == 0:
             break
-        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor)
+        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor, progress)
         points = completion.grown(points, matches, *limits)
         densified = keypoints.model_with(current, points)
         densified.update_point_3d_errors()

@@ -18,6 +18,7 @@ from sfm_lightglue.mapping.incremental import (
     mapper_options,
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors, opened_database
+from sfm_lightglue.mapping.snapshots import tell_that_nothing_grows
 from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
@@ -57,6 +58,7 @@ class GlobalMapper:
         """Build models of a scene, the one with most images first."""
         if task.initial_pair is not None:
             return IncrementalMapper(self.config).map(task)
+        tell_that_nothing_grows(task.growth, "global")
         folder = mapper_folder(task, "global")
         models = self._mapped(task, folder)
         options = mapper_options(self.config, task.num_images, task.constant_camera_ids, task.num_threads, task.seed)

@@ -18,6 +18,7 @@ from sfm_lightglue.mapping.incremental import (
     mapper_options,
 )
 from sfm_lightglue.mapping.mapper_errors import mapper_errors
+from sfm_lightglue.mapping.snapshots import tell_that_nothing_grows
 from sfm_lightglue.mapping.waiting import run_polled
 from sfm_lightglue.store.atomic_file import store_errors
 
@@ -70,6 +71,7 @@ class HierarchicalMapper:
         """Build models of a scene, the one with most images first."""
         if task.initial_pair is not None or task.num_images <= self.config.max_part_size:
             return IncrementalMapper(self.config).map(task)
+        tell_that_nothing_grows(task.growth, "hierarchical")
         folder = mapper_folder(task, "hierarchical")
         options = self._options(task)
         snapshots = _CountedSnapshots(task, folder / "snapshots", options.incremental_options)

@@ -8,14 +8,22 @@ same mapping that ends removes all of them: then this one begins new ones.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfm_lightglue.colmap.model_check import checked_content
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.store.atomic_file import store_errors
+
+if TYPE_CHECKING:
+    import pycolmap
+
+logger = logging.getLogger(__name__)
 
 MIN_IMAGES = 100
 """Number of images of a scene from which snapshots are written."""
@@ -130,6 +138,35 @@ class Snapshots:
     def _remove(paths: list[Path]) -> None:
         for path in paths:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def show_mapped(models: Sequence[pycolmap.Reconstruction], folder: Path | None) -> None:
+    """Write the first model of a finished mapping for a viewer: it may have got images since the last snapshot.
+
+    Args:
+        models: the one with most images first.
+        folder: an existing one that the viewer watches; None without a viewer.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+    """
+    if folder is None or len(models) == 0:
+        return
+    with store_errors(folder):
+        models[0].write(tempfile.mkdtemp(prefix="mapped-", dir=folder))
+
+
+def tell_that_nothing_grows(folder: Path | None, name: str) -> None:
+    """Tell who watches a mapping that this mapper shows its model at the end only.
+
+    Args:
+        folder: that a viewer watches; None without a viewer.
+        name: of the mapper.
+    """
+    if folder is not None:
+        logger.warning(
+            "`mapping.name` %s gives no models that grow: the window shows the model when it is mapped", name
+        )
 
 
 def _shown_interval(num_images: int) -> int:

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import (
     DensePoints,
@@ -90,6 +91,7 @@ class TrackCompletion:
         max_distance: largest distance of the descriptors, of length 1, of a keypoint and of an observation of the
             point that it is added to.
         executor: works on several images at a time.
+        progress: called with the stage "complete tracks" after each image.
 
     Source: Schönberger and Frahm, Structure-from-Motion Revisited, 2016, section 4.4 (completion of tracks), here with
         projections and descriptors instead of given matches.
@@ -103,9 +105,10 @@ class TrackCompletion:
         pairs: Sequence[tuple[int, int]],
         max_distance: float,
         executor: Executor,
+        progress: Progress = silent,
     ) -> None:
         self._keypoints, self._observers, self._view, self._executor = keypoints, observers, view, executor
-        self._max_distance = max_distance
+        self._max_distance, self._progress = max_distance, progress
         self._partners: list[list[int]] = [[] for _ in keypoints.image_ids]
         for first, second in sorted({*pairs, *((second, first) for first, second in pairs)}):
             self._partners[second].append(first)
@@ -152,7 +155,8 @@ class TrackCompletion:
             rows = first_occurrences(point)
             return point[rows], keypoint[rows]
 
-        found = list(self._executor.map(found_in, range(len(seen))))
+        results = self._executor.map(found_in, range(len(seen)))
+        found = list(reporting(results, "complete tracks", len(seen), self._progress))
         return DensePoints(
             points.xyz,
             np.concatenate([points.point, *(point for point, _ in found)]),

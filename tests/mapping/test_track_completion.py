@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.execution.executor import SERIAL, ThreadExecutor
+from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches
@@ -43,7 +44,7 @@ class Scene:
     def unit(values):
         return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
-    def completion(self, pairs=PAIRS, executor=SERIAL, max_distance=0.9):
+    def completion(self, pairs=PAIRS, executor=SERIAL, max_distance=0.9, progress=silent):
         starts = np.arange(NUM_IMAGES + 1) * NUM_POINTS
         numbers = tuple(np.arange(start, start + NUM_POINTS) for start in starts[:-1])
         pixels = tuple(self.observers.points[rows] * FOCAL_PX for rows in numbers)
@@ -56,7 +57,7 @@ class Scene:
             rows = every if image not in self.without_descriptors else every[:0]
             return GuidedView(points[rows], self.descriptors[image][rows], rows, FOCAL_PX, 1000)
 
-        return TrackCompletion(keypoints, self.observers, view, pairs, max_distance, executor)
+        return TrackCompletion(keypoints, self.observers, view, pairs, max_distance, executor, progress)
 
     def matches(self, images):
         rows = np.arange(NUM_POINTS)
@@ -71,6 +72,12 @@ def shown(points):
     first = np.full(len(points.xyz), -1)
     first[points.point[::-1]] = points.keypoint[::-1] % NUM_POINTS
     return points.keypoint % NUM_POINTS == first[points.point]
+
+
+def test_each_image_is_reported():
+    scene, reports = Scene(), []
+    scene.completion(progress=lambda *report: reports.append(report)).completed(scene.points([(0, 1), (1, 2)]), 0.9)
+    assert reports == [("complete tracks", done, NUM_IMAGES) for done in range(NUM_IMAGES + 1)]
 
 
 def test_points_of_three_images_get_their_keypoints_in_the_others():

@@ -183,6 +183,9 @@ class _EndError(BaseException):
 def _end(*_: object) -> None:
     """End without waiting for the shards in work, but free semaphores and shared memory, as no signal alone would."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for child in active_children():
+    children = active_children()
+    for child in children:
         child.kill()
+    for child in children:
+        child.join()
     raise _EndError

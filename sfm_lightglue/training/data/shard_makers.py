@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -208,7 +208,9 @@ def _make_in_processes(order: ShardOrder, shard_idxs: Sequence[int], num_process
             yield future.result()
         is_done = True
     finally:
-        pool.shutdown(wait=is_done, cancel_futures=True)  # an error is told at once: a shard takes minutes
+        # An error is told at once, because a shard takes minutes. After the end of the workers, the pool's thread ends
+        # at once too; without waiting for it, it and the end of the interpreter may close the same pipe.
+        pool.shutdown(wait=is_done or not active_children(), cancel_futures=True)
 
 
 def _begin_worker(parent_pid: int) -> None:
