@@ -4,7 +4,8 @@
 
 Sets: "town:N" is rendered; "hololens" has depth maps; "mixed" has the images of three scenes in one folder. Two images
 overlap if each sees a tenth of the surface of the other, or if they share 20 points of a model of all pairs. Exhaustive
-selection is always run too. With --reconstruct, the models are compared with those of all pairs.
+selection is always run too. With --reconstruct, the models are compared with those of all pairs, those of a mixed set
+with the models of each scene alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
 import tempfile
 import time
@@ -149,13 +151,17 @@ def select(one: OverlapSet, pairs: str, work: Path, config: dict[str, Any], num_
     executor = ThreadExecutor(num_threads)
     scene = load_scene(one.root, options.cameras, num_threads=num_threads)
     components = build_components(options)
-    with Store(work / f"{one.name.replace(' ', '_')}_features") as store:
+    with Store(_features_folder(one, work)) as store:
         features = extract_scene(scene, CachedExtractor(components.extractor, store), executor)
         start, cpu_start = time.perf_counter(), time.process_time()
         selected = components.pairs.select(PairContext(scene, features, store, executor=executor))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     values = asdict(score_selection(one, pairs, set(selected), scene.names))
     return Selection(**(values | {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}))
+
+
+def _features_folder(one: OverlapSet, work: Path) -> Path:
+    return work / f"{one.name.replace(' ', '_')}_features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ class Models:
         rotation_error_deg: median error of its rotations; NaN without truth.
         mixed: models that have images of two scenes.
         by_scene: numbers of images of the models of each scene, if the set has several.
-        seconds: of the reconstruction.
+        seconds: of the reconstruction; without those of the features if they were selected by them before.
         error: reason why there is no model, else "".
     """
 
@@ -190,7 +196,7 @@ class Models:
 
 
 def reconstruct_set(one: OverlapSet, pairs: str, work: Path, config: dict[str, Any], num_threads: int) -> Models:
-    """Reconstruct a set with the pairs of a selector, in a new folder."""
+    """Reconstruct a set with the pairs of a selector, in a new folder; features of `select` are used."""
     values = options_with(config, pairs, num_threads)
     asked = 0
 
@@ -200,6 +206,8 @@ def reconstruct_set(one: OverlapSet, pairs: str, work: Path, config: dict[str, A
 
     start, error, summary = time.perf_counter(), "", {}
     with tempfile.TemporaryDirectory(prefix="models_", dir=work) as folder:
+        if _features_folder(one, work).is_dir():
+            shutil.copytree(_features_folder(one, work), folder, dirs_exist_ok=True)
         try:
             result = reconstruct(one.root, Path(folder), ReconstructConfig.from_mapping(values), progress)
             summary = result.summary.as_dict()
@@ -286,11 +294,11 @@ def goals(selections: Sequence[Selection], models: Sequence[Models], sets: Seque
     alone = {one.name: one.alone for one in sets}
     for model in models:
         if model.pairs != EXHAUSTIVE:
-            found += _goals_of_models(model, all_pairs[model.set_name], alone[model.set_name])
+            found += _goals_of_models(model, all_pairs.get(model.set_name), alone[model.set_name])
     return found
 
 
-def _goals_of_models(one: Models, all_pairs: Models, alone: Mapping[str, tuple[int, ...]]) -> list[Goal]:
+def _goals_of_models(one: Models, all_pairs: Models | None, alone: Mapping[str, tuple[int, ...]]) -> list[Goal]:
     where = f"{one.set_name}, {one.pairs}"
     if one.by_scene:
         found = [at_most(f"{where}, models of several scenes", one.mixed, 0)]
@@ -298,6 +306,8 @@ def _goals_of_models(one: Models, all_pairs: Models, alone: Mapping[str, tuple[i
             found.append(at_least(f"{where}, {scene}, registered", sum(numbers), sum(alone[scene])))
             found.append(at_most(f"{where}, {scene}, models", len(numbers), len(alone[scene])))
         return found
+    if all_pairs is None:
+        return []
     found = [at_least(f"{where}, registered", max(one.registered, default=0), max(all_pairs.registered, default=0))]
     if not math.isnan(all_pairs.center_error):
         errors = 1e3 * one.center_error, 1e3 * all_pairs.center_error
@@ -340,7 +350,8 @@ def main(argv: list[str] | None = None) -> int:
                     options = (one, pairs, work, arguments.config, arguments.threads)
                     selections.append(select(*options))
                     print(format_selections(selections[-1:]), file=sys.stderr, flush=True)
-                    if arguments.reconstruct:
+                    is_compared = pairs != EXHAUSTIVE or not one.alone  # else with each scene alone
+                    if arguments.reconstruct and is_compared:
                         models.append(reconstruct_set(*options))
                         print(format_models(models[-1:], sets), file=sys.stderr, flush=True)
         print(format_selections(selections))

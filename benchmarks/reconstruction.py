@@ -167,6 +167,7 @@ def measure(
     show: bool = False,
     keep: Path | None = None,
     colmap_pairs: str = "exhaustive",
+    steps: Path | None = None,
 ) -> list[Measurement]:
     """Run the methods on a scene alternately.
 
@@ -179,6 +180,7 @@ def measure(
         show: print a line after each run.
         keep: folder for the models of the first repetition, "SCENE-INTRINSICS-METHOD"; None keeps none.
         colmap_pairs: which pairs COLMAP matches, as in `Job`.
+        steps: file that gets a line after each step of COLMAP, as in `Job`; None for none.
 
     Raises:
         SfmError: if a process fails.
@@ -198,6 +200,7 @@ def measure(
                     scene.names,
                     method_config(method, config or {}),
                     colmap_pairs,
+                    "" if steps is None else str(steps.resolve()),
                 )
                 run = _measure_one(job, scene, Path(folder))
                 if keep is not None and repeat == 0 and run.result.model:

@@ -36,6 +36,8 @@ class Job:
         config: further options of "ours", a mapping for `ReconstructConfig.from_mapping`.
         colmap_pairs: which pairs COLMAP matches: "exhaustive", "sequential", or "vocabulary" with the 30 most similar
             images by a vocabulary of the scene.
+        steps: file to which a line of JSON is appended after each step of COLMAP, and after every tenth image of its
+            mapping, so that a run that is stopped has told how far it came; "" for none.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Job:
     names: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     colmap_pairs: str = "exhaustive"
+    steps: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,51 @@ class _Timer:
     def seconds(self) -> float:
         return time.perf_counter() - self._wall
 
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self._cpu
+
     def result(self, seconds: dict[str, float], error: str = "") -> JobResult:
         """The times of a job, with the reason why it has no model."""
         rounded = {stage: round(value, 3) for stage, value in seconds.items()}
-        cpu_seconds = round(time.process_time() - self._cpu, 3)
+        cpu_seconds = round(self.cpu_seconds, 3)
         return JobResult(error, seconds=rounded, cpu_seconds=cpu_seconds, import_seconds=self.import_seconds)
+
+
+_IMAGES_PER_STEP = 10
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Appends a line to a file after each step: its name, the registered images, and the times since the start.
+
+    Args:
+        path: of the file; "" for none.
+        timer: of the job.
+        num_registered: images of the model that is built; COLMAP may begin several.
+    """
+
+    path: str
+    timer: _Timer
+    num_registered: int = 0
+
+    def done(self, step: str) -> None:
+        """Note that a step has ended."""
+        if self.path:
+            times = {"seconds": round(self.timer.seconds, 1), "cpu_seconds": round(self.timer.cpu_seconds, 1)}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "registered": self.num_registered} | times) + "\n")
+
+    def started(self) -> None:
+        """Note that a model has its first two images."""
+        self.num_registered = 2
+        self.done("model started")
+
+    def added(self) -> None:
+        """Count a further image of the model."""
+        self.num_registered += 1
+        if self.num_registered % _IMAGES_PER_STEP == 0:
+            self.done("mapping")
 
 
 def _run_ours(job: Job) -> JobResult:
@@ -143,12 +186,23 @@ def _run_colmap(job: Job) -> JobResult:
     database = output / "database.db"
     seconds: dict[str, float] = {}
     timer = _Timer()
+    steps = _Steps(job.steps, timer)
     _colmap_extract(job, database)
     seconds["extract"] = timer.seconds
+    steps.done("extract")
     _colmap_match(job, database)
     seconds["match"] = timer.seconds - seconds["extract"]
-    models = pycolmap.incremental_mapping(database, job.image_root, output / "sparse", _mapping_options(job))
+    steps.done("match")
+    models = pycolmap.incremental_mapping(
+        database,
+        job.image_root,
+        output / "sparse",
+        _mapping_options(job),
+        initial_image_pair_callback=steps.started,
+        next_image_callback=steps.added,
+    )
     seconds["total"] = timer.seconds
+    steps.done("map")
     seconds["map"] = seconds["total"] - seconds["extract"] - seconds["match"]
     if not models:
         return timer.result(seconds, "no model")

@@ -1,10 +1,12 @@
 """Seconds, files, bytes and peak memory of reconstructions of 100 to 10,000 images, and how they grow.
 
-    python -m benchmarks.scaling [--survey 1000 10000] [--town 100 300] [--pairs spatial] [--colmap] [--json FILE]
+    python -m benchmarks.scaling [--survey 1000 10000] [--town 100 300] [--pairs spatial] [--json FILE]
+    python -m benchmarks.scaling --town 300 --colmap vocabulary [--methods colmap] [--steps FILE] --work DIR
 
 "survey" is an aerial survey without pictures, with features and a matcher that know the true points: selection, store,
 verification and database are measured, and mapping up to --map-up-to images. "town" is rendered, and is reconstructed
-with the default components. Each run is a new process; a second one on the same folder finds everything done.
+with the default components. Each run is a new process; a second one on the same folder finds everything done. COLMAP
+takes hours of processor time for 300 images: "--methods colmap" runs it alone, and "--steps" notes how far it came.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.synthetic import Town, write_town
 
 KINDS = ("survey", "town")
+METHODS = ("ours", "colmap")
 _LARGE = 10_000
 """Surveys of so many images have goals."""
 
@@ -231,8 +234,11 @@ def _power(smaller: ScalingRun, larger: ScalingRun) -> float:
 
 
 def goals_beside_colmap(measured: Sequence[Measurement]) -> list[Goal]:
-    """A quarter of COLMAP's time, and as many images."""
-    ours, colmap = (next(one for one in measured if one.method == method) for method in ("ours", "colmap"))
+    """A quarter of COLMAP's time, and as many images; none if only one of both ran."""
+    run_of_method = {one.method: one for one in measured}
+    if not {"ours", "colmap"} <= run_of_method.keys():
+        return []
+    ours, colmap = run_of_method["ours"], run_of_method["colmap"]
     where = f"{ours.num_images} images of the town"
     return [
         at_most(f"{where}, s", ours.process_seconds, colmap.process_seconds / 4),
@@ -254,6 +260,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--survey-pairs", metavar="NAME", help="the selector for surveys, if it is another one")
     add("--map-up-to", type=int, default=1000, metavar="N", help="larger surveys are not mapped (default: 1000)")
     add("--colmap", choices=("exhaustive", "sequential", "vocabulary"), help="COLMAP's SIFT beside the largest town")
+    add(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(METHODS),
+        help="what runs: this library at all sizes, and beside COLMAP, if that is chosen (default: both)",
+    )
+    add("--steps", type=Path, metavar="FILE", help="gets a line of JSON after each step of COLMAP")
     add("--threads", type=int, default=num_usable_cores(), metavar="N")
     add("--work", type=Path, metavar="DIR", help="keeps images and results (default: a temporary folder)")
     add("--json", type=Path, metavar="FILE")
@@ -262,21 +276,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns its exit code, 1 if a goal is missed."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if "ours" not in arguments.methods and not (arguments.colmap and arguments.town):
+        parser.error("--methods colmap needs --colmap with the pairs that COLMAP matches, and a size for --town")
 
     def body() -> int:
         with tempfile.TemporaryDirectory(prefix="sfm_scaling_") as temporary:
             work = arguments.work or Path(temporary)
-            runs = _all_sizes(arguments, work)
+            runs = _all_sizes(arguments, work) if "ours" in arguments.methods else []
             report: dict[str, Any] = {"runs": [asdict(run) for run in runs]}
-            print(f"{format_table(runs)}\n")
+            if runs:
+                print(f"{format_table(runs)}\n")
             found = goals(runs)
             if arguments.colmap and arguments.town:
                 root = prepare("town", max(arguments.town), work, arguments.threads).parent
                 scene, config = as_benchmark(read_scene(root), "exif"), {"pairs": {"name": arguments.pairs}}
-                measured = measure(
-                    scene, ("ours", "colmap"), 1, arguments.threads, config, True, None, arguments.colmap
-                )
+                options = arguments.threads, config, True, None, arguments.colmap, arguments.steps
+                measured = measure(scene, arguments.methods, 1, *options)
                 print(f"{format_tables(measured)}\n")
                 found += goals_beside_colmap(measured)
                 report["colmap"] = as_json(measured, arguments.threads, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from benchmarks.scaling_survey import (
 )
 from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
 from sfm_lightglue.scene.folder import load_scene
+from sfm_lightglue.synthetic import Town, write_town
 from sfm_lightglue.testing.photos import textured, write_photo
 
 
@@ -107,6 +109,7 @@ def test_the_town_is_compared_with_colmap(seconds: float, num_registered: int, r
         for method, num, total in (("ours", num_registered, seconds), ("colmap", 9, 40.0))
     ]
     assert [goal.is_reached for goal in goals_beside_colmap(measured)] == reached
+    assert goals_beside_colmap(measured[:1]) == goals_beside_colmap(measured[1:]) == []
 
 
 def test_peaks_belong_to_their_stage() -> None:
@@ -136,12 +139,31 @@ def test_colmap_matches_the_pairs_of_each_kind(kind: str, tmp_path: Path) -> Non
     for idx in range(12):
         write_photo(tmp_path / "images" / f"{idx:02d}.png", np.roll(picture, idx % 2, 1))
     (tmp_path / "out").mkdir()
-    job = Job("colmap", str(tmp_path / "images"), str(tmp_path / "out"), 1, colmap_pairs=kind)
-    assert run_job(job).seconds["match"] > 0
+    told = tmp_path / "steps.jsonl"
+    job = Job("colmap", str(tmp_path / "images"), str(tmp_path / "out"), 1, colmap_pairs=kind, steps=str(told))
+    result = run_job(job)
+    assert result.seconds["match"] > 0
+    steps = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    assert [step["step"] for step in steps] == ["extract", "match", "map"]
+    assert 0 < steps[0]["cpu_seconds"] <= steps[1]["cpu_seconds"] <= steps[2]["cpu_seconds"] <= result.cpu_seconds + 0.1
     with pycolmap.Database.open(tmp_path / "out" / "database.db") as database:
         num_pairs = database.num_matched_image_pairs()
     assert num_pairs < 66 if kind == "sequential" else num_pairs == 66
     assert (tmp_path / "out" / "vocabulary.bin").exists() == (kind == "vocabulary")
+
+
+def test_colmap_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_town(Town(3, (160, 107)), tmp_path / "town_3", 1)
+    words = ["--methods", "colmap", "--town", "3", "--threads", "1", "--work", str(tmp_path)]
+    told, report = tmp_path / "steps.jsonl", tmp_path / "report.json"
+    assert scaling.main([*words, "--colmap", "exhaustive", "--steps", str(told), "--json", str(report)]) == 0
+    found = json.loads(report.read_text(encoding="utf-8"))
+    assert found["runs"] == [] and [run["method"] for run in found["colmap"]["runs"]] == ["colmap"]
+    assert json.loads(told.read_text(encoding="utf-8").splitlines()[-1])["step"] == "map"
+    assert not (tmp_path / "town_3_results").exists()
+    with pytest.raises(SystemExit):
+        scaling.main(words)
+    assert "--methods colmap needs --colmap" in capsys.readouterr().err
 
 
 def test_a_short_run_is_warm_the_second_time(tmp_path: Path) -> None:
