@@ -1,0 +1,121 @@
+"""Errors of photos that were left out: beside the truth, and beside a map of all images in another frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.localization import ALL_IMAGES, TRUTH, Reference, format_table, main, measured, references
+from benchmarks.localization_maps import FoundPhotos
+from benchmarks.reconstruction_scenes import BenchmarkScene
+from sfm_lightglue.evaluation.truth import SceneTruth
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
+
+NAMES = tuple(f"{idx}.jpg" for idx in range(9))
+QUERIES = NAMES[1::3]
+
+
+def ring() -> dict[str, Rigid3]:
+    """Cameras around the origin, 2 from each other at most."""
+    angles = {name: 2 * np.pi * idx / len(NAMES) for idx, name in enumerate(NAMES)}
+    return {
+        name: Rigid3.look_at(
+            np.array([np.cos(angle), np.sin(angle), 0.1 * (idx % 3)]), np.zeros(3), np.array([0, 0, 1])
+        )
+        for idx, (name, angle) in enumerate(angles.items())
+    }
+
+
+def in_other_frame(poses: Mapping[str, Rigid3]) -> dict[str, Rigid3]:
+    """The same cameras in a frame that is turned, moved and 5 times as large."""
+    frame = Sim3(5.0, rotation_from_rotvec(np.array([0.3, -0.2, 0.9])), np.array([4.0, 5.0, 6.0]))
+    return {name: Rigid3(R := pose.R @ frame.R.T, -R @ (frame @ pose.center)) for name, pose in poses.items()}
+
+
+def moved(pose: Rigid3, distance: float, angle_deg: float) -> Rigid3:
+    """A pose whose centre and rotation are wrong by so much."""
+    R = rotation_from_rotvec(np.array([0, np.radians(angle_deg), 0])) @ pose.R
+    return Rigid3(R, -R @ (pose.center + np.array([distance, 0, 0])))
+
+
+def photos(found: Mapping[str, Rigid3], poses: Mapping[str, Rigid3]) -> FoundPhotos:
+    mapped = {name: pose for name, pose in poses.items() if name not in QUERIES}
+    missing = {name: "ambiguous" for name in QUERIES if name not in found}
+    return FoundPhotos(mapped, found, missing, 12.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("distance", "angle_deg", "is_within"), [(0.019, 0.0, True), (0.021, 0.0, False), (0, 0.49, True), (0, 0.51, False)]
+)
+def test_errors_are_those_of_the_frame_of_the_reference(distance: float, angle_deg: float, is_within: bool) -> None:
+    truth = ring()
+    wrong = {name: moved(truth[name], distance, angle_deg) for name in QUERIES[:2]}
+    found = photos(in_other_frame(wrong), in_other_frame(truth))
+    run = measured("ring", "ours", QUERIES, found, Reference(TRUTH, truth, 2.0))
+    assert (run.num_queries, run.num_registered, run.num_within) == (3, 2, 2 if is_within else 0)
+    assert run.median_distance == pytest.approx(distance / 2, abs=1e-9)
+    assert run.median_angle_deg == pytest.approx(angle_deg, abs=1e-4)
+    assert (run.num_mapped, run.num_mapped_within) == (6, 6) and run.mapped_median_distance < 1e-9
+    assert [goal.is_reached for goal in run.goals] == [False, is_within, True]
+    assert "2 of 3" in format_table([run]) if is_within else "0 of 3" in format_table([run])
+
+
+def test_a_rough_truth_has_wide_limits_and_a_second_reference() -> None:
+    """A bent truth: the photos agree with the map of all images, as well as its own images, and not with the truth."""
+    truth = ring()
+    bent = {name: moved(pose, 0.05 * (idx % 2), 1.0) for idx, (name, pose) in enumerate(truth.items())}
+    scene = BenchmarkScene(SceneTruth("seven_scenes", Path("images"), bent), "given", NAMES, None, "single")
+    whole = in_other_frame(truth)
+    runs = [
+        measured(scene.name, "ours", QUERIES, photos({name: truth[name] for name in QUERIES}, truth), one)
+        for one in references(scene, whole)
+    ]
+    assert [run.reference for run in runs] == [TRUTH, ALL_IMAGES]
+    by_truth, by_map = runs
+    assert by_map.num_within == 3 and by_map.median_distance < 1e-9
+    assert by_truth.mapped_median_distance > 0 and by_truth.num_mapped_within <= by_truth.num_mapped
+    metric, relative = references(scene, whole)
+    assert (metric.unit, metric.max_distance, metric.max_angle_deg) == (1.0, 0.03, 5.0)
+    assert relative.unit == pytest.approx(5 * SceneTruth("", Path(), truth).extent)
+    assert [one.name for one in references(scene, {})] == [TRUTH]
+
+
+@pytest.mark.parametrize(("is_large", "is_reached"), [(False, False), (True, True)])
+def test_the_extraction_of_large_photos_is_left_out_of_their_time(is_large: bool, is_reached: bool) -> None:
+    truth = ring()
+    found = replace(photos({}, truth), median_ms=900.0, median_extract_ms=450.0)
+    run = replace(measured("ring", "ours", QUERIES, found, Reference(TRUTH, truth, 2.0)), is_large=is_large)
+    assert run.goals[-1].is_reached is is_reached
+
+
+def test_a_photo_without_a_pose_in_the_reference_is_not_within_it() -> None:
+    truth = ring()
+    fewer = {name: pose for name, pose in truth.items() if name != QUERIES[0]}
+    found = photos({name: truth[name] for name in QUERIES}, truth)
+    run = measured("ring", "ours", QUERIES, found, Reference(ALL_IMAGES, fewer, 2.0))
+    assert (run.num_registered, run.num_within) == (3, 2)
+
+
+def test_finished_scenes_and_maps_are_used_again(
+    tmp_path: Path, small_scene_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [f"{small_scene_dir}:given", "--methods", "nearest", "--threads", "1", "--work", str(tmp_path / "work")]
+    json_file = tmp_path / "runs.json"
+    assert main([*line, "--json", str(json_file)]) == 0
+    (found,) = json.loads(json_file.read_text(encoding="utf-8"))
+    assert (found["num_within"], found["num_mapped"], found["reference"]) == (2, 4, TRUTH)
+    assert 0 < found["median_extract_ms"] < found["median_ms"]
+    (images,) = (tmp_path / "work" / "maps").glob("*/map/images")
+    kept = {path.name for path in images.iterdir()}
+    assert len(kept) == len(list((small_scene_dir / "images").iterdir())) - 2
+    models = {path: path.stat().st_mtime_ns for path in images.parent.rglob("points3D.bin")}
+    assert models
+    capsys.readouterr()
+    assert main(line) == 0
+    assert {path: path.stat().st_mtime_ns for path in images.parent.rglob("points3D.bin")} == models
+    assert "2 of 2" in capsys.readouterr().out
