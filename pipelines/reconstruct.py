@@ -305,7 +305,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the number of pairs, and the time, memory and disk space that they will take, and write nothing",
     )
-    add("--view", action="store_true", help="show the model in a window while it grows; it closes at the end")
+    add("--view", action="store_true", help="show the model in a window while it grows, until the end of the run")
     add("--no-report", action="store_true", help="do not write report.html, the page about the results")
     add("--threads", type=int, metavar="N", help="default: all cores; with 1, two runs give identical bytes")
     add_executor_arguments(group)

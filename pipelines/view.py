@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         config = ViewConfig(
             map_dirs=tuple(arguments.maps),
             compare=arguments.compare,
-            images=arguments.images,
+            images=tuple(arguments.images),
             screenshot=arguments.screenshot,
             turntable=arguments.turntable,
             size=arguments.size,
@@ -111,7 +111,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="a second model of the same images: it is aligned with the first by their camera centres, lines join the"
         " two centres of each image, and the errors are printed",
     )
-    add("--images", metavar="DIR", type=Path, help="folder of the images of the first model (default: found by itself)")
+    add(
+        "--images",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of the images of the first model; given again, of the next one (default: found by itself)",
+    )
     add("--screenshot", metavar="FILE.png", type=Path, help="write an image; opens no window")
     add(
         "--turntable",

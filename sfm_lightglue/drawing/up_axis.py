@@ -1,4 +1,4 @@
-"""The direction that is up in a model whose frame is arbitrary, from how its cameras were held."""
+"""The direction that is up in a model whose frame is arbitrary, from gravity or from how its cameras were held."""
 
 from __future__ import annotations
 
@@ -12,6 +12,30 @@ directions that differ by 26 degrees give it."""
 
 MAX_TILTED_DEG = 60.0
 """Largest angle between the two estimates of up at which the one from the horizons is used."""
+
+
+MIN_AGREEMENT = 0.9
+"""Smallest length of the mean of unit vectors of gravity that agree: they differ by 26 degrees from it on average."""
+
+
+def up_of_gravity(rotations: Float64Array, gravities: Float64Array) -> Float64Array | None:
+    """Up, from the gravity that cameras measured.
+
+    Args:
+        rotations: [F, 3, 3] of `cam_from_world`.
+        gravities: [F, 3] unit vectors in which gravity pulls, in the axes of each camera.
+
+    Returns:
+        A unit vector [3]; None if there is no measurement, or they contradict each other.
+    """
+    if len(rotations) == 0:
+        return None
+    mean = np.einsum("fji,fj->fi", rotations, gravities).mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    if length < MIN_AGREEMENT:
+        return None
+    up: Float64Array = -mean / length
+    return up
 
 
 def up_of_cameras(rotations: Float64Array, quarter_turns: IndexArray) -> Float64Array:

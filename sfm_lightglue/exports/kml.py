@@ -6,9 +6,10 @@ positive roll turns the camera counterclockwise as seen from behind it.
 
 No document was found that states the sense of roll. For this one speak: the standard names the axes (x right, y up, z
 from the scene to the eye), and a right-handed turn about z is counterclockwise for the eye, as tilt is a right-handed
-turn about x; recorders of flight simulators, whose bank is positive to the left, write the bank as the roll. Against
-it speak: heading, a turn about the same axis if the camera looks straight down, is left-handed; CesiumJS turns the
-other way. It was not compared with a picture of Google Earth.
+turn about x; the library VXL, which reads the cameras of photos that were fitted in Google Earth, turns in this sense;
+recorders of flight simulators, whose bank is positive to the left, write the bank as the roll. Against it speak:
+heading, a turn about the same axis if the camera looks straight down, is left-handed; CesiumJS turns the other way. It
+was not compared with a picture of Google Earth.
 
 Source: OGC 12-007r2, KML 2.3; KML reference of Google, element Camera.
 """

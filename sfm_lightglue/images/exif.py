@@ -1,4 +1,4 @@
-"""EXIF data of an image: camera, focal length, zoom, crop, orientation, GPS position."""
+"""EXIF data of an image: camera, focal length, zoom, crop, orientation, gravity, GPS position."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import ExifTags
 from PIL import Image as PilImage
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.images.gravity import find_gravity
 from sfm_lightglue.images.panorama import Panorama, find_panorama, xmp_block
 from sfm_lightglue.images.view_direction import ViewDirection, find_view_direction
 
@@ -47,6 +48,8 @@ class Exif:
         has_fisheye_lens: the name of the lens says that it is a fisheye lens.
         panorama: the kind of panorama; None for an image of a camera with an image plane.
         view: where the camera looked.
+        gravity: unit vector in which gravity pulls, in the axes of the camera of the stored image (x right, y down, z
+            forward); None if the header does not tell.
     """
 
     camera_id: str = ""
@@ -61,6 +64,7 @@ class Exif:
     has_fisheye_lens: bool = False
     panorama: Panorama | None = None
     view: ViewDirection = field(default_factory=ViewDirection)
+    gravity: tuple[float, float, float] | None = None
 
     @property
     def magnification(self) -> float:
@@ -95,10 +99,11 @@ def read_exif(image: PilImage.Image, name: str) -> Exif:
     if crop and (ids or settings):  # a crop alone identifies no camera
         settings += [f"cropped from {crop.sides[0]} x {crop.sides[1]}"]
     full_size = crop.full_size if crop else (float(image.width), float(image.height))
+    quarter_turns = _QUARTER_TURNS_FROM_ORIENTATION.get(orientation, 0)
     return Exif(
         camera_id=", ".join(ids + settings),
         focal_length_px=_focal_length_px(full_size, focal_mm, focal_35mm, zoom, details),
-        quarter_turns=_QUARTER_TURNS_FROM_ORIENTATION.get(orientation, 0),
+        quarter_turns=quarter_turns,
         gps_position=_gps_position(gps),
         lens_id=", ".join(ids),
         focal_35mm=focal_35mm,
@@ -108,6 +113,7 @@ def read_exif(image: PilImage.Image, name: str) -> Exif:
         has_fisheye_lens=bool(_FISHEYE.search(" ".join(lens))),
         panorama=find_panorama(image, " ".join(make_and_model), details.get(ExifTags.Base.CustomRendered)),
         view=find_view_direction(gps, xmp_block(image)),
+        gravity=find_gravity(details.get(ExifTags.Base.MakerNote), " ".join(lens), quarter_turns),
     )
 
 

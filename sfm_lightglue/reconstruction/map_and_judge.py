@@ -14,6 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart, is_of_pieces
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
+from sfm_lightglue.mapping.snapshots import show_mapped
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import make_key
@@ -149,7 +150,9 @@ class Judging:
 
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
-        judged = self.judged(mapper.map(task))
+        models = mapper.map(task)
+        show_mapped(models, task.growth)
+        judged = self.judged(models)
         return [
             replace(each, verdict=replace(each.verdict, notes=tuple(dict.fromkeys([*task.notes, *each.verdict.notes]))))
             for each in judged

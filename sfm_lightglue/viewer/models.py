@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.colmap.model import TRACKING_FOLDER, find_map
 from sfm_lightglue.colmap.model_table import ModelTable, read_model_table
-from sfm_lightglue.drawing.up_axis import up_of_cameras
+from sfm_lightglue.drawing.up_axis import up_of_cameras, up_of_gravity
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.images.exif import Exif
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.store.output_folder import read_record
@@ -79,17 +80,20 @@ def read_viewed_model(path: Path, images: Path | None = None) -> ViewedModel:
 
 
 def _up(model: Path, images: Path | None, table: ModelTable) -> tuple[Float64Array, str]:
-    """Up, and where it comes from: a model in metres on the Earth, else how the images were held."""
+    """Up, and where it comes from: a model in metres on the Earth, else gravity, else how the images were held."""
     if is_east_north_up(model):
         return np.array([0.0, 0.0, 1.0]), "GPS"
     rotations = np.array([pose.R for pose in table.arrays.poses]).reshape(-1, 3, 3)
-    turns = np.zeros(len(rotations), np.int64)
-    rows, found = _exif_turns(images, table.names)
-    if len(found) == 0:
-        return up_of_cameras(rotations, turns), "cameras"
-    turns = turns[rows]
-    turns[:] = found
-    return up_of_cameras(rotations[rows], turns), "EXIF orientation and cameras" if found.any() else "cameras"
+    headers = _headers(images, table.names)
+    if not headers:
+        return up_of_cameras(rotations, np.zeros(len(rotations), np.int64)), "cameras"
+    measured = {row: exif.gravity for row, exif in headers.items() if exif.gravity is not None}
+    up = up_of_gravity(rotations[list(measured)], np.array(list(measured.values()), np.float64).reshape(-1, 3))
+    if up is not None:
+        return up, "gravity"
+    turns = np.array([exif.quarter_turns for exif in headers.values()], np.int64)
+    source = "EXIF orientation and cameras" if turns.any() else "cameras"
+    return up_of_cameras(rotations[list(headers)], turns), source
 
 
 def is_east_north_up(model: Path) -> bool:
@@ -101,17 +105,16 @@ def is_east_north_up(model: Path) -> bool:
     return isinstance(found, dict) and found.get("frame") == "east_north_up"
 
 
-def _exif_turns(images: Path | None, names: tuple[str, ...]) -> tuple[IndexArray, IndexArray]:
-    """Quarter turns of some images, and their rows."""
-    rows, turns = [], []
+def _headers(images: Path | None, names: tuple[str, ...]) -> dict[int, Exif]:
+    """The EXIF data of some images, by row."""
+    found = {}
     if images is not None and len(names) > 0:
         for row in np.unique(np.linspace(0, len(names) - 1, MAX_HEADERS).astype(np.int64)).tolist():
             try:
-                turns.append(Image.read(images / names[row], names[row]).quarter_turns)
+                found[row] = Image.read(images / names[row], names[row]).exif
             except DataError:
                 continue  # is told when its picture is to be shown
-            rows.append(row)
-    return np.array(rows, np.int64), np.array(turns, np.int64)
+    return found
 
 
 def _is_recorded_sequence(output: Path) -> bool:

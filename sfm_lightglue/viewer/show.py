@@ -7,6 +7,7 @@ catch. It also prints to standard output.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import os
 import re
@@ -64,8 +65,8 @@ class ViewConfig:
     compare: Path | None = None
     """A second model of the scene of the first one, which is laid over it; None compares nothing."""
 
-    images: Path | None = None
-    """Folder of the images of the first model; None looks for it."""
+    images: tuple[Path, ...] = ()
+    """Folders of the images of the models, in their order; those of the models that have none here are looked for."""
 
     screenshot: Path | None = None
     """The PNG file to write; None writes none."""
@@ -104,6 +105,13 @@ class ViewConfig:
             raise ConfigError(f"{len(self.map_dirs)} models: give 1 to {MAX_MODELS}")
         if self.compare is not None and len(self.map_dirs) > 1:
             raise ConfigError("`compare` takes one model beside the second one")
+        if len(self.images) > len(self.paths):
+            raise ConfigError(f"{len(self.images)} folders of `images` for {len(self.paths)} models: give one for each")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All models, in their order."""
+        return self.map_dirs if self.compare is None else (*self.map_dirs, self.compare)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +155,8 @@ def view_models(config: ViewConfig) -> Viewed:
 
 def prepare(config: ViewConfig) -> Viewed:
     """Read the models, and arrange them."""
-    paths = [*config.map_dirs, *([] if config.compare is None else [config.compare])]
-    models = tuple(read_viewed_model(path, config.images if number == 0 else None) for number, path in enumerate(paths))
+    folders = itertools.chain(config.images, itertools.repeat(None))
+    models = tuple(read_viewed_model(path, images) for path, images in zip(config.paths, folders, strict=False))
     aspect = config.size[0] / config.size[1]
     if config.compare is not None and models[1].images is None:
         models = (models[0], replace(models[1], images=models[0].images))  # they are of the same images

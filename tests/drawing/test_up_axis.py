@@ -5,7 +5,7 @@ import pytest
 
 from sfm_lightglue.colmap.drawing import model_arrays
 from sfm_lightglue.drawing.scene import build_scene
-from sfm_lightglue.drawing.up_axis import up_of_cameras
+from sfm_lightglue.drawing.up_axis import up_of_cameras, up_of_gravity
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 from tests.helpers.models_to_draw import make_model
 
@@ -73,3 +73,17 @@ def test_the_view_takes_the_given_axis():
     assert view.cam_from_world.R[0] @ axis == pytest.approx(0, abs=1e-9)
     without = build_scene(arrays).viewpoint
     assert angle_deg(without.up, np.array([0.0, -1.0, 0.0])) < 8
+
+
+def test_gravity_in_the_cameras_gives_up_whichever_way_they_look():
+    rotations = looking_down(50, 90)
+    gravities = rotations @ -UP
+    np.testing.assert_allclose(up_of_gravity(rotations, gravities), UP, atol=1e-12)
+    turned = rotation_from_rotvec(np.array([0.4, -1.1, 0.6]))
+    np.testing.assert_allclose(up_of_gravity(rotations @ turned.T, gravities), turned @ UP, atol=1e-12)
+
+
+def test_gravities_that_contradict_each_other_give_no_up():
+    rotations = looking_down(50, 90)
+    assert up_of_gravity(rotations, np.tile((0.0, 0.0, 1.0), (12, 1)) * np.array([[1], [-1]] * 6)) is None
+    assert up_of_gravity(np.zeros((0, 3, 3)), np.zeros((0, 3))) is None

@@ -231,6 +231,17 @@ def test_a_camera_that_leans_to_its_left_has_a_positive_roll_in_kml() -> None:
     assert "<heading>0.000000</heading><tilt>90.000000</tilt><roll>30.000000</roll>" in mark
 
 
+def test_with_a_positive_roll_in_kml_the_right_end_of_the_horizon_is_lower() -> None:
+    """As the reference defines it: x right, y up, z to the eye; turns about z, x and z, the last one right-handed."""
+    heading, tilt, roll = 40.0, 90.0, 20.0
+    world_from_eye = turn(2, -heading) @ turn(0, tilt) @ turn(2, roll)
+    R = np.diag([1.0, -1, -1]) @ world_from_eye.T  # to a camera with y down and z forward
+    left, right = (R @ (np.sin(a), np.cos(a), 0.0) for a in np.deg2rad((heading - 10, heading + 10)))
+    assert left[0] < right[0] and left[1] / left[2] < 0 < right[1] / right[2]
+    mark = placemark(PlacedImage("a.jpg", 47.0, 8.0, 400.0, *view_angles(R)))
+    assert "<heading>40.000000</heading><tilt>90.000000</tilt><roll>20.000000</roll>" in mark
+
+
 @pytest.mark.parametrize("roll", [0.0, -0.0, 1e-9, -1e-9])
 def test_a_level_camera_has_no_negative_zero_in_kml(roll: float) -> None:
     assert "<roll>0.000000</roll>" in placemark(PlacedImage("level.jpg", 47.0, 8.0, 400.0, 0.0, 90.0, roll))

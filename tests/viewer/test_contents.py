@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pycolmap
 import pytest
+from PIL import Image
 
 from sfm_lightglue.colmap.model_table import ModelTable, read_model_table
 from sfm_lightglue.errors import DataError
@@ -21,6 +22,8 @@ from sfm_lightglue.viewer.models import (
 )
 from sfm_lightglue.viewer.open3d_worker import read_contents
 from sfm_lightglue.viewer.scene_parts import first_view, turn_views
+from tests.helpers.encoded_photos import encoded
+from tests.helpers.phone_notes import apple_note, phone_exif
 from tests.helpers.viewed_models import NUM_LOOSE, SIZE, write_viewed_scene
 
 ASPECT = 4 / 3
@@ -52,6 +55,19 @@ def test_a_model_has_its_images_their_files_and_an_up_axis(viewed, contents, sce
     assert contents.files[2] == str(scene_dir / "images" / "002.jpg")
     assert contents.image_sizes.tolist() == [list(SIZE)] * 6
     assert np.abs(contents.points).max() < 3 and np.linalg.norm(contents.eye) > 1
+
+
+def test_gravity_of_phones_is_up_before_what_the_cameras_say(tmp_path):
+    """The cameras look level, and the phones say that they looked 30 degrees down."""
+    folder = write_viewed_scene(tmp_path / "scene")
+    note = apple_note((-np.cos(np.pi / 6), 0, -np.sin(np.pi / 6)))
+    for path in sorted((folder / "images").iterdir()):
+        path.write_bytes(encoded(np.asarray(Image.open(path)), "JPEG", phone_exif(note, 1)))
+    found = read_viewed_model(folder)
+    assert found.up_source == "gravity"
+    rotations = np.array([pose.R for pose in found.table.arrays.poses])
+    forward = rotations[:, 2].mean(axis=0)
+    assert forward @ found.up / np.linalg.norm(forward) == pytest.approx(-0.5, abs=0.01)
 
 
 def test_tracks_and_keypoints_are_those_of_the_model(viewed, contents):

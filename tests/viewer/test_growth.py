@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 
 from pipelines import reconstruct as command
@@ -20,10 +21,14 @@ from sfm_lightglue.colmap.model_table import read_model_table
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.base import MappingTask
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.global_mapper import GlobalMapper
 from sfm_lightglue.mapping.incremental import IncrementalMapper
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge
 from sfm_lightglue.viewer import growth, live
 from sfm_lightglue.viewer.growth import GrowthView, growth_state, newest_snapshots
 from tests.helpers.exact_scenes import ring_scene, write_database
+from tests.helpers.judged_models import record, weighed_pairs
 from tests.helpers.viewed_models import write_viewed_scene
 
 NUM_IMAGES = 8
@@ -77,6 +82,34 @@ def test_a_mapper_leaves_the_growing_model_and_builds_the_same_one(tmp_path: Pat
     assert found["with"].keys() == found["without"].keys() and len(found["with"]) == NUM_IMAGES
     for name, pose in found["with"].items():
         np.testing.assert_array_equal(pose.as_matrix(), found["without"][name].as_matrix())
+
+
+def test_a_mapper_that_adds_all_at_once_says_so_and_its_model_is_shown_when_it_is_mapped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene, seen = ring_scene(NUM_IMAGES, 100), []
+    (tmp_path / "growth").mkdir()
+    task = MappingTask(
+        write_database(tmp_path / "database.db", scene), tmp_path, NUM_IMAGES, growth=tmp_path / "growth"
+    )
+    mapper = GlobalMapper()
+    map_models = mapper.map
+
+    def map_and_look(task: MappingTask) -> list[pycolmap.Reconstruction]:
+        models = map_models(task)
+        seen.append(len(newest_snapshots([tmp_path / "growth"])))
+        return models
+
+    mapper.map = map_and_look  # type: ignore[method-assign]
+    pairs = {(pair.name0, pair.name1): record(weight=1.0) for pair in scene.pairs}
+    (judged,) = map_and_judge(mapper, task, weighed_pairs(pairs), ChecksConfig())
+    assert "`mapping.name` global" in caplog.text and "when it is mapped" in caplog.text
+    ((shown, _), *_) = newest_snapshots([tmp_path / "growth"])
+    assert seen == [0] and len(read_model_table(shown).names) == judged.model.num_reg_images() == NUM_IMAGES
+    caplog.clear()
+    (tmp_path / "again").mkdir()
+    GlobalMapper().map(replace(task, growth=None, work=tmp_path / "again"))
+    assert "`mapping.name`" not in caplog.text
 
 
 def test_new_images_are_white_and_up_is_that_of_the_cameras(tmp_path: Path) -> None:

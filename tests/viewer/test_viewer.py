@@ -104,6 +104,20 @@ def test_a_comparison_has_the_colours_that_are_asked(scene_dir, monkeypatch, tmp
     assert viewed.comparison is not None and viewed.comparison.aligned.max_center_error < 1e-9
 
 
+def test_each_model_has_its_own_folder_of_images(scene_dir, tmp_path):
+    model = scene_dir / "reconstruction" / "sparse" / "0"
+    for name in ("a", "b"):
+        shutil.copytree(model, tmp_path / name)
+    first, second = scene_dir / "images", tmp_path / "photos"
+    second.mkdir()
+    found = show.prepare(ViewConfig((tmp_path / "a", tmp_path / "b"), images=(first, second), size=SIZE))
+    assert [one.images for one in found.models] == [first, second]
+    found = show.prepare(ViewConfig((tmp_path / "a",), compare=tmp_path / "b", images=(first,), size=SIZE))
+    assert [one.images for one in found.models] == [first, first], "a compared model has the same images"
+    with pytest.raises(ConfigError, match="2 folders of `images` for 1 models"):
+        ViewConfig((tmp_path / "a",), images=(first, second))
+
+
 # --- with Open3D -----------------------------------------------------------------------------------------
 
 
