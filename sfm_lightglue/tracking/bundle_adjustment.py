@@ -107,12 +107,14 @@ def adjust(
     if len(bundle.points) == 0:
         return bundle
     layout = _Layout(bundle, len(refined_params))
-    damping, cost, num_rejected = 1e-4, _cost(bundle, loss_px), 0
-    linear = _linearized(bundle, loss_px, refined_params)
+    observed = _observed(bundle.camera, bundle.pixels)
+    damping, cost, num_rejected = 1e-4, _cost(bundle, observed, loss_px), 0
+    linear = _linearized(bundle, observed, loss_px, refined_params)
     for _ in range(2 * max_iterations):
         try:
             moved = _stepped(bundle, layout.step(linear, damping), layout, refined_params)
-            moved_cost = _cost(moved, loss_px)
+            of_moved = _observed(moved.camera, moved.pixels) if refined_params else observed
+            moved_cost = _cost(moved, of_moved, loss_px)
         except np.linalg.LinAlgError:
             moved_cost = np.inf
         if not moved_cost < cost:
@@ -121,11 +123,11 @@ def adjust(
                 break
             continue
         decrease = (cost - moved_cost) / cost
-        bundle, cost, damping, num_rejected = moved, moved_cost, max(damping / 10, 1e-9), 0
+        bundle, observed, cost, damping, num_rejected = moved, of_moved, moved_cost, max(damping / 10, 1e-9), 0
         max_iterations -= 1
         if decrease < min_decrease or max_iterations == 0:
             break
-        linear = _linearized(bundle, loss_px, refined_params)
+        linear = _linearized(bundle, observed, loss_px, refined_params)
     return bundle
 
 
@@ -165,15 +167,14 @@ def _residuals(in_cam: Float64Array, observed: _Observed) -> tuple[Float64Array,
     return residuals, inverse_depths
 
 
-def _cost(bundle: Bundle, loss_px: float) -> float:
-    residuals, _ = _residuals(_in_cams(bundle.R, bundle.t, bundle.xyz, bundle), _observed(bundle.camera, bundle.pixels))
+def _cost(bundle: Bundle, observed: _Observed, loss_px: float) -> float:
+    residuals, _ = _residuals(_in_cams(bundle.R, bundle.t, bundle.xyz, bundle), observed)
     squares = (residuals**2).sum(axis=1)
     lengths = np.sqrt(squares)
     return float(np.where(lengths <= loss_px, squares, loss_px * (2 * lengths - loss_px)).sum())
 
 
-def _linearized(bundle: Bundle, loss_px: float, refined_params: tuple[int, ...]) -> _Linear:
-    observed = _observed(bundle.camera, bundle.pixels)
+def _linearized(bundle: Bundle, observed: _Observed, loss_px: float, refined_params: tuple[int, ...]) -> _Linear:
     in_cam = _in_cams(bundle.R, bundle.t, bundle.xyz, bundle)
     residuals, inverse_depths = _residuals(in_cam, observed)
     lengths = np.sqrt((residuals**2).sum(axis=1))

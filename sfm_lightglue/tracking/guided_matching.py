@@ -70,7 +70,7 @@ def place_points(slam_map: SlamMap, idxs: Sequence[int]) -> PlacePoints:
     """
     with slam_map.lock:
         keyframes = [slam_map.keyframes[idx] for idx in idxs]
-        ids_of = [keyframe.point_ids[: len(keyframe.features)] for keyframe in keyframes]
+        ids_of = [keyframe.point_ids[: keyframe.num_features] for keyframe in keyframes]
         ids = np.concatenate([one[one >= 0] for one in ids_of])
         descriptors = np.concatenate(
             [keyframe.features.descriptors[one >= 0] for keyframe, one in zip(keyframes, ids_of, strict=True)]

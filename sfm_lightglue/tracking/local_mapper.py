@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
+from sfm_lightglue.execution.threads import num_usable_cores, ordered_map
 from sfm_lightglue.geometry.transforms import Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import as_pycolmap
@@ -34,6 +36,13 @@ _NUM_EXACT = 12
 
 _MIN_KEYFRAMES_TO_REFINE = (6, 12)
 """Focal lengths are refined in maps of so many keyframes, and the distortion in maps of so many."""
+
+
+class _Rows(NamedTuple):
+    """Rows [M] of a keyframe and of a partner whose features match."""
+
+    here: IndexArray
+    there: IndexArray
 
 
 class LocalMapper:
@@ -66,7 +75,7 @@ class LocalMapper:
         """
         for keyframe in (first, second):
             self._add(keyframe)
-        self._add_points(second, [first.idx])
+        self._match_and_add_points(second, [first.idx])
         adjust_keyframes(self._map, [second.idx], *self._limits(), max_iterations=20)
         good = self._map.points_of([second.idx])
         if len(good) >= self._config.initialization.min_points:
@@ -88,7 +97,7 @@ class LocalMapper:
         covisible = [idx for idx, _ in self._map.covisible(keyframe.idx, min_shared=1)]
         self._observe_points(keyframe, covisible[: 2 * mapping.window])
         num_partners = min(1, mapping.num_partners) if is_busy else mapping.num_partners
-        self._add_points(keyframe, self._partners(keyframe)[:num_partners])
+        self._match_and_add_points(keyframe, self._partners(keyframe)[:num_partners])
         window = window_of(self._map, keyframe.idx, mapping.window)
         adjust_keyframes(self._map, window, *self._limits(), mapping.max_iterations)
         self._trials.judge(self._map, keyframe.map_id, self._num_added[keyframe.map_id])
@@ -149,10 +158,17 @@ class LocalMapper:
         Args:
             map_id: of the map; it is to be adjusted afterwards.
         """
+        jobs: list[tuple[Keyframe, list[Keyframe]]] = []
         for idx in self._map.members(map_id):
             keyframe = self._map.keyframes[idx]
             partners = self._partners(keyframe)[: self._config.mapping.num_final_partners]
-            self._add_points(keyframe, [other for other in partners if _in_order(idx, other) not in self._tried])
+            untried = [other for other in partners if _in_order(idx, other) not in self._tried]
+            self._tried.update(_in_order(idx, other) for other in untried)
+            jobs.append((keyframe, [self._map.keyframes[other] for other in untried]))
+        num_threads = min(self._config.threads, num_usable_cores())
+        matched = ordered_map(lambda job: self._matched(*job), jobs, num_threads)
+        for (keyframe, untried_partners), matches in zip(jobs, matched, strict=True):
+            self._add_points(keyframe, untried_partners, matches)
 
     def _partners(self, keyframe: Keyframe) -> list[int]:
         """Keyframes to match with: those with most points in common that are far enough for the depth."""
@@ -173,11 +189,14 @@ class LocalMapper:
         far = [idx for idx, other in centers.items() if np.linalg.norm(other - center) >= min_distance]
         return far
 
-    def _add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
-        """Match a keyframe with partners, share points with them, and triangulate the tracks without a point."""
+    def _match_and_add_points(self, keyframe: Keyframe, partner_idxs: Sequence[int]) -> None:
+        """Match a keyframe with partners, and add the points that they have in common."""
         partners = [self._map.keyframes[idx] for idx in partner_idxs]
         self._tried.update(_in_order(keyframe.idx, idx) for idx in partner_idxs)
-        matches = [self._matched(keyframe, partner) for partner in partners]
+        self._add_points(keyframe, partners, self._matched(keyframe, partners))
+
+    def _add_points(self, keyframe: Keyframe, partners: Sequence[Keyframe], matches: Sequence[_Rows]) -> None:
+        """Share points with matched partners, and triangulate the tracks without a point."""
         _, max_error_px = self._limits()
         with self._map.lock:
             candidates = self._flow_tracks(keyframe)
@@ -200,14 +219,17 @@ class LocalMapper:
         ids = self._map.add_points(*_without_conflicts(found_points))
         self._trials.begin(ids.tolist(), keyframe.map_id, self._num_added[keyframe.map_id])
 
-    def _matched(self, keyframe: Keyframe, partner: Keyframe) -> tuple[IndexArray, IndexArray]:
-        """Rows [M] of a keyframe and of a partner whose features match. The order of names is that of other jobs."""
-        first, second = sorted((keyframe, partner), key=lambda one: one.name)
+    def _matched(self, keyframe: Keyframe, partners: Sequence[Keyframe]) -> list[_Rows]:
+        """Rows of a keyframe and of each partner whose features match. The order of names is that of other jobs."""
         matcher = self._matcher
         match = matcher.match_keyframes if isinstance(matcher, StoredMatches) else matcher.match
-        found = match(first.features, second.features)
-        rows, partner_rows = (found if first is keyframe else found.swapped()).indices.astype(np.int64).T
-        return rows, partner_rows
+        features, found = keyframe.features, []
+        for partner in partners:
+            is_first = keyframe.name <= partner.name
+            sides = (features, partner.features) if is_first else (partner.features, features)
+            matches = match(*sides) if is_first else match(*sides).swapped()
+            found.append(_Rows(*matches.indices.astype(np.int64).T))
+        return found
 
     def _observe_points(self, keyframe: Keyframe, covisible: Sequence[int]) -> None:
         """Let features of a keyframe observe points of covisible keyframes that it does not observe yet."""

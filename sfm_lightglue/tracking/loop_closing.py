@@ -32,7 +32,7 @@ _MORE_SIMILAR = 1.1
 _WAIT_AFTER_LOOP = 2
 """Keyframes that are skipped after a loop."""
 
-_NUM_COMPARED = 6
+_NUM_COMPARED = 10
 """Keyframes of each smaller map that are compared with other maps at the end."""
 
 _RIVAL_SHARE = 0.5
@@ -41,8 +41,12 @@ _RIVAL_SHARE = 0.5
 _SAME_POSITION, _SAME_ANGLE_DEG = 0.25, 8.0
 """Largest differences of equal poses: fraction of the distance to the points, and degrees."""
 
-_NUM_REMEMBERED = 4
+_NUM_REMEMBERED = 8
 """Latest keyframes that showed a place of another map, and wait for another keyframe that confirms it."""
+
+_MAX_COMMON_SHARE = 0.5
+"""Two keyframes that find more of the same points, as a fraction of those of the one with fewer, are one evidence: what
+they see can occur twice."""
 
 _MIN_SHARED = 30
 _NUM_COVISIBLE = 4
@@ -60,6 +64,10 @@ _DRIFT_OF_LENGTH, _DRIFT_OF_DEPTH = 0.05, 0.005
 
 _Known = dict[tuple[int, int], VerifiedPlace | None]
 """Results of the comparison of pairs of keyframes."""
+
+_Similar = dict[int, list[tuple[int, float]]]
+"""Keyframes of other maps that look like a keyframe, by its idx, and their similarity. They depend on what its own map
+has, not on which other maps the rest belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,8 @@ class LoopCloser:
     def close(self, idx: int) -> LoopClosure | None:
         """Look for the place of a keyframe that was mapped, and correct the map if it was seen before.
 
-        A place of another map is remembered until a second keyframe gives the same similarity between both maps.
+        A place of another map is remembered until a second keyframe gives the same similarity between both maps, by
+        other points.
 
         Args:
             idx: the keyframe.
@@ -148,42 +157,49 @@ class LoopCloser:
 
         The keyframes of each map that look most like those of other maps are compared with them, also those that were
         compared before in vain: since then they have got more points. Two keyframes must give the same similarity
-        between two maps, as a merge cannot be undone.
+        between two maps by different points, as a merge cannot be undone.
         """
         self._places.keep(list(self._map.keyframes))
         closures: list[LoopClosure] = []
         known: _Known = {}
+        similar: _Similar = {}
         while True:
             smaller = reversed(self._map.map_ids_by_size()[1:])  # the smallest first: it is the quickest to compare
-            closure = next(filter(None, (self._joined(map_id, known) for map_id in smaller)), None)
+            closure = next(filter(None, (self._joined(map_id, known, similar) for map_id in smaller)), None)
             if closure is None:
                 return closures
             closures.append(closure)
             changed = set(self._map.members(self._map.keyframes[closure.idx].map_id))
             known = {pair: place for pair, place in known.items() if changed.isdisjoint(pair)}
+            similar = {idx: found for idx, found in similar.items() if idx not in changed}
 
-    def _joined(self, map_id: int, known: _Known) -> LoopClosure | None:
+    def _joined(self, map_id: int, known: _Known, similar_of: _Similar) -> LoopClosure | None:
         """Join a map with another one, if two of its keyframes show places of it and agree."""
         places: list[VerifiedPlace] = []
-        for idx, similar in self._most_similar_of(map_id):
+        for idx, similar in self._most_similar_of(map_id, similar_of):
             place = self._recognised(idx, distinct_places(self._map, similar, _MIN_SIMILARITY), known)
             if place is not None and self._is_confirmed(place, places):
                 return self._corrected(place)
             places.extend([place] if place is not None else [])
         return None
 
-    def _most_similar_of(self, map_id: int) -> list[tuple[int, list[tuple[int, float]]]]:
-        """The keyframes of a map that look most like those of other maps, with these and their similarity."""
+    def _most_similar_of(self, map_id: int, known: _Similar) -> list[tuple[int, list[tuple[int, float]]]]:
+        """The keyframes of a map that look most like those of other maps, with these and their similarity.
+
+        Args:
+            map_id: the map.
+            known: what looks like keyframes of maps that did not change since; new ones are added.
+        """
         members = self._map.members(map_id)
-        found = {  # one by one: features of old keyframes are made anew at each access
-            idx: self._places.query(self._map.keyframes[idx].features, _NUM_CANDIDATES, members) for idx in members
-        }
-        order = sorted((idx for idx in found if found[idx]), key=lambda idx: (-found[idx][0][1], idx))
-        return [(idx, found[idx]) for idx in order[:_NUM_COMPARED]]
+        for idx in members:
+            if idx not in known:
+                known[idx] = self._places.query_keyframe(idx, _NUM_CANDIDATES, members)
+        order = sorted((idx for idx in members if known[idx]), key=lambda idx: (-known[idx][0][1], idx))
+        return [(idx, known[idx]) for idx in order[:_NUM_COMPARED]]
 
     def _similar(self, idx: int) -> list[tuple[int, float]]:
         """Keyframes that look like one and are not near it, with their similarity."""
-        return self._places.query(self._map.keyframes[idx].features, _NUM_CANDIDATES, neighbourhood(self._map, idx))
+        return self._places.query_keyframe(idx, _NUM_CANDIDATES, neighbourhood(self._map, idx))
 
     def _recognised(self, idx: int, candidates: list[int], known: _Known) -> VerifiedPlace | None:
         """The place of a keyframe; None if there is none, or if two different places look the same.
@@ -226,16 +242,21 @@ class LoopCloser:
         return self._map.keyframes[place.idx].map_id != self._map.keyframes[place.other_idx].map_id
 
     def _is_confirmed(self, place: VerifiedPlace, others: Iterable[VerifiedPlace]) -> bool:
-        """Whether one of other places, of another keyframe, gives the same similarity between the same two maps."""
-        keyframes = self._map.keyframes
+        """Whether one of other places, by other points, gives the same similarity between the same two maps."""
+        keyframes, point_ids = self._map.keyframes, self._points_of(place)
         maps = [keyframes[idx].map_id for idx in (place.idx, place.other_idx)]
         return any(
             other.idx != place.idx
+            and _have_little_in_common(point_ids, self._points_of(other))
             and [keyframes[idx].map_id for idx in (other.idx, other.other_idx) if idx in keyframes] == maps
             and self._is_same_pose(place, place.place_from_world, other.place_from_world)
             and abs(other.place_from_world.scale / place.place_from_world.scale - 1) <= _SAME_POSITION
             for other in others
         )
+
+    def _points_of(self, place: VerifiedPlace) -> set[int]:
+        """Points that the keyframe of a place shows, at present."""
+        return set(self._map.resolve(sorted(place.point_ids)).tolist()) - {-1}
 
     def _corrected(self, place: VerifiedPlace) -> LoopClosure | None:
         merged_map_id = None
@@ -298,3 +319,7 @@ class LoopCloser:
             depths = (keyframe.cam_from_world @ self._map.xyz(ids))[:, 2]
         depth = float(np.median(depths)) if len(depths) > 0 else 0.0
         return max(_DRIFT_OF_LENGTH * float(np.median(lengths)) + _DRIFT_OF_DEPTH * depth, 1e-9)
+
+
+def _have_little_in_common(points: set[int], others: set[int]) -> bool:
+    return len(points & others) <= _MAX_COMMON_SHARE * min(len(points), len(others))

@@ -94,13 +94,23 @@ class PlaceRecognition:
             of the largest keypoints that match.
         """
         with self._lock, one_blas_thread():
-            idxs = np.array(sorted(self._signatures.keys() - set(excluded)), np.int64)
-            if self._vocabulary is None or len(idxs) == 0 or num < 1 or len(features) == 0:
+            if self._vocabulary is None or len(features) == 0:
                 return []
-            signature = self._vocabulary.describe(features)
-            products = self._products(signature, idxs)
-            order = np.lexsort((idxs, -products))[: max(num, NUM_CANDIDATES)]
-            similarity = self._similarity(signature, idxs[order]) + products[order] / 1000
+            return self._most_similar(self._vocabulary.describe(features), num, excluded)
+
+    def query_keyframe(self, idx: int, num: int, excluded: Collection[int] = ()) -> list[tuple[int, float]]:
+        """As `query`, for a keyframe that was added; nothing looks like one that is not there."""
+        with self._lock, one_blas_thread():
+            signature = self._signatures.get(idx)
+            return [] if signature is None else self._most_similar(signature, num, {idx, *excluded})
+
+    def _most_similar(self, signature: Signature, num: int, excluded: Collection[int]) -> list[tuple[int, float]]:
+        idxs = np.array(sorted(self._signatures.keys() - set(excluded)), np.int64)
+        if len(idxs) == 0 or num < 1:
+            return []
+        products = self._products(signature, idxs)
+        order = np.lexsort((idxs, -products))[: max(num, NUM_CANDIDATES)]
+        similarity = self._similarity(signature, idxs[order]) + products[order] / 1000
         best = np.lexsort((idxs[order], -similarity))[:num]
         return list(zip(idxs[order][best].tolist(), similarity[best].tolist(), strict=True))
 

@@ -69,6 +69,11 @@ class VerifiedPlace:
     num_inliers: int
     links: tuple[tuple[int, int, int], ...]
 
+    @property
+    def point_ids(self) -> frozenset[int]:
+        """Points of the place that are found in the keyframe itself."""
+        return frozenset(point_id for idx, _, point_id in self.links if idx == self.idx)
+
 
 class PlaceVerifier:
     """Compares keyframes that look alike.

@@ -230,6 +230,18 @@ def test_a_keyframe_is_matched_with_two_others_and_with_more_at_the_end_once_in_
     assert center_errors(walk, slam_map).max() < 0.01
 
 
+def test_two_threads_complete_a_map_as_one_does():
+    completed = []
+    for threads in (1, 2):
+        slam_map, mapper = walked(Walk(noise_px=0.3), 7, config=replace(KEEP_ALL, threads=threads))
+        before = len(slam_map.points_of(list(slam_map.keyframes)))
+        mapper.complete(0)
+        ids = slam_map.points_of(list(slam_map.keyframes))
+        assert len(ids) != before, "there was nothing to complete"
+        completed.append((ids.tolist(), [slam_map.track(point_id) for point_id in ids.tolist()]))
+    assert completed[0] == completed[1]
+
+
 def test_matches_of_keyframes_are_saved(tmp_path):
     store, keyframes = Store(tmp_path), unit_start(Walk(noise_px=0.3))
     for keyframe in keyframes:

@@ -36,6 +36,15 @@ def test_the_keyframe_of_the_place_comes_first():
         assert second < similarity
 
 
+def test_a_keyframe_that_was_added_is_asked_about_by_its_number():
+    ring = Ring()
+    places, (features, _) = filled(ring), ring.features(11)
+    places.add(SimpleNamespace(idx=11, features=features))
+    assert places.query_keyframe(11, 5) == places.query(features, 5, excluded={11})
+    assert places.query_keyframe(11, 5, excluded={10})[0][0] == 12
+    assert places.query_keyframe(13, 5) == []
+
+
 def test_excluded_and_removed_keyframes_are_not_found():
     ring = Ring()
     places = filled(ring)
