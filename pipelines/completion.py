@@ -160,11 +160,13 @@ def _names_or_files(names: Sequence[str]) -> dict[str, Any]:
     """Completion by names and by files, for `shtab`."""
     words = " ".join(names)
     function = f"_sfm_lightglue_{'_'.join(re.sub(r'[^a-z0-9]', '_', name) for name in names)}_or_files"
-    body = f'{function}() {{\n  compgen -W \'{words}\' -- "$1"\n  compgen -f -- "$1"\n}}'
+    bash = f'{function}() {{\n  compgen -W \'{words}\' -- "$1"\n  compgen -f -- "$1"\n}}'
+    # A function of its own: zsh would take the colons of the alternatives for those of the argument.
+    zsh = f"{function}() {{\n  _alternative 'names:name:({words})' 'files:file:_files'\n}}"
     return {
         "bash": function,
-        "preamble": {"bash": body},
-        "zsh": f"{{_alternative 'names:name:({words})' 'files:file:_files'}}",
+        "preamble": {"bash": bash, "zsh": zsh},
+        "zsh": function,
         "fish": f"{words} (__fish_complete_path (commandline -ct))",
         "tcsh": f"({words})",
     }

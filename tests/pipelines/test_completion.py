@@ -1,4 +1,4 @@
-"""The script completes commands, flags, names and files in a real bash; every shell gets one."""
+"""The scripts complete commands, flags, names and files in the real shells, where they are installed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -74,26 +75,93 @@ def test_bash_completes_commands_flags_names_and_files(script: Path, tmp_path: P
     assert "--verbose" in proposals(script, tmp_path, SCRIPT, "evaluate", "slam", "--v")
 
 
-@NEEDS_BASH
+@dataclass(frozen=True)
+class Shell:
+    """A shell on a terminal, which reads no file of the user.
+
+    Args:
+        flags: of the shell.
+        file: name of the script.
+        load: line that loads the script {file} of the folder {folder}, and sets the prompt.
+        offers: keys that show all that can follow.
+        terminal: its kind; tcsh edits no lines on a dumb one.
+    """
+
+    flags: tuple[str, ...]
+    file: str
+    load: str
+    offers: bytes = b"\t\t"
+    terminal: str = "dumb"
+
+
+ON_TERMINALS = {
+    "bash": Shell(("--norc", "--noprofile", "-i"), "complete.bash", "PS1='ready> '; source {folder}/{file}"),
+    "zsh": Shell(
+        ("-f", "-i"),
+        f"_{SCRIPT}",
+        "PS1='ready> '; fpath=({folder} $fpath); autoload -Uz compinit; compinit -D -u",
+    ),
+    "tcsh": Shell(("-f", "-i"), "complete.tcsh", "set prompt='ready> '; source {folder}/{file}", b"\x04", "vt100"),
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
-def test_the_tab_key_completes_on_a_terminal(script: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ON_TERMINALS)
+def test_the_tab_key_completes_on_a_terminal(name: str, tmp_path: Path) -> None:
+    shell, program = ON_TERMINALS[name], shutil.which(name)
+    if program is None:
+        pytest.skip(f"needs {name}")
+    scripts, work = tmp_path / "scripts", tmp_path / "work"
+    scripts.mkdir()
+    (work / "photos").mkdir(parents=True)
+    (scripts / shell.file).write_text(completion_script(name))
     process, terminal = pty.fork()
     if process == 0:
-        os.chdir(tmp_path)
-        environment = {"PATH": os.environ["PATH"], "PS1": "ready> ", "TERM": "dumb", "INPUTRC": "/dev/null"}
-        os.execve(shutil.which("bash") or "bash", ["bash", "--norc", "--noprofile", "-i"], environment)
+        os.chdir(work)
+        home = {"HOME": str(work), "ZDOTDIR": str(work), "INPUTRC": "/dev/null"}
+        os.execve(program, [name, *shell.flags], home | {"PATH": os.environ["PATH"], "TERM": shell.terminal})
     try:
-        shown_until(terminal, "ready> ")
-        os.write(terminal, f"PS1='ready> '; source {script}; echo sour''ced\n".encode())
-        shown_until(terminal, "sourced")
+        load = shell.load.format(folder=scripts, file=shell.file)
+        os.write(terminal, f"{load}; echo loa''ded\n".encode())
+        shown_until(terminal, "loaded\r")
         os.write(terminal, f"{SCRIPT} rec\t".encode())
-        assert f"{SCRIPT} reconstruct " in shown_until(terminal, "reconstruct ")
-        os.write(terminal, b"--pairs \t\t")
+        shown_until(terminal, "reconstruct ")
+        os.write(terminal, b"pho\t")
+        shown_until(terminal, "photos/")
+        os.write(terminal, b" --pairs " + shell.offers)
         shown = shown_until(terminal, "spatial")
         assert {"auto", "covisibility", "exhaustive", "retrieval", "sequential"} <= set(re.findall(r"\w+", shown))
+        os.write(terminal, f"\x15{SCRIPT} export photos --format nerf\t".encode())
+        shown_until(terminal, "nerfstudio")
     finally:
         os.close(terminal)
         os.waitpid(process, 0)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_commands_names_and_files(tmp_path: Path) -> None:
+    (tmp_path / "complete.fish").write_text(completion_script("fish"))
+    (tmp_path / "pairs.txt").touch()
+
+    def offered(line: str) -> set[str]:
+        code = f"source complete.fish; complete -C '{line}'"
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=60,
+            check=True,
+        )
+        assert done.stderr == ""
+        return {shown.partition("\t")[0] for shown in done.stdout.splitlines()}
+
+    assert offered(f"{SCRIPT} rec") == {"reconstruct"}
+    assert {"auto", "spatial", "pairs.txt"} <= offered(f"{SCRIPT} reconstruct --pairs ")
+    assert offered(f"{SCRIPT} export photos --format nerf") == {"nerfstudio"}
+    assert offered(f"{SCRIPT} store che") == {"check"}
 
 
 def shown_until(terminal: int, text: str, limit_s: float = 30.0) -> str:
