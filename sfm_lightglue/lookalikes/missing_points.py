@@ -4,8 +4,11 @@ Two images that see the same place from a similar direction have most of their p
 look alike were made one, their images have only those of the repeated parts in common: the points of everything else
 are missing in the images of the other place, although they should be seen there.
 
+Points that an image does not detect lie between those that it does. Points of another place fill whole parts of the
+image, with none in common, and the image has other points there: these missing points are *alone*.
+
 Source: J. Heinly, E. Dunn and J.-M. Frahm, Correcting for duplicate scene structure in sparse 3D reconstruction,
-ECCV 2014, for the idea of points that contradict images.
+ECCV 2014, for the idea of unique points that contradict images; the statistic is ours.
 """
 
 from __future__ import annotations
@@ -33,6 +36,16 @@ _NUM_NEAR = 5
 _BEHIND = 1.15
 """A point that is this many times as far as the surface there is hidden by it."""
 
+_NUM_CELLS = 24
+"""Number of cells along the longer side of an image. A point is alone if no point in its cell and in the eight cells
+around it is common."""
+
+_RARE = 0.7
+"""A point is rare if at most this fraction of the images that should observe it do."""
+
+_MIN_OTHERS = 2
+"""Number of other points of the image in these cells."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SharedPoints:
@@ -41,52 +54,198 @@ class SharedPoints:
     Args:
         num_common: [n, n] points that both images observe, from similar directions and at a similar scale.
         num_missing: [n, n] points that the image of the row observes, and the image of the column should and does not.
+        num_alone: [n, n] of the missing points, those that are alone among points of the image of the column that the
+            one of the row does not observe. Their views differ no more than those by which they were matched.
+        num_rare: [n, n] points that both images observe, and that are missing in many others.
     """
 
     num_common: IndexArray
     num_missing: IndexArray
+    num_alone: IndexArray
+    num_rare: IndexArray
 
 
 def shared_points(model: SparseModel) -> SharedPoints:
-    """Count the common and the missing points of each two images of a model."""
-    num_images = len(model.names)
-    common, missing = (np.zeros((num_images, num_images), np.int64) for _ in range(2))
-    centers = model.centers
-    rays = model.points[model.point_rows] - centers[model.image_rows]
-    distances = np.linalg.norm(rays, axis=1)
-    rays /= np.maximum(distances, 1e-12)[:, None]
-    focal_lengths = np.array([camera.mean_focal_length() for camera in model.cameras])
-    sizes = focal_lengths[model.image_rows] / np.maximum(distances, 1e-12)
+    """Count the common, the missing, the alone and the rare points of each two images of a model."""
+    num_images, num_points = len(model.names), len(model.points)
+    common, missing, alone = (np.zeros((num_images, num_images), np.int64) for _ in range(3))
+    views = _Views.of_model(model)
     first = np.searchsorted(model.image_rows, np.arange(num_images + 1))
-    min_cosine = np.cos(np.radians(_MAX_ANGLE_DEG))
+    num_without = np.zeros(num_points, np.int64)
     for image in range(num_images):
         own = slice(first[image], first[image + 1])
         if own.start == own.stop:
             continue
-        observed = np.zeros(len(model.points), np.bool_)
+        observed, pixels = np.zeros(num_points, np.bool_), np.zeros((num_points, 2))
         observed[model.point_rows[own]] = True
-        expected = _expected(model, image, model.point_rows[own], model.pixels[own], observed)
+        expected = _expected(model, image, model.point_rows[own], model.pixels[own], observed, pixels)
+        pixels[model.point_rows[own]] = model.pixels[own]
         others = np.flatnonzero((observed | expected)[model.point_rows])
         points = model.point_rows[others]
-        view = model.points[points] - centers[image]
-        distance = np.maximum(np.linalg.norm(view, axis=1), 1e-12)
-        cosine = (view * rays[others]).sum(axis=1) / distance
-        ratio = sizes[others] * distance / focal_lengths[image]
-        is_similar = (cosine >= min_cosine) & (ratio <= _MAX_SCALE) & (ratio >= 1 / _MAX_SCALE)
+        is_similar, is_matched = views.are_similar(model, image, others)
         for counts, chosen in ((common, observed), (missing, expected)):
             rows = model.image_rows[others[is_similar & chosen[points]]]
             counts[:, image] = np.bincount(rows, minlength=num_images)
-    return SharedPoints(common, missing)
+        num_without[np.unique(points[is_similar & expected[points]])] += 1
+        cells = _Cells.of_image(model, image)
+        alone[:, image] = cells.num_alone(
+            (model.image_rows[others], cells.of(pixels[points])),
+            observed[points] & (model.image_rows[others] != image),
+            is_similar & is_matched & expected[points],
+            cells.of(model.pixels[own]),
+            num_images,
+        )
+    num_with = np.bincount(model.point_rows, minlength=num_points)
+    is_rare = num_with <= _RARE * (num_with + num_without)
+    return SharedPoints(common, missing, alone, model.num_common(is_rare))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Views:
+    """How images see their points.
+
+    Args:
+        rays: [K, 3] of the observations, of length 1.
+        sizes: [K] of a unit at their points, in pixels.
+        matched_cosines: [K] see `_matched_cosines`.
+        focal_lengths_px: [n] of the images.
+    """
+
+    rays: Float64Array
+    sizes: Float64Array
+    matched_cosines: Float64Array
+    focal_lengths_px: Float64Array
+
+    @classmethod
+    def of_model(cls, model: SparseModel) -> _Views:
+        """The views of a model."""
+        rays = model.points[model.point_rows] - model.centers[model.image_rows]
+        distances = np.maximum(np.linalg.norm(rays, axis=1), 1e-12)
+        rays /= distances[:, None]
+        focal_lengths = np.array([camera.mean_focal_length() for camera in model.cameras], np.float64)
+        return cls(rays, focal_lengths[model.image_rows] / distances, _matched_cosines(model, rays), focal_lengths)
+
+    def are_similar(self, model: SparseModel, image: int, rows: IndexArray) -> tuple[BoolArray, BoolArray]:
+        """Which observations [M] of other images see their point as an image should see it.
+
+        Args:
+            model: of the views.
+            image: its row.
+            rows: [M] of the observations.
+
+        Returns:
+            Those from a similar direction at a similar scale, and those whose direction differs no more than those by
+            which the point was matched.
+        """
+        view = model.points[model.point_rows[rows]] - model.centers[image]
+        distance = np.maximum(np.linalg.norm(view, axis=1), 1e-12)
+        cosine = (view * self.rays[rows]).sum(axis=1) / distance
+        ratio = self.sizes[rows] * distance / self.focal_lengths_px[image]
+        is_similar: BoolArray = cosine >= np.cos(np.radians(_MAX_ANGLE_DEG))
+        is_similar &= (ratio <= _MAX_SCALE) & (ratio >= 1 / _MAX_SCALE)
+        return is_similar, cosine >= self.matched_cosines[rows]
+
+
+def _matched_cosines(model: SparseModel, rays: Float64Array) -> Float64Array:
+    """For each observation [K], the cosine of the largest angle to another observation of the same point."""
+    order = np.argsort(model.point_rows, kind="stable")
+    starts = np.searchsorted(model.point_rows[order], np.arange(len(model.points) + 1))
+    lengths = np.diff(starts)
+    found = np.ones(len(rays))
+    for length in np.unique(lengths[lengths > 1]).tolist():
+        rows = order[starts[:-1][lengths == length][:, None] + np.arange(length)]
+        own = rays[rows]
+        found[rows] = (own @ own.transpose(0, 2, 1)).min(axis=2)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of an image.
+
+    Args:
+        side_px: of a cell.
+        shape: number of (rows, columns), with one more on each side.
+    """
+
+    side_px: float
+    shape: tuple[int, int]
+
+    @classmethod
+    def of_image(cls, model: SparseModel, image: int) -> _Cells:
+        """The cells of an image of a model."""
+        width, height = model.cameras[image].width, model.cameras[image].height
+        side_px = max(width, height) / _NUM_CELLS
+        return cls(side_px, (int(height / side_px) + 3, int(width / side_px) + 3))
+
+    def of(self, pixels: Float64Array) -> IndexArray:
+        """The cell of each pixel [M]."""
+        columns, rows = (pixels // self.side_px).astype(np.int64).T + 1
+        found: IndexArray = rows.clip(0, self.shape[0] - 1) * self.shape[1] + columns.clip(0, self.shape[1] - 1)
+        return found
+
+    def num_alone(
+        self,
+        observations: tuple[IndexArray, IndexArray],
+        is_common: BoolArray,
+        is_asked: BoolArray,
+        own: IndexArray,
+        num_images: int,
+    ) -> IndexArray:
+        """Number [n] of points of other images that are alone.
+
+        Args:
+            observations: image and cell [M] of the observations of the other images.
+            is_common: [M] those of points that the image observes.
+            is_asked: [M] those of points that the image should observe and does not.
+            own: [K] cells of the points that the image observes.
+            num_images: of the model.
+        """
+        images, cells = observations
+        counts = np.zeros(num_images, np.int64)
+        asked = np.unique(images[is_asked])
+        if len(asked) == 0:
+            return counts
+        row_from_image = np.full(num_images, -1)
+        row_from_image[asked] = np.arange(len(asked))
+        num_cells = self.shape[0] * self.shape[1]
+        rows = row_from_image[images]
+        chosen = is_common & (rows >= 0)
+        common = np.bincount(rows[chosen] * num_cells + cells[chosen], minlength=len(asked) * num_cells)
+        near = self._around(common.reshape(len(asked), num_cells))
+        others = self._around(np.bincount(own, minlength=num_cells)[None])[0]
+        is_alone = near[rows[is_asked], cells[is_asked]] == 0
+        is_alone &= others[cells[is_asked]] >= _MIN_OTHERS
+        return np.bincount(images[is_asked][is_alone], minlength=num_images)
+
+    def _around(self, counts: IndexArray) -> IndexArray:
+        """Sums of counts [M, cells] over a cell and the eight around it."""
+        num_rows, num_columns = self.shape
+        padded = np.pad(counts.reshape(-1, num_rows, num_columns), [(0, 0), (1, 1), (1, 1)])
+        found = np.zeros((len(padded), num_rows, num_columns), np.int64)
+        for down in range(3):
+            for right in range(3):
+                found += padded[:, down : down + num_rows, right : right + num_columns]
+        return found.reshape(counts.shape)
 
 
 def _expected(
-    model: SparseModel, image: int, own_rows: IndexArray, own_pixels: Float64Array, observed: BoolArray
+    model: SparseModel,
+    image: int,
+    own_rows: IndexArray,
+    own_pixels: Float64Array,
+    observed: BoolArray,
+    expected_pixels: Float64Array,
 ) -> BoolArray:
-    """Which points [P] an image should see and does not observe: inside, and not hidden by the points that it sees."""
+    """Which points [P] an image should see and does not observe: inside, and not hidden by the points that it sees.
+
+    Their pixels are written into `expected_pixels` [P, 2].
+    """
     expected = np.zeros(len(model.points), np.bool_)
     rows, pixels, depths = model.project(image, _BORDER)
     is_new = ~observed[rows]
     rows, pixels = rows[is_new], pixels[is_new]
+    expected_pixels[rows] = pixels
     num_near = min(_NUM_NEAR, len(own_rows))
     if len(rows) == 0 or num_near == 0:
         return expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ import numpy as np
 from scipy.stats import beta
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.lookalikes.alone_points import alone_evidence
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups, sides_of_conflicts
-from sfm_lightglue.lookalikes.missing_points import shared_points
+from sfm_lightglue.lookalikes.missing_points import SharedPoints, shared_points
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
 from sfm_lightglue.types import ImagePair
 
@@ -147,7 +148,8 @@ def check_fold(
         The groups of images that agree with each other, and those that contradict each other.
     """
     arrays = SparseModel.from_model(model)
-    shares, totals = _shares(arrays, attempted)
+    counts = shared_points(arrays)
+    shares, totals = _shares(arrays, counts, attempted)
     is_known = totals > 0
     evidence = _evidence(shares, is_known) * np.minimum(totals / _MANY_POINTS, 1.0)
     odds = _prior_odds(arrays.names, probabilities or {}, _MAX_TWIN_PRIOR if has_twins else _MAX_PRIOR)
@@ -161,11 +163,11 @@ def check_fold(
     is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
-    found = [
-        each
-        for each in _conflicts(groups, evidence, is_known)
-        if not is_trusted[np.ix_(*(groups[number] for number in each.groups))].any()
-    ]
+    found = _untrusted(_conflicts(groups, evidence, is_known), groups, is_trusted)
+    if not found:  # the places may have most points in common
+        evidence = alone_evidence(counts, is_known)
+        groups = agreeing_groups(np.where(is_known, evidence, 0.0), is_known)
+        found = _untrusted(_conflicts(groups, evidence, is_known), groups, is_trusted)
     sides = sides_of_conflicts(groups, [each.groups for each in found], num_common)
     side_of_row = {row: number for number, side in enumerate(sides) for row in side.tolist()}
     conflicts: dict[tuple[int, int], GroupConflict] = {}
@@ -178,13 +180,21 @@ def check_fold(
     return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst)
 
 
-def _shares(arrays: SparseModel, attempted: Collection[ImagePair] | None) -> tuple[Float64Array, IndexArray]:
+def _untrusted(
+    conflicts: Sequence[GroupConflict], groups: Sequence[IndexArray], is_trusted: BoolArray
+) -> list[GroupConflict]:
+    """The conflicts of groups that no trusted pair joins."""
+    return [each for each in conflicts if not is_trusted[np.ix_(*(groups[number] for number in each.groups))].any()]
+
+
+def _shares(
+    arrays: SparseModel, counts: SharedPoints, attempted: Collection[ImagePair] | None
+) -> tuple[Float64Array, IndexArray]:
     """Share of the points of each two images that both observe, and the number of these points, 0 if it is not known.
 
     Of the two directions, that with the larger share counts: images differ in the number of their points, and walls
     without points hide more of one side than of the other.
     """
-    counts = shared_points(arrays)
     totals = counts.num_common + counts.num_missing
     shares = np.where(totals >= _MIN_POINTS, (counts.num_common + 0.5) / (totals + 1.0), -1.0)
     is_first = shares >= shares.T

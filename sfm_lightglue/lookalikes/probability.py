@@ -18,7 +18,7 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
-from sfm_lightglue.lookalikes.twins import has_twins, logits_among_twins
+from sfm_lightglue.lookalikes.twins import has_lone_surroundings, has_twins, logits_among_twins
 
 PACKAGED_MODEL = Path(__file__).with_name("overlap_model.json")
 """File of the coefficients that come with the package."""
@@ -119,7 +119,7 @@ def scene_probabilities(
         model: None for the one that comes with the package.
     """
     logits = (model or packaged_model()).logits(cues)
-    if has_twins(cues, logits):
+    if has_twins(cues, logits) or has_lone_surroundings(cues, logits):
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
         return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted)), True)
     return SceneProbabilities(overlap_probabilities(cues, model), False)

@@ -43,6 +43,9 @@ _NUM_NEAR = 3
 _MIN_KEYPOINTS = 20
 """Number of keypoints that the other image should see too."""
 
+_STANDING = 0.004
+"""A keypoint stands if the other image has one this near at the same pixel, as a fraction of the longer side."""
+
 _USUAL = 3.4, -11.0
 """In true pairs, the logit of the fraction of keypoints that are alone is usually near to this linear function of the
 fraction of the others that are matched. It was read off photographs and set by hand."""
@@ -97,8 +100,8 @@ def same_view_conflict(
         images: of the pair.
         pair: its inliers and its rotation.
         angles: of the pair, see `ray_angles`.
-        stands_still: for both images, the keypoints [N] that are known to stand still with the inliers, see
-            `PairTracks.matched_with`; None for all.
+        stands_still: for both images, the keypoints [N] that count beside the inliers: those that are known to stand
+            still with them, see `PairTracks.matched_with`, or see `unknown_surroundings`; None for all.
 
     Returns:
         The smaller value of both sides; NaN if the images are not taken from nearly the same place.
@@ -116,6 +119,31 @@ def same_view_conflict(
     first, second = (_side(images[side], rows[side], is_settled, stands_still[side]) for side in (0, 1))
     values = _conflict(first, second, pair.rotation), _conflict(second, first, pair.rotation.T)
     return float(min(values)) if not np.isnan(values).any() else nan
+
+
+def unknown_surroundings(
+    images: tuple[ImageView, ImageView], num_pairs: tuple[AnyArray, AnyArray]
+) -> tuple[BoolArray, BoolArray]:
+    """For both images of a pair, the keypoints [N] that no pair matches, and that do not stand.
+
+    Nothing is known of what they show. If it moves, it leaves what it hides without a match in one image only. What
+    stands at the same pixels of both images is the background of an object that turns.
+
+    Args:
+        images: of the pair.
+        num_pairs: for both images, the number of pairs [N] in which each keypoint is an inlier.
+    """
+    first, second = images
+    radius_px = _STANDING * max(first.size)
+    trees = cKDTree(first.keypoints), cKDTree(second.keypoints)
+    found = []
+    for side, image in enumerate(images):
+        is_unknown: BoolArray = num_pairs[side] == 0
+        if len(first.keypoints) > 0 and len(second.keypoints) > 0:
+            distances, _ = trees[1 - side].query(image.keypoints, distance_upper_bound=radius_px)
+            is_unknown = is_unknown & np.isinf(distances)
+        found.append(is_unknown)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

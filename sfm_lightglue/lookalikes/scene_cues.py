@@ -13,7 +13,7 @@ from sfm_lightglue.geometry.transforms import rotation_angles_deg
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.name_order import is_a_way
 from sfm_lightglue.lookalikes.region import SideCues, fit_affine, side_cues
-from sfm_lightglue.lookalikes.same_view import ray_angles, same_view_conflict
+from sfm_lightglue.lookalikes.same_view import ray_angles, same_view_conflict, unknown_surroundings
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
@@ -138,6 +138,7 @@ class _Scene:
             order_gap=abs(pair.image0 - pair.image1) * self._order_scale,
             order_step=self._order_step(pair) if self._is_way else nan,
             same_view_conflict=self._same_view_conflict(idx),
+            surroundings_conflict=self._surroundings_conflict(idx),
             position_gap=float(np.log2(1 + distance / self._usual_distance)),
         )
 
@@ -235,6 +236,14 @@ class _Scene:
             return nan
         stands_still = self._tracks.matched_with(idx, 0), self._tracks.matched_with(idx, 1)
         return same_view_conflict((self._images[pair.image0], self._images[pair.image1]), pair, angles, stands_still)
+
+    def _surroundings_conflict(self, idx: int) -> float:
+        pair, angles = self._pairs[idx], self._angles[idx]
+        if not angles.is_same_view:
+            return nan
+        images = self._images[pair.image0], self._images[pair.image1]
+        num_pairs = self._num_pairs[pair.image0], self._num_pairs[pair.image1]
+        return same_view_conflict(images, pair, angles, unknown_surroundings(images, num_pairs))
 
     def _distance_m(self, pair: PairView) -> float:
         """Distance of the known positions of both images; NaN if one is not known."""

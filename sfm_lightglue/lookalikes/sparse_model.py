@@ -80,10 +80,16 @@ class SparseModel:
         centers: Float64Array = -np.einsum("nji,nj->ni", rotations, translations)
         return centers
 
-    def num_common(self) -> IndexArray:
-        """Number [n, n] of the points that two images have in common, also from different directions."""
+    def num_common(self, is_counted: BoolArray | None = None) -> IndexArray:
+        """Number [n, n] of the points that two images have in common, also from different directions.
+
+        Args:
+            is_counted: [P] the points that count; None for all.
+        """
         shape = len(self.names), len(self.points)
         ones = np.ones(len(self.point_rows), np.int64)
+        if is_counted is not None:
+            ones = is_counted[self.point_rows].astype(np.int64)
         seen = csr_array((ones, (self.image_rows, self.point_rows)), shape)
         common: IndexArray = (seen @ seen.T).toarray()
         return common * self.step

@@ -19,7 +19,7 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 
-TWINS_VERSION = 1
+TWINS_VERSION = 2
 """Part of the keys of models. Raise it when the same cues would show twins elsewhere, or other probabilities."""
 
 _CONFLICT = -0.25
@@ -29,6 +29,13 @@ _MIN_CONFLICTS, _MIN_CONFLICT_FRACTION = 3, 0.25
 """Number of such pairs that look true otherwise from which a scene has twins, and their fraction of the pairs that look
 true and whose conflict is known: two people who walk through a scene make a sixth of them. They must also be half of
 such pairs."""
+
+_MIN_LONE, _MIN_LONE_FRACTION = 6, 0.6
+"""Number of pairs of images with equal views whose surroundings no pair matches from which a scene on a way has twins,
+and their fraction of the pairs with equal views that look true."""
+
+_NEAR_STEPS = 2
+"""Neighbours on a way with equal views show the same place: if theirs do not match either, surroundings say nothing."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""
@@ -104,6 +111,27 @@ def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
     return is_often and 2 * num_true >= int(is_conflict.sum())
 
 
+def has_lone_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> bool:
+    """Whether far images of a way have equal views, and nothing around what they match is like.
+
+    What stands around twins can be out of sight in the next image, so that no pair matches it. Water, clouds and leaves
+    are matched by no pair either, but then they are like in no two images, whether these are near each other or not.
+
+    Args:
+        cues: of all pairs.
+        logits: [P] of their probabilities by these cues.
+    """
+    conflicts = np.array([one.surroundings_conflict for one in cues])
+    steps = np.array([one.order_step for one in cues])
+    is_known = ~np.isnan(conflicts) & (logits > 0)
+    is_conflict = is_known & (conflicts > _CONFLICT)
+    is_near = steps <= _NEAR_STEPS  # false if the order is not known
+    num_far = int((is_conflict & (steps > _NEAR_STEPS)).sum())
+    if num_far < max(_MIN_LONE, _MIN_LONE_FRACTION * int((is_known & ~is_near).sum())):
+        return False
+    return not 2 * int((is_conflict & is_near).sum()) > int((is_known & is_near).sum())
+
+
 def logits_among_twins(
     tracks: PairTracks,
     cues: Sequence[PairCues],
@@ -122,6 +150,8 @@ def logits_among_twins(
     """
     own = _by_rarity(np.array([one.track_rarity for one in cues]), logits)
     conflicts = np.array([one.same_view_conflict for one in cues])
+    if has_lone_surroundings(cues, logits):
+        conflicts = np.fmax(conflicts, [one.surroundings_conflict for one in cues])
     against = np.clip(_PER_CONFLICT * (conflicts - _NO_CONFLICT), *_CONFLICT_LIMITS)
     own -= np.nan_to_num(against)
     steps = np.array([one.order_step for one in cues])

@@ -145,3 +145,33 @@ def twin_walls(num_images: int = 16) -> list[Seen]:
         looks = np.where(is_equal | (not is_second), numbers, 10**5 + numbers)
         found.append(seen_by(second if is_second else first, looks, places, center, 1.0 * (number % 3)))
     return found
+
+
+def lone_surroundings(num_sides: int = 4, per_side: int = 5) -> list[Seen]:
+    """A house with equal sides, walked around: the same views of each side, and around it things that no image shares.
+
+    The views of one side differ by more than the surroundings of an image reach.
+    """
+    points = wall(2400)
+    is_side = np.abs(points[:, 0]) < 2.6
+    numbers, places = np.arange(len(points)), np.zeros(len(points), np.int64)
+    found = []
+    for number in range(num_sides * per_side):
+        step = number % per_side - (per_side - 1) / 2
+        center = np.array([1.4 * step, 0.03 * (number // per_side), 0.001 * number])
+        looks = np.where(is_side, numbers, 10**5 * (number + 1) + numbers)
+        found.append(seen_by(points, looks, places, center, -8.0 * step))
+    return found
+
+
+def before_sea(num_images: int = 16) -> list[Seen]:
+    """A walk along a wall above water, whose waves look different in each image."""
+    points = wall(2400)
+    is_wall = points[:, 1] < 0.8
+    numbers, places = np.arange(len(points)), np.zeros(len(points), np.int64)
+    found = []
+    for number in range(num_images):
+        center = np.array([0.3 * number - 2.4, 0.01 * (number % 3), 0.001 * number])
+        looks = np.where(is_wall, numbers, 10**5 * (number + 1) + numbers)
+        found.append(seen_by(points, looks, places, center, 0.5 * (number % 3)))
+    return found
