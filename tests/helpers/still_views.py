@@ -160,7 +160,7 @@ def lone_surroundings(num_sides: int = 4, per_side: int = 5) -> list[Seen]:
         step = number % per_side - (per_side - 1) / 2
         center = np.array([1.4 * step, 0.03 * (number // per_side), 0.001 * number])
         looks = np.where(is_side, numbers, 10**5 * (number + 1) + numbers)
-        found.append(seen_by(points, looks, places, center, -8.0 * step))
+        found.append(seen_by(points, looks, places, center, 9.0 * step))
     return found
 
 

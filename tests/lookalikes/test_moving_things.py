@@ -11,7 +11,16 @@ from sfm_lightglue.lookalikes.probability import SceneProbabilities, scene_proba
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
-from tests.helpers.still_views import Seen, pairs_of, turntable, twin_walls, walked_by, with_person
+from tests.helpers.still_views import (
+    Seen,
+    before_sea,
+    lone_surroundings,
+    pairs_of,
+    turntable,
+    twin_walls,
+    walked_by,
+    with_person,
+)
 
 
 def judged(seen: Sequence[Seen]) -> tuple[list[PairView], np.ndarray, SceneProbabilities]:
@@ -54,3 +63,25 @@ def test_surroundings_that_other_pairs_match_with_the_twin_show_twins() -> None:
     is_twin = np.array([(pair.image0 < 8) != (pair.image1 < 8) for pair in pairs])
     assert found.has_twins
     assert np.nanmin(conflicts[is_twin]) > np.nanmax(conflicts[~is_twin])
+
+
+def test_surroundings_that_no_pair_matches_show_twins_if_far_images_of_a_way_have_equal_views() -> None:
+    """A house with equal sides: what is around it is out of sight in the next image."""
+    pairs, conflicts, found = judged(lone_surroundings())
+    assert not (conflicts > -0.25).any()  # keypoints that other pairs match show nothing
+    assert found.has_twins
+    steps = np.array([pair.image1 - pair.image0 for pair in pairs])
+    assert (found.probabilities[steps == 5] < 0.1).all()
+    assert np.median(found.probabilities[steps == 1]) > 0.5
+
+
+def test_water_that_neighbours_do_not_match_either_makes_no_twins() -> None:
+    _, _, found = judged(before_sea())
+    assert not found.has_twins
+    assert (found.probabilities >= 0.5).all()
+
+
+def test_surroundings_say_nothing_without_an_order() -> None:
+    seen = lone_surroundings()
+    order = np.random.default_rng(2).permutation(len(seen)).tolist()
+    assert not judged([seen[number] for number in order])[2].has_twins
