@@ -67,6 +67,19 @@ def read_binary_content(folder: Path, files: Mapping[str, bytes] | None = None) 
     )
 
 
+def read_binary_images(folder: Path, content: bytes) -> ImageTable:
+    """The images of a binary model alone.
+
+    Args:
+        folder: of the model, for messages.
+        content: of its file "images.bin".
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    return _read_images(_Cursor(folder / "images.bin", content))
+
+
 class _Cursor:
     """A position in the bytes of a file."""
 

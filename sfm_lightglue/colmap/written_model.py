@@ -9,6 +9,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.colmap.model_content import ModelContent, PointTable
 from sfm_lightglue.colmap.track_check import check_tracks
 from sfm_lightglue.errors import DataError
@@ -60,12 +61,11 @@ def _image_differences(content: ModelContent, model: pycolmap.Reconstruction) ->
     ends = np.cumsum(images.num_points)
     for row, image_id in enumerate(images.ids.tolist()):
         native, own = model.images[image_id], slice(ends[row] - images.num_points[row], ends[row])
-        keypoints = native.points2D
         is_same = (
             (images.names[row], images.camera_ids[row]) == (native.name, native.camera_id)
             and np.allclose(images.poses[row], _pose(native.cam_from_world()), rtol=1e-12, atol=1e-12, equal_nan=True)
-            and _equal(images.xy[own], np.array([point.xy for point in keypoints], np.float64).reshape(-1, 2))
-            and _equal(images.point_ids[own], np.array([point.point3D_id for point in keypoints], np.uint64))
+            and _equal(images.xy[own], pixels_of(native))
+            and _equal(images.point_ids[own].astype(np.int64), point_ids_of(native))
         )
         if not is_same:
             yield f"image {native.name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ def color_points(
     path_from_name: Mapping[str, Path],
     executor: Executor = SERIAL,
     progress: Progress = silent,
+    image_ids: Collection[int] | None = None,
 ) -> None:
     """Give each point the mean colour of the pixels that show it.
 
@@ -30,16 +31,21 @@ def color_points(
         path_from_name: files of the images.
         executor: decodes the images.
         progress: called with "colour" after each image.
+        image_ids: of the images whose pixels are used, registered ones of each model; None for all. Points that none of
+            them shows get black.
     """
-    num_done, num_images = 0, sum(model.num_reg_images() for model in models)
+    chosen = [sorted(model.reg_image_ids() if image_ids is None else image_ids) for model in models]
+    num_done, num_images = 0, sum(map(len, chosen))
     progress("colour", 0, num_images)
-    for model in models:
-        for _ in _color(model, path_from_name, executor):
+    for model, ids in zip(models, chosen, strict=True):
+        for _ in _color(model, ids, path_from_name, executor):
             num_done += 1
             progress("colour", num_done, num_images)
 
 
-def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], executor: Executor) -> Iterator[None]:
+def _color(
+    model: pycolmap.Reconstruction, image_ids: Sequence[int], path_from_name: Mapping[str, Path], executor: Executor
+) -> Iterator[None]:
     """Yields after each image; the points have their colours at the end."""
     row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
     sums = np.zeros((len(row_from_id), 3))
@@ -59,7 +65,7 @@ def _color(model: pycolmap.Reconstruction, path_from_name: Mapping[str, Path], e
         columns, lines = np.clip(np.floor(pixels / factor).astype(int), 0, (rgb.shape[1] - 1, rgb.shape[0] - 1)).T
         return rows, rgb[lines, columns]
 
-    images = (model.images[image_id] for image_id in sorted(model.reg_image_ids()))
+    images = (model.images[image_id] for image_id in image_ids)
     for sampled in executor.map(sample, map(observations, images)):
         if sampled is not None:
             np.add.at(sums, sampled[0], sampled[1])

@@ -149,28 +149,29 @@ class _Tracks:
     @classmethod
     def from_matches(cls, matches: IndexArray, observers: Observers, min_views: int) -> _Tracks:
         """Join matches, the first ones first, where no track gets two keypoints of one image."""
-        num_keypoints = len(observers.image)
-        label = np.arange(num_keypoints)
+        matched, position = np.unique(matches, return_inverse=True)  # an extension matches few of all keypoints
+        label, image = np.arange(len(matched)), observers.image[matched]
         joined = [np.zeros((0, 2), np.int64)]
-        for part in np.array_split(matches, _NUM_PARTS):
+        for part in np.array_split(position.reshape(-1, 2), _NUM_PARTS):
             pending = part
             for _ in range(_NUM_TRIALS):
-                label, accepted = _joined_labels(label, pending, observers.image)
+                label, accepted = _joined_labels(label, pending, image)
                 joined.append(pending[accepted])
                 pending = pending[~accepted][: len(pending) // 2]
                 if len(pending) == 0:
                     break
         kept = np.concatenate(joined)
-        sizes = np.bincount(label, minlength=num_keypoints)
+        sizes = np.bincount(label, minlength=len(matched))
         keypoint = np.flatnonzero(sizes[label] >= min_views)
         keypoint = keypoint[np.argsort(label[keypoint], kind="stable")]
         names, counts = np.unique(label[keypoint], return_counts=True)
-        number_from_label = np.full(num_keypoints, -1)
+        number_from_label = np.full(len(matched), -1)
         number_from_label[names] = np.arange(len(names))
         track = number_from_label[label[kept[:, 0]]]
         rows = np.flatnonzero(track >= 0)
         rows = rows[np.argsort(track[rows], kind="stable")]
-        return cls(keypoint, np.concatenate([[0], np.cumsum(counts)]), kept[rows], track[rows])
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        return cls(matched[keypoint], ends, matched[kept[rows]], track[rows])
 
 
 def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) -> tuple[IndexArray, BoolArray]:

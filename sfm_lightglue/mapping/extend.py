@@ -26,7 +26,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-EXTEND_VERSION = 3
+EXTEND_VERSION = 4
 """Part of an extended model's key. Raise it when the same model and images would become another model."""
 
 

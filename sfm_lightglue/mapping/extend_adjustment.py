@@ -198,5 +198,5 @@ def filter_points_of(
     """
     with quiet_log():
         manager = pycolmap.ObservationManager(model)
-        manager.filter_points3D(max_error_px, min_angle_deg, seen_points(model, image_ids))
+        manager.filter_points3D_in_images(max_error_px, min_angle_deg, set(image_ids))
     model.update_point_3d_errors()

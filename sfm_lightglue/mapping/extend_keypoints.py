@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import IndexArray
+from sfm_lightglue.colmap.image_points import observed_ids, pixels_of
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 
 RowsFromName = Mapping[str, IndexArray]
@@ -33,19 +33,9 @@ def keypoints_of(
     return DenseKeypoints(ids, names, pixels, starts, numbers)
 
 
-def pixels_of(image: pycolmap.Image) -> Float64Array:
-    """Pixels [N, 2] of all keypoints of an image."""
-    return np.array([point.xy for point in image.points2D], np.float64).reshape(-1, 2)
-
-
-def point_ids_of(image: pycolmap.Image) -> IndexArray:
-    """Point [N] of each keypoint of an image, -1 for none."""
-    return np.array([point.point3D_id for point in image.points2D], np.uint64).astype(np.int64)  # COLMAP's none is -1
-
-
 def seen_points(model: pycolmap.Reconstruction, image_ids: Iterable[int]) -> set[int]:
     """The points that at least one of these images observes."""
-    return {point.point3D_id for image_id in image_ids for point in model.images[image_id].get_observation_points2D()}
+    return {point_id for image_id in image_ids for point_id in observed_ids(model.images[image_id]).tolist()}
 
 
 def images_of_points(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -> set[int]:
@@ -55,7 +45,12 @@ def images_of_points(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -
 
 def num_observed(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -> dict[int, int]:
     """How many of these points each image observes that observes any, by id."""
-    counts: Counter[int] = Counter()
-    for point_id in point_ids:
-        counts.update({element.image_id for element in model.points3D[point_id].track.elements})
-    return dict(counts)
+    points = model.points3D
+    tracks = [[element.image_id for element in points[point_id].track.elements] for point_id in sorted(point_ids)]
+    if not tracks:
+        return {}
+    image_ids: IndexArray = np.concatenate([np.array(track, np.int64) for track in tracks])
+    rows = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
+    observed = np.unique(np.stack([rows, image_ids], axis=1), axis=0)  # an image may observe a point twice
+    ids, counts = np.unique(observed[:, 1], return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist(), strict=True))

@@ -11,8 +11,8 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.colmap.quiet_log import quiet_log
-from sfm_lightglue.mapping.extend_keypoints import pixels_of, point_ids_of
 from sfm_lightglue.mapping.mapper_errors import opened_database
 from sfm_lightglue.types import ImagePair
 

@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import AnyArray, Float64Array
-from sfm_lightglue.colmap.binary_model import read_binary_content
+from sfm_lightglue.colmap.binary_model import read_binary_content, read_binary_images
 from sfm_lightglue.colmap.model_check import check_content
 from sfm_lightglue.colmap.model_content import ModelContent
 from sfm_lightglue.colmap.quiet_log import quiet_log
@@ -96,7 +96,7 @@ def poses_of_packed(files: Mapping[str, AnyArray], path: str) -> dict[str, Float
     Raises:
         DataError: if a file is missing or damaged.
     """
-    images = read_binary_content(Path(path), _written(files, path)).images
+    images = read_binary_images(Path(path), files[f"{path}/images.bin"].tobytes())
     return dict(zip(images.names, images.poses, strict=True))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import point_ids_of
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous, squared_sampson_errors
 from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
-from sfm_lightglue.mapping.extend_keypoints import point_ids_of
 from sfm_lightglue.mapping.mapper_errors import opened_database
 
 _REFERENCE_SIZE_PX = 1600.0

@@ -9,9 +9,9 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import point_ids_of
 from sfm_lightglue.geometry.epipolar import homogeneous
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3
-from sfm_lightglue.mapping.extend_keypoints import point_ids_of
 from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.types import ImagePair
 

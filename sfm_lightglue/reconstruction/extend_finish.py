@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array
+from sfm_lightglue.colmap.image_points import point_ids_of
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.extend import Extending
@@ -20,11 +21,11 @@ from sfm_lightglue.mapping.extend_adjustment import (
     part_seen_by,
     touched_images,
 )
-from sfm_lightglue.mapping.extend_keypoints import point_ids_of
+from sfm_lightglue.mapping.extend_keypoints import seen_points
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import move_keypoints, read_observations
-from sfm_lightglue.refinement.tracks import DETECTED_SIGMA_PX, refine_tracks
+from sfm_lightglue.refinement.tracks import DETECTED_SIGMA_PX, RefinementReport, refine_tracks
 from sfm_lightglue.stages.clock import Clock
 
 if TYPE_CHECKING:
@@ -56,14 +57,17 @@ class ExtensionFinishing:
     def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
         """Densify, refine and colour the points that images see, and adjust the images that they touch.
 
+        New points are seen by images that came in, and have the colours of these.
+
         Args:
             model: changed in place.
             added: ids of the images that came in.
-            known: ids of the points that have their colour.
+            known: ids of the points of the model before; they have their colours.
         """
         if self.extending.density.is_on:
             with self.clock.stage("densify"):
                 self.extending.densify(model, sorted(added), adjusts=not self.refinement.is_on)
+                self._remove_unseen(model, added, known)
         touched = touched_images(model, added) if self.moves_touched else set()
         if self.refinement.is_on:
             with self.clock.stage("refine"):
@@ -72,7 +76,8 @@ class ExtensionFinishing:
             with self.clock.stage("map"):
                 self.extending.adjust(model, sorted(added), touched)
         with self.clock.stage("write"):
-            self._color(model, known)
+            self._remove_unseen(model, added, known)
+            self._color(model, set(added), known)
 
     def _refine(self, model: pycolmap.Reconstruction, added: Collection[int], touched: Collection[int]) -> None:
         task, limits = self.extending.task, self.extending.mapping
@@ -80,9 +85,7 @@ class ExtensionFinishing:
         seen = part_seen_by(model, added)
         report = refine_tracks(seen, self.path_from_name, self.refinement, self.executor, settled=self._settled(seen))
         self.extending.progress("refine", 1, 2)
-        observed = read_observations(seen)
-        for row, image_id in enumerate(observed.image_ids):
-            move_keypoints(model, image_id, observed.keypoints[observed.of(row)], observed.xy[observed.of(row)])
+        _take_keypoints(model, seen, report)
         part = MovablePart.around(model, added, touched)
         sigmas = _all_sigmas(report.sigmas_px, part.model)
         constant = constant_cameras(model, added, task.constant_camera_ids) & set(part.model.cameras)
@@ -94,6 +97,15 @@ class ExtensionFinishing:
             self.extending.adjust(model, sorted(added), touched)
         self.extending.progress("refine", 2, 2)
 
+    def _remove_unseen(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
+        """Remove new points that only earlier images observe: the run that made the model had left them out.
+
+        In a model with other keypoints, such points are those of matches between its own images, and stay.
+        """
+        if self.moves_touched:
+            for point_id in sorted(set(model.point3D_ids()) - set(known) - seen_points(model, added)):
+                model.delete_point3D(point_id)
+
     def _settled(self, seen: pycolmap.Reconstruction) -> dict[int, BoolArray]:
         """Masks [K] of the keypoints that were refined before, by id of the image, of the images of a part."""
         if self.refined is None:
@@ -102,11 +114,26 @@ class ExtensionFinishing:
         images = {image_id: self.refined.images[image_id] for image_id in ids}
         return {image_id: point_ids_of(image) >= 0 for image_id, image in images.items()}
 
-    def _color(self, model: pycolmap.Reconstruction, known: Collection[int]) -> None:
-        fresh = part_of_points(model, set(model.point3D_ids()) - set(known))
-        color_points([fresh], self.path_from_name, self.executor)
-        for point_id in fresh.point3D_ids():
-            model.points3D[point_id].color = fresh.points3D[point_id].color
+    def _color(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
+        """Colour the points that have none yet by the images that came in: few others need to be decoded."""
+        fresh = set(model.point3D_ids()) - set(known)
+        seen = fresh & seen_points(model, added)
+        for chosen, is_seen in ((seen, True), (fresh - seen, False)):
+            if chosen:
+                part = part_of_points(model, chosen)
+                image_ids = set(part.reg_image_ids()) & set(added) if is_seen else None
+                color_points([part], self.path_from_name, self.executor, image_ids=image_ids)
+                for point_id in chosen:
+                    model.points3D[point_id].color = part.points3D[point_id].color
+
+
+def _take_keypoints(model: pycolmap.Reconstruction, seen: pycolmap.Reconstruction, report: RefinementReport) -> None:
+    """Move keypoints of a model to where the refinement moved them in a part of it."""
+    observed = read_observations(seen)
+    for row, image_id in enumerate(observed.image_ids):
+        keypoints, xy = observed.keypoints[observed.of(row)], observed.xy[observed.of(row)]
+        is_refined = np.isfinite(report.sigmas_px[image_id][keypoints])  # the others were refined before
+        move_keypoints(model, image_id, keypoints[is_refined], xy[is_refined])
 
 
 def _all_sigmas(refined: Mapping[int, Float32Array], model: pycolmap.Reconstruction) -> dict[int, Float32Array]:

@@ -8,12 +8,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
-
-_NO_POINT = np.iinfo(np.uint64).max
-"""COLMAP's number of the point of a keypoint that observes none."""
-
-_PIXELS = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[1.0, 0.0, 0.0])
-"""Coordinates in the camera are those of the pixel: pycolmap converts a whole list of keypoints with it at once."""
+from sfm_lightglue.colmap.image_points import observed_ids, observing_keypoints, pixels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +49,12 @@ class Observations:
 def read_observations(model: pycolmap.Reconstruction) -> Observations:
     """All observations of a model."""
     image_ids = tuple(sorted(model.reg_image_ids()))
-    keypoints, numbers, xy = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], [np.zeros((0, 2))]
+    keypoints, numbers, xy = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     for image_id in image_ids:
-        points2D = model.images[image_id].points2D
-        of_keypoints = np.array([keypoint.point3D_id for keypoint in points2D], np.uint64)
-        chosen = np.flatnonzero(of_keypoints != _NO_POINT)
-        keypoints.append(chosen)
-        numbers.append(of_keypoints[chosen])
-        xy.append(_PIXELS.cam_from_img(points2D).reshape(-1, 2)[chosen])
+        image = model.images[image_id]
+        keypoints.append(observing_keypoints(image))
+        numbers.append(observed_ids(image))
+        xy.append(pixels_of(image)[keypoints[-1]])
     point_ids, points = np.unique(np.concatenate(numbers), return_inverse=True)
     ids = tuple(point_ids.tolist())
     points3D = model.points3D

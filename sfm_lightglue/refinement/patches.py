@@ -43,6 +43,11 @@ class Pyramid:
         self._levels = [level.astype(np.uint8, copy=False) for level in levels]
         self._scale = scale
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all resolutions."""
+        return sum(level.nbytes for level in self._levels)
+
     def contains(self, centers: Float64Array, warps: Float64Array, size: int) -> BoolArray:
         """Whether the image contains all samples of patches.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,10 @@ _REDUCED_SIZE_PX = 4000
 
 _FULL_SHIFT_SIZE_PX = 1600
 """Longer side in pixels of the images for which `max_shift_px` holds as it is."""
+
+
+_KEPT_BYTES = 128 << 20
+"""Images are read twice, for templates and for the alignment; as many stay in memory between as fit into this size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ def refine_tracks(
         path_from_name: files of the images.
         config: limits.
         executor: decodes and aligns several images at the same time. The result does not depend on it.
-        progress: called with "refine" after each image, of which each is read twice.
+        progress: called with "refine" after each image, of which each is needed twice.
         settled: masks [K] of the keypoints of images, by number of the image, that an earlier refinement aligned. They
             stay, and the others of their points are aligned with one of them. None: none are.
 
@@ -118,6 +123,29 @@ class _Aligned:
     is_good: BoolArray
 
 
+class _KeptImages:
+    """Some images by their row, until they are taken; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, Pyramid] = {}
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    def put(self, row: int, image: Pyramid) -> None:
+        """Keep an image if there is room for it."""
+        with self._lock:
+            if self._num_bytes + image.num_bytes <= _KEPT_BYTES:
+                self._images[row] = image
+                self._num_bytes += image.num_bytes
+
+    def take(self, row: int) -> Pyramid | None:
+        """An image that was kept, which is forgotten."""
+        with self._lock:
+            image = self._images.pop(row, None)
+            self._num_bytes -= 0 if image is None else image.num_bytes
+            return image
+
+
 @dataclass(frozen=True, eq=False)
 class _Refinement:
     """The data of one refinement. `extract` fills the templates of all points, image by image; `align` uses them."""
@@ -138,6 +166,8 @@ class _Refinement:
     """[P] whether the template was extracted."""
     is_settled: BoolArray
     """[M] whether the observation was aligned before."""
+    kept: _KeptImages = field(default_factory=_KeptImages)
+    """Images that `extract` has read and `align` needs."""
 
     @classmethod
     def prepare(
@@ -169,6 +199,8 @@ class _Refinement:
         image = self._read(row)
         if image is None:
             return False
+        if self._compared(row).any():
+            self.kept.put(row, image)
         points = np.flatnonzero(self.seen.images[self.references] == row)
         size = self.config.patch_size + 2
         centers = self.seen.xy[self.references[points]]
@@ -182,12 +214,10 @@ class _Refinement:
     def align(self, row: int) -> _Aligned:
         """Align the observations of an image with the templates of their points."""
         seen, config = self.seen, self.config
-        rows = np.arange(seen.starts[row], seen.starts[row + 1])
+        rows = np.arange(seen.starts[row], seen.starts[row + 1])[self._compared(row)]
+        rows = rows[self.has_template[seen.points[rows]]]
         points = seen.points[rows]
-        is_compared = (self.references[points] != rows) & self.has_template[points] & ~self.is_settled[rows]
-        is_compared &= np.isfinite(self.warps[rows]).all(axis=(1, 2))
-        rows, points = rows[is_compared], points[is_compared]
-        image = self._read(row)
+        image = self.kept.take(row) or self._read(row)
         assert image is not None  # it was read by `extract`
         is_inside = image.contains(seen.xy[rows], self.warps[rows], config.patch_size)
         rows, points = rows[is_inside], points[is_inside]
@@ -198,6 +228,12 @@ class _Refinement:
         is_good = (found.after >= config.min_correlation) & (found.sigmas_px <= config.max_sigma_px)
         is_good &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
         return _Aligned(rows, found, is_good)
+
+    def _compared(self, row: int) -> BoolArray:
+        """Which observations of an image are to be aligned with another one."""
+        rows = np.arange(self.seen.starts[row], self.seen.starts[row + 1])
+        is_compared = (self.references[self.seen.points[rows]] != rows) & ~self.is_settled[rows]
+        return np.asarray(is_compared & np.isfinite(self.warps[rows]).all(axis=(1, 2)))
 
     def _size(self, row: int) -> tuple[int, int]:
         camera = self.model.cameras[self.model.images[self.seen.image_ids[row]].camera_id]

@@ -6,7 +6,7 @@ import copy
 
 import pycolmap
 
-from sfm_lightglue.mapping.extend_keypoints import pixels_of
+from sfm_lightglue.colmap.image_points import pixels_of
 
 
 def with_common_frame(model: pycolmap.Reconstruction, first: str, second: str) -> pycolmap.Reconstruction:

@@ -1,5 +1,7 @@
 """Matches become tracks, and tracks become points: robustly, and without a keypoint in two points."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,28 @@ def require_valid(points, observers):
     error, depth = observers.residuals(points.xyz[points.point], points.keypoint)
     assert (np.linalg.norm(error, axis=1) <= 1).all()
     assert (depth > 0).all()
+
+
+def test_keypoints_without_a_match_change_nothing():
+    """Those of a model that grows are many."""
+    observers, _ = cameras(80)
+    matches = all_matches(80)
+    rng = np.random.default_rng(0)
+    matches[rng.random(len(matches)) < 0.1, 1] = rng.integers(5 * 80, 6 * 80)  # some join two tracks
+    matches = matches[observers.image[matches[:, 0]] != observers.image[matches[:, 1]]]
+    points = triangulate_matches(matches, observers, 1.5)
+    place = np.sort(rng.permutation(3 * len(observers.image))[: len(observers.image)])
+    image = np.zeros(3 * len(observers.image), np.int64)
+    image[place] = observers.image
+    image = np.maximum.accumulate(image)
+    normalized = np.zeros((len(image), 2))
+    normalized[place] = observers.points
+    among_others = triangulate_matches(
+        place[matches], dataclasses.replace(observers, image=image, points=normalized), 1.5
+    )
+    np.testing.assert_array_equal(among_others.keypoint, place[points.keypoint])
+    np.testing.assert_array_equal(among_others.point, points.point)
+    np.testing.assert_array_equal(among_others.xyz, points.xyz)
 
 
 def test_right_matches_give_the_points_with_all_of_their_keypoints():

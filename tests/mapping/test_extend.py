@@ -5,10 +5,11 @@ import PIL.Image  # noqa: F401  # before pycolmap
 import pycolmap
 import pytest
 
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.extend_adjustment import adjust_images, part_seen_by
-from sfm_lightglue.mapping.extend_keypoints import keypoints_of, pixels_of, point_ids_of
+from sfm_lightglue.mapping.extend_keypoints import keypoints_of
 from sfm_lightglue.mapping.extend_pairs import Covisibility, suggested_by_points
 from sfm_lightglue.mapping.extend_points import add_matches
 from sfm_lightglue.mapping.extend_registration import MIN_NUM_INLIERS, Arrival, Link, register_arrivals

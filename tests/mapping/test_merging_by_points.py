@@ -9,11 +9,11 @@ import numpy as np
 import pycolmap
 import pytest
 
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping import merging_by_points
-from sfm_lightglue.mapping.extend_keypoints import pixels_of, point_ids_of
 from sfm_lightglue.mapping.link_alignment import LinkAlignment, align_by_links
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
 from sfm_lightglue.mapping.model_alignment import NotMerged

@@ -20,7 +20,7 @@ from sfm_lightglue.errors import StoreError
 from sfm_lightglue.mapping.cached_models import MapStatistics, keep_models, load_models
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import read_mapped, save_mapped
-from sfm_lightglue.mapping.model_files import pack_models
+from sfm_lightglue.mapping.model_files import pack_models, poses_of_packed
 from sfm_lightglue.mapping.verdict import ModelVerdict
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.store.store import Store
@@ -46,6 +46,13 @@ def test_packed_models_are_the_models(tmp_path: Path, num_points: int) -> None:
     assert files.keys() == {*(f"{path}/{name}.bin" for path in models for name in names), "points.ply"}
     models["sparse/0"].export_PLY(tmp_path / "again.ply")
     assert files["points.ply"].tobytes() == (tmp_path / "again.ply").read_bytes()
+    for path, model in models.items():
+        images = {image.name: image for image in model.images.values()}
+        found = poses_of_packed(files, path)
+        assert found.keys() == images.keys()
+        for name, pose in found.items():
+            native = images[name].cam_from_world()
+            np.testing.assert_allclose(pose, [*np.roll(native.rotation.quat, 1), *native.translation], atol=1e-12)
 
 
 def test_each_difference_from_the_model_is_seen(tmp_path: Path) -> None:

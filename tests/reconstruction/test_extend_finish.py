@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import PIL.Image  # noqa: F401  # before pycolmap
+import PIL.Image
 
 from sfm_lightglue.execution.executor import SERIAL
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
@@ -32,3 +32,35 @@ def test_an_image_without_points_changes_nothing():
     finishing.finish(model, [NUM_IMAGES], set(model.point3D_ids()))
     assert all(np.array_equal(model.images[i].cam_from_world().matrix(), pose) for i, pose in before.items())
     assert model.num_points3D() == 50
+
+
+def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
+    """The files of the other images are not read, unless no image that came in sees a point."""
+    poses = [(rotation_from_rotvec(np.array([0, 0.05 * k, 0])), np.array([-0.3 * k, 0, 0])) for k in range(NUM_IMAGES)]
+    points = np.random.default_rng(0).uniform((-1.0, -1, 4), (1.0, 1, 7), (50, 3))
+    model = model_of(points, poses, seen=[np.arange(50)] * NUM_IMAGES)
+    camera = model.cameras[model.images[NUM_IMAGES].camera_id]
+    PIL.Image.new("RGB", (camera.width, camera.height), (10, 20, 200)).save(tmp_path / "added.png")
+    task = MappingTask(Path(), Path(), NUM_IMAGES)
+    extending = Extending({}, lambda _: None, DensityConfig(level="sparse"), MappingConfig(), task)
+    clock = Clock.for_stages(("densify", "refine", "map", "write"))
+    paths = {model.images[NUM_IMAGES].name: tmp_path / "added.png"}
+    options = clock, SERIAL, False, None
+    finishing = ExtensionFinishing(extending, paths, RefinementConfig(mode="off"), *options)
+    known = sorted(model.point3D_ids())[:20]
+    finishing.finish(model, [NUM_IMAGES], known)
+    for point_id in model.point3D_ids():
+        expected = [0, 0, 0] if point_id in known else [10, 20, 200]
+        np.testing.assert_array_equal(model.points3D[point_id].color, expected)
+    lost = sorted(model.point3D_ids())[-1]
+    (observed,) = [one for one in model.points3D[lost].track.elements if one.image_id == NUM_IMAGES]
+    model.delete_observation(NUM_IMAGES, observed.point2D_idx)
+    known = sorted(set(model.point3D_ids()) - {lost})
+    others = ExtensionFinishing(extending, paths, RefinementConfig(mode="off"), clock, SERIAL, True, None)
+    first = model.images[1]
+    PIL.Image.new("RGB", (camera.width, camera.height), (90, 80, 70)).save(tmp_path / "first.png")
+    paths |= {image.name: tmp_path / "first.png" for image in (first, model.images[2], model.images[3])}
+    finishing.finish(model, [NUM_IMAGES], known)  # a model with other keypoints
+    np.testing.assert_array_equal(model.points3D[lost].color, [90, 80, 70])
+    others.finish(model, [NUM_IMAGES], known)
+    assert sorted(model.point3D_ids()) == known

@@ -10,6 +10,8 @@ from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
+from sfm_lightglue.images.image import Image
+from sfm_lightglue.refinement import tracks
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import move_keypoints, read_observations
@@ -94,6 +96,21 @@ def test_a_keypoint_elsewhere_stays_where_it_was(paths):
     stayed = (pixels(model)[wrong] == away).all(axis=1)
     assert stayed.mean() > 0.9
     assert (sigmas_of(model, report)[wrong[stayed]] > 0).all()
+
+
+def test_images_are_decoded_once_if_there_is_room_for_them(paths, monkeypatch):
+    read = []
+    original = Image.read
+    monkeypatch.setattr(Image, "read", lambda path, name=None: read.append(name) or original(path, name))
+    found = []
+    for num_bytes, num_reads in ((128 << 20, 1), (0, 2)):
+        monkeypatch.setattr(tracks, "_KEPT_BYTES", num_bytes)
+        model, _, _ = disturbed()
+        refine_tracks(model, paths, executor=ThreadExecutor(2))
+        assert sorted(read) == sorted([image.name for image in model.images.values()] * num_reads)
+        read.clear()
+        found.append(pixels(model))
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_second_refinement_changes_little(paths):

@@ -1,0 +1,35 @@
+"""The keypoints of an image of a model as arrays, read at once where pycolmap allows that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pycolmap
+
+from sfm_lightglue.arrays import Float64Array, IndexArray
+
+_PIXELS = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[1.0, 0.0, 0.0])
+"""Coordinates in the camera are those of the pixel: pycolmap converts a whole list of keypoints with it at once."""
+
+
+def pixels_of(image: pycolmap.Image) -> Float64Array:
+    """Pixels [N, 2] of all keypoints of an image."""
+    if image.num_points2D() == 0:
+        return np.zeros((0, 2))
+    return np.asarray(_PIXELS.cam_from_img(image.points2D), np.float64).reshape(-1, 2)
+
+
+def point_ids_of(image: pycolmap.Image) -> IndexArray:
+    """Point [N] of each keypoint of an image, -1 for none."""
+    ids = np.full(image.num_points2D(), -1, np.int64)
+    ids[observing_keypoints(image)] = observed_ids(image)
+    return ids
+
+
+def observing_keypoints(image: pycolmap.Image) -> IndexArray:
+    """Indices [O] of the keypoints of an image that observe a point, ascending."""
+    return np.array(image.get_observation_point2D_idxs(), np.int64)
+
+
+def observed_ids(image: pycolmap.Image) -> IndexArray:
+    """Ids [O] of the points that an image observes, in the order of its keypoints."""
+    return np.array([point.point3D_id for point in image.get_observation_points2D()], np.uint64).astype(np.int64)
