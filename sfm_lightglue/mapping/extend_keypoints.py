@@ -11,6 +11,9 @@ from sfm_lightglue.arrays import IndexArray
 from sfm_lightglue.colmap.image_points import observed_ids, pixels_of
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 
+_MANY_POINTS = 2
+"""Points are counted by images if the model has at most so many times their number."""
+
 RowsFromName = Mapping[str, IndexArray]
 """For each image, index in the `points2D` of the model for each row of its features."""
 
@@ -45,12 +48,17 @@ def images_of_points(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -
 
 def num_observed(model: pycolmap.Reconstruction, point_ids: Iterable[int]) -> dict[int, int]:
     """How many of these points each image observes that observes any, by id."""
-    points = model.points3D
-    tracks = [[element.image_id for element in points[point_id].track.elements] for point_id in sorted(point_ids)]
-    if not tracks:
+    ids = np.array(sorted(set(point_ids)), np.int64)
+    if len(ids) == 0:
         return {}
+    if _MANY_POINTS * len(ids) >= model.num_points3D():  # quicker by images than by tracks
+        images = (model.images[image_id] for image_id in sorted(model.reg_image_ids()))
+        counts = {image.image_id: int(np.isin(np.unique(observed_ids(image)), ids).sum()) for image in images}
+        return {image_id: num for image_id, num in counts.items() if num > 0}
+    points = model.points3D
+    tracks = [[element.image_id for element in points[point_id].track.elements] for point_id in ids.tolist()]
     image_ids: IndexArray = np.concatenate([np.array(track, np.int64) for track in tracks])
     rows = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
     observed = np.unique(np.stack([rows, image_ids], axis=1), axis=0)  # an image may observe a point twice
-    ids, counts = np.unique(observed[:, 1], return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    observers, numbers = np.unique(observed[:, 1], return_counts=True)
+    return dict(zip(observers.tolist(), numbers.tolist(), strict=True))

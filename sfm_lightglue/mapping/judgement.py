@@ -10,6 +10,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.colmap.image_points import observed_ids
 from sfm_lightglue.colmap.model_parts import partners_in_frames, take_out_images
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
@@ -45,6 +46,7 @@ def judge_models(
     constant_camera_ids: frozenset[int] = frozenset(),
     adjust: Callable[[pycolmap.Reconstruction], None] | None = None,
     guessed_camera_ids: frozenset[int] = frozenset(),
+    has_checks: bool = True,
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -56,6 +58,8 @@ def judge_models(
         adjust: adjusts a model after images were taken out.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data, beside those that the database
             marks.
+        has_checks: False leaves out the checks of whole models but those of their cameras, where only the doubtful
+            images are wanted.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -66,7 +70,7 @@ def judge_models(
         return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
-    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust)
+    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust, has_checks)
     judged = [judge.judge(model) for model in models]
     ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
@@ -106,6 +110,7 @@ class _Judge:
     constant_camera_ids: frozenset[int]
     config: ChecksConfig
     adjust: Callable[[pycolmap.Reconstruction], None] | None
+    has_checks: bool
 
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
@@ -126,7 +131,8 @@ class _Judge:
                 self.adjust(model)
         remaining = found
         kept_share = 1 - (len(doubtful) + len(remaining)) / num_images
-        checks = self._checks(model, agreements, kept_share) | worst_checks(intrinsics)
+        checks = self._checks(model, agreements, kept_share) if self.has_checks else {}
+        checks |= worst_checks(intrinsics)
         is_rejected = len(remaining) > 0 or not all(check.passed for check in checks.values())
         images = {
             name: ImageVerdict("registered", None, None, support.num_points, support.share)
@@ -269,14 +275,14 @@ def _largest_part(names: Sequence[str], agreements: Sequence[PairAgreement]) -> 
 
 def _angles_and_cheirality(model: pycolmap.Reconstruction) -> tuple[float, float]:
     """Median over the points of the largest angle to the ray of its first image, and share of observations in front."""
-    row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
-    xyz = np.array([model.points3D[point_id].xyz for point_id in sorted(model.point3D_ids())])
+    point_ids, points = np.array(sorted(model.point3D_ids()), np.int64), model.points3D
+    xyz = np.array([points[point_id].xyz for point_id in point_ids.tolist()])
     first = np.full((len(xyz), 3), np.nan)
     smallest_cosine = np.ones(len(xyz))
     num_in_front = num_observations = 0
     for image_id in sorted(model.reg_image_ids()):
         image = model.images[image_id]
-        rows = np.array([row_from_id[point.point3D_id] for point in image.get_observation_points2D()], np.int64)
+        rows = np.searchsorted(point_ids, observed_ids(image))
         if len(rows) == 0:
             continue
         matrix: Float64Array = image.cam_from_world().matrix()

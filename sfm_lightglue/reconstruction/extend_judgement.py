@@ -34,32 +34,34 @@ class ExtensionJudge:
     constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
 
-    def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
-        """The verdict of a model, which is not changed."""
+    def judge(self, model: pycolmap.Reconstruction, has_checks: bool = True) -> JudgedModel:
+        """The verdict of a model, which is not changed; `has_checks` is that of `judge_models`."""
         (judged,) = judge_models(
             [copy.deepcopy(model)],
             self.database,
             self.checks,
             self.constant_camera_ids,
             guessed_camera_ids=self.guessed_camera_ids,
+            has_checks=has_checks,
         )
         return judged
 
     def without_doubtful(
-        self, model: pycolmap.Reconstruction, added: Collection[str]
+        self, model: pycolmap.Reconstruction, added: Collection[str], has_checks: bool = True
     ) -> tuple[JudgedModel, dict[str, ImageVerdict]]:
         """Take doubtful images that came in out of a model.
 
         Args:
             model: changed in place.
             added: names of the images that came in.
+            has_checks: whether the verdict has the checks of the whole model.
 
         Returns:
             The model with its verdict, and the verdicts of the images that were taken out.
         """
         taken: dict[str, ImageVerdict] = {}
         while True:  # each round takes out at least one image
-            judged = self.judge(model)
+            judged = self.judge(model, has_checks)
             doubtful = _doubtful(judged)
             found = {name: verdict for name, verdict in doubtful.items() if name in added and name not in taken}
             if not found:
@@ -72,7 +74,7 @@ class ExtensionJudge:
         if after.verdict.outcome == "rejected":
             return f"it fails its checks ({', '.join(after.verdict.failed) or 'support of its images'})"
         doubtful = _doubtful(after).keys()
-        lost = sorted(doubtful - _doubtful(self.judge(before)).keys()) if doubtful else ()
+        lost = sorted(doubtful - _doubtful(self.judge(before, has_checks=False)).keys()) if doubtful else ()
         if lost:
             return f"images of the model before become doubtful ({lost[0]})"
         return problem_of_change(*summary_of_models(before, after.model))

@@ -15,6 +15,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
+from sfm_lightglue.colmap.image_points import pixels_of
 from sfm_lightglue.colmap.model_database import (
     read_matched_pairs,
     read_stored_keypoints,
@@ -257,7 +258,7 @@ class ExtensionJob:
                 extending.observe(model, prepared.matched.links)
             added = extending.register(model, arrivals, prepared.matched.links)
             names = {model.images[image_id].name for image_id in added}
-            _, taken = judge.without_doubtful(model, names)
+            _, taken = judge.without_doubtful(model, names, has_checks=False)  # it is judged again when it is finished
         added = [image_id for image_id in added if image_id in model.images]
         if not added:
             return None, taken, None
@@ -290,8 +291,7 @@ class ExtensionJob:
             if image.name not in self.features:
                 continue
             rows = prepared.rows_from_name[image.name]
-            pixels = np.array([image.points2D[row].xy for row in rows.tolist()]).reshape(-1, 2)
-            if not np.allclose(pixels, self.features.dense(image.name).keypoints, atol=1e-3):
+            if not np.allclose(pixels_of(image)[rows], self.features.dense(image.name).keypoints, atol=1e-3):
                 return True
         return False
 

@@ -9,7 +9,7 @@ from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.extend_adjustment import adjust_images, part_seen_by
-from sfm_lightglue.mapping.extend_keypoints import keypoints_of
+from sfm_lightglue.mapping.extend_keypoints import keypoints_of, num_observed
 from sfm_lightglue.mapping.extend_pairs import Covisibility, suggested_by_points
 from sfm_lightglue.mapping.extend_points import add_matches
 from sfm_lightglue.mapping.extend_registration import MIN_NUM_INLIERS, Arrival, Link, register_arrivals
@@ -147,3 +147,18 @@ def test_an_excluded_pair_takes_no_place_of_a_suggestion():
     excluded = {ImagePair("1.png", NAME)}
     found = suggested_by_points([NAME], verified, set(verified), covisibility, 5, 2, excluded)
     assert found == [ImagePair("2.png", NAME)]
+
+
+def test_points_are_counted_by_tracks_or_by_images(monkeypatch):
+    """Some points: those of which the images see all, some and none; an image may observe a point twice."""
+    poses = [(np.eye(3), np.array([0.1 * k, 0, 0])) for k in range(3)]
+    xyz = np.random.default_rng(0).uniform((-1, -1, 4), (1, 1, 6), (20, 3))
+    model = model_of(xyz, poses, seen=[np.arange(20), np.arange(5), np.r_[np.arange(8, 20), 8]])
+    chosen = sorted(model.point3D_ids())[:6]
+    ids = [{element.image_id for element in model.points3D[one].track.elements} for one in chosen]
+    expected = {image_id: sum(image_id in one for one in ids) for image_id in set().union(*ids)}
+    for factor in (0, 1000):
+        monkeypatch.setattr("sfm_lightglue.mapping.extend_keypoints._MANY_POINTS", factor)
+        assert num_observed(model, chosen) == expected
+        assert num_observed(model, []) == {}
+    assert 0 < expected[3] < expected[1] == 6
