@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sfm_lightglue.extractors.base import Extractor
+from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FeatureMatching
@@ -12,9 +15,13 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser, LoopClosure
 from sfm_lightglue.tracking.mapping_thread import MappingThread
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.pose_from_matches import load_solver
 from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera
+
+_BLANK_PX = 64
+"""Side of the image by which the components are tried once."""
 
 
 class BackEnd:
@@ -30,14 +37,22 @@ class BackEnd:
     def __init__(self, camera: Camera, extractor: Extractor, matcher: Matcher, config: TrackerConfig) -> None:
         self._config = config
         self.slam_map = SlamMap(camera)
+        self._extractor, self._matcher = extractor, matcher
         self.matching = FeatureMatching(extractor, matcher, config)
         self.mapper = LocalMapper(self.slam_map, matcher, config)
         self.places = PlaceRecognition(config.seed)
         self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
         self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)
-        self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after, self._is_busy)
-        self.thread = MappingThread(self.keyframes.add, config.threads)
+        self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after, self._is_busy, config.pose)
+        self.thread = MappingThread(self.keyframes.add, config.threads, self._prepare)
         self.events: list[TrackingEvent] = []
+
+    def _prepare(self) -> None:
+        """Load networks and what else takes time at its first use, by an image without features."""
+        blank = Image.from_array(np.zeros((_BLANK_PX, _BLANK_PX), np.uint8), "blank image")
+        features = self._extractor.extract(blank)
+        self._matcher.match(features, features)
+        load_solver()
 
     def _is_busy(self) -> bool:
         """Whether keyframes wait, beside the one that is mapped."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3, direction_angles_deg
-from sfm_lightglue.tracking.absolute_pose import AbsolutePose, absolute_pose
+from sfm_lightglue.tracking.absolute_pose import absolute_pose
 from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.motion import expected_pixels
 from sfm_lightglue.tracking.optical_flow import FlowImage, follow
@@ -84,6 +84,7 @@ def track_frame(
     with slam_map.lock:
         base = live.reference.place(slam_map)
         xyz = live.reference.xyz(slam_map, live.slots)
+        is_mapped = live.reference.known_points(slam_map, live.slots) >= 0
         camera = slam_map.camera
     if base is None or len(live.slots) == 0:
         return None
@@ -98,7 +99,10 @@ def track_frame(
     pose = absolute_pose(pixels[known], xyz[known], camera, seed, limit_px, predicted)
     if pose is None or pose.num_inliers < max(config.pose.min_inliers, _MIN_INLIER_SHARE * known.sum()):
         return None
-    kept = _kept(found, known, pose)
+    outliers = np.flatnonzero(known)[~pose.inlier_mask]
+    live.reference.forget_local(live.slots[outliers])
+    kept = found.copy()
+    kept[outliers[is_mapped[outliers]]] = False
     kept[kept] = _fits_reference(live, slam_map, pixels, kept, base, pose.cam_from_world, limit_px)
     points = xyz[known][pose.inlier_mask]
     live.slots, live.pixels, live.image = live.slots[kept], pixels[kept], image
@@ -106,13 +110,6 @@ def track_frame(
     live.relative = relative_to(live.reference.idx, base, pose.cam_from_world)
     parallax = np.median(direction_angles_deg(points - pose.cam_from_world.center, points - base.cam_from_world.center))
     return TrackedFrame(pose.cam_from_world, base, pose.num_inliers, float(parallax))
-
-
-def _kept(found: BoolArray, known: BoolArray, pose: AbsolutePose) -> BoolArray:
-    """Tracks that were found, without the outliers of the pose."""
-    kept = found.copy()
-    kept[np.flatnonzero(known)[~pose.inlier_mask]] = False
-    return kept
 
 
 def _fits_reference(

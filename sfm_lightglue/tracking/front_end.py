@@ -27,12 +27,10 @@ from sfm_lightglue.tracking.slam_map import Keyframe
 _URGENT_FACTOR = 4
 """A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
 
-_AHEAD_S, _NUM_PACED = 1.0, 2
-"""Where the camera is far ahead of the map, a frame that should become a keyframe waits at most so many seconds until
-so few keyframes are to be mapped: poses come from points that no adjustment has seen, and their errors add up."""
-
-_FEW_FACTOR = 3
-"""The camera is far ahead of the map if fewer points than this multiple of `pose.min_inliers` are of the map."""
+_MAX_LAG, _MAX_LAG_S = 1, 0.8
+"""A frame that should become a keyframe, or that optical flow loses, waits at most so many seconds until so few earlier
+keyframes are to be mapped. Poses far ahead of the map come from points that no adjustment has seen, and their errors
+add up. A larger lag would not save time: where keyframes come faster than they are mapped, all wait as long."""
 
 _MAX_WAIT_S = 0.4
 """A frame that optical flow loses, and that the last mapped keyframe does not show, waits so long at most for the
@@ -71,11 +69,10 @@ class Outcome:
 
 
 class _Found(NamedTuple):
-    """A frame that was found by its features, relative to a keyframe, and the revision of the map then."""
+    """A frame that was found by its features, relative to a keyframe."""
 
     found: FoundFrame
     relative: RelativePose
-    revision: int
 
 
 class FrontEnd:
@@ -128,21 +125,22 @@ class FrontEnd:
             return None
         outcome = self._outcome("tracked", live, tracked.cam_from_world, tracked.base.map_id, tracked.num_inliers)
         self._most_points = max(self._most_points, tracked.num_inliers)
-        is_wanted = is_keyframe(self._view(frame, live, tracked), self._config.keyframes)
-        if is_wanted and self._is_ahead(live):
-            self._back.thread.wait_at_most(_AHEAD_S, _NUM_PACED)
-        is_urgent = tracked.num_inliers < _URGENT_FACTOR * self._config.pose.min_inliers
-        if is_wanted and (is_urgent or not self._back.thread.is_full):
-            reference = self._factory.following(frame, live, self._map)
-            self._begin_from(reference, live.image, live.velocity, frame)
-            self._back.thread.submit(reference)
+        if is_keyframe(self._view(frame, live, tracked), self._config.keyframes):
+            self._add_keyframe(frame, live, tracked.num_inliers)
         return outcome
 
-    def _is_ahead(self, live: LiveTracks) -> bool:
-        """Whether the map has few of the points that are followed."""
-        with self._map.lock:
-            num_mapped = int((live.reference.known_points(self._map, live.slots) >= 0).sum())
-        return num_mapped < _FEW_FACTOR * self._config.pose.min_inliers
+    def _add_keyframe(self, frame: Frame, live: LiveTracks, num_inliers: int) -> None:
+        """Make a keyframe of a frame, if not too many wait for mapping."""
+        thread = self._back.thread
+        # While the mapping is busy, this thread would wait for it, so it extracts the features meanwhile.
+        features = self._back.matching.features(frame) if thread.num_unfinished > 0 else None
+        thread.wait_at_most(_MAX_LAG_S, _MAX_LAG)
+        if thread.is_full and num_inliers >= _URGENT_FACTOR * self._config.pose.min_inliers:
+            return
+        reference = self._factory.following(frame, live, self._map)
+        reference.features = features
+        self._begin_from(reference, live.image, live.velocity, frame)
+        thread.submit(reference)
 
     def _view(self, frame: Frame, live: LiveTracks, tracked: TrackedFrame) -> View:
         return View(
@@ -173,8 +171,10 @@ class FrontEnd:
     # Lost
 
     def _rematch(self, frame: Frame, image: FlowImage, live: LiveTracks) -> Outcome | None:
-        """Find a frame by its features where optical flow failed: at once, else when the last keyframes are mapped."""
+        """Find a frame by its features where optical flow failed; if that fails, when the last keyframes are mapped."""
         tried: set[int] = set()
+        self._back.matching.features(frame)  # meanwhile, the mapping goes on
+        self._back.thread.wait_at_most(_MAX_LAG_S, _MAX_LAG)
         found = self._found_by_latest(frame, live.reference, tried, 1)
         if found is None:
             self._back.thread.wait_at_most(_MAX_WAIT_S)
@@ -218,15 +218,15 @@ class FrontEnd:
                     base = None if keyframe_idx is None else self._map.reference(keyframe_idx)
                     if keyframe_idx is None or base is None:
                         return None
-                    return _Found(found, relative_to(keyframe_idx, base, found.cam_from_world), revision)
+                    return _Found(found, relative_to(keyframe_idx, base, found.cam_from_world))
         return None
 
     def _continue_at(self, frame: Frame, image: FlowImage, placed: _Found, state: TrackState) -> Outcome:
         """Make a keyframe of a frame that was found by its features, and follow its points."""
-        features, (found, relative, revision) = self._back.matching.features(frame), placed
+        features, (found, relative) = self._back.matching.features(frame), placed
         tracks = Tracks.of_features(features, found.rows, found.point_ids)
         reference = self._factory.at_features(frame, image, features, tracks)
-        reference.relative, reference.revision = relative, revision
+        reference.relative = relative
         if found.keyframe_idx >= 0:
             reference.matched_idx = found.keyframe_idx
             reference.matched_rows = np.full(len(reference.pixels), -1)

@@ -10,7 +10,8 @@ from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.tracking.config import pixel_factor
+from sfm_lightglue.tracking.absolute_pose import absolute_pose
+from sfm_lightglue.tracking.config import PoseConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.frame_store import StoredFeatures
 from sfm_lightglue.tracking.local_mapper import LocalMapper
@@ -20,6 +21,9 @@ from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
 
 _MAX_INHERITED_ERROR_PX = 4.0
 """Largest reprojection error of a point that a track brings from the keyframe before, in pixels of a 640 px image."""
+
+_MIN_INLIER_SHARE = 0.5
+"""A pose that fits a smaller fraction of the points of the tracks does not replace that of the front end."""
 
 _REFINING = (6, 12, 24, 48)
 """Numbers of keyframes of a map at which unknown intrinsics are refined with all of it."""
@@ -34,6 +38,7 @@ class KeyframeMapping:
         mapper: adds keyframes to the map.
         after: called with each keyframe that was mapped.
         is_busy: whether other keyframes wait.
+        pose: limits of poses.
     """
 
     def __init__(
@@ -43,9 +48,10 @@ class KeyframeMapping:
         mapper: LocalMapper,
         after: Callable[[Keyframe], None],
         is_busy: Callable[[], bool] = lambda: False,
+        pose: PoseConfig | None = None,
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
-        self._is_busy = is_busy
+        self._is_busy, self._pose = is_busy, pose or PoseConfig()
         self._num_refined: dict[int, int] = {}  # of _REFINING, by map
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
@@ -129,18 +135,30 @@ class KeyframeMapping:
         self._inherit(keyframe, previous)
         return keyframe
 
-    def _inherit(self, keyframe: Keyframe, previous: Reference | None) -> None:
-        """Give the tracks the points that the keyframe before got after this one was made, where they fit."""
-        if previous is None or previous.keyframe is None:
-            return
+    def _inherit(self, keyframe: Keyframe, reference: Reference | None) -> None:
+        """Give the tracks the points that the keyframe before got after this one was made, where they fit.
+
+        The pose came from points that the map did not have, if this keyframe was made before that one was mapped: it
+        is found again by those that the map has now.
+        """
         with self._map.lock:
+            previous = self._map.keyframes.get(keyframe.previous_idx) if reference is None else reference.keyframe
+            if previous is None:
+                return
             keyframe.point_ids = self._map.resolve(keyframe.point_ids)
             here = np.flatnonzero((keyframe.point_ids < 0) & (keyframe.previous_rows >= 0))
-            ids = self._map.resolve(previous.keyframe.point_ids[keyframe.previous_rows[here]])
+            ids = self._map.resolve(previous.point_ids[keyframe.previous_rows[here]])
             here, ids = here[ids >= 0], ids[ids >= 0]
-            xyz, camera = self._map.xyz(ids), self._map.camera
-        errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, keyframe.keypoints[here])
-        fits = errors <= _MAX_INHERITED_ERROR_PX * pixel_factor(camera.size)
+            rows = np.concatenate([np.flatnonzero(keyframe.point_ids >= 0), here])
+            known = np.concatenate([keyframe.point_ids[keyframe.point_ids >= 0], ids])
+            xyz, camera = self._map.xyz(known), self._map.camera
+        factor = pixel_factor(camera.size)
+        limit_px, pixels = self._pose.max_error_px * factor, keyframe.keypoints[rows]
+        found = absolute_pose(pixels, xyz, camera, keyframe.idx, limit_px, keyframe.cam_from_world)
+        if found is not None and found.num_inliers >= max(self._pose.min_inliers, _MIN_INLIER_SHARE * len(rows)):
+            keyframe.cam_from_world = found.cam_from_world
+        errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, pixels)[len(rows) - len(here) :]
+        fits = errors <= _MAX_INHERITED_ERROR_PX * factor
         keyframe.point_ids[here[fits]] = ids[fits]
 
 

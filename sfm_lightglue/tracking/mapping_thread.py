@@ -21,14 +21,20 @@ class MappingThread:
     Args:
         map_keyframe: what is done with each.
         threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
+        prepare: what the thread does first, while there is no keyframe yet; not called where there is no thread.
     """
 
-    def __init__(self, map_keyframe: Callable[[Reference], None], threads: int) -> None:
-        self._map_keyframe = map_keyframe
+    def __init__(
+        self, map_keyframe: Callable[[Reference], None], threads: int, prepare: Callable[[], None] | None = None
+    ) -> None:
+        self._map_keyframe, self._prepare = map_keyframe, prepare
         self._queue: queue.Queue[Reference | None] = queue.Queue()
         self._error: BaseException | None = None
         self._is_abandoned = False
         self._thread: threading.Thread | None = None
+        self._is_prepared = threading.Event()
+        if threads == 1 or prepare is None:
+            self._is_prepared.set()
         if threads != 1:
             self._thread = threading.Thread(target=self._run, name="mapping", daemon=True)
             self._thread.start()
@@ -67,6 +73,7 @@ class MappingThread:
         Raises:
             Exception: that the mapping of a keyframe raised.
         """
+        self._is_prepared.wait()
         self._queue.join()
         self._raise_error()
 
@@ -108,6 +115,7 @@ class MappingThread:
 
     def _run(self) -> None:
         with on_one_core():
+            self._do_first()
             while (reference := self._queue.get()) is not None:
                 try:
                     if self._error is None and not self._is_abandoned:
@@ -117,3 +125,12 @@ class MappingThread:
                 finally:
                     self._queue.task_done()
         self._queue.task_done()
+
+    def _do_first(self) -> None:
+        try:
+            if self._prepare is not None:
+                self._prepare()
+        except BaseException as error:  # the caller's thread raises it
+            self._error = error
+        finally:
+            self._is_prepared.set()

@@ -107,12 +107,12 @@ class ReferenceFactory:
         """
         before, known = live.reference, len(live.slots)
         with slam_map.lock:  # a loop that is closed meanwhile would move some of these values
-            point_ids, revision = before.known_points(slam_map, live.slots), slam_map.revision
+            point_ids = before.known_points(slam_map, live.slots)
             base, xyz, camera = before.place(slam_map), before.xyz(slam_map, live.slots), slam_map.camera
         tracks = Tracks(live.pixels, live.slots, point_ids, np.full(known, -1))
         reference = self._with_corners(frame, live.image, tracks, before)
         reference.local_xyz[:known] = _local_points(live, base, xyz, camera)
-        reference.relative, reference.revision = live.relative, revision
+        reference.relative = live.relative
         return reference
 
     def _with_corners(
@@ -142,13 +142,17 @@ class ReferenceFactory:
 
 
 def _local_points(live: LiveTracks, base: ReferencePose | None, xyz: Float64Array, camera: Camera) -> Float64Array:
-    """Points [N, 3] of the live tracks that the map does not have yet: those known before, and triangulated ones."""
-    unknown = np.isnan(xyz[:, 0])
-    if base is not None and unknown.any():
-        poses = base.cam_from_world, moved_with(base, live.relative).cam_from_world
+    """Points [N, 3] of the live tracks in the frame of the camera, and in the unit of its relative pose.
+
+    They are those known before, and triangulated ones.
+    """
+    if base is None:
+        return np.full_like(xyz, np.nan)
+    (pose, _, growth), unknown = moved_with(base, live.relative), np.isnan(xyz[:, 0])
+    if unknown.any():
         then = live.reference.pixels[live.slots[unknown]]
-        xyz[unknown] = two_view_points(camera, *poses, then, live.pixels[unknown])
-    return xyz
+        xyz[unknown] = two_view_points(camera, base.cam_from_world, pose, then, live.pixels[unknown])
+    return (pose @ xyz) / growth
 
 
 def two_view_points(

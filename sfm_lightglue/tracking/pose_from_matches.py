@@ -123,7 +123,7 @@ def _refined(matches: MatchesWithPoints, start: Rigid3) -> Rigid3:
         errors = np.concatenate([by_point[known], by_line[usable]]) / matches.limit_px
         return np.minimum(errors, _MAX_RESIDUAL)
 
-    from scipy.optimize import least_squares  # half a second, so only when optical flow failed
+    from scipy.optimize import least_squares  # see `load_solver`
 
     known = matches.known
     usable = np.isfinite(matches.errors_px(start)[1])
@@ -138,3 +138,8 @@ def _is_confirmed(fit: BoolArray, known: BoolArray) -> bool:
         num_points >= max(_MIN_POINTS, _MIN_POINT_SHARE * known.sum())
         and fit.sum() >= max(_MIN_MATCHES, _MIN_MATCH_SHARE * len(fit))
     )
+
+
+def load_solver() -> None:
+    """Import the solver of poses that few points determine: half a second that an urgent frame would wait otherwise."""
+    import scipy.optimize  # noqa: F401

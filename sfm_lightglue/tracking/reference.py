@@ -40,9 +40,9 @@ class Reference:
         pixels: [T, 2] of the slots.
         track_ids: [T] running numbers of the tracks over the whole sequence.
         point_ids: [T] points of the map, -1 without; those that are known when the keyframe is made.
-        local_xyz: [T, 3] points that the front end triangulated, until the map has the keyframe; NaN without.
+        local_xyz: [T, 3] points that the front end triangulated, until the map has the keyframe, in the frame of its
+            camera and the unit of `relative`: they move with it when the map is adjusted. NaN without.
         feature_rows: [T] feature at which a track begins, -1 for corners.
-        revision: of the map when the keyframe was made.
         previous: keyframe before, None for the first of a map, and as soon as the map has this one.
         previous_slots: [T] slot of the same track there, -1 without.
         matched_idx: keyframe of the map that the tracks continue instead, -1 for none.
@@ -59,7 +59,6 @@ class Reference:
     point_ids: IndexArray
     local_xyz: Float64Array
     feature_rows: IndexArray
-    revision: int = 0
     previous: Reference | None = None
     previous_slots: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
     matched_idx: int = -1
@@ -84,10 +83,15 @@ class Reference:
         with slam_map.lock:
             if self.keyframe is not None:
                 return slam_map.xyz(self.keyframe.point_ids[self.rows(slots)])
-            of_map = slam_map.xyz(self.point_ids[slots])
-            if slam_map.revision != self.revision:
-                return of_map  # the map was moved, points of the front end were not
-        return np.where(np.isnan(of_map), self.local_xyz[slots], of_map)
+            of_map, placed = slam_map.xyz(self.point_ids[slots]), self.place(slam_map)
+        if placed is None:
+            return of_map
+        local = placed.cam_from_world.inverse() @ (placed.scale * self.local_xyz[slots])
+        return np.where(np.isnan(of_map), local, of_map)
+
+    def forget_local(self, slots: IndexArray) -> None:
+        """Forget points of slots [N] that the front end triangulated: they do not fit. Their tracks may be right."""
+        self.local_xyz[slots] = np.nan
 
     def known_points(self, slam_map: SlamMap, slots: IndexArray) -> IndexArray:
         """Ids of the points [N] of slots in the map, -1 without."""

@@ -15,9 +15,12 @@ from sfm_lightglue.geometry.transforms import Sim3, rotation_from_rotvec, umeyam
 from sfm_lightglue.synthetic.corridor import Corridor
 from sfm_lightglue.synthetic.hard_frames import with_blackout
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
-from sfm_lightglue.tracking.config import RecoveryConfig, TrackerConfig
+from sfm_lightglue.tracking.config import KeyframeConfig, RecoveryConfig, TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.mapping_thread import MappingThread
+from sfm_lightglue.tracking.reference import Reference
 from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.tracker import Tracker
 from sfm_lightglue.types import Camera
@@ -81,6 +84,37 @@ def test_a_tracker_that_is_not_finished_ends_its_thread() -> None:
         tracker.track(corridor().image(0), 0.0)
         assert set(threading.enumerate()) > before
     assert set(threading.enumerate()) <= before
+
+
+def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mapping goes on here only when the tracker waits for it."""
+    submitted: list[tuple[int, bool]] = []
+    may_go_on = threading.Semaphore(0)
+    add, submit, wait_at_most = KeyframeMapping.add, MappingThread.submit, MappingThread.wait_at_most
+
+    def slow_add(mapping: KeyframeMapping, reference: Reference) -> None:
+        may_go_on.acquire(timeout=60)
+        add(mapping, reference)
+
+    def noted(thread: MappingThread, reference: Reference) -> None:
+        submitted.append((thread.num_unfinished, reference.features is not None))
+        submit(thread, reference)
+
+    def waiting(thread: MappingThread, seconds: float, num_left: int = 0) -> None:
+        for _ in range(thread.num_unfinished - num_left):
+            may_go_on.release()
+        wait_at_most(thread, 60.0, num_left)
+
+    monkeypatch.setattr(KeyframeMapping, "add", slow_add)
+    monkeypatch.setattr(MappingThread, "submit", noted)
+    monkeypatch.setattr(MappingThread, "wait_at_most", waiting)
+    config = replace(CONFIG, threads=2, keyframes=KeyframeConfig(max_parallax_deg=0.7))
+    tracker = tracked(corridor().take(range(30)), corridor().camera, config)
+    may_go_on.release(len(submitted))
+    tracker.finish()
+    assert submitted[0] == (0, False), "the thread for mapping has time for the features of the first keyframe"
+    assert len(submitted) >= 4 and set(submitted[1:]) == {(1, True)}, "one keyframe is mapped meanwhile, but no more"
+    assert relative_error(tracker, corridor(), 0) < 0.02
 
 
 @pytest.mark.parametrize("is_known", [True, False])

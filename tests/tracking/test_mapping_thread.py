@@ -114,3 +114,36 @@ def test_an_error_reaches_the_caller(threads):
         thread.submit(reference(0))
         thread.wait()
     thread.close()
+
+
+def test_a_thread_is_prepared_before_its_first_keyframe_and_a_wait_ends_afterwards():
+    may_go_on, done = threading.Event(), []
+    thread = MappingThread(lambda one: done.append(one.idx), 2, lambda: may_go_on.wait(10) and done.append("prepared"))
+    thread.submit(reference(0))
+    waiting = threading.Thread(target=thread.wait)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive() and done == []
+    may_go_on.set()
+    waiting.join(10)
+    assert done == ["prepared", 0]
+    thread.close()
+
+
+def test_without_a_thread_nothing_is_prepared():
+    done = []
+    thread = MappingThread(lambda one: done.append(one.idx), 1, lambda: done.append("prepared"))
+    thread.submit(reference(0))
+    thread.wait()
+    assert done == [0]
+
+
+def test_an_error_of_the_preparation_reaches_the_caller():
+    def fail():
+        raise ValueError("no weights")
+
+    mapped = []
+    thread = MappingThread(mapped.append, 2, fail)
+    with pytest.raises(ValueError, match="no weights"):
+        thread.wait()
+    thread.close()
