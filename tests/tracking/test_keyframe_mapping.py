@@ -1,4 +1,4 @@
-"""Keyframes of the front end in the map: when unknown intrinsics are refined."""
+"""Keyframes of the front end in the map: where they are placed, and when unknown intrinsics are refined."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
+from sfm_lightglue.tracking.projection import is_inside, project
 from sfm_lightglue.tracking.reference import Reference, RelativePose
 from sfm_lightglue.tracking.slam_map import SlamMap
 from tests.helpers.slam_scene import CAMERA, Walk
@@ -43,6 +44,13 @@ def reference(idx, first_idx):
     return Reference(idx, frame, *points, relative=relative, features=NO_FEATURES)
 
 
+def with_pixels(idx, pixels):
+    """A keyframe of the front end with tracks at corners, none of which has a point."""
+    nothing, unknown = np.full(len(pixels), -1), np.full((len(pixels), 3), np.nan)
+    points = pixels.astype(np.float64), nothing, nothing, unknown, nothing.copy()
+    return Reference(idx, Frame(10 * idx, f"{idx}", float(idx), IMAGE), *points, features=NO_FEATURES)
+
+
 def mapping_of(num_keyframes, most=100):
     """A map with an unknown camera, so many keyframes, and what is mapped into it."""
     slam_map, walk = SlamMap(replace(CAMERA, source="estimated")), Walk()
@@ -73,3 +81,29 @@ def test_intrinsics_are_not_refined_with_a_smaller_map():
         mapping.add(reference(idx, 9))
     assert len(mapper.slam_map.members(1)) == 7
     assert mapper.adjusted == []
+
+
+def test_a_keyframe_that_was_made_too_early_is_placed_by_the_points_that_the_map_has_now():
+    """The keyframe before was not mapped then: no track had a point, and the step of the camera is wrong by a fifth."""
+    walk, slam_map = Walk(), SlamMap(CAMERA)
+    keyframes = [walk.keyframe(idx) for idx in range(3)]
+    rows_of = [dict(zip(walk.numbers[idx].tolist(), range(len(walk.numbers[idx])), strict=True)) for idx in range(3)]
+    for keyframe in keyframes:
+        slam_map.add_keyframe(keyframe)
+    common = sorted(set(rows_of[0]) & set(rows_of[1]) & set(rows_of[2]))
+    slam_map.add_points(walk.xyz[common], [[(idx, rows_of[idx][number]) for idx in range(3)] for number in common])
+
+    before, number_of = keyframes[2], walk.numbers[2]
+    corners = np.arange(before.num_features, len(before.keypoints))
+    pixels = project(CAMERA, walk.pose(3), walk.xyz[number_of[corners]])[0]
+    corners, pixels = corners[is_inside(CAMERA, pixels)], pixels[is_inside(CAMERA, pixels)]
+    step = walk.pose(3) @ walk.pose(2).inverse()
+    wrong = RelativePose(2, Rigid3(step.R, 1.2 * step.t), 1.0)
+    late = replace(with_pixels(3, pixels), previous=with_pixels(2, before.keypoints), previous_slots=corners)
+    late.relative, late.previous.keyframe = wrong, before
+    late.previous.feature_rows[: before.num_features] = np.arange(before.num_features)
+    KeyframeMapping(slam_map, None, CullingMapper(slam_map, 100), lambda keyframe: None).add(late)
+    placed = slam_map.keyframes[3]
+    assert np.linalg.norm(placed.cam_from_world.center - walk.pose(3).center) < 1e-3
+    has_point = np.isin(number_of[corners], common)
+    np.testing.assert_array_equal(placed.point_ids >= 0, has_point)
