@@ -220,7 +220,8 @@ class TrackerConfig:
     """Of everything random."""
 
     threads: int = 2
-    """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own."""
+    """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own, and when the
+    sequence has ended, so many threads match keyframes."""
 
     device: str = "cpu"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""
