@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
+from sfm_lightglue.lookalikes.views import PairView
 
-TWINS_VERSION = 2
+TWINS_VERSION = 3
 """Part of the keys of models. Raise it when the same cues would show twins elsewhere, or other probabilities."""
 
 _CONFLICT = -0.25
@@ -63,6 +65,10 @@ _CONFLICT_LIMITS = 0.0, 4.0
 
 _STEP_LOGITS = 3.5, 1.5
 """Logits for neighbours in the order of a way, and for those with one image between them."""
+
+_MIN_TURN_DEG, _PER_DEVIATION = 15.0, 4.0
+"""Neighbours on a way get these logits only if their rotation differs from the usual one of as many steps by at most
+this angle, or by this multiple of the median difference. Between equal sides of a tower, a camera seems to turn back."""
 
 _FAR_LOGIT = -0.7
 """Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
@@ -156,8 +162,9 @@ def logits_among_twins(
     own -= np.nan_to_num(against)
     steps = np.array([one.order_step for one in cues])
     own[steps > len(_STEP_LOGITS)] += _FAR_LOGIT
+    is_usual = _has_usual_turn(tracks.pairs, steps)
     for step, logit in enumerate(_STEP_LOGITS, 1):
-        own[steps == step] += logit
+        own[(steps == step) & is_usual] += logit
     own[is_wrong] = _WRONG_LOGIT
     if is_trusted is not None:
         own[is_trusted] = _TRUSTED_LOGIT
@@ -173,6 +180,27 @@ def logits_among_twins(
         if np.abs(change).max() < _MIN_CHANGE:
             break
     return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
+
+
+def _has_usual_turn(pairs: Sequence[PairView], steps: Float64Array) -> BoolArray:
+    """Which neighbours on a way [P] are turned as is usual for as many steps.
+
+    Args:
+        pairs: of images that are numbered in their order.
+        steps: [P] differences of their positions on the way; NaN if they are not known.
+    """
+    is_usual: BoolArray = np.ones(len(pairs), np.bool_)
+    single = np.flatnonzero(steps == 1)
+    if len(single) == 0:
+        return is_usual
+    turns = np.degrees(Rotation.from_matrix(np.array([pair.rotation for pair in pairs])).as_rotvec())
+    usual = np.median(turns[single], axis=0)
+    deviations = np.linalg.norm(turns[single] - usual, axis=1)
+    limit = max(_MIN_TURN_DEG, _PER_DEVIATION * float(np.median(deviations)))
+    for step in range(1, len(_STEP_LOGITS) + 1):
+        rows = np.flatnonzero(steps == step)
+        is_usual[rows] = np.linalg.norm(turns[rows] - step * usual, axis=1) <= limit
+    return is_usual
 
 
 def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:

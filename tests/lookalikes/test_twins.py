@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -101,3 +102,21 @@ def test_the_order_of_a_way_is_found_also_if_far_images_look_alike(period: int) 
     ]
     assert not is_a_way(20, shuffled, np.ones(len(pairs)), angles_deg)
     assert not is_a_way(5, pairs[:4], np.ones(4), angles_deg[:4])
+
+
+def turned(degrees: float) -> np.ndarray:
+    """A rotation about the vertical axis."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+
+
+@pytest.mark.parametrize("angle_deg", [20.0, -40.0])
+def test_neighbours_on_a_way_that_turn_back_are_no_surely_true_pair(angle_deg: float) -> None:
+    """A camera walks around a tower: between two of its equal sides it seems to turn the other way."""
+    walk = Walk([60 * number for number in range(6)])
+    angles = [20.0, 21.0, angle_deg, 19.0, 20.0]
+    pairs = [replace(walk.pair(i, i + 1), rotation=turned(angle)) for i, angle in enumerate(angles)]
+    tracks = PairTracks(walk.images, pairs)
+    found = logits_among_twins(tracks, [cues(step=1)] * 5, np.full(5, 2.0), np.zeros(5, np.bool_))
+    assert (found[[0, 1, 3, 4]] > 2).all()
+    assert (found[2] > 2) == (angle_deg > 0)
