@@ -68,7 +68,7 @@ _STEP_LOGITS = 3.5, 1.5
 
 _MIN_TURN_DEG, _PER_DEVIATION = 15.0, 4.0
 """Neighbours on a way get these logits only if their rotation differs from the usual one of as many steps by at most
-this angle, or by this multiple of the median difference. Between equal sides of a tower, a camera seems to turn back."""
+this angle, or by this multiple of the median difference. Between equal sides of a tower, it seems to turn back."""
 
 _FAR_LOGIT = -0.7
 """Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
