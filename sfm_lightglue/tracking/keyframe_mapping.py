@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray, UInt8Array
+from sfm_lightglue.execution.blas import one_blas_thread
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
@@ -73,6 +74,10 @@ class KeyframeMapping:
 
     def add(self, reference: Reference) -> None:
         """Map a keyframe; one whose map was dropped meanwhile is left out."""
+        with one_blas_thread():  # once for all that limits it in turn: that takes two milliseconds
+            self._add(reference)
+
+    def _add(self, reference: Reference) -> None:
         with self._map.lock:
             placed = reference.place(self._map)
         if placed is None:

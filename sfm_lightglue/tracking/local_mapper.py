@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
-from sfm_lightglue.execution.threads import num_usable_cores, ordered_map
+from sfm_lightglue.execution.threads import num_usable_cores, on_one_core, ordered_map
 from sfm_lightglue.geometry.transforms import Sim3
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.scene.cameras import as_pycolmap
@@ -165,8 +165,7 @@ class LocalMapper:
             untried = [other for other in partners if _in_order(idx, other) not in self._tried]
             self._tried.update(_in_order(idx, other) for other in untried)
             jobs.append((keyframe, [self._map.keyframes[other] for other in untried]))
-        num_threads = min(self._config.threads, num_usable_cores())
-        matched = ordered_map(lambda job: self._matched(*job), jobs, num_threads)
+        matched = ordered_map(lambda job: self._matched(*job), jobs, self._num_threads())
         for (keyframe, untried_partners), matches in zip(jobs, matched, strict=True):
             self._add_points(keyframe, untried_partners, matches)
 
@@ -193,7 +192,9 @@ class LocalMapper:
         """Match a keyframe with partners, and add the points that they have in common."""
         partners = [self._map.keyframes[idx] for idx in partner_idxs]
         self._tried.update(_in_order(keyframe.idx, idx) for idx in partner_idxs)
-        self._add_points(keyframe, partners, self._matched(keyframe, partners))
+        # The tracker often waits for this: its core matches one of the partners.
+        num_threads = min(len(partners), self._num_threads())
+        self._add_points(keyframe, partners, self._matched(keyframe, partners, num_threads))
 
     def _add_points(self, keyframe: Keyframe, partners: Sequence[Keyframe], matches: Sequence[_Rows]) -> None:
         """Share points with matched partners, and triangulate the tracks without a point."""
@@ -219,17 +220,23 @@ class LocalMapper:
         ids = self._map.add_points(*_without_conflicts(found_points))
         self._trials.begin(ids.tolist(), keyframe.map_id, self._num_added[keyframe.map_id])
 
-    def _matched(self, keyframe: Keyframe, partners: Sequence[Keyframe]) -> list[_Rows]:
+    def _matched(self, keyframe: Keyframe, partners: Sequence[Keyframe], num_threads: int = 1) -> list[_Rows]:
         """Rows of a keyframe and of each partner whose features match. The order of names is that of other jobs."""
-        matcher = self._matcher
+        matcher, features = self._matcher, keyframe.features
         match = matcher.match_keyframes if isinstance(matcher, StoredMatches) else matcher.match
-        features, found = keyframe.features, []
-        for partner in partners:
+
+        def rows_with(partner: Keyframe) -> _Rows:
             is_first = keyframe.name <= partner.name
             sides = (features, partner.features) if is_first else (partner.features, features)
-            matches = match(*sides) if is_first else match(*sides).swapped()
-            found.append(_Rows(*matches.indices.astype(np.int64).T))
-        return found
+            with on_one_core():
+                matches = match(*sides) if is_first else match(*sides).swapped()
+            return _Rows(*matches.indices.astype(np.int64).T)
+
+        return list(ordered_map(rows_with, partners, num_threads))
+
+    def _num_threads(self) -> int:
+        """Threads that match pairs at the same time."""
+        return min(self._config.threads, num_usable_cores())
 
     def _observe_points(self, keyframe: Keyframe, covisible: Sequence[int]) -> None:
         """Let features of a keyframe observe points of covisible keyframes that it does not observe yet."""
