@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.localization import ALL_IMAGES, TRUTH, Reference, format_table, main, measured, references
+from benchmarks.localization import format_table, main, measured
 from benchmarks.localization_maps import FoundPhotos
+from benchmarks.localization_references import (
+    ALL_IMAGES,
+    OTHER_SENSOR,
+    TRUTH,
+    Alignment,
+    Reference,
+    references,
+)
 from benchmarks.reconstruction_scenes import BenchmarkScene
 from sfm_lightglue.evaluation.truth import SceneTruth
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
@@ -75,14 +83,28 @@ def test_a_rough_truth_has_wide_limits_and_a_second_reference() -> None:
         measured(scene.name, "ours", QUERIES, photos({name: truth[name] for name in QUERIES}, truth), one)
         for one in references(scene, whole)
     ]
-    assert [run.reference for run in runs] == [TRUTH, ALL_IMAGES]
-    by_truth, by_map = runs
+    assert [run.reference for run in runs] == [TRUTH, OTHER_SENSOR, ALL_IMAGES]
+    by_truth, _, by_map = runs
     assert by_map.num_within == 3 and by_map.median_distance < 1e-9
     assert by_truth.mapped_median_distance > 0 and by_truth.num_mapped_within <= by_truth.num_mapped
-    metric, relative = references(scene, whole)
+    metric, _, relative = references(scene, whole)
     assert (metric.unit, metric.max_distance, metric.max_angle_deg) == (1.0, 0.03, 5.0)
     assert relative.unit == pytest.approx(5 * SceneTruth("", Path(), truth).extent)
-    assert [one.name for one in references(scene, {})] == [TRUTH]
+    assert [one.name for one in references(scene, {})] == [TRUTH, OTHER_SENSOR]
+
+
+def test_a_constant_offset_of_the_sensor_is_found() -> None:
+    """The truth is of a sensor beside the camera, with other axes and another unit than the map."""
+    cameras = {name: moved(pose, 0, 25.0 * (idx % 4)) for idx, (name, pose) in enumerate(ring().items())}
+    offset = Rigid3.from_rotvec([0.02, -0.03, 0.01], np.array([0.02, 0.06, -0.09]))
+    truth = {name: offset @ pose for name, pose in cameras.items()}
+    mapped = in_other_frame(cameras)
+    alignment = Alignment.of(
+        {name: mapped[name] for name in NAMES if name not in QUERIES}, Reference(OTHER_SENSOR, truth, 1.0)
+    )
+    for name in QUERIES:
+        assert alignment.errors(mapped[name], truth[name]) == pytest.approx((0, 0), abs=2e-4)
+        assert Alignment.of(mapped, Reference(TRUTH, truth, 1.0)).errors(mapped[name], truth[name])[1] > 1
 
 
 @pytest.mark.parametrize(("is_large", "is_reached"), [(False, False), (True, True)])
