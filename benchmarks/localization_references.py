@@ -71,8 +71,11 @@ class Alignment:
     def of(cls, mapped: Mapping[str, Rigid3], reference: Reference) -> Alignment:
         """The alignment of the images of a map with a reference; for `OTHER_SENSOR` with a sensor that fits best."""
         names = sorted(mapped.keys() & reference.poses.keys())
+        poses, right = [mapped[name] for name in names], [reference.poses[name] for name in names]
         if reference.name == OTHER_SENSOR:
-            return _with_sensor([mapped[name] for name in names], [reference.poses[name] for name in names])
+            return _with_sensor(poses, right)
+        if reference.name == ALL_IMAGES:
+            return cls(_by_axes(poses, right))
         return cls(similarity_from_poses(names, mapped, reference.poses))
 
     def errors(self, pose: Rigid3, right: Rigid3) -> tuple[float, float]:
@@ -80,6 +83,16 @@ class Alignment:
         center = self.reference_from_map @ (pose.center + pose.R.T @ self.place)
         turned = self.sensor_from_camera @ pose.R @ self.reference_from_map.R.T @ right.R.T
         return float(np.linalg.norm(center - right.center)), rotation_angle_deg(turned)
+
+
+def _by_axes(poses: list[Rigid3], right: list[Rigid3]) -> Sim3:
+    """The similarity whose rotation is that of the axes of the cameras, which is better known between two maps."""
+    R = project_to_rotation(sum((one.R.T @ pose.R for one, pose in zip(right, poses, strict=True)), np.zeros((3, 3))))
+    centers, moved = (np.array([pose.center for pose in some]) for some in (right, poses))
+    moved = moved @ R.T
+    mean, moved_mean = centers.mean(axis=0), moved.mean(axis=0)
+    scale = float(((centers - mean) * (moved - moved_mean)).sum() / ((moved - moved_mean) ** 2).sum())
+    return Sim3(scale, R, mean - scale * moved_mean)
 
 
 def _with_sensor(poses: list[Rigid3], right: list[Rigid3]) -> Alignment:
