@@ -21,8 +21,8 @@ from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
 
-TWINS_VERSION = 3
-"""Part of the keys of models. Raise it when the same cues would show twins elsewhere, or other probabilities."""
+TWINS_VERSION = 4
+"""Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
 """Smallest `same_view_conflict` of a pair that is probably wrong."""

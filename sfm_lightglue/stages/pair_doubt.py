@@ -25,7 +25,11 @@ _TRUSTED_WEIGHT = 10.0
 
 
 _TWIN_WEIGHT = 0.01
-"""Factor on the weight of a pair that may show twins. These pairs are many, and agree with each other."""
+"""Factor on the weight of a pair that may show twins. These pairs are many, and agree with each other. The factor of a
+pair that takes part is larger, by how sure it is: some that are hardly probable must not outvote a sure one."""
+
+_SURE_POWER = 4
+"""This power of twice the probability, less one, is the factor of a pair that takes part in mapping among twins."""
 
 _CONFIRMED = 0.8
 """Smallest probability of a pair that tracks over true pairs confirm."""
@@ -143,8 +147,13 @@ class PairDoubt:
         selection = self._selected(self.pairs)
         if selection is not None and selection.has_look_alikes:
             probabilities = np.array([self.overlaps[pair].probability for pair in self.pairs])
-            doubts = _TWIN_WEIGHT * probabilities if self.has_twins else probabilities
-            weights = np.where(selection.is_used, weights, weights * doubts)
+            if self.has_twins:
+                sure = np.clip(2 * probabilities - 1, 0, 1) ** _SURE_POWER
+                weights = weights * np.where(
+                    selection.is_used, np.maximum(sure, _TWIN_WEIGHT), _TWIN_WEIGHT * probabilities
+                )
+            else:
+                weights = np.where(selection.is_used, weights, weights * probabilities)
         if is_trusted.any():
             weights = np.where(is_trusted, _TRUSTED_WEIGHT * weights.max(), weights)
         return weights

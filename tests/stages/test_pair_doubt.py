@@ -9,6 +9,8 @@ import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.lookalikes.config import LookalikesConfig
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.selection import Selection
 from sfm_lightglue.mapping.cached_models import MapStatistics, PairStatistics, look_alike_models
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.verdict import ImageVerdict
@@ -20,6 +22,7 @@ from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import InlierRecord, PairCounts, VerifiedPairRecord
 from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.stages.pair_cues import scene_views
+from sfm_lightglue.stages.pair_doubt import PairDoubt, PairOverlap
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view.config import TwoViewConfig
@@ -116,6 +119,18 @@ def test_left_out_pairs_take_no_part_among_twins_either(tmp_path: Path, monkeypa
     assert after.kept.keys().isdisjoint({left_out})
     assert left_out in after.apart
     assert after.overlaps[left_out].probability > 0.5
+
+
+def test_pairs_among_twins_that_are_hardly_probable_do_not_outvote_a_sure_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [ImagePair(name_of(i), name_of(i + 1)) for i in range(4)]
+    selection = Selection(np.array([True, True, True, False]), np.zeros(4, np.bool_), True, (0,) * 5)
+    monkeypatch.setattr(PairDoubt, "_selected", lambda self, candidates: selection)
+    overlaps = {pair: PairOverlap(p, PairCues()) for pair, p in zip(pairs, [0.99, 0.85, 0.6, 0.6], strict=True)}
+    config = LookalikesConfig()
+    among_twins, without = (PairDoubt(config, pairs, frozenset(), None, overlaps, each) for each in (True, False))
+    weights = among_twins.weights(np.full(4, 100.0))
+    assert weights[0] > 3 * weights[1] > 30 * weights[2] > weights[3] > 0
+    np.testing.assert_allclose(without.weights(np.full(4, 100.0)), [100, 100, 100, 60])
 
 
 def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path) -> None:
