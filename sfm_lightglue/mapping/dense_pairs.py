@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,11 @@ class _View:
 
 
 def pairs_with_common_surface(
-    model: pycolmap.Reconstruction, image_ids: Sequence[int], config: DensityConfig
+    model: pycolmap.Reconstruction,
+    image_ids: Sequence[int],
+    config: DensityConfig,
+    chosen: Collection[int] | None = None,
+    max_partners: int | None = None,
 ) -> list[tuple[int, int]]:
     """Pairs of images that observe common points, or are predicted to see the same points.
 
@@ -57,11 +61,14 @@ def pairs_with_common_surface(
         model: with points.
         image_ids: registered images, ascending.
         config: limits.
+        chosen: positions of images of which pairs are wanted; None for all.
+        max_partners: of each image; None for that of the options.
 
     Returns:
-        Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each image keeps the `max_partners` with the most
-        common or predicted points.
+        Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each chosen image keeps the `max_partners` with the
+        most common or predicted points.
     """
+    rows = np.arange(len(image_ids)) if chosen is None else np.array(sorted(chosen), np.int64)
     point_ids = np.array(sorted(model.point3D_ids()), np.int64)
     if len(point_ids) == 0:
         return []
@@ -77,8 +84,9 @@ def pairs_with_common_surface(
     alone: BoolArray = np.asarray(~linked.any(axis=1))
     # Images that have common points, or both have with a third one. An image without any may see what others see.
     near = np.triu(linked | (weights @ weights > 0) | alone[:, None] | alone, 1)
+    is_chosen = np.isin(np.arange(len(image_ids)), rows)
     scores = np.zeros_like(counts)
-    for i, j in np.argwhere(near):
+    for i, j in np.argwhere(near & (is_chosen[:, None] | is_chosen)):
         if linked[i, j]:
             common = np.flatnonzero((seen[i] > 0) & (seen[j] > 0))
         else:
@@ -88,7 +96,7 @@ def pairs_with_common_surface(
                 continue
         if _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg:
             scores[i, j] = scores[j, i] = len(common)
-    return _best_partners(scores, config.max_partners)
+    return _best_partners(scores, rows, config.max_partners if max_partners is None else max_partners)
 
 
 def _view(model: pycolmap.Reconstruction, image_id: int, point_ids: IndexArray, xyz: Float64Array) -> _View:
@@ -143,10 +151,10 @@ def _median_angle_deg(view0: _View, view1: _View, points: Float64Array) -> float
     return float(np.degrees(np.median(np.arccos(np.clip((rays0 * rays1).sum(axis=1) / lengths, -1, 1)))))
 
 
-def _best_partners(scores: Float64Array, max_partners: int) -> list[tuple[int, int]]:
+def _best_partners(scores: Float64Array, rows: IndexArray, max_partners: int) -> list[tuple[int, int]]:
     chosen: set[tuple[int, int]] = set()
-    for i, row in enumerate(scores):
-        for j in np.argsort(-row, kind="stable")[:max_partners]:
-            if row[j] > 0:
+    for i in rows.tolist():
+        for j in np.argsort(-scores[i], kind="stable")[:max_partners]:
+            if scores[i, j] > 0:
                 chosen.add((min(i, int(j)), max(i, int(j))))
     return sorted(chosen)

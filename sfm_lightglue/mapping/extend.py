@@ -26,8 +26,12 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-EXTEND_VERSION = 4
+EXTEND_VERSION = 5
 """Part of an extended model's key. Raise it when the same model and images would become another model."""
+
+_MAX_SURFACE_PARTNERS = 6
+"""Images that an image which came in is matched with along the epipolar lines: what others see of the same points is
+in the tracks of the model already."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -130,9 +134,8 @@ class Extending:
         near = images_of_points(model, seen_points(model, added)) | set(added)
         keypoints = keypoints_of(model, near, self.rows_from_name)
         rows = {row for row, image_id in enumerate(keypoints.image_ids) if image_id in set(added)}
-        pairs = [
-            pair for pair in pairs_with_common_surface(model, keypoints.image_ids, self.density) if rows & set(pair)
-        ]
+        max_partners = min(self.density.max_partners, _MAX_SURFACE_PARTNERS)
+        pairs = pairs_with_common_surface(model, keypoints.image_ids, self.density, rows, max_partners)
         if not pairs:
             return
         views = SurfaceViews(model, keypoints, self.dense)

@@ -30,9 +30,6 @@ _PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
 _MIN_PRECISE = 0.5
 """Intrinsics of cameras with a smaller share of precise observations are not refined."""
 
-_FUNCTION_TOLERANCE = 1e-4
-"""Relative change of the cost at which the adjustment stops."""
-
 
 def adjust_by_precision(
     model: pycolmap.Reconstruction,
@@ -41,6 +38,7 @@ def adjust_by_precision(
     num_threads: int = 1,
     refine_principal_point: bool = False,
     constant_image_ids: Collection[int] = (),
+    tolerance: float = 1e-4,
 ) -> bool:
     """Adjust a model with errors in standard deviations of the keypoints, and a robust loss.
 
@@ -51,6 +49,7 @@ def adjust_by_precision(
         num_threads: of the solver.
         refine_principal_point: refine it too where intrinsics are refined.
         constant_image_ids: images whose poses stay; with one of them, the frame of the model cannot move.
+        tolerance: relative change of the cost at which the adjustment stops.
 
     Returns:
         Whether it was adjusted. A model of rigs with several sensors is not, and one with fewer than two images.
@@ -63,12 +62,12 @@ def adjust_by_precision(
     sigmas = np.concatenate([sigmas_px[image_id][seen.keypoints[seen.of(row)]] for row, image_id in _rows(seen)])
     free = _precise_camera_ids(model, seen, sigmas) - set(constant_camera_ids)
     if free:
-        options = _options(_PRECISE_LOSS_PX, num_threads)
+        options = _options(_PRECISE_LOSS_PX, num_threads, tolerance)
         options.refine_principal_point = refine_principal_point
         _refine_intrinsics(model, seen, sigmas, free, options, constant_image_ids)
     borders = np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1])
     weighted = _weighted(model, seen, np.searchsorted(borders, sigmas))
-    _solve(weighted, set(weighted.cameras), constant_image_ids, _options(_LOSS_SIGMAS, num_threads))
+    _solve(weighted, set(weighted.cameras), constant_image_ids, _options(_LOSS_SIGMAS, num_threads, tolerance))
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
@@ -83,14 +82,14 @@ def _rows(seen: Observations) -> enumerate[int]:
     return enumerate(seen.image_ids)
 
 
-def _options(loss: float, num_threads: int) -> pycolmap.BundleAdjustmentOptions:
+def _options(loss: float, num_threads: int, tolerance: float) -> pycolmap.BundleAdjustmentOptions:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_sensor_from_rig = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = loss
     options.ceres.solver_options.num_threads = num_threads
-    options.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
+    options.ceres.solver_options.function_tolerance = tolerance
     return options
 
 

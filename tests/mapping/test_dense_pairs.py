@@ -63,3 +63,19 @@ def test_a_model_without_points_has_no_pairs():
     model = model_of(np.zeros((0, 3)), [pose(0), pose(1)])
     assert pairs_with_common_surface(model, [1, 2], EVERYTHING) == []
     assert isinstance(model, pycolmap.Reconstruction)
+
+
+def test_pairs_of_some_images_are_those_of_their_best_partners():
+    model = model_of(wall(5.0), [pose(0.5 * i) for i in range(6)])
+    ids = [1, 2, 3, 4, 5, 6]
+    everything = pairs_with_common_surface(model, ids, EVERYTHING)
+    assert pairs_with_common_surface(model, ids, EVERYTHING, [1, 4]) == [p for p in everything if {1, 4} & {*p}]
+    best = pairs_with_common_surface(model, ids, EVERYTHING, [4], 2)
+    assert len(best) == 2 and set(best) <= set(everything) and all(4 in pair for pair in best)
+    numbers = {pair: len(np.intersect1d(*(point_ids(model, ids[row]) for row in pair))) for pair in everything}
+    assert min(numbers[pair] for pair in best) == sorted(num for pair, num in numbers.items() if 4 in pair)[-2]
+    assert pairs_with_common_surface(model, ids, EVERYTHING, []) == []
+
+
+def point_ids(model, image_id):
+    return [point.point3D_id for point in model.images[image_id].get_observation_points2D()]
