@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
@@ -13,8 +14,15 @@ from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs
 from sfm_lightglue.scene.natural_order import natural_order
 from sfm_lightglue.types import ImagePair, Scene
 
+_LIKE_STEPS = 2
+"""Steps in a video between images that see the same."""
+
 _LIKE_SHARE = 0.8
 """Fraction of the images that must look like their neighbours in a video."""
+
+
+if TYPE_CHECKING:
+    from sfm_lightglue.retrieval.similar_images import SimilarImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class AutoPairs:
             return by_position.union(self._similar(context))
         reason = "the images have neither positions that tell them apart nor the names of a video"
         if _looks_numbered(scene):
-            from sfm_lightglue.pairs.loops import loop_pairs, share_like_neighbors, similar_images
+            from sfm_lightglue.pairs.loops import share_like_neighbors, similar_images
 
             similar, frames = similar_images(context), sorted(scene.names, key=natural_order)
             share = share_like_neighbors(similar, frames)
@@ -95,11 +103,28 @@ class AutoPairs:
                 self._explanation = (
                     f"sequential with loops: {share:.0%} of the images look most like those before or after"
                 )
-                near = SequentialPairs(SequentialConfig(self.config.window)).select(context)
-                return near.union(loop_pairs(similar, frames, self.config.window, SequentialConfig().num_loops))
+                return self._as_video(context, similar, frames)
             reason = f"the names are numbered, but only {share:.0%} of the images look most like those before or after"
         self._explanation = f"retrieval: {reason}"
         return self._similar(context)
+
+    def _as_video(self, context: PairContext, similar: SimilarImages, frames: Sequence[str]) -> IndexedPairs:
+        """Pairs within the window, and farther ones if their keypoints match as if they showed the same."""
+        from sfm_lightglue.pairs.loops import loop_pairs
+        from sfm_lightglue.retrieval.closer_look import CloserLook
+
+        config = SequentialConfig(self.config.window)
+        near = SequentialPairs(SequentialConfig(self.config.window, quadratic=False)).select(context)
+        far = SequentialPairs(config).select(context)
+        far = far.union(loop_pairs(similar, frames, config.window, config.num_loops)).without(near)
+        if not context.features:
+            return near.union(far)
+        far = far.among_names([name for name in far.names if name in context.features])
+        look = CloserLook(context.features, context.store, context.executor, context.progress)
+        usual = SequentialPairs(SequentialConfig(_LIKE_STEPS, quadratic=False)).select(context)
+        usual = usual.among_names([name for name in usual.names if name in context.features])
+        is_likely = look.likely(far, usual)
+        return near.union(IndexedPairs.from_rows(far.names, far.rows[is_likely]))
 
     def _similar(self, context: PairContext) -> IndexedPairs:
         from sfm_lightglue.pairs.retrieval import RetrievalConfig, RetrievalPairs

@@ -10,6 +10,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
+from sfm_lightglue.retrieval.closer_look import CloserLook
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.types import ImagePair
 
@@ -46,6 +47,10 @@ class TransitiveConfig:
     num_similar: int = 10
     """Number of these similar images, in each round."""
 
+    closer_look: bool = True
+    """Suggested pairs of images that are well connected already are left out if their keypoints have no more matches
+    than those of images of different places: the nearest neighbours of 640 keypoints are compared."""
+
     def __post_init__(self) -> None:
         for name in ("rounds", "max_per_image", "min_neighbors", "num_similar"):
             if getattr(self, name) < 0:
@@ -75,6 +80,30 @@ def suggested_pairs(
     if len(weak) > 0 and config.num_similar > 0:
         suggested = suggested.union(_similar_to(weak, links, asked, similar(), config.num_similar))
     return suggested.without(asked)
+
+
+def without_unlikely(
+    suggested: IndexedPairs, num_inliers: Mapping[ImagePair, int], config: TransitiveConfig, look: CloserLook
+) -> IndexedPairs:
+    """Suggested pairs without those that probably show nothing in common.
+
+    Pairs of weakly connected images, and of images that no verified pairs connect, are all kept.
+
+    Args:
+        suggested: the pairs.
+        num_inliers: of the verified pairs.
+        config: whether and where pairs are left out.
+        look: compares the keypoints of pairs.
+    """
+    if not config.closer_look:
+        return suggested
+    links = _Links.of(suggested.names, num_inliers)
+    is_strong, group = links.num_neighbors >= max(1, config.min_neighbors), links.groups()
+    rows = suggested.rows
+    doubtful = is_strong[rows].all(axis=1) & (group[rows[:, 0]] == group[rows[:, 1]])
+    asked = IndexedPairs.from_rows(suggested.names, rows[doubtful])
+    is_likely = look.likely(asked, sorted(num_inliers))
+    return suggested.without(IndexedPairs.from_rows(suggested.names, asked.rows[~is_likely]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

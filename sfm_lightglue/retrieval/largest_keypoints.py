@@ -64,13 +64,13 @@ class LargestKeypoints:
 
     def _of_chunk(self, rows: IndexArray) -> Int32Array:
         unit: dict[int, Float32Array] = {i: self._unit(i) for i in np.unique(rows).tolist()}
-        return np.array([_num_matches(unit[i] @ unit[j].T) for i, j in rows.tolist()], np.int32)
+        return np.array([num_mutual_matches(unit[i] @ unit[j].T) for i, j in rows.tolist()], np.int32)
 
     def _unit(self, image: int) -> Float32Array:
         return unit_rows(self.descriptors[image, : self.counts[image]].astype(np.float32))
 
 
-def _num_matches(products: Float32Array) -> int:
+def num_mutual_matches(products: Float32Array) -> int:
     """Mutual nearest neighbours that pass the ratio test in both directions, of products [M0, M1] of unit vectors."""
     if min(products.shape) < 2:
         return 0

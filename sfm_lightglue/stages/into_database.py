@@ -17,7 +17,8 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.weighing import weight_of
 from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_among
-from sfm_lightglue.pairs.transitive import suggested_pairs
+from sfm_lightglue.pairs.transitive import suggested_pairs, without_unlikely
+from sfm_lightglue.retrieval.closer_look import CloserLook
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
@@ -228,12 +229,14 @@ def match_scene(
         def similar() -> SimilarImages:
             return describe_scene(features, matcher.store, executor, progress)
 
+        look = CloserLook(features, matcher.store, executor, progress)
         for _ in range(plan.transitive.rounds):
             num_before = counts.num_verified
             inliers = {pair: record.num_inliers for pair, record in counts.verified.items()}
             with clock.stage("select"):
                 suggested = suggested_pairs(asked.union(barred), inliers, plan.transitive, similar)
-            match(suggested)
+                likely = without_unlikely(suggested, inliers, plan.transitive, look)
+            match(likely)
             asked = asked.union(suggested)
             if counts.num_verified == num_before:
                 break

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from sfm_lightglue.pairs.base import ExcludesPairs, ExplainsChoice, PairContext, PairSelector
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import TransitiveConfig
+from sfm_lightglue.retrieval.closer_look import CLOSER_LOOK_VERSION
 from sfm_lightglue.retrieval.describe import DESCRIBE_VERSION
 from sfm_lightglue.types import ImagePair, Scene
 
@@ -61,10 +62,11 @@ class PairPlan:
         digest = pairs_digest(self.pairs)
         if self.transitive.rounds == 0:
             return (digest,)
-        return digest, self.transitive, pairs_digest(self.excluded), TRANSITIVE_VERSION, DESCRIBE_VERSION
+        versions = TRANSITIVE_VERSION, DESCRIBE_VERSION, CLOSER_LOOK_VERSION
+        return digest, self.transitive, pairs_digest(self.excluded), *versions
 
 
-TRANSITIVE_VERSION = 1
+TRANSITIVE_VERSION = 2
 """Number to raise when a change of the code suggests other pairs."""
 
 

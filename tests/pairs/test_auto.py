@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs
 from sfm_lightglue.pairs.spatial import SpatialConfig, pairs_by_position
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.types import Camera, ImagePair, Scene, SceneImage
+from tests.helpers.walk_features import walk_features
 
 CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))
 NUM = 60
@@ -128,6 +130,25 @@ def test_a_video_is_matched_in_its_order_with_loops() -> None:
     assert pairs == SequentialPairs(SequentialConfig(3, loops=True)).select(PairContext(scene))
     assert len(pairs) > SequentialPairs(SequentialConfig(3)).num_pairs(scene)
     assert said == "sequential with loops: 100% of the images look most like those before or after"
+
+
+def test_far_frames_of_a_video_are_matched_if_their_keypoints_match() -> None:
+    """The second half of the walk shows the places of the first half again."""
+    scene, half = scene_of(FRAMES), NUM // 2
+    once = walk_features(FRAMES[:half])
+    again = {name: once[FRAMES[i]] for i, name in enumerate(FRAMES[half:])}
+    places = np.concatenate([np.linspace(0, 1.5, half)] * 2)
+    vectors = np.stack((np.cos(places), np.sin(places)), axis=1).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "similar_images", lambda context: SimilarImages(context.scene.names, vectors))
+        patch.setattr(loops, "share_like_neighbors", lambda similar, frames: 1.0)
+        pairs = AutoPairs(AutoConfig(window=3)).select(PairContext(scene, once | again))
+        everything = AutoPairs(AutoConfig(window=3)).select(PairContext(scene))
+    far = [pair for pair in pairs if abs(FRAMES.index(pair.name0) - FRAMES.index(pair.name1)) > 3]
+    at_one_place = [abs(FRAMES.index(pair.name0) % half - FRAMES.index(pair.name1) % half) < 6 for pair in far]
+    assert sum(at_one_place) >= half - 3 and np.mean(at_one_place) > 0.8
+    assert set(pairs) <= set(everything) and len(pairs) < 0.9 * len(everything)
+    assert {ImagePair(*two) for two in pairwise(FRAMES)} <= set(pairs)
 
 
 def test_numbered_photos_that_do_not_look_like_their_neighbours_are_no_video(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
-from sfm_lightglue.pairs.transitive import TransitiveConfig, connected_images, suggested_pairs
+from sfm_lightglue.pairs.transitive import TransitiveConfig, connected_images, suggested_pairs, without_unlikely
+from sfm_lightglue.retrieval.closer_look import CloserLook
 from sfm_lightglue.retrieval.similar_images import SimilarImages
 from sfm_lightglue.types import ImagePair
 
@@ -126,3 +127,31 @@ def test_the_suggestions_do_not_depend_on_the_order_of_the_verified_pairs() -> N
 def test_wrong_options_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         TransitiveConfig(**{option: -1})  # type: ignore[arg-type]
+
+
+class NothingLikely(CloserLook):
+    """Finds nothing in common in any pair."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.usual: list[ImagePair] = []
+
+    def likely(self, pairs: Sequence[ImagePair], usual: Sequence[ImagePair]) -> np.ndarray:
+        self.usual = list(usual)
+        return np.zeros(len(pairs), np.bool_)
+
+
+def test_unlikely_pairs_of_well_connected_images_are_left_out() -> None:
+    inliers = verified(80, "ab", "ac", "bc", "cd", "de", "bd", "fg")
+    suggested, look = pairs("ad", "be", "ae", "cf", "fh"), NothingLikely()
+    found = without_unlikely(suggested, inliers, TransitiveConfig(min_neighbors=2), look)
+    # e and f have one verified pair, h has none; c and f are not connected. Only a and d are sure to do without.
+    assert list(found) == [pair("ae"), pair("be"), pair("cf"), pair("fh")]
+    assert look.usual == sorted(inliers)
+    assert without_unlikely(suggested, inliers, TransitiveConfig(closer_look=False), look) == suggested
+
+
+def test_pairs_between_groups_of_well_connected_images_are_kept() -> None:
+    inliers = verified(80, "ab", "ac", "bc", "de", "df", "ef")
+    config = TransitiveConfig(min_neighbors=2)
+    assert list(without_unlikely(pairs("ad", "be"), inliers, config, NothingLikely())) == [pair("ad"), pair("be")]
