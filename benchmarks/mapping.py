@@ -35,7 +35,7 @@ from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.evaluation.tables import markdown_table
 from sfm_lightglue.execution.threads import num_usable_cores
-from sfm_lightglue.geometry.alignment import align_poses
+from sfm_lightglue.geometry.alignment import MIN_ALIGNED, align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.incremental import MappingConfig, adjust_robustly, largest_first, mapper_options
 from sfm_lightglue.mapping.mapper_errors import opened_database
@@ -78,7 +78,7 @@ class MappingRun:
         database: its path.
         variant: name of the options.
         num_images: of the database, or the limit.
-        num_registered: images of the largest model.
+        num_registered: images of the largest model; 0 without a model.
         num_models: all models.
         num_points: of the largest model.
         reprojection_error_px: its mean.
@@ -115,10 +115,9 @@ def run_variant(database: Path, variant: Variant, num_threads: int, max_images: 
     used, start = _cpu_s(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, quiet_log():
         models = list(pycolmap.incremental_mapping(database, folder, folder, options).values())
-    if not models:
-        raise DataError(f"{database}: no model with the options of {variant.name!r}")
-    largest = min(models, key=largest_first)
-    adjust_robustly(largest, MappingConfig().robust_loss_px, options)
+    largest = min(models, key=largest_first) if models else pycolmap.Reconstruction()
+    if models:
+        adjust_robustly(largest, MappingConfig().robust_loss_px, options)
     seconds = _cpu_s() - used, time.perf_counter() - start
     poses = {name: (pose.R.tolist(), pose.t.tolist()) for name, pose in poses_of_model(largest).items()}
     return MappingRun(
@@ -140,9 +139,14 @@ def _cpu_s() -> float:
 
 
 def moved_per_mille(run: MappingRun, reference: MappingRun) -> float:
-    """Mean distance of the centres of common images from those of another run, in thousandths of the extent."""
+    """Mean distance of the centres of common images from those of another run, in thousandths of the extent.
+
+    NaN for fewer than three common images.
+    """
     poses, others = run.rigid_poses(), reference.rigid_poses()
     common = {name: others[name] for name in others if name in poses}
+    if len(common) < MIN_ALIGNED:
+        return float("nan")
     aligned = align_poses({name: poses[name] for name in common}, common)
     centers = np.stack([pose.center for pose in common.values()])
     extent = float(np.linalg.norm(centers[:, None] - centers[None], axis=2).max())

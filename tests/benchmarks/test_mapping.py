@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pycolmap
 import pytest
 
 from benchmarks import mapping
-from benchmarks.mapping import VARIANTS, MappingRun, as_table, database_of, main, moved_per_mille
+from benchmarks.mapping import VARIANTS, MappingRun, as_table, database_of, main, moved_per_mille, run_variant
 from sfm_lightglue.errors import DataError
 
 
@@ -53,6 +54,16 @@ def test_moved_cameras_are_measured_without_the_similarity() -> None:
     assert 1 < moved_per_mille(run(moved), first) < 100
     table = as_table([first, replace(run(moved), variant="two", cpu_s=0.5)])
     assert "0.50" in table
+
+
+def test_pairs_that_give_no_model_are_a_row(tmp_path: Path) -> None:
+    make_database(tmp_path / "database.db")
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        database.clear_two_view_geometries()
+    none = run_variant(tmp_path / "database.db", VARIANTS[0], 1, None)
+    assert (none.num_images, none.num_models, none.num_registered, none.poses) == (8, 0, 0, {})
+    assert math.isnan(moved_per_mille(none, none))
+    assert len(as_table([none, replace(none, variant="ours")]).splitlines()) == 4
 
 
 def test_a_path_without_a_database_is_named(tmp_path: Path) -> None:
