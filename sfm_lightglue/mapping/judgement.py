@@ -23,8 +23,9 @@ from sfm_lightglue.mapping.pair_agreement import (
     triangulated_share,
 )
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
+from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 6
+JUDGEMENT_VERSION = 7
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
@@ -47,6 +48,7 @@ def judge_models(
     adjust: Callable[[pycolmap.Reconstruction], None] | None = None,
     guessed_camera_ids: frozenset[int] = frozenset(),
     has_checks: bool = True,
+    probability: Mapping[ImagePair, float] | None = None,
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -60,6 +62,8 @@ def judge_models(
             marks.
         has_checks: False leaves out the checks of whole models but those of their cameras, where only the doubtful
             images are wanted.
+        probability: that a pair shows the same place, where it is known: the less probable a pair is, the less it
+            counts for or against a model.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -70,7 +74,7 @@ def judge_models(
         return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
-    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust, has_checks)
+    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust, has_checks, probability or {})
     judged = [judge.judge(model) for model in models]
     ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
@@ -111,6 +115,7 @@ class _Judge:
     config: ChecksConfig
     adjust: Callable[[pycolmap.Reconstruction], None] | None
     has_checks: bool
+    probability: Mapping[ImagePair, float]
 
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
@@ -146,7 +151,15 @@ class _Judge:
 
     def _agreements(self, model: pycolmap.Reconstruction) -> list[PairAgreement]:
         limits = self.config.max_pair_error_px, self.config.max_rotation_error_deg
-        return agreement_of_pairs(model, self.pairs, *limits)
+        found = agreement_of_pairs(model, self.pairs, *limits)
+        names = [ImagePair.from_names(*_names(each)) for each in found]
+        probabilities = [self.probability.get(name, 1.0) for name in names]
+        return [replace(each, weight=each.weight * p) for each, p in zip(found, probabilities, strict=True)]
+
+    def _probable_pairs(self) -> list[StoredPair]:
+        """The pairs that show the same place rather than two."""
+        names = [ImagePair.from_names(pair.name0, pair.name1) for pair in self.pairs]
+        return [pair for pair, name in zip(self.pairs, names, strict=True) if self.probability.get(name, 1.0) >= 0.5]
 
     def _doubtful(self, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
         found: dict[str, ImageVerdict] = {}
@@ -178,7 +191,7 @@ class _Judge:
         }
         if model.num_points3D() == 0:
             return checks
-        triangulated = triangulated_share(model, self.pairs)
+        triangulated = triangulated_share(model, self._probable_pairs())
         if triangulated is not None:
             checks["min_triangulated"] = Check.at_least(triangulated, config.min_triangulated)
         angle, in_front = _angles_and_cheirality(model)

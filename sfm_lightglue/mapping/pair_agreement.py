@@ -70,12 +70,12 @@ class PairAgreement:
 
     Args:
         pair: the images.
-        weight: number of inliers.
+        weight: number of inliers; a judge may reduce it.
         agrees: whether the model's poses fit the pair; None for a pair without a direction of translation.
     """
 
     pair: StoredPair
-    weight: int
+    weight: float
     agrees: bool | None
 
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.store.atomic_file import store_errors
-from sfm_lightglue.types import DenseFeatures
+from sfm_lightglue.types import DenseFeatures, ImagePair
 
 if TYPE_CHECKING:
     import pycolmap
@@ -49,6 +49,7 @@ class Finishing:
         clock: receives the times of the stages "densify", "refine" and "map".
         executor: for pairs and images.
         progress: called as each stage advances.
+        probability: as for `judge_models`.
     """
 
     dense: Callable[[str], DenseFeatures]
@@ -63,6 +64,7 @@ class Finishing:
     clock: Clock
     executor: Executor
     progress: Progress
+    probability: Mapping[ImagePair, float] = field(default_factory=dict)
 
     def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Densify and refine the published models; rejected ones, and models without points, keep their points.
@@ -119,6 +121,7 @@ class Finishing:
                 self.checks,
                 self.task.constant_camera_ids,
                 guessed_camera_ids=self.guessed_camera_ids,
+                probability=self.probability,
             )
         if after.verdict.outcome != "accepted":
             problem = ", ".join(after.verdict.failed) or "support of its images"

@@ -64,11 +64,10 @@ def map_and_judge(
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones.
     """
-    probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
     folds = None
     if search is not None:
         folds = Folds.of_database(task.database, weighed, checks.max_conflict, search.trusted)
-        probability = without_trusted(probability, search.trusted)
+    probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))
     if folds is not None and search is not None and any(is_folded(each) for each in best):
@@ -123,9 +122,9 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}
 
 
-def without_trusted(probability: Mapping[ImagePair, float], trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+def probabilities_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
     """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful."""
-    return {pair: value for pair, value in probability.items() if pair not in trusted}
+    return {pair: overlap.probability for pair, overlap in weighed.overlaps.items() if pair not in trusted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,9 @@ class Judging:
         """Judge models; see `judge_models`."""
         adjust = adjustment_like(self.mapper_config, self.task)
         constant = self.task.constant_camera_ids
-        found = judge_models(models, self.task.database, self.checks, constant, adjust, self.guessed_camera_ids)
+        cameras, database = self.guessed_camera_ids, self.task.database
+        options = self.checks, constant, adjust, cameras
+        found = judge_models(models, database, *options, probability=self.probability)
         return found if self.folds is None else self.folds.checked(found)
 
     def mapped_again(self, mapper: Mapper, name: str, initial_pair: ImagePair | None = None) -> list[JudgedModel]:

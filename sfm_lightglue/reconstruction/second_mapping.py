@@ -14,7 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds
-from sfm_lightglue.reconstruction.map_and_judge import Judging, num_published, without_trusted
+from sfm_lightglue.reconstruction.map_and_judge import Judging, num_published, probabilities_of
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
@@ -50,11 +50,10 @@ def map_with_added(
     """
     left_out = {ImagePair.from_names(*names) for each in judged for names in each.verdict.left_out}
     remove_geometries(task.database, sorted(left_out))  # they join places that look alike
-    probability = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
     folds = None
     if config.lookalikes.mode != "off":
         folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, frozenset(trusted))
-    probability = without_trusted(probability, trusted)
+    probability = probabilities_of(weighed, trusted)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
     return again if _is_better(again, judged) else None
