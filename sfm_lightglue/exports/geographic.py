@@ -58,8 +58,8 @@ def place_of(scene: ExportScene, format_name: str) -> tuple[float, float, float]
             else "has no georegistration.json: it is not in metres of GPS positions"
         )
         raise DataError(
-            f"format {format_name}: the model {why}; reconstruct photos with GPS positions, or give a table of"
-            " latitudes and longitudes by `positions`"
+            f"format {format_name}: the model {why}; reconstruct photos with GPS positions, or with a table"
+            " of latitudes and longitudes (`positions`)"
         )
     return origin
 

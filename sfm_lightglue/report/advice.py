@@ -226,7 +226,11 @@ def _of_scene(summary: Mapping[str, Any]) -> Iterator[Finding]:
     if len(components) > 1:
         sizes = ", ".join(map(str, components))
         text = f"The verified pairs connect the images in {len(components)} separate groups ({sizes} images)."
-        yield Finding("warning", text, "Take images between the parts, or match more pairs (`pairs.name` exhaustive).")
+        advice = "Take images between the parts, or match more pairs (`pairs.name` exhaustive)."
+        if any(model.get("maybe_same_as") for model in summary.get("models", ())):
+            text = f"{text[:-1]}, because pairs that look alike were left out."
+            advice = "More pairs do not help: see the models that look alike."
+        yield Finding("warning", text, advice)
     apart = summary.get("num_pairs_kept_apart", 0)
     if apart:
         text = f"{apart} pairs were not used: their images look alike, but may show different places."

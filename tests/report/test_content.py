@@ -79,6 +79,8 @@ def test_models_that_may_be_one_place_are_told() -> None:
     parts, alike = findings({"models": models, "images": {}})
     assert "sparse/1 (5 images)" in parts.text and "sparse/0" not in parts.text
     assert alike.text.endswith("sparse/0, sparse/1.") and "`lookalikes.trust_pairs`" in alike.advice
+    *_, groups = findings({"models": models, "images": {}, "components": [9, 5]})
+    assert "2 separate groups (9, 5 images), because" in groups.text and "exhaustive" not in groups.advice
 
 
 def test_the_model_that_is_shown_is_named() -> None:
