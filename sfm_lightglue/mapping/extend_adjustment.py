@@ -111,8 +111,9 @@ class MovablePart:
             image = model.images[image_id]
             model.frames[image.frame_id].rig_from_world = self.model.frames[image.frame_id].rig_from_world
             model.cameras[image.camera_id].params = self.model.cameras[image.camera_id].params.tolist()
-        for point_id in self.model.point3D_ids():
-            model.points3D[point_id].xyz = self.model.points3D[point_id].xyz
+        points = model.points3D
+        for point_id, adjusted in self.model.points3D.items():
+            points[point_id].xyz = adjusted.xyz
 
 
 def _aligning(moved: Sequence[pycolmap.Rigid3d], before: Sequence[pycolmap.Rigid3d]) -> Float64Array:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array
-from sfm_lightglue.colmap.image_points import point_ids_of
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.mapping.colors import color_points
 from sfm_lightglue.mapping.extend import Extending
@@ -24,7 +24,7 @@ from sfm_lightglue.mapping.extend_adjustment import (
 from sfm_lightglue.mapping.extend_keypoints import seen_points
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
-from sfm_lightglue.refinement.observations import move_keypoints, read_observations
+from sfm_lightglue.refinement.observations import move_keypoints
 from sfm_lightglue.refinement.tracks import DETECTED_SIGMA_PX, RefinementReport, refine_tracks
 from sfm_lightglue.stages.clock import Clock
 
@@ -135,11 +135,9 @@ class ExtensionFinishing:
 
 def _take_keypoints(model: pycolmap.Reconstruction, seen: pycolmap.Reconstruction, report: RefinementReport) -> None:
     """Move keypoints of a model to where the refinement moved them in a part of it."""
-    observed = read_observations(seen)
-    for row, image_id in enumerate(observed.image_ids):
-        keypoints, xy = observed.keypoints[observed.of(row)], observed.xy[observed.of(row)]
-        is_moved = report.sigmas_px[image_id][keypoints] < DETECTED_SIGMA_PX  # NaN: it was refined before
-        move_keypoints(model, image_id, keypoints[is_moved], xy[is_moved])
+    for image_id, sigmas_px in sorted(report.sigmas_px.items()):
+        keypoints = np.flatnonzero(sigmas_px < DETECTED_SIGMA_PX)  # NaN: it observes no point, or was refined before
+        move_keypoints(model, image_id, keypoints, pixels_of(seen.images[image_id])[keypoints])
 
 
 def _all_sigmas(refined: Mapping[int, Float32Array], model: pycolmap.Reconstruction) -> dict[int, Float32Array]:

@@ -72,8 +72,9 @@ def adjust_by_precision(
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
         frame.set_cam_from_world(model.images[image_id].camera_id, moved)
+    points, adjusted = model.points3D, weighted.points3D
     for number, point_id in enumerate(seen.point_ids, start=1):
-        model.points3D[point_id].xyz = weighted.points3D[number].xyz
+        points[point_id].xyz = adjusted[number].xyz
     model.update_point_3d_errors()
     return True
 
