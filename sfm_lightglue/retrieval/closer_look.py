@@ -31,7 +31,7 @@ _NUM_KEYPOINTS = 640
 """Best-spread keypoints of each image that are compared."""
 
 _NUM_IN_MEMORY = 512
-"""Images whose descriptors are kept: 84 MB of 128 numbers of 16 bits. Partners of the images of a video are far apart."""
+"""Images whose descriptors are kept, in 84 MB if they have 128 numbers: partners in a video are far apart."""
 
 _CHUNK = 64
 _UNKNOWN = 2**30
