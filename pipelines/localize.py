@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 from pipelines.arguments import add_component_arguments, add_map_argument, component_values, parse_camera_params
 from pipelines.command import command_parser, run_command, show_warnings, with_progress
-from pipelines.manners import NOTHING_SHOWN, add_dry_run_argument, add_output_arguments
+from pipelines.manners import LIBRARY, NOTHING_SHOWN, add_dry_run_argument, add_output_arguments
 from pipelines.output import say, say_json
 from pipelines.plan import say_plan
 from pipelines.plans import plan_of_localize
-from sfm_lightglue.colmap.model import find_map
+from sfm_lightglue.colmap.model import MapLocation, find_map
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.localizer import Localizer
@@ -28,7 +29,10 @@ from sfm_lightglue.localization.query_lists import (
     read_query_list,
 )
 from sfm_lightglue.localization.result import Localization
+from sfm_lightglue.messages import shown_path
 from sfm_lightglue.scene.camera_assignment import CameraConfig
+
+logger = logging.getLogger(f"{LIBRARY}.command")
 
 EXAMPLES = f"""\
 examples:
@@ -91,7 +95,21 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet and not arguments.json:
         where = "" if arguments.output is None else f" -> {arguments.output}"
         say(f"{num_registered} of {len(results)} images found{where}")
+    others = other_models(location) if num_registered < len(results) else []
+    if others:
+        logger.warning(
+            "the map has other models; look for the photos without a pose there, too: %s",
+            ", ".join(shown_path(path) for path in others),
+        )
     return 0 if num_registered > 0 else NOTHING_FOUND
+
+
+def other_models(location: MapLocation) -> list[Path]:
+    """The other published models of the run that made a map; none of a model of another tool."""
+    folder = location.model.parent
+    if location.output is None or folder.resolve() != (location.output / "sparse").resolve():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.name != location.model.name)
 
 
 def _show(found: Localization, arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pycolmap
@@ -171,3 +172,15 @@ def test_the_command(folder, tmp_path, capsys):
     lists = ["--queries", str(folder / "list.txt"), "--pairs", str(folder / "pairs.txt")]
     assert main([str(folder / "scene"), str(folder / "queries"), *lists]) == 0
     assert "1 of 1 images found" in capsys.readouterr().out
+
+
+def test_another_model_of_the_run_is_named_for_photos_without_a_pose(folder, tmp_path, capsys):
+    scene = shutil.copytree(folder / "scene", tmp_path / "scene")
+    sparse = scene / "reconstruction" / "sparse"
+    shutil.copytree(sparse / "0", sparse / "1")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    assert main([str(scene), str(tmp_path / "bad.png")]) == 5
+    told = capsys.readouterr().err
+    assert "other models" in told and str(Path("sparse") / "1") in told
+    assert main([str(sparse / "1"), str(folder / "queries" / QUERY), "--quiet"]) == 0
+    assert "other models" not in capsys.readouterr().err
