@@ -149,9 +149,13 @@ def weigh_scene(
         )
     )
     wrong -= doubt.trusted
-    contradicted = {pair: verified[pair] for pair in sorted(wrong)}
+    alike = {
+        pair for pair in wrong if doubt.has_twins and doubt.overlaps[pair].probability < lookalikes.min_probability
+    }
+    contradicted = {pair: verified[pair] for pair in sorted(wrong - alike)}
     apart = {pair: verified[pair] for pair in doubt.kept_apart(sorted(verified.keys() - wrong - joining.keys()))}
     apart |= {pair: verified.get(pair, record) for pair, record in joining.items() if pair not in wrong}
+    apart |= {pair: verified[pair] for pair in sorted(alike)}
     kept = {pair: record for pair, record in kept.items() if pair not in wrong and pair not in apart}
     return WeighedPairs(
         {pair: without_inliers(record) for pair, record in kept.items()},

@@ -133,6 +133,22 @@ def test_pairs_among_twins_that_are_hardly_probable_do_not_outvote_a_sure_one(mo
     np.testing.assert_allclose(without.weights(np.full(4, 100.0)), [100, 100, 100, 60])
 
 
+@pytest.mark.parametrize("has_twins", [False, True])
+def test_hardly_probable_pairs_that_contradict_others_are_told_as_look_alikes_among_twins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_twins: bool
+) -> None:
+    """So models of different sides of a building name each other."""
+    monkeypatch.setattr("sfm_lightglue.lookalikes.probability.has_twins", lambda cues, logits: has_twins)
+    overlaps = weighed(tmp_path, "auto").overlaps
+    doubtful, *_, sure = sorted(overlaps, key=lambda pair: overlaps[pair].probability)
+    assert overlaps[doubtful].probability < 0.5 < overlaps[sure].probability
+    monkeypatch.setattr("sfm_lightglue.stages.weighed_pairs._second_look", lambda *_: ({}, {doubtful, sure}))
+    found = weighed(tmp_path, "auto")
+    assert sure in found.contradicted
+    assert (doubtful in found.contradicted) is not has_twins
+    assert (doubtful in found.apart) is has_twins
+
+
 def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path) -> None:
     first, second = (ImagePair(name_of(i), name_of(i + 1)) for i in (2, 5))
     found = weighed(tmp_path, "auto", trusted=(first,), left_out=(first, second))
