@@ -14,7 +14,7 @@ from sfm_lightglue.lookalikes.missing_points import SharedPoints
 _MIN_ALONE = 3
 """Number of points of each of two images that must be alone in the other one to speak against one place."""
 
-_USUAL = 2.5, -11.0
+_USUAL = 3.0, -11.0
 """In images of one place, the logit of the fraction of points that are alone is usually smaller than this linear
 function of the fraction of the others that are common. It was read off models of photographs."""
 
@@ -42,6 +42,7 @@ def alone_evidence(counts: SharedPoints, is_known: BoolArray) -> Float64Array:
     totals = np.maximum(counts.num_common + counts.num_missing, 1)
     fractions = np.clip(counts.num_alone, 0.5, totals - 0.5) / totals
     matched = np.minimum(counts.num_common / np.maximum(totals - counts.num_alone, 1), 1.0)
+    matched = np.maximum(matched, matched.T)  # an image with many points has many that the other one did not detect
     excess = np.log(fractions / (1 - fractions)) - (_USUAL[0] + _USUAL[1] * matched)
     num_alone = np.minimum(counts.num_alone, counts.num_alone.T)
     against = np.clip(_PER_LOGIT * np.minimum(excess, excess.T), 0.0, _MAX_AGAINST)

@@ -28,7 +28,9 @@ def cloud(rng: np.random.Generator, count: int, low: tuple[float, ...], high: tu
     return rng.uniform(low, high, (count, 3))
 
 
-def twin_rooms(is_folded: bool, num_own: int, detected: float = 0.8) -> pycolmap.Reconstruction:
+def twin_rooms(
+    is_folded: bool, num_own: int, detected: float = 0.8, detected_in_first: float = 0.8
+) -> pycolmap.Reconstruction:
     """Two places with equal walls, with parts of its own on both sides of each."""
     rng = np.random.default_rng(4)
     wall = cloud(rng, 700, (-2.5, -0.3, -3), (2.5, 0.3, 3))
@@ -44,7 +46,8 @@ def twin_rooms(is_folded: bool, num_own: int, detected: float = 0.8) -> pycolmap
         for name, pose in cameras(str(place), place * step[0]).items():
             parts = (0 if is_folded else place, len(walls) + place)
             seen = np.concatenate([np.arange(starts[part], starts[part + 1]) for part in parts])
-            poses[name], rows[name] = pose, seen[rng.random(len(seen)) < detected]
+            fraction = detected if place > 0 else detected_in_first
+            poses[name], rows[name] = pose, seen[rng.random(len(seen)) < fraction]
     return model_of(poses, points, rows)
 
 
@@ -53,6 +56,11 @@ def test_places_that_differ_in_few_points_beside_them_are_a_fold(num_own: int) -
     check = check_fold(twin_rooms(True, num_own))
     assert check.conflict > LIMIT
     assert {tuple(sorted({name[0] for name in group})) for group in check.groups} == {("0",), ("1",)}
+
+
+def test_places_whose_images_have_different_numbers_of_points_are_a_fold() -> None:
+    """Then much is missing anyway in one direction."""
+    assert check_fold(twin_rooms(True, 80, 0.9, 0.4)).conflict > LIMIT
 
 
 @pytest.mark.parametrize("detected", [0.5, 0.8, 0.95])
