@@ -14,7 +14,7 @@ from sfm_lightglue.lookalikes.missing_points import SharedPoints
 _MIN_ALONE = 3
 """Number of points of each of two images that must be alone in the other one to speak against one place."""
 
-_USUAL = 3.0, -11.0
+_USUAL = 2.5, -11.0
 """In images of one place, the logit of the fraction of points that are alone is usually smaller than this linear
 function of the fraction of the others that are common. It was read off models of photographs."""
 
