@@ -154,6 +154,8 @@ class KeyframeMapping:
             here = np.flatnonzero((keyframe.point_ids < 0) & (keyframe.previous_rows >= 0))
             ids = self._map.resolve(previous.point_ids[keyframe.previous_rows[here]])
             here, ids = here[ids >= 0], ids[ids >= 0]
+            if len(here) == 0:  # the front end had the same points
+                return
             rows = np.concatenate([np.flatnonzero(keyframe.point_ids >= 0), here])
             known = np.concatenate([keyframe.point_ids[keyframe.point_ids >= 0], ids])
             xyz, camera = self._map.xyz(known), self._map.camera
