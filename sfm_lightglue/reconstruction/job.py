@@ -333,20 +333,14 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
 
 
 def _map(
-    job: Job,
-    mapper: Mapper,
-    snapshots: Path | None,
-    filled: FilledDatabase,
-    work: Path,
-    name: str,
-    cuts_folds: bool = False,
+    job: Job, mapper: Mapper, snapshots: Path | None, filled: FilledDatabase, work: Path, name: str, cuts: bool = False
 ) -> list[JudgedModel]:
     """Map and judge a database; `name` is that of the attempt in the folder of the snapshots."""
     if not filled.weighed.kept:
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
         task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
-        search = None if job.config.lookalikes.mode == "off" else FoldSearch(frozenset(job.trusted), cuts_folds)
+        search = None if job.config.lookalikes.mode == "off" else FoldSearch(frozenset(job.trusted), cuts)
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 
