@@ -24,7 +24,7 @@ from sfm_lightglue.retrieval.vlad import unit_rows
 from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import Features, ImagePair
 
-CLOSER_LOOK_VERSION = 1
+CLOSER_LOOK_VERSION = 2
 """Number to raise when a change of the code finds other numbers of matches, or other limits."""
 
 _NUM_KEYPOINTS = 640
@@ -47,6 +47,13 @@ _RANDOM_QUANTILE = 0.75
 
 _FRACTION_OF_USUAL = 0.25
 """The limit is at most this fraction of the matches of pairs that see the same: all images may show one place."""
+
+_MIN_USUAL = 8
+"""With fewer matches of pairs that see the same, in the median, no pair is left out: nearest neighbours do not work for
+these features, and true pairs have as few matches as others."""
+
+_MIN_TIMES_RANDOM = 2
+"""Nor is one if these have not so many times the matches of random pairs."""
 
 
 class CloserLook:
@@ -100,15 +107,20 @@ class CloserLook:
 
     def _limit(self, usual: Sequence[ImagePair]) -> float:
         """Number of matches that pairs without a common view have; -1 if it is not known."""
+        if len(usual) < _MIN_SAMPLES:
+            return -1.0
         names, known = sorted(self._features), set(usual)
         rows = np.random.default_rng(0).integers(0, max(len(names), 1), (2 * _NUM_SAMPLES, 2))
         drawn = {ImagePair.from_names(names[i], names[j]) for i, j in rows.tolist() if i != j} - known
         random = sorted(drawn)[:: max(1, len(drawn) // _NUM_SAMPLES)]
-        chosen = [usual[row] for row in np.unique(np.linspace(0, len(usual) - 1, _NUM_SAMPLES).round().astype(int))]
-        if min(len(random), len(chosen)) < _MIN_SAMPLES:
+        if len(random) < _MIN_SAMPLES:
             return -1.0
-        of_random, of_usual = self.num_matches(random), self.num_matches(sorted(chosen))
-        return min(float(np.quantile(of_random, _RANDOM_QUANTILE)), _FRACTION_OF_USUAL * float(np.median(of_usual)))
+        chosen = [usual[row] for row in np.unique(np.linspace(0, len(usual) - 1, _NUM_SAMPLES).round().astype(int))]
+        of_random = float(np.quantile(self.num_matches(random), _RANDOM_QUANTILE))
+        of_usual = float(np.median(self.num_matches(sorted(chosen))))
+        if of_usual < max(_MIN_USUAL, _MIN_TIMES_RANDOM * of_random):
+            return -1.0
+        return min(of_random, _FRACTION_OF_USUAL * of_usual)
 
     def _key(self, pairs: Sequence[ImagePair]) -> str | None:
         names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})

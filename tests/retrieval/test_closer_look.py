@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -42,7 +43,23 @@ def test_too_few_pairs_determine_no_limit() -> None:
     pairs = [ImagePair(a, b) for a, b in combinations(NAMES, 2)]
     assert CloserLook(walk_features(NAMES)).likely(pairs, NEAR[:10]).all()
     assert CloserLook(walk_features(NAMES[:3])).likely([ImagePair(NAMES[0], NAMES[2])], NEAR[:2]).all()
+    assert CloserLook(walk_features(NAMES)).likely(pairs, []).all()
     assert len(CloserLook({}).likely([], [])) == 0
+
+
+@pytest.mark.parametrize("of_near", [1, 7, 9])
+def test_no_pair_is_left_out_if_pairs_that_see_the_same_hardly_match(
+    of_near: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearest neighbours do not tell the features: a third of the true pairs has no match at all."""
+    look, of_far = CloserLook(walk_features(NAMES)), 0 if of_near < 8 else 5
+
+    def num_matches(pairs: Sequence[ImagePair]) -> np.ndarray:
+        near = (0 if int(pair.name0[:2]) % 3 == 0 else of_near for pair in pairs)
+        return np.array([few if steps(pair) < 6 else of_far for pair, few in zip(pairs, near, strict=True)], np.int32)
+
+    monkeypatch.setattr(look, "num_matches", num_matches)
+    assert look.likely(NEAR, NEAR).all()
 
 
 def test_numbers_are_those_of_any_executor_and_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
