@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sfm_lightglue.arrays import Int32Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
@@ -19,6 +22,9 @@ _LIKE_STEPS = 2
 
 _LIKE_SHARE = 0.8
 """Fraction of the images that must look like their neighbours in a video."""
+
+_WEAK_FRACTION = 0.25
+"""A frame that has less than this fraction of the usual matches with each neighbour may need its far pairs."""
 
 
 if TYPE_CHECKING:
@@ -38,6 +44,11 @@ class AutoConfig:
 
     window: int = 10
     """In a video, each frame is matched with this many of the frames that follow it."""
+
+    closer_look: bool = True
+    """In a video, pairs beyond the window are left out if their keypoints have no more matches than those of different
+    places. The most similar place that each frame may come back to is always matched, and so are all pairs of frames
+    that have few matches with their neighbours."""
 
     def __post_init__(self) -> None:
         for name, least in (("exhaustive_up_to", 0), ("num_neighbors", 1), ("window", 1)):
@@ -103,34 +114,73 @@ class AutoPairs:
                 self._explanation = (
                     f"sequential with loops: {share:.0%} of the images look most like those before or after"
                 )
-                return self._as_video(context, similar, frames)
+                pairs, num_left_out = self._as_video(context, similar, frames)
+                if num_left_out > 0:
+                    self._explanation += (
+                        f"; {num_left_out} pairs beyond the window are left out, because few of their keypoints match"
+                        " (`pairs.closer_look`)"
+                    )
+                return pairs
             reason = f"the names are numbered, but only {share:.0%} of the images look most like those before or after"
         self._explanation = f"retrieval: {reason}"
         return self._similar(context)
 
-    def _as_video(self, context: PairContext, similar: SimilarImages, frames: Sequence[str]) -> IndexedPairs:
-        """Pairs within the window, and farther ones if their keypoints match as if they showed the same."""
+    def _as_video(
+        self, context: PairContext, similar: SimilarImages, frames: Sequence[str]
+    ) -> tuple[IndexedPairs, int]:
+        """Pairs within the window, and farther ones if their keypoints match as if they showed the same.
+
+        Returns:
+            The pairs, and the number of farther ones that are left out.
+        """
         from sfm_lightglue.pairs.loops import loop_pairs
-        from sfm_lightglue.retrieval.closer_look import CloserLook
 
         config = SequentialConfig(self.config.window)
         near = SequentialPairs(SequentialConfig(self.config.window, quadratic=False)).select(context)
         far = SequentialPairs(config).select(context)
         far = far.union(loop_pairs(similar, frames, config.window, config.num_loops)).without(near)
-        if not context.features:
-            return near.union(far)
-        far = far.among_names([name for name in far.names if name in context.features])
-        look = CloserLook(context.features, context.store, context.executor, context.progress)
-        usual = SequentialPairs(SequentialConfig(_LIKE_STEPS, quadratic=False)).select(context)
-        usual = usual.among_names([name for name in usual.names if name in context.features])
-        is_likely = look.likely(far, usual)
-        return near.union(IndexedPairs.from_rows(far.names, far.rows[is_likely]))
+        if not self.config.closer_look or not context.features:
+            return near.union(far), 0
+        certain = loop_pairs(similar, frames, config.window, 1)
+        kept = _likely_far_pairs(context, far, certain)
+        return near.union(kept), len(far) - len(kept)
 
     def _similar(self, context: PairContext) -> IndexedPairs:
         from sfm_lightglue.pairs.retrieval import RetrievalConfig, RetrievalPairs
 
         selected = RetrievalPairs(RetrievalConfig(num_neighbors=self.config.num_neighbors)).select(context)
         return IndexedPairs.from_pairs(context.scene.names, selected)
+
+
+def _likely_far_pairs(context: PairContext, far: IndexedPairs, certain: IndexedPairs) -> IndexedPairs:
+    """Far pairs of a video without those that probably show nothing in common.
+
+    Args:
+        context: with the features; pairs of images without features are left to later stages.
+        far: the pairs.
+        certain: those of them that are kept whatever their keypoints say.
+    """
+    from sfm_lightglue.retrieval.closer_look import CloserLook
+
+    look = CloserLook(context.features, context.store, context.executor, context.progress)
+    usual = SequentialPairs(SequentialConfig(_LIKE_STEPS, quadratic=False)).select(context)
+    usual = usual.among_names([name for name in usual.names if name in context.features])
+    doubtful = far.among_names([name for name in far.names if name in context.features]).without(certain)
+    weak = _weakly_matched(usual, look.num_matches(usual))
+    is_weak = np.array([name in weak for name in doubtful.names], np.bool_)
+    doubtful = IndexedPairs(doubtful.names, doubtful.rows[~is_weak[doubtful.rows].any(axis=1)])
+    is_likely = look.likely(doubtful, usual)
+    return far.without(IndexedPairs(doubtful.names, doubtful.rows[~is_likely]))
+
+
+def _weakly_matched(usual: IndexedPairs, num_matches: Int32Array) -> set[str]:
+    """Frames that have few matches with each of their neighbours, beside what is usual in the video."""
+    if len(usual) == 0:
+        return set()
+    most = np.zeros(len(usual.names), np.int64)
+    np.maximum.at(most, usual.rows, num_matches[:, None])
+    few = _WEAK_FRACTION * float(np.median(num_matches))
+    return {name for name, num in zip(usual.names, most.tolist(), strict=True) if num < few}
 
 
 def _looks_numbered(scene: Scene) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.sequential import SequentialConfig, SequentialPairs
 from sfm_lightglue.pairs.spatial import SpatialConfig, pairs_by_position
 from sfm_lightglue.retrieval.similar_images import SimilarImages
-from sfm_lightglue.types import Camera, ImagePair, Scene, SceneImage
+from sfm_lightglue.types import Camera, Features, ImagePair, Scene, SceneImage
 from tests.helpers.walk_features import walk_features
 
 CAMERA = Camera("SIMPLE_PINHOLE", 64, 48, (70, 32, 24))
@@ -132,23 +133,61 @@ def test_a_video_is_matched_in_its_order_with_loops() -> None:
     assert said == "sequential with loops: 100% of the images look most like those before or after"
 
 
-def test_far_frames_of_a_video_are_matched_if_their_keypoints_match() -> None:
-    """The second half of the walk shows the places of the first half again."""
-    scene, half = scene_of(FRAMES), NUM // 2
-    once = walk_features(FRAMES[:half])
-    again = {name: once[FRAMES[i]] for i, name in enumerate(FRAMES[half:])}
-    places = np.concatenate([np.linspace(0, 1.5, half)] * 2)
+def select_walk(
+    features: dict[str, Features], monkeypatch: pytest.MonkeyPatch, **options: object
+) -> tuple[IndexedPairs, str]:
+    """Pairs of a video of which the second half comes by the places of the first half again."""
+    places = np.concatenate([np.linspace(0, 1.5, NUM // 2)] * 2)
     vectors = np.stack((np.cos(places), np.sin(places)), axis=1).astype(np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "similar_images", lambda context: SimilarImages(context.scene.names, vectors))
-        patch.setattr(loops, "share_like_neighbors", lambda similar, frames: 1.0)
-        pairs = AutoPairs(AutoConfig(window=3)).select(PairContext(scene, once | again))
-        everything = AutoPairs(AutoConfig(window=3)).select(PairContext(scene))
-    far = [pair for pair in pairs if abs(FRAMES.index(pair.name0) - FRAMES.index(pair.name1)) > 3]
+    monkeypatch.setattr(loops, "similar_images", lambda context: SimilarImages(context.scene.names, vectors))
+    monkeypatch.setattr(loops, "share_like_neighbors", lambda similar, frames: 1.0)
+    selector = AutoPairs(AutoConfig(window=3, **options))  # type: ignore[arg-type]
+    pairs = selector.select(PairContext(scene_of(FRAMES), features))
+    assert isinstance(pairs, IndexedPairs)
+    return pairs, selector.explanation
+
+
+def walk_twice() -> dict[str, Features]:
+    once = walk_features(FRAMES[: NUM // 2])
+    return once | {name: once[FRAMES[i]] for i, name in enumerate(FRAMES[NUM // 2 :])}
+
+
+def steps_of(pair: ImagePair) -> int:
+    return abs(FRAMES.index(pair.name0) - FRAMES.index(pair.name1))
+
+
+def test_far_frames_of_a_video_are_matched_if_their_keypoints_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second half of the walk shows the places of the first half again."""
+    half = NUM // 2
+    pairs, said = select_walk(walk_twice(), monkeypatch)
+    everything, said_of_all = select_walk(walk_twice(), monkeypatch, closer_look=False)
+    far = [pair for pair in pairs if steps_of(pair) > 3]
     at_one_place = [abs(FRAMES.index(pair.name0) % half - FRAMES.index(pair.name1) % half) < 6 for pair in far]
     assert sum(at_one_place) >= half - 3 and np.mean(at_one_place) > 0.8
     assert set(pairs) <= set(everything) and len(pairs) < 0.9 * len(everything)
     assert {ImagePair(*two) for two in pairwise(FRAMES)} <= set(pairs)
+    assert f"; {len(everything) - len(pairs)} pairs beyond the window are left out" in said
+    assert everything == select_walk({}, monkeypatch)[0] and "left out" not in said_of_all
+
+
+def test_the_best_loop_of_each_frame_of_a_video_is_matched_whatever_its_keypoints_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs, said = select_walk(walk_features(FRAMES), monkeypatch)  # no frame shows the place of another half
+    assert "left out" in said
+    for i in range(NUM // 2):
+        assert ImagePair(FRAMES[i], FRAMES[i + NUM // 2]) in pairs
+
+
+def test_a_frame_that_does_not_match_its_neighbours_keeps_its_far_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = walk_twice()
+    blurred = features[FRAMES[20]]
+    noise = np.random.default_rng(0).normal(size=blurred.descriptors.shape)
+    features[FRAMES[20]] = replace(blurred, descriptors=noise.astype(np.float32), key="blurred")
+    pairs, _ = select_walk(features, monkeypatch)
+    everything, _ = select_walk(features, monkeypatch, closer_look=False)
+    of_frame = [pair for pair in everything if FRAMES[20] in (pair.name0, pair.name1)]
+    assert set(of_frame) <= set(pairs) and max(steps_of(pair) for pair in of_frame) > 3
 
 
 def test_numbered_photos_that_do_not_look_like_their_neighbours_are_no_video(monkeypatch: pytest.MonkeyPatch) -> None:
