@@ -33,7 +33,7 @@ from sfm_lightglue.reconstruction.many_pairs import Confirm
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, publish
 from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
-from sfm_lightglue.reconstruction.run import STAGES, reconstruct
+from sfm_lightglue.reconstruction.run import STAGES, reconstruct, trusted_pairs
 from sfm_lightglue.reconstruction.run_record import Summary, recorded_summary
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
@@ -178,7 +178,10 @@ def _job(
     unread = sorted(names - set(features))
     if unread:
         raise DataError(f"images of the model that is extended cannot be decoded: {shortened(unread)}")
-    return ExtensionJob(config, extended, base, features, components, excluded, store, clock, executor, log.progress)
+    trusted = trusted_pairs(config, extended.scene)
+    return ExtensionJob(
+        config, extended, base, features, components, excluded, trusted, store, clock, executor, log.progress
+    )
 
 
 def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path, work: Path) -> Summary:

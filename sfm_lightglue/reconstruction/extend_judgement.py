@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
+from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
     import pycolmap
@@ -27,12 +28,14 @@ class ExtensionJudge:
         checks: limits.
         constant_camera_ids: cameras whose intrinsics were not refined.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
+        probability: as for `judge_models`: pairs that the run of the model before hardly believed count little again.
     """
 
     database: Path
     checks: ChecksConfig
     constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
+    probability: Mapping[ImagePair, float] = field(default_factory=dict)
 
     def judge(self, model: pycolmap.Reconstruction, has_checks: bool = True) -> JudgedModel:
         """The verdict of a model, which is not changed; `has_checks` is that of `judge_models`."""
@@ -43,6 +46,7 @@ class ExtensionJudge:
             self.constant_camera_ids,
             guessed_camera_ids=self.guessed_camera_ids,
             has_checks=has_checks,
+            probability=self.probability,
         )
         return judged
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ from sfm_lightglue.reconstruction.extend_finish import ExtensionFinishing
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
 from sfm_lightglue.reconstruction.extend_matching import CHOSEN, ArrivalMatching, MatchedArrivals
 from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -99,6 +100,7 @@ class ExtensionJob:
     features: SceneFeatures
     components: Components
     excluded: Sequence[ImagePair]
+    trusted: Sequence[ImagePair]
     store: Store
     clock: Clock
     executor: Executor
@@ -214,7 +216,11 @@ class ExtensionJob:
         with store_errors(copied):
             shutil.copyfile(prepared.database, copied)
         judge = ExtensionJudge(
-            copied, self.config.checks, self.extended.constant_camera_ids, self.extended.guessed_camera_ids
+            copied,
+            self.config.checks,
+            self.extended.constant_camera_ids,
+            self.extended.guessed_camera_ids,
+            self._probability(),
         )
         task = MappingTask(
             copied,
@@ -234,6 +240,12 @@ class ExtensionJob:
         if problem is not None:
             logger.warning("the extended model is not published, the one before stays, because %s", problem)
         return self._kept(prepared, judged, verdicts, problem, copied, key, work)
+
+    def _probability(self) -> dict[ImagePair, float]:
+        """That pairs of the model before show the same place, by pair, where its run has estimated it."""
+        if self.base.packed is None:
+            return {}
+        return probabilities_of_evidence(self.base.packed.statistics.pairs.evidence, self.trusted)
 
     def _grown(
         self, prepared: PreparedExtension, judge: ExtensionJudge, task: MappingTask
@@ -345,7 +357,8 @@ class ExtensionJob:
         verified = [ImagePair.from_names(pair.name0, pair.name1) for pair in read_stored_pairs(database)]
         sizes = np.bincount(connected_images(IndexedPairs.from_pairs(sorted(self.features), verified)), minlength=1)
         components = tuple(sorted((int(size) for size in sizes if size > 1), reverse=True))
-        return PairStatistics(chosen, before.num_pairs + prepared.matched.num_pairs, len(verified), components)
+        num_pairs = before.num_pairs + prepared.matched.num_pairs
+        return replace(before, chosen=chosen, num_pairs=num_pairs, num_verified=len(verified), components=components)
 
 
 def extension_key(job: ExtensionJob, is_ours: bool) -> str:
@@ -369,6 +382,7 @@ def extension_key(job: ExtensionJob, is_ours: bool) -> str:
         *values,
         [job.base.database is not None, is_ours],
         pairs_digest(job.excluded),
+        pairs_digest(job.trusted),
         job.components.extractor.identity,
         job.components.matcher.identity,
         verification_identity(config.two_view),

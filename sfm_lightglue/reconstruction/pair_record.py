@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,26 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         "cues": list(PairCues.FIELDS),
         "doubtful": [[idx, *_rounded(weighed.overlaps[pairs[idx]].cues)] for idx in sorted(doubtful[:_MAX_DOUBTFUL])],
     }
+
+
+def probabilities_of_evidence(
+    evidence: Mapping[str, Any] | None, trusted: Collection[ImagePair] = ()
+) -> dict[ImagePair, float]:
+    """The known probabilities of the pairs of a record, without trusted pairs: these are not doubtful.
+
+    Args:
+        evidence: as `pair_evidence` returns it; None without.
+        trusted: pairs that the user named.
+    """
+    if evidence is None:
+        return {}
+    names, certain = evidence["images"], set(trusted)
+    found = {
+        ImagePair.from_names(names[row0], names[row1]): float(probability)
+        for row0, row1, probability, _ in evidence["pairs"]
+        if probability is not None
+    }
+    return {pair: probability for pair, probability in found.items() if pair not in certain}
 
 
 def _status(pair: ImagePair, weighed: WeighedPairs) -> str:

@@ -106,7 +106,7 @@ def reconstruct(
             mapper = MAPPERS.build(config.mapping)
             components.pairs.check(scene)
             rigs = _rigs(config, scene)
-            trusted = _trusted(config, scene)
+            trusted = trusted_pairs(config, scene)
             pair_s = partial(measured_seconds_per_pair, scene, components, config)
             confirm_pairs(components.pairs, scene, confirm, pair_s)
             store = stack.enter_context(Store(output))
@@ -202,7 +202,7 @@ def _rigs(config: ReconstructConfig, scene: Scene) -> Rigs | None:
     return rigs
 
 
-def _trusted(config: ReconstructConfig, scene: Scene) -> tuple[ImagePair, ...]:
+def trusted_pairs(config: ReconstructConfig, scene: Scene) -> tuple[ImagePair, ...]:
     """The pairs that the user named, sorted."""
     path = config.lookalikes.trust_pairs_file
     return () if path is None else tuple(sorted(read_pairs(path, scene, report=True)))

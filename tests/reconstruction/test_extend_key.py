@@ -25,6 +25,7 @@ def job(**values):
         "base": base,
         "components": components,
         "excluded": (),
+        "trusted": (),
         "executor": SERIAL,
     }
     return ExtensionJob(**fields | values)
@@ -38,6 +39,7 @@ def test_the_key_is_repeatable():
     "other",
     [
         {"excluded": (ImagePair("a.jpg", "b.jpg"),)},
+        {"trusted": (ImagePair("a.jpg", "b.jpg"),)},
         {"extended": replace(EXTENDED, constant_camera_ids=frozenset({1}))},
         {"extended": replace(EXTENDED, guessed_camera_ids=frozenset({1}))},
     ],

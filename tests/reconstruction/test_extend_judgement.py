@@ -1,0 +1,67 @@
+"""An extended model is judged with what the run of the model before knew about its pairs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.reconstruction.extend import extend
+from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge
+from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import make_model, ring_scene, write_database
+from tests.helpers.reconstructions import one_thread
+from tests.helpers.sparse_maps import EXTRACTOR
+
+CONFIG = one_thread(extractor=EXTRACTOR, density={"level": "sparse"}, refine={"mode": "off"})
+
+
+@pytest.mark.parametrize(("probability", "is_rejected"), [(1.0, True), (0.05, False)])
+def test_pairs_that_the_run_before_hardly_believed_do_not_refuse_a_model(
+    tmp_path: Path, probability: float, is_rejected: bool
+) -> None:
+    scene = ring_scene()
+    wrong_pose = Rigid3.from_rotvec([0, np.pi / 2, 0], [1, 0, 0])
+    wrong = {pair: wrong_pose for pair in scene.pairs if int(pair.name1[:2]) - int(pair.name0[:2]) > 2}
+    database = write_database(tmp_path / "database.db", scene, wrong=wrong)
+    probabilities = dict.fromkeys(wrong, probability)
+    judge = ExtensionJudge(database, ChecksConfig(), frozenset({1}), frozenset(), probabilities)
+    model = make_model(scene)
+    assert (judge.problem(model, judge.judge(model)) is not None) == is_rejected
+
+
+def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() -> None:
+    evidence = {
+        "images": ["a.jpg", "b.jpg", "c.jpg"],
+        "pairs": [[0, 1, 0.25, "used"], [0, 2, None, "apart"], [1, 2, 0.0, "apart"]],
+    }
+    assert probabilities_of_evidence(evidence) == {ImagePair("a.jpg", "b.jpg"): 0.25, ImagePair("b.jpg", "c.jpg"): 0.0}
+    trusted = [ImagePair("b.jpg", "c.jpg")]
+    assert probabilities_of_evidence(evidence, trusted) == {ImagePair("a.jpg", "b.jpg"): 0.25}
+    assert probabilities_of_evidence(None) == {}
+
+
+def test_an_extension_uses_and_keeps_the_probabilities_of_the_run_before(
+    own_scene: Path, small_scene_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = own_scene / "reconstruction" / "run.json"
+    before = json.loads(record.read_text())["pairs"]
+    seen: list[dict[ImagePair, float]] = []
+    problem = ExtensionJudge.problem
+
+    def watched(judge: ExtensionJudge, *models: object) -> str | None:
+        seen.append(dict(judge.probability))
+        return problem(judge, *models)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ExtensionJudge, "problem", watched)
+    shutil.copy(small_scene_dir / "images" / "view_04.jpg", own_scene / "images")
+    extend(own_scene, config=CONFIG)
+    assert len(before["pairs"]) > 0
+    assert seen == [probabilities_of_evidence(before)]
+    assert json.loads(record.read_text())["pairs"] == before, "for the next extension"
