@@ -29,6 +29,7 @@ class FakeTracker:
 
     clock: Clock
     num_start = 3
+    loading_s = 0.0
 
     def __init__(self, *_: object, matcher: Any) -> None:
         self.matcher, self.num_frames, self.num_waiting = matcher, 0, 0
@@ -47,6 +48,7 @@ class FakeTracker:
         self.num_waiting += bool(self.slam_map.keyframes) and self.num_frames % 10 == 0
 
     def wait(self) -> None:
+        self.clock.now, self.loading_s = self.clock.now + self.loading_s, 0.0
         for _ in range(self.num_waiting):
             self.clock.now += WAITING_S
             idx = len(self.slam_map.keyframes)
@@ -80,6 +82,11 @@ def test_frames_are_measured_after_the_start_with_waiting_keyframes_and_final_ma
     assert found.frame_s == pytest.approx(FRAME_S + 3 * WAITING_S / 30)
     assert (found.keyframe_share, found.match_s) == pytest.approx((0.1, MATCH_S))
     assert found.seconds == pytest.approx(50 * (FRAME_S + 0.1 * WAITING_S + 0.1 * 4 * MATCH_S))
+
+
+def test_networks_are_loaded_before_frames_are_measured(tmp_path: Path, tracker: type[FakeTracker]) -> None:
+    tracker.num_start, tracker.loading_s = 1000, 10.0
+    assert estimate_tracking(write_frames(tmp_path / "walk", 20)).frame_s == pytest.approx(START_S)
 
 
 def test_without_a_map_the_estimate_says_so(tmp_path: Path, tracker: type[FakeTracker]) -> None:
