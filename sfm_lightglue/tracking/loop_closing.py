@@ -48,6 +48,9 @@ _MAX_COMMON_SHARE = 0.5
 """Two keyframes that find more of the same points, as a fraction of those of the one with fewer, are one evidence: what
 they see can occur twice."""
 
+_MIN_EVIDENCE = 15
+"""A keyframe that finds fewer points is no second evidence: the points may have been removed since."""
+
 _MIN_SHARED = 30
 _NUM_COVISIBLE = 4
 """Edges of the pose graph from a keyframe to those that share most points, and how many these must be."""
@@ -322,4 +325,5 @@ class LoopCloser:
 
 
 def _have_little_in_common(points: set[int], others: set[int]) -> bool:
-    return len(points & others) <= _MAX_COMMON_SHARE * min(len(points), len(others))
+    fewest = min(len(points), len(others))
+    return fewest >= _MIN_EVIDENCE and len(points & others) <= _MAX_COMMON_SHARE * fewest

@@ -11,7 +11,7 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser
 from sfm_lightglue.tracking.place_matching import distinct_places
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
-from sfm_lightglue.tracking.place_verification import PlaceVerifier
+from sfm_lightglue.tracking.place_verification import PlaceVerifier, VerifiedPlace
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from tests.helpers.slam_ring import CAMERA, NUM_STEPS, NearestMatcher, Ring, ring_map
 
@@ -237,6 +237,17 @@ def test_young_points_of_a_joined_map_stay_on_trial():
     walked.closer._mapper.continue_trials = lambda *maps: calls.append(maps)
     (closure,) = walked.closer.join_maps()
     assert calls == [(closure.merged_map_id, 1 - closure.merged_map_id)]
+
+
+@pytest.mark.parametrize(("others", "is_second"), [(range(0), False), (range(14), False), (range(15, 30), True)])
+def test_a_second_evidence_has_points(others, is_second, monkeypatch):
+    """Those of a keyframe may have been removed since."""
+    walked = Walked(Ring())
+    walked.walk(range(3))
+    place, other = (VerifiedPlace(idx, 0, Sim3.identity(), Sim3.identity(), np.zeros(3), 1.0, 20, ()) for idx in (1, 2))
+    monkeypatch.setattr(walked.closer, "_points_of", lambda one: set(range(100, 150) if one is place else others))
+    monkeypatch.setattr(walked.closer, "_is_same_pose", lambda *_: True)
+    assert walked.closer._is_confirmed(place, [other]) == is_second
 
 
 class Answers:
