@@ -112,6 +112,7 @@ class ReferenceFactory:
         tracks = Tracks(live.pixels, live.slots, point_ids, np.full(known, -1))
         reference = self._with_corners(frame, live.image, tracks, before)
         reference.local_xyz[:known] = _local_points(live, base, xyz, camera)
+        reference.local_xyz[:known][point_ids >= 0] = np.nan  # the map has these, until it removes them
         reference.relative = live.relative
         return reference
 

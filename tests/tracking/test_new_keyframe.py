@@ -53,6 +53,23 @@ def test_triangulated_points_and_pose_are_in_one_world_if_the_map_was_moved_afte
     assert np.allclose(reference.place(slam_map).cam_from_world.center, MOVED @ walk.pose(3).center)
 
 
+def test_a_point_that_the_map_removes_is_not_followed_as_a_triangulated_one():
+    walk, slam_map = Walk(), SlamMap(CAMERA)
+    live, _ = followed_from_keyframe_0(walk, slam_map)
+    slam_map.add_keyframe(walk.keyframe(1))
+    rows_of_1 = {number: row for row, number in enumerate(walk.numbers[1].tolist())}
+    slots = [slot for slot in live.slots.tolist() if int(walk.numbers[0][slot]) in rows_of_1][:20]
+    numbers = walk.numbers[0][slots]
+    tracks = [[(0, slot), (1, rows_of_1[int(number)])] for slot, number in zip(slots, numbers, strict=True)]
+    ids = slam_map.add_points(walk.xyz[numbers], tracks)
+    reference = next_keyframe(live, slam_map)
+    known = np.flatnonzero(reference.point_ids >= 0)
+    assert sorted(reference.point_ids[known]) == sorted(ids)
+    np.testing.assert_allclose(reference.xyz(slam_map, known), walk.xyz[walk.numbers[0][live.slots[known]]])
+    slam_map.remove_points(ids)
+    assert np.isnan(reference.xyz(slam_map, known)).all()
+
+
 def test_triangulated_points_move_with_the_keyframe_before():
     """They would contradict the points of the map if they stayed: a keyframe before is adjusted while others wait."""
     walk, slam_map = Walk(), SlamMap(CAMERA)
