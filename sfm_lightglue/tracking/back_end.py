@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from sfm_lightglue.extractors.base import Extractor
@@ -43,16 +46,22 @@ class BackEnd:
         self.places = PlaceRecognition(config.seed)
         self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
         self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)
-        self.keyframes = KeyframeMapping(self.slam_map, extractor, self.mapper, self._after, self._is_busy, config.pose)
-        self.thread = MappingThread(self.keyframes.add, config.threads, self._prepare)
+        self.keyframes = KeyframeMapping(
+            self.slam_map, extractor, self.mapper, self._after, self._is_busy, config.pose, config.seed
+        )
+        prepare = (self._try_extractor, self._try_matcher, load_solver)
+        self.thread = MappingThread(self.keyframes.add, config.threads, prepare)
         self.events: list[TrackingEvent] = []
 
-    def _prepare(self) -> None:
+    def _try_extractor(self) -> None:
         """Load networks and what else takes time at its first use, by an image without features."""
         blank = Image.from_array(np.zeros((_BLANK_PX, _BLANK_PX), np.uint8), "blank image")
-        features = self._extractor.extract(blank)
-        self._matcher.match(features, features)
-        load_solver()
+        with _told(self._extractor):
+            self._blank = self._extractor.extract(blank)
+
+    def _try_matcher(self) -> None:
+        with _told(self._matcher):
+            self._matcher.match(self._blank, self._blank)
 
     def _is_busy(self) -> bool:
         """Whether keyframes wait, beside the one that is mapped."""
@@ -94,3 +103,14 @@ class BackEnd:
         for idx in self.slam_map.members(map_id):
             self.slam_map.remove_keyframe(idx)
             self.places.remove(idx)
+
+
+@contextlib.contextmanager
+def _told(component: object) -> Iterator[None]:
+    """Tell in an error what was tried: components of the caller may fail only at such an image."""
+    try:
+        yield
+    except Exception as error:
+        name, size = type(component).__name__, f"{_BLANK_PX} x {_BLANK_PX}"
+        error.add_note(f"{name} was tried on a blank grey image of {size} pixels, to load it before the first keyframe")
+        raise

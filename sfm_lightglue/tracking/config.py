@@ -86,6 +86,20 @@ class KeyframeConfig:
     min_parallax_deg: float = 0.5
     """Median angle from which the camera counts as moved."""
 
+    max_lag_s: float = 10.0
+    """Longest time, in seconds, for which a frame that becomes a keyframe, or whose points are lost, waits for the
+    mapping of earlier keyframes; only with more than one of `threads`. It waits until one at most is not mapped yet.
+    After that time, a keyframe is made if at most four others are not mapped yet, else none. A small limit makes the
+    poses depend on the speed of the machine."""
+
+    max_camera_lag_s: float = 0.15
+    """Largest `max_lag_s` where `track` reads a camera or a stream: frames that come while it waits are dropped. For a
+    camera of your own and `Tracker`, set `max_lag_s`."""
+
+    def __post_init__(self) -> None:
+        if not min(self.max_lag_s, self.max_camera_lag_s) >= 0:
+            raise ConfigError("`keyframes.max_lag_s` and `keyframes.max_camera_lag_s` must not be negative")
+
 
 @dataclass(frozen=True, slots=True)
 class PoseConfig:
@@ -220,8 +234,9 @@ class TrackerConfig:
     """Of everything random."""
 
     threads: int = 2
-    """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own, and when the
-    sequence has ended, so many threads match keyframes."""
+    """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own. It matches
+    each keyframe with its partners in up to so many threads, no more than partners, while tracking goes on: up to
+    1 + `mapping.num_partners` cores are busy. When the sequence has ended, so many threads match keyframes."""
 
     device: str = "cpu"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""

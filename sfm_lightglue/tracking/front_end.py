@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,22 +20,20 @@ from sfm_lightglue.tracking.frame_tracker import LiveTracks, TrackedFrame, track
 from sfm_lightglue.tracking.initialization import Initializer, Start
 from sfm_lightglue.tracking.keyframes import View, is_keyframe
 from sfm_lightglue.tracking.lost_frames import LostFrames
+from sfm_lightglue.tracking.mapping_thread import MAX_WAITING
 from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
 from sfm_lightglue.tracking.slam_map import Keyframe
 
 _URGENT_FACTOR = 4
-"""A frame with fewer points than this multiple of `pose.min_inliers` becomes a keyframe even if many wait."""
+"""A frame with fewer points than this multiple of `pose.min_inliers` waits for room where too many keyframes wait."""
 
-_MAX_LAG, _MAX_LAG_S = 1, 0.8
-"""A frame that should become a keyframe, or that optical flow loses, waits at most so many seconds until so few earlier
-keyframes are to be mapped. Poses far ahead of the map come from points that no adjustment has seen, and their errors
-add up. A larger lag would not save time: where keyframes come faster than they are mapped, all wait as long."""
-
-_MAX_WAIT_S = 0.4
-"""A frame that optical flow loses, and that the last mapped keyframe does not show, waits so long at most for the
-mapping of later ones."""
+_MAX_LAG = 1
+"""A frame that should become a keyframe, or that optical flow loses, waits until so few earlier keyframes are to be
+mapped, at most `keyframes.max_lag_s`. Poses far ahead of the map come from points that no adjustment has seen, and
+their errors add up. A larger lag would not save time: where keyframes come faster than they are mapped, all wait as
+long."""
 
 _NUM_REMATCHED = 2
 """The last keyframes by which it is searched."""
@@ -94,6 +93,7 @@ class FrontEnd:
         self._starts: list[tuple[int, int, float]] = []  # first and second frame, and time of this, of each map
         self.lost = LostFrames()
         """Frames without a pose."""
+        self._deadline = 0.0  # of all waits of the frame that is processed, one of `time.monotonic`
         self._lost_since: Frame | None = None
         self._lost_at: Reference | None = None  # the keyframe before the camera was lost
 
@@ -109,6 +109,7 @@ class FrontEnd:
 
     def process(self, frame: Frame) -> Outcome:
         """Find the pose of the next frame."""
+        self._deadline = time.monotonic() + self._config.keyframes.max_lag_s
         image = FlowImage.of(frame.image, self._config.max_image_size)
         if self._live is not None:
             outcome = self._track(frame, image, self._live) or self._rematch(frame, image, self._live)
@@ -132,10 +133,12 @@ class FrontEnd:
     def _add_keyframe(self, frame: Frame, live: LiveTracks, num_inliers: int) -> None:
         """Make a keyframe of a frame, if not too many wait for mapping."""
         thread = self._back.thread
+        if thread.is_full and num_inliers >= _URGENT_FACTOR * self._config.pose.min_inliers:
+            return
         # While the mapping is busy, this thread would wait for it, so it extracts the features meanwhile.
         features = self._back.matching.features(frame) if thread.num_unfinished > 0 else None
-        thread.wait_at_most(_MAX_LAG_S, _MAX_LAG)
-        if thread.is_full and num_inliers >= _URGENT_FACTOR * self._config.pose.min_inliers:
+        thread.wait_until(self._deadline, _MAX_LAG)
+        if thread.is_full:
             return
         reference = self._factory.following(frame, live, self._map)
         reference.features = features
@@ -174,10 +177,12 @@ class FrontEnd:
         """Find a frame by its features where optical flow failed; if that fails, when the last keyframes are mapped."""
         tried: set[int] = set()
         self._back.matching.features(frame)  # meanwhile, the mapping goes on
-        self._back.thread.wait_at_most(_MAX_LAG_S, _MAX_LAG)
+        self._back.thread.wait_until(self._deadline, _MAX_LAG)
+        if self._back.thread.is_full:  # what is found becomes a keyframe
+            return None
         found = self._found_by_latest(frame, live.reference, tried, 1)
         if found is None:
-            self._back.thread.wait_at_most(_MAX_WAIT_S)
+            self._back.thread.wait_until(self._deadline)
             found = self._found_by_latest(frame, live.reference, tried)
         return None if found is None else self._continue_at(frame, image, found, "tracked")
 
@@ -249,7 +254,8 @@ class FrontEnd:
         self._back.event("lost", frame.idx)
         map_id = self._young_map(frame, live)
         if map_id is not None:
-            self._back.thread.wait()  # what is mapped there may join the map with an older one
+            # What is mapped there may join the map with an older one. No points are followed that a camera could lose.
+            self._back.thread.wait()
             map_id = self._young_map(frame, live)
         if map_id is not None:
             self._back.drop_map(map_id)
@@ -274,6 +280,9 @@ class FrontEnd:
         if not self._map.keyframes:
             return None
         features = self._back.matching.features(frame)
+        if not self._back.thread.wait_until(self._deadline, MAX_WAITING):  # what is found becomes a keyframe
+            self.lost.add(frame.idx, features)
+            return None
         placed = self._found_in_one_world(lambda: self._back.relocalizer.relocalize(features, frame.size))
         if placed is None and self._lost_at is not None and not self._is_lost_for_long(frame):
             placed = self._found_by_latest(frame, self._lost_at, set())
@@ -319,11 +328,13 @@ class FrontEnd:
 
     def _start(self, frame: Frame, start: Start) -> bool:
         """Start a map with two frames; False if it is bad."""
-        first_idx = frame.idx if start.first.frame is None else start.first.frame.idx
+        thread, first_idx = self._back.thread, frame.idx if start.first.frame is None else start.first.frame.idx
+        if self._map.keyframes and not thread.wait_until(self._deadline):
+            return False
         for reference in (start.first, start.second):
             if reference.frame is not None:
                 reference.features = self._back.matching.features(reference.frame)
-        self._back.thread.wait()
+        thread.wait()  # for networks, before the first map
         camera, is_first = self._map.camera, not self._map.keyframes
         if camera.source == "guessed":
             self._map.camera = start.camera

@@ -40,6 +40,7 @@ class KeyframeMapping:
         after: called with each keyframe that was mapped.
         is_busy: whether other keyframes wait.
         pose: limits of poses.
+        seed: of everything random.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class KeyframeMapping:
         after: Callable[[Keyframe], None],
         is_busy: Callable[[], bool] = lambda: False,
         pose: PoseConfig | None = None,
+        seed: int = 0,
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
         self._is_busy, self._pose = is_busy, pose or PoseConfig()
+        self._seed = seed
         self._num_refined: dict[int, int] = {}  # of _REFINING, by map
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
@@ -161,7 +164,8 @@ class KeyframeMapping:
             xyz, camera = self._map.xyz(known), self._map.camera
         factor = pixel_factor(camera.size)
         limit_px, pixels = self._pose.max_error_px * factor, keyframe.keypoints[rows]
-        found = absolute_pose(pixels, xyz, camera, keyframe.idx, limit_px, keyframe.cam_from_world)
+        seed = self._seed + keyframe.frame_idx
+        found = absolute_pose(pixels, xyz, camera, seed, limit_px, keyframe.cam_from_world)
         if found is not None and found.num_inliers >= max(self._pose.min_inliers, _MIN_INLIER_SHARE * len(rows)):
             keyframe.cam_from_world = found.cam_from_world
         errors = reprojection_errors_px(camera, keyframe.cam_from_world, xyz, pixels)[len(rows) - len(here) :]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.tracking.reference import Reference
 
 MAX_WAITING = 4
-"""Keyframes that wait for mapping at most. If they are more, no keyframe is made of a frame that has enough points
-without it, and one that loses its last points waits."""
+"""Keyframes that wait for mapping at most, beside the one that is mapped. If they are as many, no keyframe is made."""
 
 
 class MappingThread:
@@ -21,11 +20,11 @@ class MappingThread:
     Args:
         map_keyframe: what is done with each.
         threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
-        prepare: what the thread does first, while there is no keyframe yet; not called where there is no thread.
+        prepare: steps that the thread does first, while there is no keyframe yet; none where there is no thread.
     """
 
     def __init__(
-        self, map_keyframe: Callable[[Reference], None], threads: int, prepare: Callable[[], None] | None = None
+        self, map_keyframe: Callable[[Reference], None], threads: int, prepare: Sequence[Callable[[], object]] = ()
     ) -> None:
         self._map_keyframe, self._prepare = map_keyframe, prepare
         self._queue: queue.Queue[Reference | None] = queue.Queue()
@@ -33,7 +32,7 @@ class MappingThread:
         self._is_abandoned = False
         self._thread: threading.Thread | None = None
         self._is_prepared = threading.Event()
-        if threads == 1 or prepare is None:
+        if threads == 1 or not prepare:
             self._is_prepared.set()
         if threads != 1:
             self._thread = threading.Thread(target=self._run, name="mapping", daemon=True)
@@ -46,7 +45,7 @@ class MappingThread:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many keyframes wait as may if none is urgent."""
+        """Whether as many keyframes wait as may."""
         return self._queue.unfinished_tasks > MAX_WAITING
 
     def wait_for_room(self) -> None:
@@ -77,16 +76,19 @@ class MappingThread:
         self._queue.join()
         self._raise_error()
 
-    def wait_at_most(self, seconds: float, num_left: int = 0) -> None:
-        """Wait until so few keyframes are not mapped yet, but no longer than some time.
+    def wait_until(self, deadline: float, num_left: int = 0) -> bool:
+        """Wait until so few keyframes are not mapped yet, but no longer than until some time.
 
         Args:
-            seconds: the time.
+            deadline: the time, one of `time.monotonic`.
             num_left: the keyframes.
+
+        Returns:
+            Whether they are so few.
         """
-        deadline = time.monotonic() + seconds
         while self._queue.unfinished_tasks > num_left and self._error is None and time.monotonic() < deadline:
             time.sleep(0.005)
+        return self._queue.unfinished_tasks <= num_left
 
     def close(self) -> None:
         """Map what waits, and end the thread.
@@ -109,9 +111,8 @@ class MappingThread:
             self._thread = None
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._error is not None:  # it stays: to take it away here could take away a later one
+            raise self._error
 
     def _run(self) -> None:
         with on_one_core():
@@ -128,8 +129,9 @@ class MappingThread:
 
     def _do_first(self) -> None:
         try:
-            if self._prepare is not None:
-                self._prepare()
+            for step in self._prepare:
+                if not self._is_abandoned:
+                    step()
         except BaseException as error:  # the caller's thread raises it
             self._error = error
         finally:

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +186,8 @@ class _Run:
         file_of = as_jpeg if self.source.images is None else file_in_folder(self.source.images)
         extractor = StoredFeatures(parts.extractor, store, file_of)
         matcher = StoredMatches(parts.matcher, store)
-        return Tracker(parts.camera, self.config, extractor=extractor, matcher=matcher)
+        config = patient(self.config, self.source.is_live)
+        return Tracker(parts.camera, config, extractor=extractor, matcher=matcher)
 
     def _track(
         self, tracker: Tracker, first: Frame, others: Iterator[Frame], images: KeyframeImages
@@ -208,6 +209,15 @@ class _Run:
             except Exception as error:
                 return records, False, error
         return records, False, None
+
+
+def patient(config: TrackerConfig, is_live: bool) -> TrackerConfig:
+    """The options with the longest wait that fits a source: a camera goes on while the tracker waits."""
+    if not is_live:
+        return config
+    keyframes = config.keyframes
+    limit_s = min(keyframes.max_lag_s, keyframes.max_camera_lag_s)
+    return replace(config, keyframes=replace(keyframes, max_lag_s=limit_s))
 
 
 def _finished(

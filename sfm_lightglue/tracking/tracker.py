@@ -147,14 +147,10 @@ class Tracker:
             raise DataError(f"{frame.name}: a frame before has this name; give each frame one of its own")
         if self._front is None or self._back is None:
             camera = self._camera or default_camera(self._config.camera_model, frame.size, None)
+            _check_size(frame, camera)  # before there is a thread
             self._back = BackEnd(camera, self._extractor, self._matcher, self._config)
             self._front = FrontEnd(self._back, self._config)
-        if frame.size != self._back.slam_map.camera.size:
-            width, height = self._back.slam_map.camera.size
-            raise DataError(
-                f"{frame.name}: the frame has {frame.size[0]} x {frame.size[1]} pixels, but the camera has"
-                f" {width} x {height}; give the intrinsics of this size"
-            )
+        _check_size(frame, self._back.slam_map.camera)
         return self._front
 
     def __enter__(self) -> Self:
@@ -196,6 +192,14 @@ class Tracker:
         if not by_size:
             raise DataError("no frame could be tracked: no two frames show the same place from different positions")
         return TrackedSequence(_trajectory(records, by_size[0]), self.reconstructions[by_size[0]])
+
+
+def _check_size(frame: Frame, camera: Camera) -> None:
+    if frame.size != camera.size:
+        raise DataError(
+            f"{frame.name}: the frame has {frame.size[0]} x {frame.size[1]} pixels, but the camera has"
+            f" {camera.width} x {camera.height}; give the intrinsics of this size"
+        )
 
 
 def _trajectory(records: tuple[FrameRecord, ...], map_id: int) -> Trajectory:

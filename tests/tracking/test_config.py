@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.features import Features
 from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.feature_matching import FeatureMatching
@@ -27,6 +28,12 @@ def test_components_have_defaults_of_their_own_beside_given_options():
     assert TrackerConfig.from_mapping({"matcher": {"memory_mb": 99}}).matcher.config.memory_mb == 99
     assert TrackerConfig.from_mapping({"matcher": {"name": "nearest"}}).matcher.name == "nearest"
     assert TrackerConfig.from_mapping(config.as_mapping()) == config
+
+
+@pytest.mark.parametrize("name", ["max_lag_s", "max_camera_lag_s"])
+def test_negative_waits_are_refused(name):
+    with pytest.raises(ConfigError, match="must not be negative"):
+        TrackerConfig.from_mapping({"keyframes": {name: -1.0}})
 
 
 class Extracted:

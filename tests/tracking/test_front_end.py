@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -15,11 +17,13 @@ from sfm_lightglue.geometry.transforms import Sim3, rotation_from_rotvec, umeyam
 from sfm_lightglue.synthetic.corridor import Corridor
 from sfm_lightglue.synthetic.hard_frames import with_blackout
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
+from sfm_lightglue.tracking import front_end
 from sfm_lightglue.tracking.config import KeyframeConfig, RecoveryConfig, TrackerConfig
-from sfm_lightglue.tracking.feature_matching import FoundFrame
+from sfm_lightglue.tracking.feature_matching import FeatureMatching, FoundFrame
+from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.local_mapper import LocalMapper
-from sfm_lightglue.tracking.mapping_thread import MappingThread
+from sfm_lightglue.tracking.mapping_thread import MAX_WAITING, MappingThread
 from sfm_lightglue.tracking.reference import Reference
 from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.tracker import Tracker
@@ -90,7 +94,7 @@ def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch:
     """Mapping goes on here only when the tracker waits for it."""
     submitted: list[tuple[int, bool]] = []
     may_go_on = threading.Semaphore(0)
-    add, submit, wait_at_most = KeyframeMapping.add, MappingThread.submit, MappingThread.wait_at_most
+    add, submit, wait_until = KeyframeMapping.add, MappingThread.submit, MappingThread.wait_until
 
     def slow_add(mapping: KeyframeMapping, reference: Reference) -> None:
         may_go_on.acquire(timeout=60)
@@ -100,14 +104,14 @@ def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch:
         submitted.append((thread.num_unfinished, reference.features is not None))
         submit(thread, reference)
 
-    def waiting(thread: MappingThread, seconds: float, num_left: int = 0) -> None:
+    def waiting(thread: MappingThread, deadline: float, num_left: int = 0) -> bool:
         for _ in range(thread.num_unfinished - num_left):
             may_go_on.release()
-        wait_at_most(thread, 60.0, num_left)
+        return wait_until(thread, time.monotonic() + 60.0, num_left)
 
     monkeypatch.setattr(KeyframeMapping, "add", slow_add)
     monkeypatch.setattr(MappingThread, "submit", noted)
-    monkeypatch.setattr(MappingThread, "wait_at_most", waiting)
+    monkeypatch.setattr(MappingThread, "wait_until", waiting)
     config = replace(CONFIG, threads=2, keyframes=KeyframeConfig(max_parallax_deg=0.7))
     tracker = tracked(corridor().take(range(30)), corridor().camera, config)
     may_go_on.release(len(submitted))
@@ -115,6 +119,94 @@ def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch:
     assert submitted[0] == (0, False), "the thread for mapping has time for the features of the first keyframe"
     assert len(submitted) >= 4 and set(submitted[1:]) == {(1, True)}, "one keyframe is mapped meanwhile, but no more"
     assert relative_error(tracker, corridor(), 0) < 0.02
+
+
+@pytest.fixture
+def mapping_may_go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until it is set, the thread for mapping stands at its first keyframe."""
+    may_go_on, add = threading.Event(), KeyframeMapping.add
+
+    def slow_add(mapping: KeyframeMapping, reference: Reference) -> None:
+        may_go_on.wait(60)
+        add(mapping, reference)
+
+    monkeypatch.setattr(KeyframeMapping, "add", slow_add)
+    yield may_go_on
+    may_go_on.set()
+
+
+WITHOUT_WAIT = replace(CONFIG, threads=2, keyframes=KeyframeConfig(max_parallax_deg=0.7, max_lag_s=0.0))
+
+
+@pytest.mark.parametrize("urgent_factor", [4, 1000])
+def test_where_nothing_is_mapped_in_time_few_keyframes_wait_and_all_frames_are_tracked(
+    urgent_factor: int, mapping_may_go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_waiting, extracted = [], set()
+    submit, features = MappingThread.submit, FeatureMatching.features
+
+    def submitted(thread: MappingThread, reference: Reference) -> None:
+        submit(thread, reference)
+        num_waiting.append(thread.num_unfinished)
+
+    def noted(matching: FeatureMatching, frame: Frame) -> Features:
+        extracted.add(frame.idx)
+        return features(matching, frame)
+
+    monkeypatch.setattr(front_end, "_URGENT_FACTOR", urgent_factor)
+    monkeypatch.setattr(MappingThread, "submit", submitted)
+    monkeypatch.setattr(FeatureMatching, "features", noted)
+    tracker = tracked(corridor().take(range(40)), corridor().camera, WITHOUT_WAIT)
+    assert num_waiting == [1, 2, 3, 4, MAX_WAITING + 1]
+    is_urgent = urgent_factor > 100
+    assert (len(extracted) > 2 + len(num_waiting)) == is_urgent, "frames that become no keyframe need no features"
+    assert kinds(tracker) == ["initialized"]
+    mapping_may_go_on.set()
+    tracker.finish()
+    assert relative_error(tracker, corridor(), 0) < 0.02
+
+
+def test_a_frame_with_few_points_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on, num_waiting = threading.Semaphore(0), []
+    add, submit, wait_until = KeyframeMapping.add, MappingThread.submit, MappingThread.wait_until
+
+    def slow_add(mapping: KeyframeMapping, reference: Reference) -> None:
+        may_go_on.acquire(timeout=60)
+        add(mapping, reference)
+
+    def submitted(thread: MappingThread, reference: Reference) -> None:
+        submit(thread, reference)
+        num_waiting.append(thread.num_unfinished)
+
+    def waiting(thread: MappingThread, deadline: float, num_left: int = 0) -> bool:
+        if not thread.is_full:
+            return wait_until(thread, deadline, num_left)
+        may_go_on.release()
+        return wait_until(thread, time.monotonic() + 60, MAX_WAITING)
+
+    monkeypatch.setattr(front_end, "_URGENT_FACTOR", 1000)
+    monkeypatch.setattr(KeyframeMapping, "add", slow_add)
+    monkeypatch.setattr(MappingThread, "submit", submitted)
+    monkeypatch.setattr(MappingThread, "wait_until", waiting)
+    tracker = tracked(corridor().take(range(40)), corridor().camera, WITHOUT_WAIT)
+    may_go_on.release(100)
+    tracker.finish()
+    assert len(num_waiting) > MAX_WAITING + 2 and max(num_waiting) == MAX_WAITING + 1
+    assert relative_error(tracker, corridor(), 0) < 0.02
+
+
+def test_a_camera_that_is_lost_while_too_many_keyframes_wait_is_found_when_they_are_mapped(
+    mapping_may_go_on: threading.Event,
+) -> None:
+    sequence = with_blackout(corridor().take(range(44)), 38, 2)
+    tracker = tracked(sequence.take(range(42)), sequence.camera, WITHOUT_WAIT)
+    assert [one.state for one in tracker.records[-4:]] == ["lost"] * 4
+    mapping_may_go_on.set()
+    tracker.wait()
+    for idx in (42, 43):
+        tracker.track(sequence.image(idx), float(sequence.times_s[idx]))
+    assert [one.state for one in tracker.records[-2:]] == ["relocalized", "tracked"]
+    tracker.close()
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -6,6 +6,7 @@ import numpy as np
 
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.tracking import keyframe_mapping
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.projection import is_inside, project
@@ -83,7 +84,7 @@ def test_intrinsics_are_not_refined_with_a_smaller_map():
     assert mapper.adjusted == []
 
 
-def test_a_keyframe_that_was_made_too_early_is_placed_by_the_points_that_the_map_has_now():
+def test_a_keyframe_that_was_made_too_early_is_placed_by_the_points_that_the_map_has_now(monkeypatch):
     """The keyframe before was not mapped then: no track had a point, and the step of the camera is wrong by a fifth."""
     walk, slam_map = Walk(), SlamMap(CAMERA)
     keyframes = [walk.keyframe(idx) for idx in range(3)]
@@ -100,9 +101,13 @@ def test_a_keyframe_that_was_made_too_early_is_placed_by_the_points_that_the_map
     step = walk.pose(3) @ walk.pose(2).inverse()
     wrong = RelativePose(2, Rigid3(step.R, 1.2 * step.t), 1.0)
     late = replace(with_pixels(3, pixels), previous=with_pixels(2, before.keypoints), previous_slots=corners)
+    late_frame_idx = late.frame.idx
     late.relative, late.previous.keyframe = wrong, before
     late.previous.feature_rows[: before.num_features] = np.arange(before.num_features)
-    KeyframeMapping(slam_map, None, CullingMapper(slam_map, 100), lambda keyframe: None).add(late)
+    seeds, found = [], keyframe_mapping.absolute_pose
+    monkeypatch.setattr(keyframe_mapping, "absolute_pose", lambda *values: seeds.append(values[3]) or found(*values))
+    KeyframeMapping(slam_map, None, CullingMapper(slam_map, 100), lambda keyframe: None, seed=7).add(late)
+    assert seeds == [7 + late_frame_idx], "the seed of the tracker, and the frame"
     placed = slam_map.keyframes[3]
     assert np.linalg.norm(placed.cam_from_world.center - walk.pose(3).center) < 1e-3
     has_point = np.isin(number_of[corners], common)

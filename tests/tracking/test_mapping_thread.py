@@ -1,6 +1,7 @@
 """The queue of keyframes: order, both ways to work, and errors."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_a_single_thread_maps_at_once():
 
 def test_what_waits_is_mapped_at_the_end():
     may_go_on, mapped = threading.Event(), []
-    thread = MappingThread(lambda one: (may_go_on.wait(10), mapped.append(one.idx)), 2)
+    thread = MappingThread(lambda one: (may_go_on.wait(60), mapped.append(one.idx)), 2)
     for idx in range(3):
         thread.submit(reference(idx))
     may_go_on.set()
@@ -48,25 +49,26 @@ def test_what_waits_is_not_mapped_if_the_thread_is_abandoned():
 
     def work(one):
         is_begun.set()
-        may_go_on.wait(10)
+        may_go_on.wait(60)
         mapped.append(one.idx)
 
     thread = MappingThread(work, 2)
     for idx in range(3):
         thread.submit(reference(idx))
-    assert is_begun.wait(10)
+    assert is_begun.wait(60)
     ending = threading.Thread(target=thread.abandon)
     ending.start()
-    ending.join(0.05)
+    while not thread._is_abandoned:
+        time.sleep(0.001)
     may_go_on.set()
-    ending.join(10)
+    ending.join(60)
     assert not ending.is_alive() and mapped == [0]
     thread.close()
 
 
 def test_a_keyframe_more_waits_for_room():
     may_go_on = threading.Semaphore(0)
-    thread = MappingThread(lambda one: may_go_on.acquire(timeout=10), 2)
+    thread = MappingThread(lambda one: may_go_on.acquire(timeout=60), 2)
     for idx in range(MAX_WAITING + 1):
         thread.submit(reference(idx))
     submitting = threading.Thread(target=thread.submit, args=(reference(MAX_WAITING + 1),))
@@ -74,7 +76,7 @@ def test_a_keyframe_more_waits_for_room():
     submitting.join(0.05)
     assert submitting.is_alive() and thread.is_full
     may_go_on.release(1)
-    submitting.join(10)
+    submitting.join(60)
     assert not submitting.is_alive()
     may_go_on.release(MAX_WAITING + 1)
     thread.close()
@@ -82,19 +84,20 @@ def test_a_keyframe_more_waits_for_room():
 
 def test_a_wait_ends_with_the_last_keyframe_or_after_its_time():
     may_go_on = threading.Event()
-    thread = MappingThread(lambda one: may_go_on.wait(10), 2)
+    thread = MappingThread(lambda one: may_go_on.wait(60), 2)
     thread.submit(reference(0))
-    thread.wait_at_most(0.02)
+    assert not thread.wait_until(time.monotonic() + 0.02)
     assert thread.num_unfinished == 1
+    assert thread.wait_until(time.monotonic(), 1), "one may be left"
     threading.Timer(0.05, may_go_on.set).start()
-    thread.wait_at_most(10)
+    assert thread.wait_until(time.monotonic() + 60)
     assert thread.num_unfinished == 0
     thread.close()
 
 
 def test_a_full_queue_says_so():
     go_on = threading.Event()
-    thread = MappingThread(lambda one: go_on.wait(10), 2)
+    thread = MappingThread(lambda one: go_on.wait(60), 2)
     for idx in range(MAX_WAITING + 1):
         assert not thread.is_full
         thread.submit(reference(idx))
@@ -113,26 +116,39 @@ def test_an_error_reaches_the_caller(threads):
     with pytest.raises(ValueError, match="bad keyframe"):
         thread.submit(reference(0))
         thread.wait()
-    thread.close()
+    thread.abandon()
+
+
+def test_an_error_is_raised_again_at_the_next_call():
+    def fail(one):
+        raise ValueError("bad keyframe")
+
+    thread = MappingThread(fail, 2)
+    thread.submit(reference(0))
+    for call in (thread.wait, lambda: thread.submit(reference(1)), thread.wait, thread.close):
+        with pytest.raises(ValueError, match="bad keyframe"):
+            call()
 
 
 def test_a_thread_is_prepared_before_its_first_keyframe_and_a_wait_ends_afterwards():
     may_go_on, done = threading.Event(), []
-    thread = MappingThread(lambda one: done.append(one.idx), 2, lambda: may_go_on.wait(10) and done.append("prepared"))
+    thread = MappingThread(
+        lambda one: done.append(one.idx), 2, [lambda: may_go_on.wait(60) and done.append("prepared")]
+    )
     thread.submit(reference(0))
     waiting = threading.Thread(target=thread.wait)
     waiting.start()
     waiting.join(0.05)
     assert waiting.is_alive() and done == []
     may_go_on.set()
-    waiting.join(10)
+    waiting.join(60)
     assert done == ["prepared", 0]
     thread.close()
 
 
 def test_without_a_thread_nothing_is_prepared():
     done = []
-    thread = MappingThread(lambda one: done.append(one.idx), 1, lambda: done.append("prepared"))
+    thread = MappingThread(lambda one: done.append(one.idx), 1, [lambda: done.append("prepared")])
     thread.submit(reference(0))
     thread.wait()
     assert done == [0]
@@ -143,7 +159,26 @@ def test_an_error_of_the_preparation_reaches_the_caller():
         raise ValueError("no weights")
 
     mapped = []
-    thread = MappingThread(mapped.append, 2, fail)
+    thread = MappingThread(mapped.append, 2, [fail])
     with pytest.raises(ValueError, match="no weights"):
         thread.wait()
-    thread.close()
+    thread.abandon()
+
+
+def test_an_abandoned_thread_leaves_out_the_steps_of_its_preparation():
+    is_begun, may_go_on, done = threading.Event(), threading.Event(), []
+
+    def first():
+        is_begun.set()
+        may_go_on.wait(60)
+        done.append(1)
+
+    thread = MappingThread(lambda one: None, 2, [first, lambda: done.append(2)])
+    assert is_begun.wait(60)
+    ending = threading.Thread(target=thread.abandon)
+    ending.start()
+    while not thread._is_abandoned:
+        time.sleep(0.001)
+    may_go_on.set()
+    ending.join(60)
+    assert not ending.is_alive() and done == [1]

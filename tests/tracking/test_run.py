@@ -21,7 +21,7 @@ from sfm_lightglue.tracking import output as module
 from sfm_lightglue.tracking import run
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.run import TrackedSource, ahead, track
-from sfm_lightglue.tracking.sources import open_source
+from sfm_lightglue.tracking.sources import FrameSource, open_source
 from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
 from tests.helpers.videos import damage_frame, panned_images, write_frames, write_video
 
@@ -283,6 +283,9 @@ def test_given_intrinsics_and_options_reach_the_tracker(
     assert record["source"]["fps"] == 10 and record["source"]["camera_params"] == [50.0, 50.0, 32.0, 24.0]
     track(folder)
     assert made[1].camera is None
+    monkeypatch.setattr(FrameSource, "is_live", True)
+    track(folder)
+    assert made[1].config.keyframes.max_lag_s == 10 and made[2].config.keyframes.max_lag_s == 0.15
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])

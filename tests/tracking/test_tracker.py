@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -161,6 +162,27 @@ def test_the_frame_of_a_start_is_named_while_the_start_is_searched():
     for idx in range(2):
         tracker.track(walk().image(idx), float(idx), f"{idx}.png")
         assert tracker.start_name == "0.png"
+
+
+def test_a_size_that_differs_from_that_of_the_camera_is_refused_before_a_thread_loads_networks():
+    before = set(threading.enumerate())
+    with pytest.raises(DataError, match="128 x 96 pixels"):
+        Tracker(walk().camera, config(threads=2)).track(np.zeros((96, 128), np.uint8), 0.0)
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_error_of_a_component_at_the_blank_image_says_what_was_tried():
+    class Extractor:
+        def extract(self, image):
+            raise KeyError(image.name)
+
+    with Tracker(walk().camera, config(threads=2), extractor=Extractor()) as tracker:
+        tracker.track(walk().image(0), 0.0)
+        with pytest.raises(KeyError) as error:
+            tracker.wait()
+    assert error.value.__notes__ == [
+        "Extractor was tried on a blank grey image of 64 x 64 pixels, to load it before the first keyframe"
+    ]
 
 
 def test_wrong_input_is_refused():
