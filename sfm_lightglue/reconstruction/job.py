@@ -31,7 +31,7 @@ from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, probabilities_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
-from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified
+from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
@@ -96,6 +96,7 @@ class FilledDatabase:
     weighed: WeighedPairs
     constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
+    num_left_out: int
 
 
 def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[PackedModels, str | None]:
@@ -132,7 +133,8 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     added = _added_before(job)
     images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
     tell_second_look(added, images, judged)
-    pairs = pair_statistics(tuple(sorted(job.features)), job.plan.chosen, filled.num_pairs, filled.weighed)
+    chosen = with_left_out(job.plan.chosen, filled.num_left_out)
+    pairs = pair_statistics(tuple(sorted(job.features)), chosen, filled.num_pairs, filled.weighed)
     statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups))
     if not judged:
         message = explain_no_model(
@@ -329,7 +331,7 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
             weighed.num_without_still,
             counts.num_pairs,
         )
-    return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed)
+    return FilledDatabase(path, counts.num_pairs, weighed, constant, guessed, counts.num_left_out)
 
 
 def _map(

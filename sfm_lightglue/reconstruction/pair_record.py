@@ -41,6 +41,16 @@ def pair_statistics(names: tuple[str, ...], chosen: str, num_pairs: int, weighed
     return PairStatistics(chosen, num_pairs, num_verified, components, pairs_apart(weighed), evidence)
 
 
+def with_left_out(chosen: str, num_left_out: int) -> str:
+    """Which pairs were matched and why, with the number of suggested pairs that were not; see `PairCounts`."""
+    if num_left_out == 0:
+        return chosen
+    return (
+        f"{chosen}; {num_left_out} suggested pairs are left out, because few of their keypoints match"
+        " (`transitive.closer_look`)"
+    )
+
+
 def pairs_apart(weighed: WeighedPairs) -> tuple[tuple[str, str], ...]:
     """Names of the pairs that took no part in mapping, because they may show places that look alike."""
     return tuple((pair.name0, pair.name1) for pair in sorted(weighed.apart))

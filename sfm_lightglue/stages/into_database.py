@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from sfm_lightglue.stages.matching import PairResult, match_pairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.two_view.still_matches import StillMap, is_still
 from sfm_lightglue.types import Camera, ImagePair, Matches, PairEvidence, Rejected, Scene, TwoViewGeometry, TwoViewKind
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,12 +92,14 @@ class PairCounts:
         verified: by pair, those with a two-view geometry.
         still: the still matches of all pairs.
         keeps_inliers: whether the records have the inliers of the pairs.
+        num_left_out: suggested pairs that were not matched, because few of their keypoints match.
     """
 
     num_pairs: int
     verified: dict[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
     still: StillMap = field(default_factory=StillMap)
     keeps_inliers: bool = False
+    num_left_out: int = 0
 
     @property
     def num_verified(self) -> int:
@@ -236,8 +241,14 @@ def match_scene(
             with clock.stage("select"):
                 suggested = suggested_pairs(asked.union(barred), inliers, plan.transitive, similar)
                 likely = without_unlikely(suggested, inliers, plan.transitive, look)
+            counts.num_left_out += len(suggested) - len(likely)
             match(likely)
             asked = asked.union(suggested)
             if counts.num_verified == num_before:
                 break
+    if counts.num_left_out > 0:
+        logger.info(
+            "%d suggested pairs are left out, because few of their keypoints match (`transitive.closer_look`)",
+            counts.num_left_out,
+        )
     return counts

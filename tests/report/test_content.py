@@ -63,6 +63,15 @@ def test_findings_name_the_images_and_come_with_advice() -> None:
     assert any("2 separate groups (5, 3 images)" in one.text for one in found)
 
 
+@pytest.mark.parametrize("option", ["transitive.closer_look", "pairs.closer_look"])
+def test_the_option_that_left_pairs_out_is_named_where_more_pairs_may_help(option: str) -> None:
+    summary = {"components": [5, 3], "pairs": f"chosen; 7 pairs are left out (`{option}`)"}
+    *_, groups = findings(summary)
+    assert f"match more pairs (`{option}` false, or `pairs.name` exhaustive)" in groups.advice
+    *_, groups = findings(summary | {"pairs": "exhaustive"})
+    assert "closer_look" not in groups.advice
+
+
 def test_a_good_run_has_no_finding() -> None:
     images = {name: {"status": "registered", "reason": None, "num_points": 500, "support": 1.0} for name in "abc"}
     checks = {"min_agreement": {"value": 1.0, "limit": 0.8, "passed": True}}
