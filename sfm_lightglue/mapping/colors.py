@@ -23,7 +23,7 @@ def color_points(
     executor: Executor = SERIAL,
     progress: Progress = silent,
     image_ids: Collection[int] | None = None,
-) -> None:
+) -> list[set[int]]:
     """Give each point the mean colour of the pixels that show it.
 
     Args:
@@ -33,20 +33,30 @@ def color_points(
         progress: called with "colour" after each image.
         image_ids: of the images whose pixels are used, registered ones of each model; None for all. Points that none of
             them shows get black.
+
+    Returns:
+        The ids of these points of each model: no image shows them whose file can be read.
     """
     chosen = [sorted(model.reg_image_ids() if image_ids is None else image_ids) for model in models]
     num_done, num_images = 0, sum(map(len, chosen))
     progress("colour", 0, num_images)
+    left: list[set[int]] = []
     for model, ids in zip(models, chosen, strict=True):
-        for _ in _color(model, ids, path_from_name, executor):
+        left.append(set())
+        for _ in _color(model, ids, path_from_name, executor, left[-1]):
             num_done += 1
             progress("colour", num_done, num_images)
+    return left
 
 
 def _color(
-    model: pycolmap.Reconstruction, image_ids: Sequence[int], path_from_name: Mapping[str, Path], executor: Executor
+    model: pycolmap.Reconstruction,
+    image_ids: Sequence[int],
+    path_from_name: Mapping[str, Path],
+    executor: Executor,
+    left: set[int],
 ) -> Iterator[None]:
-    """Yields after each image; the points have their colours at the end."""
+    """Yields after each image; the points have their colours at the end, and `left` those that none has shown."""
     row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
     sums = np.zeros((len(row_from_id), 3))
     counts = np.zeros(len(row_from_id))
@@ -74,3 +84,4 @@ def _color(
     colors = np.round(sums / np.maximum(counts, 1)[:, None]).astype(np.uint8)
     for point_id, row in row_from_id.items():
         model.points3D[point_id].color = colors[row]
+    left.update(point_id for point_id, row in row_from_id.items() if counts[row] == 0)

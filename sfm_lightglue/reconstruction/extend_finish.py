@@ -121,16 +121,27 @@ class ExtensionFinishing:
         return {image_id: point_ids_of(image) >= 0 for image_id, image in images.items()}
 
     def _color(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
-        """Colour the points that have none yet by the images that came in: few others need to be decoded."""
+        """Colour the points that have none yet by the images that came in: few others need to be decoded.
+
+        Points that these do not show, or whose files can no longer be read, get the colours of all their images.
+        """
         fresh = set(model.point3D_ids()) - set(known)
         seen = fresh & seen_points(model, added)
-        for chosen, is_seen in ((seen, True), (fresh - seen, False)):
-            if chosen:
-                part = part_of_points(model, chosen)
-                image_ids = set(part.reg_image_ids()) & set(added) if is_seen else None
-                color_points([part], self.path_from_name, self.executor, image_ids=image_ids)
-                for point_id in chosen:
-                    model.points3D[point_id].color = part.points3D[point_id].color
+        left = self._color_by(model, seen, added)
+        self._color_by(model, (fresh - seen) | left, None)
+
+    def _color_by(
+        self, model: pycolmap.Reconstruction, chosen: Collection[int], image_ids: Collection[int] | None
+    ) -> set[int]:
+        """Colour points by some images, None for all; the points that none of them shows."""
+        if not chosen:
+            return set()
+        part = part_of_points(model, chosen)
+        used = None if image_ids is None else set(part.reg_image_ids()) & set(image_ids)
+        (left,) = color_points([part], self.path_from_name, self.executor, image_ids=used)
+        for point_id in chosen:
+            model.points3D[point_id].color = part.points3D[point_id].color
+        return left
 
 
 def _take_keypoints(model: pycolmap.Reconstruction, seen: pycolmap.Reconstruction, report: RefinementReport) -> None:

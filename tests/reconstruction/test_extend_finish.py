@@ -64,3 +64,8 @@ def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
     np.testing.assert_array_equal(model.points3D[lost].color, [90, 80, 70])
     others.finish(model, [NUM_IMAGES], known)
     assert sorted(model.point3D_ids()) == known
+    lost = known[-1]
+    model.points3D[lost].color = np.zeros(3, np.uint8)
+    (tmp_path / "added.png").unlink()  # it is lost meanwhile: the other images show the point too
+    others.finish(model, [NUM_IMAGES], known[:-1])
+    np.testing.assert_array_equal(model.points3D[lost].color, [90, 80, 70])
