@@ -96,7 +96,10 @@ def poses_of_packed(files: Mapping[str, AnyArray], path: str) -> dict[str, Float
     Raises:
         DataError: if a file is missing or damaged.
     """
-    images = read_binary_images(Path(path), files[f"{path}/images.bin"].tobytes())
+    name = f"{path}/images.bin"
+    if name not in files:
+        raise DataError(f"{name}: the file is missing among those of the model that were kept")
+    images = read_binary_images(Path(path), files[name].tobytes())
     return dict(zip(images.names, images.poses, strict=True))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from sfm_lightglue.colmap.binary_model import read_binary_content
 from sfm_lightglue.colmap.written_model import difference_from_model, ply_difference
-from sfm_lightglue.errors import StoreError
+from sfm_lightglue.errors import DataError, StoreError
 from sfm_lightglue.mapping.cached_models import MapStatistics, keep_models, load_models
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import read_mapped, save_mapped
@@ -53,6 +53,12 @@ def test_packed_models_are_the_models(tmp_path: Path, num_points: int) -> None:
         for name, pose in found.items():
             native = images[name].cam_from_world()
             np.testing.assert_allclose(pose, [*np.roll(native.rotation.quat, 1), *native.translation], atol=1e-12)
+
+
+def test_a_packed_model_without_its_images_is_damaged(tmp_path: Path) -> None:
+    files = pack_models({"sparse/0": make_model(0)}, tmp_path)
+    with pytest.raises(DataError, match=r"sparse/0/images\.bin: the file is missing"):
+        poses_of_packed({name: file for name, file in files.items() if "images" not in name}, "sparse/0")
 
 
 def test_each_difference_from_the_model_is_seen(tmp_path: Path) -> None:
