@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Level = Literal["bad", "warning", "note"]
 
-_CLOSER_LOOKS = ("`transitive.closer_look`", "`pairs.closer_look`")
+_CLOSER_LOOKS = ("transitive.closer_look", "pairs.closer_look")
 """Options that leave pairs out before they are matched; the line about the choice of pairs names those that did."""
 
 REASON_TEXTS: dict[str, tuple[str, str]] = {
@@ -229,7 +229,7 @@ def _of_scene(summary: Mapping[str, Any]) -> Iterator[Finding]:
     if len(components) > 1:
         sizes = ", ".join(map(str, components))
         text = f"The verified pairs connect the images in {len(components)} separate groups ({sizes} images)."
-        options = [f"{name} false, or " for name in _CLOSER_LOOKS if name in summary.get("pairs", "")]
+        options = [f"`{name}=false` or " for name in _CLOSER_LOOKS if name in summary.get("pairs", "")]
         advice = f"Take images between the parts, or match more pairs ({''.join(options)}`pairs.name` exhaustive)."
         if any(model.get("maybe_same_as") for model in summary.get("models", ())):
             text = f"{text[:-1]}, because pairs that look alike were left out."

@@ -67,7 +67,7 @@ def test_findings_name_the_images_and_come_with_advice() -> None:
 def test_the_option_that_left_pairs_out_is_named_where_more_pairs_may_help(option: str) -> None:
     summary = {"components": [5, 3], "pairs": f"chosen; 7 pairs are left out (`{option}`)"}
     *_, groups = findings(summary)
-    assert f"match more pairs (`{option}` false, or `pairs.name` exhaustive)" in groups.advice
+    assert f"match more pairs (`{option}=false` or `pairs.name` exhaustive)" in groups.advice
     *_, groups = findings(summary | {"pairs": "exhaustive"})
     assert "closer_look" not in groups.advice
 
