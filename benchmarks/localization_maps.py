@@ -53,14 +53,21 @@ class FoundPhotos:
 
 def map_images(scene: BenchmarkScene, names: Sequence[str], num_threads: int, folder: Path) -> Path:
     """A map of some images by this library, in a folder with links to them; a finished map is read again."""
-    for name in names:
-        target = folder / "images" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.is_symlink():
-            target.symlink_to((scene.truth.image_root / name).resolve())
+    _link_images({folder / "images" / name: (scene.truth.image_root / name).resolve() for name in names}, folder)
     job = Job("ours", "", "", num_threads, camera=scene.camera, camera_mode=scene.camera_mode)
     reconstruct(folder, config=ReconstructConfig.from_mapping(ours_config(job)))
     return folder
+
+
+def _link_images(target_from_link: Mapping[Path, Path], folder: Path) -> None:
+    """Make the links that a folder lacks, and remove those to other files, which an earlier run has left."""
+    for link in sorted(folder.rglob("*")):
+        if link.is_symlink() and link.readlink() != target_from_link.get(link):
+            link.unlink()
+    for link, target in target_from_link.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(target)
 
 
 def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str], folder: Path) -> FoundPhotos:
@@ -83,6 +90,7 @@ def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str]
             else:
                 reasons[name] = str(one.reason)
         extractor = EXTRACTORS.build(localizer.config.extractor, localizer.config.device)
+        extractor.extract(Image.read(scene.truth.image_root / queries[0]))  # loads what it needs
         for name in queries:
             start_s = time.perf_counter()
             extractor.extract(Image.read(scene.truth.image_root / name))
