@@ -145,7 +145,9 @@ def test_colmap_matches_the_pairs_of_each_kind(kind: str, tmp_path: Path) -> Non
     assert result.seconds["match"] > 0
     steps = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
     assert [step["step"] for step in steps] == ["extract", "match", "map"]
-    assert 0 < steps[0]["cpu_seconds"] <= steps[1]["cpu_seconds"] <= steps[2]["cpu_seconds"] <= result.cpu_seconds + 0.1
+    assert (
+        0 <= steps[0]["cpu_seconds"] <= steps[1]["cpu_seconds"] <= steps[2]["cpu_seconds"] <= result.cpu_seconds + 0.1
+    )
     with pycolmap.Database.open(tmp_path / "out" / "database.db") as database:
         num_pairs = database.num_matched_image_pairs()
     assert num_pairs < 66 if kind == "sequential" else num_pairs == 66

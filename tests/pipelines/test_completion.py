@@ -47,7 +47,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert done.stderr == ""
@@ -152,7 +152,7 @@ def test_fish_completes_commands_names_and_files(tmp_path: Path) -> None:
             text=True,
             cwd=tmp_path,
             env=environment,
-            timeout=60,
+            timeout=120,
             check=True,
         )
         assert done.stderr == ""
@@ -164,7 +164,7 @@ def test_fish_completes_commands_names_and_files(tmp_path: Path) -> None:
     assert offered(f"{SCRIPT} store che") == {"check"}
 
 
-def shown_until(terminal: int, text: str, limit_s: float = 30.0) -> str:
+def shown_until(terminal: int, text: str, limit_s: float = 120.0) -> str:
     """What a terminal shows until a text comes."""
     shown, end = "", time.monotonic() + limit_s
     while text not in shown:

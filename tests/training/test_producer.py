@@ -154,7 +154,7 @@ def test_one_renderer_and_its_pool_end_together(tmp_path: Path, photo_folder: Pa
             os.kill(sift, signal.SIGKILL)
             with pytest.raises(DataError, match=r"a process for SIFT has ended \(exit code -9\)"):
                 wait_for(producer, [999])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while is_running(sift) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(renderer) and not is_running(sift)
