@@ -44,7 +44,8 @@ class DensityConfig:
     """Points with a smaller triangulation angle are left out: their depth is uncertain."""
 
     max_partners: int = 20
-    """Largest number of images that each image is matched with, those with the most common points."""
+    """Largest number of images that each image is matched with, those with the most common points. An image that comes
+    into a finished model is matched with at most six."""
 
     min_track_length: int = 3
     """Smallest number of images in which a point is observed; 2 in a model of two images."""
