@@ -37,14 +37,25 @@ _BEHIND = 1.15
 """A point that is this many times as far as the surface there is hidden by it."""
 
 _NUM_CELLS = 24
-"""Number of cells along the longer side of an image. A point is alone if no point in its cell and in the eight cells
-around it is common."""
+"""Largest number of cells along the longer side of an image. A point is alone if no point in its cell and in the eight
+cells around it is common."""
+
+_NUM_AROUND, _FEWEST_CELLS = 8, 6
+"""Number of points of an image that these nine cells should hold: with fewer, a point is alone by chance. So the cells
+of an image with few points are larger. If they are fewer than the second number along the longer side, no point is
+alone."""
+
+_MIN_COMMON_AROUND = 4.0
+"""Number of common points of two images that nine cells must hold on average, or no point of them is alone."""
 
 _RARE = 0.7
 """A point is rare if at most this fraction of the images that should observe it do."""
 
 _MIN_OTHERS = 2
 """Number of other points of the image in these cells."""
+
+_MAX_COSINES = 5_000_000
+"""Largest number of cosines between rays that are held at once."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,18 +68,23 @@ class SharedPoints:
         num_alone: [n, n] of the missing points, those that are alone among points of the image of the column that the
             one of the row does not observe. Their views differ no more than those by which they were matched.
         num_rare: [n, n] points that both images observe, and that are missing in many others.
+        alone: [M, 3] image of the row, image of the column and point of each point that is alone.
+        alone_pixels: [M, 2] where the image of the column should see it.
     """
 
     num_common: IndexArray
     num_missing: IndexArray
     num_alone: IndexArray
     num_rare: IndexArray
+    alone: IndexArray
+    alone_pixels: Float64Array
 
 
 def shared_points(model: SparseModel) -> SharedPoints:
     """Count the common, the missing, the alone and the rare points of each two images of a model."""
     num_images, num_points = len(model.names), len(model.points)
-    common, missing, alone = (np.zeros((num_images, num_images), np.int64) for _ in range(3))
+    common, missing, num_alone = (np.zeros((num_images, num_images), np.int64) for _ in range(3))
+    alone, alone_pixels = [np.zeros((0, 3), np.int64)], [np.zeros((0, 2))]
     views = _Views.of_model(model)
     first = np.searchsorted(model.image_rows, np.arange(num_images + 1))
     num_without = np.zeros(num_points, np.int64)
@@ -87,17 +103,23 @@ def shared_points(model: SparseModel) -> SharedPoints:
             rows = model.image_rows[others[is_similar & chosen[points]]]
             counts[:, image] = np.bincount(rows, minlength=num_images)
         num_without[np.unique(points[is_similar & expected[points]])] += 1
-        cells = _Cells.of_image(model, image)
-        alone[:, image] = cells.num_alone(
+        cells = _Cells.of_image(model, image, own.stop - own.start)
+        if cells is None:
+            continue
+        rows = cells.alone(
             (model.image_rows[others], cells.of(pixels[points])),
             observed[points] & (model.image_rows[others] != image),
-            is_similar & is_matched & expected[points],
+            np.flatnonzero(is_similar & is_matched & expected[points]),
             cells.of(model.pixels[own]),
-            num_images,
         )
+        images = model.image_rows[others[rows]]
+        num_alone[:, image] = np.bincount(images, minlength=num_images)
+        alone.append(np.column_stack([images, np.full(len(rows), image), points[rows]]))
+        alone_pixels.append(pixels[points[rows]])
     num_with = np.bincount(model.point_rows, minlength=num_points)
     is_rare = num_with <= _RARE * (num_with + num_without)
-    return SharedPoints(common, missing, alone, model.num_common(is_rare))
+    rare = model.num_common(is_rare)
+    return SharedPoints(common, missing, num_alone, rare, np.concatenate(alone), np.concatenate(alone_pixels))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -153,9 +175,12 @@ def _matched_cosines(model: SparseModel, rays: Float64Array) -> Float64Array:
     lengths = np.diff(starts)
     found = np.ones(len(rays))
     for length in np.unique(lengths[lengths > 1]).tolist():
-        rows = order[starts[:-1][lengths == length][:, None] + np.arange(length)]
-        own = rays[rows]
-        found[rows] = (own @ own.transpose(0, 2, 1)).min(axis=2)
+        firsts = starts[:-1][lengths == length]
+        per_chunk = max(_MAX_COSINES // length**2, 1)
+        for start in range(0, len(firsts), per_chunk):
+            rows = order[firsts[start : start + per_chunk, None] + np.arange(length)]
+            own = rays[rows]
+            found[rows] = (own @ own.transpose(0, 2, 1)).min(axis=2)
     return found
 
 
@@ -172,61 +197,42 @@ class _Cells:
     shape: tuple[int, int]
 
     @classmethod
-    def of_image(cls, model: SparseModel, image: int) -> _Cells:
-        """The cells of an image of a model."""
+    def of_image(cls, model: SparseModel, image: int, num_points: int) -> _Cells | None:
+        """The cells of an image of a model that observes a number of points; None if these are too few."""
         width, height = model.cameras[image].width, model.cameras[image].height
-        side_px = max(width, height) / _NUM_CELLS
+        longest = max(width, height)
+        side_px = max(longest / _NUM_CELLS, float(np.sqrt(_NUM_AROUND * width * height / (9 * max(num_points, 1)))))
+        if side_px > longest / _FEWEST_CELLS:
+            return None
         return cls(side_px, (int(height / side_px) + 3, int(width / side_px) + 3))
 
     def of(self, pixels: Float64Array) -> IndexArray:
         """The cell of each pixel [M]."""
         columns, rows = (pixels // self.side_px).astype(np.int64).T + 1
-        found: IndexArray = rows.clip(0, self.shape[0] - 1) * self.shape[1] + columns.clip(0, self.shape[1] - 1)
+        found: IndexArray = rows.clip(1, self.shape[0] - 2) * self.shape[1] + columns.clip(1, self.shape[1] - 2)
         return found
 
-    def num_alone(
-        self,
-        observations: tuple[IndexArray, IndexArray],
-        is_common: BoolArray,
-        is_asked: BoolArray,
-        own: IndexArray,
-        num_images: int,
+    def alone(
+        self, observations: tuple[IndexArray, IndexArray], is_common: BoolArray, asked: IndexArray, own: IndexArray
     ) -> IndexArray:
-        """Number [n] of points of other images that are alone.
+        """Rows of the observations of other images whose points are alone.
 
         Args:
             observations: image and cell [M] of the observations of the other images.
             is_common: [M] those of points that the image observes.
-            is_asked: [M] those of points that the image should observe and does not.
+            asked: [A] rows of those of points that the image should observe and does not.
             own: [K] cells of the points that the image observes.
-            num_images: of the model.
         """
         images, cells = observations
-        counts = np.zeros(num_images, np.int64)
-        asked = np.unique(images[is_asked])
-        if len(asked) == 0:
-            return counts
-        row_from_image = np.full(num_images, -1)
-        row_from_image[asked] = np.arange(len(asked))
         num_cells = self.shape[0] * self.shape[1]
-        rows = row_from_image[images]
-        chosen = is_common & (rows >= 0)
-        common = np.bincount(rows[chosen] * num_cells + cells[chosen], minlength=len(asked) * num_cells)
-        near = self._around(common.reshape(len(asked), num_cells))
-        others = self._around(np.bincount(own, minlength=num_cells)[None])[0]
-        is_alone = near[rows[is_asked], cells[is_asked]] == 0
-        is_alone &= others[cells[is_asked]] >= _MIN_OTHERS
-        return np.bincount(images[is_asked][is_alone], minlength=num_images)
-
-    def _around(self, counts: IndexArray) -> IndexArray:
-        """Sums of counts [M, cells] over a cell and the eight around it."""
-        num_rows, num_columns = self.shape
-        padded = np.pad(counts.reshape(-1, num_rows, num_columns), [(0, 0), (1, 1), (1, 1)])
-        found = np.zeros((len(padded), num_rows, num_columns), np.int64)
-        for down in range(3):
-            for right in range(3):
-                found += padded[:, down : down + num_rows, right : right + num_columns]
-        return found.reshape(counts.shape)
+        around = (np.array([-1, 0, 1])[:, None] * self.shape[1] + np.array([-1, 0, 1])).ravel()
+        num_others = np.bincount(own, minlength=num_cells)[cells[asked, None] + around].sum(axis=1)
+        num_common = np.bincount(images[is_common], minlength=int(images.max(initial=0)) + 1)
+        min_common = _MIN_COMMON_AROUND * (self.shape[0] - 2) * (self.shape[1] - 2) / 9
+        asked = asked[(num_others >= _MIN_OTHERS) & (num_common[images[asked]] >= min_common)]
+        common = np.unique(images[is_common] * num_cells + cells[is_common])
+        keys = images[asked] * num_cells + cells[asked]
+        return asked[~np.isin(keys[:, None] + around, common).any(axis=1)]
 
 
 def _expected(

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import beta
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.lookalikes.alone_points import alone_evidence
+from sfm_lightglue.lookalikes.alone_points import alone_evidence, differ_around
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups, sides_of_conflicts
 from sfm_lightglue.lookalikes.missing_points import SharedPoints, shared_points
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
@@ -163,11 +163,19 @@ def check_fold(
     is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
-    found = _untrusted(_conflicts(groups, evidence, is_known), groups, is_trusted)
+    found = _conflicts(groups, evidence, is_known)
     if not found:  # the places may have most points in common
         evidence = alone_evidence(counts, is_known)
-        groups = agreeing_groups(np.where(is_known, evidence, 0.0), is_known)
-        found = _untrusted(_conflicts(groups, evidence, is_known), groups, is_trusted)
+        # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.
+        groups = agreeing_groups(np.where(is_known, evidence + has_twins * odds, 0.0), is_known)
+        found = [
+            each
+            for each in _conflicts(groups, evidence, is_known)
+            if differ_around(
+                arrays, counts, (groups[each.groups[0]], groups[each.groups[1]]), is_known & (evidence < _CONFLICT)
+            )
+        ]
+    found = _untrusted(found, groups, is_trusted)
     sides = sides_of_conflicts(groups, [each.groups for each in found], num_common)
     side_of_row = {row: number for number, side in enumerate(sides) for row in side.tolist()}
     conflicts: dict[tuple[int, int], GroupConflict] = {}
@@ -217,10 +225,18 @@ def _is_in(names: tuple[str, ...], pairs: Collection[ImagePair]) -> BoolArray:
 
 
 def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
-    """Logarithm of the likelihood ratio of each share: that of one place over that of two places."""
+    """Logarithm of the likelihood ratio of each share: that of one place over that of two places.
+
+    What is usual is that of the model, or of the one of both images that has the fewest points in common with those
+    that are most like it: a blurred or dark image has a small share with all images.
+    """
     strongest = -np.sort(-np.where(is_known, shares, -1.0), axis=1)[:, :_NUM_STRONGEST]
-    usual = [float(own[own >= 0].mean()) for own in strongest if (own >= 0).any()]
-    mean = float(np.clip(np.median(usual), *_USUAL_RANGE)) if usual else _USUAL_RANGE[1]
+    has_any = is_known.any(axis=1)
+    own = np.array(
+        [row[row >= 0].mean() if any_known else 1.0 for row, any_known in zip(strongest, has_any, strict=True)]
+    )
+    typical = float(np.median(own[has_any])) if has_any.any() else _USUAL_RANGE[1]
+    mean = np.clip(np.minimum(np.minimum.outer(own, own), typical), *_USUAL_RANGE)
     filled = np.clip(np.where(is_known, shares, 0.5), 0.01, 0.99)
     true = (1 - _OUTLIERS) * beta.pdf(filled, _TRUE_COUNT * mean, _TRUE_COUNT * (1 - mean)) + _OUTLIERS
     ratio: Float64Array = np.log(true / beta.pdf(filled, *_FALSE_SHAPE))
@@ -241,7 +257,7 @@ def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]
     return limited
 
 
-def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolArray) -> tuple[GroupConflict, ...]:
+def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolArray) -> list[GroupConflict]:
     """The groups that contradict each other, the strongest conflict first."""
     found = []
     for (number0, rows0), (number1, rows1) in combinations(enumerate(groups), 2):
@@ -256,4 +272,4 @@ def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolA
         conflict = float(-values[known].mean())
         if conflict > 0:
             found.append(GroupConflict((number0, number1), conflict, int(known.sum())))
-    return tuple(sorted(found, key=lambda each: (-each.conflict, each.groups)))
+    return sorted(found, key=lambda each: (-each.conflict, each.groups))
