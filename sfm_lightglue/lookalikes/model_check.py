@@ -231,9 +231,9 @@ def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
     that are most like it: a blurred or dark image has a small share with all images.
     """
     strongest = -np.sort(-np.where(is_known, shares, -1.0), axis=1)[:, :_NUM_STRONGEST]
-    has_any = is_known.any(axis=1)
+    has_any: BoolArray = is_known.any(axis=1)
     own = np.array(
-        [row[row >= 0].mean() if any_known else 1.0 for row, any_known in zip(strongest, has_any, strict=True)]
+        [row[row >= 0].mean() if any_known else 1.0 for row, any_known in zip(strongest, has_any.tolist(), strict=True)]
     )
     typical = float(np.median(own[has_any])) if has_any.any() else _USUAL_RANGE[1]
     mean = np.clip(np.minimum(np.minimum.outer(own, own), typical), *_USUAL_RANGE)
