@@ -119,7 +119,7 @@ def scene_probabilities(
         model: None for the one that comes with the package.
     """
     logits = (model or packaged_model()).logits(cues)
-    if has_twins(cues, logits) or has_lone_surroundings(cues, logits):
+    if has_twins(cues, logits) or has_lone_surroundings(tracks.pairs, cues, logits):
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
         return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted)), True)
     return SceneProbabilities(overlap_probabilities(cues, model), False)

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
+from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back
 
-TWINS_VERSION = 5
+TWINS_VERSION = 6
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
@@ -33,11 +33,12 @@ true and whose conflict is known: two people who walk through a scene make a six
 such pairs."""
 
 _MIN_LONE, _MIN_LONE_FRACTION = 6, 0.6
-"""Number of pairs of images with equal views whose surroundings no pair matches from which a scene on a way has twins,
-and their fraction of the pairs with equal views that look true."""
+"""Number of pairs of far images with equal views that look true, and whose surroundings are unlike, from which a scene
+on a way has twins, and their fraction of the far pairs with equal views that look true."""
 
-_NEAR_STEPS = 2
-"""Neighbours on a way with equal views show the same place: if theirs do not match either, surroundings say nothing."""
+_NEAR_STEPS, _MIN_NEAR = 2, 3
+"""Neighbours on a way with equal views show the same place: if theirs do not match either, surroundings say nothing.
+If the surroundings of fewer neighbours are known, only pairs that `turns_around` says to show different sides count."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""
@@ -65,10 +66,6 @@ _CONFLICT_LIMITS = 0.0, 4.0
 
 _STEP_LOGITS = 3.5, 1.5
 """Logits for neighbours in the order of a way, and for those with one image between them."""
-
-_MIN_TURN_DEG, _PER_DEVIATION = 15.0, 4.0
-"""Neighbours on a way get these logits only if their rotation differs from the usual one of as many steps by at most
-this angle, or by this multiple of the median difference. Between equal sides of a tower, it seems to turn back."""
 
 _FAR_LOGIT = -0.7
 """Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
@@ -117,13 +114,16 @@ def has_twins(cues: Sequence[PairCues], logits: Float64Array) -> bool:
     return is_often and 2 * num_true >= int(is_conflict.sum())
 
 
-def has_lone_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> bool:
+def has_lone_surroundings(pairs: Sequence[PairView], cues: Sequence[PairCues], logits: Float64Array) -> bool:
     """Whether far images of a way have equal views, and nothing around what they match is like.
 
     What stands around twins can be out of sight in the next image, so that no pair matches it. Water, clouds and leaves
-    are matched by no pair either, but then they are like in no two images, whether these are near each other or not.
+    are matched by no pair either, but then they are like in no two images, whether these are near each other or not. If
+    no near images have equal views, the rotations along the way tell a second round from the next of several equal
+    sides.
 
     Args:
+        pairs: of the scene; their images are numbered in their order.
         cues: of all pairs.
         logits: [P] of their probabilities by these cues.
     """
@@ -132,10 +132,14 @@ def has_lone_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> boo
     is_known = ~np.isnan(conflicts) & (logits > 0)
     is_conflict = is_known & (conflicts > _CONFLICT)
     is_near = steps <= _NEAR_STEPS  # false if the order is not known
-    num_far = int((is_conflict & (steps > _NEAR_STEPS)).sum())
+    num_near = int((is_known & is_near).sum())
+    is_far = is_conflict & (steps > _NEAR_STEPS)
+    if num_near < _MIN_NEAR and is_far.any():
+        is_far &= turns_around(pairs, steps)
+    num_far = int(is_far.sum())
     if num_far < max(_MIN_LONE, _MIN_LONE_FRACTION * int((is_known & ~is_near).sum())):
         return False
-    return not 2 * int((is_conflict & is_near).sum()) > int((is_known & is_near).sum())
+    return 2 * int((is_conflict & is_near).sum()) <= num_near
 
 
 def logits_among_twins(
@@ -156,13 +160,13 @@ def logits_among_twins(
     """
     own = _by_rarity(np.array([one.track_rarity for one in cues]), logits)
     conflicts = np.array([one.same_view_conflict for one in cues])
-    if has_lone_surroundings(cues, logits):
+    if has_lone_surroundings(tracks.pairs, cues, logits):
         conflicts = np.fmax(conflicts, [one.surroundings_conflict for one in cues])
     against = np.clip(_PER_CONFLICT * (conflicts - _NO_CONFLICT), *_CONFLICT_LIMITS)
     own -= np.nan_to_num(against)
     steps = np.array([one.order_step for one in cues])
     own[steps > len(_STEP_LOGITS)] += _FAR_LOGIT
-    is_usual = _has_usual_turn(tracks.pairs, steps)
+    is_usual = ~turns_back(tracks.pairs, steps, len(_STEP_LOGITS))
     for step, logit in enumerate(_STEP_LOGITS, 1):
         own[(steps == step) & is_usual] += logit
     own[is_wrong] = _WRONG_LOGIT
@@ -180,27 +184,6 @@ def logits_among_twins(
         if np.abs(change).max() < _MIN_CHANGE:
             break
     return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
-
-
-def _has_usual_turn(pairs: Sequence[PairView], steps: Float64Array) -> BoolArray:
-    """Which neighbours on a way [P] are turned as is usual for as many steps.
-
-    Args:
-        pairs: of images that are numbered in their order.
-        steps: [P] differences of their positions on the way; NaN if they are not known.
-    """
-    is_usual: BoolArray = np.ones(len(pairs), np.bool_)
-    single = np.flatnonzero(steps == 1)
-    if len(single) == 0:
-        return is_usual
-    turns = np.degrees(Rotation.from_matrix(np.array([pair.rotation for pair in pairs])).as_rotvec())
-    usual = np.median(turns[single], axis=0)
-    deviations = np.linalg.norm(turns[single] - usual, axis=1)
-    limit = max(_MIN_TURN_DEG, _PER_DEVIATION * float(np.median(deviations)))
-    for step in range(1, len(_STEP_LOGITS) + 1):
-        rows = np.flatnonzero(steps == step)
-        is_usual[rows] = np.linalg.norm(turns[rows] - step * usual, axis=1) <= limit
-    return is_usual
 
 
 def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:

@@ -13,7 +13,7 @@ from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.name_order import is_a_way
 from sfm_lightglue.lookalikes.probability import OverlapModel, scene_probabilities
 from sfm_lightglue.lookalikes.tracks import PairTracks
-from sfm_lightglue.lookalikes.twins import closed_triplets, has_twins, logits_among_twins
+from sfm_lightglue.lookalikes.twins import closed_triplets, has_lone_surroundings, has_twins, logits_among_twins
 from sfm_lightglue.lookalikes.views import PairView
 from tests.helpers.lookalike_views import Walk
 
@@ -120,3 +120,53 @@ def test_neighbours_on_a_way_that_turn_back_are_no_surely_true_pair(angle_deg: f
     found = logits_among_twins(tracks, [cues(step=1)] * 5, np.full(5, 2.0), np.zeros(5, np.bool_))
     assert (found[[0, 1, 3, 4]] > 2).all()
     assert (found[2] > 2) == (angle_deg > 0)
+
+
+@pytest.mark.parametrize("angles", [[0.5, -0.4, 30.0, 0.3, 0.0], [20.0, 21.0, 55.0, 19.0, 20.0], [6.0, 5, -7, 6, -30]])
+def test_corners_of_a_way_and_noise_take_no_evidence(angles: list[float]) -> None:
+    walk = Walk([60 * number for number in range(6)])
+    pairs = [replace(walk.pair(i, i + 1), rotation=turned(angle)) for i, angle in enumerate(angles)]
+    found = logits_among_twins(
+        PairTracks(walk.images, pairs), [cues(step=1)] * 5, np.full(5, 2.0), np.zeros(5, np.bool_)
+    )
+    assert (found[[0, 1, 2, 3]] > 2).all()
+
+
+def test_pairs_whose_images_are_in_the_other_order_turn_alike() -> None:
+    """Pairs sort names as text, `img10` before `img9`."""
+    walk = Walk([60 * number for number in range(6)])
+    pairs = [replace(walk.pair(i, i + 1), rotation=turned(20.0)) for i in range(5)]
+    pair = pairs[2]
+    pairs[2] = replace(pair, image0=3, image1=2, rows=pair.rows[:, ::-1], rotation=pair.rotation.T)
+    found = logits_among_twins(
+        PairTracks(walk.images, pairs), [cues(step=1)] * 5, np.full(5, 2.0), np.zeros(5, np.bool_)
+    )
+    assert (found > 2).all()
+
+
+def rounds(num_sides: int, per_side: int = 6) -> tuple[list[PairView], list[PairCues]]:
+    """Two rounds around a statue, or as many equal sides of a house as one round has; only far images look alike."""
+    num, angle_deg = 12, 360.0 / (per_side * num_sides)
+    no_rows = np.zeros((0, 2), np.int64)
+    ahead = [PairView(i, i + 1, no_rows, 9, 9, 9, 0.9, turned(angle_deg)) for i in range(num - 1)]
+    far = [PairView(i, i + per_side, no_rows, 9, 9, 9, 0.9, np.eye(3)) for i in range(num - per_side)]
+    near_cues = [cues(step=1)] * len(ahead)
+    return ahead + far, near_cues + [PairCues(surroundings_conflict=2.0, order_step=per_side)] * len(far)
+
+
+@pytest.mark.parametrize(("num_sides", "has_lone"), [(1, False), (2, True), (4, True)])
+def test_a_second_round_is_told_from_the_next_side_by_the_rotations_of_the_way(num_sides: int, has_lone: bool) -> None:
+    """Leaves behind a statue are alike in no two images, and no near images have equal views."""
+    pairs, found = rounds(num_sides)
+    assert has_lone_surroundings(pairs, found, np.full(len(pairs), 2.0)) == has_lone
+
+
+def test_surroundings_of_a_way_without_a_usual_rotation_say_nothing_across_gaps() -> None:
+    pairs, found = rounds(4)
+    assert not has_lone_surroundings(pairs[11:], found[11:], np.full(len(pairs) - 11, 2.0))
+
+
+def test_surroundings_of_far_images_count_if_those_of_near_ones_are_like() -> None:
+    pairs, found = rounds(1)
+    found[:3] = [PairCues(surroundings_conflict=-1.0, order_step=1)] * 3
+    assert has_lone_surroundings(pairs, found, np.full(len(pairs), 2.0))
