@@ -63,7 +63,7 @@ def judge_models(
         has_checks: False leaves out the checks of whole models but those of their cameras, where only the doubtful
             images are wanted.
         probability: that a pair shows the same place, where it is known: the less probable a pair is, the less it
-            counts for or against a model.
+            counts for or against a model. For scenes with places that look alike; None or empty for others.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -192,6 +192,8 @@ class _Judge:
         if model.num_points3D() == 0:
             return checks
         triangulated = triangulated_share(model, self._probable_pairs())
+        if triangulated is None and self.probability:  # too few pairs are probable
+            triangulated = triangulated_share(model, self.pairs)
         if triangulated is not None:
             checks["min_triangulated"] = Check.at_least(triangulated, config.min_triangulated)
         angle, in_front = _angles_and_cheirality(model)

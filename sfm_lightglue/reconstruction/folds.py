@@ -96,13 +96,21 @@ class Folds:
         """
         kept = [each for each in judged if not is_folded(each)]
         for each in judged:
-            if not is_folded(each):
-                continue
-            groups = [group for group in self.check(each.model).groups if len(group) >= _MIN_PIECE]
-            pieces = [_piece(each.model, group) for group in groups]
-            published = [piece for piece in judge(pieces) if piece.verdict.outcome != "rejected"]
-            kept += [_of_folded(one, each) for one in published] or [each]
+            if is_folded(each):
+                kept += [_of_folded(one, each) for one in self._pieces(each, judge)] or [each]
         return sorted(kept, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images()))
+
+    def _pieces(self, folded: JudgedModel, judge: Judge) -> list[JudgedModel]:
+        """The published pieces of a folded model; those that are folded are cut again."""
+        num_images = folded.model.num_reg_images()
+        groups = [group for group in self.check(folded.model).groups if _MIN_PIECE <= len(group) < num_images]
+        found: list[JudgedModel] = []
+        for piece in judge([_piece(folded.model, group) for group in groups]):
+            if is_folded(piece):
+                found += self._pieces(piece, judge)
+            elif piece.verdict.outcome != "rejected":
+                found.append(piece)
+        return found
 
     def _checked(self, judged: JudgedModel) -> JudgedModel:
         if judged.verdict.outcome == "rejected" or judged.model.num_points3D() == 0:

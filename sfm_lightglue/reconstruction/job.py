@@ -29,7 +29,7 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
-from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, probabilities_of
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, weights_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
@@ -126,7 +126,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         job.clock,
         job.executor,
         job.progress,
-        probabilities_of(filled.weighed, job.trusted),
+        weights_of(filled.weighed, job.trusted),
     )
     judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}

@@ -127,6 +127,11 @@ def probabilities_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> d
     return {pair: overlap.probability for pair, overlap in weighed.overlaps.items() if pair not in trusted}
 
 
+def weights_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+    """The probabilities that weigh pairs when models are judged: none in a scene without twins."""
+    return probabilities_of(weighed, trusted) if weighed.has_twins else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Judging:
     """Judges and merges the models of a task.
@@ -136,7 +141,8 @@ class Judging:
         task: the scene.
         checks: limits.
         guessed_camera_ids: as for `map_and_judge`.
-        probability: that a pair shows the same place, by pair; None if it is not known.
+        probability: that a pair shows the same place, by pair; None if it is not known. Only in scenes with twins it
+            weighs pairs when models are judged.
         folds: looks for folds; None does not.
     """
 
@@ -163,7 +169,8 @@ class Judging:
         constant = self.task.constant_camera_ids
         cameras, database = self.guessed_camera_ids, self.task.database
         options = self.checks, constant, adjust, cameras
-        found = judge_models(models, database, *options, probability=self.probability)
+        has_twins = self.folds is not None and self.folds.has_twins
+        found = judge_models(models, database, *options, probability=self.probability if has_twins else None)
         return found if self.folds is None else self.folds.checked(found)
 
     def mapped_again(self, mapper: Mapper, name: str, initial_pair: ImagePair | None = None) -> list[JudgedModel]:

@@ -224,6 +224,12 @@ def test_pairs_that_are_hardly_probable_do_not_reject_a_model(
     assert judged.verdict.outcome == outcome
 
 
+def test_a_scene_whose_pairs_are_hardly_probable_keeps_the_check_of_matches(scene: ExactScene, database: Path) -> None:
+    """Too few inliers would be left for it."""
+    probability = dict.fromkeys(scene.pairs, 0.4)
+    assert "min_triangulated" in judge(make_model(scene), database, probability=probability).verdict.checks
+
+
 def test_limits_of_the_configuration_decide(scene: ExactScene, database: Path) -> None:
     lenient = replace(CONFIG, min_points_per_image=5)
     few = {"02.jpg": 8}

@@ -111,6 +111,22 @@ def test_a_folded_model_is_cut_into_its_places() -> None:
     assert joining_pairs(found) <= JOINING  # the caller leaves them out
 
 
+def test_a_piece_that_is_still_folded_is_cut_again() -> None:
+    """The groups of a model with three houses may join two of them at first."""
+    model = street_model(True, 3)
+    names = [tuple(f"{house}-{number}.jpg" for number in range(6)) for house in range(3)]
+    check = FOLDS.check(model)
+    coarse = replace(check, groups=(names[0] + names[1], names[2]))
+    plain = Folds.check
+    folds = replace(FOLDS, attempted=all_pairs(sum(names, ())))
+    with mock.patch.object(
+        Folds, "check", lambda self, each: coarse if each.num_reg_images() == 18 else plain(self, each)
+    ):
+        found = folds.cut(folds.checked([judged(model)]), lambda models: folds.checked([judged(one) for one in models]))
+    assert sorted(tuple(sorted(each.verdict.images)) for each in found) == names
+    assert {each.verdict.outcome for each in found} == {"accepted"}
+
+
 def test_a_folded_model_stays_rejected_if_no_piece_is_published() -> None:
     before = checked(street_model(True))
     found = FOLDS.cut(before, lambda models: [])
