@@ -93,9 +93,12 @@ def _is_around(
     is_asked[np.ix_(from_rows, to_rows)] = is_against[np.ix_(from_rows, to_rows)]
     starts = np.searchsorted(model.image_rows, np.arange(len(model.names) + 1))
     asked = np.flatnonzero(is_asked[counts.alone[:, 0], counts.alone[:, 1]])
+    keys = counts.alone[asked, 0] * len(model.names) + counts.alone[asked, 1]
+    asked = asked[np.argsort(keys, kind="stable")]
+    pairs, firsts = np.unique(np.sort(keys), return_index=True)
     found: list[IndexArray] = [np.zeros(0, np.int64)]
-    for first, second in np.unique(counts.alone[asked, :2], axis=0).tolist():
-        rows = asked[(counts.alone[asked, 0] == first) & (counts.alone[asked, 1] == second)]
+    for pair, rows in zip(pairs.tolist(), np.split(asked, firsts[1:]), strict=False):
+        first, second = divmod(pair, len(model.names))
         own = slice(starts[second], starts[second + 1])
         is_common = np.isin(model.point_rows[own], model.point_rows[starts[first] : starts[first + 1]])
         hull = ConvexHull(model.pixels[own][is_common], qhull_options="QJ").equations  # QJ: also of points on a line
