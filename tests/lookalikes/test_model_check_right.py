@@ -115,6 +115,27 @@ def fence(detected: float = 0.8) -> pycolmap.Reconstruction:
     return model_of(poses, points, rows)
 
 
+def fading(length: float, jump: float, seed: int) -> pycolmap.Reconstruction:
+    """A wall in changing light: points come and go, so images have the fewer in common the farther apart they are.
+
+    Args:
+        length: number of images after which most points have changed.
+        jump: so many images lie between each two of the four in the middle.
+        seed: of the points.
+    """
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-1, 1, (600, 3)) * [6, 0.3, 3]
+    is_on = rng.random(len(points)) < 0.6
+    poses, rows = {}, {}
+    for number in range(24):
+        stays = np.exp(-(jump if 10 <= number < 14 else 1.0) / length)
+        is_on = np.where(rng.random(len(points)) < stays, is_on, rng.random(len(points)) < 0.6)
+        center = np.array([0.1 * number - 1.2, -8, 0])
+        poses[f"{number:02d}.jpg"] = Rigid3.look_at(center, center * [0.9, 0, 0], UP)
+        rows[f"{number:02d}.jpg"] = np.flatnonzero(is_on & (rng.random(len(points)) < 0.9))
+    return model_of(poses, points, rows)
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -128,6 +149,8 @@ def fence(detected: float = 0.8) -> pycolmap.Reconstruction:
         ahead,
         fence,
         lambda: fence(0.5),
+        lambda: fading(14, 3, 1),
+        lambda: fading(30, 10, 2),
     ],
 )
 def test_right_models_are_no_folds(build: Callable[[], pycolmap.Reconstruction]) -> None:
