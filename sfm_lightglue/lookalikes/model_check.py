@@ -231,7 +231,7 @@ def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
     that are most like it: a blurred or dark image has a small share with all images.
     """
     strongest = -np.sort(-np.where(is_known, shares, -1.0), axis=1)[:, :_NUM_STRONGEST]
-    has_any = np.array([row.any() for row in is_known], np.bool_)
+    has_any: BoolArray = np.asarray(is_known.any(axis=1))
     own = np.array(
         [row[row >= 0].mean() if any_known else 1.0 for row, any_known in zip(strongest, has_any.tolist(), strict=True)]
     )

@@ -26,6 +26,17 @@ def test_keyframes_are_mapped_in_order(threads):
     thread.close()
 
 
+def abandon(thread: MappingThread, may_go_on: threading.Event) -> None:
+    """Abandon a thread that is within a step, which may go on as soon as the thread knows."""
+    ending = threading.Thread(target=thread.abandon)
+    ending.start()
+    while not thread._is_abandoned:
+        time.sleep(0.001)
+    may_go_on.set()
+    ending.join(60)
+    assert not ending.is_alive()
+
+
 def test_a_single_thread_maps_at_once():
     mapped = []
     thread = MappingThread(lambda one: mapped.append(threading.get_ident()), 1)
@@ -56,13 +67,8 @@ def test_what_waits_is_not_mapped_if_the_thread_is_abandoned():
     for idx in range(3):
         thread.submit(reference(idx))
     assert is_begun.wait(60)
-    ending = threading.Thread(target=thread.abandon)
-    ending.start()
-    while not thread._is_abandoned:
-        time.sleep(0.001)
-    may_go_on.set()
-    ending.join(60)
-    assert not ending.is_alive() and mapped == [0]
+    abandon(thread, may_go_on)
+    assert mapped == [0]
     thread.close()
 
 
@@ -175,10 +181,5 @@ def test_an_abandoned_thread_leaves_out_the_steps_of_its_preparation():
 
     thread = MappingThread(lambda one: None, 2, [first, lambda: done.append(2)])
     assert is_begun.wait(60)
-    ending = threading.Thread(target=thread.abandon)
-    ending.start()
-    while not thread._is_abandoned:
-        time.sleep(0.001)
-    may_go_on.set()
-    ending.join(60)
-    assert not ending.is_alive() and done == [1]
+    abandon(thread, may_go_on)
+    assert done == [1]
