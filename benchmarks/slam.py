@@ -1,10 +1,12 @@
 """Visual SLAM on sequences with true poses: errors, rates, loops, relocalisation, memory, and other methods.
 
-    python -m benchmarks.slam [SEQUENCE ...] [--seeds 3] [--threads 2] [--offline] [--hard] [--long 2000] [--json FILE]
+    python -m benchmarks.slam [SEQUENCE ...] [--seeds 3] [--threads 2] [--offline] [--live] [--hard] [--long 2000]
+        [--json FILE]
 
 Each run is a new process on as many cores as threads. The first table has medians over the seeds. --offline compares
 with `reconstruct --pairs sequential` and with COLMAP (SIFT, exhaustive matching) on the keyframes of the first seed.
---hard cuts sequences and blackens frames. --long walks several rounds through the corridor; `none --hard --long 2000`
+--live gives the frames of each sequence at their times, as a camera does; frames that come while the tracker is busy
+are dropped. --hard cuts sequences and blackens frames. --long walks several rounds through the corridor; `none --hard --long 2000`
 does these alone. The exit code is 1 if a goal is missed.
 """
 
@@ -76,6 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=min(2, num_usable_cores()), metavar="N", help="threads and cores of each run")
     add("--limit", type=int, metavar="N", help="the first N frames of each sequence (default: all)")
     add("--offline", action="store_true", help="other methods on the same keyframes")
+    add("--live", action="store_true", help="frames come at their times, as those of a camera; no goals")
     add("--hard", action="store_true", help=f"cut and blackened sequences: {' and '.join(HARD_SEQUENCES)}")
     add("--long", type=int, default=0, metavar="N", help="frames of several rounds of the corridor (default: none)")
     add("--data", type=Path, help="shared data (default: $SFM_LIGHTGLUE_DATA, ../shared/data)")
@@ -104,6 +107,8 @@ class _Benchmark:
         for name in self._names():
             results = [self._measured(self._job(name, seed=seed)) for seed in range(options.seeds)]
             scores.append(medians([result.slam_scores() for result in results]))
+            if options.live:
+                continue
             self.goals += goals_of_sequence(name, scores[-1])
             if name == _LOOP:
                 scores.append(self._without_loops(name))
@@ -145,6 +150,7 @@ class _Benchmark:
             change,
             seed,
             options.threads,
+            is_live=options.live,
         )
 
     def _without_loops(self, name: str) -> SlamScores:

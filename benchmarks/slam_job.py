@@ -36,6 +36,7 @@ class SlamJob:
         seed: of the tracker.
         num_threads: of the tracker, and number of cores of the process.
         loop_closing: whether drift is corrected at known places.
+        is_live: whether frames come at their times, as those of a camera, and wait as shortly as these.
     """
 
     sequence: str
@@ -46,6 +47,7 @@ class SlamJob:
     seed: int = 0
     num_threads: int = 2
     loop_closing: bool = True
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,13 @@ def run_job(job: SlamJob) -> SlamJobResult:
     """Track and compare."""
     from sfm_lightglue.evaluation.slam import run_slam
     from sfm_lightglue.tracking.config import TrackerConfig
+    from sfm_lightglue.tracking.run import patient
     from sfm_lightglue.tracking.tracker import Tracker
 
     sequence, known = open_job(job)
     config = TrackerConfig(seed=job.seed, threads=job.num_threads, loop_closing=job.loop_closing)
-    run = run_slam(sequence, Tracker(sequence.camera, config), job.seed, job.num_threads)
+    tracker = Tracker(sequence.camera, patient(config, job.is_live))
+    run = run_slam(sequence, tracker, job.seed, job.num_threads, is_live=job.is_live)
     return SlamJobResult(
         run.scores.as_dict(),
         run.keyframes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.evaluation.live_frames import LiveFrames
 from sfm_lightglue.evaluation.trajectory_errors import rmse, trajectory_errors
 from sfm_lightglue.execution.memory import peak_memory_mb
 from sfm_lightglue.execution.progress import Progress, silent
@@ -57,7 +58,10 @@ class SlamScores:
         median_ms: median time of a frame in the tracker.
         p99_ms: 99 % of the frames take at most so long.
         max_ms: longest time of a frame after the map began.
+        p99_with_waits_ms: as `p99_ms`, with the time for which frames waited until earlier keyframes were mapped; the
+            other times and `tracker_fps` leave it out.
         peak_memory_mb: largest resident memory of the process so far, in MiB.
+        num_dropped: frames of a live sequence that came while the tracker was busy; `num_frames` leaves them out.
         events: number of events by kind.
         error: why there is no map, else "".
     """
@@ -82,7 +86,9 @@ class SlamScores:
     median_ms: float = math.nan
     p99_ms: float = math.nan
     max_ms: float = math.nan
+    p99_with_waits_ms: float = math.nan
     peak_memory_mb: float = math.nan
+    num_dropped: float = 0.0
     events: tuple[tuple[str, int], ...] = ()
     error: str = ""
 
@@ -118,7 +124,12 @@ class SlamRun:
 
 
 def run_slam(
-    sequence: ImageSequence, tracker: Tracker, seed: int = 0, num_threads: int = 2, progress: Progress = silent
+    sequence: ImageSequence,
+    tracker: Tracker,
+    seed: int = 0,
+    num_threads: int = 2,
+    progress: Progress = silent,
+    is_live: bool = False,
 ) -> SlamRun:
     """Track a sequence and compare with the truth.
 
@@ -129,18 +140,16 @@ def run_slam(
         seed: of the tracker, for the table.
         num_threads: more than 1 read images ahead in a thread.
         progress: called after every frame, with stage "track".
+        is_live: frames come at their times, and those that come while the tracker is busy are dropped; the scores are
+            those of the others.
     """
-    frames = (
-        Frame(idx, name, float(time_s), image)
-        for idx, (name, time_s, image) in enumerate(
-            zip(sequence.names, sequence.times_s, sequence.images(), strict=True)
-        )
-    )
+    of_camera = LiveFrames(sequence) if is_live else None
+    frames = of_camera or ahead(_frames_of(sequence), num_threads)
     start = time.perf_counter()
     live = []
     error, model = "", None
     with tracker:
-        for frame in ahead(frames, num_threads):
+        for frame in frames:
             live.append(tracker.track(frame.image, frame.time_s, frame.name))
             progress("track", len(live), len(sequence))
         try:
@@ -149,17 +158,24 @@ def run_slam(
             error = str(failure)
     seconds = time.perf_counter() - start
     memory = peak_memory_mb()
+    num_dropped = len(sequence) - len(live)
     scores = replace(
-        scores_of(sequence, tracker.records, tracker.events),
+        scores_of(sequence if of_camera is None else sequence.take(of_camera.taken), tracker.records, tracker.events),
         seed=seed,
         num_keyframes=0 if model is None else model.num_reg_images(),
         parallax_frame=math.nan if model is None else first_frame_with_parallax(tracker.records, model),
         total_fps=len(live) / seconds,
         peak_memory_mb=math.nan if memory is None else memory,
+        num_dropped=num_dropped,
         error=error,
     )
     keyframes = () if model is None else tuple(sorted(image.name for image in model.images.values()))
     return SlamRun(scores, tuple(live), tracker.records, tracker.events, keyframes)
+
+
+def _frames_of(sequence: ImageSequence) -> Iterator[Frame]:
+    named = zip(sequence.names, sequence.times_s, sequence.images(), strict=True)
+    return (Frame(idx, name, float(time_s), image) for idx, (name, time_s, image) in enumerate(named))
 
 
 def scores_of(
@@ -176,6 +192,7 @@ def scores_of(
         tracker_fps=1000 * len(records) / max(float(times_ms.sum()), 1e-9),
         median_ms=float(np.median(times_ms)),
         p99_ms=float(np.percentile(times_ms, 99)),
+        p99_with_waits_ms=float(np.percentile(times_ms + [record.waiting_ms for record in records], 99)),
     )
     posed = Counter(record.map_id for record in records if record.cam_from_world is not None)
     if not posed:

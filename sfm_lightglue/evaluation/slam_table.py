@@ -8,7 +8,7 @@ from sfm_lightglue.evaluation.slam import SlamScores
 from sfm_lightglue.evaluation.tables import markdown_table, number
 
 _TITLES = ("frames", "from", "tracked %", "maps", "keyframes", "ATE", "% of way", "RPE 1 s", "RPE deg", "loop error")
-_RATES = ("tracker /s", "all /s", "median ms", "99 % ms", "max ms", "MB", "events")
+_RATES = ("tracker /s", "all /s", "median ms", "99 % ms", "max ms", "99 % with waits", "dropped", "MB", "events")
 
 
 def slam_table(scores: Sequence[SlamScores]) -> str:
@@ -35,6 +35,8 @@ def _row(one: SlamScores) -> list[str]:
         number(one.median_ms, 1),
         number(one.p99_ms, 1),
         number(one.max_ms, 1),
+        number(one.p99_with_waits_ms, 1),
+        number(one.num_dropped, 0),
         number(one.peak_memory_mb, 0),
         one.error or events,
     ]

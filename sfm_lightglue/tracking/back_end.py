@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
-import numpy as np
-
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.feature_matching import FeatureMatching
@@ -18,13 +12,9 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser, LoopClosure
 from sfm_lightglue.tracking.mapping_thread import MappingThread
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
-from sfm_lightglue.tracking.pose_from_matches import load_solver
 from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera
-
-_BLANK_PX = 64
-"""Side of the image by which the components are tried once."""
 
 
 class BackEnd:
@@ -40,7 +30,6 @@ class BackEnd:
     def __init__(self, camera: Camera, extractor: Extractor, matcher: Matcher, config: TrackerConfig) -> None:
         self._config = config
         self.slam_map = SlamMap(camera)
-        self._extractor, self._matcher = extractor, matcher
         self.matching = FeatureMatching(extractor, matcher, config)
         self.mapper = LocalMapper(self.slam_map, matcher, config)
         self.places = PlaceRecognition(config.seed)
@@ -49,23 +38,12 @@ class BackEnd:
         self.keyframes = KeyframeMapping(
             self.slam_map, extractor, self.mapper, self._after, self._is_busy, config.pose, config.seed
         )
-        prepare = (self._try_extractor, self._try_matcher, load_solver)
-        self.thread = MappingThread(self.keyframes.add, config.threads, prepare)
+        self.thread = MappingThread(self.keyframes.add, config.threads)
         self.events: list[TrackingEvent] = []
-
-    def _try_extractor(self) -> None:
-        """Load networks and what else takes time at its first use, by an image without features."""
-        blank = Image.from_array(np.zeros((_BLANK_PX, _BLANK_PX), np.uint8), "blank image")
-        with _told(self._extractor):
-            self._blank = self._extractor.extract(blank)
-
-    def _try_matcher(self) -> None:
-        with _told(self._matcher):
-            self._matcher.match(self._blank, self._blank)
 
     def _is_busy(self) -> bool:
         """Whether keyframes wait, beside the one that is mapped."""
-        return self.thread.num_unfinished > 2
+        return self.thread.num_unfinished > 1
 
     def _after(self, keyframe: Keyframe) -> None:
         """Remember the place of a keyframe that was mapped, and close loops there."""
@@ -80,6 +58,22 @@ class BackEnd:
             self.event("loop_closed", frame_idx, f"{detail}, scale {closure.scale:.3f}")
         else:
             self.event("maps_merged", frame_idx, f"{detail}, map {closure.merged_map_id}")
+
+    def close(self) -> None:
+        """Map what waits, and end all threads.
+
+        Raises:
+            Exception: that the mapping of a keyframe raised.
+        """
+        try:
+            self.thread.close()
+        finally:
+            self.matching.close()
+
+    def abandon(self) -> None:
+        """End all threads without mapping what waits."""
+        self.thread.abandon()
+        self.matching.close()
 
     def finish(self) -> None:
         """Adjust and complete all maps, and join those that show a common place."""
@@ -103,14 +97,3 @@ class BackEnd:
         for idx in self.slam_map.members(map_id):
             self.slam_map.remove_keyframe(idx)
             self.places.remove(idx)
-
-
-@contextlib.contextmanager
-def _told(component: object) -> Iterator[None]:
-    """Tell in an error what was tried: components of the caller may fail only at such an image."""
-    try:
-        yield
-    except Exception as error:
-        name, size = type(component).__name__, f"{_BLANK_PX} x {_BLANK_PX}"
-        error.add_note(f"{name} was tried on a blank grey image of {size} pixels, to load it before the first keyframe")
-        raise

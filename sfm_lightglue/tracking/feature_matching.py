@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sfm_lightglue.arrays import IndexArray
+from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -83,6 +85,7 @@ class FeatureMatching:
     def __init__(self, extractor: Extractor, matcher: Matcher, config: TrackerConfig) -> None:
         self._extractor, self._matcher, self._config = extractor, matcher, config
         self._recent: dict[int, Features] = {}
+        self._pool = ThreadPoolExecutor(1, "features") if config.threads > 1 else None
 
     def flow_image(self, frame: Frame) -> FlowImage:
         """The image of a frame for optical flow."""
@@ -92,8 +95,23 @@ class FeatureMatching:
         """Features of a frame."""
         if frame.idx not in self._recent:
             self._recent = dict(list(self._recent.items())[-_NUM_RECENT:])
-            self._recent[frame.idx] = self._extractor.extract(Image.from_array(frame.image, frame.name))
+            self._recent[frame.idx] = self._extract(frame)
         return self._recent[frame.idx]
+
+    def features_later(self, frame: Frame) -> Features | Future[Features]:
+        """Features of a frame from a thread of their own, one frame after the other; at once with one thread."""
+        if self._pool is None or frame.idx in self._recent:
+            return self.features(frame)
+        return self._pool.submit(self._extract, frame)
+
+    def _extract(self, frame: Frame) -> Features:
+        with on_one_core():
+            return self._extractor.extract(Image.from_array(frame.image, frame.name))
+
+    def close(self) -> None:
+        """End the thread; features that were not begun are left out."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def match_frames(self, frame0: Frame, frame1: Frame) -> MatchedFrames:
         """Match the features of two frames."""

@@ -89,7 +89,8 @@ class FrameRecord:
         map_id: map of the pose, None without a pose.
         num_inliers: number of points of the map that fit the pose. Where optical flow failed it can be five: then at
             least 40 matches with a keyframe fit the pose too, most of them by their epipolar lines.
-        tracking_ms: wall time of `Tracker.track` for this frame in milliseconds.
+        tracking_ms: wall time of `Tracker.track` for this frame in milliseconds, without `waiting_ms`.
+        waiting_ms: time for which the frame waited until earlier keyframes were mapped.
     """
 
     frame_idx: int
@@ -100,6 +101,7 @@ class FrameRecord:
     map_id: int | None
     num_inliers: int
     tracking_ms: float
+    waiting_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from sfm_lightglue.tracking.lost_frames import LostFrames
 from sfm_lightglue.tracking.mapping_thread import MAX_WAITING
 from sfm_lightglue.tracking.new_keyframe import ReferenceFactory, Tracks
 from sfm_lightglue.tracking.optical_flow import FlowImage
-from sfm_lightglue.tracking.reference import Reference, RelativePose, relative_to
-from sfm_lightglue.tracking.slam_map import Keyframe
+from sfm_lightglue.tracking.reference import MapStart, Reference, RelativePose, relative_to
+from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose
 
 _URGENT_FACTOR = 4
 """A frame with fewer points than this multiple of `pose.min_inliers` waits for room where too many keyframes wait."""
@@ -135,13 +135,12 @@ class FrontEnd:
         thread = self._back.thread
         if thread.is_full and num_inliers >= _URGENT_FACTOR * self._config.pose.min_inliers:
             return
-        # While the mapping is busy, this thread would wait for it, so it extracts the features meanwhile.
-        features = self._back.matching.features(frame) if thread.num_unfinished > 0 else None
+        features = None if thread.is_full else self._back.matching.features_later(frame)
         thread.wait_until(self._deadline, _MAX_LAG)
         if thread.is_full:
             return
         reference = self._factory.following(frame, live, self._map)
-        reference.features = features
+        reference.features = features or self._back.matching.features_later(frame)
         self._begin_from(reference, live.image, live.velocity, frame)
         thread.submit(reference)
 
@@ -250,8 +249,13 @@ class FrontEnd:
         return int(np.bincount(seen).argmax()) if seen else None
 
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
+        if live.reference.is_before_start(self._map):
+            self._back.thread.wait()
+        is_bad_start = live.reference.place(self._map) is None
         self._live, self._lost_since, self._lost_at = None, frame, live.reference
         self._back.event("lost", frame.idx)
+        if is_bad_start:
+            self._back.event("reinitialized", frame.idx, "the points of the start of a map did not fit")
         map_id = self._young_map(frame, live)
         if map_id is not None:
             # What is mapped there may join the map with an older one. No points are followed that a camera could lose.
@@ -316,7 +320,7 @@ class FrontEnd:
                     pose.cam_from_world,
                     pose.map_id,
                     self._live.relative,
-                    int((reference.known_points(self._map, np.arange(len(reference.pixels))) >= 0).sum()),
+                    int((~np.isnan(reference.xyz(self._map, np.arange(len(reference.pixels)))[:, 0])).sum()),
                 )
         return Outcome(state, searched.track_ids, searched.pixels)
 
@@ -327,19 +331,24 @@ class FrontEnd:
         return frame.time_s - since.time_s >= options.max_lost_s and frame.idx - since.idx >= options.min_lost_frames
 
     def _start(self, frame: Frame, start: Start) -> bool:
-        """Start a map with two frames; False if it is bad."""
-        thread, first_idx = self._back.thread, frame.idx if start.first.frame is None else start.first.frame.idx
-        if self._map.keyframes and not thread.wait_until(self._deadline):
+        """Start a map with two frames; False if it is mapped at once and is bad.
+
+        Where mapping has its own thread, the next frames are tracked by the points of the two frames until the map is
+        there. If it turns out bad, they have no place any more, and the camera is lost.
+        """
+        thread, first, second = self._back.thread, start.first, start.second
+        first_idx = frame.idx if first.frame is None else first.frame.idx
+        if not thread.wait_until(self._deadline, MAX_WAITING):
             return False
-        for reference in (start.first, start.second):
-            if reference.frame is not None:
-                reference.features = self._back.matching.features(reference.frame)
-        thread.wait()  # for networks, before the first map
         camera, is_first = self._map.camera, not self._map.keyframes
+        for reference in (first, second):
+            if reference.frame is not None:
+                reference.features = self._back.matching.features_later(reference.frame)
+        second.start = MapStart(first, ReferencePose(start.second_from_first, len(self._starts), 1.0), camera)
         if camera.source == "guessed":
             self._map.camera = start.camera
-        if not self._back.keyframes.start(start.first, start.second, start.second_from_first, len(self._starts)):
-            self._map.camera = camera
+        thread.submit(second)
+        if second.place(self._map) is None:
             return False
         self._begin_from(start.second, FlowImage.of(frame.image, self._config.max_image_size), Rigid3.identity(), frame)
         detail = f"median parallax {start.parallax_deg:.1f} degrees"

@@ -153,7 +153,11 @@ class Initializer:
     def _second(self, frame: Frame, image: FlowImage, relative: RelativePose) -> Reference:
         rows = relative.inliers.indices[:, 0]
         tracks = Tracks(self._pixels[rows], self._slots[rows], np.full(len(rows), -1), self._feature_rows[rows])
-        return self._factory.second(frame, image, self._first, tracks)
+        second = self._factory.second(frame, image, self._first, tracks)
+        pose = relative.cam1_from_cam0
+        if pose is not None:
+            second.local_xyz[relative.point_inlier_idxs] = pose @ relative.points
+        return second
 
     def _is_good(self, relative: RelativePose) -> bool:
         options, uncertainty = self._config.initialization, relative.uncertainty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.frame_store import StoredFeatures
 from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.projection import reprojection_errors_px
-from sfm_lightglue.tracking.reference import Reference
+from sfm_lightglue.tracking.reference import MapStart, Reference
 from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
 
 _MAX_INHERITED_ERROR_PX = 4.0
@@ -81,6 +82,9 @@ class KeyframeMapping:
             self._add(reference)
 
     def _add(self, reference: Reference) -> None:
+        if reference.start is not None:
+            self._add_start(reference, reference.start)
+            return
         with self._map.lock:
             placed = reference.place(self._map)
         if placed is None:
@@ -92,6 +96,14 @@ class KeyframeMapping:
         reference.forget()
         self._refine_intrinsics(keyframe.map_id)
         self._after(keyframe)
+
+    def _add_start(self, second: Reference, start: MapStart) -> None:
+        """Start a map; if it is bad, frames that were tracked meanwhile have no place."""
+        is_good = self.start(start.first, second, start.pose.cam_from_world, start.pose.map_id)
+        with self._map.lock:
+            second.start = None
+            if not is_good:
+                self._map.camera = start.camera_before
 
     def _refine_intrinsics(self, map_id: int) -> None:
         """Refine unknown intrinsics with the largest map, once at each of some numbers of its keyframes."""
@@ -107,6 +119,8 @@ class KeyframeMapping:
         if frame is None:
             raise ValueError(f"keyframe {reference.idx}: it was mapped before")
         features = reference.features
+        if isinstance(features, Future):
+            features = features.result()
         if features is None:
             features = self._extractor.extract(Image.from_array(frame.image, frame.name))
         if isinstance(self._extractor, StoredFeatures):

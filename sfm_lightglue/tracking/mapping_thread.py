@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.tracking.reference import Reference
@@ -20,20 +21,16 @@ class MappingThread:
     Args:
         map_keyframe: what is done with each.
         threads: 1 does it at once, in the thread of the caller; otherwise there is one thread for it.
-        prepare: steps that the thread does first, while there is no keyframe yet; none where there is no thread.
     """
 
-    def __init__(
-        self, map_keyframe: Callable[[Reference], None], threads: int, prepare: Sequence[Callable[[], object]] = ()
-    ) -> None:
-        self._map_keyframe, self._prepare = map_keyframe, prepare
+    def __init__(self, map_keyframe: Callable[[Reference], None], threads: int) -> None:
+        self._map_keyframe = map_keyframe
+        self.waited_s = 0.0
+        """Time for which callers waited so far, in seconds."""
         self._queue: queue.Queue[Reference | None] = queue.Queue()
         self._error: BaseException | None = None
         self._is_abandoned = False
         self._thread: threading.Thread | None = None
-        self._is_prepared = threading.Event()
-        if threads == 1 or not prepare:
-            self._is_prepared.set()
         if threads != 1:
             self._thread = threading.Thread(target=self._run, name="mapping", daemon=True)
             self._thread.start()
@@ -50,8 +47,9 @@ class MappingThread:
 
     def wait_for_room(self) -> None:
         """Wait until a keyframe more may wait."""
-        while self.is_full and self._error is None:
-            time.sleep(0.005)
+        with self._timed():
+            while self.is_full and self._error is None:
+                time.sleep(0.005)
 
     def submit(self, reference: Reference) -> None:
         """Map a keyframe, now or later; waits for room.
@@ -72,8 +70,8 @@ class MappingThread:
         Raises:
             Exception: that the mapping of a keyframe raised.
         """
-        self._is_prepared.wait()
-        self._queue.join()
+        with self._timed():
+            self._queue.join()
         self._raise_error()
 
     def wait_until(self, deadline: float, num_left: int = 0) -> bool:
@@ -86,8 +84,9 @@ class MappingThread:
         Returns:
             Whether they are so few.
         """
-        while self._queue.unfinished_tasks > num_left and self._error is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+        with self._timed():
+            while self._queue.unfinished_tasks > num_left and self._error is None and time.monotonic() < deadline:
+                time.sleep(0.005)
         return self._queue.unfinished_tasks <= num_left
 
     def close(self) -> None:
@@ -110,13 +109,20 @@ class MappingThread:
             self._thread.join()
             self._thread = None
 
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited_s += time.perf_counter() - start
+
     def _raise_error(self) -> None:
         if self._error is not None:  # it stays: to take it away here could take away a later one
             raise self._error
 
     def _run(self) -> None:
         with on_one_core():
-            self._do_first()
             while (reference := self._queue.get()) is not None:
                 try:
                     if self._error is None and not self._is_abandoned:
@@ -126,13 +132,3 @@ class MappingThread:
                 finally:
                     self._queue.task_done()
         self._queue.task_done()
-
-    def _do_first(self) -> None:
-        try:
-            for step in self._prepare:
-                if not self._is_abandoned:
-                    step()
-        except BaseException as error:  # the caller's thread raises it
-            self._error = error
-        finally:
-            self._is_prepared.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, project_to_rotation
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
+from sfm_lightglue.types import Camera
 
 
 class RelativePose(NamedTuple):
@@ -26,6 +28,20 @@ class RelativePose(NamedTuple):
     keyframe_idx: int
     cam_from_keyframe: Rigid3
     scale: float
+
+
+class MapStart(NamedTuple):
+    """The start of a map that is not mapped yet.
+
+    Args:
+        first: keyframe of the map, whose camera is the world.
+        pose: of the second keyframe.
+        camera_before: intrinsics that are right again if the start is bad.
+    """
+
+    first: Reference
+    pose: ReferencePose
+    camera_before: Camera
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +64,8 @@ class Reference:
         matched_idx: keyframe of the map that the tracks continue instead, -1 for none.
         matched_rows: [T] its rows, -1 without.
         relative: pose relative to a keyframe that was made before; None for the first two of a map.
-        features: if they were extracted already.
+        features: if their extraction has begun.
+        start: of the map whose second keyframe this is, until the map has it; None if the start was bad.
         keyframe: in the map; None while it waits for mapping.
     """
 
@@ -64,7 +81,8 @@ class Reference:
     matched_idx: int = -1
     matched_rows: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
     relative: RelativePose | None = None
-    features: Features | None = None
+    features: Features | Future[Features] | None = None
+    start: MapStart | None = None
     keyframe: Keyframe | None = None
 
     def rows_with(self, num_features: int) -> IndexArray:
@@ -100,15 +118,23 @@ class Reference:
             return slam_map.resolve(ids)
 
     def place(self, slam_map: SlamMap) -> ReferencePose | None:
-        """Pose at present; None if its map was dropped."""
+        """Pose at present; None if its map was dropped, or its start was bad."""
         with slam_map.lock:
             found = slam_map.reference(self.idx)
-            if found is not None or self.relative is None:
+            if found is not None:
                 return found
+            if self.relative is None:
+                return None if self.start is None else self.start.pose
             before = slam_map.reference(self.relative.keyframe_idx)
             if before is None and self.previous is not None:
                 before = self.previous.place(slam_map)
         return None if before is None else moved_with(before, self.relative)
+
+    def is_before_start(self, slam_map: SlamMap) -> bool:
+        """Whether it belongs to a map whose start is not mapped yet."""
+        with slam_map.lock:
+            placed = self.place(slam_map)
+            return placed is not None and not slam_map.members(placed.map_id)
 
     def forget(self) -> None:
         """Drop what only a keyframe that waits for mapping needs."""

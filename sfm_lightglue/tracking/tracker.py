@@ -23,6 +23,7 @@ from sfm_lightglue.tracking.front_end import FrontEnd
 from sfm_lightglue.tracking.history import Trace, final_records, track_points
 from sfm_lightglue.tracking.reconstruction import as_reconstruction
 from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.warm_up import warm_up
 from sfm_lightglue.types import Camera, Trajectory
 
 
@@ -40,6 +41,8 @@ class TrackedSequence(NamedTuple):
 
 class Tracker:
     """Tracks a sequence frame by frame and maps what it sees.
+
+    It loads its networks when it is made, which takes about two seconds the first time.
 
     Args:
         camera: intrinsics of the frames; None if they are unknown: they are estimated.
@@ -69,6 +72,7 @@ class Tracker:
         self._config = config or TrackerConfig()
         self._extractor = extractor or EXTRACTORS.build(self._config.extractor, self._config.device)
         self._matcher = matcher or MATCHERS.build(self._config.matcher, self._config.device)
+        warm_up(self._extractor, self._matcher)
         self._camera = camera
         self._traces: list[Trace] = []
         self._names: set[str] = set()
@@ -120,13 +124,14 @@ class Tracker:
             DataError: if it is no such image, its size differs from that of the camera or the first frame, the time
                 does not increase, or another frame has the name.
         """
-        start = time.perf_counter()
+        start, waited_before_s = time.perf_counter(), self._waited_s()
         idx = len(self._traces)
         last_s = self._traces[-1].record.time_s if self._traces else -math.inf
         frame = Frame.checked(idx, name or f"{idx:06d}", time_s, image, last_s)
         front = self._front_end(frame)
         with on_one_core():
             outcome = front.process(frame)
+        waited_s = self._waited_s() - waited_before_s
         record = FrameRecord(
             idx,
             frame.name,
@@ -135,11 +140,15 @@ class Tracker:
             outcome.cam_from_world,
             outcome.map_id,
             outcome.num_inliers,
-            1000 * (time.perf_counter() - start),
+            1000 * (time.perf_counter() - start - waited_s),
+            1000 * waited_s,
         )
         self._names.add(frame.name)
         self._traces.append(Trace(record, outcome.relative, outcome.track_ids, outcome.pixels.astype(np.float32)))
         return record
+
+    def _waited_s(self) -> float:
+        return 0.0 if self._back is None else self._back.thread.waited_s
 
     def _front_end(self, frame: Frame) -> FrontEnd:
         """The front end, made for the first frame; checks size and name of the frame."""
@@ -162,7 +171,7 @@ class Tracker:
     def close(self) -> None:
         """End the thread for mapping of a sequence that is not finished; a `with` statement does so at its end."""
         if self._back is not None:
-            self._back.thread.abandon()
+            self._back.abandon()
 
     def wait(self) -> None:
         """Wait until all keyframes are mapped, for example to measure the time that this takes."""
@@ -177,7 +186,7 @@ class Tracker:
         """
         if self._back is None or self._front is None:
             raise DataError("the sequence has no frames")
-        self._back.thread.close()
+        self._back.close()
         slam_map, config = self._back.slam_map, self._config
         with on_one_core():
             self._back.finish()

@@ -61,6 +61,7 @@ def frame_values(record: FrameRecord, number_from_map: Mapping[int, int] | None 
         "map": number,
         "num_inliers": int(record.num_inliers),
         "tracking_ms": round(float(record.tracking_ms), 3),
+        "waiting_ms": round(float(record.waiting_ms), 3),
     }
 
 

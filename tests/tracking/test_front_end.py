@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 
@@ -26,6 +27,7 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.mapping_thread import MAX_WAITING, MappingThread
 from sfm_lightglue.tracking.reference import Reference
 from sfm_lightglue.tracking.relocalization import Relocalizer
+from sfm_lightglue.tracking.slam_map import Keyframe
 from sfm_lightglue.tracking.tracker import Tracker
 from sfm_lightglue.types import Camera
 
@@ -41,6 +43,8 @@ CONFIG = TrackerConfig.from_mapping(
     }
 )
 """Few keypoints and the quick matcher: the images are small."""
+
+IN_THREADS = replace(CONFIG, threads=2)
 
 IMPATIENT = replace(CONFIG, recovery=RecoveryConfig(max_lost_s=0.0, min_lost_frames=1))
 
@@ -101,7 +105,7 @@ def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch:
         add(mapping, reference)
 
     def noted(thread: MappingThread, reference: Reference) -> None:
-        submitted.append((thread.num_unfinished, reference.features is not None))
+        submitted.append((thread.num_unfinished, isinstance(reference.features, Future)))
         submit(thread, reference)
 
     def waiting(thread: MappingThread, deadline: float, num_left: int = 0) -> bool:
@@ -116,18 +120,19 @@ def test_a_camera_waits_for_the_map_and_extracts_features_meanwhile(monkeypatch:
     tracker = tracked(corridor().take(range(30)), corridor().camera, config)
     may_go_on.release(len(submitted))
     tracker.finish()
-    assert submitted[0] == (0, False), "the thread for mapping has time for the features of the first keyframe"
+    assert submitted[0] == (0, True), "also the start of a map is mapped while tracking goes on"
     assert len(submitted) >= 4 and set(submitted[1:]) == {(1, True)}, "one keyframe is mapped meanwhile, but no more"
     assert relative_error(tracker, corridor(), 0) < 0.02
 
 
 @pytest.fixture
 def mapping_may_go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Until it is set, the thread for mapping stands at its first keyframe."""
+    """Until it is set, the thread for mapping stands at the first keyframe after the start of the map."""
     may_go_on, add = threading.Event(), KeyframeMapping.add
 
     def slow_add(mapping: KeyframeMapping, reference: Reference) -> None:
-        may_go_on.wait(60)
+        if reference.start is None:
+            may_go_on.wait(60)
         add(mapping, reference)
 
     monkeypatch.setattr(KeyframeMapping, "add", slow_add)
@@ -135,7 +140,7 @@ def mapping_may_go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Eve
     may_go_on.set()
 
 
-WITHOUT_WAIT = replace(CONFIG, threads=2, keyframes=KeyframeConfig(max_parallax_deg=0.7, max_lag_s=0.0))
+WITHOUT_WAIT = replace(IN_THREADS, keyframes=KeyframeConfig(max_parallax_deg=0.7, max_lag_s=0.0))
 
 
 @pytest.mark.parametrize("urgent_factor", [4, 1000])
@@ -143,23 +148,26 @@ def test_where_nothing_is_mapped_in_time_few_keyframes_wait_and_all_frames_are_t
     urgent_factor: int, mapping_may_go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     num_waiting, extracted = [], set()
-    submit, features = MappingThread.submit, FeatureMatching.features
+    submit, features_later = MappingThread.submit, FeatureMatching.features_later
 
     def submitted(thread: MappingThread, reference: Reference) -> None:
+        is_start = reference.start is not None
         submit(thread, reference)
-        num_waiting.append(thread.num_unfinished)
+        if is_start:
+            thread.wait()
+        else:
+            num_waiting.append(thread.num_unfinished)
 
-    def noted(matching: FeatureMatching, frame: Frame) -> Features:
+    def noted(matching: FeatureMatching, frame: Frame) -> Features | Future[Features]:
         extracted.add(frame.idx)
-        return features(matching, frame)
+        return features_later(matching, frame)
 
     monkeypatch.setattr(front_end, "_URGENT_FACTOR", urgent_factor)
     monkeypatch.setattr(MappingThread, "submit", submitted)
-    monkeypatch.setattr(FeatureMatching, "features", noted)
+    monkeypatch.setattr(FeatureMatching, "features_later", noted)
     tracker = tracked(corridor().take(range(40)), corridor().camera, WITHOUT_WAIT)
     assert num_waiting == [1, 2, 3, 4, MAX_WAITING + 1]
-    is_urgent = urgent_factor > 100
-    assert (len(extracted) > 2 + len(num_waiting)) == is_urgent, "frames that become no keyframe need no features"
+    assert len(extracted) == 2 + len(num_waiting), "frames that become no keyframe need no features"
     assert kinds(tracker) == ["initialized"]
     mapping_may_go_on.set()
     tracker.finish()
@@ -260,6 +268,51 @@ def test_the_focal_length_of_a_failed_start_is_forgotten(monkeypatch: pytest.Mon
         tracker.track(corridor().image(idx), float(corridor().times_s[idx]))
     assert len(sources) > 1 and set(sources) == {"estimated"}
     assert tracker.slam_map.camera.source == "guessed"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_frames_that_were_tracked_from_a_start_that_turns_out_bad_have_no_pose(
+    is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, num_starts, add_start = threading.Event(), 0, LocalMapper.start
+
+    def start(mapper: LocalMapper, first: Keyframe, second: Keyframe) -> bool:
+        nonlocal num_starts
+        num_starts += 1
+        return may_go_on.wait(60) and num_starts > 1 and add_start(mapper, first, second)
+
+    monkeypatch.setattr(LocalMapper, "start", start)
+    sequence = corridor().take(range(30))
+    tracker = tracked(sequence.take(range(START + 3)), sequence.camera if is_known else None, IN_THREADS)
+    assert [one.state for one in tracker.records[-3:]] == ["tracked"] * 3
+    assert all(one.num_inliers > 50 for one in tracker.records[-3:])
+    may_go_on.set()
+    tracker.wait()
+    assert tracker.slam_map.camera.source == ("given" if is_known else "guessed")
+    for idx in range(START + 3, 30):
+        tracker.track(sequence.image(idx), float(sequence.times_s[idx]))
+        tracker.wait()
+    assert kinds(tracker) == ["initialized", "lost", "reinitialized", "initialized"]
+    tracker.finish()
+    assert {one.map_id for one in tracker.records} <= {1, None}
+    assert relative_error(tracker, sequence, 1) < 0.02
+
+
+def test_a_camera_that_is_lost_before_its_map_is_there_waits_for_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_start = LocalMapper.start
+
+    def slow_start(mapper: LocalMapper, first: Keyframe, second: Keyframe) -> bool:
+        time.sleep(0.5)
+        return add_start(mapper, first, second)
+
+    monkeypatch.setattr(LocalMapper, "start", slow_start)
+    sequence = with_blackout(corridor().take(range(30)), START + 1, 2)
+    tracker = tracked(sequence, sequence.camera, replace(IN_THREADS, keyframes=KeyframeConfig(max_lag_s=0.0)))
+    assert kinds(tracker)[:3] == ["initialized", "lost", "reinitialized"], "a map that is lost so soon is dropped"
+    black = tracker.records[START + 1]
+    assert black.waiting_ms > 200 and black.tracking_ms < 200
+    tracker.finish()
+    assert relative_error(tracker, sequence, 1) < 0.02
 
 
 @pytest.mark.parametrize("is_known", [True, False])

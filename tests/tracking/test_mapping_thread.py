@@ -136,50 +136,19 @@ def test_an_error_is_raised_again_at_the_next_call():
             call()
 
 
-def test_a_thread_is_prepared_before_its_first_keyframe_and_a_wait_ends_afterwards():
-    may_go_on, done = threading.Event(), []
-    thread = MappingThread(
-        lambda one: done.append(one.idx), 2, [lambda: may_go_on.wait(60) and done.append("prepared")]
-    )
+def test_the_time_of_waits_is_told():
+    may_go_on = threading.Event()
+    thread = MappingThread(lambda one: may_go_on.wait(60), 2)
     thread.submit(reference(0))
-    waiting = threading.Thread(target=thread.wait)
-    waiting.start()
-    waiting.join(0.05)
-    assert waiting.is_alive() and done == []
+    assert thread.waited_s < 0.05
+    start = time.monotonic()
+    assert not thread.wait_until(start + 0.1)
+    assert 0.1 <= thread.waited_s <= time.monotonic() - start
     may_go_on.set()
-    waiting.join(60)
-    assert done == ["prepared", 0]
     thread.close()
 
 
-def test_without_a_thread_nothing_is_prepared():
-    done = []
-    thread = MappingThread(lambda one: done.append(one.idx), 1, [lambda: done.append("prepared")])
+def test_mapping_at_once_is_no_wait():
+    thread = MappingThread(lambda one: time.sleep(0.1), 1)
     thread.submit(reference(0))
-    thread.wait()
-    assert done == [0]
-
-
-def test_an_error_of_the_preparation_reaches_the_caller():
-    def fail():
-        raise ValueError("no weights")
-
-    mapped = []
-    thread = MappingThread(mapped.append, 2, [fail])
-    with pytest.raises(ValueError, match="no weights"):
-        thread.wait()
-    thread.abandon()
-
-
-def test_an_abandoned_thread_leaves_out_the_steps_of_its_preparation():
-    is_begun, may_go_on, done = threading.Event(), threading.Event(), []
-
-    def first():
-        is_begun.set()
-        may_go_on.wait(60)
-        done.append(1)
-
-    thread = MappingThread(lambda one: None, 2, [first, lambda: done.append(2)])
-    assert is_begun.wait(60)
-    abandon(thread, may_go_on)
-    assert done == [1]
+    assert thread.waited_s < 0.05

@@ -164,7 +164,7 @@ def test_the_frame_of_a_start_is_named_while_the_start_is_searched():
         assert tracker.start_name == "0.png"
 
 
-def test_a_size_that_differs_from_that_of_the_camera_is_refused_before_a_thread_loads_networks():
+def test_a_size_that_differs_from_that_of_the_camera_is_refused_before_there_is_a_thread():
     before = set(threading.enumerate())
     with pytest.raises(DataError, match="128 x 96 pixels"):
         Tracker(walk().camera, config(threads=2)).track(np.zeros((96, 128), np.uint8), 0.0)
@@ -176,12 +176,10 @@ def test_an_error_of_a_component_at_the_blank_image_says_what_was_tried():
         def extract(self, image):
             raise KeyError(image.name)
 
-    with Tracker(walk().camera, config(threads=2), extractor=Extractor()) as tracker:
-        tracker.track(walk().image(0), 0.0)
-        with pytest.raises(KeyError) as error:
-            tracker.wait()
+    with pytest.raises(KeyError) as error:
+        Tracker(walk().camera, config(), extractor=Extractor())
     assert error.value.__notes__ == [
-        "Extractor was tried on a blank grey image of 64 x 64 pixels, to load it before the first keyframe"
+        "Extractor was tried on a blank grey image of 64 x 64 pixels, to load it before the first frame"
     ]
 
 
