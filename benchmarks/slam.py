@@ -6,8 +6,8 @@
 Each run is a new process on as many cores as threads. The first table has medians over the seeds. --offline compares
 with `reconstruct --pairs sequential` and with COLMAP (SIFT, exhaustive matching) on the keyframes of the first seed.
 --live gives the frames of each sequence at their times, as a camera does; frames that come while the tracker is busy
-are dropped. --hard cuts sequences and blackens frames. --long walks several rounds through the corridor; `none --hard --long 2000`
-does these alone. The exit code is 1 if a goal is missed.
+are dropped. --hard cuts sequences and blackens frames. --long walks several rounds through the corridor; `none --hard
+--long 2000` does these alone. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
