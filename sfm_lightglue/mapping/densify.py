@@ -17,13 +17,14 @@ from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, po
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
 from sfm_lightglue.mapping.dense_tracks import triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.short_tracks import remove_short_tracks
 from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView, match_views
 from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 2
+DENSIFY_VERSION = 3
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 96
@@ -70,7 +71,8 @@ def densify_model(
         model: registered images with poses and some points; it is not changed.
         dense: features by name of image; safe to call from several threads.
         config: options.
-        adjust: adjusts a model in place, and removes what is beyond its limits.
+        adjust: adjusts a model in place, and removes what is beyond its limits. Points that it leaves with too few
+            observations are removed.
         executor: matches several pairs at a time.
         progress: called with the stage "densify" after each pair, then with "complete tracks" after each image.
 
@@ -88,7 +90,7 @@ def densify_model(
         views = SurfaceViews(current, keypoints, dense)
         matches = match_surface_pairs(current, keypoints, pairs, views, config, executor, progress)
         observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
-        min_views = min(config.min_track_length, len(keypoints.image_ids))
+        min_views = config.min_views(len(keypoints.image_ids))
         limits = config.min_point_angle_deg, min_views
         points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
         if len(points.xyz) == 0:
@@ -99,6 +101,7 @@ def densify_model(
         densified.update_point_3d_errors()
         error_before = densified.compute_mean_reprojection_error()
         adjust(densified)
+        remove_short_tracks(densified, min_views)
         result = DensifyResult(densified, len(pairs), len(matches), number)
         gain = 1 - densified.compute_mean_reprojection_error() / max(error_before, 1e-12)
         logger.debug(

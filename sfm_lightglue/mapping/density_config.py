@@ -76,6 +76,10 @@ class DensityConfig:
         """Factor on `extractor.max_keypoints_dense`."""
         return {"sparse": 0, "normal": 1, "dense": 2}[self.level]
 
+    def min_views(self, num_images: int) -> int:
+        """Smallest number of images that observe a point of a model of `num_images` images."""
+        return min(self.min_track_length, num_images)
+
     @property
     def pair_angle_deg(self) -> float:
         """Smallest median angle of an image pair at this level."""

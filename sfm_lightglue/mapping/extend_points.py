@@ -36,7 +36,7 @@ def add_matches(
     point_of = np.concatenate([point_ids_of(model.images[image_id]) for image_id in keypoints.image_ids])
     num_added = _continue_tracks(model, keypoints, observers, matches, point_of)
     free = (point_of[matches] < 0).all(axis=1)
-    min_views = min(limits.min_track_length, len(keypoints.image_ids))
+    min_views = limits.min_views(len(keypoints.image_ids))
     points = triangulate_matches(matches[free], observers, limits.min_point_angle_deg, min_views)
     order = np.lexsort((points.keypoint, points.point))
     numbers = points.keypoint[order]

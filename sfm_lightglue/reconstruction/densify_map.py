@@ -256,7 +256,10 @@ class _Job:
         with self.clock.stage("refine"):
             paths = {image.name: image.path for image in self.scene.images}
             mapper_config, progress = self.config.mapping.config, self.log.progress
-            report = refine_model(model, paths, self.config.refine, mapper_config, task, self.executor, progress)
+            min_views = self.config.density.min_views(model.num_reg_images())
+            report = refine_model(
+                model, paths, self.config.refine, mapper_config, task, self.executor, progress, min_views
+            )
         return report.num_aligned
 
     def _summary(self, result: DensifyResult, num_aligned: int, store: Store) -> DensifySummary:

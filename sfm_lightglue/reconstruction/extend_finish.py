@@ -22,6 +22,7 @@ from sfm_lightglue.mapping.extend_adjustment import (
     touched_images,
 )
 from sfm_lightglue.mapping.extend_keypoints import seen_points
+from sfm_lightglue.mapping.short_tracks import remove_short_tracks, short_tracks
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import move_keypoints
@@ -62,14 +63,18 @@ class ExtensionFinishing:
     def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
         """Densify, refine and colour the points that images see, and adjust the images that they touch.
 
-        New points are seen by images that came in, and have the colours of these.
+        New points are seen by images that came in, and have the colours of these. With a dense layer, points whose
+        last filter left them with too few observations are removed, unless they had no more before.
 
         Args:
             model: changed in place.
             added: ids of the images that came in.
             known: ids of the points of the model before; they have their colours.
         """
-        if self.extending.density.is_on:
+        is_dense, num_images = self.extending.density.is_on, model.num_reg_images()
+        min_views = self.extending.density.min_views(num_images) if is_dense else 2
+        short = set(short_tracks(model, min_views)) & set(known)
+        if is_dense:
             with self.clock.stage("densify"):
                 self.extending.densify(model, sorted(added), adjusts=not self.refinement.is_on)
                 self._remove_unseen(model, added, known)
@@ -82,6 +87,7 @@ class ExtensionFinishing:
                 self.extending.adjust(model, sorted(added), touched)
         with self.clock.stage("write"):
             self._remove_unseen(model, added, known)
+            remove_short_tracks(model, min_views, kept=short)
             self._color(model, set(added), known)
 
     def _refine(self, model: pycolmap.Reconstruction, added: Collection[int], touched: Collection[int]) -> None:

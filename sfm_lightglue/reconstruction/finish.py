@@ -91,20 +91,31 @@ class Finishing:
         return replace(judged, model=with_all_keypoints(judged.model, self.dense))
 
     def _finished(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        min_views = 2  # the rule of the mapping
         if self.density.is_on:
             with self.clock.stage("densify"):
                 adjust = adjustment_like(self.mapper_config, self.task)
                 result = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress)
-                model = result.model if result.num_rounds > 0 else with_all_keypoints(model, self.dense)
+                if result.num_rounds > 0:
+                    model, min_views = result.model, self.density.min_views(model.num_reg_images())
+                else:
+                    model = with_all_keypoints(model, self.dense)
         if self.refinement.is_on:
             with self.clock.stage("refine"):
-                model = self._refined(model)
+                model = self._refined(model, min_views)
         return model
 
-    def _refined(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    def _refined(self, model: pycolmap.Reconstruction, min_views: int) -> pycolmap.Reconstruction:
         model = copy.deepcopy(model)  # the model of the mapping may be needed again
         report = refine_model(
-            model, self.path_from_name, self.refinement, self.mapper_config, self.task, self.executor, self.progress
+            model,
+            self.path_from_name,
+            self.refinement,
+            self.mapper_config,
+            self.task,
+            self.executor,
+            self.progress,
+            min_views,
         )
         logger.debug("refinement: %s", report)
         return model

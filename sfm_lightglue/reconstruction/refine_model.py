@@ -10,6 +10,7 @@ from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.incremental import adjustment_like, filter_like
+from sfm_lightglue.mapping.short_tracks import remove_short_tracks
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.tracks import RefinementReport, refine_tracks
@@ -26,6 +27,7 @@ def refine_model(
     task: MappingTask,
     executor: Executor = SERIAL,
     progress: Progress = silent,
+    min_views: int = 2,
 ) -> RefinementReport:
     """Move the keypoints of a model to sub-pixel precision, and adjust poses and points with it.
 
@@ -39,6 +41,7 @@ def refine_model(
         task: that was mapped, for the constant cameras, the known poses and the number of threads.
         executor: for the images.
         progress: called with the stage "refine".
+        min_views: points that are left with fewer observations are removed; more than 2 for a densified model.
     """
     num_steps = 1  # the adjustment
 
@@ -55,5 +58,7 @@ def refine_model(
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)
+    if remove_short_tracks(model, min_views) > 0:
+        model.update_point_3d_errors()
     progress("refine", num_steps, num_steps)
     return report

@@ -129,6 +129,23 @@ def test_matching_is_repeated_while_the_adjustment_helps():
     assert once.num_rounds == 1
 
 
+def test_points_that_the_adjustment_leaves_with_two_observations_leave():
+    points, poses, features = scene()
+    short = []
+
+    def takes_observations_away(model):
+        points = [point_id for point_id in sorted(model.point3D_ids()) if model.points3D[point_id].track.length() == 4]
+        for point_id in points[:50]:
+            for element in list(model.points3D[point_id].track.elements)[:2]:
+                model.delete_observation(element.image_id, element.point2D_idx)
+        short.extend(points[:50])
+
+    dense = densified(sparse_model(points, poses, features), features, adjust=takes_observations_away)
+    assert len(short) == 50
+    assert min(point.track.length() for point in dense.points3D.values()) >= 3
+    assert not set(short) & dense.point3D_ids()
+
+
 def test_a_model_can_get_the_keypoints_without_more_points(tmp_path):
     points, poses, features = scene()
     model = sparse_model(points, poses, features)

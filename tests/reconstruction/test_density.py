@@ -19,6 +19,7 @@ from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.mapping.densify import DensifyResult
+from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene
 from tests.helpers.reconstructions import one_thread, tree
@@ -35,6 +36,7 @@ def test_normal_density_has_many_more_points_and_as_exact_cameras(
     assert sparse.summary.cache["by_kind"]["mapped"] == {"hits": 1, "misses": 0}
     assert sparse.summary.seconds["densify"] == sparse.summary.seconds["refine"] == 0
     assert dense.num_points3D() > 2 * sparse.summary.num_points
+    assert min(point.track.length() for point in dense.points3D.values()) == DensityConfig().min_track_length
     errors = []
     for model in (sparse.model, dense):
         aligned = align_poses(poses_of_model(model), small_scene.cam_from_world_from_name)

@@ -1,5 +1,6 @@
 """What images see that came into a model is densified, refined and coloured."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from sfm_lightglue.mapping.incremental import MappingConfig
 from sfm_lightglue.reconstruction.extend_finish import ExtensionFinishing
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.stages.clock import Clock
-from tests.helpers.dense_models import model_of
+from sfm_lightglue.types import DenseFeatures, Features
+from tests.helpers.dense_models import SIZE, model_of
 
 NUM_IMAGES = 4
 
@@ -32,6 +34,28 @@ def test_an_image_without_points_changes_nothing():
     finishing.finish(model, [NUM_IMAGES], set(model.point3D_ids()))
     assert all(np.array_equal(model.images[i].cam_from_world().matrix(), pose) for i, pose in before.items())
     assert model.num_points3D() == 50
+
+
+def test_points_that_lose_their_third_observation_leave_a_dense_model():
+    poses = [(rotation_from_rotvec(np.array([0, 0.05 * k, 0])), np.array([-0.3 * k, 0, 0])) for k in range(NUM_IMAGES)]
+    points = np.random.default_rng(0).uniform((-1.0, -1, 4), (1.0, 1, 7), (50, 3))
+    every = np.arange(50)
+    exact = model_of(points, poses, [every, every[2:], every, every[10:]])
+    pixels = [np.array([point.xy for point in exact.images[k + 1].points2D]) for k in range(NUM_IMAGES)]
+    pixels[2][2:10, 1] += 8.0  # points 1 and 2 have two observations, 3 to 10 have three, one of them is wrong
+    model = model_of(points, poses, [every, every[2:], every, every[10:]], pixels)
+    ids = sorted(model.point3D_ids())
+    rows = {image.name: np.zeros(0, np.int64) for image in model.images.values()}
+    empty = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 8), np.float32), SIZE)
+    none = DenseFeatures.from_features(empty, 0)
+    for level, left in (("sparse", ids), ("normal", ids[:2] + ids[10:])):
+        task = MappingTask(Path(), Path(), NUM_IMAGES, frozenset({1}))
+        extending = Extending(rows, lambda _: none, DensityConfig(level=level), MappingConfig(), task)
+        clock = Clock.for_stages(("densify", "refine", "map", "write"))
+        finishing = ExtensionFinishing(extending, {}, RefinementConfig(mode="off"), clock, SERIAL, True, None)
+        extended = copy.deepcopy(model)
+        finishing.finish(extended, [NUM_IMAGES], ids)
+        assert sorted(extended.point3D_ids()) == left
 
 
 def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
