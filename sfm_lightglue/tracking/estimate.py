@@ -87,7 +87,6 @@ def estimate_tracking(
         matcher = MATCHERS.build(config.matcher, config.device)
         with Tracker(frames.camera(first.size, cameras), config, matcher=matcher) as tracker:
             tracker.track(first.image, first.time_s, first.name)
-            tracker.wait()  # until networks are loaded
             of_start = _track(tracker, taken, _MAX_FRAMES_OF_START, ends_with_start=True)
             num_before = len(tracker.slam_map.keyframes)
             measured = _track(tracker, taken, _NUM_FRAMES) if num_before > 0 else of_start

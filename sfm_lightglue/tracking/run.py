@@ -35,6 +35,7 @@ from sfm_lightglue.tracking.output import IMAGES_FOLDER, TrackingResults, choose
 from sfm_lightglue.tracking.sources import FrameSource, open_source
 from sfm_lightglue.tracking.summary import TrackingSummary
 from sfm_lightglue.tracking.tracker import Tracker
+from sfm_lightglue.tracking.warm_up import warm_up
 from sfm_lightglue.types import Camera
 
 logger = logging.getLogger(__name__)
@@ -137,9 +138,13 @@ class _Run:
         """
         clock = Clock.for_stages(STAGES)
         self.source.is_to_end = self.is_to_end
+        extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
+        matcher = MATCHERS.build(self.config.matcher, self.config.device)
+        if self.source.is_live:
+            warm_up(extractor, matcher)  # before its frames come
         frames = iter(ahead(self.source, 1 if self.source.is_live else self.config.threads))
         first = next(frames)
-        parts = self._parts(first)
+        parts = _Parts(self.source.camera(first.size, self.cameras), extractor, matcher)
         with store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder)
@@ -172,14 +177,6 @@ class _Run:
             )
             raise error
         return summary
-
-    def _parts(self, first: Frame) -> _Parts:
-        """What can be refused before anything is written."""
-        return _Parts(
-            self.source.camera(first.size, self.cameras),
-            EXTRACTORS.build(self.config.extractor, self.config.device),
-            MATCHERS.build(self.config.matcher, self.config.device),
-        )
 
     def _tracker(self, parts: _Parts, store: Store) -> Tracker:
         """A tracker that keeps features and matches of keyframes in the store."""

@@ -25,7 +25,7 @@ from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
 from tests.helpers.videos import write_frames, write_video
 
 NUM_FRAMES = 6
-FIELDS = {"name", "time_s", "state", "cam_from_world", "map", "num_inliers", "tracking_ms"}
+FIELDS = {"name", "time_s", "state", "cam_from_world", "map", "num_inliers", "tracking_ms", "waiting_ms"}
 
 
 @pytest.fixture(autouse=True)

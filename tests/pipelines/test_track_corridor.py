@@ -24,7 +24,7 @@ from sfm_lightglue.tracking.config import TrackerConfig
 
 NUM_FRAMES = 16
 
-SECONDS = {"tracking_ms"}
+SECONDS = {"tracking_ms", "waiting_ms"}
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ class FakeTracker:
     def __init__(self, *_: object, matcher: Any) -> None:
         self.matcher, self.num_frames, self.num_waiting = matcher, 0, 0
         self.slam_map = SimpleNamespace(keyframes={})
+        self.clock.now += self.loading_s
 
     def __enter__(self) -> FakeTracker:
         return self
@@ -48,7 +49,6 @@ class FakeTracker:
         self.num_waiting += bool(self.slam_map.keyframes) and self.num_frames % 10 == 0
 
     def wait(self) -> None:
-        self.clock.now, self.loading_s = self.clock.now + self.loading_s, 0.0
         for _ in range(self.num_waiting):
             self.clock.now += WAITING_S
             idx = len(self.slam_map.keyframes)

@@ -309,8 +309,7 @@ def test_a_camera_that_is_lost_before_its_map_is_there_waits_for_the_map(monkeyp
     sequence = with_blackout(corridor().take(range(30)), START + 1, 2)
     tracker = tracked(sequence, sequence.camera, replace(IN_THREADS, keyframes=KeyframeConfig(max_lag_s=0.0)))
     assert kinds(tracker)[:3] == ["initialized", "lost", "reinitialized"], "a map that is lost so soon is dropped"
-    black = tracker.records[START + 1]
-    assert black.waiting_ms > 200 and black.tracking_ms < 200
+    assert tracker.records[START + 1].waiting_ms > 200
     tracker.finish()
     assert relative_error(tracker, sequence, 1) < 0.02
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sfm_lightglue.reconstruction.densify_map import values_of_run
 from sfm_lightglue.tracking import output as module
 from sfm_lightglue.tracking import run
 from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.run import TrackedSource, ahead, track
 from sfm_lightglue.tracking.sources import FrameSource, open_source
 from tests.helpers.fake_tracker import FakeTracker, use_fake_tracker
@@ -286,6 +287,23 @@ def test_given_intrinsics_and_options_reach_the_tracker(
     monkeypatch.setattr(FrameSource, "is_live", True)
     track(folder)
     assert made[1].config.keyframes.max_lag_s == 10 and made[2].config.keyframes.max_lag_s == 0.15
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_networks_are_loaded_before_the_frames_of_a_camera_come(
+    folder: Path, tracker: type[FakeTracker], is_live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def camera_frames(frames: Iterable[Frame], num_threads: int) -> Iterator[Frame]:
+        done.append("frames")
+        return ahead(frames, num_threads)
+
+    monkeypatch.setattr(run, "warm_up", lambda *components: done.append("loaded"))
+    monkeypatch.setattr(run, "ahead", camera_frames)
+    monkeypatch.setattr(FrameSource, "is_live", is_live)
+    track(folder)
+    assert done == (["loaded", "frames"] if is_live else ["frames"]), "the tracker loads them for the others"
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])

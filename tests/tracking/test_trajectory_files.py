@@ -40,7 +40,7 @@ def test_files_have_the_numbers_of_a_line_that_other_programs_expect(tmp_path: P
 
 def test_a_line_of_json_says_what_was_found_for_a_frame() -> None:
     (pose,) = poses(1)
-    record = FrameRecord(7, "ä\u2028.jpg", 0.25, "tracked", pose, 4, 99, 12.34567)
+    record = FrameRecord(7, "ä\u2028.jpg", 0.25, "tracked", pose, 4, 99, 12.34567, 0.5)
     (line,) = frames_jsonl([frame_values(record)]).decode().splitlines()
     values = json.loads(line)
     assert values == {
@@ -51,6 +51,7 @@ def test_a_line_of_json_says_what_was_found_for_a_frame() -> None:
         "map": 4,
         "num_inliers": 99,
         "tracking_ms": 12.346,
+        "waiting_ms": 0.5,
     }
 
 
