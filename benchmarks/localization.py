@@ -1,12 +1,13 @@
 """Photos found again in a map without them: share within limits, median errors and time, beside other methods.
 
-    python -m benchmarks.localization [SCENE ...] [--methods ours nearest colmap] [--threads N] [--work DIR]
+    python -m benchmarks.localization [SCENE ...] [--methods ours unguided nearest colmap] [--threads N] [--work DIR]
         [--json FILE]
 
-Every third photo of a scene is left out, the others are mapped, and the former are localized. "ours" is LightGlue,
-"nearest" the same with nearest neighbours, "colmap" a map by pycolmap with SIFT and exhaustive matching, in which its
-mapper registers the photos. Each map is aligned with the truth by its own images, so errors contain those of the map;
-the columns "mapped" are the errors of these images themselves.
+Every third photo of a scene is left out, the others are mapped, and the former are localized. "ours" is LightGlue with
+a guided search after the first pose, "unguided" the same without this search, "nearest" ours with nearest neighbours,
+"colmap" a map by pycolmap with SIFT and exhaustive matching, in which its mapper registers the photos. Each map is
+aligned with the truth by its own images, so errors contain those of the map; the columns "mapped" are the errors of
+these images themselves.
 A pose is within the limits if its centre is wrong by at most 1 % of the extent of the true centres and its rotation by
 at most 0.5 degrees. The truth of seven_scenes is rough: there, the limits are 3 cm and 5 degrees. Its poses and
 intrinsics are those of a depth camera, so a second row has a constant offset between it and the camera, fitted to the
@@ -15,7 +16,8 @@ the method makes itself.
 Milliseconds are those of a query, of a clock on the wall, and of all cores together ("cpu"): the former are larger
 where the machine has other work. "extract" is the part of them that the features of the query take, measured alone; a
 query of 640 x 480 pixels may take 500 ms, and a larger one so much beyond it.
-Scenes as in benchmarks.reconstruction, and "town"; "NAME/N" takes every N-th image.
+If a map is several models, each photo is compared in the frame of the model in which it was found.
+Scenes as in benchmarks.reconstruction, "town" (60 images) and "town_N"; "NAME/N" takes every N-th image.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.synthetic import Town, write_town
 
 SCENES = ("fountain_p11:given", "lund_door:given", "tsukuba/3:given", "seven_scenes/6:given", "town:given")
-METHODS = ("ours", "nearest", "colmap")
+TOWN = r"town(?:_(\d+))?"
+METHODS = ("ours", "unguided", "nearest", "colmap")
 _TOWN_IMAGES = 60
 _MAX_MS, _LARGE_PX = 500.0, 640 * 480
 
@@ -78,6 +81,7 @@ class LocalizationRun:
         mapped_median_angle_deg: of the images of the map.
         median_extract_ms: time of the extraction of a query; NaN if it is not measured.
         is_large: whether the photos have more than 640 x 480 pixels.
+        num_models: models of the map; an image that two of them have is counted twice in the map.
     """
 
     scene: str
@@ -97,6 +101,7 @@ class LocalizationRun:
     mapped_median_angle_deg: float
     median_extract_ms: float = float("nan")
     is_large: bool = False
+    num_models: int = 1
 
     @property
     def goals(self) -> list[Goal]:
@@ -116,11 +121,13 @@ class LocalizationRun:
 def open_with_step(text: str, data: Path | None, work: Path) -> BenchmarkScene:
     """A scene, also the town, and every N-th image only of "NAME/N"."""
     name, step, intrinsics = re.fullmatch(r"(.+?)(?:/(\d+))?(?::(\w+))?", text).groups()  # type: ignore[union-attr]
-    if name == "town":
-        root = work / f"town_{_TOWN_IMAGES}"
+    town = re.fullmatch(TOWN, name)
+    if town:
+        num_images = int(town[1] or _TOWN_IMAGES)
+        root = work / f"town_{num_images}"
         if not (root / "truth.json").is_file():
             print(f"rendering {name}", file=sys.stderr, flush=True)
-            write_town(Town(_TOWN_IMAGES, (640, 480), 0), root, 1)
+            write_town(Town(num_images, (640, 480), 0), root, 1)
         scene = as_benchmark(read_scene(root), intrinsics or "given")
     else:
         scene = open_scene(name, intrinsics or "exif", data, work)
@@ -140,7 +147,7 @@ def run_scene(scene: BenchmarkScene, methods: Sequence[str], num_threads: int, w
     kept = [name for name in scene.names if name not in queries]
     is_rough = scene.name.startswith(ROUGH_TRUTH)
     whole: Mapping[str, Rigid3] = {}
-    if {"ours", "nearest"} & set(methods):
+    if set(methods) != {"colmap"}:
         map_images(scene, kept, num_threads, work / "map")
         if is_rough:
             whole = poses_of_model(read_model(map_images(scene, scene.names, num_threads, work / "all")))
@@ -164,15 +171,7 @@ def measured(
 
     A photo that has no pose in the reference counts as one beyond the limits.
     """
-    alignment = Alignment.of(photos.mapped, reference)
-    found, mapped = (
-        [
-            alignment.errors(pose, reference.poses[name])
-            for name, pose in sorted(poses.items())
-            if name in reference.poses
-        ]
-        for poses in (photos.found, photos.mapped)
-    )
+    found, mapped = _errors_of_models(photos, reference)
     num_within, distance, angle_deg = _summary(found, reference)
     num_mapped_within, mapped_distance, mapped_angle_deg = _summary(mapped, reference)
     return LocalizationRun(
@@ -180,7 +179,7 @@ def measured(
         method,
         reference.name,
         len(queries),
-        len(photos.found),
+        sum(len(model.found) for model in photos.models),
         num_within,
         distance,
         angle_deg,
@@ -192,7 +191,21 @@ def measured(
         mapped_distance,
         mapped_angle_deg,
         photos.median_extract_ms,
+        num_models=len(photos.models),
     )
+
+
+def _errors_of_models(
+    photos: FoundPhotos, reference: Reference
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Errors of the photos and of the images of the map, each in the model that it is in."""
+    found, mapped = [], []
+    for model in photos.models:
+        alignment = Alignment.of(model.mapped, reference)
+        for errors, poses in ((found, model.found), (mapped, model.mapped)):
+            for name in sorted(poses.keys() & reference.poses.keys()):
+                errors.append(alignment.errors(poses[name], reference.poses[name]))
+    return found, mapped
 
 
 def _summary(errors: Sequence[tuple[float, float]], reference: Reference) -> tuple[int, float, float]:
@@ -208,7 +221,7 @@ def _summary(errors: Sequence[tuple[float, float]], reference: Reference) -> tup
 def format_table(runs: Sequence[LocalizationRun]) -> str:
     """The runs as a table of Markdown."""
     header = ["scene", "method", "beside", "within", "poses", "median distance ‰", "median °"]
-    header += ["mapped within", "mapped ‰", "mapped °", "ms a query", "extract", "cpu ms"]
+    header += ["models", "mapped within", "mapped ‰", "mapped °", "ms a query", "extract", "cpu ms"]
     rows = [
         [
             run.scene,
@@ -218,6 +231,7 @@ def format_table(runs: Sequence[LocalizationRun]) -> str:
             str(run.num_registered),
             f"{1000 * run.median_distance:.2f}",
             f"{run.median_angle_deg:.3f}",
+            str(run.num_models),
             f"{run.num_mapped_within} of {run.num_mapped}",
             f"{1000 * run.mapped_median_distance:.2f}",
             f"{run.mapped_median_angle_deg:.3f}",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,23 @@ from sfm_lightglue.localization.localizer import Localizer
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.stages.cached import both_layers
 from sfm_lightglue.types import Camera
 
 _COLMAP = "colmap"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundInModel:
+    """The photos that were found in one model of a map.
+
+    Args:
+        mapped: `cam_from_world` of the images of the model by name, in its frame.
+        found: of the photos that got a pose, in the same frame.
+    """
+
+    mapped: Mapping[str, Rigid3]
+    found: Mapping[str, Rigid3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +50,14 @@ class FoundPhotos:
     """The photos that a method found in a map.
 
     Args:
-        mapped: `cam_from_world` of the images of the map by name, in its frame.
-        found: of the photos that got a pose, in the same frame.
+        models: of the map, each with its own frame.
         reasons: why the others have none, by name.
         median_ms: time of a photo.
         median_cpu_ms: its processor time, of all cores together; NaN if it is not measured for each.
         median_extract_ms: time of its extraction alone; NaN if it is not measured.
     """
 
-    mapped: Mapping[str, Rigid3]
-    found: Mapping[str, Rigid3]
+    models: Sequence[FoundInModel]
     reasons: Mapping[str, str]
     median_ms: float
     median_cpu_ms: float = float("nan")
@@ -71,9 +84,10 @@ def _link_images(target_from_link: Mapping[Path, Path], folder: Path) -> None:
 
 
 def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str], folder: Path) -> FoundPhotos:
-    """The photos found in a map of ours, by LightGlue ("ours") or by nearest neighbours."""
-    values = {} if method == "ours" else {"matcher": {"name": "nearest"}}
-    found: dict[str, Rigid3] = {}
+    """The photos found in a map of ours, by LightGlue ("ours", "unguided") or by nearest neighbours ("nearest")."""
+    values: dict[str, Any] = {"matcher": {"name": "nearest"}} if method == "nearest" else {}
+    values["guided"] = method != "unguided"
+    found: dict[str, dict[str, Rigid3]] = {}
     reasons: dict[str, str] = {}
     seconds, cpu_s, extract_s = [], [], []
     own = _only_camera(folder) if scene.camera_mode == "single" and scene.intrinsics == "found" else None
@@ -86,23 +100,27 @@ def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str]
             cpu_s.append(time.process_time() - start_s)
             seconds.append(one.seconds)
             if one.cam_from_world is not None:
-                found[name] = one.cam_from_world
+                found.setdefault(one.model, {})[name] = one.cam_from_world
             else:
                 reasons[name] = str(one.reason)
+        models = [
+            FoundInModel(poses_of_model(model.points.model), found.get(model.name, {})) for model in localizer.models
+        ]
         extractor = EXTRACTORS.build(localizer.config.extractor, localizer.config.device)
-        extractor.extract(Image.read(scene.truth.image_root / queries[0]))  # loads what it needs
+        limit = localizer.config.max_keypoints_dense
+        both_layers(extractor, Image.read(scene.truth.image_root / queries[0]), limit, None)  # loads what it needs
         for name in queries:
             start_s = time.perf_counter()
-            extractor.extract(Image.read(scene.truth.image_root / name))
+            both_layers(extractor, Image.read(scene.truth.image_root / name), limit, None)
             extract_s.append(time.perf_counter() - start_s)
     medians_ms = (1000 * float(np.median(times)) for times in (seconds, cpu_s, extract_s))
-    return FoundPhotos(poses_of_model(read_model(folder)), found, reasons, *medians_ms)
+    return FoundPhotos(models, reasons, *medians_ms)
 
 
 def _only_camera(folder: Path) -> Camera | None:
     """The intrinsics of a map whose images share one camera, which the photos have too."""
     cameras = list(read_model(folder).cameras.values())
-    return camera_from_pycolmap(cameras[0]) if len(cameras) == 1 else None
+    return replace(camera_from_pycolmap(cameras[0]), source="given") if len(cameras) == 1 else None
 
 
 def find_by_colmap(
@@ -143,4 +161,4 @@ def find_by_colmap(
     after = {name: pose for model in continued.values() for name, pose in poses_of_model(model).items()}
     found = {name: after[name] for name in queries if name in after}
     reasons = {name: "not_registered" for name in queries if name not in after}
-    return FoundPhotos(poses, found, reasons, 1000 * seconds / len(queries)), whole
+    return FoundPhotos([FoundInModel(poses, found)], reasons, 1000 * seconds / len(queries)), whole

@@ -15,11 +15,11 @@ from pipelines.manners import LIBRARY, NOTHING_SHOWN, add_dry_run_argument, add_
 from pipelines.output import say, say_json
 from pipelines.plan import say_plan
 from pipelines.plans import plan_of_localize
-from sfm_lightglue.colmap.model import MapLocation, find_map
+from sfm_lightglue.colmap.model import find_map
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.localizer import Localizer
-from sfm_lightglue.localization.map_features import RunOfMap
+from sfm_lightglue.localization.map_features import RunOfMap, models_of_run
 from sfm_lightglue.localization.output import require_output, write_localizations
 from sfm_lightglue.localization.query_lists import (
     QUERY_FORMAT,
@@ -49,9 +49,10 @@ examples:
       of the second QUERY_NAME MAP_IMAGE_NAME; photos/ is the folder of the names
 
 --output gets results.jsonl, poses.txt (name qw qx qy qz tx ty tz, for hloc's evaluation), sparse/ (the queries as a
-COLMAP text model) and run.json. A photo that is not sure to show the place has no pose but a reason. exit codes:
-0 done, 2 bad option, 3 map or photos missing, 4 weights missing, 5 no photo was found in the map, 6 output not
-writable, 130 interrupted, 143 terminated.
+COLMAP text model) and run.json. If a run has made several models, photos are looked for in all of them; those that
+are found in another one than the first are in model_1/ and so on, in the frame of that model. A photo that is not sure
+to show the place has no pose but a reason. exit codes: 0 done, 2 bad option, 3 map or photos missing, 4 weights
+missing, 5 no photo was found in the map, 6 output not writable, 130 interrupted, 143 terminated.
 """
 
 NOTHING_FOUND = 5
@@ -90,26 +91,19 @@ def _run(arguments: argparse.Namespace) -> int:
             results.append(found)
             _show(found, arguments)
     if arguments.output is not None:
-        write_localizations(arguments.output, results, config.as_mapping())
+        write_localizations(arguments.output, results, config.as_mapping(), localizer.models[0].name)
     num_registered = sum(one.registered for one in results)
     if not arguments.quiet and not arguments.json:
         where = "" if arguments.output is None else f" -> {arguments.output}"
         say(f"{num_registered} of {len(results)} images found{where}")
-    others = other_models(location) if num_registered < len(results) else []
-    if others:
+    searched = {one.location.model.resolve() for one in localizer.models}
+    others = [one.model for one in models_of_run(location) if one.model.resolve() not in searched]
+    if others and num_registered < len(results):
         logger.warning(
             "the map has other models; look for the photos without a pose there, too: %s",
             ", ".join(shown_path(path) for path in others),
         )
     return 0 if num_registered > 0 else NOTHING_FOUND
-
-
-def other_models(location: MapLocation) -> list[Path]:
-    """The other published models of the run that made a map; none of a model of another tool."""
-    folder = location.model.parent
-    if location.output is None or folder.resolve() != (location.output / "sparse").resolve():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.name != location.model.name)
 
 
 def _show(found: Localization, arguments: argparse.Namespace) -> None:
@@ -129,6 +123,8 @@ def config_of(arguments: argparse.Namespace, tables: dict[str, Any]) -> Localize
     for name, value in (("num_images", arguments.num_images), ("num_threads", arguments.threads)):
         if value is not None:
             values[name] = value
+    if arguments.no_guided:
+        values["guided"] = False
     return LocalizeConfig.from_mapping(values)
 
 
@@ -175,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images of the map that each photo is matched with, at most (default: 8)",
     )
+    add("--no-guided", action="store_true", help="do not look for further keypoints around the pose that is found")
     add_component_arguments(parser)
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")
     add("--threads", type=int, metavar="N", help="default: all cores")

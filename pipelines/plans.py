@@ -35,11 +35,12 @@ def plan_of_localize(arguments: argparse.Namespace, config: LocalizeConfig, quer
     """
     from sfm_lightglue.colmap.model import find_map, read_model
     from sfm_lightglue.localization.config import LocalizeConfig
-    from sfm_lightglue.localization.map_features import RunOfMap
+    from sfm_lightglue.localization.map_features import RunOfMap, searched_models
     from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 
     location = find_map(arguments.map, arguments.images)
-    num_map_images = read_model(location.model).num_reg_images()
+    models = searched_models(arguments.map, location)
+    num_map_images = sum(read_model(one.model).num_reg_images() for one in models)
     of_run = LocalizeConfig.from_mapping(dict(RunOfMap.of(location).tables))
     is_kept = location.output is not None and of_run.extractor == config.extractor
     num_missing = 0 if is_kept or arguments.database is not None else num_map_images

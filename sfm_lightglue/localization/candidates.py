@@ -13,7 +13,7 @@ from sfm_lightglue.retrieval.image_index import ImageIndex
 _NUM_ASKED = 4
 """Similar images that are looked at for each one that is chosen."""
 
-_RIVAL_SIMILARITY = 0.6
+RIVAL_SIMILARITY = 0.6
 """An image of another place is matched too if it is at least so similar, compared with the most similar one."""
 
 _RIVAL_SHARE = 0.25
@@ -43,7 +43,7 @@ def choose_candidates(
     names = [name for name, _ in similar]
     num_near = num if len(similar) <= num else num - int(_RIVAL_SHARE * num)
     place = names[: min(num_first, num_near)]
-    rivals = [name for name, similarity in similar[num_near:] if similarity >= _RIVAL_SIMILARITY * similar[0][1]]
+    rivals = [name for name, similarity in similar[num_near:] if similarity >= RIVAL_SIMILARITY * similar[0][1]]
     rivals = _of_other_places(rivals, place, points)[: num - num_near]
     fill = [name for name in names[num_near:] if name not in rivals][: num - num_near - len(rivals)]
     chosen = [name for name in names if name in {*names[:num_near], *rivals, *fill}]

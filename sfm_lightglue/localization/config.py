@@ -80,6 +80,10 @@ class LocalizeConfig:
     enough_inliers: int = 120
     """With so many keypoints that fit an accepted pose, the pose of the first images is sure."""
 
+    guided: bool = True
+    """Whether an accepted pose is made more exact by a guided search: keypoints of the dense layer near the projections
+    of points of the map."""
+
     limits: PoseLimits = field(default_factory=PoseLimits)
     """When a pose is sure enough; else the image is refused with a reason."""
 
@@ -101,6 +105,11 @@ class LocalizeConfig:
         for name in ("num_images", "first_images", "enough_inliers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def max_keypoints_dense(self) -> int:
+        """Largest number of keypoints of the dense layer of an image; 0 without a guided search."""
+        return int(getattr(self.extractor.config, "max_keypoints_dense", 0)) if self.guided else 0
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> LocalizeConfig:

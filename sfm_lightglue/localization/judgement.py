@@ -59,15 +59,20 @@ def judged_pose(
     if matches.num_keypoints < max(MIN_MATCHES, limits.min_inliers):
         return JudgedPose(None, "too_few_matches", 0)
     pixels = features.keypoints[matches.rows].astype(np.float64)
-    max_error_px = limits.max_error_px * max(0.5, max(camera.size) / 1600)
+    max_error_px = inlier_limit_px(camera, limits)
     pose = estimate_pose(pixels, matches.xyz, camera, max_error_px, seed)
     if pose is None:
         return JudgedPose(None, "too_few_inliers", 0)
-    num_inliers = len(np.unique(matches.rows[pose.inlier_mask]))
+    num_inliers = matches.num_keypoints_of(pose.inlier_mask)
     reason = _reason_against(pose, matches, pixels, num_inliers, max_error_px, limits)
     if reason is None and _has_rival(pose, matches, pixels, max_error_px, limits, seed):
         reason = "ambiguous"
     return JudgedPose(pose, reason, num_inliers)
+
+
+def inlier_limit_px(camera: Camera, limits: PoseLimits) -> float:
+    """Largest reprojection error of an inlier in an image of this size."""
+    return limits.max_error_px * max(0.5, max(camera.size) / 1600)
 
 
 def _reason_against(

@@ -10,25 +10,20 @@ from types import TracebackType
 from typing import Self
 
 from sfm_lightglue.arrays import UInt8Array
-from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
-from sfm_lightglue.colmap.model import find_map, read_model
+from sfm_lightglue.colmap.model import find_map
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.executor import ThreadExecutor
-from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
-from sfm_lightglue.features import Features
 from sfm_lightglue.images.image import MIN_SIDE_PX, Image
-from sfm_lightglue.localization.candidates import choose_candidates
+from sfm_lightglue.localization.candidates import RIVAL_SIMILARITY
 from sfm_lightglue.localization.config import LocalizeConfig
-from sfm_lightglue.localization.judgement import judged_pose
-from sfm_lightglue.localization.map_features import MapStore, RunOfMap, features_of_database, features_of_images
-from sfm_lightglue.localization.map_points import MapPoints
-from sfm_lightglue.localization.matching import ImageMatches, collected, match_with_points
-from sfm_lightglue.localization.result import Localization
-from sfm_lightglue.messages import nearest_hint, shown_path
+from sfm_lightglue.localization.loaded_model import LoadedModel, Query
+from sfm_lightglue.localization.map_features import MapStore, RunOfMap, searched_models
+from sfm_lightglue.localization.result import Localization, best_of_models
+from sfm_lightglue.messages import nearest_hint
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
-from sfm_lightglue.retrieval.image_index import ImageIndex
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
+from sfm_lightglue.stages.cached import both_layers
 from sfm_lightglue.types import Camera
 
 QueryImage = Path | str | Image | UInt8Array
@@ -37,6 +32,8 @@ QueryImage = Path | str | Image | UInt8Array
 
 class Localizer:
     """A map that stays loaded, in which images are found. Use it in a `with` statement, or call `close`.
+
+    If a run has made several models, an image is looked for in all of them, unless one of them is given as `map`.
 
     Args:
         map: an output folder, a scene folder that has one, or a COLMAP model.
@@ -71,25 +68,18 @@ class Localizer:
         self.location = find_map(Path(map), None if images is None else Path(images))
         run = RunOfMap.of(self.location)
         self.config = config if config is not None else LocalizeConfig.from_mapping(run.tables)
-        model = read_model(self.location.model)
-        if model.num_reg_images() == 0 or model.num_points3D() == 0:
-            raise DataError(
-                f"{shown_path(self.location.model)}: the model has no points, so nothing can be found in it"
-            )
-        self._points = MapPoints(model)
         self._extractor = EXTRACTORS.build(self.config.extractor, self.config.device)
-        self._matcher = MATCHERS.build(self.config.matcher, self.config.device)
-        self._exif_ids: LruCache[str, str] = LruCache(4096)
-        self._executor = executor = ThreadExecutor(self.config.num_threads)
+        matcher = MATCHERS.build(self.config.matcher, self.config.device)
+        executor = ThreadExecutor(self.config.num_threads)
         self._store = MapStore(self.location, None if store is None else Path(store))
+        files = None if database is None else Path(database)
         try:
-            if database is not None:
-                self._features = features_of_database(model, Path(database), self.config.extractor.name)
-            else:
-                self._features = features_of_images(
-                    model, self.location, run.masks, self._extractor, self._store.store, executor, progress
+            self.models = tuple(
+                LoadedModel.load(
+                    one, files, run, self.config, self._extractor, matcher, self._store.store, executor, progress
                 )
-            self._index = ImageIndex.from_features(self._features, self._store.store, executor, progress)
+                for one in searched_models(Path(map), self.location)
+            )
             self._store.store.flush()
         except BaseException:
             self._store.close()
@@ -110,7 +100,7 @@ class Localizer:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the images of the map that have features, sorted."""
-        return tuple(sorted(self._features))
+        return tuple(sorted({name for model in self.models for name in model.features.sparse}))
 
     def localize(
         self,
@@ -137,85 +127,59 @@ class Localizer:
             DataError: if a candidate is not an image of the map.
         """
         start = time.perf_counter()
+        names = self.names if candidates else ()
         for one in candidates or ():
-            if one not in self._features:
-                raise DataError(f"{one!r}: no image of the map{nearest_hint(one, self._features)}")
+            if one not in names:
+                raise DataError(f"{one!r}: no image of the map{nearest_hint(one, names)}")
         shown = name or (image.name if isinstance(image, Image) else str(image) if _is_path(image) else "array")
         try:
             read = _as_image(image, shown)
             known = _stated_camera(read, camera)
-            features = self._extractor.extract(read)
+            query = self._query(read, shown, known, candidates)
         except DataError as error:
             found = Localization(shown, None, "unreadable", message=str(error))
         else:
-            found = self._localized(read, shown, features, known, candidates)
+            found = self._found(query)
         return replace(found, seconds=time.perf_counter() - start)
 
     def localize_all(self, images: Iterable[QueryImage], camera: CameraConfig | None = None) -> list[Localization]:
         """The poses of several images, in their order."""
         return [self.localize(image, camera) for image in images]
 
-    def _localized(
-        self, image: Image, name: str, features: Features, camera: Camera, candidates: Sequence[str] | None
-    ) -> Localization:
-        config = self.config
-        first: Sequence[str] = candidates or ()
-        others: Sequence[str] = ()
-        if candidates is None:
-            first, others = choose_candidates(
-                self._index, features, self._points, config.num_images, min(config.first_images, config.num_images)
-            )
-        if len(first) == 0:
-            return Localization(name, None, "no_similar_image", camera=camera)
-        if camera.source == "exif":
-            camera = self._same_camera_of_map(image, camera, [*first, *others]) or camera
-        found = self._matched(features, first)
-        matches = collected(found)
-        judged = judged_pose(matches, features, camera, config.limits, config.seed)
-        if others and not (judged.reason is None and judged.num_inliers >= config.enough_inliers):
-            found |= self._matched(features, others)
-            matches = collected(found)
-            judged = judged_pose(matches, features, camera, config.limits, config.seed)
-        pose, num = judged.pose, matches.num_keypoints
-        if pose is None or judged.reason is not None:
-            images = matches.supporting(None if pose is None else pose.inlier_mask)
-            return Localization(name, None, judged.reason, num, judged.num_inliers, images, camera)
-        images = matches.supporting(pose.inlier_mask)
-        return Localization(
-            name, pose.cam_from_world, None, num, judged.num_inliers, images, pose.camera, pose.covariance
-        )
+    def _query(self, image: Image, name: str, camera: Camera, candidates: Sequence[str] | None) -> Query:
+        """An image with its features; both layers are found in one pass."""
+        if not self.config.guided:
+            return Query(image, name, self._extractor.extract(image), None, camera, candidates)
+        layers = both_layers(self._extractor, image, self.config.max_keypoints_dense, None)
+        return Query(image, name, *layers, camera, candidates)
 
-    def _matched(self, features: Features, names: Sequence[str]) -> dict[str, ImageMatches]:
-        """Matches of an image with images of the map."""
-        num_threads = self._executor.num_workers
-        return match_with_points(features, names, self._features, self._points, self._matcher, num_threads)
+    def _found(self, query: Query) -> Localization:
+        """The best pose of an image in the models that may show it."""
+        results = [
+            replace(model.find(own, self.config), model=model.name) for model, own in self._possible_models(query)
+        ]
+        return best_of_models(results, self.config.limits.max_rival_share)
 
-    def _same_camera_of_map(self, image: Image, camera: Camera, names: Sequence[str]) -> Camera | None:
-        """The refined intrinsics of the map for a camera that the EXIF data of an image of the map name too."""
-        if self.location.images is None or not image.exif.camera_id:
-            return None
-        for name in names:
-            native = self._points.camera(name)
-            if (native.width, native.height) == image.size and self._exif_id(name) == image.exif.camera_id:
-                own = camera_from_pycolmap(native)
-                return Camera(own.model, own.width, own.height, own.params, "exif")
-        return None
+    def _possible_models(self, query: Query) -> list[tuple[LoadedModel, Query]]:
+        """The models with images that are about as similar as the most similar one of all, the largest model first.
 
-    def _exif_id(self, name: str) -> str:
-        """What the EXIF data of an image of the map say of its camera; "" for nothing."""
-        known = self._exif_ids.get(name)
-        if known is None:
-            try:
-                known = self._image_of_map(name).exif.camera_id
-            except DataError:  # the features are known, so the file has gone meanwhile
-                known = ""
-            self._exif_ids.put(name, known)
-        return known
-
-    def _image_of_map(self, name: str) -> Image:
-        if self.location.images is None:
-            raise DataError(f"{name}: the folder of the images of the map is not known")
-        return Image.read(self.location.images / name, name)
+        Given candidates are those of their models.
+        """
+        if len(self.models) == 1:
+            return [(self.models[0], query)]
+        if query.candidates is not None:
+            given = set(query.candidates)
+            pairs = [
+                (model, replace(query, candidates=[name for name in query.candidates if name in model.features.sparse]))
+                for model in self.models
+                if given & model.features.sparse.keys()
+            ]
+            return pairs or [(self.models[0], query)]
+        similarities = [model.similarity(query.features) for model in self.models]
+        least = RIVAL_SIMILARITY * max(similarities)
+        return [
+            (model, query) for model, similarity in zip(self.models, similarities, strict=True) if similarity >= least
+        ]
 
 
 def localize(

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import BoolArray
 from sfm_lightglue.colmap.database_reader import read_database
+from sfm_lightglue.colmap.image_points import observing_keypoints
 from sfm_lightglue.colmap.model import MapLocation
 from sfm_lightglue.colmap.scene_of_model import scene_of_model
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
 from sfm_lightglue.extractors.base import Extractor
-from sfm_lightglue.features import Features
+from sfm_lightglue.features import DenseFeatures, Features
+from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.retrieval.scene_vocabulary import is_root_sift
 from sfm_lightglue.stages.cached import CachedExtractor
@@ -38,10 +41,13 @@ class RunOfMap:
     Args:
         tables: `extractor` and `matcher` of its configuration.
         masks: folder of its masks; None for none.
+        dense_factor: factor on `extractor.max_keypoints_dense` with which its points were made: 0 if they are
+            keypoints of the sparse layer only.
     """
 
     tables: Mapping[str, Any]
     masks: Path | None
+    dense_factor: int = 1
 
     @classmethod
     def of(cls, location: MapLocation) -> RunOfMap:
@@ -56,7 +62,45 @@ class RunOfMap:
         return cls(
             {name: values[name] for name in names if name in values},
             Path(masks) if isinstance(masks, str) and masks else None,
+            0 if record.get("job") == "track" else _dense_factor(values.get("density")),
         )
+
+
+def models_of_run(location: MapLocation) -> list[MapLocation]:
+    """All published models of the run that made a map, the largest first; a model of another tool is alone."""
+    folder = location.model.parent
+    if location.output is None or folder.resolve() != (location.output / "sparse").resolve():
+        return [location]
+    numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    others = [folder / str(number) for number in numbers if str(number) != location.model.name]
+    return [location, *(replace(location, model=path) for path in others)]
+
+
+def searched_models(path: Path, location: MapLocation) -> list[MapLocation]:
+    """The models in which images are looked for: all of the run, unless the argument MAP is one of them."""
+    return [location] if path.resolve() == location.model.resolve() else models_of_run(location)
+
+
+def _dense_factor(density: object) -> int:
+    """Of the table `density` of a run; that of the default if the table is missing or of another version."""
+    level = density.get("level") if isinstance(density, dict) else None
+    try:
+        return DensityConfig().keypoints_factor if level is None else DensityConfig(level=level).keypoints_factor
+    except ConfigError:
+        return DensityConfig().keypoints_factor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MapFeatures:
+    """The features of the images of a map.
+
+    Args:
+        sparse: those that matchers see, by name of image.
+        dense: those whose points a guided search looks for, of a name; safe to call from several threads.
+    """
+
+    sparse: Mapping[str, Features]
+    dense: Callable[[str], DenseFeatures]
 
 
 class MapStore:
@@ -91,8 +135,19 @@ def features_of_images(
     store: Store,
     executor: Executor,
     progress: Progress,
-) -> Mapping[str, Features]:
-    """The features of the images of a map, by name: of the store if it has them, else extracted.
+    max_keypoints_dense: int,
+) -> MapFeatures:
+    """The features of the images of a map: of the store if it has them, else extracted.
+
+    Args:
+        model: the map.
+        location: of the map.
+        masks: folder of the masks; None looks for folders named "masks".
+        extractor: of the features.
+        store: that keeps them.
+        executor: works on several images at a time.
+        progress: called with "scan" and "extract" after each image.
+        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
 
     Raises:
         DataError: if the folder of the images is not known, or an image is missing.
@@ -104,14 +159,14 @@ def features_of_images(
             " their names are relative to by `images`"
         )
     scene = scene_of_model(model, images, masks, executor, progress)
-    found = extract_scene(scene, CachedExtractor(extractor, store), executor, progress)
-    return found
+    found = extract_scene(scene, CachedExtractor(extractor, store), executor, progress, max_keypoints_dense)
+    return MapFeatures(found, found.dense)
 
 
-def features_of_database(model: pycolmap.Reconstruction, database: Path, extractor_name: str) -> Mapping[str, Features]:
-    """The SIFT features of a COLMAP database by name of image: no image file is needed.
+def features_of_database(model: pycolmap.Reconstruction, database: Path, extractor_name: str) -> MapFeatures:
+    """The SIFT features of a COLMAP database: no image file is needed.
 
-    Those with a 3D point come first if there are many.
+    If there are many, matchers see those with a 3D point first. The dense layer has all of those with a point.
 
     Args:
         model: made from the database.
@@ -126,23 +181,25 @@ def features_of_database(model: pycolmap.Reconstruction, database: Path, extract
         raise ConfigError("`extractor.name`: the descriptors of a COLMAP database are compared with those of sift only")
     names = [model.images[image_id].name for image_id in sorted(model.reg_image_ids())]
     content = read_database(database, names)
-    found = {}
+    found: dict[str, Features] = {}
+    dense: dict[str, DenseFeatures] = {}
     for image_id in sorted(model.reg_image_ids()):
         image = model.images[image_id]
         features = content.features_from_name[image.name]
         if len(features) > 0 and not is_root_sift(features.descriptors):
             raise DataError(f"{shown_path(database)}: {image.name} has no SIFT descriptors; give `images` instead")
-        found[image.name] = _most_useful(features, image)
-    return dict(sorted(found.items()))
+        has_point = np.zeros(len(features), np.bool_)
+        if image.num_points2D() == len(features):
+            has_point[observing_keypoints(image)] = True
+        found[image.name] = _most_useful(features, has_point)
+        dense[image.name] = DenseFeatures.from_features(features.rows(has_point) if has_point.any() else features)
+    return MapFeatures(dict(sorted(found.items())), dense.__getitem__)
 
 
-def _most_useful(features: Features, image: pycolmap.Image) -> Features:
+def _most_useful(features: Features, has_point: BoolArray) -> Features:
     """At most 2,048 features: those with a point, then the largest ones."""
     if len(features) <= _MAX_DATABASE_KEYPOINTS:
         return features
-    has_point = np.zeros(len(features), np.bool_)
-    if len(image.points2D) == len(features):
-        has_point = np.array([point.has_point3D() for point in image.points2D])
     sizes = features.scores if features.scales is None else features.scales
     order = np.lexsort((-sizes, ~has_point))[:_MAX_DATABASE_KEYPOINTS]
     return features.rows(np.sort(order))

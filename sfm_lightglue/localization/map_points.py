@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import pycolmap
 from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.execution.lru import LruCache
-from sfm_lightglue.features import Features
+from sfm_lightglue.features import DenseFeatures, Features
 from sfm_lightglue.geometry.transforms import Rigid3
 
 _SAME_KEYPOINT_PX = 1.0
@@ -94,14 +96,46 @@ class MapPoints:
             self._recent.put(name, found)
         return found
 
-    def _points(self, name: str, features: Features) -> FeaturePoints:
-        image = self._image_from_name[name]
-        pixels = np.array([point.xy for point in image.points2D], np.float64).reshape(-1, 2)
-        ids = np.array([point.point3D_id for point in image.points2D], np.uint64).astype(np.int64)  # none is -1
+    def exactly_of(self, name: str, dense: DenseFeatures) -> FeaturePoints:
+        """The points that the keypoints of the dense layer of an image observe themselves, not only beside them.
+
+        Args:
+            name: of the image.
+            dense: its dense layer.
+        """
+        pixels, ids, xyz = self._keypoints(name)
+        unit_px = dense.shrink_factor or 1.0
+        if _are_same(pixels, dense.keypoints, _MAX_MOVED_PX * unit_px):
+            return FeaturePoints(ids[: len(dense)], xyz[: len(dense)])
         observed = np.flatnonzero(ids >= 0)
+        if len(observed) == 0 or len(dense) == 0:
+            return FeaturePoints(np.full(len(dense), -1, np.int64), np.full((len(dense), 3), np.nan))
+        limit_px = _SAME_KEYPOINT_PX * unit_px
+        distances, nearest = cKDTree(pixels[observed]).query(dense.keypoints, distance_upper_bound=limit_px)
+        is_same = np.isfinite(distances)
+        source = observed[np.where(is_same, nearest, 0)]
+        return FeaturePoints(np.where(is_same, ids[source], -1), np.where(is_same[:, None], xyz[source], np.nan))
+
+    def most_common_images(self, point_ids: IndexArray, num: int) -> list[str]:
+        """Names of the images that observe most of some points, most first; `num` at most."""
+        counts: Counter[int] = Counter()
+        for point_id in point_ids.tolist():
+            counts.update({element.image_id for element in self.model.points3D[point_id].track.elements})
+        names = {self.model.images[image_id].name: number for image_id, number in counts.items()}
+        return sorted(names.keys() & self._image_from_name.keys(), key=lambda name: (-names[name], name))[:num]
+
+    def _keypoints(self, name: str) -> tuple[Float64Array, IndexArray, Float64Array]:
+        """Pixels [N, 2], points [N] (-1 for none) and their positions [N, 3] of the keypoints that the model has."""
+        image = self._image_from_name[name]
+        pixels, ids = pixels_of(image), point_ids_of(image)
         xyz = np.full((len(ids), 3), np.nan)
-        for row in observed.tolist():
+        for row in np.flatnonzero(ids >= 0).tolist():
             xyz[row] = self.model.points3D[int(ids[row])].xyz
+        return pixels, ids, xyz
+
+    def _points(self, name: str, features: Features) -> FeaturePoints:
+        pixels, ids, xyz = self._keypoints(name)
+        observed = np.flatnonzero(ids >= 0)
         point_ids, positions = np.full(len(features), -1, np.int64), np.full((len(features), 3), np.nan)
         unit_px = features.shrink_factor or 1.0
         if _are_same(pixels, features.keypoints, _MAX_MOVED_PX * unit_px):

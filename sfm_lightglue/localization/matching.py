@@ -37,6 +37,10 @@ class PointMatches:
         """Number of keypoints with a match: one can match points of several places."""
         return len(np.unique(self.rows))
 
+    def num_keypoints_of(self, fits: BoolArray) -> int:
+        """Number of keypoints that have one of some matches [M]."""
+        return len(np.unique(self.rows[fits]))
+
     def supporting(self, fits: BoolArray | None) -> tuple[SupportingImage, ...]:
         """The images of the map with the numbers of their matches, those with most inliers first.
 

@@ -22,6 +22,7 @@ from sfm_lightglue.version import __version__
 
 POSES_NAME, RESULTS_NAME, RECORD_NAME = "poses.txt", "results.jsonl", "run.json"
 MODEL_FOLDER = "sparse"
+_OTHER_MODEL = "model_"
 JOB = "localize"
 
 
@@ -39,37 +40,57 @@ def require_output(folder: Path) -> None:
         raise ConfigError(f"`output` {shown_path(folder)}: has another {taken[0]} already; choose another folder")
 
 
-def write_localizations(folder: Path, results: Sequence[Localization], config: Mapping[str, Any]) -> None:
+def write_localizations(
+    folder: Path, results: Sequence[Localization], config: Mapping[str, Any], model: str = "sparse/0"
+) -> None:
     """Write all results into a folder, which is made if it is missing; earlier results are replaced.
 
     `poses.txt` has "name qw qx qy qz tx ty tz" of `cam_from_world` on each line, for hloc's evaluation. `sparse/` is a
-    COLMAP model in text files with the registered images, without points.
+    COLMAP model in text files with the registered images, without points. Both are in the frame of one model of the
+    map. Images that were found in another model N are in `model_N/poses.txt` and `model_N/sparse/`.
 
     Args:
         folder: of the results.
         results: in their order.
         config: the resolved configuration.
+        model: of the map whose images are in the folder itself, named as in the results.
 
     Raises:
         StoreError: if a file cannot be written.
     """
     registered = [one for one in results if one.cam_from_world is not None]
-    with store_errors(folder):
-        (folder / MODEL_FOLDER).mkdir(parents=True, exist_ok=True)
+    by_folder: dict[Path, list[Localization]] = {folder: [], **{path: [] for path in _folders_of_models(folder)}}
+    for one in registered:
+        is_other = one.model not in {"", model}
+        by_folder.setdefault(folder / f"{_OTHER_MODEL}{Path(one.model).name}" if is_other else folder, []).append(one)
+    for path, some in sorted(by_folder.items()):
+        _write_poses(path, some)
     _write(folder / RESULTS_NAME, b"".join(json_bytes(one.as_dict()) + b"\n" for one in results))
-    lines = [_pose_line(one.name, one.cam_from_world) for one in registered if one.cam_from_world is not None]
-    _write(folder / POSES_NAME, "".join(lines).encode("utf-8", "surrogateescape"))
-    with store_errors(folder / MODEL_FOLDER):
-        _model(registered).write_text(folder / MODEL_FOLDER)
+    models = [one.model for one in registered]
     reasons = [one.reason for one in results if one.reason is not None]
     summary = {
         "num_queries": len(results),
         "num_registered": len(registered),
+        "num_of_model": {model: models.count(model) for model in sorted({*models})},
         "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         "seconds": round(sum(one.seconds for one in results), 3),
     }
     record = {"job": JOB, "versions": {"sfm_lightglue": __version__}, "config": dict(config), "summary": summary}
     _write(folder / RECORD_NAME, json_bytes(record, indent=2) + b"\n")
+
+
+def _folders_of_models(folder: Path) -> list[Path]:
+    """Those of an earlier run, whose poses no longer hold."""
+    return [path for path in folder.glob(f"{_OTHER_MODEL}*") if (path / POSES_NAME).is_file()]
+
+
+def _write_poses(folder: Path, registered: Sequence[Localization]) -> None:
+    with store_errors(folder):
+        (folder / MODEL_FOLDER).mkdir(parents=True, exist_ok=True)
+    lines = [_pose_line(one.name, one.cam_from_world) for one in registered if one.cam_from_world is not None]
+    _write(folder / POSES_NAME, "".join(lines).encode("utf-8", "surrogateescape"))
+    with store_errors(folder / MODEL_FOLDER):
+        _model(registered).write_text(folder / MODEL_FOLDER)
 
 
 def _write(path: Path, data: bytes) -> None:

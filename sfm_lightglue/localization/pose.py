@@ -83,11 +83,52 @@ def estimate_pose(
     inliers = fitting(pose, native, pixels, xyz, max_error_px)
     if inliers.sum() < MIN_MATCHES or not _is_plausible(native):
         return None
-    refined = _with_intrinsics(pose, native, pixels, xyz, inliers, camera.source)
+    refined = _with_intrinsics(pose, native, pixels, xyz, inliers, camera)
     if refined is not None:
         again = fitting(*refined, pixels, xyz, max_error_px)
         if again.sum() >= inliers.sum():
             (pose, native), inliers = refined, again
+    return _estimated(pose, native, camera, pixels, xyz, inliers)
+
+
+def refined_pose(
+    start: EstimatedPose, pixels: Float64Array, xyz: Float64Array, camera: Camera, max_error_px: float
+) -> EstimatedPose | None:
+    """Refine a pose by further matches, with a robust loss; intrinsics are refined as in `estimate_pose`.
+
+    Args:
+        start: the pose.
+        pixels: [M, 2] keypoints.
+        xyz: [M, 3] points in the world.
+        camera: intrinsics before any estimate, and where they are from.
+        max_error_px: largest reprojection error of an inlier, before and after.
+
+    Returns:
+        None if too few matches fit, or the result is no plausible camera.
+    """
+    pose, native = start.cam_from_world, as_pycolmap(start.camera)
+    inliers = fitting(pose, native, pixels, xyz, max_error_px)
+    if inliers.sum() < MIN_MATCHES:
+        return None
+    refined = _with_intrinsics(pose, native, pixels, xyz, inliers, camera)
+    if refined is None:
+        refined = _refined(pose, native, pixels, xyz, inliers, _refinement(focal=False))
+    if refined is None:
+        return None
+    inliers = fitting(*refined, pixels, xyz, max_error_px)
+    if inliers.sum() < MIN_MATCHES:
+        return None
+    return _estimated(*refined, camera, pixels, xyz, inliers)
+
+
+def _estimated(
+    pose: Rigid3,
+    native: pycolmap.Camera,
+    camera: Camera,
+    pixels: Float64Array,
+    xyz: Float64Array,
+    inliers: BoolArray,
+) -> EstimatedPose:
     changed = _changed_params(native, camera)
     covariance = pose_covariance(pose, native, pixels[inliers], xyz[inliers], changed)
     source = "estimated" if camera.source == "guessed" else camera.source
@@ -175,22 +216,35 @@ def _refinement(focal: bool, extra: bool = False) -> pycolmap.AbsolutePoseRefine
 
 
 def _with_intrinsics(
-    pose: Rigid3, camera: pycolmap.Camera, pixels: Float64Array, xyz: Float64Array, inliers: BoolArray, source: str
+    pose: Rigid3, native: pycolmap.Camera, pixels: Float64Array, xyz: Float64Array, inliers: BoolArray, camera: Camera
 ) -> tuple[Rigid3, pycolmap.Camera] | None:
     """Pose and intrinsics refined together; None if they are given, or too few inliers or bad values say no."""
-    if source not in {"exif", "guessed", "estimated"} or inliers.sum() < _MIN_FOR_FOCAL_LENGTH:
+    if camera.source not in {"exif", "guessed", "estimated"} or inliers.sum() < _MIN_FOR_FOCAL_LENGTH:
         return None
-    refined = pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=camera.params)
     options = _refinement(focal=True, extra=bool(inliers.sum() >= _MIN_FOR_DISTORTION))
+    found = _refined(pose, native, pixels, xyz, inliers, options)
+    if found is None or not _is_plausible(found[1]):
+        return None
+    change = found[1].mean_focal_length() / as_pycolmap(camera).mean_focal_length()
+    if camera.source == "exif" and not 1 / _MAX_FOCAL_CHANGE <= change <= _MAX_FOCAL_CHANGE:
+        return None
+    return found
+
+
+def _refined(
+    pose: Rigid3,
+    camera: pycolmap.Camera,
+    pixels: Float64Array,
+    xyz: Float64Array,
+    inliers: BoolArray,
+    options: pycolmap.AbsolutePoseRefinementOptions,
+) -> tuple[Rigid3, pycolmap.Camera] | None:
+    """A pose refined from its start, and a copy of the camera with refined intrinsics."""
+    refined = pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=camera.params)
     start = pycolmap.Rigid3d(np.column_stack([pose.R, pose.t]))
     with quiet_log():
         found = pycolmap.refine_absolute_pose(start, pixels, xyz, inliers, refined, options)
-    if found is None or not _is_plausible(refined):
-        return None
-    change = refined.mean_focal_length() / camera.mean_focal_length()
-    if source == "exif" and not 1 / _MAX_FOCAL_CHANGE <= change <= _MAX_FOCAL_CHANGE:
-        return None
-    return Rigid3.from_matrix(np.asarray(found["cam_from_world"].matrix())), refined
+    return None if found is None else (Rigid3.from_matrix(np.asarray(found["cam_from_world"].matrix())), refined)
 
 
 def _is_plausible(camera: pycolmap.Camera) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.localization import format_table, main, measured
-from benchmarks.localization_maps import FoundPhotos
+from benchmarks.localization_maps import FoundInModel, FoundPhotos
 from benchmarks.localization_references import (
     ALL_IMAGES,
     OTHER_SENSOR,
@@ -54,7 +54,7 @@ def moved(pose: Rigid3, distance: float, angle_deg: float) -> Rigid3:
 def photos(found: Mapping[str, Rigid3], poses: Mapping[str, Rigid3]) -> FoundPhotos:
     mapped = {name: pose for name, pose in poses.items() if name not in QUERIES}
     missing = {name: "ambiguous" for name in QUERIES if name not in found}
-    return FoundPhotos(mapped, found, missing, 12.0, 7.0)
+    return FoundPhotos([FoundInModel(mapped, found)], missing, 12.0, 7.0)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,26 @@ def test_the_extraction_of_large_photos_is_left_out_of_their_time(is_large: bool
     found = replace(photos({}, truth), median_ms=900.0, median_extract_ms=450.0)
     run = replace(measured("ring", "ours", QUERIES, found, Reference(TRUTH, truth, 2.0)), is_large=is_large)
     assert run.goals[-1].is_reached is is_reached
+
+
+def test_photos_are_judged_in_the_frame_of_their_model() -> None:
+    truth = ring()
+    halves = NAMES[:5], NAMES[4:]
+    others = in_other_frame(truth)
+    models = [
+        FoundInModel(
+            {name: poses[name] for name in half if name not in QUERIES},
+            {name: poses[name] for name in half if name in QUERIES[: 2 - number]},
+        )
+        for number, (half, poses) in enumerate(zip(halves, (truth, others), strict=True))
+    ]
+    models[1] = replace(models[1], found={QUERIES[2]: others[QUERIES[2]]})
+    run = measured("ring", "ours", QUERIES, FoundPhotos(models, {}, 1.0), Reference(TRUTH, truth, 2.0))
+    assert (run.num_within, run.num_registered, run.num_models) == (3, 3, 2)
+    assert run.num_mapped_within == run.num_mapped == 6
+    wrong = [models[0], replace(models[1], found={QUERIES[2]: truth[QUERIES[2]]})]
+    run = measured("ring", "ours", QUERIES, FoundPhotos(wrong, {}, 1.0), Reference(TRUTH, truth, 2.0))
+    assert (run.num_within, run.num_registered) == (2, 3)
 
 
 def test_a_photo_without_a_pose_in_the_reference_is_not_within_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pycolmap
@@ -12,7 +13,7 @@ from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.localization.output import require_output, write_localizations
 from sfm_lightglue.localization.query_lists import queries_of_paths, read_candidates, read_query_list
-from sfm_lightglue.localization.result import Localization, SupportingImage
+from sfm_lightglue.localization.result import Localization, SupportingImage, best_of_models
 from sfm_lightglue.scene.cameras import make_camera
 
 CAMERA = make_camera("PINHOLE", (640, 480), (500, 501, 320, 240))
@@ -101,6 +102,55 @@ def test_the_model_of_the_queries_is_one_of_colmap(tmp_path):
     image = model.find_image_with_name("a.jpg")
     assert np.allclose(image.cam_from_world().matrix(), POSE.as_matrix()[:3])
     assert model.cameras[image.camera_id].params.tolist() == list(CAMERA.params)
+
+
+def test_poses_of_other_models_are_apart(tmp_path):
+    """Their frames are others; those of an earlier run are emptied."""
+    found = [replace(FOUND, name=f"{number}.jpg", model=f"sparse/{number}") for number in range(3)]
+    write_localizations(tmp_path, found, {})
+    for number, folder in enumerate([tmp_path, tmp_path / "model_1", tmp_path / "model_2"]):
+        assert (folder / "poses.txt").read_text().split()[0] == f"{number}.jpg"
+        images = pycolmap.Reconstruction(folder / "sparse").images.values()
+        assert [image.name for image in images] == [f"{number}.jpg"]
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["summary"]["num_of_model"] == {"sparse/0": 1, "sparse/1": 1, "sparse/2": 1}
+    write_localizations(tmp_path, found[1:], {}, "sparse/1")
+    assert (tmp_path / "poses.txt").read_text().startswith("1.jpg")
+    assert (tmp_path / "model_1" / "poses.txt").read_text() == ""
+    assert (tmp_path / "model_2" / "poses.txt").read_text().startswith("2.jpg")
+
+
+@pytest.mark.parametrize(
+    ("inliers", "shared", "model"),
+    [
+        ((100, 200), False, "sparse/1"),
+        ((100, 100), True, "sparse/0"),
+        ((200, 130), False, None),
+        ((200, 130), True, "sparse/0"),
+    ],
+)
+def test_the_model_with_most_inliers_answers(inliers, shared, model):
+    """Two models that are no part of one place make a pose ambiguous."""
+    results = [
+        replace(
+            FOUND,
+            num_inliers=num,
+            model=f"sparse/{number}",
+            images=(SupportingImage("both.jpg" if shared else f"{number}.jpg", num, num),),
+        )
+        for number, num in enumerate(inliers)
+    ]
+    best = best_of_models(results, 0.6)
+    assert best.model == (model or "")
+    assert best.reason == (None if model else "ambiguous")
+    assert best.registered == (model is not None)
+
+
+def test_a_pose_in_one_model_goes_before_reasons_of_others():
+    refused = replace(REFUSED, reason="too_few_inliers", num_inliers=90)
+    assert best_of_models([refused, replace(FOUND, model="sparse/1")], 0.6).model == "sparse/1"
+    assert best_of_models([REFUSED, replace(FOUND, num_inliers=50)], 0.6).reason == "ambiguous"
+    assert best_of_models([refused, replace(refused, reason="not_spread", num_inliers=95)], 0.6).reason == "not_spread"
 
 
 def test_a_map_is_not_overwritten(tmp_path):

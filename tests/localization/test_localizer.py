@@ -15,7 +15,7 @@ from pipelines.localize import main
 from sfm_lightglue.colmap.database_reader import bytes_from_root_sift
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.errors import ConfigError, DataError
-from sfm_lightglue.geometry.transforms import rotation_angle_deg, umeyama
+from sfm_lightglue.geometry.transforms import Sim3, rotation_angle_deg, umeyama
 from sfm_lightglue.localization.localizer import Localizer, localize
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.scene.camera_assignment import CameraConfig
@@ -144,7 +144,7 @@ def test_a_database_with_sift_descriptors_in_place_of_photos(folder, localizer, 
         for image in sorted(model.images.values(), key=lambda one: one.name):
             camera_id = database.write_camera(image.camera)
             image_id = database.write_image(pycolmap.Image(name=image.name, camera_id=camera_id))
-            features = localizer._features[image.name]
+            features = localizer.models[0].features.sparse[image.name]
             shape = np.column_stack([features.keypoints, features.scales / 2, features.orientations])
             database.write_keypoints(image_id, shape.astype(np.float32))
             data = bytes_from_root_sift(features.descriptors)
@@ -174,13 +174,49 @@ def test_the_command(folder, tmp_path, capsys):
     assert "1 of 1 images found" in capsys.readouterr().out
 
 
-def test_another_model_of_the_run_is_named_for_photos_without_a_pose(folder, tmp_path, capsys):
-    scene = shutil.copytree(folder / "scene", tmp_path / "scene")
+@pytest.fixture(scope="module")
+def two_models(folder, tmp_path_factory):
+    """The map as two models, each in its own frame, that have one image in common."""
+    scene = shutil.copytree(folder / "scene", tmp_path_factory.mktemp("two") / "scene")
     sparse = scene / "reconstruction" / "sparse"
-    shutil.copytree(sparse / "0", sparse / "1")
+    for number, left_out in ((1, ("view_04.jpg", "view_05.jpg")), (0, ("view_00.jpg", "view_01.jpg"))):
+        model = read_model(folder / "scene")
+        for image in sorted(model.images.values(), key=lambda one: one.name):
+            if image.name in left_out:
+                model.deregister_frame(image.frame_id)
+        if number == 1:
+            model.transform(pycolmap.Sim3d(2.0, pycolmap.Rotation3d([0.0, 0.0, 0.6, 0.8]), [3.0, 4.0, 5.0]))
+        (sparse / str(number)).mkdir(exist_ok=True)
+        model.write_binary(sparse / str(number))
+    return scene
+
+
+def test_a_photo_is_found_in_the_model_that_shows_it_best(folder, two_models, errors):
+    query = folder / "scene" / "images" / "view_00.jpg"
+    with Localizer(two_models) as localizer:
+        assert [model.name for model in localizer.models] == ["sparse/0", "sparse/1"]
+        found = localizer.localize(query)
+        given = localizer.localize(query, candidates=["view_03.jpg", "view_01.jpg"])
+        last = localizer.localize(query, candidates=["view_04.jpg", "view_05.jpg"])
+    assert found.model == given.model == "sparse/1" and last.model in {"", "sparse/0"}
+    assert np.linalg.norm(found.cam_from_world.center) > 1
+    in_first = Sim3(2.0, pycolmap.Rotation3d([0.0, 0.0, 0.6, 0.8]).matrix(), np.array([3.0, 4.0, 5.0])).inverse()
+    center = in_first @ found.cam_from_world.center
+    known = read_model(folder / "scene").find_image_with_name("view_00.jpg").projection_center()
+    assert np.linalg.norm(center - known) < 0.05 * np.linalg.norm(known - center.mean())
+    with Localizer(two_models / "reconstruction" / "sparse" / "1") as localizer:
+        assert [model.name for model in localizer.models] == ["sparse/1"]
+
+
+def test_the_command_with_several_models(folder, two_models, tmp_path, capsys):
+    query = str(folder / "scene" / "images" / "view_00.jpg")
+    assert main([str(two_models), query, "--output", str(tmp_path / "found"), "--quiet"]) == 0
+    assert (tmp_path / "found" / "model_1" / "poses.txt").read_text().startswith(query)
+    assert (tmp_path / "found" / "poses.txt").read_text() == ""
     (tmp_path / "bad.png").write_bytes(b"no image")
-    assert main([str(scene), str(tmp_path / "bad.png")]) == 5
+    one = two_models / "reconstruction" / "sparse" / "1"
+    assert main([str(one), str(tmp_path / "bad.png")]) == 5
     told = capsys.readouterr().err
-    assert "other models" in told and str(Path("sparse") / "1") in told
-    assert main([str(sparse / "1"), str(folder / "queries" / QUERY), "--quiet"]) == 0
+    assert "other models" in told and str(Path("sparse") / "0") in told
+    assert main([str(two_models), str(tmp_path / "bad.png"), "--quiet"]) == 5
     assert "other models" not in capsys.readouterr().err
