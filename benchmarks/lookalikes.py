@@ -127,11 +127,12 @@ def _mean_error(estimate: dict[str, Rigid3], opened: LookalikeSet) -> float:
 
 
 def _is_told(record: Path) -> bool:
-    """Whether the summary of a run names a model that may show the same place, or pairs that were kept apart."""
+    """Whether the summary of a run names a model that may be folded or show the same place, or pairs kept apart."""
     if not record.is_file():
         return False
     summary = json.loads(record.read_text(encoding="utf-8")).get("summary", {})
-    return any(model.get("maybe_same_as") for model in summary.get("models", ())) or bool(
+    models = summary.get("models", ())
+    return any(model.get("maybe_same_as") or model.get("maybe_folded") for model in models) or bool(
         summary.get("num_pairs_kept_apart")
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 
-CUES_VERSION = 6
+CUES_VERSION = 7
 """Part of the keys of models. Raise it when the same verified pairs would have other cues."""
 
 
@@ -52,8 +52,7 @@ class PairCues:
             if that is not the order of the camera's way, see `is_a_way`.
         same_view_conflict: how much more stays unmatched in whole parts of two images from nearly one place than is
             usual; NaN if they are not taken from one place, see `same_view_conflict`.
-        surroundings_conflict: the same of keypoints that no pair matches, see `unknown_surroundings`; NaN if the names
-            are not in the order of the camera's way.
+        surroundings_conflict: the same of keypoints that no pair matches, see `unknown_surroundings`.
         position_gap: binary logarithm of 1 + the distance of known positions as a multiple of the usual one of the
             strongest pairs.
     """

@@ -18,7 +18,12 @@ import numpy as np
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
-from sfm_lightglue.lookalikes.twins import has_lone_surroundings, has_twins, logits_among_twins
+from sfm_lightglue.lookalikes.twins import (
+    has_lone_surroundings,
+    has_twins,
+    logits_among_twins,
+    unlike_surroundings,
+)
 
 PACKAGED_MODEL = Path(__file__).with_name("overlap_model.json")
 """File of the coefficients that come with the package."""
@@ -96,10 +101,12 @@ class SceneProbabilities:
     Args:
         probabilities: [P] to be a true overlap.
         has_twins: whether places match as completely as one place does.
+        is_unlike: [P] pairs of a scene without known twins that may show twins all the same, see `unlike_surroundings`.
     """
 
     probabilities: Float64Array
     has_twins: bool
+    is_unlike: BoolArray
 
 
 def scene_probabilities(
@@ -121,8 +128,9 @@ def scene_probabilities(
     logits = (model or packaged_model()).logits(cues)
     if has_twins(cues, logits) or has_lone_surroundings(tracks.pairs, cues, logits):
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
-        return SceneProbabilities(_sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted)), True)
-    return SceneProbabilities(overlap_probabilities(cues, model), False)
+        found = _sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted))
+        return SceneProbabilities(found, True, np.zeros(len(cues), np.bool_))
+    return SceneProbabilities(overlap_probabilities(cues, model), False, unlike_surroundings(cues, logits))
 
 
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:

@@ -138,7 +138,7 @@ class _Scene:
             order_gap=abs(pair.image0 - pair.image1) * self._order_scale,
             order_step=self._order_step(pair) if self._is_way else nan,
             same_view_conflict=self._same_view_conflict(idx),
-            surroundings_conflict=self._surroundings_conflict(idx) if self._is_way else nan,
+            surroundings_conflict=self._surroundings_conflict(idx),
             position_gap=float(np.log2(1 + distance / self._usual_distance)),
         )
 

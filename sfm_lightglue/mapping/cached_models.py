@@ -40,6 +40,8 @@ class ModelStatistics:
         notes: what users should know about how it was built.
         maybe_same_as: indices of published models that may show the same place, because pairs between their images
             were kept apart.
+        maybe_folded: names of images that may show places that look alike and lie on top of each other; see
+            `ModelVerdict`.
     """
 
     path: str
@@ -52,6 +54,7 @@ class ModelStatistics:
     georegistration: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     maybe_same_as: tuple[int, ...] = ()
+    maybe_folded: tuple[str, ...] = ()
 
     @classmethod
     def from_model(cls, judged: JudgedModel, path: str, georegistration: dict[str, Any] | None) -> ModelStatistics:
@@ -68,6 +71,7 @@ class ModelStatistics:
             dict(judged.verdict.checks),
             georegistration,
             judged.verdict.notes,
+            maybe_folded=judged.verdict.maybe_folded,
         )
 
     @property
@@ -221,7 +225,8 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
         checks = {name: Check(**check) for name, check in model.pop("checks").items()}
         notes = tuple(model.pop("notes", ()))  # entries of earlier versions have none
         same = tuple(model.pop("maybe_same_as", ()))
-        models.append(ModelStatistics(**model, checks=checks, notes=notes, maybe_same_as=same))
+        folded = tuple(model.pop("maybe_folded", ()))
+        models.append(ModelStatistics(**model, checks=checks, notes=notes, maybe_same_as=same, maybe_folded=folded))
     statistics = MapStatistics(
         tuple(models),
         {name: ImageVerdict(**image) for name, image in values["images"].items()},

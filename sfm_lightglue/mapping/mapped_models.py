@@ -108,4 +108,5 @@ def _verdict(values: Mapping[str, Any]) -> ModelVerdict:
         {name: ImageVerdict(**image) for name, image in values["images"].items()},
         tuple(values.get("notes", ())),  # entries of earlier versions have none
         tuple((str(name0), str(name1)) for name0, name1 in values.get("left_out", ())),
+        tuple(str(name) for name in values.get("maybe_folded", ())),
     )

@@ -104,6 +104,8 @@ class ModelVerdict:
         notes: what users should know about how it was built.
         left_out: names of verified pairs with an image of the model that took no part in mapping, because they joined
             places that look alike.
+        maybe_folded: images that may show places that look alike and lie on top of each other, sorted; nothing tells
+            for certain. Empty if there is no sign of it.
     """
 
     outcome: Outcome
@@ -111,6 +113,7 @@ class ModelVerdict:
     images: Mapping[str, ImageVerdict]
     notes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    maybe_folded: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ class ExtensionJudge:
         checks: limits.
         constant_camera_ids: cameras whose intrinsics were not refined.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
-        probability: as for `judge_models`: pairs that the run of the model before hardly believed count little again.
+        probability: as for `judge_models`: in a scene with twins, pairs that the run of the model before hardly
+            believed count little again.
     """
 
     database: Path
@@ -92,12 +93,13 @@ def _doubtful(judged: JudgedModel) -> dict[str, ImageVerdict]:
     }
 
 
-def as_registered(judged: JudgedModel, notes: tuple[str, ...]) -> JudgedModel:
+def as_registered(judged: JudgedModel, notes: tuple[str, ...], maybe_folded: tuple[str, ...] = ()) -> JudgedModel:
     """The verdict of an extended model, in which all images of the model count as registered.
 
     Args:
         judged: the extended model.
         notes: of the model before.
+        maybe_folded: of the model before: what was not sure stays so.
     """
     names = {judged.model.images[image_id].name for image_id in judged.model.reg_image_ids()}
     images = {
@@ -105,4 +107,5 @@ def as_registered(judged: JudgedModel, notes: tuple[str, ...]) -> JudgedModel:
         for name, image in judged.verdict.images.items()
         if name in names
     }
-    return JudgedModel(judged.model, replace(judged.verdict, images=images, notes=notes))
+    verdict = replace(judged.verdict, images=images, notes=notes, maybe_folded=maybe_folded)
+    return JudgedModel(judged.model, verdict)

@@ -242,7 +242,7 @@ class ExtensionJob:
         return self._kept(prepared, judged, verdicts, problem, copied, key, work)
 
     def _probability(self) -> dict[ImagePair, float]:
-        """That pairs of the model before show the same place, by pair, where its run has estimated it."""
+        """That pairs of the model before show the same place, by pair, if its scene has twins."""
         if self.base.packed is None:
             return {}
         return probabilities_of_evidence(self.base.packed.statistics.pairs.evidence, self.trusted)
@@ -322,15 +322,21 @@ class ExtensionJob:
         others = [
             JudgedModel(
                 self._model(statistics.path, work),
-                ModelVerdict(statistics.verdict, statistics.checks, {}, statistics.notes),
+                ModelVerdict(
+                    statistics.verdict,
+                    statistics.checks,
+                    {},
+                    statistics.notes,
+                    maybe_folded=statistics.maybe_folded,
+                ),
             )
             for statistics in before.models
             if judged is None or statistics.path != CLOUD_MODEL
         ]
         placed = [statistics.georegistration for statistics in before.models]
         if judged is not None:
-            notes = before.models[0].notes if before.models else ()
-            others = [as_registered(judged, notes), *others]
+            notes, folded = (before.models[0].notes, before.models[0].maybe_folded) if before.models else ((), ())
+            others = [as_registered(judged, notes, folded), *others]
             placed = placed or [None]
         num_keypoints = {name: len(self.features[name]) for name in self.features}
         found = image_verdicts(num_keypoints, others[:1] if judged is not None else [], prepared.matched.weighed)

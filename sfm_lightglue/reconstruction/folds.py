@@ -27,6 +27,10 @@ FOLD_CHECK = "max_conflict"
 MAX_CHECKED_IMAGES = 2000
 """Number of images of a model from which it is not checked: time and memory grow with the square of their number."""
 
+_MIN_PAIRS = 3
+"""Number of pairs of a model from which it may be folded: those with unlike surroundings, or those that joined places
+in an earlier attempt and whose images are at one place again."""
+
 _MIN_PIECE = 3
 """Smallest number of images of a piece of a folded model that is kept."""
 
@@ -39,10 +43,12 @@ class FoldSearch:
         trusted: pairs that the user named; they join no different places.
         cuts: whether folded models are cut into groups of images that agree with each other. If not, they are rejected,
             and the scene is to be mapped again without the pairs that they name.
+        left_out: pairs that were left out, because they joined places that look alike in an earlier attempt.
     """
 
     trusted: frozenset[ImagePair] = frozenset()
     cuts: bool = False
+    left_out: frozenset[ImagePair] = frozenset()
 
 
 Judge = Callable[[Sequence["pycolmap.Reconstruction"]], list[JudgedModel]]
@@ -59,6 +65,8 @@ class Folds:
         probabilities: that a verified pair is a true overlap, where this is known.
         trusted: pairs that the user named.
         has_twins: see `check_fold`.
+        unlike: pairs that may show places that look alike and that nothing tells apart.
+        left_out: number of inliers of the pairs that were left out, because they joined places in an earlier attempt.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -67,16 +75,18 @@ class Folds:
     probabilities: Mapping[ImagePair, float] = field(default_factory=dict)
     trusted: frozenset[ImagePair] = frozenset()
     has_twins: bool = False
+    unlike: frozenset[ImagePair] = frozenset()
+    left_out: Mapping[ImagePair, int] = field(default_factory=dict)
 
     @classmethod
-    def of_database(
-        cls, database: Path, weighed: WeighedPairs, max_conflict: float, trusted: frozenset[ImagePair] = frozenset()
-    ) -> Folds:
+    def of_database(cls, database: Path, weighed: WeighedPairs, max_conflict: float, search: FoldSearch) -> Folds:
         """What the check needs of a database and its verified pairs."""
         num_inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
         probabilities = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
         attempted = matched_pairs(database)
-        return cls(num_inliers, attempted, max_conflict, probabilities, trusted, weighed.has_twins)
+        left_out = {pair: record.num_inliers for pair, record in weighed.apart.items() if pair in search.left_out}
+        twins = weighed.has_twins, weighed.unlike, left_out
+        return cls(num_inliers, attempted, max_conflict, probabilities, search.trusted, *twins)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """The models with the check for folds; those that were published and are folded are rejected."""
@@ -123,17 +133,33 @@ class Folds:
             return replace(judged, verdict=replace(judged.verdict, notes=(*judged.verdict.notes, note)))
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
-        verdict = replace(judged.verdict, checks={**judged.verdict.checks, FOLD_CHECK: check})
+        maybe = tuple(sorted({*found.doubted, *self._unlike_names(judged), *self._joined_again(found)}))
+        checks = {**judged.verdict.checks, FOLD_CHECK: check}
+        verdict = replace(judged.verdict, checks=checks, maybe_folded=maybe)
         if check.passed:
             return replace(judged, verdict=verdict)
         pairs = [pair for pair in found.joining_pairs(self.num_inliers) if pair not in self.trusted]
         joining = tuple((pair.name0, pair.name1) for pair in pairs)
         return replace(judged, verdict=replace(verdict.as_rejected(), left_out=joining))
 
+    def _unlike_names(self, judged: JudgedModel) -> set[str]:
+        """The images of a model in pairs whose surroundings are unlike, if these are several."""
+        names = {name for name, image in judged.verdict.images.items() if image.status == "registered"}
+        return _names_of([pair for pair in self.unlike - self.trusted if {pair.name0, pair.name1} <= names])
+
+    def _joined_again(self, found: FoldCheck) -> set[str]:
+        """The images of left-out pairs that are at one place of a model all the same, if these are several."""
+        return _names_of([pair for pair in found.joined(self.left_out) if pair not in self.trusted])
+
 
 def is_folded(judged: JudgedModel) -> bool:
     """Whether a model failed the check for folds."""
     return FOLD_CHECK in judged.verdict.failed
+
+
+def _names_of(pairs: Collection[ImagePair]) -> set[str]:
+    """The images of pairs, none if the pairs are too few to tell something."""
+    return {name for pair in pairs for name in (pair.name0, pair.name1)} if len(pairs) >= _MIN_PAIRS else set()
 
 
 def _piece(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:

@@ -342,7 +342,9 @@ def _map(
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
         task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
-        search = None if job.config.lookalikes.mode == "off" else FoldSearch(frozenset(job.trusted), cuts)
+        search = None
+        if job.config.lookalikes.mode != "off":
+            search = FoldSearch(frozenset(job.trusted), cuts, left_out_pairs(job.store, job.keys.mapped))
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 

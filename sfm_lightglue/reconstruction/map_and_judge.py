@@ -66,7 +66,7 @@ def map_and_judge(
     """
     folds = None
     if search is not None:
-        folds = Folds.of_database(task.database, weighed, checks.max_conflict, search.trusted)
+        folds = Folds.of_database(task.database, weighed, checks.max_conflict, search)
     probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
     best = judging.merged(judging.mapped(mapper, task))

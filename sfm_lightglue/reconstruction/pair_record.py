@@ -75,9 +75,10 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         weighed: the pairs.
 
     Returns:
-        "images": names. "pairs": for each pair the indices of its images, its probability to be a true overlap (None
-        if it was left out after a fold, before probabilities were estimated), and "used", "apart" or "contradicted".
-        "cues": names of cues. "doubtful": index of a pair, and its cues (None if not known), for the doubtful pairs.
+        "has_twins": whether places match as completely as one place does. "images": names. "pairs": for each pair the
+        indices of its images, its probability to be a true overlap (None if it was left out after a fold, before
+        probabilities were estimated), and "used", "apart" or "contradicted". "cues": names of cues. "doubtful": index
+        of a pair, and its cues (None if not known), for the doubtful pairs.
     """
     pairs = sorted(weighed.overlaps.keys() | weighed.apart.keys())
     names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
@@ -88,6 +89,7 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
     )
     doubtful = [idx for idx in np.argsort(probabilities, kind="stable").tolist() if probabilities[idx] < _DOUBTFUL]
     return {
+        "has_twins": weighed.has_twins,
         "images": names,
         "pairs": [
             [
@@ -106,13 +108,15 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
 def probabilities_of_evidence(
     evidence: Mapping[str, Any] | None, trusted: Collection[ImagePair] = ()
 ) -> dict[ImagePair, float]:
-    """The known probabilities of the pairs of a record, without trusted pairs: these are not doubtful.
+    """The known probabilities of the pairs of a record that weigh them when a model is judged.
+
+    They do so in scenes with twins only. Trusted pairs are not doubtful.
 
     Args:
         evidence: as `pair_evidence` returns it; None without.
         trusted: pairs that the user named.
     """
-    if evidence is None:
+    if evidence is None or not evidence.get("has_twins", False):  # records of earlier versions do not tell it
         return {}
     names, certain = evidence["images"], set(trusted)
     found = {

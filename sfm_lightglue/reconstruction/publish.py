@@ -120,7 +120,7 @@ def publish(
         publication.write(RESULTS_MARKER, record)
         publish_together(publication, output, [*parts, RESULTS_MARKER])
     _warn(summary)
-    _warn_of_look_alikes(statistics)
+    warn_of_look_alikes(statistics)
     return summary
 
 
@@ -177,8 +177,18 @@ def _warn(summary: Summary) -> None:
         )
 
 
-def _warn_of_look_alikes(statistics: MapStatistics) -> None:
-    """Log the models that may show the same place, and how to join them."""
+def warn_of_look_alikes(statistics: MapStatistics) -> None:
+    """Log the models that may be folded, and those that may show the same place, and what to do."""
+    for index, model in enumerate(statistics.published):
+        if model.maybe_folded:
+            logger.warning(
+                "model %d may be wrong: %d of its images (%s) look alike but for what stands around or between, so they"
+                " may show several places that the model has as one, or things moved between the photos; compare the"
+                " images, and if the places differ, list true pairs in a file and give it as `pairs.path`",
+                index,
+                len(model.maybe_folded),
+                shortened(model.maybe_folded, all_in=RESULTS_MARKER),
+            )
     for index, model in enumerate(statistics.models):
         for other in (each for each in model.maybe_same_as if each > index):
             names = sorted(_looking_alike(statistics, index, other))

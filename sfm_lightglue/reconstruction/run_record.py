@@ -136,8 +136,8 @@ class Summary:
             f" (and {' + '.join(smaller)} in {len(smaller)} other model{'s' * (len(smaller) > 1)})" if smaller else ""
         )
         return (
-            f"{self.num_registered} of {self.num_images} images registered{others}{self._look_alikes()},"
-            f" {self.num_points} points,"
+            f"{self.num_registered} of {self.num_images} images registered{others}{self._look_alikes()}"
+            f"{self._folded()}, {self.num_points} points,"
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"
             f" {self.seconds['total']:.1f} s" + (f" ({stages})" if stages else "")
         )
@@ -152,12 +152,20 @@ class Summary:
         ]
         return f" (models {', '.join(pairs)} look alike, and may show the same place)" if pairs else ""
 
+    def _folded(self) -> str:
+        """Which models may have several places that look alike as one."""
+        found = [str(idx) for idx, model in enumerate(self.models[: self.num_published]) if model.get("maybe_folded")]
+        if not found:
+            return ""
+        return f" (model{'s' * (len(found) > 1)} {', '.join(found)} may be folded: places that look alike made one)"
+
 
 def _model_record(model: ModelStatistics) -> dict[str, Any]:
     """The numbers of a model; those of the images that are in its georegistration are in a file of its own."""
     record = dataclasses.asdict(model) | {
         "notes": list(model.notes),
         "maybe_same_as": list(model.maybe_same_as),
+        "maybe_folded": list(model.maybe_folded),
     }
     if model.georegistration is not None:
         record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}

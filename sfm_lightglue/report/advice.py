@@ -160,6 +160,10 @@ def _of_models(models: Sequence[Mapping[str, Any]], shown: str) -> Iterator[Find
     yield from _of_models_alike(models)
     for model in models:
         yield from _of_checks(model, "bad" if not published else "warning")
+        if model.get("maybe_folded") and model.get("verdict") != "rejected":
+            text = f"{model['path']} may be folded: images look alike but for what stands around or between."
+            advice = "Compare these images. If they show several places, list the true pairs with `pairs.path`."
+            yield Finding("warning", text, advice, tuple(model["maybe_folded"]))
         if model.get("verdict") == "reduced":
             text = f"{model['path']}: doubtful images were taken out; the rest passed all checks."
             yield Finding("warning", text, "If they matter, take more images around them.")

@@ -79,6 +79,7 @@ class PairDoubt:
         views: what the probabilities were computed from; None if nothing is done about look-alikes.
         overlaps: by pair; empty if nothing is done about look-alikes.
         has_twins: whether places match as completely as one place does.
+        unlike: pairs that may show twins that nothing tells apart, see `unlike_surroundings`.
     """
 
     config: LookalikesConfig
@@ -87,6 +88,7 @@ class PairDoubt:
     views: SceneViews | None = None
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
     has_twins: bool = False
+    unlike: frozenset[ImagePair] = frozenset()
 
     @classmethod
     def of_scene(
@@ -122,7 +124,8 @@ class PairDoubt:
             pair: PairOverlap(1.0 if pair in known else probability, each)
             for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)
         }
-        return cls(config, pairs, known, views, overlaps, judged.has_twins)._with_confirmed()
+        unlike = {pair for pair, is_unlike in zip(pairs, judged.is_unlike.tolist(), strict=True) if is_unlike} - known
+        return cls(config, pairs, known, views, overlaps, judged.has_twins, frozenset(unlike))._with_confirmed()
 
     def _with_confirmed(self) -> PairDoubt:
         """This doubt without that about pairs that tracks over true pairs confirm."""

@@ -53,6 +53,7 @@ class WeighedPairs:
         overlaps: by verified pair, how probable it is that both images show the same place; empty if that was not
             estimated.
         has_twins: whether places of the scene match as completely as one place does.
+        unlike: kept pairs that may show places that look alike and that nothing tells apart.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
@@ -63,6 +64,7 @@ class WeighedPairs:
     apart: Mapping[ImagePair, VerifiedPairRecord] = field(default_factory=dict)
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
     has_twins: bool = False
+    unlike: frozenset[ImagePair] = frozenset()
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -166,6 +168,7 @@ def weigh_scene(
         {pair: without_inliers(record) for pair, record in sorted(apart.items())},
         doubt.overlaps,
         doubt.has_twins,
+        doubt.unlike & kept.keys(),
     )
 
 

@@ -157,6 +157,8 @@ def test_a_run_without_model_is_none_and_told_runs_are_found(tmp_path):
     found = judged(opened, "ours", 0, tmp_path)
     assert (found.verdict, found.is_told, found.error, found.num_images) == ("none", True, "no model", 12)
     assert not judged(opened, "colmap", 0, tmp_path).is_told
+    (tmp_path / "output" / "run.json").write_text(json.dumps({"summary": {"models": [{"maybe_folded": ["a.jpg"]}]}}))
+    assert judged(opened, "ours", 0, tmp_path).is_told
 
 
 def test_an_unknown_scene_is_named(tmp_path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
+from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.probability import SceneProbabilities, scene_probabilities
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.tracks import PairTracks
+from sfm_lightglue.lookalikes.twins import unlike_surroundings
 from sfm_lightglue.lookalikes.views import PairView
 from tests.helpers.still_views import (
     Seen,
@@ -81,7 +83,30 @@ def test_water_that_neighbours_do_not_match_either_makes_no_twins() -> None:
     assert (found.probabilities >= 0.5).all()
 
 
-def test_surroundings_say_nothing_without_an_order() -> None:
-    seen = lone_surroundings()
-    order = np.random.default_rng(2).permutation(len(seen)).tolist()
-    assert not judged([seen[number] for number in order])[2].has_twins
+def shuffled(seen: Sequence[Seen]) -> list[Seen]:
+    return [seen[number] for number in np.random.default_rng(2).permutation(len(seen)).tolist()]
+
+
+@pytest.mark.parametrize("scene", [lone_surroundings, before_sea])
+def test_without_an_order_unlike_surroundings_are_no_evidence_but_told(scene: Callable[[], list[Seen]]) -> None:
+    """Nothing tells the sea from a house with equal sides then."""
+    _, _, found = judged(shuffled(scene()))
+    assert not found.has_twins
+    assert (found.probabilities >= 0.5).all()
+    assert found.is_unlike.sum() >= 3
+    assert not judged(scene())[2].is_unlike.any(), "in order, twins are found, and the sea is known"
+
+
+@pytest.mark.parametrize("seen", [walked_by(range(16)), walked_by((3, 8, 12)), turntable(step_deg=2.0)])
+def test_things_that_move_are_no_unlike_surroundings(seen: list[Seen]) -> None:
+    assert not judged(shuffled(seen))[2].is_unlike.any()
+
+
+def test_a_few_pairs_with_unlike_surroundings_are_told_only_if_they_are_most() -> None:
+    unlike, like = PairCues(surroundings_conflict=1.0), PairCues(surroundings_conflict=-3.0)
+    logits = np.full(5, 2.0)
+    assert unlike_surroundings([unlike] * 3 + [like] * 2, logits).tolist() == [True] * 3 + [False] * 2
+    assert not unlike_surroundings([unlike] * 2, logits[:2]).any()
+    assert not unlike_surroundings([unlike] * 3 + [like] * 3, np.full(6, 2.0)).any()
+    assert not unlike_surroundings([unlike] * 3, np.array([2.0, 2.0, -1.0])).any()
+    assert not unlike_surroundings([], np.zeros(0)).any()

@@ -125,10 +125,3 @@ def test_steps_are_positions_among_all_images_and_unknown_between_folders() -> N
     assert steps[~is_between].tolist() == [
         2 * (pair.image1 - pair.image0) for pair, other in zip(pairs, is_between, strict=True) if not other
     ]
-
-
-def test_surroundings_are_compared_only_in_the_order_of_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    walk = street()
-    monkeypatch.setattr("sfm_lightglue.lookalikes.scene_cues.is_a_way", lambda *_: False)
-    monkeypatch.setattr("sfm_lightglue.lookalikes.scene_cues.unknown_surroundings", lambda *_: pytest.fail("compared"))
-    assert all(np.isnan(one.surroundings_conflict) for one in scene_cues(walk.images, street_pairs(walk)))

@@ -11,6 +11,7 @@ from sfm_lightglue.lookalikes.missing_points import shared_points
 from sfm_lightglue.lookalikes.model_check import check_fold
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import UP
 from tests.helpers.folded_models import all_pairs, model_of, street_model
 
@@ -134,6 +135,27 @@ def test_things_that_stand_elsewhere_in_a_second_visit_make_no_fold(
         for number, x in enumerate(own)
     }
     assert check_fold(before_wall(things, num_visits=2, num_points=num_points)).conflict == 0
+
+
+def test_things_that_stand_elsewhere_in_a_second_visit_are_told() -> None:
+    """Points of two visits to one place are alone between common ones. So are those of shelves with equal boxes."""
+    places = ((-2.0, 1.0), (-0.5, 2.5))
+    things = {
+        f"{visit}-{number}": (x, range(NUM_IMAGES * visit, NUM_IMAGES * (visit + 1)))
+        for visit, own in enumerate(places)
+        for number, x in enumerate(own)
+    }
+    model = before_wall(things, num_visits=2)
+    found = check_fold(model)
+    assert found.conflict == 0
+    assert {name[0] for name in found.doubted} == {"a", "b"}
+    trusted = [ImagePair("a-3.jpg", "b-3.jpg")]
+    assert check_fold(model, trusted=trusted).doubted == ()
+
+
+@pytest.mark.parametrize("model", [twin_rooms(False, 120, 0.6), before_wall({}, num_visits=2), street_model(False)])
+def test_right_models_are_not_doubted(model: pycolmap.Reconstruction) -> None:
+    assert check_fold(model).doubted == ()
 
 
 @pytest.mark.parametrize("num_points", [200, 300, 600, 1000])

@@ -22,6 +22,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import read_mapped, save_mapped
 from sfm_lightglue.mapping.model_files import pack_models, poses_of_packed
 from sfm_lightglue.mapping.verdict import ModelVerdict
+from sfm_lightglue.reconstruction.publish import warn_of_look_alikes
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.store.store import Store
 from tests.helpers.checkout import ROOT
@@ -169,6 +170,27 @@ def test_notes_are_kept_with_the_models(tmp_path: Path) -> None:
     mapped = read_mapped(store, "key", tmp_path / "again")
     assert mapped is not None
     assert mapped[0][0].verdict.notes == ("check it",)
+
+
+def test_images_that_may_be_folded_are_kept_with_the_models_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, names = Store(tmp_path / "folded"), ("a.jpg", "b.jpg")
+    judged = [JudgedModel(make_model(0), ModelVerdict("accepted", {}, {}, maybe_folded=names))]
+    (tmp_path / "work").mkdir()
+    save_mapped(store, "key", judged, (), tmp_path / "work")
+    mapped = read_mapped(store, "key", tmp_path / "again")
+    assert mapped is not None
+    assert mapped[0][0].verdict.maybe_folded == names
+    (tmp_path / "packed").mkdir()
+    keep_models(store, "models", mapped[0], [None], MapStatistics((), {}), tmp_path / "packed")
+    loaded = load_models(store, "models")
+    assert loaded is not None
+    summary = Summary.from_statistics(loaded.statistics, (), {"total": 1.0}, {}, None)
+    assert [model["maybe_folded"] for model in summary.models] == [[*names]]
+    assert "(model 0 may be folded: places that look alike made one)" in str(summary)
+    warn_of_look_alikes(loaded.statistics)
+    assert "2 of its images (a.jpg, b.jpg)" in caplog.text
 
 
 def test_an_entry_of_an_earlier_version_has_no_notes(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,7 @@ def test_pairs_that_the_run_before_hardly_believed_do_not_refuse_a_model(
 
 def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() -> None:
     evidence = {
+        "has_twins": True,
         "images": ["a.jpg", "b.jpg", "c.jpg"],
         "pairs": [[0, 1, 0.25, "used"], [0, 2, None, "apart"], [1, 2, 0.0, "apart"]],
     }
@@ -45,10 +48,12 @@ def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() ->
     trusted = [ImagePair("b.jpg", "c.jpg")]
     assert probabilities_of_evidence(evidence, trusted) == {ImagePair("a.jpg", "b.jpg"): 0.25}
     assert probabilities_of_evidence(None) == {}
+    assert probabilities_of_evidence({**evidence, "has_twins": False}) == {}, "as when the model before was judged"
 
 
-def test_an_extension_uses_and_keeps_the_probabilities_of_the_run_before(
-    own_scene: Path, small_scene_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_twins", [True, False])
+def test_an_extension_uses_the_probabilities_of_a_scene_with_twins_and_keeps_all(
+    own_scene: Path, small_scene_dir: Path, monkeypatch: pytest.MonkeyPatch, has_twins: bool
 ) -> None:
     record = own_scene / "reconstruction" / "run.json"
     before = json.loads(record.read_text())["pairs"]
@@ -59,9 +64,16 @@ def test_an_extension_uses_and_keeps_the_probabilities_of_the_run_before(
         seen.append(dict(judge.probability))
         return problem(judge, *models)  # type: ignore[arg-type]
 
+    def as_if(evidence: Mapping[str, Any], trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+        return probabilities_of_evidence({**evidence, "has_twins": has_twins}, trusted)
+
+    monkeypatch.setattr("sfm_lightglue.reconstruction.extend_run.probabilities_of_evidence", as_if)
     monkeypatch.setattr(ExtensionJudge, "problem", watched)
     shutil.copy(small_scene_dir / "images" / "view_04.jpg", own_scene / "images")
     extend(own_scene, config=CONFIG)
     assert len(before["pairs"]) > 0
-    assert seen == [probabilities_of_evidence(before)]
+    assert before["has_twins"] is False
+    twins = {**before, "has_twins": has_twins}
+    assert len(probabilities_of_evidence(twins)) == (len(before["pairs"]) if has_twins else 0)
+    assert seen == [probabilities_of_evidence(twins)]
     assert json.loads(record.read_text())["pairs"] == before, "for the next extension"

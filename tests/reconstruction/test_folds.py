@@ -72,6 +72,25 @@ def test_a_large_model_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatc
     assert "not checked" in found.verdict.notes[0]
 
 
+def test_a_model_with_several_pairs_of_unlike_surroundings_may_be_folded() -> None:
+    unlike = [ImagePair("0-1.jpg", "0-2.jpg"), ImagePair("0-2.jpg", "0-3.jpg"), ImagePair("1-1.jpg", "1-2.jpg")]
+    outside = ImagePair("1-1.jpg", "2-1.jpg")
+    model = judged(street_model(False))
+    (found,) = replace(FOLDS, unlike=frozenset(unlike)).checked([model])
+    assert found.verdict.outcome == "accepted"
+    assert found.verdict.maybe_folded == ("0-1.jpg", "0-2.jpg", "0-3.jpg", "1-1.jpg", "1-2.jpg")
+    for few, trusted in (({*unlike[:2], outside}, ()), (unlike, unlike[:1])):
+        folds = replace(FOLDS, unlike=frozenset(few), trusted=frozenset(trusted))
+        assert folds.checked([model])[0].verdict.maybe_folded == ()
+
+
+def test_images_that_contradict_each_other_without_a_fold_are_named() -> None:
+    check = replace(FOLDS.check(street_model(False)), doubted=("0-1.jpg", "1-1.jpg"))
+    with mock.patch.object(Folds, "check", lambda *_: check):
+        (found,) = checked(street_model(False))
+    assert (found.verdict.outcome, found.verdict.maybe_folded) == ("accepted", check.doubted)
+
+
 def test_folded_models_come_after_published_ones() -> None:
     found = checked(street_model(True), street_model(False))
     assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]

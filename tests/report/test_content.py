@@ -92,6 +92,16 @@ def test_models_that_may_be_one_place_are_told() -> None:
     assert "2 separate groups (9, 5 images), because" in groups.text and "exhaustive" not in groups.advice
 
 
+def test_models_that_may_be_folded_are_told() -> None:
+    model = {"path": "sparse/0", "verdict": "accepted", "num_registered": 9, "maybe_folded": ["a.jpg", "b.jpg"]}
+    (found,) = findings({"models": [model], "images": {}})
+    assert (found.level, found.names) == ("warning", ("a.jpg", "b.jpg"))
+    assert "may be folded" in found.text and "`pairs.path`" in found.advice
+    assert "may be folded" not in "".join(
+        each.text for each in findings({"models": [{**model, "verdict": "rejected"}]})
+    )
+
+
 def test_the_model_that_is_shown_is_named() -> None:
     models = [{"path": f"sparse/{row}", "verdict": "accepted", "num_registered": 9 - row} for row in range(3)]
     first, second = (findings({"models": models}, shown)[0].text for shown in ("sparse/0", "sparse/1"))
