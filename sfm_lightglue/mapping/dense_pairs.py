@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
+from scipy.sparse import csr_array
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.mapping.density_config import DensityConfig
@@ -74,10 +75,7 @@ def pairs_with_common_surface(
         return []
     xyz = np.array([model.points3D[int(point_id)].xyz for point_id in point_ids])
     views = [_view(model, image_id, point_ids, xyz) for image_id in image_ids]
-    seen = np.zeros((len(views), len(point_ids)), np.float32)
-    for row, view in enumerate(views):
-        seen[row, view.point] = 1
-    counts = seen @ seen.T  # exact up to 16 million
+    counts = _num_common(views, len(point_ids))
     linked = counts >= config.min_shared_points
     np.fill_diagonal(linked, False)
     weights = linked.astype(np.float32)
@@ -88,7 +86,7 @@ def pairs_with_common_surface(
     scores = np.zeros_like(counts)
     for i, j in np.argwhere(near & (is_chosen[:, None] | is_chosen)):
         if linked[i, j]:
-            common = np.flatnonzero((seen[i] > 0) & (seen[j] > 0))
+            common = np.intersect1d(views[i].point, views[j].point, assume_unique=True)
         else:
             more, fewer = sorted((views[i], views[j]), key=lambda view: -len(view.point))
             common = _predicted(more, fewer, xyz)
@@ -97,6 +95,14 @@ def pairs_with_common_surface(
         if _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg:
             scores[i, j] = scores[j, i] = len(common)
     return _best_partners(scores, rows, config.max_partners if max_partners is None else max_partners)
+
+
+def _num_common(views: Sequence[_View], num_points: int) -> Float64Array:
+    """How many points two images both observe [I, I]."""
+    starts = np.cumsum([0, *(len(view.point) for view in views)])
+    points = np.concatenate([view.point for view in views])
+    seen = csr_array((np.ones(len(points), np.float32), points, starts), shape=(len(views), num_points))
+    return np.asarray((seen @ seen.T).toarray(), np.float64)  # exact up to 16 million
 
 
 def _view(model: pycolmap.Reconstruction, image_id: int, point_ids: IndexArray, xyz: Float64Array) -> _View:

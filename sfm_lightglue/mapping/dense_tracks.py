@@ -85,6 +85,17 @@ class DensePoints:
     point: IndexArray
     keypoint: IndexArray
 
+    @property
+    def num_observations(self) -> IndexArray:
+        """[P] of each point."""
+        return np.bincount(self.point, minlength=len(self.xyz))
+
+    def chosen(self, mask: BoolArray) -> DensePoints:
+        """The points of a mask [P], numbered anew."""
+        kept = mask[self.point]
+        number = np.cumsum(mask) - 1
+        return DensePoints(self.xyz[mask], number[self.point[kept]], self.keypoint[kept])
+
 
 def triangulate_matches(
     matches: IndexArray, observers: Observers, min_angle_deg: float, min_views: int = 3
@@ -225,12 +236,10 @@ def refine_points(points: DensePoints, observers: Observers, min_angle_deg: floa
     for _ in range(2):
         xyz = _refined(xyz, point[inliers], keypoint[inliers], observers)
         inliers = _inliers(xyz, point, keypoint, observers)
-    point, keypoint = point[inliers], keypoint[inliers]
-    enough = np.bincount(point, minlength=len(xyz)) >= min_views
-    enough &= triangulation_angles_deg(xyz, point, keypoint, observers) >= min_angle_deg
-    kept = enough[point]
-    number = np.cumsum(enough) - 1
-    return DensePoints(xyz[enough], number[point[kept]], keypoint[kept])
+    refined = DensePoints(xyz, point[inliers], keypoint[inliers])
+    enough: BoolArray = refined.num_observations >= min_views
+    enough &= triangulation_angles_deg(xyz, refined.point, refined.keypoint, observers) >= min_angle_deg
+    return refined.chosen(enough)
 
 
 def _hypotheses(tracks: _Tracks, observers: Observers, min_angle_deg: float) -> tuple[Float64Array, IndexArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,10 @@ _NUM_IN_MEMORY = 96
 _MIN_GAIN = 0.1
 """Part by which the adjustment must lower the mean reprojection error so that matching is repeated."""
 
+_MIN_FRESH = 0.1
+"""Part of the image pairs that must not have been matched so that matching goes on: a model of few points does not know
+all images that see the same surface, its dense model does."""
+
 _MIN_BASELINE_RATIO = 1e-9
 """Smallest distance of two cameras that are matched, relative to the extent of all cameras."""
 
@@ -43,7 +47,7 @@ class DensifyResult:
 
     Args:
         model: with the points of the dense layer; without colours.
-        num_pairs: image pairs that were matched in the last round.
+        num_pairs: image pairs whose matches the points of the last round come from.
         num_matches: of these pairs.
         num_rounds: of matching.
     """
@@ -64,8 +68,9 @@ def densify_model(
 ) -> DensifyResult:
     """Match the dense layer along the epipolar lines of a model, triangulate, and adjust everything robustly.
 
-    Image pairs that see the same surface by the model are matched, also those that were not matched before. The tracks
-    of the model are continued. The keypoints of the model keep their indices; others follow.
+    Image pairs that see the same surface by the model are matched, also those that were not matched before; then those
+    that only the dense model shows, and all again if its poses are clearly better. The tracks of the model are
+    continued. The keypoints of the model keep their indices; others follow.
 
     Args:
         model: registered images with poses and some points; it is not changed.
@@ -83,12 +88,15 @@ def densify_model(
     known = keypoints.matches_of_tracks(model)
     current = model
     result = DensifyResult(pycolmap.Reconstruction(model), 0, 0, 0)
+    matched: dict[tuple[int, int], _PairMatches] = {}
     for number in range(1, config.max_rounds + 1):
-        pairs = pairs_with_common_surface(current, keypoints.image_ids, config)
-        if not pairs:
+        found = pairs_with_common_surface(current, keypoints.image_ids, config)
+        fresh = [pair for pair in found if pair not in matched]
+        if len(fresh) <= _MIN_FRESH * len(found):
             break
         views = SurfaceViews(current, keypoints, dense)
-        matches = match_surface_pairs(current, keypoints, pairs, views, config, executor, progress)
+        matched |= _matches_of_pairs(current, keypoints, fresh, views, config, executor, progress)
+        pairs, matches = sorted(matched), _surest_first(matched)
         observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
         min_views = config.min_views(len(keypoints.image_ids))
         limits = config.min_point_angle_deg, min_views
@@ -113,8 +121,8 @@ def densify_model(
             error_before,
             (1 - gain) * error_before,
         )
-        if gain < _MIN_GAIN:
-            break
+        if gain >= _MIN_GAIN:
+            matched = {}  # all are matched again with the better poses
         current = densified
     return result
 
@@ -167,11 +175,28 @@ def match_surface_pairs(
     Returns:
         [M, 2] numbers of matched keypoints of all pairs, the surest first.
     """
+    return _surest_first(_matches_of_pairs(model, keypoints, pairs, view, config, executor, progress))
+
+
+_PairMatches = tuple[IndexArray, Float32Array]
+"""[M, 2] numbers of matched keypoints, and their scores [M]."""
+
+
+def _matches_of_pairs(
+    model: pycolmap.Reconstruction,
+    keypoints: DenseKeypoints,
+    pairs: Sequence[tuple[int, int]],
+    view: Callable[[int], GuidedView],
+    config: DensityConfig,
+    executor: Executor,
+    progress: Progress,
+) -> dict[tuple[int, int], _PairMatches]:
+    """The matches of `match_surface_pairs`, by pair."""
     poses = poses_of(model, keypoints.image_ids)
     centers = np.stack([pose.inverse().t for pose in poses])
     min_baseline = _MIN_BASELINE_RATIO * float(np.ptp(centers, axis=0).max())
 
-    def match(pair: tuple[int, int]) -> tuple[IndexArray, Float32Array]:
+    def match(pair: tuple[int, int]) -> _PairMatches:
         first, second = pair
         cam1_from_cam0 = poses[second] @ poses[first].inverse()
         if np.linalg.norm(cam1_from_cam0.t) <= min_baseline:
@@ -182,10 +207,15 @@ def match_surface_pairs(
         return indices, found.scores
 
     progress("densify", 0, len(pairs))
-    indices, scores = [], []
-    for num_done, (one, score) in enumerate(executor.map(match, pairs), start=1):
-        indices.append(one)
-        scores.append(score)
-        progress("densify", num_done, len(pairs))
+    matched = {}
+    for pair, matches in zip(pairs, executor.map(match, pairs), strict=True):
+        matched[pair] = matches
+        progress("densify", len(matched), len(pairs))
+    return matched
+
+
+def _surest_first(matched: Mapping[tuple[int, int], _PairMatches]) -> IndexArray:
+    """The matches [M, 2] of all pairs, those with the highest scores first."""
+    indices, scores = zip(*(matched[pair] for pair in sorted(matched)), strict=True)
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    return np.concatenate(indices)[order]
+    return np.asarray(np.concatenate(indices)[order])

@@ -20,10 +20,14 @@ from sfm_lightglue.mapping.dense_tracks import (
     refine_points,
     triangulate_matches,
 )
+from sfm_lightglue.mapping.depth_agreement import agrees_with_surface
 from sfm_lightglue.two_view.guided import GuidedView
 
 _MAX_SEED_DISTANCE = 0.65
 """Largest distance of descriptors for points of two observations, which only become points by a third one."""
+
+_NUM_SURE = 4
+"""Points whose matches are in so many images are the surface that points of two observations are compared with."""
 
 _NUM_NEAREST = 2
 """Keypoints that are compared at each projection."""
@@ -117,12 +121,17 @@ class TrackCompletion:
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
 
+        The further points must have the depth of the surface around them: three of four of them would be wrong on a
+        beach, where keypoints look alike and a third one is found by chance.
+
         Args:
             points: triangulated from the matches.
             matches: [M, 2] numbers of keypoints, the surest first.
             min_angle_deg: points with a smaller triangulation angle are left out.
             min_views: smallest number of images of a point.
         """
+        num_images = len(self._observers.R)
+        surface = points.chosen(points.num_observations >= min(max(_NUM_SURE, min_views), num_images))
         points = self.completed(points, self._max_distance)
         if min_views <= 2:
             return points
@@ -130,7 +139,8 @@ class TrackCompletion:
         is_free[points.keypoint] = False
         seeds = triangulate_matches(matches[is_free[matches].all(axis=1)], self._observers, min_angle_deg, 2)
         seeds = self.completed(seeds, min(_MAX_SEED_DISTANCE, self._max_distance), points.keypoint)
-        return joined_points([points, refine_points(seeds, self._observers, min_angle_deg, min_views)])
+        seeds = refine_points(seeds, self._observers, min_angle_deg, min_views)
+        return joined_points([points, seeds.chosen(agrees_with_surface(seeds, surface, self._observers))])
 
     def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
         """The points with further observations; positions and existing observations stay.

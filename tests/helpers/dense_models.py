@@ -13,7 +13,7 @@ def model_of(points, poses, seen=None, keypoints=None):
     Args:
         points: [P, 3].
         poses: (R, t) of each image, camera from world.
-        seen: rows of the points that each image observes; None for all that project into it.
+        seen: rows of the points that each image observes, -1 for none; None for all that project into it.
         keypoints: [K, 2] pixels of each image, of which row k observes point `seen[k]`; None for exact projections.
     """
     model = pycolmap.Reconstruction()
@@ -34,7 +34,8 @@ def model_of(points, poses, seen=None, keypoints=None):
         image = pycolmap.Image(name=f"{number}.png", keypoints=pixels, camera_id=1, image_id=number + 1)
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pycolmap.Rotation3d(R), t))
         for index, row in enumerate(rows):
-            tracks[row].add_element(number + 1, index)
+            if row >= 0:
+                tracks[row].add_element(number + 1, index)
     for xyz, track in zip(points, tracks, strict=True):
         if track.length() >= 2:
             model.add_point3D(xyz, track)

@@ -129,6 +129,25 @@ def test_matching_is_repeated_while_the_adjustment_helps():
     assert once.num_rounds == 1
 
 
+def test_pairs_that_only_the_dense_model_shows_are_matched_too():
+    points, poses, features = scene()
+    rows = [np.arange(0, 20), np.arange(0, 40), np.arange(20, 60), np.arange(40, 60)]
+    keypoints = [features[f"{number}.png"].keypoints[:NUM_SPARSE] for number in range(4)]
+    seen = [np.full(NUM_SPARSE, -1) for _ in rows]
+    for one, chosen in zip(seen, rows, strict=True):
+        one[chosen] = chosen
+    chain = model_of(points[:NUM_SPARSE], poses, seen, keypoints)  # the first and the last image are three steps apart
+    reports = []
+    arguments = chain, features.__getitem__, DensityConfig(), nothing
+    result = densify_model(*arguments, progress=lambda *report: reports.append(report))
+    totals = [total for stage, done, total in reports if stage == "densify" and done == 0]
+    assert totals == [5, 1]  # what was matched before is not matched again
+    assert (result.num_rounds, result.num_pairs) == (2, 6)
+    once = densify_model(chain, features.__getitem__, DensityConfig(max_rounds=1), nothing)
+    assert (once.num_rounds, once.num_pairs) == (1, 5)
+    assert once.num_matches < result.num_matches
+
+
 def test_points_that_the_adjustment_leaves_with_two_observations_leave():
     points, poses, features = scene()
     short = []
