@@ -126,11 +126,12 @@ class FoldCheck:
                 found.append(pair)
         return found
 
-    def joined(self, num_inliers: Mapping[ImagePair, int]) -> list[ImagePair]:
+    def joined(self, num_inliers: Mapping[ImagePair, int], fraction: float = _MIN_JOINING) -> list[ImagePair]:
         """The pairs that agree with the model: their images have many of their matches as common points.
 
         Args:
             num_inliers: of the pairs.
+            fraction: of the inliers that must be common points.
         """
         row_from_name = {name: row for row, name in enumerate(self.names)}
         rows_from_pair = {
@@ -138,9 +139,7 @@ class FoldCheck:
             for pair in sorted(num_inliers)
             if pair.name0 in row_from_name and pair.name1 in row_from_name
         }
-        return [
-            pair for pair, rows in rows_from_pair.items() if self.num_common[rows] >= _MIN_JOINING * num_inliers[pair]
-        ]
+        return [pair for pair, rows in rows_from_pair.items() if self.num_common[rows] >= fraction * num_inliers[pair]]
 
 
 def check_fold(

@@ -84,6 +84,22 @@ def test_a_model_with_several_pairs_of_unlike_surroundings_may_be_folded() -> No
         assert folds.checked([model])[0].verdict.maybe_folded == ()
 
 
+@pytest.mark.parametrize(("is_folded_again", "trusts"), [(True, False), (True, True), (False, False)])
+def test_left_out_pairs_whose_images_are_at_one_place_again_are_told(is_folded_again: bool, trusts: bool) -> None:
+    left_out = {ImagePair(f"0-{number}.jpg", f"1-{number}.jpg"): 100 for number in range(6)}
+    trusted = frozenset(left_out) if trusts else frozenset[ImagePair]()
+    folds = replace(FOLDS, left_out=left_out, max_conflict=99.0, trusted=trusted)
+    model = street_model(is_folded_again)
+    check = replace(FOLDS.check(model), doubted=())
+    with mock.patch.object(Folds, "check", lambda *_: check):
+        (found,) = folds.checked([judged(model)])
+        # Most of these pairs have few of their inliers as points of the model.
+        few = replace(folds, left_out=left_out | dict.fromkeys(sorted(JOINING - left_out.keys())[:9], 1000))
+        assert few.checked([judged(model)])[0].verdict.maybe_folded == ()
+    expected = sorted(name for pair in left_out for name in (pair.name0, pair.name1))
+    assert list(found.verdict.maybe_folded) == (expected if is_folded_again and not trusts else [])
+
+
 def test_images_that_contradict_each_other_without_a_fold_are_named() -> None:
     check = replace(FOLDS.check(street_model(False)), doubted=("0-1.jpg", "1-1.jpg"))
     with mock.patch.object(Folds, "check", lambda *_: check):
