@@ -16,6 +16,7 @@ the method makes itself.
 Milliseconds are those of a query, of a clock on the wall, and of all cores together ("cpu"): the former are larger
 where the machine has other work. "extract" is the part of them that the features of the query take, measured alone; a
 query of 640 x 480 pixels may take 500 ms, and a larger one so much beyond it.
+With "found" intrinsics of one camera, the photos have those that the map has found, as in COLMAP's map.
 If a map is several models, each photo is compared in the frame of the model in which it was found.
 Scenes as in benchmarks.reconstruction, "town" (60 images) and "town_N"; "NAME/N" takes every N-th image.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.reconstruction_job import Job, ours_config, run_job
 from benchmarks.reconstruction_scenes import BenchmarkScene
-from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -27,7 +26,6 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.cached import both_layers
-from sfm_lightglue.types import Camera
 
 _COLMAP = "colmap"
 
@@ -90,11 +88,11 @@ def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str]
     found: dict[str, dict[str, Rigid3]] = {}
     reasons: dict[str, str] = {}
     seconds, cpu_s, extract_s = [], [], []
-    own = _only_camera(folder) if scene.camera_mode == "single" and scene.intrinsics == "found" else None
+    values["same_camera"] = scene.camera_mode == "single" and scene.intrinsics == "found"  # as COLMAP does
     with Localizer(folder, config=LocalizeConfig.from_mapping(values)) as localizer:
         localizer.localize(scene.truth.image_root / queries[0])  # loads the weights
         for name in queries:
-            camera = scene.truth.camera_from_name[name] if scene.intrinsics == "given" else own
+            camera = scene.truth.camera_from_name[name] if scene.intrinsics == "given" else None
             start_s = time.process_time()
             one = localizer.localize(scene.truth.image_root / name, camera, name)
             cpu_s.append(time.process_time() - start_s)
@@ -115,12 +113,6 @@ def find_by_localizer(scene: BenchmarkScene, method: str, queries: Sequence[str]
             extract_s.append(time.perf_counter() - start_s)
     medians_ms = (1000 * float(np.median(times)) for times in (seconds, cpu_s, extract_s))
     return FoundPhotos(models, reasons, *medians_ms)
-
-
-def _only_camera(folder: Path) -> Camera | None:
-    """The intrinsics of a map whose images share one camera, which the photos have too."""
-    cameras = list(read_model(folder).cameras.values())
-    return replace(camera_from_pycolmap(cameras[0]), source="given") if len(cameras) == 1 else None
 
 
 def find_by_colmap(

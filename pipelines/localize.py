@@ -125,6 +125,8 @@ def config_of(arguments: argparse.Namespace, tables: dict[str, Any]) -> Localize
             values[name] = value
     if arguments.no_guided:
         values["guided"] = False
+    if arguments.same_camera:
+        values["same_camera"] = True
     return LocalizeConfig.from_mapping(values)
 
 
@@ -171,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images of the map that each photo is matched with, at most (default: 8)",
     )
+    add("--same-camera", action="store_true", help="photos are of the camera of the map, which has its intrinsics")
     add("--no-guided", action="store_true", help="do not look for further keypoints around the pose that is found")
     add_component_arguments(parser)
     add("--seed", type=int, metavar="N", help="of the random samples (default: 0)")

@@ -84,6 +84,10 @@ class LocalizeConfig:
     """Whether an accepted pose is made more exact by a guided search: keypoints of the dense layer near the projections
     of points of the map."""
 
+    same_camera: bool = False
+    """Whether queries are of the camera of the map, zoomed and focused alike: one without given parameters gets the
+    intrinsics of the most similar image of the map that has its size. Else they are estimated from the query alone."""
+
     limits: PoseLimits = field(default_factory=PoseLimits)
     """When a pose is sure enough; else the image is refused with a reason."""
 

@@ -132,7 +132,9 @@ class LoadedModel:
         camera = query.camera
         if len(first) == 0:
             return Localization(query.name, None, "no_similar_image", camera=camera)
-        if camera.source == "exif":
+        if config.same_camera and camera.source != "given":
+            camera = self._camera_of_size(camera.size, [*first, *others]) or camera
+        elif camera.source == "exif":
             camera = self._same_camera_of_map(query.image, camera, [*first, *others]) or camera
         found = self._matched(query.features, first)
         matches = collected(found)
@@ -172,6 +174,14 @@ class LoadedModel:
         """Matches of an image with images of the map."""
         num_threads = self._executor.num_workers
         return match_with_points(features, names, self.features.sparse, self.points, self._matcher, num_threads)
+
+    def _camera_of_size(self, size: tuple[int, int], names: Sequence[str]) -> Camera | None:
+        """The intrinsics of the first of some images of the map that has a size."""
+        for name in names:
+            native = self.points.camera(name)
+            if (native.width, native.height) == size:
+                return replace(camera_from_pycolmap(native), source="given")
+        return None
 
     def _same_camera_of_map(self, image: Image, camera: Camera, names: Sequence[str]) -> Camera | None:
         """The refined intrinsics of the map for a camera that the EXIF data of an image of the map name too."""

@@ -26,6 +26,9 @@ _MAX_FOCAL_CHANGE = 1.15
 _FOCAL_RANGE = (0.2, 20.0)
 """Estimated focal lengths beyond this range, as multiples of the longer side, are not believed."""
 
+_NUM_CELLS = 8
+"""Cells per side of the image, within which residuals may be alike."""
+
 _GRADIENT_TOLERANCE = 1e-6
 _STEP = 1e-6
 
@@ -154,7 +157,8 @@ def pose_covariance(
     """Covariance of a pose that minimises reprojection errors.
 
     The six parameters are a rotation vector w (radians, in the frame of the camera) and a change v of the translation:
-    the true pose is x_cam = exp(w) R x_world + t + v. The noise is that of the residuals.
+    the true pose is x_cam = exp(w) R x_world + t + v. The noise is that of the residuals. Those of neighbouring
+    keypoints can be alike, by errors of points, blur, or a lens that is not quite known; then they count less.
 
     Args:
         pose: at the minimum.
@@ -166,7 +170,9 @@ def pose_covariance(
     Returns:
         [6, 6]; None if the matches do not determine the pose.
 
-    Source: Triggs et al., Bundle adjustment: a modern synthesis, 2000, section 8 (inverse of the normal matrix).
+    Source: Triggs et al., Bundle adjustment: a modern synthesis, 2000, section 8 (inverse of the normal matrix); Liang
+        and Zeger, Longitudinal data analysis using generalized linear models, 1986 (variance with groups of residuals
+        that are alike).
     """
     num_free = 2 * len(pixels) - 6 - len(params)
     if num_free < 1:
@@ -187,9 +193,20 @@ def pose_covariance(
     residuals = projected(np.zeros(len(scales))) - pixels.ravel()
     if not np.isfinite(J).all() or np.linalg.cond(J) > 1e7:
         return None
-    variance = float(residuals @ residuals) / num_free
+    variance = float(residuals @ residuals) / num_free * _excess(J, residuals, pixels, camera)
     scaled = variance * np.linalg.inv(J.T @ J) * np.outer(scales, scales)
     return np.asarray((scaled + scaled.T)[:6, :6] / 2, np.float64)
+
+
+def _excess(J: Float64Array, residuals: Float64Array, pixels: Float64Array, camera: pycolmap.Camera) -> float:
+    """By how much the variance is larger than with independent residuals: those of a cell of the image may be alike."""
+    cells = np.floor(pixels / (camera.width, camera.height) * _NUM_CELLS).clip(0, _NUM_CELLS - 1) @ (1, _NUM_CELLS)
+    names, cell = np.unique(cells, return_inverse=True)
+    products = (J * residuals[:, None]).reshape(len(pixels), 2, -1).sum(axis=1)  # [M, P], of each keypoint
+    sums = np.stack([np.bincount(cell.ravel(), column, len(names)) for column in products.T], axis=1)
+    mean_squared = float(residuals @ residuals) / max(len(residuals) - J.shape[1], 1)
+    effect = np.trace(np.linalg.solve(J.T @ J, sums.T @ sums)) / (J.shape[1] * max(mean_squared, 1e-300))
+    return max(1.0, float(effect))
 
 
 def position_covariance(pose: Rigid3, covariance: Float64Array) -> Float64Array:

@@ -99,6 +99,16 @@ def test_pixels_without_a_focal_length_are_found(localizer, small_scene, errors)
     assert found.camera.source == "estimated"
 
 
+def test_a_query_of_the_camera_of_the_map_gets_its_intrinsics(localizer, small_scene, errors, monkeypatch):
+    monkeypatch.setattr(localizer, "config", replace(localizer.config, same_camera=True))
+    found = localizer.localize(small_scene.images[QUERY], name="pixels")
+    assert_near(found, errors)
+    (camera,) = localizer.models[0].points.model.cameras.values()
+    assert (found.camera.source, found.camera.params) == ("given", tuple(camera.params))
+    other = localizer.localize(np.ascontiguousarray(small_scene.images[QUERY][8:-8]))
+    assert other.camera.source == "estimated"  # an image of another size is not of this camera
+
+
 def test_a_query_is_matched_with_the_images_that_are_named(folder, localizer, errors):
     found = localizer.localize(folder / "queries" / QUERY, candidates=["view_00.jpg", "view_01.jpg"])
     assert_near(found, errors)

@@ -64,6 +64,20 @@ def test_the_covariance_is_that_of_repeated_estimates():
     assert measured == pytest.approx(np.mean(predicted), rel=0.4)
 
 
+def test_the_covariance_knows_errors_that_neighbours_have_in_common():
+    """Independent residuals of so many keypoints would predict a sixth of the variance."""
+    pixels, xyz = seen_points(800, seed=0, noise_px=0)
+    cell = np.floor(pixels / SIZE * 8).astype(int) @ (1, 8)
+    differences, predicted = [], []
+    for seed in range(40):
+        moved = pixels + np.random.default_rng(seed).normal(0, 0.8, (64, 2))[cell]
+        found = estimate_pose(moved, xyz, GIVEN, 12.0, 0)
+        differences.append(found.cam_from_world.center - TRUTH.center)
+        predicted.append(np.trace(position_covariance(found.cam_from_world, found.covariance)))
+    measured = np.mean(np.sum(np.square(differences), axis=1))
+    assert measured == pytest.approx(np.mean(predicted), rel=0.5)
+
+
 def test_the_covariance_moves_the_pose_as_it_says():
     """A rotation about the camera moves its centre unless the translation turns too."""
     turn = Rigid3.from_rotvec([1e-4, -2e-4, 3e-4], [4e-4, 5e-4, -6e-4])
