@@ -15,7 +15,7 @@ from sfm_lightglue.extractors.base import (
     options_of_identity,
     require_dense_limit,
 )
-from sfm_lightglue.extractors.scale_space import BlobLimits, Blobs, find_blobs
+from sfm_lightglue.extractors.scale_space import LAYERS, BlobLimits, Blobs, find_blobs
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
 from sfm_lightglue.features import best_spread
 from sfm_lightglue.identity import Identity
@@ -43,8 +43,9 @@ class SiftConfig:
     """Threshold on the ratio of curvatures, as in OpenCV; a higher value keeps more edges."""
 
     max_keypoints_dense: int = 8192
-    """Largest number of places per image of the dense layer, which densifies a finished model; 0 for none. A place with
-    two orientations has a keypoint for each."""
+    """Number of places per image of the dense layer, which densifies a finished model; 0 for none. The level of the
+    scale space at which it is reached is kept as a whole, as COLMAP does, but for at most half as many places more. A
+    place with two orientations has a keypoint for each."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
@@ -115,9 +116,8 @@ class SiftExtractor(UprightExtractor):
 
 _DENSE_CONTRAST = 1 / 3
 """Factor of the threshold on contrast for the dense layer; with the default threshold, it is that of COLMAP."""
-_CANDIDATES = 1.5
-"""So many times the wanted keypoints, those with the highest contrast, are candidates of the dense layer. The largest
-of them are kept: large blobs are found again from more distant views."""
+_MOST_OF_WANTED = 1.5
+"""The dense layer has at most so many times the wanted places."""
 _MAX_WIDTH_PX = 1 << 24
 
 
@@ -129,14 +129,21 @@ def _highest(scores: Float32Array, limit: int) -> IndexArray:
 
 
 def _others(blobs: Blobs, chosen: IndexArray, max_keypoints: int) -> IndexArray:
-    """Blobs at other pixels than the chosen ones, one of each pixel, largest first: the largest of the best."""
+    """Blobs at other pixels than the chosen ones, one of each pixel: whole levels of the scale space, coarsest first.
+
+    Large blobs are found again from more distant views, also faint ones. A part of a level would be another part in
+    each image, so that images have fewer blobs in common.
+    """
     rows = one_per_pixel(blobs.keypoints, blobs.contrasts)
     pixels = np.floor(blobs.keypoints).astype(np.int64) @ (1, _MAX_WIDTH_PX)
     rows = rows[~np.isin(pixels[rows], pixels[chosen])]
+    levels = LAYERS * blobs.octave_idxs[rows] + blobs.layer_idxs[rows]
+    num_coarser = len(chosen) + len(rows) - np.searchsorted(np.sort(levels), levels, side="right")
+    is_kept = num_coarser < max_keypoints
+    rows, levels = rows[is_kept], levels[is_kept]
     points = blobs.keypoints[rows]
-    order = np.lexsort((points[:, 1], points[:, 0], -blobs.contrasts[rows]))
-    rows = rows[order[: max(0, round(_CANDIDATES * max_keypoints) - len(chosen))]]
-    return rows[np.argsort(-blobs.scales[rows], kind="stable")[: max_keypoints - len(chosen)]]
+    order = np.lexsort((points[:, 1], points[:, 0], -blobs.contrasts[rows], -levels))
+    return rows[order[: max(0, round(_MOST_OF_WANTED * max_keypoints) - len(chosen))]]
 
 
 def one_per_pixel(keypoints: Float32Array, scores: Float32Array) -> IndexArray:

@@ -59,14 +59,17 @@ def test_the_dense_layer_of_sift_has_fainter_blobs_where_the_image_has_few():
     assert len(dense) > 1.2 * len(features)
 
 
-def test_the_largest_of_the_best_additional_keypoints_stay():
+def places(dense):
+    """Places (x, y, scale) of the keypoints; one with two orientations has two keypoints."""
+    return {(*place, scale) for place, scale in zip(dense.keypoints.tolist(), dense.scales.tolist(), strict=True)}
+
+
+def test_whole_levels_of_the_scale_space_stay_the_coarsest_first():
     extractor = SiftExtractor(SiftConfig(max_keypoints=100))
     image = Image.from_array(textured(480, 360))
     every, many, few = (extractor.extract_dense(image, limit)[1] for limit in (10**5, 600, 400))
-    places = [len(np.unique(each.keypoints, axis=0)) for each in (many, few)]
-    assert places == [600, 400]
-    scales = few.scales[few.num_sparse : 400]
-    assert (np.diff(scales) <= 0).all()
-    assert np.median(scales) > 1.1 * np.median(every.scales[every.num_sparse :])
-    known = {tuple(place) for place in every.keypoints.tolist()}
-    assert {tuple(place) for place in few.keypoints.tolist()} < known
+    assert places(few) < places(many) < places(every)
+    assert 600 < len(places(many)) < 1.5 * 600  # the level that reaches the limit is whole
+    finest = many.scales[many.num_sparse :].min()
+    assert {place for place in places(every) if place[2] > 1.3 * finest} <= places(many)
+    assert len(places(few)) == 1.5 * 400  # it is too large

@@ -77,7 +77,8 @@ def test_both_layers_are_made_in_one_pass(scene, store):
     again = extract_scene(scene, CachedExtractor(extractor, store), max_keypoints_dense=300)
     for name in scene.names:
         dense = again.dense(name)
-        assert (len(again[name]), num_places(dense)) == (100, 300)
+        assert len(again[name]) == 100
+        assert 300 <= num_places(dense) <= 450
         assert dense.starts_with(features[name])
         assert_same_dense(dense, features.dense(name))
     assert extractor.num_passes == 3
@@ -91,7 +92,7 @@ def test_the_sparse_layer_of_a_store_stays_as_it_is(scene, store):
     before = [path.stat().st_mtime_ns for path in files(store, "features")]
     features = extract_scene(scene, CachedExtractor(CountingExtractor(), store), max_keypoints_dense=300)
     assert [path.stat().st_mtime_ns for path in files(store, "features")] == before
-    assert num_places(features.dense(scene.names[0])) == 300
+    assert 300 <= num_places(features.dense(scene.names[0])) <= 450
 
 
 def test_the_dense_entries_are_not_read_for_the_sparse_layer(scene, store):
