@@ -60,10 +60,10 @@ _CONFLICT = -1.0
 _MIN_CONFLICTS = 3
 """Number of pairs of images of two groups that must contradict each other for a fold."""
 
-_MIN_DOUBTED, _MIN_DOUBTED_FRACTION = 5, 0.05
-"""Number of pairs of images that contradict each other from which a model may be folded although no groups do, and
-their fraction of those with evidence. It is .16 in a shelf whose bays differ between their equal boxes, at most .02 in
-right models of rendered scenes, and 0 in ten of photographs."""
+_MIN_DOUBTED, _MIN_DOUBTED_FRACTION = 5, 0.04
+"""Number of pairs of images with more alone points than is usual from which a model may be folded although no groups
+contradict each other, and their fraction of those with evidence. It is at least .06 in two shelves whose bays differ
+between their equal boxes, at most .02 in right models of rendered scenes, and .01 in those of photographs."""
 
 _MIN_GROUP = 2
 """Number of images of each group that must take part in them."""
@@ -97,8 +97,8 @@ class FoldCheck:
         groups: names of the images that do not contradict each other; together all images.
         conflicts: groups that contradict each other, the strongest conflict first; empty for a model without a fold.
         conflict: of the two groups that contradict each other most; 0 if no groups do.
-        doubted: names of the images of the pairs that contradict each other, if these are too many for chance. Things
-            that were moved between two visits contradict each other too.
+        doubted: names of the images of the pairs that seem to show different places, if these are too many for chance.
+            Pairs of two visits between which things were moved seem so too.
     """
 
     names: tuple[str, ...]
@@ -182,9 +182,9 @@ def check_fold(
     is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
-    found = _conflicts(groups, evidence, is_known)
+    found, limit = _conflicts(groups, evidence, is_known), _CONFLICT
     if not found:  # the places may have most points in common
-        evidence = alone_evidence(counts, is_known)
+        evidence, limit = alone_evidence(counts, is_known), 0.0
         # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.
         groups = agreeing_groups(np.where(is_known, evidence + has_twins * odds, 0.0), is_known)
         found = [
@@ -204,13 +204,13 @@ def check_fold(
     names = tuple(tuple(arrays.names[row] for row in side) for side in sides)
     worst = found[0].conflict if found else 0.0
     known = np.where(is_known, evidence, np.nan)
-    doubted = tuple(arrays.names[row] for row in _doubted(groups, known, is_trusted).tolist())
+    doubted = tuple(arrays.names[row] for row in _doubted(groups, known, is_trusted, limit).tolist())
     return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst, doubted)
 
 
-def _doubted(groups: Sequence[IndexArray], evidence: Float64Array, is_trusted: BoolArray) -> IndexArray:
-    """Rows of the images of the pairs that contradict each other, without those whose groups a trusted pair joins."""
-    is_against = evidence < _CONFLICT  # false if nothing is known
+def _doubted(groups: Sequence[IndexArray], evidence: Float64Array, is_trusted: BoolArray, limit: float) -> IndexArray:
+    """Rows of the images of the pairs with evidence below a limit, without those whose groups a trusted pair joins."""
+    is_against = evidence < limit  # false if nothing is known
     for first in groups:
         for second in groups:
             if is_trusted[np.ix_(first, second)].any():
