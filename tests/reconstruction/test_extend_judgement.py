@@ -13,11 +13,13 @@ import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.reconstruction.extend import extend
-from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge
+from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
 from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import make_model, ring_scene, write_database
+from tests.helpers.judged_models import judged_model
 from tests.helpers.reconstructions import one_thread
 from tests.helpers.sparse_maps import EXTRACTOR
 
@@ -49,6 +51,12 @@ def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() ->
     assert probabilities_of_evidence(evidence, trusted) == {ImagePair("a.jpg", "b.jpg"): 0.25}
     assert probabilities_of_evidence(None) == {}
     assert probabilities_of_evidence({**evidence, "has_twins": False}) == {}, "as when the model before was judged"
+
+
+def test_what_was_not_sure_of_a_model_is_not_sure_of_its_extension() -> None:
+    images = {name: ImageVerdict("registered") for name in ("a.jpg", "b.jpg")}
+    found = as_registered(judged_model(images, model=make_model(ring_scene(3))), ("note",), ("a.jpg",))
+    assert (found.verdict.notes, found.verdict.maybe_folded) == (("note",), ("a.jpg",))
 
 
 @pytest.mark.parametrize("has_twins", [True, False])
