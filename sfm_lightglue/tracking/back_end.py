@@ -42,8 +42,8 @@ class BackEnd:
         self.events: list[TrackingEvent] = []
 
     def _is_busy(self) -> bool:
-        """Whether keyframes wait, beside the one that is mapped."""
-        return self.thread.num_unfinished > 1
+        """Whether keyframes wait, beside the one that is mapped and the one that the tracker lets wait anyway."""
+        return self.thread.num_unfinished > 2
 
     def _after(self, keyframe: Keyframe) -> None:
         """Remember the place of a keyframe that was mapped, and close loops there."""

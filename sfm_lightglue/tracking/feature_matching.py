@@ -112,6 +112,7 @@ class FeatureMatching:
         """End the thread; features that were not begun are left out."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def match_frames(self, frame0: Frame, frame1: Frame) -> MatchedFrames:
         """Match the features of two frames."""
