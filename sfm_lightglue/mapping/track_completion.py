@@ -121,8 +121,8 @@ class TrackCompletion:
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
 
-        The further points must have the depth of the surface around them: three of four of them would be wrong on a
-        beach, where keypoints look alike and a third one is found by chance.
+        The further points must have the depth of the surface around them: three of four of them would be wrong on
+        lawns and trees, where keypoints look alike and a third one is found by chance.
 
         Args:
             points: triangulated from the matches.
