@@ -23,7 +23,7 @@ from sfm_lightglue.mapping.dense_tracks import (
 from sfm_lightglue.mapping.depth_agreement import agrees_with_surface
 from sfm_lightglue.two_view.guided import GuidedView
 
-_MAX_SEED_DISTANCE = 0.8
+_MAX_SEED_DISTANCE = 0.65
 """Largest distance of descriptors for points of two observations, which only become points by a third one."""
 
 _NUM_SURE = 4
