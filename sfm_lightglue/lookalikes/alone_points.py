@@ -42,7 +42,8 @@ _MANY_POINTS = 50
 _MIN_AROUND, _MIN_FRACTION_AROUND = 10, 0.35
 """Number of points that are alone and lie around the common ones, not between them, from which two groups of images
 show different places, and their fraction of the points that are alone. It is at most .2 for things before a wall that
-stood there in one of two visits, and at least .5 for rendered rooms and shelves."""
+stood there in one of two visits, and at least .5 for rendered rooms. Shelves with equal boxes differ between these: .25
+and .4 in a folded model, which is told only, see `FoldCheck.doubted`."""
 
 
 def alone_evidence(counts: SharedPoints, is_known: BoolArray) -> Float64Array:
