@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pycolmap
 from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
@@ -152,9 +151,10 @@ def guided_pose(
     around, keypoints = Surroundings.of(seen), _Keypoints.of(dense)
     own_pixels = keypoints.pixels[matches.rows]
     pose, noise_px = first, _noise_px(first, own_pixels[fits], matches.xyz[fits])
+    views = _similar_views(around, first)
     num_found = 0
     for _ in range(_NUM_ROUNDS):
-        found = _found(around, keypoints, pose, noise_px, max_error_px)
+        found = _found(around, views, keypoints, pose, noise_px, max_error_px)
         others = np.flatnonzero(fits & ~np.isin(matches.rows, found.row))
         pixels = np.concatenate([keypoints.pixels[found.row], own_pixels[others]])
         xyz = np.concatenate([around.xyz[found.point], matches.xyz[others]])
@@ -178,13 +178,18 @@ def _noise_px(pose: EstimatedPose, pixels: Float64Array, xyz: Float64Array) -> f
 
 
 def _found(
-    around: Surroundings, keypoints: _Keypoints, pose: EstimatedPose, noise_px: float, max_radius_px: float
+    around: Surroundings,
+    views: IndexArray,
+    keypoints: _Keypoints,
+    pose: EstimatedPose,
+    noise_px: float,
+    max_radius_px: float,
 ) -> _Pairs:
     """The keypoints that resemble a point near their place, and no other one there; each point and keypoint once."""
     native = as_pycolmap(pose.camera)
-    views = _similar_views(around, pose.cam_from_world, native)
     point = np.flatnonzero((views >= 0).any(axis=1))
     in_cam = pose.cam_from_world @ around.xyz[point]
+    point, in_cam = point[in_cam[:, 2] > 0], in_cam[in_cam[:, 2] > 0]
     projected = np.asarray(native.img_from_cam(in_cam), np.float64).reshape(-1, 2)
     inside = ((projected >= 0) & (projected <= (native.width, native.height))).all(axis=1)
     point, in_cam, projected = point[inside], in_cam[inside], projected[inside]
@@ -207,8 +212,9 @@ def _depths(around: Surroundings, pose: Rigid3) -> Float64Array:
     return np.maximum((pose @ around.xyz)[:, 2], 1e-9)[around.point]
 
 
-def _similar_views(around: Surroundings, pose: Rigid3, camera: pycolmap.Camera) -> IndexArray:
-    """[P, V] observations of each point from the most similar views, -1 for none."""
+def _similar_views(around: Surroundings, estimate: EstimatedPose) -> IndexArray:
+    """[P, V] observations of each point from the views that are most similar to a pose, -1 for none."""
+    pose, focal_px = estimate.cam_from_world, as_pycolmap(estimate.camera).mean_focal_length()
     xyz = around.xyz[around.point]
     rays, others = xyz - pose.center, xyz - around.centers
     lengths = np.linalg.norm(rays, axis=1) * np.linalg.norm(others, axis=1)
@@ -216,7 +222,7 @@ def _similar_views(around: Surroundings, pose: Rigid3, camera: pycolmap.Camera) 
     depth = (pose @ around.xyz)[around.point, 2]
     usable = np.flatnonzero((cosine >= np.cos(np.radians(_MAX_ANGLE_DEG))) & (depth > 0))
     unlike = np.degrees(np.arccos(np.minimum(cosine[usable], 1))) / _ANGLE_UNIT_DEG
-    ratio = around.sizes[usable] * camera.mean_focal_length() / depth[usable] / around.sizes_px[usable]
+    ratio = around.sizes[usable] * focal_px / depth[usable] / around.sizes_px[usable]
     unlike += np.nan_to_num(np.abs(np.log2(ratio)))
     order = usable[np.lexsort((usable, unlike, around.point[usable]))]
     point = around.point[order]
