@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sfm_lightglue.version import __version__
 POSES_NAME, RESULTS_NAME, RECORD_NAME = "poses.txt", "results.jsonl", "run.json"
 MODEL_FOLDER = "sparse"
 _OTHER_MODEL = "model_"
+_NAME_OF_OTHER_MODEL = re.compile(f"{_OTHER_MODEL}[0-9]+")
 JOB = "localize"
 
 
@@ -32,10 +34,10 @@ def require_output(folder: Path) -> None:
     Raises:
         ConfigError: if it has.
     """
-    record = read_record(folder)
-    if isinstance(record, dict) and record.get("job") == JOB:
+    if _has_results(folder):
         return
     taken = [name for name in (RECORD_NAME, POSES_NAME, RESULTS_NAME, MODEL_FOLDER) if (folder / name).exists()]
+    taken += [path.name for path in _folders_of_models(folder)]
     if taken:
         raise ConfigError(f"`output` {shown_path(folder)}: has another {taken[0]} already; choose another folder")
 
@@ -59,7 +61,10 @@ def write_localizations(
         StoreError: if a file cannot be written.
     """
     registered = [one for one in results if one.cam_from_world is not None]
-    by_folder: dict[Path, list[Localization]] = {folder: [], **{path: [] for path in _folders_of_models(folder)}}
+    earlier = []
+    if _has_results(folder):
+        earlier = [path for path in _folders_of_models(folder) if (path / POSES_NAME).is_file()]
+    by_folder: dict[Path, list[Localization]] = {folder: [], **{path: [] for path in earlier}}
     for one in registered:
         is_other = one.model not in {"", model}
         by_folder.setdefault(folder / f"{_OTHER_MODEL}{Path(one.model).name}" if is_other else folder, []).append(one)
@@ -79,9 +84,15 @@ def write_localizations(
     _write(folder / RECORD_NAME, json_bytes(record, indent=2) + b"\n")
 
 
+def _has_results(folder: Path) -> bool:
+    """Whether a folder has the record of an earlier run, which may have written all files of its names."""
+    record = read_record(folder)
+    return isinstance(record, dict) and record.get("job") == JOB
+
+
 def _folders_of_models(folder: Path) -> list[Path]:
-    """Those of an earlier run, whose poses no longer hold."""
-    return [path for path in folder.glob(f"{_OTHER_MODEL}*") if (path / POSES_NAME).is_file()]
+    """The folders named as those of other models; the poses of an earlier run in them no longer hold."""
+    return sorted(path for path in folder.glob(f"{_OTHER_MODEL}*") if _NAME_OF_OTHER_MODEL.fullmatch(path.name))
 
 
 def _write_poses(folder: Path, registered: Sequence[Localization]) -> None:
