@@ -97,6 +97,8 @@ class FoldCheck:
         groups: names of the images that do not contradict each other; together all images.
         conflicts: groups that contradict each other, the strongest conflict first; empty for a model without a fold.
         conflict: of the two groups that contradict each other most; 0 if no groups do.
+        is_joined: [n, n] whether a trusted pair joins the smallest groups of two images that agree with each other, or
+            lies in one group with both. `groups` are larger: those that have points in common, and no conflict.
         doubted: names of the images of the pairs that seem to show different places, if these are too many for chance.
             Pairs of two visits between which things were moved seem so too.
     """
@@ -107,6 +109,7 @@ class FoldCheck:
     groups: tuple[tuple[str, ...], ...]
     conflicts: tuple[GroupConflict, ...]
     conflict: float
+    is_joined: BoolArray
     doubted: tuple[str, ...] = ()
 
     def joining_pairs(self, num_inliers: Mapping[ImagePair, int]) -> list[ImagePair]:
@@ -133,13 +136,20 @@ class FoldCheck:
             num_inliers: of the pairs.
             fraction: of the inliers that must be common points.
         """
+        rows_from_pair = self._rows_from_pair(num_inliers)
+        return [pair for pair, rows in rows_from_pair.items() if self.num_common[rows] >= fraction * num_inliers[pair]]
+
+    def without_joined(self, pairs: Collection[ImagePair]) -> list[ImagePair]:
+        """The pairs of images of the model, sorted, without those whose groups a trusted pair joins."""
+        return [pair for pair, rows in self._rows_from_pair(pairs).items() if not self.is_joined[rows]]
+
+    def _rows_from_pair(self, pairs: Collection[ImagePair]) -> dict[ImagePair, tuple[int, int]]:
         row_from_name = {name: row for row, name in enumerate(self.names)}
-        rows_from_pair = {
+        return {
             pair: (row_from_name[pair.name0], row_from_name[pair.name1])
-            for pair in sorted(num_inliers)
+            for pair in sorted(pairs)
             if pair.name0 in row_from_name and pair.name1 in row_from_name
         }
-        return [pair for pair, rows in rows_from_pair.items() if self.num_common[rows] >= fraction * num_inliers[pair]]
 
 
 def check_fold(
@@ -204,17 +214,26 @@ def check_fold(
     names = tuple(tuple(arrays.names[row] for row in side) for side in sides)
     worst = found[0].conflict if found else 0.0
     known = np.where(is_known, evidence, np.nan)
-    doubted = tuple(arrays.names[row] for row in _doubted(groups, known, is_trusted, limit).tolist())
-    return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst, doubted)
+    is_joined = _is_joined(groups, is_trusted)
+    doubted = tuple(arrays.names[row] for row in _doubted(known, is_joined, limit).tolist())
+    return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst, is_joined, doubted)
 
 
-def _doubted(groups: Sequence[IndexArray], evidence: Float64Array, is_trusted: BoolArray, limit: float) -> IndexArray:
+def _is_joined(groups: Sequence[IndexArray], is_trusted: BoolArray) -> BoolArray:
+    """Whether a trusted pair joins the groups of two images [n, n], or lies in the group of both."""
+    group_from_row = np.zeros(len(is_trusted), np.int64)
+    for number, rows in enumerate(groups):
+        group_from_row[rows] = number
+    joins = np.zeros((len(groups), len(groups)), np.bool_)
+    rows0, rows1 = np.nonzero(is_trusted)
+    joins[group_from_row[rows0], group_from_row[rows1]] = True
+    is_joined: BoolArray = joins[np.ix_(group_from_row, group_from_row)]
+    return is_joined
+
+
+def _doubted(evidence: Float64Array, is_joined: BoolArray, limit: float) -> IndexArray:
     """Rows of the images of the pairs with evidence below a limit, without those whose groups a trusted pair joins."""
-    is_against = evidence < limit  # false if nothing is known
-    for first in groups:
-        for second in groups:
-            if is_trusted[np.ix_(first, second)].any():
-                is_against[np.ix_(first, second)] = False
+    is_against = (evidence < limit) & ~is_joined  # false if nothing is known
     num_against, num_known = int(is_against.sum()) // 2, int((~np.isnan(evidence)).sum()) // 2
     if num_against < max(_MIN_DOUBTED, _MIN_DOUBTED_FRACTION * num_known):
         return np.zeros(0, np.int64)

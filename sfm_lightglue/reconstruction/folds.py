@@ -68,7 +68,8 @@ class Folds:
         attempted: pairs that were matched, verified or not.
         max_conflict: limit of the check; see `ChecksConfig.max_conflict`.
         probabilities: that a verified pair is a true overlap, where this is known.
-        trusted: pairs that the user named.
+        trusted: pairs that the user named. Groups that they join are one place: pairs between them are no sign of a
+            fold.
         has_twins: see `check_fold`.
         unlike: pairs that may show places that look alike and that nothing tells apart.
         left_out: number of inliers of the pairs that were left out, because they joined places in an earlier attempt.
@@ -135,10 +136,11 @@ class Folds:
                 f"not checked for places that look alike and were made one: it has {judged.model.num_reg_images()}"
                 f" images, and the check is for up to {MAX_CHECKED_IMAGES}"
             )
-            return replace(judged, verdict=replace(judged.verdict, notes=(*judged.verdict.notes, note)))
+            notes, maybe = (*judged.verdict.notes, note), tuple(sorted(self._unlike_names(judged)))
+            return replace(judged, verdict=replace(judged.verdict, notes=notes, maybe_folded=maybe))
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
-        maybe = tuple(sorted({*found.doubted, *self._unlike_names(judged), *self._joined_again(found)}))
+        maybe = tuple(sorted({*found.doubted, *self._unlike_names(judged, found), *self._joined_again(found)}))
         checks = {**judged.verdict.checks, FOLD_CHECK: check}
         verdict = replace(judged.verdict, checks=checks, maybe_folded=maybe)
         if check.passed:
@@ -147,15 +149,17 @@ class Folds:
         joining = tuple((pair.name0, pair.name1) for pair in pairs)
         return replace(judged, verdict=replace(verdict.as_rejected(), left_out=joining))
 
-    def _unlike_names(self, judged: JudgedModel) -> set[str]:
+    def _unlike_names(self, judged: JudgedModel, found: FoldCheck | None = None) -> set[str]:
         """The images of a model in pairs whose surroundings are unlike, if these are several."""
         names = {name for name, image in judged.verdict.images.items() if image.status == "registered"}
-        return _names_of([pair for pair in self.unlike - self.trusted if {pair.name0, pair.name1} <= names])
+        untrusted = self.unlike - self.trusted
+        unlike = untrusted if found is None else found.without_joined(untrusted)
+        return _names_of([pair for pair in unlike if {pair.name0, pair.name1} <= names])
 
     def _joined_again(self, found: FoldCheck) -> set[str]:
         """The images of left-out pairs that are at one place of a model all the same, if these are several."""
-        inside = [pair for pair in self.left_out if {pair.name0, pair.name1} <= {*found.names}]
-        again = [pair for pair in found.joined(self.left_out, _JOINED_AGAIN) if pair not in self.trusted]
+        inside = {pair: self.left_out[pair] for pair in found.without_joined(self.left_out.keys() - self.trusted)}
+        again = found.joined(inside, _JOINED_AGAIN)
         return _names_of(again) if len(again) >= _MIN_JOINED_FRACTION * len(inside) else set()
 
 

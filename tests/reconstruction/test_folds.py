@@ -70,6 +70,9 @@ def test_a_large_model_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatc
     assert found.verdict.outcome == "accepted"
     assert FOLD_CHECK not in found.verdict.checks
     assert "not checked" in found.verdict.notes[0]
+    unlike = [ImagePair("0-1.jpg", f"1-{number}.jpg") for number in range(3)]
+    (told,) = replace(FOLDS, unlike=frozenset(unlike)).checked([judged(street_model(True))])
+    assert told.verdict.maybe_folded == ("0-1.jpg", "1-0.jpg", "1-1.jpg", "1-2.jpg"), "this needs no look at points"
 
 
 def test_a_model_with_several_pairs_of_unlike_surroundings_may_be_folded() -> None:
@@ -98,6 +101,21 @@ def test_left_out_pairs_whose_images_are_at_one_place_again_are_told(is_folded_a
         assert few.checked([judged(model)])[0].verdict.maybe_folded == ()
     expected = sorted(name for pair in left_out for name in (pair.name0, pair.name1))
     assert list(found.verdict.maybe_folded) == (expected if is_folded_again and not trusts else [])
+
+
+@pytest.mark.parametrize(("trusted", "is_told"), [(("0-2.jpg", "1-4.jpg"), False), (("0-0.jpg", "0-1.jpg"), True)])
+@pytest.mark.parametrize("sign", ["unlike", "left out"])
+def test_one_trusted_pair_is_enough_to_say_that_two_groups_are_one_place(
+    sign: str, trusted: tuple[str, str], is_told: bool
+) -> None:
+    pairs = [ImagePair(f"0-{number}.jpg", f"1-{number}.jpg") for number in range(6)]
+    unlike, left_out = (pairs, []) if sign == "unlike" else ([], pairs)
+    folds = replace(FOLDS, max_conflict=99.0, unlike=frozenset(unlike), left_out=dict.fromkeys(left_out, 100))
+    folds, model = replace(folds, trusted=frozenset({ImagePair(*trusted)})), street_model(True)
+    check = replace(folds.check(model), doubted=())
+    with mock.patch.object(Folds, "check", lambda *_: check):
+        (found,) = folds.checked([judged(model)])
+    assert len(found.verdict.maybe_folded) == (12 if is_told else 0)
 
 
 def test_images_that_contradict_each_other_without_a_fold_are_named() -> None:
