@@ -157,7 +157,8 @@ class Summary:
         found = [str(idx) for idx, model in enumerate(self.models[: self.num_published]) if model.get("maybe_folded")]
         if not found:
             return ""
-        return f" (model{'s' * (len(found) > 1)} {', '.join(found)} may be folded: places that look alike made one)"
+        models, they = ("models", "they") if len(found) > 1 else ("model", "it")
+        return f" ({models} {', '.join(found)} may be folded: {they} may show several places that look alike as one)"
 
 
 def _model_record(model: ModelStatistics) -> dict[str, Any]:

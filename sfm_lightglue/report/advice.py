@@ -161,14 +161,27 @@ def _of_models(models: Sequence[Mapping[str, Any]], shown: str) -> Iterator[Find
     for model in models:
         yield from _of_checks(model, "bad" if not published else "warning")
         if model.get("maybe_folded") and model.get("verdict") != "rejected":
-            text = f"{model['path']} may be folded: images look alike but for what stands around or between."
-            advice = "Compare these images. If they show several places, list the true pairs with `pairs.path`."
-            yield Finding("warning", text, advice, tuple(model["maybe_folded"]))
+            yield _of_fold(model)
         if model.get("verdict") == "reduced":
             text = f"{model['path']}: doubtful images were taken out; the rest passed all checks."
             yield Finding("warning", text, "If they matter, take more images around them.")
         for note in model.get("notes", ()):
             yield Finding("note", f"{model['path']}: {note}")
+
+
+def _of_fold(model: Mapping[str, Any]) -> Finding:
+    """That a published model may have several places as one, and what to do in both cases."""
+    names = tuple(model["maybe_folded"])
+    text = (
+        f"{model['path']} may be wrong (folded): {len(names)} of its images match each other, but there are signs that"
+        " they show different places that look alike, or that things were moved between the photos."
+    )
+    advice = (
+        "Compare these images. If they show several places, list all true pairs with `pairs.path` (only these are"
+        " matched). If they show one place, the model is right: pairs of these images in `lookalikes.trust_pairs` end"
+        " the warning."
+    )
+    return Finding("warning", text, advice, names)
 
 
 def _of_models_alike(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,12 @@ def test_images_that_may_be_folded_are_kept_with_the_models_and_told(
     assert loaded is not None
     summary = Summary.from_statistics(loaded.statistics, (), {"total": 1.0}, {}, None)
     assert [model["maybe_folded"] for model in summary.models] == [[*names]]
-    assert "(model 0 may be folded: places that look alike made one)" in str(summary)
+    assert "(model 0 may be folded: it may show several places that look alike as one)" in str(summary)
+    several = replace(summary, models=(summary.models[0], summary.models[0]))
+    assert "(models 0, 1 may be folded: they may show several places" in str(several)
     warn_of_look_alikes(loaded.statistics)
-    assert "2 of its images (a.jpg, b.jpg)" in caplog.text
+    assert "may be wrong (folded): 2 of its images (a.jpg, b.jpg) match each other" in caplog.text
+    assert "`pairs.path`" in caplog.text and "`lookalikes.trust_pairs`" in caplog.text
 
 
 def test_an_entry_of_an_earlier_version_has_no_notes(tmp_path: Path) -> None:

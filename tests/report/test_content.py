@@ -96,10 +96,9 @@ def test_models_that_may_be_folded_are_told() -> None:
     model = {"path": "sparse/0", "verdict": "accepted", "num_registered": 9, "maybe_folded": ["a.jpg", "b.jpg"]}
     (found,) = findings({"models": [model], "images": {}})
     assert (found.level, found.names) == ("warning", ("a.jpg", "b.jpg"))
-    assert "may be folded" in found.text and "`pairs.path`" in found.advice
-    assert "may be folded" not in "".join(
-        each.text for each in findings({"models": [{**model, "verdict": "rejected"}]})
-    )
+    assert "may be wrong (folded): 2 of its images match" in found.text
+    assert all(word in found.advice for word in ("several places", "`pairs.path`", "one", "`lookalikes.trust_pairs`"))
+    assert "folded" not in "".join(each.text for each in findings({"models": [{**model, "verdict": "rejected"}]}))
 
 
 def test_the_model_that_is_shown_is_named() -> None:
