@@ -110,13 +110,14 @@ def probabilities_of_evidence(
 ) -> dict[ImagePair, float]:
     """The known probabilities of the pairs of a record that weigh them when a model is judged.
 
-    They do so in scenes with twins only. Trusted pairs are not doubtful.
+    They do so in scenes with twins only. Trusted pairs are not doubtful. A record of an earlier version does not tell
+    whether its scene has twins: then all pairs count alike.
 
     Args:
         evidence: as `pair_evidence` returns it; None without.
         trusted: pairs that the user named.
     """
-    if evidence is None or not evidence.get("has_twins", False):  # records of earlier versions do not tell it
+    if evidence is None or not evidence.get("has_twins", False):
         return {}
     names, certain = evidence["images"], set(trusted)
     found = {

@@ -51,6 +51,8 @@ def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() ->
     assert probabilities_of_evidence(evidence, trusted) == {ImagePair("a.jpg", "b.jpg"): 0.25}
     assert probabilities_of_evidence(None) == {}
     assert probabilities_of_evidence({**evidence, "has_twins": False}) == {}, "as when the model before was judged"
+    earlier = {key: value for key, value in evidence.items() if key != "has_twins"}
+    assert probabilities_of_evidence(earlier) == {}, "a record of an earlier version does not tell it"
 
 
 def test_what_was_not_sure_of_a_model_is_not_sure_of_its_extension() -> None:
