@@ -26,7 +26,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-EXTEND_VERSION = 7
+EXTEND_VERSION = 8
 """Part of an extended model's key. Raise it when the same model and images would become another model."""
 
 _MAX_SURFACE_PARTNERS = 6

@@ -7,21 +7,32 @@ from collections.abc import Collection
 import pycolmap
 
 
-def short_tracks(model: pycolmap.Reconstruction, min_views: int) -> list[int]:
-    """Ids of the points with fewer than `min_views` observations, ascending."""
+def num_views_of_points(model: pycolmap.Reconstruction) -> dict[int, int]:
+    """Number of images that observe each point, by its id, ascending.
+
+    An image may observe a point more than once in the model of another tool.
+    """
     points = model.points3D
-    return sorted(point_id for point_id in model.point3D_ids() if points[point_id].track.length() < min_views)
+    return {
+        point_id: len({element.image_id for element in points[point_id].track.elements})
+        for point_id in sorted(model.point3D_ids())
+    }
+
+
+def short_tracks(model: pycolmap.Reconstruction, min_views: int) -> list[int]:
+    """Ids of the points that fewer than `min_views` images observe, ascending."""
+    return [point_id for point_id, num_views in num_views_of_points(model).items() if num_views < min_views]
 
 
 def remove_short_tracks(model: pycolmap.Reconstruction, min_views: int, kept: Collection[int] = ()) -> int:
-    """Remove the points with fewer than `min_views` observations.
+    """Remove the points that fewer than `min_views` images observe.
 
     A filter of reprojection errors leaves points of two observations. Of a point that had three, the third did not fit
     the others: the two may be a wrong match.
 
     Args:
         model: changed in place.
-        min_views: smallest number of observations; each image observes a point once.
+        min_views: smallest number of images.
         kept: ids of points that stay in any case.
 
     Returns:

@@ -22,9 +22,11 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.extend_base import (
     ExtendedScene,
     ExtensionBase,
+    OtherKeypointsError,
     base_from_elsewhere,
     base_of_output,
     has_finished_model,
+    require_same_dense_layer,
     with_known_cameras,
 )
 from sfm_lightglue.reconstruction.extend_options import changed_options, check_options, of_list
@@ -74,7 +76,8 @@ def extend(
     Raises:
         ConfigError: if an option cannot be used for an extension.
         DataError: if an image of the model is missing, or does not fit its camera.
-        ReconstructionError: if there is no finished model, or no image comes into a model from elsewhere.
+        ReconstructionError: if there is no finished model, or no image comes into a model from elsewhere, or
+            the finished model has keypoints of another version or of other options.
         StoreError: if the output folder cannot be written.
     """
     config = config or ReconstructConfig()
@@ -121,10 +124,20 @@ def extend_or_reconstruct(
     progress: Progress = silent,
     confirm: Confirm | None = None,
 ) -> ReconstructionResult:
-    """Extend the finished model in the output folder if there is one, else reconstruct; see both functions."""
+    """Extend the finished model in the output folder if there is one, else reconstruct; see both functions.
+
+    A model with keypoints of another version is reconstructed too, with a warning. If options of this run change the
+    keypoints, the error of `extend` is raised: scripts should not rebuild a model because of an option.
+    """
     folder = Path(output) if output is not None else Path(scene_dir) / "reconstruction"
     if has_finished_model(folder):
-        return extend(scene_dir, output, config, progress)
+        try:
+            return extend(scene_dir, output, config, progress)
+        except OtherKeypointsError as error:
+            changed = changed_options(config or ReconstructConfig(), folder)
+            if any(name.startswith(("density.level", "extractor.")) for name in changed):
+                raise
+            logger.warning("all images are mapped anew: %s", error)
     return reconstruct(scene_dir, output, config, progress, confirm)
 
 
@@ -187,6 +200,8 @@ def _job(
 def _extend_and_publish(job: ExtensionJob, arrivals: Sequence[str], output: Path, work: Path) -> Summary:
     with job.clock.stage("write"):
         is_ours = job.has_our_keypoints()
+        if not is_ours:
+            require_same_dense_layer(job.base, job.features)
     key = extension_key(job, is_ours)
     database = work / DATABASE_NAME
     models = load_models(job.store, key)

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
 from sfm_lightglue.colmap.model import find_map, read_model
+from sfm_lightglue.colmap.model_database import read_stored_keypoints
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.mapping.cached_models import PackedModels, load_models
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
@@ -18,6 +21,7 @@ from sfm_lightglue.messages import shortened, shown_path
 from sfm_lightglue.reconstruction.densified_files import digest_of_model
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME
 from sfm_lightglue.reconstruction.run_record import RecordedResults
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.publication import complete_publication, file_digest, reading_results
 from sfm_lightglue.store.store import Store, make_key
@@ -120,6 +124,35 @@ def _require_single_images(model: pycolmap.Reconstruction, path: Path) -> None:
             f"{shown_path(path)}: the model has frames of several images (a rig), and such a model cannot be extended"
             " yet; map anew without extending"
         )
+
+
+class OtherKeypointsError(ReconstructionError):
+    """A finished model has keypoints of another version or of other options, and images cannot come into it."""
+
+
+def require_same_dense_layer(base: ExtensionBase, features: SceneFeatures) -> None:
+    """Check that no image of a finished model has our sparse layer, but followed by another dense layer than ours.
+
+    Both dense layers in one model would double the keypoints, and the other models of the run would have other
+    keypoints than the database.
+
+    Raises:
+        OtherKeypointsError: if an image has another dense layer.
+    """
+    if base.packed is None or base.database is None:
+        return
+    for name, keypoints in read_stored_keypoints(base.database):
+        if name not in features:
+            continue
+        dense = features.dense(name)
+        num_sparse = dense.num_sparse
+        is_ours = np.array_equal(keypoints[:num_sparse], dense.keypoints[:num_sparse])
+        if len(keypoints) > num_sparse > 0 and is_ours and not np.array_equal(keypoints, dense.keypoints):
+            raise OtherKeypointsError(
+                f"{name}: the finished model has keypoints of another version or of other options (`density.level`,"
+                " `extractor.max_keypoints_dense`); give the options of its run, or run the same command once without"
+                " extending"
+            )
 
 
 def unpacked_model(files: Mapping[str, AnyArray], path: str, work: Path) -> pycolmap.Reconstruction:

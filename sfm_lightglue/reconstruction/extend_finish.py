@@ -22,7 +22,7 @@ from sfm_lightglue.mapping.extend_adjustment import (
     touched_images,
 )
 from sfm_lightglue.mapping.extend_keypoints import seen_points
-from sfm_lightglue.mapping.short_tracks import remove_short_tracks, short_tracks
+from sfm_lightglue.mapping.short_tracks import remove_short_tracks
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import move_keypoints
@@ -60,7 +60,7 @@ class ExtensionFinishing:
     moves_touched: bool
     refined: pycolmap.Reconstruction | None
 
-    def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Collection[int]) -> None:
+    def finish(self, model: pycolmap.Reconstruction, added: Collection[int], known: Mapping[int, int]) -> None:
         """Densify, refine and colour the points that images see, and adjust the images that they touch.
 
         New points are seen by images that came in, and have the colours of these. With a dense layer, points whose
@@ -69,11 +69,12 @@ class ExtensionFinishing:
         Args:
             model: changed in place.
             added: ids of the images that came in.
-            known: ids of the points of the model before; they have their colours.
+            known: number of images that observed each point of the model before, by its id; these points have their
+                colours.
         """
         is_dense, num_images = self.extending.density.is_on, model.num_reg_images()
         min_views = self.extending.density.min_views(num_images) if is_dense else 2
-        short = set(short_tracks(model, min_views)) & set(known)
+        short = {point_id for point_id, num_views in known.items() if num_views < min_views}
         if is_dense:
             with self.clock.stage("densify"):
                 self.extending.densify(model, sorted(added), adjusts=not self.refinement.is_on)

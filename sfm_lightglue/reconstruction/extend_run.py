@@ -38,6 +38,7 @@ from sfm_lightglue.mapping.incremental import MappingConfig
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION, JudgedModel
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
+from sfm_lightglue.mapping.short_tracks import num_views_of_points
 from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_digest
@@ -284,7 +285,7 @@ class ExtensionJob:
             prepared.has_our_keypoints,
             prepared.model if self._is_refined(prepared) else None,
         )
-        finishing.finish(model, added, set(prepared.model.point3D_ids()))
+        finishing.finish(model, added, num_views_of_points(prepared.model))
         with self.clock.stage("map"):
             judged, more = judge.without_doubtful(model, names - taken.keys())
             problem = judge.problem(prepared.model, judged)

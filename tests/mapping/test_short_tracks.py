@@ -45,6 +45,17 @@ def test_points_below_the_limit_leave_and_kept_ones_stay() -> None:
     assert model.num_points3D() == NUM_POINTS - NUM_WRONG + 3
 
 
+def test_an_image_that_observes_a_point_twice_counts_once() -> None:
+    rows = [np.array([0, 1]), np.array([0, 1, -1])]  # image 2 has a further keypoint
+    poses = [(np.eye(3), np.array([-0.5 * k, 0, 0])) for k in range(2)]
+    pixels = [np.zeros((len(each), 2)) for each in rows]
+    model = model_of(np.array([[0.0, 0, 5], [0.2, 0, 5]]), poses, rows, pixels)
+    first, second = sorted(model.point3D_ids())
+    model.add_observation(first, pycolmap.TrackElement(2, 2))
+    assert model.points3D[first].track.length() == 3
+    assert short_tracks(model, 3) == [first, second]
+
+
 @pytest.mark.parametrize(("min_views", "num_left"), [(2, NUM_POINTS), (3, NUM_POINTS - NUM_WRONG)])
 def test_the_filter_after_the_refinement_leaves_no_point_of_two_observations(min_views: int, num_left: int) -> None:
     model = model_with_wrong_observations()

@@ -12,6 +12,7 @@ from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.extend import Extending
 from sfm_lightglue.mapping.incremental import MappingConfig
+from sfm_lightglue.mapping.short_tracks import num_views_of_points
 from sfm_lightglue.reconstruction.extend_finish import ExtensionFinishing
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.stages.clock import Clock
@@ -31,7 +32,7 @@ def test_an_image_without_points_changes_nothing():
     extending = Extending({}, lambda _: None, DensityConfig(level="sparse"), MappingConfig(), task)
     clock = Clock.for_stages(("densify", "refine", "map", "write"))
     finishing = ExtensionFinishing(extending, {}, RefinementConfig(), clock, SERIAL, moves_touched=True, refined=None)
-    finishing.finish(model, [NUM_IMAGES], set(model.point3D_ids()))
+    finishing.finish(model, [NUM_IMAGES], num_views_of_points(model))
     assert all(np.array_equal(model.images[i].cam_from_world().matrix(), pose) for i, pose in before.items())
     assert model.num_points3D() == 50
 
@@ -48,13 +49,17 @@ def test_points_that_lose_their_third_observation_leave_a_dense_model():
     rows = {image.name: np.zeros(0, np.int64) for image in model.images.values()}
     empty = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 8), np.float32), SIZE)
     none = DenseFeatures.from_features(empty, 0)
-    for level, left in (("sparse", ids), ("normal", ids[:2] + ids[10:])):
+    before = num_views_of_points(model)
+    # Or image 4 came to points 3 to 10 first, and points 1 and 2 lost an image when it was registered.
+    registered = before | dict.fromkeys(ids[:2], 3) | dict.fromkeys(ids[2:10], 2)
+    cases = ("sparse", before, ids), ("normal", before, ids[:2] + ids[10:]), ("normal", registered, ids[2:])
+    for level, known, left in cases:
         task = MappingTask(Path(), Path(), NUM_IMAGES, frozenset({1}))
         extending = Extending(rows, lambda _: none, DensityConfig(level=level), MappingConfig(), task)
         clock = Clock.for_stages(("densify", "refine", "map", "write"))
         finishing = ExtensionFinishing(extending, {}, RefinementConfig(mode="off"), clock, SERIAL, True, None)
         extended = copy.deepcopy(model)
-        finishing.finish(extended, [NUM_IMAGES], ids)
+        finishing.finish(extended, [NUM_IMAGES], known)
         assert sorted(extended.point3D_ids()) == left
 
 
@@ -71,7 +76,7 @@ def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
     paths = {model.images[NUM_IMAGES].name: tmp_path / "added.png"}
     options = clock, SERIAL, False, None
     finishing = ExtensionFinishing(extending, paths, RefinementConfig(mode="off"), *options)
-    known = sorted(model.point3D_ids())[:20]
+    known = dict.fromkeys(sorted(model.point3D_ids())[:20], NUM_IMAGES)
     finishing.finish(model, [NUM_IMAGES], known)
     for point_id in model.point3D_ids():
         expected = [0, 0, 0] if point_id in known else [10, 20, 200]
@@ -79,7 +84,7 @@ def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
     lost = sorted(model.point3D_ids())[-1]
     (observed,) = [one for one in model.points3D[lost].track.elements if one.image_id == NUM_IMAGES]
     model.delete_observation(NUM_IMAGES, observed.point2D_idx)
-    known = sorted(set(model.point3D_ids()) - {lost})
+    known = dict.fromkeys(sorted(set(model.point3D_ids()) - {lost}), NUM_IMAGES)
     others = ExtensionFinishing(extending, paths, RefinementConfig(mode="off"), clock, SERIAL, True, None)
     first = model.images[1]
     PIL.Image.new("RGB", (camera.width, camera.height), (90, 80, 70)).save(tmp_path / "first.png")
@@ -87,9 +92,9 @@ def test_new_points_have_the_colours_of_the_images_that_came_in(tmp_path):
     finishing.finish(model, [NUM_IMAGES], known)  # a model with other keypoints
     np.testing.assert_array_equal(model.points3D[lost].color, [90, 80, 70])
     others.finish(model, [NUM_IMAGES], known)
-    assert sorted(model.point3D_ids()) == known
-    lost = known[-1]
+    assert sorted(model.point3D_ids()) == list(known)
+    lost, _ = known.popitem()
     model.points3D[lost].color = np.zeros(3, np.uint8)
     (tmp_path / "added.png").unlink()  # it is lost meanwhile: the other images show the point too
-    others.finish(model, [NUM_IMAGES], known[:-1])
+    others.finish(model, [NUM_IMAGES], known)
     np.testing.assert_array_equal(model.points3D[lost].color, [90, 80, 70])
