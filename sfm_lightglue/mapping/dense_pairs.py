@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pycolmap
 from scipy.sparse import csr_array
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.mapping.density_config import DensityConfig
 
 _MAX_ANGLE_DEG = 45.0
@@ -55,6 +57,8 @@ def pairs_with_common_surface(
     config: DensityConfig,
     chosen: Collection[int] | None = None,
     max_partners: int | None = None,
+    executor: Executor = SERIAL,
+    predicts_all: bool = True,
 ) -> list[tuple[int, int]]:
     """Pairs of images that observe common points, or are predicted to see the same points.
 
@@ -64,12 +68,16 @@ def pairs_with_common_surface(
         config: limits.
         chosen: positions of images of which pairs are wanted; None for all.
         max_partners: of each image; None for that of the options.
+        executor: judges several images at a time.
+        predicts_all: False leaves out predictions of pairs whose images both have common points with `max_partners`
+            others: they take long in a large dense model, whose common points tell nearly all.
 
     Returns:
         Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each chosen image keeps the `max_partners` with the
         most common or predicted points.
     """
     rows = np.arange(len(image_ids)) if chosen is None else np.array(sorted(chosen), np.int64)
+    limit = config.max_partners if max_partners is None else max_partners
     point_ids = np.array(sorted(model.point3D_ids()), np.int64)
     if len(point_ids) == 0:
         return []
@@ -78,23 +86,53 @@ def pairs_with_common_surface(
     counts = _num_common(views, len(point_ids))
     linked = counts >= config.min_shared_points
     np.fill_diagonal(linked, False)
+    is_chosen = np.isin(np.arange(len(image_ids)), rows)
+    unlinked = _near(linked) & (is_chosen[:, None] | is_chosen)
+    if not predicts_all:
+        lacks = linked.sum(axis=1) < limit
+        unlinked &= lacks[:, None] | lacks
+    scores = np.where(linked, counts, 0.0)
+    pairs = np.argwhere(unlinked).tolist()
+    predicted = executor.map(lambda pair: _num_predicted(views[pair[0]], views[pair[1]], xyz, config), pairs)
+    for (i, j), number in zip(pairs, predicted, strict=True):
+        scores[i, j] = scores[j, i] = number
+
+    @cache
+    def has_parallax(i: int, j: int) -> bool:
+        common = np.intersect1d(views[i].point, views[j].point, assume_unique=True)
+        return _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg
+
+    def partners(i: int) -> list[tuple[int, int]]:
+        """The best ones. Pairs below these are not judged: dense models have many."""
+        found: list[tuple[int, int]] = []
+        for j in np.argsort(-scores[i], kind="stable").tolist():
+            if len(found) == limit or scores[i, j] == 0:
+                break
+            pair = min(i, j), max(i, j)
+            if not linked[i, j] or has_parallax(*pair):
+                found.append(pair)
+        return found
+
+    return sorted({pair for found in executor.map(partners, rows.tolist()) for pair in found})
+
+
+def _near(linked: BoolArray) -> BoolArray:
+    """Pairs i < j [I, I] without common points whose images both have some with a third one.
+
+    An image without any may see what all others see.
+    """
     weights = linked.astype(np.float32)
     alone: BoolArray = np.asarray(~linked.any(axis=1))
-    # Images that have common points, or both have with a third one. An image without any may see what others see.
-    near = np.triu(linked | (weights @ weights > 0) | alone[:, None] | alone, 1)
-    is_chosen = np.isin(np.arange(len(image_ids)), rows)
-    scores = np.zeros_like(counts)
-    for i, j in np.argwhere(near & (is_chosen[:, None] | is_chosen)):
-        if linked[i, j]:
-            common = np.intersect1d(views[i].point, views[j].point, assume_unique=True)
-        else:
-            more, fewer = sorted((views[i], views[j]), key=lambda view: -len(view.point))
-            common = _predicted(more, fewer, xyz)
-            if len(common) < max(config.min_shared_points, _MIN_PREDICTED * len(more.point)):
-                continue
-        if _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg:
-            scores[i, j] = scores[j, i] = len(common)
-    return _best_partners(scores, rows, config.max_partners if max_partners is None else max_partners)
+    return np.asarray(np.triu((weights @ weights > 0) | alone[:, None] | alone, 1) & ~linked)
+
+
+def _num_predicted(view0: _View, view1: _View, xyz: Float64Array, config: DensityConfig) -> int:
+    """How many points of one image the other should see; 0 if these are too few, or without parallax."""
+    more, fewer = sorted((view0, view1), key=lambda view: -len(view.point))
+    common = _predicted(more, fewer, xyz)
+    if len(common) < max(config.min_shared_points, _MIN_PREDICTED * len(more.point)):
+        return 0
+    return len(common) if _median_angle_deg(view0, view1, xyz[common]) >= config.pair_angle_deg else 0
 
 
 def _num_common(views: Sequence[_View], num_points: int) -> Float64Array:
@@ -155,12 +193,3 @@ def _median_angle_deg(view0: _View, view1: _View, points: Float64Array) -> float
     rays0, rays1 = points - view0.center, points - view1.center
     lengths = np.maximum(np.linalg.norm(rays0, axis=1) * np.linalg.norm(rays1, axis=1), 1e-12)
     return float(np.degrees(np.median(np.arccos(np.clip((rays0 * rays1).sum(axis=1) / lengths, -1, 1)))))
-
-
-def _best_partners(scores: Float64Array, rows: IndexArray, max_partners: int) -> list[tuple[int, int]]:
-    chosen: set[tuple[int, int]] = set()
-    for i in rows.tolist():
-        for j in np.argsort(-scores[i], kind="stable")[:max_partners]:
-            if scores[i, j] > 0:
-                chosen.add((min(i, int(j)), max(i, int(j))))
-    return sorted(chosen)

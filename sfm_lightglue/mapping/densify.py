@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float32Array, IndexArray
+from sfm_lightglue.arrays import Float32Array, IndexArray, Int32Array
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
@@ -24,7 +24,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 3
+DENSIFY_VERSION = 4
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 96
@@ -90,13 +90,17 @@ def densify_model(
     result = DensifyResult(pycolmap.Reconstruction(model), 0, 0, 0)
     matched: dict[tuple[int, int], _PairMatches] = {}
     for number in range(1, config.max_rounds + 1):
-        found = pairs_with_common_surface(current, keypoints.image_ids, config)
+        found = pairs_with_common_surface(
+            current, keypoints.image_ids, config, executor=executor, predicts_all=not matched
+        )
         fresh = [pair for pair in found if pair not in matched]
         if len(fresh) <= _MIN_FRESH * len(found):
             break
         views = SurfaceViews(current, keypoints, dense)
         matched |= _matches_of_pairs(current, keypoints, fresh, views, config, executor, progress)
         pairs, matches = sorted(matched), _surest_first(matched)
+        if number == config.max_rounds:
+            matched = {}  # not needed any more
         observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
         min_views = config.min_views(len(keypoints.image_ids))
         limits = config.min_point_angle_deg, min_views
@@ -109,9 +113,10 @@ def densify_model(
         densified.update_point_3d_errors()
         error_before = densified.compute_mean_reprojection_error()
         adjust(densified)
+        error_after = densified.compute_mean_reprojection_error()  # of points that are kept too: they tell of poses
         remove_short_tracks(densified, min_views)
         result = DensifyResult(densified, len(pairs), len(matches), number)
-        gain = 1 - densified.compute_mean_reprojection_error() / max(error_before, 1e-12)
+        gain = 1 - error_after / max(error_before, 1e-12)
         logger.debug(
             "round %d: %d pairs, %d matches, %d points, reprojection error %.3f -> %.3f px",
             number,
@@ -119,7 +124,7 @@ def densify_model(
             len(matches),
             densified.num_points3D(),
             error_before,
-            (1 - gain) * error_before,
+            error_after,
         )
         if gain >= _MIN_GAIN:
             matched = {}  # all are matched again with the better poses
@@ -178,8 +183,8 @@ def match_surface_pairs(
     return _surest_first(_matches_of_pairs(model, keypoints, pairs, view, config, executor, progress))
 
 
-_PairMatches = tuple[IndexArray, Float32Array]
-"""[M, 2] numbers of matched keypoints, and their scores [M]."""
+_PairMatches = tuple[Int32Array, Float32Array]
+"""[M, 2] numbers of matched keypoints, and their scores [M]; all pairs of large scenes are in memory."""
 
 
 def _matches_of_pairs(
@@ -200,11 +205,11 @@ def _matches_of_pairs(
         first, second = pair
         cam1_from_cam0 = poses[second] @ poses[first].inverse()
         if np.linalg.norm(cam1_from_cam0.t) <= min_baseline:
-            return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+            return np.zeros((0, 2), np.int32), np.zeros(0, np.float32)
         found = match_views(view(first), view(second), cam1_from_cam0, config=config.guided)
         numbers = keypoints.number_from_row[first], keypoints.number_from_row[second]
-        indices = np.stack([number[rows] for number, rows in zip(numbers, found.indices.T, strict=True)], axis=1)
-        return indices, found.scores
+        indices = [number[rows] for number, rows in zip(numbers, found.indices.T, strict=True)]
+        return np.stack(indices, axis=1).astype(np.int32), found.scores
 
     progress("densify", 0, len(pairs))
     matched = {}
@@ -218,4 +223,4 @@ def _surest_first(matched: Mapping[tuple[int, int], _PairMatches]) -> IndexArray
     """The matches [M, 2] of all pairs, those with the highest scores first."""
     indices, scores = zip(*(matched[pair] for pair in sorted(matched)), strict=True)
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    return np.asarray(np.concatenate(indices)[order])
+    return np.concatenate(indices)[order].astype(np.int64)

@@ -21,8 +21,9 @@ class DensityConfig:
     """Options of densifying a finished model by guided matching."""
 
     level: DensityLevel = "normal"
-    """sparse keeps the points of the mapping; normal adds those of up to `extractor.max_keypoints_dense` keypoints per
-    image; dense adds those of twice as many, also from image pairs with narrow baselines."""
+    """sparse keeps the points of the mapping; normal adds those of about `extractor.max_keypoints_dense` places per
+    image, with SIFT and DoGHardNet of at most half as many more; dense adds those of twice as many, also from image
+    pairs with narrow baselines."""
 
     max_error_px: float = 2.0
     """Largest Sampson error of a match and largest reprojection error of an observation, in pixels of images of up to
@@ -52,7 +53,7 @@ class DensityConfig:
 
     max_rounds: int = 2
     """Matching is repeated with the adjusted poses, up to so many times in all, while the adjustment lowers the
-    reprojection error clearly."""
+    reprojection error clearly. Pairs that were not matched yet are matched too, if more than a tenth of all are new."""
 
     def __post_init__(self) -> None:
         if self.level not in get_args(DensityLevel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
 
 _NUM_NEIGHBOURS = 8
@@ -34,24 +34,47 @@ def agrees_with_surface(points: DensePoints, surface: DensePoints, observers: Ob
     Returns:
         [P] of `points`; False for a point without neighbours.
     """
-    image, of_surface = observers.image[points.keypoint], observers.image[surface.keypoint]
     votes, agreeing = np.zeros(len(points.xyz)), np.zeros(len(points.xyz))
-    nearness, limits = _inverse_depths(points, observers), _inverse_depths(surface, observers)
-    for one in np.unique(image).tolist():
-        rows, known = np.flatnonzero(image == one), np.flatnonzero(of_surface == one)
-        if len(known) < _MIN_NEIGHBOURS:
+    rows_of_image, known_of_image = _rows_by_image(points, observers), _rows_by_image(surface, observers)
+    for image, (rows, known) in enumerate(zip(rows_of_image, known_of_image, strict=True)):
+        if len(rows) == 0 or len(known) < _MIN_NEIGHBOURS:
             continue
         tree = cKDTree(observers.points[surface.keypoint[known]])
         num = min(_NUM_NEIGHBOURS, len(known))
         _, nearest = tree.query(observers.points[points.keypoint[rows]], k=num)
-        around = limits[known[nearest]]
-        is_behind = nearness[rows] * (1 + _MAX_DEVIATION) < around.min(axis=1)
-        is_before = nearness[rows] > around.max(axis=1) * (1 + _MAX_DEVIATION)
+        nearness = _inverse_depths(points.xyz[points.point[rows]], image, observers)
+        around = _inverse_depths(surface.xyz[surface.point[known]], image, observers)[nearest]
+        is_behind = nearness * (1 + _MAX_DEVIATION) < around.min(axis=1)
+        is_before = nearness > around.max(axis=1) * (1 + _MAX_DEVIATION)
         votes[points.point[rows]] += 1  # an image observes a point once
         agreeing[points.point[rows]] += ~is_behind & ~is_before
     return np.asarray(2 * agreeing > votes)
 
 
-def _inverse_depths(points: DensePoints, observers: Observers) -> Float64Array:
-    """Of the points in the images that observe them [O]."""
-    return np.asarray(1 / observers.residuals(points.xyz[points.point], points.keypoint)[1])
+def surface_of(points: DensePoints, num_sure: int, observers: Observers) -> DensePoints:
+    """The points that others are compared with: in each image the sure ones, or all where it sees too few of these.
+
+    Args:
+        points: right in general.
+        num_sure: points of so many images are sure.
+        observers: poses and keypoints.
+
+    Returns:
+        All points, with the observations of the surface.
+    """
+    image, is_sure = observers.image[points.keypoint], (points.num_observations >= num_sure)[points.point]
+    num_seen = np.bincount(image[is_sure], minlength=len(observers.R))
+    kept = is_sure | (num_seen < _MIN_NEIGHBOURS)[image]
+    return DensePoints(points.xyz, points.point[kept], points.keypoint[kept])
+
+
+def _rows_by_image(points: DensePoints, observers: Observers) -> list[IndexArray]:
+    """For each image, the ascending rows of its observations."""
+    image = observers.image[points.keypoint]
+    order = np.argsort(image, kind="stable")
+    return np.split(order, np.searchsorted(image[order], np.arange(1, len(observers.R))))
+
+
+def _inverse_depths(xyz: Float64Array, image: int, observers: Observers) -> Float64Array:
+    """Of points [N, 3] in an image [N]."""
+    return np.asarray(1 / (xyz @ observers.R[image, 2] + observers.t[image, 2]))

@@ -20,14 +20,15 @@ from sfm_lightglue.mapping.dense_tracks import (
     refine_points,
     triangulate_matches,
 )
-from sfm_lightglue.mapping.depth_agreement import agrees_with_surface
+from sfm_lightglue.mapping.depth_agreement import agrees_with_surface, surface_of
 from sfm_lightglue.two_view.guided import GuidedView
 
 _MAX_SEED_DISTANCE = 0.65
 """Largest distance of descriptors for points of two observations, which only become points by a third one."""
 
 _NUM_SURE = 4
-"""Points whose matches are in so many images are the surface that points of two observations are compared with."""
+"""Points whose matches are in so many images are the surface that points of two observations are compared with. An
+image that sees too few of them has all points as its surface."""
 
 _NUM_NEAREST = 2
 """Keypoints that are compared at each projection."""
@@ -131,7 +132,7 @@ class TrackCompletion:
             min_views: smallest number of images of a point.
         """
         num_images = len(self._observers.R)
-        surface = points.chosen(points.num_observations >= min(max(_NUM_SURE, min_views), num_images))
+        surface = surface_of(points, min(max(_NUM_SURE, min_views), num_images), self._observers)
         points = self.completed(points, self._max_distance)
         if min_views <= 2:
             return points

@@ -5,6 +5,7 @@ import PIL.Image  # noqa: F401  # before pycolmap
 import pycolmap
 import pytest
 
+from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
 from sfm_lightglue.mapping.density_config import DensityConfig
@@ -33,6 +34,8 @@ def test_narrow_baselines_are_pairs_of_the_level_dense_only():
     model = model_of(wall(5.0), [pose(0), pose(0.08), pose(1.0)])  # about one degree
     assert (0, 1) not in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING)
     assert (0, 1) in pairs_with_common_surface(model, [1, 2, 3], DensityConfig(level="dense"))
+    best = pairs_with_common_surface(model, [1, 2, 3], EVERYTHING, max_partners=1)
+    assert best == [(0, 2), (1, 2)]  # pairs without parallax take no place
 
 
 def test_images_without_common_points_that_are_predicted_to_see_the_same_are_pairs():
@@ -40,6 +43,18 @@ def test_images_without_common_points_that_are_predicted_to_see_the_same_are_pai
     seen = [np.arange(0, 60), np.arange(0, 120), np.arange(60, 120)]  # the first and the last share nothing
     model = model_of(points, [pose(0), pose(0.5), pose(1.0)], seen)
     assert (0, 2) in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING)
+
+
+def test_predictions_can_be_left_out_where_images_have_enough_partners():
+    seen = [np.arange(0, 60), np.arange(40, 80), np.arange(60, 120)]  # more is predicted for the first and the last
+    model = model_of(wall(5.0), [pose(0), pose(0.5), pose(1.0)], seen)
+    every, known = ([(0, 1), (0, 2), (1, 2)], [(0, 1), (1, 2)])
+    for max_partners, predicts_all, expected in ((2, True, every), (2, False, every), (1, False, known)):
+        found = pairs_with_common_surface(
+            model, [1, 2, 3], EVERYTHING, None, max_partners, ThreadExecutor(2), predicts_all
+        )
+        assert found == expected
+    assert (0, 2) in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING, None, 1)
 
 
 def test_points_behind_what_an_image_sees_are_no_common_surface():

@@ -148,6 +148,23 @@ def test_pairs_that_only_the_dense_model_shows_are_matched_too():
     assert once.num_matches < result.num_matches
 
 
+def test_matching_ends_where_all_pairs_are_known_and_the_adjustment_does_not_help():
+    points, poses, features = scene()
+    model = sparse_model(points, poses, features)
+    assert densify_model(model, features.__getitem__, DensityConfig(), nothing).num_rounds == 1
+
+    def takes_the_worst_away(model):
+        """Of the points with the largest errors, two observations are left; these points are removed then."""
+        worst = sorted(model.point3D_ids(), key=lambda point_id: -model.points3D[point_id].error)
+        for point_id in worst[: len(worst) // 2]:
+            for element in list(model.points3D[point_id].track.elements)[2:]:
+                model.delete_observation(element.image_id, element.point2D_idx)
+
+    result = densify_model(model, features.__getitem__, DensityConfig(), takes_the_worst_away)
+    assert result.num_rounds == 1
+    assert result.model.num_points3D() < 0.6 * NUM_DENSE
+
+
 def test_points_that_the_adjustment_leaves_with_two_observations_leave():
     points, poses, features = scene()
     short = []

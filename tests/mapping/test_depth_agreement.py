@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
-from sfm_lightglue.mapping.depth_agreement import agrees_with_surface
+from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, joined_points
+from sfm_lightglue.mapping.depth_agreement import agrees_with_surface, surface_of
 
 NUM_IMAGES, FOCAL_PX = 3, 1000.0
 CENTERS = np.array([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
@@ -20,18 +20,28 @@ def observed(xyz, first_keypoint, images=range(NUM_IMAGES)):
     return found, np.concatenate(points), image
 
 
-def verdict(surface, points, surface_images=range(NUM_IMAGES)):
-    known, seen, image = observed(surface, 0, surface_images)
-    judged, seen_too, image_too = observed(points, len(seen))
-    observers = Observers(
+def observers_of(seen, image):
+    return Observers(
         np.tile(np.eye(3), (NUM_IMAGES, 1, 1)),
         -CENTERS,
         np.full(NUM_IMAGES, FOCAL_PX),
         np.full(NUM_IMAGES, 2.0),
-        np.concatenate([image, image_too]),
-        np.concatenate([seen, seen_too]),
+        np.concatenate(image),
+        np.concatenate(seen),
     )
-    return agrees_with_surface(judged, known, observers).tolist()
+
+
+def verdict(surface, points, surface_images=range(NUM_IMAGES)):
+    return verdict_of_parts([(surface, surface_images)], points)
+
+
+def verdict_of_parts(surfaces, points):
+    """Surfaces are positions and the images that see them."""
+    parts, seen, image = [], [], []
+    for xyz, images in [*surfaces, (points, range(NUM_IMAGES))]:
+        for column, values in zip((parts, seen, image), observed(xyz, sum(map(len, seen)), images), strict=True):
+            column.append(values)
+    return agrees_with_surface(parts[-1], joined_points(parts[:-1]), observers_of(seen, image)).tolist()
 
 
 def wall(depth, num=100, seed=0):
@@ -57,7 +67,22 @@ def test_most_images_decide_and_those_without_neighbours_do_not():
     assert verdict(wall(20.0), point, surface_images=[1]) == [True]
     assert verdict(wall(10.0), point, surface_images=[1]) == [False]
     assert verdict(wall(20.0, num=3), point) == [False]  # nothing to compare with
+    near, far = wall(10.0), wall(20.0)
+    assert verdict_of_parts([(far, [0, 2]), (near, [1])], point) == [True]
+    assert verdict_of_parts([(far, [0]), (near, [1, 2])], point) == [False]
 
 
 def test_no_points_have_no_verdicts():
     assert verdict(wall(10.0), np.zeros((0, 3))) == []
+
+
+def test_images_that_see_too_few_sure_points_have_all_points_as_surface():
+    parts, seen, image = [], [], []
+    for num, images in ((5, [0, 1, 2]), (20, [0, 1])):  # sure points, and others
+        for column, values in zip(
+            (parts, seen, image), observed(wall(10.0, num=num), sum(map(len, seen)), images), strict=True
+        ):
+            column.append(values)
+    points, observers = joined_points(parts), observers_of(seen, image)
+    seen_in = [np.bincount(observers.image[surface_of(points, num, observers).keypoint]) for num in (3, 4)]
+    assert [counts.tolist() for counts in seen_in] == [[5, 5, 5], [25, 25, 5]]

@@ -178,6 +178,16 @@ def test_matches_of_two_images_become_no_point_before_or_behind_what_others_show
     assert shown(grown).all()
 
 
+def test_points_of_three_images_are_the_surface_where_photos_overlap_in_threes():
+    scene = Scene()
+    sure = scene.matches([(0, 1), (1, 2)])
+    sure = sure[sure[:, 0] % NUM_POINTS < NUM_SURE]
+    points, matches = triangulate_matches(sure, scene.observers, 1.5, 3), scene.matches([(0, 2)])
+    grown = scene.completion([(0, 1), (1, 2), (0, 2)]).grown(points, np.concatenate([sure, matches]), 1.5, 3)
+    assert len(grown.xyz) > NUM_SURE + 0.8 * (NUM_POINTS - NUM_SURE)
+    assert shown(grown).all()
+
+
 def test_points_of_two_images_need_a_surface_to_compare_with():
     scene = Scene()
     matches = scene.matches([(0, 2)])
