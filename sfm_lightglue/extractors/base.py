@@ -15,7 +15,7 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_back
 from sfm_lightglue.types import DenseFeatures, Features
 
-DENSE_VERSION = 2
+DENSE_VERSION = 3
 """Number to raise when a change of the code changes the additional keypoints of the dense layer."""
 
 
@@ -42,8 +42,8 @@ class DenseExtractor(Extractor, Protocol):
 
         Args:
             image: to decode.
-            max_keypoints: largest number of keypoints of the dense layer. If it is not above the number of
-                `Features`, the dense layer has these alone.
+            max_keypoints: about the number of places of the dense layer; SIFT and DoGHardNet have at most half as many
+                more, the others none. If it is not above the number of `Features`, the dense layer has these alone.
 
         Returns:
             What `extract` returns, and the dense layer.
@@ -114,7 +114,7 @@ class UprightExtractor(ABC):
         Args:
             pixels: [H, W] or [H, W, 3].
             allowed: mask [H, W] as in `detect_within`; None without a mask.
-            max_keypoints: largest number of keypoints of the dense layer; 0 without a dense layer.
+            max_keypoints: about the number of places of the dense layer, see `DenseExtractor`; 0 without a dense layer.
 
         Returns:
             The features of `detect` or `detect_within` first, then the additional ones; the number of the former.

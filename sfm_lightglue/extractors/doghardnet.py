@@ -47,7 +47,8 @@ class DoGHardNetConfig:
     with the roll of the camera."""
 
     max_keypoints_dense: int = 8192
-    """Largest number of keypoints per image of the dense layer, which densifies a finished model; 0 for none."""
+    """About the number of places per image of the dense layer, which densifies a finished model, at most half as many
+    more; 0 for none. A place with two orientations has a keypoint for each."""
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1 or self.max_image_size < 1:
