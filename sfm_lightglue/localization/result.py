@@ -25,6 +25,9 @@ Reason = Literal[
 ]
 """Why an image has no pose: see `docs/how-to/localize.md`."""
 
+_HAVE_A_POSE: frozenset[Reason | None] = frozenset({None, "low_inlier_share", "not_spread", "uncertain", "ambiguous"})
+"""Reasons against a pose that more than a few keypoints fit; None for an accepted one."""
+
 
 @dataclass(frozen=True, slots=True)
 class SupportingImage:
@@ -136,8 +139,9 @@ class Localization:
 def best_of_models(results: Sequence[Localization], max_rival_share: float) -> Localization:
     """The result of the model in which an image has most inliers.
 
-    Two models may be two places that look alike: a pose is ambiguous if another model gives nearly as many inliers. If
-    an image of the map is in both models, and gives inliers in both, they are the same place.
+    Two models may be two places that look alike: a pose is ambiguous if another model gives nearly as many inliers or
+    more, even if its pose is refused, such as for an uncertain position. If an image of the map is in both models, and
+    gives inliers in both, they are the same place.
 
     Args:
         results: of an image in different models; one at least.
@@ -148,9 +152,7 @@ def best_of_models(results: Sequence[Localization], max_rival_share: float) -> L
     rivals = [
         one.num_inliers
         for one in results
-        if one is not best
-        and (one.registered or one.reason == "ambiguous")
-        and not _supporting(one) & _supporting(best)
+        if one is not best and one.reason in _HAVE_A_POSE and not _supporting(one) & _supporting(best)
     ]
     if best.registered and max(rivals, default=0) > max_rival_share * best.num_inliers:
         return replace(best, cam_from_world=None, reason="ambiguous", covariance=None, num_guided_inliers=0, model="")

@@ -157,3 +157,29 @@ def test_a_map_is_not_overwritten(tmp_path):
     (tmp_path / "sparse").mkdir()
     with pytest.raises(ConfigError, match="sparse"):
         require_output(tmp_path)
+
+
+def test_folders_of_the_user_are_left_alone(tmp_path):
+    """Only `model_N` of an earlier run are emptied."""
+    own, number = tmp_path / "model_of_castle", tmp_path / "model_1"
+    for folder in (own, number):
+        folder.mkdir()
+        (folder / "poses.txt").write_text("of the user")
+    with pytest.raises(ConfigError, match="model_1"):
+        require_output(tmp_path)
+    write_localizations(tmp_path, [FOUND], {})
+    assert (number / "poses.txt").read_text() == "of the user"
+    write_localizations(tmp_path, [FOUND], {})
+    assert (own / "poses.txt").read_text() == "of the user"
+    assert [path.name for path in own.iterdir()] == ["poses.txt"]
+
+
+@pytest.mark.parametrize("reason", ["low_inlier_share", "not_spread", "uncertain", "ambiguous"])
+def test_a_refused_pose_in_another_model_is_a_rival(reason):
+    """A pose of few inliers is not told if another model gives many, whatever is wrong with that pose."""
+    few = replace(FOUND, num_inliers=30, model="sparse/1")
+    many = replace(REFUSED, reason=reason, num_inliers=300, images=(SupportingImage("other.jpg", 400, 300),))
+    best = best_of_models([many, few], 0.6)
+    assert (best.registered, best.reason, best.model) == (False, "ambiguous", "")
+    assert best_of_models([replace(many, images=few.images), few], 0.6).model == "sparse/1", "the same place"
+    assert best_of_models([replace(many, num_inliers=10), few], 0.6).model == "sparse/1"
