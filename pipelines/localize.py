@@ -19,7 +19,7 @@ from sfm_lightglue.colmap.model import find_map
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.localizer import Localizer
-from sfm_lightglue.localization.map_features import RunOfMap, models_of_run
+from sfm_lightglue.localization.map_features import RunOfMap, models_of_run, searched_models
 from sfm_lightglue.localization.output import require_output, write_localizations
 from sfm_lightglue.localization.query_lists import (
     QUERY_FORMAT,
@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet and not arguments.json:
         where = "" if arguments.output is None else f" -> {arguments.output}"
         say(f"{num_registered} of {len(results)} images found{where}")
-    searched = {one.location.model.resolve() for one in localizer.models}
+    searched = {one.model.resolve() for one in searched_models(arguments.map, location)}
     others = [one.model for one in models_of_run(location) if one.model.resolve() not in searched]
     if others and num_registered < len(results):
         logger.warning(

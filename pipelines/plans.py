@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.plan import Plan
+from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.threads import num_usable_cores
 from sfm_lightglue.messages import duration
 from sfm_lightglue.stages.measurement import measure_steps
 
 if TYPE_CHECKING:
+    from sfm_lightglue.extractors.base import Extractor
     from sfm_lightglue.image_pair.config import MatchConfig
     from sfm_lightglue.image_pair.pair_list import ListedPair
     from sfm_lightglue.localization.config import LocalizeConfig
@@ -30,26 +32,24 @@ def plan_of_localize(arguments: argparse.Namespace, config: LocalizeConfig, quer
     """Extraction and matching of the queries, and of the images of the map if their features are not kept.
 
     Raises:
-        DataError: if there is no map, or no query can be decoded.
+        DataError: if there is no map, its images are missing, or no query can be decoded.
         WeightsError: if weights are missing.
     """
-    from sfm_lightglue.colmap.model import find_map, read_model
-    from sfm_lightglue.localization.config import LocalizeConfig
-    from sfm_lightglue.localization.map_features import RunOfMap, searched_models
+    from sfm_lightglue.colmap.model import find_map
+    from sfm_lightglue.localization.map_features import RunOfMap
     from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 
     location = find_map(arguments.map, arguments.images)
-    models = searched_models(arguments.map, location)
-    num_map_images = sum(read_model(one.model).num_reg_images() for one in models)
-    of_run = LocalizeConfig.from_mapping(dict(RunOfMap.of(location).tables))
-    is_kept = location.output is not None and of_run.extractor == config.extractor
-    num_missing = 0 if is_kept or arguments.database is not None else num_map_images
+    of_queries = config.max_keypoints_dense
+    of_map = of_queries * RunOfMap.of(location).dense_factor
     matcher = MATCHERS.build(config.matcher, config.device)
     extractor = EXTRACTORS.build(config.extractor, config.device)
+    num_map_images, num_missing = _images_of_map(arguments, extractor, of_map, config.num_threads)
     num_pairs, num_workers = min(config.num_images, num_map_images), config.num_threads or num_usable_cores()
     paths = [one.path for one in queries]
     # A query is extracted on all cores; its pairs, and the images of the map, are divided between workers.
-    alone, steps = measure_steps(paths, extractor), measure_steps(paths, extractor, matcher, num_workers)
+    alone = measure_steps(paths, extractor, max_keypoints_dense=of_queries)
+    steps = measure_steps(paths, extractor, matcher, num_workers, of_map if num_missing else 0)
     query_s = alone.extract_s + num_pairs * steps.match_s / max(1, min(num_workers, num_pairs)) + _POSE_S
     seconds = len(queries) * query_s + num_missing * steps.extract_s / num_workers
     writes = []
@@ -64,6 +64,32 @@ def plan_of_localize(arguments: argparse.Namespace, config: LocalizeConfig, quer
     }
     what = f"{len(queries)} queries in a map of {num_map_images} images{kept}"
     return Plan(what, work, seconds, steps.basis, tuple(writes))
+
+
+def _images_of_map(
+    arguments: argparse.Namespace, extractor: Extractor, max_keypoints_dense: int, num_threads: int
+) -> tuple[int, int]:
+    """Number of the images of all models that are searched, and of those whose features are not kept."""
+    from sfm_lightglue.colmap.model import find_map, read_model
+    from sfm_lightglue.execution.executor import ThreadExecutor
+    from sfm_lightglue.localization.map_features import RunOfMap, images_to_extract, searched_models
+
+    location = find_map(arguments.map, arguments.images)
+    run, executor = RunOfMap.of(location), ThreadExecutor(num_threads)
+    folder = arguments.output if location.output is None else location.output
+    names: set[str] = set()
+    missing: set[str] = set()
+    for one in searched_models(arguments.map, location):
+        try:
+            model = read_model(one.model)
+            if arguments.database is None:
+                missing |= images_to_extract(model, one, run.masks, extractor, folder, executor, max_keypoints_dense)
+        except DataError:  # a further model that cannot be used is left out by `Localizer`, too
+            if not names:
+                raise
+            continue
+        names |= {model.images[image_id].name for image_id in model.reg_image_ids()}
+    return len(names), len(missing)
 
 
 def plan_of_densify(arguments: argparse.Namespace, config: DensifyConfig) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,16 @@ class MapAppearance:
     Args:
         points: of the map.
         dense: features by name of image; safe to call from several threads.
+        dense_rows: as in `MapFeatures`.
     """
 
-    def __init__(self, points: MapPoints, dense: Callable[[str], DenseFeatures]) -> None:
-        self._points, self._dense = points, dense
+    def __init__(
+        self,
+        points: MapPoints,
+        dense: Callable[[str], DenseFeatures],
+        dense_rows: Mapping[str, IndexArray] | None = None,
+    ) -> None:
+        self._points, self._dense, self._dense_rows = points, dense, dense_rows or {}
         self._recent: LruCache[str, ImageObservations] = LruCache(_NUM_IN_MEMORY)
 
     def of(self, name: str) -> ImageObservations:
@@ -59,7 +65,7 @@ class MapAppearance:
 
     def _observations(self, name: str) -> ImageObservations:
         dense = self._dense(name)
-        exact = self._points.exactly_of(name, dense)
+        exact = self._points.exactly_of(name, dense, self._dense_rows.get(name))
         rows = np.flatnonzero(exact.has_point)
         features, xyz = dense.rows(rows), exact.xyz[rows]
         pose = self._points.pose(name)

@@ -141,7 +141,7 @@ def guided_pose(
         max_error_px: largest reprojection error of an inlier, and largest radius of the search.
 
     Returns:
-        None if the first pose is not better supported afterwards.
+        None if the first pose is not better supported afterwards, or the new one is not determined.
     """
     fits = first.inlier_mask
     names = points.most_common_images(np.unique(matches.point_ids[fits]), _NUM_IMAGES)
@@ -163,6 +163,8 @@ def guided_pose(
             return None
         pose, num_found = refined, int(refined.inlier_mask[: len(found.row)].sum())
         noise_px = _noise_px(pose, pixels[pose.inlier_mask], xyz[pose.inlier_mask])
+    if pose.covariance is None:
+        return None
     again = fitting(pose.cam_from_world, as_pycolmap(pose.camera), own_pixels, matches.xyz, max_error_px)
     num_first, num_kept = int(fits.sum()), int((again & fits).sum())
     if num_kept < _MIN_KEPT * num_first or num_found < _MIN_FOUND * num_first or pose.inlier_mask.sum() <= num_first:

@@ -91,7 +91,7 @@ def _reason_against(
         return "low_inlier_share"
     if _num_cells(pixels[pose.inlier_mask], camera.size, _NUM_CELLS) < limits.min_cells:
         return "not_spread"
-    return None if _is_certain(pose, matches.xyz[pose.inlier_mask], limits) else "uncertain"
+    return None if is_certain(pose, matches.xyz[pose.inlier_mask], limits) else "uncertain"
 
 
 def _may_be_chance(pixels: Float64Array, fits: BoolArray, camera: Camera, max_error_px: float) -> bool:
@@ -108,8 +108,14 @@ def _num_cells(pixels: Float64Array, size: tuple[int, int], cells_per_side: int)
     return len(np.unique(np.floor(pixels / size * cells_per_side).clip(0, cells_per_side - 1), axis=0))
 
 
-def _is_certain(pose: EstimatedPose, xyz: Float64Array, limits: PoseLimits) -> bool:
-    """Whether the position is well determined, compared with the distance of the points."""
+def is_certain(pose: EstimatedPose, xyz: Float64Array, limits: PoseLimits) -> bool:
+    """Whether the position is well determined, compared with the distance of the points.
+
+    Args:
+        pose: with its covariance.
+        xyz: [K, 3] points that fit it.
+        limits: that it must keep.
+    """
     if pose.covariance is None:
         return False
     variance = np.linalg.eigvalsh(position_covariance(pose.cam_from_world, pose.covariance))[-1]

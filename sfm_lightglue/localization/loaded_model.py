@@ -19,7 +19,7 @@ from sfm_lightglue.localization.appearance import MapAppearance
 from sfm_lightglue.localization.candidates import choose_candidates
 from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.guided_search import guided_pose
-from sfm_lightglue.localization.judgement import JudgedPose, inlier_limit_px, judged_pose
+from sfm_lightglue.localization.judgement import JudgedPose, inlier_limit_px, is_certain, judged_pose
 from sfm_lightglue.localization.map_features import MapFeatures, RunOfMap, features_of_database, features_of_images
 from sfm_lightglue.localization.map_points import MapPoints
 from sfm_lightglue.localization.matching import ImageMatches, PointMatches, collected, match_with_points
@@ -77,7 +77,7 @@ class LoadedModel:
     ) -> None:
         self.location, self.points, self.features = location, points, features
         self._matcher, self._executor = matcher, executor
-        self._appearance = MapAppearance(points, features.dense)
+        self._appearance = MapAppearance(points, features.dense, features.dense_rows)
         self._exif_ids: LruCache[str, str] = LruCache(4096)
         self._index = ImageIndex.from_features(features.sparse, store, executor, progress)
 
@@ -104,7 +104,7 @@ class LoadedModel:
         if model.num_reg_images() == 0 or model.num_points3D() == 0:
             raise DataError(f"{shown_path(location.model)}: the model has no points, so nothing can be found in it")
         if database is not None:
-            features = features_of_database(model, database, config.extractor.name)
+            features = features_of_database(model, database, config.extractor.name, config.max_keypoints_dense)
         else:
             limit = config.max_keypoints_dense * run.dense_factor
             features = features_of_images(model, location, run.masks, extractor, store, executor, progress, limit)
@@ -156,7 +156,7 @@ class LoadedModel:
         if query.dense is not None:
             limit_px = inlier_limit_px(camera, config.limits)
             better = guided_pose(pose, matches, query.dense, camera, self.points, self._appearance, limit_px)
-            if better is not None:
+            if better is not None and is_certain(better.pose, matches.xyz[better.pose.inlier_mask], config.limits):
                 pose, num_guided = better.pose, better.num_inliers
         return Localization(
             query.name,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sfm_lightglue.arrays import UInt8Array
-from sfm_lightglue.colmap.model import find_map
+from sfm_lightglue.colmap.model import MapLocation, find_map
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.execution.progress import Progress, silent
@@ -20,11 +21,13 @@ from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.localization.loaded_model import LoadedModel, Query
 from sfm_lightglue.localization.map_features import MapStore, RunOfMap, searched_models
 from sfm_lightglue.localization.result import Localization, best_of_models
-from sfm_lightglue.messages import nearest_hint
+from sfm_lightglue.messages import nearest_hint, shown_path
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.scene.camera_assignment import CameraConfig, camera_of_image
 from sfm_lightglue.stages.cached import both_layers
 from sfm_lightglue.types import Camera
+
+logger = logging.getLogger(__name__)
 
 QueryImage = Path | str | Image | UInt8Array
 """A file, an `Image`, or pixels [H, W] or [H, W, 3] (RGB) of uint8."""
@@ -33,7 +36,8 @@ QueryImage = Path | str | Image | UInt8Array
 class Localizer:
     """A map that stays loaded, in which images are found. Use it in a `with` statement, or call `close`.
 
-    If a run has made several models, an image is looked for in all of them, unless one of them is given as `map`.
+    If a run has made several models, an image is looked for in all of them, unless one of them is given as `map`. A
+    further model that cannot be read, or whose images are missing, is logged as a warning and left out.
 
     Args:
         map: an output folder, a scene folder that has one, or a COLMAP model.
@@ -45,7 +49,7 @@ class Localizer:
         progress: called as the stages "scan", "extract" and "describe" advance.
 
     Raises:
-        DataError: if there is no model, it has no points, or images are missing.
+        DataError: if there is no model, the first one has no points, or its images are missing.
         ConfigError: for options that do not fit.
         WeightsError: if the weights of a network are missing.
 
@@ -73,13 +77,14 @@ class Localizer:
         executor = ThreadExecutor(self.config.num_threads)
         self._store = MapStore(self.location, None if store is None else Path(store))
         files = None if database is None else Path(database)
-        try:
-            self.models = tuple(
-                LoadedModel.load(
-                    one, files, run, self.config, self._extractor, matcher, self._store.store, executor, progress
-                )
-                for one in searched_models(Path(map), self.location)
+
+        def load(one: MapLocation) -> LoadedModel:
+            return LoadedModel.load(
+                one, files, run, self.config, self._extractor, matcher, self._store.store, executor, progress
             )
+
+        try:
+            self.models = _loaded(searched_models(Path(map), self.location), load)
             self._store.store.flush()
         except BaseException:
             self._store.close()
@@ -176,10 +181,25 @@ class Localizer:
             ]
             return pairs or [(self.models[0], query)]
         similarities = [model.similarity(query.features) for model in self.models]
-        least = RIVAL_SIMILARITY * max(similarities)
+        top = max(similarities)
+        least = min(top, RIVAL_SIMILARITY * top)  # similarities may be negative
         return [
             (model, query) for model, similarity in zip(self.models, similarities, strict=True) if similarity >= least
         ]
+
+
+def _loaded(locations: Sequence[MapLocation], load: Callable[[MapLocation], LoadedModel]) -> tuple[LoadedModel, ...]:
+    """The models of a map. Those beside the first one that cannot be used are left out with a warning."""
+    models: list[LoadedModel] = []
+    for one in locations:
+        try:
+            models.append(load(one))
+        except DataError as error:
+            if not models:
+                raise
+            shown = shown_path(one.model)
+            logger.warning("%s: this model of the map cannot be used, and is left out (%s)", shown, error)
+    return tuple(models)
 
 
 def localize(

@@ -96,14 +96,17 @@ class MapPoints:
             self._recent.put(name, found)
         return found
 
-    def exactly_of(self, name: str, dense: DenseFeatures) -> FeaturePoints:
+    def exactly_of(self, name: str, dense: DenseFeatures, rows: IndexArray | None = None) -> FeaturePoints:
         """The points that the keypoints of the dense layer of an image observe themselves, not only beside them.
 
         Args:
             name: of the image.
             dense: its dense layer.
+            rows: [N] which keypoints of the model they are; None if that is not known.
         """
         pixels, ids, xyz = self._keypoints(name)
+        if rows is not None:
+            return FeaturePoints(ids[rows], xyz[rows])
         unit_px = dense.shrink_factor or 1.0
         if _are_same(pixels, dense.keypoints, _MAX_MOVED_PX * unit_px):
             return FeaturePoints(ids[: len(dense)], xyz[: len(dense)])

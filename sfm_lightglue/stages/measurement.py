@@ -41,7 +41,11 @@ class StepTimes:
 
 
 def measure_steps(
-    paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None = None, num_workers: int = 1
+    paths: Sequence[Path],
+    extractor: Extractor,
+    matcher: Matcher | None = None,
+    num_workers: int = 1,
+    max_keypoints_dense: int = 0,
 ) -> StepTimes:
     """Extract a few images in memory, and match neighbours.
 
@@ -54,16 +58,19 @@ def measure_steps(
         matcher: of pairs; None matches nothing.
         num_workers: images or pairs that the command computes at a time; its time is that of one, divided by this
             number.
+        max_keypoints_dense: largest number of keypoints of the dense layer that is extracted too; 0 for none.
 
     Raises:
         DataError: if no image can be decoded.
         WeightsError: if the weights of a network are missing.
     """
     with as_one_of(num_workers):
-        return _step_times(paths, extractor, matcher)
+        return _step_times(paths, extractor, matcher, max_keypoints_dense)
 
 
-def _step_times(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None) -> StepTimes:
+def _step_times(
+    paths: Sequence[Path], extractor: Extractor, matcher: Matcher | None, max_keypoints_dense: int
+) -> StepTimes:
     middle = max(0, len(paths) // 2 - NUM_MEASURED // 2)
     features: list[Features] = []
     seconds: list[float] = []
@@ -72,9 +79,9 @@ def _step_times(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | 
             break
         try:
             if not features:
-                extractor.extract(Image.read(path))
+                _extracted(path, extractor, max_keypoints_dense)
             start = time.perf_counter()
-            features.append(extractor.extract(Image.read(path)))
+            features.append(_extracted(path, extractor, max_keypoints_dense))
         except DataError:
             continue
         seconds.append(time.perf_counter() - start)
@@ -82,6 +89,15 @@ def _step_times(paths: Sequence[Path], extractor: Extractor, matcher: Matcher | 
         raise DataError("an estimate needs an image that can be decoded, and there is none")
     match_s = 0.0 if matcher is None else _match_seconds(features, matcher)
     return StepTimes(statistics.median(seconds), match_s, len(features))
+
+
+def _extracted(path: Path, extractor: Extractor, max_keypoints_dense: int) -> Features:
+    image = Image.read(path)
+    if max_keypoints_dense == 0:
+        return extractor.extract(image)
+    from sfm_lightglue.stages.cached import both_layers
+
+    return both_layers(extractor, image, max_keypoints_dense, None)[0]
 
 
 def _match_seconds(features: Sequence[Features], matcher: Matcher) -> float:

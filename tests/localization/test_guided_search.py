@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ import numpy as np
 import pycolmap
 import pytest
 
+from pipelines.localize import main
 from sfm_lightglue.colmap.database_reader import bytes_from_root_sift
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg, umeyama
 from sfm_lightglue.images.image import Image
+from sfm_lightglue.localization import guided_search, loaded_model
 from sfm_lightglue.localization.appearance import MapAppearance, Surroundings
 from sfm_lightglue.localization.guided_search import guided_pose
 from sfm_lightglue.localization.localizer import Localizer
@@ -128,6 +131,34 @@ def test_a_search_without_support_changes_nothing(localizer, few, camera, truth)
     assert guided_pose(first, matches, dense, camera, model.points, empty, LIMIT_PX) is None
 
 
+def test_a_result_that_is_not_determined_is_not_kept(localizer, few, camera, truth, monkeypatch):
+    matches, dense = few
+    model = localizer.models[0]
+    appearance = MapAppearance(model.points, model.features.dense)
+    first = start_at(truth[0], camera, matches, dense, 0.001)
+    assert guided_pose(first, matches, dense, camera, model.points, appearance, LIMIT_PX) is not None
+    refined = guided_search.refined_pose
+    monkeypatch.setattr(guided_search, "refined_pose", lambda *args: replace(refined(*args), covariance=None))
+    assert guided_pose(first, matches, dense, camera, model.points, appearance, LIMIT_PX) is None
+
+
+def test_an_uncertain_result_is_not_kept(localizer, folder, camera, monkeypatch):
+    """The limit of the first pose holds for that of the search, too."""
+    found = loaded_model.guided_pose
+
+    def uncertain(*args):
+        better = found(*args)
+        return replace(better, pose=replace(better.pose, covariance=1e4 * np.eye(6)))
+
+    monkeypatch.setattr(loaded_model, "guided_pose", uncertain)
+    kept = localizer.localize(folder / QUERY, camera)
+    monkeypatch.setattr(localizer, "config", replace(localizer.config, guided=False))
+    first = localizer.localize(folder / QUERY, camera)
+    assert kept.num_guided_inliers == 0
+    assert np.array_equal(kept.cam_from_world.as_matrix(), first.cam_from_world.as_matrix())
+    assert np.array_equal(kept.covariance, first.covariance)
+
+
 def test_observations_are_those_of_the_model(localizer):
     model = localizer.models[0]
     appearance = MapAppearance(model.points, model.features.dense)
@@ -185,3 +216,18 @@ def test_a_camera_without_a_focal_length_is_refined_too(localizer, folder, small
     assert found.camera.source == "estimated"
     assert found.camera.params[0] == pytest.approx(small_scene.camera.params[0], rel=0.01)
     assert isinstance(found.camera, Camera)
+
+
+def test_a_plan_asks_for_the_dense_layer(folder, tmp_path, capsys):
+    """That of an earlier version has another key, so it is extracted once more."""
+    scene = shutil.copytree(folder / "scene", tmp_path / "scene")
+    arguments = [str(scene), str(folder / QUERY), "--dry-run", "--json"]
+    found = []
+    for more in ((), ("--no-guided",)):
+        assert main([*arguments, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out)["num_to_extract"])
+    shutil.rmtree(scene / "reconstruction" / "dense_features")
+    for more in ((), ("--no-guided",)):
+        assert main([*arguments, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out)["num_to_extract"])
+    assert found == [0, 0, 5, 0]

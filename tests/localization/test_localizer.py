@@ -16,6 +16,7 @@ from sfm_lightglue.colmap.database_reader import bytes_from_root_sift
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.geometry.transforms import Sim3, rotation_angle_deg, umeyama
+from sfm_lightglue.localization.loaded_model import LoadedModel
 from sfm_lightglue.localization.localizer import Localizer, localize
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.scene.camera_assignment import CameraConfig
@@ -208,12 +209,14 @@ def test_a_photo_is_found_in_the_model_that_shows_it_best(folder, two_models, er
         found = localizer.localize(query)
         given = localizer.localize(query, candidates=["view_03.jpg", "view_01.jpg"])
         last = localizer.localize(query, candidates=["view_04.jpg", "view_05.jpg"])
-    assert found.model == given.model == "sparse/1" and last.model in {"", "sparse/0"}
+    assert found.model == given.model == "sparse/1" and last.model == "sparse/0"
     assert np.linalg.norm(found.cam_from_world.center) > 1
     in_first = Sim3(2.0, pycolmap.Rotation3d([0.0, 0.0, 0.6, 0.8]).matrix(), np.array([3.0, 4.0, 5.0])).inverse()
     center = in_first @ found.cam_from_world.center
-    known = read_model(folder / "scene").find_image_with_name("view_00.jpg").projection_center()
-    assert np.linalg.norm(center - known) < 0.05 * np.linalg.norm(known - center.mean())
+    model = read_model(folder / "scene")
+    known = model.find_image_with_name("view_00.jpg").projection_center()
+    extent = np.linalg.norm(np.ptp([image.projection_center() for image in model.images.values()], axis=0))
+    assert np.linalg.norm(center - known) < 0.05 * extent
     with Localizer(two_models / "reconstruction" / "sparse" / "1") as localizer:
         assert [model.name for model in localizer.models] == ["sparse/1"]
 
@@ -230,3 +233,34 @@ def test_the_command_with_several_models(folder, two_models, tmp_path, capsys):
     assert "other models" in told and str(Path("sparse") / "0") in told
     assert main([str(two_models), str(tmp_path / "bad.png"), "--quiet"]) == 5
     assert "other models" not in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_read_is_left_out(folder, two_models, tmp_path, caplog):
+    scene = shutil.copytree(two_models, tmp_path / "scene")
+    sparse = scene / "reconstruction" / "sparse"
+    (sparse / "1" / "points3D.bin").write_bytes(b"damaged")
+    with Localizer(scene) as localizer:
+        assert [model.name for model in localizer.models] == ["sparse/0"]
+        assert localizer.localize(folder / "queries" / QUERY).model == "sparse/0"
+    (warning,) = [record.getMessage() for record in caplog.records if record.name.endswith("localizer")]
+    assert str(sparse / "1") in warning and "damaged" in warning
+    arguments = [str(scene), str(folder / "queries" / QUERY), "--dry-run", "--quiet"]
+    assert main(arguments) == 0
+    shutil.copy(sparse / "1" / "points3D.bin", sparse / "0" / "points3D.bin")
+    with pytest.raises(DataError, match="points3D"):
+        Localizer(scene)
+    assert main(arguments) == 3
+
+
+def test_negative_similarities_of_all_models(folder, two_models, monkeypatch):
+    """As of an image that resembles none of the map."""
+    values = iter([-0.01, -0.1])
+    monkeypatch.setattr(LoadedModel, "similarity", lambda model, features: next(values))
+    with Localizer(two_models) as localizer:
+        assert localizer.localize(folder / "queries" / QUERY).model == "sparse/0"
+
+
+def test_a_plan_counts_each_image_once(folder, two_models, capsys):
+    assert main([str(two_models), str(folder / "queries" / QUERY), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["num_map_images"], plan["num_to_extract"]) == (5, 0)
