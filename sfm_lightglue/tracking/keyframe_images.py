@@ -66,19 +66,16 @@ class KeyframeImages:
         if self._source.images is not None or self._source.can_repeat:
             return
         newest = frame.name, jpeg_bytes(frame.image)
-        if start_name == frame.name:
-            self._start = newest
         self._recent.append(newest)
         self._num_bytes += len(newest[1])
         while self._num_bytes > MAX_RECENT_BYTES and len(self._recent) > 1:
             self._num_bytes -= len(self._recent.popleft()[1])
-        if slam_map is None:
-            return
-        with slam_map.lock:
-            waiting = {keyframe.name for keyframe in slam_map.keyframes.values()} - self._written
-        for name, data in (self._start, *self._recent) if waiting else ():
-            if name in waiting - self._written:
-                self._write(name, data)
+        if slam_map is not None:
+            with slam_map.lock:
+                names = {keyframe.name for keyframe in slam_map.keyframes.values()}
+            self._write_kept(names)
+        if start_name == frame.name:  # not before: the map of the start before may have come only now
+            self._start = newest
 
     def finish(self, keyframes: Collection[str]) -> list[str]:
         """Write the images that are missing, and remove those of former keyframes.
@@ -91,6 +88,8 @@ class KeyframeImages:
         """
         if self._source.images is not None:
             return []
+        if not self._source.can_repeat:
+            self._write_kept(set(keyframes))  # those that were mapped after the last frame
         waiting = set(keyframes) - self._written
         if self._source.can_repeat and waiting:
             for frame in self._source:
@@ -100,6 +99,13 @@ class KeyframeImages:
                 if not waiting:
                     break
         return sorted(self._written & set(keyframes))
+
+    def _write_kept(self, names: set[str]) -> None:
+        """Write the images with some names that are not written yet, as far as they are kept."""
+        waiting = names - self._written
+        for name, data in (self._start, *self._recent) if waiting else ():
+            if name in waiting - self._written:
+                self._write(name, data)
 
     def _write(self, name: str, data: bytes) -> None:
         with store_errors(self.folder):

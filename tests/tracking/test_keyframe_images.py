@@ -30,3 +30,28 @@ def test_the_last_frames_and_the_one_of_the_start_are_kept(tmp_path: Path, monke
     images.add(frames[-1], slam_map_of("0.jpg", "1.jpg", "2.jpg", "7.jpg", "8.jpg"), "")
     assert images.finish(["1.jpg", "2.jpg", "7.jpg", "8.jpg"]) == ["1.jpg", "7.jpg", "8.jpg"]
     assert (tmp_path / "images" / "1.jpg").read_bytes() == jpeg_bytes(frames[1].image)
+
+
+def test_keyframes_that_are_mapped_after_the_last_frame_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(6, (64, 48)))]
+    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 2 * max(len(jpeg_bytes(frame.image)) for frame in frames))
+    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    for frame in frames:
+        images.add(frame, slam_map_of(), "1.jpg" if frame.idx < 3 else "")
+    assert not images.folder.exists()
+    assert images.finish(["1.jpg", "2.jpg", "5.jpg"]) == ["1.jpg", "5.jpg"]
+    assert (tmp_path / "images" / "5.jpg").read_bytes() == jpeg_bytes(frames[5].image)
+
+
+def test_a_start_whose_map_comes_with_the_next_start_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(6, (64, 48)))]
+    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 2 * max(len(jpeg_bytes(frame.image)) for frame in frames))
+    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    for frame in frames[:-1]:
+        images.add(frame, slam_map_of(), "0.jpg")
+    images.add(frames[-1], slam_map_of("0.jpg", "4.jpg"), "5.jpg")
+    assert images.finish(["0.jpg", "4.jpg", "5.jpg"]) == ["0.jpg", "4.jpg", "5.jpg"]
