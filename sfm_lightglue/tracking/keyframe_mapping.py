@@ -65,13 +65,15 @@ class KeyframeMapping:
         """Start a map with two keyframes; False if it is bad and was dropped."""
         identity = ReferencePose(Rigid3.identity(), map_id, 1.0)
         keyframe0 = self._keyframe(first, identity)
-        first.keyframe = keyframe0  # rows of the second are those of the first
+        with self._map.lock:
+            first.keyframe = keyframe0  # rows of the second are those of the first
         keyframe1 = self._keyframe(second, ReferencePose(second_from_first, map_id, 1.0))
-        if not self._mapper.start(keyframe0, keyframe1):
-            first.keyframe = None
+        is_good = self._mapper.start(keyframe0, keyframe1)
+        with self._map.lock:
+            first.keyframe, second.keyframe = (keyframe0, keyframe1) if is_good else (None, None)
+        if not is_good:
             return False
         for reference, keyframe in ((first, keyframe0), (second, keyframe1)):
-            reference.keyframe = keyframe
             reference.forget()
             self._after(keyframe)
         return True
@@ -102,8 +104,8 @@ class KeyframeMapping:
         is_good = self.start(start.first, second, start.pose.cam_from_world, start.pose.map_id)
         with self._map.lock:
             second.start = None
-            if not is_good:
-                self._map.camera = start.camera_before
+            if not is_good and start.camera_before.source == "guessed":
+                self._map.camera = start.camera_before  # any other one may have been refined meanwhile
 
     def _refine_intrinsics(self, map_id: int) -> None:
         """Refine unknown intrinsics with the largest map, once at each of some numbers of its keyframes."""

@@ -36,7 +36,7 @@ class MapStart(NamedTuple):
     Args:
         first: keyframe of the map, whose camera is the world.
         pose: of the second keyframe.
-        camera_before: intrinsics that are right again if the start is bad.
+        camera_before: intrinsics before it; if they were guessed, they are right again if the start is bad.
     """
 
     first: Reference

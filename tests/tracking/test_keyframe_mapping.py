@@ -1,8 +1,10 @@
 """Keyframes of the front end in the map: where they are placed, and when unknown intrinsics are refined."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -10,8 +12,8 @@ from sfm_lightglue.tracking import keyframe_mapping
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.keyframe_mapping import KeyframeMapping
 from sfm_lightglue.tracking.projection import is_inside, project
-from sfm_lightglue.tracking.reference import Reference, RelativePose
-from sfm_lightglue.tracking.slam_map import SlamMap
+from sfm_lightglue.tracking.reference import MapStart, Reference, RelativePose
+from sfm_lightglue.tracking.slam_map import ReferencePose, SlamMap
 from tests.helpers.slam_scene import CAMERA, Walk
 
 IMAGE = np.zeros((CAMERA.height, CAMERA.width), np.uint8)
@@ -82,6 +84,57 @@ def test_intrinsics_are_not_refined_with_a_smaller_map():
         mapping.add(reference(idx, 9))
     assert len(mapper.slam_map.members(1)) == 7
     assert mapper.adjusted == []
+
+
+class StartingMapper:
+    """Starts a map, or finds that the start is bad, after something else has happened."""
+
+    def __init__(self, is_good, before):
+        self.is_good, self.before = is_good, before
+
+    def start(self, first, second):
+        self.before()
+        return self.is_good
+
+
+def two_of_start():
+    return [with_pixels(idx, np.array([[10.5, 20.5]])) for idx in range(2)]
+
+
+@pytest.mark.parametrize("source", ["guessed", "estimated"])
+def test_a_bad_start_restores_guessed_intrinsics_but_keeps_refined_ones(source):
+    before = replace(CAMERA, source=source)
+    newer = replace(CAMERA, params=tuple(1.01 * np.array(CAMERA.params)), source="estimated")
+    slam_map = SlamMap(before)
+
+    def refine():
+        slam_map.camera = newer
+
+    first, second = two_of_start()
+    second.start = MapStart(first, ReferencePose(Rigid3.identity(), 1, 1.0), before)
+    KeyframeMapping(slam_map, None, StartingMapper(False, refine), lambda keyframe: None).add(second)
+    assert slam_map.camera == (before if source == "guessed" else newer)
+    assert second.place(slam_map) is None
+
+
+def test_both_references_of_a_start_get_their_keyframes_while_the_map_is_locked():
+    slam_map, is_tried, is_locked, (first, second) = (
+        SlamMap(CAMERA),
+        threading.Event(),
+        threading.Event(),
+        two_of_start(),
+    )
+    mapper = StartingMapper(True, lambda: (is_tried.set(), is_locked.wait(60)))
+    mapping = KeyframeMapping(slam_map, None, mapper, lambda keyframe: None)
+    thread = threading.Thread(target=mapping.start, args=(first, second, Rigid3.identity(), 0))
+    thread.start()
+    assert is_tried.wait(60)
+    with slam_map.lock:
+        is_locked.set()
+        thread.join(0.1)
+        assert second.keyframe is None, "the tracker holds the map"
+    thread.join(60)
+    assert (first.keyframe.idx, second.keyframe.idx) == (0, 1)
 
 
 def test_a_keyframe_that_was_made_too_early_is_placed_by_the_points_that_the_map_has_now(monkeypatch):
