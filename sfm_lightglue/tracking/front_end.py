@@ -96,6 +96,7 @@ class FrontEnd:
         self._deadline = 0.0  # of all waits of the frame that is processed, one of `time.monotonic`
         self._lost_since: Frame | None = None
         self._lost_at: Reference | None = None  # the keyframe before the camera was lost
+        self._lost_before_start: Frame | None = None  # `_lost_since` before the last start of a map
 
     @property
     def num_tracks(self) -> int:
@@ -250,12 +251,16 @@ class FrontEnd:
 
     def _lose(self, frame: Frame, live: LiveTracks) -> None:
         if live.reference.is_before_start(self._map):
+            # Without a limit: it ends soon, and a lost camera gains nothing before it is known whether there is a map.
             self._back.thread.wait()
         is_bad_start = live.reference.place(self._map) is None
-        self._live, self._lost_since, self._lost_at = None, frame, live.reference
+        self._live = None
         self._back.event("lost", frame.idx)
         if is_bad_start:
+            self._lost_since = self._lost_before_start  # there never was a map: the camera was lost all the time
             self._back.event("reinitialized", frame.idx, "the points of the start of a map did not fit")
+        else:
+            self._lost_since, self._lost_at = frame, live.reference
         map_id = self._young_map(frame, live)
         if map_id is not None:
             # What is mapped there may join the map with an older one. No points are followed that a camera could lose.
@@ -354,6 +359,6 @@ class FrontEnd:
         detail = f"median parallax {start.parallax_deg:.1f} degrees"
         self._back.event("initialized" if is_first else "map_started", frame.idx, detail)
         self._starts.append((first_idx, frame.idx, frame.time_s))
-        self._lost_since = None
+        self._lost_before_start, self._lost_since = self._lost_since, None
         self._initializer = self._new_initializer()
         return True

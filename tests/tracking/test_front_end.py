@@ -147,8 +147,9 @@ WITHOUT_WAIT = replace(IN_THREADS, keyframes=KeyframeConfig(max_parallax_deg=0.7
 def test_where_nothing_is_mapped_in_time_few_keyframes_wait_and_all_frames_are_tracked(
     urgent_factor: int, mapping_may_go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_waiting, extracted = [], set()
-    submit, features_later = MappingThread.submit, FeatureMatching.features_later
+    num_waiting, extracted, full_waits = [], set(), []
+    submit, wait_until = MappingThread.submit, MappingThread.wait_until
+    features_later = FeatureMatching.features_later
 
     def submitted(thread: MappingThread, reference: Reference) -> None:
         is_start = reference.start is not None
@@ -158,16 +159,23 @@ def test_where_nothing_is_mapped_in_time_few_keyframes_wait_and_all_frames_are_t
         else:
             num_waiting.append(thread.num_unfinished)
 
+    def waiting(thread: MappingThread, deadline: float, num_left: int = 0) -> bool:
+        if thread.is_full:
+            full_waits.append(num_left)
+        return wait_until(thread, deadline, num_left)
+
     def noted(matching: FeatureMatching, frame: Frame) -> Features | Future[Features]:
         extracted.add(frame.idx)
         return features_later(matching, frame)
 
     monkeypatch.setattr(front_end, "_URGENT_FACTOR", urgent_factor)
     monkeypatch.setattr(MappingThread, "submit", submitted)
+    monkeypatch.setattr(MappingThread, "wait_until", waiting)
     monkeypatch.setattr(FeatureMatching, "features_later", noted)
     tracker = tracked(corridor().take(range(40)), corridor().camera, WITHOUT_WAIT)
     assert num_waiting == [1, 2, 3, 4, MAX_WAITING + 1]
     assert len(extracted) == 2 + len(num_waiting), "frames that become no keyframe need no features"
+    assert (len(full_waits) > 0) == (urgent_factor == 1000), "only frames with few points wait for room"
     assert kinds(tracker) == ["initialized"]
     mapping_may_go_on.set()
     tracker.finish()
@@ -296,6 +304,23 @@ def test_frames_that_were_tracked_from_a_start_that_turns_out_bad_have_no_pose(
     tracker.finish()
     assert {one.map_id for one in tracker.records} <= {1, None}
     assert relative_error(tracker, sequence, 1) < 0.02
+
+
+def test_after_a_bad_start_a_camera_is_lost_for_as_long_as_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence, num_starts, add_start = corridor().take([*range(20), *range(100, 130)]), 0, LocalMapper.start
+
+    def start(mapper: LocalMapper, first: Keyframe, second: Keyframe) -> bool:
+        nonlocal num_starts
+        num_starts += 1
+        return num_starts != 2 and add_start(mapper, first, second)
+
+    monkeypatch.setattr(LocalMapper, "start", start)
+    tracker = Tracker(sequence.camera, replace(IN_THREADS, recovery=RecoveryConfig(max_lost_s=0.0, min_lost_frames=15)))
+    for idx, image in enumerate(sequence.images()):
+        tracker.track(image, float(sequence.times_s[idx]))
+        tracker.wait()
+    assert kinds(tracker) == ["initialized", "lost", "map_started", "lost", "reinitialized", "map_started"]
+    tracker.close()
 
 
 def test_a_camera_that_is_lost_before_its_map_is_there_waits_for_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
