@@ -76,6 +76,7 @@ class Tracker:
         self._camera = camera
         self._traces: list[Trace] = []
         self._names: set[str] = set()
+        self._is_closed = False
         self._back: BackEnd | None = None
         self._front: FrontEnd | None = None
         self.reconstructions: dict[int, pycolmap.Reconstruction] = {}
@@ -122,8 +123,10 @@ class Tracker:
 
         Raises:
             DataError: if it is no such image, its size differs from that of the camera or the first frame, the time
-                does not increase, or another frame has the name.
+                does not increase, another frame has the name, or the tracker was closed.
         """
+        if self._is_closed:
+            raise DataError(f"{name or 'frame'}: the tracker was closed; make a new one for more frames")
         start, waited_before_s = time.perf_counter(), self._waited_s()
         idx = len(self._traces)
         last_s = self._traces[-1].record.time_s if self._traces else -math.inf
@@ -169,7 +172,11 @@ class Tracker:
         self.close()
 
     def close(self) -> None:
-        """End the thread for mapping of a sequence that is not finished; a `with` statement does so at its end."""
+        """End the threads of a sequence that is not finished; a `with` statement does so at its end.
+
+        Keyframes that wait for mapping are left out, and no more frames can be tracked.
+        """
+        self._is_closed = True
         if self._back is not None:
             self._back.abandon()
 

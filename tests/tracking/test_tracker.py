@@ -164,6 +164,13 @@ def test_the_frame_of_a_start_is_named_while_the_start_is_searched():
         assert tracker.start_name == "0.png"
 
 
+def test_a_tracker_that_was_closed_says_so():
+    with Tracker(walk().camera, config()) as tracker:
+        tracker.track(walk().image(0), 0.0)
+    with pytest.raises(DataError, match=r"1\.png: the tracker was closed"):
+        tracker.track(walk().image(1), 1.0, "1.png")
+
+
 def test_a_size_that_differs_from_that_of_the_camera_is_refused_before_there_is_a_thread():
     before = set(threading.enumerate())
     with pytest.raises(DataError, match="128 x 96 pixels"):
