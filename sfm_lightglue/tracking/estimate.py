@@ -114,14 +114,16 @@ def _track(
         tracker: of the sequence.
         frames: the next ones.
         max_frames: number of frames at most.
-        ends_with_start: end as soon as there is a map.
+        ends_with_start: end as soon as a map has started.
     """
     start, num = time.perf_counter(), 0
     for frame in islice(frames, max_frames):
         tracker.track(frame.image, frame.time_s, frame.name)
         num += 1
         if ends_with_start and tracker.slam_map.keyframes:
-            break
+            tracker.wait()
+            if tracker.slam_map.keyframes:  # the start was not tried in vain
+                break
     tracker.wait()
     return time.perf_counter() - start, num
 

@@ -96,6 +96,20 @@ def test_without_a_map_the_estimate_says_so(tmp_path: Path, tracker: type[FakeTr
     assert found.frame_s == pytest.approx(START_S) and found.match_s == 0
 
 
+def test_a_start_that_turns_out_bad_does_not_end_the_search(tmp_path: Path, tracker: type[FakeTracker]) -> None:
+    wait = tracker.wait
+
+    def is_bad_at_first(one: FakeTracker) -> None:
+        if one.num_frames == FakeTracker.num_start:
+            one.slam_map.keyframes.clear()
+            tracker.num_start = 9
+        wait(one)
+
+    tracker.wait = is_bad_at_first  # type: ignore[method-assign]
+    found = estimate_tracking(write_frames(tmp_path / "walk", 50))
+    assert tracker.num_start == 9 and found.has_map and found.num_measured == 30
+
+
 def test_a_sequence_that_ends_with_the_start_is_measured_before_it(tmp_path: Path, tracker: type[FakeTracker]) -> None:
     found = estimate_tracking(write_frames(tmp_path / "walk", 3))
     assert found.has_map and found.num_measured == 2 and found.frame_s == pytest.approx(START_S)
