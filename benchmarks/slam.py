@@ -27,7 +27,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(_REPOSITORY)
 
-from benchmarks.goals import print_goals
+from benchmarks.goals import Goal, print_goals
 from benchmarks.slam_job import SlamJob, SlamJobResult
 from benchmarks.slam_offline import METHODS, OfflineResult, run_offline
 from benchmarks.slam_report import (
@@ -96,7 +96,7 @@ class _Benchmark:
     def __init__(self, options: argparse.Namespace, work: Path) -> None:
         self.options, self.work = options, work
         self.report: dict[str, list[Any]] = {"runs": [], "offline": [], "hard": []}
-        self.goals = []
+        self.goals: list[Goal] = []
 
     def run(self) -> int:
         """Everything that was asked for; prints tables and goals, and returns the exit code."""
