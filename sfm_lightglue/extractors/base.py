@@ -15,7 +15,7 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned, turn_back
 from sfm_lightglue.types import DenseFeatures, Features
 
-DENSE_VERSION = 3
+DENSE_VERSION = 2
 """Number to raise when a change of the code changes the additional keypoints of the dense layer."""
 
 

@@ -88,8 +88,8 @@ class BlobLimits:
 
     Args:
         contrast_threshold: a blob has at least this contrast times LAYERS, for grey values from 0 to 1.
-        num_wanted: with many more extrema than this in the first octave, which has most, the faintest extrema are left
-            out: those of all octaves, or of the first one for the limits of faint blobs.
+        num_wanted: with many more extrema than this in the first octave, which has most, the faintest extrema of all
+            octaves are left out.
     """
 
     contrast_threshold: float
@@ -110,11 +110,8 @@ def find_blobs(
     found, layers = [_no_blobs()], []
     all_limits = (limits,) if limits_of_faint is None else (limits, limits_of_faint)
     faintest = [_FAINTEST * each.contrast_threshold / LAYERS * _GREY_LEVELS for each in all_limits]
-    faintest_of_all = faintest[-1]
     for octave_idx, blurred in enumerate(_octaves(pixels)):
         layers.append(tuple(blurred[1 : LAYERS + 1]))
-        if octave_idx == 1 and limits_of_faint is not None:
-            faintest[-1] = faintest_of_all  # the faint blobs of coarse octaves are few, and levels stay whole
         places, values = _extrema(blurred, faintest[-1])
         if octave_idx == 0:
             highest = [_nth_highest(values, _EXTREMA_PER_BLOB * each.num_wanted) for each in all_limits]

@@ -132,7 +132,8 @@ def _others(blobs: Blobs, chosen: IndexArray, max_keypoints: int) -> IndexArray:
     """Blobs at other pixels than the chosen ones, one of each pixel: whole levels of the scale space, coarsest first.
 
     Large blobs are found again from more distant views, also faint ones. A part of a level would be another part in
-    each image, so that images have fewer blobs in common.
+    each image, so that images have fewer blobs in common. Of images with very many extrema, `find_blobs` leaves out
+    the faintest of all levels before.
     """
     rows = one_per_pixel(blobs.keypoints, blobs.contrasts)
     pixels = np.floor(blobs.keypoints).astype(np.int64) @ (1, _MAX_WIDTH_PX)

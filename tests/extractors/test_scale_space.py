@@ -101,15 +101,6 @@ def test_the_number_that_is_wanted_leaves_out_faint_blobs_only(pixels):
     np.testing.assert_array_equal(np.sort(few.contrasts)[::-1][:50], best[:50])
 
 
-def test_the_limit_of_faint_blobs_leaves_coarse_octaves_whole(pixels):
-    few = BlobLimits(0.02, 50)
-    every, some = (find_blobs(pixels, EDGES, few, BlobLimits(0.01, number))[0] for number in (10**6, 60))
-    assert (some.octave_idxs == 0).sum() < (every.octave_idxs == 0).sum()
-    coarse = [blobs.rows(blobs.octave_idxs > 0) for blobs in (some, every)]
-    for one in fields(every):
-        np.testing.assert_array_equal(*(getattr(blobs, one.name) for blobs in coarse))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (16, 16), (17, 240), (300, 16)])
 def test_images_of_any_size_have_blobs_or_none(size):
     blobs, space = find_blobs(textured(*size), EDGES, ALL)
