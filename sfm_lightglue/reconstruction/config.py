@@ -193,7 +193,7 @@ class ReconstructConfig(DatabaseConfig):
 
     @property
     def max_keypoints_dense(self) -> int:
-        """Largest number of keypoints per image of the dense layer; 0 for none."""
+        """About the number of places per image of the dense layer; 0 for none."""
         return int(getattr(self.extractor.config, "max_keypoints_dense", 0)) * self.density.keypoints_factor
 
 

@@ -63,7 +63,7 @@ def extract_images(
         job: of the run.
         images: whose files are at the same paths on all machines.
         stored: the features of each image if they are known already.
-        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
+        max_keypoints_dense: about the number of places of the dense layer of an image; 0 for none.
     """
     _, extractor, _ = _components(job)
     with one_blas_thread(), on_one_core():

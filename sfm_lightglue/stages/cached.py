@@ -98,7 +98,7 @@ class CachedExtractor:
 
         Args:
             image: to decode.
-            max_keypoints: largest number of keypoints of the dense layer. An extractor that has none gives its
+            max_keypoints: about the number of places of the dense layer. An extractor that has none gives its
                 features alone.
         """
         key = self.key(image.content_digest, image.quarter_turns)
@@ -150,7 +150,7 @@ def both_layers(
     Args:
         extractor: one that has no dense layer gives its features alone.
         image: to decode.
-        max_keypoints: largest number of keypoints of the dense layer.
+        max_keypoints: about the number of places of the dense layer.
         stored: features of the image that are known already, which the dense layer starts with; None if there are none.
     """
     extract_dense = getattr(extractor, "extract_dense", None)

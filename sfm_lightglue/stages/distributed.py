@@ -57,7 +57,7 @@ class FeatureWork:
     Args:
         images: of the scene.
         extractor: with the store.
-        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
+        max_keypoints_dense: about the number of places of the dense layer of an image; 0 for none.
         extract: computes and saves what the store lacks of one image, and does not fail.
     """
 

@@ -31,7 +31,7 @@ class SceneFeatures(Mapping[str, Features]):
         scene: the images.
         extractor: with the store.
         num_in_memory: number of images whose features are kept in memory.
-        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
+        max_keypoints_dense: about the number of places of the dense layer of an image; 0 for none.
     """
 
     def __init__(

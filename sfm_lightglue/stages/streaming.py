@@ -151,7 +151,7 @@ def extract_and_match(
         clock: receives the time of the stages "extract", "match" and "verify".
         executor: works on several images and pairs at a time.
         progress: called after each image.
-        max_keypoints_dense: largest number of keypoints of the dense layer of an image; 0 for none.
+        max_keypoints_dense: about the number of places of the dense layer of an image; 0 for none.
 
     Raises:
         DataError: if no image can be decoded.
