@@ -21,10 +21,18 @@ def slam_map_of(*names: str) -> Any:
     return SimpleNamespace(lock=threading.RLock(), keyframes=keyframes)
 
 
+def short_sequence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, num_frames: int, num_recent: int
+) -> tuple[list[Frame], KeyframeImages]:
+    """Frames 0.jpg, 1.jpg, ... and the images of their keyframes, of which `num_recent` recent ones are kept."""
+    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(num_frames, (64, 48)))]
+    largest = max(len(jpeg_bytes(frame.image)) for frame in frames)
+    monkeypatch.setattr(module, "MAX_RECENT_BYTES", num_recent * largest)
+    return frames, KeyframeImages(folder / "images", IteratorSource([]))
+
+
 def test_the_last_frames_and_the_one_of_the_start_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(9, (64, 48)))]
-    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 3 * max(len(jpeg_bytes(frame.image)) for frame in frames))
-    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    frames, images = short_sequence(tmp_path, monkeypatch, 9, num_recent=3)
     for frame in frames[:-1]:
         images.add(frame, None, "1.jpg")
     images.add(frames[-1], slam_map_of("0.jpg", "1.jpg", "2.jpg", "7.jpg", "8.jpg"), "")
@@ -35,9 +43,7 @@ def test_the_last_frames_and_the_one_of_the_start_are_kept(tmp_path: Path, monke
 def test_keyframes_that_are_mapped_after_the_last_frame_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(6, (64, 48)))]
-    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 2 * max(len(jpeg_bytes(frame.image)) for frame in frames))
-    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    frames, images = short_sequence(tmp_path, monkeypatch, 6, num_recent=2)
     for frame in frames:
         images.add(frame, slam_map_of(), "1.jpg" if frame.idx < 3 else "")
     assert not images.folder.exists()
@@ -48,9 +54,7 @@ def test_keyframes_that_are_mapped_after_the_last_frame_are_written(
 def test_a_start_whose_map_comes_with_the_next_start_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = [Frame(i, f"{i}.jpg", float(i), image) for i, image in enumerate(panned_images(6, (64, 48)))]
-    monkeypatch.setattr(module, "MAX_RECENT_BYTES", 2 * max(len(jpeg_bytes(frame.image)) for frame in frames))
-    images = KeyframeImages(tmp_path / "images", IteratorSource([]))
+    frames, images = short_sequence(tmp_path, monkeypatch, 6, num_recent=2)
     for frame in frames[:-1]:
         images.add(frame, slam_map_of(), "0.jpg")
     images.add(frames[-1], slam_map_of("0.jpg", "4.jpg"), "5.jpg")
