@@ -1,12 +1,13 @@
 """Seconds, files, bytes and peak memory of reconstructions of 100 to 10,000 images, and how they grow.
 
     python -m benchmarks.scaling [--survey 1000 10000] [--town 100 300] [--pairs spatial] [--json FILE]
-    python -m benchmarks.scaling --town 300 --colmap vocabulary [--methods colmap] [--steps FILE] --work DIR
+    python -m benchmarks.scaling --town 300 --colmap vocabulary [--methods ours-sparse colmap] [--config JSON]
 
 "survey" is an aerial survey without pictures, with features and a matcher that know the true points: selection, store,
 verification and database are measured, and mapping up to --map-up-to images. "town" is rendered, and is reconstructed
-with the default components. Each run is a new process; a second one on the same folder finds everything done. COLMAP
-takes hours of processor time for 300 images: "--methods colmap" runs it alone, and "--steps" notes how far it came.
+with the default components, or the options of "--config". Each run is a new process; a second one on the same folder
+finds everything done. COLMAP takes half an hour of processor time for 300 images: "--methods colmap" runs it alone, and
+"--steps" notes how far it came.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from sfm_lightglue.store.atomic_file import atomic_write
 from sfm_lightglue.synthetic import Town, write_town
 
 KINDS = ("survey", "town")
-METHODS = ("ours", "colmap")
+METHODS = ("ours", "ours-sparse", "colmap")
 _LARGE = 10_000
 """Surveys of so many images have goals."""
 
@@ -126,6 +127,11 @@ def survey_config(num_images: int, map_up_to: int) -> dict[str, Any]:
         "refine": {"mode": "off"},
         "cameras": {"mode": "single"},
     }
+
+
+def town_config(config: dict[str, Any], pairs: str) -> dict[str, Any]:
+    """Options with the selector `pairs`, whose own options are those of the table "pairs"."""
+    return config | {"pairs": {**config.get("pairs", {}), "name": pairs}}
 
 
 def prepare(kind: str, num_images: int, work: Path, num_threads: int) -> Path:
@@ -234,16 +240,17 @@ def _power(smaller: ScalingRun, larger: ScalingRun) -> float:
 
 
 def goals_beside_colmap(measured: Sequence[Measurement]) -> list[Goal]:
-    """A quarter of COLMAP's time, and as many images; none if only one of both ran."""
+    """For each run of this library: a quarter of COLMAP's time, and as many images; none without COLMAP."""
     run_of_method = {one.method: one for one in measured}
-    if not {"ours", "colmap"} <= run_of_method.keys():
+    colmap = run_of_method.pop("colmap", None)
+    if colmap is None:
         return []
-    ours, colmap = run_of_method["ours"], run_of_method["colmap"]
-    where = f"{ours.num_images} images of the town"
-    return [
-        at_most(f"{where}, s", ours.process_seconds, colmap.process_seconds / 4),
-        at_least(f"{where}, registered", ours.result.num_registered, colmap.result.num_registered),
-    ]
+    found = []
+    for method, ours in run_of_method.items():
+        where = f"{ours.num_images} images of the town, {method}"
+        found.append(at_most(f"{where}, s", ours.process_seconds, colmap.process_seconds / 4))
+        found.append(at_least(f"{where}, registered", ours.result.num_registered, colmap.result.num_registered))
+    return found
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -258,14 +265,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--town", nargs="*", type=int, default=[100, 300], metavar="N", help="sizes (default: 100 300)")
     add("--pairs", default="auto", metavar="NAME", help="the selector (default: auto)")
     add("--survey-pairs", metavar="NAME", help="the selector for surveys, if it is another one")
+    add("--config", type=json.loads, default={}, metavar="JSON", help='for towns: {"pairs": {"num_neighbors": 15}}')
     add("--map-up-to", type=int, default=1000, metavar="N", help="larger surveys are not mapped (default: 1000)")
     add("--colmap", choices=("exhaustive", "sequential", "vocabulary"), help="COLMAP's SIFT beside the largest town")
     add(
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=list(METHODS),
-        help="what runs: this library at all sizes, and beside COLMAP, if that is chosen (default: both)",
+        default=["ours", "colmap"],
+        help="what runs: ours at all sizes and beside COLMAP, ours-sparse (no dense layer) only beside COLMAP, and"
+        " COLMAP, if its pairs are chosen (default: ours colmap)",
     )
     add("--steps", type=Path, metavar="FILE", help="gets a line of JSON after each step of COLMAP")
     add("--threads", type=int, default=num_usable_cores(), metavar="N")
@@ -279,7 +288,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if "ours" not in arguments.methods and not (arguments.colmap and arguments.town):
-        parser.error("--methods colmap needs --colmap with the pairs that COLMAP matches, and a size for --town")
+        parser.error(
+            "--methods colmap and ours-sparse need --colmap with the pairs that COLMAP matches, and a size for --town"
+        )
 
     def body() -> int:
         with tempfile.TemporaryDirectory(prefix="sfm_scaling_") as temporary:
@@ -291,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
             found = goals(runs)
             if arguments.colmap and arguments.town:
                 root = prepare("town", max(arguments.town), work, arguments.threads).parent
-                scene, config = as_benchmark(read_scene(root), "exif"), {"pairs": {"name": arguments.pairs}}
+                scene, config = as_benchmark(read_scene(root), "exif"), town_config(arguments.config, arguments.pairs)
                 options = arguments.threads, config, True, None, arguments.colmap, arguments.steps
                 measured = measure(scene, arguments.methods, 1, *options)
                 print(f"{format_tables(measured)}\n")
@@ -310,7 +321,7 @@ def _all_sizes(arguments: argparse.Namespace, work: Path) -> list[ScalingRun]:
     for kind in KINDS:
         pairs = (arguments.survey_pairs or arguments.pairs) if kind == "survey" else arguments.pairs
         for num_images in getattr(arguments, kind):
-            config = {"pairs": {"name": pairs}}
+            config = town_config(arguments.config if kind == "town" else {}, pairs)
             for run in run_size(kind, num_images, config, work, arguments.threads, arguments.map_up_to):
                 runs.append(run)
                 print(

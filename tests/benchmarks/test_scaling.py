@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,15 @@ from benchmarks import scaling
 from benchmarks.goals import print_goals
 from benchmarks.reconstruction_job import Job, JobResult, run_job
 from benchmarks.reconstruction_measurement import Measurement
-from benchmarks.scaling import ScalingRun, exponents, format_table, goals, goals_beside_colmap, run_size
+from benchmarks.scaling import (
+    ScalingRun,
+    exponents,
+    format_table,
+    goals,
+    goals_beside_colmap,
+    run_size,
+    town_config,
+)
 from benchmarks.scaling_job import ScalingResult, StagePeaks, folder_sizes
 from benchmarks.scaling_survey import (
     FOCAL_PX,
@@ -110,6 +119,17 @@ def test_the_town_is_compared_with_colmap(seconds: float, num_registered: int, r
     ]
     assert [goal.is_reached for goal in goals_beside_colmap(measured)] == reached
     assert goals_beside_colmap(measured[:1]) == goals_beside_colmap(measured[1:]) == []
+    sparse = replace(measured[0], method="ours-sparse")
+    assert [goal.is_reached for goal in goals_beside_colmap([*measured, sparse])] == reached * 2
+
+
+def test_options_of_towns_keep_the_selector_and_the_other_tables() -> None:
+    config = {"pairs": {"num_neighbors": 15}, "transitive": {"rounds": 0}}
+    assert town_config(config, "retrieval") == {
+        "pairs": {"num_neighbors": 15, "name": "retrieval"},
+        "transitive": {"rounds": 0},
+    }
+    assert config["pairs"] == {"num_neighbors": 15}
 
 
 def test_peaks_belong_to_their_stage() -> None:
@@ -165,7 +185,7 @@ def test_colmap_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (tmp_path / "town_3_results").exists()
     with pytest.raises(SystemExit):
         scaling.main(words)
-    assert "--methods colmap needs --colmap" in capsys.readouterr().err
+    assert "ours-sparse need --colmap" in capsys.readouterr().err
 
 
 def test_a_short_run_is_warm_the_second_time(tmp_path: Path) -> None:
