@@ -115,6 +115,7 @@ def scene_probabilities(
     is_wrong: BoolArray | None = None,
     is_trusted: BoolArray | None = None,
     model: OverlapModel | None = None,
+    has_fold: bool = False,
 ) -> SceneProbabilities:
     """The probability of each verified pair of a scene to be a true overlap, by its cues and by other pairs.
 
@@ -124,9 +125,10 @@ def scene_probabilities(
         is_wrong: [P] pairs that joined twins in a model; None for none.
         is_trusted: [P] pairs that the user named; None for none.
         model: None for the one that comes with the package.
+        has_fold: whether a model of the scene was folded: then it has twins, whatever the cues say.
     """
     logits = (model or packaged_model()).logits(cues)
-    if has_twins(cues, logits) or has_lone_surroundings(tracks.pairs, cues, logits):
+    if has_fold or has_twins(cues, logits) or has_lone_surroundings(tracks.pairs, cues, logits):
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
         found = _sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted))
         return SceneProbabilities(found, True, np.zeros(len(cues), np.bool_))

@@ -2,7 +2,8 @@
 
 True pairs come first: they connect images to parts of the scene. A doubtful pair within a part takes part if tracks
 over true pairs agree with it. A doubtful pair between two parts never joins them alone: several that share no image
-must do so together. Two parts that only doubtful pairs join stay apart: they may be two places that look alike.
+must do so together, or one must be clearly more probable than all those that contradict it. Two parts that only other
+doubtful pairs join stay apart: they may be two places that look alike.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
+from sfm_lightglue.lookalikes.part_joining import MIN_AMBIGUOUS, Parts, with_clear_joining
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 2
+SELECTION_VERSION = 3
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1
@@ -39,9 +41,6 @@ _MIN_MATCHED_TRACKS = 0.2
 _MIN_CONFIRMED = 0.1
 """Number of these tracks, as a fraction of the inliers of the pair."""
 
-_MIN_AMBIGUOUS = 0.25
-"""A pair with a smaller probability helps to join no parts."""
-
 _MIN_JOINING_PAIRS = 2
 """Number of ambiguous pairs without a common image that join two parts together."""
 
@@ -58,7 +57,8 @@ class Selection:
 
     Args:
         is_used: [P] pairs that take part in mapping.
-        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with.
+        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with, and those that join two
+            parts clearly better than all that contradict them.
         has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
@@ -85,21 +85,22 @@ def select_pairs(
         probabilities: [P] of the pairs.
         is_trusted: [P] pairs that take part whatever their probability is.
         config: what is done with doubtful pairs.
-        has_twins: whether places match as completely as one place does: several doubtful pairs join no parts then, and
-            tracks confirm no pair that is probably wrong.
+        has_twins: whether places match as completely as one place does: several doubtful pairs join no parts then,
+            unless one of them is clearly the best, and tracks confirm no pair that is probably wrong.
     """
     is_true = (probabilities >= config.min_probability) | is_trusted
     if config.mode == "off":
         is_true = np.ones(len(pairs), np.bool_)
-    parts = _Parts(len(images))
+    parts = Parts(len(images))
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
     is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
         joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts)
-        lowest = _MIN_AMBIGUOUS if has_twins else 0.0
-        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts, lowest)
+        clear = with_clear_joining(images, pairs, probabilities, joined, parts)
+        lowest = MIN_AMBIGUOUS if has_twins else 0.0
+        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, clear, parts, lowest)
         is_confirmed = is_used & ~joined
     num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
     has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
@@ -112,11 +113,11 @@ def select_pairs(
 
 
 def _with_joining(
-    pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: _Parts
+    pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: Parts
 ) -> BoolArray:
     """The used pairs, and the ambiguous ones that join parts together; the parts with the surest pairs come first."""
     is_used = is_used.copy()
-    ambiguous = np.flatnonzero(~is_used & (probabilities >= _MIN_AMBIGUOUS))
+    ambiguous = np.flatnonzero(~is_used & (probabilities >= MIN_AMBIGUOUS))
     while True:
         between: dict[tuple[int, int], list[int]] = {}
         for idx in ambiguous.tolist():
@@ -150,7 +151,7 @@ def _with_supported(
     pairs: Sequence[PairView],
     probabilities: Float64Array,
     is_used: BoolArray,
-    parts: _Parts,
+    parts: Parts,
     lowest: float,
 ) -> BoolArray:
     """The used pairs, and those within a part that tracks over used pairs agree with, if they are not less probable."""
@@ -182,26 +183,3 @@ def _is_supported(tracks: PairTracks, pair: PairView, idx: int, is_used: BoolArr
         and num_closed >= _MIN_MATCHED_TRACKS * found.num_tracks
         and num_closed >= _MIN_CONFIRMED * len(pair.rows)
     )
-
-
-class _Parts:
-    """Disjoint sets of images; the number of a set is the smallest of its images.
-
-    Args:
-        num_images: each is a set of its own at first.
-    """
-
-    def __init__(self, num_images: int) -> None:
-        self._parents = list(range(num_images))
-
-    def root(self, image: int) -> int:
-        """The number of the set of an image."""
-        while self._parents[image] != image:
-            self._parents[image] = self._parents[self._parents[image]]
-            image = self._parents[image]
-        return image
-
-    def join(self, first: int, second: int) -> None:
-        """Unite the sets of two images."""
-        roots = sorted((self.root(first), self.root(second)))
-        self._parents[roots[1]] = roots[0]

@@ -19,9 +19,9 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
-from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back
+from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back, way_deviations
 
-TWINS_VERSION = 6
+TWINS_VERSION = 7
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
@@ -74,6 +74,15 @@ _STEP_LOGITS = 3.5, 1.5
 
 _FAR_LOGIT = -0.7
 """Logit for images that are farther apart on a way: it may come back to a place, but most of these pairs are twins."""
+
+_AGREES_DEG, _DIFFERS_DEG = 12.0, 30.0
+"""A pair agrees with the rotation along the way between its images up to the first angle, and differs from it from the
+second one."""
+
+_MANY_AGREE, _MOST_AGREE_FILLED, _FEWEST_AGREE = 0.9, 0.7, 0.05
+"""Fraction of the true pairs that agree; the same if a part of the way is filled by the usual rotation; and the
+smallest fraction of wrong pairs that is taken for those that agree by chance. Along a straight street all pairs agree,
+and this says nothing."""
 
 _TRUSTED_LOGIT = 6.0
 """Logit of a pair that the user named."""
@@ -190,6 +199,7 @@ def logits_among_twins(
     own -= np.nan_to_num(against)
     steps = np.array([one.order_step for one in cues])
     own[steps > len(_STEP_LOGITS)] += _FAR_LOGIT
+    own += _by_way(tracks.pairs, steps)
     is_usual = ~turns_back(tracks.pairs, steps, len(_STEP_LOGITS))
     for step, logit in enumerate(_STEP_LOGITS, 1):
         own[(steps == step) & is_usual] += logit
@@ -208,6 +218,27 @@ def logits_among_twins(
         if np.abs(change).max() < _MIN_CHANGE:
             break
     return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
+
+
+def _by_way(pairs: Sequence[PairView], steps: Float64Array) -> Float64Array:
+    """Logits [P] by whether the rotations of pairs are those along the way between their images.
+
+    Equal sides of a tower are turned against each other, so a pair of two of them is turned unlike the way between its
+    images. The farther half of the pairs, most of which are wrong, shows how often wrong ones agree by chance.
+    """
+    logits = np.zeros(len(pairs))
+    found = way_deviations(pairs, steps)
+    is_asked = found.is_known & (steps > 1)
+    if not is_asked.any():
+        return logits
+    agrees, differs = is_asked & (found.angles_deg <= _AGREES_DEG), is_asked & (found.angles_deg > _DIFFERS_DEG)
+    is_far = is_asked & (steps >= np.median(steps[is_asked]))
+    by_chance = max(float(agrees[is_far].mean()), _FEWEST_AGREE)
+    otherwise = max(float(differs[is_far].mean()), _FEWEST_AGREE)
+    of_true = np.where(found.is_filled, _MOST_AGREE_FILLED, _MANY_AGREE)
+    logits[agrees] = np.maximum(np.log(of_true / by_chance), 0.0)[agrees]
+    logits[differs] = np.minimum(np.log((1 - of_true) / otherwise), 0.0)[differs]
+    return logits
 
 
 def _by_rarity(rarities: Float64Array, logits: Float64Array) -> Float64Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -57,10 +58,41 @@ def turns_around(pairs: Sequence[PairView], steps: Float64Array) -> BoolArray:
         pairs: as for `turns_back`.
         steps: as for `turns_back`.
     """
+    found = way_deviations(pairs, steps)
+    is_around: BoolArray = found.is_known & (found.angles_deg > _MIN_AROUND_DEG)
+    return is_around
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WayDeviations:
+    """How the rotations of pairs differ from those along the way between their images.
+
+    Args:
+        angles_deg: [P] angles between both.
+        is_known: [P] whether the rotation along the way is known, or can be filled by the usual one.
+        is_filled: [P] whether the usual rotation was taken for a part of the way.
+    """
+
+    angles_deg: Float64Array
+    is_known: BoolArray
+    is_filled: BoolArray
+
+
+def way_deviations(pairs: Sequence[PairView], steps: Float64Array) -> WayDeviations:
+    """Compare the rotations of pairs with those along the way between their images.
+
+    Between neighbours that turn back or have no pair, the usual rotation is taken; if there is none, nothing is known
+    of pairs across such a gap.
+
+    Args:
+        pairs: as for `turns_back`.
+        steps: as for `turns_back`.
+    """
     ahead = _ahead(pairs)
     single = np.flatnonzero((steps == 1) & ~turns_back(pairs, steps, 1))
     if len(single) == 0:
-        return np.zeros(len(pairs), np.bool_)
+        nothing = np.zeros(len(pairs), np.bool_)
+        return WayDeviations(np.zeros(len(pairs)), nothing, nothing)
     usual, _ = _usual_turn(np.degrees(Rotation.from_matrix(ahead[single]).as_rotvec()))
     ends = np.sort(np.array([(pair.image0, pair.image1) for pair in pairs]), axis=1)
     pair_from_first = dict(zip(ends[single, 0].tolist(), single.tolist(), strict=True))
@@ -69,12 +101,12 @@ def turns_around(pairs: Sequence[PairView], steps: Float64Array) -> BoolArray:
     for image in range(int(ends.max())):
         idx = pair_from_first.get(image)
         rotations.append((filled if idx is None else ahead[idx]) @ rotations[-1])
-        gaps.append(gaps[-1] + (idx is None and not usual.any()))
+        gaps.append(gaps[-1] + (idx is None))
     on_way, num_gaps = np.array(rotations), np.array(gaps)
     expected = on_way[ends[:, 1]] @ on_way[ends[:, 0]].transpose(0, 2, 1)
-    is_known = num_gaps[ends[:, 0]] == num_gaps[ends[:, 1]]
-    found: BoolArray = is_known & (rotation_angles_deg(ahead.transpose(0, 2, 1) @ expected) > _MIN_AROUND_DEG)
-    return found
+    is_filled: BoolArray = num_gaps[ends[:, 0]] != num_gaps[ends[:, 1]]
+    angles: Float64Array = rotation_angles_deg(ahead.transpose(0, 2, 1) @ expected)
+    return WayDeviations(angles, ~is_filled | bool(usual.any()), is_filled & ~np.isnan(steps))
 
 
 def _ahead(pairs: Sequence[PairView]) -> Float64Array:

@@ -98,6 +98,11 @@ class PointLinks:
         return len(self.pair)
 
     @property
+    def share_image(self) -> bool:
+        """Whether both models have one of the images."""
+        return any(name == other for name, other in zip(self.target.names, self.source.names, strict=True))
+
+    @property
     def num_pairs(self) -> int:
         """Number P of pairs of images."""
         return len(self.target.names)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.colmap.model_parts import take_out_images
 from sfm_lightglue.lookalikes.model_check import FoldCheck, check_fold
 from sfm_lightglue.mapping.database_pairs import matched_pairs
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.merging_by_points import is_of_pieces
+from sfm_lightglue.mapping.pair_points import pairs_without_points
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
@@ -73,6 +75,7 @@ class Folds:
         has_twins: see `check_fold`.
         unlike: pairs that may show places that look alike and that nothing tells apart.
         left_out: number of inliers of the pairs that were left out, because they joined places in an earlier attempt.
+        doubtful_inliers: keypoints [K, 2] of the inliers of pairs that are probably wrong, in a scene with twins.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -83,6 +86,7 @@ class Folds:
     has_twins: bool = False
     unlike: frozenset[ImagePair] = frozenset()
     left_out: Mapping[ImagePair, int] = field(default_factory=dict)
+    doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
 
     @classmethod
     def of_database(cls, database: Path, weighed: WeighedPairs, max_conflict: float, search: FoldSearch) -> Folds:
@@ -91,7 +95,7 @@ class Folds:
         probabilities = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
         attempted = matched_pairs(database)
         left_out = {pair: record.num_inliers for pair, record in weighed.apart.items() if pair in search.left_out}
-        twins = weighed.has_twins, weighed.unlike, left_out
+        twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers
         return cls(num_inliers, attempted, max_conflict, probabilities, search.trusted, *twins)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
@@ -101,7 +105,10 @@ class Folds:
 
     def check(self, model: pycolmap.Reconstruction) -> FoldCheck:
         """The check of one model."""
-        return check_fold(model, self.attempted, self.probabilities, self.trusted, self.has_twins)
+        unlike = pairs_without_points(model, self.doubtful_inliers)  # their images may see one place all the same
+        attempted = [pair for pair in self.attempted if pair not in unlike]
+        known = {pair: value for pair, value in self.probabilities.items() if pair not in unlike}
+        return check_fold(model, attempted, known, self.trusted, self.has_twins)
 
     def cut(self, judged: Sequence[JudgedModel], judge: Judge) -> list[JudgedModel]:
         """The models, with the pieces of the folded ones instead of these if pieces are published.

@@ -35,7 +35,7 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
-from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded
+from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept
@@ -310,9 +310,9 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
             add_verified(added, counts, job.features, database)
             positions = positions_m_from_name(job.scene.images)
             sources = PairSources(job.features, camera_from_name, matcher, verifier, dict(added.pairs), positions)
-            left_out = left_out_pairs(store, job.keys.mapped)
-            options = config.checks, job.executor, job.progress, config.lookalikes, job.trusted, left_out
-            weighed = weigh_scene(counts, sources, *options)
+            folds = left_out_pairs(store, job.keys.mapped), has_known_fold(store, job.keys.mapped)
+            options = config.checks, job.executor, job.progress, config.lookalikes, job.trusted
+            weighed = weigh_scene(counts, sources, *options, *folds)
             weighed = with_added_kept(weighed, added)
             write_weighed_pairs(weighed, database)
         constant = frozenset(database.camera_id(idx) for idx in given)

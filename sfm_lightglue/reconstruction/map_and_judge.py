@@ -69,15 +69,16 @@ def map_and_judge(
         folds = Folds.of_database(task.database, weighed, checks.max_conflict, search)
     probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
     judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
-    best = judging.merged(judging.mapped(mapper, task))
+    first = judging.mapped(mapper, task)
+    best = judging.merged(first)
     if folds is not None and search is not None and any(is_folded(each) for each in best):
         if search.cuts:
             best = folds.cut(best, judging.judged)
             _tell_notes(best)
         return best
-    starts = _starts(weighed)
+    starts, taken_out = _starts(weighed), _contradicted_images(first)
     for number in range(1, _MAX_ATTEMPTS):
-        doubtful = _contradicted_images(best)
+        doubtful = _contradicted_images(best) | (taken_out - _registered(best))
         initial_pair = next((pair for pair in starts if {pair.name0, pair.name1} <= doubtful), None)
         if initial_pair is None:
             break

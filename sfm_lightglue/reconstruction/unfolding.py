@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
 from sfm_lightglue.reconstruction.folds import is_folded, joining_pairs, with_left_out
+from sfm_lightglue.reconstruction.map_and_judge import num_published
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Fill = Callable[[Path], "FilledDatabase"]
+"""Fills a new database at a path."""
+
+MapFilled = Callable[["FilledDatabase", Path, str, bool], list[JudgedModel]]
+"""Maps and judges a database."""
+
+_MIN_KEPT = 0.5
+"""Models of a scene whose pairs were weighed as in one with twins are kept if they have at least this fraction of the
+images of models that may be folded."""
+
 MAX_UNFOLDINGS = 3
 """Number of times that a scene is mapped again at most; then folded models are cut."""
 
@@ -33,14 +44,16 @@ def map_unfolded(
     store: Store,
     key: str,
     filled: FilledDatabase,
-    fill: Callable[[Path], FilledDatabase],
-    map_filled: Callable[[FilledDatabase, Path, str, bool], list[JudgedModel]],
+    fill: Fill,
+    map_filled: MapFilled,
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel]]:
     """Map a scene, and again without the pairs that join places that look alike while a model is folded.
 
     Pairs between these places that contradict the folded model are weighed again: they may be those that are right. If
-    a model is still folded at last, it is cut into the groups of images that agree with each other.
+    a model is still folded at last, it is cut into the groups of images that agree with each other. A fold shows that
+    the scene has twins, also if the pairs did not. If models that may be folded remain, the pairs are weighed as in a
+    scene with twins, and it is mapped once more.
 
     Args:
         store: keeps the pairs that are left out; see `left_out_pairs`.
@@ -54,6 +67,22 @@ def map_unfolded(
     Returns:
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
     """
+    filled, judged, was_folded = _without_folds(store, key, filled, fill, map_filled, work)
+    may_have_twins = was_folded or (num_published(judged) == 0 and bool(filled.weighed.apart))
+    if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged):
+        filled, judged = _with_twins(store, key, (filled, judged), fill, map_filled, work / "twins")
+    left_out = left_out_pairs(store, key)
+    told = [with_left_out(each, left_out) for each in judged]
+    new = [after.verdict.notes[-1] for each, after in zip(judged, told, strict=True) if _notes(each) != _notes(after)]
+    for note in dict.fromkeys(new):
+        logger.warning("%s", note)
+    return filled, told
+
+
+def _without_folds(
+    store: Store, key: str, filled: FilledDatabase, fill: Fill, map_filled: MapFilled, work: Path
+) -> tuple[FilledDatabase, list[JudgedModel], bool]:
+    """Map a scene until no model is folded or those that are were cut; also whether one was folded."""
     judged = map_filled(filled, work, _attempt_name(store, key), False)
     number, cuts = 0, False
     while not cuts and any(is_folded(each) for each in judged):
@@ -67,12 +96,39 @@ def map_unfolded(
     joining = joining_pairs(judged)
     if joining:  # models were cut
         filled = _filled_again(store, key, joining, filled, fill, work / "cut")
+    return filled, judged, number > 0
+
+
+def _is_unsure(judged: Sequence[JudgedModel]) -> bool:
+    """Whether models may be folded, were cut because they were, or none is published."""
+    published = [each.verdict for each in judged if each.verdict.outcome != "rejected"]
+    return not published or any(each.maybe_folded or each.left_out for each in published)
+
+
+def _with_twins(
+    store: Store,
+    key: str,
+    before: tuple[FilledDatabase, list[JudgedModel]],
+    fill: Fill,
+    map_filled: MapFilled,
+    work: Path,
+) -> tuple[FilledDatabase, list[JudgedModel]]:
+    """Map a scene in which a fold was found with pairs that are weighed as in a scene with twins, none left out.
+
+    What was there before stays if these models are not sure either, or have few of its images.
+    """
+    filled, judged = before
     left_out = left_out_pairs(store, key)
-    told = [with_left_out(each, left_out) for each in judged]
-    new = [after.verdict.notes[-1] for each, after in zip(judged, told, strict=True) if _notes(each) != _notes(after)]
-    for note in dict.fromkeys(new):
-        logger.warning("%s", note)
-    return filled, told
+    _save_folds(store, key, frozenset(), True)
+    with store_errors(work):
+        work.mkdir()
+    again, found, _ = _without_folds(store, key, _refilled(filled, fill, work), fill, map_filled, work)
+    if not _is_unsure(found) and num_published(found) >= _MIN_KEPT * num_published(judged):
+        return again, found
+    _save_folds(store, key, left_out, False)
+    with store_errors(work):
+        (work / "before").mkdir()
+    return _refilled(filled, fill, work / "before"), judged
 
 
 def _notes(judged: JudgedModel) -> tuple[str, ...]:
@@ -81,7 +137,8 @@ def _notes(judged: JudgedModel) -> tuple[str, ...]:
 
 def _attempt_name(store: Store, key: str) -> str:
     """The name of an attempt. A killed run may go on only from snapshots of a mapping without the same pairs."""
-    return make_key("pairs", sorted((pair.name0, pair.name1) for pair in left_out_pairs(store, key)))
+    pairs = sorted((pair.name0, pair.name1) for pair in left_out_pairs(store, key))
+    return make_key("pairs", pairs, "twins") if has_known_fold(store, key) else make_key("pairs", pairs)
 
 
 def _filled_again(
@@ -89,15 +146,23 @@ def _filled_again(
     key: str,
     joining: frozenset[ImagePair],
     filled: FilledDatabase,
-    fill: Callable[[Path], FilledDatabase],
+    fill: Fill,
     folder: Path,
 ) -> FilledDatabase:
     """The database without more pairs, at the path of the one before."""
-    left_out = sorted(left_out_pairs(store, key) | joining)
-    names = json.dumps([(pair.name0, pair.name1) for pair in left_out])
-    store.save(MAPPED_KIND, _key(key), {"left_out": np.array(names)})
+    _save_folds(store, key, left_out_pairs(store, key) | joining, has_known_fold(store, key))
     with store_errors(folder):
         folder.mkdir()
+    return _refilled(filled, fill, folder)
+
+
+def _save_folds(store: Store, key: str, left_out: frozenset[ImagePair], has_fold: bool) -> None:
+    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(left_out)])
+    store.save(MAPPED_KIND, _key(key), {"left_out": np.array(names), "has_fold": np.array(has_fold)})
+
+
+def _refilled(filled: FilledDatabase, fill: Fill, folder: Path) -> FilledDatabase:
+    """The database of the pairs that take part now, at the path of the one before."""
     again = fill(folder / filled.path.name)
     with store_errors(filled.path):
         publish_file(again.path, filled.path, SQLITE_SIDE_FILES)
@@ -112,6 +177,16 @@ def left_out_pairs(store: Store, key: str) -> frozenset[ImagePair]:
         key: of the models that are mapped.
     """
     return store.read_as(MAPPED_KIND, _key(key), _decoded) or frozenset()
+
+
+def has_known_fold(store: Store, key: str) -> bool:
+    """Whether a model of the scene was folded, so that its pairs are weighed as in a scene with twins.
+
+    Args:
+        store: of the run.
+        key: of the models that are mapped.
+    """
+    return bool(store.read_as(MAPPED_KIND, _key(key), lambda arrays: bool(arrays["has_fold"])))
 
 
 def _key(key: str) -> str:

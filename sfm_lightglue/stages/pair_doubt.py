@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.probability import scene_probabilities
@@ -99,6 +99,7 @@ class PairDoubt:
         config: LookalikesConfig,
         limit_deg: float,
         joining: Collection[ImagePair] = (),
+        has_fold: bool = False,
     ) -> PairDoubt:
         """The doubt about all verified pairs of a scene.
 
@@ -109,6 +110,7 @@ class PairDoubt:
             config: what is done with doubtful pairs.
             limit_deg: rotations of three images that differ by at most this angle close.
             joining: pairs that joined places that look alike in a model.
+            has_fold: see `scene_probabilities`.
         """
         pairs, known = sorted(verified), frozenset(trusted) & verified.keys()
         if config.mode == "off" or not pairs:
@@ -119,7 +121,8 @@ class PairDoubt:
         cues = scene_cues(views.images, views.pairs, limit_deg)
         is_wrong = np.array([pair in joining for pair in pairs], np.bool_)
         is_trusted = np.array([pair in known for pair in pairs], np.bool_)
-        judged = scene_probabilities(PairTracks(views.images, views.pairs), cues, is_wrong, is_trusted)
+        tracks = PairTracks(views.images, views.pairs)
+        judged = scene_probabilities(tracks, cues, is_wrong, is_trusted, has_fold=has_fold)
         overlaps = {
             pair: PairOverlap(1.0 if pair in known else probability, each)
             for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)
@@ -160,6 +163,15 @@ class PairDoubt:
         if is_trusted.any():
             weights = np.where(is_trusted, _TRUSTED_WEIGHT * weights.max(), weights)
         return weights
+
+    def doubtful_inliers(self) -> dict[ImagePair, AnyArray]:
+        """Keypoints [K, 2] of the inliers of the pairs that are less probable than `min_probability`, by pair."""
+        views = () if self.views is None else self.views.pairs
+        return {
+            pair: view.rows
+            for pair, view in zip(self.pairs, views, strict=self.views is not None)
+            if self.overlaps[pair].probability < self.config.min_probability
+        }
 
     def kept_apart(self, candidates: Sequence[ImagePair]) -> set[ImagePair]:
         """The pairs that take no part in mapping because they may show places that look alike.

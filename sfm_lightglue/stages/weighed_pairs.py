@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, Float64Array
+from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, reporting, silent
@@ -54,6 +54,8 @@ class WeighedPairs:
             estimated.
         has_twins: whether places of the scene match as completely as one place does.
         unlike: kept pairs that may show places that look alike and that nothing tells apart.
+        doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of verified pairs that are probably
+            wrong, by pair.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
@@ -65,6 +67,7 @@ class WeighedPairs:
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
     has_twins: bool = False
     unlike: frozenset[ImagePair] = frozenset()
+    doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -108,6 +111,7 @@ def weigh_scene(
     lookalikes: LookalikesConfig = LOOKALIKES_OFF,
     trusted: Collection[ImagePair] = (),
     left_out: Collection[ImagePair] = (),
+    has_fold: bool = False,
 ) -> WeighedPairs:
     """Take still content out of the pairs of a scene, and find those that contradict the others or are doubtful.
 
@@ -121,6 +125,7 @@ def weigh_scene(
         trusted: pairs that take part in mapping if they are verified.
         left_out: pairs that take no part, because they joined places that look alike in a model. The others are weighed
             without them, or against them in a scene with twins.
+        has_fold: whether a model of the scene was folded, so that it has twins.
     """
     verified = dict(counts.verified)
     changed: dict[ImagePair, ChangedPair] = {}
@@ -131,7 +136,7 @@ def weigh_scene(
         _update(verified, changed, sources)
     joining = {pair: verified.pop(pair) for pair in sorted((set(left_out) - set(trusted)) & verified.keys())}
     limit_deg = _rotation_limit_deg(checks, sources)
-    doubt = _doubt(verified, joining, sources, trusted, lookalikes, limit_deg)
+    doubt = _doubt(verified, joining, sources, trusted, lookalikes, limit_deg, has_fold)
     if doubt.has_twins:  # the pairs that joined twins are evidence against others
         verified |= joining
     pairs = sorted(verified)
@@ -169,6 +174,7 @@ def weigh_scene(
         doubt.overlaps,
         doubt.has_twins,
         doubt.unlike & kept.keys(),
+        doubt.doubtful_inliers() if doubt.has_twins else {},
     )
 
 
@@ -179,13 +185,14 @@ def _doubt(
     trusted: Collection[ImagePair],
     lookalikes: LookalikesConfig,
     limit_deg: float,
+    has_fold: bool,
 ) -> PairDoubt:
     """The doubt about the pairs of a scene; in one with twins, with those that joined places that look alike."""
     if joining:
-        doubt = PairDoubt.of_scene({**verified, **joining}, sources, trusted, lookalikes, limit_deg, joining)
+        doubt = PairDoubt.of_scene({**verified, **joining}, sources, trusted, lookalikes, limit_deg, joining, has_fold)
         if doubt.has_twins:
             return doubt
-    return PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg)
+    return PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg, has_fold=has_fold)
 
 
 def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:

@@ -13,7 +13,7 @@ from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping import merging_by_points
+from sfm_lightglue.mapping import link_alignment, merging_by_points
 from sfm_lightglue.mapping.link_alignment import LinkAlignment, align_by_links
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
 from sfm_lightglue.mapping.model_alignment import NotMerged
@@ -80,6 +80,26 @@ def test_two_common_images_help(scene, model) -> None:
     pieces = merge([part(model, range(7)), part(model, range(5, 12), MOVED)], pairs_of(model, lambda *_: False))
     assert [each.num_reg_images() for each in pieces.models] == [12]
     assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.02
+
+
+@pytest.mark.parametrize("limit", [8, 1000])
+def test_one_common_image_needs_few_points_of_both_models(scene, model, monkeypatch, limit: int) -> None:
+    """Only the scale is unknown then: ten points of both models tell it."""
+    monkeypatch.setattr(link_alignment, "_MIN_BOTH_SHARED", limit)
+    parts = [part(model, range(7)), part(model, range(6, 12), MOVED)]
+    asks = [("05.jpg", "06.jpg"), ("04.jpg", "06.jpg"), ("06.jpg", "07.jpg"), ("06.jpg", "08.jpg")]
+    pairs = pairs_of(model, lambda *names: names in asks)
+    common = [next(each.images[k] for k in each.reg_image_ids() if each.images[k].name == "06.jpg") for each in parts]
+    has_points = [point_ids_of(image) >= 0 for image in common]
+    rows = np.flatnonzero(has_points[0] & has_points[1])[10:].tolist()
+    for number, row in enumerate(rows):  # the others have a point in one model only
+        parts[number % 2].delete_observation(common[number % 2].image_id, row)
+    pieces = merge(parts, pairs)
+    if limit == 8:
+        assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.1
+        assert pieces.models[0].num_reg_images() == 12
+    else:
+        assert "the scale is not determined" in pieces.apart[0]
 
 
 def test_the_scale_and_the_pose_are_found_despite_a_wrong_pair(model) -> None:

@@ -15,7 +15,7 @@ from sfm_lightglue.mapping.database_pairs import matched_pairs, remove_geometrie
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.folds import FOLD_CHECK, Folds, is_folded, joining_pairs, with_left_out
-from sfm_lightglue.reconstruction.unfolding import MAX_UNFOLDINGS, left_out_pairs, map_unfolded
+from sfm_lightglue.reconstruction.unfolding import MAX_UNFOLDINGS, has_known_fold, left_out_pairs, map_unfolded
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import ring_scene, write_database
@@ -197,28 +197,38 @@ def test_the_left_out_pairs_are_told_with_the_models_that_they_concern() -> None
 
 
 @dataclass(frozen=True)
+class Weighed:
+    has_twins: bool
+    apart: tuple[ImagePair, ...] = ()
+
+
+@dataclass(frozen=True)
 class Filled:
     path: Path
     left_out: frozenset[ImagePair]
+    weighed: Weighed
 
 
 class Scene:
     """Filled databases, and models that are folded as long as pairs join the houses."""
 
-    def __init__(self, folder: Path, unfolds: bool) -> None:
+    def __init__(self, folder: Path, unfolds: bool, has_twins: bool = True, twins_help: bool = False) -> None:
         self.store, self.folder, self.unfolds = Store(folder / "store"), folder, unfolds
+        self.has_twins, self.twins_help = has_twins, twins_help
         self.attempts: list[tuple[str, bool]] = []
         self.num_inliers = FOLDS.num_inliers
 
     def fill(self, path: Path) -> Filled:
         path.write_text(str(len(left_out_pairs(self.store, "key"))))
-        return Filled(path, left_out_pairs(self.store, "key"))
+        has_twins = self.has_twins or has_known_fold(self.store, "key")
+        return Filled(path, left_out_pairs(self.store, "key"), Weighed(has_twins))
 
     def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool) -> list[JudgedModel]:
         assert work.is_dir()
         self.attempts.append((name, cuts))
         folds = replace(FOLDS, num_inliers=self.num_inliers)
-        found = folds.checked([judged(street_model(not (self.unfolds and filled.left_out)))])
+        is_right = (self.unfolds and filled.left_out) or (self.twins_help and filled.weighed.has_twins)
+        found = folds.checked([judged(street_model(not is_right))])
         return FOLDS.cut(found, lambda models: checked(*models)) if cuts else found
 
     def run(self) -> tuple[Filled, list[JudgedModel]]:
@@ -263,6 +273,31 @@ def test_a_folded_model_that_no_pairs_join_is_cut_at_once(tmp_path: Path) -> Non
     assert [cuts for _, cuts in scene.attempts] == [False, True]
     assert [tuple(each.verdict.images) for each in found] == HOUSES
     assert left_out_pairs(scene.store, "key") == frozenset()
+
+
+def test_a_fold_shows_that_a_scene_has_twins(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, unfolds=False, has_twins=False, twins_help=True)
+    filled, found = scene.run()
+    assert [cuts for _, cuts in scene.attempts] == [False] * MAX_UNFOLDINGS + [True, False]
+    assert scene.attempts[-1][0] not in {name for name, _ in scene.attempts[:-1]}, "other snapshots"
+    assert [len(each.verdict.images) for each in found] == [12]
+    assert filled.weighed.has_twins
+    assert filled.left_out == frozenset()
+    assert filled.path.read_text() == "0"
+    again = Scene(tmp_path, unfolds=False, has_twins=False, twins_help=True)
+    assert [len(each.verdict.images) for each in again.run()[1]] == [12]
+    assert len(again.attempts) == 1, "an interrupted run knows it"
+
+
+@pytest.mark.parametrize("has_twins", [True, False])
+def test_what_stays_folded_with_twins_is_what_it_was(tmp_path: Path, has_twins: bool) -> None:
+    scene = Scene(tmp_path, unfolds=False, has_twins=has_twins)
+    filled, found = scene.run()
+    assert len(scene.attempts) == (1 if has_twins else 2) * (MAX_UNFOLDINGS + 1)
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert not has_known_fold(scene.store, "key")
+    assert filled.left_out == left_out_pairs(scene.store, "key") != frozenset()
+    assert filled.path.read_text() == str(len(filled.left_out))
 
 
 def test_a_right_scene_is_mapped_once(tmp_path: Path) -> None:
