@@ -143,6 +143,26 @@ def choose_references(
     return references, spacings
 
 
+def sample_warps(views: PlaneViews, points: IndexArray, references: IndexArray, spacings: Float64Array) -> Float64Array:
+    """How patches are distorted: pixels of each observation per sample of the template of its point.
+
+    Args:
+        views: of the planes of the points.
+        points: [M] of the observations.
+        references: [P] observation whose patch is the template of each point.
+        spacings: [P] pixels of the reference between samples.
+
+    Returns:
+        [M, 2, 2], not finite where a plane is seen from the side, or behind a camera.
+    """
+    with np.errstate(all="ignore"):
+        (a, b), (c, d) = views.pixels_from_plane[references].transpose(1, 2, 0)
+        adjugates = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2)
+        inverses = adjugates * (spacings / (a * d - b * c))[:, None, None]
+        warps: Float64Array = views.pixels_from_plane @ inverses[points]
+    return warps
+
+
 _ANGLE_PER_OCTAVE = 0.2
 """Angle in radians that is as bad for a reference as half the resolution."""
 

@@ -19,7 +19,7 @@ from sfm_lightglue.refinement.alignment import Alignment, align
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.refinement.observations import Observations, move_keypoints, read_observations
 from sfm_lightglue.refinement.patches import Pyramid, grid
-from sfm_lightglue.refinement.planes import choose_references, view_planes
+from sfm_lightglue.refinement.planes import choose_references, sample_warps, view_planes
 
 REFERENCE_SIGMA_PX = 0.02
 """Standard deviation of a reference: it defines its point, and the others are aligned with it."""
@@ -181,12 +181,7 @@ class _Refinement:
         """Choose references, and predict how the other images distort their patches."""
         views = view_planes(model, seen)
         references, spacings = choose_references(seen, views, is_settled)
-        of_reference = views.pixels_from_plane[references]
-        with np.errstate(all="ignore"):  # planes seen from the side, or behind a camera: not finite
-            (a, b), (c, d) = of_reference.transpose(1, 2, 0)
-            adjugates = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2)
-            inverses = adjugates * (spacings / (a * d - b * c))[:, None, None]
-            warps = views.pixels_from_plane @ inverses[seen.points]
+        warps = sample_warps(views, seen.points, references, spacings)
         size = config.patch_size + 2
         num_points = len(references)
         templates, has_template = np.zeros((num_points, size, size), np.uint8), np.zeros(num_points, np.bool_)

@@ -63,16 +63,11 @@ def adjust_keyframes(
         return 0
     with one_blas_thread():
         bundle = adjust(copied.bundle, loss_px, max_iterations, refined_params, min_decrease)
-    if refined_params and not _is_plausible(bundle.camera):
+    if refined_params and not is_plausible(bundle.camera):
         return 0
-    poses = {
-        idx: Rigid3(project_to_rotation(bundle.R[row]), bundle.t[row])
-        for row, idx in enumerate(copied.idxs)
-        if bundle.is_free[row]
-    }
     outliers = np.flatnonzero(bundle.errors_px() > max_error_px)
     with slam_map.lock:
-        slam_map.place(poses, copied.point_ids, bundle.xyz)
+        slam_map.place(poses_of(bundle, copied.idxs), copied.point_ids, bundle.xyz)
         if refined_params:
             slam_map.camera = bundle.camera
         for row in outliers.tolist():
@@ -80,7 +75,21 @@ def adjust_keyframes(
     return len(outliers)
 
 
-def _is_plausible(camera: Camera) -> bool:
+def poses_of(bundle: Bundle, idxs: Sequence[int]) -> dict[int, Rigid3]:
+    """The adjusted poses of a bundle by keyframe.
+
+    Args:
+        bundle: after its adjustment.
+        idxs: keyframe of each of its poses.
+    """
+    return {
+        idx: Rigid3(project_to_rotation(bundle.R[row]), bundle.t[row])
+        for row, idx in enumerate(idxs)
+        if bundle.is_free[row]
+    }
+
+
+def is_plausible(camera: Camera) -> bool:
     """Whether the field of view of a refined camera is one of a usual lens, 10 to 150 degrees."""
     focal = as_pycolmap(camera).mean_focal_length() / max(camera.size)
     return bool(0.13 < focal < 6.0) and bool(np.isfinite(camera.params).all())

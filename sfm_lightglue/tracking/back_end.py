@@ -36,7 +36,14 @@ class BackEnd:
         self.relocalizer = Relocalizer(self.slam_map, self.places, matcher, config, config.seed)
         self._closer = LoopCloser(self.slam_map, self.places, matcher, self.mapper, config, config.seed)
         self.keyframes = KeyframeMapping(
-            self.slam_map, extractor, self.mapper, self._after, self._is_busy, config.pose, config.seed
+            self.slam_map,
+            extractor,
+            self.mapper,
+            self._after,
+            self._is_busy,
+            config.pose,
+            config.seed,
+            config.max_image_size if config.mapping.align_patches else None,
         )
         self.thread = MappingThread(self.keyframes.add, config.threads)
         self.events: list[TrackingEvent] = []
@@ -80,12 +87,22 @@ class BackEnd:
         for map_id in self.slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
             self.mapper.adjust_all(map_id)
             self.mapper.complete(map_id)
-            self.mapper.adjust_all(map_id)
-        closures = self._closer.join_maps() if self._config.loop_closing else []
+        closures = self._join_maps() if len(self.slam_map.map_ids()) > 1 else []
         for closure in closures:
             self._tell(closure, self.slam_map.keyframes[closure.idx].frame_idx)
+        for map_id in self.slam_map.map_ids_by_size():
+            self.mapper.adjust_precisely(map_id)
+
+    def _join_maps(self) -> list[LoopClosure]:
+        """Join maps that show a common place; they are adjusted before and after it."""
+        if not self._config.loop_closing:
+            return []
+        for map_id in self.slam_map.map_ids_by_size():
+            self.mapper.adjust_all(map_id)
+        closures = self._closer.join_maps()
         for map_id in self.slam_map.map_ids_by_size() if closures else ():
             self.mapper.adjust_all(map_id)
+        return closures
 
     def event(self, kind: EventKind, frame_idx: int, detail: str = "") -> None:
         """Note that something happened."""

@@ -44,6 +44,8 @@ class Bundle:
         pixels: [M, 2] observed position.
         is_free: [C] whether a pose is adjusted.
         camera: of all images.
+        sigmas: [M] standard deviations of the observations: residuals are divided by them where the cost is computed.
+            None: all are 1 px.
     """
 
     R: Float64Array
@@ -54,11 +56,12 @@ class Bundle:
     pixels: Float64Array
     is_free: BoolArray
     camera: Camera
+    sigmas: Float64Array | None = None
 
     def errors_px(self) -> Float64Array:
         """Lengths [M] of the residuals; infinite for points behind the camera, and for pixels without ray."""
         in_cam = _in_cams(self.R, self.t, self.xyz, self)
-        observed = _observed(self.camera, self.pixels)
+        observed = _observed(self.camera, self.pixels, None)
         residuals, _ = _residuals(in_cam, observed)
         errors: Float64Array = np.sqrt((residuals**2).sum(axis=1))
         errors[~(in_cam[:, 2] > _MIN_DEPTH) | np.isnan(observed.normalized[:, 0])] = np.inf
@@ -66,10 +69,10 @@ class Bundle:
 
 
 class _Observed(NamedTuple):
-    """Observations [M, 2] on the plane z = 1, and the focal length in pixels."""
+    """Observations [M, 2] on the plane z = 1, and the residuals [M] per distance there: the focal length over sigma."""
 
     normalized: Float64Array
-    focal_px: float
+    scales: Float64Array
 
 
 class _Linear(NamedTuple):
@@ -92,7 +95,7 @@ def adjust(
 
     Args:
         bundle: the start.
-        loss_px: residuals beyond it count linearly.
+        loss_px: residuals, over their sigmas, beyond it count linearly.
         max_iterations: accepted steps at most.
         refined_params: indices of the camera's parameters that are adjusted too.
         min_decrease: ends when a step lowers the cost by a smaller fraction.
@@ -103,17 +106,17 @@ def adjust(
     """
     is_behind = np.isinf(bundle.errors_px())
     if is_behind.any():
-        return _adjusted_without(bundle, is_behind, loss_px, max_iterations, refined_params, min_decrease)
+        return adjust_without(bundle, is_behind, loss_px, max_iterations, refined_params, min_decrease)
     if len(bundle.points) == 0:
         return bundle
     layout = _Layout(bundle, len(refined_params))
-    observed = _observed(bundle.camera, bundle.pixels)
+    observed = _observed(bundle.camera, bundle.pixels, bundle.sigmas)
     damping, cost, num_rejected = 1e-4, _cost(bundle, observed, loss_px), 0
     linear = _linearized(bundle, observed, loss_px, refined_params)
     for _ in range(2 * max_iterations):
         try:
             moved = _stepped(bundle, layout.step(linear, damping), layout, refined_params)
-            of_moved = _observed(moved.camera, moved.pixels) if refined_params else observed
+            of_moved = _observed(moved.camera, moved.pixels, moved.sigmas) if refined_params else observed
             moved_cost = _cost(moved, of_moved, loss_px)
         except np.linalg.LinAlgError:
             moved_cost = np.inf
@@ -131,26 +134,34 @@ def adjust(
     return bundle
 
 
-def _adjusted_without(
+def adjust_without(
     bundle: Bundle,
     is_left_out: BoolArray,
     loss_px: float,
     max_iterations: int,
-    refined_params: tuple[int, ...],
-    min_decrease: float,
+    refined_params: tuple[int, ...] = (),
+    min_decrease: float = 1e-3,
 ) -> Bundle:
-    """The bundle after an adjustment without some observations [M], and without points that lose all of theirs."""
+    """As `adjust`, without some observations [M], and without points that lose all of theirs."""
     used = ~is_left_out
     present, points = np.unique(bundle.points[used], return_inverse=True)
-    part = replace(bundle, xyz=bundle.xyz[present], cams=bundle.cams[used], points=points, pixels=bundle.pixels[used])
+    part = replace(
+        bundle,
+        xyz=bundle.xyz[present],
+        cams=bundle.cams[used],
+        points=points,
+        pixels=bundle.pixels[used],
+        sigmas=None if bundle.sigmas is None else bundle.sigmas[used],
+    )
     adjusted = adjust(part, loss_px, max_iterations, refined_params, min_decrease)
     xyz = bundle.xyz.copy()
     xyz[present] = adjusted.xyz
     return replace(bundle, R=adjusted.R, t=adjusted.t, xyz=xyz, camera=adjusted.camera)
 
 
-def _observed(camera: Camera, pixels: Float64Array) -> _Observed:
-    return _Observed(normalized_from_pixels(camera, pixels), focal_length_px(camera))
+def _observed(camera: Camera, pixels: Float64Array, sigmas: Float64Array | None) -> _Observed:
+    scales = focal_length_px(camera) / (np.ones(len(pixels)) if sigmas is None else sigmas)
+    return _Observed(normalized_from_pixels(camera, pixels), scales)
 
 
 def _in_cams(R: Float64Array, t: Float64Array, xyz: Float64Array, bundle: Bundle) -> Float64Array:
@@ -160,9 +171,9 @@ def _in_cams(R: Float64Array, t: Float64Array, xyz: Float64Array, bundle: Bundle
 
 
 def _residuals(in_cam: Float64Array, observed: _Observed) -> tuple[Float64Array, Float64Array]:
-    """Residuals [M, 2] in pixels, 0 for a pixel without ray, and the inverse depths [M]."""
+    """Residuals [M, 2] in pixels or sigmas, 0 for a pixel without ray, and the inverse depths [M]."""
     inverse_depths = 1 / np.maximum(in_cam[:, 2], _MIN_DEPTH)
-    residuals: Float64Array = observed.focal_px * (in_cam[:, :2] * inverse_depths[:, None] - observed.normalized)
+    residuals: Float64Array = observed.scales[:, None] * (in_cam[:, :2] * inverse_depths[:, None] - observed.normalized)
     residuals[np.isnan(residuals)] = 0
     return residuals, inverse_depths
 
@@ -179,7 +190,7 @@ def _linearized(bundle: Bundle, observed: _Observed, loss_px: float, refined_par
     residuals, inverse_depths = _residuals(in_cam, observed)
     lengths = np.sqrt((residuals**2).sum(axis=1))
     weights = np.sqrt(loss_px / np.maximum(lengths, loss_px))
-    scale = weights * observed.focal_px * inverse_depths
+    scale = weights * observed.scales * inverse_depths
     x, y = in_cam[:, 0] * inverse_depths, in_cam[:, 1] * inverse_depths
     by_cam = np.zeros((len(x), 2, 3))  # by the point in the frame of the camera
     by_cam[:, 0, 0] = by_cam[:, 1, 1] = scale
@@ -193,7 +204,7 @@ def _linearized(bundle: Bundle, observed: _Observed, loss_px: float, refined_par
     by_camera = np.empty((len(x), 2, len(refined_params)))
     for column, index in enumerate(refined_params):
         step = 1e-4 * max(1.0, abs(bundle.camera.params[index]))
-        changed = _observed(_changed(bundle.camera, (index,), np.array([step])), bundle.pixels)
+        changed = _observed(_changed(bundle.camera, (index,), np.array([step])), bundle.pixels, bundle.sigmas)
         by_camera[:, :, column] = weights[:, None] * (_residuals(in_cam, changed)[0] - residuals) / step
     return _Linear(weights[:, None] * residuals, by_pose, by_cam @ bundle.R[bundle.cams], by_camera)
 

@@ -13,10 +13,12 @@ from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.tracking.absolute_pose import absolute_pose
+from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.tracking.config import PoseConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame
 from sfm_lightglue.tracking.frame_store import StoredFeatures
 from sfm_lightglue.tracking.local_mapper import LocalMapper
+from sfm_lightglue.tracking.optical_flow import FlowImage
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.reference import MapStart, Reference
 from sfm_lightglue.tracking.slam_map import Keyframe, ReferencePose, SlamMap
@@ -42,6 +44,7 @@ class KeyframeMapping:
         is_busy: whether other keyframes wait.
         pose: limits of poses.
         seed: of everything random.
+        max_image_size: longer side, in pixels, of the images that keyframes keep; None keeps none.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class KeyframeMapping:
         is_busy: Callable[[], bool] = lambda: False,
         pose: PoseConfig | None = None,
         seed: int = 0,
+        max_image_size: int | None = None,
     ) -> None:
         self._map, self._extractor, self._mapper, self._after = slam_map, extractor, mapper, after
         self._is_busy, self._pose = is_busy, pose or PoseConfig()
-        self._seed = seed
+        self._seed, self._max_image_size = seed, max_image_size
         self._num_refined: dict[int, int] = {}  # of _REFINING, by map
         self.track_ids_of: dict[int, IndexArray] = {}
         """Running numbers of the tracks of the rows of each keyframe, -1 without, by its idx."""
@@ -145,6 +149,7 @@ class KeyframeMapping:
             previous_rows,
             placed.scale,
             _colors(frame, keypoints),
+            self._image(frame),
         )
         rows = reference.rows_with(len(features))
         point_ids[rows], track_ids[rows] = reference.point_ids, reference.track_ids
@@ -158,6 +163,11 @@ class KeyframeMapping:
             previous_rows[rows] = reference.matched_rows
         self._inherit(keyframe, previous)
         return keyframe
+
+    def _image(self, frame: Frame) -> CompactImage | None:
+        if self._max_image_size is None:
+            return None
+        return CompactImage.of(FlowImage.of(frame.image, self._max_image_size))
 
     def _inherit(self, keyframe: Keyframe, reference: Reference | None) -> None:
         """Give the tracks the points that the keyframe before got after this one was made, where they fit.

@@ -18,6 +18,7 @@ from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
 from sfm_lightglue.tracking.frame_store import StoredMatches
 from sfm_lightglue.tracking.guided_matching import PlacePoints, match_by_projection, place_points
+from sfm_lightglue.tracking.precise_adjustment import adjust_precisely
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
@@ -128,24 +129,36 @@ class LocalMapper:
         Args:
             map_id: of a map; one with fewer than two keyframes stays as it is.
         """
+        refined = self._refined_params(map_id)
         members = self._map.members(map_id)
-        is_largest = self._map.map_ids_by_size()[:1] == [map_id]
-        refined = self._refined_params(len(members)) if is_largest else ()
         for _ in range(2):
             num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined, min_decrease=1e-4)
             members = [idx for idx in members if idx in self._map.keyframes]
             if num_removed == 0:
                 break
 
+    def adjust_precisely(self, map_id: int) -> None:
+        """Adjust a map for the last time: as `adjust_all`, but by the precision of aligned observations if it can be.
+
+        Args:
+            map_id: of the map.
+        """
+        _, max_error_px = self._limits()
+        refined = self._refined_params(map_id)
+        if not adjust_precisely(self._map, map_id, max_error_px, self._num_threads(), refined):
+            self.adjust_all(map_id)
+
     def _limits(self) -> tuple[float, float]:
         """Scale of the loss and largest error, in pixels of the frames."""
         factor = pixel_factor(self._map.camera.size)
         return self._config.mapping.loss_px * factor, self._config.mapping.max_error_px * factor
 
-    def _refined_params(self, num_keyframes: int) -> tuple[int, ...]:
-        """Indices of the parameters of the camera that so many keyframes may refine."""
-        camera = self._map.camera
+    def _refined_params(self, map_id: int) -> tuple[int, ...]:
+        """Indices of the parameters of the camera that a map refines."""
+        camera, num_keyframes = self._map.camera, len(self._map.members(map_id))
         if camera.source == "given" and not self._config.refine_camera:
+            return ()
+        if self._map.map_ids_by_size()[:1] != [map_id]:
             return ()
         native = as_pycolmap(camera)
         groups = (native.focal_length_idxs(), native.extra_params_idxs())

@@ -13,6 +13,7 @@ from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, IndexArra
 from sfm_lightglue.features import Features
 from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation
 from sfm_lightglue.tracking.compact_features import CompactFeatures
+from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.types import Camera
 
 Ids = AnyArray | Sequence[int]
@@ -36,6 +37,7 @@ class Keyframe:
         previous_rows: [N] row of the same track of optical flow in that keyframe, -1 if there is none.
         scale: units of the map per unit when the keyframe was made.
         colors: [N, 3] RGB of the keypoints, None if unknown.
+        image: for the alignment of patches, None without.
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class Keyframe:
         "colors",
         "frame_idx",
         "idx",
+        "image",
         "keypoints",
         "map_id",
         "name",
@@ -69,12 +72,14 @@ class Keyframe:
         previous_rows: IndexArray,
         scale: float = 1.0,
         colors: UInt8Array | None = None,
+        image: CompactImage | None = None,
     ) -> None:
         self.idx, self.frame_idx, self.name, self.time_s, self.map_id = idx, frame_idx, name, time_s, map_id
         self.cam_from_world, self.scale = cam_from_world, scale
         self._features: Features | CompactFeatures = features
         self.keypoints, self.point_ids, self.colors = keypoints, point_ids, colors
         self.previous_idx, self.previous_rows = previous_idx, previous_rows
+        self.image = image
 
     @property
     def features(self) -> Features:
@@ -92,6 +97,11 @@ class Keyframe:
         kept = self._features
         if isinstance(kept, Features):
             self._features = CompactFeatures.of(kept)
+
+    def move_keypoints(self, rows: IndexArray, pixels: Float64Array) -> None:
+        """Set the pixels [M, 2] of some keypoints; the features stay as they were found."""
+        self.keypoints = self.keypoints.copy()
+        self.keypoints[rows] = pixels
 
 
 class ReferencePose(NamedTuple):
