@@ -242,7 +242,7 @@ class TrackerConfig:
     """1 maps between the frames: two runs give the same bytes. Otherwise mapping has a thread of its own, and another
     one extracts the features of the next keyframe. Each keyframe is matched with its partners in up to so many threads,
     no more than partners, while tracking goes on: up to 2 + `mapping.num_partners` cores are busy.
-    When the sequence has ended, so many threads match keyframes."""
+    When the sequence has ended, so many threads match keyframes and align patches."""
 
     device: str = "cpu"
     """Where networks run: "cpu", "cuda", "cuda:1", or "auto" for CUDA if there is any."""

@@ -100,6 +100,13 @@ def test_keyframes_have_one_pose_in_model_and_records(plain):
         assert np.allclose(image.cam_from_world().matrix(), poses[image.name].as_matrix()[:3])
 
 
+def test_aligned_patches_make_poses_more_exact(plain):
+    without = tracked(walk(), mapping={"align_patches": False})
+    without.finish()
+    assert all(keyframe.image is None for keyframe in without.slam_map.keyframes.values())
+    assert relative_error(plain, walk()) < 0.9 * relative_error(without, walk())
+
+
 def test_a_single_thread_gives_the_same_bytes_again(plain):
     again = tracked(walk())
     again.finish()
