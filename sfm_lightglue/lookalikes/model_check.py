@@ -57,6 +57,10 @@ _MIN_JOINING = 0.3
 _CONFLICT = -1.0
 """Logarithm of the likelihood ratio below which two images contradict each other."""
 
+_TWIN_CONFLICT = -2.2
+"""The same in a scene with twins, where the evidence is the odds of pairs: a true pair of a wide baseline is often not
+probable, but seldom clearly wrong (a probability of 0.1)."""
+
 _MIN_CONFLICTS = 3
 """Number of pairs of images of two groups that must contradict each other for a fold."""
 
@@ -192,7 +196,7 @@ def check_fold(
     is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
-    found, limit = _conflicts(groups, evidence, is_known), _CONFLICT
+    found, limit = _conflicts(groups, evidence, is_known, _TWIN_CONFLICT if has_twins else _CONFLICT), _CONFLICT
     if not found:  # the places may have most points in common
         evidence, limit = alone_evidence(counts, is_known), 0.0
         # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.
@@ -309,15 +313,17 @@ def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]
     return limited
 
 
-def _conflicts(groups: list[IndexArray], evidence: Float64Array, is_known: BoolArray) -> list[GroupConflict]:
-    """The groups that contradict each other, the strongest conflict first."""
+def _conflicts(
+    groups: list[IndexArray], evidence: Float64Array, is_known: BoolArray, limit: float = _CONFLICT
+) -> list[GroupConflict]:
+    """The groups that contradict each other, by pairs with evidence below a limit; the strongest conflict first."""
     found = []
     for (number0, rows0), (number1, rows1) in combinations(enumerate(groups), 2):
         if min(len(rows0), len(rows1)) < _MIN_GROUP:
             continue
         block = np.ix_(rows0, rows1)
         known, values = is_known[block], evidence[block]
-        against = known & (values < _CONFLICT)
+        against = known & (values < limit)
         taking_part = min(int(against.any(axis=1).sum()), int(against.any(axis=0).sum()))
         if against.sum() < _MIN_CONFLICTS or taking_part < _MIN_GROUP:
             continue

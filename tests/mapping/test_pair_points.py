@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sfm_lightglue.lookalikes.model_check import check_fold
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.pair_points import pairs_without_points
 from sfm_lightglue.reconstruction.folds import Folds
@@ -41,3 +42,16 @@ def test_wrong_inliers_are_no_sign_of_a_fold_where_others_say_that_images_see_on
     assert folds.check(model).conflicts, "the probabilities alone say that both ends are two places"
     folds = replace(folds, doubtful_inliers=dict.fromkeys(far, wrong) if is_wrong else {})
     assert bool(folds.check(model).conflicts) != is_wrong
+
+
+def test_pairs_that_are_only_doubtful_are_no_sign_of_a_fold_among_twins() -> None:
+    model = street_model(False, num_houses=1, num_images=9)
+    names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
+    pairs = all_pairs(names)
+    found = {}
+    for doubtful in (0.01, 0.15):
+        near = {pair: names.index(pair.name1) - names.index(pair.name0) <= 2 for pair in pairs}
+        probabilities = {pair: 0.99 if is_near else doubtful for pair, is_near in near.items()}
+        found[doubtful] = check_fold(model, pairs, probabilities, has_twins=True).conflict
+    assert found[0.01] > ChecksConfig().max_conflict
+    assert found[0.15] == 0
