@@ -33,3 +33,26 @@ def observing_keypoints(image: pycolmap.Image) -> IndexArray:
 def observed_ids(image: pycolmap.Image) -> IndexArray:
     """Ids [O] of the points that an image observes, in the order of its keypoints."""
     return np.array([point.point3D_id for point in image.get_observation_points2D()], np.uint64).astype(np.int64)
+
+
+def add_points(
+    model: pycolmap.Reconstruction,
+    positions: Float64Array,
+    ends: IndexArray,
+    image_ids: IndexArray,
+    keypoints: IndexArray,
+) -> None:
+    """Add points to a model, which numbers them one after the other.
+
+    Args:
+        model: changed in place.
+        positions: [P, 3] of the points.
+        ends: [P] where the observations of each point end; they begin where those of the point before end.
+        image_ids: [O] of the observations.
+        keypoints: [O] indices of the keypoints in their images.
+    """
+    elements = list(map(pycolmap.TrackElement, image_ids.tolist(), keypoints.tolist()))
+    begin = 0
+    for xyz, end in zip(positions, ends.tolist(), strict=True):
+        model.add_point3D(xyz, pycolmap.Track(elements[begin:end]))
+        begin = end

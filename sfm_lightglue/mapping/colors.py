@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from sfm_lightglue.arrays import Float64Array, IndexArray, UInt8Array
+from sfm_lightglue.colmap.image_points import observed_ids, observing_keypoints, pixels_of
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 
-_MIN_SIZE_PX = 4000
-"""Longer side in pixels to which very large images may be reduced before their pixels are read."""
+_MIN_SIZE_PX = 1600
+"""Longer side in pixels to which larger images may be reduced: that of the images in which keypoints are found."""
 
 
 def color_points(
@@ -57,16 +59,13 @@ def _color(
     left: set[int],
 ) -> Iterator[None]:
     """Yields after each image; the points have their colours at the end, and `left` those that none has shown."""
-    row_from_id = {point_id: row for row, point_id in enumerate(sorted(model.point3D_ids()))}
-    sums = np.zeros((len(row_from_id), 3))
-    counts = np.zeros(len(row_from_id))
+    ids = np.array(sorted(model.point3D_ids()), np.int64)
+    found: list[tuple[IndexArray, UInt8Array]] = [(np.zeros(0, np.int64), np.zeros((0, 3), np.uint8))]
 
-    def observations(image: pycolmap.Image) -> tuple[str, list[int], np.ndarray]:
-        points = image.get_observation_points2D()
-        pixels = np.array([point.xy for point in points]).reshape(-1, 2)
-        return image.name, [row_from_id[point.point3D_id] for point in points], pixels
+    def observations(image: pycolmap.Image) -> tuple[str, IndexArray, Float64Array]:
+        return image.name, np.searchsorted(ids, observed_ids(image)), pixels_of(image)[observing_keypoints(image)]
 
-    def sample(seen: tuple[str, list[int], np.ndarray]) -> tuple[list[int], np.ndarray] | None:
+    def sample(seen: tuple[str, IndexArray, Float64Array]) -> tuple[IndexArray, UInt8Array] | None:
         name, rows, pixels = seen
         try:
             rgb, factor = Image.read(path_from_name[name], name).at_least(_MIN_SIZE_PX, colour=True)
@@ -78,10 +77,13 @@ def _color(
     images = (model.images[image_id] for image_id in image_ids)
     for sampled in executor.map(sample, map(observations, images)):
         if sampled is not None:
-            np.add.at(sums, sampled[0], sampled[1])
-            np.add.at(counts, sampled[0], 1)
+            found.append(sampled)
         yield
+    rows, values = (np.concatenate(each) for each in zip(*found, strict=True))
+    counts = np.bincount(rows, minlength=len(ids))
+    sums = np.stack([np.bincount(rows, values[:, channel], len(ids)) for channel in range(3)], axis=1)
+    points = model.points3D
     colors = np.round(sums / np.maximum(counts, 1)[:, None]).astype(np.uint8)
-    for point_id, row in row_from_id.items():
-        model.points3D[point_id].color = colors[row]
-    left.update(point_id for point_id, row in row_from_id.items() if counts[row] == 0)
+    for point_id, color in zip(ids.tolist(), colors, strict=True):
+        points[point_id].color = color
+    left.update(ids[counts == 0].tolist())

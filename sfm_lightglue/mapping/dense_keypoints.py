@@ -10,6 +10,7 @@ import pycolmap
 from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import add_points, pixels_of
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
 from sfm_lightglue.types import Camera, DenseFeatures
@@ -103,15 +104,8 @@ class DenseKeypoints:
         order = np.lexsort((points.keypoint, points.point))
         number = points.keypoint[order]
         image: IndexArray = np.searchsorted(self.starts, number, side="right") - 1
-        image_ids, rows = np.array(self.image_ids)[image].tolist(), (number - self.starts[image]).tolist()
-        ends = np.searchsorted(points.point[order], np.arange(len(points.xyz)), side="right").tolist()
-        begin = 0
-        for xyz, end in zip(list(points.xyz), ends, strict=True):
-            track = pycolmap.Track()
-            for element in range(begin, end):
-                track.add_element(image_ids[element], rows[element])
-            copy.add_point3D(xyz, track)
-            begin = end
+        ends = np.searchsorted(points.point[order], np.arange(len(points.xyz)), side="right")
+        add_points(copy, points.xyz, ends, np.array(self.image_ids)[image], number - self.starts[image])
         return copy
 
 
@@ -140,7 +134,7 @@ def poses_of(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> list[R
 
 def _joined(image: pycolmap.Image, dense: DenseFeatures) -> tuple[Float64Array, IndexArray]:
     """Pixels [N, 2] of the keypoints of a model's image and of its dense features, and the rows [D] of the latter."""
-    existing = np.array([point.xy for point in image.points2D], np.float64).reshape(-1, 2)
+    existing = pixels_of(image)
     pixels = dense.keypoints.astype(np.float64)
     if len(existing) == dense.num_sparse and np.array_equal(existing, pixels[: len(existing)]):
         return pixels, np.arange(len(pixels))

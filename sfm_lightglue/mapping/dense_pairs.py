@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pycolmap
 from scipy.sparse import csr_array
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import observed_ids
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.mapping.density_config import DensityConfig
 
@@ -81,7 +81,8 @@ def pairs_with_common_surface(
     point_ids = np.array(sorted(model.point3D_ids()), np.int64)
     if len(point_ids) == 0:
         return []
-    xyz = np.array([model.points3D[int(point_id)].xyz for point_id in point_ids])
+    points = model.points3D
+    xyz = np.array([points[point_id].xyz for point_id in point_ids.tolist()])
     views = [_view(model, image_id, point_ids, xyz) for image_id in image_ids]
     counts = _num_common(views, len(point_ids))
     linked = counts >= config.min_shared_points
@@ -97,19 +98,22 @@ def pairs_with_common_surface(
     for (i, j), number in zip(pairs, predicted, strict=True):
         scores[i, j] = scores[j, i] = number
 
-    @cache
-    def has_parallax(i: int, j: int) -> bool:
-        common = np.intersect1d(views[i].point, views[j].point, assume_unique=True)
-        return _median_angle_deg(views[i], views[j], xyz[common]) >= config.pair_angle_deg
+    has_parallax: dict[tuple[int, int], bool] = {}
 
     def partners(i: int) -> list[tuple[int, int]]:
         """The best ones. Pairs below these are not judged: dense models have many."""
         found: list[tuple[int, int]] = []
+        is_seen = np.zeros(len(xyz), np.bool_)
+        is_seen[views[i].point] = True
         for j in np.argsort(-scores[i], kind="stable").tolist():
             if len(found) == limit or scores[i, j] == 0:
                 break
             pair = min(i, j), max(i, j)
-            if not linked[i, j] or has_parallax(*pair):
+            if linked[i, j] and pair not in has_parallax:
+                common = views[j].point[is_seen[views[j].point]]
+                angle_deg = _median_angle_deg(views[pair[0]], views[pair[1]], xyz[common])
+                has_parallax[pair] = angle_deg >= config.pair_angle_deg
+            if not linked[i, j] or has_parallax[pair]:
                 found.append(pair)
         return found
 
@@ -146,8 +150,7 @@ def _num_common(views: Sequence[_View], num_points: int) -> Float64Array:
 def _view(model: pycolmap.Reconstruction, image_id: int, point_ids: IndexArray, xyz: Float64Array) -> _View:
     image = model.images[image_id]
     matrix = np.asarray(image.cam_from_world().matrix())
-    observed = [point.point3D_id for point in image.get_observation_points2D()]
-    rows = np.unique(np.searchsorted(point_ids, np.array(observed, np.int64)))
+    rows = np.unique(np.searchsorted(point_ids, observed_ids(image)))
     view = _View(matrix[:, :3], matrix[:, 3], rows, model.cameras[image.camera_id], np.full(_CELLS_PER_SIDE**2, np.inf))
     pixels, depth, is_inside = _projected(view, xyz[rows])
     cells, depth = _cells(view, pixels)[is_inside], depth[is_inside]

@@ -160,10 +160,10 @@ class _Tracks:
     @classmethod
     def from_matches(cls, matches: IndexArray, observers: Observers, min_views: int) -> _Tracks:
         """Join matches, the first ones first, where no track gets two keypoints of one image."""
-        matched, position = np.unique(matches, return_inverse=True)  # an extension matches few of all keypoints
+        matched, position = _numbered(matches, len(observers.image))  # an extension matches few of all keypoints
         label, image = np.arange(len(matched)), observers.image[matched]
         joined = [np.zeros((0, 2), np.int64)]
-        for part in np.array_split(position.reshape(-1, 2), _NUM_PARTS):
+        for part in np.array_split(position, _NUM_PARTS):
             pending = part
             for _ in range(_NUM_TRIALS):
                 label, accepted = _joined_labels(label, pending, image)
@@ -191,33 +191,40 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     Returns:
         The labels, and which matches [M] have both keypoints in one track.
     """
-    ends = label[matches]
-    old, position = np.unique(ends, return_inverse=True)
-    graph = coo_array((np.ones(len(ends), np.int8), position.reshape(-1, 2).T), shape=(len(old), len(old)))
-    component = connected_components(graph, directed=False)[1]
-    _, first = np.unique(component, return_index=True)
-    new_from_old = np.arange(len(label))
-    new_from_old[old] = old[first][component]
-    touched = np.zeros(len(label), np.bool_)
-    touched[old] = True
-    rows = np.flatnonzero(touched[label])
-    new = new_from_old[label[rows]]
-    order = np.argsort(new * (int(image.max(initial=0)) + 1) + image[rows], kind="stable")
-    sorted_new, sorted_image = new[order], image[rows[order]]
-    twice = (sorted_new[1:] == sorted_new[:-1]) & (sorted_image[1:] == sorted_image[:-1])
-    refused = np.zeros(len(label), np.bool_)
-    refused[sorted_new[1:][twice]] = True
-    new_from_old = np.where(refused[new_from_old], np.arange(len(label)), new_from_old)
-    result: IndexArray = new_from_old[label]
+    old, position = _numbered(label[matches], len(label))
+    graph = coo_array((np.ones(len(matches), np.int8), position.T), shape=(len(old), len(old)))
+    num_components, component = connected_components(graph, directed=False)
+    component_from_old = np.full(len(label), -1)
+    component_from_old[old] = component
+    rows = np.flatnonzero(component_from_old[label] >= 0)
+    of_row = component_from_old[label[rows]]
+    num_images = int(image.max(initial=0)) + 1
+    observed = np.unique(of_row * num_images + image[rows]) // num_images
+    is_single = np.bincount(observed, minlength=num_components) == np.bincount(of_row, minlength=num_components)
+    first = np.empty(num_components, np.int64)
+    first[component[::-1]] = old[::-1]  # the first label of each component is written last
+    result = label.copy()
+    kept = is_single[of_row]
+    result[rows[kept]] = first[of_row[kept]]
     accepted: BoolArray = result[matches[:, 0]] == result[matches[:, 1]]
     return result, accepted
+
+
+def _numbered(values: IndexArray, end: int) -> tuple[IndexArray, IndexArray]:
+    """The distinct values below `end`, ascending, and the position of each value among them, without sorting."""
+    is_there = np.zeros(end, np.bool_)
+    is_there[values] = True
+    distinct = np.flatnonzero(is_there)
+    position = np.empty(end, np.int64)
+    position[distinct] = np.arange(len(distinct))
+    return distinct, position[values]
 
 
 def _robust_points(tracks: _Tracks, observers: Observers, min_angle_deg: float, min_views: int) -> DensePoints:
     hypothesis, track = _hypotheses(tracks, observers, min_angle_deg)
     best, chosen = _best_hypotheses(hypothesis, track, tracks, observers)
     sizes = np.diff(tracks.starts)[chosen]
-    keypoint = tracks.keypoint[_ranges(tracks.starts[chosen], sizes)]
+    keypoint = tracks.keypoint[ranges(tracks.starts[chosen], sizes)]
     point = np.repeat(np.arange(len(chosen)), sizes)
     return refine_points(DensePoints(best, point, keypoint), observers, min_angle_deg, min_views)
 
@@ -234,7 +241,7 @@ def refine_points(points: DensePoints, observers: Observers, min_angle_deg: floa
     xyz, point, keypoint = points.xyz, points.point, points.keypoint
     inliers = _inliers(xyz, point, keypoint, observers)
     for _ in range(2):
-        xyz = _refined(xyz, point[inliers], keypoint[inliers], observers)
+        xyz = adjusted_positions(xyz, point[inliers], keypoint[inliers], observers)
         inliers = _inliers(xyz, point, keypoint, observers)
     refined = DensePoints(xyz, point[inliers], keypoint[inliers])
     enough: BoolArray = refined.num_observations >= min_views
@@ -274,7 +281,7 @@ def _best_hypotheses(
         done = ends[first - 1] if first else 0
         last = max(first + 1, int(np.searchsorted(ends, done + _ROWS_AT_A_TIME, side="right")))
         number = np.repeat(np.arange(first, last), sizes[first:last])
-        keypoint = tracks.keypoint[_ranges(tracks.starts[track[first:last]], sizes[first:last])]
+        keypoint = tracks.keypoint[ranges(tracks.starts[track[first:last]], sizes[first:last])]
         error, depth = observers.residuals(hypothesis[number], keypoint)
         value = np.where(depth > 0, np.maximum(1 - (error**2).sum(axis=1), 0), 0)
         scores[first:last] = np.bincount(number - first, value, minlength=last - first)
@@ -296,7 +303,9 @@ def _inliers(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observe
     return np.sort(rows[order[is_first]])
 
 
-def _refined(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers) -> Float64Array:
+def adjusted_positions(
+    xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers
+) -> Float64Array:
     """Points after Gauss-Newton steps on the reprojection errors of their observations."""
     image = observers.image[keypoint]
     scale = (observers.focal_px / observers.limits_px)[image]
@@ -336,11 +345,11 @@ def triangulation_angles_deg(
     return angles
 
 
-def _ranges(starts: IndexArray, sizes: IndexArray) -> IndexArray:
+def ranges(starts: IndexArray, sizes: IndexArray) -> IndexArray:
     """The numbers starts[i], ..., starts[i] + sizes[i] - 1 of all i, one after the other."""
     offsets = np.cumsum(sizes) - sizes
-    ranges: IndexArray = np.arange(int(sizes.sum())) - np.repeat(offsets - starts, sizes)
-    return ranges
+    numbers: IndexArray = np.arange(int(sizes.sum())) - np.repeat(offsets - starts, sizes)
+    return numbers
 
 
 def first_occurrences(values: IndexArray) -> IndexArray:

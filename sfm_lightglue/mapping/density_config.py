@@ -52,8 +52,9 @@ class DensityConfig:
     """Smallest number of images in which a point is observed; 2 in a model of two images."""
 
     max_rounds: int = 2
-    """Matching is repeated with the adjusted poses, up to so many times in all, while the adjustment lowers the
-    reprojection error clearly. Pairs that were not matched yet are matched too, if more than a tenth of all are new."""
+    """Matching is repeated with the adjusted poses, up to so many times in all, while the adjustment takes away a large
+    part of the reprojection error. Pairs that were not matched yet are matched too, if more than 15 % of all are
+    new."""
 
     def __post_init__(self) -> None:
         if self.level not in get_args(DensityLevel):

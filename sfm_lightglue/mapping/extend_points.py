@@ -8,7 +8,7 @@ import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.colmap.image_points import point_ids_of
+from sfm_lightglue.colmap.image_points import add_points, point_ids_of
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import Observers, first_occurrences, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
@@ -40,14 +40,9 @@ def add_matches(
     points = triangulate_matches(matches[free], observers, limits.min_point_angle_deg, min_views)
     order = np.lexsort((points.keypoint, points.point))
     numbers = points.keypoint[order]
-    ends = np.searchsorted(points.point[order], np.arange(len(points.xyz)), side="right").tolist()
-    begin = 0
-    for xyz, end in zip(list(points.xyz), ends, strict=True):
-        track = pycolmap.Track()
-        for image_id, index in _elements(keypoints, observers, numbers[begin:end]):
-            track.add_element(image_id, index)
-        model.add_point3D(xyz, track)
-        begin = end
+    ends = np.searchsorted(points.point[order], np.arange(len(points.xyz)), side="right")
+    image = observers.image[numbers]
+    add_points(model, points.xyz, ends, np.array(keypoints.image_ids)[image], numbers - keypoints.starts[image])
     return num_added + len(numbers)
 
 

@@ -18,7 +18,7 @@ from sfm_lightglue.mapping.mapper_run import groups_of_left_over, run_mapper
 from sfm_lightglue.mapping.relaxation import FIRST_RELAXATION, NO_MODEL_RELAXATIONS, Relaxation
 from sfm_lightglue.types import ImagePair
 
-MAPPER_VERSION = f"5-pycolmap-{pycolmap.__version__}"
+MAPPER_VERSION = f"6-pycolmap-{pycolmap.__version__}"
 """Part of a model's key. Raise the first number when this file would build another model from the same database."""
 
 
@@ -144,12 +144,19 @@ _FUNCTION_TOLERANCE = 1e-6
 """Relative change of the cost at which the last adjustment stops. Without it the adjustment takes ten times as long and
 moves the camera centres by a thousandth of their error."""
 
+_PASSING_TOLERANCE = 1e-4
+"""The same for an adjustment after which another one follows."""
+
 
 _MERGED_LOSS_PX = 8.0
 """Scale of the loss of the first adjustment of a merged model."""
 
 _GLOBAL_GROWTH = 1.2
 """A model is adjusted as a whole whenever its images or points have grown by this factor; COLMAP's default is 1.1."""
+
+_MAPPING_TOLERANCE = 1e-5
+"""Relative change of the cost at which adjustments within the mapping stop; COLMAP sets no such limit. On 41 aerial
+photos mapping takes four fifths of the time, with the same points, and no camera moves by 2e-6 of the extent."""
 
 _MAX_GLOBAL_REFINEMENTS = 2
 """Repetitions of each of these adjustments, with filtering between them; COLMAP's default is 5. With both values,
@@ -161,6 +168,7 @@ def adjust_robustly(
     loss_px: float,
     mapped: pycolmap.IncrementalPipelineOptions,
     fix_poses: bool = False,
+    tolerance: float = _FUNCTION_TOLERANCE,
 ) -> None:
     """Adjust a whole model with a robust loss, then remove observations and points beyond the limits of the mapping.
 
@@ -171,8 +179,9 @@ def adjust_robustly(
         loss_px: scale of the soft L1 loss.
         mapped: options of the mapping that built the model.
         fix_poses: adjust points and intrinsics only.
+        tolerance: relative change of the cost at which the adjustment stops.
     """
-    _solve(model, loss_px, mapped, fix_poses)
+    _solve(model, loss_px, mapped, fix_poses, tolerance)
     _filter(model, mapped)
 
 
@@ -181,6 +190,7 @@ def _solve(
     loss_px: float,
     mapped: pycolmap.IncrementalPipelineOptions,
     fix_poses: bool,
+    tolerance: float = _FUNCTION_TOLERANCE,
 ) -> None:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
@@ -191,7 +201,7 @@ def _solve(
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = loss_px
     options.ceres.solver_options.num_threads = mapped.num_threads
-    options.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
+    options.ceres.solver_options.function_tolerance = tolerance
     adjusted = pycolmap.BundleAdjustmentConfig()
     for image_id in sorted(model.reg_image_ids()):
         adjusted.add_image(image_id)
@@ -206,16 +216,18 @@ def _solve(
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
 
 
-def adjustment_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
+def adjustment_like(config: Any, task: MappingTask, is_last: bool = True) -> Callable[[pycolmap.Reconstruction], None]:
     """An adjustment of whole models with the limits of a mapping. Known poses stay.
 
     Args:
         config: of the mapper; the defaults of `MappingConfig` are used for another type.
         task: that was mapped.
+        is_last: False ends earlier, where another adjustment follows.
     """
     limits, options = _limits_like(config, task)
     loss_px = limits.robust_loss_px or MappingConfig().robust_loss_px
-    return lambda model: adjust_robustly(model, loss_px, options, fix_poses=bool(task.known_poses))
+    tolerance = _FUNCTION_TOLERANCE if is_last else _PASSING_TOLERANCE
+    return lambda model: adjust_robustly(model, loss_px, options, bool(task.known_poses), tolerance)
 
 
 def adjustment_of_merged_like(config: Any, task: MappingTask) -> Callable[[pycolmap.Reconstruction], None]:
@@ -286,6 +298,7 @@ def mapper_options(
     options.ba_refine_sensor_from_rig = False  # rigs are given
     options.ba_global_frames_ratio = options.ba_global_points_ratio = _GLOBAL_GROWTH
     options.ba_global_max_refinements = _MAX_GLOBAL_REFINEMENTS
+    options.ba_global_function_tolerance = options.ba_local_function_tolerance = _MAPPING_TOLERANCE
     options.constant_cameras = set(constant_camera_ids)
     options.mapper.filter_max_reproj_error = config.max_reprojection_error_px
     options.mapper.filter_min_tri_angle = config.min_triangulation_angle_deg

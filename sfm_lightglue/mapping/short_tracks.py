@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import pycolmap
+
+from sfm_lightglue.colmap.image_points import observed_ids
 
 
 def num_views_of_points(model: pycolmap.Reconstruction) -> dict[int, int]:
@@ -13,15 +16,21 @@ def num_views_of_points(model: pycolmap.Reconstruction) -> dict[int, int]:
     An image may observe a point more than once in the model of another tool.
     """
     points = model.points3D
-    return {
-        point_id: len({element.image_id for element in points[point_id].track.elements})
-        for point_id in sorted(model.point3D_ids())
-    }
+    return {point_id: _num_views(points[point_id]) for point_id in sorted(model.point3D_ids())}
+
+
+def _num_views(point: pycolmap.Point3D) -> int:
+    return len({element.image_id for element in point.track.elements})
 
 
 def short_tracks(model: pycolmap.Reconstruction, min_views: int) -> list[int]:
     """Ids of the points that fewer than `min_views` images observe, ascending."""
-    return [point_id for point_id, num_views in num_views_of_points(model).items() if num_views < min_views]
+    ids = np.array(sorted(model.point3D_ids()), np.int64)
+    seen = [np.unique(observed_ids(model.images[image_id])) for image_id in sorted(model.reg_image_ids())]
+    observed, num_images = np.unique(np.concatenate([ids[:0], *seen]), return_counts=True)
+    few = ids[~np.isin(ids, observed[num_images >= min_views])].tolist()
+    # Images of other tools may not know their points: only the tracks tell for sure.
+    return [point_id for point_id in few if _num_views(model.points3D[point_id]) < min_views]
 
 
 def remove_short_tracks(model: pycolmap.Reconstruction, min_views: int, kept: Collection[int] = ()) -> int:

@@ -17,10 +17,12 @@ from sfm_lightglue.mapping.dense_tracks import (
     Observers,
     first_occurrences,
     joined_points,
+    ranges,
     refine_points,
     triangulate_matches,
 )
 from sfm_lightglue.mapping.depth_agreement import agrees_with_surface, surface_of
+from sfm_lightglue.mapping.track_merging import merge_points
 from sfm_lightglue.two_view.guided import GuidedView
 
 _MAX_SEED_DISTANCE = 0.65
@@ -80,6 +82,19 @@ class _Seen:
     tree: cKDTree
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Near:
+    """Free keypoints of an image near projections of points.
+
+    Args:
+        point: [C] points, ascending.
+        keypoint: [C] numbers of the keypoints; of one point the nearest comes first.
+    """
+
+    point: IndexArray
+    keypoint: IndexArray
+
+
 class TrackCompletion:
     """Finds further observations of triangulated points.
 
@@ -122,6 +137,8 @@ class TrackCompletion:
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
 
+        Points that are one are merged.
+
         The further points must have the depth of the surface around them: three of four of them would be wrong on
         lawns and trees, where keypoints look alike and a third one is found by chance.
 
@@ -135,13 +152,14 @@ class TrackCompletion:
         surface = surface_of(points, min(max(_NUM_SURE, min_views), num_images), self._observers)
         points = self.completed(points, self._max_distance)
         if min_views <= 2:
-            return points
+            return merge_points(points, matches, self._observers)
         is_free = np.ones(len(self._observers.image), np.bool_)
         is_free[points.keypoint] = False
         seeds = triangulate_matches(matches[is_free[matches].all(axis=1)], self._observers, min_angle_deg, 2)
         seeds = self.completed(seeds, min(_MAX_SEED_DISTANCE, self._max_distance), points.keypoint)
         seeds = refine_points(seeds, self._observers, min_angle_deg, min_views)
-        return joined_points([points, seeds.chosen(agrees_with_surface(seeds, surface, self._observers))])
+        seeds = seeds.chosen(agrees_with_surface(seeds, surface, self._observers))
+        return merge_points(joined_points([points, seeds]), matches, self._observers)
 
     def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
         """The points with further observations; positions and existing observations stay.
@@ -158,9 +176,7 @@ class TrackCompletion:
         seen = self._seen(points, is_free)
 
         def found_in(image: int) -> tuple[IndexArray, IndexArray]:
-            candidates = _Candidates.joined(
-                [self._candidates(points.xyz, seen, (source, image), max_distance) for source in self._partners[image]]
-            )
+            candidates = self._candidates(points.xyz, seen, image, max_distance)
             rows = first_occurrences(candidates.keypoint)  # the most similar one of each keypoint
             point, keypoint = candidates.point[rows], candidates.keypoint[rows]
             rows = first_occurrences(point)
@@ -186,32 +202,67 @@ class TrackCompletion:
             found.append(_Seen(points.point[rows], points.keypoint[rows], free, tree))
         return found
 
-    def _candidates(
-        self, xyz: Float64Array, seen: Sequence[_Seen], pair: tuple[int, int], max_distance: float
-    ) -> _Candidates:
-        """Free keypoints of the second image of a pair for the points that only the first one observes."""
-        observers, second = self._observers, pair[1]
-        source, target = seen[pair[0]], seen[second]
-        rows = np.flatnonzero(~np.isin(source.point, target.point, assume_unique=True))
-        is_useless = len(rows) == 0 or len(target.free) == 0
-        if is_useless or any(len(self._view(image).rows) == 0 for image in pair):  # no dense layer
+    def _candidates(self, xyz: Float64Array, seen: Sequence[_Seen], image: int, max_distance: float) -> _Candidates:
+        """Free keypoints of an image for the points that it does not observe, but its partners do."""
+        partners = [source for source in self._partners[image] if len(seen[source].point) > 0]
+        if len(seen[image].free) == 0 or not partners or len(self._view(image).rows) == 0:  # no dense layer
             return _Candidates.joined([])
-        positions = xyz[source.point[rows]]
-        rays = [positions - self._centers[image] for image in pair]
-        lengths = np.linalg.norm(rays[0], axis=1) * np.linalg.norm(rays[1], axis=1)
-        in_camera = positions @ observers.R[second].T + observers.t[second]
-        is_near = (rays[0] * rays[1]).sum(axis=1) >= np.cos(np.radians(_MAX_ANGLE_DEG)) * lengths
-        usable = np.flatnonzero(is_near & (in_camera[:, 2] > 0))
-        rows, in_camera = rows[usable], in_camera[usable]
-        radius = observers.limits_px[second] / observers.focal_px[second]
-        projected = in_camera[:, :2] / in_camera[:, 2:]
-        found = target.tree.query(projected, k=_NUM_NEAREST, distance_upper_bound=radius)
+        is_wanted = np.zeros(len(xyz), np.bool_)
+        for source in partners:
+            is_wanted[seen[source].point] = True
+        is_wanted[seen[image].point] = False
+        near = self._near_keypoints(xyz, np.flatnonzero(is_wanted), image, seen[image])
+        is_wanted[:] = False
+        is_wanted[near.point] = True
+        found = []
+        for source in partners:
+            rows = np.flatnonzero(is_wanted[seen[source].point])
+            rows = rows[self._is_similar_side(xyz[seen[source].point[rows]], source, image)]
+            if len(rows) > 0 and len(self._view(source).rows) > 0:
+                point, own = seen[source].point[rows], seen[source].keypoint[rows]
+                found.append(self._compared(near, point, source, own, image, max_distance))
+        return _Candidates.joined(found)
+
+    def _near_keypoints(self, xyz: Float64Array, point: IndexArray, image: int, target: _Seen) -> _Near:
+        """The keypoints of an image near the projections of points [N] of the ascending numbers `point`."""
+        observers = self._observers
+        in_camera = xyz[point] @ observers.R[image].T + observers.t[image]
+        is_front = np.flatnonzero(in_camera[:, 2] > 0)
+        projected = in_camera[is_front, :2] / in_camera[is_front, 2:]
+        radius = observers.limits_px[image] / observers.focal_px[image]
+        free = observers.points[target.free]
+        is_inside = (projected >= free.min(axis=0) - radius) & (projected <= free.max(axis=0) + radius)
+        inside = np.flatnonzero(is_inside.all(axis=1))
+        found = target.tree.query(projected[inside], k=_NUM_NEAREST, distance_upper_bound=radius)
         distance, nearest = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
         row, column = np.nonzero(np.isfinite(distance))
-        first, other = source.keypoint[rows[row]], target.free[nearest[row, column]]
-        similarity = np.einsum("cd,cd->c", self._descriptors(pair[0], first), self._descriptors(second, other))
+        return _Near(point[is_front[inside[row]]], target.free[nearest[row, column]])
+
+    def _is_similar_side(self, positions: Float64Array, first: int, second: int) -> BoolArray:
+        """Whether the rays of two images to points [N, 3] have a small angle."""
+        rays = [positions - self._centers[image] for image in (first, second)]
+        lengths = np.linalg.norm(rays[0], axis=1) * np.linalg.norm(rays[1], axis=1)
+        return np.asarray((rays[0] * rays[1]).sum(axis=1) >= np.cos(np.radians(_MAX_ANGLE_DEG)) * lengths)
+
+    def _compared(
+        self, near: _Near, point: IndexArray, source: int, own: IndexArray, image: int, max_distance: float
+    ) -> _Candidates:
+        """The keypoints of an image near points that look like the keypoints `own` [N] of another image do.
+
+        Args:
+            near: keypoints of the image.
+            point: [N] points, each of which has some of them.
+            source: the other image.
+            own: [N] its keypoints that observe the points.
+            image: the image.
+            max_distance: largest distance of two descriptors of length 1.
+        """
+        first, end = (np.searchsorted(near.point, point, side=side) for side in ("left", "right"))
+        row = np.repeat(np.arange(len(point)), end - first)
+        other = near.keypoint[ranges(first, end - first)]
+        similarity = np.einsum("cd,cd->c", self._descriptors(source, own)[row], self._descriptors(image, other))
         good = np.flatnonzero(2 * (1 - similarity) <= max_distance**2)
-        return _Candidates(source.point[rows[row[good]]], other[good], similarity[good])
+        return _Candidates(point[row[good]], other[good], similarity[good])
 
     def _descriptors(self, image: int, numbers: IndexArray) -> Float32Array:
         """Descriptors [K, D] of keypoints of an image; zeros, like no other, for those that the dense layer lacks."""

@@ -239,7 +239,8 @@ class _Job:
 
     def _densified(self, features: SceneFeatures, task: MappingTask) -> DensifyResult:
         density = self.config.density
-        adjust = adjustment_like(self.config.mapping.config, task)
+        is_last = not self.config.refine.is_on  # refining adjusts the model once more
+        adjust = adjustment_like(self.config.mapping.config, task, is_last)
         with self.clock.stage("densify"):
             result = densify_model(self.model, features.dense, density, adjust, self.executor, self.log.progress)
         if result.num_rounds == 0:

@@ -90,11 +90,12 @@ class Finishing:
             return judged
         return replace(judged, model=with_all_keypoints(judged.model, self.dense))
 
-    def _finished(self, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
-        min_views = 2  # the rule of the mapping
+    def _finished(self, mapped: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        model, min_views = mapped, 2  # the rule of the mapping
         if self.density.is_on:
             with self.clock.stage("densify"):
-                adjust = adjustment_like(self.mapper_config, self.task)
+                is_last = not self.refinement.is_on  # it adjusts the model once more
+                adjust = adjustment_like(self.mapper_config, self.task, is_last)
                 result = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress)
                 if result.num_rounds > 0:
                     model, min_views = result.model, self.density.min_views(model.num_reg_images())
@@ -102,11 +103,12 @@ class Finishing:
                     model = with_all_keypoints(model, self.dense)
         if self.refinement.is_on:
             with self.clock.stage("refine"):
-                model = self._refined(model, min_views)
+                if model is mapped:
+                    model = copy.deepcopy(mapped)  # it may be needed again
+                self._refine(model, min_views)
         return model
 
-    def _refined(self, model: pycolmap.Reconstruction, min_views: int) -> pycolmap.Reconstruction:
-        model = copy.deepcopy(model)  # the model of the mapping may be needed again
+    def _refine(self, model: pycolmap.Reconstruction, min_views: int) -> None:
         report = refine_model(
             model,
             self.path_from_name,
@@ -118,7 +120,6 @@ class Finishing:
             min_views,
         )
         logger.debug("refinement: %s", report)
-        return model
 
     def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction, database: Path) -> JudgedModel:
         """The finished model, or the one before if the finished one is worse or fails a check."""

@@ -8,12 +8,13 @@ be refined together; they are refined before, from the precise observations alon
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
+from sfm_lightglue.colmap.image_points import add_points
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.refinement.observations import Observations, read_observations
 
@@ -26,6 +27,12 @@ _LOSS_SIGMAS = 1.5
 
 _PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
 """Largest standard deviation of the observations from which intrinsics are refined, and scale of their loss."""
+
+_ENOUGH_OF_CAMERA, _ENOUGH_OF_IMAGE = 20_000, 400
+"""Precise observations of a camera, and of an image, that determine its intrinsics and its pose well enough."""
+
+_SEED = 0
+"""Of the choice of their points."""
 
 _MIN_PRECISE = 0.5
 """Intrinsics of cameras with a smaller share of precise observations are not refined."""
@@ -64,10 +71,14 @@ def adjust_by_precision(
     if free:
         options = _options(_PRECISE_LOSS_PX, num_threads, tolerance)
         options.refine_principal_point = refine_principal_point
-        _refine_intrinsics(model, seen, sigmas, free, options, constant_image_ids)
+        chosen = _enough(model, seen, sigmas <= _PRECISE_SIGMA_PX, free)
+        _refine_intrinsics(model, seen, chosen, free, options, constant_image_ids)
     borders = np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1])
-    weighted = _weighted(model, seen, np.searchsorted(borders, sigmas))
-    _solve(weighted, set(weighted.cameras), constant_image_ids, _options(_LOSS_SIGMAS, num_threads, tolerance))
+    weighted = _model_of_classes(model, seen, np.searchsorted(borders, sigmas), _SIGMAS_PX.tolist())
+    options = _options(_LOSS_SIGMAS, num_threads, tolerance)
+    options.ceres.max_num_images_direct_dense_cpu_solver *= len(_SIGMAS_PX)  # the classes of an image have one pose
+    options.ceres.max_num_images_direct_sparse_cpu_solver *= len(_SIGMAS_PX)
+    _solve(weighted, set(weighted.cameras), constant_image_ids, options)
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
@@ -114,6 +125,26 @@ def _solve(
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
 
 
+def _enough(
+    model: pycolmap.Reconstruction, seen: Observations, is_precise: BoolArray, camera_ids: Collection[int]
+) -> BoolArray:
+    """Precise observations [M] that suffice for the intrinsics of some cameras: those of a part of the points.
+
+    The points are chosen by chance, so that they are as far from the middle of the images as all are.
+    """
+    precise = np.flatnonzero(is_precise)
+    per_image = np.bincount(seen.images[precise], minlength=len(seen.image_ids))
+    camera_of_image = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])
+    per_camera = np.bincount(camera_of_image, per_image)[camera_of_image]
+    is_free = np.isin(camera_of_image, sorted(camera_ids))
+    wanted = np.where(is_free, _ENOUGH_OF_CAMERA / np.maximum(per_camera, 1), 0)
+    wanted = np.maximum(wanted, _ENOUGH_OF_IMAGE / np.maximum(per_image, 1))
+    share = np.zeros(len(seen.positions))
+    np.maximum.at(share, seen.points[precise], wanted[seen.images[precise]])
+    chance = np.random.default_rng(_SEED).random(len(share))
+    return np.asarray(is_precise & (chance < share)[seen.points])
+
+
 def _precise_camera_ids(model: pycolmap.Reconstruction, seen: Observations, sigmas: Float64Array) -> set[int]:
     """The cameras most of whose observations are precise."""
     camera_ids = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])[seen.images]
@@ -125,62 +156,66 @@ def _precise_camera_ids(model: pycolmap.Reconstruction, seen: Observations, sigm
 def _refine_intrinsics(
     model: pycolmap.Reconstruction,
     seen: Observations,
-    sigmas: Float64Array,
+    chosen: BoolArray,
     camera_ids: Collection[int],
     options: pycolmap.BundleAdjustmentOptions,
     constant_image_ids: Collection[int],
 ) -> None:
-    """Refine the intrinsics of some cameras from the precise observations; poses and points stay as they are."""
-    precise = pycolmap.Reconstruction(model)
-    images = seen.images
-    for row in np.flatnonzero(sigmas > _PRECISE_SIGMA_PX).tolist():
-        image_id, keypoint = seen.image_ids[images[row]], int(seen.keypoints[row])
-        if precise.images[image_id].points2D[keypoint].has_point3D():  # COLMAP deletes points of one observation
-            precise.delete_observation(image_id, keypoint)
-    constant_frame_ids = {model.images[image_id].frame_id for image_id in constant_image_ids}
-    _solve(precise, set(model.cameras) - set(camera_ids), constant_frame_ids, options)
+    """Refine the intrinsics of some cameras from chosen observations [M]; poses and points stay as they are."""
+    precise = _model_of_classes(model, seen, np.where(chosen, 0, -1), (1.0,), min_views=2)
+    _solve(precise, set(model.cameras) - set(camera_ids), constant_image_ids, options)
     for camera_id in camera_ids:
         model.cameras[camera_id].params = precise.cameras[camera_id].params.tolist()
 
 
-def _weighted(model: pycolmap.Reconstruction, seen: Observations, classes: IndexArray) -> pycolmap.Reconstruction:
+def _model_of_classes(
+    model: pycolmap.Reconstruction,
+    seen: Observations,
+    classes: IndexArray,
+    sigmas_px: Sequence[float],
+    min_views: int = 1,
+) -> pycolmap.Reconstruction:
     """A model in which each image is a rig of one image per class. A frame has the number of the image.
 
     Args:
         model: to be copied.
         seen: its observations.
-        classes: [M] of the observations.
+        classes: [M] of the observations; those of class -1 are left out.
+        sigmas_px: of the classes.
+        min_views: points with fewer observations are left out. The others are numbered from 1, in their order.
     """
     weighted = pycolmap.Reconstruction()
-    num_classes = len(_SIGMAS_PX)
+    num_classes = len(sigmas_px)
+    num_left = np.bincount(seen.points[classes >= 0], minlength=len(seen.positions))
+    classes = np.where(num_left[seen.points] >= min_views, classes, -1)
     for camera_id in sorted(model.cameras):
-        _add_rig(weighted, model.cameras[camera_id])
-    image_ids, indices = np.empty(len(seen), np.int64), np.empty(len(seen), np.int64)
+        _add_rig(weighted, model.cameras[camera_id], sigmas_px)
+    indices = np.empty(len(seen), np.int64)
     for row, image_id in _rows(seen):
         of_image = seen.of(row)
-        first_id = image_id * num_classes
         for number in range(num_classes):
             chosen = of_image.start + np.flatnonzero(classes[of_image] == number)
-            image_ids[chosen], indices[chosen] = first_id + number, np.arange(len(chosen))
-        _add_frame(weighted, model.images[image_id], seen.xy[of_image], classes[of_image])
+            indices[chosen] = np.arange(len(chosen))
+        _add_frame(weighted, model.images[image_id], seen.xy[of_image], classes[of_image], sigmas_px)
     order = np.argsort(seen.points, kind="stable")
-    elements = list(map(pycolmap.TrackElement, image_ids[order].tolist(), indices[order].tolist()))
-    starts = np.searchsorted(seen.points[order], np.arange(len(seen.positions) + 1)).tolist()
-    for position, start, end in zip(seen.positions, starts[:-1], starts[1:], strict=True):
-        weighted.add_point3D(position, pycolmap.Track(elements[start:end]))
+    order = order[classes[order] >= 0]
+    kept = np.flatnonzero(num_left >= min_views)
+    ends = np.searchsorted(seen.points[order], kept, side="right")
+    image_ids = np.array(seen.image_ids)[seen.images[order]] * num_classes + classes[order]
+    add_points(weighted, seen.positions[kept], ends, image_ids, indices[order])
     return weighted
 
 
-def _add_rig(weighted: pycolmap.Reconstruction, camera: pycolmap.Camera) -> None:
+def _add_rig(weighted: pycolmap.Reconstruction, camera: pycolmap.Camera, sigmas_px: Sequence[float]) -> None:
     """A camera per class, whose unit is the standard deviation, as a rig without distance between them."""
     rig = pycolmap.Rig()
     rig.rig_id = camera.camera_id
     scaled = [*camera.focal_length_idxs(), *camera.principal_point_idxs()]
-    for number, sigma_px in enumerate(_SIGMAS_PX):
+    for number, sigma_px in enumerate(sigmas_px):
         params = np.array(camera.params)
         params[scaled] /= sigma_px
         of_class = pycolmap.Camera(
-            camera_id=camera.camera_id * len(_SIGMAS_PX) + number,
+            camera_id=camera.camera_id * len(sigmas_px) + number,
             model=camera.model,
             width=round(camera.width / sigma_px),
             height=round(camera.height / sigma_px),
@@ -194,7 +229,13 @@ def _add_rig(weighted: pycolmap.Reconstruction, camera: pycolmap.Camera) -> None
     weighted.add_rig(rig)
 
 
-def _add_frame(weighted: pycolmap.Reconstruction, image: pycolmap.Image, xy: Float64Array, classes: IndexArray) -> None:
+def _add_frame(
+    weighted: pycolmap.Reconstruction,
+    image: pycolmap.Image,
+    xy: Float64Array,
+    classes: IndexArray,
+    sigmas_px: Sequence[float],
+) -> None:
     """An image per class, with its keypoints only.
 
     Args:
@@ -202,8 +243,9 @@ def _add_frame(weighted: pycolmap.Reconstruction, image: pycolmap.Image, xy: Flo
         image: of the model.
         xy: [N, 2] pixels of its observations.
         classes: [N] of them.
+        sigmas_px: of the classes.
     """
-    num_classes = len(_SIGMAS_PX)
+    num_classes = len(sigmas_px)
     frame = pycolmap.Frame()
     frame.frame_id, frame.rig_id = image.image_id, image.camera_id
     camera_ids = [image.camera_id * num_classes + number for number in range(num_classes)]
@@ -217,7 +259,7 @@ def _add_frame(weighted: pycolmap.Reconstruction, image: pycolmap.Image, xy: Flo
             image_id=image.image_id * num_classes + number,
             name=f"{image.name}/{number}",
             camera_id=camera_id,
-            keypoints=xy[classes == number] / _SIGMAS_PX[number],
+            keypoints=xy[classes == number] / sigmas_px[number],
         )
         of_class.frame_id = image.image_id
         weighted.add_image(of_class)

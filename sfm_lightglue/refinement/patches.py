@@ -90,7 +90,8 @@ class Pyramid:
         return values
 
     def _level_of(self, warps: Float64Array) -> IndexArray:
-        spacings = np.sqrt(np.abs(np.linalg.det(warps))) / self._scale
+        determinants = warps[:, 0, 0] * warps[:, 1, 1] - warps[:, 0, 1] * warps[:, 1, 0]
+        spacings = np.sqrt(np.abs(determinants)) / self._scale
         octaves = np.log2(np.maximum(spacings, 1e-6)) - _LEVEL_OFFSET
         levels: IndexArray = np.clip(np.round(octaves), 0, len(self._levels) - 1).astype(np.int64)
         return levels

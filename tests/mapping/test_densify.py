@@ -108,8 +108,9 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_matching_is_repeated_while_the_adjustment_helps():
-    points, poses, features = scene()
+@pytest.mark.parametrize(("noise_px", "num_rounds"), [(0.3, 1), (0.8, 2)])
+def test_matching_is_repeated_while_the_adjustment_takes_away_large_errors(noise_px, num_rounds):
+    points, poses, features = scene(noise_px)
     model = sparse_model(points, poses, features)
     calls = []
 
@@ -124,7 +125,7 @@ def test_matching_is_repeated_while_the_adjustment_helps():
             model.update_point_3d_errors()
 
     result = densify_model(model, features.__getitem__, DensityConfig(), moves_points)
-    assert result.num_rounds == len(calls) == 2
+    assert result.num_rounds == len(calls) == num_rounds
     once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), nothing)
     assert once.num_rounds == 1
 

@@ -6,6 +6,7 @@ import pytest
 
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
+from sfm_lightglue.refinement import adjustment
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
 from sfm_lightglue.refinement.observations import move_keypoints, read_observations
 from tests.helpers.exact_scenes import ExactScene, make_model, ring_scene
@@ -90,3 +91,22 @@ def test_equal_runs_are_equal():
 
 def test_an_empty_model_is_not_adjusted():
     assert not adjust_by_precision(pycolmap.Reconstruction(), {}, set())
+
+
+def test_a_part_of_the_precise_observations_determines_intrinsics(monkeypatch: pytest.MonkeyPatch) -> None:
+    used, solve = [], adjustment._solve
+
+    def recorded(model: pycolmap.Reconstruction, *arguments: object) -> None:
+        used.append(model.compute_num_observations())
+        solve(model, *arguments)
+
+    monkeypatch.setattr(adjustment, "_solve", recorded)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_CAMERA", 300)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 40)
+    model, sigmas = noisy()
+    true = np.array(model.cameras[1].params)
+    model.cameras[1].params = true * [1.01, 1, 1, 1]
+    assert adjust_by_precision(model, sigmas, set())
+    assert used[1] == model.compute_num_observations()  # poses and points by all of them
+    assert 200 < used[0] < 0.5 * used[1]
+    assert model.cameras[1].params[0] == pytest.approx(true[0], rel=2e-3)
