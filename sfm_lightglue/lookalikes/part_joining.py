@@ -32,8 +32,8 @@ _MIN_COMMON_TRACKS, _MIN_SAME_TRACKS = 8, 0.5
 """Number of tracks that two pairs must both match to be compared, and the fraction of them that pairs of one hypothesis
 match alike."""
 
-_MAX_JOINS = 50
-"""Number of times that parts are joined so at most: the tracks are computed again each time."""
+_MAX_ROUNDS = 10
+"""Number of rounds at most. Each computes the tracks again, and joins a part with at most one other part."""
 
 
 class Parts:
@@ -85,19 +85,20 @@ def with_clear_joining(
         parts: that these connect; changed in place.
     """
     is_used = is_used.copy()
-    for _ in range(_MAX_JOINS):
+    for _ in range(_MAX_ROUNDS):
         between = parts.between(pairs)
         best = {key: max(idxs, key=lambda idx: (probabilities[idx], -idx)) for key, idxs in sorted(between.items())}
         possible = [key for key, idx in best.items() if probabilities[idx] >= MIN_AMBIGUOUS]
         possible.sort(key=lambda key: (-probabilities[best[key]], key))
         tracks = _Tracks.of_pairs(images, pairs, is_used) if possible else None
+        joined: set[int] = set()
         for key in possible:
             assert tracks is not None
-            if _is_clear(tracks, pairs, probabilities, best[key], between[key], parts):
+            if not joined & {*key} and _is_clear(tracks, pairs, probabilities, best[key], between[key], parts):
                 is_used[best[key]] = True
                 parts.join(*key)
-                break
-        else:
+                joined |= {*key}
+        if not joined:
             break
     return is_used
 
