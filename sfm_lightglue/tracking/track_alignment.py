@@ -24,7 +24,7 @@ from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.tracking.slam_map import SlamMap
 
-_DETECTED_SIGMA_PX = 0.25
+_DETECTED_SIGMA_PX = 0.2
 """Standard deviation that an observation counts with if it is not aligned, in pixels. Their errors are twice as large
 in the mean, because some tracks are wrong; a small value keeps the influence of these low. Chosen on tsukuba and
 seven_scenes."""

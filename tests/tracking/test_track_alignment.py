@@ -63,7 +63,7 @@ def test_what_is_not_aligned_stays_and_counts_as_inexact():
     assert np.array_equal(np.unique(seen.points[is_reference(found)]), np.unique(seen.points[found.is_aligned]))
     rest = found.sigmas_px[stays & ~is_reference(found)]
     assert len(np.unique(rest)) == 1
-    assert rest[0] > 0.99 * found.sigmas_px[found.is_aligned].max()
+    assert rest[0] > 2 * np.median(found.sigmas_px[found.is_aligned])
 
 
 def test_two_threads_give_the_same_bytes():
