@@ -199,8 +199,9 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     rows = np.flatnonzero(component_from_old[label] >= 0)
     of_row = component_from_old[label[rows]]
     num_images = int(image.max(initial=0)) + 1
-    observed = np.unique(of_row * num_images + image[rows]) // num_images
-    is_single = np.bincount(observed, minlength=num_components) == np.bincount(of_row, minlength=num_components)
+    codes = np.sort(of_row * num_images + image[rows])  # np.unique of integers hashes them, which takes longer
+    twice = codes[1:][codes[1:] == codes[:-1]] // num_images
+    is_single = np.bincount(twice, minlength=num_components) == 0
     first = np.empty(num_components, np.int64)
     first[component[::-1]] = old[::-1]  # the first label of each component is written last
     result = label.copy()
