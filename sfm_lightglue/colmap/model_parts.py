@@ -1,7 +1,8 @@
-"""Take images out of a model, frame by frame."""
+"""Take images out of a model, frame by frame, and copy parts of it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 
 import pycolmap
@@ -18,6 +19,13 @@ def take_out_images(model: pycolmap.Reconstruction, names: Collection[str]) -> N
     for frame_id in dict.fromkeys(image.frame_id for image in images if image.name in names):
         pycolmap.ObservationManager(model).deregister_frame(frame_id)
     model.tear_down()  # removes what is not registered, as after mapping
+
+
+def copy_of_part(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:
+    """A copy of a model with the images of some names only."""
+    part = copy.deepcopy(model)
+    take_out_images(part, sorted({part.images[i].name for i in part.reg_image_ids()} - set(names)))
+    return part
 
 
 def partners_in_frames(model: pycolmap.Reconstruction, names: Collection[str]) -> dict[str, str]:

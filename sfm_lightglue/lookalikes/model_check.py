@@ -182,7 +182,7 @@ def check_fold(
     """
     arrays = SparseModel.from_model(model)
     counts = shared_points(arrays)
-    shares, totals = _shares(arrays, counts, attempted)
+    shares, totals = point_shares(arrays, counts, attempted)
     is_known = totals > 0
     evidence = _evidence(shares, is_known) * np.minimum(totals / _MANY_POINTS, 1.0)
     odds = _prior_odds(arrays.names, probabilities or {}, _MAX_TWIN_PRIOR if has_twins else _MAX_PRIOR)
@@ -251,7 +251,7 @@ def _untrusted(
     return [each for each in conflicts if not is_trusted[np.ix_(*(groups[number] for number in each.groups))].any()]
 
 
-def _shares(
+def point_shares(
     arrays: SparseModel, counts: SharedPoints, attempted: Collection[ImagePair] | None
 ) -> tuple[Float64Array, IndexArray]:
     """Share of the points of each two images that both observe, and the number of these points, 0 if it is not known.

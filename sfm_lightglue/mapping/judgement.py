@@ -25,7 +25,7 @@ from sfm_lightglue.mapping.pair_agreement import (
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 12
+JUDGEMENT_VERSION = 13
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
@@ -49,6 +49,7 @@ def judge_models(
     guessed_camera_ids: frozenset[int] = frozenset(),
     has_checks: bool = True,
     probability: Mapping[ImagePair, float] | None = None,
+    against: Mapping[ImagePair, float] | None = None,
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -63,7 +64,10 @@ def judge_models(
         has_checks: False leaves out the checks of whole models but those of their cameras, where only the doubtful
             images are wanted.
         probability: that a pair shows the same place, where it is known: the less probable a pair is, the less it
-            counts for or against a model. For scenes with places that look alike; None or empty for others.
+            counts for or against a model. For scenes with twins; None or empty for others.
+        against: that a pair shows the same place by its own cues, for scenes with places that look alike: a right model
+            contradicts all pairs of different places, so the less probable a pair is, the less it counts against the
+            agreement of a model. None or empty for other scenes.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -74,7 +78,8 @@ def judge_models(
         return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
-    judge = _Judge(pairs, focal_from_id, constant_camera_ids, config, adjust, has_checks, probability or {})
+    options = config, adjust, has_checks, probability or {}, against or {}
+    judge = _Judge(pairs, focal_from_id, constant_camera_ids, *options)
     judged = [judge.judge(model) for model in models]
     ordered = sorted(
         judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images())
@@ -116,6 +121,7 @@ class _Judge:
     adjust: Callable[[pycolmap.Reconstruction], None] | None
     has_checks: bool
     probability: Mapping[ImagePair, float]
+    against: Mapping[ImagePair, float]
 
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
@@ -156,6 +162,15 @@ class _Judge:
         probabilities = [self.probability.get(name, 1.0) for name in names]
         return [replace(each, weight=each.weight * p) for each, p in zip(found, probabilities, strict=True)]
 
+    def _without_refuted(self, agreements: Sequence[PairAgreement]) -> list[PairAgreement]:
+        """The pairs, with less weight of those that contradict the model and hardly show the same place."""
+        return [
+            replace(each, weight=each.weight * self.against.get(ImagePair.from_names(*_names(each)), 1.0))
+            if each.agrees is False
+            else each
+            for each in agreements
+        ]
+
     def _probable_pairs(self) -> list[StoredPair]:
         """The pairs that show the same place rather than two."""
         names = [ImagePair.from_names(pair.name0, pair.name1) for pair in self.pairs]
@@ -181,7 +196,7 @@ class _Judge:
         config = self.config
         static = sum(each.weight for each in agreements if each.agrees is None)
         total = sum(each.weight for each in agreements)
-        share = _share(agreements)
+        share = _share(self._without_refuted(agreements))
         points_per_image = [model.images[i].num_points3D for i in sorted(model.reg_image_ids())]
         checks = {
             "min_kept_images": Check.at_least(kept_share, config.min_kept_images),

@@ -106,6 +106,8 @@ class ModelVerdict:
             places that look alike.
         maybe_folded: images that may show places that look alike and lie on top of each other, sorted; nothing tells
             for certain. Empty if there is no sign of it.
+        suspected: names of the pairs that join the places of a model that may be folded, if these stand out; until the
+            scene was mapped without them.
     """
 
     outcome: Outcome
@@ -114,6 +116,7 @@ class ModelVerdict:
     notes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     maybe_folded: tuple[str, ...] = ()
+    suspected: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class Finishing:
         executor: for pairs and images.
         progress: called as each stage advances.
         probability: as for `judge_models`.
+        against: as for `judge_models`.
     """
 
     dense: Callable[[str], DenseFeatures]
@@ -65,6 +66,7 @@ class Finishing:
     executor: Executor
     progress: Progress
     probability: Mapping[ImagePair, float] = field(default_factory=dict)
+    against: Mapping[ImagePair, float] = field(default_factory=dict)
 
     def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Densify and refine the published models; rejected ones, and models without points, keep their points.
@@ -134,6 +136,7 @@ class Finishing:
                 self.task.constant_camera_ids,
                 guessed_camera_ids=self.guessed_camera_ids,
                 probability=self.probability,
+                against=self.against,
             )
         if after.verdict.outcome != "accepted":
             problem = ", ".join(after.verdict.failed) or "support of its images"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.colmap.model_parts import take_out_images
+from sfm_lightglue.colmap.model_parts import copy_of_part
+from sfm_lightglue.lookalikes.fold_places import located_fold
 from sfm_lightglue.lookalikes.model_check import FoldCheck, check_fold
 from sfm_lightglue.mapping.database_pairs import matched_pairs
 from sfm_lightglue.mapping.judgement import JudgedModel
@@ -38,6 +38,14 @@ _JOINED_AGAIN, _MIN_JOINED_FRACTION = 0.5, 0.5
 the fraction of such pairs among those with both images in the model. Ends of a desk that share some points have at most
 .34 of the matches, images of shelves in one folded model .57 in the median."""
 
+_MAX_SIGNS, _MIN_KEPT = 0.3, 0.5
+"""A scene that may be folded is split if at most the first fraction of the images with signs remain, and at least the
+second fraction of its registered images are in models of the size below."""
+
+_MIN_LOCATED = 1.6
+"""Conflict of the places of a model from which they stand out. It is at least 2.1 in five folded models of rendered
+shelves; in right models, which have no sign of a fold, none stand out, or by at most 1.4."""
+
 _MIN_PIECE = 3
 """Smallest number of images of a piece of a folded model that is kept."""
 
@@ -51,11 +59,14 @@ class FoldSearch:
         cuts: whether folded models are cut into groups of images that agree with each other. If not, they are rejected,
             and the scene is to be mapped again without the pairs that they name.
         left_out: pairs that were left out, because they joined places that look alike in an earlier attempt.
+        suspects: whether models are folded, too, if places stand out in them that lie on top of each other: a model of
+            the scene may be folded.
     """
 
-    trusted: frozenset[ImagePair] = frozenset()
+    trusted: Collection[ImagePair] = frozenset()
     cuts: bool = False
     left_out: frozenset[ImagePair] = frozenset()
+    suspects: bool = False
 
 
 Judge = Callable[[Sequence["pycolmap.Reconstruction"]], list[JudgedModel]]
@@ -76,6 +87,7 @@ class Folds:
         unlike: pairs that may show places that look alike and that nothing tells apart.
         left_out: number of inliers of the pairs that were left out, because they joined places in an earlier attempt.
         doubtful_inliers: keypoints [K, 2] of the inliers of pairs that are probably wrong, in a scene with twins.
+        suspects: see `FoldSearch`.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -87,6 +99,7 @@ class Folds:
     unlike: frozenset[ImagePair] = frozenset()
     left_out: Mapping[ImagePair, int] = field(default_factory=dict)
     doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
+    suspects: bool = False
 
     @classmethod
     def of_database(cls, database: Path, weighed: WeighedPairs, max_conflict: float, search: FoldSearch) -> Folds:
@@ -95,8 +108,8 @@ class Folds:
         probabilities = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
         attempted = matched_pairs(database)
         left_out = {pair: record.num_inliers for pair, record in weighed.apart.items() if pair in search.left_out}
-        twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers
-        return cls(num_inliers, attempted, max_conflict, probabilities, search.trusted, *twins)
+        twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers, search.suspects
+        return cls(num_inliers, attempted, max_conflict, probabilities, frozenset(search.trusted), *twins)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """The models with the check for folds; those that were published and are folded are rejected."""
@@ -104,11 +117,23 @@ class Folds:
         return sorted(models, key=lambda each: each.verdict.outcome == "rejected")  # a stable sort
 
     def check(self, model: pycolmap.Reconstruction) -> FoldCheck:
-        """The check of one model."""
+        """The check of one model; with the places that lie on top of each other if it is suspected."""
         unlike = pairs_without_points(model, self.doubtful_inliers)  # their images may see one place all the same
         attempted = [pair for pair in self.attempted if pair not in unlike]
         known = {pair: value for pair, value in self.probabilities.items() if pair not in unlike}
-        return check_fold(model, attempted, known, self.trusted, self.has_twins)
+        found = check_fold(model, attempted, known, self.trusted, self.has_twins)
+        return (self._located(model, found) if self.suspects else None) or found
+
+    def _located(self, model: pycolmap.Reconstruction, found: FoldCheck) -> FoldCheck | None:
+        """The places of a model that is suspected or has a sign of a fold; None if it has a fold, or none stand out."""
+        has_sign = found.conflict <= self.max_conflict and (self.suspects or self._signs(found))
+        located = located_fold(model, found, self.attempted) if has_sign else None
+        return located if located is not None and located.conflict >= _MIN_LOCATED else None
+
+    def _signs(self, found: FoldCheck) -> tuple[str, ...]:
+        """The images of a model that may be folded."""
+        unlike = _names_of(found.without_joined(self.unlike - self.trusted))
+        return tuple(sorted({*found.doubted, *unlike, *self._joined_again(found)}))
 
     def cut(self, judged: Sequence[JudgedModel], judge: Judge) -> list[JudgedModel]:
         """The models, with the pieces of the folded ones instead of these if pieces are published.
@@ -128,7 +153,7 @@ class Folds:
         num_images = folded.model.num_reg_images()
         groups = [group for group in self.check(folded.model).groups if _MIN_PIECE <= len(group) < num_images]
         found: list[JudgedModel] = []
-        for piece in judge([_piece(folded.model, group) for group in groups]):
+        for piece in judge([copy_of_part(folded.model, group) for group in groups]):
             if is_folded(piece):
                 found += self._pieces(piece, judge)
             elif piece.verdict.outcome != "rejected":
@@ -143,25 +168,28 @@ class Folds:
                 f"not checked for places that look alike and were made one: it has {judged.model.num_reg_images()}"
                 f" images, and the check is for up to {MAX_CHECKED_IMAGES}"
             )
-            notes, maybe = (*judged.verdict.notes, note), tuple(sorted(self._unlike_names(judged)))
+            notes, maybe = (*judged.verdict.notes, note), self._unlike_names(judged)
             return replace(judged, verdict=replace(judged.verdict, notes=notes, maybe_folded=maybe))
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
-        maybe = tuple(sorted({*found.doubted, *self._unlike_names(judged, found), *self._joined_again(found)}))
         checks = {**judged.verdict.checks, FOLD_CHECK: check}
-        verdict = replace(judged.verdict, checks=checks, maybe_folded=maybe)
+        verdict = replace(judged.verdict, checks=checks, maybe_folded=self._signs(found))
         if check.passed:
-            return replace(judged, verdict=verdict)
-        pairs = [pair for pair in found.joining_pairs(self.num_inliers) if pair not in self.trusted]
-        joining = tuple((pair.name0, pair.name1) for pair in pairs)
-        return replace(judged, verdict=replace(verdict.as_rejected(), left_out=joining))
+            located = self._located(judged.model, found)
+            suspected = self._joining(located) if located is not None else ()
+            return replace(judged, verdict=replace(verdict, suspected=suspected))
+        return replace(judged, verdict=replace(verdict.as_rejected(), left_out=self._joining(found)))
 
-    def _unlike_names(self, judged: JudgedModel, found: FoldCheck | None = None) -> set[str]:
+    def _joining(self, found: FoldCheck) -> tuple[tuple[str, str], ...]:
+        """The names of the pairs that join places of a model and that the user does not trust."""
+        pairs = [pair for pair in found.joining_pairs(self.num_inliers) if pair not in self.trusted]
+        return tuple((pair.name0, pair.name1) for pair in pairs)
+
+    def _unlike_names(self, judged: JudgedModel) -> tuple[str, ...]:
         """The images of a model in pairs whose surroundings are unlike, if these are several."""
         names = {name for name, image in judged.verdict.images.items() if image.status == "registered"}
-        untrusted = self.unlike - self.trusted
-        unlike = untrusted if found is None else found.without_joined(untrusted)
-        return _names_of([pair for pair in unlike if {pair.name0, pair.name1} <= names])
+        unlike = [pair for pair in self.unlike - self.trusted if {pair.name0, pair.name1} <= names]
+        return tuple(sorted(_names_of(unlike)))
 
     def _joined_again(self, found: FoldCheck) -> set[str]:
         """The images of left-out pairs that are at one place of a model all the same, if these are several."""
@@ -180,12 +208,6 @@ def _names_of(pairs: Collection[ImagePair]) -> set[str]:
     return {name for pair in pairs for name in (pair.name0, pair.name1)} if len(pairs) >= _MIN_PAIRS else set()
 
 
-def _piece(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:
-    piece = copy.deepcopy(model)
-    take_out_images(piece, sorted({piece.images[i].name for i in piece.reg_image_ids()} - set(names)))
-    return piece
-
-
 def _of_folded(piece: JudgedModel, folded: JudgedModel) -> JudgedModel:
     """A piece with what is known of the model that it was cut from."""
     notes = [note for note in folded.verdict.notes if not is_of_pieces(note)]  # the pieces were joined by other pairs
@@ -197,6 +219,30 @@ def _of_folded(piece: JudgedModel, folded: JudgedModel) -> JudgedModel:
 def joining_pairs(judged: Sequence[JudgedModel]) -> frozenset[ImagePair]:
     """The pairs that join places that look alike in models that are folded, or were cut."""
     return frozenset(ImagePair(*names) for each in judged for names in each.verdict.left_out)
+
+
+def suspected_pairs(judged: Sequence[JudgedModel]) -> frozenset[ImagePair]:
+    """The pairs that join the places of published models that may be folded."""
+    return frozenset(ImagePair(*names) for each in judged for names in each.verdict.suspected)
+
+
+def explains_better(split: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> bool:
+    """Whether a scene that was mapped again without suspected pairs has fewer signs of folds, and most of its images.
+
+    Args:
+        split: the models without these pairs.
+        before: the models with them.
+    """
+    signs = [sum(len(each.verdict.maybe_folded) for each in found) for found in (split, before)]
+    images = [len(_published_names(found)) for found in (split, before)]
+    return images[0] > 0 and signs[0] <= _MAX_SIGNS * signs[1] and images[0] >= _MIN_KEPT * images[1]
+
+
+def _published_names(judged: Sequence[JudgedModel]) -> set[str]:
+    """The images of published models of at least three images."""
+    published = [each.verdict.images for each in judged if each.verdict.outcome != "rejected"]
+    names = [{name for name, image in images.items() if image.status == "registered"} for images in published]
+    return {name for each in names if len(each) >= _MIN_PIECE for name in each}
 
 
 def with_left_out(judged: JudgedModel, apart: Collection[ImagePair]) -> JudgedModel:

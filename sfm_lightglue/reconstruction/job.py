@@ -29,12 +29,12 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
-from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, weights_of
+from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pairs, map_and_judge, quality, weights_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
-from sfm_lightglue.reconstruction.snapshot_folder import snapshot_folder
+from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
 from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
@@ -127,6 +127,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         job.executor,
         job.progress,
         weights_of(filled.weighed, job.trusted),
+        against_of(filled.weighed, job.trusted),
     )
     judged = finishing.finish(judged)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
@@ -166,30 +167,26 @@ def _map_scene(
 
     The models are read back from the store: an interrupted run, which maps nothing again, goes on from the same values.
     """
-    mapped = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-before"))
+    mapped = read_mapped(job.store, job.keys.mapped, new_folder(work / "mapped-before"))
     job.store.count(MAPPED_KIND, hit=mapped is not None)
     if mapped is not None:
         return fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
         map_filled = partial(_map, job, mapper, snapshots)
-        filled, judged = map_unfolded(job.store, job.keys.mapped, filled, partial(fill_database, job), map_filled, work)
+        doubtful = partial(doubtful_pairs, trusted=job.trusted, limit=job.config.lookalikes.min_probability)
+        how = partial(fill_database, job), map_filled, doubtful
+        filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
         groups: Sequence[CameraGroup] = ()
         if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
             filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
         filled, judged, added = _second_look(job, mapper, filled, judged, groups, work)
         with job.clock.stage("map"):
             job.store.save(MAPPED_KIND, make_key("added", job.keys.mapped), encode_added(added))
-            save_mapped(job.store, job.keys.mapped, judged, groups, _new_folder(work / "mapped"))
+            save_mapped(job.store, job.keys.mapped, judged, groups, new_folder(work / "mapped"))
     with job.clock.stage("map"):
-        loaded = read_mapped(job.store, job.keys.mapped, _new_folder(work / "mapped-again"))
+        loaded = read_mapped(job.store, job.keys.mapped, new_folder(work / "mapped-again"))
     return filled, loaded or (judged, groups)
-
-
-def _new_folder(path: Path) -> Path:
-    with store_errors(path):
-        path.mkdir()
-    return path
 
 
 def _added_before(job: Job) -> AddedPairs:
@@ -217,7 +214,7 @@ def _second_look(
         added = _look(job).find(judged, filled.weighed)
     if not added.pairs:
         return filled, judged, added
-    folder = _new_folder(work / "second-chance")
+    folder = new_folder(work / "second-chance")
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
@@ -335,7 +332,14 @@ def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs
 
 
 def _map(
-    job: Job, mapper: Mapper, snapshots: Path | None, filled: FilledDatabase, work: Path, name: str, cuts: bool = False
+    job: Job,
+    mapper: Mapper,
+    snapshots: Path | None,
+    filled: FilledDatabase,
+    work: Path,
+    name: str,
+    cuts: bool = False,
+    suspects: bool = False,
 ) -> list[JudgedModel]:
     """Map and judge a database; `name` is that of the attempt in the folder of the snapshots."""
     if not filled.weighed.kept:
@@ -344,7 +348,7 @@ def _map(
         task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
         search = None
         if job.config.lookalikes.mode != "off":
-            search = FoldSearch(frozenset(job.trusted), cuts, left_out_pairs(job.store, job.keys.mapped))
+            search = FoldSearch(job.trusted, cuts, left_out_pairs(job.store, job.keys.mapped), suspects)
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 
@@ -380,7 +384,7 @@ def _map_with_camera_groups(
     work.mkdir()
     second = fill_database(job, work / filled.path.name, groups)
     judged_again = _map(job, mapper, snapshots, second, work, make_key("groups", groups))
-    if _quality(judged_again) < _quality(judged):
+    if quality(judged_again) < quality(judged):
         return filled, judged, ()
     with store_errors(filled.path):
         publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
@@ -392,8 +396,3 @@ def _map_with_camera_groups(
         focal_lengths,
     )
     return replace(second, path=filled.path), judged_again, groups
-
-
-def _quality(judged: Sequence[JudgedModel]) -> tuple[int, int]:
-    """Number of images in published models, and number of points of the first model."""
-    return num_published(judged), judged[0].model.num_points3D() if judged else 0

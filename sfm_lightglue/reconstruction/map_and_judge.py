@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sfm_lightglue.colmap.model_parts import copy_of_part
+from sfm_lightglue.lookalikes.probability import overlap_probabilities
 from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.incremental import adjustment_like, adjustment_of_merged_like
@@ -15,6 +17,7 @@ from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart, is_of_pieces
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
 from sfm_lightglue.mapping.snapshots import show_mapped
+from sfm_lightglue.reconstruction.agreeing_parts import agreeing_parts, has_parts
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import make_key
@@ -68,7 +71,8 @@ def map_and_judge(
     if search is not None:
         folds = Folds.of_database(task.database, weighed, checks.max_conflict, search)
     probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
-    judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds)
+    against = against_of(weighed, frozenset() if search is None else search.trusted)
+    judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds, against)
     first = judging.mapped(mapper, task)
     best = judging.merged(first)
     if folds is not None and search is not None and any(is_folded(each) for each in best):
@@ -85,6 +89,8 @@ def map_and_judge(
         starts.remove(initial_pair)
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
+    if folds is not None and (folds.has_twins or against):
+        best = _combined(best, judging.parts(best))
     _tell_notes(best)
     return best
 
@@ -133,6 +139,24 @@ def weights_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[Im
     return probabilities_of(weighed, trusted) if weighed.has_twins else {}
 
 
+def against_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
+    """The probabilities by their own cues of the pairs of a scene with places that look alike, but without twins.
+
+    Tracks over wrong pairs confirm other wrong ones. So a pair that contradicts a model counts by what it shows itself.
+    """
+    if weighed.has_twins or not weighed.apart:
+        return {}
+    pairs = sorted(weighed.overlaps)
+    own = overlap_probabilities([weighed.overlaps[pair].cues for pair in pairs])
+    return {pair: value for pair, value in zip(pairs, own.tolist(), strict=True) if pair not in trusted}
+
+
+def doubtful_pairs(weighed: WeighedPairs, trusted: Collection[ImagePair], limit: float) -> frozenset[ImagePair]:
+    """The pairs that take part in mapping although they are less probable by their own cues than a limit."""
+    own = against_of(weighed, trusted)
+    return frozenset(pair for pair in weighed.kept if own.get(pair, 1.0) < limit)
+
+
 @dataclass(frozen=True, slots=True)
 class Judging:
     """Judges and merges the models of a task.
@@ -145,6 +169,7 @@ class Judging:
         probability: that a pair shows the same place, by pair; None if it is not known. Only in scenes with twins it
             weighs pairs when models are judged.
         folds: looks for folds; None does not.
+        against: as for `judge_models`.
     """
 
     mapper_config: Any
@@ -153,6 +178,7 @@ class Judging:
     guessed_camera_ids: frozenset[int]
     probability: Mapping[ImagePair, float] | None = None
     folds: Folds | None = None
+    against: Mapping[ImagePair, float] = field(default_factory=dict)
 
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
@@ -171,7 +197,8 @@ class Judging:
         cameras, database = self.guessed_camera_ids, self.task.database
         options = self.checks, constant, adjust, cameras
         has_twins = self.folds is not None and self.folds.has_twins
-        found = judge_models(models, database, *options, probability=self.probability if has_twins else None)
+        probability = self.probability if has_twins else None
+        found = judge_models(models, database, *options, probability=probability, against=self.against)
         return found if self.folds is None else self.folds.checked(found)
 
     def mapped_again(self, mapper: Mapper, name: str, initial_pair: ImagePair | None = None) -> list[JudgedModel]:
@@ -188,6 +215,22 @@ class Judging:
         snapshots = self.task.snapshots / key if self.task.snapshots is not None else None
         again = replace(self.task, work=work, initial_pair=initial_pair, snapshots=snapshots, notes=[])
         return self.merged(self.mapped(mapper, again))
+
+    def parts(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+        """The published parts of models that are rejected because pairs contradict them; each is adjusted again."""
+        rejected = [each for each in judged if has_parts(each)]
+        if not rejected:
+            return []
+        adjust = adjustment_like(self.mapper_config, self.task)
+        pairs, parts = read_stored_pairs(self.task.database), []
+        for each in rejected:
+            for names in agreeing_parts(each, pairs, self.checks, self.probability or {}):
+                parts.append(copy_of_part(each.model, names))
+                adjust(parts[-1])
+        found = self.judged(parts)
+        if self.folds is not None:
+            found = self.folds.cut(found, self.judged)
+        return [each for each in found if each.verdict.outcome != "rejected"]
 
     def merged(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Merge published models, unless the merged one is judged worse."""
@@ -250,3 +293,8 @@ def _contradicted_images(judged: Sequence[JudgedModel]) -> set[str]:
 def num_published(judged: Sequence[JudgedModel]) -> int:
     """Number of images that are registered in models that are not rejected."""
     return len(_registered(judged))
+
+
+def quality(judged: Sequence[JudgedModel]) -> tuple[int, int]:
+    """Number of images in published models, and number of points of the first model."""
+    return num_published(judged), judged[0].model.num_points3D() if judged else 0

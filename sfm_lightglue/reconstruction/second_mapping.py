@@ -14,7 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
-from sfm_lightglue.reconstruction.map_and_judge import Judging, num_published, probabilities_of
+from sfm_lightglue.reconstruction.map_and_judge import Judging, against_of, num_published, probabilities_of
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
@@ -55,7 +55,8 @@ def map_with_added(
         search = FoldSearch(frozenset(trusted), left_out=frozenset(left_out))
         folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, search)
     probability = probabilities_of(weighed, trusted)
-    judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds)
+    against = against_of(weighed, trusted)
+    judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds, against)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
     return again if _is_better(again, judged) else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.mapping.snapshots import MIN_IMAGES
+from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.store.sole_writer import sole_writer
 
 
@@ -42,3 +43,10 @@ def snapshot_folder(root: Path, key: str, num_images: int) -> Iterator[Path | No
         shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # other mappings have snapshots there
         root.rmdir()
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that does not exist yet, and return its path."""
+    with store_errors(path):
+        path.mkdir()
+    return path

@@ -14,8 +14,15 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
-from sfm_lightglue.reconstruction.folds import is_folded, joining_pairs, with_left_out
+from sfm_lightglue.reconstruction.folds import (
+    explains_better,
+    is_folded,
+    joining_pairs,
+    suspected_pairs,
+    with_left_out,
+)
 from sfm_lightglue.reconstruction.map_and_judge import num_published
+from sfm_lightglue.reconstruction.snapshot_folder import new_folder
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
@@ -23,13 +30,14 @@ from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
     from sfm_lightglue.reconstruction.job import FilledDatabase
+    from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 
 logger = logging.getLogger(__name__)
 
 Fill = Callable[[Path], "FilledDatabase"]
 """Fills a new database at a path."""
 
-MapFilled = Callable[["FilledDatabase", Path, str, bool], list[JudgedModel]]
+MapFilled = Callable[["FilledDatabase", Path, str, bool, bool], list[JudgedModel]]
 """Maps and judges a database."""
 
 _MIN_KEPT = 0.5
@@ -46,6 +54,7 @@ def map_unfolded(
     filled: FilledDatabase,
     fill: Fill,
     map_filled: MapFilled,
+    doubtful: Callable[[WeighedPairs], frozenset[ImagePair]],
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel]]:
     """Map a scene, and again without the pairs that join places that look alike while a model is folded.
@@ -55,22 +64,40 @@ def map_unfolded(
     the scene has twins, also if the pairs did not. If models that may be folded remain, the pairs are weighed as in a
     scene with twins, and it is mapped once more.
 
+    Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out.
+    If no model is published at last, it is mapped without the pairs that are doubtful by themselves. The result is kept
+    if it explains the scene better.
+
     Args:
         store: keeps the pairs that are left out; see `left_out_pairs`.
         key: of the models that are mapped.
         filled: the database of the scene.
         fill: fills a new database without the pairs that are left out.
         map_filled: maps and judges a database in a folder; called with a name that depends on the left-out pairs, and
-            with whether folded models are to be cut.
+            with whether folded models are to be cut, and with whether those are that may be folded.
+        doubtful: finds the pairs that take part although they are doubtful.
         work: an existing folder for intermediate files.
 
     Returns:
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
     """
+    before = _read_pairs(store, _trial_key(key))
+    if before is not None:  # an interrupted run tried to do without more pairs
+        _save_folds(store, key, before, has_known_fold(store, key))
+        filled = _refilled(filled, fill, new_folder(work / "before-trial"))
     filled, judged, was_folded = _without_folds(store, key, filled, fill, map_filled, work)
     may_have_twins = was_folded or (num_published(judged) == 0 and bool(filled.weighed.apart))
     if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged):
         filled, judged = _with_twins(store, key, (filled, judged), fill, map_filled, work / "twins")
+    suspected = suspected_pairs(judged)
+    if suspected:
+        folder = new_folder(work / "split")
+        filled, judged = _split(store, key, (filled, judged), suspected, fill, map_filled, folder, True)
+    if judged and num_published(judged) == 0:
+        pairs = doubtful(filled.weighed)
+        if pairs:
+            folder = new_folder(work / "sure")
+            filled, judged = _split(store, key, (filled, judged), pairs, fill, map_filled, folder, False)
     left_out = left_out_pairs(store, key)
     told = [with_left_out(each, left_out) for each in judged]
     new = [after.verdict.notes[-1] for each, after in zip(judged, told, strict=True) if _notes(each) != _notes(after)]
@@ -80,10 +107,16 @@ def map_unfolded(
 
 
 def _without_folds(
-    store: Store, key: str, filled: FilledDatabase, fill: Fill, map_filled: MapFilled, work: Path
+    store: Store,
+    key: str,
+    filled: FilledDatabase,
+    fill: Fill,
+    map_filled: MapFilled,
+    work: Path,
+    suspects: bool = False,
 ) -> tuple[FilledDatabase, list[JudgedModel], bool]:
     """Map a scene until no model is folded or those that are were cut; also whether one was folded."""
-    judged = map_filled(filled, work, _attempt_name(store, key), False)
+    judged = map_filled(filled, work, _attempt_name(store, key), False, suspects)
     number, cuts = 0, False
     while not cuts and any(is_folded(each) for each in judged):
         number += 1
@@ -92,7 +125,7 @@ def _without_folds(
         logger.debug("a model is folded: mapped again without %d pairs of images that look alike", len(joining))
         folder = work / f"unfold-{number}"
         filled = _filled_again(store, key, joining, filled, fill, folder)
-        judged = map_filled(filled, folder, _attempt_name(store, key), cuts)
+        judged = map_filled(filled, folder, _attempt_name(store, key), cuts, suspects)
     joining = joining_pairs(judged)
     if joining:  # models were cut
         filled = _filled_again(store, key, joining, filled, fill, work / "cut")
@@ -129,6 +162,51 @@ def _with_twins(
     with store_errors(work):
         (work / "before").mkdir()
     return _refilled(filled, fill, work / "before"), judged
+
+
+def _split(
+    store: Store,
+    key: str,
+    before: tuple[FilledDatabase, list[JudgedModel]],
+    pairs: frozenset[ImagePair],
+    fill: Fill,
+    map_filled: MapFilled,
+    work: Path,
+    suspects: bool,
+) -> tuple[FilledDatabase, list[JudgedModel]]:
+    """Map a scene without pairs that may join places that look alike.
+
+    If this does not explain it better, models that may be folded are cut into their places. If this does not either,
+    what was there before stays.
+
+    Args:
+        store: see `map_unfolded`.
+        key: see `map_unfolded`.
+        before: the database and the models with these pairs.
+        pairs: to be left out.
+        fill: see `map_unfolded`.
+        map_filled: see `map_unfolded`.
+        work: an existing folder.
+        suspects: whether the pairs join places that stand out in models.
+    """
+    filled, judged = before
+    left_out, has_fold = left_out_pairs(store, key), has_known_fold(store, key)
+    _save_pairs(store, _trial_key(key), left_out)
+    logger.debug("a model may be wrong: mapped again without %d pairs of images that look alike", len(pairs))
+    again = _filled_again(store, key, pairs, filled, fill, work / "filled")
+    again, found, _ = _without_folds(store, key, again, fill, map_filled, work, suspects)
+    is_kept = explains_better(found, judged)
+    if not is_kept:
+        _save_folds(store, key, left_out, has_fold)
+        again = _refilled(filled, fill, new_folder(work / "before"))
+    if not is_kept and suspects:
+        found = map_filled(again, new_folder(work / "places"), _attempt_name(store, key), True, True)
+        is_kept = explains_better(found, judged)
+        joining = joining_pairs(found)
+        if is_kept and joining:
+            again = _filled_again(store, key, joining, again, fill, work / "cut-places")
+    _save_pairs(store, _trial_key(key), None)
+    return again, found if is_kept else judged
 
 
 def _notes(judged: JudgedModel) -> tuple[str, ...]:
@@ -189,9 +267,24 @@ def has_known_fold(store: Store, key: str) -> bool:
     return bool(store.read_as(MAPPED_KIND, _key(key), lambda arrays: bool(arrays["has_fold"])))
 
 
+def _save_pairs(store: Store, key: str, pairs: frozenset[ImagePair] | None) -> None:
+    names = None if pairs is None else [(pair.name0, pair.name1) for pair in sorted(pairs)]
+    store.save(MAPPED_KIND, key, {"left_out": np.array(json.dumps(names))})
+
+
+def _read_pairs(store: Store, key: str) -> frozenset[ImagePair] | None:
+    return store.read_as(MAPPED_KIND, key, _decoded)
+
+
+def _trial_key(key: str) -> str:
+    """Key of the pairs that were left out before a trial to do without more; None when it has ended."""
+    return make_key("left out before a trial", key)
+
+
 def _key(key: str) -> str:
     return make_key("left out", key)
 
 
-def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair]:
-    return frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in json.loads(str(arrays["left_out"])))
+def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair] | None:
+    names = json.loads(str(arrays["left_out"]))
+    return None if names is None else frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in names)

@@ -212,15 +212,17 @@ def test_a_few_wrong_pairs_do_no_harm(scene: ExactScene, tmp_path: Path) -> None
     assert judged.verdict.images[NAMES[0]].support < 1
 
 
+@pytest.mark.parametrize(("option", "least_gap"), [("probability", 3), ("against", 6)])
 @pytest.mark.parametrize(("probability", "outcome"), [(1.0, "rejected"), (0.05, "accepted")])
 def test_pairs_that_are_hardly_probable_do_not_reject_a_model(
-    scene: ExactScene, tmp_path: Path, probability: float, outcome: str
+    scene: ExactScene, tmp_path: Path, option: str, least_gap: int, probability: float, outcome: str
 ) -> None:
     """A corridor with equal doors: many pairs of far images agree with each other, but not with the right model."""
     wrong_pose = Rigid3.from_rotvec([0, np.pi / 2, 0], [1, 0, 0])
-    wrong = {pair: wrong_pose for pair in scene.pairs if NAMES.index(pair.name1) - NAMES.index(pair.name0) > 2}
+    gaps = {pair: NAMES.index(pair.name1) - NAMES.index(pair.name0) for pair in scene.pairs}
+    wrong = {pair: wrong_pose for pair, gap in gaps.items() if gap >= least_gap}
     database = write_database(tmp_path / "database.db", scene, wrong=wrong)
-    judged = judge(make_model(scene), database, probability=dict.fromkeys(wrong, probability))
+    judged = judge(make_model(scene), database, **{option: dict.fromkeys(wrong, probability)})
     assert judged.verdict.outcome == outcome
 
 

@@ -217,13 +217,14 @@ class Scene:
         self.has_twins, self.twins_help = has_twins, twins_help
         self.attempts: list[tuple[str, bool]] = []
         self.num_inliers = FOLDS.num_inliers
+        self.doubtful = frozenset[ImagePair]()
 
     def fill(self, path: Path) -> Filled:
         path.write_text(str(len(left_out_pairs(self.store, "key"))))
         has_twins = self.has_twins or has_known_fold(self.store, "key")
         return Filled(path, left_out_pairs(self.store, "key"), Weighed(has_twins))
 
-    def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool) -> list[JudgedModel]:
+    def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool, suspects: bool) -> list[JudgedModel]:
         assert work.is_dir()
         self.attempts.append((name, cuts))
         folds = replace(FOLDS, num_inliers=self.num_inliers)
@@ -233,7 +234,8 @@ class Scene:
 
     def run(self) -> tuple[Filled, list[JudgedModel]]:
         filled = self.fill(self.folder / "database.db")
-        return map_unfolded(self.store, "key", filled, self.fill, self.map_filled, self.folder)  # type: ignore[type-var,arg-type]
+        how = self.fill, self.map_filled, lambda weighed: self.doubtful
+        return map_unfolded(self.store, "key", filled, *how, self.folder)  # type: ignore[type-var,arg-type]
 
 
 def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> None:
@@ -302,7 +304,7 @@ def test_what_stays_folded_with_twins_is_what_it_was(tmp_path: Path, has_twins: 
 
 def test_a_right_scene_is_mapped_once(tmp_path: Path) -> None:
     scene = Scene(tmp_path, unfolds=False)
-    scene.map_filled = lambda filled, work, name, cuts: checked(street_model(False))  # type: ignore[method-assign]
+    scene.map_filled = lambda filled, work, name, cuts, suspects: checked(street_model(False))  # type: ignore[method-assign]
     filled, found = scene.run()
     assert filled.left_out == frozenset()
     assert found[0].verdict.notes == ()

@@ -1,0 +1,175 @@
+"""Models that may be folded are mapped again without the pairs that join their places, or cut; what is worse goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
+from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, suspected_pairs
+from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import ImagePair
+from tests.helpers.folded_models import all_pairs, street_model
+
+HOUSES = [tuple(f"{house}-{number}.jpg" for number in range(6)) for house in range(2)]
+PAIRS = all_pairs([*HOUSES[0], *HOUSES[1]])
+JOINING = frozenset(pair for pair in PAIRS if pair.name0[0] != pair.name1[0])
+UNLIKE = frozenset(ImagePair(f"0-{number}.jpg", f"1-{number}.jpg") for number in range(4))
+FOLDS = Folds(dict.fromkeys(PAIRS, 40), PAIRS, ChecksConfig().max_conflict, unlike=UNLIKE)
+
+
+def folded(num_twins: int = 400) -> JudgedModel:
+    """Two houses at one place with most of their points in common."""
+    model = street_model(True, num_twins=num_twins, num_own=120)
+    return judged(model)
+
+
+def judged(model) -> JudgedModel:  # type: ignore[no-untyped-def]
+    names = sorted(model.images[image_id].name for image_id in model.reg_image_ids())
+    images = {name: ImageVerdict("registered", None, None, 100, 1.0) for name in names}
+    return JudgedModel(model, ModelVerdict("accepted", {"min_agreement": Check.at_least(1.0, 0.8)}, images))
+
+
+def test_a_model_with_a_sign_of_a_fold_names_the_pairs_that_join_its_places() -> None:
+    (found,) = FOLDS.checked([folded()])
+    assert found.verdict.outcome == "accepted"
+    assert len(found.verdict.maybe_folded) == 8
+    assert len(suspected_pairs([found])) >= 30
+    assert suspected_pairs([found]) <= JOINING
+
+
+def test_without_a_sign_nothing_is_suspected() -> None:
+    (found,) = replace(FOLDS, unlike=frozenset()).checked([folded()])
+    assert (found.verdict.maybe_folded, found.verdict.suspected) == ((), ())
+
+
+def test_no_place_stands_out_in_a_right_model_with_a_sign() -> None:
+    unlike = [ImagePair("0-1.jpg", "0-2.jpg"), ImagePair("0-2.jpg", "0-3.jpg"), ImagePair("1-1.jpg", "1-2.jpg")]
+    (found,) = replace(FOLDS, unlike=frozenset(unlike), suspects=True).checked([judged(street_model(False))])
+    assert found.verdict.outcome == "accepted"
+    assert found.verdict.maybe_folded != ()
+    assert found.verdict.suspected == ()
+
+
+def test_a_suspected_model_is_cut_into_its_places() -> None:
+    folds = replace(FOLDS, suspects=True)
+    (found,) = folds.checked([folded()])
+    assert is_folded(found)
+    pieces = folds.cut([found], lambda models: folds.checked([judged(one) for one in models]))
+    assert [tuple(each.verdict.images) for each in pieces] == HOUSES
+    assert {each.verdict.outcome for each in pieces} == {"accepted"}
+
+
+def test_a_split_needs_fewer_signs_and_most_images() -> None:
+    (before,) = FOLDS.checked([folded()])
+    houses = [judged(street_model(False, 1)), judged(street_model(False, 1))]
+    half, other = houses[0], replace(houses[1], verdict=replace(houses[1].verdict, maybe_folded=("0-1.jpg",) * 5))
+    assert explains_better([half], [before])
+    assert not explains_better([other], [before]), "signs remain"
+    assert not explains_better([], [before])
+    small = replace(half, verdict=replace(half.verdict, images=dict(list(half.verdict.images.items())[:5])))
+    assert not explains_better([small], [before]), "few images"
+
+
+@dataclass(frozen=True)
+class Weighed:
+    has_twins: bool = False
+    apart: tuple[ImagePair, ...] = ()
+
+
+@dataclass(frozen=True)
+class Filled:
+    path: Path
+    weighed: Weighed = field(default_factory=Weighed)
+
+
+@dataclass
+class Scene:
+    """A scene whose model may be folded until pairs are left out; `helps` tells which attempt gives right models."""
+
+    folder: Path
+    helps: str
+    attempts: list[tuple[bool, bool]] = field(default_factory=list)
+    stored: Path | None = None
+
+    def fill(self, path: Path) -> Filled:
+        path.write_text(str(len(left_out_pairs(self.store, "key"))))
+        return Filled(path)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.stored or self.folder / "store")
+
+    def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool, suspects: bool) -> list[JudgedModel]:
+        assert work.is_dir()
+        self.attempts.append((cuts, suspects))
+        if self.helps == "sure" and not left_out_pairs(self.store, "key"):
+            return [replace(folded(), verdict=folded().verdict.as_rejected())]
+        if self.helps in {"mapping", "sure"} and left_out_pairs(self.store, "key"):
+            return replace(FOLDS, unlike=frozenset()).checked([judged(street_model(False))])
+        if self.helps == "nothing" and suspects:
+            return []
+        folds = replace(FOLDS, suspects=suspects)
+        found = folds.checked([folded()])
+        return folds.cut(found, lambda models: folds.checked([judged(one) for one in models])) if cuts else found
+
+    def run(self) -> tuple[Filled, list[JudgedModel]]:
+        filled = self.fill(self.folder / "database.db")
+        how = self.fill, self.map_filled, lambda weighed: JOINING
+        return map_unfolded(self.store, "key", filled, *how, self.folder)  # type: ignore[type-var,arg-type]
+
+
+@pytest.mark.parametrize("helps", ["mapping", "cutting"])
+def test_a_scene_that_may_be_folded_is_split(tmp_path: Path, helps: str) -> None:
+    scene = Scene(tmp_path, helps)
+    filled, found = scene.run()
+    names = [tuple(each.verdict.images) for each in found]
+    assert names == ([HOUSES[0] + HOUSES[1]] if helps == "mapping" else HOUSES)
+    left_out = left_out_pairs(scene.store, "key")
+    assert len(left_out) >= 30
+    assert left_out <= JOINING
+    assert filled.path.read_text() == str(len(left_out)), "the database of the run has them no more"
+
+
+def test_what_explains_nothing_better_is_undone(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "nothing")
+    filled, found = scene.run()
+    assert len(found) == 1
+    assert len(found[0].verdict.maybe_folded) == 8
+    assert left_out_pairs(scene.store, "key") == frozenset()
+    assert filled.path.read_text() == "0"
+
+
+def test_an_interrupted_trial_is_begun_again(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    scene = Scene(tmp_path, "mapping")
+    plain = scene.map_filled
+
+    def killed(*arguments: object) -> list[JudgedModel]:
+        if len(scene.attempts) == 1:
+            raise Killed
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    scene.map_filled = killed  # type: ignore[method-assign,assignment]
+    with pytest.raises(Killed):
+        scene.run()
+    assert left_out_pairs(scene.store, "key") != frozenset()
+    again = Scene(tmp_path / "again", "mapping", stored=tmp_path / "store")
+    again.folder.mkdir()
+    _, found = again.run()
+    assert again.attempts == [(False, False), (False, True)], "it begins with all pairs"
+    assert [tuple(each.verdict.images) for each in found] == [HOUSES[0] + HOUSES[1]]
+
+
+def test_a_scene_without_a_model_is_mapped_without_doubtful_pairs(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "sure")
+    _, found = scene.run()
+    assert [each.verdict.outcome for each in found] == ["accepted"]
+    assert left_out_pairs(scene.store, "key") == JOINING
