@@ -24,10 +24,9 @@ from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.tracking.slam_map import SlamMap
 
-_DETECTED_SIGMA_PX = 0.2
+_DETECTED_SIGMA_PX = 0.25
 """Standard deviation that an observation counts with if it is not aligned, in pixels. Their errors are twice as large
-in the mean, because some tracks are wrong; a small value keeps the influence of these low. Chosen on tsukuba and
-seven_scenes."""
+in the mean, because some tracks are wrong; a small value keeps the influence of these low. Chosen on tsukuba."""
 
 _LIMITS = RefinementConfig()
 """Size of the patches, and when they count as aligned, as in the refinement of models."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
+from sfm_lightglue.tracking import precise_adjustment
 from sfm_lightglue.tracking.adjustment import adjust_keyframes
 from sfm_lightglue.tracking.precise_adjustment import adjust_precisely
 from tests.helpers.rendered_map import rendered_map, scene
@@ -65,6 +66,26 @@ def test_a_map_without_the_image_of_a_keyframe_is_not_adjusted():
     before = as_bytes(slam_map)
     assert not adjust_precisely(slam_map, 0, MAX_ERROR_PX, 1)
     assert as_bytes(slam_map) == before
+
+
+def test_a_map_in_which_patches_do_not_agree_with_the_poses_is_not_adjusted(monkeypatch):
+    slam_map = adjusted(False)
+    before = as_bytes(slam_map)
+    monkeypatch.setattr(precise_adjustment, "_MAX_FACTOR", 0.1)
+    assert not adjust_precisely(slam_map, 0, MAX_ERROR_PX, 1)
+    assert as_bytes(slam_map) == before
+
+
+def test_a_keyframe_that_hardly_fits_keeps_its_connection():
+    slam_map = rendered_map(0.1)
+    keyframe = slam_map.keyframes[2]
+    rows = np.flatnonzero(keyframe.point_ids >= 0)
+    shaken = rows[::2]
+    keyframe.keypoints = keyframe.keypoints.copy()
+    noise = np.random.default_rng(0).uniform(-2.0, 2.0, (len(shaken), 2))
+    keyframe.keypoints[shaken] += noise.astype(np.float32)
+    adjust_precisely(slam_map, 0, MAX_ERROR_PX, 1)
+    assert (keyframe.point_ids >= 0).sum() > 0.6 * len(rows)
 
 
 def test_equal_maps_are_adjusted_to_the_same_bytes():
