@@ -41,7 +41,8 @@ _MIN_COMMON = 5
 """Number of common points from which the angle between two views has a meaning."""
 
 _CONFLICT, _MIN_CONFLICTS = -1.0, 3
-"""Evidence below which two images contradict each other, and the number of such pairs of two contradicting groups."""
+"""Evidence below which two images contradict each other, and the number of such pairs that some two groups must
+have."""
 
 _MIN_GROUP, _MIN_COVERED = 3, 0.4
 """Smallest group that is a place, and the fraction of the images that at least two such groups must have."""
@@ -116,14 +117,17 @@ def _evidence(shares: Float64Array, angles_deg: Float64Array) -> Float64Array:
 
 
 def _conflicts(groups: list[IndexArray], evidence: Float64Array, found: FoldCheck) -> tuple[GroupConflict, ...]:
-    """The groups that contradict each other, the strongest conflict first."""
-    conflicts = []
+    """The groups with evidence against one place, the strongest conflict first; empty if no two clearly contradict."""
+    conflicts, is_clear = [], False
     for (number0, rows0), (number1, rows1) in combinations(enumerate(groups), 2):
         block = np.ix_(rows0, rows1)
         values = evidence[block]
         num_known = int((values != 0).sum())
-        if (values < _CONFLICT).sum() >= _MIN_CONFLICTS and not found.is_joined[block].any():
+        if found.num_common[block].any() and num_known > 0 and not found.is_joined[block].any():
             conflict = float(-values.sum() / num_known)
             if conflict > 0:
                 conflicts.append(GroupConflict((number0, number1), conflict, num_known))
+                is_clear |= int((values < _CONFLICT).sum()) >= _MIN_CONFLICTS
+    if not is_clear:
+        return ()
     return tuple(sorted(conflicts, key=lambda each: (-each.conflict, each.groups)))

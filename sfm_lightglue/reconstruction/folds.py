@@ -59,8 +59,7 @@ class FoldSearch:
         cuts: whether folded models are cut into groups of images that agree with each other. If not, they are rejected,
             and the scene is to be mapped again without the pairs that they name.
         left_out: pairs that were left out, because they joined places that look alike in an earlier attempt.
-        suspects: whether models are folded, too, if places stand out in them that lie on top of each other: a model of
-            the scene may be folded.
+        suspects: whether models that may be folded are, if the places stand out that lie on top of each other.
     """
 
     trusted: Collection[ImagePair] = frozenset()
@@ -125,8 +124,8 @@ class Folds:
         return (self._located(model, found) if self.suspects else None) or found
 
     def _located(self, model: pycolmap.Reconstruction, found: FoldCheck) -> FoldCheck | None:
-        """The places of a model that is suspected or has a sign of a fold; None if it has a fold, or none stand out."""
-        has_sign = found.conflict <= self.max_conflict and (self.suspects or self._signs(found))
+        """The places of a model that may be folded; None if it has a fold, or no sign of one, or none stand out."""
+        has_sign = found.conflict <= self.max_conflict and self._signs(found)
         located = located_fold(model, found, self.attempted) if has_sign else None
         return located if located is not None and located.conflict >= _MIN_LOCATED else None
 
