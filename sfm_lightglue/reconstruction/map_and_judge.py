@@ -80,6 +80,7 @@ def map_and_judge(
             best = folds.cut(best, judging.judged)
             _tell_notes(best)
         return best
+    looks_for_parts = folds is not None and (folds.has_twins or bool(against))
     starts, taken_out = _starts(weighed), _contradicted_images(first)
     for number in range(1, _MAX_ATTEMPTS):
         doubtful = _contradicted_images(best) | (taken_out - _registered(best))
@@ -88,8 +89,10 @@ def map_and_judge(
             break
         starts.remove(initial_pair)
         judged = judging.mapped_again(mapper, f"attempt-{number}", initial_pair)
+        if looks_for_parts:
+            judged = _combined(judged, judging.parts(judged))
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
-    if folds is not None and (folds.has_twins or against):
+    if looks_for_parts:
         best = _combined(best, judging.parts(best))
     _tell_notes(best)
     return best

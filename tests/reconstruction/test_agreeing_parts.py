@@ -9,6 +9,8 @@ import numpy as np
 import pycolmap
 import pytest
 
+from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
@@ -68,10 +70,12 @@ def test_only_models_that_pairs_contradict_have_parts(scene: ExactScene, databas
     assert not has_parts(right)
 
 
-@pytest.mark.parametrize(("has_twins", "sizes"), [(True, [5, 5]), (False, [])])
+@pytest.mark.parametrize(("has_twins", "sizes"), [(True, [10]), (False, [])])
 def test_parts_are_published_in_a_scene_with_look_alikes(
     scene: ExactScene, tmp_path: Path, has_twins: bool, sizes: list[int]
 ) -> None:
+    """The pairs between them merge the right halves of the bent model again."""
+
     class BentMapper:
         config = None
         version = "bent"
@@ -84,4 +88,5 @@ def test_parts_are_published_in_a_scene_with_look_alikes(
     found = map_and_judge(BentMapper(), task, replace(pairs, has_twins=has_twins), CHECKS, search=FoldSearch())
     published = [each for each in found if each.verdict.outcome != "rejected"]
     assert [each.model.num_reg_images() for each in published] == sizes
-    assert {frozenset(each.verdict.images) for each in published} <= {frozenset(NAMES[:5]), frozenset(NAMES[5:])}
+    for each in published:
+        assert align_poses(poses_of_model(each.model), scene.poses).max_center_error < 0.05
