@@ -85,7 +85,7 @@ class BackEnd:
     def finish(self) -> None:
         """Adjust and complete all maps, and join those that show a common place."""
         for map_id in self.slam_map.map_ids_by_size():  # the largest refines the camera that the others then have
-            self.mapper.adjust_all(map_id)
+            self.mapper.adjust_all(map_id, is_rough=True)
             self.mapper.complete(map_id)
         closures = self._join_maps() if len(self.slam_map.map_ids()) > 1 else []
         for closure in closures:

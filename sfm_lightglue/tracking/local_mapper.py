@@ -121,18 +121,19 @@ class LocalMapper:
         """
         self._trials.continue_in(kept_id, joined_id, self._num_added[kept_id])
 
-    def adjust_all(self, map_id: int) -> None:
+    def adjust_all(self, map_id: int, is_rough: bool = False) -> None:
         """Adjust all keyframes and points of a map, and the intrinsics if the configuration says so.
 
         Only the map with most keyframes refines the intrinsics, which all maps share.
 
         Args:
             map_id: of a map; one with fewer than two keyframes stays as it is.
+            is_rough: once and with a larger tolerance, where another adjustment follows.
         """
         refined = self._refined_params(map_id)
-        members = self._map.members(map_id)
-        for _ in range(2):
-            num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined, min_decrease=1e-4)
+        members, min_decrease = self._map.members(map_id), 1e-3 if is_rough else 1e-4
+        for _ in range(1 if is_rough else 2):
+            num_removed = adjust_keyframes(self._map, members[1:], *self._limits(), 30, refined, min_decrease)
             members = [idx for idx in members if idx in self._map.keyframes]
             if num_removed == 0:
                 break
