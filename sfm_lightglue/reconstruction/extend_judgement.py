@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfm_lightglue.colmap.model_parts import take_out_images
+from sfm_lightglue.lookalikes.model_check import check_fold
 from sfm_lightglue.mapping.checks_config import ChecksConfig
+from sfm_lightglue.mapping.database_pairs import matched_pairs
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.verdict import ImageVerdict
 from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
+from sfm_lightglue.reconstruction.folds import MAX_CHECKED_IMAGES
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class ExtensionJudge:
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
         probability: as for `judge_models`: in a scene with twins, pairs that the run of the model before hardly
             believed count little again.
+        trusted: pairs that the user named; they join no different places.
     """
 
     database: Path
@@ -37,6 +41,7 @@ class ExtensionJudge:
     constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
     probability: Mapping[ImagePair, float] = field(default_factory=dict)
+    trusted: frozenset[ImagePair] = frozenset()
 
     def judge(self, model: pycolmap.Reconstruction, has_checks: bool = True) -> JudgedModel:
         """The verdict of a model, which is not changed; `has_checks` is that of `judge_models`."""
@@ -84,6 +89,21 @@ class ExtensionJudge:
             return f"images of the model before become doubtful ({lost[0]})"
         return problem_of_change(*summary_of_models(before, after.model))
 
+    def with_signs(self, before: pycolmap.Reconstruction, after: JudgedModel) -> JudgedModel:
+        """An extended model with the images that may show places that look alike, if the model before has none."""
+        if after.model.num_reg_images() > MAX_CHECKED_IMAGES or self._signs(before):
+            return after
+        return replace(after, verdict=replace(after.verdict, maybe_folded=self._signs(after.model)))
+
+    def _signs(self, model: pycolmap.Reconstruction) -> tuple[str, ...]:
+        """The images of groups that contradict each other, and those with more alone points than is usual."""
+        attempted = matched_pairs(self.database)
+        found = check_fold(model, attempted, self.probability, self.trusted, bool(self.probability))
+        numbers = {number for each in found.conflicts for number in each.groups}
+        is_folded = found.conflict > self.checks.max_conflict
+        names = {name for number in numbers if is_folded for name in found.groups[number]}
+        return tuple(sorted(names | set(found.doubted)))
+
 
 def _doubtful(judged: JudgedModel) -> dict[str, ImageVerdict]:
     return {
@@ -107,5 +127,6 @@ def as_registered(judged: JudgedModel, notes: tuple[str, ...], maybe_folded: tup
         for name, image in judged.verdict.images.items()
         if name in names
     }
-    verdict = replace(judged.verdict, images=images, notes=notes, maybe_folded=maybe_folded)
+    folded = tuple(sorted({*maybe_folded, *judged.verdict.maybe_folded}))
+    verdict = replace(judged.verdict, images=images, notes=notes, maybe_folded=folded)
     return JudgedModel(judged.model, verdict)

@@ -222,6 +222,7 @@ class ExtensionJob:
             self.extended.constant_camera_ids,
             self.extended.guessed_camera_ids,
             self._probability(),
+            frozenset(self.trusted),
         )
         task = MappingTask(
             copied,
@@ -295,7 +296,7 @@ class ExtensionJob:
             return None, taken | rejected, problem
         if model.num_reg_images() == prepared.model.num_reg_images():
             return None, taken, None
-        return judged, taken, None
+        return judge.with_signs(prepared.model, judged), taken, None
 
     def _is_refined(self, prepared: PreparedExtension) -> bool:
         """Whether keypoints of the model before are elsewhere than where they were detected."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.mapping.checks_config import ChecksConfig
-from sfm_lightglue.mapping.verdict import ImageVerdict
+from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.extend import extend
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
 from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import make_model, ring_scene, write_database
+from tests.helpers.folded_models import all_pairs, street_model
 from tests.helpers.judged_models import judged_model
 from tests.helpers.reconstructions import one_thread
 from tests.helpers.sparse_maps import EXTRACTOR
@@ -87,3 +90,18 @@ def test_an_extension_uses_the_probabilities_of_a_scene_with_twins_and_keeps_all
     assert len(probabilities_of_evidence(twins)) == (len(before["pairs"]) if has_twins else 0)
     assert seen == [probabilities_of_evidence(twins)]
     assert json.loads(record.read_text())["pairs"] == before, "for the next extension"
+
+
+@pytest.mark.parametrize(("was_folded", "is_told"), [(False, True), (True, False)])
+def test_an_extension_that_may_fold_a_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was_folded: bool, is_told: bool
+) -> None:
+    names = all_pairs([f"{house}-{number}.jpg" for house in range(2) for number in range(6)])
+    monkeypatch.setattr("sfm_lightglue.reconstruction.extend_judgement.matched_pairs", lambda database: set(names))
+    judge = ExtensionJudge(tmp_path / "database.db", ChecksConfig(), frozenset(), frozenset())
+    after = JudgedModel(street_model(True), ModelVerdict("accepted", {}, {}))
+    found = judge.with_signs(street_model(was_folded), after)
+    assert len(found.verdict.maybe_folded) == (12 if is_told else 0)
+    assert len(as_registered(found, (), ("a.jpg",)).verdict.maybe_folded) == (13 if is_told else 1)
+    right = judge.with_signs(street_model(False), replace(after, model=street_model(False)))
+    assert right.verdict.maybe_folded == ()
