@@ -206,7 +206,18 @@ def _split(
         if is_kept and joining:
             again = _filled_again(store, key, joining, again, fill, work / "cut-places")
     _save_pairs(store, _trial_key(key), None)
-    return again, found if is_kept else judged
+    return again, _still_told(found, judged) if is_kept else judged
+
+
+def _still_told(found: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """Models of a split scene, in which the images that had signs of a fold before are told: they may be folded yet."""
+    told = {name for each in before for name in each.verdict.maybe_folded}
+    verdicts = [each.verdict for each in found]
+    names = [tuple(sorted({*verdict.maybe_folded, *(told & verdict.images.keys())})) for verdict in verdicts]
+    return [
+        replace(each, verdict=replace(each.verdict, maybe_folded=own)) if each.verdict.outcome != "rejected" else each
+        for each, own in zip(found, names, strict=True)
+    ]
 
 
 def _notes(judged: JudgedModel) -> tuple[str, ...]:

@@ -130,6 +130,7 @@ def test_a_scene_that_may_be_folded_is_split(tmp_path: Path, helps: str) -> None
     filled, found = scene.run()
     names = [tuple(each.verdict.images) for each in found]
     assert names == ([HOUSES[0] + HOUSES[1]] if helps == "mapping" else HOUSES)
+    assert sum(len(each.verdict.maybe_folded) for each in found) == 8, "what was not sure stays so"
     left_out = left_out_pairs(scene.store, "key")
     assert len(left_out) >= 30
     assert left_out <= JOINING
