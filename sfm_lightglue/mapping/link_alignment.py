@@ -47,7 +47,7 @@ _MIN_BOTH = 15
 """Fewest matches that fit with a point of both models: they tell the scale."""
 
 _MIN_BOTH_SHARED = 8
-"""The same if the models share an image: then only the scale is not known."""
+"""The same if the models share an image whose poses agree: then only the scale is not known."""
 
 _MAX_SCALE_ERROR = 0.05
 """Largest relative standard deviation of the scale."""
@@ -124,7 +124,7 @@ def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlig
             f"only {int(agrees.sum())} of {int(enough.sum())} pairs of images and {ratio:.0%} of their common points"
             " fit the best alignment"
         )
-    if (inliers & links.has_both).sum() < (_MIN_BOTH_SHARED if links.share_image else _MIN_BOTH):
+    if (inliers & links.has_both).sum() < (_MIN_BOTH_SHARED if links.shares_pose(similarity) else _MIN_BOTH):
         return NotMerged("too few points of both models fit the best alignment: the scale is not determined")
     scale_error = _scale_error(links, similarity, inliers)
     if scale_error > _MAX_SCALE_ERROR:

@@ -23,11 +23,11 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-MERGING_VERSION = 2
+MERGING_VERSION = 3
 """Number to raise when a change of the code merges other models by points."""
 
 _MIN_LEFT_SHARED = 8
-"""Fewest points that must connect two models which share an image after an adjustment. Without a common image, it is
+"""Fewest points that must connect two models which share the pose of an image after an adjustment. Otherwise, it is
 half of `MIN_INLIERS`."""
 
 _APART, _MERGED = "stay apart", "were merged by"
@@ -155,7 +155,8 @@ class PieceMerging:
         if merged.num_reg_images() < num_images:
             return NotMerged("images of the merged model lost their poses when it was adjusted")
         after = _num_connecting(merged, sides)
-        if after < max(MIN_REMAINING * before, _MIN_LEFT_SHARED if links.share_image else MIN_INLIERS / 2):
+        shares_pose = links.shares_pose(alignment.target_from_source)
+        if after < max(MIN_REMAINING * before, _MIN_LEFT_SHARED if shares_pose else MIN_INLIERS / 2):
             return NotMerged(f"only {after} of {before} points that connect them remain after an adjustment")
         if not self.is_better(merged, target, source):
             return NotMerged("the merged model is judged worse")

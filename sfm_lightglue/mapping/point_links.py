@@ -11,7 +11,7 @@ import pycolmap
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.colmap.image_points import point_ids_of
 from sfm_lightglue.geometry.epipolar import homogeneous
-from sfm_lightglue.geometry.transforms import Rigid3, Sim3
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angles_deg
 from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.types import ImagePair
 
@@ -22,6 +22,10 @@ _MAX_PER_PAIR = 400
 
 MIN_PROBABILITY = 0.5
 """A pair that is less probably a true overlap connects no models."""
+
+_MAX_SHARED_TURN_DEG, _MAX_SHARED_DISTANCE = 2.0, 0.05
+"""Largest differences of the poses of an image in two models that are aligned: of its rotation, and of its centre as a
+fraction of the median depth of its points."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,10 +101,23 @@ class PointLinks:
     def __len__(self) -> int:
         return len(self.pair)
 
-    @property
-    def share_image(self) -> bool:
-        """Whether both models have one of the images."""
-        return any(name == other for name, other in zip(self.target.names, self.source.names, strict=True))
+    def shares_pose(self, target_from_source: Sim3) -> bool:
+        """Whether both models have one of the images, and its poses in both are nearly the same one.
+
+        Args:
+            target_from_source: between the worlds of the models.
+        """
+        is_same = [name == other for name, other in zip(self.target.names, self.source.names, strict=True)]
+        rows = np.flatnonzero(np.array(is_same, np.bool_)[self.pair])
+        if len(rows) == 0:
+            return False
+        target, source = self.target, self.source
+        turns = source.R[rows] @ target_from_source.R.T @ target.R[rows].transpose(0, 2, 1)
+        centers = [-np.einsum("kji,kj->ki", side.R[rows], side.t[rows]) for side in (target, source)]
+        distances = np.linalg.norm(target_from_source @ centers[1] - centers[0], axis=1)
+        depth = float(np.nanmedian(target.depths(target.xyz)[rows]))
+        is_turned = rotation_angles_deg(turns).max() > _MAX_SHARED_TURN_DEG
+        return bool(not is_turned and distances.max() <= _MAX_SHARED_DISTANCE * depth)
 
     @property
     def num_pairs(self) -> int:

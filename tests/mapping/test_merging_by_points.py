@@ -12,7 +12,7 @@ import pytest
 from sfm_lightglue.colmap.image_points import pixels_of, point_ids_of
 from sfm_lightglue.colmap.poses import poses_of_model
 from sfm_lightglue.geometry.alignment import align_poses
-from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_from_rotvec
 from sfm_lightglue.mapping import link_alignment, merging_by_points
 from sfm_lightglue.mapping.link_alignment import LinkAlignment, align_by_links
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart
@@ -100,6 +100,19 @@ def test_one_common_image_needs_few_points_of_both_models(scene, model, monkeypa
         assert pieces.models[0].num_reg_images() == 12
     else:
         assert "the scale is not determined" in pieces.apart[0]
+
+
+def test_a_common_image_is_known_to_agree_only_if_its_poses_do(model) -> None:
+    links = find_links(part(model, range(7)), part(model, range(6, 12), MOVED), pairs_of(model, lambda *_: True))
+    found = align_by_links(links, seed=0)
+    assert isinstance(found, LinkAlignment)
+    right = found.target_from_source
+    assert links.shares_pose(right)
+    turned = Sim3(right.scale, right.R @ rotation_from_rotvec(np.array([0, 0.1, 0])), right.t)
+    assert not links.shares_pose(turned)
+    assert not links.shares_pose(Sim3(right.scale, right.R, right.t + 2))
+    apart = find_links(part(model, FIRST), part(model, SECOND, MOVED), pairs_of(model, lambda *_: True))
+    assert not apart.shares_pose(right)
 
 
 def test_the_scale_and_the_pose_are_found_despite_a_wrong_pair(model) -> None:
