@@ -1,4 +1,4 @@
-"""Verified pairs whose inliers did not become points of a model."""
+"""Verified pairs whose inliers connect different points of a model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from sfm_lightglue.colmap.image_points import point_ids_of
 from sfm_lightglue.types import ImagePair
 
 _FEW_POINTS = 0.2
-"""The inliers of a wrong pair agree with a right model by chance only: at most this fraction of them is a point."""
+"""The inliers of a wrong pair agree with a right model by chance only: at most this fraction of those whose keypoints
+both have points has one common point."""
+
+_MIN_INLIERS = 10
+"""Fewest inliers whose keypoints both have points. A keypoint without a point is no evidence."""
 
 
 def pairs_without_points(
     model: pycolmap.Reconstruction, inliers_from_pair: Mapping[ImagePair, AnyArray]
 ) -> frozenset[ImagePair]:
-    """The pairs of images of a model whose inliers did not become points of it: these do not say what the model says.
+    """The pairs of images of a model whose inliers connect different points of it: they contradict the model.
 
     In a row of equal things, neighbours can be matched by the wrong thing. Such a pair is wrong, but its images do see
     one place, and the model may know that by other pairs.
@@ -37,6 +41,7 @@ def pairs_without_points(
             if name not in ids_from_name:
                 ids_from_name[name] = point_ids_of(images[name])
         ids0, ids1 = (ids_from_name[name][inliers[:, side]] for side, name in enumerate(names))
-        if ((ids0 >= 0) & (ids0 == ids1)).mean() <= _FEW_POINTS:
+        has_points = (ids0 >= 0) & (ids1 >= 0)
+        if has_points.sum() >= _MIN_INLIERS and (ids0 == ids1)[has_points].mean() <= _FEW_POINTS:
             found.add(pair)
     return frozenset(found)

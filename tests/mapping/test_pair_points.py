@@ -29,6 +29,19 @@ def test_inliers_that_are_no_points_of_the_model_are_found(fraction: float, has_
     assert pairs_without_points(model, given) == (frozenset() if has_points else {pair})
 
 
+def test_few_inliers_and_those_without_points_say_nothing() -> None:
+    scene = ring_scene(4)
+    model, pair = make_model(scene), scene.pairs[0]
+    inliers = scene.matches(pair).indices.astype(np.int64)
+    wrong = np.column_stack([inliers[:, 0], np.roll(inliers[:, 1], 7)])
+    assert pairs_without_points(model, {pair: wrong[:9]}) == frozenset()
+    assert pairs_without_points(model, {pair: wrong[:10]}) == {pair}
+    image = next(model.images[k] for k in model.reg_image_ids() if model.images[k].name == pair.name0)
+    for row in inliers[10:, 0].tolist():
+        model.delete_observation(image.image_id, row)
+    assert pairs_without_points(model, {pair: inliers}) == frozenset(), "those with points agree"
+
+
 @pytest.mark.parametrize("is_wrong", [True, False])
 def test_wrong_inliers_are_no_sign_of_a_fold_where_others_say_that_images_see_one_place(is_wrong: bool) -> None:
     """In a row of equal things, images that are not next to each other are matched by the wrong things."""
@@ -37,7 +50,7 @@ def test_wrong_inliers_are_no_sign_of_a_fold_where_others_say_that_images_see_on
     step = {pair: names.index(pair.name1) - names.index(pair.name0) for pair in all_pairs(names)}
     probabilities = {pair: 0.99 if number <= 2 else 0.01 for pair, number in step.items()}
     far = [pair for pair, number in step.items() if number > 2]
-    wrong = np.array([[0, 1], [1, 0]], np.int64)
+    wrong = np.column_stack([np.arange(12), np.roll(np.arange(12), 1)])
     folds = Folds(dict.fromkeys(step, 40), step, ChecksConfig().max_conflict, probabilities, has_twins=True)
     assert folds.check(model).conflicts, "the probabilities alone say that both ends are two places"
     folds = replace(folds, doubtful_inliers=dict.fromkeys(far, wrong) if is_wrong else {})
