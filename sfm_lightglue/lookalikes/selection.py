@@ -15,11 +15,17 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
-from sfm_lightglue.lookalikes.part_joining import MIN_AMBIGUOUS, Parts, with_clear_joining
+from sfm_lightglue.lookalikes.part_joining import (
+    MIN_AMBIGUOUS,
+    MIN_JOINING_PROBABILITY,
+    Parts,
+    joint_probability,
+    with_clear_joining,
+)
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 3
+SELECTION_VERSION = 4
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1
@@ -41,12 +47,6 @@ _MIN_MATCHED_TRACKS = 0.2
 _MIN_CONFIRMED = 0.1
 """Number of these tracks, as a fraction of the inliers of the pair."""
 
-_MIN_JOINING_PAIRS = 2
-"""Number of ambiguous pairs without a common image that join two parts together."""
-
-_MIN_JOINING_PROBABILITY = 0.9
-"""Probability that at least one of them is true."""
-
 _NUM_ROUNDS = 3
 """Rounds in which pairs that were supported in the last round support others."""
 
@@ -57,8 +57,8 @@ class Selection:
 
     Args:
         is_used: [P] pairs that take part in mapping.
-        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with, and those that join two
-            parts clearly better than all that contradict them.
+        is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with. Doubtful pairs that join
+            two parts are no true pairs: they confirm nothing.
         has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
@@ -76,74 +76,67 @@ def select_pairs(
     is_trusted: BoolArray,
     config: LookalikesConfig,
     has_twins: bool = False,
+    is_left_out: BoolArray | None = None,
+    is_wrong: BoolArray | None = None,
 ) -> Selection:
     """Decide which pairs take part in mapping.
 
     Args:
         images: of the scene.
-        pairs: its verified pairs that do not contradict each other, each once.
+        pairs: its verified pairs, each once.
         probabilities: [P] of the pairs.
         is_trusted: [P] pairs that take part whatever their probability is.
         config: what is done with doubtful pairs.
         has_twins: whether places match as completely as one place does: several doubtful pairs join no parts then,
             unless one of them is clearly the best, and tracks confirm no pair that is probably wrong.
+        is_left_out: [P] pairs that contradict others and take no part, unless they are trusted; None for none.
+        is_wrong: [P] pairs that joined places that look alike, and take no part either; None for none.
     """
-    is_true = (probabilities >= config.min_probability) | is_trusted
+    wrong = np.zeros(len(pairs), np.bool_) if is_wrong is None else is_wrong & ~is_trusted
+    left_out = wrong if is_left_out is None else wrong | (is_left_out & ~is_trusted)
+    is_true = ((probabilities >= config.min_probability) | is_trusted) & ~left_out
     if config.mode == "off":
-        is_true = np.ones(len(pairs), np.bool_)
+        is_true = ~left_out
     parts = Parts(len(images))
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
     is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
-        joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts)
-        clear = with_clear_joining(images, pairs, probabilities, joined, parts)
-        lowest = MIN_AMBIGUOUS if has_twins else 0.0
-        is_used = _with_supported(PairTracks(images, pairs), pairs, probabilities, clear, parts, lowest)
-        is_confirmed = is_used & ~joined
-    num_wrong = int((~is_used & (probabilities < _CLEARLY_WRONG)).sum())
+        joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts, left_out)
+        waits = ~left_out & (probabilities >= (MIN_AMBIGUOUS if has_twins else 0.0))
+        # Before parts are joined by doubtful pairs: tracks over these would confirm every pair between the parts.
+        supported = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts, waits)
+        is_confirmed = supported & ~joined
+        is_used = supported | with_clear_joining(images, pairs, probabilities, joined, parts, left_out, wrong)
+    num_wrong = int((~is_used & ~left_out & (probabilities < _CLEARLY_WRONG)).sum())
     has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
     if config.mode == "auto" and not has_look_alikes:
-        is_used = np.ones(len(pairs), np.bool_)
-        for pair in pairs:
-            parts.join(pair.image0, pair.image1)
+        is_used = ~left_out
+        for idx in np.flatnonzero(is_used).tolist():
+            parts.join(pairs[idx].image0, pairs[idx].image1)
     part = tuple(parts.root(image) for image in range(len(images)))
     return Selection(is_used, is_confirmed, has_look_alikes, part)
 
 
 def _with_joining(
-    pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: Parts
+    pairs: Sequence[PairView], probabilities: Float64Array, is_used: BoolArray, parts: Parts, is_left_out: BoolArray
 ) -> BoolArray:
     """The used pairs, and the ambiguous ones that join parts together; the parts with the surest pairs come first."""
     is_used = is_used.copy()
-    ambiguous = np.flatnonzero(~is_used & (probabilities >= MIN_AMBIGUOUS))
+    ambiguous = np.flatnonzero(~is_used & ~is_left_out & (probabilities >= MIN_AMBIGUOUS))
     while True:
         between: dict[tuple[int, int], list[int]] = {}
         for idx in ambiguous.tolist():
             roots = sorted((parts.root(pairs[idx].image0), parts.root(pairs[idx].image1)))
             if roots[0] != roots[1]:
                 between.setdefault((roots[0], roots[1]), []).append(idx)
-        votes = {key: _joint_probability(pairs, probabilities, idxs) for key, idxs in sorted(between.items())}
+        votes = {key: joint_probability(pairs, probabilities, idxs) for key, idxs in sorted(between.items())}
         best = max(votes, key=lambda key: votes[key], default=None)
-        if best is None or votes[best] < _MIN_JOINING_PROBABILITY:
+        if best is None or votes[best] < MIN_JOINING_PROBABILITY:
             return is_used
         is_used[between[best]] = True
         parts.join(*best)
-
-
-def _joint_probability(pairs: Sequence[PairView], probabilities: Float64Array, idxs: Sequence[int]) -> float:
-    """The probability that one of the pairs between two parts is true; 0 if too few have no common image."""
-    seen: set[int] = set()
-    independent = []
-    for idx in sorted(idxs, key=lambda each: (-probabilities[each], each)):
-        ends = {pairs[idx].image0, pairs[idx].image1}
-        if not ends & seen:
-            seen |= ends
-            independent.append(probabilities[idx])
-    if len(independent) < _MIN_JOINING_PAIRS:
-        return 0.0
-    return float(1 - np.prod(1 - np.array(independent)))
 
 
 def _with_supported(
@@ -152,15 +145,13 @@ def _with_supported(
     probabilities: Float64Array,
     is_used: BoolArray,
     parts: Parts,
-    lowest: float,
+    waits: BoolArray,
 ) -> BoolArray:
-    """The used pairs, and those within a part that tracks over used pairs agree with, if they are not less probable."""
+    """The used pairs, and those that wait within a part and that tracks over used pairs agree with."""
     waiting = [
         idx
         for idx in np.argsort(-probabilities, kind="stable").tolist()
-        if not is_used[idx]
-        and probabilities[idx] >= lowest
-        and parts.root(pairs[idx].image0) == parts.root(pairs[idx].image1)
+        if not is_used[idx] and waits[idx] and parts.root(pairs[idx].image0) == parts.root(pairs[idx].image1)
     ]
     for _ in range(_NUM_ROUNDS):
         supported = [idx for idx in waiting if _is_supported(tracks, pairs[idx], idx, is_used)]

@@ -80,6 +80,7 @@ class PairDoubt:
         overlaps: by pair; empty if nothing is done about look-alikes.
         has_twins: whether places match as completely as one place does.
         unlike: pairs that may show twins that nothing tells apart, see `unlike_surroundings`.
+        joining: verified pairs that joined places that look alike in a model.
     """
 
     config: LookalikesConfig
@@ -89,6 +90,7 @@ class PairDoubt:
     overlaps: Mapping[ImagePair, PairOverlap] = field(default_factory=dict)
     has_twins: bool = False
     unlike: frozenset[ImagePair] = frozenset()
+    joining: frozenset[ImagePair] = frozenset()
 
     @classmethod
     def of_scene(
@@ -128,7 +130,9 @@ class PairDoubt:
             for pair, probability, each in zip(pairs, judged.probabilities.tolist(), cues, strict=True)
         }
         unlike = {pair for pair, is_unlike in zip(pairs, judged.is_unlike.tolist(), strict=True) if is_unlike} - known
-        return cls(config, pairs, known, views, overlaps, judged.has_twins, frozenset(unlike))._with_confirmed()
+        left_out = frozenset(joining) & verified.keys()
+        doubt = cls(config, pairs, known, views, overlaps, judged.has_twins, frozenset(unlike), left_out)
+        return doubt._with_confirmed()
 
     def _with_confirmed(self) -> PairDoubt:
         """This doubt without that about pairs that tracks over true pairs confirm."""
@@ -177,23 +181,26 @@ class PairDoubt:
         """The pairs that take no part in mapping because they may show places that look alike.
 
         Args:
-            candidates: the verified pairs that do not contradict each other, sorted.
+            candidates: the verified pairs that do not contradict each other. The others are evidence only.
         """
         selection = self._selected(candidates)
         if selection is None:
             return set()
-        return {pair for pair, is_used in zip(candidates, selection.is_used.tolist(), strict=True) if not is_used}
+        used = {pair for pair, is_used in zip(self.pairs, selection.is_used.tolist(), strict=True) if is_used}
+        return {*candidates} - used
 
     def _selected(self, candidates: Sequence[ImagePair]) -> Selection | None:
-        """Which of some pairs take part; None if nothing is done about look-alikes."""
+        """Which of some pairs take part, against all others; None if nothing is done about look-alikes."""
         if self.views is None or not candidates:
             return None
-        view_from_pair = dict(zip(self.pairs, self.views.pairs, strict=True))
+        asked = {*candidates}
         return select_pairs(
             self.views.images,
-            [view_from_pair[pair] for pair in candidates],
-            np.array([self.overlaps[pair].probability for pair in candidates]),
-            np.array([pair in self.trusted for pair in candidates], np.bool_),
+            self.views.pairs,
+            np.array([self.overlaps[pair].probability for pair in self.pairs]),
+            np.array([pair in self.trusted and pair in asked for pair in self.pairs], np.bool_),
             self.config,
             self.has_twins,
+            np.array([pair not in asked for pair in self.pairs], np.bool_),
+            np.array([pair in self.joining for pair in self.pairs], np.bool_),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from sfm_lightglue.report.images_table import RecordedPair, recorded_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.into_database import InlierRecord, PairCounts, VerifiedPairRecord
 from sfm_lightglue.stages.matching import match_pairs
-from sfm_lightglue.stages.pair_cues import scene_views
+from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
 from sfm_lightglue.stages.pair_doubt import PairDoubt, PairOverlap
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
 from sfm_lightglue.store.store import Store
@@ -29,6 +30,7 @@ from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import Features, ImagePair
 from tests.helpers.exact_scenes import GIVEN, SIZE, ExactScene
 from tests.helpers.judged_models import judged_model
+from tests.helpers.lookalike_views import Walk
 
 NUM_IMAGES, STEP, DISTANCE = 10, 1.4, 12.0
 """Images along the street, metres between them, and metres between the houses."""
@@ -147,6 +149,33 @@ def test_hardly_probable_pairs_that_contradict_others_are_told_as_look_alikes_am
     assert sure in found.contradicted
     assert (doubtful in found.contradicted) is not has_twins
     assert (doubtful in found.apart) is has_twins
+
+
+def walk_doubt(rival: float, joining: tuple[ImagePair, ...] = ()) -> tuple[PairDoubt, ImagePair, ImagePair]:
+    """The doubt about two parts, the pair that joins them if nothing contradicts it, and a rival of it."""
+    walk, inside = Walk([60 * number for number in range(6)]), [(0, 1), (1, 2), (3, 4), (4, 5)]
+    listed = sorted([*inside, *product(range(3), range(3, 6))])
+    views = [walk.pair(*ends, shift=0 if ends in {*inside, (2, 3)} else 5) for ends in listed]
+    pairs = [ImagePair(name_of(first), name_of(second)) for first, second in listed]
+    values = {**dict.fromkeys(inside, 0.95), (2, 3): 0.4, (1, 4): rival}
+    overlaps = {pair: PairOverlap(values.get(ends, 0.02), PairCues()) for pair, ends in zip(pairs, listed, strict=True)}
+    scene = SceneViews(walk.images, views)
+    doubt = PairDoubt(LookalikesConfig(), pairs, frozenset(), scene, overlaps, True, joining=frozenset(joining))
+    return doubt, pairs[listed.index((2, 3))], pairs[listed.index((1, 4))]
+
+
+def test_pairs_that_take_no_part_contradict_others_all_the_same() -> None:
+    for value, is_joined in ((0.02, True), (0.3, False)):
+        doubt, best, rival = walk_doubt(value)
+        candidates = [pair for pair in doubt.pairs if pair != rival]
+        assert (best not in doubt.kept_apart(candidates)) is is_joined
+        assert rival not in doubt.kept_apart(candidates), "it was not asked about"
+
+
+def test_a_pair_that_joined_look_alikes_joins_none_again() -> None:
+    doubt, best, _ = walk_doubt(0.02)
+    assert best not in doubt.kept_apart(doubt.pairs)
+    assert best in walk_doubt(0.02, (best,))[0].kept_apart(doubt.pairs)
 
 
 def test_left_out_pairs_take_no_part_unless_the_user_trusts_them(tmp_path: Path) -> None:
