@@ -25,11 +25,20 @@ from sfm_lightglue.mapping.pair_agreement import (
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 13
+JUDGEMENT_VERSION = 14
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
 _MIN_IMAGES = 2
+
+_MIN_RAW_AGREEMENT = 0.6
+"""Agreement by all pairs from which a model may pass by those that are probable by their own cues: .76 in the right
+model of a corridor with equal doors."""
+
+_IMPROBABLE_NOTE = (
+    "more verified pairs contradict this model than checks.min_agreement allows; it is published because these are"
+    " improbable by their own cues: they may show different places that look alike"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,9 @@ def judge_models(
         probability: that a pair shows the same place, where it is known: the less probable a pair is, the less it
             counts for or against a model. For scenes with twins; None or empty for others.
         against: that a pair shows the same place by its own cues, for scenes with places that look alike: a right model
-            contradicts all pairs of different places, so the less probable a pair is, the less it counts against the
-            agreement of a model. None or empty for other scenes.
+            contradicts all pairs of different places. So a model whose agreement is too small, but not below .6, passes
+            if it is large enough with pairs that count the less, the less probable they are; a note tells that. None or
+            empty for other scenes.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -152,7 +162,8 @@ class _Judge:
         images |= remaining
         images |= doubtful
         outcome: Outcome = "reduced" if doubtful else "accepted"
-        verdict = ModelVerdict(outcome, checks, dict(sorted(images.items())))
+        notes = (_IMPROBABLE_NOTE,) if not is_rejected and self._is_mild(checks, agreements) else ()
+        verdict = ModelVerdict(outcome, checks, dict(sorted(images.items())), notes)
         return JudgedModel(model, verdict.as_rejected() if is_rejected else verdict)
 
     def _agreements(self, model: pycolmap.Reconstruction) -> list[PairAgreement]:
@@ -162,14 +173,18 @@ class _Judge:
         probabilities = [self.probability.get(name, 1.0) for name in names]
         return [replace(each, weight=each.weight * p) for each, p in zip(found, probabilities, strict=True)]
 
-    def _without_refuted(self, agreements: Sequence[PairAgreement]) -> list[PairAgreement]:
-        """The pairs, with less weight of those that contradict the model and hardly show the same place."""
-        return [
-            replace(each, weight=each.weight * self.against.get(ImagePair.from_names(*_names(each)), 1.0))
-            if each.agrees is False
-            else each
-            for each in agreements
-        ]
+    def _agreement(self, agreements: Sequence[PairAgreement]) -> float:
+        """The share of the pairs that agree; by their own cues if it is too small otherwise, and not far too small."""
+        share = _share(agreements) or 0.0
+        if not self.against or not _MIN_RAW_AGREEMENT <= share < self.config.min_agreement:
+            return share
+        probable = [self.against.get(ImagePair.from_names(*_names(each)), 1.0) for each in agreements]
+        own = _share([replace(each, weight=each.weight * p) for each, p in zip(agreements, probable, strict=True)])
+        return max(share, own or 0.0)
+
+    def _is_mild(self, checks: Mapping[str, Check], agreements: Sequence[PairAgreement]) -> bool:
+        """Whether a model passes only because improbable pairs count less."""
+        return "min_agreement" in checks and (_share(agreements) or 0.0) < self.config.min_agreement
 
     def _probable_pairs(self) -> list[StoredPair]:
         """The pairs that show the same place rather than two."""
@@ -196,12 +211,11 @@ class _Judge:
         config = self.config
         static = sum(each.weight for each in agreements if each.agrees is None)
         total = sum(each.weight for each in agreements)
-        share = _share(self._without_refuted(agreements))
         points_per_image = [model.images[i].num_points3D for i in sorted(model.reg_image_ids())]
         checks = {
             "min_kept_images": Check.at_least(kept_share, config.min_kept_images),
             "min_points_per_image": Check.at_least(float(np.median(points_per_image)), config.min_points_per_image),
-            "min_agreement": Check.at_least(share if share is not None else 0.0, config.min_agreement),
+            "min_agreement": Check.at_least(self._agreement(agreements), config.min_agreement),
             "max_static_pairs": Check.at_most(static / total if total else 1.0, config.max_static_pairs),
         }
         if model.num_points3D() == 0:

@@ -226,6 +226,25 @@ def test_pairs_that_are_hardly_probable_do_not_reject_a_model(
     assert judged.verdict.outcome == outcome
 
 
+@pytest.mark.parametrize("least_gap", [4, 6])
+@pytest.mark.parametrize("agreeing", [1.0, 0.05])
+def test_improbable_pairs_save_no_model_that_most_others_contradict(
+    scene: ExactScene, tmp_path: Path, least_gap: int, agreeing: float
+) -> None:
+    """Those that agree count by their own cues, too, and 60 % of all must agree."""
+    gaps = {pair: NAMES.index(pair.name1) - NAMES.index(pair.name0) for pair in scene.pairs}
+    wrong_pose = Rigid3.from_rotvec([0, np.pi / 2, 0], [1, 0, 0])
+    wrong = {pair: wrong_pose for pair, gap in gaps.items() if gap >= least_gap}
+    database = write_database(tmp_path / "database.db", scene, wrong=wrong)
+    against = dict.fromkeys(scene.pairs, agreeing) | dict.fromkeys(wrong, 0.05)
+    lenient = replace(CONFIG, min_support=0.0)
+    judged = judge(make_model(scene), database, config=lenient, against=against)
+    is_mild = least_gap == 6 and agreeing == 1.0
+    assert judged.verdict.outcome == ("accepted" if is_mild else "rejected")
+    assert len(judged.verdict.notes) == is_mild
+    assert ("min_agreement" in judged.verdict.failed) != is_mild
+
+
 def test_a_scene_whose_pairs_are_hardly_probable_keeps_the_check_of_matches(scene: ExactScene, database: Path) -> None:
     """Too few inliers would be left for it."""
     probability = dict.fromkeys(scene.pairs, 0.4)
