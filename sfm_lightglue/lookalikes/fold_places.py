@@ -92,7 +92,9 @@ def view_angles_deg(model: SparseModel) -> Float64Array:
         order = start + np.argsort(model.point_rows[start:stop], kind="stable")
         own.append((model.point_rows[order], rays[order]))
     angles = np.full((len(own), len(own)), np.nan)
-    for (first, (points0, rays0)), (second, (points1, rays1)) in combinations(enumerate(own), 2):
+    is_enough = model.num_common() >= _MIN_COMMON * model.step
+    for first, second in np.argwhere(np.triu(is_enough, 1)).tolist():
+        (points0, rays0), (points1, rays1) = own[first], own[second]
         _, rows0, rows1 = np.intersect1d(points0, points1, return_indices=True)
         if len(rows0) >= _MIN_COMMON:
             cosines = np.clip((rays0[rows0] * rays1[rows1]).sum(axis=1), -1, 1)

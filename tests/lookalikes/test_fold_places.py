@@ -56,6 +56,9 @@ def test_the_angle_between_views_is_that_of_the_rays() -> None:
     angles = view_angles_deg(arrays)
     assert np.array_equal(angles, angles.T, equal_nan=True)
     assert np.isnan(angles[0, -1]), "images of different houses have no common points"
+    is_known = arrays.num_common() // arrays.step >= 5
+    np.fill_diagonal(is_known, False)
+    assert np.array_equal(~np.isnan(angles), is_known)
     near, far = angles[0, 1], angles[0, 5]
     # Neighbours stand 1.2 apart, 9 before the house.
     assert near == pytest.approx(np.degrees(np.arctan(1.2 / 9)), abs=2.5)
