@@ -34,6 +34,7 @@ class ExtensionJudge:
         probability: as for `judge_models`: in a scene with twins, pairs that the run of the model before hardly
             believed count little again.
         trusted: pairs that the user named; they join no different places.
+        looks_for_folds: whether signs of places that look alike are looked for.
     """
 
     database: Path
@@ -42,6 +43,7 @@ class ExtensionJudge:
     guessed_camera_ids: frozenset[int]
     probability: Mapping[ImagePair, float] = field(default_factory=dict)
     trusted: frozenset[ImagePair] = frozenset()
+    looks_for_folds: bool = True
 
     def judge(self, model: pycolmap.Reconstruction, has_checks: bool = True) -> JudgedModel:
         """The verdict of a model, which is not changed; `has_checks` is that of `judge_models`."""
@@ -90,10 +92,13 @@ class ExtensionJudge:
         return problem_of_change(*summary_of_models(before, after.model))
 
     def with_signs(self, before: pycolmap.Reconstruction, after: JudgedModel) -> JudgedModel:
-        """An extended model with the images that may show places that look alike, if the model before has none."""
-        if after.model.num_reg_images() > MAX_CHECKED_IMAGES or self._signs(before):
+        """An extended model with the images that may show places that look alike, but those of the model before."""
+        if not self.looks_for_folds or after.model.num_reg_images() > MAX_CHECKED_IMAGES:
             return after
-        return replace(after, verdict=replace(after.verdict, maybe_folded=self._signs(after.model)))
+        signs = set(self._signs(after.model))
+        if signs:
+            signs -= set(self._signs(before))
+        return replace(after, verdict=replace(after.verdict, maybe_folded=tuple(sorted(signs))))
 
     def _signs(self, model: pycolmap.Reconstruction) -> tuple[str, ...]:
         """The images of groups that contradict each other, and those with more alone points than is usual."""

@@ -216,13 +216,13 @@ class ExtensionJob:
         copied = work / "mapping.db"  # pycolmap changes the header of a database that it opens
         with store_errors(copied):
             shutil.copyfile(prepared.database, copied)
+        pairs = self._probability(), frozenset(self.trusted), self.config.lookalikes.mode != "off"
         judge = ExtensionJudge(
             copied,
             self.config.checks,
             self.extended.constant_camera_ids,
             self.extended.guessed_camera_ids,
-            self._probability(),
-            frozenset(self.trusted),
+            *pairs,
         )
         task = MappingTask(
             copied,
@@ -382,7 +382,7 @@ def extension_key(job: ExtensionJob, is_ours: bool) -> str:
         [sorted(extended.constant_camera_ids), sorted(extended.guessed_camera_ids)],
         [config.density, config.max_keypoints_dense, config.refine, config.mapping.config, config.checks],
         [DENSE_VERSION, DENSIFY_VERSION, REFINEMENT_VERSION, JUDGEMENT_VERSION, WEIGHING_VERSION, EXTEND_VERSION],
-        TURNS_VERSION,
+        [TURNS_VERSION, config.lookalikes.mode],
     ]
     return make_key(
         "extended",

@@ -105,3 +105,11 @@ def test_an_extension_that_may_fold_a_model_is_told(
     assert len(as_registered(found, (), ("a.jpg",)).verdict.maybe_folded) == (13 if is_told else 1)
     right = judge.with_signs(street_model(False), replace(after, model=street_model(False)))
     assert right.verdict.maybe_folded == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(ExtensionJudge, "_signs", lambda self, model: () if model is right.model else ("a.jpg",))
+        assert replace(judge, looks_for_folds=False).with_signs(right.model, after) == after
+        signs = iter([("a.jpg", "b.jpg"), ("a.jpg",)])
+        patch.setattr(ExtensionJudge, "_signs", lambda self, model: next(signs))
+        assert judge.with_signs(right.model, after).verdict.maybe_folded == ("b.jpg",), "those that are new"
+        signs = iter([()])
+        assert judge.with_signs(right.model, after).verdict.maybe_folded == (), "the model before is not looked at"
