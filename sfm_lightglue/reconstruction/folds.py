@@ -38,9 +38,9 @@ _JOINED_AGAIN, _MIN_JOINED_FRACTION = 0.5, 0.5
 the fraction of such pairs among those with both images in the model. Ends of a desk that share some points have at most
 .34 of the matches, images of shelves in one folded model .57 in the median."""
 
-_MAX_SIGNS, _MIN_KEPT = 0.3, 0.5
+_MAX_SIGNS, MIN_KEPT = 0.3, 0.8
 """A scene that may be folded is split if at most the first fraction of the images with signs remain, and at least the
-second fraction of its registered images are in models of the size below."""
+second fraction of its registered images are in models of the size below. Of rendered shelves, no image was lost."""
 
 _MIN_LOCATED = 1.6
 """Conflict of the places of a model from which they stand out. It is at least 2.1 in five folded models of rendered
@@ -174,7 +174,7 @@ class Folds:
         checks = {**judged.verdict.checks, FOLD_CHECK: check}
         verdict = replace(judged.verdict, checks=checks, maybe_folded=self._signs(found))
         if check.passed:
-            located = self._located(judged.model, found)
+            located = None if self.suspects else self._located(judged.model, found)  # `check` looked for them
             suspected = self._joining(located) if located is not None else ()
             return replace(judged, verdict=replace(verdict, suspected=suspected))
         return replace(judged, verdict=replace(verdict.as_rejected(), left_out=self._joining(found)))
@@ -232,9 +232,12 @@ def explains_better(split: Sequence[JudgedModel], before: Sequence[JudgedModel])
         split: the models without these pairs.
         before: the models with them.
     """
-    signs = [sum(len(each.verdict.maybe_folded) for each in found) for found in (split, before)]
+    signs = [
+        sum(len(each.verdict.maybe_folded) for each in found if each.verdict.outcome != "rejected")
+        for found in (split, before)
+    ]
     images = [len(_published_names(found)) for found in (split, before)]
-    return images[0] > 0 and signs[0] <= _MAX_SIGNS * signs[1] and images[0] >= _MIN_KEPT * images[1]
+    return images[0] > 0 and signs[0] <= _MAX_SIGNS * signs[1] and images[0] >= MIN_KEPT * images[1]
 
 
 def _published_names(judged: Sequence[JudgedModel]) -> set[str]:
@@ -244,17 +247,51 @@ def _published_names(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in names if len(each) >= _MIN_PIECE for name in each}
 
 
-def with_left_out(judged: JudgedModel, apart: Collection[ImagePair]) -> JudgedModel:
-    """A model with the pairs of its images that were left out, and a note about them if it is published."""
+def still_told(found: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """Models of a scene, in which the images that had signs of a fold in published models before are told, too.
+
+    Args:
+        found: the models.
+        before: those of the same scene before it was mapped again, or mapping went on.
+    """
+    told = {name for each in before if each.verdict.outcome != "rejected" for name in each.verdict.maybe_folded}
+    models = []
+    for each in found:
+        registered = {name for name, image in each.verdict.images.items() if image.status == "registered"}
+        names = tuple(sorted({*each.verdict.maybe_folded, *(told & registered)}))
+        models.append(replace(each, verdict=replace(each.verdict, maybe_folded=names)))
+    return models
+
+
+def with_left_out(
+    judged: JudgedModel, apart: Collection[ImagePair], improbable: Collection[ImagePair] = ()
+) -> JudgedModel:
+    """A model with the pairs of its images that were left out, and notes about them if it is published.
+
+    Args:
+        judged: the model.
+        apart: the pairs that were left out.
+        improbable: those of them that join no places of a model, but are improbable by their own cues.
+    """
     images = judged.verdict.images.keys()
-    own = tuple(sorted((pair.name0, pair.name1) for pair in apart if {pair.name0, pair.name1} & images))
-    inside = sum({*names} <= images for names in own)
+    own = [pair for pair in sorted(apart) if {pair.name0, pair.name1} & images]
     notes = judged.verdict.notes
-    if own and judged.verdict.outcome != "rejected":
-        shown = shortened(sorted({name for names in own for name in names} & images), 3)
-        notes = (
-            *notes,
-            f"{len(own)} verified pairs of this model were left out, {inside} of them between its own images, because"
-            f" their images seem to show different places that look alike: {shown}",
-        )
-    return replace(judged, verdict=replace(judged.verdict, left_out=own, notes=notes))
+    if judged.verdict.outcome != "rejected":
+        joining = [pair for pair in own if pair not in improbable]
+        notes += _note_of_left_out(joining, images, "their images seem to show different places that look alike")
+        others = [pair for pair in own if pair in improbable]
+        notes += _note_of_left_out(others, images, "with them no model was published, and their own cues are weak")
+    names = tuple((pair.name0, pair.name1) for pair in own)
+    return replace(judged, verdict=replace(judged.verdict, left_out=names, notes=tuple(dict.fromkeys(notes))))
+
+
+def _note_of_left_out(pairs: Sequence[ImagePair], images: Collection[str], reason: str) -> tuple[str, ...]:
+    """What is told of pairs of a model that were left out; nothing without pairs."""
+    if not pairs:
+        return ()
+    inside = sum(pair.name0 in images and pair.name1 in images for pair in pairs)
+    shown = shortened(sorted({name for pair in pairs for name in (pair.name0, pair.name1) if name in images}), 3)
+    return (
+        f"{len(pairs)} verified pairs of this model were left out, {inside} of them between its own images, because"
+        f" {reason}: {shown}",
+    )

@@ -35,7 +35,7 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
-from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded
+from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded, told_as_before
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept
@@ -395,4 +395,5 @@ def _map_with_camera_groups(
         len(groups),
         focal_lengths,
     )
-    return replace(second, path=filled.path), judged_again, groups
+    told = told_as_before(job.store, job.keys.mapped, judged_again, judged)
+    return replace(second, path=filled.path), told, groups

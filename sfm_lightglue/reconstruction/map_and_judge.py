@@ -17,7 +17,7 @@ from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart, is_of_pieces
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
 from sfm_lightglue.mapping.snapshots import show_mapped
-from sfm_lightglue.reconstruction.agreeing_parts import agreeing_parts, has_parts
+from sfm_lightglue.reconstruction.agreeing_parts import MIN_PART, agreeing_parts, has_parts
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import make_key
@@ -53,7 +53,7 @@ def map_and_judge(
     A wrong start bends a whole model. If verified pairs contradict a model, the scene is mapped again from the pairs
     with the most evidence. The attempt whose published models have the most images is kept, with those models of the
     other attempts that show other images. Published models that share at least three images are merged. The notes of
-    the mapper are told, and kept with its models, if they are published.
+    the mapper are kept with its models.
 
     Args:
         mapper: builds the models.
@@ -76,14 +76,14 @@ def map_and_judge(
     first = judging.mapped(mapper, task)
     best = judging.merged(first)
     if folds is not None and search is not None and any(is_folded(each) for each in best):
-        if search.cuts:
-            best = folds.cut(best, judging.judged)
-            _tell_notes(best)
-        return best
+        return folds.cut(best, judging.judged) if search.cuts else best
     looks_for_parts = folds is not None and (folds.has_twins or bool(against))
-    starts, taken_out = _starts(weighed), _contradicted_images(first)
+    starts = _starts(weighed)
+    taken_out = _contradicted_images(first) if looks_for_parts else set()
+    fewest = max(MIN_PART, _MIN_CONTRADICTED * len({name for each in first for name in each.verdict.images}))
     for number in range(1, _MAX_ATTEMPTS):
-        doubtful = _contradicted_images(best) | (taken_out - _registered(best))
+        left_over = taken_out - _registered(best)
+        doubtful = _contradicted_images(best) | (left_over if len(left_over) >= fewest else set())
         initial_pair = next((pair for pair in starts if {pair.name0, pair.name1} <= doubtful), None)
         if initial_pair is None:
             break
@@ -94,14 +94,13 @@ def map_and_judge(
         best = max(judging.merged(_combined(best, judged)), judged, key=num_published)
     if looks_for_parts:
         best = _combined(best, judging.parts(best))
-    _tell_notes(best)
     return best
 
 
-def _tell_notes(judged: Sequence[JudgedModel]) -> None:
-    """Log the notes of published models, each once."""
+def tell_notes(judged: Sequence[JudgedModel], told: Collection[str] = ()) -> None:
+    """Log the notes of published models that were not told yet, each once."""
     for note in _notes([each for each in judged if each.verdict.outcome != "rejected"]):
-        if not is_of_pieces(note):  # told at the end: a second look may change it
+        if note not in told and not is_of_pieces(note):  # the latter at the end: a second look may change them
             logger.warning("%s", note)
 
 
@@ -173,6 +172,7 @@ class Judging:
             weighs pairs when models are judged.
         folds: looks for folds; None does not.
         against: as for `judge_models`.
+        is_after_split: whether models are not merged if places that look alike stand out in the merged one.
     """
 
     mapper_config: Any
@@ -182,6 +182,7 @@ class Judging:
     probability: Mapping[ImagePair, float] | None = None
     folds: Folds | None = None
     against: Mapping[ImagePair, float] = field(default_factory=dict)
+    is_after_split: bool = False
 
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
@@ -245,6 +246,8 @@ class Judging:
             judged_from_id[id(merged)] = replace(
                 found, verdict=replace(found.verdict, notes=_notes([*of_parts, found]))
             )
+            if self.is_after_split and found.verdict.suspected and not any(part.verdict.suspected for part in of_parts):
+                return False
             before = _registered(of_parts)
             return len(_registered([found]) & before) >= (1 - _MAX_LOST) * len(before)
 

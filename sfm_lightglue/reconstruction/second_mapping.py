@@ -13,7 +13,7 @@ from sfm_lightglue.mapping.incremental import adjustment_like, options_like
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
+from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, still_told
 from sfm_lightglue.reconstruction.map_and_judge import Judging, against_of, num_published, probabilities_of
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
@@ -56,8 +56,10 @@ def map_with_added(
         folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, search)
     probability = probabilities_of(weighed, trusted)
     against = against_of(weighed, trusted)
-    judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, probability, folds, against)
+    options = probability, folds, against, bool(left_out)
+    judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, *options)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
+    again = still_told(again, judged)
     return again if _is_better(again, judged) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,15 @@ from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
 from sfm_lightglue.reconstruction.folds import (
+    MIN_KEPT,
     explains_better,
     is_folded,
     joining_pairs,
+    still_told,
     suspected_pairs,
     with_left_out,
 )
-from sfm_lightglue.reconstruction.map_and_judge import num_published
+from sfm_lightglue.reconstruction.map_and_judge import num_published, tell_notes
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
@@ -40,12 +42,42 @@ Fill = Callable[[Path], "FilledDatabase"]
 MapFilled = Callable[["FilledDatabase", Path, str, bool, bool], list[JudgedModel]]
 """Maps and judges a database."""
 
-_MIN_KEPT = 0.5
-"""Models of a scene whose pairs were weighed as in one with twins are kept if they have at least this fraction of the
-images of models that may be folded."""
-
 MAX_UNFOLDINGS = 3
-"""Number of times that a scene is mapped again at most; then folded models are cut."""
+"""Number of times that a scene is mapped again at most while models are folded; then these are cut."""
+
+MAX_MAPPINGS = 12
+"""Number of times that a scene is mapped at most, all attempts together."""
+
+_LARGE, _MAX_MAPPINGS_OF_LARGE = 200, 2
+"""Number of images in models from which mapping takes long, and the number of times that such a scene is mapped."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Maps a scene, and counts how often.
+
+    Args:
+        map_filled: see `map_unfolded`.
+        num_left: number of further attempts.
+    """
+
+    map_filled: MapFilled
+    num_left: int = MAX_MAPPINGS
+
+    def first(self, filled: FilledDatabase, work: Path, name: str) -> list[JudgedModel]:
+        """The models of the first attempt; their number of images limits the number of further ones."""
+        judged = self.map_filled(filled, work, name, False, False)
+        is_large = len({image for each in judged for image in each.verdict.images}) >= _LARGE
+        self.num_left = (_MAX_MAPPINGS_OF_LARGE if is_large else MAX_MAPPINGS) - 1
+        return judged
+
+    def again(
+        self, reason: str, filled: FilledDatabase, work: Path, name: str, cuts: bool, suspects: bool
+    ) -> list[JudgedModel]:
+        """The models of a further attempt; folded ones are cut if it is the last one."""
+        logger.info("the scene is mapped again, because %s", reason)
+        self.num_left -= 1
+        return self.map_filled(filled, work, name, cuts or self.num_left == 0, suspects)
 
 
 def map_unfolded(
@@ -62,11 +94,14 @@ def map_unfolded(
     Pairs between these places that contradict the folded model are weighed again: they may be those that are right. If
     a model is still folded at last, it is cut into the groups of images that agree with each other. A fold shows that
     the scene has twins, also if the pairs did not. If models that may be folded remain, the pairs are weighed as in a
-    scene with twins, and it is mapped once more.
+    scene with twins, and it is mapped again.
 
     Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out.
     If no model is published at last, it is mapped without the pairs that are doubtful by themselves. The result is kept
-    if it explains the scene better.
+    if it explains the scene better. A large scene is mapped once more at most.
+
+    An interrupted run begins with all pairs, and goes on from the snapshots of its attempts: a trial that had not ended
+    leaves nothing behind.
 
     Args:
         store: keeps the pairs that are left out; see `left_out_pairs`.
@@ -81,51 +116,71 @@ def map_unfolded(
     Returns:
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
     """
-    before = _read_pairs(store, _trial_key(key))
-    if before is not None:  # an interrupted run tried to do without more pairs
-        _save_folds(store, key, before, has_known_fold(store, key))
-        filled = _refilled(filled, fill, new_folder(work / "before-trial"))
-    filled, judged, was_folded = _without_folds(store, key, filled, fill, map_filled, work)
+    if left_out_pairs(store, key) or has_known_fold(store, key):  # an interrupted run
+        _save_folds(store, key, frozenset(), False)
+        filled = _refilled(filled, fill, new_folder(work / "restarted"))
+    attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
+    judged = attempts.first(filled, work, _attempt_name(store, key))
+    filled, judged, was_folded = _without_folds(store, key, (filled, judged), fill, attempts, work)
     may_have_twins = was_folded or (num_published(judged) == 0 and bool(filled.weighed.apart))
-    if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged):
-        filled, judged = _with_twins(store, key, (filled, judged), fill, map_filled, work / "twins")
+    if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged) and attempts.num_left > 0:
+        filled, judged = _with_twins(store, key, (filled, judged), fill, attempts, work / "twins")
     suspected = suspected_pairs(judged)
-    if suspected:
+    if suspected and attempts.num_left > 0:
         folder = new_folder(work / "split")
-        filled, judged = _split(store, key, (filled, judged), suspected, fill, map_filled, folder, True)
-    if judged and num_published(judged) == 0:
+        filled, judged, _ = _split(store, key, (filled, judged), suspected, fill, attempts, folder, True)
+    if judged and num_published(judged) == 0 and attempts.num_left > 0:
         pairs = doubtful(filled.weighed)
         if pairs:
-            folder = new_folder(work / "sure")
-            filled, judged = _split(store, key, (filled, judged), pairs, fill, map_filled, folder, False)
+            folder, before = new_folder(work / "sure"), left_out_pairs(store, key)
+            filled, judged, is_kept = _split(store, key, (filled, judged), pairs, fill, attempts, folder, False)
+            improbable = pairs - before if is_kept else improbable
+    if improbable:
+        _save_pairs(store, _improbable_key(key), improbable)
     left_out = left_out_pairs(store, key)
-    told = [with_left_out(each, left_out) for each in judged]
-    new = [after.verdict.notes[-1] for each, after in zip(judged, told, strict=True) if _notes(each) != _notes(after)]
-    for note in dict.fromkeys(new):
-        logger.warning("%s", note)
+    told = [with_left_out(each, left_out, improbable) for each in judged]
+    tell_notes(told)
     return filled, told
+
+
+def told_as_before(
+    store: Store, key: str, found: Sequence[JudgedModel], before: Sequence[JudgedModel]
+) -> list[JudgedModel]:
+    """Models of a scene that was mapped once more with the same pairs, with what is known of the models before.
+
+    Args:
+        store: of the run.
+        key: of the models that are mapped.
+        found: the models.
+        before: those of `map_unfolded`.
+    """
+    improbable = store.read_as(MAPPED_KIND, _improbable_key(key), _decoded) or frozenset()
+    left_out = left_out_pairs(store, key)
+    told = [with_left_out(each, left_out, improbable) for each in still_told(found, before)]
+    tell_notes(told, {note for each in before for note in each.verdict.notes})
+    return told
 
 
 def _without_folds(
     store: Store,
     key: str,
-    filled: FilledDatabase,
+    before: tuple[FilledDatabase, list[JudgedModel]],
     fill: Fill,
-    map_filled: MapFilled,
+    attempts: _Attempts,
     work: Path,
     suspects: bool = False,
 ) -> tuple[FilledDatabase, list[JudgedModel], bool]:
     """Map a scene until no model is folded or those that are were cut; also whether one was folded."""
-    judged = map_filled(filled, work, _attempt_name(store, key), False, suspects)
+    filled, judged = before
     number, cuts = 0, False
-    while not cuts and any(is_folded(each) for each in judged):
+    while not cuts and attempts.num_left > 0 and any(is_folded(each) for each in judged):
         number += 1
         joining = joining_pairs(judged)
         cuts = number == MAX_UNFOLDINGS or not joining  # without a pair to leave out, the next model is the same
-        logger.debug("a model is folded: mapped again without %d pairs of images that look alike", len(joining))
+        reason = f"a model is folded; {len(joining)} pairs of images that look alike are left out"
         folder = work / f"unfold-{number}"
         filled = _filled_again(store, key, joining, filled, fill, folder)
-        judged = map_filled(filled, folder, _attempt_name(store, key), cuts, suspects)
+        judged = attempts.again(reason, filled, folder, _attempt_name(store, key), cuts, suspects)
     joining = joining_pairs(judged)
     if joining:  # models were cut
         filled = _filled_again(store, key, joining, filled, fill, work / "cut")
@@ -143,20 +198,22 @@ def _with_twins(
     key: str,
     before: tuple[FilledDatabase, list[JudgedModel]],
     fill: Fill,
-    map_filled: MapFilled,
+    attempts: _Attempts,
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel]]:
     """Map a scene in which a fold was found with pairs that are weighed as in a scene with twins, none left out.
 
-    What was there before stays if these models are not sure either, or have few of its images.
+    What was there before stays if these models are not sure either, or lack too many of its images.
     """
     filled, judged = before
     left_out = left_out_pairs(store, key)
     _save_folds(store, key, frozenset(), True)
     with store_errors(work):
         work.mkdir()
-    again, found, _ = _without_folds(store, key, _refilled(filled, fill, work), fill, map_filled, work)
-    if not _is_unsure(found) and num_published(found) >= _MIN_KEPT * num_published(judged):
+    again, reason = _refilled(filled, fill, work), "models may be wrong; pairs are weighed as in a scene with twins"
+    found = attempts.again(reason, again, work, _attempt_name(store, key), False, False)
+    again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work)
+    if not _is_unsure(found) and num_published(found) >= MIN_KEPT * num_published(judged):
         return again, found
     _save_folds(store, key, left_out, False)
     with store_errors(work):
@@ -170,10 +227,10 @@ def _split(
     before: tuple[FilledDatabase, list[JudgedModel]],
     pairs: frozenset[ImagePair],
     fill: Fill,
-    map_filled: MapFilled,
+    attempts: _Attempts,
     work: Path,
     suspects: bool,
-) -> tuple[FilledDatabase, list[JudgedModel]]:
+) -> tuple[FilledDatabase, list[JudgedModel], bool]:
     """Map a scene without pairs that may join places that look alike.
 
     If this does not explain it better, models that may be folded are cut into their places. If this does not either,
@@ -185,43 +242,32 @@ def _split(
         before: the database and the models with these pairs.
         pairs: to be left out.
         fill: see `map_unfolded`.
-        map_filled: see `map_unfolded`.
+        attempts: maps the scene.
         work: an existing folder.
         suspects: whether the pairs join places that stand out in models.
+
+    Returns:
+        The database, its models, and whether they are new.
     """
     filled, judged = before
     left_out, has_fold = left_out_pairs(store, key), has_known_fold(store, key)
-    _save_pairs(store, _trial_key(key), left_out)
-    logger.debug("a model may be wrong: mapped again without %d pairs of images that look alike", len(pairs))
+    reason = "a model may be folded" if suspects else "no model is published"
+    reason += f"; {len(pairs)} pairs that may join places that look alike are left out"
     again = _filled_again(store, key, pairs, filled, fill, work / "filled")
-    again, found, _ = _without_folds(store, key, again, fill, map_filled, work, suspects)
+    found = attempts.again(reason, again, work, _attempt_name(store, key), False, suspects)
+    again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work, suspects)
     is_kept = explains_better(found, judged)
     if not is_kept:
         _save_folds(store, key, left_out, has_fold)
         again = _refilled(filled, fill, new_folder(work / "before"))
-    if not is_kept and suspects:
-        found = map_filled(again, new_folder(work / "places"), _attempt_name(store, key), True, True)
+    if not is_kept and suspects and attempts.num_left > 0:
+        reason, folder = "a model may be folded; it is to be cut", new_folder(work / "places")
+        found = attempts.again(reason, again, folder, _attempt_name(store, key), True, True)
         is_kept = explains_better(found, judged)
         joining = joining_pairs(found)
         if is_kept and joining:
             again = _filled_again(store, key, joining, again, fill, work / "cut-places")
-    _save_pairs(store, _trial_key(key), None)
-    return again, _still_told(found, judged) if is_kept else judged
-
-
-def _still_told(found: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
-    """Models of a split scene, in which the images that had signs of a fold before are told: they may be folded yet."""
-    told = {name for each in before for name in each.verdict.maybe_folded}
-    verdicts = [each.verdict for each in found]
-    names = [tuple(sorted({*verdict.maybe_folded, *(told & verdict.images.keys())})) for verdict in verdicts]
-    return [
-        replace(each, verdict=replace(each.verdict, maybe_folded=own)) if each.verdict.outcome != "rejected" else each
-        for each, own in zip(found, names, strict=True)
-    ]
-
-
-def _notes(judged: JudgedModel) -> tuple[str, ...]:
-    return judged.verdict.notes
+    return again, still_told(found, judged) if is_kept else judged, is_kept
 
 
 def _attempt_name(store: Store, key: str) -> str:
@@ -278,24 +324,20 @@ def has_known_fold(store: Store, key: str) -> bool:
     return bool(store.read_as(MAPPED_KIND, _key(key), lambda arrays: bool(arrays["has_fold"])))
 
 
-def _save_pairs(store: Store, key: str, pairs: frozenset[ImagePair] | None) -> None:
-    names = None if pairs is None else [(pair.name0, pair.name1) for pair in sorted(pairs)]
-    store.save(MAPPED_KIND, key, {"left_out": np.array(json.dumps(names))})
+def _save_pairs(store: Store, key: str, pairs: frozenset[ImagePair]) -> None:
+    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
+    store.save(MAPPED_KIND, key, {"left_out": np.array(names)})
 
 
-def _read_pairs(store: Store, key: str) -> frozenset[ImagePair] | None:
-    return store.read_as(MAPPED_KIND, key, _decoded)
-
-
-def _trial_key(key: str) -> str:
-    """Key of the pairs that were left out before a trial to do without more; None when it has ended."""
-    return make_key("left out before a trial", key)
+def _improbable_key(key: str) -> str:
+    """Key of the pairs that were left out because they are improbable by their own cues."""
+    return make_key("left out as improbable", key)
 
 
 def _key(key: str) -> str:
     return make_key("left out", key)
 
 
-def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair] | None:
+def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair]:
     names = json.loads(str(arrays["left_out"]))
-    return None if names is None else frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in names)
+    return frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in names)

@@ -194,6 +194,11 @@ def test_the_left_out_pairs_are_told_with_the_models_that_they_concern() -> None
     assert "look alike" in note
     assert with_left_out(one, []).verdict.left_out == ()
     assert with_left_out(judged(street_model(False)), []).verdict.notes == ()
+    improbable = sorted(JOINING)[:2]
+    first, second = with_left_out(judged(street_model(False)), JOINING, improbable).verdict.notes
+    assert f"{len(JOINING) - 2} verified pairs" in first
+    assert "2 verified pairs" in second
+    assert "look alike" not in second
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,13 @@ class Scene:
         found = folds.checked([judged(street_model(not is_right))])
         return FOLDS.cut(found, lambda models: checked(*models)) if cuts else found
 
+    def again(self) -> Scene:
+        """The scene in a later run, with the same store."""
+        self.folder.joinpath("again").mkdir()
+        scene = Scene(self.folder, self.unfolds, self.has_twins, self.twins_help)
+        scene.folder = self.folder / "again"
+        return scene
+
     def run(self) -> tuple[Filled, list[JudgedModel]]:
         filled = self.fill(self.folder / "database.db")
         how = self.fill, self.map_filled, lambda weighed: self.doubtful
@@ -251,14 +263,53 @@ def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> No
     assert len(found[0].verdict.notes) == 1
 
 
-def test_an_interrupted_run_goes_on_without_the_pairs(tmp_path: Path) -> None:
+def test_a_run_that_was_interrupted_later_has_the_same_attempts_and_result(tmp_path: Path) -> None:
     first = Scene(tmp_path, unfolds=True)
-    first.run()
-    again = Scene(tmp_path, unfolds=True)
-    _, found = again.run()
-    assert again.attempts == first.attempts[1:], "it goes on from the snapshots without the pairs, and from no others"
-    assert [each.verdict.outcome for each in found] == ["accepted"]
-    assert len(found[0].verdict.left_out) >= 30
+    _, before = first.run()
+    again = first.again()
+    filled, found = again.run()
+    assert again.attempts == first.attempts, "those that were finished go on from their snapshots"
+    assert [each.verdict for each in found] == [each.verdict for each in before]
+    assert filled.path.read_text() == str(len(left_out_pairs(again.store, "key")))
+
+
+@pytest.mark.parametrize("num_attempts", range(1, 8))
+def test_a_killed_run_leaves_nothing_of_a_trial_behind(tmp_path: Path, num_attempts: int) -> None:
+    """The attempts from the fifth on are those with twins, which do not help here."""
+
+    class Killed(Exception):
+        pass
+
+    killed = Scene(tmp_path, unfolds=False, has_twins=False)
+    plain = killed.map_filled
+
+    def until_killed(filled: Filled, work: Path, name: str, cuts: bool, suspects: bool) -> list[JudgedModel]:
+        if len(killed.attempts) == num_attempts:
+            raise Killed
+        return plain(filled, work, name, cuts, suspects)
+
+    killed.map_filled = until_killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        killed.run()
+    again = killed.again()
+    filled, found = again.run()
+    assert len(again.attempts) == 2 * (MAX_UNFOLDINGS + 1)
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert not has_known_fold(again.store, "key")
+    assert filled.left_out == left_out_pairs(again.store, "key") != frozenset()
+    assert all(each.verdict.left_out for each in found), "they were cut"
+
+
+def test_a_large_scene_is_mapped_once_more_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sfm_lightglue.reconstruction.unfolding._LARGE", 12)
+    caplog.set_level("INFO")
+    scene = Scene(tmp_path, unfolds=False, has_twins=False)
+    _, found = scene.run()
+    assert [cuts for _, cuts in scene.attempts] == [False, True]
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert caplog.text.count("mapped again, because a model is folded") == 1
 
 
 def test_what_stays_folded_is_cut_at_last(tmp_path: Path) -> None:
@@ -286,9 +337,9 @@ def test_a_fold_shows_that_a_scene_has_twins(tmp_path: Path) -> None:
     assert filled.weighed.has_twins
     assert filled.left_out == frozenset()
     assert filled.path.read_text() == "0"
-    again = Scene(tmp_path, unfolds=False, has_twins=False, twins_help=True)
+    again = scene.again()
     assert [len(each.verdict.images) for each in again.run()[1]] == [12]
-    assert len(again.attempts) == 1, "an interrupted run knows it"
+    assert again.attempts == scene.attempts
 
 
 @pytest.mark.parametrize("has_twins", [True, False])

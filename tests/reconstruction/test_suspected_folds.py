@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from sfm_lightglue.colmap.model_parts import copy_of_part
+from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
-from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, suspected_pairs
-from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded
+from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, still_told, suspected_pairs
+from sfm_lightglue.reconstruction.map_and_judge import Judging
+from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded, told_as_before
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.folded_models import all_pairs, street_model
@@ -67,13 +70,47 @@ def test_a_suspected_model_is_cut_into_its_places() -> None:
 
 def test_a_split_needs_fewer_signs_and_most_images() -> None:
     (before,) = FOLDS.checked([folded()])
-    houses = [judged(street_model(False, 1)), judged(street_model(False, 1))]
-    half, other = houses[0], replace(houses[1], verdict=replace(houses[1].verdict, maybe_folded=("0-1.jpg",) * 5))
-    assert explains_better([half], [before])
+    right = judged(street_model(False))
+    other = replace(right, verdict=replace(right.verdict, maybe_folded=("0-1.jpg",) * 5))
+    assert explains_better([right], [before])
     assert not explains_better([other], [before]), "signs remain"
+    assert explains_better([right, replace(other, verdict=other.verdict.as_rejected())], [before]), (
+        "it is not published"
+    )
     assert not explains_better([], [before])
-    small = replace(half, verdict=replace(half.verdict, images=dict(list(half.verdict.images.items())[:5])))
-    assert not explains_better([small], [before]), "few images"
+    for num_images in (9, 10):
+        images = dict(list(right.verdict.images.items())[:num_images])
+        small = replace(right, verdict=replace(right.verdict, images=images))
+        assert explains_better([small], [before]) == (num_images == 10), "most images must stay"
+
+
+def test_only_registered_images_of_published_models_are_told_again() -> None:
+    (before,) = FOLDS.checked([folded()])
+    right = judged(street_model(False))
+    lost = {"0-0.jpg": ImageVerdict("doubtful", "contradicts")}
+    right = replace(right, verdict=replace(right.verdict, images={**right.verdict.images, **lost}))
+    (found,) = still_told([right], [before])
+    assert set(found.verdict.maybe_folded) == set(before.verdict.maybe_folded) - {"0-0.jpg"}
+    (found,) = still_told([right], [replace(before, verdict=before.verdict.as_rejected())])
+    assert found.verdict.maybe_folded == ()
+
+
+@pytest.mark.parametrize("is_after_split", [True, False])
+def test_models_that_were_split_are_not_merged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_after_split: bool
+) -> None:
+    module = "sfm_lightglue.reconstruction.map_and_judge."
+    merged, houses = folded().model, [judged(copy_of_part(folded().model, names)) for names in HOUSES]
+
+    def merge(models, adjust, is_as_good):  # type: ignore[no-untyped-def]
+        return [merged] if is_as_good(merged, *models) else models
+
+    monkeypatch.setattr(module + "merge_models", merge)
+    monkeypatch.setattr(module + "read_stored_pairs", lambda database: [])
+    monkeypatch.setattr(Judging, "judged", lambda self, models: FOLDS.checked([judged(each) for each in models]))
+    task = MappingTask(tmp_path / "database.db", tmp_path, 12)
+    judging = Judging(None, task, ChecksConfig(), frozenset(), is_after_split=is_after_split)
+    assert len(judging.merged(houses)) == (2 if is_after_split else 1)
 
 
 @dataclass(frozen=True)
@@ -174,3 +211,7 @@ def test_a_scene_without_a_model_is_mapped_without_doubtful_pairs(tmp_path: Path
     _, found = scene.run()
     assert [each.verdict.outcome for each in found] == ["accepted"]
     assert left_out_pairs(scene.store, "key") == JOINING
+    (note,) = found[0].verdict.notes
+    assert "their own cues are weak" in note
+    (again,) = told_as_before(scene.store, "key", [judged(street_model(False))], found)
+    assert (again.verdict.notes, again.verdict.left_out) == (found[0].verdict.notes, found[0].verdict.left_out)
