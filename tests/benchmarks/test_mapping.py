@@ -14,6 +14,7 @@ import pytest
 from benchmarks import mapping
 from benchmarks.mapping import VARIANTS, MappingRun, as_table, database_of, main, moved_per_mille, run_variant
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.mapping.incremental import MappingConfig, mapper_options
 
 
 def make_database(path: Path) -> None:
@@ -29,7 +30,7 @@ def test_two_variants_of_a_small_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_database(tmp_path / "database.db")
-    monkeypatch.setattr(mapping, "VARIANTS", (VARIANTS[0], VARIANTS[2]))
+    monkeypatch.setattr(mapping, "VARIANTS", (VARIANTS[0], next(each for each in VARIANTS if each.name == "ours")))
     assert main([str(tmp_path), "--threads", "1", "--images", "7", "--json", str(tmp_path / "runs.json")]) == 0
     runs = json.loads((tmp_path / "runs.json").read_text())
     assert [run["variant"] for run in runs] == ["COLMAP's defaults", "ours"]
@@ -37,6 +38,30 @@ def test_two_variants_of_a_small_database(
     assert all(run["cpu_s"] > 0 and run["num_points"] > 50 for run in runs)
     table = capsys.readouterr().out
     assert "| ours " in table and float(table.splitlines()[3].split("|")[-2]) < 1  # the same poses, to noise
+
+
+def test_variants_differ_by_their_own_options_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_database(tmp_path / "database.db")
+    used = {}
+
+    def recorded(database: Path, images: str, output: str, options: pycolmap.IncrementalPipelineOptions) -> dict:
+        used[variant.name] = options
+        return {}
+
+    monkeypatch.setattr(mapping.pycolmap, "incremental_mapping", recorded)
+    for variant in VARIANTS:
+        run_variant(tmp_path / "database.db", variant, 1, None)
+    default, ours = pycolmap.IncrementalPipelineOptions(), mapper_options(MappingConfig(), 8, frozenset(), 1, 0)
+    for name in (
+        "ba_global_function_tolerance",
+        "ba_local_function_tolerance",
+        "ba_global_max_refinements",
+        "ba_global_frames_ratio",
+        "ba_global_points_ratio",
+    ):
+        assert getattr(used["COLMAP's defaults"], name) == getattr(default, name), name
+        assert getattr(used["ours"], name) == getattr(ours, name), name
+    assert used["COLMAP's defaults"].mapper.ba_local_num_images == default.mapper.ba_local_num_images
 
 
 def test_moved_cameras_are_measured_without_the_similarity() -> None:
