@@ -15,7 +15,7 @@ from sfm_lightglue.mapping.dense_tracks import (
 )
 
 _MAX_ROUNDS = 3
-"""A point is merged with one other in each round."""
+"""A point is compared with one other in each round."""
 
 
 def merge_points(points: DensePoints, matches: IndexArray, observers: Observers) -> DensePoints:
@@ -32,13 +32,14 @@ def merge_points(points: DensePoints, matches: IndexArray, observers: Observers)
     """
     for _ in range(_MAX_ROUNDS):
         pairs = _pairs(points, matches, observers)
+        if len(pairs) == 0:
+            break
         union = _union(points, pairs)
         xyz = adjusted_positions(union.xyz, union.point, union.keypoint, observers)
         error, depth = observers.residuals(xyz[union.point], union.keypoint)
         is_bad = ~(((error**2).sum(axis=1) <= 1) & (depth > 0))
         accepted = np.bincount(union.point, is_bad, len(pairs)) == 0
-        if not accepted.any():
-            break
+        matches = _without(matches, points, pairs[~accepted], observers)  # another pair of these points may be right
         is_left = np.ones(len(points.xyz), np.bool_)
         is_left[pairs[accepted]] = False
         merged = DensePoints(xyz, union.point, union.keypoint).chosen(accepted)
@@ -49,9 +50,7 @@ def merge_points(points: DensePoints, matches: IndexArray, observers: Observers)
 def _pairs(points: DensePoints, matches: IndexArray, observers: Observers) -> IndexArray:
     """Pairs [P, 2] of points that may be one, those with the most matches first chosen; no point is in two pairs."""
     num = len(points.xyz)
-    point_of = np.full(len(observers.image), -1)
-    point_of[points.keypoint] = points.point
-    ends = np.sort(point_of[matches], axis=1)
+    ends = np.sort(_ends(matches, points, observers), axis=1)
     ends = ends[(ends[:, 0] >= 0) & (ends[:, 0] != ends[:, 1])]
     codes, counts = np.unique(ends[:, 0] * num + ends[:, 1], return_counts=True)
     pairs = np.stack([codes // num, codes % num], axis=1)[np.argsort(-counts, kind="stable")]
@@ -62,6 +61,22 @@ def _pairs(points: DensePoints, matches: IndexArray, observers: Observers) -> In
     is_first = np.zeros(2 * len(pairs), np.bool_)
     is_first[first_occurrences(pairs.reshape(-1))] = True
     return pairs[is_first.reshape(-1, 2).all(axis=1)]
+
+
+def _ends(matches: IndexArray, points: DensePoints, observers: Observers) -> IndexArray:
+    """The points [M, 2] of matched keypoints, -1 for a keypoint without a point."""
+    point_of = np.full(len(observers.image), -1)
+    point_of[points.keypoint] = points.point
+    return np.asarray(point_of[matches])
+
+
+def _without(matches: IndexArray, points: DensePoints, pairs: IndexArray, observers: Observers) -> IndexArray:
+    """The matches but those between the points of pairs [P, 2], which have no point in common."""
+    other = np.full(len(points.xyz) + 1, -2)  # the last one is for keypoints without a point
+    other[pairs] = pairs[:, ::-1]
+    ends = _ends(matches, points, observers)
+    is_kept: BoolArray = other[ends[:, 0]] != ends[:, 1]
+    return matches[is_kept]
 
 
 def _union(points: DensePoints, pairs: IndexArray) -> DensePoints:

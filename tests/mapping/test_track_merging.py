@@ -55,6 +55,16 @@ def test_different_points_that_match_stay():
     assert len(found.xyz) == 2 * NUM_POINTS
 
 
+def test_a_refused_pair_does_not_keep_its_points_from_others():
+    xyz, cameras = observers()
+    wrong = np.array([(i * NUM_POINTS, j * NUM_POINTS + 1) for i, j in ((0, 3), (1, 3), (2, 3), (1, 4), (2, 4))])
+    right = np.concatenate([matches(i, 3, np.arange(1)) for i in range(3)])
+    found = merge_points(halves(xyz), np.concatenate([wrong, right]), cameras)
+    assert len(found.xyz) == 2 * NUM_POINTS - 1
+    (merged,) = np.flatnonzero(found.num_observations == NUM_IMAGES)
+    assert set(found.keypoint[found.point == merged] % NUM_POINTS) == {0}
+
+
 def test_points_with_a_common_image_stay():
     xyz, cameras = observers(noise_px=0.0)
     points = halves(xyz)
