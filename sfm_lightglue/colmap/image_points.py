@@ -51,8 +51,8 @@ def add_points(
         image_ids: [O] of the observations.
         keypoints: [O] indices of the keypoints in their images.
     """
-    elements = list(map(pycolmap.TrackElement, image_ids.tolist(), keypoints.tolist()))
     begin = 0
     for xyz, end in zip(positions, ends.tolist(), strict=True):
-        model.add_point3D(xyz, pycolmap.Track(elements[begin:end]))
+        of_point = image_ids[begin:end].tolist(), keypoints[begin:end].tolist()
+        model.add_point3D(xyz, pycolmap.Track(list(map(pycolmap.TrackElement, *of_point))))
         begin = end

@@ -74,14 +74,18 @@ class DenseKeypoints:
             R=matrices[:, :, :3],
             t=matrices[:, :, 3],
             focal_px=np.array([camera.mean_focal_length() for camera in cameras]),
-            limits_px=np.array(
-                [max_error_px * max(1, max(camera.width, camera.height) / reference_size_px) for camera in cameras]
-            ),
+            limits_px=self.limits_px(model, max_error_px, reference_size_px),
             image=np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts)),
             points=np.concatenate(
                 [np.asarray(camera.cam_from_img(each)) for camera, each in zip(cameras, self.pixels, strict=True)]
             ),
         )
+
+    def limits_px(self, model: pycolmap.Reconstruction, max_error_px: float, reference_size_px: float) -> Float64Array:
+        """Largest reprojection errors [I] in pixels, as for `observers`."""
+        cameras = [model.cameras[model.images[image_id].camera_id] for image_id in self.image_ids]
+        sizes = np.array([max(camera.width, camera.height) for camera in cameras])
+        return np.asarray(max_error_px * np.maximum(1, sizes / reference_size_px))
 
     def matches_of_tracks(self, model: pycolmap.Reconstruction) -> IndexArray:
         """[M, 2] keypoints that follow each other in the tracks of a model."""

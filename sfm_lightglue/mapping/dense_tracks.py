@@ -18,7 +18,7 @@ _MAX_ROUNDS = 2
 """A track of several points is divided so many times at most."""
 
 _ROWS_AT_A_TIME = 1 << 18
-"""Pairs of hypothesis and keypoint that are compared at once."""
+"""Matches, or pairs of hypothesis and keypoint, that are computed at once."""
 
 _NUM_PARTS = 24
 """Matches are joined to tracks in so many parts, the surest first."""
@@ -252,7 +252,20 @@ def refine_points(points: DensePoints, observers: Observers, min_angle_deg: floa
 
 def _hypotheses(tracks: _Tracks, observers: Observers, min_angle_deg: float) -> tuple[Float64Array, IndexArray]:
     """Points [H, 3] of single matches with parallax, and the tracks [H] that they belong to, sorted."""
-    first, second = tracks.matches.T
+    found = [_intersections(tracks.matches[:0], observers, min_angle_deg)]
+    for begin in range(0, len(tracks.matches), _ROWS_AT_A_TIME):
+        xyz, rows = _intersections(tracks.matches[begin : begin + _ROWS_AT_A_TIME], observers, min_angle_deg)
+        found.append((xyz, begin + rows))
+    xyz, usable = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    # Matches come sorted by their similarity within a track: the first ones are the surest.
+    track = tracks.track[usable]
+    is_used = np.arange(len(usable)) - np.searchsorted(track, track) < _MAX_HYPOTHESES
+    return xyz[is_used], track[is_used]
+
+
+def _intersections(matches: IndexArray, observers: Observers, min_angle_deg: float) -> tuple[Float64Array, IndexArray]:
+    """Points [N, 3] in the middle of the rays of those matches [M, 2] that have parallax, and their rows [N]."""
+    first, second = matches.T
     rays0, rays1 = observers.rays(first), observers.rays(second)
     cosine = (rays0 * rays1).sum(axis=1)
     centers = observers.centers()
@@ -263,11 +276,7 @@ def _hypotheses(tracks: _Tracks, observers: Observers, min_angle_deg: float) -> 
     depth1 = (cosine * along0 - along1) / determinant
     xyz = centers[observers.image[first]] + (depth0[:, None] * rays0 + baseline + depth1[:, None] * rays1) / 2
     usable = np.flatnonzero((depth0 > 0) & (depth1 > 0) & (cosine <= np.cos(np.radians(min_angle_deg))))
-    # Matches come sorted by their similarity within a track: the first ones are the surest.
-    track = tracks.track[usable]
-    rank = np.arange(len(usable)) - np.searchsorted(track, track)
-    usable = usable[rank < _MAX_HYPOTHESES]
-    return xyz[usable], tracks.track[usable]
+    return xyz[usable], usable
 
 
 def _best_hypotheses(

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float32Array, IndexArray, Int32Array
+from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, poses_of
 from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
-from sfm_lightglue.mapping.dense_tracks import triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import DensePoints, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.pose_shifts import errors_taken_away, keypoint_errors
 from sfm_lightglue.mapping.short_tracks import remove_short_tracks
 from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView, match_views
@@ -24,16 +25,16 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 5
+DENSIFY_VERSION = 6
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 96
 """Images whose descriptors are kept in memory."""
 
 _MIN_SHIFT = 0.2
-"""Matching is repeated if the adjustment takes away an error of this part of the largest one of a match. Smaller errors
-of the poses hide few matches: on a beach from the air (0.12), a second matching of the same pairs found no more points
-and took as long as all other steps."""
+"""The pairs of an image are matched again if the adjustment takes away an error of this part of the largest one of a
+match from its observations. Smaller errors of the poses hide few matches: on a beach from the air (0.12 in the mean), a
+second matching of the same pairs found no more points and took as long as all other steps."""
 
 _MIN_FRESH = 0.15
 """Part of the image pairs that must not have been matched so that matching goes on: a model of few points does not know
@@ -71,8 +72,8 @@ def densify_model(
     """Match the dense layer along the epipolar lines of a model, triangulate, and adjust everything robustly.
 
     Image pairs that see the same surface by the model are matched, also those that were not matched before; then those
-    that only the dense model shows, and all again if its poses are clearly better. The tracks of the model are
-    continued. The keypoints of the model keep their indices; others follow.
+    that only the dense model shows, and those of images whose poses are clearly better there. The tracks of the model
+    are continued. The keypoints of the model keep their indices; others follow.
 
     Args:
         model: registered images with poses and some points; it is not changed.
@@ -90,48 +91,99 @@ def densify_model(
     known = keypoints.matches_of_tracks(model)
     current = model
     result = DensifyResult(pycolmap.Reconstruction(model), 0, 0, 0)
+    min_views = config.min_views(len(keypoints.image_ids))
     matched: dict[tuple[int, int], _PairMatches] = {}
+    moved: set[int] = set()
     for number in range(1, config.max_rounds + 1):
         found = pairs_with_common_surface(
             current, keypoints.image_ids, config, executor=executor, predicts_all=not matched
         )
         fresh = [pair for pair in found if pair not in matched]
-        if len(fresh) <= _MIN_FRESH * len(found):
+        if not fresh or (not moved and len(fresh) <= _MIN_FRESH * len(found)):
             break
-        views = SurfaceViews(current, keypoints, dense)
-        matched |= _matches_of_pairs(current, keypoints, fresh, views, config, executor, progress)
-        pairs, matches = sorted(matched), _surest_first(matched)
-        if number == config.max_rounds:
-            matched = {}  # not needed any more
-        observers = keypoints.observers(current, config.max_error_px, config.guided.reference_size_px)
-        min_views = config.min_views(len(keypoints.image_ids))
-        limits = config.min_point_angle_deg, min_views
-        points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
+        pairs = sorted({*matched, *fresh})
+        points, num_matches = _points_of_pairs(
+            current, keypoints, known, matched, pairs, number == config.max_rounds, dense, config, executor, progress
+        )
         if len(points.xyz) == 0:
             break
-        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor, progress)
-        points = completion.grown(points, matches, *limits)
         densified = keypoints.model_with(current, points)
-        densified.update_point_3d_errors()
-        error_before = densified.compute_mean_reprojection_error()
-        adjust(densified)
-        error_after = densified.compute_mean_reprojection_error()  # of points that are kept too: they tell of poses
+        shifts = _shifts_of_adjustment(densified, keypoints, adjust, config)
         remove_short_tracks(densified, min_views)
-        result = DensifyResult(densified, len(pairs), len(matches), number)
+        result = DensifyResult(densified, len(pairs), num_matches, number)
+        moved = set(np.flatnonzero(shifts >= _MIN_SHIFT).tolist())
         logger.debug(
-            "round %d: %d pairs, %d matches, %d points, reprojection error %.3f -> %.3f px",
+            "round %d: %d pairs, %d matches, %d points, %d images moved clearly, the most by %.2f of the limit",
             number,
             len(pairs),
-            len(matches),
+            num_matches,
             densified.num_points3D(),
-            error_before,
-            error_after,
+            len(moved),
+            shifts.max(),
         )
-        shift = np.sqrt(max(error_before**2 - error_after**2, 0.0)) / np.median(observers.limits_px)
-        if shift >= _MIN_SHIFT:
-            matched = {}  # all are matched again with the better poses
+        matched = {pair: matches for pair, matches in matched.items() if moved.isdisjoint(pair)}
         current = densified
     return result
+
+
+def _points_of_pairs(
+    model: pycolmap.Reconstruction,
+    keypoints: DenseKeypoints,
+    known: IndexArray,
+    matched: dict[tuple[int, int], _PairMatches],
+    pairs: Sequence[tuple[int, int]],
+    is_last: bool,
+    dense: Callable[[str], DenseFeatures],
+    config: DensityConfig,
+    executor: Executor,
+    progress: Progress,
+) -> tuple[DensePoints, int]:
+    """Match pairs that were not matched yet, and triangulate the matches of all.
+
+    What is needed for it takes more memory than the model. It is free when the model is adjusted.
+
+    Args:
+        model: with the poses.
+        keypoints: of its images.
+        known: [M, 2] matches of its tracks.
+        matched: of pairs; gets those of the others. It is emptied before triangulation if it is not needed any more.
+        pairs: all pairs, sorted.
+        is_last: whether no other round follows.
+        dense: features by name of image.
+        config: options.
+        executor: works on several pairs or images at a time.
+        progress: called after each of them.
+
+    Returns:
+        The points, and the number of matches.
+    """
+    views = SurfaceViews(model, keypoints, dense)
+    fresh = [pair for pair in pairs if pair not in matched]
+    matched |= _matches_of_pairs(model, keypoints, fresh, views, config, executor, progress)
+    matches = _surest_first(matched)
+    if is_last:
+        matched.clear()
+    observers = keypoints.observers(model, config.max_error_px, config.guided.reference_size_px)
+    limits = config.min_point_angle_deg, config.min_views(len(keypoints.image_ids))
+    points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
+    if len(points.xyz) > 0:
+        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor, progress)
+        points = completion.grown(points, matches, *limits)
+    return points, len(matches)
+
+
+def _shifts_of_adjustment(
+    model: pycolmap.Reconstruction,
+    keypoints: DenseKeypoints,
+    adjust: Callable[[pycolmap.Reconstruction], None],
+    config: DensityConfig,
+) -> Float64Array:
+    """Adjust a model; the errors [I] that this takes away from images, as parts of the largest one of a match."""
+    model.update_point_3d_errors()
+    before = keypoint_errors(model, keypoints.image_ids)
+    adjust(model)
+    taken_away = errors_taken_away(before, keypoint_errors(model, keypoints.image_ids))
+    return taken_away / keypoints.limits_px(model, config.max_error_px, config.guided.reference_size_px)
 
 
 class SurfaceViews:

@@ -52,9 +52,9 @@ class DensityConfig:
     """Smallest number of images in which a point is observed; 2 in a model of two images."""
 
     max_rounds: int = 2
-    """Matching is repeated with the adjusted poses, up to so many times in all, while the adjustment takes away a large
-    part of the reprojection error. Pairs that were not matched yet are matched too, if more than 15 % of all are
-    new."""
+    """Pairs are matched up to so many times. The pairs of images from which the adjustment takes away a large part of
+    the reprojection error are matched again with the adjusted poses. Pairs that were not matched yet are matched too,
+    at once with these, or if more than 15 % of all are new."""
 
     def __post_init__(self) -> None:
         if self.level not in get_args(DensityLevel):

@@ -1,5 +1,7 @@
 """A finished model gets the points of the dense layer, and keeps its keypoints."""
 
+import weakref
+
 import numpy as np
 import PIL.Image  # noqa: F401  # before pycolmap
 import pycolmap
@@ -8,6 +10,7 @@ import pytest
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping import densify
 from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
@@ -17,15 +20,15 @@ from tests.helpers.dense_models import SIZE, model_of
 NUM_SPARSE, NUM_DENSE = 60, 600
 
 
-def scene(noise_px=0.3, num_images=4, seed=0):
+def scene(noise_px=0.3, num_images=4, seed=0, step=1.0):
     """True points, poses, and features of all layers: the first rows show the first points, in all images."""
     rng = np.random.default_rng(seed)
     points = rng.uniform((-1.5, -1, 4), (1.5, 1, 7), (NUM_DENSE, 3))
     descriptors = np.abs(rng.standard_normal((NUM_DENSE, 64))).astype(np.float32)
     poses, features = [], {}
     for number in range(num_images):
-        R = rotation_from_rotvec(np.array([0.0, 0.08 * number, 0.0]))
-        center = np.array([0.4 * number, 0.0, 0.0])
+        R = rotation_from_rotvec(np.array([0.0, 0.08 * step * number, 0.0]))
+        center = np.array([0.4 * step * number, 0.0, 0.0])
         poses.append((R, -R @ center))
         in_camera = (points - center) @ R.T
         pixels = 800 * in_camera[:, :2] / in_camera[:, 2:] + (500, 400) + rng.normal(0, noise_px, (NUM_DENSE, 2))
@@ -128,6 +131,46 @@ def test_matching_is_repeated_while_the_adjustment_takes_away_large_errors(noise
     assert result.num_rounds == len(calls) == num_rounds
     once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), nothing)
     assert once.num_rounds == 1
+
+
+def test_the_pairs_of_one_image_with_a_bad_pose_are_matched_again():
+    points, poses, features = scene(num_images=15, step=0.5)
+    bad = list(poses)
+    turn = rotation_from_rotvec(np.array([1.3 / 800, 0.0, 0.0]))  # 1.3 px
+    bad[5] = turn @ poses[5][0], turn @ poses[5][1]
+    model = sparse_model(points, bad, features)
+    true = pycolmap.Rigid3d(pycolmap.Rotation3d(poses[5][0]), poses[5][1])
+
+    def corrects_the_pose(model):
+        model.images[6].frame.set_cam_from_world(1, true)
+        model.update_point_3d_errors()
+
+    totals = []
+
+    def progress(stage, done, total):
+        if stage == "densify" and done == 0:
+            totals.append(total)
+
+    result = densify_model(model, features.__getitem__, DensityConfig(), corrects_the_pose, progress=progress)
+    assert totals == [105, 14]  # 13 % of the pairs
+    assert (result.num_rounds, result.num_pairs) == (2, 105)
+    once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), corrects_the_pose)
+    assert result.model.images[6].num_points3D > once.model.images[6].num_points3D
+
+
+def test_what_is_needed_for_matching_is_free_during_the_adjustment(monkeypatch):
+    points, poses, features = scene()
+    alive = weakref.WeakSet()
+
+    class Watched(densify.SurfaceViews):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.add(self)
+
+    monkeypatch.setattr(densify, "SurfaceViews", Watched)
+    counts = []
+    densified(sparse_model(points, poses, features), features, adjust=lambda model: counts.append(len(alive)))
+    assert counts == [0]
 
 
 def test_pairs_that_only_the_dense_model_shows_are_matched_too():
