@@ -1,5 +1,7 @@
 """Adjustment by precision: precise observations count more, and equal ones as in COLMAP."""
 
+from copy import deepcopy
+
 import numpy as np
 import pycolmap
 import pytest
@@ -31,6 +33,23 @@ def noisy(seed: int = 0) -> tuple[pycolmap.Reconstruction, dict[int, np.ndarray]
         noise = rng.normal(size=xy.shape) * sigmas[image_id][:, None]
         move_keypoints(model, image_id, np.arange(num), xy + noise)
     return model, sigmas
+
+
+def two_cameras(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    """A copy in which images with even numbers have a camera of their own, with the same intrinsics."""
+    copy = pycolmap.Reconstruction()
+    for camera_id in (1, 2):
+        camera = deepcopy(model.cameras[1])
+        camera.camera_id = camera_id
+        copy.add_camera_with_trivial_rig(camera)
+    for image_id in sorted(model.images):
+        image = model.images[image_id]
+        pixels = np.array([point.xy for point in image.points2D])
+        other = pycolmap.Image(name=image.name, keypoints=pixels, camera_id=2 - image_id % 2, image_id=image_id)
+        copy.add_image_with_trivial_frame(other, image.cam_from_world())
+    for point_id in sorted(model.point3D_ids()):
+        copy.add_point3D(model.points3D[point_id].xyz, model.points3D[point_id].track)
+    return copy
 
 
 def center_error(model: pycolmap.Reconstruction) -> float:
@@ -87,6 +106,22 @@ def test_equal_runs_are_equal():
     for model in (first, second):
         adjust_by_precision(model, sigmas, set())
     np.testing.assert_array_equal(read_observations(first).positions, read_observations(second).positions)
+
+
+def test_a_part_of_the_observations_refines_the_free_camera_and_leaves_the_fixed_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_CAMERA", 200)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 40)
+    one, sigmas = noisy()
+    model, true = two_cameras(one), np.array(one.cameras[1].params)
+    wrong = true * [1.01, 1, 1, 1]
+    for fixed, free in ((1, 2), (2, 1)):
+        changed = pycolmap.Reconstruction(model)
+        changed.cameras[free].params = wrong
+        assert adjust_by_precision(changed, sigmas, {fixed})
+        np.testing.assert_array_equal(changed.cameras[fixed].params, true)
+        assert changed.cameras[free].params[0] == pytest.approx(true[0], rel=2e-3)
 
 
 def test_an_empty_model_is_not_adjusted():
