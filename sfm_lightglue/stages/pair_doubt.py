@@ -12,11 +12,11 @@ from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.probability import scene_probabilities
-from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.selection import Selection, select_pairs
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.stages.cached import CachedMatcher
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.stages.kept_cues import kept_scene_cues
 from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
 from sfm_lightglue.types import Camera, Features, ImagePair
 
@@ -120,7 +120,7 @@ class PairDoubt:
         first_keypoints = int(getattr(getattr(sources.matcher.matcher, "config", None), "first_keypoints", 0) or 0)
         positions, cameras = sources.position_m_from_name, sources.camera_from_name
         views = scene_views(verified, sources.features, first_keypoints, positions, cameras)
-        cues = scene_cues(views.images, views.pairs, limit_deg)
+        cues = kept_scene_cues(views, limit_deg, sources.matcher.store)
         is_wrong = np.array([pair in joining for pair in pairs], np.bool_)
         is_trusted = np.array([pair in known for pair in pairs], np.bool_)
         tracks = PairTracks(views.images, views.pairs)
