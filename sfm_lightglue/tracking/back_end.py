@@ -12,6 +12,7 @@ from sfm_lightglue.tracking.local_mapper import LocalMapper
 from sfm_lightglue.tracking.loop_closing import LoopCloser, LoopClosure
 from sfm_lightglue.tracking.mapping_thread import MappingThread
 from sfm_lightglue.tracking.place_recognition import PlaceRecognition
+from sfm_lightglue.tracking.precise_adjustment import LastAdjustment
 from sfm_lightglue.tracking.relocalization import Relocalizer
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.types import Camera
@@ -47,6 +48,8 @@ class BackEnd:
         )
         self.thread = MappingThread(self.keyframes.add, config.threads)
         self.events: list[TrackingEvent] = []
+        self.last_adjustments: dict[int, LastAdjustment] = {}
+        """By map, after `finish`."""
 
     def _is_busy(self) -> bool:
         """Whether keyframes wait, beside the one that is mapped and the one that the tracker lets wait anyway."""
@@ -91,7 +94,7 @@ class BackEnd:
         for closure in closures:
             self._tell(closure, self.slam_map.keyframes[closure.idx].frame_idx)
         for map_id in self.slam_map.map_ids_by_size():
-            self.mapper.adjust_precisely(map_id)
+            self.last_adjustments[map_id] = self.mapper.adjust_precisely(map_id)
 
     def _join_maps(self) -> list[LoopClosure]:
         """Join maps that show a common place; they are adjusted before and after it."""

@@ -18,7 +18,7 @@ from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.culling import PointTrials, remove_redundant_keyframes
 from sfm_lightglue.tracking.frame_store import StoredMatches
 from sfm_lightglue.tracking.guided_matching import PlacePoints, match_by_projection, place_points
-from sfm_lightglue.tracking.precise_adjustment import adjust_precisely
+from sfm_lightglue.tracking.precise_adjustment import LastAdjustment, adjust_precisely
 from sfm_lightglue.tracking.projection import reprojection_errors_px
 from sfm_lightglue.tracking.slam_map import Keyframe, SlamMap
 from sfm_lightglue.tracking.triangulation import Triangulated, triangulate_tracks
@@ -138,16 +138,24 @@ class LocalMapper:
             if num_removed == 0:
                 break
 
-    def adjust_precisely(self, map_id: int) -> None:
+    def adjust_precisely(self, map_id: int) -> LastAdjustment:
         """Adjust a map for the last time: as `adjust_all`, but by the precision of aligned observations if it can be.
 
         Args:
             map_id: of the map.
+
+        Returns:
+            How it was adjusted.
         """
-        _, max_error_px = self._limits()
-        refined = self._refined_params(map_id)
-        if not adjust_precisely(self._map, map_id, max_error_px, self._num_threads(), refined):
+        if self._config.mapping.align_patches:
+            _, max_error_px = self._limits()
+            refined = self._refined_params(map_id)
+            done = adjust_precisely(self._map, map_id, max_error_px, self._num_threads(), refined)
+        else:
+            done = LastAdjustment(False, "`mapping.align_patches` is false")
+        if not done.uses_patches:
             self.adjust_all(map_id)
+        return done
 
     def _limits(self) -> tuple[float, float]:
         """Scale of the loss and largest error, in pixels of the frames."""

@@ -163,8 +163,9 @@ class _Run:
                 written = images.finish(names)
             events = [*tracker.events, *_dropped(self.source, records)]
             dropped = self.source.num_dropped
+            adjustments, seconds = tracker.last_adjustments, clock.total()
             summary = TrackingSummary.from_run(
-                records, models, events, skipped, dropped, is_interrupted, clock.total(), peak_memory_mb()
+                records, models, adjustments, events, skipped, dropped, is_interrupted, seconds, peak_memory_mb()
             )
             results = TrackingResults(
                 records, models, summary, self.config.as_mapping(), recorded, self.source.images, written

@@ -16,6 +16,8 @@ from sfm_lightglue.types import SkippedImage
 if TYPE_CHECKING:
     import pycolmap
 
+    from sfm_lightglue.tracking.precise_adjustment import LastAdjustment
+
 
 @dataclass(frozen=True, slots=True)
 class TrackingSummary:
@@ -29,7 +31,9 @@ class TrackingSummary:
         num_dropped: frames of a live source that came while the tracker was busy.
         is_interrupted: whether the user ended the sequence.
         states: number of frames by state.
-        maps: path of the model below the output folder, counts and camera of each map, the largest first.
+        maps: path of the model below the output folder, counts and camera of each map, the largest first, and its
+            `last_adjustment`: whether it `uses_patches` (`mapping.align_patches`), the `reason` if it does not, the
+            `aligned_share` of its observations, and their `residual_ratio`, about 1 where patches and poses fit.
         events: kind, number and name of the frame, and text of each event, in their order.
         rates: `tracker_fps` of the tracker alone, `total_fps` of everything, and the times of a frame in the tracker:
             `median_ms`, `p99_ms`, `max_ms`. These leave out the time for which frames waited until earlier keyframes
@@ -56,6 +60,7 @@ class TrackingSummary:
         cls,
         records: Sequence[FrameRecord],
         models: Mapping[int, pycolmap.Reconstruction],
+        last_adjustments: Mapping[int, LastAdjustment],
         events: Sequence[TrackingEvent],
         skipped: Sequence[SkippedImage],
         num_dropped: int,
@@ -68,6 +73,7 @@ class TrackingSummary:
         Args:
             records: of all frames.
             models: of the maps by their ids, the largest first.
+            last_adjustments: of the maps by their ids.
             events: in their order.
             skipped: frames that could not be read.
             num_dropped: frames that came too fast.
@@ -78,7 +84,12 @@ class TrackingSummary:
         names = {record.frame_idx: record.name for record in records}
         posed = Counter(record.map_id for record in records if record.cam_from_world is not None)
         maps = tuple(
-            {"path": f"sparse/{number}", "num_frames": posed[map_id], **_model_values(model)}
+            {
+                "path": f"sparse/{number}",
+                "num_frames": posed[map_id],
+                **_model_values(model),
+                "last_adjustment": dataclasses.asdict(last_adjustments[map_id]),
+            }
             for number, (map_id, model) in enumerate(models.items())
         )
         return cls(

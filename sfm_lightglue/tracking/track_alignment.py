@@ -22,14 +22,19 @@ from sfm_lightglue.refinement.planes import choose_references, sample_warps, vie
 from sfm_lightglue.refinement.tracks import REFERENCE_SIGMA_PX
 from sfm_lightglue.scene.cameras import as_pycolmap
 from sfm_lightglue.tracking.compact_image import CompactImage
+from sfm_lightglue.tracking.config import pixel_factor
 from sfm_lightglue.tracking.slam_map import SlamMap
 
 _DETECTED_SIGMA_PX = 0.25
 """Standard deviation that an observation counts with if it is not aligned, in pixels. Their errors are twice as large
-in the mean, because some tracks are wrong; a small value keeps the influence of these low. Chosen on tsukuba."""
+in the mean, because some tracks are wrong; a small value keeps the influence of these low. Chosen on tsukuba, for
+images of 640 px; larger images have a larger one."""
 
 _LIMITS = RefinementConfig()
 """Size of the patches, and when they count as aligned, as in the refinement of models."""
+
+
+_NOTHING = Alignment(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +81,8 @@ def align_tracks(
 ) -> AlignedTracks:
     """Align observations with the patch of their point in the keyframe that shows it best.
 
+    Nothing is aligned in a keyframe whose image cannot be decoded.
+
     Args:
         slam_map: with the poses of the keyframes.
         seen: observations.
@@ -87,16 +94,17 @@ def align_tracks(
     for _ in ordered_map(job.extract, rows_of_keyframes, num_threads):
         pass
     pixels, is_aligned = seen.xy.copy(), np.zeros(len(seen), np.bool_)
-    sigmas_px = np.full(len(seen), _DETECTED_SIGMA_PX)
+    sigmas_px = np.full(len(seen), _DETECTED_SIGMA_PX * pixel_factor(slam_map.camera.size))
+    scales = np.array([np.mean(image.factors) for image in images])[seen.images]
     for image, (rows, found) in zip(images, ordered_map(job.align, rows_of_keyframes, num_threads), strict=True):
         is_good = (found.after >= _LIMITS.min_correlation) & (found.sigmas_px <= _LIMITS.max_sigma_px)
         is_good &= np.linalg.norm(found.centers - job.xy[rows], axis=1) <= _LIMITS.max_shift_px
         rows = rows[is_good]
         pixels[rows], is_aligned[rows] = found.centers[is_good] * image.factors, True
-        sigmas_px[rows] = np.hypot(found.sigmas_px[is_good], REFERENCE_SIGMA_PX)
-    sigmas_px[job.references[np.unique(seen.points[is_aligned])]] = REFERENCE_SIGMA_PX
-    scales = np.array([np.mean(image.factors) for image in images])
-    return AlignedTracks(pixels, sigmas_px * scales[seen.images], is_aligned)
+        sigmas_px[rows] = np.hypot(found.sigmas_px[is_good], REFERENCE_SIGMA_PX) * scales[rows]
+    references = job.references[np.unique(seen.points[is_aligned])]
+    sigmas_px[references] = REFERENCE_SIGMA_PX * scales[references]
+    return AlignedTracks(pixels, sigmas_px, is_aligned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +116,8 @@ class _Job:
         images: of the keyframes.
         xy: [M, 2] pixels.
         references: [P] observation whose patch is the template of each point.
-        spacings: [P] pixels between the samples of the template.
+        spacings: [P] pixels between the samples of the template; not finite where no keyframe shows the plane of a
+            point from the front.
         warps: [M, 2, 2] pixels of the observation per sample.
         templates: [P, size, size], filled image by image.
         has_template: [P].
@@ -125,8 +134,10 @@ class _Job:
 
     def extract(self, row: int) -> None:
         """Sample the templates of the points whose reference is in a keyframe."""
-        points = np.flatnonzero(self.seen.images[self.references] == row)
+        points = np.flatnonzero((self.seen.images[self.references] == row) & np.isfinite(self.spacings))
         size, image = self.templates.shape[1], self.images[row].pyramid()
+        if image is None:
+            return
         centers, warps = self.xy[self.references[points]], np.eye(2) * self.spacings[points, None, None]
         self.templates[points] = np.round(image.sample(centers, warps, grid(size)).reshape(-1, size, size))
         self.has_template[points] = image.contains(centers, warps, size)
@@ -138,6 +149,8 @@ class _Job:
         is_usable = (self.references[points] != rows) & self.has_template[points]
         rows = rows[is_usable & np.isfinite(self.warps[rows]).all(axis=(1, 2))]
         image = self.images[row].pyramid()
+        if image is None:
+            return rows[:0], _NOTHING
         rows = rows[image.contains(self.xy[rows], self.warps[rows], _LIMITS.patch_size)]
         where = self.xy[rows], self.warps[rows], self.templates[self.seen.points[rows]]
         return rows, align(image, *where, _LIMITS.num_iterations, _LIMITS.max_shift_px)
@@ -148,7 +161,8 @@ def _prepared(slam_map: SlamMap, seen: Observations, images: Sequence[CompactIma
     factors = np.array([image.factors for image in images])[seen.images]
     views = view_planes(_poses(slam_map, seen.image_ids), seen)
     views = replace(views, pixels_from_plane=views.pixels_from_plane / factors[:, :, None])
-    references, spacings = choose_references(seen, views)
+    with np.errstate(invalid="ignore"):  # of planes behind a camera
+        references, spacings = choose_references(seen, views)
     warps = sample_warps(views, seen.points, references, spacings)
     num_points, size = len(references), _LIMITS.patch_size + 2
     templates, has_template = np.zeros((num_points, size, size), np.uint8), np.zeros(num_points, np.bool_)

@@ -21,6 +21,7 @@ from sfm_lightglue.tracking.config import TrackerConfig, pixel_factor
 from sfm_lightglue.tracking.frame import Frame, FrameRecord, TrackingEvent
 from sfm_lightglue.tracking.front_end import FrontEnd
 from sfm_lightglue.tracking.history import Trace, final_records, track_points
+from sfm_lightglue.tracking.precise_adjustment import LastAdjustment
 from sfm_lightglue.tracking.reconstruction import as_reconstruction
 from sfm_lightglue.tracking.slam_map import SlamMap
 from sfm_lightglue.tracking.warm_up import warm_up
@@ -76,7 +77,8 @@ class Tracker:
         self._camera = camera
         self._traces: list[Trace] = []
         self._names: set[str] = set()
-        self._is_closed = False
+        self._is_closed = self._is_finished = False
+        self._result: TrackedSequence | None = None
         self._back: BackEnd | None = None
         self._front: FrontEnd | None = None
         self.reconstructions: dict[int, pycolmap.Reconstruction] = {}
@@ -86,6 +88,11 @@ class Tracker:
     def events(self) -> tuple[TrackingEvent, ...]:
         """What happened so far, in order."""
         return () if self._back is None else tuple(self._back.events)
+
+    @property
+    def last_adjustments(self) -> dict[int, LastAdjustment]:
+        """How each map was adjusted at the end, by its id; empty before `finish`."""
+        return {} if self._back is None else dict(self._back.last_adjustments)
 
     @property
     def records(self) -> tuple[FrameRecord, ...]:
@@ -123,10 +130,12 @@ class Tracker:
 
         Raises:
             DataError: if it is no such image, its size differs from that of the camera or the first frame, the time
-                does not increase, another frame has the name, or the tracker was closed.
+                does not increase, another frame has the name, or the tracker was finished or closed.
         """
         if self._is_closed:
             raise DataError(f"{name or 'frame'}: the tracker was closed; make a new one for more frames")
+        if self._is_finished:
+            raise DataError(f"{name or 'frame'}: the sequence was finished; make a new tracker for more frames")
         start, waited_before_s = time.perf_counter(), self._waited_s()
         idx = len(self._traces)
         last_s = self._traces[-1].record.time_s if self._traces else -math.inf
@@ -188,11 +197,16 @@ class Tracker:
     def finish(self) -> TrackedSequence:
         """End the sequence: adjust the maps globally, and refine the poses of all frames.
 
+        No more frames can be tracked afterwards. A second call returns the result of the first.
+
         Raises:
             DataError: if there is no map.
         """
+        if self._result is not None:
+            return self._result
         if self._back is None or self._front is None:
             raise DataError("the sequence has no frames")
+        self._is_finished = True
         self._back.close()
         slam_map, config = self._back.slam_map, self._config
         with on_one_core():
@@ -207,7 +221,8 @@ class Tracker:
         self.reconstructions = {map_id: as_reconstruction(slam_map, map_id) for map_id in by_size}
         if not by_size:
             raise DataError("no frame could be tracked: no two frames show the same place from different positions")
-        return TrackedSequence(_trajectory(records, by_size[0]), self.reconstructions[by_size[0]])
+        self._result = TrackedSequence(_trajectory(records, by_size[0]), self.reconstructions[by_size[0]])
+        return self._result
 
 
 def _check_size(frame: Frame, camera: Camera) -> None:

@@ -16,6 +16,7 @@ from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.tracking import run
 from sfm_lightglue.tracking.config import TrackerConfig
 from sfm_lightglue.tracking.frame import FrameRecord, TrackingEvent
+from sfm_lightglue.tracking.precise_adjustment import LastAdjustment
 from sfm_lightglue.types import Camera
 
 START = 2
@@ -49,6 +50,7 @@ class FakeTracker:
         self.events: tuple[TrackingEvent, ...] = ()
         self.reconstructions: dict[int, pycolmap.Reconstruction] = {}
         self.slam_map = SimpleNamespace(lock=threading.RLock(), keyframes={})
+        self.last_adjustments = {3: LastAdjustment(True, "", 0.3, 1.0), 7: LastAdjustment(False, "blurred")}
         self.tracked_pixels = np.zeros((0, 2))
         self.num_finished = 0
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sfm_lightglue.refinement.patches import grid
+from sfm_lightglue.tracking import compact_image
 from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.tracking.optical_flow import FlowImage
 from tests.helpers.rendered_map import scene
@@ -22,3 +23,11 @@ def test_an_image_keeps_its_grey_values_in_less_memory():
     x, y = np.floor(centers).astype(int).T
     found = samples(compact.pyramid(), centers)[:, 40]
     assert np.corrcoef(found, flow.grey[y, x])[0, 1] > 0.95
+
+
+def test_an_image_that_cannot_be_encoded_or_decoded_is_none(monkeypatch):
+    flow = FlowImage.of(scene().images[scene().names[0]], 1280)
+    assert CompactImage(b"no JPEG", flow.factors).pyramid() is None
+    monkeypatch.setattr(compact_image.cv2, "imencode", lambda *_: (False, None))
+    compact = CompactImage.of(flow)
+    assert compact.data == b"" and compact.factors == flow.factors and compact.pyramid() is None

@@ -215,6 +215,9 @@ def test_several_maps_are_several_models_the_largest_first(folder: Path, tracker
     assert len(read_trajectory(output / "trajectory_kitti_1.txt")) == 3
     names = {image.name for image in pycolmap.Reconstruction(output / "sparse" / "1").images.values()}
     assert names == {"8.png"}
+    maps = json.loads((output / "run.json").read_text())["summary"]["maps"]
+    assert [one["last_adjustment"]["uses_patches"] for one in maps] == [True, False]
+    assert maps[1]["last_adjustment"]["reason"] == "blurred" and maps[0]["last_adjustment"]["aligned_share"] == 0.3
     tracker.second_map = None
     track(folder)
     assert not (output / "sparse" / "1").exists() and not (output / "trajectory_tum_1.txt").exists()

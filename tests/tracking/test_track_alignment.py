@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.refinement.tracks import REFERENCE_SIGMA_PX
+from sfm_lightglue.tracking.compact_image import CompactImage
 from sfm_lightglue.tracking.track_alignment import align_tracks, observations_of
+from sfm_lightglue.types import Camera
 from tests.helpers.rendered_map import rendered_map
 
 NOISE_PX = 0.5
@@ -70,3 +72,41 @@ def test_two_threads_give_the_same_bytes():
     one, two = (aligned(rendered_map(NOISE_PX), number)[1] for number in (1, 2))
     assert one.pixels.tobytes() == two.pixels.tobytes()
     assert one.sigmas_px.tobytes() == two.sigmas_px.tobytes()
+
+
+def test_pixels_of_larger_images_count_by_their_size():
+    small, large = rendered_map(NOISE_PX), rendered_map(NOISE_PX)
+    width, height = large.camera.size
+    params = tuple(4 * value for value in large.camera.params)
+    large.camera = Camera(large.camera.model, 4 * width, 4 * height, params)  # without distortion
+    for keyframe in large.keyframes.values():
+        keyframe.keypoints = 4 * keyframe.keypoints
+        keyframe.image = CompactImage(keyframe.image.data, (4.0, 4.0))
+    _, of_small = aligned(small)
+    _, of_large = aligned(large)
+    both = of_small.is_aligned & of_large.is_aligned
+    assert both.sum() > 0.99 * of_small.is_aligned.sum()
+    assert np.median(of_large.sigmas_px[both] / of_small.sigmas_px[both]) == pytest.approx(4, rel=1e-3)
+    rest = ~of_large.is_aligned & ~is_reference(of_small) & ~of_small.is_aligned
+    assert np.allclose(of_large.sigmas_px[rest], 2 * of_small.sigmas_px[rest]), "1280 px are twice 640 px"
+
+
+def test_nothing_is_aligned_in_a_keyframe_whose_image_is_damaged():
+    slam_map = rendered_map(NOISE_PX)
+    slam_map.keyframes[0].image = CompactImage(b"no JPEG", (1.0, 1.0))
+    seen, found = aligned(slam_map)
+    assert found.is_aligned.sum() > 100
+    assert not found.is_aligned[seen.of(0)].any()
+    of_damaged = np.zeros(len(seen), np.bool_)
+    of_damaged[seen.of(0)] = True
+    assert not (is_reference(found) & of_damaged).any()
+
+
+def test_a_point_that_no_keyframe_sees_from_the_front_is_left_out():
+    slam_map = rendered_map(NOISE_PX)
+    point_id = slam_map.points_of([0])[0]
+    center, forward = slam_map.keyframes[0].cam_from_world.center, slam_map.keyframes[0].cam_from_world.R[2]
+    slam_map.place({}, [point_id], center - 100 * forward)
+    seen, found = aligned(slam_map)
+    assert found.is_aligned.sum() > 100
+    assert not found.is_aligned[seen.points == seen.point_ids.index(point_id)].any()

@@ -14,6 +14,7 @@ from sfm_lightglue.synthetic.corridor import Corridor
 from sfm_lightglue.synthetic.hard_frames import standing, turning_poses, with_blackout, with_exposure_jumps
 from sfm_lightglue.synthetic.image_sequence import ImageSequence
 from sfm_lightglue.tracking.config import TrackerConfig
+from sfm_lightglue.tracking.precise_adjustment import LastAdjustment
 from sfm_lightglue.tracking.tracker import Tracker
 
 NUM_FRAMES = 30
@@ -100,10 +101,21 @@ def test_keyframes_have_one_pose_in_model_and_records(plain):
         assert np.allclose(image.cam_from_world().matrix(), poses[image.name].as_matrix()[:3])
 
 
+def test_finish_again_gives_the_first_result_and_no_more_frames_come(plain):
+    before = [one.cam_from_world for one in plain.records]
+    first = plain.finish()
+    assert plain.finish() is first
+    assert all(one.cam_from_world is pose for one, pose in zip(plain.records, before, strict=True))
+    with pytest.raises(DataError, match=r"late\.png: the sequence was finished"):
+        plain.track(walk().image(0), 100.0, "late.png")
+
+
 def test_aligned_patches_make_poses_more_exact(plain):
     without = tracked(walk(), mapping={"align_patches": False})
     without.finish()
     assert all(keyframe.image is None for keyframe in without.slam_map.keyframes.values())
+    assert plain.last_adjustments[0].uses_patches
+    assert without.last_adjustments == {0: LastAdjustment(False, "`mapping.align_patches` is false")}
     assert relative_error(plain, walk()) < 0.9 * relative_error(without, walk())
 
 
