@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 DENSIFY_VERSION = 6
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
-_NUM_IN_MEMORY = 96
-"""Images whose descriptors are kept in memory."""
+_NUM_IN_MEMORY = 48
+"""Images whose descriptors are kept in memory. With twice as many, those of a town of 300 are read 4 % less often."""
 
 _MIN_SHIFT = 0.2
 """The pairs of an image are matched again if the adjustment takes away an error of this part of the largest one of a
