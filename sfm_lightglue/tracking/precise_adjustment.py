@@ -60,7 +60,7 @@ class LastAdjustment:
         uses_patches: whether its observations were aligned by patches, and counted by their precision.
         reason: why they were not; "" if they were.
         aligned_share: fraction of the observations that could be aligned; None if none was tried.
-        residual_ratio: median of the residuals of aligned observations, relative to what their patches tell; about 1
+        residual_ratio: median of the residuals of aligned observations, relative to what their patches tell; 1 or less
             where patches and poses fit. None if it was not computed.
     """
 

@@ -33,7 +33,7 @@ class TrackingSummary:
         states: number of frames by state.
         maps: path of the model below the output folder, counts and camera of each map, the largest first, and its
             `last_adjustment`: whether it `uses_patches` (`mapping.align_patches`), the `reason` if it does not, the
-            `aligned_share` of its observations, and their `residual_ratio`, about 1 where patches and poses fit.
+            `aligned_share` of its observations, and their `residual_ratio`, 1 or less where patches and poses fit.
         events: kind, number and name of the frame, and text of each event, in their order.
         rates: `tracker_fps` of the tracker alone, `total_fps` of everything, and the times of a frame in the tracker:
             `median_ms`, `p99_ms`, `max_ms`. These leave out the time for which frames waited until earlier keyframes
