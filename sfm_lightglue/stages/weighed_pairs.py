@@ -137,7 +137,7 @@ def weigh_scene(
     joining = {pair: verified.pop(pair) for pair in sorted((set(left_out) - set(trusted)) & verified.keys())}
     limit_deg = _rotation_limit_deg(checks, sources)
     doubt = _doubt(verified, joining, sources, trusted, lookalikes, limit_deg, has_fold)
-    if doubt.has_twins:  # the pairs that joined twins are evidence against others
+    if doubt.joining:  # the pairs that joined twins are evidence against others
         verified |= joining
     pairs = sorted(verified)
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)

@@ -123,6 +123,18 @@ def test_left_out_pairs_take_no_part_among_twins_either(tmp_path: Path, monkeypa
     assert after.overlaps[left_out].probability > 0.5
 
 
+def test_a_scene_that_has_twins_only_without_the_left_out_pairs_is_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_pairs = len(weighed(tmp_path, "auto").overlaps)
+    monkeypatch.setattr("sfm_lightglue.lookalikes.probability.has_twins", lambda cues, logits: len(cues) < num_pairs)
+    left_out = ImagePair(name_of(2), name_of(3))
+    found = weighed(tmp_path, "auto", left_out=(left_out,))
+    assert found.has_twins
+    assert left_out in found.apart
+    assert left_out not in found.overlaps
+
+
 def test_pairs_among_twins_that_are_hardly_probable_do_not_outvote_a_sure_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [ImagePair(name_of(i), name_of(i + 1)) for i in range(4)]
     selection = Selection(np.array([True, True, True, False]), np.zeros(4, np.bool_), True, (0,) * 5)
