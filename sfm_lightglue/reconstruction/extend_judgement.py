@@ -33,6 +33,7 @@ class ExtensionJudge:
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
         probability: as for `judge_models`: in a scene with twins, pairs that the run of the model before hardly
             believed count little again.
+        against: as for `judge_models`: a model that was published by it can be extended.
         trusted: pairs that the user named; they join no different places.
         looks_for_folds: whether signs of places that look alike are looked for.
     """
@@ -42,6 +43,7 @@ class ExtensionJudge:
     constant_camera_ids: frozenset[int]
     guessed_camera_ids: frozenset[int]
     probability: Mapping[ImagePair, float] = field(default_factory=dict)
+    against: Mapping[ImagePair, float] = field(default_factory=dict)
     trusted: frozenset[ImagePair] = frozenset()
     looks_for_folds: bool = True
 
@@ -55,6 +57,7 @@ class ExtensionJudge:
             guessed_camera_ids=self.guessed_camera_ids,
             has_checks=has_checks,
             probability=self.probability,
+            against=self.against,
         )
         return judged
 

@@ -50,7 +50,7 @@ from sfm_lightglue.reconstruction.extend_finish import ExtensionFinishing
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
 from sfm_lightglue.reconstruction.extend_matching import CHOSEN, ArrivalMatching, MatchedArrivals
 from sfm_lightglue.reconstruction.image_status import image_verdicts
-from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
+from sfm_lightglue.reconstruction.pair_record import own_probabilities_of_evidence, probabilities_of_evidence
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -216,7 +216,7 @@ class ExtensionJob:
         copied = work / "mapping.db"  # pycolmap changes the header of a database that it opens
         with store_errors(copied):
             shutil.copyfile(prepared.database, copied)
-        pairs = self._probability(), frozenset(self.trusted), self.config.lookalikes.mode != "off"
+        pairs = *self._probabilities(), frozenset(self.trusted), self.config.lookalikes.mode != "off"
         judge = ExtensionJudge(
             copied,
             self.config.checks,
@@ -243,11 +243,10 @@ class ExtensionJob:
             logger.warning("the extended model is not published, the one before stays, because %s", problem)
         return self._kept(prepared, judged, verdicts, problem, copied, key, work)
 
-    def _probability(self) -> dict[ImagePair, float]:
-        """That pairs of the model before show the same place, by pair, if its scene has twins."""
-        if self.base.packed is None:
-            return {}
-        return probabilities_of_evidence(self.base.packed.statistics.pairs.evidence, self.trusted)
+    def _probabilities(self) -> tuple[dict[ImagePair, float], dict[ImagePair, float]]:
+        """That pairs of the model before show the same place, if its scene has twins, and by their own cues if not."""
+        evidence = None if self.base.packed is None else self.base.packed.statistics.pairs.evidence
+        return probabilities_of_evidence(evidence, self.trusted), own_probabilities_of_evidence(evidence, self.trusted)
 
     def _grown(
         self, prepared: PreparedExtension, judge: ExtensionJudge, task: MappingTask

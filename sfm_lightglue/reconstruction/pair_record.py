@@ -13,6 +13,7 @@ from sfm_lightglue.mapping.cached_models import PairStatistics
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
 from sfm_lightglue.pairs.transitive import connected_images
+from sfm_lightglue.reconstruction.map_and_judge import against_of
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
 
@@ -78,8 +79,10 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         "has_twins": whether places match as completely as one place does. "images": names. "pairs": for each pair the
         indices of its images, its probability to be a true overlap (None if it was left out after a fold, before
         probabilities were estimated), and "used", "apart" or "contradicted". "cues": names of cues. "doubtful": index
-        of a pair, and its cues (None if not known), for the doubtful pairs.
+        of a pair, and its cues (None if not known), for the doubtful pairs. "own", only if these weigh pairs when a
+        model is judged: the probability of each pair by its own cues.
     """
+    own = against_of(weighed, ())
     pairs = sorted(weighed.overlaps.keys() | weighed.apart.keys())
     names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
     row_from_name = {name: row for row, name in enumerate(names)}
@@ -88,7 +91,7 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         [weighed.overlaps[pair].probability if pair in weighed.overlaps else 1.0 for pair in pairs]
     )
     doubtful = [idx for idx in np.argsort(probabilities, kind="stable").tolist() if probabilities[idx] < _DOUBTFUL]
-    return {
+    found: dict[str, Any] = {
         "has_twins": weighed.has_twins,
         "images": names,
         "pairs": [
@@ -103,6 +106,7 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         "cues": list(PairCues.FIELDS),
         "doubtful": [[idx, *_rounded(weighed.overlaps[pairs[idx]].cues)] for idx in sorted(doubtful[:_MAX_DOUBTFUL])],
     }
+    return found | ({"own": [round(own[pair], 4) if pair in own else None for pair in pairs]} if own else {})
 
 
 def probabilities_of_evidence(
@@ -119,13 +123,29 @@ def probabilities_of_evidence(
     """
     if evidence is None or not evidence.get("has_twins", False):
         return {}
+    return _known(evidence, [probability for _, _, probability, _ in evidence["pairs"]], trusted)
+
+
+def own_probabilities_of_evidence(
+    evidence: Mapping[str, Any] | None, trusted: Collection[ImagePair] = ()
+) -> dict[ImagePair, float]:
+    """The probabilities by their own cues of the pairs of a record that weigh them when a model is judged.
+
+    Args:
+        evidence: as `pair_evidence` returns it; None without.
+        trusted: pairs that the user named.
+    """
+    return {} if evidence is None or "own" not in evidence else _known(evidence, evidence["own"], trusted)
+
+
+def _known(
+    evidence: Mapping[str, Any], values: Sequence[float | None], trusted: Collection[ImagePair]
+) -> dict[ImagePair, float]:
+    """The known values of the pairs of a record that are not trusted."""
     names, certain = evidence["images"], set(trusted)
-    found = {
-        ImagePair.from_names(names[row0], names[row1]): float(probability)
-        for row0, row1, probability, _ in evidence["pairs"]
-        if probability is not None
-    }
-    return {pair: probability for pair, probability in found.items() if pair not in certain}
+    pairs = [ImagePair.from_names(names[row0], names[row1]) for row0, row1, *_ in evidence["pairs"]]
+    known = zip(pairs, values, strict=True)
+    return {pair: float(value) for pair, value in known if value is not None and pair not in certain}
 
 
 def _status(pair: ImagePair, weighed: WeighedPairs) -> str:

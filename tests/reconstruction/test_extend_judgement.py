@@ -13,32 +13,40 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.extend import extend
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
-from sfm_lightglue.reconstruction.pair_record import probabilities_of_evidence
+from sfm_lightglue.reconstruction.map_and_judge import against_of
+from sfm_lightglue.reconstruction.pair_record import (
+    own_probabilities_of_evidence,
+    pair_evidence,
+    probabilities_of_evidence,
+)
+from sfm_lightglue.stages.pair_doubt import PairOverlap
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import make_model, ring_scene, write_database
 from tests.helpers.folded_models import all_pairs, street_model
-from tests.helpers.judged_models import judged_model
+from tests.helpers.judged_models import judged_model, record, weighed_pairs
 from tests.helpers.reconstructions import one_thread
 from tests.helpers.sparse_maps import EXTRACTOR
 
 CONFIG = one_thread(extractor=EXTRACTOR, density={"level": "sparse"}, refine={"mode": "off"})
 
 
+@pytest.mark.parametrize(("option", "least_gap"), [("probability", 3), ("against", 6)])
 @pytest.mark.parametrize(("probability", "is_rejected"), [(1.0, True), (0.05, False)])
 def test_pairs_that_the_run_before_hardly_believed_do_not_refuse_a_model(
-    tmp_path: Path, probability: float, is_rejected: bool
+    tmp_path: Path, option: str, least_gap: int, probability: float, is_rejected: bool
 ) -> None:
     scene = ring_scene()
     wrong_pose = Rigid3.from_rotvec([0, np.pi / 2, 0], [1, 0, 0])
-    wrong = {pair: wrong_pose for pair in scene.pairs if int(pair.name1[:2]) - int(pair.name0[:2]) > 2}
+    wrong = {pair: wrong_pose for pair in scene.pairs if int(pair.name1[:2]) - int(pair.name0[:2]) >= least_gap}
     database = write_database(tmp_path / "database.db", scene, wrong=wrong)
     probabilities = dict.fromkeys(wrong, probability)
-    judge = ExtensionJudge(database, ChecksConfig(), frozenset({1}), frozenset(), probabilities)
+    judge = ExtensionJudge(database, ChecksConfig(), frozenset({1}), frozenset(), **{option: probabilities})
     model = make_model(scene)
     assert (judge.problem(model, judge.judge(model)) is not None) == is_rejected
 
@@ -56,6 +64,20 @@ def test_the_record_gives_known_probabilities_of_pairs_that_are_not_trusted() ->
     assert probabilities_of_evidence({**evidence, "has_twins": False}) == {}, "as when the model before was judged"
     earlier = {key: value for key, value in evidence.items() if key != "has_twins"}
     assert probabilities_of_evidence(earlier) == {}, "a record of an earlier version does not tell it"
+    own = {**evidence, "has_twins": False, "own": [0.5, None, 0.1]}
+    assert own_probabilities_of_evidence(own) == {ImagePair("a.jpg", "b.jpg"): 0.5, ImagePair("b.jpg", "c.jpg"): 0.1}
+    assert own_probabilities_of_evidence(own, trusted) == {ImagePair("a.jpg", "b.jpg"): 0.5}
+    assert own_probabilities_of_evidence(evidence) == own_probabilities_of_evidence(None) == {}
+
+
+def test_the_record_gives_the_probabilities_that_weighed_the_pairs_of_the_model_before() -> None:
+    used, apart = ImagePair("a.jpg", "b.jpg"), ImagePair("b.jpg", "c.jpg")
+    weighed = weighed_pairs({(used.name0, used.name1): record()})
+    weighed = replace(weighed, overlaps={used: PairOverlap(0.9, PairCues())}, apart={apart: record()})
+    found = own_probabilities_of_evidence(json.loads(json.dumps(pair_evidence(weighed))))
+    assert found == pytest.approx(against_of(weighed, ()), abs=1e-4)
+    assert found.keys() == {used}
+    assert own_probabilities_of_evidence(pair_evidence(replace(weighed, has_twins=True))) == {}
 
 
 def test_what_was_not_sure_of_a_model_is_not_sure_of_its_extension() -> None:
