@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping import dense_tracks
 from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches, triangulation_angles_deg
 
 FOCAL_PX = 1000.0
@@ -132,6 +133,15 @@ def test_the_same_matches_give_the_same_points():
     first, second = (triangulate_matches(all_matches(100), observers, 1.5) for _ in range(2))
     assert first.xyz.tobytes() == second.xyz.tobytes()
     assert first.keypoint.tobytes() == second.keypoint.tobytes()
+
+
+def test_the_points_do_not_depend_on_how_many_matches_are_computed_at_once(monkeypatch):
+    observers, _ = cameras(100)
+    at_once = triangulate_matches(all_matches(100), observers, 1.5)
+    monkeypatch.setattr(dense_tracks, "_ROWS_AT_A_TIME", 37)
+    in_parts = triangulate_matches(all_matches(100), observers, 1.5)
+    np.testing.assert_array_equal(in_parts.xyz, at_once.xyz)
+    np.testing.assert_array_equal(in_parts.keypoint, at_once.keypoint)
 
 
 def test_keypoints_whose_distortion_cannot_be_undone_are_left_out():
