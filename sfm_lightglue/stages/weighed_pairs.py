@@ -192,7 +192,10 @@ def _doubt(
         doubt = PairDoubt.of_scene({**verified, **joining}, sources, trusted, lookalikes, limit_deg, joining, has_fold)
         if doubt.has_twins:
             return doubt
-    return PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg, has_fold=has_fold)
+    doubt = PairDoubt.of_scene(verified, sources, trusted, lookalikes, limit_deg, has_fold=has_fold)
+    if joining and doubt.has_twins:  # the pairs that joined twins stay evidence
+        return PairDoubt.of_scene({**verified, **joining}, sources, trusted, lookalikes, limit_deg, joining, True)
+    return doubt
 
 
 def write_weighed_pairs(weighed: WeighedPairs, database: DatabaseWriter) -> None:
