@@ -124,27 +124,41 @@ def with_clear_joining(
     is_used = is_used.copy()
     tracks: _Tracks | None = None
     doubtful: list[int] = []
+    refused: set[int] = set()  # best pairs; asked again only after no other one joins parts
+    is_changed = False
     while True:
         between = parts.between(pairs)
         possible = _possible(pairs, probabilities, is_left_out, between)
         if possible and tracks is None:
             tracks = _Tracks.of_pairs(images, pairs, is_used)
+        strong = _strong(probabilities, between)
         joined: set[int] = set()
         for key, best in possible:
-            if tracks is None or joined & {*key}:  # what was found between the parts is outdated
+            if tracks is None or best in refused or joined & {*key}:  # what was found between the parts is outdated
                 continue
             hypothesis = _Hypothesis(tracks, pairs, probabilities, best, parts)
-            if hypothesis.is_of_third(between, key) or hypothesis.is_again(doubtful):
-                continue
-            agreeing = hypothesis.agreeing(between[key], is_left_out, is_wrong)
-            if agreeing:
+            is_third = hypothesis.is_of_third(strong, key) or hypothesis.is_again(doubtful)
+            agreeing = [] if is_third else hypothesis.agreeing(between[key], is_left_out, is_wrong)
+            if not agreeing:
+                refused.add(best)
+            else:
                 is_used[agreeing] = True
                 tracks = tracks.joined([pairs[idx] for idx in agreeing])
                 doubtful += agreeing
                 parts.join(*key)
                 joined |= {*key}
-        if not joined:
+        if not joined and not (is_changed and refused):
             return is_used
+        refused = refused if joined else set()
+        is_changed = bool(joined)
+
+
+def _strong(probabilities: Float64Array, between: Between) -> Between:
+    """The pairs that can be hardly less probable than a pair that joins parts: most of a scene are not."""
+    found = {
+        key: [idx for idx in idxs if not _is_clear(MIN_AMBIGUOUS, probabilities[idx])] for key, idxs in between.items()
+    }
+    return {key: idxs for key, idxs in found.items() if idxs}
 
 
 def _possible(
