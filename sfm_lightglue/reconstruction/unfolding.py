@@ -59,23 +59,26 @@ class _Attempts:
     Args:
         map_filled: see `map_unfolded`.
         num_left: number of further attempts.
+        is_large: whether an attempt takes long, so that each is told.
     """
 
     map_filled: MapFilled
     num_left: int = MAX_MAPPINGS
+    is_large: bool = False
 
     def first(self, filled: FilledDatabase, work: Path, name: str) -> list[JudgedModel]:
         """The models of the first attempt; their number of images limits the number of further ones."""
         judged = self.map_filled(filled, work, name, False, False)
-        is_large = len({image for each in judged for image in each.verdict.images}) >= _LARGE
-        self.num_left = (_MAX_MAPPINGS_OF_LARGE if is_large else MAX_MAPPINGS) - 1
+        self.is_large = len({image for each in judged for image in each.verdict.images}) >= _LARGE
+        self.num_left = (_MAX_MAPPINGS_OF_LARGE if self.is_large else MAX_MAPPINGS) - 1
         return judged
 
     def again(
         self, reason: str, filled: FilledDatabase, work: Path, name: str, cuts: bool, suspects: bool
     ) -> list[JudgedModel]:
         """The models of a further attempt; folded ones are cut if it is the last one."""
-        logger.info("the scene is mapped again, because %s", reason)
+        level = logging.WARNING if self.is_large else logging.INFO
+        logger.log(level, "the scene is mapped again, because %s", reason)
         self.num_left -= 1
         return self.map_filled(filled, work, name, cuts or self.num_left == 0, suspects)
 

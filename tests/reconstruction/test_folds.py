@@ -304,7 +304,6 @@ def test_a_large_scene_is_mapped_once_more_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sfm_lightglue.reconstruction.unfolding._LARGE", 12)
-    caplog.set_level("INFO")
     scene = Scene(tmp_path, unfolds=False, has_twins=False)
     _, found = scene.run()
     assert [cuts for _, cuts in scene.attempts] == [False, True]
