@@ -72,7 +72,10 @@ def test_poses_are_right_and_a_second_run_gives_the_same_bytes(
 
 
 def assert_features_are_kept(output: Path) -> None:
-    """Other jobs find features of all keyframes in the store, equal to those of the model, and matches."""
+    """Other jobs find features of all keyframes in the store, in the rows of those of the model, and matches.
+
+    Keypoints that are aligned with a patch of their point are moved in the model, by two pixels at most.
+    """
     location, model, store = find_map(output), read_model(output), Store(output)
     config = TrackerConfig.from_mapping(json.loads((output / "run.json").read_text())["config"])
     extractor = CachedExtractor(EXTRACTORS.build(config.extractor, config.device), store)
@@ -82,5 +85,8 @@ def assert_features_are_kept(output: Path) -> None:
         features = extractor.read(extractor.key(file.content_digest, file.quarter_turns))
         assert features is not None, image.name
         in_model = np.array([point.xy for point in image.points2D])[: len(features)]
-        np.testing.assert_array_equal(in_model.astype(np.float32), features.keypoints)
+        moved = np.abs(in_model - features.keypoints).max(axis=1)
+        has_point = np.array([point.has_point3D() for point in image.points2D])[: len(features)]
+        assert moved.max() <= 2, image.name
+        np.testing.assert_array_equal(moved[~has_point], 0)
     assert list((output / "matches").glob("*.npz"))
