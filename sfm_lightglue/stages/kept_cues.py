@@ -12,11 +12,9 @@ from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.lookalikes.cues import CUES_VERSION, PairCues
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.views import ImageView, PairView
+from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
 from sfm_lightglue.stages.pair_cues import SceneViews
 from sfm_lightglue.store.store import Store, make_key
-
-_KIND = "mapped"
-"""The kind of entries that belong to all pairs of a scene."""
 
 _MIN_PAIRS = 1000
 """The cues of fewer pairs are computed again: this takes about as long as to read what they depend on."""
@@ -41,10 +39,10 @@ def kept_scene_cues(views: SceneViews, max_error_deg: float, store: Store) -> li
             raise ValueError(f"cues of the shape {values.shape}")
         return [PairCues(*row) for row in values.tolist()]
 
-    found = store.read_as(_KIND, key, decode)
+    found = store.read_as(MAPPED_KIND, key, decode)
     if found is None:
         found = scene_cues(views.images, views.pairs, max_error_deg)
-        store.save(_KIND, key, {"cues": np.array([astuple(each) for each in found], np.float64)})
+        store.save(MAPPED_KIND, key, {"cues": np.array([astuple(each) for each in found], np.float64)})
     return found
 
 
