@@ -7,8 +7,10 @@ the image is (0, 0), the centre of its first pixel is (0.5, 0.5). Sizes are (wid
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -163,6 +165,11 @@ class ImagePair:
     def from_names(cls, name_a: str, name_b: str) -> ImagePair:
         """Make a pair of two names in any order."""
         return cls(min(name_a, name_b), max(name_a, name_b))
+
+    @classmethod
+    def in_order(cls, pairs: Iterable[ImagePair]) -> list[ImagePair]:
+        """`sorted(pairs)`, in a fraction of the time if the pairs are many and in no order."""
+        return sorted(pairs, key=attrgetter("name0", "name1"))
 
 
 @dataclass(frozen=True, eq=False)

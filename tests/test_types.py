@@ -146,3 +146,8 @@ def test_a_two_view_geometry_counts_its_inliers():
     assert TwoViewGeometry("general", mask, Rigid3.identity(), np.eye(3)).num_inliers == 2
     with pytest.raises(ValueError, match="inlier_mask"):
         TwoViewGeometry("general", mask.astype(np.uint8), Rigid3.identity(), np.eye(3))
+
+
+def test_pairs_in_order_are_sorted_pairs():
+    pairs = {ImagePair(a, b) for a in "bcax" for b in ["c", "d", "ca", "z"] if a < b}
+    assert ImagePair.in_order(pairs) == sorted(pairs)

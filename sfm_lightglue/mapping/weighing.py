@@ -371,6 +371,8 @@ class _Groups:
         is_swapped = self.group[rows0] != first
         candidates[is_swapped] = np.swapaxes(candidates[is_swapped], 1, 2)
         weights = self._weights[idxs]
+        if len(idxs) == 1:
+            return _Vote(candidates[0], float(weights[0]), 0.0, float(self._support[idxs[0]]))
         angles = _angles_between_deg(candidates)
         totals = (angles <= self._max_error_deg) @ weights
         best = int(np.argmax(totals))

@@ -91,7 +91,8 @@ def with_added_kept(weighed: WeighedPairs, added: AddedPairs) -> WeighedPairs:
         if pair in added.pairs and (pair not in weighed.overlaps or weighed.overlaps[pair].probability >= _MIN_OVERLAP)
     }
     contradicted = {pair: record for pair, record in weighed.contradicted.items() if pair not in kept}
-    return replace(weighed, kept=dict(sorted({**weighed.kept, **kept}.items())), contradicted=contradicted)
+    both = {**weighed.kept, **kept}
+    return replace(weighed, kept={pair: both[pair] for pair in ImagePair.in_order(both)}, contradicted=contradicted)
 
 
 def encode_added(added: AddedPairs) -> dict[str, AnyArray]:

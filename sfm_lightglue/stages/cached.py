@@ -286,8 +286,9 @@ class CachedVerifier:
             cameras: of both images.
         """
         text0, text1 = map(self._text_of, cameras)
-        seed, matches, features = map(canonical_json, (pair_seed(self.seed, pair), matches_digest, list(digests)))
-        return self._key_prefix.key(seed, matches, features, f"[{text0},{text1}]")
+        matches, digest0, digest1 = map(canonical_json, (matches_digest, *digests))
+        seed = str(pair_seed(self.seed, pair))
+        return self._key_prefix.key(seed, matches, f"[{digest0},{digest1}]", f"[{text0},{text1}]")
 
     @cached_property
     def _key_prefix(self) -> KeyPrefix:
@@ -345,5 +346,5 @@ class CachedVerifier:
 
 def pair_seed(seed: int, pair: ImagePair) -> int:
     """A seed of 31 bits for one pair, independent of the order of the pairs and of the number of workers."""
-    text = json.dumps([seed, pair.name0, pair.name1])
+    text = f"[{seed}, {json.dumps(pair.name0)}, {json.dumps(pair.name1)}]"
     return int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF

@@ -113,9 +113,8 @@ class PairCounts:
         sizes = keypoints[0].image_size, keypoints[1].image_size
         self.still.add(pair, points0, points1, sizes, min(len(one) for one in keypoints))
         if isinstance(result.geometry, TwoViewGeometry):
-            record = _record((points0, points1), sizes, result.geometry)
             inliers = InlierRecord.of(result.matches, result.geometry) if self.keeps_inliers else None
-            self.verified[pair] = replace(record, inliers=inliers)
+            self.verified[pair] = _record((points0, points1), sizes, result.geometry, inliers)
 
 
 def matched_points(features: tuple[HasKeypoints, HasKeypoints], matches: Matches) -> tuple[Float32Array, Float32Array]:
@@ -138,8 +137,9 @@ def record_of(
         geometry: of the pair.
         keeps_inliers: whether the record has the inliers.
     """
-    record = _record(matched_points(features, matches), (features[0].image_size, features[1].image_size), geometry)
-    return replace(record, inliers=InlierRecord.of(matches, geometry)) if keeps_inliers else record
+    inliers = InlierRecord.of(matches, geometry) if keeps_inliers else None
+    sizes = features[0].image_size, features[1].image_size
+    return _record(matched_points(features, matches), sizes, geometry, inliers)
 
 
 def without_inliers(record: VerifiedPairRecord) -> VerifiedPairRecord:
@@ -151,11 +151,12 @@ def _record(
     points: tuple[Float32Array, Float32Array],
     sizes: tuple[tuple[int, int], tuple[int, int]],
     geometry: TwoViewGeometry,
+    inliers: InlierRecord | None,
 ) -> VerifiedPairRecord:
     num_inliers, still = geometry.num_inliers, 0.0
     if sizes[0] == sizes[1] and num_inliers > 0:
         still = float(is_still(*points, sizes[0])[geometry.inlier_mask].mean())
-    return VerifiedPairRecord(geometry.kind, geometry.cam1_from_cam0, weight_of(geometry), num_inliers, still)
+    return VerifiedPairRecord(geometry.kind, geometry.cam1_from_cam0, weight_of(geometry), num_inliers, still, inliers)
 
 
 def extract_scene(

@@ -18,6 +18,10 @@ from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, 
 BLOCK_SIZE = 48
 """Images of a block; the features of two blocks fit into the memory of `SceneFeatures`."""
 
+_MIN_TASKS, _MAX_BATCHES_PER_TASK = 256, 8
+"""Of many pairs, several batches are a task of a thread, so that threads whose pairs are stored seldom wait for each
+other; the tasks stay at least as many as the first number."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairResult:
@@ -81,14 +85,18 @@ def match_pairs(
             for pair, both, matches, geometry in zip(batch, known, found, geometries, strict=True)
         ]
 
+    def work_all(batches: Sequence[Sequence[ImagePair]]) -> list[PairResult]:
+        return [result for batch in batches for result in work(batch)]
+
     if isinstance(executor, FillsStore):
         digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
         shared = PairWork(pairs, BLOCK_SIZE, features, digest_of, camera_from_name, matcher, verifier, work)
         executor.fill(shared, progress)
     batches = in_batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
+    batches_per_task = min(max(1, len(pairs) // (matcher.batch_size * _MIN_TASKS)), _MAX_BATCHES_PER_TASK)
     num_done = 0
     progress("match", 0, len(pairs))
-    for results in executor.map(work, batches):
+    for results in executor.map(work_all, in_batches(batches, batches_per_task)):
         for result in results:
             num_done += 1
             progress("match", num_done, len(pairs))

@@ -84,8 +84,8 @@ def scene_views(
             for name in names
         ],
         [
-            _pair_view(row_from_name[pair.name0], row_from_name[pair.name1], record)
-            for pair, record in sorted(verified.items())
+            _pair_view(row_from_name[pair.name0], row_from_name[pair.name1], verified[pair])
+            for pair in ImagePair.in_order(verified)
         ],
     )
 

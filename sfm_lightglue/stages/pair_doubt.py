@@ -114,7 +114,7 @@ class PairDoubt:
             joining: pairs that joined places that look alike in a model.
             has_fold: see `scene_probabilities`.
         """
-        pairs, known = sorted(verified), frozenset(trusted) & verified.keys()
+        pairs, known = ImagePair.in_order(verified), frozenset(trusted) & verified.keys()
         if config.mode == "off" or not pairs:
             return cls(config, pairs, known)
         first_keypoints = int(getattr(getattr(sources.matcher.matcher, "config", None), "first_keypoints", 0) or 0)

@@ -42,6 +42,7 @@ class RunLog:
 
     def __init__(self, job: str, progress: Progress = silent) -> None:
         self._job, self._progress = job, progress
+        self._work_progress = progress if isinstance(progress, WorkProgress) else None
         self._folder: Path | None = None
         self._lines: list[str] = []
         self._lock = threading.Lock()
@@ -80,8 +81,8 @@ class RunLog:
             self.write(f"{stage}: begins{f', {num_total} to do' if num_total else ''}")
         if is_new or time.monotonic() - self._last_state_s >= _STATE_INTERVAL_S:
             self._write_state("running")
-        if isinstance(self._progress, WorkProgress):
-            self._progress.advance(stage, num_done, num_total, self._num_found(num_done))
+        if self._work_progress is not None:
+            self._work_progress.advance(stage, num_done, num_total, self._num_found(num_done))
         else:
             self._progress(stage, num_done, num_total)
 

@@ -127,7 +127,7 @@ def weigh_scene(
             without them, or against them in a scene with twins.
         has_fold: whether a model of the scene was folded, so that it has twins.
     """
-    verified = dict(counts.verified)
+    verified = {pair: counts.verified[pair] for pair in ImagePair.in_order(counts.verified)}
     changed: dict[ImagePair, ChangedPair] = {}
     content = counts.still.content(len(sources.camera_from_name))
     if content is not None:
@@ -139,7 +139,7 @@ def weigh_scene(
     doubt = _doubt(verified, joining, sources, trusted, lookalikes, limit_deg, has_fold)
     if doubt.joining:  # the pairs that joined twins are evidence against others
         verified |= joining
-    pairs = sorted(verified)
+    pairs = ImagePair.in_order(verified)
     rotations = np.array([verified[pair].cam1_from_cam0.R for pair in pairs]).reshape(-1, 3, 3)
     weights = doubt.weights(np.array([verified[pair].weight for pair in pairs], np.float64))
     weighing = weigh_pairs(pairs, rotations, weights, limit_deg)
@@ -160,7 +160,8 @@ def weigh_scene(
         pair for pair in wrong if doubt.has_twins and doubt.overlaps[pair].probability < lookalikes.min_probability
     }
     contradicted = {pair: verified[pair] for pair in sorted(wrong - alike)}
-    apart = {pair: verified[pair] for pair in doubt.kept_apart(sorted(verified.keys() - wrong - joining.keys()))}
+    candidates = ImagePair.in_order(verified.keys() - wrong - joining.keys())
+    apart = {pair: verified[pair] for pair in doubt.kept_apart(candidates)}
     apart |= {pair: verified.get(pair, record) for pair, record in joining.items() if pair not in wrong}
     apart |= {pair: verified[pair] for pair in sorted(alike)}
     kept = {pair: record for pair, record in kept.items() if pair not in wrong and pair not in apart}
@@ -170,7 +171,7 @@ def weigh_scene(
         changed | corrected,
         content,
         len(changed),
-        {pair: without_inliers(record) for pair, record in sorted(apart.items())},
+        {pair: without_inliers(apart[pair]) for pair in ImagePair.in_order(apart)},
         doubt.overlaps,
         doubt.has_twins,
         doubt.unlike & kept.keys(),

@@ -7,6 +7,7 @@ later shard replaces entries of an earlier one, and the digest of the index.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -121,18 +122,40 @@ def read_shard_index(path: Path) -> ShardIndex:
     return ShardIndex(path, number, rows, data_start, path.name[9:41] == _digest_of(rows))
 
 
-def read_bytes(path: Path, start: int, length: int) -> bytes:
-    """Some bytes of a file; fewer, if it ends before.
+class OpenShard:
+    """A shard that is open for reading by several threads; it is closed when nobody has it any more.
+
+    Args:
+        path: of the file.
 
     Raises:
-        OSError: if the file cannot be read.
+        OSError: if it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        os.lseek(descriptor, start, os.SEEK_SET)  # fails for pipes
-        return os.read(descriptor, length)
-    finally:
-        os.close(descriptor)
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # it was not opened
+            os.close(self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Some bytes; fewer, if the file ends before.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
+        if CAN_STAY_OPEN:
+            return os.pread(self._descriptor, length, start)  # fails for pipes
+        os.lseek(self._descriptor, start, os.SEEK_SET)
+        return os.read(self._descriptor, length)
+
+
+CAN_STAY_OPEN = hasattr(os, "pread")
+"""Whether a shard may stay open. On Windows, an open file cannot be removed, and threads share its position."""
 
 
 def verified(index: ShardIndex) -> dict[int, bytes]:

@@ -17,11 +17,12 @@ from sfm_lightglue.errors import StoreError
 from sfm_lightglue.store.atomic_file import flush_folder
 from sfm_lightglue.store.entry_index import EntryIndex, EntryPlace
 from sfm_lightglue.store.shard_file import (
+    CAN_STAY_OPEN,
     DamagedShardError,
     IndexRows,
+    OpenShard,
     ShardIndex,
     checksum_of,
-    read_bytes,
     read_shard_index,
     shard_number,
     verified,
@@ -44,6 +45,9 @@ LOOK_AGAIN_S = 2.0
 
 _SHARDS_AT_ONCE = 64
 """Shards whose full indices are in memory together."""
+
+_MAX_OPEN = 16
+"""Shards of a kind that are kept open."""
 
 _OLD_FOLDER = re.compile(r"[0-9a-f]{2}")
 
@@ -82,6 +86,7 @@ class Shards:
         self._being_written: dict[bytes, bytes] = {}
         self._small: list[_OwnShard] = []
         self._timer: threading.Timer | None = None
+        self._open: dict[int, OpenShard] = {}
 
     def may_have_file(self, key: bytes) -> bool:
         """Whether the folder of an entry that is a file of its own existed when the folder was searched."""
@@ -109,7 +114,7 @@ class Shards:
                     return unwritten
                 path, start = self._paths[place.shard], self._starts[place.shard]
             try:
-                data = read_bytes(path, start + place.offset, place.length)
+                data = self._opened(place.shard, path).read(start + place.offset, place.length)
             except FileNotFoundError:
                 with self._lock:
                     self._index.discard(place.shard)
@@ -123,6 +128,20 @@ class Shards:
             logger.warning("%s: the entry %s is damaged, will be computed again", path, key.hex())
             return None
         return None
+
+    def _opened(self, shard: int, path: Path) -> OpenShard:
+        """A shard that is open: neighbours in the order of the pairs are in the same few shards."""
+        if not CAN_STAY_OPEN:
+            return OpenShard(path)
+        with self._lock:
+            found = self._open.pop(shard, None)
+        if found is None:
+            found = OpenShard(path)
+        with self._lock:
+            self._open[shard] = found  # at the end: the first one was used the longest time ago
+            if len(self._open) > _MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        return found
 
     def save(self, key: bytes, data: bytes) -> None:
         """Add an entry, or replace it. It is written at the latest after `MAX_WAIT_S`, and by `flush`.
@@ -244,6 +263,7 @@ class Shards:
         for shard in shards:
             with self._lock:
                 self._index.discard(shard.idx)
+                self._open.pop(shard.idx, None)
             with contextlib.suppress(OSError):  # another process has removed it, or reads it on Windows
                 self._paths[shard.idx].unlink()
 

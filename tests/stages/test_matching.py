@@ -1,12 +1,16 @@
 """Pairs whose results are in the store need the keypoints of their images, and nothing else."""
 
 import hashlib
+import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sfm_lightglue.identity import Identity
+from sfm_lightglue.pairs.pair_sets import in_blocks
+from sfm_lightglue.stages import matching
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier, pair_seed
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.matching import match_pairs
@@ -97,3 +101,44 @@ def test_keys_of_pairs_are_those_of_all_parts(store):
         upstream = (matches_key, list(digests), (CAMERA, camera))
         expected = make_key("two_view", *verification_identity(config), pair_seed(7, PAIR), *upstream)
         assert verifier.key(PAIR, digests, matches_key, (CAMERA, camera)) == expected
+
+
+def test_seeds_of_pairs_stay_those_of_earlier_versions():
+    for pair in (PAIR, ImagePair('a "quoted" é.png', "straße.png")):
+        text = json.dumps([7, pair.name0, pair.name1])
+        assert pair_seed(7, pair) == int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF
+
+
+def test_several_batches_are_one_task_where_pairs_are_many(store, monkeypatch):
+    """The results, their order and the batches of the matcher are those of single tasks."""
+    monkeypatch.setattr(matching, "_MIN_TASKS", 2)
+    names = [f"{number}.png" for number in range(9)]
+    features = {name: replace(features_of(seed), key=f"{seed:064x}") for seed, name in enumerate(names)}
+    pairs = [ImagePair(*both) for both in itertools.combinations(names, 2)]
+    verifier, tasks, done = CachedVerifier(TwoViewConfig(), 0, store), [], []
+    sizes = []
+
+    class NotedMatcher(RowMatcher):
+        def match_batch(self, each):
+            sizes.append(len(each))
+            return super().match_batch(each)
+
+    class OneByOne:
+        def map(self, function, items):
+            for item in items:
+                tasks.append(item)
+                yield function(item)
+
+    results = match_pairs(
+        pairs,
+        features,
+        dict.fromkeys(names, CAMERA),
+        CachedMatcher(NotedMatcher(), store),
+        verifier,
+        OneByOne(),
+        lambda stage, num_done, num_total: done.append((num_done, num_total)),
+    )
+    assert [each.pair for each in results] == list(in_blocks(pairs, matching.BLOCK_SIZE))
+    assert [len(task) for task in tasks] == [4, 4, 1]  # of 9 batches
+    assert sizes == [4] * 9
+    assert done == [(number, 36) for number in range(37)]

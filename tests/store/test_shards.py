@@ -13,7 +13,7 @@ import pytest
 from sfm_lightglue.errors import StoreError
 from sfm_lightglue.store import shards as shards_module
 from sfm_lightglue.store.entry_file import write_entry_file
-from sfm_lightglue.store.shard_file import read_shard_index
+from sfm_lightglue.store.shard_file import CAN_STAY_OPEN, OpenShard, read_shard_index
 from sfm_lightglue.store.store import Store
 from tests.helpers.small_entries import KEYS, arrays_of, found_numbers, save, shard_paths
 
@@ -261,3 +261,35 @@ def test_an_entry_of_a_wrong_key_or_a_strange_one(store):
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         store.save("matches", "ab", arrays_of(1))
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.skipif(not CAN_STAY_OPEN, reason="this system cannot remove files that are open")
+def test_few_shards_stay_open_and_one_that_was_removed_is_still_read(store, small_shards, monkeypatch):
+    monkeypatch.setattr(shards_module, "_MAX_OPEN", 2)
+    save(store, range(40))
+    store.flush()
+    reader = Store(store.root)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    assert found_numbers(reader) == list(range(40))
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    last = next(path for path in shard_paths(store) if _has_key(path, KEYS[39]))
+    last.unlink()  # as another process does that merges shards
+    assert reader.load("matches", KEYS[39]) is not None
+
+
+def test_a_shard_is_closed_with_its_last_reader(tmp_path):
+    path = tmp_path / "shard"
+    path.write_bytes(b"0123456789")
+    shard = OpenShard(path)
+    assert (shard.read(2, 3), shard.read(8, 5)) == (b"234", b"89")
+    descriptor = shard._descriptor
+    del shard
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
+    with pytest.raises(FileNotFoundError):
+        OpenShard(tmp_path / "none")
+
+
+def _has_key(path, key):
+    return bytes.fromhex(key) in {row.tobytes() for row in read_shard_index(path).rows["key"]}
