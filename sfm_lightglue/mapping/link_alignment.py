@@ -49,11 +49,23 @@ _MIN_BOTH = 15
 _MIN_BOTH_SHARED = 8
 """The same if the models share an image whose poses agree: then only the scale is not known."""
 
+MIN_SCALE_POINTS = 3
+"""Points of both models that a shared image observes, from which these are enough. Each of them tells the scale alone,
+and they are no matches between places that may look alike: the image is the same one."""
+
+_MAX_SCALE_DIFFERENCE, _MIN_SCALE_RATIO = 0.05, 0.75
+"""Largest relative difference of the scale by such a point, and the smallest fraction of these points that differ by no
+more."""
+
 _MAX_SCALE_ERROR = 0.05
 """Largest relative standard deviation of the scale."""
 
 _NUM_TRIPLES, _NUM_REFINED = 300, 4
 """Samples of three points, and candidates that are refined."""
+
+_NEARLY_BEST = 0.99
+"""Among candidates from this fraction of the highest score, the points of both models decide: the others tell the scale
+hardly or not."""
 
 _MIN_SEEN, _MIN_DEPTH_PAIRS = 15, 6
 """Fewest points of the other model that an image sees for a candidate, and those of them with a point of its own."""
@@ -95,14 +107,19 @@ def align_by_links(links: PointLinks, seed: int) -> LinkAlignment | NotMerged:
     scored = [(_score(links, candidate), k, candidate) for k, candidate in enumerate(_candidates(links, seed))]
     if not scored:
         return NotMerged("their common points leave no alignment")
-    best: tuple[float, Sim3] | None = None
+    found: list[tuple[float, Sim3]] = []
     for score, _, candidate in sorted(scored, key=lambda each: (-each[0], each[1]))[:_NUM_REFINED]:
         refined = _refined(links, candidate)
-        for value, similarity in ((score, candidate), (_score(links, refined), refined)):
-            if best is None or value > best[0]:
-                best = value, similarity
-    assert best is not None
+        found += [(score, candidate), (_score(links, refined), refined)]
+    highest = max(score for score, _ in found)
+    nearly = [each for each in found if each[0] >= _NEARLY_BEST * highest]
+    best = max(nearly, key=lambda each: (_num_both(links, each[1]), each[0]))
     return _checked(links, best[1], enough)
+
+
+def _num_both(links: PointLinks, similarity: Sim3) -> int:
+    """Number of matches that fit with a point of both models."""
+    return int(((links.errors_px(similarity) <= MAX_ERROR_PX) & links.has_both).sum())
 
 
 def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlignment | NotMerged:
@@ -124,7 +141,10 @@ def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlig
             f"only {int(agrees.sum())} of {int(enough.sum())} pairs of images and {ratio:.0%} of their common points"
             " fit the best alignment"
         )
-    if (inliers & links.has_both).sum() < (_MIN_BOTH_SHARED if links.shares_pose(similarity) else _MIN_BOTH):
+    num_both, shares_pose = _num_both(links, similarity), links.shares_pose(similarity)
+    if num_both < (_MIN_BOTH_SHARED if shares_pose else _MIN_BOTH) and not (
+        shares_pose and _num_scale_points(links, similarity.scale) >= MIN_SCALE_POINTS
+    ):
         return NotMerged("too few points of both models fit the best alignment: the scale is not determined")
     scale_error = _scale_error(links, similarity, inliers)
     if scale_error > _MAX_SCALE_ERROR:
@@ -150,8 +170,26 @@ def _score(links: PointLinks, similarity: Sim3) -> float:
     return float(np.minimum(of_pairs, 100).sum())
 
 
+def _num_scale_points(links: PointLinks, scale: float) -> int:
+    """Number of points of both models that shared images observe and that tell this scale; 0 if too many do not."""
+    ratios = np.concatenate([np.zeros(0), *(ratios for _, ratios in links.depth_ratios())])
+    is_near = np.abs(np.log(ratios / scale)) <= _MAX_SCALE_DIFFERENCE
+    return int(is_near.sum()) if is_near.sum() >= _MIN_SCALE_RATIO * len(ratios) else 0
+
+
+def _by_shared_images(links: PointLinks) -> Iterator[Sim3]:
+    """The similarities by which the poses of a shared image are the same, and the points that it observes, too."""
+    target, source = links.target, links.source
+    for row, ratios in links.depth_ratios():
+        if len(ratios) >= MIN_SCALE_POINTS:
+            scale = float(np.median(ratios))
+            turn = target.R[row].T
+            yield Sim3(scale, project_to_rotation(turn @ source.R[row]), turn @ (scale * source.t[row] - target.t[row]))
+
+
 def _candidates(links: PointLinks, seed: int) -> Iterator[Sim3]:
     target, source = links.target, links.source
+    yield from _by_shared_images(links)
     both = np.flatnonzero(links.has_both)
     if len(both) >= 3:
         generator = np.random.default_rng(seed)

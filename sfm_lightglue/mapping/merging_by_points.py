@@ -14,7 +14,7 @@ from itertools import combinations, count, product
 import pycolmap
 
 from sfm_lightglue.colmap.quiet_log import quiet_log
-from sfm_lightglue.mapping.link_alignment import MIN_INLIERS, LinkAlignment, align_by_links
+from sfm_lightglue.mapping.link_alignment import MIN_INLIERS, MIN_SCALE_POINTS, LinkAlignment, align_by_links
 from sfm_lightglue.mapping.merging import MIN_REMAINING, Adjust, joined, point_of
 from sfm_lightglue.mapping.model_alignment import MIN_COMMON, NotMerged, registered_images
 from sfm_lightglue.mapping.pair_agreement import StoredPair
@@ -23,12 +23,8 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-MERGING_VERSION = 3
+MERGING_VERSION = 4
 """Number to raise when a change of the code merges other models by points."""
-
-_MIN_LEFT_SHARED = 8
-"""Fewest points that must connect two models which share the pose of an image after an adjustment. Otherwise, it is
-half of `MIN_INLIERS`."""
 
 _APART, _MERGED = "stay apart", "were merged by"
 
@@ -156,7 +152,7 @@ class PieceMerging:
             return NotMerged("images of the merged model lost their poses when it was adjusted")
         after = _num_connecting(merged, sides)
         shares_pose = links.shares_pose(alignment.target_from_source)
-        if after < max(MIN_REMAINING * before, _MIN_LEFT_SHARED if shares_pose else MIN_INLIERS / 2):
+        if after < max(MIN_REMAINING * before, MIN_SCALE_POINTS if shares_pose else MIN_INLIERS / 2):
             return NotMerged(f"only {after} of {before} points that connect them remain after an adjustment")
         if not self.is_better(merged, target, source):
             return NotMerged("the merged model is judged worse")

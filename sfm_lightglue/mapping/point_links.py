@@ -101,6 +101,21 @@ class PointLinks:
     def __len__(self) -> int:
         return len(self.pair)
 
+    def depth_ratios(self) -> list[tuple[int, Float64Array]]:
+        """For each image of both models, a row of it, and the ratios of the depths of its points of both models.
+
+        The depth in the target is divided by that in the source.
+        """
+        found = []
+        for number, names in enumerate(zip(self.target.names, self.source.names, strict=True)):
+            rows = np.flatnonzero(self.has_both & (self.pair == number))
+            if names[0] != names[1] or len(rows) == 0:
+                continue
+            depths = [side.depths(side.xyz)[rows] for side in (self.target, self.source)]
+            is_seen = (depths[0] > 0) & (depths[1] > 0)
+            found.append((int(rows[0]), depths[0][is_seen] / depths[1][is_seen]))
+        return found
+
     def shares_pose(self, target_from_source: Sim3) -> bool:
         """Whether both models have one of the images, and its poses in both are nearly the same one.
 

@@ -82,20 +82,34 @@ def test_two_common_images_help(scene, model) -> None:
     assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.02
 
 
-@pytest.mark.parametrize("limit", [8, 1000])
-def test_one_common_image_needs_few_points_of_both_models(scene, model, monkeypatch, limit: int) -> None:
-    """Only the scale is unknown then: ten points of both models tell it."""
-    monkeypatch.setattr(link_alignment, "_MIN_BOTH_SHARED", limit)
+def with_common_points(model: pycolmap.Reconstruction, num_points: int, num_far: int) -> list[pycolmap.Reconstruction]:
+    """Two models with one common image, which observes few points of both; some are too far in the second model."""
     parts = [part(model, range(7)), part(model, range(6, 12), MOVED)]
-    asks = [("05.jpg", "06.jpg"), ("04.jpg", "06.jpg"), ("06.jpg", "07.jpg"), ("06.jpg", "08.jpg")]
-    pairs = pairs_of(model, lambda *names: names in asks)
     common = [next(each.images[k] for k in each.reg_image_ids() if each.images[k].name == "06.jpg") for each in parts]
-    has_points = [point_ids_of(image) >= 0 for image in common]
-    rows = np.flatnonzero(has_points[0] & has_points[1])[10:].tolist()
-    for number, row in enumerate(rows):  # the others have a point in one model only
+    ids = [point_ids_of(image) for image in common]
+    rows = np.flatnonzero((ids[0] >= 0) & (ids[1] >= 0))
+    for number, row in enumerate(rows[num_points:].tolist()):  # the others have a point in one model only
         parts[number % 2].delete_observation(common[number % 2].image_id, row)
-    pieces = merge(parts, pairs)
-    if limit == 8:
+    center = np.asarray(common[1].projection_center())
+    for point_id in ids[1][rows[:num_far]].tolist():
+        point = parts[1].points3D[point_id]
+        point.xyz = center + 1.3 * (point.xyz - center)
+    return parts
+
+
+@pytest.mark.parametrize(("num_points", "num_far", "is_merged"), [(3, 0, True), (2, 0, False), (5, 2, False)])
+def test_one_common_image_needs_few_points_of_both_models(
+    scene, model, monkeypatch: pytest.MonkeyPatch, num_points: int, num_far: int, is_merged: bool
+) -> None:
+    """Only the scale is unknown then: three points of both models tell it, if few others say something else."""
+    monkeypatch.setattr(link_alignment, "_MIN_BOTH_SHARED", 1000)
+    parts = with_common_points(model, num_points, num_far)
+    ((_, ratios),) = find_links(*parts, []).depth_ratios()
+    assert len(ratios) == num_points
+    assert np.median(ratios) == pytest.approx(1 / 2.7, rel=1e-3)
+    asks = [("05.jpg", "06.jpg"), ("04.jpg", "06.jpg"), ("06.jpg", "07.jpg"), ("06.jpg", "08.jpg")]
+    pieces = merge(parts, pairs_of(model, lambda *names: names in asks))
+    if is_merged:
         assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.1
         assert pieces.models[0].num_reg_images() == 12
     else:
