@@ -264,6 +264,18 @@ def test_a_reconstruction_with_sift_loads_neither_torch_nor_open3d():
     assert not {"torch", "open3d", "transformers"} & loaded
 
 
+def test_the_command_loads_only_what_all_runs_need():
+    """A run that finds all pairs in the store needs no network; SciPy's statistics take a quarter of a second."""
+    loaded = loaded_by(
+        "import pipelines.reconstruct\n"
+        "from sfm_lightglue.matchers.lightglue import LightGlueMatcher\n"
+        "matcher = LightGlueMatcher(device='cpu')\n"
+        "assert matcher.batch_size == 1 and matcher.identity"
+    )
+    assert "sfm_lightglue.reconstruction.run" in loaded
+    assert not {"torch", "scipy.stats", "open3d", "transformers"} & loaded
+
+
 def test_loading_the_default_network_does_not_load_torchs_compiler():
     """Importing the compiler takes longer than the rest of matching two images."""
     loaded = loaded_by(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.lookalikes.views import PairView
@@ -50,7 +49,7 @@ def is_a_way(
         if min(rows) >= 0 and max(rows) < count:
             near[rows] = near[rows[::-1]] = value
     upper = np.triu_indices(count, 1)
-    ranks = rankdata(near[upper])
+    ranks = ranks_of(near[upper])
     if ranks.std() == 0:
         return False
     near[upper] = (ranks - ranks.mean()) / ranks.std()
@@ -58,6 +57,17 @@ def is_a_way(
     rng = np.random.default_rng(seed)
     orders = (rng.permutation(count) for _ in range(_NUM_RANDOM))
     return _shift_product(near) > max(_shift_product(near[np.ix_(order, order)]) for order in orders)
+
+
+def ranks_of(values: Float64Array) -> Float64Array:
+    """Ranks [N] from 1; equal values have the mean of their ranks. The import of SciPy's function takes 0.3 s.
+
+    Args:
+        values: [N], without NaN.
+    """
+    _, rows, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return np.asarray(last - 0.5 * (counts - 1), np.float64)[rows]
 
 
 def _shift_product(near: Float64Array) -> float:

@@ -29,3 +29,14 @@ class Matcher(Protocol):
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs: equal to those of `match` for each pair, possibly faster."""
+
+
+class PreparedMatcher(Matcher, Protocol):
+    """A `Matcher` that loads something at its first pair. Others need not have this method."""
+
+    def prepare(self) -> None:
+        """Load it now.
+
+        Raises:
+            SfmError: it cannot be loaded; the first pair raises the same.
+        """

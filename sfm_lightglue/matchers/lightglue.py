@@ -13,7 +13,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.errors import ConfigError
-from sfm_lightglue.execution.processor import has_bfloat16_instructions, may_have_cuda
+from sfm_lightglue.execution.processor import has_bfloat16_instructions
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.matchers.encoded_images import EncodedImages
@@ -153,12 +153,19 @@ class LightGlueMatcher:
         """Number of pairs per run of the network."""
         if self.config.batch_size:
             return self.config.batch_size
-        return 1 if self._network.device().type == "cpu" else 16
+        return 1 if self._network.is_on_cpu() else 16
 
     @property
     def architecture(self) -> LightGlueArchitecture:
         """Architecture of the network; loads the network."""
         return self._network.get()[0].architecture
+
+    def prepare(self) -> None:
+        """Import torch and load the network now, see `PreparedMatcher`."""
+        from sfm_lightglue.execution.devices import torch_threads
+
+        with torch_threads(1):
+            self._network.get()
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Matches with the scores of the network, in the order of the first image's features."""
@@ -268,9 +275,7 @@ class LightGlueMatcher:
             return self.config.precision
         if self.config.batch_size > 1 or not has_bfloat16_instructions():
             return "float32"
-        name = self._network.device_name
-        is_cpu = name == "cpu" or (name == "auto" and not may_have_cuda()) or self._network.device().type == "cpu"
-        return "bfloat16" if is_cpu else "float32"
+        return "bfloat16" if self._network.is_on_cpu() else "float32"
 
     def _thresholds(self) -> LightGlueThresholds:
         from sfm_lightglue.models.lightglue import LightGlueThresholds

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sfm_lightglue.execution.processor import may_have_cuda
 from sfm_lightglue.weights.digest import file_sha256
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class LazyNetwork(Generic[NetworkT]):
         from sfm_lightglue.execution.devices import resolve_device
 
         return resolve_device(self.device_name)
+
+    def is_on_cpu(self) -> bool:
+        """Whether the device is the CPU. Torch is imported only if it may be another one.
+
+        Raises:
+            ConfigError: the device is unknown or not available.
+        """
+        name = self.device_name
+        return name == "cpu" or (name == "auto" and not may_have_cuda()) or self.device().type == "cpu"
 
     def get(self) -> tuple[NetworkT, torch.device]:
         """The network and its device.

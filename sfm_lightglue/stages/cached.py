@@ -217,6 +217,12 @@ class CachedMatcher:
         """That of the wrapped matcher."""
         return self.matcher.batch_size
 
+    def prepare(self) -> None:
+        """Load what the wrapped matcher would load at its first pair, see `PreparedMatcher`."""
+        prepare = getattr(self.matcher, "prepare", None)
+        if prepare is not None:
+            prepare()
+
     def key(self, digest0: str, digest1: str) -> str:
         """Key of the matches of two images, from the digests of their features."""
         return self._key_prefix.key(canonical_json(digest0), canonical_json(digest1))

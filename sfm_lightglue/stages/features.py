@@ -76,6 +76,10 @@ class SceneFeatures(Mapping[str, Features]):
         if len(self) == 0:
             raise DataError(f"{self._root}: none of the {len(self._images)} images can be decoded")
 
+    def is_stored(self, image: SceneImage) -> bool:
+        """Whether the store has what `extract` would compute of an image."""
+        return self._has(image, *self._keys_of(image))
+
     def read_all(self, executor: Executor = SERIAL) -> Iterator[tuple[SceneImage, Features]]:
         """The features of each image that was extracted, in the order of the scene.
 
@@ -266,13 +270,21 @@ class SceneFeatures(Mapping[str, Features]):
             self._dense_was_used.add(name)
             return is_first
 
+    def _keys_of(self, image: SceneImage) -> tuple[str, str]:
+        limit, extractor = self._max_keypoints_dense, self._extractor_of(image.name)
+        turns = self._turns_from_name.get(image.name, image.quarter_turns)
+        dense_key = "" if limit == 0 else extractor.dense_key(image.content_digest, turns, limit)
+        return extractor.key(image.content_digest, turns), dense_key
+
+    def _has(self, image: SceneImage, key: str, dense_key: str) -> bool:
+        extractor = self._extractor_of(image.name)
+        return extractor.has(key) and (dense_key == "" or extractor.has_dense(dense_key))
+
     def _extract_one(self, image: SceneImage) -> tuple[str, str] | SkippedImage:
         """The keys of the features and of the dense features ("" without a dense layer) of an image."""
         limit, extractor = self._max_keypoints_dense, self._extractor_of(image.name)
-        turns = self._turns_from_name.get(image.name, image.quarter_turns)
-        key = extractor.key(image.content_digest, turns)
-        dense_key = "" if limit == 0 else extractor.dense_key(image.content_digest, turns, limit)
-        if extractor.has(key) and (limit == 0 or extractor.has_dense(dense_key)):
+        key, dense_key = self._keys_of(image)
+        if self._has(image, key, dense_key):
             return key, dense_key
         try:
             read = self._read(image)

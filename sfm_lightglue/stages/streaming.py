@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
-from sfm_lightglue.errors import DataError
+from sfm_lightglue.errors import DataError, SfmError
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
@@ -162,9 +163,30 @@ def extract_and_match(
     features = SceneFeatures(scene, extractor, max_keypoints_dense=max_keypoints_dense)
     stream = PairStream(executor, pairs, scene.images, features, matcher, verifier)
     start = time.perf_counter()
-    features.extract(stream, progress)
+    # A run that is continued after the extraction may find all of its pairs in the store, too.
+    is_new = len(pairs) > 0 and not all(map(features.is_stored, scene.images[: executor.num_workers]))
+    with prepared_meanwhile(matcher) if is_new else nullcontext():
+        features.extract(stream, progress)
     clock.share_out(time.perf_counter() - start, stream.seconds)
     return features
+
+
+@contextmanager
+def prepared_meanwhile(matcher: CachedMatcher) -> Iterator[None]:
+    """Load what a matcher needs in a thread of its own during the block: import torch, and read a network."""
+
+    def prepare() -> None:
+        try:
+            matcher.prepare()
+        except SfmError as error:  # the first pair raises it again
+            logger.debug("the matcher cannot be prepared: %s", error)
+
+    thread = threading.Thread(target=prepare, name="prepare-matcher")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def earlier_partners(pairs: Sequence[ImagePair], names: Sequence[str]) -> Callable[[int], Iterable[int]]:

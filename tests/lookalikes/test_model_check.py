@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
-from sfm_lightglue.lookalikes.model_check import check_fold
+from sfm_lightglue.lookalikes.model_check import beta_density, check_fold
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from tests.helpers.folded_models import all_pairs, street_model
 
@@ -103,3 +104,10 @@ def test_groups_without_evidence_stay_apart_and_evidence_decides() -> None:
     assert [group.tolist() for group in agreeing_groups(np.zeros((3, 3)), np.zeros((3, 3), bool))] == [[0], [1], [2]]
     assert agreeing_groups(np.zeros((0, 0)), np.zeros((0, 0), bool)) == []
     assert [group.tolist() for group in agreeing_groups(np.ones((3, 3)), np.ones((3, 3), bool))] == [[0, 1, 2]]
+
+
+def test_the_density_of_the_beta_distribution_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    x, a, b = rng.uniform(0.01, 0.99, 50), rng.uniform(0.5, 20, 50), rng.uniform(0.5, 20, 50)
+    assert np.allclose(beta_density(x, a, b), beta.pdf(x, a, b), rtol=1e-12)
+    assert np.allclose(beta_density(x, 0.8, 2.4), beta.pdf(x, 0.8, 2.4), rtol=1e-12)

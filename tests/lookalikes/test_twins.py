@@ -7,10 +7,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from sfm_lightglue.lookalikes import twins
 from sfm_lightglue.lookalikes.cues import PairCues
-from sfm_lightglue.lookalikes.name_order import is_a_way
+from sfm_lightglue.lookalikes.name_order import is_a_way, ranks_of
 from sfm_lightglue.lookalikes.probability import OverlapModel, scene_probabilities
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.twins import closed_triplets, has_lone_surroundings, has_twins, logits_among_twins
@@ -170,3 +171,10 @@ def test_surroundings_of_far_images_count_if_those_of_near_ones_are_like() -> No
     pairs, found = rounds(1)
     found[:3] = [PairCues(surroundings_conflict=-1.0, order_step=1)] * 3
     assert has_lone_surroundings(pairs, found, np.full(len(pairs), 2.0))
+
+
+def test_equal_values_have_the_mean_of_their_ranks() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        values = rng.integers(0, 9, 30) / 7
+        assert np.array_equal(ranks_of(values), rankdata(values))

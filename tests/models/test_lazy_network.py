@@ -38,3 +38,19 @@ def test_missing_files_and_unknown_devices_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"weights")
     with pytest.raises(ConfigError, match="abacus"):
         LazyNetwork(tmp_path / "weights", lambda path: torch.nn.Linear(2, 2), "abacus").get()
+
+
+def test_the_cpu_is_known_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").write_bytes(b"weights")
+
+    def is_on_cpu(name: str) -> bool:
+        return LazyNetwork(tmp_path / "weights", lambda path: torch.nn.Linear(2, 2), name).is_on_cpu()
+
+    monkeypatch.setattr("sfm_lightglue.models.lazy_network.may_have_cuda", lambda: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(LazyNetwork, "device", lambda self: pytest.fail("torch was asked"))
+        assert is_on_cpu("cpu")
+        assert is_on_cpu("auto")
+    assert not is_on_cpu("meta")
+    with pytest.raises(ConfigError, match="abacus"):
+        is_on_cpu("abacus")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm_lightglue.errors import ConfigError, DataError
+from sfm_lightglue.errors import ConfigError, DataError, SfmError, WeightsError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.features import Features
 from sfm_lightglue.identity import Identity
@@ -50,6 +50,26 @@ class Rows:
         self.has_matched.set()
         rows = np.repeat(np.arange(5, dtype=np.int32)[:, None], 2, axis=1)
         return [Matches(rows, np.ones(5, np.float32)) for _ in pairs]
+
+
+class NeedsPreparation(Rows):
+    """Cannot match before it was prepared, and notes what was extracted until then."""
+
+    def __init__(self, error: SfmError | None = None) -> None:
+        super().__init__()
+        self._error = error
+        self.preparations: list[str] = []
+        self.is_prepared = threading.Event()
+
+    def prepare(self) -> None:
+        self.preparations.append(threading.current_thread().name)
+        self.is_prepared.set()
+        if self._error is not None:
+            raise self._error
+
+    def extract(self, image: Image) -> Features:
+        assert self.is_prepared.wait(WAIT_S), "the matcher was not prepared while the first image was extracted"
+        return super().extract(image)
 
 
 class LastWaits(Rows):
@@ -116,6 +136,27 @@ def test_images_of_the_store_are_not_matched_before_their_stage(tmp_path: Path) 
         rows = Rows()
         extracted(scene, rows, store, ThreadExecutor(2))
     assert (rows.extracted, rows.matched) == ([], 0)
+
+
+def test_the_matcher_is_prepared_once_while_images_are_extracted(tmp_path: Path) -> None:
+    scene, rows = scene_of(tmp_path, 8), NeedsPreparation()
+    with Store(tmp_path / "store") as store:
+        extracted(scene, rows, store, ThreadExecutor(2))
+        assert len(rows.preparations) == 1
+        assert rows.preparations[0] != threading.current_thread().name
+        assert not [each for each in threading.enumerate() if each.name in rows.preparations]
+        again = NeedsPreparation()
+        extracted(scene, again, store, ThreadExecutor(2))
+        extracted(scene, again, store, ThreadExecutor(2), [])
+    assert again.preparations == []  # the pairs may be in the store, too
+
+
+def test_a_matcher_that_cannot_be_prepared_stops_no_extraction(tmp_path: Path) -> None:
+    scene, rows = scene_of(tmp_path, 8), NeedsPreparation(WeightsError("other keys"))
+    with Store(tmp_path / "store") as store:
+        features, _ = extracted(scene, rows, store, ThreadExecutor(2))
+    assert tuple(features) == scene.names
+    assert rows.matched > 0
 
 
 @pytest.mark.parametrize(("num_workers", "batch_size"), [(1, 1), (2, 16)])
