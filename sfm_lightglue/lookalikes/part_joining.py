@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.transforms import rotation_angles_deg
+from sfm_lightglue.lookalikes.part_tracks import MIN_COMMON_TRACKS, PartTracks
+from sfm_lightglue.lookalikes.part_turns import AGREES_DEG, DIFFERS_DEG, PartTurns
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 MIN_AMBIGUOUS = 0.25
@@ -35,9 +36,19 @@ _MIN_SAME, _MIN_RIVALS = 2, 8
 """Number of other ambiguous pairs between the parts that say the same, or of those that contradict it: one of both is
 needed, and one that contradicts it in any case, so that the hypothesis was compared with others."""
 
-_MIN_COMMON_TRACKS, _MIN_SAME_TRACKS = 8, 0.5
-"""Number of tracks that two pairs must both match to be compared, and the fraction of them that pairs of one hypothesis
-match alike."""
+_MIN_SAME_TRACKS = 0.5
+"""Fraction of the tracks that two pairs both match, and that pairs of one hypothesis match alike."""
+
+_MIN_TURN_INLIERS = 0.25
+"""A pair between parts says how these are turned if it has at least this fraction of the inliers of the hypothesis."""
+
+_MIN_SUPPORTING = 2
+"""Number of pairs between a third part and one of both that must say the same, so that a pair to the third part that
+matches the same tracks does not contradict a hypothesis."""
+
+_MAX_TOGETHER = 0.2
+"""If at most this fraction of the tracks that two pairs match with different ones are surely different points, they can
+be parts of the same tracks."""
 
 _MIN_UNCOMPARED = 0.1
 """A pair between the parts that cannot be compared counts as a contradiction from this fraction of the probability."""
@@ -122,35 +133,53 @@ def with_clear_joining(
     is_wrong = nothing if is_wrong is None else is_wrong
     is_left_out = is_wrong if is_left_out is None else is_left_out | is_wrong
     is_used = is_used.copy()
-    tracks: _Tracks | None = None
-    doubtful: list[int] = []
+    weights = np.array([len(pair.rows) for pair in pairs], np.float64)
+    tracks: PartTracks | None = None
+    bridges: list[_Bridge] = []
     refused: set[int] = set()  # best pairs; asked again only after no other one joins parts
     is_changed = False
     while True:
         between = parts.between(pairs)
         possible = _possible(pairs, probabilities, is_left_out, between)
         if possible and tracks is None:
-            tracks = _Tracks.of_pairs(images, pairs, is_used)
+            tracks = PartTracks.of_pairs(images, pairs, is_used)
+        turns = PartTurns.of_pairs(len(images) if possible else 0, pairs, weights, is_used & bool(possible))
         strong = _strong(probabilities, between)
         joined: set[int] = set()
         for key, best in possible:
             if tracks is None or best in refused or joined & {*key}:  # what was found between the parts is outdated
                 continue
-            hypothesis = _Hypothesis(tracks, pairs, probabilities, best, parts)
-            is_third = hypothesis.is_of_third(strong, key) or hypothesis.is_again(doubtful)
+            hypothesis = _Hypothesis(tracks, turns, pairs, probabilities, best, parts)
+            is_third = hypothesis.is_of_third(strong, between, key) or hypothesis.is_again(bridges, between[key])
             agreeing = [] if is_third else hypothesis.agreeing(between[key], is_left_out, is_wrong)
             if not agreeing:
                 refused.add(best)
             else:
                 is_used[agreeing] = True
                 tracks = tracks.joined([pairs[idx] for idx in agreeing])
-                doubtful += agreeing
+                sides = [frozenset(k for k in range(len(images)) if parts.root(k) == part) for part in key]
+                bridges += [_Bridge(idx, sides[0], sides[1]) for idx in agreeing]
                 parts.join(*key)
                 joined |= {*key}
         if not joined and not (is_changed and refused):
             return is_used
         refused = refused if joined else set()
         is_changed = bool(joined)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Bridge:
+    """A doubtful pair that joined two parts, with the images of these."""
+
+    idx: int
+    first: frozenset[int]
+    second: frozenset[int]
+
+    def beyond(self, image: int) -> frozenset[int]:
+        """The images of the other part than that of an image; none if it was in neither of them."""
+        if image in self.first:
+            return self.second
+        return self.first if image in self.second else frozenset()
 
 
 def _strong(probabilities: Float64Array, between: Between) -> Between:
@@ -184,24 +213,100 @@ def _possible(
 class _Hypothesis:
     """How the best pair between two parts says that they are joined."""
 
-    tracks: _Tracks
+    tracks: PartTracks
+    turns: PartTurns
     pairs: Sequence[PairView]
     probabilities: Float64Array
     best: int
     parts: Parts
 
-    def is_of_third(self, between: Between, key: tuple[int, int]) -> bool:
-        """Whether a pair to a third part matches the same tracks and is hardly less probable."""
+    def is_of_third(self, strong: Between, between: Between, key: tuple[int, int]) -> bool:
+        """Whether a pair to a third part matches the same tracks, is hardly less probable, and says something else.
+
+        It says the same if pairs between the third part and the other one of both lead to the same matches.
+
+        Args:
+            strong: the pairs between each two parts that can be hardly less probable.
+            between: all pairs.
+            key: the parts of the hypothesis.
+        """
+        for other, idxs in strong.items():
+            if other == key or not {*other} & {*key}:
+                continue
+            (third,), (near,) = {*other} - {*key}, {*other} & {*key}
+            (far,) = {*key} - {near}
+            around = between.get((min(third, far), max(third, far)), ())
+            for idx in idxs:
+                if _is_clear(self.probabilities[self.best], self.probabilities[idx]) or not self._has_common(idx):
+                    continue
+                turn = self._turn_from(idx, near) @ self._turn_from(self.best, far)
+                if not self._is_supported(self.tracks.joined([self.pairs[idx]]), turn, around, far):
+                    return True
+        return False
+
+    def is_again(self, bridges: Sequence[_Bridge], between: Sequence[int]) -> bool:
+        """Whether a doubtful pair already joined one of the parts by the same tracks, and nothing beyond it agrees.
+
+        Args:
+            bridges: doubtful pairs that joined parts.
+            between: the pairs between both parts.
+        """
+        image_from_part = {self.parts.root(image): image for image in self._ends(self.best)}
+        for bridge in bridges:
+            if not self._has_common(bridge.idx):
+                continue
+            near = self.parts.root(self.pairs[bridge.idx].image0)
+            (far,) = image_from_part.keys() - {near}
+            beyond = bridge.beyond(image_from_part[near])
+            around = [idx for idx in between if beyond & {*self._ends(idx)}]
+            if not self._is_supported(self.tracks, self._turn_from(self.best, far), around, far):
+                return True
+        return False
+
+    def _ends(self, idx: int) -> tuple[int, int]:
+        return self.pairs[idx].image0, self.pairs[idx].image1
+
+    def _is_supported(self, tracks: PartTracks, turn: Float64Array, idxs: Sequence[int], far: int) -> bool:
+        """Whether pairs to one of both parts say the same, clearly rather than something else.
+
+        Args:
+            tracks: by which these pairs are compared.
+            turn: [3, 3] rotation from that part to the other one, as it should be.
+            idxs: of these pairs.
+            far: the number of the part.
+        """
+        expected = self._from(tracks, self.best, far)
+        alike = {idx: tracks.fraction_alike(expected, self._from(tracks, idx, far)) for idx in idxs}
+        angles = {idx: rotation_angles_deg(turn.T @ self._turn_from(idx, far)) for idx in idxs if self._has_turn(idx)}
+        by_tracks = (
+            [idx for idx, each in alike.items() if each is not None and each >= _MIN_SAME_TRACKS],
+            [idx for idx, each in alike.items() if each is not None and each < _MIN_SAME_TRACKS],
+            1,
+        )
+        by_turns = (
+            [idx for idx, angle in angles.items() if angle <= AGREES_DEG],
+            [idx for idx, angle in angles.items() if angle > DIFFERS_DEG],
+            _MIN_RIVALS,
+        )
         return any(
-            not _is_clear(self.probabilities[self.best], self.probabilities[idx]) and self._has_common(idx)
-            for other, idxs in between.items()
-            if other != key and {*other} & {*key}
-            for idx in idxs
+            len(same) >= _MIN_SUPPORTING
+            and len(others) >= fewest
+            and _is_clear(self.probabilities[same].max(), self.probabilities[others].max())
+            for same, others, fewest in (by_tracks, by_turns)
         )
 
-    def is_again(self, doubtful: Sequence[int]) -> bool:
-        """Whether a doubtful pair already joined one of the parts by the same tracks."""
-        return any(self._has_common(idx) for idx in doubtful)
+    def _turn_from(self, idx: int, part: int) -> Float64Array:
+        """The rotation [3, 3] from a part to the other one of a pair."""
+        return self.turns.between(self.pairs[idx], self.parts.root(self.pairs[idx].image0) != part)
+
+    def _has_turn(self, idx: int) -> bool:
+        """Whether a pair has enough inliers to say how parts are turned."""
+        return len(self.pairs[idx].rows) >= _MIN_TURN_INLIERS * len(self.pairs[self.best].rows)
+
+    def _from(self, tracks: PartTracks, idx: int, part: int) -> IndexArray:
+        """The tracks [K, 2] that a pair matches, those of a part first."""
+        found = tracks.matched(self.pairs[idx])
+        return found if self.parts.root(self.pairs[idx].image0) == part else found[:, ::-1]
 
     def agreeing(self, between: Sequence[int], is_left_out: BoolArray, is_wrong: BoolArray) -> list[int]:
         """The best pair and the ambiguous ones that say the same, if it is clearly better than all others.
@@ -212,18 +317,27 @@ class _Hypothesis:
             is_wrong: [P] as there.
         """
         part = self.parts.root(self.pairs[self.best].image0)
-        expected = self.tracks.matched(self.pairs[self.best])
+        expected = self._from(self.tracks, self.best, part)
         highest = float(self.probabilities[self.best])
+        turn = self._turn_from(self.best, part)
+        angles = {
+            idx: float(rotation_angles_deg(turn.T @ self._turn_from(idx, part))) if self._has_turn(idx) else 0.0
+            for idx in between
+        }
+        turns_tell = sum(angle > DIFFERS_DEG for angle in angles.values()) >= _MIN_RIVALS
         same, num_rivals, most = [self.best], 0, 0.0
         for idx in between:
             if idx == self.best:
                 continue
-            found, probability = self.tracks.matched(self.pairs[idx]), float(self.probabilities[idx])
-            found = found if self.parts.root(self.pairs[idx].image0) == part else found[:, ::-1]
+            probability, found = float(self.probabilities[idx]), self._from(self.tracks, idx, part)
             alike = self.tracks.fraction_alike(expected, found)
-            if alike is None:
+            is_turned = angles[idx] > DIFFERS_DEG
+            if alike is None and not is_turned:
                 most = max(most, probability if probability >= _MIN_UNCOMPARED * highest else 0.0)
-            elif alike < _MIN_SAME_TRACKS:
+            elif is_turned or (alike is not None and alike < _MIN_SAME_TRACKS):
+                is_same_turn = turns_tell and angles[idx] <= AGREES_DEG and self._has_turn(idx)
+                if is_same_turn and self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER:
+                    continue  # parts of the same tracks
                 num_rivals += 1
                 most = max(most, probability)
             elif is_wrong[idx]:
@@ -242,7 +356,7 @@ class _Hypothesis:
         best, other = self.pairs[self.best], self.pairs[idx]
         own, found = self.tracks.matched(best), self.tracks.matched(other)
         return any(
-            np.isin(np.unique(found[:, column]), own[:, side]).sum() >= _MIN_COMMON_TRACKS
+            np.isin(np.unique(found[:, column]), own[:, side]).sum() >= MIN_COMMON_TRACKS
             for side, column in self._sides_of_one_part(best, other)
         )
 
@@ -261,55 +375,3 @@ def _is_clear(probability: float, rival: float) -> bool:
 
 def _odds(probability: float) -> float:
     return probability / max(1 - probability, 1e-9)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Tracks:
-    """The tracks of all keypoints of a scene over some of its pairs.
-
-    Args:
-        starts: [N] number of the first keypoint of each image.
-        track: [K] of each keypoint.
-    """
-
-    starts: IndexArray
-    track: IndexArray
-
-    @classmethod
-    def of_pairs(cls, images: Sequence[ImageView], pairs: Sequence[PairView], is_used: BoolArray) -> _Tracks:
-        """The tracks over the used pairs."""
-        starts = np.cumsum([0, *(len(image.keypoints) for image in images)])
-        ends = [np.zeros((0, 2), np.int64)]
-        for idx in np.flatnonzero(is_used).tolist():
-            ends.append(pairs[idx].rows + starts[[pairs[idx].image0, pairs[idx].image1]])
-        return cls(starts, _components(np.concatenate(ends), int(starts[-1])))
-
-    def joined(self, pairs: Sequence[PairView]) -> _Tracks:
-        """The tracks over further pairs, too."""
-        matched = np.concatenate([self.matched(pair) for pair in pairs])
-        return _Tracks(self.starts, _components(matched, len(self.track))[self.track])
-
-    def matched(self, pair: PairView) -> IndexArray:
-        """The tracks [K, 2] that a pair matches."""
-        found: IndexArray = self.track[pair.rows + self.starts[[pair.image0, pair.image1]]]
-        return found
-
-    @staticmethod
-    def fraction_alike(first: IndexArray, second: IndexArray) -> float | None:
-        """Fraction of the common tracks that two pairs match with the same one; None if these are too few.
-
-        A match is common if one of its tracks is matched by both pairs, whatever side of them that is.
-        """
-        is_common = np.isin(second[:, 0], first[:, 0]) | np.isin(second[:, 1], first[:, 1])
-        if is_common.sum() < _MIN_COMMON_TRACKS:
-            return None
-        size = 1 + max(int(first.max(initial=0)), int(second.max(initial=0)))
-        is_alike = np.isin(second[:, 0] * size + second[:, 1], first[:, 0] * size + first[:, 1])
-        return float(is_alike[is_common].mean())
-
-
-def _components(edges: IndexArray, num_nodes: int) -> IndexArray:
-    """The number [num_nodes] of the connected component of each node."""
-    graph = coo_array((np.ones(len(edges), np.bool_), tuple(edges.T)), (num_nodes, num_nodes))
-    found: IndexArray = connected_components(graph, directed=False)[1].astype(np.int64)
-    return found

@@ -25,7 +25,7 @@ from sfm_lightglue.lookalikes.part_joining import (
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 4
+SELECTION_VERSION = 5
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1
@@ -58,13 +58,15 @@ class Selection:
     Args:
         is_used: [P] pairs that take part in mapping.
         is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with. Doubtful pairs that join
-            two parts are no true pairs: they confirm nothing.
+            two parts are no true pairs: they confirm nothing before the parts are joined.
+        is_joined: [P] doubtful pairs that join parts, or that tracks over these agree with.
         has_look_alikes: whether pairs that nothing supports are probably wrong.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
 
     is_used: BoolArray
     is_confirmed: BoolArray
+    is_joined: BoolArray
     has_look_alikes: bool
     part: tuple[int, ...]
 
@@ -101,14 +103,19 @@ def select_pairs(
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
-    is_used, is_confirmed = is_true, np.zeros(len(pairs), np.bool_)
+    is_used, is_confirmed, is_joined = is_true, np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
         joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts, left_out)
         waits = ~left_out & (probabilities >= (MIN_AMBIGUOUS if has_twins else 0.0))
         # Before parts are joined by doubtful pairs: tracks over these would confirm every pair between the parts.
-        supported = _with_supported(PairTracks(images, pairs), pairs, probabilities, joined, parts, waits)
+        tracks = PairTracks(images, pairs)
+        supported = _with_supported(tracks, pairs, probabilities, joined, parts, waits)
         is_confirmed = supported & ~joined
-        is_used = supported | with_clear_joining(images, pairs, probabilities, joined, parts, left_out, wrong)
+        clear = with_clear_joining(images, pairs, probabilities, joined, parts, left_out, wrong)
+        is_used = supported | clear
+        if (clear & ~joined).any():
+            is_used = _with_supported(tracks, pairs, probabilities, is_used, parts, waits)
+            is_joined = is_used & ~supported
     num_wrong = int((~is_used & ~left_out & (probabilities < _CLEARLY_WRONG)).sum())
     has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
     if config.mode == "auto" and not has_look_alikes:
@@ -116,7 +123,7 @@ def select_pairs(
         for idx in np.flatnonzero(is_used).tolist():
             parts.join(pairs[idx].image0, pairs[idx].image1)
     part = tuple(parts.root(image) for image in range(len(images)))
-    return Selection(is_used, is_confirmed, has_look_alikes, part)
+    return Selection(is_used, is_confirmed, is_joined, has_look_alikes, part)
 
 
 def _with_joining(

@@ -16,6 +16,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.merging import merge_models
 from sfm_lightglue.mapping.merging_by_points import MergedPieces, PieceMerging, is_of_models_apart, is_of_pieces
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
+from sfm_lightglue.mapping.point_links import MIN_PROBABILITY
 from sfm_lightglue.mapping.snapshots import show_mapped
 from sfm_lightglue.reconstruction.agreeing_parts import MIN_PART, agreeing_parts, has_parts
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, is_folded
@@ -132,8 +133,15 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
 
 
 def probabilities_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
-    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful."""
-    return {pair: overlap.probability for pair, overlap in weighed.overlaps.items() if pair not in trusted}
+    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful.
+
+    Pairs that join parts of the scene do so in mapping, too. So they may connect models.
+    """
+    return {
+        pair: max(overlap.probability, MIN_PROBABILITY) if pair in weighed.joined else overlap.probability
+        for pair, overlap in weighed.overlaps.items()
+        if pair not in trusted
+    }
 
 
 def weights_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:

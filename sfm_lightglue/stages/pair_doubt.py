@@ -183,11 +183,20 @@ class PairDoubt:
         Args:
             candidates: the verified pairs that do not contradict each other. The others are evidence only.
         """
+        return self.kept_apart_and_joined(candidates)[0]
+
+    def kept_apart_and_joined(self, candidates: Sequence[ImagePair]) -> tuple[set[ImagePair], set[ImagePair]]:
+        """The pairs that take no part, and the doubtful ones that join parts of the scene.
+
+        Args:
+            candidates: as for `kept_apart`.
+        """
         selection = self._selected(candidates)
         if selection is None:
-            return set()
-        used = {pair for pair, is_used in zip(self.pairs, selection.is_used.tolist(), strict=True) if is_used}
-        return {*candidates} - used
+            return set(), set()
+        chosen = zip(self.pairs, selection.is_used.tolist(), selection.is_joined.tolist(), strict=True)
+        states = {pair: (is_used, is_joined) for pair, is_used, is_joined in chosen}
+        return {pair for pair in candidates if not states[pair][0]}, {pair for pair in candidates if states[pair][1]}
 
     def _selected(self, candidates: Sequence[ImagePair]) -> Selection | None:
         """Which of some pairs take part, against all others; None if nothing is done about look-alikes."""

@@ -56,6 +56,7 @@ class WeighedPairs:
         unlike: kept pairs that may show places that look alike and that nothing tells apart.
         doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of verified pairs that are probably
             wrong, by pair.
+        joined: kept pairs that are doubtful, but join parts of the scene clearly better than any other pairs.
     """
 
     kept: Mapping[ImagePair, VerifiedPairRecord]
@@ -68,6 +69,7 @@ class WeighedPairs:
     has_twins: bool = False
     unlike: frozenset[ImagePair] = frozenset()
     doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
+    joined: frozenset[ImagePair] = frozenset()
 
 
 ChangedPair = tuple[Matches, TwoViewGeometry | Rejected]
@@ -161,7 +163,8 @@ def weigh_scene(
     }
     contradicted = {pair: verified[pair] for pair in sorted(wrong - alike)}
     candidates = ImagePair.in_order(verified.keys() - wrong - joining.keys())
-    apart = {pair: verified[pair] for pair in doubt.kept_apart(candidates)}
+    kept_apart, joined = doubt.kept_apart_and_joined(candidates)
+    apart = {pair: verified[pair] for pair in kept_apart}
     apart |= {pair: verified.get(pair, record) for pair, record in joining.items() if pair not in wrong}
     apart |= {pair: verified[pair] for pair in sorted(alike)}
     kept = {pair: record for pair, record in kept.items() if pair not in wrong and pair not in apart}
@@ -176,6 +179,7 @@ def weigh_scene(
         doubt.has_twins,
         doubt.unlike & kept.keys(),
         doubt.doubtful_inliers() if doubt.has_twins else {},
+        frozenset(joined & kept.keys()),
     )
 
 

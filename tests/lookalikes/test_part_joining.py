@@ -177,7 +177,7 @@ def test_a_scene_without_images_has_nothing_to_join() -> None:
 
 @pytest.mark.parametrize("has_twins", [True, False])
 def test_such_a_pair_takes_part_and_confirms_nothing(has_twins: bool) -> None:
-    """Tracks over it agree with other pairs between the parts, but that is no further evidence."""
+    """Tracks over it agree with other pairs between the parts. They take part, too, but that is no further evidence."""
     walk = Walk([60 * number for number in range(7)])
     inside, between = [*INSIDE, (5, 6)], list(product(range(3), range(3, 7)))
     listed = [*inside, *between]
@@ -188,7 +188,9 @@ def test_such_a_pair_takes_part_and_confirms_nothing(has_twins: bool) -> None:
     found = select_pairs(walk.images, pairs, values, no_trust, LookalikesConfig(), has_twins)
     assert found.is_used[listed.index(BEST)]
     assert not found.is_confirmed.any()
-    assert found.is_used.sum() == len(inside) + 1
+    joined = {BEST} if has_twins else right
+    assert {listed[k] for k in np.flatnonzero(found.is_joined)} == joined, "among twins, a pair is not so improbable"
+    assert found.is_used.sum() == len(inside) + len(joined)
     assert found.has_look_alikes
     assert len(set(found.part)) == 1
     strict = select_pairs(walk.images, pairs, values, no_trust, LookalikesConfig("strict"), has_twins)

@@ -137,7 +137,7 @@ def test_a_scene_that_has_twins_only_without_the_left_out_pairs_is_weighed(
 
 def test_pairs_among_twins_that_are_hardly_probable_do_not_outvote_a_sure_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [ImagePair(name_of(i), name_of(i + 1)) for i in range(4)]
-    selection = Selection(np.array([True, True, True, False]), np.zeros(4, np.bool_), True, (0,) * 5)
+    selection = Selection(np.array([True, True, True, False]), *np.zeros((2, 4), np.bool_), True, (0,) * 5)
     monkeypatch.setattr(PairDoubt, "_selected", lambda self, candidates: selection)
     overlaps = {pair: PairOverlap(p, PairCues()) for pair, p in zip(pairs, [0.99, 0.85, 0.6, 0.6], strict=True)}
     config = LookalikesConfig()
