@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.image_points import observed_ids
 from sfm_lightglue.colmap.model_parts import partners_in_frames, take_out_images
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.mapper_errors import opened_database
+from sfm_lightglue.mapping.outweighed import most_outweighed_image
 from sfm_lightglue.mapping.pair_agreement import (
     PairAgreement,
     StoredPair,
@@ -25,7 +26,7 @@ from sfm_lightglue.mapping.pair_agreement import (
 from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 14
+JUDGEMENT_VERSION = 15
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
@@ -59,6 +60,7 @@ def judge_models(
     has_checks: bool = True,
     probability: Mapping[ImagePair, float] | None = None,
     against: Mapping[ImagePair, float] | None = None,
+    doubtful_inliers: Mapping[ImagePair, AnyArray] | None = None,
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -78,6 +80,9 @@ def judge_models(
             contradicts all pairs of different places. So a model whose agreement is too small, but not below .6, passes
             if it is large enough with pairs that count the less, the less probable they are; a note tells that. None or
             empty for other scenes.
+        doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of probably wrong pairs: an image is
+            taken out if more of them, by their probability, contradict its pose than pairs agree with it. None or empty
+            for other scenes.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -88,7 +93,7 @@ def judge_models(
         return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
-    options = config, adjust, has_checks, probability or {}, against or {}
+    options = config, adjust, has_checks, probability or {}, against or {}, doubtful_inliers or {}
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, *options)
     judged = [judge.judge(model) for model in models]
     ordered = sorted(
@@ -132,6 +137,7 @@ class _Judge:
     has_checks: bool
     probability: Mapping[ImagePair, float]
     against: Mapping[ImagePair, float]
+    doubtful_inliers: Mapping[ImagePair, AnyArray]
 
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
@@ -140,7 +146,8 @@ class _Judge:
             intrinsics = self._intrinsics(model)
             agreements = self._agreements(model)
             supports = _supports(model, agreements)
-            found = self._doubtful(supports) or self._with_bad_cameras(model, intrinsics, supports)
+            found = self._doubtful(supports) or self._outweighed(model, supports)
+            found = found or self._with_bad_cameras(model, intrinsics, supports)
             found = _with_whole_frames(model, found, supports)
             if not found or len(supports) - len(found) < _MIN_IMAGES:
                 break
@@ -204,6 +211,13 @@ class _Judge:
             if reason is not None:
                 found[name] = ImageVerdict("doubtful", reason, None, support.num_points, support.share)
         return found
+
+    def _outweighed(self, model: pycolmap.Reconstruction, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
+        """The image, if there is one, against which more speaks than for it among places that look alike."""
+        name = most_outweighed_image(model, self.pairs, self.doubtful_inliers, self.probability)
+        if name is None:
+            return {}
+        return {name: ImageVerdict("doubtful", "contradicts", None, supports[name].num_points, supports[name].share)}
 
     def _checks(
         self, model: pycolmap.Reconstruction, agreements: Sequence[PairAgreement], kept_share: float

@@ -210,7 +210,15 @@ class Judging:
         options = self.checks, constant, adjust, cameras
         has_twins = self.folds is not None and self.folds.has_twins
         probability = self.probability if has_twins else None
-        found = judge_models(models, database, *options, probability=probability, against=self.against)
+        doubtful = self.folds.doubtful_inliers if self.folds is not None and has_twins else None
+        found = judge_models(
+            models,
+            database,
+            *options,
+            probability=probability,
+            against=self.against,
+            doubtful_inliers=doubtful,
+        )
         return found if self.folds is None else self.folds.checked(found)
 
     def mapped_again(self, mapper: Mapper, name: str, initial_pair: ImagePair | None = None) -> list[JudgedModel]:
