@@ -68,6 +68,8 @@ class SharedPoints:
         num_alone: [n, n] of the missing points, those that are alone among points of the image of the column that the
             one of the row does not observe. Their views differ no more than those by which they were matched.
         num_rare: [n, n] points that both images observe, and that are missing in many others.
+        num_with: [P] images that observe each point.
+        num_without: [P] images that should observe it and do not.
         alone: [M, 3] image of the row, image of the column and point of each point that is alone.
         alone_pixels: [M, 2] where the image of the column should see it.
     """
@@ -76,6 +78,8 @@ class SharedPoints:
     num_missing: IndexArray
     num_alone: IndexArray
     num_rare: IndexArray
+    num_with: IndexArray
+    num_without: IndexArray
     alone: IndexArray
     alone_pixels: Float64Array
 
@@ -119,7 +123,10 @@ def shared_points(model: SparseModel) -> SharedPoints:
     num_with = np.bincount(model.point_rows, minlength=num_points)
     is_rare = num_with <= _RARE * (num_with + num_without)
     rare = model.num_common(is_rare)
-    return SharedPoints(common, missing, num_alone, rare, np.concatenate(alone), np.concatenate(alone_pixels))
+    of_points = num_with, num_without
+    return SharedPoints(
+        common, missing, num_alone, rare, *of_points, np.concatenate(alone), np.concatenate(alone_pixels)
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -94,6 +94,13 @@ class SparseModel:
         common: IndexArray = (seen @ seen.T).toarray()
         return common * self.step
 
+    def weighted_common(self, weights: Float64Array) -> Float64Array:
+        """Sum [n, n] of the weights [P] of the points that two images have in common."""
+        shape = len(self.names), len(self.points)
+        seen = csr_array((np.sqrt(weights)[self.point_rows], (self.image_rows, self.point_rows)), shape)
+        common: Float64Array = (seen @ seen.T).toarray()
+        return common
+
     def project(self, image: int, margin: float) -> tuple[IndexArray, Float64Array, Float64Array]:
         """The points that lie inside an image.
 

@@ -22,10 +22,15 @@ _CONTRADICTED = {"min_kept_images", "min_agreement", "min_triangulated"}
 """Checks that a model fails because pairs contradict it."""
 
 
-def has_parts(judged: JudgedModel) -> bool:
-    """Whether a model is rejected for nothing but that pairs contradict it, so that parts of it may be right."""
+def is_contradicted_only(judged: JudgedModel) -> bool:
+    """Whether a model is rejected for nothing but that pairs contradict it."""
     failed = set(judged.verdict.failed)
-    return judged.verdict.outcome == "rejected" and "min_kept_images" in failed and failed <= _CONTRADICTED
+    return judged.verdict.outcome == "rejected" and len(failed) > 0 and failed <= _CONTRADICTED
+
+
+def has_parts(judged: JudgedModel) -> bool:
+    """Whether a model is rejected because pairs contradict many of its images, so that parts of it may be right."""
+    return is_contradicted_only(judged) and "min_kept_images" in judged.verdict.failed
 
 
 def agreeing_parts(

@@ -132,6 +132,12 @@ def _advice(checks: Mapping[str, Check]) -> str:
             "Give the intrinsics as `cameras.params` if they are known. Fisheye lenses need `cameras.model`"
             " OPENCV_FISHEYE; panoramas must be cut into perspective views first"
         )
+    if failed == {"max_fold_signs"}:
+        return (
+            "Compare its images. If they show several places, list all true pairs in a file (only these are matched),"
+            " and give it as `pairs.path`. If they show one place, the model is right: list pairs of these images in a"
+            " file, and give it as `lookalikes.trust_pairs`, or set `lookalikes.mode` to off"
+        )
     if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality"}:
         return (
             "The camera only turned, or hardly moved: without a change of place there is no depth. Move it sideways"
@@ -156,6 +162,9 @@ _CHECK_TEXTS: dict[str, Callable[[Check], str]] = {
     "min_agreement": lambda check: f"only {check.value:.0%} of the verified pairs, weighted by inliers, agree with it",
     "min_triangulated": lambda check: f"only {check.value:.0%} of the verified matches with parallax fit its poses",
     "max_conflict": lambda check: "its images show different places that look alike and lie on top of each other",
+    "max_fold_signs": lambda check: (
+        f"{check.value:.0%} of its images have signs of a fold: they may show different places that look alike"
+    ),
     "max_static_pairs": lambda check: (
         f"in {check.value:.0%} of its verified pairs, weighted by inliers, the camera only turned or stood still"
     ),

@@ -14,6 +14,7 @@ import numpy as np
 from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
+from sfm_lightglue.reconstruction.agreeing_parts import is_contradicted_only
 from sfm_lightglue.reconstruction.folds import (
     MIN_KEPT,
     explains_better,
@@ -25,6 +26,7 @@ from sfm_lightglue.reconstruction.folds import (
 )
 from sfm_lightglue.reconstruction.map_and_judge import num_published, tell_notes
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder
+from sfm_lightglue.reconstruction.told_folds import has_many_signs, pairs_between_places, without_many_signs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
@@ -99,7 +101,9 @@ def map_unfolded(
     the scene has twins, also if the pairs did not. If models that may be folded remain, the pairs are weighed as in a
     scene with twins, and it is mapped again.
 
-    Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out.
+    Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out, by
+    rare points or by the points that their images share. Otherwise, a model with signs of a fold in most of its images
+    is rejected.
     If no model is published at last, it is mapped without the pairs that are doubtful by themselves. The result is kept
     if it explains the scene better. A large scene is mapped once more at most.
 
@@ -125,13 +129,20 @@ def map_unfolded(
     attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
     judged = attempts.first(filled, work, _attempt_name(store, key))
     filled, judged, was_folded = _without_folds(store, key, (filled, judged), fill, attempts, work)
-    may_have_twins = was_folded or (num_published(judged) == 0 and bool(filled.weighed.apart))
+    is_contradicted = bool(filled.weighed.apart) or any(is_contradicted_only(each) for each in judged)
+    may_have_twins = was_folded or (num_published(judged) == 0 and is_contradicted)
     if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged) and attempts.num_left > 0:
         filled, judged = _with_twins(store, key, (filled, judged), fill, attempts, work / "twins")
+    between, is_split = pairs_between_places(judged, filled.weighed.kept), False
+    if between and attempts.num_left > 0:
+        folder = new_folder(work / "by-places")
+        filled, judged, is_split = _places(store, key, (filled, judged), between, fill, attempts, folder)
     suspected = suspected_pairs(judged)
-    if suspected and attempts.num_left > 0:
+    if suspected and not is_split and attempts.num_left > 0:
         folder = new_folder(work / "split")
-        filled, judged, _ = _split(store, key, (filled, judged), suspected, fill, attempts, folder, True)
+        filled, judged, is_split = _split(store, key, (filled, judged), suspected, fill, attempts, folder, True)
+    if not is_split:
+        judged = without_many_signs(judged)
     if judged and num_published(judged) == 0 and attempts.num_left > 0:
         pairs = doubtful(filled.weighed)
         if pairs:
@@ -271,6 +282,36 @@ def _split(
         if is_kept and joining:
             again = _filled_again(store, key, joining, again, fill, work / "cut-places")
     return again, still_told(found, judged) if is_kept else judged, is_kept
+
+
+def _places(
+    store: Store,
+    key: str,
+    before: tuple[FilledDatabase, list[JudgedModel]],
+    between: frozenset[ImagePair],
+    fill: Fill,
+    attempts: _Attempts,
+    work: Path,
+) -> tuple[FilledDatabase, list[JudgedModel], bool]:
+    """Map a scene without the pairs between places that rare points tell.
+
+    What was there before stays if no model is published, or one has many signs of a fold again. Arguments and results
+    are those of `_split`.
+    """
+    filled, judged = before
+    left_out, has_fold = left_out_pairs(store, key), has_known_fold(store, key)
+    again = _filled_again(store, key, between, filled, fill, work / "filled")
+    # A trusted pair takes part all the same.
+    _save_folds(store, key, left_out_pairs(store, key) - again.weighed.kept.keys(), has_fold)
+    reason = f"most images of a model have signs of a fold; {len(between)} pairs between its places are left out"
+    found = attempts.again(reason, again, work, _attempt_name(store, key), True, False)
+    joining = joining_pairs(found)
+    if joining:  # models were cut
+        again = _filled_again(store, key, joining, again, fill, work / "cut")
+    if num_published(found) > 0 and not any(has_many_signs(each) for each in found):
+        return again, still_told(found, judged), True
+    _save_folds(store, key, left_out, has_fold)
+    return _refilled(filled, fill, new_folder(work / "before")), judged, False
 
 
 def _attempt_name(store: Store, key: str) -> str:

@@ -75,6 +75,10 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
         "different places that look alike lie on top of each other",
         "Take images between the places, or list the true pairs with `pairs.path`.",
     ),
+    "max_fold_signs": (
+        "most images have signs of a fold: they may show different places that look alike",
+        "Compare them. List the true pairs with `pairs.path`; if they show one place, use `lookalikes.trust_pairs`.",
+    ),
     "max_static_pairs": ("the camera hardly moved", "Move the camera sideways between images."),
     "min_triangulation_angle_deg": (
         "the rays of the points are almost parallel",

@@ -205,6 +205,7 @@ def test_the_left_out_pairs_are_told_with_the_models_that_they_concern() -> None
 class Weighed:
     has_twins: bool
     apart: tuple[ImagePair, ...] = ()
+    kept: tuple[ImagePair, ...] = ()
 
 
 @dataclass(frozen=True)

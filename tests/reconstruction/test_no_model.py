@@ -13,6 +13,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.verdict import Check
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.no_model import explain_no_model, explain_rejected
+from sfm_lightglue.reconstruction.told_folds import SIGNS_CHECK
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
 from tests.helpers.judged_models import STILL, TURNED, record, still_content, weighed_pairs
@@ -102,6 +103,7 @@ FAILED = {
     "min_agreement": (Check(0.42, 0.7, False), "only 42% of the verified pairs", "look alike"),
     "min_triangulated": (Check(0.4, 0.55, False), "only 40% of the verified matches", "look alike"),
     "max_conflict": (Check(2.4, 0.3, False), "different places that look alike", "look alike"),
+    "max_fold_signs": (Check(0.57, 0.5, False), "57% of its images have signs of a fold", "lookalikes.trust_pairs"),
     "max_static_pairs": (Check(0.97, 0.9, False), "97% of its verified pairs", "Move it sideways"),
     "min_triangulation_angle_deg": (Check(0.312, 1, False), "0.31 degrees", "Move it sideways"),
     "min_cheirality": (Check(0.6, 0.95, False), "only 60% of the observations", "Move it sideways"),
@@ -132,7 +134,7 @@ def test_each_failed_check_is_told_in_words(name: str) -> None:
 def test_every_limit_has_a_text() -> None:
     """A check without a text would raise an error in place of the message."""
     of_images_and_pairs = {"max_rotation_error_deg", "min_support", "max_pair_error_px"}
-    assert FAILED.keys() == set(LIMITS.__dataclass_fields__) - of_images_and_pairs
+    assert FAILED.keys() - {SIGNS_CHECK} == set(LIMITS.__dataclass_fields__) - of_images_and_pairs
 
 
 def test_an_undetermined_focal_length_has_no_value() -> None:

@@ -12,18 +12,31 @@ from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
+from sfm_lightglue.reconstruction.agreeing_parts import is_contradicted_only
 from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, still_told, suspected_pairs
 from sfm_lightglue.reconstruction.map_and_judge import Judging
+from sfm_lightglue.reconstruction.told_folds import (
+    SIGNS_CHECK,
+    has_many_signs,
+    pairs_between_places,
+    without_many_signs,
+)
 from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded, told_as_before
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.folded_models import all_pairs, street_model
 
+TOLD = "sfm_lightglue.reconstruction.told_folds."
 HOUSES = [tuple(f"{house}-{number}.jpg" for number in range(6)) for house in range(2)]
 PAIRS = all_pairs([*HOUSES[0], *HOUSES[1]])
 JOINING = frozenset(pair for pair in PAIRS if pair.name0[0] != pair.name1[0])
 UNLIKE = frozenset(ImagePair(f"0-{number}.jpg", f"1-{number}.jpg") for number in range(4))
 FOLDS = Folds(dict.fromkeys(PAIRS, 40), PAIRS, ChecksConfig().max_conflict, unlike=UNLIKE)
+
+
+@pytest.fixture(autouse=True)
+def no_rare_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: [])
 
 
 def folded(num_twins: int = 400) -> JudgedModel:
@@ -115,6 +128,7 @@ def test_models_that_were_split_are_not_merged_again(
 
 @dataclass(frozen=True)
 class Weighed:
+    kept: dict[ImagePair, None]
     has_twins: bool = False
     apart: tuple[ImagePair, ...] = ()
 
@@ -122,7 +136,7 @@ class Weighed:
 @dataclass(frozen=True)
 class Filled:
     path: Path
-    weighed: Weighed = field(default_factory=Weighed)
+    weighed: Weighed
 
 
 @dataclass
@@ -133,10 +147,12 @@ class Scene:
     helps: str
     attempts: list[tuple[bool, bool]] = field(default_factory=list)
     stored: Path | None = None
+    trusted: frozenset[ImagePair] = frozenset()
 
     def fill(self, path: Path) -> Filled:
-        path.write_text(str(len(left_out_pairs(self.store, "key"))))
-        return Filled(path)
+        left_out = left_out_pairs(self.store, "key")
+        path.write_text(str(len(left_out)))
+        return Filled(path, Weighed({pair: None for pair in PAIRS if pair not in left_out - self.trusted}))
 
     @property
     def store(self) -> Store:
@@ -149,7 +165,9 @@ class Scene:
             return [replace(folded(), verdict=folded().verdict.as_rejected())]
         if self.helps in {"mapping", "sure"} and left_out_pairs(self.store, "key"):
             return replace(FOLDS, unlike=frozenset()).checked([judged(street_model(False))])
-        if self.helps == "nothing" and suspects:
+        if self.helps == "places" and left_out_pairs(self.store, "key"):
+            return [judged(copy_of_part(folded().model, names)) for names in HOUSES]
+        if self.helps == "nothing" and (suspects or cuts):
             return []
         folds = replace(FOLDS, suspects=suspects)
         found = folds.checked([folded()])
@@ -174,13 +192,50 @@ def test_a_scene_that_may_be_folded_is_split(tmp_path: Path, helps: str) -> None
     assert filled.path.read_text() == str(len(left_out)), "the database of the run has them no more"
 
 
-def test_what_explains_nothing_better_is_undone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("knows_places", [False, True])
+def test_what_explains_nothing_better_is_undone_and_the_model_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_places: bool
+) -> None:
+    if knows_places:
+        monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
     scene = Scene(tmp_path, "nothing")
     filled, found = scene.run()
     assert len(found) == 1
     assert len(found[0].verdict.maybe_folded) == 8
+    assert (found[0].verdict.outcome, found[0].verdict.failed) == ("rejected", (SIGNS_CHECK,))
+    assert ((True, False) in scene.attempts) == knows_places
     assert left_out_pairs(scene.store, "key") == frozenset()
     assert filled.path.read_text() == "0"
+
+
+def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
+    trusted = min(JOINING)
+    scene = Scene(tmp_path, "places", trusted=frozenset([trusted]))
+    _, found = scene.run()
+    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert scene.attempts == [(False, False), (True, False)], "shares of points are not asked"
+    assert sum(len(each.verdict.maybe_folded) for each in found) == 8, "what was not sure stays so"
+    assert left_out_pairs(scene.store, "key") == JOINING - {trusted}
+
+
+def test_a_model_with_few_signs_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
+    (many,) = FOLDS.checked([folded()])
+    few = replace(many, verdict=replace(many.verdict, maybe_folded=many.verdict.maybe_folded[:6]))
+    assert (has_many_signs(many), has_many_signs(few)) == (True, False)
+    assert pairs_between_places([few], PAIRS) == frozenset()
+    assert pairs_between_places([many], PAIRS) == JOINING
+    found = without_many_signs([many, few])
+    assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]
+
+
+def test_pairs_of_images_without_a_place_are_between_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    (many,) = FOLDS.checked([folded()])
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES[:1])
+    others = [ImagePair("1-0.jpg", "elsewhere.jpg"), ImagePair("elsewhere.jpg", "nowhere.jpg")]
+    within = {pair for pair in PAIRS if {pair.name0[0], pair.name1[0]} == {"0"}}
+    assert pairs_between_places([many], [*PAIRS, *others]) == {*PAIRS, others[0]} - within
 
 
 def test_an_interrupted_trial_is_begun_again(tmp_path: Path) -> None:
@@ -215,3 +270,20 @@ def test_a_scene_without_a_model_is_mapped_without_doubtful_pairs(tmp_path: Path
     assert "their own cues are weak" in note
     (again,) = told_as_before(scene.store, "key", [judged(street_model(False))], found)
     assert (again.verdict.notes, again.verdict.left_out) == (found[0].verdict.notes, found[0].verdict.left_out)
+
+
+@pytest.mark.parametrize(
+    ("failed", "expected"),
+    [
+        (("min_agreement",), True),
+        (("min_agreement", "max_focal_ratio"), False),
+        (("max_conflict",), False),
+        ((), False),
+    ],
+)
+def test_only_pairs_contradict_a_model_that_fails_nothing_else(failed: tuple[str, ...], expected: bool) -> None:
+    right = judged(street_model(False))
+    checks = {name: Check(0.0, 1.0, False) for name in failed}
+    found = replace(right, verdict=replace(right.verdict, checks=checks).as_rejected())
+    assert is_contradicted_only(found) == expected
+    assert not is_contradicted_only(replace(right, verdict=replace(right.verdict, checks=checks))), "it is published"

@@ -1,0 +1,51 @@
+"""Images of one place of a fold have more rare points in common than images with such views usually have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.lookalikes.missing_points import shared_points
+from sfm_lightglue.lookalikes.rare_points import places_by_rare_points
+from sfm_lightglue.lookalikes.sparse_model import SparseModel
+from tests.helpers.folded_models import street_model
+
+MOST_COMMON = {"num_twins": 400, "num_own": 120}
+"""Most points of the houses are common."""
+
+
+def houses(num_houses: int, num_images: int) -> list[tuple[str, ...]]:
+    return [tuple(f"{house}-{number}.jpg" for number in range(num_images)) for house in range(num_houses)]
+
+
+@pytest.mark.parametrize(("num_houses", "num_images"), [(4, 4), (5, 3)])
+def test_the_houses_of_a_folded_street_are_places(num_houses: int, num_images: int) -> None:
+    model = street_model(True, num_houses, num_images, **MOST_COMMON)
+    assert places_by_rare_points(model) == houses(num_houses, num_images)
+
+
+def test_houses_without_own_points_are_no_places() -> None:
+    assert places_by_rare_points(street_model(True, 4, 4, num_twins=400, num_own=0)) == []
+
+
+def test_two_images_of_a_house_are_too_few_for_a_place() -> None:
+    assert places_by_rare_points(street_model(True, 5, 2, **MOST_COMMON)) == []
+
+
+def test_the_weights_of_common_points_are_added() -> None:
+    arrays = SparseModel.from_model(street_model(True, 2, 3))
+    num_points = len(arrays.points)
+    assert np.allclose(arrays.weighted_common(np.full(num_points, 2.0)), 2.0 * arrays.num_common() / arrays.step)
+    one = np.zeros(num_points)
+    one[arrays.point_rows[0]] = 3.0
+    observers = arrays.image_rows[arrays.point_rows == arrays.point_rows[0]]
+    assert arrays.weighted_common(one).sum() == pytest.approx(3.0 * len(observers) ** 2)
+
+
+def test_each_point_has_the_images_with_and_without_it() -> None:
+    arrays = SparseModel.from_model(street_model(True, 2, 4, **MOST_COMMON))
+    counts = shared_points(arrays)
+    assert counts.num_with.tolist() == np.bincount(arrays.point_rows, minlength=len(arrays.points)).tolist()
+    assert (counts.num_with + counts.num_without).max() <= len(arrays.names)
+    is_own = counts.num_with <= 4  # of one of both houses: the images of the other one lack it
+    assert np.median(counts.num_without[is_own]) >= 3
