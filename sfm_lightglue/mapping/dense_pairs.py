@@ -62,6 +62,27 @@ def pairs_with_common_surface(
 ) -> list[tuple[int, int]]:
     """Pairs of images that observe common points, or are predicted to see the same points.
 
+    The arguments are those of `ranked_partners`.
+
+    Returns:
+        Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each chosen image keeps the `max_partners` with the
+        most common or predicted points.
+    """
+    ranked = ranked_partners(model, image_ids, config, chosen, max_partners, executor, predicts_all)
+    return sorted({pair for pairs in ranked for pair in pairs})
+
+
+def ranked_partners(
+    model: pycolmap.Reconstruction,
+    image_ids: Sequence[int],
+    config: DensityConfig,
+    chosen: Collection[int] | None = None,
+    max_partners: int | None = None,
+    executor: Executor = SERIAL,
+    predicts_all: bool = True,
+) -> list[list[tuple[int, int]]]:
+    """For each image, pairs with images that observe common points, or are predicted to see the same points.
+
     Args:
         model: with points.
         image_ids: registered images, ascending.
@@ -73,8 +94,8 @@ def pairs_with_common_surface(
             others: they take long in a large dense model, whose common points tell nearly all.
 
     Returns:
-        Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each chosen image keeps the `max_partners` with the
-        most common or predicted points.
+        For each chosen image at most `max_partners` pairs (i, j) of positions in `image_ids`, i < j, those with the
+        most common or predicted points first.
     """
     rows = np.arange(len(image_ids)) if chosen is None else np.array(sorted(chosen), np.int64)
     limit = config.max_partners if max_partners is None else max_partners
@@ -117,7 +138,31 @@ def pairs_with_common_surface(
                 found.append(pair)
         return found
 
-    return sorted({pair for found in executor.map(partners, rows.tolist()) for pair in found})
+    return list(executor.map(partners, rows.tolist()))
+
+
+def pairs_to_match(
+    ranked: Sequence[Sequence[tuple[int, int]]], num_partners: int, matched: Collection[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
+    """The pairs that each image needs, and those that are matched already; sorted.
+
+    Args:
+        ranked: pairs of each image, the best ones first.
+        num_partners: of each image; pairs that are matched already count before all others.
+        matched: pairs that are matched already.
+    """
+    chosen = {*matched}
+    for pairs in ranked:
+        known = [pair for pair in pairs if pair in matched]
+        fresh = [pair for pair in pairs if pair not in matched]
+        chosen.update((known + fresh)[:num_partners])
+    return sorted(chosen)
+
+
+def has_all_partners(matched: Collection[tuple[int, int]], num_images: int, num_partners: int) -> bool:
+    """Whether each image is matched with so many others."""
+    images = np.array(sorted(matched), np.int64).reshape(-1)
+    return bool(np.bincount(images, minlength=num_images).min(initial=num_partners) >= num_partners)
 
 
 def _near(linked: BoolArray) -> BoolArray:

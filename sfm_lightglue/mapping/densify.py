@@ -14,7 +14,7 @@ from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, poses_of
-from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.mapping.dense_pairs import has_all_partners, pairs_to_match, ranked_partners
 from sfm_lightglue.mapping.dense_tracks import DensePoints, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.mapping.pose_shifts import errors_taken_away, keypoint_errors
@@ -25,7 +25,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 6
+DENSIFY_VERSION = 7
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 48
@@ -71,9 +71,10 @@ def densify_model(
 ) -> DensifyResult:
     """Match the dense layer along the epipolar lines of a model, triangulate, and adjust everything robustly.
 
-    Image pairs that see the same surface by the model are matched, also those that were not matched before; then those
-    that only the dense model shows, and those of images whose poses are clearly better there. The tracks of the model
-    are continued. The keypoints of the model keep their indices; others follow.
+    Each image is matched with a few of those that see the same surface by the model, also if they were not matched
+    before; then with those that only the dense model shows, if it has too few, and once more if its pose is clearly
+    better there. The tracks of the model are continued, and points are looked for in all images that see the surface.
+    The keypoints of the model keep their indices; others follow.
 
     Args:
         model: registered images with poses and some points; it is not changed.
@@ -95,15 +96,17 @@ def densify_model(
     matched: dict[tuple[int, int], _PairMatches] = {}
     moved: set[int] = set()
     for number in range(1, config.max_rounds + 1):
-        found = pairs_with_common_surface(
-            current, keypoints.image_ids, config, executor=executor, predicts_all=not matched
-        )
-        fresh = [pair for pair in found if pair not in matched]
-        if not fresh or (not moved and len(fresh) <= _MIN_FRESH * len(found)):
+        if not moved and has_all_partners(matched, len(keypoints.image_ids), config.max_matched_partners):
             break
-        pairs = sorted({*matched, *fresh})
+        ranked = ranked_partners(current, keypoints.image_ids, config, executor=executor, predicts_all=not matched)
+        pairs = pairs_to_match(ranked, config.max_matched_partners, matched)
+        num_fresh = len(pairs) - len(matched)
+        if num_fresh == 0 or (not moved and num_fresh <= _MIN_FRESH * len(pairs)):
+            break
+        seeing = sorted({*pairs, *(pair for of_image in ranked for pair in of_image)})
+        is_last = number == config.max_rounds
         points, num_matches = _points_of_pairs(
-            current, keypoints, known, matched, pairs, number == config.max_rounds, dense, config, executor, progress
+            current, keypoints, known, matched, pairs, seeing, is_last, dense, config, executor, progress
         )
         if len(points.xyz) == 0:
             break
@@ -132,6 +135,7 @@ def _points_of_pairs(
     known: IndexArray,
     matched: dict[tuple[int, int], _PairMatches],
     pairs: Sequence[tuple[int, int]],
+    seeing: Sequence[tuple[int, int]],
     is_last: bool,
     dense: Callable[[str], DenseFeatures],
     config: DensityConfig,
@@ -147,7 +151,8 @@ def _points_of_pairs(
         keypoints: of its images.
         known: [M, 2] matches of its tracks.
         matched: of pairs; gets those of the others. It is emptied before triangulation if it is not needed any more.
-        pairs: all pairs, sorted.
+        pairs: all pairs to be matched, sorted.
+        seeing: pairs of images that see the same surface; tracks are continued between them.
         is_last: whether no other round follows.
         dense: features by name of image.
         config: options.
@@ -167,7 +172,7 @@ def _points_of_pairs(
     limits = config.min_point_angle_deg, config.min_views(len(keypoints.image_ids))
     points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
     if len(points.xyz) > 0:
-        completion = TrackCompletion(keypoints, observers, views, pairs, config.max_distance, executor, progress)
+        completion = TrackCompletion(keypoints, observers, views, seeing, config.max_distance, executor, progress)
         points = completion.grown(points, matches, *limits)
     return points, len(matches)
 

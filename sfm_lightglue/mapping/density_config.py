@@ -45,8 +45,12 @@ class DensityConfig:
     """Points with a smaller triangulation angle are left out: their depth is uncertain."""
 
     max_partners: int = 20
-    """Largest number of images that each image is matched with, those with the most common points. An image that comes
-    into a finished model is matched with at most six."""
+    """Largest number of images in which the points of each image are looked for, those with the most common points."""
+
+    max_matched_partners: int = 4
+    """Largest number of these with which each image chooses to be matched, the first ones. Points that two images have
+    are found in the others by projection, in a small part of the time. An image that comes into a finished model is
+    matched with at most six."""
 
     min_track_length: int = 3
     """Smallest number of images in which a point is observed; 2 in a model of two images."""
@@ -62,7 +66,13 @@ class DensityConfig:
         for name in ("max_error_px", "min_pair_angle_deg", "min_point_angle_deg"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"`density.{name}` must be positive, got {getattr(self, name)}")
-        for name, least in (("min_shared_points", 1), ("max_partners", 1), ("min_track_length", 2), ("max_rounds", 1)):
+        for name, least in (
+            ("min_shared_points", 1),
+            ("max_partners", 1),
+            ("max_matched_partners", 1),
+            ("min_track_length", 2),
+            ("max_rounds", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"`density.{name}` must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.max_ratio <= 1 or not 0 < self.max_distance <= 2:

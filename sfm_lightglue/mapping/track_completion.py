@@ -137,7 +137,7 @@ class TrackCompletion:
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
 
-        Points that are one are merged.
+        Points that are one are merged, also where images that were not matched with each other observe them.
 
         The further points must have the depth of the surface around them: three of four of them would be wrong on
         lawns and trees, where keypoints look alike and a third one is found by chance.
@@ -152,14 +152,27 @@ class TrackCompletion:
         surface = surface_of(points, min(max(_NUM_SURE, min_views), num_images), self._observers)
         points = self.completed(points, self._max_distance)
         if min_views <= 2:
-            return merge_points(points, matches, self._observers)
+            return self._merged(points, matches)
         is_free = np.ones(len(self._observers.image), np.bool_)
         is_free[points.keypoint] = False
         seeds = triangulate_matches(matches[is_free[matches].all(axis=1)], self._observers, min_angle_deg, 2)
         seeds = self.completed(seeds, min(_MAX_SEED_DISTANCE, self._max_distance), points.keypoint)
         seeds = refine_points(seeds, self._observers, min_angle_deg, min_views)
         seeds = seeds.chosen(agrees_with_surface(seeds, surface, self._observers))
-        return merge_points(joined_points([points, seeds]), matches, self._observers)
+        return self._merged(joined_points([points, seeds]), matches)
+
+    def _merged(self, points: DensePoints, matches: IndexArray) -> DensePoints:
+        """Points that are one become one: those with matched keypoints, and those that look alike at one place.
+
+        Images that are not matched with each other know a point only by its place and look.
+        """
+        has_point = np.zeros(len(self._observers.image), np.bool_)
+        has_point[points.keypoint] = True
+        first = np.empty(len(points.xyz), np.int64)
+        first[points.point[::-1]] = points.keypoint[::-1]
+        found = self._found(points, has_point, self._max_distance)
+        links = [np.stack([first[point], keypoint], axis=1) for point, keypoint in found]
+        return merge_points(points, np.concatenate([matches, *links]), self._observers)
 
     def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
         """The points with further observations; positions and existing observations stay.
@@ -173,6 +186,20 @@ class TrackCompletion:
         is_free[points.keypoint] = False
         if taken is not None:
             is_free[taken] = False
+        found = self._found(points, is_free, max_distance)
+        return DensePoints(
+            points.xyz,
+            np.concatenate([points.point, *(point for point, _ in found)]),
+            np.concatenate([points.keypoint, *(keypoint for _, keypoint in found)]),
+        )
+
+    def _found(
+        self, points: DensePoints, is_free: BoolArray, max_distance: float
+    ) -> list[tuple[IndexArray, IndexArray]]:
+        """For each image, points that it does not observe, and keypoints of a mask [K] that may observe them.
+
+        Each point and each keypoint is there once.
+        """
         seen = self._seen(points, is_free)
 
         def found_in(image: int) -> tuple[IndexArray, IndexArray]:
@@ -183,12 +210,7 @@ class TrackCompletion:
             return point[rows], keypoint[rows]
 
         results = self._executor.map(found_in, range(len(seen)))
-        found = list(reporting(results, "complete tracks", len(seen), self._progress))
-        return DensePoints(
-            points.xyz,
-            np.concatenate([points.point, *(point for point, _ in found)]),
-            np.concatenate([points.keypoint, *(keypoint for _, keypoint in found)]),
-        )
+        return list(reporting(results, "complete tracks", len(seen), self._progress))
 
     def _seen(self, points: DensePoints, is_free: BoolArray) -> list[_Seen]:
         image, starts = self._observers.image[points.keypoint], self._keypoints.starts

@@ -18,7 +18,7 @@ from sfm_lightglue.execution.threads import as_one_of
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.mapping.dense_pairs import pairs_to_match, ranked_partners
 from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, folder_of_images
 from sfm_lightglue.reconstruction.densify_config import DensifyConfig
@@ -72,7 +72,8 @@ def estimate_densify(
     folder = DensifiedFolder.choose(location, None if output is None else Path(output), completes=False)
     model, root = read_model(location.model), folder_of_images(location, path)
     image_ids = sorted(model.reg_image_ids())
-    pairs = pairs_with_common_surface(model, image_ids, config.density) if len(image_ids) > 1 else []
+    ranked = ranked_partners(model, image_ids, config.density) if len(image_ids) > 1 else []
+    pairs = pairs_to_match(ranked, config.density.max_matched_partners)
     if not pairs:
         raise ReconstructionError(f"{shown_path(path)}: no two images of the model see the same surface")
     extractor = EXTRACTORS.build(config.extractor, config.device)

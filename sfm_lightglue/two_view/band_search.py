@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 
-_BLOCK_SIZE = 96
+_BLOCK_SIZE = 64
 """Keypoints of image 0 that are compared at once."""
 
-_WIDE_RAD = 0.05
+_WIDE_RAD = 0.2
 """A keypoint with a wider band, near the epipole, is compared with all others."""
+
+_CLASS_FACTOR = 4.0
+"""Bands of one class have widths that differ by less than this factor. Near the epipole a band of a few pixels is a
+wide angle; without classes, all keypoints would be compared with others in so wide an angle."""
 
 _NOT_ALLOWED = np.float32(-2.0)
 """Similarity of keypoints outside the band; cosines are at least -1."""
@@ -84,29 +89,33 @@ def best_of_bands(side0: BandSide, side1: BandSide, period: float) -> tuple[Best
     sorted0 = _Sorted.of(side0, side0.limits_px)
     sorted1 = _Sorted.of(side1, np.full(len(side1.angles), side0.other_limits_px.max(initial=0.0)))
     best0, best1 = Best.nothing(len(side0.angles)), Best.nothing(len(side1.angles))
-    for rows in _blocks(sorted0):
-        columns = _columns(sorted0, rows, sorted1, period)
+    scratch = _Scratch()
+    blocks = _blocks(sorted0) if len(side1.angles) > 0 else []
+    for rows, columns in zip(blocks, _columns(blocks, sorted0, sorted1, period), strict=True):
         if columns is None:
             continue
-        similarity = sorted0.descriptors[rows] @ sorted1.descriptors[columns].T
-        similarity[~_within(sorted0, rows, sorted1, columns, period)] = _NOT_ALLOWED
-        by_column = _two_best(similarity.T.copy(), sorted0.order[rows])
-        by_row = _two_best(similarity, sorted1.order[columns])
+        others = sorted1.descriptors[columns]
+        similarity = scratch.array(0, (rows.stop - rows.start, len(others)))
+        np.matmul(sorted0.descriptors[rows], others.T, out=similarity)
+        outside = _outside(sorted0, rows, sorted1, columns, period, scratch)
+        np.copyto(similarity, _NOT_ALLOWED, where=outside)
+        best1.update(columns, _two_best(similarity, sorted0.order[rows], axis=0))
+        by_row = _two_best(similarity, sorted1.order[columns], axis=1)
         best0.rows[rows], best0.similarities[rows] = by_row.rows, by_row.similarities
         best0.next_similarities[rows] = by_row.next_similarities
-        best1.update(columns, by_column)
     return _in_first_order(best0, sorted0.order), _in_first_order(best1, sorted1.order)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Sorted:
-    """Keypoints of one image, sorted by their angle, those with wide bands last; arrays are float32 [N].
+    """Keypoints of one image, sorted by the class of the width of their band, then by their angle; float32 arrays [N].
 
     Args:
         order: [N] rows of the keypoints.
-        num_narrow: number of keypoints whose bands are not wide.
+        starts: [C + 1] first keypoint of each class; the last class has the wide bands.
         angles: in radians.
         reaches: half the width of each band in radians.
+        class_reaches: [C] the largest one of each class.
         squared_reaches: squares of the part of the width that is due to this image alone.
         squared_slopes: squared change of the angle per pixel.
         squared_other_limits: squared width in the other image.
@@ -115,9 +124,10 @@ class _Sorted:
     """
 
     order: IndexArray
-    num_narrow: int
+    starts: IndexArray
     angles: Float32Array
     reaches: Float32Array
+    class_reaches: Float64Array
     squared_reaches: Float32Array
     squared_slopes: Float32Array
     squared_other_limits: Float32Array
@@ -128,8 +138,10 @@ class _Sorted:
     def of(cls, side: BandSide, limits_px: Float64Array) -> _Sorted:
         """Sort the keypoints of an image; `limits_px` [N] are half the widths of their bands in its pixels."""
         reaches = limits_px * side.slopes
-        is_wide = reaches > _WIDE_RAD
-        order = np.lexsort((side.angles, is_wide))
+        borders = _borders(max(float(reaches.min(initial=_WIDE_RAD)), 1e-12))
+        classes = np.searchsorted(borders, reaches, side="right")
+        order = np.lexsort((side.angles, classes))
+        starts = np.searchsorted(classes[order], np.arange(len(borders) + 2))
         columns = (
             side.angles,
             reaches,
@@ -139,54 +151,103 @@ class _Sorted:
             np.clip(side.depths, -1e30, 1e30),
         )
         angles, widths, squared, slopes, others, depths = (column[order].astype(np.float32) for column in columns)
-        num_narrow = len(order) - int(is_wide.sum())
+        largest = np.zeros(len(borders) + 1)
+        np.maximum.at(largest, classes, reaches)
         descriptors = side.descriptors[order]
-        return cls(order, num_narrow, angles, widths, squared, slopes, others, depths, descriptors)
+        return cls(order, starts, angles, widths, largest, squared, slopes, others, depths, descriptors)
 
 
-def _blocks(keypoints: _Sorted) -> Iterator[slice]:
-    """Blocks of keypoints with neighbouring angles; those with wide bands have blocks of their own."""
-    num = len(keypoints.order)
-    for first, last in ((0, keypoints.num_narrow), (keypoints.num_narrow, num)):
-        for start in range(first, last, _BLOCK_SIZE):
-            yield slice(start, min(start + _BLOCK_SIZE, last))
+def _borders(smallest_rad: float) -> Float64Array:
+    """Ascending widths [C - 1] that divide the classes; the last class is that of wide bands."""
+    num = max(int(np.ceil(np.log(_WIDE_RAD / smallest_rad) / np.log(_CLASS_FACTOR))), 1)
+    return np.asarray(np.minimum(smallest_rad * _CLASS_FACTOR ** np.arange(1, num + 1), _WIDE_RAD))
 
 
-def _columns(keypoints: _Sorted, rows: slice, others: _Sorted, period: float) -> IndexArray | slice | None:
-    """Positions of the other keypoints whose bands can contain one of a block; None if there are none."""
-    num, num_narrow = len(others.order), others.num_narrow
-    reach = float(keypoints.reaches[rows].max()) + float(others.reaches[:num_narrow].max(initial=0.0))
-    low, high = float(keypoints.angles[rows.start]) - reach, float(keypoints.angles[rows.stop - 1]) + reach
-    if rows.start >= keypoints.num_narrow or high - low >= period:
-        return slice(0, num)
-    narrow = others.angles[:num_narrow]
-    turns = [turn for turn in (0.0, -period, period) if low + turn < period and high + turn >= 0]
-    ends = [np.searchsorted(narrow, (low + turn, high + turn)) for turn in turns]
-    if num_narrow == num and len(ends) == 1:
-        return slice(*ends[0]) if ends[0][0] < ends[0][1] else None
-    columns = np.concatenate([*(np.arange(*both) for both in ends), np.arange(num_narrow, num)])
-    return columns if len(columns) else None
+def _blocks(keypoints: _Sorted) -> list[slice]:
+    """Blocks of keypoints of one class with neighbouring angles."""
+    return [
+        slice(start, min(start + _BLOCK_SIZE, last))
+        for first, last in pairwise(keypoints.starts.tolist())
+        for start in range(first, last, _BLOCK_SIZE)
+    ]
 
 
-def _within(keypoints: _Sorted, rows: slice, others: _Sorted, columns: IndexArray | slice, period: float) -> BoolArray:
-    """[R, C] whether two keypoints lie in each other's band, at a possible depth."""
-    gaps = np.subtract.outer(keypoints.angles[rows], others.angles[columns])
-    if not isinstance(columns, slice) or rows.start >= keypoints.num_narrow:
-        gaps -= np.rint(gaps * np.float32(1 / period)) * np.float32(period)  # np.remainder is twenty times as slow
+def _columns(
+    blocks: Sequence[slice], keypoints: _Sorted, others: _Sorted, period: float
+) -> Iterator[IndexArray | slice | None]:
+    """For each block, positions of the other keypoints whose bands can contain one of it; None if there are none."""
+    if not blocks:
+        return
+    starts, stops = np.array([(rows.start, rows.stop) for rows in blocks], np.int64).T
+    lowest, highest = keypoints.angles[starts], keypoints.angles[stops - 1]
+    reaches = np.maximum.reduceat(keypoints.reaches, starts)
+    is_wide = starts >= keypoints.starts[-2]
+    found = []
+    for number, other_reach in enumerate(others.class_reaches.tolist()):
+        first, last = others.starts[number : number + 2].tolist()
+        if first == last:
+            continue
+        reach = np.hypot(reaches, np.float32(other_reach)) * np.float32(1 + 1e-5)  # a little more, for rounding
+        low, high = lowest - reach, highest + reach
+        is_all = is_wide | (high - low >= 0.99 * period) | (number == len(others.class_reaches) - 1)
+        angles = others.angles[first:last]
+        for turn in (0.0, -period, period):
+            begins = first + angles.searchsorted(low + np.float32(turn))
+            ends = first + angles.searchsorted(high + np.float32(turn), side="right")
+            found.append((np.where(is_all, first, begins), np.where(is_all, last if turn == 0 else first, ends)))
+    for begins, ends in zip(*(np.stack(each, axis=1).tolist() for each in zip(*found, strict=True)), strict=True):
+        parts = [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
+        if len(parts) > 1:
+            yield np.concatenate([np.arange(begin, end) for begin, end in parts])
+        else:
+            yield slice(*parts[0]) if parts else None
+
+
+def _outside(
+    keypoints: _Sorted, rows: slice, others: _Sorted, columns: IndexArray | slice, period: float, scratch: _Scratch
+) -> BoolArray:
+    """[R, C] whether two keypoints do not lie in each other's band, or at an impossible depth."""
+    angles, other_angles = keypoints.angles[rows], others.angles[columns]
+    shape = len(angles), len(other_angles)
+    gaps, part = scratch.array(1, shape), scratch.array(2, shape)
+    np.subtract(angles[:, None], other_angles, out=gaps)
+    if max(angles[-1] - other_angles.min(), other_angles.max() - angles[0]) > period / 2:
+        np.multiply(gaps, np.float32(1 / period), out=part)
+        np.rint(part, out=part)  # np.remainder is twenty times as slow
+        part *= np.float32(period)
+        gaps -= part
     gaps *= gaps
-    gaps -= np.multiply.outer(keypoints.squared_other_limits[rows], others.squared_slopes[columns])
-    allowed: BoolArray = gaps <= keypoints.squared_reaches[rows, None]
-    allowed &= others.depths[columns] >= keypoints.depths[rows, None]
-    return allowed
+    np.multiply(keypoints.squared_other_limits[rows, None], others.squared_slopes[columns], out=part)
+    gaps -= part
+    outside: BoolArray = gaps > keypoints.squared_reaches[rows, None]
+    outside |= others.depths[columns] < keypoints.depths[rows, None]
+    return outside
 
 
-def _two_best(similarity: Float32Array, numbers: IndexArray) -> Best:
-    """The two largest values of each row of [R, C], changed in place, and the number [C] of the largest."""
-    rows = np.arange(len(similarity))
-    positions = similarity.argmax(axis=1)
-    best = similarity[rows, positions]
-    similarity[rows, positions] = _NOT_ALLOWED
-    return Best(np.where(best > _NOT_ALLOWED, numbers[positions], -1), best, similarity.max(axis=1))
+class _Scratch:
+    """Memory that blocks use one after the other: new pages take longer than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._flat = [np.empty(0, np.float32)] * 3
+
+    def array(self, number: int, shape: tuple[int, int]) -> Float32Array:
+        """One of three arrays, float32 with any values."""
+        size = shape[0] * shape[1]
+        if len(self._flat[number]) < size:
+            self._flat[number] = np.empty(size, np.float32)
+        return self._flat[number][:size].reshape(shape)
+
+
+def _two_best(similarity: Float32Array, numbers: IndexArray, axis: int) -> Best:
+    """The two largest values of [R, C] along an axis, and the largest one's number; `numbers` are those of the axis."""
+    positions = similarity.argmax(axis=axis)
+    along = np.arange(similarity.shape[1 - axis])
+    place = (positions, along) if axis == 0 else (along, positions)
+    best = similarity[place]
+    similarity[place] = _NOT_ALLOWED
+    second = similarity.max(axis=axis)
+    similarity[place] = best
+    return Best(np.where(best > _NOT_ALLOWED, numbers[positions], -1), best, second)
 
 
 def _in_first_order(best: Best, order: IndexArray) -> Best:

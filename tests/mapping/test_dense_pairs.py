@@ -7,7 +7,12 @@ import pytest
 
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
-from sfm_lightglue.mapping.dense_pairs import pairs_with_common_surface
+from sfm_lightglue.mapping.dense_pairs import (
+    has_all_partners,
+    pairs_to_match,
+    pairs_with_common_surface,
+    ranked_partners,
+)
 from sfm_lightglue.mapping.density_config import DensityConfig
 from tests.helpers.dense_models import model_of
 
@@ -90,6 +95,20 @@ def test_pairs_of_some_images_are_those_of_their_best_partners():
     numbers = {pair: len(np.intersect1d(*(point_ids(model, ids[row]) for row in pair))) for pair in everything}
     assert min(numbers[pair] for pair in best) == sorted(num for pair, num in numbers.items() if 4 in pair)[-2]
     assert pairs_with_common_surface(model, ids, EVERYTHING, []) == []
+
+
+def test_each_image_chooses_a_few_partners_and_keeps_those_it_has():
+    model = model_of(wall(5.0), [pose(0.5 * i) for i in range(6)])
+    ranked = ranked_partners(model, [1, 2, 3, 4, 5, 6], EVERYTHING)
+    assert sorted({pair for pairs in ranked for pair in pairs}) == pairs_with_common_surface(
+        model, [1, 2, 3, 4, 5, 6], EVERYTHING
+    )
+    pairs = pairs_to_match(ranked, 2)
+    assert {pair for best in ranked for pair in best[:2]} == set(pairs) and pairs == sorted(pairs)
+    assert has_all_partners(pairs, 6, 2) and not has_all_partners(pairs, 7, 2) and not has_all_partners([], 6, 1)
+    last = [best[-1] for best in ranked]  # matched before, though not the best
+    assert pairs_to_match(ranked, 1, last) == sorted({*last})
+    assert pairs_to_match([], 3) == []
 
 
 def point_ids(model, image_id):

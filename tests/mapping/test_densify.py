@@ -1,6 +1,7 @@
 """A finished model gets the points of the dense layer, and keeps its keypoints."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image  # noqa: F401  # before pycolmap
@@ -151,10 +152,11 @@ def test_the_pairs_of_one_image_with_a_bad_pose_are_matched_again():
         if stage == "densify" and done == 0:
             totals.append(total)
 
-    result = densify_model(model, features.__getitem__, DensityConfig(), corrects_the_pose, progress=progress)
+    config = DensityConfig(max_matched_partners=14)
+    result = densify_model(model, features.__getitem__, config, corrects_the_pose, progress=progress)
     assert totals == [105, 14]  # 13 % of the pairs
     assert (result.num_rounds, result.num_pairs) == (2, 105)
-    once = densify_model(model, features.__getitem__, DensityConfig(max_rounds=1), corrects_the_pose)
+    once = densify_model(model, features.__getitem__, replace(config, max_rounds=1), corrects_the_pose)
     assert result.model.images[6].num_points3D > once.model.images[6].num_points3D
 
 
@@ -171,6 +173,23 @@ def test_what_is_needed_for_matching_is_free_during_the_adjustment(monkeypatch):
     counts = []
     densified(sparse_model(points, poses, features), features, adjust=lambda model: counts.append(len(alive)))
     assert counts == [0]
+
+
+def test_points_are_found_in_images_that_are_not_matched():
+    points, poses, features = scene(num_images=8, step=0.5)
+    model = sparse_model(points, poses, features)
+    totals = []
+
+    def progress(stage, done, total):
+        if stage == "densify" and done == 0:
+            totals.append(total)
+
+    few = densify_model(model, features.__getitem__, DensityConfig(), nothing, progress=progress)
+    every = densify_model(model, features.__getitem__, DensityConfig(max_matched_partners=7), nothing)
+    assert few.num_pairs < every.num_pairs == 28 and totals == [few.num_pairs]
+    assert (few.num_rounds, every.num_rounds) == (1, 1)  # all images have enough partners
+    assert few.model.num_points3D() > 0.98 * every.model.num_points3D()
+    assert few.model.compute_mean_track_length() > 0.98 * every.model.compute_mean_track_length() > 6
 
 
 def test_pairs_that_only_the_dense_model_shows_are_matched_too():

@@ -9,7 +9,7 @@ from sfm_lightglue.execution.executor import SERIAL, ThreadExecutor
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
-from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import Observers, joined_points, triangulate_matches
 from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView
 
@@ -138,6 +138,20 @@ def test_keypoints_that_another_point_has_are_not_added():
     taken = np.arange(3 * NUM_POINTS, 4 * NUM_POINTS)
     grown = scene.completion().completed(scene.points([(0, 1), (1, 2)]), 0.9, taken)
     assert not np.isin(taken, grown.keypoint).any()
+
+
+@pytest.mark.parametrize("looks_alike", [True, False])
+def test_points_that_no_match_connects_become_one_where_they_look_alike(looks_alike):
+    scene = Scene()
+    if not looks_alike:
+        for image in (3, 4):
+            scene.descriptors[image] = scene.unit(np.random.default_rng(image).normal(size=(NUM_POINTS, 64)))
+    parts = [scene.points([(0, 1), (1, 2)]), scene.points([(3, 4)], min_views=2)]
+    points, matches = joined_points(parts), scene.matches([(0, 1), (1, 2), (3, 4)])
+    grown = scene.completion().grown(points, matches, 1.5, 2)
+    assert len(points.xyz) == 2 * NUM_POINTS
+    assert len(grown.xyz) == (NUM_POINTS if looks_alike else 2 * NUM_POINTS)
+    assert shown(grown).all() and len(grown.keypoint) == NUM_IMAGES * NUM_POINTS
 
 
 NUM_SURE = 40
