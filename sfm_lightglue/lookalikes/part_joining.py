@@ -66,6 +66,7 @@ class Parts:
 
     def __init__(self, num_images: int) -> None:
         self._parents = list(range(num_images))
+        self._members = [[image] for image in range(num_images)]
 
     def root(self, image: int) -> int:
         """The number of the set of an image."""
@@ -77,7 +78,14 @@ class Parts:
     def join(self, first: int, second: int) -> None:
         """Unite the sets of two images."""
         roots = sorted((self.root(first), self.root(second)))
-        self._parents[roots[1]] = roots[0]
+        if roots[0] != roots[1]:
+            self._parents[roots[1]] = roots[0]
+            self._members[roots[0]] += self._members[roots[1]]
+            self._members[roots[1]] = []
+
+    def members(self, root: int) -> frozenset[int]:
+        """The images of a set, by its number."""
+        return frozenset(self._members[root])
 
     def between(self, pairs: Sequence[PairView]) -> dict[tuple[int, int], list[int]]:
         """The indices of the pairs between each two parts, the part with the smaller number first."""
@@ -157,8 +165,7 @@ def with_clear_joining(
             else:
                 is_used[agreeing] = True
                 tracks = tracks.joined([pairs[idx] for idx in agreeing])
-                sides = [frozenset(k for k in range(len(images)) if parts.root(k) == part) for part in key]
-                bridges += [_Bridge(idx, sides[0], sides[1]) for idx in agreeing]
+                bridges += [_Bridge(idx, parts.members(key[0]), parts.members(key[1])) for idx in agreeing]
                 parts.join(*key)
                 joined |= {*key}
         if not joined and not (is_changed and refused):

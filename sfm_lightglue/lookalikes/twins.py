@@ -5,6 +5,7 @@ Pairs from nearly one place with whole unmatched parts show that there are twins
 - those pairs;
 - rare points: true pairs also match what is around the twins, which few other pairs match;
 - neighbours in the order of the names, if it is that of the camera's way;
+- pairs that are the best ones of both of their images, if many of these look true otherwise;
 - triplets: if the same points are matched in all three pairs of three images, and two pairs are true, so is the third
   one. So a pair of twins that is surely wrong and one that is surely true settle many others.
 """
@@ -21,7 +22,7 @@ from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
 from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back, way_deviations
 
-TWINS_VERSION = 7
+TWINS_VERSION = 8
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
@@ -89,6 +90,19 @@ _TRUSTED_LOGIT = 6.0
 
 _WITHOUT_ORDER = 2.2
 """Without a known order, the logits are less certain: they are lowered by this in the end."""
+
+_BEST_INLIERS, _BEST_MATCHED = 0.98, 0.9
+"""A pair is the best one of both of its images if its number of inliers, relative to their best pairs, is at least the
+first number, and how completely it matches them at least the second one."""
+
+_MIN_BEST, _MIN_TRUE_BEST = 5, 0.4
+"""Number of such pairs of a scene that tell whether they are true, and the fraction of them that must look true. If the
+camera stood denser than the twins, they are: half to all of them look true in 12 rendered scenes. If each view has a
+twin that is nearly the same, as around a house, nearly all of them are wrong, and at most a fifth look true."""
+
+_BEST_LOGIT, _CLEARLY_WRONG = 3.0, -2.2
+"""Logit for the best pairs in the former scenes, and the logit from which they get it: a smaller one has a probability
+below .1. Of 95 best pairs, one was wrong, with a probability of .02."""
 
 _WRONG_LOGIT = -4.0
 """Logit of a pair that was found to join twins in a model."""
@@ -203,13 +217,36 @@ def logits_among_twins(
     is_usual = ~turns_back(tracks.pairs, steps, len(_STEP_LOGITS))
     for step, logit in enumerate(_STEP_LOGITS, 1):
         own[(steps == step) & is_usual] += logit
-    own[is_wrong] = _WRONG_LOGIT
-    if is_trusted is not None:
-        own[is_trusted] = _TRUSTED_LOGIT
     others = _others_in_triplets(len(cues), closed_triplets(tracks))
+    certain = is_wrong, np.zeros(len(cues), np.bool_) if is_trusted is None else is_trusted
+    lowered = _WITHOUT_ORDER if np.isnan(steps).all() else 0.0
+    found = _settled(own, certain, others) - lowered
+    is_best = _best_of_both(cues)
+    if is_best.sum() >= _MIN_BEST and (found[is_best] > 0).mean() >= _MIN_TRUE_BEST:
+        found = _settled(own + _BEST_LOGIT * (is_best & (found >= _CLEARLY_WRONG)), certain, others) - lowered
+    return found
+
+
+def _best_of_both(cues: Sequence[PairCues]) -> BoolArray:
+    """The pairs [P] that are the best ones of both of their images."""
+    return np.array(
+        [one.relative_inliers >= _BEST_INLIERS and one.relative_matched >= _BEST_MATCHED for one in cues], np.bool_
+    )
+
+
+def _settled(own: Float64Array, certain: tuple[BoolArray, BoolArray], others: Sequence[IndexArray]) -> Float64Array:
+    """The logits [P] after the pairs of triplets have settled each other.
+
+    Args:
+        own: [P] logits of the pairs alone.
+        certain: [P] pairs that joined twins in a model, and those that the user named.
+        others: for each pair, the other two pairs [T, 2] of its triplets.
+    """
+    own = np.where(certain[0], _WRONG_LOGIT, own)
+    own = np.where(certain[1], _TRUSTED_LOGIT, own)
     found = own.copy()
     has_others = [idx for idx, rows in enumerate(others) if len(rows) > 0]
-    news = np.zeros(len(cues))
+    news = np.zeros(len(own))
     for _ in range(_MAX_ROUNDS):
         probabilities = np.clip(1 / (1 + np.exp(-found)), *_LIMITS)
         news[has_others] = [_news(probabilities[others[idx]]) for idx in has_others]
@@ -217,7 +254,7 @@ def logits_among_twins(
         found += change
         if np.abs(change).max() < _MIN_CHANGE:
             break
-    return found - _WITHOUT_ORDER if np.isnan(steps).all() else found
+    return found
 
 
 def _by_way(pairs: Sequence[PairView], steps: Float64Array) -> Float64Array:

@@ -82,6 +82,31 @@ def test_rare_points_make_a_pair_more_probable_and_an_unknown_order_all_pairs_le
     assert (logits_among_twins(tracks, known, logits, NO_WRONG) > rare).all()
 
 
+@pytest.mark.parametrize(
+    ("num_true", "num_best", "is_raised"), [(3, 6, True), (2, 6, False), (0, 6, False), (3, 4, False)]
+)
+def test_the_best_pairs_of_both_images_are_true_if_many_of_them_look_true(
+    num_true: int, num_best: int, is_raised: bool
+) -> None:
+    walk = Walk([0] * 12)
+    tracks = PairTracks(
+        walk.images, [walk.pair(2 * k, 2 * k + 1) for k in range(6)] + [walk.pair(1, 2), walk.pair(3, 4)]
+    )
+    plain = [cues(step=2 if k < num_true else 9) for k in range(8)]
+    marked = [
+        replace(each, relative_inliers=1.0 if k < num_best else 0.9, relative_matched=0.95 if k < num_best else 1.0)
+        for k, each in enumerate(plain)
+    ]
+    before, after = (logits_among_twins(tracks, given, np.full(8, 2.0), np.arange(8) == 3) for given in (plain, marked))
+    raised = np.arange(8) < num_best if is_raised else np.zeros(8, np.bool_)
+    assert (before[:num_true] > 0).all()
+    assert (before[num_true:] < 0).all()
+    assert ((after > before + 2) == (raised & (np.arange(8) != 3))).all(), "a pair that joined twins stays wrong"
+    assert np.allclose(after[~raised], before[~raised])
+    improbable = [replace(each, same_view_conflict=3.0 if k == 5 else np.nan) for k, each in enumerate(marked)]
+    assert logits_among_twins(tracks, improbable, np.full(8, 2.0), np.arange(8) == 3)[5] < -2.2
+
+
 @pytest.mark.parametrize("conflict", [2.0, -1.0])
 def test_only_in_scenes_with_twins_triplets_count(conflict: float) -> None:
     model = OverlapModel(("matched_low",), (0.0,), (1.0,), (0.0,), 2.0, 0.6)
