@@ -16,6 +16,7 @@ from sfm_lightglue.colmap.pair_counts import DatabaseCounts, PairCount, database
 from sfm_lightglue.images.orientation import turn_forward
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.verdict import ImageReason
+from sfm_lightglue.reconstruction.told_folds import SIGNS_CHECK
 from sfm_lightglue.report.advice import CHECK_TEXTS, REASON_TEXTS, findings
 from sfm_lightglue.report.charts import DrawnPair, histogram_svg, level_of, map_svg, matrix_svg
 from sfm_lightglue.report.images_table import doubtful_pairs, image_rows, recorded_pairs
@@ -42,7 +43,8 @@ def test_every_reason_has_a_text() -> None:
 def test_every_check_of_this_version_has_a_text() -> None:
     limits = {field.name for field in fields(ChecksConfig) if field.name.startswith(("min_", "max_"))}
     assert {"min_agreement", "max_focal_uncertainty"} <= CHECK_TEXTS.keys()
-    assert CHECK_TEXTS.keys() <= limits - _NO_CHECKS_OF_A_MODEL
+    assert SIGNS_CHECK in CHECK_TEXTS  # it has no option
+    assert CHECK_TEXTS.keys() - {SIGNS_CHECK} <= limits - _NO_CHECKS_OF_A_MODEL
 
 
 def test_findings_name_the_images_and_come_with_advice() -> None:
