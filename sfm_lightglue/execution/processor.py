@@ -20,4 +20,14 @@ def has_bfloat16_instructions() -> bool:
 
 def may_have_cuda() -> bool:
     """Whether there may be a CUDA device; if False, the query of torch, which takes a second, is unnecessary."""
-    return sys.platform != "linux" or Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists()
+    return sys.platform != "linux" or any(Path(path).exists() for path in _SIGNS_OF_A_GPU)
+
+
+_SIGNS_OF_A_GPU = (
+    "/proc/driver/nvidia",
+    "/dev/nvidiactl",
+    "/dev/nvhost-ctrl",  # Jetson
+    "/dev/nvmap",
+    "/dev/dxg",  # the Linux of Windows
+    "/dev/kfd",  # AMD
+)

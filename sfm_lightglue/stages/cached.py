@@ -220,7 +220,7 @@ class CachedMatcher:
     def prepare(self) -> None:
         """Load what the wrapped matcher would load at its first pair, see `PreparedMatcher`."""
         prepare = getattr(self.matcher, "prepare", None)
-        if prepare is not None:
+        if callable(prepare):
             prepare()
 
     def key(self, digest0: str, digest1: str) -> str:

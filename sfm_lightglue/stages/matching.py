@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfm_lightglue.execution.executor import SERIAL, Executor
@@ -18,9 +18,8 @@ from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, 
 BLOCK_SIZE = 48
 """Images of a block; the features of two blocks fit into the memory of `SceneFeatures`."""
 
-_MIN_TASKS, _MAX_BATCHES_PER_TASK = 256, 8
-"""Of many pairs, several batches are a task of a thread, so that threads whose pairs are stored seldom wait for each
-other; the tasks stay at least as many as the first number."""
+_BATCHES_PER_TASK = 8
+"""So many batches whose pairs are stored are one task of a thread, so that the threads seldom wait for each other."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,16 +87,39 @@ def match_pairs(
     def work_all(batches: Sequence[Sequence[ImagePair]]) -> list[PairResult]:
         return [result for batch in batches for result in work(batch)]
 
+    def is_stored(batch: Sequence[ImagePair]) -> bool:
+        return matcher.has(matcher.key(digest_of(batch[0].name0), digest_of(batch[0].name1)))
+
+    digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
     if isinstance(executor, FillsStore):
-        digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
         shared = PairWork(pairs, BLOCK_SIZE, features, digest_of, camera_from_name, matcher, verifier, work)
         executor.fill(shared, progress)
     batches = in_batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
-    batches_per_task = min(max(1, len(pairs) // (matcher.batch_size * _MIN_TASKS)), _MAX_BATCHES_PER_TASK)
     num_done = 0
     progress("match", 0, len(pairs))
-    for results in executor.map(work_all, in_batches(batches, batches_per_task)):
+    for results in executor.map(work_all, _as_tasks(batches, is_stored)):
         for result in results:
             num_done += 1
             progress("match", num_done, len(pairs))
             yield result
+
+
+def _as_tasks(
+    batches: Iterable[list[ImagePair]], is_stored: Callable[[Sequence[ImagePair]], bool]
+) -> Iterator[list[list[ImagePair]]]:
+    """Batches that follow each other in one task where they are stored. One that is computed is a task by itself."""
+    task: list[list[ImagePair]] = []
+    for batch in batches:
+        if is_stored(batch):
+            task.append(batch)
+            if len(task) < _BATCHES_PER_TASK:
+                continue
+        elif task:
+            yield task
+            task = [batch]
+        else:
+            task = [batch]
+        yield task
+        task = []
+    if task:
+        yield task

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sfm_lightglue.errors import DataError, SfmError
+from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.blas import one_blas_thread
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.pairs.pair_sets import AllPairs, IndexedPairs
@@ -164,8 +165,8 @@ def extract_and_match(
     stream = PairStream(executor, pairs, scene.images, features, matcher, verifier)
     start = time.perf_counter()
     # A run that is continued after the extraction may find all of its pairs in the store, too.
-    is_new = len(pairs) > 0 and not all(map(features.is_stored, scene.images[: executor.num_workers]))
-    with prepared_meanwhile(matcher) if is_new else nullcontext():
+    is_new = len(pairs) > 0 and not any(map(features.is_stored, scene.images[: executor.num_workers]))
+    with one_blas_thread(), prepared_meanwhile(matcher) if is_new else nullcontext():
         features.extract(stream, progress)
     clock.share_out(time.perf_counter() - start, stream.seconds)
     return features
@@ -178,15 +179,13 @@ def prepared_meanwhile(matcher: CachedMatcher) -> Iterator[None]:
     def prepare() -> None:
         try:
             matcher.prepare()
-        except SfmError as error:  # the first pair raises it again
-            logger.debug("the matcher cannot be prepared: %s", error)
+        except Exception as error:  # whatever it is, the first pair raises it again
+            logger.debug("the matcher cannot be prepared: %s: %s", type(error).__name__, error)
 
     thread = threading.Thread(target=prepare, name="prepare-matcher")
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    yield
+    thread.join()  # not after an error: the import may take long
 
 
 def earlier_partners(pairs: Sequence[ImagePair], names: Sequence[str]) -> Callable[[int], Iterable[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -115,12 +116,14 @@ class Shards:
                 path, start = self._paths[place.shard], self._starts[place.shard]
             try:
                 data = self._opened(place.shard, path).read(start + place.offset, place.length)
-            except FileNotFoundError:
-                with self._lock:
-                    self._index.discard(place.shard)
-                    self._looked_s = None
-                continue
             except OSError as error:
+                with self._lock:
+                    was_open = self._open.pop(place.shard, None) is not None
+                    if error.errno in {errno.ENOENT, errno.ESTALE} and not was_open:  # it has gone
+                        self._index.discard(place.shard)
+                        self._looked_s = None
+                if was_open or error.errno in {errno.ENOENT, errno.ESTALE}:
+                    continue
                 logger.warning("%s: cannot be read, an entry will be computed again (%s)", path, error)
                 return None
             if len(data) == place.length and checksum_of(key, data) == place.checksum:
@@ -135,13 +138,20 @@ class Shards:
             return OpenShard(path)
         with self._lock:
             found = self._open.pop(shard, None)
-        if found is None:
-            found = OpenShard(path)
+            if found is not None:
+                self._open[shard] = found  # at the end: the first one was used the longest time ago
+                return found
+        found = OpenShard(path)
         with self._lock:
-            self._open[shard] = found  # at the end: the first one was used the longest time ago
+            self._open[shard] = found
             if len(self._open) > _MAX_OPEN:
                 del self._open[next(iter(self._open))]
         return found
+
+    def close(self) -> None:
+        """Close the shards that are open for reading; the next read opens them again."""
+        with self._lock:
+            self._open.clear()
 
     def save(self, key: bytes, data: bytes) -> None:
         """Add an entry, or replace it. It is written at the latest after `MAX_WAIT_S`, and by `flush`.

@@ -130,6 +130,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for shards in self._shards.values():
+            shards.close()
         if error is None:
             self.flush()
         else:

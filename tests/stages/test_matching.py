@@ -109,14 +109,12 @@ def test_seeds_of_pairs_stay_those_of_earlier_versions():
         assert pair_seed(7, pair) == int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF
 
 
-def test_several_batches_are_one_task_where_pairs_are_many(store, monkeypatch):
+def test_batches_that_are_stored_are_tasks_together(store):
     """The results, their order and the batches of the matcher are those of single tasks."""
-    monkeypatch.setattr(matching, "_MIN_TASKS", 2)
     names = [f"{number}.png" for number in range(9)]
     features = {name: replace(features_of(seed), key=f"{seed:064x}") for seed, name in enumerate(names)}
     pairs = [ImagePair(*both) for both in itertools.combinations(names, 2)]
-    verifier, tasks, done = CachedVerifier(TwoViewConfig(), 0, store), [], []
-    sizes = []
+    in_order, sizes, tasks, done = list(in_blocks(pairs, matching.BLOCK_SIZE)), [], [], []
 
     class NotedMatcher(RowMatcher):
         def match_batch(self, each):
@@ -126,19 +124,29 @@ def test_several_batches_are_one_task_where_pairs_are_many(store, monkeypatch):
     class OneByOne:
         def map(self, function, items):
             for item in items:
-                tasks.append(item)
+                tasks.append(len(item))
                 yield function(item)
 
-    results = match_pairs(
-        pairs,
-        features,
-        dict.fromkeys(names, CAMERA),
-        CachedMatcher(NotedMatcher(), store),
-        verifier,
-        OneByOne(),
-        lambda stage, num_done, num_total: done.append((num_done, num_total)),
-    )
-    assert [each.pair for each in results] == list(in_blocks(pairs, matching.BLOCK_SIZE))
-    assert [len(task) for task in tasks] == [4, 4, 1]  # of 9 batches
-    assert sizes == [4] * 9
+    def matched(pairs):
+        tasks.clear(), sizes.clear(), done.clear()
+        matcher, verifier = CachedMatcher(NotedMatcher(), store), CachedVerifier(TwoViewConfig(), 0, store)
+        results = match_pairs(
+            pairs,
+            features,
+            dict.fromkeys(names, CAMERA),
+            matcher,
+            verifier,
+            OneByOne(),
+            lambda stage, num_done, num_total: done.append((num_done, num_total)),
+        )
+        return [each.pair for each in results]
+
+    assert matched(in_order[4:20]) == list(in_blocks(in_order[4:20], matching.BLOCK_SIZE))
+    assert (tasks, sizes) == ([1] * 4, [4] * 4)
+    assert matched(pairs) == in_order
+    assert sum(sizes) == 20
+    assert 1 < max(tasks) <= 8
+    assert sum(tasks) == 9
+    assert matched(pairs) == in_order
+    assert (tasks, sizes) == ([8, 1], [])
     assert done == [(number, 36) for number in range(37)]

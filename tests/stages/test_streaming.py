@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm_lightglue.errors import ConfigError, DataError, SfmError, WeightsError
+from sfm_lightglue.errors import ConfigError, DataError, WeightsError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.features import Features
 from sfm_lightglue.identity import Identity
@@ -55,7 +55,7 @@ class Rows:
 class NeedsPreparation(Rows):
     """Cannot match before it was prepared, and notes what was extracted until then."""
 
-    def __init__(self, error: SfmError | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self._error = error
         self.preparations: list[str] = []
@@ -151,8 +151,9 @@ def test_the_matcher_is_prepared_once_while_images_are_extracted(tmp_path: Path)
     assert again.preparations == []  # the pairs may be in the store, too
 
 
-def test_a_matcher_that_cannot_be_prepared_stops_no_extraction(tmp_path: Path) -> None:
-    scene, rows = scene_of(tmp_path, 8), NeedsPreparation(WeightsError("other keys"))
+@pytest.mark.parametrize("error", [WeightsError("other keys"), ImportError("no torch"), TypeError("another method")])
+def test_a_matcher_that_cannot_be_prepared_stops_no_extraction(tmp_path: Path, error: Exception) -> None:
+    scene, rows = scene_of(tmp_path, 8), NeedsPreparation(error)
     with Store(tmp_path / "store") as store:
         features, _ = extracted(scene, rows, store, ThreadExecutor(2))
     assert tuple(features) == scene.names

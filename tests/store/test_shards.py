@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -289,6 +290,60 @@ def test_a_shard_is_closed_with_its_last_reader(tmp_path):
         os.fstat(descriptor)
     with pytest.raises(FileNotFoundError):
         OpenShard(tmp_path / "none")
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO])
+def test_an_open_shard_that_cannot_be_read_is_opened_again(store, monkeypatch, code):
+    """A file of a network folder goes stale when another machine merges shards."""
+    save(store, range(4))
+    store.flush()
+    assert found_numbers(store) == list(range(4))  # it is open now
+    read, failures = OpenShard.read, [OSError(code, "stale")]
+
+    def fails_once(self, start, length):
+        if failures:
+            raise failures.pop()
+        return read(self, start, length)
+
+    monkeypatch.setattr(OpenShard, "read", fails_once)
+    assert found_numbers(store) == list(range(4))
+    assert not failures
+
+
+def test_a_shard_that_was_merged_by_another_machine_is_found_again(store, no_delay):
+    save(store, range(4))
+    store.flush()
+    assert found_numbers(store) == list(range(4))
+    (old,) = shard_paths(store)
+    other = Store(store.root)
+    save(other, range(4))
+    other.flush()
+    old.unlink()
+    for shards in store._shards.values():
+        shards.close()
+    assert found_numbers(store) == list(range(4))
+
+
+def test_threads_read_more_shards_than_stay_open(store, small_shards, monkeypatch):
+    monkeypatch.setattr(shards_module, "_MAX_OPEN", 1)
+    save(store, range(40))
+    store.flush()
+    reader = Store(store.root)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: found_numbers(reader), range(8)))
+    assert found == [list(range(40))] * 8
+
+
+def test_the_end_of_a_with_block_closes_the_shards(tmp_path):
+    with Store(tmp_path / "store") as store:
+        save(store, range(4))
+        store.flush()
+        assert found_numbers(store) == list(range(4))
+        (shard,) = store._shards["matches"]._open.values()
+        descriptor = shard._descriptor
+        del shard
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
 
 
 def _has_key(path, key):
