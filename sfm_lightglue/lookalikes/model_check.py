@@ -105,6 +105,7 @@ class FoldCheck:
             lies in one group with both. `groups` are larger: those that have points in common, and no conflict.
         doubted: names of the images of the pairs that seem to show different places, if these are too many for chance.
             Pairs of two visits between which things were moved seem so too.
+        doubted_pairs: these pairs, sorted.
     """
 
     names: tuple[str, ...]
@@ -115,6 +116,12 @@ class FoldCheck:
     conflict: float
     is_joined: BoolArray
     doubted: tuple[str, ...] = ()
+    doubted_pairs: tuple[ImagePair, ...] = ()
+
+    @property
+    def num_known(self) -> int:
+        """Number of pairs of images of which something is known."""
+        return int((~np.isnan(self.evidence)).sum()) // 2
 
     def joining_pairs(self, num_inliers: Mapping[ImagePair, int]) -> list[ImagePair]:
         """The pairs that join groups which contradict each other: their matches became points of the model.
@@ -219,8 +226,9 @@ def check_fold(
     worst = found[0].conflict if found else 0.0
     known = np.where(is_known, evidence, np.nan)
     is_joined = _is_joined(groups, is_trusted)
-    doubted = tuple(arrays.names[row] for row in _doubted(known, is_joined, limit).tolist())
-    return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst, is_joined, doubted)
+    pairs = [ImagePair(arrays.names[row0], arrays.names[row1]) for row0, row1 in _doubted(known, is_joined, limit)]
+    doubted = tuple(sorted({name for pair in pairs for name in (pair.name0, pair.name1)})), tuple(sorted(pairs))
+    return FoldCheck(arrays.names, known, num_common, names, tuple(conflicts.values()), worst, is_joined, *doubted)
 
 
 def _is_joined(groups: Sequence[IndexArray], is_trusted: BoolArray) -> BoolArray:
@@ -235,13 +243,14 @@ def _is_joined(groups: Sequence[IndexArray], is_trusted: BoolArray) -> BoolArray
     return is_joined
 
 
-def _doubted(evidence: Float64Array, is_joined: BoolArray, limit: float) -> IndexArray:
-    """Rows of the images of the pairs with evidence below a limit, without those whose groups a trusted pair joins."""
+def _doubted(evidence: Float64Array, is_joined: BoolArray, limit: float) -> list[list[int]]:
+    """Rows of both images of the pairs with evidence below a limit, without those whose groups a trusted pair joins."""
     is_against = (evidence < limit) & ~is_joined  # false if nothing is known
     num_against, num_known = int(is_against.sum()) // 2, int((~np.isnan(evidence)).sum()) // 2
     if num_against < max(_MIN_DOUBTED, _MIN_DOUBTED_FRACTION * num_known):
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(is_against.any(axis=1))
+        return []
+    rows: list[list[int]] = np.argwhere(np.triu(is_against, 1)).tolist()
+    return rows
 
 
 def _untrusted(

@@ -28,6 +28,10 @@ _SIMILAR_DEG, _MIN_SIMILAR = 5.0, 4
 """Two images are compared with those whose views differ by nearly the same angle, up to this difference, if there are
 as many of them."""
 
+_STEP_DEG = 0.5
+"""The usual share is that of pairs around an angle; the angles of pairs are rounded to these steps for it, so that the
+time does not grow with the square of the number of pairs."""
+
 _LEAST_SHARE = 0.02
 """Smallest share of rare points, so that its logarithm has a limit."""
 
@@ -83,11 +87,22 @@ def _excess(shares: Float64Array, angles_deg: Float64Array) -> Float64Array:
     order = np.argsort(angles_deg[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
     angles, values = angles_deg[rows, columns], np.log(np.maximum(shares[rows, columns], _LEAST_SHARE))
-    starts = np.searchsorted(angles, angles - _SIMILAR_DEG, "left")
-    stops = np.searchsorted(angles, angles + _SIMILAR_DEG, "right")
     excess = np.full(shares.shape, np.nan)
-    for idx, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
-        similar = np.concatenate([values[start:idx], values[idx + 1 : stop]])
-        if len(similar) >= _MIN_SIMILAR:
-            excess[rows[idx], columns[idx]] = excess[columns[idx], rows[idx]] = values[idx] - np.median(similar)
+    for step in np.unique(np.floor(angles / _STEP_DEG)).tolist():
+        first, last = np.searchsorted(angles, [step * _STEP_DEG, (step + 1) * _STEP_DEG], "left").tolist()
+        middle = (step + 0.5) * _STEP_DEG
+        start, stop = np.searchsorted(angles, [middle - _SIMILAR_DEG, middle + _SIMILAR_DEG], "left").tolist()
+        if stop - start <= _MIN_SIMILAR:  # a pair is not compared with itself
+            continue
+        usual = _medians_without(np.sort(values[start:stop]), values[first:last])
+        at = rows[first:last], columns[first:last]
+        excess[at] = excess[at[1], at[0]] = values[first:last] - usual
     return excess
+
+
+def _medians_without(ordered: Float64Array, values: Float64Array) -> Float64Array:
+    """The median [k] of sorted numbers [n] without one of them, for each of k of them."""
+    idxs = np.searchsorted(ordered, values, "left")
+    lower, upper = (len(ordered) - 2) // 2, (len(ordered) - 1) // 2  # of the others
+    medians: Float64Array = (ordered[lower + (idxs <= lower)] + ordered[upper + (idxs <= upper)]) / 2
+    return medians

@@ -94,6 +94,28 @@ class ImageVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldSigns:
+    """Pairs of images of a model that seem to show different places, by kind of sign; the names of both images.
+
+    Args:
+        doubted: pairs with more points than is usual that only one of both images observes.
+        joined_again: pairs that were left out after a fold, and whose images are at one place again.
+        unlike: images from nearly one place with unlike surroundings.
+        num_known: number of pairs of images of whose points something is known.
+    """
+
+    doubted: tuple[tuple[str, str], ...] = ()
+    joined_again: tuple[tuple[str, str], ...] = ()
+    unlike: tuple[tuple[str, str], ...] = ()
+    num_known: int = 0
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """All these pairs."""
+        return frozenset({*self.doubted, *self.joined_again, *self.unlike})
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVerdict:
     """The judgement of one model.
 
@@ -108,6 +130,7 @@ class ModelVerdict:
             for certain. Empty if there is no sign of it.
         suspected: names of the pairs that join the places of a model that may be folded, if these stand out; until the
             scene was mapped without them.
+        signs: of a fold, for what may be done about them; empty if nothing is to be done, as with known poses.
     """
 
     outcome: Outcome
@@ -117,6 +140,7 @@ class ModelVerdict:
     left_out: tuple[tuple[str, str], ...] = ()
     maybe_folded: tuple[str, ...] = ()
     suspected: tuple[tuple[str, str], ...] = ()
+    signs: FoldSigns = FoldSigns()
 
     @property
     def failed(self) -> tuple[str, ...]:

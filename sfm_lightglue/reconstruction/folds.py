@@ -15,7 +15,7 @@ from sfm_lightglue.mapping.database_pairs import matched_pairs
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.merging_by_points import is_of_pieces
 from sfm_lightglue.mapping.pair_points import pairs_without_points
-from sfm_lightglue.mapping.verdict import Check
+from sfm_lightglue.mapping.verdict import Check, FoldSigns
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair
@@ -60,12 +60,14 @@ class FoldSearch:
             and the scene is to be mapped again without the pairs that they name.
         left_out: pairs that were left out, because they joined places that look alike in an earlier attempt.
         suspects: whether models that may be folded are, if the places stand out that lie on top of each other.
+        only_tells: whether signs of a fold are told, and nothing is done about them, as with known poses.
     """
 
     trusted: Collection[ImagePair] = frozenset()
     cuts: bool = False
     left_out: frozenset[ImagePair] = frozenset()
     suspects: bool = False
+    only_tells: bool = False
 
 
 Judge = Callable[[Sequence["pycolmap.Reconstruction"]], list[JudgedModel]]
@@ -87,6 +89,7 @@ class Folds:
         left_out: number of inliers of the pairs that were left out, because they joined places in an earlier attempt.
         doubtful_inliers: keypoints [K, 2] of the inliers of pairs that are probably wrong, in a scene with twins.
         suspects: see `FoldSearch`.
+        only_tells: see `FoldSearch`.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -99,6 +102,7 @@ class Folds:
     left_out: Mapping[ImagePair, int] = field(default_factory=dict)
     doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
     suspects: bool = False
+    only_tells: bool = False
 
     @classmethod
     def of_database(cls, database: Path, weighed: WeighedPairs, max_conflict: float, search: FoldSearch) -> Folds:
@@ -107,8 +111,9 @@ class Folds:
         probabilities = {pair: overlap.probability for pair, overlap in weighed.overlaps.items()}
         attempted = matched_pairs(database)
         left_out = {pair: record.num_inliers for pair, record in weighed.apart.items() if pair in search.left_out}
-        twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers, search.suspects
-        return cls(num_inliers, attempted, max_conflict, probabilities, frozenset(search.trusted), *twins)
+        twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers
+        options = search.suspects, search.only_tells
+        return cls(num_inliers, attempted, max_conflict, probabilities, frozenset(search.trusted), *twins, *options)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """The models with the check for folds; those that were published and are folded are rejected."""
@@ -125,14 +130,20 @@ class Folds:
 
     def _located(self, model: pycolmap.Reconstruction, found: FoldCheck) -> FoldCheck | None:
         """The places of a model that may be folded; None if it has a fold, or no sign of one, or none stand out."""
-        has_sign = found.conflict <= self.max_conflict and self._signs(found)
+        has_sign = found.conflict <= self.max_conflict and self._told(found)
         located = located_fold(model, found, self.attempted) if has_sign else None
         return located if located is not None and located.conflict >= _MIN_LOCATED else None
 
-    def _signs(self, found: FoldCheck) -> tuple[str, ...]:
+    def _told(self, found: FoldCheck) -> tuple[str, ...]:
         """The images of a model that may be folded."""
-        unlike = _names_of(found.without_joined(self.unlike - self.trusted))
-        return tuple(sorted({*found.doubted, *unlike, *self._joined_again(found)}))
+        signs = self._signs(found)
+        return tuple(sorted({*found.doubted, *(name for pair in signs.pairs for name in pair)}))
+
+    def _signs(self, found: FoldCheck) -> FoldSigns:
+        """The pairs of a model that may be folded."""
+        unlike = _if_several(found.without_joined(self.unlike - self.trusted))
+        again = self._joined_again(found)
+        return FoldSigns(_names_of(found.doubted_pairs), _names_of(again), _names_of(unlike), found.num_known)
 
     def cut(self, judged: Sequence[JudgedModel], judge: Judge) -> list[JudgedModel]:
         """The models, with the pieces of the folded ones instead of these if pieces are published.
@@ -172,7 +183,8 @@ class Folds:
         found = self.check(judged.model)
         check = Check.at_most(found.conflict, self.max_conflict)
         checks = {**judged.verdict.checks, FOLD_CHECK: check}
-        verdict = replace(judged.verdict, checks=checks, maybe_folded=self._signs(found))
+        signs = FoldSigns() if self.only_tells else self._signs(found)
+        verdict = replace(judged.verdict, checks=checks, maybe_folded=self._told(found), signs=signs)
         if check.passed:
             located = None if self.suspects else self._located(judged.model, found)  # `check` looked for them
             suspected = self._joining(located) if located is not None else ()
@@ -188,13 +200,13 @@ class Folds:
         """The images of a model in pairs whose surroundings are unlike, if these are several."""
         names = {name for name, image in judged.verdict.images.items() if image.status == "registered"}
         unlike = [pair for pair in self.unlike - self.trusted if {pair.name0, pair.name1} <= names]
-        return tuple(sorted(_names_of(unlike)))
+        return tuple(sorted({name for pair in _if_several(unlike) for name in (pair.name0, pair.name1)}))
 
-    def _joined_again(self, found: FoldCheck) -> set[str]:
-        """The images of left-out pairs that are at one place of a model all the same, if these are several."""
+    def _joined_again(self, found: FoldCheck) -> Collection[ImagePair]:
+        """The left-out pairs whose images are at one place of a model all the same, if these are several."""
         inside = {pair: self.left_out[pair] for pair in found.without_joined(self.left_out.keys() - self.trusted)}
         again = found.joined(inside, _JOINED_AGAIN)
-        return _names_of(again) if len(again) >= _MIN_JOINED_FRACTION * len(inside) else set()
+        return _if_several(again) if len(again) >= _MIN_JOINED_FRACTION * len(inside) else ()
 
 
 def is_folded(judged: JudgedModel) -> bool:
@@ -202,9 +214,13 @@ def is_folded(judged: JudgedModel) -> bool:
     return FOLD_CHECK in judged.verdict.failed
 
 
-def _names_of(pairs: Collection[ImagePair]) -> set[str]:
-    """The images of pairs, none if the pairs are too few to tell something."""
-    return {name for pair in pairs for name in (pair.name0, pair.name1)} if len(pairs) >= _MIN_PAIRS else set()
+def _names_of(pairs: Collection[ImagePair]) -> tuple[tuple[str, str], ...]:
+    return tuple((pair.name0, pair.name1) for pair in pairs)
+
+
+def _if_several(pairs: Collection[ImagePair]) -> Collection[ImagePair]:
+    """The pairs, none if they are too few to tell something."""
+    return pairs if len(pairs) >= _MIN_PAIRS else ()
 
 
 def _of_folded(piece: JudgedModel, folded: JudgedModel) -> JudgedModel:

@@ -35,6 +35,7 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
+from sfm_lightglue.reconstruction.told_folds import without_many_signs
 from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded, told_as_before
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
@@ -112,14 +113,13 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     judged, groups = mapped
     tell_unverified(job.trusted, filled.weighed)
     path_from_name = {image.name: image.path for image in job.scene.images}
-    task = _task(job, filled, work)
     finishing = Finishing(
         job.features.dense,
         path_from_name,
         job.config.density,
         job.config.refine,
         mapper.config,
-        task,
+        _task(job, filled, work),
         filled.path,
         job.config.checks,
         filled.guessed_camera_ids,
@@ -178,7 +178,8 @@ def _map_scene(
         how = partial(fill_database, job), map_filled, doubtful
         filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
         groups: Sequence[CameraGroup] = ()
-        if judged and judged[0].model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
+        first = judged[0] if judged and judged[0].verdict.outcome != "rejected" else None
+        if first and first.model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
             filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
         filled, judged, added = _second_look(job, mapper, filled, judged, groups, work)
         with job.clock.stage("map"):
@@ -346,9 +347,8 @@ def _map(
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
         task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
-        search = None
-        if job.config.lookalikes.mode != "off":
-            search = FoldSearch(job.trusted, cuts, left_out_pairs(job.store, job.keys.mapped), suspects)
+        left_out, mode = left_out_pairs(job.store, job.keys.mapped), job.config.lookalikes.mode
+        search = FoldSearch(job.trusted, cuts, left_out, suspects, bool(task.known_poses)) if mode != "off" else None
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 
@@ -383,7 +383,7 @@ def _map_with_camera_groups(
     work = work / "camera-groups"
     work.mkdir()
     second = fill_database(job, work / filled.path.name, groups)
-    judged_again = _map(job, mapper, snapshots, second, work, make_key("groups", groups))
+    judged_again = without_many_signs(_map(job, mapper, snapshots, second, work, make_key("groups", groups)))
     if quality(judged_again) < quality(judged):
         return filled, judged, ()
     with store_errors(filled.path):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sfm_lightglue.mapping.cached_models import ModelStatistics
 from sfm_lightglue.mapping.verdict import Check
+from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import STILL_FRACTION
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
+from sfm_lightglue.store.output_folder import RESULTS_MARKER
 
 _MOST = 0.7
 """Fraction of the verified pairs from which a property of the pairs is the cause."""
@@ -55,7 +57,7 @@ def explain_rejected(root: Path, models: Sequence[ModelStatistics]) -> str:
     reasons = "; ".join(_CHECK_TEXTS[name](_with_number(name, check)) for name, check in failed.items())
     return (
         f"{root}: {number} built, but none is sure enough to be published (kept in rejected/). The largest, of"
-        f" {model.num_registered} images and {model.num_points} points: {reasons}. {_advice(model.checks)}"
+        f" {model.num_registered} images and {model.num_points} points: {reasons}. {_advice(model)}"
     )
 
 
@@ -120,8 +122,8 @@ def _cause(weighed: WeighedPairs, config: ReconstructConfig) -> str:
     )
 
 
-def _advice(checks: Mapping[str, Check]) -> str:
-    failed = {name for name, check in checks.items() if not check.passed}
+def _advice(model: ModelStatistics) -> str:
+    failed = {name for name, check in model.checks.items() if not check.passed}
     if "max_focal_uncertainty" in failed:
         return (
             "A flat scene seen from straight above, or a small motion, does not determine an unknown focal length: give"
@@ -134,9 +136,11 @@ def _advice(checks: Mapping[str, Check]) -> str:
         )
     if failed == {"max_fold_signs"}:
         return (
-            "Compare its images. If they show several places, list all true pairs in a file (only these are matched),"
-            " and give it as `pairs.path`. If they show one place, the model is right: list pairs of these images in a"
-            " file, and give it as `lookalikes.trust_pairs`, or set `lookalikes.mode` to off"
+            f"Compare the images with signs ({shortened(model.maybe_folded)}; maybe_folded in {RESULTS_MARKER} lists"
+            " them). If they show several places, list all true pairs in a file (only these are matched), and give it"
+            " as `pairs.path`. If they show one place, the model is right: list pairs of these images in a file, at"
+            " least one for each group of images, and give it as `lookalikes.trust_pairs`, or set `lookalikes.mode` to"
+            " off"
         )
     if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality"}:
         return (

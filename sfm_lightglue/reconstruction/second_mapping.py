@@ -15,6 +15,7 @@ from sfm_lightglue.mapping.mapper_run import register_left_out
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, still_told
 from sfm_lightglue.reconstruction.map_and_judge import Judging, against_of, num_published, probabilities_of
+from sfm_lightglue.reconstruction.told_folds import without_many_signs
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
@@ -59,7 +60,7 @@ def map_with_added(
     options = probability, folds, against, bool(left_out)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, *options)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
-    again = still_told(again, judged)
+    again = still_told(without_many_signs(again), judged)
     return again if _is_better(again, judged) else None
 
 

@@ -8,15 +8,31 @@ from dataclasses import replace
 from sfm_lightglue.lookalikes.rare_points import places_by_rare_points
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check
+from sfm_lightglue.reconstruction.folds import still_told
 from sfm_lightglue.types import ImagePair
 
 SIGNS_CHECK = "max_fold_signs"
 """Name of the check that such a model fails."""
 
 _MAX_SIGNS = 0.5
-"""Largest fraction of the images of a published model that may have signs of a fold. It is at least .57 in folded
-models of rendered houses, towers and shelves. Right models of rendered scenes and of photographs have no signs, but for
-things that move or have no keypoints that match again, as water and leaves."""
+"""Largest fraction of the images of a model that may have signs of a fold if nothing is to be done about them. It is at
+least .57 in folded models of rendered houses, towers and shelves. Right models of rendered scenes and of photographs
+have no signs, but for things that move or have no keypoints that match again, as water and leaves."""
+
+_MIN_IMAGES = 10
+"""Number of images from which something is done: in a small model, a few wrong pairs are signs of most images."""
+
+_MAX_SIGN_PAIRS = 0.5
+"""Fraction of the pairs of images of which something is known from which a model is rejected. Unlike surroundings do
+not count: water and leaves are unlike everywhere."""
+
+_MIN_BETWEEN, _MAX_WITHIN = 3, 0.2
+"""Number of signs that must lie between places that rare points tell, and the largest fraction of the signs of these
+images that may lie within a place: if places are right, signs of a fold lie between them."""
+
+_MIN_KEPT = 0.4
+"""Smallest fraction of the images of the models with signs that must be in parts of them. In four right models of a
+folded one of rendered shelves, it is .8."""
 
 
 def has_many_signs(judged: JudgedModel) -> bool:
@@ -32,11 +48,11 @@ def pairs_between_places(judged: Sequence[JudgedModel], pairs: Collection[ImageP
         pairs: that take part in mapping.
 
     Returns:
-        These pairs; none if no places are found.
+        These pairs; none if no places are found, or the signs of a fold do not lie between them.
     """
     between: set[ImagePair] = set()
     for each in judged:
-        places = places_by_rare_points(each.model) if has_many_signs(each) else []
+        places = _places(each) if _is_to_be_divided(each) else []
         place_from_name = {name: number for number, names in enumerate(places) for name in names}
         for pair in pairs if places else ():
             ends = pair.name0, pair.name1
@@ -46,18 +62,90 @@ def pairs_between_places(judged: Sequence[JudgedModel], pairs: Collection[ImageP
     return frozenset(between)
 
 
+def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> bool:
+    """Whether parts of models with many signs have none, enough of their images, and all images of the other models.
+
+    Args:
+        parts: the models of the scene, mapped without some of the pairs.
+        before: the models with these pairs. Those that are rejected for their signs count as those with many signs.
+    """
+    kept, others = _registered(parts), _registered([each for each in before if not _is_to_be_divided(each)])
+    divided = {
+        name
+        for each in _divided(before)
+        for name, image in each.verdict.images.items()
+        if image.reason == "model_rejected"  # they were registered
+    }
+    is_enough = others <= kept and len(kept & divided) >= _MIN_KEPT * len(divided)
+    return is_enough and len(kept) > 0 and not any(has_many_signs(each) for each in parts)
+
+
+def with_divided(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """Models that are published in place of those with many signs, and these, rejected; what was told of them stays.
+
+    Args:
+        parts: see `keeps_enough`.
+        before: see `keeps_enough`.
+    """
+    return in_order([*still_told(parts, before), *_divided(before)])
+
+
 def without_many_signs(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
-    """The models; those with many signs are rejected, and come last."""
-    models = []
-    for each in judged:
-        if has_many_signs(each):
-            checks = {**each.verdict.checks, SIGNS_CHECK: _check(each)}
-            each = replace(each, verdict=replace(each.verdict, checks=checks).as_rejected())
-        models.append(each)
-    return sorted(models, key=lambda each: each.verdict.outcome == "rejected")  # a stable sort
+    """The models, the largest first; those whose signs leave hardly a doubt are rejected, and come last.
+
+    A right model must not be rejected: most pairs of its images must seem to show different places, or two kinds of
+    signs must tell of most of its images. With fewer signs, it is published with a warning.
+    """
+    return in_order([_rejected(each) if _is_refuted(each) else each for each in judged])
+
+
+def in_order(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """The models, the largest first; rejected ones come last."""
+    return sorted(judged, key=lambda each: (each.verdict.outcome == "rejected", -each.model.num_reg_images()))
+
+
+def _places(judged: JudgedModel) -> list[tuple[str, ...]]:
+    """The places of a model that its rare points tell; none if signs of a fold lie within them."""
+    places = places_by_rare_points(judged.model)
+    place_from_name = {name: number for number, names in enumerate(places) for name in names}
+    numbers = [[place_from_name.get(name) for name in pair] for pair in judged.verdict.signs.pairs]
+    known = [pair for pair in numbers if None not in pair]
+    num_within = sum(pair[0] == pair[1] for pair in known)
+    are_told_apart = len(known) - num_within >= _MIN_BETWEEN and num_within <= _MAX_WITHIN * len(known)
+    return places if are_told_apart else []
+
+
+def _divided(before: Sequence[JudgedModel]) -> list[JudgedModel]:
+    """The models with many signs, rejected."""
+    is_divided = [(each, SIGNS_CHECK in each.verdict.failed or _is_to_be_divided(each)) for each in before]
+    return [_rejected(each) if each.verdict.outcome != "rejected" else each for each, is_one in is_divided if is_one]
+
+
+def _is_to_be_divided(judged: JudgedModel) -> bool:
+    return has_many_signs(judged) and len(_registered([judged])) >= _MIN_IMAGES
+
+
+def _is_refuted(judged: JudgedModel) -> bool:
+    if not _is_to_be_divided(judged):
+        return False
+    signs, registered = judged.verdict.signs, _registered([judged])
+    against = {pair for pair in (*signs.doubted, *signs.joined_again) if registered.issuperset(pair)}
+    kinds = [{name for pair in pairs for name in pair} for pairs in (signs.doubted, signs.joined_again, signs.unlike)]
+    num_agreed = sum(sum(name in names for names in kinds) >= 2 for name in registered)
+    return len(against) > _MAX_SIGN_PAIRS * signs.num_known or num_agreed > _MAX_SIGNS * len(registered)
+
+
+def _rejected(judged: JudgedModel) -> JudgedModel:
+    checks = {**judged.verdict.checks, SIGNS_CHECK: _check(judged)}
+    return replace(judged, verdict=replace(judged.verdict, checks=checks).as_rejected())
 
 
 def _check(judged: JudgedModel) -> Check:
-    registered = [name for name, image in judged.verdict.images.items() if image.status == "registered"]
-    num_signs = len(set(judged.verdict.maybe_folded) & set(registered))
-    return Check.at_most(num_signs / max(len(registered), 1), _MAX_SIGNS)
+    registered = _registered([judged])
+    signs = {name for pair in judged.verdict.signs.pairs for name in pair}
+    return Check.at_most(len(signs & registered) / max(len(registered), 1), _MAX_SIGNS)
+
+
+def _registered(judged: Sequence[JudgedModel]) -> set[str]:
+    """The images of published models."""
+    return {name for each in judged for name, image in each.verdict.images.items() if image.status == "registered"}

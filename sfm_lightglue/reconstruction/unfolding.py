@@ -26,7 +26,7 @@ from sfm_lightglue.reconstruction.folds import (
 )
 from sfm_lightglue.reconstruction.map_and_judge import num_published, tell_notes
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder
-from sfm_lightglue.reconstruction.told_folds import has_many_signs, pairs_between_places, without_many_signs
+from sfm_lightglue.reconstruction.told_folds import keeps_enough, pairs_between_places, with_divided, without_many_signs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
 from sfm_lightglue.store.store import Store, make_key
@@ -102,7 +102,7 @@ def map_unfolded(
     scene with twins, and it is mapped again.
 
     Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out, by
-    rare points or by the points that their images share. Otherwise, a model with signs of a fold in most of its images
+    rare points or by the points that their images share. Otherwise, a model whose signs of a fold leave hardly a doubt
     is rejected.
     If no model is published at last, it is mapped without the pairs that are doubtful by themselves. The result is kept
     if it explains the scene better. A large scene is mapped once more at most.
@@ -129,12 +129,16 @@ def map_unfolded(
     attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
     judged = attempts.first(filled, work, _attempt_name(store, key))
     filled, judged, was_folded = _without_folds(store, key, (filled, judged), fill, attempts, work)
-    is_contradicted = bool(filled.weighed.apart) or any(is_contradicted_only(each) for each in judged)
+    # Without overlaps, nothing is asked about places that look alike.
+    is_contradicted = bool(filled.weighed.overlaps) and any(is_contradicted_only(each) for each in judged)
+    is_contradicted = is_contradicted or bool(filled.weighed.apart)
     may_have_twins = was_folded or (num_published(judged) == 0 and is_contradicted)
     if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged) and attempts.num_left > 0:
         filled, judged = _with_twins(store, key, (filled, judged), fill, attempts, work / "twins")
-    between, is_split = pairs_between_places(judged, filled.weighed.kept), False
-    if between and attempts.num_left > 0:
+    between, is_split = frozenset[ImagePair](), False
+    if attempts.num_left > 0:
+        between = pairs_between_places(judged, filled.weighed.kept)
+    if between:
         folder = new_folder(work / "by-places")
         filled, judged, is_split = _places(store, key, (filled, judged), between, fill, attempts, folder)
     suspected = suspected_pairs(judged)
@@ -270,18 +274,21 @@ def _split(
     again = _filled_again(store, key, pairs, filled, fill, work / "filled")
     found = attempts.again(reason, again, work, _attempt_name(store, key), False, suspects)
     again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work, suspects)
-    is_kept = explains_better(found, judged)
+    found = without_many_signs(found)
+    is_kept = explains_better(found, judged) and (suspects or keeps_enough(found, judged))
     if not is_kept:
         _save_folds(store, key, left_out, has_fold)
         again = _refilled(filled, fill, new_folder(work / "before"))
     if not is_kept and suspects and attempts.num_left > 0:
         reason, folder = "a model may be folded; it is to be cut", new_folder(work / "places")
-        found = attempts.again(reason, again, folder, _attempt_name(store, key), True, True)
+        found = without_many_signs(attempts.again(reason, again, folder, _attempt_name(store, key), True, True))
         is_kept = explains_better(found, judged)
         joining = joining_pairs(found)
         if is_kept and joining:
             again = _filled_again(store, key, joining, again, fill, work / "cut-places")
-    return again, still_told(found, judged) if is_kept else judged, is_kept
+    if is_kept:
+        return again, still_told(found, judged) if suspects else with_divided(found, judged), True
+    return again, judged, False
 
 
 def _places(
@@ -295,8 +302,8 @@ def _places(
 ) -> tuple[FilledDatabase, list[JudgedModel], bool]:
     """Map a scene without the pairs between places that rare points tell.
 
-    What was there before stays if no model is published, or one has many signs of a fold again. Arguments and results
-    are those of `_split`.
+    What was there before stays if too few of its images are in published models, or one has many signs of a fold again.
+    Arguments and results are those of `_split`; the models that were divided are among the rejected ones.
     """
     filled, judged = before
     left_out, has_fold = left_out_pairs(store, key), has_known_fold(store, key)
@@ -308,8 +315,8 @@ def _places(
     joining = joining_pairs(found)
     if joining:  # models were cut
         again = _filled_again(store, key, joining, again, fill, work / "cut")
-    if num_published(found) > 0 and not any(has_many_signs(each) for each in found):
-        return again, still_told(found, judged), True
+    if keeps_enough(found, judged):
+        return again, with_divided(found, judged), True
     _save_folds(store, key, left_out, has_fold)
     return _refilled(filled, fill, new_folder(work / "before")), judged, False
 

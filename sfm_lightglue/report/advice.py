@@ -77,7 +77,8 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
     ),
     "max_fold_signs": (
         "most images have signs of a fold: they may show different places that look alike",
-        "Compare them. List the true pairs with `pairs.path`; if they show one place, use `lookalikes.trust_pairs`.",
+        "Compare them. List the true pairs with `pairs.path`; if they show one place, list pairs of them, at least one"
+        " for each group of images, with `lookalikes.trust_pairs`.",
     ),
     "max_static_pairs": ("the camera hardly moved", "Move the camera sideways between images."),
     "min_triangulation_angle_deg": (
@@ -199,17 +200,18 @@ def _of_models_alike(models: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
 
 def _of_checks(model: Mapping[str, Any], level: Level) -> Iterator[Finding]:
     """The failed checks of a model in one finding, and those that it passed narrowly."""
-    texts, advice = [], []
+    texts, advice, names = [], [], ()
     for name, check in sorted(model.get("checks", {}).items()):
         text, what_to_do = CHECK_TEXTS.get(name, (f"the check {name} is not passed", ""))
         if not check["passed"]:
             texts.append(f"{text} ({_numbers(check)})")
             advice.append(what_to_do)
+            names = tuple(model.get("maybe_folded", ())) if name == "max_fold_signs" else names
         elif model.get("verdict") != "rejected" and _is_close(check):
             yield Finding("note", f"{model['path']} passed {name} narrowly ({_numbers(check)}).", what_to_do)
     if texts:
         yield Finding(
-            level, f"{model['path']} failed: {'; '.join(texts)}.", " ".join(dict.fromkeys(filter(None, advice)))
+            level, f"{model['path']} failed: {'; '.join(texts)}.", " ".join(dict.fromkeys(filter(None, advice))), names
         )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.lookalikes.missing_points import shared_points
 from sfm_lightglue.lookalikes.rare_points import places_by_rare_points
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
-from tests.helpers.folded_models import street_model
+from tests.helpers.exact_scenes import UP
+from tests.helpers.folded_models import model_of, street_model
 
 MOST_COMMON = {"num_twins": 400, "num_own": 120}
 """Most points of the houses are common."""
@@ -30,6 +32,28 @@ def test_houses_without_own_points_are_no_places() -> None:
 
 def test_two_images_of_a_house_are_too_few_for_a_place() -> None:
     assert places_by_rare_points(street_model(True, 5, 2, **MOST_COMMON)) == []
+
+
+@pytest.mark.parametrize("num_own", [120, 300])
+@pytest.mark.parametrize("num_images", [4, 7])
+def test_a_right_street_has_no_places_but_its_houses(num_own: int, num_images: int) -> None:
+    found = places_by_rare_points(street_model(False, 4, num_images, num_twins=400, num_own=num_own))
+    assert all(len({name[0] for name in names}) == 1 for names in found)
+
+
+@pytest.mark.parametrize("num_images", [12, 20])
+def test_a_right_ring_around_an_object_has_no_places(num_images: int) -> None:
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(600, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    poses, rows_from_name = {}, {}
+    for number, angle in enumerate(np.linspace(0, 2 * np.pi, num_images, endpoint=False).tolist()):
+        center = np.array([6 * np.sin(angle), -6 * np.cos(angle), 0.3])
+        name = f"{number:02}.jpg"
+        poses[name] = Rigid3.look_at(center, np.zeros(3), UP)
+        is_seen = (points @ center > 1.0) & (rng.random(len(points)) < 0.8)
+        rows_from_name[name] = np.flatnonzero(is_seen)
+    assert places_by_rare_points(model_of(poses, points, rows_from_name)) == []
 
 
 def test_the_weights_of_common_points_are_added() -> None:

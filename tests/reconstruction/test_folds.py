@@ -206,6 +206,7 @@ class Weighed:
     has_twins: bool
     apart: tuple[ImagePair, ...] = ()
     kept: tuple[ImagePair, ...] = ()
+    overlaps: tuple[ImagePair, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,13 @@ def test_each_failed_check_is_told_in_words(name: str) -> None:
     assert name not in text, "a name of a check is no text for a user"
 
 
+def test_the_images_with_signs_of_a_fold_are_named() -> None:
+    model = rejected(max_fold_signs=FAILED["max_fold_signs"][0])
+    text = explain_rejected(ROOT, [replace(model, maybe_folded=tuple(f"{number}.jpg" for number in range(12)))])
+    assert "(0.jpg, 1.jpg, " in text
+    assert "and 2 more; maybe_folded in run.json lists them" in text
+
+
 def test_every_limit_has_a_text() -> None:
     """A check without a text would raise an error in place of the message."""
     of_images_and_pairs = {"max_rotation_error_deg", "min_support", "max_pair_error_px"}

@@ -11,13 +11,14 @@ from sfm_lightglue.colmap.model_parts import copy_of_part
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
+from sfm_lightglue.mapping.verdict import Check, FoldSigns, ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.agreeing_parts import is_contradicted_only
 from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, still_told, suspected_pairs
 from sfm_lightglue.reconstruction.map_and_judge import Judging
 from sfm_lightglue.reconstruction.told_folds import (
     SIGNS_CHECK,
     has_many_signs,
+    keeps_enough,
     pairs_between_places,
     without_many_signs,
 )
@@ -131,6 +132,7 @@ class Weighed:
     kept: dict[ImagePair, None]
     has_twins: bool = False
     apart: tuple[ImagePair, ...] = ()
+    overlaps: tuple[ImagePair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ class Scene:
     attempts: list[tuple[bool, bool]] = field(default_factory=list)
     stored: Path | None = None
     trusted: frozenset[ImagePair] = frozenset()
+    folds: Folds = FOLDS
+    others: list[JudgedModel] = field(default_factory=list)
 
     def fill(self, path: Path) -> Filled:
         left_out = left_out_pairs(self.store, "key")
@@ -167,10 +171,12 @@ class Scene:
             return replace(FOLDS, unlike=frozenset()).checked([judged(street_model(False))])
         if self.helps == "places" and left_out_pairs(self.store, "key"):
             return [judged(copy_of_part(folded().model, names)) for names in HOUSES]
-        if self.helps == "nothing" and (suspects or cuts):
+        if self.helps == "few places" and left_out_pairs(self.store, "key"):
+            return [judged(copy_of_part(folded().model, HOUSES[0][:3]))]
+        if self.helps in {"nothing", "few places"} and (suspects or cuts):
             return []
-        folds = replace(FOLDS, suspects=suspects)
-        found = folds.checked([folded()])
+        folds = replace(self.folds, suspects=suspects)
+        found = folds.checked([folded(), *self.others])
         return folds.cut(found, lambda models: folds.checked([judged(one) for one in models])) if cuts else found
 
     def run(self) -> tuple[Filled, list[JudgedModel]]:
@@ -193,16 +199,19 @@ def test_a_scene_that_may_be_folded_is_split(tmp_path: Path, helps: str) -> None
 
 
 @pytest.mark.parametrize("knows_places", [False, True])
-def test_what_explains_nothing_better_is_undone_and_the_model_is_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_places: bool
+@pytest.mark.parametrize("helps", ["nothing", "few places"])
+@pytest.mark.parametrize("is_sure", [False, True])
+def test_what_explains_nothing_better_is_undone_and_a_model_that_is_surely_folded_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_places: bool, helps: str, is_sure: bool
 ) -> None:
     if knows_places:
         monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
-    scene = Scene(tmp_path, "nothing")
+    scene = Scene(tmp_path, helps, folds=replace(FOLDS, left_out=dict.fromkeys(UNLIKE, 100)) if is_sure else FOLDS)
     filled, found = scene.run()
-    assert len(found) == 1
+    assert [len(each.verdict.images) for each in found] == [12], "nothing is lost"
     assert len(found[0].verdict.maybe_folded) == 8
-    assert (found[0].verdict.outcome, found[0].verdict.failed) == ("rejected", (SIGNS_CHECK,))
+    expected = ("rejected", (SIGNS_CHECK,)) if is_sure else ("accepted", ())
+    assert (found[0].verdict.outcome, found[0].verdict.failed) == expected, "one kind of sign is told"
     assert ((True, False) in scene.attempts) == knows_places
     assert left_out_pairs(scene.store, "key") == frozenset()
     assert filled.path.read_text() == "0"
@@ -213,8 +222,10 @@ def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkey
     trusted = min(JOINING)
     scene = Scene(tmp_path, "places", trusted=frozenset([trusted]))
     _, found = scene.run()
-    assert [tuple(each.verdict.images) for each in found] == HOUSES
+    assert [tuple(each.verdict.images) for each in found] == [*HOUSES, HOUSES[0] + HOUSES[1]]
+    assert (found[2].verdict.outcome, found[2].verdict.failed) == ("rejected", (SIGNS_CHECK,)), "the folded one is kept"
     assert scene.attempts == [(False, False), (True, False)], "shares of points are not asked"
+    found = found[:2]
     assert sum(len(each.verdict.maybe_folded) for each in found) == 8, "what was not sure stays so"
     assert left_out_pairs(scene.store, "key") == JOINING - {trusted}
 
@@ -222,19 +233,113 @@ def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkey
 def test_a_model_with_few_signs_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
     (many,) = FOLDS.checked([folded()])
-    few = replace(many, verdict=replace(many.verdict, maybe_folded=many.verdict.maybe_folded[:6]))
+    few = replace(many, verdict=replace(many.verdict, signs=replace(many.verdict.signs, unlike=pairs_of(3))))
     assert (has_many_signs(many), has_many_signs(few)) == (True, False)
     assert pairs_between_places([few], PAIRS) == frozenset()
     assert pairs_between_places([many], PAIRS) == JOINING
-    found = without_many_signs([many, few])
-    assert [each.verdict.outcome for each in found] == ["accepted", "rejected"]
+    assert [each.verdict.outcome for each in without_many_signs([many, few])] == ["accepted", "accepted"]
+
+
+def pairs_of(number: int) -> tuple[tuple[str, str], ...]:
+    return tuple((f"0-{idx}.jpg", f"1-{idx}.jpg") for idx in range(number))
+
+
+SIGNS = {
+    "one kind": (FoldSigns(doubted=pairs_of(6), num_known=20), 12, False),
+    "most pairs": (FoldSigns(doubted=pairs_of(6), num_known=11), 12, True),
+    "only unlike": (FoldSigns(unlike=pairs_of(6), num_known=6), 12, False),
+    "two kinds": (FoldSigns(doubted=pairs_of(5), unlike=pairs_of(4), num_known=66), 12, True),
+    "two kinds of few": (FoldSigns(doubted=pairs_of(5), unlike=pairs_of(3), num_known=66), 12, False),
+    "small": (FoldSigns(doubted=pairs_of(4), unlike=pairs_of(4), num_known=6), 9, False),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_only_signs_that_leave_hardly_a_doubt_reject_a_model(name: str) -> None:
+    signs, num_images, is_rejected = SIGNS[name]
+    names = [*HOUSES[0][: num_images - num_images // 2], *HOUSES[1][: num_images // 2]]
+    each = judged(copy_of_part(street_model(False), names))
+    (found,) = without_many_signs([replace(each, verdict=replace(each.verdict, signs=signs))])
+    assert found.verdict.outcome == ("rejected" if is_rejected else "accepted")
+
+
+def test_rejected_models_are_in_the_order_of_their_sizes() -> None:
+    small, large = (judged(copy_of_part(street_model(False), names)) for names in (HOUSES[0], HOUSES[0] + HOUSES[1]))
+    small = replace(small, verdict=small.verdict.as_rejected())
+    large = replace(large, verdict=replace(large.verdict, signs=SIGNS["most pairs"][0]))
+    assert [len(each.verdict.images) for each in without_many_signs([small, large])] == [12, 6]
+
+
+def test_places_with_signs_within_them_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
+    (many,) = FOLDS.checked([folded()])
+    within = tuple((f"{house}-{number}.jpg", f"{house}-{number + 1}.jpg") for house in (0, 1) for number in range(4))
+    wrong = replace(many.verdict, signs=replace(many.verdict.signs, unlike=within))
+    assert has_many_signs(replace(many, verdict=wrong))
+    assert pairs_between_places([replace(many, verdict=wrong)], PAIRS) == frozenset()
+
+
+def test_places_must_have_enough_images_and_all_of_the_other_models() -> None:
+    (many,) = FOLDS.checked([folded()])
+    parts = [judged(copy_of_part(folded().model, names)) for names in (HOUSES[0][:4], HOUSES[1][:2])]
+    assert (keeps_enough(parts, [many]), keeps_enough(parts[:1], [many])) == (True, False)
+    images = {name: ImageVerdict("registered") for name in ("a.jpg", "b.jpg")}
+    other = replace(many, verdict=ModelVerdict("accepted", {}, images))
+    assert not keeps_enough(parts, [many, other])
+    assert keeps_enough([*parts, other], [many, other])
+
+
+def test_a_split_is_not_kept_if_its_model_is_surely_folded(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "cutting")
+    plain = scene.map_filled
+
+    def mapped(filled: Filled, work: Path, name: str, cuts: bool, suspects: bool) -> list[JudgedModel]:
+        found = plain(filled, work, name, cuts, suspects)
+        if not suspects:
+            return found
+        each = judged(street_model(False))
+        return [replace(each, verdict=replace(each.verdict, signs=SIGNS["most pairs"][0]))]
+
+    scene.map_filled = mapped  # type: ignore[method-assign]
+    _, found = scene.run()
+    assert len(scene.attempts) == 3
+    assert [(len(each.verdict.images), each.verdict.outcome) for each in found] == [(12, "accepted")]
+    assert found[0].verdict.signs.unlike == tuple((pair.name0, pair.name1) for pair in sorted(UNLIKE)), "that before"
+
+
+def test_with_known_poses_signs_are_only_told() -> None:
+    folds = replace(FOLDS, left_out=dict.fromkeys(UNLIKE, 100))
+    (surely,) = without_many_signs(folds.checked([folded()]))
+    (known,) = without_many_signs(replace(folds, only_tells=True).checked([folded()]))
+    assert (surely.verdict.outcome, known.verdict.outcome) == ("rejected", "accepted")
+    assert known.verdict.maybe_folded == surely.verdict.maybe_folded != ()
+
+
+@pytest.mark.parametrize("has_overlaps", [True, False])
+def test_without_lookalikes_a_rejected_scene_is_mapped_once(tmp_path: Path, has_overlaps: bool) -> None:
+    attempts = []
+
+    def fill(path: Path) -> Filled:
+        path.write_text("")
+        return Filled(path, Weighed({}, overlaps=tuple(JOINING) if has_overlaps else ()))
+
+    def map_filled(*arguments: object) -> list[JudgedModel]:
+        attempts.append(arguments)
+        each = judged(street_model(False))
+        verdict = replace(each.verdict, checks={"min_agreement": Check.at_least(0.1, 0.8)})
+        return [replace(each, verdict=verdict.as_rejected())]
+
+    how = fill, map_filled, lambda weighed: frozenset()
+    map_unfolded(Store(tmp_path / "store"), "key", fill(tmp_path / "database.db"), *how, tmp_path)  # type: ignore[arg-type]
+    assert len(attempts) == (2 if has_overlaps else 1)
 
 
 def test_pairs_of_images_without_a_place_are_between_places(monkeypatch: pytest.MonkeyPatch) -> None:
     (many,) = FOLDS.checked([folded()])
-    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES[:1])
+    places = [HOUSES[0], HOUSES[1][:3]]
+    monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: places)
     others = [ImagePair("1-0.jpg", "elsewhere.jpg"), ImagePair("elsewhere.jpg", "nowhere.jpg")]
-    within = {pair for pair in PAIRS if {pair.name0[0], pair.name1[0]} == {"0"}}
+    within = {pair for names in places for pair in all_pairs(names)}
     assert pairs_between_places([many], [*PAIRS, *others]) == {*PAIRS, others[0]} - within
 
 

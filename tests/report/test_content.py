@@ -103,6 +103,14 @@ def test_models_that_may_be_folded_are_told() -> None:
     assert "folded" not in "".join(each.text for each in findings({"models": [{**model, "verdict": "rejected"}]}))
 
 
+def test_the_images_of_a_model_that_is_rejected_for_its_signs_are_named() -> None:
+    checks = {SIGNS_CHECK: {"value": 0.6, "limit": 0.5, "passed": False}}
+    model = {"path": "rejected/0", "verdict": "rejected", "checks": checks, "maybe_folded": ["a.jpg", "b.jpg"]}
+    (found,) = [each for each in findings({"models": [model]}) if each.names]
+    assert (found.level, found.names) == ("bad", ("a.jpg", "b.jpg"))
+    assert all(word in found.advice for word in ("each group", "`pairs.path`", "`lookalikes.trust_pairs`"))
+
+
 def test_the_model_that_is_shown_is_named() -> None:
     models = [{"path": f"sparse/{row}", "verdict": "accepted", "num_registered": 9 - row} for row in range(3)]
     first, second = (findings({"models": models}, shown)[0].text for shown in ("sparse/0", "sparse/1"))
