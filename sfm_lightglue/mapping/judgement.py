@@ -15,7 +15,7 @@ from sfm_lightglue.colmap.model_parts import partners_in_frames, take_out_images
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.mapper_errors import opened_database
-from sfm_lightglue.mapping.outweighed import most_outweighed_image
+from sfm_lightglue.mapping.outweighed import outweighed_images
 from sfm_lightglue.mapping.pair_agreement import (
     PairAgreement,
     StoredPair,
@@ -80,9 +80,9 @@ def judge_models(
             contradicts all pairs of different places. So a model whose agreement is too small, but not below .6, passes
             if it is large enough with pairs that count the less, the less probable they are; a note tells that. None or
             empty for other scenes.
-        doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of probably wrong pairs: an image is
-            taken out if more of them, by their probability, contradict its pose than pairs agree with it. None or empty
-            for other scenes.
+        doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of probably wrong pairs: images are
+            taken out, all at once, if more of them, by their probability, contradict their poses than pairs agree with
+            them. None or empty for other scenes.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -142,11 +142,14 @@ class _Judge:
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
         doubtful: dict[str, ImageVerdict] = {}
+        is_weighed = False
         while True:  # each round takes out at least one image
             intrinsics = self._intrinsics(model)
             agreements = self._agreements(model)
             supports = _supports(model, agreements)
-            found = self._doubtful(supports) or self._outweighed(model, supports)
+            found = self._doubtful(supports)
+            if not found and not is_weighed:  # once: it finds all images whose pose is outweighed
+                found, is_weighed = self._outweighed(model, supports), True
             found = found or self._with_bad_cameras(model, intrinsics, supports)
             found = _with_whole_frames(model, found, supports)
             if not found or len(supports) - len(found) < _MIN_IMAGES:
@@ -213,11 +216,12 @@ class _Judge:
         return found
 
     def _outweighed(self, model: pycolmap.Reconstruction, supports: Mapping[str, _Support]) -> dict[str, ImageVerdict]:
-        """The image, if there is one, against which more speaks than for it among places that look alike."""
-        name = most_outweighed_image(model, self.pairs, self.doubtful_inliers, self.probability)
-        if name is None:
-            return {}
-        return {name: ImageVerdict("doubtful", "contradicts", None, supports[name].num_points, supports[name].share)}
+        """The images against which more speaks than for them among places that look alike."""
+        names = outweighed_images(model, self.pairs, self.doubtful_inliers, self.probability)
+        return {
+            name: ImageVerdict("doubtful", "contradicts", None, supports[name].num_points, supports[name].share)
+            for name in names
+        }
 
     def _checks(
         self, model: pycolmap.Reconstruction, agreements: Sequence[PairAgreement], kept_share: float

@@ -47,11 +47,12 @@ _MIN_BOTH = 15
 """Fewest matches that fit with a point of both models: they tell the scale."""
 
 _MIN_BOTH_SHARED = 8
-"""The same if the models share an image whose poses agree: then only the scale is not known."""
+"""The same if the models share an image whose poses agree: then only the scale is not known. No doubtful pair may carry
+its pose in either model: at a place that looks alike, all its matches fit, too."""
 
 MIN_SCALE_POINTS = 3
-"""Points of both models that a shared image observes, from which these are enough. Each of them tells the scale alone,
-and they are no matches between places that may look alike: the image is the same one."""
+"""Points of both models that such an image observes, from which these are enough. Each of them tells the scale alone.
+Only pairs within the models tell where the image is: its matches fit at any scale, once its poses agree."""
 
 _MAX_SCALE_DIFFERENCE, _MIN_SCALE_RATIO = 0.05, 0.75
 """Largest relative difference of the scale by such a point, and the smallest fraction of these points that differ by no

@@ -1,7 +1,8 @@
 """Merge models of one database that share points by verified matches, but fewer than three images.
 
 Models are never merged on a guess: pairs with different images on both sides must agree on one alignment, and the
-points that connect both sides must remain when the merged model is adjusted.
+points that connect both sides must remain when the merged model is adjusted. An image of both models tells where they
+lie, and pairs with it confirm only the scale. So no doubtful pair may carry its pose.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-MERGING_VERSION = 4
+MERGING_VERSION = 5
 """Number to raise when a change of the code merges other models by points."""
 
 _APART, _MERGED = "stay apart", "were merged by"

@@ -6,7 +6,8 @@ strongest pairs lead elsewhere than the few weak ones by which it was registered
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pycolmap
@@ -23,6 +24,10 @@ _MIN_SAME, _MAX_SAME = 0.5, 0.2
 """A model agrees with a pair if at least the first fraction of these matches have one point, and contradicts it if at
 most the second one have."""
 
+_MIN_PROBABILITY = 0.1
+"""A less probable pair says nothing against a pose: a right model contradicts all pairs of different places. Pairs that
+joined places that look alike in an earlier model are less probable, too."""
+
 _MIN_AGAINST = 50.0
 """Smallest weight against an image: as of 50 inliers of a sure pair."""
 
@@ -30,16 +35,39 @@ _MIN_IMAGES = 4
 """Smallest number of images of a model that is examined."""
 
 
-def most_outweighed_image(
+@dataclass(slots=True)
+class _Evidence:
+    """Weights of the pairs of an image, by the other image: of those that agree with its pose, and of the others."""
+
+    own: dict[str, float] = field(default_factory=dict)
+    against: dict[str, float] = field(default_factory=dict)
+
+    def ratio(self) -> float:
+        """The weight against the pose, relative to that for it; 0 if it is not larger or too small.
+
+        As many pairs count against the pose as for it, the strongest ones: each view of twins has wrong pairs with many
+        others, but few neighbours. Without a pair that agrees, nothing is known for the pose, and the ratio is 0.
+        """
+        strongest = sorted(self.against.values(), reverse=True)[: len(self.own)]
+        own, against = sum(self.own.values()), sum(strongest)
+        return against / own if against > own and against >= _MIN_AGAINST else 0.0
+
+    def forget(self, name: str) -> None:
+        """Leave out the pair with an image."""
+        self.own.pop(name, None)
+        self.against.pop(name, None)
+
+
+def outweighed_images(
     model: pycolmap.Reconstruction,
     pairs: Sequence[StoredPair],
     doubtful: Mapping[ImagePair, AnyArray],
     probability: Mapping[ImagePair, float],
-) -> str | None:
-    """The image with the most weight against its pose, relative to that for it; None if no weight against is larger.
+) -> list[str]:
+    """The images with more weight against their pose than for it, the worst one first.
 
-    A pair weighs its number of inliers, times the probability that it shows one place. In rendered scenes with twins,
-    what speaks against right images was at most .7 of what speaks for them, and 1.7 at a wrong one.
+    A pair weighs its number of inliers, times the probability that it shows one place. Each image that is found takes
+    its pairs with it, before the next one is looked for: a wrong image contradicts right ones.
 
     Args:
         model: of the scene.
@@ -47,11 +75,33 @@ def most_outweighed_image(
         doubtful: keypoints [K, 2] of the inliers of probably wrong pairs, by pair.
         probability: that a pair shows the same place; 1 if it is not known.
     """
+    if model.num_reg_images() < _MIN_IMAGES or not doubtful:
+        return []
+    evidence = _evidence(model, pairs, doubtful, probability)
+    ratios = {name: each.ratio() for name, each in evidence.items()}
+    found: list[str] = []
+    while len(ratios) >= _MIN_IMAGES:
+        worst = max(sorted(ratios), key=lambda name: ratios[name])
+        if ratios[worst] == 0:
+            break
+        found.append(worst)
+        del ratios[worst]
+        for name in (evidence[worst].own | evidence[worst].against).keys() & ratios.keys():
+            evidence[name].forget(worst)
+            ratios[name] = evidence[name].ratio()
+    return found
+
+
+def _evidence(
+    model: pycolmap.Reconstruction,
+    pairs: Sequence[StoredPair],
+    doubtful: Mapping[ImagePair, AnyArray],
+    probability: Mapping[ImagePair, float],
+) -> dict[str, _Evidence]:
+    """What pairs say for and against the poses of the images of a model, by name; arguments as above."""
     point_ids = {model.images[i].name: point_ids_of(model.images[i]) for i in sorted(model.reg_image_ids())}
-    if len(point_ids) < _MIN_IMAGES or not doubtful:
-        return None
     rows = {ImagePair.from_names(each.name0, each.name1): _rows(each) for each in pairs if not each.is_static}
-    weights = {name: np.zeros(2) for name in point_ids}  # for and against
+    evidence = {name: _Evidence() for name in point_ids}
     for pair, inliers in sorted((rows | dict(doubtful)).items()):
         if pair.name0 not in point_ids or pair.name1 not in point_ids:
             continue
@@ -59,16 +109,18 @@ def most_outweighed_image(
         has_points = (ids >= 0).all(axis=0)
         if has_points.sum() < _MIN_POINTS:
             continue
-        same = float((ids[0] == ids[1])[has_points].mean())
-        weight = len(inliers) * probability.get(pair, 1.0) * np.array([same >= _MIN_SAME, same <= _MAX_SAME])
-        weights[pair.name0] += weight
-        weights[pair.name1] += weight
-    outweighed = {
-        name: float(against / max(own, 1e-9))
-        for name, (own, against) in weights.items()
-        if against > own and against >= _MIN_AGAINST
-    }
-    return max(sorted(outweighed), key=lambda name: outweighed[name]) if outweighed else None
+        same, certainty = float((ids[0] == ids[1])[has_points].mean()), probability.get(pair, 1.0)
+        for name, other in _both_ways(pair):
+            if same >= _MIN_SAME:
+                evidence[name].own[other] = len(inliers) * certainty
+            elif same <= _MAX_SAME and certainty >= _MIN_PROBABILITY:
+                evidence[name].against[other] = len(inliers) * certainty
+    return evidence
+
+
+def _both_ways(pair: ImagePair) -> Iterator[tuple[str, str]]:
+    yield pair.name0, pair.name1
+    yield pair.name1, pair.name0
 
 
 def _rows(pair: StoredPair) -> AnyArray:

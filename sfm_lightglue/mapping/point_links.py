@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pycolmap
@@ -22,6 +22,9 @@ _MAX_PER_PAIR = 400
 
 MIN_PROBABILITY = 0.5
 """A pair that is less probably a true overlap connects no models."""
+
+_MIN_CARRIED = 3
+"""Fewest common points of a doubtful pair in a model by which it carries the pose of an image there."""
 
 _MAX_SHARED_TURN_DEG, _MAX_SHARED_DISTANCE = 2.0, 0.05
 """Largest differences of the poses of an image in two models that are aligned: of its rotation, and of its centre as a
@@ -92,24 +95,27 @@ class PointLinks:
         target: side of one model.
         source: side of the other model.
         pair: [K] number of the pair of images.
+        doubted: shared images whose pose in one of the models doubtful pairs carry, too: they may be at another place
+            that looks alike.
     """
 
     target: LinkSide
     source: LinkSide
     pair: IndexArray
+    doubted: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.pair)
 
     def depth_ratios(self) -> list[tuple[int, Float64Array]]:
-        """For each image of both models, a row of it, and the ratios of the depths of its points of both models.
+        """For each undoubted image of both models, a row of it, and the ratios of the depths of its points of both.
 
         The depth in the target is divided by that in the source.
         """
         found = []
         for number, names in enumerate(zip(self.target.names, self.source.names, strict=True)):
             rows = np.flatnonzero(self.has_both & (self.pair == number))
-            if names[0] != names[1] or len(rows) == 0:
+            if names[0] != names[1] or names[0] in self.doubted or len(rows) == 0:
                 continue
             depths = [side.depths(side.xyz)[rows] for side in (self.target, self.source)]
             is_seen = (depths[0] > 0) & (depths[1] > 0)
@@ -117,12 +123,13 @@ class PointLinks:
         return found
 
     def shares_pose(self, target_from_source: Sim3) -> bool:
-        """Whether both models have one of the images, and its poses in both are nearly the same one.
+        """Whether both models have undoubted images, and their poses in both are nearly the same ones.
 
         Args:
             target_from_source: between the worlds of the models.
         """
-        is_same = [name == other for name, other in zip(self.target.names, self.source.names, strict=True)]
+        both = zip(self.target.names, self.source.names, strict=True)
+        is_same = [name == other and name not in self.doubted for name, other in both]
         rows = np.flatnonzero(np.array(is_same, np.bool_)[self.pair])
         if len(rows) == 0:
             return False
@@ -170,15 +177,20 @@ def find_links(
     models = target, source
     images = [{model.images[i].name: model.images[i] for i in sorted(model.reg_image_ids())} for model in models]
     points = [{name: point_ids_of(image) for name, image in each.items()} for each in images]
+    shared = images[0].keys() & images[1].keys()
+    doubted: set[str] = set()
     found: list[tuple[tuple[str, str], IndexArray]] = []
     for pair in pairs:
-        if pair.is_static or (probability or {}).get(ImagePair(pair.name0, pair.name1), 1.0) < MIN_PROBABILITY:
+        if pair.is_static:
+            continue
+        if (probability or {}).get(ImagePair.from_names(pair.name0, pair.name1), 1.0) < MIN_PROBABILITY:
+            doubted |= {pair.name0, pair.name1} & shared if any(_carries(pair, ids) for ids in points) else set()
             continue
         both = np.stack([pair.rows0, pair.rows1], axis=1)
         for names, rows in (((pair.name0, pair.name1), both), ((pair.name1, pair.name0), both[:, ::-1])):
             if names[0] in points[0] and names[1] in points[1]:
                 found.append((names, rows))
-    for name in sorted(images[0].keys() & images[1].keys()):
+    for name in sorted(shared):
         rows = np.flatnonzero((points[0][name] >= 0) & (points[1][name] >= 0))
         found.append(((name, name), np.stack([rows, rows], axis=1)))
     chosen = []
@@ -193,9 +205,19 @@ def find_links(
         _side(model, own, ids, [(names[k], rows[:, k]) for names, rows in chosen])
         for k, (model, own, ids) in enumerate(zip(models, images, points, strict=True))
     ]
-    links = PointLinks(sides[0], sides[1], number)
+    links = PointLinks(sides[0], sides[1], number, frozenset(doubted))
     valid = np.asarray(np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1))
-    return links if valid.all() else PointLinks(_rows(sides[0], valid), _rows(sides[1], valid), number[valid])
+    if valid.all():
+        return links
+    return replace(links, target=_rows(sides[0], valid), source=_rows(sides[1], valid), pair=number[valid])
+
+
+def _carries(pair: StoredPair, ids_from_name: Mapping[str, IndexArray]) -> bool:
+    """Whether inliers of a pair are common points of its images in a model."""
+    if not ids_from_name.keys() >= {pair.name0, pair.name1}:
+        return False
+    ids0, ids1 = ids_from_name[pair.name0][pair.rows0], ids_from_name[pair.name1][pair.rows1]
+    return int(((ids0 == ids1) & (ids0 >= 0)).sum()) >= _MIN_CARRIED
 
 
 def _rows(side: LinkSide, rows: BoolArray) -> LinkSide:

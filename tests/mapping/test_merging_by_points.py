@@ -82,14 +82,17 @@ def test_two_common_images_help(scene, model) -> None:
     assert align_poses(poses_of_model(pieces.models[0]), scene.poses).max_center_error < 0.02
 
 
-def with_common_points(model: pycolmap.Reconstruction, num_points: int, num_far: int) -> list[pycolmap.Reconstruction]:
+def with_common_points(
+    model: pycolmap.Reconstruction, num_points: int, num_far: int, has_others: bool = True
+) -> list[pycolmap.Reconstruction]:
     """Two models with one common image, which observes few points of both; some are too far in the second model."""
     parts = [part(model, range(7)), part(model, range(6, 12), MOVED)]
     common = [next(each.images[k] for k in each.reg_image_ids() if each.images[k].name == "06.jpg") for each in parts]
     ids = [point_ids_of(image) for image in common]
     rows = np.flatnonzero((ids[0] >= 0) & (ids[1] >= 0))
-    for number, row in enumerate(rows[num_points:].tolist()):  # the others have a point in one model only
-        parts[number % 2].delete_observation(common[number % 2].image_id, row)
+    for number, row in enumerate(rows[num_points:].tolist()):  # the others have a point in one model only, or in none
+        for side in (number % 2,) if has_others else range(2):
+            parts[side].delete_observation(common[side].image_id, row)
     center = np.asarray(common[1].projection_center())
     for point_id in ids[1][rows[:num_far]].tolist():
         point = parts[1].points3D[point_id]
@@ -114,6 +117,60 @@ def test_one_common_image_needs_few_points_of_both_models(
         assert pieces.models[0].num_reg_images() == 12
     else:
         assert "the scale is not determined" in pieces.apart[0]
+
+
+OF_COMMON = [("05.jpg", "06.jpg"), ("06.jpg", "07.jpg"), ("06.jpg", "08.jpg")]
+"""Three pairs of the common image: with its own matches, each point of both models has at most four."""
+
+
+@pytest.mark.parametrize(("num_points", "is_merged"), [(3, True), (1, False)])
+def test_one_common_image_needs_eight_matches_of_both_models_otherwise(
+    scene, model, monkeypatch: pytest.MonkeyPatch, num_points: int, is_merged: bool
+) -> None:
+    monkeypatch.setattr(link_alignment, "MIN_SCALE_POINTS", 1000)
+    monkeypatch.setattr(link_alignment, "_MIN_SEEN", 2)
+    parts, pairs = with_common_points(model, num_points, 0, False), pairs_of(model, lambda *names: names in OF_COMMON)
+    links = find_links(*parts, pairs)
+    found = align_by_links(links, 0)
+    num_both = int(links.has_both.sum())
+    assert (8 <= num_both < 15) == is_merged
+    assert isinstance(found, LinkAlignment) == is_merged, found
+
+
+@pytest.mark.parametrize("rule", ["MIN_SCALE_POINTS", "_MIN_BOTH_SHARED"])
+def test_an_image_that_a_doubtful_pair_carries_tells_no_scale(
+    model, monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    """In the second model, it is at a place that looks alike: all matches fit, also those of believed pairs."""
+    monkeypatch.setattr(link_alignment, rule, 1000)
+    parts, pairs = with_common_points(model, 3, 0, False), pairs_of(model, lambda *names: names in OF_COMMON)
+    doubtful = {ImagePair("06.jpg", "07.jpg"): 0.3}
+    believed = find_links(*parts, [pair for pair in pairs if pair.name1 != "07.jpg"])
+    links = find_links(*parts, pairs, doubtful)
+    assert len(links) == len(believed), "the same matches"
+    assert isinstance(align_by_links(believed, 0), LinkAlignment)
+    found = align_by_links(links, 0)
+    assert isinstance(found, NotMerged)
+    assert "the scale is not determined" in found.reason
+    elsewhere = find_links(*parts, pairs, {ImagePair("05.jpg", "08.jpg"): 0.3})
+    assert elsewhere.doubted == frozenset(), "it does not carry the common image"
+
+
+def test_of_candidates_that_fit_alike_the_points_of_both_models_decide(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = with_common_points(model, 3, 0)
+    asks = [("04.jpg", "06.jpg"), *OF_COMMON]
+    links = find_links(*parts, pairs_of(model, lambda *names: names in asks))
+    right = align_by_links(links, 0)
+    assert isinstance(right, LinkAlignment)
+    by_image = next(iter(link_alignment._by_shared_images(links)))
+    center = by_image @ -(links.source.R[0].T @ links.source.t[0])
+    wrong = Sim3(0.9 * by_image.scale, by_image.R, 0.9 * by_image.t + 0.1 * center)
+    monkeypatch.setattr(link_alignment, "_candidates", lambda *_: iter([wrong, by_image]))
+    monkeypatch.setattr(link_alignment, "_refined", lambda _, similarity: similarity)
+    monkeypatch.setattr(link_alignment, "_score", lambda _, each: 100.0 if each is wrong else 99.5)
+    found = align_by_links(links, 0)
+    assert isinstance(found, LinkAlignment)
+    assert found.target_from_source is by_image
 
 
 def test_a_common_image_is_known_to_agree_only_if_its_poses_do(model) -> None:
