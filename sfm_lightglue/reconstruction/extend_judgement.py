@@ -21,6 +21,11 @@ from sfm_lightglue.types import ImagePair
 if TYPE_CHECKING:
     import pycolmap
 
+_TWINS_NOTE = (
+    "places of this scene look alike, and pairs of images that were added later were not compared with that in mind:"
+    " such an image may lie at the wrong one of these places; a run without --extend compares all pairs"
+)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExtensionJudge:
@@ -32,7 +37,8 @@ class ExtensionJudge:
         constant_camera_ids: cameras whose intrinsics were not refined.
         guessed_camera_ids: cameras whose focal length is not known from EXIF data.
         probability: as for `judge_models`: in a scene with twins, pairs that the run of the model before hardly
-            believed count little again.
+            believed count little again. It is not known of new pairs, and the inliers of pairs that took no part are
+            not recorded. So no image is outweighed by them; a note tells that.
         against: as for `judge_models`: a model that was published by it can be extended.
         trusted: pairs that the user named; they join no different places.
         looks_for_folds: whether signs of places that look alike are looked for.
@@ -95,7 +101,13 @@ class ExtensionJudge:
         return problem_of_change(*summary_of_models(before, after.model))
 
     def with_signs(self, before: pycolmap.Reconstruction, after: JudgedModel) -> JudgedModel:
-        """An extended model with the images that may show places that look alike, but those of the model before."""
+        """An extended model with the images that may show places that look alike, but those of the model before.
+
+        In a scene with twins, it has a note that added images can be at the wrong place.
+        """
+        if self.probability:
+            notes = tuple(dict.fromkeys([*after.verdict.notes, _TWINS_NOTE]))
+            after = replace(after, verdict=replace(after.verdict, notes=notes))
         if not self.looks_for_folds or after.model.num_reg_images() > MAX_CHECKED_IMAGES:
             return after
         signs = set(self._signs(after.model))
@@ -126,7 +138,7 @@ def as_registered(judged: JudgedModel, notes: tuple[str, ...], maybe_folded: tup
 
     Args:
         judged: the extended model.
-        notes: of the model before.
+        notes: of the model before; those of the extended model follow.
         maybe_folded: of the model before: what was not sure stays so.
     """
     names = {judged.model.images[image_id].name for image_id in judged.model.reg_image_ids()}
@@ -136,5 +148,6 @@ def as_registered(judged: JudgedModel, notes: tuple[str, ...], maybe_folded: tup
         if name in names
     }
     folded = tuple(sorted({*maybe_folded, *judged.verdict.maybe_folded}))
+    notes = tuple(dict.fromkeys([*notes, *judged.verdict.notes]))
     verdict = replace(judged.verdict, images=images, notes=notes, maybe_folded=folded)
     return JudgedModel(judged.model, verdict)

@@ -127,6 +127,11 @@ def test_an_extension_that_may_fold_a_model_is_told(
     assert len(as_registered(found, (), ("a.jpg",)).verdict.maybe_folded) == (13 if is_told else 1)
     right = judge.with_signs(street_model(False), replace(after, model=street_model(False)))
     assert right.verdict.maybe_folded == ()
+    assert right.verdict.notes == ()
+    twins = replace(judge, probability={ImagePair("a.jpg", "b.jpg"): 0.5}).with_signs(street_model(was_folded), after)
+    (note,) = as_registered(twins, (), ()).verdict.notes
+    assert "look alike" in note
+    assert as_registered(twins, ("before", note)).verdict.notes == ("before", note), "told once"
     with monkeypatch.context() as patch:
         patch.setattr(ExtensionJudge, "_signs", lambda self, model: () if model is right.model else ("a.jpg",))
         assert replace(judge, looks_for_folds=False).with_signs(right.model, after) == after
