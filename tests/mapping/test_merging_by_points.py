@@ -123,18 +123,21 @@ OF_COMMON = [("05.jpg", "06.jpg"), ("06.jpg", "07.jpg"), ("06.jpg", "08.jpg")]
 """Three pairs of the common image: with its own matches, each point of both models has at most four."""
 
 
-@pytest.mark.parametrize(("num_points", "is_merged"), [(3, True), (1, False)])
+@pytest.mark.parametrize(("num_pairs", "num_both"), [(3, 8), (2, 6)])
 def test_one_common_image_needs_eight_matches_of_both_models_otherwise(
-    scene, model, monkeypatch: pytest.MonkeyPatch, num_points: int, is_merged: bool
+    scene, model, monkeypatch: pytest.MonkeyPatch, num_pairs: int, num_both: int
 ) -> None:
     monkeypatch.setattr(link_alignment, "MIN_SCALE_POINTS", 1000)
-    monkeypatch.setattr(link_alignment, "_MIN_SEEN", 2)
-    parts, pairs = with_common_points(model, num_points, 0, False), pairs_of(model, lambda *names: names in OF_COMMON)
-    links = find_links(*parts, pairs)
+    monkeypatch.setattr(link_alignment, "_MIN_DEPTH_PAIRS", 2)
+    asks = OF_COMMON[:num_pairs]
+    links = find_links(*with_common_points(model, 2, 0, False), pairs_of(model, lambda *names: names in asks))
     found = align_by_links(links, 0)
-    num_both = int(links.has_both.sum())
-    assert (8 <= num_both < 15) == is_merged
-    assert isinstance(found, LinkAlignment) == is_merged, found
+    assert links.has_both.sum() == num_both
+    if num_both >= 8:
+        assert isinstance(found, LinkAlignment)
+    else:
+        assert isinstance(found, NotMerged)
+        assert "points of both models fit" in found.reason
 
 
 @pytest.mark.parametrize("rule", ["MIN_SCALE_POINTS", "_MIN_BOTH_SHARED"])
