@@ -20,6 +20,9 @@ _CLASS_FACTOR = 4.0
 """Bands of one class have widths that differ by less than this factor. Near the epipole a band of a few pixels is a
 wide angle; without classes, all keypoints would be compared with others in so wide an angle."""
 
+_ROUNDING_RAD = 1e-6
+"""Error of the difference of two float32 angles below 2 pi, with which bands are widened in the choice of keypoints."""
+
 _NOT_ALLOWED = np.float32(-2.0)
 """Similarity of keypoints outside the band; cosines are at least -1."""
 
@@ -187,7 +190,7 @@ def _columns(
         first, last = others.starts[number : number + 2].tolist()
         if first == last:
             continue
-        reach = np.hypot(reaches, np.float32(other_reach)) * np.float32(1 + 1e-5)  # a little more, for rounding
+        reach = np.hypot(reaches, np.float32(other_reach)) * np.float32(1 + 1e-5) + np.float32(_ROUNDING_RAD)
         low, high = lowest - reach, highest + reach
         is_all = is_wide | (high - low >= 0.99 * period) | (number == len(others.class_reaches) - 1)
         angles = others.angles[first:last]
