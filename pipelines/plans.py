@@ -105,7 +105,10 @@ def plan_of_densify(arguments: argparse.Namespace, config: DensifyConfig) -> Pla
     rounds = config.density.max_rounds
     what = f"{found.num_images} images, {found.num_points} points, {found.num_pairs} pairs in up to {rounds} rounds"
     work = {"num_images": found.num_images, "num_points": found.num_points, "num_pairs": found.num_pairs}
-    basis = "measured on one pair here; features that are kept take no time, the adjustment comes on top"
+    basis = (
+        "measured on one pair here; features that are kept take no time,"
+        " completing the tracks and the adjustment come on top"
+    )
     writes = tuple(found.output / name for name in ("sparse", "points.ply", "densify.json"))
     return Plan(what, work, found.extract_s + rounds * found.match_s, basis, writes)
 

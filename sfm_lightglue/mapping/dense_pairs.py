@@ -26,6 +26,10 @@ _CELLS_PER_SIDE = 12
 _MAX_DEPTH_RATIO = 1.5
 """A point behind this multiple of the median depth of its cell is hidden."""
 
+_WIDE_FACTOR = 2.0
+"""A pair is wide if its median angle is at least this multiple of the smallest angle of a point: most of its matches
+have the angle of a point, and more tell nothing new."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _View:
@@ -66,7 +70,7 @@ def pairs_with_common_surface(
 
     Returns:
         Pairs (i, j) of positions in `image_ids`, i < j, sorted. Each chosen image keeps the `max_partners` with the
-        most common or predicted points.
+        most common or predicted points, so that an image can have more, which others keep.
     """
     ranked = ranked_partners(model, image_ids, config, chosen, max_partners, executor, predicts_all)
     return sorted({pair for pairs in ranked for pair in pairs})
@@ -94,8 +98,11 @@ def ranked_partners(
             others: they take long in a large dense model, whose common points tell nearly all.
 
     Returns:
-        For each chosen image at most `max_partners` pairs (i, j) of positions in `image_ids`, i < j, those with the
-        most common or predicted points first.
+        For each chosen image at most `max_partners` pairs (i, j) of positions in `image_ids`, i < j: as many with
+        common points as it is matched with, then those with the most common or predicted points. They come in the
+        order of matching: wide pairs, or else the widest, for half of `config.max_matched_partners`, the other pairs
+        with common points, predicted pairs; of each kind, those with the most points first. Predicted points are all
+        that two images can see, common ones only those that were matched, so predicted pairs come last.
     """
     rows = np.arange(len(image_ids)) if chosen is None else np.array(sorted(chosen), np.int64)
     limit = config.max_partners if max_partners is None else max_partners
@@ -118,31 +125,73 @@ def ranked_partners(
     predicted = executor.map(lambda pair: _num_predicted(views[pair[0]], views[pair[1]], xyz, config), pairs)
     for (i, j), number in zip(pairs, predicted, strict=True):
         scores[i, j] = scores[j, i] = number
+    ranking = _Ranking(views, xyz, linked, scores, config)
+    return list(executor.map(lambda i: ranking.pairs_of(i, limit), rows.tolist()))
 
-    has_parallax: dict[tuple[int, int], bool] = {}
 
-    def partners(i: int) -> list[tuple[int, int]]:
-        """The best ones. Pairs below these are not judged: dense models have many."""
-        found: list[tuple[int, int]] = []
-        is_seen = np.zeros(len(xyz), np.bool_)
-        is_seen[views[i].point] = True
-        for j in np.argsort(-scores[i], kind="stable").tolist():
-            if len(found) == limit or scores[i, j] == 0:
+class _Ranking:
+    """Chooses the partners of images.
+
+    Args:
+        views: of all images.
+        xyz: [P, 3] the points.
+        linked: [I, I] pairs with common points.
+        scores: [I, I] number of common or predicted points.
+        config: limits.
+    """
+
+    def __init__(
+        self, views: Sequence[_View], xyz: Float64Array, linked: BoolArray, scores: Float64Array, config: DensityConfig
+    ) -> None:
+        self._views, self._xyz, self._linked, self._scores, self._config = views, xyz, linked, scores, config
+        self._angles_deg: dict[tuple[int, int], float] = {}
+
+    def pairs_of(self, i: int, limit: int) -> list[tuple[int, int]]:
+        """At most `limit` pairs of an image, in the order of `ranked_partners`."""
+        num_matched = self._config.max_matched_partners
+        order = np.argsort(-self._scores[i], kind="stable")
+        order = order[self._scores[i, order] > 0]
+        is_seen = np.zeros(len(self._xyz), np.bool_)
+        is_seen[self._views[i].point] = True
+        proven = self._with_parallax(i, order[self._linked[i, order]], min(limit, num_matched), is_seen)
+        others = self._with_parallax(i, order[~np.isin(order, proven)], limit - len(proven), is_seen)
+        chosen = [*proven, *others]
+        linked = [j for j in chosen if self._linked[i, j]]
+        wide_deg = _WIDE_FACTOR * self._config.min_point_angle_deg
+        widest = sorted(linked, key=lambda j: -min(self._angle_deg(i, j, is_seen), wide_deg))
+        wide = widest[: (num_matched + 1) // 2]
+        linked = [*wide, *(j for j in linked if j not in wide)]
+        return [_pair(i, j) for j in (*linked, *(j for j in chosen if not self._linked[i, j]))]
+
+    def _with_parallax(self, i: int, order: IndexArray, limit: int, is_seen: BoolArray) -> list[int]:
+        """The first partners of an image; those below these are not judged: dense models have many."""
+        found: list[int] = []
+        for j in order.tolist():
+            if len(found) == limit:
                 break
-            pair = min(i, j), max(i, j)
-            if linked[i, j] and pair not in has_parallax:
-                common = views[j].point[is_seen[views[j].point]]
-                angle_deg = _median_angle_deg(views[pair[0]], views[pair[1]], xyz[common])
-                has_parallax[pair] = angle_deg >= config.pair_angle_deg
-            if not linked[i, j] or has_parallax[pair]:
-                found.append(pair)
+            if not self._linked[i, j] or self._angle_deg(i, j, is_seen) >= self._config.pair_angle_deg:
+                found.append(j)
         return found
 
-    return list(executor.map(partners, rows.tolist()))
+    def _angle_deg(self, i: int, j: int, is_seen: BoolArray) -> float:
+        """Median angle of a pair with common points; `is_seen` [P] are the points of image i."""
+        pair = _pair(i, j)
+        if pair not in self._angles_deg:
+            common = self._views[j].point[is_seen[self._views[j].point]]
+            angle_deg = _median_angle_deg(self._views[pair[0]], self._views[pair[1]], self._xyz[common])
+            self._angles_deg[pair] = angle_deg
+        return self._angles_deg[pair]
+
+
+def _pair(i: int, j: int) -> tuple[int, int]:
+    return min(i, j), max(i, j)
 
 
 def pairs_to_match(
-    ranked: Sequence[Sequence[tuple[int, int]]], num_partners: int, matched: Collection[tuple[int, int]] = ()
+    ranked: Sequence[Sequence[tuple[int, int]]],
+    num_partners: int,
+    matched: Collection[tuple[int, int]] = (),
+    failed: Collection[tuple[int, int]] = (),
 ) -> list[tuple[int, int]]:
     """The pairs that each image needs, and those that are matched already; sorted.
 
@@ -150,17 +199,18 @@ def pairs_to_match(
         ranked: pairs of each image, the best ones first.
         num_partners: of each image; pairs that are matched already count before all others.
         matched: pairs that are matched already.
+        failed: those of `matched` that have too few matches to count.
     """
     chosen = {*matched}
     for pairs in ranked:
-        known = [pair for pair in pairs if pair in matched]
+        known = [pair for pair in pairs if pair in matched and pair not in failed]
         fresh = [pair for pair in pairs if pair not in matched]
         chosen.update((known + fresh)[:num_partners])
     return sorted(chosen)
 
 
 def has_all_partners(matched: Collection[tuple[int, int]], num_images: int, num_partners: int) -> bool:
-    """Whether each image is matched with so many others."""
+    """Whether each image has so many of these pairs."""
     images = np.array(sorted(matched), np.int64).reshape(-1)
     return bool(np.bincount(images, minlength=num_images).min(initial=num_partners) >= num_partners)
 

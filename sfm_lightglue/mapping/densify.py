@@ -25,7 +25,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 7
+DENSIFY_VERSION = 8
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 48
@@ -39,6 +39,10 @@ second matching of the same pairs found no more points and took as long as all o
 _MIN_FRESH = 0.15
 """Part of the image pairs that must not have been matched so that matching goes on: a model of few points does not know
 all images that see the same surface, its dense model does."""
+
+_MIN_GROWTH = 1.15
+"""Points are looked for again if the dense model shows so many times as many pairs of images that see the same surface:
+a next strip, or the end of a loop."""
 
 _MIN_BASELINE_RATIO = 1e-9
 """Smallest distance of two cameras that are matched, relative to the extent of all cameras."""
@@ -73,7 +77,9 @@ def densify_model(
 
     Each image is matched with a few of those that see the same surface by the model, also if they were not matched
     before; then with those that only the dense model shows, if it has too few, and once more if its pose is clearly
-    better there. The tracks of the model are continued, and points are looked for in all images that see the surface.
+    better there. A pair with fewer than `config.min_shared_points` matches does not count. If the dense model shows
+    many more pairs that see the same surface, points are looked for once more. The tracks of the model are continued,
+    and points are looked for in all images that see the surface.
     The keypoints of the model keep their indices; others follow.
 
     Args:
@@ -93,17 +99,23 @@ def densify_model(
     current = model
     result = DensifyResult(pycolmap.Reconstruction(model), 0, 0, 0)
     min_views = config.min_views(len(keypoints.image_ids))
+    num_wanted = config.num_matched_partners(len(keypoints.image_ids))
     matched: dict[tuple[int, int], _PairMatches] = {}
+    seeing: list[tuple[int, int]] = []
     moved: set[int] = set()
+    knows_all = False
     for number in range(1, config.max_rounds + 1):
-        if not moved and has_all_partners(matched, len(keypoints.image_ids), config.max_matched_partners):
+        failed = {pair for pair, (_, scores) in matched.items() if len(scores) < config.min_shared_points}
+        if knows_all and not moved and has_all_partners(matched.keys() - failed, len(keypoints.image_ids), num_wanted):
             break
         ranked = ranked_partners(current, keypoints.image_ids, config, executor=executor, predicts_all=not matched)
-        pairs = pairs_to_match(ranked, config.max_matched_partners, matched)
-        num_fresh = len(pairs) - len(matched)
-        if num_fresh == 0 or (not moved and num_fresh <= _MIN_FRESH * len(pairs)):
-            break
+        pairs = pairs_to_match(ranked, num_wanted, matched, failed)
+        num_fresh, num_seeing = len(pairs) - len(matched), len(seeing)
         seeing = sorted({*pairs, *(pair for of_image in ranked for pair in of_image)})
+        is_worth_it = num_fresh > 0 if moved else num_fresh > _MIN_FRESH * len(pairs)
+        if not is_worth_it and len(seeing) <= _MIN_GROWTH * num_seeing:
+            break
+        knows_all = min(map(len, ranked)) >= min(config.max_partners, len(keypoints.image_ids) - 1)
         is_last = number == config.max_rounds
         points, num_matches = _points_of_pairs(
             current, keypoints, known, matched, pairs, seeing, is_last, dense, config, executor, progress

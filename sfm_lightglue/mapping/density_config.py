@@ -45,12 +45,15 @@ class DensityConfig:
     """Points with a smaller triangulation angle are left out: their depth is uncertain."""
 
     max_partners: int = 20
-    """Largest number of images in which the points of each image are looked for, those with the most common points."""
+    """Largest number of images that each image chooses, in which its points are looked for: those with the most common
+    points. Images that choose it come on top."""
 
     max_matched_partners: int = 4
-    """Largest number of these with which each image chooses to be matched, the first ones. Points that two images have
-    are found in the others by projection, in a small part of the time. An image that comes into a finished model is
-    matched with at most six."""
+    """Largest number of these with which each image chooses to be matched, half of them with a wide baseline; not more
+    than `max_partners`. Images that choose it come on top. Points that two images have are found in the others by
+    projection, in a small part of the time. Below 4, fewer points are matched in four images, with which points of two
+    matched images are compared: more of these are wrong. An image that comes into a finished model (`--extend`) is
+    matched with at most six, whatever the value."""
 
     min_track_length: int = 3
     """Smallest number of images in which a point is observed; 2 in a model of two images."""
@@ -58,7 +61,9 @@ class DensityConfig:
     max_rounds: int = 2
     """Pairs are matched up to so many times. The pairs of images from which the adjustment takes away a large part of
     the reprojection error are matched again with the adjusted poses. Pairs that were not matched yet are matched too,
-    at once with these, or if more than 15 % of all are new."""
+    at once with these, or if more than 15 % of all are new, which only images with fewer partners than they may have
+    can bring. Points are looked for once more if the dense model shows more than 15 % more pairs that see the same
+    surface."""
 
     def __post_init__(self) -> None:
         if self.level not in get_args(DensityLevel):
@@ -91,6 +96,10 @@ class DensityConfig:
     def min_views(self, num_images: int) -> int:
         """Smallest number of images that observe a point of a model of `num_images` images."""
         return min(self.min_track_length, num_images)
+
+    def num_matched_partners(self, num_images: int) -> int:
+        """With how many others each image of a model of `num_images` images chooses to be matched."""
+        return max(min(self.max_matched_partners, self.max_partners, num_images - 1), 0)
 
     @property
     def pair_angle_deg(self) -> float:

@@ -26,7 +26,8 @@ from sfm_lightglue.mapping.track_merging import merge_points
 from sfm_lightglue.two_view.guided import GuidedView
 
 _MAX_SEED_DISTANCE = 0.65
-"""Largest distance of descriptors for points of two observations, which only become points by a third one."""
+"""Largest distance of descriptors for points of two observations, which only become points by a third one, and for
+points that only look like one."""
 
 _NUM_SURE = 4
 """Points whose matches are in so many images are the surface that points of two observations are compared with. An
@@ -164,15 +165,19 @@ class TrackCompletion:
     def _merged(self, points: DensePoints, matches: IndexArray) -> DensePoints:
         """Points that are one become one: those with matched keypoints, and those that look alike at one place.
 
-        Images that are not matched with each other know a point only by its place and look.
+        Images that are not matched with each other know a point only by its place and look. Each of two such points
+        must lie near the other one in an image of it: only distant images show two points of a fine pattern so near.
         """
-        has_point = np.zeros(len(self._observers.image), np.bool_)
-        has_point[points.keypoint] = True
         first = np.empty(len(points.xyz), np.int64)
         first[points.point[::-1]] = points.keypoint[::-1]
-        found = self._found(points, has_point, self._max_distance)
-        links = [np.stack([first[point], keypoint], axis=1) for point, keypoint in found]
-        return merge_points(points, np.concatenate([matches, *links]), self._observers)
+        point_of = np.full(len(self._observers.image), -1)
+        point_of[points.keypoint] = points.point
+        found = self._found(points, point_of >= 0, min(_MAX_SEED_DISTANCE, self._max_distance))
+        point, keypoint = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        other = point_of[keypoint]
+        is_mutual = np.isin(point * len(points.xyz) + other, other * len(points.xyz) + point)
+        links = np.stack([first[point[is_mutual]], keypoint[is_mutual]], axis=1)
+        return merge_points(points, np.concatenate([matches, links]), self._observers)
 
     def completed(self, points: DensePoints, max_distance: float, taken: IndexArray | None = None) -> DensePoints:
         """The points with further observations; positions and existing observations stay.

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DensifyEstimate:
-    """The work of densifying a model. The adjustment comes on top.
+    """The work of densifying a model. The completion of the tracks and the adjustment come on top.
 
     Args:
         output: folder of the results.
         num_images: registered images.
         num_points: of the model.
-        num_pairs: pairs of images that see the same surface, which are matched in each round.
+        num_pairs: pairs of images that are matched in the first round.
         extract_s: seconds of the features of all images, as if none were kept, with all workers.
-        match_s: seconds of one round of matching, with all workers.
+        match_s: seconds of matching these pairs, with all workers.
     """
 
     output: Path
@@ -73,7 +73,7 @@ def estimate_densify(
     model, root = read_model(location.model), folder_of_images(location, path)
     image_ids = sorted(model.reg_image_ids())
     ranked = ranked_partners(model, image_ids, config.density) if len(image_ids) > 1 else []
-    pairs = pairs_to_match(ranked, config.density.max_matched_partners)
+    pairs = pairs_to_match(ranked, config.density.num_matched_partners(len(image_ids)))
     if not pairs:
         raise ReconstructionError(f"{shown_path(path)}: no two images of the model see the same surface")
     extractor = EXTRACTORS.build(config.extractor, config.device)

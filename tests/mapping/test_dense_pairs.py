@@ -51,15 +51,31 @@ def test_images_without_common_points_that_are_predicted_to_see_the_same_are_pai
 
 
 def test_predictions_can_be_left_out_where_images_have_enough_partners():
-    seen = [np.arange(0, 60), np.arange(40, 80), np.arange(60, 120)]  # more is predicted for the first and the last
-    model = model_of(wall(5.0), [pose(0), pose(0.5), pose(1.0)], seen)
-    every, known = ([(0, 1), (0, 2), (1, 2)], [(0, 1), (1, 2)])
-    for max_partners, predicts_all, expected in ((2, True, every), (2, False, every), (1, False, known)):
+    seen = [np.arange(0, 60), np.arange(40, 80), np.arange(60, 120), np.arange(40, 80)]  # 0 and 2 share nothing
+    model = model_of(wall(5.0), [pose(0), pose(0.5), pose(1.0), pose(1.5)], seen)
+    config = DensityConfig(max_matched_partners=1)
+    for max_partners, predicts_all, is_there in ((3, True, True), (3, False, True), (2, True, True), (2, False, False)):
         found = pairs_with_common_surface(
-            model, [1, 2, 3], EVERYTHING, None, max_partners, ThreadExecutor(2), predicts_all
+            model, [1, 2, 3, 4], config, None, max_partners, ThreadExecutor(2), predicts_all
         )
-        assert found == expected
-    assert (0, 2) in pairs_with_common_surface(model, [1, 2, 3], EVERYTHING, None, 1)
+        assert ((0, 2) in found) == is_there
+
+
+def test_predicted_pairs_come_after_those_with_common_points():
+    seen = [np.arange(0, 60), np.arange(40, 80), np.arange(60, 120)]  # three times as many are predicted for 0 and 2
+    model = model_of(wall(5.0), [pose(0), pose(0.5), pose(1.0)], seen)
+    ranked = ranked_partners(model, [1, 2, 3], EVERYTHING)
+    assert ranked[0] == [(0, 1), (0, 2)] and ranked[2] == [(1, 2), (0, 2)]
+    assert pairs_to_match(ranked, 1) == [(0, 1), (1, 2)]
+    assert pairs_with_common_surface(model, [1, 2, 3], EVERYTHING, max_partners=1) == [(0, 1), (1, 2)]
+
+
+def test_half_of_the_partners_that_are_matched_are_wide():
+    seen = [np.arange(0, num) for num in (120, 100, 80, 60)]
+    model = model_of(wall(5.0), [pose(0), pose(0.2), pose(0.4), pose(0.6)], seen)  # two degrees a step
+    ranked = ranked_partners(model, [1, 2, 3, 4], DensityConfig(max_matched_partners=2))
+    assert ranked[0] == [(0, 2), (0, 1), (0, 3)]
+    assert ranked_partners(model, [1, 2, 3, 4], DensityConfig(min_point_angle_deg=20.0))[0] == [(0, 3), (0, 2), (0, 1)]
 
 
 def test_points_behind_what_an_image_sees_are_no_common_surface():
@@ -109,6 +125,14 @@ def test_each_image_chooses_a_few_partners_and_keeps_those_it_has():
     last = [best[-1] for best in ranked]  # matched before, though not the best
     assert pairs_to_match(ranked, 1, last) == sorted({*last})
     assert pairs_to_match([], 3) == []
+
+
+def test_pairs_that_failed_are_no_partners_and_are_not_matched_again():
+    ranked = [[(0, 1), (0, 2), (0, 3)], [(0, 1), (1, 2)], [(0, 2), (1, 2)], [(0, 3)]]
+    first = pairs_to_match(ranked, 1)
+    assert first == [(0, 1), (0, 2), (0, 3)]
+    assert pairs_to_match(ranked, 1, first) == first
+    assert pairs_to_match(ranked, 1, first, failed={(0, 1)}) == sorted([*first, (1, 2)])
 
 
 def point_ids(model, image_id):

@@ -101,13 +101,14 @@ def test_the_model_of_another_tool_keeps_its_keypoints_and_its_tracks_continue()
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path):
-    points, poses, features = scene()
+    points, poses, features = scene(num_images=8, step=0.5)
     model = sparse_model(points, poses, features)
+    config = DensityConfig(max_matched_partners=2)
     contents = []
     for workers in (1, 3):
         folder = tmp_path / str(workers)
         folder.mkdir()
-        densified(model, features, executor=ThreadExecutor(workers)).write_binary(folder)
+        densified(model, features, config, executor=ThreadExecutor(workers)).write_binary(folder)
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert contents[0] == contents[1]
 
@@ -192,14 +193,59 @@ def test_points_are_found_in_images_that_are_not_matched():
     assert few.model.compute_mean_track_length() > 0.98 * every.model.compute_mean_track_length() > 6
 
 
-def test_pairs_that_only_the_dense_model_shows_are_matched_too():
+def chain_of_images():
+    """Features, and a model whose first and last image are three steps apart: a dense model shows their overlap."""
     points, poses, features = scene()
     rows = [np.arange(0, 20), np.arange(0, 40), np.arange(20, 60), np.arange(40, 60)]
-    keypoints = [features[f"{number}.png"].keypoints[:NUM_SPARSE] for number in range(4)]
+    return features, windowed_model(points, poses, features, rows)
+
+
+def windowed_model(points, poses, features, rows):
+    """A model whose images observe the points of these rows only."""
+    keypoints = [features[f"{number}.png"].keypoints[:NUM_SPARSE] for number in range(len(poses))]
     seen = [np.full(NUM_SPARSE, -1) for _ in rows]
     for one, chosen in zip(seen, rows, strict=True):
         one[chosen] = chosen
-    chain = model_of(points[:NUM_SPARSE], poses, seen, keypoints)  # the first and the last image are three steps apart
+    return model_of(points[:NUM_SPARSE], poses, seen, keypoints)
+
+
+def test_points_are_looked_for_in_overlaps_that_only_the_dense_model_shows():
+    features, chain = chain_of_images()
+    totals = []
+
+    def progress(stage, done, total):
+        if stage == "densify" and done == 0:
+            totals.append(total)
+
+    config = DensityConfig(max_matched_partners=1)  # each image has its partner after the first round
+    result = densify_model(chain, features.__getitem__, config, nothing, progress=progress)
+    assert totals == [result.num_pairs, 0]
+    assert result.num_rounds == 2
+
+
+def test_pairs_without_matches_are_no_partners():
+    points, poses, features = scene(num_images=5)
+    first = features["0.png"]  # all others would choose it, and nothing looks like it
+    noise = np.abs(np.random.default_rng(3).standard_normal(first.descriptors.shape))
+    one = Features(first.keypoints, np.ones(NUM_DENSE, np.float32), noise.astype(np.float32), SIZE)
+    features["0.png"] = DenseFeatures.from_features(one, NUM_SPARSE)
+    model = sparse_model(points, poses, features)
+    config = DensityConfig(max_matched_partners=1, min_shared_points=30)
+    result = densify_model(model, features.__getitem__, config, nothing)
+    assert result.num_rounds == 2
+    assert result.model.num_points3D() > 0.8 * NUM_DENSE
+
+
+def test_narrow_pairs_of_a_video_give_no_fewer_points():
+    points, poses, features = scene(num_images=12, step=0.16)  # two thirds of a degree a step
+    model = windowed_model(points, poses, features, [np.arange(i, i + 49) for i in range(12)])
+    normal, dense = (DensityConfig(level=level, max_matched_partners=2) for level in ("normal", "dense"))
+    few = densified(model, features, normal).num_points3D()
+    assert densified(model, features, dense).num_points3D() >= few > 0.8 * NUM_DENSE
+
+
+def test_pairs_that_only_the_dense_model_shows_are_matched_too():
+    features, chain = chain_of_images()
     reports = []
     arguments = chain, features.__getitem__, DensityConfig(), nothing
     result = densify_model(*arguments, progress=lambda *report: reports.append(report))
@@ -308,3 +354,8 @@ def test_registered_images_alone_take_part():
 def test_impossible_options_are_named(values, name):
     with pytest.raises(ConfigError, match=name):
         DensityConfig(**values)
+
+
+def test_images_choose_no_more_partners_than_there_are():
+    config = DensityConfig(max_matched_partners=4, max_partners=3)
+    assert [config.num_matched_partners(num) for num in (0, 1, 2, 4, 9)] == [0, 0, 1, 3, 3]

@@ -140,18 +140,40 @@ def test_keypoints_that_another_point_has_are_not_added():
     assert not np.isin(taken, grown.keypoint).any()
 
 
-@pytest.mark.parametrize("looks_alike", [True, False])
-def test_points_that_no_match_connects_become_one_where_they_look_alike(looks_alike):
-    scene = Scene()
-    if not looks_alike:
-        for image in (3, 4):
-            scene.descriptors[image] = scene.unit(np.random.default_rng(image).normal(size=(NUM_POINTS, 64)))
+@pytest.mark.parametrize(("distance", "num_points"), [(0.5, NUM_POINTS), (0.8, 2 * NUM_POINTS), (1.4, 2 * NUM_POINTS)])
+def test_points_that_no_match_connects_become_one_where_they_look_alike(distance, num_points):
+    scene, cosine = Scene(), 1 - distance**2 / 2
+    looks, others = scene.descriptors[0], np.random.default_rng(5).normal(size=(NUM_POINTS, 64))
+    others = scene.unit(others - (others * looks).sum(axis=1, keepdims=True) * looks)
+    scene.descriptors[1:3] = looks
+    scene.descriptors[3:] = scene.unit(cosine * looks + np.sqrt(1 - cosine**2) * others)
+    grown = grown_from_halves(scene)
+    assert len(grown.xyz) == num_points
+    assert shown(grown).all() and len(grown.keypoint) == NUM_IMAGES * NUM_POINTS
+
+
+def grown_from_halves(scene):
+    """The points of the first three images, and those of the last two."""
     parts = [scene.points([(0, 1), (1, 2)]), scene.points([(3, 4)], min_views=2)]
     points, matches = joined_points(parts), scene.matches([(0, 1), (1, 2), (3, 4)])
-    grown = scene.completion().grown(points, matches, 1.5, 2)
     assert len(points.xyz) == 2 * NUM_POINTS
-    assert len(grown.xyz) == (NUM_POINTS if looks_alike else 2 * NUM_POINTS)
-    assert shown(grown).all() and len(grown.keypoint) == NUM_IMAGES * NUM_POINTS
+    return scene.completion().grown(points, matches, 1.5, 2)
+
+
+@pytest.mark.parametrize(("shift_px", "num_points"), [(0.0, NUM_POINTS), (3.0, 2 * NUM_POINTS)])
+def test_points_of_a_fine_pattern_that_distant_images_see_at_one_place_stay(shift_px, num_points):
+    """The last two cameras are three times as near; they see the next elements of the pattern."""
+    scene = Scene(noise_px=0.0)
+    shifts, moved = scene.observers.t.copy(), scene.observers.points.copy()
+    shifts[3:, 2] -= 4
+    right = np.zeros_like(scene.xyz)
+    right[:, 0] = shift_px / FOCAL_PX * (scene.xyz @ scene.observers.R[3].T + shifts[3])[:, 2]
+    for image in (3, 4):
+        in_camera = (scene.xyz + right) @ scene.observers.R[image].T + shifts[image]
+        moved[image * NUM_POINTS : (image + 1) * NUM_POINTS] = in_camera[:, :2] / in_camera[:, 2:]
+    scene.observers = replace(scene.observers, t=shifts, points=moved)
+    scene.descriptors[1:] = scene.descriptors[0]
+    assert len(grown_from_halves(scene).xyz) == num_points
 
 
 NUM_SURE = 40
