@@ -18,8 +18,8 @@ from sfm_lightglue.types import Camera, Features, ImagePair, Matches, Rejected, 
 BLOCK_SIZE = 48
 """Images of a block; the features of two blocks fit into the memory of `SceneFeatures`."""
 
-_BATCHES_PER_TASK = 8
-"""So many batches whose pairs are stored are one task of a thread, so that the threads seldom wait for each other."""
+_STORED_PER_TASK = 16
+"""Number of batches whose pairs are stored that are handed over together."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,64 +62,97 @@ def match_pairs(
     def features_of(pair: ImagePair) -> tuple[Features, Features]:
         return features[pair.name0], features[pair.name1]
 
-    def work(batch: Sequence[ImagePair]) -> list[PairResult]:
+    def cameras_of(pair: ImagePair) -> tuple[Camera, Camera]:
+        return camera_from_name[pair.name0], camera_from_name[pair.name1]
+
+    def read(batch: Sequence[ImagePair]) -> _Batch:
         start = time.perf_counter()
         known = [(keypoints_of(pair.name0), keypoints_of(pair.name1)) for pair in batch]
         stored = [matcher.load(*both) for both in known]
-        missing = [pair for pair, matches in zip(batch, stored, strict=True) if matches is None]
-        computed = iter(matcher.compute([features_of(pair) for pair in missing]))
-        found = [next(computed) if matches is None else matches for matches in stored]
         middle = time.perf_counter()
-        geometries = []
-        for pair, both, matches in zip(batch, known, found, strict=True):
-            cameras = camera_from_name[pair.name0], camera_from_name[pair.name1]
-            geometry = verifier.load(pair, both, matches, cameras)
+        geometries = [
+            None if matches is None else verifier.load(pair, both, matches, cameras_of(pair))
+            for pair, both, matches in zip(batch, known, stored, strict=True)
+        ]
+        return _Batch(batch, known, stored, geometries, middle - start, time.perf_counter() - middle)
+
+    def completed(batch: _Batch) -> list[PairResult]:
+        start = time.perf_counter()
+        missing = [pair for pair, matches in zip(batch.pairs, batch.matches, strict=True) if matches is None]
+        computed = iter(matcher.compute([features_of(pair) for pair in missing]) if missing else ())
+        middle = time.perf_counter()
+        results = []
+        for pair, both, stored, geometry in zip(
+            batch.pairs, batch.keypoints, batch.matches, batch.geometries, strict=True
+        ):
+            matches, cameras = next(computed) if stored is None else stored, cameras_of(pair)
+            if stored is None:
+                geometry = verifier.load(pair, both, matches, cameras)
             if geometry is None:
                 geometry = verifier.compute(pair, features_of(pair), matches, cameras)
-            geometries.append(geometry)
-        match_seconds = (middle - start) / len(batch)
-        verify_seconds = (time.perf_counter() - middle) / len(batch)
-        return [
-            PairResult(pair, both, matches, geometry, match_seconds, verify_seconds)
-            for pair, both, matches, geometry in zip(batch, known, found, geometries, strict=True)
-        ]
+            results.append((pair, both, matches, geometry))
+        match_seconds = (batch.match_seconds + middle - start) / len(batch.pairs)
+        verify_seconds = (batch.verify_seconds + time.perf_counter() - middle) / len(batch.pairs)
+        return [PairResult(*result, match_seconds, verify_seconds) for result in results]
 
-    def work_all(batches: Sequence[Sequence[ImagePair]]) -> list[PairResult]:
-        return [result for batch in batches for result in work(batch)]
+    def all_completed(batches: Sequence[_Batch]) -> list[PairResult]:
+        return [result for batch in batches for result in completed(batch)]
 
-    def is_stored(batch: Sequence[ImagePair]) -> bool:
-        return matcher.has(matcher.key(digest_of(batch[0].name0), digest_of(batch[0].name1)))
+    def work(batch: Sequence[ImagePair]) -> list[PairResult]:
+        return completed(read(batch))
 
-    digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
     if isinstance(executor, FillsStore):
+        digest_of = features.key_of if isinstance(features, SceneFeatures) else lambda name: features[name].digest
         shared = PairWork(pairs, BLOCK_SIZE, features, digest_of, camera_from_name, matcher, verifier, work)
         executor.fill(shared, progress)
-    batches = in_batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size)
+    batches = map(read, in_batches(in_blocks(pairs, BLOCK_SIZE), matcher.batch_size))
     num_done = 0
     progress("match", 0, len(pairs))
-    for results in executor.map(work_all, _as_tasks(batches, is_stored)):
+    for results in executor.map(all_completed, _as_tasks(batches)):
         for result in results:
             num_done += 1
             progress("match", num_done, len(pairs))
             yield result
 
 
-def _as_tasks(
-    batches: Iterable[list[ImagePair]], is_stored: Callable[[Sequence[ImagePair]], bool]
-) -> Iterator[list[list[ImagePair]]]:
-    """Batches that follow each other in one task where they are stored. One that is computed is a task by itself."""
-    task: list[list[ImagePair]] = []
+@dataclass(frozen=True, eq=False, slots=True)
+class _Batch:
+    """Pairs, and what the store has of them: it is read by the caller, and workers compute the rest.
+
+    To read an entry takes Python's lock nearly all the time, so several threads would only wait for each other.
+
+    Args:
+        pairs: of the batch.
+        keypoints: of both images of each.
+        matches: of each; None if they are not stored.
+        geometries: of each; None if it is not stored, or if its matches are not.
+        match_seconds: that it took to read the matches.
+        verify_seconds: and the geometries.
+    """
+
+    pairs: Sequence[ImagePair]
+    keypoints: Sequence[tuple[HasKeypoints, HasKeypoints]]
+    matches: Sequence[Matches | None]
+    geometries: Sequence[TwoViewGeometry | Rejected | None]
+    match_seconds: float
+    verify_seconds: float
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether nothing is to be computed."""
+        return all(geometry is not None for geometry in self.geometries)
+
+
+def _as_tasks(batches: Iterable[_Batch]) -> Iterator[list[_Batch]]:
+    """The tasks of the workers: a batch that is to be computed alone, stored ones together."""
+    stored: list[_Batch] = []
     for batch in batches:
-        if is_stored(batch):
-            task.append(batch)
-            if len(task) < _BATCHES_PER_TASK:
-                continue
-        elif task:
-            yield task
-            task = [batch]
-        else:
-            task = [batch]
-        yield task
-        task = []
-    if task:
-        yield task
+        if batch.is_stored:
+            stored.append(batch)
+        if stored and (not batch.is_stored or len(stored) >= _STORED_PER_TASK):
+            yield stored
+            stored = []
+        if not batch.is_stored:
+            yield [batch]
+    if stored:
+        yield stored

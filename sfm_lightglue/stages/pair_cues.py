@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,7 +15,9 @@ from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 from sfm_lightglue.scene.cameras import mean_focal_length
 from sfm_lightglue.scene.natural_order import natural_order
+from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.types import Camera, Features, ImagePair, PairEvidence
 
 
@@ -69,13 +71,15 @@ def scene_views(
     Raises:
         ValueError: if a record has no inliers.
     """
+    keypoints_of: Callable[[str], HasKeypoints]
+    keypoints_of = features.keypoints_of if isinstance(features, SceneFeatures) else features.__getitem__
     position_from_name = {name: position for position, name in enumerate(sorted(features, key=natural_order))}
     names = sorted({name for pair in verified for name in (pair.name0, pair.name1)}, key=position_from_name.__getitem__)
     row_from_name = {name: row for row, name in enumerate(names)}
     return SceneViews(
         [
             _image_view(
-                features[name],
+                keypoints_of(name),
                 first_keypoints,
                 position_m_from_name.get(name),
                 camera_from_name.get(name),
@@ -91,7 +95,7 @@ def scene_views(
 
 
 def _image_view(
-    features: Features,
+    features: HasKeypoints,
     first_keypoints: int,
     position_m: Float64Array | None,
     camera: Camera | None,

@@ -89,6 +89,7 @@ def test_keypoints_of_the_memory_do_not_keep_features_in_memory(features):
     kept = features.keypoints_of(PAIR.name0)
     assert not hasattr(kept, "descriptors")
     assert kept.keypoints.base is None
+    assert kept.scores.base is None
 
 
 def test_keys_of_pairs_are_those_of_all_parts(store):
@@ -109,7 +110,7 @@ def test_seeds_of_pairs_stay_those_of_earlier_versions():
         assert pair_seed(7, pair) == int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0x7FFFFFFF
 
 
-def test_batches_that_are_stored_are_tasks_together(store):
+def test_batches_that_are_stored_are_tasks_together(store, monkeypatch):
     """The results, their order and the batches of the matcher are those of single tasks."""
     names = [f"{number}.png" for number in range(9)]
     features = {name: replace(features_of(seed), key=f"{seed:064x}") for seed, name in enumerate(names)}
@@ -145,8 +146,10 @@ def test_batches_that_are_stored_are_tasks_together(store):
     assert (tasks, sizes) == ([1] * 4, [4] * 4)
     assert matched(pairs) == in_order
     assert sum(sizes) == 20
-    assert 1 < max(tasks) <= 8
     assert sum(tasks) == 9
     assert matched(pairs) == in_order
-    assert (tasks, sizes) == ([8, 1], [])
+    assert (tasks, sizes) == ([9], [])
+    monkeypatch.setattr(matching, "_STORED_PER_TASK", 4)
+    assert matched(pairs) == in_order
+    assert (tasks, sizes) == ([4, 4, 1], [])
     assert done == [(number, 36) for number in range(37)]
