@@ -23,12 +23,13 @@ _MIN_IMAGES = 10
 """Number of images from which something is done: in a small model, a few wrong pairs are signs of most images."""
 
 _MAX_SIGN_PAIRS = 0.5
-"""Fraction of the pairs of images of which something is known from which a model is rejected. Unlike surroundings do
-not count: water and leaves are unlike everywhere."""
+"""Fraction of the pairs of images of which something is known from which a model is rejected. Unlike surroundings alone
+reject and divide no model: water and leaves are unlike everywhere."""
 
-_MIN_BETWEEN, _MAX_WITHIN = 3, 0.2
+_MIN_BETWEEN, _MAX_WITHIN = 3, 0.1
 """Number of signs that must lie between places that rare points tell, and the largest fraction of the signs of these
-images that may lie within a place: if places are right, signs of a fold lie between them."""
+images that may lie within a place: if places are right, signs of a fold lie between them. In two folded models of
+rendered shelves, all 17 do."""
 
 _MIN_KEPT = 0.4
 """Smallest fraction of the images of the models with signs that must be in parts of them. In four right models of a
@@ -62,12 +63,13 @@ def pairs_between_places(judged: Sequence[JudgedModel], pairs: Collection[ImageP
     return frozenset(between)
 
 
-def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> bool:
-    """Whether parts of models with many signs have none, enough of their images, and all images of the other models.
+def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel], accepts_signs: bool = False) -> bool:
+    """Whether parts of models with many signs have enough of their images, and all images of the other models.
 
     Args:
         parts: the models of the scene, mapped without some of the pairs.
         before: the models with these pairs. Those that are rejected for their signs count as those with many signs.
+        accepts_signs: whether parts may have many signs, too.
     """
     kept, others = _registered(parts), _registered([each for each in before if not _is_to_be_divided(each)])
     divided = {
@@ -77,7 +79,7 @@ def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) ->
         if image.reason == "model_rejected"  # they were registered
     }
     is_enough = others <= kept and len(kept & divided) >= _MIN_KEPT * len(divided)
-    return is_enough and len(kept) > 0 and not any(has_many_signs(each) for each in parts)
+    return is_enough and (accepts_signs or not any(has_many_signs(each) for each in parts))
 
 
 def with_divided(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
@@ -122,7 +124,14 @@ def _divided(before: Sequence[JudgedModel]) -> list[JudgedModel]:
 
 
 def _is_to_be_divided(judged: JudgedModel) -> bool:
-    return has_many_signs(judged) and len(_registered([judged])) >= _MIN_IMAGES
+    """Whether most images of a model have signs of a fold other than unlike surroundings.
+
+    Right models, also of photographs, can have images that have more rare points in common than others.
+    """
+    registered, signs = _registered([judged]), judged.verdict.signs
+    names = {name for pair in (*signs.doubted, *signs.joined_again) for name in pair}
+    is_large = judged.verdict.outcome != "rejected" and len(registered) >= _MIN_IMAGES
+    return is_large and len(names & registered) > _MAX_SIGNS * len(registered)
 
 
 def _is_refuted(judged: JudgedModel) -> bool:

@@ -275,7 +275,7 @@ def _split(
     found = attempts.again(reason, again, work, _attempt_name(store, key), False, suspects)
     again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work, suspects)
     found = without_many_signs(found)
-    is_kept = explains_better(found, judged) and (suspects or keeps_enough(found, judged))
+    is_kept = explains_better(found, judged) and (suspects or keeps_enough(found, judged, True))
     if not is_kept:
         _save_folds(store, key, left_out, has_fold)
         again = _refilled(filled, fill, new_folder(work / "before"))

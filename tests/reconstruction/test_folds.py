@@ -73,6 +73,7 @@ def test_a_large_model_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatc
     unlike = [ImagePair("0-1.jpg", f"1-{number}.jpg") for number in range(3)]
     (told,) = replace(FOLDS, unlike=frozenset(unlike)).checked([judged(street_model(True))])
     assert told.verdict.maybe_folded == ("0-1.jpg", "1-0.jpg", "1-1.jpg", "1-2.jpg"), "this needs no look at points"
+    assert told.verdict.signs.pairs == frozenset(), "nothing is done about them"
 
 
 def test_a_model_with_several_pairs_of_unlike_surroundings_may_be_folded() -> None:
@@ -93,7 +94,7 @@ def test_left_out_pairs_whose_images_are_at_one_place_again_are_told(is_folded_a
     trusted = frozenset(left_out) if trusts else frozenset[ImagePair]()
     folds = replace(FOLDS, left_out=left_out, max_conflict=99.0, trusted=trusted)
     model = street_model(is_folded_again)
-    check = replace(FOLDS.check(model), doubted=())
+    check = replace(FOLDS.check(model), doubted=(), doubted_pairs=())
     with mock.patch.object(Folds, "check", lambda *_: check):
         (found,) = folds.checked([judged(model)])
         # Most of these pairs have few of their inliers as points of the model.
@@ -112,7 +113,7 @@ def test_one_trusted_pair_is_enough_to_say_that_two_groups_are_one_place(
     unlike, left_out = (pairs, []) if sign == "unlike" else ([], pairs)
     folds = replace(FOLDS, max_conflict=99.0, unlike=frozenset(unlike), left_out=dict.fromkeys(left_out, 100))
     folds, model = replace(folds, trusted=frozenset({ImagePair(*trusted)})), street_model(True)
-    check = replace(folds.check(model), doubted=())
+    check = replace(folds.check(model), doubted=(), doubted_pairs=())
     with mock.patch.object(Folds, "check", lambda *_: check):
         (found,) = folds.checked([judged(model)])
     assert len(found.verdict.maybe_folded) == (12 if is_told else 0)

@@ -33,6 +33,7 @@ PAIRS = all_pairs([*HOUSES[0], *HOUSES[1]])
 JOINING = frozenset(pair for pair in PAIRS if pair.name0[0] != pair.name1[0])
 UNLIKE = frozenset(ImagePair(f"0-{number}.jpg", f"1-{number}.jpg") for number in range(4))
 FOLDS = Folds(dict.fromkeys(PAIRS, 40), PAIRS, ChecksConfig().max_conflict, unlike=UNLIKE)
+SURE = replace(FOLDS, left_out=dict.fromkeys(UNLIKE, 100))
 
 
 @pytest.fixture(autouse=True)
@@ -206,13 +207,13 @@ def test_what_explains_nothing_better_is_undone_and_a_model_that_is_surely_folde
 ) -> None:
     if knows_places:
         monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
-    scene = Scene(tmp_path, helps, folds=replace(FOLDS, left_out=dict.fromkeys(UNLIKE, 100)) if is_sure else FOLDS)
+    scene = Scene(tmp_path, helps, folds=SURE if is_sure else FOLDS)
     filled, found = scene.run()
     assert [len(each.verdict.images) for each in found] == [12], "nothing is lost"
     assert len(found[0].verdict.maybe_folded) == 8
     expected = ("rejected", (SIGNS_CHECK,)) if is_sure else ("accepted", ())
     assert (found[0].verdict.outcome, found[0].verdict.failed) == expected, "one kind of sign is told"
-    assert ((True, False) in scene.attempts) == knows_places
+    assert ((True, False) in scene.attempts) == (knows_places and is_sure)
     assert left_out_pairs(scene.store, "key") == frozenset()
     assert filled.path.read_text() == "0"
 
@@ -220,7 +221,7 @@ def test_what_explains_nothing_better_is_undone_and_a_model_that_is_surely_folde
 def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
     trusted = min(JOINING)
-    scene = Scene(tmp_path, "places", trusted=frozenset([trusted]))
+    scene = Scene(tmp_path, "places", trusted=frozenset([trusted]), folds=SURE)
     _, found = scene.run()
     assert [tuple(each.verdict.images) for each in found] == [*HOUSES, HOUSES[0] + HOUSES[1]]
     assert (found[2].verdict.outcome, found[2].verdict.failed) == ("rejected", (SIGNS_CHECK,)), "the folded one is kept"
@@ -232,12 +233,12 @@ def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkey
 
 def test_a_model_with_few_signs_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
-    (many,) = FOLDS.checked([folded()])
-    few = replace(many, verdict=replace(many.verdict, signs=replace(many.verdict.signs, unlike=pairs_of(3))))
+    (many,), (unlike,) = SURE.checked([folded()]), FOLDS.checked([folded()])
+    few = replace(many, verdict=replace(many.verdict, signs=FoldSigns(doubted=pairs_of(3), num_known=4)))
     assert (has_many_signs(many), has_many_signs(few)) == (True, False)
-    assert pairs_between_places([few], PAIRS) == frozenset()
+    assert pairs_between_places([few, unlike], PAIRS) == frozenset()
     assert pairs_between_places([many], PAIRS) == JOINING
-    assert [each.verdict.outcome for each in without_many_signs([many, few])] == ["accepted", "accepted"]
+    assert [each.verdict.outcome for each in without_many_signs([few, unlike])] == ["accepted", "accepted"]
 
 
 def pairs_of(number: int) -> tuple[tuple[str, str], ...]:
@@ -272,21 +273,22 @@ def test_rejected_models_are_in_the_order_of_their_sizes() -> None:
 
 def test_places_with_signs_within_them_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: HOUSES)
-    (many,) = FOLDS.checked([folded()])
+    (many,) = SURE.checked([folded()])
     within = tuple((f"{house}-{number}.jpg", f"{house}-{number + 1}.jpg") for house in (0, 1) for number in range(4))
-    wrong = replace(many.verdict, signs=replace(many.verdict.signs, unlike=within))
+    wrong = replace(many.verdict, signs=replace(many.verdict.signs, doubted=within))
     assert has_many_signs(replace(many, verdict=wrong))
     assert pairs_between_places([replace(many, verdict=wrong)], PAIRS) == frozenset()
 
 
 def test_places_must_have_enough_images_and_all_of_the_other_models() -> None:
-    (many,) = FOLDS.checked([folded()])
+    (many,) = SURE.checked([folded()])
     parts = [judged(copy_of_part(folded().model, names)) for names in (HOUSES[0][:4], HOUSES[1][:2])]
     assert (keeps_enough(parts, [many]), keeps_enough(parts[:1], [many])) == (True, False)
     images = {name: ImageVerdict("registered") for name in ("a.jpg", "b.jpg")}
     other = replace(many, verdict=ModelVerdict("accepted", {}, images))
     assert not keeps_enough(parts, [many, other])
     assert keeps_enough([*parts, other], [many, other])
+    assert (keeps_enough([many], [many]), keeps_enough([many], [many], accepts_signs=True)) == (False, True)
 
 
 def test_a_split_is_not_kept_if_its_model_is_surely_folded(tmp_path: Path) -> None:
@@ -308,9 +310,8 @@ def test_a_split_is_not_kept_if_its_model_is_surely_folded(tmp_path: Path) -> No
 
 
 def test_with_known_poses_signs_are_only_told() -> None:
-    folds = replace(FOLDS, left_out=dict.fromkeys(UNLIKE, 100))
-    (surely,) = without_many_signs(folds.checked([folded()]))
-    (known,) = without_many_signs(replace(folds, only_tells=True).checked([folded()]))
+    (surely,) = without_many_signs(SURE.checked([folded()]))
+    (known,) = without_many_signs(replace(SURE, only_tells=True).checked([folded()]))
     assert (surely.verdict.outcome, known.verdict.outcome) == ("rejected", "accepted")
     assert known.verdict.maybe_folded == surely.verdict.maybe_folded != ()
 
@@ -335,7 +336,7 @@ def test_without_lookalikes_a_rejected_scene_is_mapped_once(tmp_path: Path, has_
 
 
 def test_pairs_of_images_without_a_place_are_between_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    (many,) = FOLDS.checked([folded()])
+    (many,) = SURE.checked([folded()])
     places = [HOUSES[0], HOUSES[1][:3]]
     monkeypatch.setattr(TOLD + "places_by_rare_points", lambda model: places)
     others = [ImagePair("1-0.jpg", "elsewhere.jpg"), ImagePair("elsewhere.jpg", "nowhere.jpg")]
