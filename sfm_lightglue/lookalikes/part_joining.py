@@ -9,15 +9,16 @@ the third part may be a twin of one of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import rotation_angles_deg
-from sfm_lightglue.lookalikes.part_tracks import MIN_COMMON_TRACKS, PartTracks
+from sfm_lightglue.lookalikes.part_tracks import MIN_COMMON_TRACKS, PartTracks, num_common
 from sfm_lightglue.lookalikes.part_turns import AGREES_DEG, DIFFERS_DEG, PartTurns
+from sfm_lightglue.lookalikes.parts import Between, Parts, independent_pairs, joint_probability
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
 MIN_AMBIGUOUS = 0.25
@@ -26,15 +27,13 @@ MIN_AMBIGUOUS = 0.25
 MIN_JOINING_PROBABILITY = 0.9
 """Probability that at least one of several ambiguous pairs is true which join parts without a comparison."""
 
-_MIN_JOINING_PAIRS = 2
-"""Number of ambiguous pairs without a common image that join two parts together."""
-
 _MIN_ODDS_RATIO = 10.0
 """The odds of a pair that joins two parts, in relation to the largest odds of the pairs that contradict it."""
 
 _MIN_SAME, _MIN_RIVALS = 2, 8
 """Number of other ambiguous pairs between the parts that say the same, or of those that contradict it: one of both is
-needed, and one that contradicts it in any case, so that the hypothesis was compared with others."""
+needed, and one that contradicts it in any case, so that the hypothesis was compared with others. Those that contradict
+it only by their rotation count at most twice as often as they have no common image."""
 
 _MIN_SAME_TRACKS = 0.5
 """Fraction of the tracks that two pairs both match, and that pairs of one hypothesis match alike."""
@@ -50,71 +49,13 @@ _MAX_TOGETHER = 0.2
 """If at most this fraction of the tracks that two pairs match with different ones are surely different points, they can
 be parts of the same tracks."""
 
+_MIN_PARTLY_ALIKE, _MIN_FRAGMENT_ODDS_RATIO = 0.1, 3.0
+"""And then they must match at least this fraction of their common tracks alike, or the odds of the other pair must be
+smaller by this factor. Bays of one wall that no image sees together are turned alike, too, and nothing is alike then: a
+rival that is hardly less probable contradicts."""
+
 _MIN_UNCOMPARED = 0.1
 """A pair between the parts that cannot be compared counts as a contradiction from this fraction of the probability."""
-
-Between = Mapping[tuple[int, int], Sequence[int]]
-"""The indices of the pairs between each two parts."""
-
-
-class Parts:
-    """Disjoint sets of images; the number of a set is the smallest of its images.
-
-    Args:
-        num_images: each is a set of its own at first.
-    """
-
-    def __init__(self, num_images: int) -> None:
-        self._parents = list(range(num_images))
-        self._members = [[image] for image in range(num_images)]
-
-    def root(self, image: int) -> int:
-        """The number of the set of an image."""
-        while self._parents[image] != image:
-            self._parents[image] = self._parents[self._parents[image]]
-            image = self._parents[image]
-        return image
-
-    def join(self, first: int, second: int) -> None:
-        """Unite the sets of two images."""
-        roots = sorted((self.root(first), self.root(second)))
-        if roots[0] != roots[1]:
-            self._parents[roots[1]] = roots[0]
-            self._members[roots[0]] += self._members[roots[1]]
-            self._members[roots[1]] = []
-
-    def members(self, root: int) -> frozenset[int]:
-        """The images of a set, by its number."""
-        return frozenset(self._members[root])
-
-    def between(self, pairs: Sequence[PairView]) -> dict[tuple[int, int], list[int]]:
-        """The indices of the pairs between each two parts, the part with the smaller number first."""
-        found: dict[tuple[int, int], list[int]] = {}
-        for idx, pair in enumerate(pairs):
-            roots = sorted((self.root(pair.image0), self.root(pair.image1)))
-            if roots[0] != roots[1]:
-                found.setdefault((roots[0], roots[1]), []).append(idx)
-        return found
-
-
-def joint_probability(pairs: Sequence[PairView], probabilities: Float64Array, idxs: Sequence[int]) -> float:
-    """The probability that one of some pairs is true; 0 if too few of them have no common image.
-
-    Args:
-        pairs: of the scene.
-        probabilities: [P] of the pairs.
-        idxs: of the pairs that are asked about.
-    """
-    seen: set[int] = set()
-    independent = []
-    for idx in sorted(idxs, key=lambda each: (-probabilities[each], each)):
-        ends = {pairs[idx].image0, pairs[idx].image1}
-        if not ends & seen:
-            seen |= ends
-            independent.append(probabilities[idx])
-    if len(independent) < _MIN_JOINING_PAIRS:
-        return 0.0
-    return float(1 - np.prod(1 - np.array(independent)))
 
 
 def with_clear_joining(
@@ -143,35 +84,50 @@ def with_clear_joining(
     is_used = is_used.copy()
     weights = np.array([len(pair.rows) for pair in pairs], np.float64)
     tracks: PartTracks | None = None
+    turns: PartTurns | None = None
     bridges: list[_Bridge] = []
     refused: set[int] = set()  # best pairs; asked again only after no other one joins parts
-    is_changed = False
+    changed: set[int] = set()  # images of parts that were joined since then
     while True:
         between = parts.between(pairs)
-        possible = _possible(pairs, probabilities, is_left_out, between)
+        possible = [each for each in _possible(pairs, probabilities, is_left_out, between) if each[1] not in refused]
         if possible and tracks is None:
             tracks = PartTracks.of_pairs(images, pairs, is_used)
-        turns = PartTurns.of_pairs(len(images) if possible else 0, pairs, weights, is_used & bool(possible))
-        strong = _strong(probabilities, between)
+        if possible and turns is None:
+            turns = PartTurns.of_pairs(len(images), pairs, weights, is_used)
+        strong = _strong(probabilities, between) if possible else {}
         joined: set[int] = set()
         for key, best in possible:
-            if tracks is None or best in refused or joined & {*key}:  # what was found between the parts is outdated
+            if tracks is None or turns is None or joined & {*key}:  # what was found between the parts is outdated
                 continue
             hypothesis = _Hypothesis(tracks, turns, pairs, probabilities, best, parts)
             is_third = hypothesis.is_of_third(strong, between, key) or hypothesis.is_again(bridges, between[key])
             agreeing = [] if is_third else hypothesis.agreeing(between[key], is_left_out, is_wrong)
             if not agreeing:
                 refused.add(best)
-            else:
-                is_used[agreeing] = True
-                tracks = tracks.joined([pairs[idx] for idx in agreeing])
-                bridges += [_Bridge(idx, parts.members(key[0]), parts.members(key[1])) for idx in agreeing]
-                parts.join(*key)
-                joined |= {*key}
-        if not joined and not (is_changed and refused):
+                continue
+            members = parts.members(key[0]), parts.members(key[1])
+            is_used[agreeing] = True
+            tracks = tracks.joined([pairs[idx] for idx in agreeing], members[0] | members[1])
+            bridges += [_Bridge(idx, *members) for idx in agreeing]
+            parts.join(*key)
+            joined |= {*key}
+        if joined:
+            turns, changed = None, changed | joined
+        elif changed and refused:
+            refused -= _best_near(changed, refused, pairs, parts, between)
+            changed = set()
+        else:
             return is_used
-        refused = refused if joined else set()
-        is_changed = bool(joined)
+
+
+def _best_near(
+    changed: Collection[int], refused: Collection[int], pairs: Sequence[PairView], parts: Parts, between: Between
+) -> set[int]:
+    """The refused pairs one of whose parts was joined, or has pairs with one that was: others are refused again."""
+    roots = {parts.root(image) for image in changed}
+    near = roots | {part for key in between if roots & {*key} for part in key}
+    return {idx for idx in refused if near & {parts.root(pairs[idx].image0), parts.root(pairs[idx].image1)}}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -189,12 +145,19 @@ class _Bridge:
         return self.first if image in self.second else frozenset()
 
 
-def _strong(probabilities: Float64Array, between: Between) -> Between:
+_Strong = Mapping[int, Sequence[tuple[int, Sequence[int]]]]
+"""For each part, other parts with the pairs that can be hardly less probable than a pair that joins parts."""
+
+
+def _strong(probabilities: Float64Array, between: Between) -> _Strong:
     """The pairs that can be hardly less probable than a pair that joins parts: most of a scene are not."""
-    found = {
-        key: [idx for idx in idxs if not _is_clear(MIN_AMBIGUOUS, probabilities[idx])] for key, idxs in between.items()
-    }
-    return {key: idxs for key, idxs in found.items() if idxs}
+    found: dict[int, list[tuple[int, Sequence[int]]]] = {}
+    for (first, second), idxs in between.items():
+        strong = [idx for idx in idxs if not _is_clear(MIN_AMBIGUOUS, probabilities[idx])]
+        if strong:
+            found.setdefault(first, []).append((second, strong))
+            found.setdefault(second, []).append((first, strong))
+    return found
 
 
 def _possible(
@@ -227,28 +190,29 @@ class _Hypothesis:
     best: int
     parts: Parts
 
-    def is_of_third(self, strong: Between, between: Between, key: tuple[int, int]) -> bool:
+    def is_of_third(self, strong: _Strong, between: Between, key: tuple[int, int]) -> bool:
         """Whether a pair to a third part matches the same tracks, is hardly less probable, and says something else.
 
         It says the same if pairs between the third part and the other one of both lead to the same matches.
 
         Args:
-            strong: the pairs between each two parts that can be hardly less probable.
+            strong: the pairs of each part that can be hardly less probable.
             between: all pairs.
             key: the parts of the hypothesis.
         """
-        for other, idxs in strong.items():
-            if other == key or not {*other} & {*key}:
-                continue
-            (third,), (near,) = {*other} - {*key}, {*other} & {*key}
-            (far,) = {*key} - {near}
-            around = between.get((min(third, far), max(third, far)), ())
-            for idx in idxs:
-                if _is_clear(self.probabilities[self.best], self.probabilities[idx]) or not self._has_common(idx):
+        for near, far in (key, key[::-1]):
+            for third, idxs in strong.get(near, ()):
+                if third == far:
                     continue
-                turn = self._turn_from(idx, near) @ self._turn_from(self.best, far)
-                if not self._is_supported(self.tracks.joined([self.pairs[idx]]), turn, around, far):
-                    return True
+                around = between.get((min(third, far), max(third, far)), ())
+                for idx in idxs:
+                    if _is_clear(self.probabilities[self.best], self.probabilities[idx]) or not self._has_common(idx):
+                        continue
+                    if len(around) < _MIN_SUPPORTING:
+                        return True
+                    turn = self._turn_from(idx, near) @ self._turn_from(self.best, far)
+                    if not self._is_supported(self.tracks.united(self.pairs[idx]), turn, around, far):
+                        return True
         return False
 
     def is_again(self, bridges: Sequence[_Bridge], between: Sequence[int]) -> bool:
@@ -288,19 +252,25 @@ class _Hypothesis:
         by_tracks = (
             [idx for idx, each in alike.items() if each is not None and each >= _MIN_SAME_TRACKS],
             [idx for idx, each in alike.items() if each is not None and each < _MIN_SAME_TRACKS],
-            1,
         )
         by_turns = (
             [idx for idx, angle in angles.items() if angle <= AGREES_DEG],
             [idx for idx, angle in angles.items() if angle > DIFFERS_DEG],
-            _MIN_RIVALS,
         )
+        turns_tell = self._num_independent(by_turns[1]) >= _MIN_RIVALS
         return any(
             len(same) >= _MIN_SUPPORTING
-            and len(others) >= fewest
+            and len(others) > 0
             and _is_clear(self.probabilities[same].max(), self.probabilities[others].max())
-            for same, others, fewest in (by_tracks, by_turns)
+            for same, others in ((by_tracks, by_turns) if turns_tell else (by_tracks,))
         )
+
+    def _num_independent(self, idxs: Sequence[int]) -> int:
+        """The number of some pairs, at most twice that of those without a common image.
+
+        Wrong pairs of one image can turn it in any direction, so they are no independent evidence.
+        """
+        return min(len(idxs), 2 * len(independent_pairs(self.pairs, self.probabilities, idxs)))
 
     def _turn_from(self, idx: int, part: int) -> Float64Array:
         """The rotation [3, 3] from a part to the other one of a pair."""
@@ -331,26 +301,32 @@ class _Hypothesis:
             idx: float(rotation_angles_deg(turn.T @ self._turn_from(idx, part))) if self._has_turn(idx) else 0.0
             for idx in between
         }
-        turns_tell = sum(angle > DIFFERS_DEG for angle in angles.values()) >= _MIN_RIVALS
-        same, num_rivals, most = [self.best], 0, 0.0
+        turned = [idx for idx, angle in angles.items() if angle > DIFFERS_DEG]
+        turns_tell = len(turned) >= _MIN_RIVALS
+        same, by_turn, num_rivals, most = [self.best], [], 0, 0.0
         for idx in between:
             if idx == self.best:
                 continue
             probability, found = float(self.probabilities[idx]), self._from(self.tracks, idx, part)
             alike = self.tracks.fraction_alike(expected, found)
+            is_alike = alike is not None and alike >= _MIN_SAME_TRACKS
             is_turned = angles[idx] > DIFFERS_DEG
+            if is_alike and is_wrong[idx]:
+                return []
             if alike is None and not is_turned:
                 most = max(most, probability if probability >= _MIN_UNCOMPARED * highest else 0.0)
-            elif is_turned or (alike is not None and alike < _MIN_SAME_TRACKS):
+            elif is_turned or not is_alike:
                 is_same_turn = turns_tell and angles[idx] <= AGREES_DEG and self._has_turn(idx)
-                if is_same_turn and self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER:
-                    continue  # parts of the same tracks
-                num_rivals += 1
+                if is_same_turn and self._is_fragment(idx, alike, expected, found):
+                    continue
                 most = max(most, probability)
-            elif is_wrong[idx]:
-                return []
+                if alike is None:
+                    by_turn.append(idx)
+                else:
+                    num_rivals += 1
             elif probability >= MIN_AMBIGUOUS and not is_left_out[idx]:
                 same.append(idx)
+        num_rivals += self._num_independent(by_turn)
         if num_rivals == 0:
             joint = joint_probability(self.pairs, self.probabilities, same)
             is_compared = joint >= MIN_JOINING_PROBABILITY
@@ -358,12 +334,25 @@ class _Hypothesis:
             is_compared = len(same) > _MIN_SAME or num_rivals >= _MIN_RIVALS
         return same if is_compared and _is_clear(highest, most) else []
 
+    def _is_fragment(self, idx: int, alike: float | None, expected: IndexArray, found: IndexArray) -> bool:
+        """Whether a pair can match other pieces of the tracks of the same points, which were matched in no used pair.
+
+        Args:
+            idx: of the pair.
+            alike: fraction of the common tracks that it matches like the best pair.
+            expected: [K, 2] the tracks that the best pair matches.
+            found: [L, 2] those that it matches.
+        """
+        is_partly_alike = alike is not None and alike >= _MIN_PARTLY_ALIKE
+        is_weak = _is_clear(self.probabilities[self.best], self.probabilities[idx], _MIN_FRAGMENT_ODDS_RATIO)
+        return (is_partly_alike or is_weak) and self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER
+
     def _has_common(self, idx: int) -> bool:
         """Whether another pair matches the same tracks of one of both parts."""
         best, other = self.pairs[self.best], self.pairs[idx]
-        own, found = self.tracks.matched(best), self.tracks.matched(other)
         return any(
-            np.isin(np.unique(found[:, column]), own[:, side]).sum() >= MIN_COMMON_TRACKS
+            num_common(self.tracks.observed(self.best, best, side), self.tracks.observed(idx, other, column))
+            >= MIN_COMMON_TRACKS
             for side, column in self._sides_of_one_part(best, other)
         )
 
@@ -375,9 +364,9 @@ class _Hypothesis:
                     yield side, column
 
 
-def _is_clear(probability: float, rival: float) -> bool:
+def _is_clear(probability: float, rival: float, ratio: float = _MIN_ODDS_RATIO) -> bool:
     """Whether a pair is clearly more probable than one that contradicts it."""
-    return _odds(float(probability)) >= _MIN_ODDS_RATIO * _odds(float(rival))
+    return _odds(float(probability)) >= ratio * _odds(float(rival))
 
 
 def _odds(probability: float) -> float:

@@ -48,8 +48,10 @@ class PartTurns:
             if kept == moved:
                 continue
             turn = rotations[pair.image1].T @ pair.rotation @ rotations[pair.image0]  # moved part from kept part
+            if len(members[moved]) > len(members[kept]):  # the smaller part is moved
+                kept, moved, turn = moved, kept, turn.T
+            rotations[members[moved]] = rotations[members[moved]] @ turn
             for image in members[moved]:
-                rotations[image] = rotations[image] @ turn
                 part[image] = kept
             members[kept] += members.pop(moved)
         return cls(rotations)

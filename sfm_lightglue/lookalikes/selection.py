@@ -8,6 +8,7 @@ doubtful pairs join stay apart: they may be two places that look alike.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,17 +16,12 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.config import LookalikesConfig
-from sfm_lightglue.lookalikes.part_joining import (
-    MIN_AMBIGUOUS,
-    MIN_JOINING_PROBABILITY,
-    Parts,
-    joint_probability,
-    with_clear_joining,
-)
+from sfm_lightglue.lookalikes.part_joining import MIN_AMBIGUOUS, MIN_JOINING_PROBABILITY, with_clear_joining
+from sfm_lightglue.lookalikes.parts import Parts, joint_probability
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 5
+SELECTION_VERSION = 6
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1
@@ -47,6 +43,9 @@ _MIN_MATCHED_TRACKS = 0.2
 _MIN_CONFIRMED = 0.1
 """Number of these tracks, as a fraction of the inliers of the pair."""
 
+_MIN_JOINED = 3
+"""Number of doubtful pairs that join two parts from which tracks over them also confirm improbable pairs."""
+
 _NUM_ROUNDS = 3
 """Rounds in which pairs that were supported in the last round support others."""
 
@@ -59,8 +58,10 @@ class Selection:
         is_used: [P] pairs that take part in mapping.
         is_confirmed: [P] doubtful pairs within a part that tracks over true pairs agree with. Doubtful pairs that join
             two parts are no true pairs: they confirm nothing before the parts are joined.
-        is_joined: [P] doubtful pairs that join parts, or that tracks over these agree with.
-        has_look_alikes: whether pairs that nothing supports are probably wrong.
+        is_joined: [P] doubtful pairs that join parts clearly better than all others. Doubtful pairs that tracks over
+            these agree with are not among them: they say nothing that these do not say.
+        has_look_alikes: whether pairs that nothing supports are probably wrong. What such a join confirms is no
+            support: a wrong one would hide that.
         part: [N] number of the part of each image; images without a pair that is used are parts of their own.
     """
 
@@ -103,7 +104,8 @@ def select_pairs(
     for idx in np.argsort(-probabilities, kind="stable").tolist():
         if is_true[idx]:
             parts.join(pairs[idx].image0, pairs[idx].image1)
-    is_used, is_confirmed, is_joined = is_true, np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
+    is_used = sure = is_true
+    is_confirmed, is_joined = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
     if config.mode == "auto" and not is_true.all():
         joined = is_used if has_twins else _with_joining(pairs, probabilities, is_used, parts, left_out)
         waits = ~left_out & (probabilities >= (MIN_AMBIGUOUS if has_twins else 0.0))
@@ -111,12 +113,14 @@ def select_pairs(
         tracks = PairTracks(images, pairs)
         supported = _with_supported(tracks, pairs, probabilities, joined, parts, waits)
         is_confirmed = supported & ~joined
+        before = [parts.root(image) for image in range(len(images))]
         clear = with_clear_joining(images, pairs, probabilities, joined, parts, left_out, wrong)
-        is_used = supported | clear
-        if (clear & ~joined).any():
-            is_used = _with_supported(tracks, pairs, probabilities, is_used, parts, waits)
-            is_joined = is_used & ~supported
-    num_wrong = int((~is_used & ~left_out & (probabilities < _CLEARLY_WRONG)).sum())
+        sure, is_joined = supported | clear, clear & ~joined
+        is_used = sure
+        if is_joined.any():  # tracks over one pair confirm all that say the same, and these may be as wrong as it
+            waits &= (probabilities >= MIN_AMBIGUOUS) | _is_between_joined(pairs, is_joined, before)
+            is_used = _with_supported(tracks, pairs, probabilities, sure, parts, waits)
+    num_wrong = int((~sure & ~left_out & (probabilities < _CLEARLY_WRONG)).sum())
     has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
     if config.mode == "auto" and not has_look_alikes:
         is_used = ~left_out
@@ -144,6 +148,19 @@ def _with_joining(
             return is_used
         is_used[between[best]] = True
         parts.join(*best)
+
+
+def _is_between_joined(pairs: Sequence[PairView], is_joined: BoolArray, part: Sequence[int]) -> BoolArray:
+    """Which pairs [P] lie between parts that several doubtful pairs join.
+
+    Args:
+        pairs: of the scene.
+        is_joined: [P] pairs that join parts.
+        part: [N] number of the part of each image before.
+    """
+    keys = [frozenset({part[pair.image0], part[pair.image1]}) for pair in pairs]
+    counts = Counter(key for key, joins in zip(keys, is_joined.tolist(), strict=True) if joins)
+    return np.array([counts[key] >= _MIN_JOINED for key in keys], np.bool_)
 
 
 def _with_supported(

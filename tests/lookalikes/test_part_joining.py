@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.lookalikes.config import LookalikesConfig
-from sfm_lightglue.lookalikes.part_joining import Parts, with_clear_joining
+from sfm_lightglue.lookalikes.part_joining import with_clear_joining
+from sfm_lightglue.lookalikes.parts import Parts
 from sfm_lightglue.lookalikes.selection import select_pairs
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 from tests.helpers.lookalike_views import Walk
@@ -177,7 +178,7 @@ def test_a_scene_without_images_has_nothing_to_join() -> None:
 
 @pytest.mark.parametrize("has_twins", [True, False])
 def test_such_a_pair_takes_part_and_confirms_nothing(has_twins: bool) -> None:
-    """Tracks over it agree with other pairs between the parts. They take part, too, but that is no further evidence."""
+    """Tracks over it agree with other pairs between the parts, but these may be as wrong as it."""
     walk = Walk([60 * number for number in range(7)])
     inside, between = [*INSIDE, (5, 6)], list(product(range(3), range(3, 7)))
     listed = [*inside, *between]
@@ -188,10 +189,23 @@ def test_such_a_pair_takes_part_and_confirms_nothing(has_twins: bool) -> None:
     found = select_pairs(walk.images, pairs, values, no_trust, LookalikesConfig(), has_twins)
     assert found.is_used[listed.index(BEST)]
     assert not found.is_confirmed.any()
-    joined = {BEST} if has_twins else right
-    assert {listed[k] for k in np.flatnonzero(found.is_joined)} == joined, "among twins, a pair is not so improbable"
-    assert found.is_used.sum() == len(inside) + len(joined)
+    assert {listed[k] for k in np.flatnonzero(found.is_joined)} == {BEST}
+    assert found.is_used.sum() == len(inside) + 1, "the others are improbable"
     assert found.has_look_alikes
     assert len(set(found.part)) == 1
     strict = select_pairs(walk.images, pairs, values, no_trust, LookalikesConfig("strict"), has_twins)
     assert strict.is_used.sum() == len(inside)
+
+
+def test_a_doubtful_pair_that_joins_parts_is_no_reason_to_map_all_pairs() -> None:
+    """Tracks over three agreeing pairs confirm improbable ones, too; but that they looked wrong still counts."""
+    same = {BEST: 0.45, (1, 3): 0.3, (2, 4): 0.3}
+    improbable = dict.fromkeys([(0, 3), (1, 4), (0, 4)], 0.01)
+    rival = {(1, 5): 0.01}
+    listed = [*INSIDE, *same, *improbable, *rival]
+    pairs = [WALK.pair(*ends, shift=5 if ends in rival else 0) for ends in listed]
+    values = np.array([0.95] * len(INSIDE) + [*(same | improbable | rival).values()])
+    found = select_pairs(WALK.images, pairs, values, np.zeros(len(listed), np.bool_), LookalikesConfig())
+    assert found.has_look_alikes
+    assert {listed[k] for k in np.flatnonzero(found.is_joined)} == {*same}
+    assert {listed[k] for k in np.flatnonzero(found.is_used)} == {*INSIDE, *same, *improbable}
