@@ -73,7 +73,8 @@ def map_and_judge(
         folds = Folds.of_database(task.database, weighed, checks.max_conflict, search)
     probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
     against = against_of(weighed, frozenset() if search is None else search.trusted)
-    judging = Judging(mapper.config, task, checks, guessed_camera_ids, probability, folds, against)
+    options = checks, guessed_camera_ids, probability, folds, against
+    judging = Judging(mapper.config, task, *options, joining=weighed.joined)
     first = judging.mapped(mapper, task)
     best = judging.merged(first)
     if folds is not None and search is not None and any(is_folded(each) for each in best):
@@ -133,15 +134,22 @@ def _registered(judged: Sequence[JudgedModel]) -> set[str]:
 
 
 def probabilities_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
-    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful.
+    """The probabilities of pairs that the user does not trust: a trusted pair is not doubtful."""
+    return {pair: overlap.probability for pair, overlap in weighed.overlaps.items() if pair not in trusted}
 
-    Pairs that join parts of the scene do so in mapping, too. So they may connect models.
+
+def linking_probabilities(
+    probability: Mapping[ImagePair, float] | None, joining: Collection[ImagePair]
+) -> Mapping[ImagePair, float] | None:
+    """The probabilities by which pairs connect models: those that join parts of the scene do so as in mapping.
+
+    Args:
+        probability: of pairs; None if it is not known.
+        joining: doubtful pairs that join parts of the scene.
     """
-    return {
-        pair: max(overlap.probability, MIN_PROBABILITY) if pair in weighed.joined else overlap.probability
-        for pair, overlap in weighed.overlaps.items()
-        if pair not in trusted
-    }
+    if probability is None:
+        return None
+    return {pair: max(value, MIN_PROBABILITY) if pair in joining else value for pair, value in probability.items()}
 
 
 def weights_of(weighed: WeighedPairs, trusted: Collection[ImagePair]) -> dict[ImagePair, float]:
@@ -181,6 +189,8 @@ class Judging:
         folds: looks for folds; None does not.
         against: as for `judge_models`.
         is_after_split: whether models are not merged if places that look alike stand out in the merged one.
+        joining: doubtful pairs that join parts of the scene in mapping. So they may connect models, too; they are no
+            evidence for the poses that follow from them.
     """
 
     mapper_config: Any
@@ -191,6 +201,7 @@ class Judging:
     folds: Folds | None = None
     against: Mapping[ImagePair, float] = field(default_factory=dict)
     is_after_split: bool = False
+    joining: frozenset[ImagePair] = frozenset()
 
     def mapped(self, mapper: Mapper, task: MappingTask) -> list[JudgedModel]:
         """The models of a mapper, with its notes."""
@@ -274,7 +285,8 @@ class Judging:
         if len(models) < 2:
             return [judged_from_id[id(model)] for model in models] + rejected
         pairs, seed = read_stored_pairs(self.task.database), self.task.seed
-        pieces = PieceMerging(pairs, adjust, is_as_good, seed, self.probability).merge(models)
+        linking = linking_probabilities(self.probability, self.joining)
+        pieces = PieceMerging(pairs, adjust, is_as_good, seed, linking).merge(models)
         found = [judged_from_id[id(model)] for model in pieces.models]
         return _with_notes(found, pieces) + rejected
 

@@ -11,12 +11,15 @@ import pycolmap
 import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.merging_by_points import PieceMerging
 from sfm_lightglue.reconstruction.folds import FoldSearch
-from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, tell_notes
+from sfm_lightglue.reconstruction.map_and_judge import map_and_judge, num_published, probabilities_of, tell_notes
 from sfm_lightglue.stages.into_database import VerifiedPairRecord
+from sfm_lightglue.stages.pair_doubt import PairOverlap
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import ExactScene, make_model, ring_scene, turned_about_vertical, write_database
 from tests.helpers.judged_models import TURNED, record, weighed_pairs
@@ -241,3 +244,23 @@ def test_a_merged_model_has_the_notes_of_its_parts(scene: ExactScene, tmp_path: 
     _, (judged,) = run(scene, tmp_path, build)
     assert judged.model.num_reg_images() == 10
     assert judged.verdict.notes == ("in parts",)
+
+
+def test_a_doubtful_pair_that_joins_parts_connects_models_but_is_no_surer_evidence_for_poses(
+    scene: ExactScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def merging(*args: object) -> PieceMerging:
+        seen.append(args[-1])
+        return PieceMerging(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sfm_lightglue.reconstruction.map_and_judge.PieceMerging", merging)
+    other = ImagePair(NAMES[0], NAMES[6])
+    overlaps = {BEST: PairOverlap(0.3, PairCues()), other: PairOverlap(0.2, PairCues())}
+    weighed = replace(weighed_pairs(records(scene)), overlaps=overlaps, joined=frozenset({BEST}))
+    mapper = KnownMapper(lambda task: [part(scene, 0, 1, 2, 3, 4), part(scene, 5, 6, 7, 8, 9)])
+    task = MappingTask(write_database(tmp_path / "database.db", scene), tmp_path, 10, frozenset({1}), seed=3)
+    map_and_judge(mapper, task, weighed, ChecksConfig())
+    assert seen[0] == {BEST: 0.5, other: 0.2}
+    assert probabilities_of(weighed, ()) == {BEST: 0.3, other: 0.2}
