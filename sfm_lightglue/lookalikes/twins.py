@@ -18,11 +18,12 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.parts import Parts
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
 from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back, way_deviations
 
-TWINS_VERSION = 8
+TWINS_VERSION = 9
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
@@ -96,9 +97,13 @@ _BEST_INLIERS, _BEST_MATCHED = 0.98, 0.9
 first number, and how completely it matches them at least the second one."""
 
 _MIN_BEST, _MIN_TRUE_BEST = 5, 0.4
-"""Number of such pairs of a scene that tell whether they are true, and the fraction of them that must look true. If the
-camera stood denser than the twins, they are: half to all of them look true in 12 rendered scenes. If each view has a
-twin that is nearly the same, as around a house, nearly all of them are wrong, and at most a fifth look true."""
+"""Number of such pairs, among images that pairs connect, that tell whether they are true, and the fraction of them that
+must look true without the user's word. If the camera stood denser than the twins, they are: half to all of them look
+true in 12 rendered scenes. If each view has a twin that is nearly the same, as around a house, nearly all of them are
+wrong, and at most a fifth look true."""
+
+_BEST_LIMIT = -0.1
+"""Without rare points or neighbours in the order of the names, this makes a pair no more probable than this logit."""
 
 _BEST_LOGIT, _CLEARLY_WRONG = 3.0, -2.2
 """Logit for the best pairs in the former scenes, and the logit from which they get it: a smaller one has a probability
@@ -221,17 +226,45 @@ def logits_among_twins(
     certain = is_wrong, np.zeros(len(cues), np.bool_) if is_trusted is None else is_trusted
     lowered = _WITHOUT_ORDER if np.isnan(steps).all() else 0.0
     found = _settled(own, certain, others) - lowered
-    is_best = _best_of_both(cues)
-    if is_best.sum() >= _MIN_BEST and (found[is_best] > 0).mean() >= _MIN_TRUE_BEST:
-        found = _settled(own + _BEST_LOGIT * (is_best & (found >= _CLEARLY_WRONG)), certain, others) - lowered
-    return found
+    is_best = _best_of_both(tracks, cues)
+    raised = is_best & (found >= _CLEARLY_WRONG) & _is_where_best_are_true(tracks, found, is_best & ~certain[1])
+    if not raised.any():
+        return found
+    agrees = (_in_ranges(np.nan_to_num([one.track_rarity for one in cues])) > 0) | (steps <= len(_STEP_LOGITS))
+    limits = np.where(raised & ~agrees, np.maximum(found, _BEST_LIMIT), np.inf)
+    return np.minimum(_settled(own + _BEST_LOGIT * raised, certain, others) - lowered, limits)
 
 
-def _best_of_both(cues: Sequence[PairCues]) -> BoolArray:
-    """The pairs [P] that are the best ones of both of their images."""
+def _best_of_both(tracks: PairTracks, cues: Sequence[PairCues]) -> BoolArray:
+    """The pairs [P] that are the best ones of both of their images; the only pair of an image is none."""
+    num_others = [len(others) - 1 for others in tracks.idx_from_other]
     return np.array(
-        [one.relative_inliers >= _BEST_INLIERS and one.relative_matched >= _BEST_MATCHED for one in cues], np.bool_
+        [
+            one.relative_inliers >= _BEST_INLIERS
+            and one.relative_matched >= _BEST_MATCHED
+            and min(num_others[pair.image0], num_others[pair.image1]) > 0
+            for one, pair in zip(cues, tracks.pairs, strict=True)
+        ],
+        np.bool_,
     )
+
+
+def _is_where_best_are_true(tracks: PairTracks, found: Float64Array, is_best: BoolArray) -> BoolArray:
+    """Which pairs [P] are of images, connected by pairs, many of whose best pairs look true.
+
+    Args:
+        tracks: of the pairs.
+        found: [P] logits without this.
+        is_best: [P] the pairs that tell it; none that the user named, they look true everywhere.
+    """
+    groups = Parts(len(tracks.idx_from_other))
+    for pair in tracks.pairs:
+        groups.join(pair.image0, pair.image1)
+    group = np.array([groups.root(pair.image0) for pair in tracks.pairs], np.int64)
+    size = int(group.max(initial=0)) + 1
+    num_best, num_true = (np.bincount(group[mask], minlength=size) for mask in (is_best, is_best & (found > 0)))
+    is_enough: BoolArray = (num_best >= _MIN_BEST) & (num_true >= _MIN_TRUE_BEST * num_best)
+    return is_enough[group]
 
 
 def _settled(own: Float64Array, certain: tuple[BoolArray, BoolArray], others: Sequence[IndexArray]) -> Float64Array:

@@ -82,29 +82,60 @@ def test_rare_points_make_a_pair_more_probable_and_an_unknown_order_all_pairs_le
     assert (logits_among_twins(tracks, known, logits, NO_WRONG) > rare).all()
 
 
+BEST_ENDS = [(2 * k, 2 * k + 1) for k in range(6)]
+"""Pairs of two images each, that can be the best ones of both."""
+
+OTHER_ENDS = [(2 * k + 1, 2 * k + 2) for k in range(5)] + [(0, 11)]
+"""Pairs that connect these images, so that each image has two pairs."""
+
+
+def logits_with_best(
+    num_true: int, num_best: int, trusted: tuple[int, ...] = (), others: list[tuple[int, int]] = OTHER_ENDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logits of the pairs if none of the first six is a best one, and if some are; some look true by the order.
+
+    The fourth pair joined twins. All have rare points, but the last of the six.
+    """
+    walk = Walk([0] * 12)
+    tracks = PairTracks(walk.images, [walk.pair(*ends) for ends in [*BEST_ENDS, *others]])
+    num = len(tracks.pairs)
+    rarities = [*[0.32] * 5, *[0.3] * 4, *[0.1] * 3]
+    plain = [cues(step=2 if k < num_true else 9, rarity=rarities[k]) for k in range(num)]
+    marked = [
+        replace(each, relative_inliers=1.0 if k < num_best else 0.9, relative_matched=0.95 if k < num_best else 1.0)
+        for k, each in enumerate(plain)
+    ]
+    masks = np.arange(num) == 3, np.isin(np.arange(num), trusted)
+    before, after = (logits_among_twins(tracks, given, np.full(num, 2.0), *masks) for given in (plain, marked))
+    return before, after
+
+
 @pytest.mark.parametrize(
     ("num_true", "num_best", "is_raised"), [(3, 6, True), (2, 6, False), (0, 6, False), (3, 4, False)]
 )
 def test_the_best_pairs_of_both_images_are_true_if_many_of_them_look_true(
     num_true: int, num_best: int, is_raised: bool
 ) -> None:
-    walk = Walk([0] * 12)
-    tracks = PairTracks(
-        walk.images, [walk.pair(2 * k, 2 * k + 1) for k in range(6)] + [walk.pair(1, 2), walk.pair(3, 4)]
-    )
-    plain = [cues(step=2 if k < num_true else 9) for k in range(8)]
-    marked = [
-        replace(each, relative_inliers=1.0 if k < num_best else 0.9, relative_matched=0.95 if k < num_best else 1.0)
-        for k, each in enumerate(plain)
-    ]
-    before, after = (logits_among_twins(tracks, given, np.full(8, 2.0), np.arange(8) == 3) for given in (plain, marked))
-    raised = np.arange(8) < num_best if is_raised else np.zeros(8, np.bool_)
+    before, after = logits_with_best(num_true, num_best)
+    raised = np.isin(np.arange(len(before)), (0, 1, 2, 4) if is_raised else ())
     assert (before[:num_true] > 0).all()
     assert (before[num_true:] < 0).all()
-    assert ((after > before + 2) == (raised & (np.arange(8) != 3))).all(), "a pair that joined twins stays wrong"
-    assert np.allclose(after[~raised], before[~raised])
-    improbable = [replace(each, same_view_conflict=3.0 if k == 5 else np.nan) for k, each in enumerate(marked)]
-    assert logits_among_twins(tracks, improbable, np.full(8, 2.0), np.arange(8) == 3)[5] < -2.2
+    assert ((after > before + 2) == raised).all(), "a pair that joined twins stays wrong"
+    assert np.allclose(np.delete(after, 5)[~np.delete(raised, 5)], np.delete(before, 5)[~np.delete(raised, 5)])
+    assert (before[5] < after[5] < 0) if is_raised else after[5] == before[5], "without rare points, it stays doubtful"
+
+
+def test_pairs_that_the_user_trusts_do_not_tell_whether_best_pairs_are_true() -> None:
+    before, after = logits_with_best(2, 6, trusted=(4, 5))
+    assert np.allclose(after, before)
+
+
+def test_best_pairs_count_among_images_that_pairs_connect_and_not_if_they_are_the_only_ones() -> None:
+    assert (logits_with_best(3, 6)[1] > logits_with_best(3, 0)[1] + 2).sum() == 4
+    apart = [ends for ends in OTHER_ENDS if ends not in {(5, 6), (0, 11)}] + [(0, 5), (6, 11)]
+    assert np.allclose(*logits_with_best(3, 6, others=apart)), "three of six images and three of the others"
+    without = [ends for ends in OTHER_ENDS if ends not in {(1, 2), (3, 4)}]
+    assert np.allclose(*logits_with_best(3, 6, others=without)), "four of them have two pairs at both images"
 
 
 @pytest.mark.parametrize("conflict", [2.0, -1.0])
