@@ -52,7 +52,7 @@ class DensityConfig:
     """Largest number of these with which each image chooses to be matched, half of them with a wide baseline; not more
     than `max_partners`. Images that choose it come on top. Points that two images have are found in the others by
     projection, in a small part of the time. Below 4, fewer points are matched in four images, with which points of two
-    matched images are compared: more of these are wrong. An image that comes into a finished model (`--extend`) is
+    matched images are compared: more of these are wrong. An image that comes into a finished model is
     matched with at most six, whatever the value."""
 
     min_track_length: int = 3
