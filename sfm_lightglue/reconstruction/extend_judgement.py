@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TWINS_NOTE = (
     "places of this scene look alike, and pairs of images that were added later were not compared with that in mind:"
-    " such an image may lie at the wrong one of these places; a run without --extend compares all pairs"
+    " such an image may lie at the wrong one of these places; mapping all images anew compares all pairs"
 )
 
 
