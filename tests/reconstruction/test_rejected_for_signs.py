@@ -77,7 +77,7 @@ def test_a_second_look_does_not_publish_what_is_surely_folded(
     monkeypatch.setattr(SECOND + "_extended", lambda judging, judged, excluded: list(judged))
     for name in ("remove_geometries", "probabilities_of", "against_of"):
         monkeypatch.setattr(SECOND + name, lambda *arguments: {})
-    weighed = SimpleNamespace(kept={}, apart={}, has_twins=False)
+    weighed = SimpleNamespace(kept={}, apart={}, has_twins=False, joined=frozenset())
     task = MappingTask(tmp_path / "database.db", tmp_path, 12)
     config = one_thread(lookalikes={"mode": "off"})
     found = map_with_added(None, task, weighed, config, frozenset(), [published(11)], ())  # type: ignore[arg-type]
