@@ -22,11 +22,14 @@ Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004, s
 _SAME_PLACE_PX = 6.0
 """Keypoints this near to the matched one, in pixels of the image that the detector received, are no look-alikes."""
 
-_MAX_EXAMINED = 256
+_MAX_EXAMINED = 128
 """Number of matches of a pair that are examined at most."""
 
 _MAX_NEIGHBOURS = 5
 """Number of keypoints of a block that are skipped at most, because they are the matched one or near it."""
+
+_UNIT_TOLERANCE = 1e-5
+"""Largest difference of a squared length from 1 that is rounding."""
 
 _BLOCKS = (0, 64, 320)
 """First keypoints of the blocks that are searched for look-alikes one after another. Half of the look-alikes are found
@@ -118,6 +121,9 @@ def _largest_elsewhere(
 
 
 def _unit(descriptors: Float32Array) -> Float32Array:
-    norms = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors))
-    unit: Float32Array = descriptors / np.maximum(norms, np.float32(1e-12))[:, None]
+    """The descriptors with length 1; those of most extractors have it, and are not copied."""
+    squared = np.einsum("nd,nd->n", descriptors, descriptors)
+    if np.abs(squared - 1).max(initial=0.0) <= _UNIT_TOLERANCE:
+        return descriptors
+    unit: Float32Array = descriptors / np.sqrt(np.maximum(squared, np.float32(1e-24)))[:, None]
     return unit

@@ -23,14 +23,23 @@ from sfm_lightglue.two_view.pose_batch import (
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of its inliers."""
 
-_NUM_SAMPLES = {True: 150, False: 500}
-"""Most samples of a search, by whether it draws five matches (E) or seven (F)."""
+_NUM_SAMPLES = {True: (50, 100), False: (150, 350)}
+"""Most samples of a search in the first round and in the second one, by whether it draws five matches (E) or seven
+(F)."""
+
+_MAX_MISSED = 0.3
+"""Largest probability that all samples of the first round missed a geometry with the inliers of the found one, at which
+there is no second round."""
 
 _MAX_HOMOGRAPHY_SAMPLES = 500
 """Most samples of the search for a homography."""
 
+_MIN_SEARCHED_RATIO = 0.5
+"""A homography is searched among the inliers of an epipolar matrix if these are at least this fraction of the
+matches."""
+
 _HIGHEST_SCORING_FRACTION = 0.5
-"""Fraction of the highest-scoring matches that the third search uses alone."""
+"""Fraction of the highest-scoring matches that a search uses alone."""
 
 _NUM_STEPS = 4
 """Steps of the local optimisation."""
@@ -50,10 +59,11 @@ def estimate_epipolar(
     """Estimate E if the cameras are calibrated, else F, on normalised points.
 
     Three short searches give a candidate each: one that samples high-scoring matches first, one over all matches, one
-    over the half with the higher scores. An essential matrix is then fitted to the matches near it. Of the candidates
+    over the half with the higher scores. Essential matrices are then fitted to the matches near them. Of the candidates
     with enough inliers, the one with the largest sum of scores times (1 - squared error) is returned. A robust
     estimator alone would count a low-scoring inlier like a high-scoring one, and among many wrong matches a wrong
-    geometry can have as many inliers as the correct one.
+    geometry can have as many inliers as the correct one. Several short searches find a better candidate than a long
+    one. If the best has so few inliers that the samples may have missed it, three longer searches follow.
 
     Args:
         data: the matches.
@@ -69,16 +79,23 @@ def estimate_epipolar(
     Source: Chum and Matas, Matching with PROSAC, 2005; Chum et al., Locally optimized RANSAC, 2003.
     """
     order = np.argsort(-scores, kind="stable")
-    limit = min(sampling.max_iterations, _NUM_SAMPLES[calibrated])
-    sampling = replace(sampling, max_iterations=limit)
     has_order = scores.min() < scores.max()
     half = max(min_inliers, round(_HIGHEST_SCORING_FRACTION * len(scores))) if has_order else len(scores)
-    found = []
-    for number, (rows, highest_first) in enumerate(((order, has_order), (order, False), (order[:half], False))):
-        options = replace(sampling, seed=(sampling.seed + number) % (1 << 31), highest_first=highest_first)
-        matrix = _search(data, rows, calibrated, estimator, options)
-        found += [] if matrix is None else [matrix]
-    return _best_of(PointPairs.of(data), scores, found, calibrated, min_inliers)
+    searches = ((order, has_order), (order, False), (order[:half], False))
+    points, found, num_drawn = PointPairs.of(data), None, 0
+    for number, limit in enumerate(_NUM_SAMPLES[calibrated]):
+        matrices = [] if found is None else [found[0]]
+        limit = min(limit, sampling.max_iterations)
+        for idx, (rows, highest_first) in enumerate(searches, number * len(searches)):
+            seed = (sampling.seed + idx) % (1 << 31)
+            options = replace(sampling, max_iterations=limit, seed=seed, highest_first=highest_first)
+            matrix = _search(data, rows, calibrated, estimator, options)
+            matrices += [] if matrix is None else [matrix]
+        num_drawn += limit * len(searches)
+        found = _best_of(points, scores, matrices, calibrated, min_inliers)
+        if found is not None and (1 - found[1].mean() ** (5 if calibrated else 7)) ** num_drawn <= _MAX_MISSED:
+            break
+    return found
 
 
 def _search(
@@ -120,20 +137,31 @@ def _best_of(
 
 
 def estimate_homography(
-    data: Correspondences, estimator: MatrixEstimator, sampling: Sampling, min_inliers: float
+    data: Correspondences,
+    estimator: MatrixEstimator,
+    sampling: Sampling,
+    min_inliers: float,
+    epipolar: Model | None = None,
 ) -> Model | None:
-    """Estimate H from all matches, on normalised points, with determinant 1.
+    """Estimate H on normalised points, with determinant 1.
 
     Args:
         data: the matches.
         estimator: robust estimator of the matrix.
         sampling: limits of its search.
         min_inliers: a homography with fewer inliers decides nothing, so it may be missed.
+        epipolar: if most matches are its inliers, only these are searched: they contain the inliers of a plane.
+
+    Returns:
+        The matrix and its inliers among all matches, or None if there is none.
     """
-    chance = min(min_inliers / len(data.points0), 0.99) ** 4  # that four matches are inliers
+    some = data
+    if epipolar is not None and epipolar[1].mean() >= _MIN_SEARCHED_RATIO:
+        some = data.rows(epipolar[1])
+    chance = min(min_inliers / len(some.points0), 0.99) ** 4  # that four matches are inliers
     enough = math.ceil(math.log(1 - sampling.confidence) / math.log1p(-chance))
     limited = replace(sampling, max_iterations=min(sampling.max_iterations, max(enough, 20), _MAX_HOMOGRAPHY_SAMPLES))
-    matrix = estimator.homography(data.points0 * data.focal_px, data.points1 * data.focal_px, limited)
+    matrix = estimator.homography(some.points0 * data.focal_px, some.points1 * data.focal_px, limited)
     if matrix is None:
         return None
     K = np.diag([data.focal_px, data.focal_px, 1.0])

@@ -21,12 +21,16 @@ limit."""
 _CROSS = np.stack([cross_matrix(axis) for axis in np.eye(3)])
 """[3, 3, 3] matrices of the cross products with the axes."""
 
+_TURNS_OF_STEP = np.zeros((5, 6))
+"""Rotation vectors of R and of the basis of t from a step: the first two vectors of the basis are its third, turned."""
+_TURNS_OF_STEP[[0, 1, 2, 3, 4], [0, 1, 2, 4, 3]] = (1.0, 1.0, 1.0, 1.0, -1.0)
+
 _QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 _MAX_STEP = 0.3
 """Longest step of a fit, in radians."""
 
-_MIN_GAIN = 1e-4
+_MIN_GAIN = 1e-3
 """A fit ends when a step reduces the cost by a smaller fraction."""
 
 
@@ -35,17 +39,14 @@ class PointPairs:
     """Matched points in the layout of batches: one column per match.
 
     Args:
-        x0: [3, N] homogeneous normalised points of image 0.
-        x1: [3, N] of image 1.
-        products: [9, N] the products x1 x0ᵀ, row by row, so that x1ᵀ E x0 is a product with E.
-        rays0: [3, N] x0 with length 1.
-        rays1: [3, N] x1 with length 1.
+        monomials: [15, N] homogeneous normalised points of image 0 and of image 1, three rows each, and the nine
+            products x1 x0ᵀ, row by row, so that x1ᵀ E x0 is a product with E.
+        rays0: [3, N] points of image 0 with length 1.
+        rays1: [3, N] points of image 1 with length 1.
         max_error: largest Sampson error of an inlier, in normalised units.
     """
 
-    x0: Float64Array
-    x1: Float64Array
-    products: Float64Array
+    monomials: Float64Array
     rays0: Float64Array
     rays1: Float64Array
     max_error: float
@@ -53,11 +54,12 @@ class PointPairs:
     @classmethod
     def of(cls, data: Correspondences) -> PointPairs:
         """Prepare matches."""
-        x0, x1 = np.ones((3, len(data.points0))), np.ones((3, len(data.points1)))
+        monomials = np.ones((15, len(data.points0)))
+        x0, x1 = monomials[:3], monomials[3:6]
         x0[:2], x1[:2] = data.points0.T, data.points1.T
-        products = (x1[:, None] * x0[None]).reshape(9, -1)
+        np.multiply(x1[:, None], x0[None], out=monomials[6:].reshape(3, 3, -1))
         rays0, rays1 = (x / np.sqrt(np.einsum("in,in->n", x, x)) for x in (x0, x1))
-        return cls(x0, x1, products, rays0, rays1, data.max_error)
+        return cls(monomials, rays0, rays1, data.max_error)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,9 +99,9 @@ class Poses:
 
 def squared_errors(points: PointPairs, matrices: Float64Array) -> Float64Array:
     """Squared Sampson errors [B, N] of matrices [B, 3, 3], in normalised units."""
-    product, _, _, inverse_norm = _sampson_terms(points, matrices)
-    squared: Float64Array = (product * inverse_norm) ** 2
-    return squared
+    linear, inverse_norm = _sampson_terms(points, matrices)
+    residuals: Float64Array = linear[:, 4] * inverse_norm
+    return residuals * residuals
 
 
 def in_front(points: PointPairs, poses: Poses) -> BoolArray:
@@ -183,52 +185,53 @@ def fit_poses(
     is_truncated = max_residual is not None
     scale = points.max_error * (LOSS_SCALE if max_residual is None else max_residual)
     damping = np.full(len(masks), 1e-3)
+    turns = np.stack([poses.R, _bases(poses.t)], axis=1)
     terms = _sampson_terms(points, poses.essentials)
     cost, weights = _loss(terms, scale, masks, is_truncated)
     for _ in range(num_steps):
-        moved = _stepped(points, poses, terms, weights, damping)
-        terms_after = _sampson_terms(points, moved.essentials)
+        moved = _stepped(points, turns, terms, weights, damping)
+        terms_after = _sampson_terms(points, _of_turns(moved).essentials)
         cost_after, weights_after = _loss(terms_after, scale, masks, is_truncated)
         better = cost_after < cost
         is_done = bool((cost - cost_after <= _MIN_GAIN * np.abs(cost)).all())
         if better.all():
-            poses, terms, cost, weights = moved, terms_after, cost_after, weights_after
+            turns, terms, cost, weights = moved, terms_after, cost_after, weights_after
         else:
-            poses = moved.where(better, poses)
-            terms = _where(better, terms_after, terms)
-            cost, weights = np.where(better, cost_after, cost), np.where(better[:, None], weights_after, weights)
+            each, wide = better[:, None], better[:, None, None]
+            turns = np.where(wide[..., None], moved, turns)
+            terms = np.where(wide, terms_after[0], terms[0]), np.where(each, terms_after[1], terms[1])
+            cost, weights = np.where(better, cost_after, cost), np.where(each, weights_after, weights)
         damping *= np.where(better, 0.1, 10.0)
         if is_done:
             break
-    return poses
+    return _of_turns(turns)
 
 
-_Terms = tuple[Float64Array, Float64Array, Float64Array, Float64Array]
-"""x1ᵀ E x0 [B, N], normals of the epipolar lines in image 1 and in image 0 [B, 2, N], and one over the norm of both
-[B, N]; the first times the last is the Sampson error."""
+_Terms = tuple[Float64Array, Float64Array]
+"""[B, 5, N] normals (x, y) of the epipolar lines in image 1 and in image 0, and x1ᵀ E x0; and [B, N] one over the norm
+of the four normals together. The fifth row times the second array is the Sampson error."""
 
 
 def _sampson_terms(points: PointPairs, matrices: Float64Array) -> _Terms:
-    lines1 = matrices[:, :2] @ points.x0
-    lines0 = matrices.transpose(0, 2, 1)[:, :2] @ points.x1
-    squared = np.einsum("bin,bin->bn", lines1, lines1) + np.einsum("bin,bin->bn", lines0, lines0)
-    return matrices.reshape(-1, 9) @ points.products, lines1, lines0, 1 / np.sqrt(np.maximum(squared, 1e-24))
+    linear = _coefficients(matrices) @ points.monomials
+    squared = np.einsum("bin,bin->bn", linear[:, :4], linear[:, :4])
+    return linear, 1 / np.sqrt(np.maximum(squared, 1e-24))
 
 
-def _where(mask: BoolArray, terms: _Terms, others: _Terms) -> _Terms:
-    """The terms of the candidates where the mask [B] is true, else the other ones."""
-    each, wide = mask[:, None], mask[:, None, None]
-    return (
-        np.where(each, terms[0], others[0]),
-        np.where(wide, terms[1], others[1]),
-        np.where(wide, terms[2], others[2]),
-        np.where(each, terms[3], others[3]),
-    )
+def _coefficients(matrices: Float64Array) -> Float64Array:
+    """[..., 5, 15] the first of `_Terms` as linear functions of the monomials, for matrices [..., 3, 3]."""
+    coefficients = np.zeros((*matrices.shape[:-2], 5, 15))
+    coefficients[..., :2, :3] = matrices[..., :2, :]
+    coefficients[..., 2:4, 3:6] = matrices.swapaxes(-1, -2)[..., :2, :]
+    coefficients[..., 4, 6:] = matrices.reshape(*matrices.shape[:-2], 9)
+    return coefficients
 
 
 def _loss(terms: _Terms, scale: float, masks: BoolArray, is_truncated: bool) -> tuple[Float64Array, Float64Array]:
     """Costs [B], and weights [B, N] of the squared errors."""
-    squared = (terms[0] * terms[3] / scale) ** 2
+    squared = terms[0][:, 4] * terms[1]
+    squared *= squared
+    squared *= 1 / scale**2
     if is_truncated:
         counted = masks & (squared < 1)
         return np.where(counted, squared - 1, 0.0).sum(axis=1), counted.astype(np.float64)
@@ -236,31 +239,37 @@ def _loss(terms: _Terms, scale: float, masks: BoolArray, is_truncated: bool) -> 
     return np.where(masks, 2 * (root - 1), 0.0).sum(axis=1), masks / root
 
 
-def _stepped(points: PointPairs, poses: Poses, terms: _Terms, weights: Float64Array, damping: Float64Array) -> Poses:
-    """The poses after one step each."""
-    product, lines1, lines0, inverse_norm = terms
-    tangents = _tangents(poses.t)
-    # Derivatives of the residual with respect to E, row by row: r = c / s, s² = |lines1|² + |lines0|².
-    by_matrix = points.products * inverse_norm[:, None]
-    along = (product * inverse_norm * inverse_norm * inverse_norm)[:, None]
-    scaled1, scaled0 = along * lines1, along * lines0
-    for i in range(2):
-        by_matrix[:, 3 * i : 3 * i + 3] -= scaled1[:, i : i + 1] * points.x0
-        by_matrix[:, i::3] -= scaled0[:, i : i + 1] * points.x1
+def _stepped(
+    points: PointPairs, turns: Float64Array, terms: _Terms, weights: Float64Array, damping: Float64Array
+) -> Float64Array:
+    """The poses after one step each.
+
+    A pose is a pair of rotations [B, 2, 3, 3]: R, and a basis whose third vector is t. Five angles turn them.
+    """
+    (linear, inverse_norm), (R, basis) = terms, (turns[:, 0], turns[:, 1])
     # Derivatives of E with respect to a rotation vector and to a step of t on the sphere.
-    turned = _cross_matrices(poses.t)[:, None] @ _CROSS @ poses.R[:, None]
-    shifted = _cross_matrices(tangents) @ poses.R[:, None]
-    J = np.concatenate([turned, shifted], axis=1).reshape(-1, 5, 9) @ by_matrix  # [B, 5, N]
+    turned = _cross_matrices(basis[:, :, 2])[:, None] @ _CROSS @ R[:, None]
+    shifted = _cross_matrices(basis.swapaxes(1, 2)[:, :2]) @ R[:, None]
+    coefficients = _coefficients(np.concatenate([turned, shifted], axis=1))
+    moved = (coefficients.reshape(-1, 25, 15) @ points.monomials).reshape(len(R), 5, 5, -1)
+    # Residual r = c / s with s² the squared norm of the normals n: dr = (dc - c / s² n·dn) / s.
+    residuals = linear[:, 4] * inverse_norm
+    along = np.einsum("bin,bpin->bpn", linear[:, :4] * (residuals * inverse_norm)[:, None], moved[:, :, :4])
+    J = (moved[:, :, 4] - along) * inverse_norm[:, None]  # [B, 5, N]
     weighted = J * weights[:, None]
-    hessian = weighted @ J.transpose(0, 2, 1)
-    gradient = weighted @ (product * inverse_norm)[:, :, None]
+    hessian = weighted @ J.swapaxes(1, 2)
+    gradient = weighted @ residuals[:, :, None]
     diagonal = np.einsum("bii->bi", hessian).copy()
     added = damping[:, None] * diagonal + 1e-12 * diagonal.sum(axis=1)[:, None] + 1e-300
     hessian.reshape(-1, 25)[:, ::6] += added
     step: Float64Array = -np.linalg.solve(hessian, gradient)[:, :, 0].astype(np.float64, copy=False)
     step *= np.minimum(1, _MAX_STEP / np.maximum(np.sqrt(np.einsum("bp,bp->b", step, step)), 1e-12))[:, None]
-    t = poses.t + np.einsum("bj,bji->bi", step[:, 3:], tangents)
-    return Poses(_rotations(step[:, :3]) @ poses.R, t / np.sqrt(np.einsum("bi,bi->b", t, t))[:, None])
+    by_step = _rotations((step @ _TURNS_OF_STEP).reshape(-1, 2, 3))
+    return np.stack([by_step[:, 0] @ R, basis @ by_step[:, 1]], axis=1)
+
+
+def _of_turns(turns: Float64Array) -> Poses:
+    return Poses(turns[:, 0], turns[:, 1, :, 2])
 
 
 def _depths(points: PointPairs, poses: Poses) -> tuple[Float64Array, Float64Array, Float64Array]:
@@ -281,8 +290,8 @@ def _cross_matrices(vectors: Float64Array) -> Float64Array:
     return matrices
 
 
-def _tangents(t: Float64Array) -> Float64Array:
-    """Two unit vectors orthogonal to each t and to each other: [B, 3] -> [B, 2, 3].
+def _bases(t: Float64Array) -> Float64Array:
+    """Rotations [B, 3, 3] whose third column is t [B, 3].
 
     Source: Duff et al., Building an orthonormal basis, revisited, 2017.
     """
@@ -290,14 +299,18 @@ def _tangents(t: Float64Array) -> Float64Array:
     sign = np.copysign(1.0, z)
     a = -1 / (sign + z)
     b = x * y * a
-    basis: Float64Array = np.array([[1 + sign * x * x * a, sign * b, -sign * x], [b, sign + y * y * a, -y]])
-    return basis.transpose(2, 0, 1)
+    columns: Float64Array = np.array(
+        [[1 + sign * x * x * a, sign * b, -sign * x], [b, sign + y * y * a, -y], [x, y, z]]
+    )
+    return columns.transpose(2, 1, 0)
 
 
-def _rotations(rotvecs: Float64Array) -> Float64Array:
-    """Rotation matrices [B, 3, 3] of rotation vectors [B, 3] by Rodrigues' formula."""
-    squared = np.maximum(np.einsum("bi,bi->b", rotvecs, rotvecs), 1e-24)[:, None, None]
-    angles = np.sqrt(squared)
-    K = _cross_matrices(rotvecs)
-    rotations: Float64Array = np.eye(3) + (np.sin(angles) / angles) * K + ((1 - np.cos(angles)) / squared) * (K @ K)
+def _rotations(vectors: Float64Array) -> Float64Array:
+    """Rotations [..., 3, 3] about vectors [..., 3]; the angle is twice the arc tangent of half of the length.
+
+    Source: Cayley's formula for rotations.
+    """
+    K = _cross_matrices(vectors)
+    scale = 4 / (4 + np.einsum("...i,...i->...", vectors, vectors))[..., None, None]
+    rotations: Float64Array = np.eye(3) + scale * (K + 0.5 * (K @ K))
     return rotations

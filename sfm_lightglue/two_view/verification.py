@@ -41,7 +41,7 @@ from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, 
 from sfm_lightglue.two_view.pose_batch import PointPairs, pose_qualities, poses_from_essentials
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
-_VERDICT_VERSION = 4
+_VERDICT_VERSION = 5
 """Part of the store's keys. Raise it when the same matches start to give another verdict or pose."""
 
 _MAX_NOISE_RATIO = 1.3
@@ -178,7 +178,7 @@ def _fit_matrices(
     sampling = Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
     epipolar = estimate_epipolar(data, scores, is_calibrated, estimator, sampling, math.ceil(min_inliers))
     num_decisive = MIN_HOMOGRAPHY_RATIO * max(min_inliers, _num_inliers(epipolar))
-    homography = estimate_homography(data, estimator, sampling, num_decisive)
+    homography = estimate_homography(data, estimator, sampling, num_decisive, epipolar)
     return _Fits(data, scores, epipolar, homography, is_calibrated, config)
 
 

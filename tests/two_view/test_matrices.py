@@ -13,7 +13,7 @@ from sfm_lightglue.two_view.estimators.base import MatrixEstimator, Sampling, lo
 from sfm_lightglue.two_view.matrices import estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Rejected
-from tests.helpers.point_views import PINHOLE, SIZE, make_features, make_views
+from tests.helpers.point_views import PINHOLE, SIZE, make_features, make_views, plane_points
 
 SAMPLING = Sampling(2.0, 0.9999, 10000, 0)
 GUESSED = replace(PINHOLE, source="guessed")
@@ -108,8 +108,21 @@ def test_equal_scores_say_nothing():
     assert {len(points) for points in estimator.points} == {len(views.matches)}
 
 
+@pytest.mark.parametrize(("outlier_ratio", "num_searches"), [(0.2, 3), (0.5, 3), (0.75, 6)])
+def test_a_second_round_is_for_pairs_with_few_inliers(outlier_ratio, num_searches):
+    views = make_views(num_points=200, outlier_ratio=outlier_ratio, noise_px=0.5, scored=True)
+    estimator = Counting()
+    _, model = estimated(views, views.matches.scores, estimator)
+    assert len(estimator.epipolar) == num_searches
+    assert len({one.seed for one in estimator.epipolar}) == num_searches
+    assert max(one.max_iterations for one in estimator.epipolar[:3]) <= 50
+    assert model is not None
+    if num_searches == 3:
+        assert model[1][views.is_true].mean() > 0.9
+
+
 class Fixed:
-    """Returns matrices one after another."""
+    """Returns matrices one after another, then none."""
 
     version = "test"
 
@@ -117,7 +130,7 @@ class Fixed:
         self.matrices = list(matrices)
 
     def essential(self, points0, points1, focal_px, sampling):
-        return self.matrices.pop(0)
+        return self.matrices.pop(0) if self.matrices else None
 
 
 def test_a_rough_matrix_is_optimised():
@@ -149,6 +162,23 @@ def test_a_homography_is_searched_only_as_far_as_it_decides():
     assert counts[0] == 500
     ratio = 90 / len(data.points0)
     assert (1 - ratio**4) ** counts[2] <= 1 - SAMPLING.confidence
+
+
+def test_the_plane_of_a_known_geometry_is_searched_among_its_inliers():
+    views = make_views(points=plane_points(), num_points=100, noise_px=0.3, outlier_ratio=0.4)
+    data, _ = normalize_matches(views.pair, TwoViewConfig())
+    true = views.is_true
+    least = 0.55 * true.sum()
+    found, counts = [], []
+    for epipolar in (None, (np.eye(3), true)):
+        estimator = Counting()
+        found.append(estimate_homography(data, estimator, SAMPLING, least, epipolar))
+        counts.append(estimator.homographies[0].max_iterations)
+    assert counts[1] < counts[0] / 2
+    for model in found:
+        assert model is not None
+        assert model[1].shape == true.shape
+        assert model[1][true].mean() > 0.9
 
 
 @pytest.mark.parametrize("name", ["opencv-magsac", "opencv-ransac"])
