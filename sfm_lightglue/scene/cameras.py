@@ -6,6 +6,7 @@ pycolmap evaluates the models, so two-view geometry and mapping use the same ray
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pycolmap
@@ -99,7 +100,13 @@ def as_pycolmap(camera: Camera, camera_id: int = 0) -> pycolmap.Camera:
 
 def mean_focal_length(camera: Camera) -> float:
     """Focal length in pixels, the mean of x and y."""
-    return float(as_pycolmap(camera).mean_focal_length())
+    return float(_shared_native(camera).mean_focal_length())
+
+
+@lru_cache(maxsize=256)
+def _shared_native(camera: Camera) -> pycolmap.Camera:
+    """The camera of pycolmap, made once. It is changeable, so it does not leave this file."""
+    return as_pycolmap(camera)
 
 
 def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
@@ -114,12 +121,12 @@ def normalized_from_pixels(camera: Camera, points: AnyArray) -> Float64Array:
     """
     if len(points) == 0:
         return np.zeros((0, 2))
-    return np.asarray(as_pycolmap(camera).cam_from_img(np.asarray(points, dtype=np.float64)), dtype=np.float64)
+    return np.asarray(_shared_native(camera).cam_from_img(np.asarray(points, dtype=np.float64)), dtype=np.float64)
 
 
 def calibration_matrix(camera: Camera) -> Float64Array:
     """K [3, 3] in COLMAP's pixel convention; it does not include the distortion."""
-    K: Float64Array = np.asarray(as_pycolmap(camera).calibration_matrix())
+    K: Float64Array = np.asarray(_shared_native(camera).calibration_matrix())
     return K
 
 

@@ -55,6 +55,12 @@ _NUM_FITTED = 400
 _NUM_STEPS = 6
 """Steps of the first fit."""
 
+_NUM_FIRST_STEPS = 2
+"""Steps before these, after which most other motions are seen not to be a rotation."""
+
+_HOPEFUL = 0.5
+"""Fraction of the inliers of a first fit that must be found after `_NUM_FIRST_STEPS`; a rotation has all then."""
+
 _NUM_EPIPOLAR_STEPS = 15
 """Steps of the fit of an epipolar geometry, which few pairs reach."""
 
@@ -134,8 +140,9 @@ def distorted_rotation(
     problem = LensProblem(data, open_distortion(cameras), max(_LOG_FOCAL_SIGMA[camera.source] for camera in cameras))
     if len(problem.distortion.groups) == 0:
         return None
-    fit = _fit_some(problem.rows(some), problem.rows(_some_of(homography[1], _NUM_SAMPLED)))
-    if (fit.errors() <= fit.limit).mean() < _MIN_SAMPLED_RATIO * min_inliers / either.sum():
+    least = _MIN_SAMPLED_RATIO * min_inliers / int(either.sum())
+    fit = _fit_some(problem.rows(some), problem.rows(_some_of(homography[1], _NUM_SAMPLED)), least)
+    if fit is None:
         return None
     if _noise(fit) > allowed + _SMOOTH_ERROR_PX / data.focal_px:
         return None
@@ -196,12 +203,20 @@ def _smooth_noise(data: Correspondences, H: Float64Array) -> float:
     return median_noise(np.einsum("nd,nd->n", left, left) / 2, 2)
 
 
-def _fit_some(some: LensProblem, start: LensProblem) -> RotationFit:
-    """Fit rotation and lens to some of the matches, starting from the rotation of the homography's inliers."""
+def _fit_some(some: LensProblem, start: LensProblem, min_inlier_ratio: float) -> RotationFit | None:
+    """Fit rotation and lens to some of the matches, starting from the rotation of the homography's inliers.
+
+    Returns:
+        The fit, or None if too few of the matches are its inliers.
+    """
     log_factors = (0.0,) if some.log_focal_sigma < 0.1 else (-0.6, -0.3, 0.0, 0.3, 0.6)
     starts = [_aligned(start, log_factor) for log_factor in log_factors]
-    fit = min(starts, key=lambda start: float(np.median(start.errors())))
-    return replace(fit, problem=some).refined(_NUM_STEPS)
+    fit = replace(min(starts, key=lambda start: float(np.median(start.errors()))), problem=some)
+    for num_steps, ratio in ((_NUM_FIRST_STEPS, _HOPEFUL * min_inlier_ratio), (_NUM_STEPS, min_inlier_ratio)):
+        fit = fit.refined(num_steps)
+        if (fit.errors() <= fit.limit).mean() < ratio:
+            return None
+    return fit
 
 
 def _fit_all(problem: LensProblem, fit: RotationFit, min_inliers: float) -> RotationFit | None:

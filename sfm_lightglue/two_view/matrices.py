@@ -27,12 +27,15 @@ _NUM_SAMPLES = {True: (50, 100), False: (150, 350)}
 """Most samples of a search in the first round and in the second one, by whether it draws five matches (E) or seven
 (F)."""
 
-_MAX_MISSED = 0.3
+_MAX_MISSED = {True: 0.5, False: 0.01}
 """Largest probability that all samples of the first round missed a geometry with the inliers of the found one, at which
-there is no second round."""
+there is no second round. An essential matrix is optimised, and then better than its samples."""
 
 _MAX_HOMOGRAPHY_SAMPLES = 500
 """Most samples of the search for a homography."""
+
+_HOMOGRAPHY_CONFIDENCE = 0.99
+"""Probability that a homography with the fewest inliers that decide something is found; a plane has more."""
 
 _MIN_SEARCHED_RATIO = 0.5
 """A homography is searched among the inliers of an epipolar matrix if these are at least this fraction of the
@@ -93,7 +96,10 @@ def estimate_epipolar(
             matrices += [] if matrix is None else [matrix]
         num_drawn += limit * len(searches)
         found = _best_of(points, scores, matrices, calibrated, min_inliers)
-        if found is not None and (1 - found[1].mean() ** (5 if calibrated else 7)) ** num_drawn <= _MAX_MISSED:
+        if (
+            found is not None
+            and (1 - found[1].mean() ** (5 if calibrated else 7)) ** num_drawn <= _MAX_MISSED[calibrated]
+        ):
             break
     return found
 
@@ -109,8 +115,8 @@ def _search(
         matrix = estimator.fundamental(pixels0, pixels1, sampling)
     if matrix is None:
         return None
-    K = np.diag([data.focal_px, data.focal_px, 1.0])
-    normalized = matrix if calibrated else K @ matrix @ K
+    scales = np.array([data.focal_px, data.focal_px, 1.0])
+    normalized = matrix if calibrated else matrix * scales * scales[:, None]
     unit: Float64Array = normalized / np.linalg.norm(normalized)
     return unit
 
@@ -159,16 +165,16 @@ def estimate_homography(
     if epipolar is not None and epipolar[1].mean() >= _MIN_SEARCHED_RATIO:
         some = data.rows(epipolar[1])
     chance = min(min_inliers / len(some.points0), 0.99) ** 4  # that four matches are inliers
-    enough = math.ceil(math.log(1 - sampling.confidence) / math.log1p(-chance))
+    enough = math.ceil(math.log(1 - _HOMOGRAPHY_CONFIDENCE) / math.log1p(-chance))
     limited = replace(sampling, max_iterations=min(sampling.max_iterations, max(enough, 20), _MAX_HOMOGRAPHY_SAMPLES))
     matrix = estimator.homography(some.points0 * data.focal_px, some.points1 * data.focal_px, limited)
     if matrix is None:
         return None
-    K = np.diag([data.focal_px, data.focal_px, 1.0])
-    normalized = np.linalg.inv(K) @ matrix @ K
+    scales = np.array([data.focal_px, data.focal_px, 1.0])
+    normalized = matrix * scales / scales[:, None]
     determinant = np.linalg.det(normalized)
     if abs(determinant) < 1e-12:
         return None
-    normalized /= np.cbrt(determinant)
+    normalized = normalized / np.cbrt(determinant)
     errors = homography_errors(normalized, data.points0, data.points1)
     return normalized, errors <= HOMOGRAPHY_ERROR_RATIO * data.max_error

@@ -37,8 +37,8 @@ from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.two_view.evidence import measure_evidence
 from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
 from sfm_lightglue.two_view.noise import median_noise
-from sfm_lightglue.two_view.pose import inliers_of_pose, poses_from_homography, refine_poses
-from sfm_lightglue.two_view.pose_batch import PointPairs, pose_qualities, poses_from_essentials
+from sfm_lightglue.two_view.pose import poses_from_homography, refine_poses
+from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, inlier_masks, pose_qualities, poses_from_essentials
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
 _VERDICT_VERSION = 5
@@ -212,10 +212,11 @@ def _classify(fits: _Fits, cameras: tuple[Camera, Camera]) -> _Found | Rejected:
         rotation = _distorted_rotation(fits, cameras)
     if rotation is not None:
         return rotation
-    pose = _best_pose(fits, plane)
+    points = PointPairs.of(data)
+    pose = _best_pose(fits, plane, points)
     if pose is None:
         return Rejected("degenerate", len(data.points0), fits.num_best)
-    matrix, mask = essential_from_pose(pose), inliers_of_pose(data, pose)
+    matrix, mask = essential_from_pose(pose), inlier_masks(points, Poses.of(pose))[0]
     if not fits.is_calibrated and plane is None and fits.epipolar is not None:
         # The pose depends on a guessed focal length. F does not, so keep its inliers.
         matrix, mask = fits.epipolar
@@ -302,9 +303,8 @@ def _fit_rotation(
     return median_noise(errors**2 / 2, 2), R, H_of_R
 
 
-def _best_pose(fits: _Fits, plane: Model | None) -> Rigid3 | None:
+def _best_pose(fits: _Fits, plane: Model | None, points: PointPairs) -> Rigid3 | None:
     """The refined pose with the highest quality, of those that the epipolar matrix and the plane's homography allow."""
-    data = fits.data
     models = [] if fits.epipolar is None else [fits.epipolar]
     if plane is not None:
         H, mask = plane
@@ -312,10 +312,11 @@ def _best_pose(fits: _Fits, plane: Model | None) -> Rigid3 | None:
         models = [(matrix, mask) for matrix in [*(matrix for matrix, _ in models), *of_plane]]
     if not models:
         return None
-    points = PointPairs.of(data)
     masks = np.stack([mask for _, mask in models])
     poses, num_in_front = poses_from_essentials(points, np.stack([matrix for matrix, _ in models]), masks)
     refined = refine_poses(points, poses)
+    if len(models) == 1:
+        return refined[0] if num_in_front[0] > 0 else None
     qualities = np.where(num_in_front > 0, pose_qualities(points, refined, fits.scores), -1.0)
     if fits.epipolar is not None:
         qualities[0] *= _PREFERENCE
