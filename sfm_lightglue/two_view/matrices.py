@@ -37,6 +37,9 @@ _MAX_HOMOGRAPHY_SAMPLES = 500
 _HOMOGRAPHY_CONFIDENCE = 0.99
 """Probability that a homography with the fewest inliers that decide something is found; a plane has more."""
 
+_MAX_SEARCHED = 256
+"""Number of matches among which a homography is searched at most."""
+
 _MIN_SEARCHED_RATIO = 0.5
 """A homography is searched among the inliers of an epipolar matrix if these are at least this fraction of the
 matches."""
@@ -161,13 +164,14 @@ def estimate_homography(
     Returns:
         The matrix and its inliers among all matches, or None if there is none.
     """
-    some = data
+    searched = np.arange(len(data.points0))
     if epipolar is not None and epipolar[1].mean() >= _MIN_SEARCHED_RATIO:
-        some = data.rows(epipolar[1])
-    chance = min(min_inliers / len(some.points0), 0.99) ** 4  # that four matches are inliers
+        searched = np.flatnonzero(epipolar[1])
+    chance = min(min_inliers / len(searched), 0.99) ** 4  # that four matches are inliers
     enough = math.ceil(math.log(1 - _HOMOGRAPHY_CONFIDENCE) / math.log1p(-chance))
     limited = replace(sampling, max_iterations=min(sampling.max_iterations, max(enough, 20), _MAX_HOMOGRAPHY_SAMPLES))
-    matrix = estimator.homography(some.points0 * data.focal_px, some.points1 * data.focal_px, limited)
+    some = searched[:: math.ceil(len(searched) / _MAX_SEARCHED)]
+    matrix = estimator.homography(data.points0[some] * data.focal_px, data.points1[some] * data.focal_px, limited)
     if matrix is None:
         return None
     scales = np.array([data.focal_px, data.focal_px, 1.0])
