@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pycolmap
@@ -79,6 +79,21 @@ class DenseKeypoints:
             points=np.concatenate(
                 [np.asarray(camera.cam_from_img(each)) for camera, each in zip(cameras, self.pixels, strict=True)]
             ),
+        )
+
+    def observers_like(self, model: pycolmap.Reconstruction, observers: Observers) -> Observers:
+        """Poses and normalised keypoints of a model that differs from that of other observers in its cameras only."""
+        scale = observers.limits_px  # of the same images
+        moved = self.observers(model, 1.0, np.inf)
+        return replace(moved, limits_px=scale)
+
+    def part(self, numbers: IndexArray) -> DenseKeypoints:
+        """Some keypoints of all images, by their ascending numbers, without rows of dense features."""
+        starts = np.searchsorted(numbers, self.starts)
+        pixels = np.concatenate(self.pixels)[numbers]
+        none = np.zeros(0, np.int64)
+        return DenseKeypoints(
+            self.image_ids, self.names, tuple(np.split(pixels, starts[1:-1])), starts, (none,) * len(self.image_ids)
         )
 
     def limits_px(self, model: pycolmap.Reconstruction, max_error_px: float, reference_size_px: float) -> Float64Array:

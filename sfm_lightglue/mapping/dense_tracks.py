@@ -34,6 +34,8 @@ _NUM_STEPS = 3
 class Observers:
     """Cameras with known poses, and the rays of their keypoints.
 
+    Rows are read by `take`: indexing with an array of rows takes five times as long.
+
     Args:
         R: [I, 3, 3] rotations, camera from world.
         t: [I, 3].
@@ -52,8 +54,8 @@ class Observers:
 
     def rays(self, keypoints: IndexArray) -> Float64Array:
         """Unit directions [N, 3] in the world."""
-        rays = np.concatenate([self.points[keypoints], np.ones((len(keypoints), 1))], axis=1)
-        rays = np.einsum("nji,nj->ni", self.R[self.image[keypoints]], rays)
+        rays = np.concatenate([self.points.take(keypoints, axis=0), np.ones((len(keypoints), 1))], axis=1)
+        rays = np.einsum("nji,nj->ni", self.R.take(self.image.take(keypoints), axis=0), rays)
         unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
         return unit
 
@@ -63,12 +65,12 @@ class Observers:
 
     def residuals(self, xyz: Float64Array, keypoints: IndexArray) -> tuple[Float64Array, Float64Array]:
         """Reprojection errors [N, 2] as fractions of the limit, and depths [N], of a point for each keypoint."""
-        image = self.image[keypoints]
-        in_camera = np.einsum("nij,nj->ni", self.R[image], xyz) + self.t[image]
+        image = self.image.take(keypoints)
+        in_camera = np.einsum("nij,nj->ni", self.R.take(image, axis=0), xyz) + self.t.take(image, axis=0)
         depth = in_camera[:, 2]
-        scale = (self.focal_px / self.limits_px)[image, None]
+        scale = (self.focal_px / self.limits_px).take(image)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (in_camera[:, :2] / depth[:, None] - self.points[keypoints]) * scale, depth
+            return (in_camera[:, :2] / depth[:, None] - self.points.take(keypoints, axis=0)) * scale, depth
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -230,7 +232,9 @@ def _robust_points(tracks: _Tracks, observers: Observers, min_angle_deg: float, 
     return refine_points(DensePoints(best, point, keypoint), observers, min_angle_deg, min_views)
 
 
-def refine_points(points: DensePoints, observers: Observers, min_angle_deg: float, min_views: int) -> DensePoints:
+def refine_points(
+    points: DensePoints, observers: Observers, min_angle_deg: float, min_views: int, num_rounds: int = 2
+) -> DensePoints:
     """Move points to the minimum of their reprojection errors, and leave out observations beyond their limits.
 
     Args:
@@ -238,10 +242,11 @@ def refine_points(points: DensePoints, observers: Observers, min_angle_deg: floa
         observers: poses and keypoints.
         min_angle_deg: points with a smaller triangulation angle are left out.
         min_views: smallest number of images of a point.
+        num_rounds: how often points are moved by the observations within their limits.
     """
     xyz, point, keypoint = points.xyz, points.point, points.keypoint
     inliers = _inliers(xyz, point, keypoint, observers)
-    for _ in range(2):
+    for _ in range(num_rounds):
         xyz = adjusted_positions(xyz, point[inliers], keypoint[inliers], observers)
         inliers = _inliers(xyz, point, keypoint, observers)
     refined = DensePoints(xyz, point[inliers], keypoint[inliers])
@@ -269,12 +274,13 @@ def _intersections(matches: IndexArray, observers: Observers, min_angle_deg: flo
     rays0, rays1 = observers.rays(first), observers.rays(second)
     cosine = (rays0 * rays1).sum(axis=1)
     centers = observers.centers()
-    baseline = centers[observers.image[second]] - centers[observers.image[first]]
+    origin = centers.take(observers.image.take(first), axis=0)
+    baseline = centers.take(observers.image.take(second), axis=0) - origin
     along0, along1 = (baseline * rays0).sum(axis=1), (baseline * rays1).sum(axis=1)
     determinant = np.maximum(1 - cosine**2, 1e-15)
     depth0 = (along0 - cosine * along1) / determinant
     depth1 = (cosine * along0 - along1) / determinant
-    xyz = centers[observers.image[first]] + (depth0[:, None] * rays0 + baseline + depth1[:, None] * rays1) / 2
+    xyz = origin + (depth0[:, None] * rays0 + baseline + depth1[:, None] * rays1) / 2
     usable = np.flatnonzero((depth0 > 0) & (depth1 > 0) & (cosine <= np.cos(np.radians(min_angle_deg))))
     return xyz[usable], usable
 
@@ -292,7 +298,7 @@ def _best_hypotheses(
         last = max(first + 1, int(np.searchsorted(ends, done + _ROWS_AT_A_TIME, side="right")))
         number = np.repeat(np.arange(first, last), sizes[first:last])
         keypoint = tracks.keypoint[ranges(tracks.starts[track[first:last]], sizes[first:last])]
-        error, depth = observers.residuals(hypothesis[number], keypoint)
+        error, depth = observers.residuals(hypothesis.take(number, axis=0), keypoint)
         value = np.where(depth > 0, np.maximum(1 - (error**2).sum(axis=1), 0), 0)
         scores[first:last] = np.bincount(number - first, value, minlength=last - first)
         first = last
@@ -303,10 +309,13 @@ def _best_hypotheses(
 
 def _inliers(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers) -> IndexArray:
     """Observations within the limit, in front of their cameras; of one image only the most exact one."""
-    error, depth = observers.residuals(xyz[point], keypoint)
+    error, depth = observers.residuals(xyz.take(point, axis=0), keypoint)
     squared = (error**2).sum(axis=1)
     rows = np.flatnonzero((squared <= 1) & (depth > 0))
     image = observers.image[keypoint[rows]]
+    codes = np.sort(point[rows] * len(observers.R) + image)
+    if not (codes[1:] == codes[:-1]).any():
+        return rows
     order = np.lexsort((keypoint[rows], squared[rows], image, point[rows]))
     pairs = np.stack([point[rows], image], axis=1)[order]
     is_first = np.concatenate([[True], np.diff(pairs, axis=0).any(axis=1)])[: len(order)]
@@ -317,22 +326,29 @@ def adjusted_positions(
     xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers
 ) -> Float64Array:
     """Points after Gauss-Newton steps on the reprojection errors of their observations."""
-    image = observers.image[keypoint]
-    scale = (observers.focal_px / observers.limits_px)[image]
-    R, t = observers.R[image], observers.t[image]
+    image = observers.image.take(keypoint)
+    scale = (observers.focal_px / observers.limits_px).take(image)
+    R = np.ascontiguousarray(observers.R.transpose(1, 2, 0)).take(image, axis=2)  # [3, 3, O]: whole columns are fast
+    t = np.ascontiguousarray(observers.t.T).take(image, axis=1)
+    target = np.ascontiguousarray(observers.points.take(keypoint, axis=0).T)
     num = len(xyz)
     for _ in range(_NUM_STEPS):
-        in_camera = np.einsum("nij,nj->ni", R, xyz[point]) + t
-        depth = np.where(np.abs(in_camera[:, 2]) > 1e-9, in_camera[:, 2], 1e-9)
-        projected = in_camera[:, :2] / depth[:, None]
-        J = (R[:, :2] - projected[:, :, None] * R[:, 2:]) * (scale / depth)[:, None, None]
-        error = (projected - observers.points[keypoint]) * scale[:, None]
-        products = np.einsum("nki,nkj->nij", J, J).reshape(-1, 9)
-        hessian = np.stack([np.bincount(point, products[:, k], num) for k in range(9)], axis=1).reshape(-1, 3, 3)
-        gradients = np.einsum("nki,nk->ni", J, error)
-        gradient = np.stack([np.bincount(point, gradients[:, k], num) for k in range(3)], axis=1)
+        x, y, z = np.ascontiguousarray(xyz.T).take(point, axis=1)
+        in_camera = [row[0] * x + row[1] * y + row[2] * z + shift for row, shift in zip(R, t, strict=True)]
+        depth = np.where(np.abs(in_camera[2]) > 1e-9, in_camera[2], 1e-9)
+        hessian, gradient = np.zeros((num, 3, 3)), np.zeros((num, 3))
+        for k in range(2):
+            projected = in_camera[k] / depth
+            J = (R[k] - projected * R[2]) * (scale / depth)
+            error = (projected - target[k]) * scale
+            for i in range(3):
+                gradient[:, i] += np.bincount(point, J[i] * error, num)
+                for j in range(i, 3):
+                    hessian[:, i, j] += np.bincount(point, J[i] * J[j], num)
+        for i, j in ((1, 0), (2, 0), (2, 1)):
+            hessian[:, i, j] = hessian[:, j, i]
         trace = np.maximum(np.trace(hessian, axis1=1, axis2=2), 1e-30)
-        hessian = hessian + (1e-9 * trace)[:, None, None] * np.eye(3)
+        hessian += (1e-9 * trace)[:, None, None] * np.eye(3)
         xyz = xyz - np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
     return xyz
 
@@ -341,13 +357,13 @@ def triangulation_angles_deg(
     xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers
 ) -> Float64Array:
     """A large angle [P] between rays of each point: from the ray that is farthest from the first, to the farthest."""
-    rays = xyz[point] - observers.centers()[observers.image[keypoint]]
+    rays = xyz.take(point, axis=0) - observers.centers().take(observers.image.take(keypoint), axis=0)
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
     reference = np.zeros((len(xyz), 3))
     reference[point[::-1]] = rays[::-1]  # the first observation of each point is written last
     smallest = np.ones(len(xyz))
     for _ in range(2):
-        cosine = (rays * reference[point]).sum(axis=1)
+        cosine = (rays * reference.take(point, axis=0)).sum(axis=1)
         order = np.argsort(-cosine, kind="stable")
         reference[point[order]] = rays[order]
         smallest[point[order]] = np.minimum(smallest[point[order]], cosine[order])

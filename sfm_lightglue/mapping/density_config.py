@@ -62,8 +62,8 @@ class DensityConfig:
     """Pairs are matched up to so many times. The pairs of images from which the adjustment takes away a large part of
     the reprojection error are matched again with the adjusted poses. Pairs that were not matched yet are matched too,
     at once with these, or if more than 15 % of all are new, which only images with fewer partners than they may have
-    can bring. Points are looked for once more if the dense model shows more than 15 % more pairs that see the same
-    surface."""
+    can bring. If the dense model shows more than 15 % more pairs that see the same surface, tracks are continued
+    there."""
 
     def __post_init__(self) -> None:
         if self.level not in get_args(DensityLevel):

@@ -287,15 +287,17 @@ class TrackCompletion:
         first, end = (np.searchsorted(near.point, point, side=side) for side in ("left", "right"))
         row = np.repeat(np.arange(len(point)), end - first)
         other = near.keypoint[ranges(first, end - first)]
-        similarity = np.einsum("cd,cd->c", self._descriptors(source, own)[row], self._descriptors(image, other))
+        rows, other_rows = self._rows(source, own)[row], self._rows(image, other)
+        descriptors = self._view(source).descriptors.take(rows, axis=0)
+        similarity = np.einsum("cd,cd->c", descriptors, self._view(image).descriptors.take(other_rows, axis=0))
+        similarity[(rows < 0) | (other_rows < 0)] = 0  # like no other
         good = np.flatnonzero(2 * (1 - similarity) <= max_distance**2)
         return _Candidates(point[row[good]], other[good], similarity[good])
 
-    def _descriptors(self, image: int, numbers: IndexArray) -> Float32Array:
-        """Descriptors [K, D] of keypoints of an image; zeros, like no other, for those that the dense layer lacks."""
+    def _rows(self, image: int, numbers: IndexArray) -> IndexArray:
+        """Rows [K] of the descriptors of keypoints of an image; -1 for those that the dense layer lacks."""
         view, start = self._view(image), self._keypoints.starts[image]
         row_from_index = np.full(self._keypoints.starts[image + 1] - start, -1)
         row_from_index[self._keypoints.number_from_row[image][view.rows] - start] = np.arange(len(view.rows))
-        rows = row_from_index[numbers - start]
-        found: Float32Array = np.where(rows[:, None] >= 0, view.descriptors[rows], np.float32(0))
+        found: IndexArray = row_from_index[numbers - start]
         return found

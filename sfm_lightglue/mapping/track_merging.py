@@ -36,7 +36,7 @@ def merge_points(points: DensePoints, matches: IndexArray, observers: Observers)
             break
         union = _union(points, pairs)
         xyz = adjusted_positions(union.xyz, union.point, union.keypoint, observers)
-        error, depth = observers.residuals(xyz[union.point], union.keypoint)
+        error, depth = observers.residuals(xyz.take(union.point, axis=0), union.keypoint)
         is_bad = ~(((error**2).sum(axis=1) <= 1) & (depth > 0))
         accepted = np.bincount(union.point, is_bad, len(pairs)) == 0
         matches = _without(matches, points, pairs[~accepted], observers)  # another pair of these points may be right

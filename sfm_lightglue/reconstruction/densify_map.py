@@ -242,7 +242,9 @@ class _Job:
         is_last = not self.config.refine.is_on  # refining adjusts the model once more
         adjust = adjustment_like(self.config.mapping.config, task, is_last)
         with self.clock.stage("densify"):
-            result = densify_model(self.model, features.dense, density, adjust, self.executor, self.log.progress)
+            result = densify_model(
+                self.model, features.dense, density, adjust, self.executor, self.log.progress, is_last
+            )
         if result.num_rounds == 0:
             raise ReconstructionError(
                 f"{shown_path(self.location.model)}: no two images have {density.min_shared_points} common points at an"

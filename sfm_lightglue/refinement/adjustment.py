@@ -17,6 +17,7 @@ from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArr
 from sfm_lightglue.colmap.image_points import add_points
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.refinement.observations import Observations, read_observations
+from sfm_lightglue.refinement.points import adjusted_points
 
 _SIGMAS_PX = np.geomspace(0.1, 0.4, 5)
 """Of the classes: neighbours differ by a factor of 1.41. No keypoint counts as more exact than 0.1 px: that is about
@@ -30,6 +31,13 @@ _PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
 
 _ENOUGH_OF_CAMERA, _ENOUGH_OF_IMAGE = 20_000, 400
 """Precise observations of a camera, and of an image, that determine its intrinsics and its pose well enough."""
+
+_ENOUGH_OF_POSE = 2000
+"""Observations of an image by which its pose is adjusted; the points of all others follow with fixed poses. With all
+observations the adjustment takes three times as long, and the errors of the centres are not smaller."""
+
+_MOST = 0.8
+"""All points are adjusted together with the poses if these need a larger part of all observations."""
 
 _SEED = 0
 """Of the choice of their points."""
@@ -73,21 +81,44 @@ def adjust_by_precision(
         options.refine_principal_point = refine_principal_point
         chosen = _enough(model, seen, sigmas <= _PRECISE_SIGMA_PX, free)
         _refine_intrinsics(model, seen, chosen, free, options, constant_image_ids)
-    borders = np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1])
-    weighted = _model_of_classes(model, seen, np.searchsorted(borders, sigmas), _SIGMAS_PX.tolist())
+    classes = np.searchsorted(np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1]), sigmas)
     options = _options(_LOSS_SIGMAS, num_threads, tolerance)
     options.ceres.max_num_images_direct_dense_cpu_solver *= len(_SIGMAS_PX)  # the classes of an image have one pose
     options.ceres.max_num_images_direct_sparse_cpu_solver *= len(_SIGMAS_PX)
+    is_chosen = _points_for_poses(seen)
+    of_chosen = np.where(is_chosen[seen.points], classes, -1)
+    positions = _adjust_poses(model, seen, of_chosen, constant_image_ids, options)
+    if not is_chosen.all():
+        positions = adjusted_points(model, seen, positions, _SIGMAS_PX[classes], _LOSS_SIGMAS)
+    points = model.points3D
+    for point_id, xyz in zip(seen.point_ids, positions, strict=True):
+        points[point_id].xyz = xyz
+    model.update_point_3d_errors()
+    return True
+
+
+def _adjust_poses(
+    model: pycolmap.Reconstruction,
+    seen: Observations,
+    classes: IndexArray,
+    constant_image_ids: Collection[int],
+    options: pycolmap.BundleAdjustmentOptions,
+) -> Float64Array:
+    """Adjust the poses of a model in place, by observations of classes [M]; those of class -1 are left out.
+
+    Returns:
+        The adjusted positions [P, 3] of the points; those without observations stay.
+    """
+    weighted = _model_of_classes(model, seen, classes, _SIGMAS_PX.tolist())
     _solve(weighted, set(weighted.cameras), constant_image_ids, options)
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
         frame.set_cam_from_world(model.images[image_id].camera_id, moved)
-    points, adjusted = model.points3D, weighted.points3D
-    for number, point_id in enumerate(seen.point_ids, start=1):
-        points[point_id].xyz = adjusted[number].xyz
-    model.update_point_3d_errors()
-    return True
+    positions, adjusted = seen.positions.copy(), weighted.points3D
+    kept = np.flatnonzero(np.bincount(seen.points[classes >= 0], minlength=len(positions)))
+    positions[kept] = np.reshape([adjusted[number].xyz for number in range(1, len(kept) + 1)], (-1, 3))
+    return positions
 
 
 def _rows(seen: Observations) -> enumerate[int]:
@@ -143,6 +174,17 @@ def _enough(
     np.maximum.at(share, seen.points[precise], wanted[seen.images[precise]])
     chance = np.random.default_rng(_SEED).random(len(share))
     return np.asarray(is_precise & (chance < share)[seen.points])
+
+
+def _points_for_poses(seen: Observations) -> BoolArray:
+    """Points [P] that determine all poses nearly as well as all do, chosen by chance; all if these are most of them."""
+    num = len(seen.positions)
+    per_image = np.bincount(seen.images, minlength=len(seen.image_ids))
+    share = np.zeros(num)
+    np.maximum.at(share, seen.points, (_ENOUGH_OF_POSE / np.maximum(per_image, 1))[seen.images])
+    is_chosen: BoolArray = np.random.default_rng(_SEED).random(num) < share
+    is_most = is_chosen[seen.points].sum() > _MOST * len(seen)
+    return np.ones(num, np.bool_) if is_most else is_chosen
 
 
 def _precise_camera_ids(model: pycolmap.Reconstruction, seen: Observations, sigmas: Float64Array) -> set[int]:

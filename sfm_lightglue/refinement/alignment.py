@@ -15,8 +15,11 @@ from sfm_lightglue.refinement.patches import Pyramid, grid
 _MIN_CONTRAST = 2.0
 """Smallest standard deviation of the grey values of a template."""
 
-_STOP_PX = 0.01
+_STOP_PX = 0.04
 """An alignment ends with a shorter step."""
+
+_LEFT_OF_STEP = 0.3
+"""Part of the last step that would follow it: measured, steps get shorter by about this factor."""
 
 _MIN_CORRELATION = 0.3
 """At a lower normalised correlation the gradient of the template tells nothing about the shift."""
@@ -120,6 +123,9 @@ def _align_block(
         better = active[is_better]
         after[better], best[better], left_px[better] = correlations[is_better], current[better], lengths[is_better]
         current[active] -= moves
+        is_last = is_better & (lengths <= _STOP_PX)
+        last = active[is_last]
+        best[last], left_px[last] = current[last], _LEFT_OF_STEP * lengths[is_last]
         goes_on = (correlations > _MIN_CORRELATION) & (lengths > _STOP_PX)
         goes_on &= np.linalg.norm(current[active] - centers[active], axis=1) <= max_shift_px
         active = active[goes_on]
@@ -153,10 +159,10 @@ def _templates(patches: UInt8Array) -> _Templates:
 def _compare(values: Float32Array, templates: _Templates, rows: IndexArray) -> tuple[Float64Array, Float64Array]:
     """Normalised correlations [N] of samples [N, S], and the shifts [N, 2] in samples that would explain them."""
     values -= values.mean(axis=1, keepdims=True)
-    gains = (values * templates.values[rows]).sum(axis=1).astype(np.float64)
+    gains = np.einsum("ns,ns->n", values, templates.values.take(rows, axis=0)).astype(np.float64)
     norms = np.linalg.norm(values, axis=1).astype(np.float64)
     # The slopes are orthogonal to the template and to a constant, so that gain and bias of the values do not matter.
-    along = (templates.slopes[rows] @ values[:, :, None]).astype(np.float64)
+    along = (templates.slopes.take(rows, axis=0) @ values[:, :, None]).astype(np.float64)
     shifts = (templates.inverses[rows] @ along)[:, :, 0] / np.maximum(gains, 1e-6)[:, None]
     return gains / np.maximum(norms, 1e-6), shifts
 

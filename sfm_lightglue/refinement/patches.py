@@ -75,7 +75,7 @@ class Pyramid:
         values = np.empty((len(centers), len(offsets)), np.float32)
         levels = self._level_of(warps)
         flat = np.ascontiguousarray(offsets.T)
-        for level in np.unique(levels).tolist():
+        for level in np.flatnonzero(np.bincount(levels)).tolist():
             chosen = np.flatnonzero(levels == level)
             factor = 1 / (self._scale * 2.0**level)
             warp = (warps[chosen] * factor).astype(np.float32)

@@ -97,7 +97,7 @@ def best_of_bands(side0: BandSide, side1: BandSide, period: float) -> tuple[Best
     for rows, columns in zip(blocks, _columns(blocks, sorted0, sorted1, period), strict=True):
         if columns is None:
             continue
-        others = sorted1.descriptors[columns]
+        others = _rows(sorted1.descriptors, columns)
         similarity = scratch.array(0, (rows.stop - rows.start, len(others)))
         np.matmul(sorted0.descriptors[rows], others.T, out=similarity)
         outside = _outside(sorted0, rows, sorted1, columns, period, scratch)
@@ -156,7 +156,7 @@ class _Sorted:
         angles, widths, squared, slopes, others, depths = (column[order].astype(np.float32) for column in columns)
         largest = np.zeros(len(borders) + 1)
         np.maximum.at(largest, classes, reaches)
-        descriptors = side.descriptors[order]
+        descriptors = side.descriptors.take(order, axis=0)  # a fifth of the time of indexing
         return cls(order, starts, angles, widths, largest, squared, slopes, others, depths, descriptors)
 
 
@@ -225,6 +225,11 @@ def _outside(
     outside: BoolArray = gaps > keypoints.squared_reaches[rows, None]
     outside |= others.depths[columns] < keypoints.depths[rows, None]
     return outside
+
+
+def _rows(values: Float32Array, rows: IndexArray | slice) -> Float32Array:
+    """Rows of an array [N, D]."""
+    return values[rows] if isinstance(rows, slice) else values.take(rows, axis=0)
 
 
 class _Scratch:

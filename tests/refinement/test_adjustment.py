@@ -145,3 +145,33 @@ def test_a_part_of_the_precise_observations_determines_intrinsics(monkeypatch: p
     assert used[1] == model.compute_num_observations()  # poses and points by all of them
     assert 200 < used[0] < 0.5 * used[1]
     assert model.cameras[1].params[0] == pytest.approx(true[0], rel=2e-3)
+
+
+@pytest.mark.parametrize("constant_image_ids", [(), (1, 2, 3, 4, 5, 6)])
+def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
+    monkeypatch: pytest.MonkeyPatch, constant_image_ids: tuple[int, ...]
+) -> None:
+    true = read_observations(make_model(exact_ring())).positions
+    model, sigmas = noisy()
+    whole = pycolmap.Reconstruction(model)
+    assert adjust_by_precision(whole, sigmas, {1}, constant_image_ids=constant_image_ids)
+    used, solve = [], adjustment._solve
+
+    def recorded(part: pycolmap.Reconstruction, *arguments: object) -> None:
+        used.append(part.compute_num_observations())
+        solve(part, *arguments)
+
+    monkeypatch.setattr(adjustment, "_solve", recorded)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", model.compute_num_observations() // 20)
+    rng = np.random.default_rng(3)
+    for point_id in sorted(model.point3D_ids()):
+        model.points3D[point_id].xyz += rng.normal(0, 0.01, 3)
+    far = np.linalg.norm(read_observations(model).positions - true, axis=1)
+    assert adjust_by_precision(model, sigmas, {1}, constant_image_ids=constant_image_ids)
+    assert len(used) == 1 and used[0] < 0.6 * model.compute_num_observations()
+    if not constant_image_ids:
+        assert center_error(model) < 2.5 * center_error(whole)
+        return
+    near = np.linalg.norm(read_observations(model).positions - true, axis=1)
+    best = np.linalg.norm(read_observations(whole).positions - true, axis=1)
+    assert np.median(near) < 1.05 * np.median(best) < 0.5 * np.median(far)
