@@ -135,19 +135,23 @@ def _align_block(
 
 def _templates(patches: UInt8Array) -> _Templates:
     grey = patches.astype(np.float32)
-    num_patches, num_samples = len(grey), (grey.shape[1] - 2) ** 2
-    slopes = np.stack([grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2], grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]], axis=1) / 2
-    values = grey[:, 1:-1, 1:-1].reshape(num_patches, num_samples)
-    slopes = slopes.reshape(num_patches, 2, num_samples)
-    values = values - values.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    num_patches, size = len(grey), grey.shape[1] - 2
+    shaped = np.empty((num_patches, 2, size, size), np.float32)
+    np.subtract(grey[:, 1:-1, 2:], grey[:, 1:-1, :-2], out=shaped[:, 0])
+    np.subtract(grey[:, 2:, 1:-1], grey[:, :-2, 1:-1], out=shaped[:, 1])
+    slopes = shaped.reshape(num_patches, 2, size * size)
+    values = grey[:, 1:-1, 1:-1].reshape(num_patches, size * size)
+    values -= values.mean(axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("ns,ns->n", values, values))[:, None]
     has_contrast = norms[:, 0] > _MIN_CONTRAST * np.sqrt(values.shape[1])
     norms = np.maximum(norms, np.float32(1e-6))
-    values, slopes = values / norms, slopes / norms[:, :, None]
-    slopes = slopes - slopes.mean(axis=2, keepdims=True)
-    slopes = slopes - (slopes @ values[:, :, None]) * values[:, None, :]
-    normal = (slopes @ slopes.transpose(0, 2, 1)).astype(np.float64)
-    xx, xy, yy = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]  # closed forms: LAPACK takes a microsecond for each
+    values /= norms
+    slopes *= np.float32(0.5) / norms[:, :, None]
+    slopes -= slopes.mean(axis=2, keepdims=True)
+    slopes -= np.einsum("nks,ns->nk", slopes, values)[:, :, None] * values[:, None, :]
+    x, y = slopes[:, 0], slopes[:, 1]
+    # Closed forms: LAPACK takes a microsecond for each matrix.
+    xx, xy, yy = (np.einsum("ns,ns->n", *pair).astype(np.float64) for pair in ((x, x), (x, y), (y, y)))
     determinants = xx * yy - xy**2
     is_regular = has_contrast & (determinants > 1e-12)
     inverses = np.full((num_patches, 2, 2), np.inf)
@@ -160,10 +164,10 @@ def _compare(values: Float32Array, templates: _Templates, rows: IndexArray) -> t
     """Normalised correlations [N] of samples [N, S], and the shifts [N, 2] in samples that would explain them."""
     values -= values.mean(axis=1, keepdims=True)
     gains = np.einsum("ns,ns->n", values, templates.values.take(rows, axis=0)).astype(np.float64)
-    norms = np.linalg.norm(values, axis=1).astype(np.float64)
+    norms = np.sqrt(np.einsum("ns,ns->n", values, values)).astype(np.float64)
     # The slopes are orthogonal to the template and to a constant, so that gain and bias of the values do not matter.
-    along = (templates.slopes.take(rows, axis=0) @ values[:, :, None]).astype(np.float64)
-    shifts = (templates.inverses[rows] @ along)[:, :, 0] / np.maximum(gains, 1e-6)[:, None]
+    along = np.einsum("nks,ns->nk", templates.slopes.take(rows, axis=0), values).astype(np.float64)
+    shifts = (templates.inverses[rows] @ along[:, :, None])[:, :, 0] / np.maximum(gains, 1e-6)[:, None]
     return gains / np.maximum(norms, 1e-6), shifts
 
 

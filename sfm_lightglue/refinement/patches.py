@@ -72,22 +72,36 @@ class Pyramid:
         Returns:
             [N, S]. Samples beyond the image are those of its nearest pixel.
         """
-        values = np.empty((len(centers), len(offsets)), np.float32)
         levels = self._level_of(warps)
-        flat = np.ascontiguousarray(offsets.T)
+        if len(levels) > 0 and (levels == levels[0]).all():  # of most images
+            return self._sampled(int(levels[0]), centers, warps, offsets)
+        values = np.empty((len(centers), len(offsets)), np.float32)
         for level in np.flatnonzero(np.bincount(levels)).tolist():
             chosen = np.flatnonzero(levels == level)
-            factor = 1 / (self._scale * 2.0**level)
-            warp = (warps[chosen] * factor).astype(np.float32)
-            middle = (centers[chosen] * factor - 0.5).astype(np.float32)
-            x = warp[:, 0] @ flat + middle[:, :1]
-            y = warp[:, 1] @ flat + middle[:, 1:]
-            for start in range(0, len(chosen), _MAX_ROWS):
-                rows = slice(start, start + _MAX_ROWS)
-                values[chosen[rows]] = cv2.remap(
-                    self._levels[level], x[rows], y[rows], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-                )
+            values[chosen] = self._sampled(level, centers[chosen], warps[chosen], offsets)
         return values
+
+    def _sampled(self, level: int, centers: Float64Array, warps: Float64Array, offsets: Float32Array) -> Float32Array:
+        """`sample` in one resolution."""
+        flat = np.ascontiguousarray(offsets.T)
+        factor = 1 / (self._scale * 2.0**level)
+        warp = (warps * factor).astype(np.float32)
+        middle = (centers * factor - 0.5).astype(np.float32)
+        x = warp[:, 0] @ flat
+        y = warp[:, 1] @ flat
+        x += middle[:, :1]
+        y += middle[:, 1:]
+        parts = [
+            cv2.remap(
+                self._levels[level],
+                x[start : start + _MAX_ROWS],
+                y[start : start + _MAX_ROWS],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for start in range(0, len(x), _MAX_ROWS)
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0], np.float32)
 
     def _level_of(self, warps: Float64Array) -> IndexArray:
         determinants = warps[:, 0, 0] * warps[:, 1, 1] - warps[:, 0, 1] * warps[:, 1, 0]

@@ -214,7 +214,9 @@ def _outside(
     shape = len(angles), len(other_angles)
     gaps, part = scratch.array(1, shape), scratch.array(2, shape)
     np.subtract(angles[:, None], other_angles, out=gaps)
-    if max(angles[-1] - other_angles.min(), other_angles.max() - angles[0]) > period / 2:
+    is_sorted = isinstance(columns, slice)  # neighbours of one class
+    low, high = (other_angles[0], other_angles[-1]) if is_sorted else (other_angles.min(), other_angles.max())
+    if max(angles[-1] - low, high - angles[0]) > period / 2:
         np.multiply(gaps, np.float32(1 / period), out=part)
         np.rint(part, out=part)  # np.remainder is twenty times as slow
         part *= np.float32(period)
