@@ -23,13 +23,13 @@ from sfm_lightglue.two_view.pose_batch import (
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of its inliers."""
 
-_NUM_SAMPLES = {True: (50, 100), False: (150, 350)}
-"""Most samples of a search in the first round and in the second one, by whether it draws five matches (E) or seven
-(F)."""
+_NUM_SAMPLES = {True: (50, 100), False: (500,)}
+"""Most samples of a search in each round, by whether it draws five matches (E) or seven (F). A sample of seven costs
+a fraction of one of five, and F is not optimised afterwards."""
 
-_MAX_MISSED = {True: 0.5, False: 0.01}
+_MAX_MISSED = 0.5
 """Largest probability that all samples of the first round missed a geometry with the inliers of the found one, at which
-there is no second round. An essential matrix is optimised, and then better than its samples."""
+there is no second round."""
 
 _MAX_HOMOGRAPHY_SAMPLES = 500
 """Most samples of the search for a homography."""
@@ -69,7 +69,7 @@ def estimate_epipolar(
     with enough inliers, the one with the largest sum of scores times (1 - squared error) is returned. A robust
     estimator alone would count a low-scoring inlier like a high-scoring one, and among many wrong matches a wrong
     geometry can have as many inliers as the correct one. Several short searches find a better candidate than a long
-    one. If the best has so few inliers that the samples may have missed it, three longer searches follow.
+    one. If the best E has so few inliers that the samples may have missed it, three longer searches follow.
 
     Args:
         data: the matches.
@@ -99,10 +99,8 @@ def estimate_epipolar(
             matrices += [] if matrix is None else [matrix]
         num_drawn += limit * len(searches)
         found = _best_of(points, scores, matrices, calibrated, min_inliers)
-        if (
-            found is not None
-            and (1 - found[1].mean() ** (5 if calibrated else 7)) ** num_drawn <= _MAX_MISSED[calibrated]
-        ):
+        hit = 0.0 if found is None else float(found[1].mean()) ** (5 if calibrated else 7)  # a sample without outliers
+        if (1 - hit) ** num_drawn <= _MAX_MISSED:
             break
     return found
 
