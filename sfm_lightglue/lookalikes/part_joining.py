@@ -319,6 +319,10 @@ class _Hypothesis:
                 is_same_turn = turns_tell and angles[idx] <= AGREES_DEG and self._has_turn(idx)
                 if is_same_turn and self._is_fragment(idx, alike, expected, found):
                     continue
+                if is_same_turn and self._closes_turn(idx, expected, found):
+                    if probability >= MIN_AMBIGUOUS and not is_left_out[idx]:
+                        same.append(idx)
+                    continue
                 most = max(most, probability)
                 if alike is None:
                     by_turn.append(idx)
@@ -346,6 +350,25 @@ class _Hypothesis:
         is_partly_alike = alike is not None and alike >= _MIN_PARTLY_ALIKE
         is_weak = _is_clear(self.probabilities[self.best], self.probabilities[idx], _MIN_FRAGMENT_ODDS_RATIO)
         return (is_partly_alike or is_weak) and self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER
+
+    def _closes_turn(self, idx: int, expected: IndexArray, found: IndexArray) -> bool:
+        """Whether a pair joins other ends of the parts, and the camera turned around in both of them.
+
+        Then both ends agree on the rotation only if the parts lie around something, and both pairs are right: at other
+        ends of two straight walls, wrong pairs agree on it, too.
+
+        Args:
+            idx: of the pair.
+            expected: [K, 2] the tracks that the best pair matches.
+            found: [L, 2] those that it matches.
+        """
+        image_from_part = {self.parts.root(image): image for image in self._ends(self.best)}
+        rotations = self.turns.rotations
+        for image in self._ends(idx):
+            other = image_from_part[self.parts.root(image)]
+            if image == other or rotation_angles_deg(rotations[image].T @ rotations[other]) <= DIFFERS_DEG:
+                return False
+        return self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER
 
     def _has_common(self, idx: int) -> bool:
         """Whether another pair matches the same tracks of one of both parts."""

@@ -7,7 +7,8 @@ other. The best ones are refined on the matches that fit in both directions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from sfm_lightglue.geometry.transforms import (
 )
 from sfm_lightglue.mapping.model_alignment import NotMerged
 from sfm_lightglue.mapping.point_links import LinkSide, PointLinks
+from sfm_lightglue.types import ImagePair
 
 MAX_ERROR_PX = 8.0
 """Largest error of a match that fits, in pixels of images of up to 1600 pixels. The models were adjusted apart."""
@@ -34,6 +36,11 @@ MIN_INLIERS, MIN_INLIERS_OF_PAIR = 40, 12
 
 MIN_PAIRS = 2
 """Fewest pairs that count, with different images on both sides: a wrong pair is never alone decisive."""
+
+_MIN_OF_ONE_IMAGE = 3
+"""Fewest pairs that count of one image with as many images of the other model, which are enough, too, if these pairs
+were found to join parts of the scene clearly better than all that contradict them. Otherwise they are no independent
+evidence: an image of a place that looks alike fits all images of the other place, too."""
 
 _MIN_RATIO, _MIN_RATIO_OF_PAIR = 0.35, 0.3
 """Smallest fraction of the matches that fit, of all pairs with enough of them and of a pair that counts. Two halves of
@@ -89,18 +96,19 @@ class LinkAlignment:
     median_error_px: float
 
 
-def align_by_links(links: PointLinks, seed: int) -> LinkAlignment | NotMerged:
+def align_by_links(links: PointLinks, seed: int, joining: Collection[ImagePair] = ()) -> LinkAlignment | NotMerged:
     """Align two models by their links.
 
     Args:
         links: between the models.
         seed: of the random samples.
+        joining: pairs that join parts of the scene clearly better than all pairs that contradict them.
 
     Returns:
         The alignment, or why there is none that is sure.
     """
     enough = np.bincount(links.pair, minlength=links.num_pairs) >= MIN_INLIERS_OF_PAIR
-    if _num_independent(links, enough) < MIN_PAIRS:
+    if _num_independent(links, enough, joining) < MIN_PAIRS:
         return NotMerged(
             f"{int(enough.sum())} pairs of images connect their points, at least {MIN_PAIRS} with different images on"
             " both sides are needed"
@@ -115,7 +123,7 @@ def align_by_links(links: PointLinks, seed: int) -> LinkAlignment | NotMerged:
     highest = max(score for score, _ in found)
     nearly = [each for each in found if each[0] >= _NEARLY_BEST * highest]
     best = max(nearly, key=lambda each: (_num_both(links, each[1]), each[0]))
-    return _checked(links, best[1], enough)
+    return _checked(links, best[1], enough, joining)
 
 
 def _num_both(links: PointLinks, similarity: Sim3) -> int:
@@ -123,7 +131,9 @@ def _num_both(links: PointLinks, similarity: Sim3) -> int:
     return int(((links.errors_px(similarity) <= MAX_ERROR_PX) & links.has_both).sum())
 
 
-def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlignment | NotMerged:
+def _checked(
+    links: PointLinks, similarity: Sim3, enough: BoolArray, joining: Collection[ImagePair]
+) -> LinkAlignment | NotMerged:
     errors = links.errors_px(similarity)
     inliers = errors <= MAX_ERROR_PX
     num = np.bincount(links.pair, minlength=links.num_pairs)
@@ -132,7 +142,7 @@ def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlig
     counts = agrees & (num_fitting >= MIN_INLIERS_OF_PAIR)
     of_enough = enough[links.pair]
     ratio = float(inliers[of_enough].mean())
-    if _num_independent(links, counts) < MIN_PAIRS or inliers.sum() < MIN_INLIERS:
+    if _num_independent(links, counts, joining) < MIN_PAIRS or inliers.sum() < MIN_INLIERS:
         return NotMerged(
             f"{int(inliers.sum())} common points of {int(counts.sum())} pairs of images fit one alignment, at least"
             f" {MIN_INLIERS} of {MIN_PAIRS} pairs with different images on both sides are needed"
@@ -153,13 +163,16 @@ def _checked(links: PointLinks, similarity: Sim3, enough: BoolArray) -> LinkAlig
     return LinkAlignment(similarity, inliers, int(counts.sum()), float(np.median(errors[inliers])))
 
 
-def _num_independent(links: PointLinks, counts: BoolArray) -> int:
-    """Whether two pairs have different images on both sides: 2; else 1 if there is a pair, 0 without."""
+def _num_independent(links: PointLinks, counts: BoolArray, joining: Collection[ImagePair]) -> int:
+    """2 if two pairs have different images on both sides, or an image has several joining pairs; else 1, 0 without."""
     rows = np.flatnonzero(counts).tolist()
     sides = [(links.target.names[k], links.source.names[k]) for k in rows]
     for i, (target, source) in enumerate(sides):
         if any(target != other[0] and source != other[1] for other in sides[:i]):
             return 2
+    joined = [names for names in sides if names[0] != names[1] and ImagePair.from_names(*names) in joining]
+    if max(Counter(name for names in joined for name in names).values(), default=0) >= _MIN_OF_ONE_IMAGE:
+        return 2
     return min(len(sides), 1)
 
 

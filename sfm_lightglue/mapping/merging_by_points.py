@@ -1,8 +1,9 @@
 """Merge models of one database that share points by verified matches, but fewer than three images.
 
 Models are never merged on a guess: pairs with different images on both sides must agree on one alignment, and the
-points that connect both sides must remain when the merged model is adjusted. An image of both models tells where they
-lie, and pairs with it confirm only the scale. So no doubtful pair may carry its pose.
+points that connect both sides must remain when the merged model is adjusted. Several pairs of one image are enough only
+if they join parts of the scene clearly better than all pairs that contradict them. An image of both models tells where
+they lie, and pairs with it confirm only the scale. So no doubtful pair may carry its pose.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-MERGING_VERSION = 5
+MERGING_VERSION = 6
 """Number to raise when a change of the code merges other models by points."""
 
 _APART, _MERGED = "stay apart", "were merged by"
@@ -61,6 +62,7 @@ class PieceMerging:
         is_better: called with a merged model and the two models of which it was made; False keeps them apart.
         seed: of the random samples.
         probability: that a pair shows the same place, by pair; None if it is not known.
+        joining: see `align_by_links`.
     """
 
     pairs: Sequence[StoredPair]
@@ -68,6 +70,7 @@ class PieceMerging:
     is_better: IsBetter
     seed: int = 0
     probability: Mapping[ImagePair, float] | None = None
+    joining: Collection[ImagePair] = ()
 
     def merge(self, models: Sequence[pycolmap.Reconstruction]) -> MergedPieces:
         """Merge models, those with most links first, until no two of them can be merged.
@@ -140,7 +143,7 @@ class PieceMerging:
         target, source = (first, second) if _is_larger(first, second) else (second, first)
         if len(registered_images(target) & registered_images(source)) >= MIN_COMMON:
             return NotMerged("their common images contradict each other")
-        alignment = align_by_links(links, self.seed)
+        alignment = align_by_links(links, self.seed, self.joining)
         if isinstance(alignment, NotMerged):
             return alignment
         merged = joined(target, source, alignment.target_from_source)

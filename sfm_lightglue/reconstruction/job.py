@@ -29,6 +29,7 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs
 from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pairs, map_and_judge, quality, weights_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
@@ -36,7 +37,7 @@ from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_l
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
-from sfm_lightglue.reconstruction.unfolding import has_known_fold, left_out_pairs, map_unfolded, told_as_before
+from sfm_lightglue.reconstruction.unfolding import map_unfolded, told_as_before
 from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept

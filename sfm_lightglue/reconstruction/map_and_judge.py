@@ -286,7 +286,7 @@ class Judging:
             return [judged_from_id[id(model)] for model in models] + rejected
         pairs, seed = read_stored_pairs(self.task.database), self.task.seed
         linking = linking_probabilities(self.probability, self.joining)
-        pieces = PieceMerging(pairs, adjust, is_as_good, seed, linking).merge(models)
+        pieces = PieceMerging(pairs, adjust, is_as_good, seed, linking, self.joining).merge(models)
         found = [judged_from_id[id(model)] for model in pieces.models]
         return _with_notes(found, pieces) + rejected
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
 from sfm_lightglue.reconstruction.agreeing_parts import is_contradicted_only
 from sfm_lightglue.reconstruction.folds import (
     MIN_KEPT,
@@ -23,6 +18,13 @@ from sfm_lightglue.reconstruction.folds import (
     still_told,
     suspected_pairs,
     with_left_out,
+)
+from sfm_lightglue.reconstruction.known_folds import (
+    has_known_fold,
+    improbable_pairs,
+    left_out_pairs,
+    save_folds,
+    save_improbable,
 )
 from sfm_lightglue.reconstruction.map_and_judge import num_published, tell_notes
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder
@@ -98,8 +100,8 @@ def map_unfolded(
 
     Pairs between these places that contradict the folded model are weighed again: they may be those that are right. If
     a model is still folded at last, it is cut into the groups of images that agree with each other. A fold shows that
-    the scene has twins, also if the pairs did not. If models that may be folded remain, the pairs are weighed as in a
-    scene with twins, and it is mapped again.
+    the scene has twins, also if the pairs did not. If models that may be folded remain, or images are left, pairs are
+    weighed as in a scene with twins, and it is mapped again: those that were left out may be true ones.
 
     Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out, by
     rare points or by the points that their images share. Otherwise, a model whose signs of a fold leave hardly a doubt
@@ -124,7 +126,7 @@ def map_unfolded(
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
     """
     if left_out_pairs(store, key) or has_known_fold(store, key):  # an interrupted run
-        _save_folds(store, key, frozenset(), False)
+        save_folds(store, key, frozenset(), False)
         filled = _refilled(filled, fill, new_folder(work / "restarted"))
     attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
     judged = attempts.first(filled, work, _attempt_name(store, key))
@@ -133,7 +135,11 @@ def map_unfolded(
     is_contradicted = bool(filled.weighed.overlaps) and any(is_contradicted_only(each) for each in judged)
     is_contradicted = is_contradicted or bool(filled.weighed.apart)
     may_have_twins = was_folded or (num_published(judged) == 0 and is_contradicted)
-    if may_have_twins and not filled.weighed.has_twins and _is_unsure(judged) and attempts.num_left > 0:
+    if _is_unsure(judged):
+        is_asked = may_have_twins and not filled.weighed.has_twins
+    else:
+        is_asked = was_folded and _lacks_images(filled.weighed, judged)
+    if is_asked and attempts.num_left > 0:
         filled, judged = _with_twins(store, key, (filled, judged), fill, attempts, work / "twins")
     between, is_split = frozenset[ImagePair](), False
     if attempts.num_left > 0:
@@ -154,7 +160,7 @@ def map_unfolded(
             filled, judged, is_kept = _split(store, key, (filled, judged), pairs, fill, attempts, folder, False)
             improbable = pairs - before if is_kept else improbable
     if improbable:
-        _save_pairs(store, _improbable_key(key), improbable)
+        save_improbable(store, key, improbable)
     left_out = left_out_pairs(store, key)
     told = [with_left_out(each, left_out, improbable) for each in judged]
     tell_notes(told)
@@ -172,7 +178,7 @@ def told_as_before(
         found: the models.
         before: those of `map_unfolded`.
     """
-    improbable = store.read_as(MAPPED_KIND, _improbable_key(key), _decoded) or frozenset()
+    improbable = improbable_pairs(store, key)
     left_out = left_out_pairs(store, key)
     told = [with_left_out(each, left_out, improbable) for each in still_told(found, before)]
     tell_notes(told, {note for each in before for note in each.verdict.notes})
@@ -211,6 +217,12 @@ def _is_unsure(judged: Sequence[JudgedModel]) -> bool:
     return not published or any(each.maybe_folded or each.left_out for each in published)
 
 
+def _lacks_images(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
+    """Whether images with verified pairs are in no published model."""
+    pairs = (*weighed.kept, *weighed.apart)
+    return num_published(judged) < len({name for pair in pairs for name in (pair.name0, pair.name1)})
+
+
 def _with_twins(
     store: Store,
     key: str,
@@ -221,19 +233,23 @@ def _with_twins(
 ) -> tuple[FilledDatabase, list[JudgedModel]]:
     """Map a scene in which a fold was found with pairs that are weighed as in a scene with twins, none left out.
 
-    What was there before stays if these models are not sure either, or lack too many of its images.
+    What was there before stays if these models are not sure either, or lack too many of its images. If it is sure, the
+    pairs that joined places in the fold may be true ones between other images of its groups, without which images lack.
+    Then it stays, unless these models have more of its images.
     """
     filled, judged = before
-    left_out = left_out_pairs(store, key)
-    _save_folds(store, key, frozenset(), True)
+    left_out, fewest = left_out_pairs(store, key), MIN_KEPT * num_published(judged)
+    if not _is_unsure(judged):
+        fewest = num_published(judged) + 1
+    save_folds(store, key, frozenset(), True)
     with store_errors(work):
         work.mkdir()
     again, reason = _refilled(filled, fill, work), "models may be wrong; pairs are weighed as in a scene with twins"
     found = attempts.again(reason, again, work, _attempt_name(store, key), False, False)
     again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work)
-    if not _is_unsure(found) and num_published(found) >= MIN_KEPT * num_published(judged):
+    if not _is_unsure(found) and num_published(found) >= fewest:
         return again, found
-    _save_folds(store, key, left_out, False)
+    save_folds(store, key, left_out, False)
     with store_errors(work):
         (work / "before").mkdir()
     return _refilled(filled, fill, work / "before"), judged
@@ -277,7 +293,7 @@ def _split(
     found = without_many_signs(found)
     is_kept = explains_better(found, judged) and (suspects or keeps_enough(found, judged, True))
     if not is_kept:
-        _save_folds(store, key, left_out, has_fold)
+        save_folds(store, key, left_out, has_fold)
         again = _refilled(filled, fill, new_folder(work / "before"))
     if not is_kept and suspects and attempts.num_left > 0:
         reason, folder = "a model may be folded; it is to be cut", new_folder(work / "places")
@@ -309,7 +325,7 @@ def _places(
     left_out, has_fold = left_out_pairs(store, key), has_known_fold(store, key)
     again = _filled_again(store, key, between, filled, fill, work / "filled")
     # A trusted pair takes part all the same.
-    _save_folds(store, key, left_out_pairs(store, key) - again.weighed.kept.keys(), has_fold)
+    save_folds(store, key, left_out_pairs(store, key) - again.weighed.kept.keys(), has_fold)
     reason = f"most images of a model have signs of a fold; {len(between)} pairs between its places are left out"
     found = attempts.again(reason, again, work, _attempt_name(store, key), True, False)
     joining = joining_pairs(found)
@@ -317,7 +333,7 @@ def _places(
         again = _filled_again(store, key, joining, again, fill, work / "cut")
     if keeps_enough(found, judged):
         return again, with_divided(found, judged), True
-    _save_folds(store, key, left_out, has_fold)
+    save_folds(store, key, left_out, has_fold)
     return _refilled(filled, fill, new_folder(work / "before")), judged, False
 
 
@@ -336,15 +352,10 @@ def _filled_again(
     folder: Path,
 ) -> FilledDatabase:
     """The database without more pairs, at the path of the one before."""
-    _save_folds(store, key, left_out_pairs(store, key) | joining, has_known_fold(store, key))
+    save_folds(store, key, left_out_pairs(store, key) | joining, has_known_fold(store, key))
     with store_errors(folder):
         folder.mkdir()
     return _refilled(filled, fill, folder)
-
-
-def _save_folds(store: Store, key: str, left_out: frozenset[ImagePair], has_fold: bool) -> None:
-    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(left_out)])
-    store.save(MAPPED_KIND, _key(key), {"left_out": np.array(names), "has_fold": np.array(has_fold)})
 
 
 def _refilled(filled: FilledDatabase, fill: Fill, folder: Path) -> FilledDatabase:
@@ -353,42 +364,3 @@ def _refilled(filled: FilledDatabase, fill: Fill, folder: Path) -> FilledDatabas
     with store_errors(filled.path):
         publish_file(again.path, filled.path, SQLITE_SIDE_FILES)
     return replace(again, path=filled.path)
-
-
-def left_out_pairs(store: Store, key: str) -> frozenset[ImagePair]:
-    """The pairs that were left out when models were mapped, because they joined places that look alike.
-
-    Args:
-        store: of the run.
-        key: of the models that are mapped.
-    """
-    return store.read_as(MAPPED_KIND, _key(key), _decoded) or frozenset()
-
-
-def has_known_fold(store: Store, key: str) -> bool:
-    """Whether a model of the scene was folded, so that its pairs are weighed as in a scene with twins.
-
-    Args:
-        store: of the run.
-        key: of the models that are mapped.
-    """
-    return bool(store.read_as(MAPPED_KIND, _key(key), lambda arrays: bool(arrays["has_fold"])))
-
-
-def _save_pairs(store: Store, key: str, pairs: frozenset[ImagePair]) -> None:
-    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
-    store.save(MAPPED_KIND, key, {"left_out": np.array(names)})
-
-
-def _improbable_key(key: str) -> str:
-    """Key of the pairs that were left out because they are improbable by their own cues."""
-    return make_key("left out as improbable", key)
-
-
-def _key(key: str) -> str:
-    return make_key("left out", key)
-
-
-def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair]:
-    names = json.loads(str(arrays["left_out"]))
-    return frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in names)

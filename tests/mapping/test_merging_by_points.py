@@ -275,3 +275,18 @@ def test_the_same_seed_gives_the_same_alignment(model) -> None:
     assert isinstance(first, LinkAlignment) and isinstance(second, LinkAlignment)
     assert first.target_from_source.scale == second.target_from_source.scale
     assert np.array_equal(first.target_from_source.R, second.target_from_source.R)
+
+
+OF_ONE_IMAGE = [("03.jpg", "06.jpg"), ("04.jpg", "06.jpg"), ("05.jpg", "06.jpg")]
+
+
+@pytest.mark.parametrize("num_joining", [0, 2, 3])
+def test_pairs_of_one_image_are_enough_only_if_three_join_parts_better_than_all_others(model, num_joining: int) -> None:
+    parts = [part(model, FIRST), part(model, SECOND, MOVED)]
+    joining = [ImagePair(*names) for names in OF_ONE_IMAGE[:num_joining]]
+    pieces = merge(parts, pairs_of(model, lambda *names: names in OF_ONE_IMAGE), joining=joining)
+    if num_joining == 3:
+        assert [each.num_reg_images() for each in pieces.models] == [12]
+    else:
+        assert [each.num_reg_images() for each in pieces.models] == [6, 6]
+        assert "with different images on both sides are needed" in pieces.apart[0]

@@ -15,7 +15,8 @@ from sfm_lightglue.mapping.database_pairs import matched_pairs, remove_geometrie
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.folds import FOLD_CHECK, Folds, is_folded, joining_pairs, with_left_out
-from sfm_lightglue.reconstruction.unfolding import MAX_UNFOLDINGS, has_known_fold, left_out_pairs, map_unfolded
+from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs
+from sfm_lightglue.reconstruction.unfolding import MAX_UNFOLDINGS, map_unfolded
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import ring_scene, write_database

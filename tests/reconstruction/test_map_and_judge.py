@@ -252,7 +252,7 @@ def test_a_doubtful_pair_that_joins_parts_connects_models_but_is_no_surer_eviden
     seen = []
 
     def merging(*args: object) -> PieceMerging:
-        seen.append(args[-1])
+        seen.append(args[-2:])
         return PieceMerging(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr("sfm_lightglue.reconstruction.map_and_judge.PieceMerging", merging)
@@ -262,5 +262,5 @@ def test_a_doubtful_pair_that_joins_parts_connects_models_but_is_no_surer_eviden
     mapper = KnownMapper(lambda task: [part(scene, 0, 1, 2, 3, 4), part(scene, 5, 6, 7, 8, 9)])
     task = MappingTask(write_database(tmp_path / "database.db", scene), tmp_path, 10, frozenset({1}), seed=3)
     map_and_judge(mapper, task, weighed, ChecksConfig())
-    assert seen[0] == {BEST: 0.5, other: 0.2}
+    assert seen[0] == ({BEST: 0.5, other: 0.2}, {BEST})
     assert probabilities_of(weighed, ()) == {BEST: 0.3, other: 0.2}

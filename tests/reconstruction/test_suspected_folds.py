@@ -14,6 +14,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, FoldSigns, ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction.agreeing_parts import is_contradicted_only
 from sfm_lightglue.reconstruction.folds import Folds, explains_better, is_folded, still_told, suspected_pairs
+from sfm_lightglue.reconstruction.known_folds import left_out_pairs
 from sfm_lightglue.reconstruction.map_and_judge import Judging
 from sfm_lightglue.reconstruction.told_folds import (
     SIGNS_CHECK,
@@ -22,7 +23,7 @@ from sfm_lightglue.reconstruction.told_folds import (
     pairs_between_places,
     without_many_signs,
 )
-from sfm_lightglue.reconstruction.unfolding import left_out_pairs, map_unfolded, told_as_before
+from sfm_lightglue.reconstruction.unfolding import map_unfolded, told_as_before
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.folded_models import all_pairs, street_model
