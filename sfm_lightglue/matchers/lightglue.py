@@ -16,8 +16,16 @@ from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.processor import has_bfloat16_instructions
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
 from sfm_lightglue.identity import Identity
-from sfm_lightglue.matchers.encoded_images import EncodedImages
-from sfm_lightglue.matchers.first_keypoints import FirstKeypoints, in_all_keypoints, is_settled
+from sfm_lightglue.matchers.encoded_images import EncodedImages, padded, with_rows
+from sfm_lightglue.matchers.first_keypoints import (
+    TWO_STEPS_VERSION,
+    FirstKeypoints,
+    FoundMatches,
+    KeptRows,
+    in_all_keypoints,
+    is_settled,
+    rows_of_pair,
+)
 from sfm_lightglue.matchers.point_layers import PointLayers
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.types import Features, Matches
@@ -63,10 +71,11 @@ class LightGlueMatcherConfig:
     """Matches with a lower score are removed. None uses the recommendation of the weights, else 0.1."""
 
     first_keypoints: int | None = None
-    """Each pair is first matched with this number of keypoints of each image, the best-spread ones. All keypoints are
-    matched only where the scores of these matches add up to less than `enough_matches`, and the ten best have a mean
-    score of at least `min_best_score`. 0 matches all keypoints at once. None is 640 in `reconstruct`, and 0 elsewhere:
-    a database of COLMAP gets all matches."""
+    """Each pair is first matched with this number of keypoints of each image, the best-spread ones. Only where the
+    scores of these matches add up to less than `enough_matches`, and the ten best have a mean score of at least
+    `min_best_score`, it is matched again, with up to two thirds of all keypoints, at least 1,024: those amid first
+    ones that may have a match. 0 matches all at once. None is 640 in `reconstruct`, and 0 elsewhere: a database of
+    COLMAP gets all matches."""
 
     enough_matches: float = 80.0
     """Sum of the scores of the first keypoints' matches, their expected number of correct ones, that is enough."""
@@ -145,7 +154,7 @@ class LightGlueMatcher:
             self._precision(),
         )
         if config.first_keypoints:
-            options += (config.first_keypoints, config.enough_matches, config.min_best_score)
+            options += (TWO_STEPS_VERSION, config.first_keypoints, config.enough_matches, config.min_best_score)
         return Identity("lightglue", 4, options, self._network.digest)
 
     @property
@@ -180,7 +189,7 @@ class LightGlueMatcher:
             swapped = self.point_layers(features1, features0)
             return PointLayers(swapped.num_layers1, swapped.num_layers0, swapped.stop_layer, swapped.network_layers)
         with self._running:
-            output = self._run([(features0, features1)])
+            output = self._run([(features0, features1)], [None])
         layers0, layers1 = (each[0].cpu().numpy().astype(np.int64) for each in (output.num_layers0, output.num_layers1))
         return PointLayers(layers0, layers1, int(output.stop_layer[0]), self.architecture.num_layers)
 
@@ -206,24 +215,30 @@ class LightGlueMatcher:
         return [one.swapped() if swapped else one for one, swapped in zip(found, is_swapped, strict=True)]
 
     def _match_in_steps(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        """Matches of the first keypoints, and of all keypoints for the pairs that need them."""
-        config, found = self.config, dict[int, Matches]()
+        """Matches of the first keypoints; for the pairs that need more, of those that may be in the common view."""
+        config, found, kept = self.config, dict[int, Matches](), dict[int, KeptRows]()
         limit = config.first_keypoints
         if limit:
             longer = [row for row, pair in enumerate(pairs) if min(map(len, pair)) > limit]
             selected = [(self._first.of(pairs[row][0]), self._first.of(pairs[row][1])) for row in longer]
-            firsts = self._match_all([(one.features, other.features) for one, other in selected])
-            for row, both, matches in zip(longer, selected, firsts, strict=True):
-                if is_settled(matches, config.enough_matches, config.min_best_score):
-                    found[row] = in_all_keypoints(matches, *both)
+            firsts = self._match_all([(one.features, other.features) for one, other in selected], [None] * len(longer))
+            for row, both, first in zip(longer, selected, firsts, strict=True):
+                if is_settled(first.matches, config.enough_matches, config.min_best_score):
+                    found[row] = in_all_keypoints(first.matches, both[0].rows, both[1].rows)
+                else:
+                    kept[row] = rows_of_pair(both, first.is_wanted, pairs[row])
         missing = [row for row in range(len(pairs)) if row not in found]
-        found.update(zip(missing, self._match_all([pairs[row] for row in missing]), strict=True))
+        more = self._match_all([pairs[row] for row in missing], [kept.get(row) for row in missing])
+        for row, (matches, _) in zip(missing, more, strict=True):
+            found[row] = in_all_keypoints(matches, *kept[row]) if row in kept else matches
         return [found[row] for row in range(len(pairs))]
 
-    def _match_all(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
-        if not pairs:
-            return []
-        return [one for start, stop in self._batches(pairs) for one in self._match(pairs[start:stop])]
+    def _match_all(
+        self, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]
+    ) -> list[FoundMatches]:
+        """What the network finds of the keypoints of some rows of both images; of all where there are no rows."""
+        batches = self._batches(pairs) if pairs else []
+        return [one for start, stop in batches for one in self._match(pairs[start:stop], kept[start:stop])]
 
     def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
         """Ranges (start, stop) of consecutive pairs that fit into a batch."""
@@ -237,36 +252,41 @@ class LightGlueMatcher:
                 start, longest0, longest1 = row, len(features0), len(features1)
         return [*batches, (start, len(pairs))]
 
-    def _match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+    def _match(self, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]) -> list[FoundMatches]:
         import torch
 
         try:
-            output = self._run(pairs)
+            output = self._run(pairs, kept)
         except torch.cuda.OutOfMemoryError:
             if len(pairs) == 1:
                 raise
             torch.cuda.empty_cache()
             middle = len(pairs) // 2
-            return self._match(pairs[:middle]) + self._match(pairs[middle:])
-        matches0 = output.matches0.cpu().numpy()
-        scores0 = output.matching_scores0.float().cpu().numpy()
-        stop_layers = output.stop_layer.cpu().numpy()
+            return self._match(pairs[:middle], kept[:middle]) + self._match(pairs[middle:], kept[middle:])
+        matches, scores = output.matches0, output.matching_scores0.float()
+        each = (matches, scores, output.stop_layer, output.is_wanted0, output.is_wanted1)
         return [
-            _as_matches(row, scores, int(stop))
-            for row, scores, stop in zip(matches0, scores0, stop_layers, strict=True)
+            FoundMatches(_as_matches(row, scores, int(stop)), (wanted0[: sizes[0]], wanted1[: sizes[1]]))
+            for row, scores, stop, wanted0, wanted1, sizes in zip(
+                *(one.cpu().numpy() for one in each), [tuple(map(len, pair)) for pair in pairs], strict=True
+            )
         ]
 
-    def _run(self, pairs: Sequence[tuple[Features, Features]]) -> LightGlueOutput:
+    def _run(self, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]) -> LightGlueOutput:
         import torch
 
         network, device = self._network.get()
         is_bfloat16 = self._precision() == "bfloat16"
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
-            sides = (
-                [self._encoded.get(pair[side], lambda one: _encode(one, network, device)) for pair in pairs]
+            side0, side1 = (
+                padded(
+                    [
+                        with_rows(self._encoded.get(pair[side], lambda one: _encode(one, network, device)), rows[side])
+                        for pair, rows in zip(pairs, [each or (None, None) for each in kept], strict=True)
+                    ]
+                )
                 for side in (0, 1)
             )
-            side0, side1 = (_padded(side) for side in sides)
             return network.match_encoded(side0, side1, self._thresholds())
 
     def _precision(self) -> str:
@@ -344,23 +364,6 @@ def _encode(features: Features, network: LightGlue, device: torch.device) -> Enc
     descriptors = features.descriptors.reshape(len(features), architecture.input_dim)  # of no points, of any width
     side = (torch.tensor(array, dtype=torch.float32, device=device)[None] for array in (positions, descriptors))
     return network.encode(Side(*side))
-
-
-def _padded(sides: Sequence[EncodedSide]) -> EncodedSide:
-    """One image of each pair, padded to equal numbers of points, from batches of one pair."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    from sfm_lightglue.models.lightglue import EncodedSide
-
-    if len(sides) == 1:
-        return sides[0]
-    counts = torch.tensor([one.x.shape[1] for one in sides], device=sides[0].x.device)
-    x, rotations = (
-        pad_sequence(list(rows), batch_first=True)
-        for rows in ((one.x[0] for one in sides), (one.rotations[0] for one in sides))
-    )
-    return EncodedSide(x, rotations, torch.arange(x.shape[1], device=x.device) < counts[:, None])
 
 
 def upright_positions(features: Features, with_scale_orientation: bool) -> Float32Array:

@@ -339,7 +339,9 @@ class LightGlue(nn.Module):
             run = cast(TransformerLayer, layer).across if is_encoded and index == 0 else layer
             active = replace(active, x=run(active.x, active.context, weights, messages))
             results.add_layer(active, index + 1, weights, messages)
-            stops, keep = self._decide(index, active, num_points[active.pairs], thresholds)
+            stops, keep, wanted = self._decide(index, active, num_points[active.pairs], thresholds)
+            if wanted is not None:
+                results.add_wanted(active, wanted | stops[:, None])
             if bool(stops.any()):
                 assignment = cast(Assignment, self._assignment(index))
                 done = active.select(stops, active.valid())
@@ -350,19 +352,20 @@ class LightGlue(nn.Module):
 
     def _decide(
         self, layer_idx: int, active: ActivePairs, num_points: Tensor, thresholds: LightGlueThresholds
-    ) -> tuple[Tensor, Tensor]:
-        """Selects the pairs [A] that stop after a layer, and the points [A, N0 + N1] that the others keep.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Selects the pairs [A] that stop after a layer, and the points [A, N0 + N1] that the others keep and want.
 
-        `num_points` [A] are the numbers of input points; pruned points count as confident (section 3.3).
+        More points are kept than wanted if their number is rounded up; None if all are wanted. `num_points` [A] are the
+        numbers of input points; pruned points count as confident (section 3.3).
         """
         keep = active.valid()
         if layer_idx == self.architecture.num_layers - 1:
-            return torch.ones_like(active.pairs, dtype=torch.bool), keep
+            return torch.ones_like(active.pairs, dtype=torch.bool), keep, None
         stops = torch.zeros_like(active.pairs, dtype=torch.bool)
         assignment = self._assignment(layer_idx)
         if assignment is None:
-            return stops, keep
-        confident = None
+            return stops, keep, None
+        confident, wanted = None, None
         if thresholds.depth_confidence is not None and self.architecture.has_confidence:
             confidence = torch.sigmoid(self.confidences[layer_idx](active.x).squeeze(-1).float())
             threshold = self.stop_threshold(layer_idx)
@@ -372,6 +375,6 @@ class LightGlue(nn.Module):
         if thresholds.width_confidence is not None and not bool(stops.all()):
             matchable = assignment.matchable(active.x)
             kept = matchable > 1.0 - thresholds.width_confidence
-            kept = keep & (kept if confident is None else kept | ~confident)
-            keep = active.rounded_up(kept, matchable, thresholds.width_multiple)
-        return stops, keep
+            wanted = keep & (kept if confident is None else kept | ~confident)
+            keep = active.rounded_up(wanted, matchable, thresholds.width_multiple)
+        return stops, keep, wanted

@@ -180,6 +180,7 @@ class Results:
         self.scores = start.x.new_zeros((batch, n), dtype=scores_dtype)
         self.num_layers = start.pairs.new_zeros((batch, n))
         self.stop_layer = start.pairs.new_zeros(batch)
+        self.is_wanted = start.valid().clone()
         self.hidden_states: list[Tensor] = []
         self.attentions: list[Tensor] = []
         self.messages: list[Tensor] = []
@@ -213,6 +214,15 @@ class Results:
             full.permute(0, 2, 3, 1)[active.pairs[:, None, None], rows, columns] = weight.permute(0, 2, 3, 1) * valid
             self.attentions.append(full)
 
+    def add_wanted(self, active: ActivePairs, wanted: Tensor) -> None:
+        """Records the points [A, N0 + N1] that a layer wants to keep; what one layer does not want stays unwanted."""
+        n0, split = self.num_points0, active.side0.num_points
+        for side, full, part in (
+            (active.side0, self.is_wanted[:, :n0], wanted[:, :split]),
+            (active.side1, self.is_wanted[:, n0:], wanted[:, split:]),
+        ):
+            side.scatter(full, active.pairs, part & full[active.pairs].gather(1, side.points))
+
     def add_matches(
         self, done: ActivePairs, matches0: Tensor, matches1: Tensor, scores0: Tensor, scores1: Tensor
     ) -> None:
@@ -233,6 +243,8 @@ class Results:
             stop_layer=self.stop_layer,
             num_layers0=self.num_layers[:, :n0],
             num_layers1=self.num_layers[:, n0:],
+            is_wanted0=self.is_wanted[:, :n0],
+            is_wanted1=self.is_wanted[:, n0:],
             hidden_states=tuple(self.hidden_states) if self.wants_hidden_states else None,
             attentions=tuple(self.attentions) if self.wants_attentions else None,
             messages=tuple(self.messages) if self.wants_messages else None,

@@ -127,7 +127,8 @@ class CrossAttention(nn.Module):
         is_plain = weights is None and dropout == 0.0 and bias0 is None and bias1 is None
         messages = attend_both_ways(query0, query1, value0, value1) if self.tied and is_plain else None
         if messages is not None:
-            message0, message1 = messages
+            message0, found1 = messages
+            message1 = attend(query1, key0, value0, bias1, weights, dropout) if found1 is None else found1
         elif self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
             similarity = (query0 * self.head_dim**-0.5) @ key1.transpose(-1, -2)  # [B, H, N0, N1], both directions
             message0 = attend_by_similarity(similarity, value1, bias1, weights, dropout)
@@ -251,11 +252,13 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     return torch.cat(messages, dim=2)
 
 
-def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Tensor) -> tuple[Tensor, Tensor] | None:
+def attend_both_ways(
+    query0: Tensor, query1: Tensor, value0: Tensor, value1: Tensor
+) -> tuple[Tensor, Tensor | None] | None:
     """Attention between two images whose queries equal their keys, in blocks that are used in both directions.
 
-    It saves one product and one exponential of four. It returns None if a number overflows or underflows, or if
-    blocks are not faster. Swapped images give swapped messages, except for rounding.
+    It saves one product and one exponential of four. A message is None if a number of its direction overflows or
+    underflows; the other one is of use all the same. Swapped images give swapped messages, except for rounding.
 
     Args:
         query0: [B, H, N0, d].
@@ -264,7 +267,8 @@ def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Ten
         value1: [B, H, N1, d].
 
     Returns:
-        Messages [B, H, N0, d] and [B, H, N1, d], or None.
+        Messages [B, H, N0, d] and [B, H, N1, d], the second one or None; None without the first, or if blocks are not
+        faster.
     """
     if not prefers_blocks(query0):
         return None
@@ -282,9 +286,8 @@ def attend_both_ways(query0: Tensor, query1: Tensor, value0: Tensor, value1: Ten
             messages0.append((weights @ value1).div_(total0))
             message1 += weights.transpose(-1, -2) @ values
             total1 += weights.sum(-2)[..., None]
-        if not _is_in_range(total1):
-            return None
-        return torch.cat(messages0, dim=2), (message1 / total1).to(value1.dtype)
+        found1 = (message1 / total1).to(value1.dtype) if _is_in_range(total1) else None
+        return torch.cat(messages0, dim=2), found1
 
 
 def _is_in_range(total: Tensor) -> bool:

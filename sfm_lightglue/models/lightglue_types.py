@@ -159,6 +159,11 @@ class LightGlueOutput(NamedTuple):
     """[B, N0] int64: number of layers that were run for each point before it was pruned or its pair stopped."""
     num_layers1: Tensor
     """[B, N1] int64, likewise."""
+    is_wanted0: Tensor
+    """[B, N0] bool: whether no layer found the point without a match. Others may have stayed, to fill up a multiple.
+    False on padding."""
+    is_wanted1: Tensor
+    """[B, N1] bool, likewise."""
     hidden_states: tuple[Tensor, ...] | None = None
     """If requested: the input and the output of each layer [B, N0 + N1, D]; 0 for removed points."""
     attentions: tuple[Tensor, ...] | None = None

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.extractors.sift import SiftConfig, SiftExtractor
 from sfm_lightglue.features import best_spread
 from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.images.image import Image
-from sfm_lightglue.matchers.first_keypoints import FirstKeypoints, in_all_keypoints, is_settled
+from sfm_lightglue.matchers.first_keypoints import (
+    FirstKeypoints,
+    Selected,
+    in_all_keypoints,
+    is_settled,
+    rows_to_match,
+)
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
 from sfm_lightglue.synthetic import SyntheticScene
@@ -134,9 +141,98 @@ def test_the_first_keypoints_of_an_image_are_selected_once(features: list[Featur
     assert (np.diff(selected.rows) > 0).all()
     assert np.array_equal(features[0].keypoints[selected.rows], selected.features.keypoints)
     rows = np.array([[3, 5]], np.int32)
-    found = in_all_keypoints(Matches(rows, np.ones(1, np.float32), 4), selected, first.of(features[1]))
+    found = in_all_keypoints(Matches(rows, np.ones(1, np.float32), 4), selected.rows, first.of(features[1]).rows)
     assert found.indices.tolist() == [[selected.rows[3], first.of(features[1]).rows[5]]]
     assert found.stop_layer == 4
+
+
+def test_the_neighbours_of_a_keypoint_are_the_nearest_first_ones(features: list[Features]) -> None:
+    selected = FirstKeypoints(LIMIT).of(features[0])
+    distances = np.linalg.norm(features[0].keypoints[:, None] - selected.features.keypoints, axis=2)
+    nearest = np.take_along_axis(distances, selected.neighbours, axis=1)
+    assert np.allclose(np.sort(nearest, axis=1), np.sort(distances, axis=1)[:, :8], atol=1e-3)
+    few = FirstKeypoints(3).of(features[0])
+    assert few.neighbours.shape == (len(features[0]), 3)
+
+
+def selected_of(num: int, num_first: int, neighbours: np.ndarray) -> Selected:
+    some = Features(
+        np.zeros((num_first, 2), np.float32),
+        np.ones(num_first, np.float32),
+        np.zeros((num_first, 4), np.float32),
+        (9, 9),
+    )
+    return Selected(some, np.arange(num - num_first, num), neighbours)
+
+
+def test_keypoints_amid_unwanted_first_ones_are_left_out() -> None:
+    """Of the neighbours of each third of the first 300 keypoints, none, one or two are wanted; the last ones stay."""
+    neighbours = np.tile(np.arange(8), (500, 1))
+    neighbours[1::3, 0], neighbours[2::3, :2] = 100, (100, 101)
+    is_wanted = np.zeros(200, np.bool_)
+    is_wanted[100:128] = True
+    rows = rows_to_match(selected_of(500, 200, neighbours), is_wanted, np.ones(500, np.float32))
+    with_two = [row for row in range(500) if row % 3 == 2]
+    first_ones = [*range(400, 428)]
+    expected = {*with_two, *first_ones}
+    assert 128 < len(expected) < 256 == len(rows)
+    assert expected <= {*rows.tolist()}
+    # The number is rounded up by those with one wanted neighbour, the first of equal scores.
+    others = [row for row in range(500) if row % 3 == 1 and row not in expected]
+    assert [row for row in rows.tolist() if row not in expected] == others[: 256 - len(expected)]
+
+
+def test_of_many_keypoints_those_with_the_most_wanted_neighbours_are_matched() -> None:
+    neighbours = np.tile(np.arange(8), (3000, 1))
+    is_wanted = np.zeros(640, np.bool_)
+    is_wanted[:3] = is_wanted[100] = True  # three wanted neighbours, four of each second keypoint
+    neighbours[::2, 7] = 100
+    scores = np.linspace(0, 1, 3000).astype(np.float32)
+    rows = rows_to_match(selected_of(3000, 640, neighbours), is_wanted, scores)
+    assert len(rows) == 2000
+    assert {*range(0, 3000, 2)} <= {*rows.tolist()}
+    assert next(row for row in rows.tolist() if row % 2) == 2001  # the others by their scores
+    few = rows_to_match(selected_of(1100, 640, neighbours[:1100]), is_wanted, scores[:1100])
+    assert len(few) == 1024
+    assert len(rows_to_match(selected_of(900, 640, neighbours[:900]), is_wanted, scores[:900])) == 900
+
+
+def test_without_a_wanted_keypoint_some_are_matched_all_the_same() -> None:
+    rows = rows_to_match(
+        selected_of(500, 200, np.zeros((500, 8), int)), np.zeros(200, np.bool_), np.ones(500, np.float32)
+    )
+    assert rows.tolist() == [*range(128)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_second_step_matches_what_is_near_wanted_first_ones(
+    features: list[Features], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the weights of the package; also in bfloat16, whose network keeps more keypoints than it wants."""
+    monkeypatch.setattr("sfm_lightglue.matchers.first_keypoints._FEWEST_AGAIN", 128)
+    at_once = LightGlueMatcher(LightGlueMatcherConfig(precision=precision), "cpu")
+    options = LightGlueMatcherConfig(first_keypoints=LIMIT, enough_matches=1e6, min_best_score=0.0, precision=precision)
+    matcher, pair = LightGlueMatcher(options, "cpu"), (features[0], features[2])
+    found, expected = matcher.match(*pair), at_once.match(*pair)
+    for side in (0, 1):
+        seen = np.unique(found.indices[:, side])
+        assert len(seen) <= round(2 / 3 * len(pair[side])) < len(pair[side])
+    assert len(found) > 0.6 * len(expected) > 20  # the images have all in common, so a third of the keypoints is missed
+    assert same(matcher.match(*pair[::-1]), found.swapped())
+
+
+def test_is_wanted_tells_which_keypoints_stay_only_to_fill_up(features: list[Features]) -> None:
+    pair = features[0], features[2]
+    wanted = {}
+    for precision in ("float32", "bfloat16"):
+        matcher = LightGlueMatcher(LightGlueMatcherConfig(precision=precision), "cpu")
+        output = matcher._run([pair], [None])
+        layers = torch.cat([output.num_layers0, output.num_layers1], dim=1)[0]
+        wanted[precision] = torch.cat([output.is_wanted0, output.is_wanted1], dim=1)[0]
+        is_left = layers == output.stop_layer[0]
+        assert bool((is_left | ~wanted[precision]).all())  # what is wanted is left
+        assert bool((is_left == wanted[precision]).all()) == (precision == "float32")
+    assert float((wanted["float32"] == wanted["bfloat16"]).float().mean()) > 0.95
 
 
 @pytest.mark.parametrize(

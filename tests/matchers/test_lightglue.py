@@ -22,12 +22,13 @@ from sfm_lightglue.extractors.superpoint import SuperPointConfig, SuperPointExtr
 from sfm_lightglue.geometry.alignment import align_poses
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers import lightglue
+from sfm_lightglue.matchers.first_keypoints import FoundMatches
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher, LightGlueMatcherConfig, batch_bytes, upright_positions
 from sfm_lightglue.models.lightglue import LightGlue, LightGlueThresholds, Side
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.synthetic import SyntheticScene, corresponding_points
-from sfm_lightglue.types import Features, Matches
+from sfm_lightglue.types import Features
 from tests.helpers.untrained import write_lightglue, write_superpoint
 
 
@@ -132,9 +133,9 @@ def test_a_batch_that_would_not_fit_is_split(
     sizes: list[tuple[int, int, int]] = []
     match = LightGlueMatcher._match
 
-    def counted(self: LightGlueMatcher, some: list[tuple[Features, Features]]) -> list[Matches]:
+    def counted(self: LightGlueMatcher, some: list[tuple[Features, Features]], kept: list[None]) -> list[FoundMatches]:
         sizes.append((len(some), max(len(pair[0]) for pair in some), max(len(pair[1]) for pair in some)))
-        return match(self, some)
+        return match(self, some, kept)
 
     monkeypatch.setattr(LightGlueMatcher, "_match", counted)
     matcher = matcher_of(weights, batch_size=16, memory_mb=30)
