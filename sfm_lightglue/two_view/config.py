@@ -33,9 +33,8 @@ class TwoViewConfig:
     """Probability that the sampling finds the best geometry; a search ends earlier when it is reached."""
 
     max_iterations: int = 10000
-    """Most samples of one search. A pair gets three searches of at most 50 samples each (500 without intrinsics), three
-    more of at most 100 if few matches are inliers, and one of at most 500 for a homography: only smaller values
-    matter."""
+    """Most samples of one search. A pair gets three searches of at most 150 samples each (500 without intrinsics), and
+    one of at most 500 for a homography, so only smaller values matter."""
 
     max_homography_ratio: float = 0.8
     """A pair is planar or a pure rotation if a homography fits at least this fraction of the inliers."""

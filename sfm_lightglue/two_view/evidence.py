@@ -22,7 +22,7 @@ Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004, s
 _SAME_PLACE_PX = 6.0
 """Keypoints this near to the matched one, in pixels of the image that the detector received, are no look-alikes."""
 
-_MAX_EXAMINED = 128
+_MAX_EXAMINED = 256
 """Number of matches of a pair that are examined at most."""
 
 _MAX_NEIGHBOURS = 5

@@ -23,13 +23,9 @@ from sfm_lightglue.two_view.pose_batch import (
 Model = tuple[Float64Array, BoolArray]
 """A matrix [3, 3] on normalised points, and the mask [M] of its inliers."""
 
-_NUM_SAMPLES = {True: (50, 100), False: (500,)}
-"""Most samples of a search in each round, by whether it draws five matches (E) or seven (F). A sample of seven costs
-a fraction of one of five, and F is not optimised afterwards."""
-
-_MAX_MISSED = 0.5
-"""Largest probability that all samples of the first round missed a geometry with the inliers of the found one, at which
-there is no second round."""
+_NUM_SAMPLES = {True: 150, False: 500}
+"""Most samples of a search, by whether it draws five matches (E) or seven (F). A sample of seven costs a fraction of
+one of five, and F is not optimised afterwards."""
 
 _MAX_HOMOGRAPHY_SAMPLES = 500
 """Most samples of the search for a homography."""
@@ -45,7 +41,7 @@ _MIN_SEARCHED_RATIO = 0.5
 matches."""
 
 _HIGHEST_SCORING_FRACTION = 0.5
-"""Fraction of the highest-scoring matches that a search uses alone."""
+"""Fraction of the highest-scoring matches that the third search uses alone."""
 
 _NUM_STEPS = 4
 """Steps of the local optimisation."""
@@ -65,11 +61,10 @@ def estimate_epipolar(
     """Estimate E if the cameras are calibrated, else F, on normalised points.
 
     Three short searches give a candidate each: one that samples high-scoring matches first, one over all matches, one
-    over the half with the higher scores. Essential matrices are then fitted to the matches near them. Of the candidates
+    over the half with the higher scores. An essential matrix is then fitted to the matches near it. Of the candidates
     with enough inliers, the one with the largest sum of scores times (1 - squared error) is returned. A robust
     estimator alone would count a low-scoring inlier like a high-scoring one, and among many wrong matches a wrong
-    geometry can have as many inliers as the correct one. Several short searches find a better candidate than a long
-    one. If the best E has so few inliers that the samples may have missed it, three longer searches follow.
+    geometry can have as many inliers as the correct one.
 
     Args:
         data: the matches.
@@ -85,24 +80,15 @@ def estimate_epipolar(
     Source: Chum and Matas, Matching with PROSAC, 2005; Chum et al., Locally optimized RANSAC, 2003.
     """
     order = np.argsort(-scores, kind="stable")
+    sampling = replace(sampling, max_iterations=min(sampling.max_iterations, _NUM_SAMPLES[calibrated]))
     has_order = scores.min() < scores.max()
     half = max(min_inliers, round(_HIGHEST_SCORING_FRACTION * len(scores))) if has_order else len(scores)
-    searches = ((order, has_order), (order, False), (order[:half], False))
-    points, found, num_drawn = PointPairs.of(data), None, 0
-    for number, limit in enumerate(_NUM_SAMPLES[calibrated]):
-        matrices = [] if found is None else [found[0]]
-        limit = min(limit, sampling.max_iterations)
-        for idx, (rows, highest_first) in enumerate(searches, number * len(searches)):
-            seed = (sampling.seed + idx) % (1 << 31)
-            options = replace(sampling, max_iterations=limit, seed=seed, highest_first=highest_first)
-            matrix = _search(data, rows, calibrated, estimator, options)
-            matrices += [] if matrix is None else [matrix]
-        num_drawn += limit * len(searches)
-        found = _best_of(points, scores, matrices, calibrated, min_inliers)
-        hit = 0.0 if found is None else float(found[1].mean()) ** (5 if calibrated else 7)  # a sample without outliers
-        if (1 - hit) ** num_drawn <= _MAX_MISSED:
-            break
-    return found
+    found = []
+    for number, (rows, highest_first) in enumerate(((order, has_order), (order, False), (order[:half], False))):
+        options = replace(sampling, seed=(sampling.seed + number) % (1 << 31), highest_first=highest_first)
+        matrix = _search(data, rows, calibrated, estimator, options)
+        found += [] if matrix is None else [matrix]
+    return _best_of(PointPairs.of(data), scores, found, calibrated, min_inliers)
 
 
 def _search(

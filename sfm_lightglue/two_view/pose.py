@@ -65,11 +65,10 @@ def refine_pose(data: Correspondences, pose: Rigid3) -> Rigid3:
 
 def refine_poses(points: PointPairs, poses: Poses) -> Poses:
     """`refine_pose` for several poses."""
-    before = None
     for _ in range(2):
         masks = inlier_masks(points, poses)
         enough = masks.sum(axis=1) >= _MIN_REFINED
-        if not enough.any() or (before is not None and (masks == before).all()):
+        if not enough.any():
             return poses
-        poses, before = fit_poses(points, poses, masks, num_steps=_NUM_STEPS).where(enough, poses), masks
+        poses = fit_poses(points, poses, masks, num_steps=_NUM_STEPS).where(enough, poses)
     return poses

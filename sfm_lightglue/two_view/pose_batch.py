@@ -30,7 +30,7 @@ _QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _MAX_STEP = 0.3
 """Longest step of a fit, in radians."""
 
-_MIN_GAIN = 1e-3
+_MIN_GAIN = 1e-4
 """A fit ends when a step reduces the cost by a smaller fraction."""
 
 
