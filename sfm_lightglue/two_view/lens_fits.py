@@ -24,7 +24,7 @@ _STEP = 1e-6
 """Step of the numeric derivatives."""
 
 _MIN_CHANGE = 1e-4
-"""A fit ends when a step changes the cost by a smaller fraction."""
+"""A fit ends when a step that is not refused changes the cost by a smaller fraction."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -96,7 +96,7 @@ class LensFit(ABC):
         """
         best = fit = self
         values, J = fit.linearised()
-        best_cost = last_cost = fit._cost(values)
+        best_cost = fit_cost = fit._cost(values)
         damping = 1e-6
         for _ in range(num_steps):
             hessian, gradient = fit._normal_equations(values, J)
@@ -107,16 +107,15 @@ class LensFit(ABC):
             values_after, J_after = moved.linearised()
             cost = moved._cost(values_after)
             is_better = cost < best_cost
-            is_done = abs(cost - last_cost) <= _MIN_CHANGE * last_cost
-            last_cost = cost
             if is_better:
                 best, best_cost = moved, cost
             if self.is_damped:
                 damping = damping / 10 if is_better else max(30 * damping, 1e-3)
             if is_better or not self.is_damped:
-                fit, values, J = moved, values_after, J_after
-            if is_done:
-                break
+                is_done = abs(cost - fit_cost) <= _MIN_CHANGE * fit_cost
+                fit, fit_cost, values, J = moved, cost, values_after, J_after
+                if is_done:
+                    break
         return best
 
     def _cost(self, values: Float64Array) -> float:

@@ -22,7 +22,8 @@ _CROSS = np.stack([cross_matrix(axis) for axis in np.eye(3)])
 """[3, 3, 3] matrices of the cross products with the axes."""
 
 _TURNS_OF_STEP = np.zeros((5, 6))
-"""Rotation vectors of R and of the basis of t from a step: the first two vectors of the basis are its third, turned."""
+"""Rotation vectors of R and of the basis of t from a step of five values. The last two move t, the third vector of the
+basis, along the first and the second vector."""
 _TURNS_OF_STEP[[0, 1, 2, 3, 4], [0, 1, 2, 4, 3]] = (1.0, 1.0, 1.0, 1.0, -1.0)
 
 _QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

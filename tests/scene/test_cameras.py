@@ -5,6 +5,7 @@ import pycolmap
 import pytest
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.threads import ordered_map
 from sfm_lightglue.images.orientation import turn_forward
 from sfm_lightglue.scene.cameras import (
     as_pycolmap,
@@ -97,6 +98,34 @@ def test_calibration_matrix_and_focal_length():
     camera = make_camera("OPENCV", SIZE, MODELS["OPENCV"])
     np.testing.assert_array_equal(calibration_matrix(camera), [[500, 0, 310], [0, 520, 250], [0, 0, 1]])
     assert mean_focal_length(camera) == 510
+
+
+def test_results_are_copies():
+    """The camera of pycolmap is shared by all callers."""
+    camera = make_camera("OPENCV", SIZE, MODELS["OPENCV"])
+    before = calibration_matrix(camera), normalized_from_pixels(camera, 100 * POINTS[:, :2])
+    kept = [array.copy() for array in before]
+    for array in before:
+        array[:] = 7
+    np.testing.assert_array_equal(calibration_matrix(camera), kept[0])
+    np.testing.assert_array_equal(normalized_from_pixels(camera, 100 * POINTS[:, :2]), kept[1])
+    as_pycolmap(camera).params = np.ones(8)
+    assert mean_focal_length(camera) == 510
+
+
+def test_cameras_are_told_apart_by_all_of_their_parameters():
+    cameras = [make_camera("SIMPLE_RADIAL", SIZE, (500 + f, 310, 250, k)) for f in (0, 1e-9) for k in (0, 1e-9)]
+    points = [normalized_from_pixels(camera, POINTS[:, :2] * 300 + 200) for camera in cameras]
+    assert len({one.tobytes() for one in points}) == len(cameras)
+
+
+def test_threads_share_cameras():
+    cameras = [make_camera(model, SIZE, params) for model, params in MODELS.items()]
+    pixels = [project(camera, POINTS) for camera in cameras]
+    alone = [as_pycolmap(camera).cam_from_img(one) for camera, one in zip(cameras, pixels, strict=True)]
+    jobs = list(range(len(cameras))) * 40
+    together = ordered_map(lambda i: normalized_from_pixels(cameras[i], pixels[i]), jobs, 4)
+    assert all(np.array_equal(points, alone[i]) for i, points in zip(jobs, together, strict=True))
 
 
 @pytest.mark.parametrize("model", MODELS)

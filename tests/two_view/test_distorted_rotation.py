@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg, rotation_angle_deg
+from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg, rotation_angle_deg, rotation_from_rotvec
 from sfm_lightglue.scene.cameras import make_camera
+from sfm_lightglue.two_view.config import TwoViewConfig
+from sfm_lightglue.two_view.correspondences import normalize_matches
+from sfm_lightglue.two_view.lens_fits import EpipolarFit, LensProblem
 from sfm_lightglue.two_view.radial import distort, open_distortion, undistort
 from sfm_lightglue.two_view.relative_pose import relative_pose_from_matches
 from sfm_lightglue.types import Camera, TwoViewGeometry
@@ -119,3 +122,26 @@ def test_a_contradicted_lens_widens_the_direction():
         radii[k] = found.uncertainty.direction_deg
         assert error_deg < 1.5 * radii[k]
     assert radii[-0.15] > 2 * radii[0.0]
+
+
+def disturbed_fit(seed):
+    """A fit that starts far from the true pose."""
+    generator = np.random.default_rng(seed)
+    views = make_views(num_points=40, noise_px=0.3, seed=180)
+    problem = LensProblem(normalize_matches(views.pair, TwoViewConfig())[0], open_distortion(views.cameras), 0.35)
+    t = views.pose.t / np.linalg.norm(views.pose.t) + generator.normal(scale=1, size=3)
+    R = rotation_from_rotvec(generator.normal(scale=0.05, size=3)) @ views.pose.R
+    return EpipolarFit(problem, np.zeros(1 + len(problem.distortion.groups)), Rigid3(R, t / np.linalg.norm(t)))
+
+
+def cost_of(fit):
+    return float(np.log1p((fit.linearised()[0] / fit.limit) ** 2).sum())
+
+
+@pytest.mark.parametrize("seed", [190, 196])
+def test_refused_steps_do_not_end_a_fit(seed, monkeypatch):
+    """Two refused steps in turn can have nearly equal costs; a shorter step is better than both."""
+    fit = disturbed_fit(seed)
+    found = cost_of(fit.refined(15))
+    monkeypatch.setattr("sfm_lightglue.two_view.lens_fits._MIN_CHANGE", -1.0)
+    assert found <= 1.01 * cost_of(fit.refined(15))

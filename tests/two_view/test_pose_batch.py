@@ -80,6 +80,20 @@ def test_a_fit_is_at_least_as_good_as_that_of_scipy(seed):
     assert max(relative_pose_error_deg(found, reference)) < 0.05
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_fit_turns_rotation_and_direction(axis, sign):
+    """Whatever the direction from which it starts, and however many steps it makes."""
+    data, _ = data_of()
+    start = Rigid3(TRUTH.R, sign * np.eye(3)[axis])
+    masks = np.ones((1, len(data.points0)), np.bool_)
+    found = fit_poses(PointPairs.of(data), Poses.of(start), masks, num_steps=30)[0]
+    np.testing.assert_allclose(found.R @ found.R.T, np.eye(3), atol=1e-13)
+    assert np.linalg.det(found.R) == pytest.approx(1)
+    assert np.linalg.norm(found.t) == pytest.approx(1, abs=1e-13)
+    assert cost_of(data, found) < cost_of(data, start)
+
+
 def test_a_fit_never_increases_the_cost():
     data, _ = data_of(noise_px=2.0)
     points, generator = PointPairs.of(data), np.random.default_rng(2)
