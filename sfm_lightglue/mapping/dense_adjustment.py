@@ -6,21 +6,26 @@ and take most of the time of an adjustment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.point_choice import PointChoice
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, adjusted_positions, refine_points
 
 _ENOUGH_OF_IMAGE = 500
 """Observations of an image by which its pose is adjusted."""
 
-_SEED = 0
-"""Of the choice of their points."""
+_ENOUGH_OF_CAMERA = 10_000
+"""Observations of a camera by which its intrinsics are adjusted, if they are free."""
+
+_LOSS, _MAX_STEPS = 0.25, 15
+"""Scale of the soft L1 loss, as a part of the limits, with which points follow the poses, and steps at most: a few of
+their observations can be wrong with the adjusted poses."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,7 +54,8 @@ def adjust_poses(
     adjust: Callable[[pycolmap.Reconstruction], None],
     min_angle_deg: float,
     min_views: int,
-) -> PoseAdjustment:
+    constant_camera_ids: Collection[int] = (),
+) -> PoseAdjustment | None:
     """Adjust the poses of a model by a part of its new points, and move all of these to where they fit the poses.
 
     Args:
@@ -60,26 +66,48 @@ def adjust_poses(
         adjust: adjusts a model in place.
         min_angle_deg: points with a smaller triangulation angle are left out afterwards.
         min_views: smallest number of images of a point.
+        constant_camera_ids: cameras whose intrinsics `adjust` leaves as they are.
+
+    Returns:
+        None if no point is left.
     """
-    part = points.chosen(_enough(points, observers))
+    cameras = [model.images[image_id].camera_id for image_id in keypoints.image_ids]
+    part = points.chosen(_enough(points, observers, np.array(cameras), constant_camera_ids))
     numbers = np.unique(part.keypoint)
     renumbered = DensePoints(part.xyz, part.point, np.searchsorted(numbers, part.keypoint))
     adjusted = keypoints.part(numbers).model_with(model, renumbered)
     adjust(adjusted)
     after = keypoints.observers_like(adjusted, observers)
-    xyz = adjusted_positions(points.xyz, points.point, points.keypoint, after)
+    is_known = np.isfinite(after.points.take(points.keypoint, axis=0)).all(axis=1)  # by the adjusted distortion
+    points = DensePoints(points.xyz, points.point[is_known], points.keypoint[is_known])
+    xyz = adjusted_positions(points.xyz, points.point, points.keypoint, after, _LOSS, _MAX_STEPS)
     moved = DensePoints(xyz, points.point, points.keypoint)
-    shifts = _errors_taken_away((points, observers), (moved, after))
-    return PoseAdjustment(adjusted, after, refine_points(moved, after, min_angle_deg, min_views, num_rounds=1), shifts)
+    refined = refine_points(moved, after, min_angle_deg, min_views)
+    if len(refined.xyz) == 0:
+        return None
+    return PoseAdjustment(adjusted, after, refined, _errors_taken_away((points, observers), (moved, after)))
 
 
-def _enough(points: DensePoints, observers: Observers) -> BoolArray:
-    """Points [P] by chance, so many that each image has enough observations; of an image with fewer, all."""
-    image = observers.image[points.keypoint]
-    wanted = _ENOUGH_OF_IMAGE / np.maximum(np.bincount(image, minlength=len(observers.R)), 1)
-    share = np.zeros(len(points.xyz))
-    np.maximum.at(share, points.point, wanted[image])
-    return np.asarray(np.random.default_rng(_SEED).random(len(share)) < share)
+def _enough(
+    points: DensePoints, observers: Observers, cameras: IndexArray, constant_camera_ids: Collection[int]
+) -> BoolArray:
+    """Points [P] by chance, so many that each image, free camera and pair of images has enough observations.
+
+    Args:
+        points: to choose from.
+        observers: poses and keypoints.
+        cameras: [I] camera of each image.
+        constant_camera_ids: cameras that are not free.
+    """
+    image, num = observers.image[points.keypoint], len(observers.R)
+    choice = PointChoice(len(points.xyz), points.point, image, num)
+    per_image = np.bincount(image, minlength=num)
+    per_camera = np.bincount(cameras, per_image)[cameras]
+    is_free = ~np.isin(cameras, sorted(constant_camera_ids))
+    of_camera = _ENOUGH_OF_CAMERA * per_image / np.maximum(per_camera, 1)
+    choice.want(np.maximum(_ENOUGH_OF_IMAGE, np.where(is_free, of_camera, 0)))
+    choice.want_pairs()
+    return choice.chosen()
 
 
 def _errors_taken_away(before: tuple[DensePoints, Observers], after: tuple[DensePoints, Observers]) -> Float64Array:

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.geometry.point_positions import PointViews, best_positions
 
 _MAX_HYPOTHESES = 12
 """Matches of a track from which a point is tried at most."""
@@ -27,7 +28,7 @@ _NUM_TRIALS = 2
 """Matches of a part that would give a track two keypoints of one image are tried so often, each time the surer half."""
 
 _NUM_STEPS = 3
-"""Gauss-Newton steps of a point."""
+"""Gauss-Newton steps of a point by observations that fit it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -232,9 +233,7 @@ def _robust_points(tracks: _Tracks, observers: Observers, min_angle_deg: float, 
     return refine_points(DensePoints(best, point, keypoint), observers, min_angle_deg, min_views)
 
 
-def refine_points(
-    points: DensePoints, observers: Observers, min_angle_deg: float, min_views: int, num_rounds: int = 2
-) -> DensePoints:
+def refine_points(points: DensePoints, observers: Observers, min_angle_deg: float, min_views: int) -> DensePoints:
     """Move points to the minimum of their reprojection errors, and leave out observations beyond their limits.
 
     Args:
@@ -242,11 +241,10 @@ def refine_points(
         observers: poses and keypoints.
         min_angle_deg: points with a smaller triangulation angle are left out.
         min_views: smallest number of images of a point.
-        num_rounds: how often points are moved by the observations within their limits.
     """
     xyz, point, keypoint = points.xyz, points.point, points.keypoint
     inliers = _inliers(xyz, point, keypoint, observers)
-    for _ in range(num_rounds):
+    for _ in range(2):
         xyz = adjusted_positions(xyz, point[inliers], keypoint[inliers], observers)
         inliers = _inliers(xyz, point, keypoint, observers)
     refined = DensePoints(xyz, point[inliers], keypoint[inliers])
@@ -323,34 +321,27 @@ def _inliers(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observe
 
 
 def adjusted_positions(
-    xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers
+    xyz: Float64Array,
+    point: IndexArray,
+    keypoint: IndexArray,
+    observers: Observers,
+    loss: float | None = None,
+    max_steps: int = _NUM_STEPS,
 ) -> Float64Array:
-    """Points after Gauss-Newton steps on the reprojection errors of their observations."""
+    """Points after Gauss-Newton steps on the reprojection errors of their observations.
+
+    Args:
+        xyz: [P, 3] from which the search begins.
+        point: [O] point of each observation.
+        keypoint: [O] number of its keypoint, whose normalised image point is finite.
+        observers: poses and keypoints.
+        loss: scale of a soft L1 loss as a part of the limit; None for squared errors.
+        max_steps: of a point.
+    """
     image = observers.image.take(keypoint)
     scale = (observers.focal_px / observers.limits_px).take(image)
-    R = np.ascontiguousarray(observers.R.transpose(1, 2, 0)).take(image, axis=2)  # [3, 3, O]: whole columns are fast
-    t = np.ascontiguousarray(observers.t.T).take(image, axis=1)
-    target = np.ascontiguousarray(observers.points.take(keypoint, axis=0).T)
-    num = len(xyz)
-    for _ in range(_NUM_STEPS):
-        x, y, z = np.ascontiguousarray(xyz.T).take(point, axis=1)
-        in_camera = [row[0] * x + row[1] * y + row[2] * z + shift for row, shift in zip(R, t, strict=True)]
-        depth = np.where(np.abs(in_camera[2]) > 1e-9, in_camera[2], 1e-9)
-        hessian, gradient = np.zeros((num, 3, 3)), np.zeros((num, 3))
-        for k in range(2):
-            projected = in_camera[k] / depth
-            J = (R[k] - projected * R[2]) * (scale / depth)
-            error = (projected - target[k]) * scale
-            for i in range(3):
-                gradient[:, i] += np.bincount(point, J[i] * error, num)
-                for j in range(i, 3):
-                    hessian[:, i, j] += np.bincount(point, J[i] * J[j], num)
-        for i, j in ((1, 0), (2, 0), (2, 1)):
-            hessian[:, i, j] = hessian[:, j, i]
-        trace = np.maximum(np.trace(hessian, axis1=1, axis2=2), 1e-30)
-        hessian += (1e-9 * trace)[:, None, None] * np.eye(3)
-        xyz = xyz - np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-    return xyz
+    views = PointViews.of(point, image, observers.R, observers.t, observers.points.take(keypoint, axis=0), scale)
+    return best_positions(views, xyz, loss, max_steps)
 
 
 def triangulation_angles_deg(

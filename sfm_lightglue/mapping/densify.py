@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 9
+DENSIFY_VERSION = 10
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 48
@@ -73,6 +73,7 @@ def densify_model(
     executor: Executor = SERIAL,
     progress: Progress = silent,
     adjusts_all: bool = True,
+    constant_camera_ids: Collection[int] = (),
 ) -> DensifyResult:
     """Match the dense layer along the epipolar lines of a model, triangulate, and adjust everything robustly.
 
@@ -93,6 +94,7 @@ def densify_model(
         progress: called with the stage "densify" after each pair, then with "complete tracks" after each image.
         adjusts_all: adjust the whole model at the end, and remove points that this leaves with too few observations.
             False where another adjustment follows: all points fit the adjusted poses.
+        constant_camera_ids: cameras whose intrinsics `adjust` leaves as they are; others need more points.
 
     Returns:
         The dense model. If nothing can be matched, it has the points of the model.
@@ -121,7 +123,20 @@ def densify_model(
         knows_all = min(map(len, ranked)) >= min(config.max_partners, len(keypoints.image_ids) - 1)
         is_last = number == config.max_rounds
         found = _points_of_pairs(
-            current, keypoints, known, matched, pairs, seeing, found, is_last, dense, config, adjust, executor, progress
+            current,
+            keypoints,
+            known,
+            matched,
+            pairs,
+            seeing,
+            found,
+            is_last,
+            dense,
+            config,
+            adjust,
+            constant_camera_ids,
+            executor,
+            progress,
         )
         if found is None:
             break
@@ -175,6 +190,7 @@ def _points_of_pairs(
     dense: Callable[[str], DenseFeatures],
     config: DensityConfig,
     adjust: Callable[[pycolmap.Reconstruction], None],
+    constant_camera_ids: Collection[int],
     executor: Executor,
     progress: Progress,
 ) -> _Found | None:
@@ -194,11 +210,12 @@ def _points_of_pairs(
         dense: features by name of image.
         config: options.
         adjust: adjusts a model in place.
+        constant_camera_ids: cameras whose intrinsics it leaves as they are.
         executor: works on several pairs or images at a time.
         progress: called after each of them.
 
     Returns:
-        None if no match can be triangulated.
+        None if no match can be triangulated, or no point fits the adjusted poses.
     """
     views = SurfaceViews(model, keypoints, dense)
     fresh = [pair for pair in pairs if pair not in matched]
@@ -212,12 +229,16 @@ def _points_of_pairs(
         points = triangulate_matches(np.concatenate([known, matches]), observers, *limits)
         if len(points.xyz) == 0:
             return None
-        adjusted = adjust_poses(model, keypoints, points, observers, adjust, *limits)
+        adjusted = adjust_poses(model, keypoints, points, observers, adjust, *limits, constant_camera_ids)
+        if adjusted is None:
+            return None
         model, observers, points, shifts = adjusted.model, adjusted.observers, adjusted.points, adjusted.shifts
     else:
         observers, points, shifts = before.observers, before.points, np.zeros(len(keypoints.image_ids))
     completion = TrackCompletion(keypoints, observers, views, seeing, config.max_distance, executor, progress)
     points = completion.grown(points, matches, *limits)
+    if len(points.xyz) == 0:
+        return None
     return _Found(keypoints.model_with(model, points), observers, points, len(matches), shifts)
 
 

@@ -243,7 +243,14 @@ class _Job:
         adjust = adjustment_like(self.config.mapping.config, task, is_last)
         with self.clock.stage("densify"):
             result = densify_model(
-                self.model, features.dense, density, adjust, self.executor, self.log.progress, is_last
+                self.model,
+                features.dense,
+                density,
+                adjust,
+                self.executor,
+                self.log.progress,
+                is_last,
+                task.constant_camera_ids,
             )
         if result.num_rounds == 0:
             raise ReconstructionError(

@@ -98,7 +98,10 @@ class Finishing:
             with self.clock.stage("densify"):
                 is_last = not self.refinement.is_on  # it adjusts the model once more
                 adjust = adjustment_like(self.mapper_config, self.task, is_last)
-                result = densify_model(model, self.dense, self.density, adjust, self.executor, self.progress, is_last)
+                constant = self.task.constant_camera_ids
+                result = densify_model(
+                    model, self.dense, self.density, adjust, self.executor, self.progress, is_last, constant
+                )
                 if result.num_rounds > 0:
                     model, min_views = result.model, self.density.min_views(model.num_reg_images())
                 else:

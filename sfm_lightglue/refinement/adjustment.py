@@ -16,6 +16,7 @@ import pycolmap
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.colmap.image_points import add_points
 from sfm_lightglue.colmap.quiet_log import quiet_log
+from sfm_lightglue.geometry.point_choice import PointChoice
 from sfm_lightglue.refinement.observations import Observations, read_observations
 from sfm_lightglue.refinement.points import adjusted_points
 
@@ -34,13 +35,11 @@ _ENOUGH_OF_CAMERA, _ENOUGH_OF_IMAGE = 20_000, 400
 
 _ENOUGH_OF_POSE = 2000
 """Observations of an image by which its pose is adjusted; the points of all others follow with fixed poses. With all
-observations the adjustment takes three times as long, and the errors of the centres are not smaller."""
+observations the adjustment takes three times as long, and the errors of the centres are not smaller. Of them,
+`_ENOUGH_OF_IMAGE` must be precise ones."""
 
 _MOST = 0.8
 """All points are adjusted together with the poses if these need a larger part of all observations."""
-
-_SEED = 0
-"""Of the choice of their points."""
 
 _MIN_PRECISE = 0.5
 """Intrinsics of cameras with a smaller share of precise observations are not refined."""
@@ -56,6 +55,8 @@ def adjust_by_precision(
     tolerance: float = 1e-4,
 ) -> bool:
     """Adjust a model with errors in standard deviations of the keypoints, and a robust loss.
+
+    Points that fit the adjusted poses nowhere are removed.
 
     Args:
         model: changed in place.
@@ -85,14 +86,17 @@ def adjust_by_precision(
     options = _options(_LOSS_SIGMAS, num_threads, tolerance)
     options.ceres.max_num_images_direct_dense_cpu_solver *= len(_SIGMAS_PX)  # the classes of an image have one pose
     options.ceres.max_num_images_direct_sparse_cpu_solver *= len(_SIGMAS_PX)
-    is_chosen = _points_for_poses(seen)
+    is_chosen = _points_for_poses(seen, sigmas <= _PRECISE_SIGMA_PX)
     of_chosen = np.where(is_chosen[seen.points], classes, -1)
     positions = _adjust_poses(model, seen, of_chosen, constant_image_ids, options)
+    fits = np.ones(len(positions), np.bool_)
     if not is_chosen.all():
-        positions = adjusted_points(model, seen, positions, _SIGMAS_PX[classes], _LOSS_SIGMAS)
+        positions, fits = adjusted_points(model, seen, positions, _SIGMAS_PX[classes], _LOSS_SIGMAS)
     points = model.points3D
     for point_id, xyz in zip(seen.point_ids, positions, strict=True):
         points[point_id].xyz = xyz
+    for row in np.flatnonzero(~fits).tolist():
+        model.delete_point3D(seen.point_ids[row])
     model.update_point_3d_errors()
     return True
 
@@ -163,28 +167,25 @@ def _enough(
 
     The points are chosen by chance, so that they are as far from the middle of the images as all are.
     """
-    precise = np.flatnonzero(is_precise)
-    per_image = np.bincount(seen.images[precise], minlength=len(seen.image_ids))
+    per_image = np.bincount(seen.images[is_precise], minlength=len(seen.image_ids))
     camera_of_image = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])
     per_camera = np.bincount(camera_of_image, per_image)[camera_of_image]
     is_free = np.isin(camera_of_image, sorted(camera_ids))
-    wanted = np.where(is_free, _ENOUGH_OF_CAMERA / np.maximum(per_camera, 1), 0)
-    wanted = np.maximum(wanted, _ENOUGH_OF_IMAGE / np.maximum(per_image, 1))
-    share = np.zeros(len(seen.positions))
-    np.maximum.at(share, seen.points[precise], wanted[seen.images[precise]])
-    chance = np.random.default_rng(_SEED).random(len(share))
-    return np.asarray(is_precise & (chance < share)[seen.points])
+    of_camera = np.where(is_free, _ENOUGH_OF_CAMERA * per_image / np.maximum(per_camera, 1), 0)
+    choice = PointChoice(len(seen.positions), seen.points, seen.images, len(seen.image_ids))
+    choice.want(np.maximum(_ENOUGH_OF_IMAGE, of_camera), is_precise)
+    return np.asarray(is_precise & choice.chosen()[seen.points])
 
 
-def _points_for_poses(seen: Observations) -> BoolArray:
+def _points_for_poses(seen: Observations, is_precise: BoolArray) -> BoolArray:
     """Points [P] that determine all poses nearly as well as all do, chosen by chance; all if these are most of them."""
-    num = len(seen.positions)
-    per_image = np.bincount(seen.images, minlength=len(seen.image_ids))
-    share = np.zeros(num)
-    np.maximum.at(share, seen.points, (_ENOUGH_OF_POSE / np.maximum(per_image, 1))[seen.images])
-    is_chosen: BoolArray = np.random.default_rng(_SEED).random(num) < share
+    choice = PointChoice(len(seen.positions), seen.points, seen.images, len(seen.image_ids))
+    choice.want(_ENOUGH_OF_POSE)
+    choice.want(_ENOUGH_OF_IMAGE, is_precise)
+    choice.want_pairs()
+    is_chosen = choice.chosen()
     is_most = is_chosen[seen.points].sum() > _MOST * len(seen)
-    return np.ones(num, np.bool_) if is_most else is_chosen
+    return np.ones(len(is_chosen), np.bool_) if is_most else is_chosen
 
 
 def _precise_camera_ids(model: pycolmap.Reconstruction, seen: Observations, sigmas: Float64Array) -> set[int]:

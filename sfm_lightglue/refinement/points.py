@@ -1,116 +1,84 @@
-"""Positions of points whose cameras are known: the minimum of their robust reprojection errors, in whole arrays."""
+"""Positions of points that fit given poses and intrinsics best, by the precision of their observations."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float64Array
+from sfm_lightglue.geometry.point_positions import PointViews, best_positions
 from sfm_lightglue.refinement.observations import Observations
 
-_NUM_STEPS = 4
-"""Gauss-Newton steps; they begin less than a pixel from the minimum."""
+_MAX_STEPS = 15
+"""Gauss-Newton steps of a point at most; most points need three."""
 
-_MIN_DEPTH = 1e-9
-"""Of a point whose step is computed; one in the plane of a camera has none."""
+_DIFFERENCE_PX = 0.5
+"""Distance in pixels on both sides of a keypoint from which the local scale of the camera is computed."""
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Views:
-    """Observations with their cameras; those whose distortion cannot be undone are left out.
-
-    Args:
-        points: [M] row of the point.
-        R: [M, 3, 3] camera from world.
-        t: [M, 3].
-        xy: [M, 2] normalised.
-        scales: [M] standard deviations per unit of the normalised image.
-    """
-
-    points: IndexArray
-    R: Float64Array
-    t: Float64Array
-    xy: Float64Array
-    scales: Float64Array
-
-    @classmethod
-    def of(cls, model: pycolmap.Reconstruction, seen: Observations, sigmas_px: Float64Array) -> _Views:
-        """The observations of a model."""
-        images = [model.images[image_id] for image_id in seen.image_ids]
-        cameras = [model.cameras[image.camera_id] for image in images]
-        poses = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
-        xy = [np.asarray(camera.cam_from_img(seen.xy[seen.of(row)])) for row, camera in enumerate(cameras)]
-        normalized = np.concatenate([np.zeros((0, 2)), *xy])
-        focal_px = np.array([camera.mean_focal_length() for camera in cameras])
-        rows = np.flatnonzero(np.isfinite(normalized).all(axis=1))
-        of_rows = seen.images[rows]
-        matrices = poses[of_rows]
-        scales = focal_px[of_rows] / sigmas_px[rows]
-        return cls(seen.points[rows], matrices[:, :, :3], matrices[:, :, 3], normalized[rows], scales)
-
-    def errors(self, positions: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Errors [M, 2] in standard deviations, and depths [M], of points [P, 3]."""
-        in_camera = np.einsum("nij,nj->ni", self.R, positions[self.points]) + self.t
-        depths = in_camera[:, 2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (in_camera[:, :2] / depths[:, None] - self.xy) * self.scales[:, None], depths
-
-
-def _costs(errors: Float64Array, views: _Views, loss: float, num_points: int) -> Float64Array:
-    """Costs [P] of points, infinite for one in the plane of a camera."""
-    squared = (errors**2).sum(axis=1) / loss**2
-    costs = np.bincount(views.points, np.sqrt(1 + squared) - 1, num_points)
-    return np.where(np.isnan(costs), np.inf, costs)
-
-
-def _steps(positions: Float64Array, views: _Views, loss: float) -> Float64Array:
-    """Gauss-Newton steps [P, 3] of the weighted squared errors."""
-    in_camera = np.einsum("nij,nj->ni", views.R, positions[views.points]) + views.t
-    depths = np.where(np.abs(in_camera[:, 2]) > _MIN_DEPTH, in_camera[:, 2], _MIN_DEPTH)
-    projected = in_camera[:, :2] / depths[:, None]
-    errors = (projected - views.xy) * views.scales[:, None]
-    roots = (1 + (errors**2).sum(axis=1) / loss**2) ** -0.25  # of the weights
-    J = (views.R[:, :2] - projected[:, :, None] * views.R[:, 2:]) * (roots * views.scales / depths)[:, None, None]
-    errors *= roots[:, None]
-    num = len(positions)
-    hessians = np.empty((num, 3, 3))
-    gradients = np.empty((num, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            products = J[:, 0, i] * J[:, 0, j] + J[:, 1, i] * J[:, 1, j]
-            hessians[:, i, j] = hessians[:, j, i] = np.bincount(views.points, products, num)
-        gradients[:, i] = np.bincount(views.points, J[:, 0, i] * errors[:, 0] + J[:, 1, i] * errors[:, 1], num)
-    damping = 1e-9 * np.trace(hessians, axis1=1, axis2=2) + np.finfo(float).tiny
-    hessians += damping[:, None, None] * np.eye(3)
-    return np.asarray(np.linalg.solve(hessians, gradients[:, :, None])[:, :, 0])
+_MAX_SIGMAS = 3.0
+"""A point that gets no better may have a mean cost as of errors of so many standard deviations."""
 
 
 def adjusted_points(
     model: pycolmap.Reconstruction, seen: Observations, positions: Float64Array, sigmas_px: Float64Array, loss: float
-) -> Float64Array:
+) -> tuple[Float64Array, BoolArray]:
     """Positions of points that fit given poses and intrinsics best, with a soft L1 loss.
+
+    The errors are those in the distorted image, of first order: they are right near the keypoints for all lenses.
+    Observations whose distortion cannot be undone, or lies beyond what the camera can show, do not count.
 
     Args:
         model: with the poses and the intrinsics; it is not changed.
         seen: the observations of the points.
-        positions: [P, 3] from which the search begins. A point that does not get better stays there.
+        positions: [P, 3] from which the search begins.
         sigmas_px: [M] standard deviations of the observations.
         loss: scale of the loss in standard deviations.
 
     Returns:
-        [P, 3].
-
-    Source: Holland and Welsch, Robust regression using iteratively reweighted least-squares, 1977.
+        Positions [P, 3], and which points [P] fit. A point that gets no better, or comes behind one of its cameras,
+        stays where it was; it fits if its errors there are small. One without two observations that count does not.
     """
-    views = _Views.of(model, seen, sigmas_px)
-    errors, _ = views.errors(positions)
-    first_costs = _costs(errors, views, loss, len(positions))
-    moved = positions
-    for _ in range(_NUM_STEPS):
-        moved = moved - _steps(moved, views, loss)
-    errors, depths = views.errors(moved)
-    is_better = _costs(errors, views, loss, len(moved)) <= first_costs
-    is_better &= np.bincount(views.points, ~(depths > 0), len(moved)) == 0
-    return np.where(is_better[:, None], moved, positions)
+    views = _views(model, seen, sigmas_px)
+    moved = best_positions(views, positions, loss, _MAX_STEPS)
+    num = len(positions)
+    before, after = views.costs(positions, loss), views.costs(moved, loss)
+    is_better = _is_in_front(views, moved) & (after <= before)
+    counts = np.bincount(views.point, minlength=num)
+    largest = counts * (np.sqrt(1 + (_MAX_SIGMAS / loss) ** 2) - 1)
+    fits = is_better | (_is_in_front(views, positions) & (before <= largest))
+    return np.where(is_better[:, None], moved, positions), np.asarray(fits & (counts >= 2))
+
+
+def _is_in_front(views: PointViews, positions: Float64Array) -> BoolArray:
+    """Whether points [P] are in front of all of their cameras."""
+    _, depths = views.errors(positions)
+    return np.asarray(np.bincount(views.point, ~(depths > 0), len(positions)) == 0)
+
+
+def _views(model: pycolmap.Reconstruction, seen: Observations, sigmas_px: Float64Array) -> PointViews:
+    """The observations of a model, with errors in standard deviations."""
+    images = [model.images[image_id] for image_id in seen.image_ids]
+    poses = np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4)
+    normalized, pixels_per_unit = np.empty((len(seen), 2)), np.empty((2, 2, len(seen)))
+    is_known = np.zeros(len(seen), np.bool_)
+    for row, image in enumerate(images):
+        of_image, camera = seen.of(row), model.cameras[image.camera_id]
+        normalized[of_image] = np.asarray(camera.cam_from_img(seen.xy[of_image])).reshape(-1, 2)
+        pixels, pixels_per_unit[:, :, of_image] = _projected(camera, normalized[of_image])
+        is_known[of_image] = np.abs(pixels - seen.xy[of_image]).max(axis=1) < _DIFFERENCE_PX  # False for NaN
+    is_known &= np.isfinite(pixels_per_unit).all(axis=(0, 1))
+    rows = np.flatnonzero(is_known)
+    scale = pixels_per_unit.take(rows, axis=2) / sigmas_px[rows]
+    return PointViews.of(seen.points[rows], seen.images[rows], poses[:, :, :3], poses[:, :, 3], normalized[rows], scale)
+
+
+def _projected(camera: pycolmap.Camera, normalized: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Pixels [N, 2] of normalised image points [N, 2], and derivatives [2, 2, N] of these by those."""
+    step = _DIFFERENCE_PX / camera.mean_focal_length()
+    middles, columns = [], []
+    for shift in ((step, 0.0), (0.0, step)):
+        ends = [np.column_stack([normalized + sign * np.array(shift), np.ones(len(normalized))]) for sign in (1, -1)]
+        ahead, behind = (np.asarray(camera.img_from_cam(end), np.float64).reshape(-1, 2) for end in ends)
+        middles.append((ahead + behind) / 2)
+        columns.append((ahead - behind).T / (2 * step))
+    return (middles[0] + middles[1]) / 2, np.stack(columns, axis=1)

@@ -10,6 +10,7 @@ import pytest
 
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import ThreadExecutor
+from sfm_lightglue.geometry import point_choice
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping import dense_adjustment, densify
 from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
@@ -134,6 +135,7 @@ def test_matching_is_repeated_while_the_adjustment_takes_away_large_errors(turn_
 
 def test_poses_are_adjusted_by_a_part_of_the_points_and_all_points_follow(monkeypatch):
     monkeypatch.setattr(dense_adjustment, "_ENOUGH_OF_IMAGE", 60)
+    monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 40)
     points, poses, features = scene(num_images=5)
     model = sparse_model(points, poses, features)
     counts = []
@@ -144,7 +146,8 @@ def test_poses_are_adjusted_by_a_part_of_the_points_and_all_points_follow(monkey
             R, t = image.cam_from_world().rotation.matrix(), image.cam_from_world().translation
             image.frame.set_cam_from_world(1, pycolmap.Rigid3d(pycolmap.Rotation3d(R), t - R @ (0.2, 0.0, 0.0)))
 
-    result = densify_model(model, features.__getitem__, DensityConfig(), moves_all_images, adjusts_all=False)
+    arguments = model, features.__getitem__, DensityConfig(), moves_all_images
+    result = densify_model(*arguments, adjusts_all=False, constant_camera_ids={1})
     assert result.num_rounds == len(counts) == 1 and 30 < counts[0] < 200
     assert result.model.num_points3D() > 0.9 * NUM_DENSE
     found = np.array([point.xyz for point in result.model.points3D.values()])
@@ -178,7 +181,7 @@ def test_the_pairs_of_one_image_with_a_bad_pose_are_matched_again():
     assert result.model.images[6].num_points3D >= once.model.images[6].num_points3D > 0.98 * NUM_DENSE
 
 
-def test_what_is_needed_for_matching_is_free_during_the_adjustment(monkeypatch):
+def test_what_is_needed_for_matching_is_free_when_the_whole_model_is_adjusted(monkeypatch):
     points, poses, features = scene()
     alive = weakref.WeakSet()
 

@@ -7,6 +7,7 @@ import pycolmap
 import pytest
 
 from sfm_lightglue.colmap.poses import poses_of_model
+from sfm_lightglue.geometry import point_choice
 from sfm_lightglue.geometry.alignment import AlignedPoses, align_poses
 from sfm_lightglue.refinement import adjustment
 from sfm_lightglue.refinement.adjustment import adjust_by_precision
@@ -163,6 +164,8 @@ def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
 
     monkeypatch.setattr(adjustment, "_solve", recorded)
     monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", model.compute_num_observations() // 20)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 20)
+    monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 10)
     rng = np.random.default_rng(3)
     for point_id in sorted(model.point3D_ids()):
         model.points3D[point_id].xyz += rng.normal(0, 0.01, 3)
