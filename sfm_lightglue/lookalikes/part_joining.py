@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -32,8 +33,9 @@ _MIN_ODDS_RATIO = 10.0
 
 _MIN_SAME, _MIN_RIVALS = 2, 8
 """Number of other ambiguous pairs between the parts that say the same, or of those that contradict it: one of both is
-needed, and one that contradicts it in any case, so that the hypothesis was compared with others. Those that contradict
-it only by their rotation count at most twice as often as they have no common image."""
+needed, and one that contradicts it in any case, so that the hypothesis was compared with others. Those that say the
+same need two without a common image, unless a part is one image. Those that contradict it only by their rotation count
+at most twice as often as they have no common image."""
 
 _MIN_SAME_TRACKS = 0.5
 """Fraction of the tracks that two pairs both match, and that pairs of one hypothesis match alike."""
@@ -53,6 +55,10 @@ _MIN_PARTLY_ALIKE, _MIN_FRAGMENT_ODDS_RATIO = 0.1, 3.0
 """And then they must match at least this fraction of their common tracks alike, or the odds of the other pair must be
 smaller by this factor. Bays of one wall that no image sees together are turned alike, too, and nothing is alike then: a
 rival that is hardly less probable contradicts."""
+
+_MAX_SAME_VIEW = 0.5
+"""Largest cosine of the angle between the optical axes of two images of a part between which the camera turned: neither
+a camera that rolls did, nor one that looks a little aside."""
 
 _MIN_UNCOMPARED = 0.1
 """A pair between the parts that cannot be compared counts as a contradiction from this fraction of the probability."""
@@ -317,10 +323,12 @@ class _Hypothesis:
                 most = max(most, probability if probability >= _MIN_UNCOMPARED * highest else 0.0)
             elif is_turned or not is_alike:
                 is_same_turn = turns_tell and angles[idx] <= AGREES_DEG and self._has_turn(idx)
-                if is_same_turn and self._is_fragment(idx, alike, expected, found):
-                    continue
-                if is_same_turn and self._closes_turn(idx, expected, found):
-                    if probability >= MIN_AMBIGUOUS and not is_left_out[idx]:
+                is_fragment = is_same_turn and self._may_be_fragment(idx, alike)
+                closes = is_same_turn and self._closes_turn(idx)
+                if (is_fragment or closes) and self._are_apart(expected, found):
+                    if closes and is_wrong[idx]:
+                        return []
+                    if not is_fragment and probability >= MIN_AMBIGUOUS and not is_left_out[idx]:
                         same.append(idx)
                     continue
                 most = max(most, probability)
@@ -335,39 +343,33 @@ class _Hypothesis:
             joint = joint_probability(self.pairs, self.probabilities, same)
             is_compared = joint >= MIN_JOINING_PROBABILITY
         else:
-            is_compared = len(same) > _MIN_SAME or num_rivals >= _MIN_RIVALS
+            is_compared = num_rivals >= _MIN_RIVALS or (len(same) > _MIN_SAME and self._has_independent(same))
         return same if is_compared and _is_clear(highest, most) else []
 
-    def _is_fragment(self, idx: int, alike: float | None, expected: IndexArray, found: IndexArray) -> bool:
-        """Whether a pair can match other pieces of the tracks of the same points, which were matched in no used pair.
+    def _has_independent(self, idxs: Sequence[int]) -> bool:
+        """Whether two pairs have no common image, or one of both parts is an image, which all its pairs have."""
+        if any(len(self.parts.members(self.parts.root(image))) == 1 for image in self._ends(self.best)):
+            return True
+        return any(not {*self._ends(first)} & {*self._ends(second)} for first, second in combinations(idxs, 2))
 
-        Args:
-            idx: of the pair.
-            alike: fraction of the common tracks that it matches like the best pair.
-            expected: [K, 2] the tracks that the best pair matches.
-            found: [L, 2] those that it matches.
-        """
-        is_partly_alike = alike is not None and alike >= _MIN_PARTLY_ALIKE
-        is_weak = _is_clear(self.probabilities[self.best], self.probabilities[idx], _MIN_FRAGMENT_ODDS_RATIO)
-        return (is_partly_alike or is_weak) and self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER
+    def _may_be_fragment(self, idx: int, alike: float | None) -> bool:
+        """Whether a pair can match other pieces of the tracks of the same points, which were matched in no used pair."""
+        probabilities = self.probabilities[self.best], self.probabilities[idx]
+        return (alike is not None and alike >= _MIN_PARTLY_ALIKE) or _is_clear(*probabilities, _MIN_FRAGMENT_ODDS_RATIO)
 
-    def _closes_turn(self, idx: int, expected: IndexArray, found: IndexArray) -> bool:
+    def _closes_turn(self, idx: int) -> bool:
         """Whether a pair joins other ends of the parts, and the camera turned around in both of them.
 
         Then both ends agree on the rotation only if the parts lie around something, and both pairs are right: at other
         ends of two straight walls, wrong pairs agree on it, too.
-
-        Args:
-            idx: of the pair.
-            expected: [K, 2] the tracks that the best pair matches.
-            found: [L, 2] those that it matches.
         """
         image_from_part = {self.parts.root(image): image for image in self._ends(self.best)}
-        rotations = self.turns.rotations
-        for image in self._ends(idx):
-            other = image_from_part[self.parts.root(image)]
-            if image == other or rotation_angles_deg(rotations[image].T @ rotations[other]) <= DIFFERS_DEG:
-                return False
+        views = self.turns.rotations[:, 2]  # directions of the optical axes
+        ends = [(image, image_from_part[self.parts.root(image)]) for image in self._ends(idx)]
+        return all(image != other and views[image] @ views[other] <= _MAX_SAME_VIEW for image, other in ends)
+
+    def _are_apart(self, expected: IndexArray, found: IndexArray) -> bool:
+        """Whether hardly any image observes both of different tracks that two pairs match with the same one."""
         return self.tracks.fraction_seen_together(expected, found) <= _MAX_TOGETHER
 
     def _has_common(self, idx: int) -> bool:

@@ -55,6 +55,8 @@ def test_others_that_say_the_same_are_as_good_as_many_that_contradict() -> None:
     compared = {BEST: 0.45, (1, 3): 0.3, (2, 4): 0.3, (1, 4): 0.01}
     assert joined(compared, same) == same
     assert joined(compared | {(2, 4): 0.2}, same) == set(), "it is no evidence"
+    of_one = {BEST: 0.45, (1, 3): 0.3, (0, 3): 0.3}
+    assert joined(of_one | {(1, 4): 0.01}, {*of_one}) == set(), "they have a common image"
     # They are no evidence against a rival of nearly the same probability.
     assert joined(compared | {(1, 4): 0.25}, same) == set()
 
