@@ -7,7 +7,6 @@ other. The best ones are refined on the matches that fit in both directions.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -40,7 +39,14 @@ MIN_PAIRS = 2
 _MIN_OF_ONE_IMAGE = 3
 """Fewest pairs that count of one image with as many images of the other model, which are enough, too, if these pairs
 were found to join parts of the scene clearly better than all that contradict them. Otherwise they are no independent
-evidence: an image of a place that looks alike fits all images of the other place, too."""
+evidence: an image of a place that looks alike fits all images of the other place, too. So do pairs of an image of both
+models: they lie in one of these."""
+
+_ENOUGH = (
+    f"at least {MIN_PAIRS} with different images on both sides are needed, or {_MIN_OF_ONE_IMAGE} of one image that"
+    " join parts of the scene"
+)
+"""Which pairs are enough, as text."""
 
 _MIN_RATIO, _MIN_RATIO_OF_PAIR = 0.35, 0.3
 """Smallest fraction of the matches that fit, of all pairs with enough of them and of a pair that counts. Two halves of
@@ -109,10 +115,7 @@ def align_by_links(links: PointLinks, seed: int, joining: Collection[ImagePair] 
     """
     enough = np.bincount(links.pair, minlength=links.num_pairs) >= MIN_INLIERS_OF_PAIR
     if _num_independent(links, enough, joining) < MIN_PAIRS:
-        return NotMerged(
-            f"{int(enough.sum())} pairs of images connect their points, at least {MIN_PAIRS} with different images on"
-            " both sides are needed"
-        )
+        return NotMerged(f"{int(enough.sum())} pairs of images connect their points, {_ENOUGH}")
     scored = [(_score(links, candidate), k, candidate) for k, candidate in enumerate(_candidates(links, seed))]
     if not scored:
         return NotMerged("their common points leave no alignment")
@@ -144,8 +147,8 @@ def _checked(
     ratio = float(inliers[of_enough].mean())
     if _num_independent(links, counts, joining) < MIN_PAIRS or inliers.sum() < MIN_INLIERS:
         return NotMerged(
-            f"{int(inliers.sum())} common points of {int(counts.sum())} pairs of images fit one alignment, at least"
-            f" {MIN_INLIERS} of {MIN_PAIRS} pairs with different images on both sides are needed"
+            f"{int(inliers.sum())} common points of {int(counts.sum())} pairs of images fit one alignment: at least"
+            f" {MIN_INLIERS} points are needed; of the pairs, {_ENOUGH}"
         )
     if ratio < _MIN_RATIO or agrees.sum() < _MIN_PAIR_RATIO * enough.sum():
         return NotMerged(
@@ -170,8 +173,12 @@ def _num_independent(links: PointLinks, counts: BoolArray, joining: Collection[I
     for i, (target, source) in enumerate(sides):
         if any(target != other[0] and source != other[1] for other in sides[:i]):
             return 2
-    joined = [names for names in sides if names[0] != names[1] and ImagePair.from_names(*names) in joining]
-    if max(Counter(name for names in joined for name in names).values(), default=0) >= _MIN_OF_ONE_IMAGE:
+    partners: dict[str, set[str]] = {}
+    for names in sides:
+        if not links.shared & {*names} and ImagePair.from_names(*names) in joining:
+            for name, other in (names, names[::-1]):
+                partners.setdefault(name, set()).add(other)
+    if any(len(names) >= _MIN_OF_ONE_IMAGE for names in partners.values()):
         return 2
     return min(len(sides), 1)
 

@@ -25,7 +25,7 @@ from sfm_lightglue.types import ImagePair
 
 logger = logging.getLogger(__name__)
 
-MERGING_VERSION = 6
+MERGING_VERSION = 7
 """Number to raise when a change of the code merges other models by points."""
 
 _APART, _MERGED = "stay apart", "were merged by"

@@ -97,12 +97,14 @@ class PointLinks:
         pair: [K] number of the pair of images.
         doubted: shared images whose pose in one of the models doubtful pairs carry, too: they may be at another place
             that looks alike.
+        shared: all images of both models.
     """
 
     target: LinkSide
     source: LinkSide
     pair: IndexArray
     doubted: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.pair)
@@ -205,7 +207,7 @@ def find_links(
         _side(model, own, ids, [(names[k], rows[:, k]) for names, rows in chosen])
         for k, (model, own, ids) in enumerate(zip(models, images, points, strict=True))
     ]
-    links = PointLinks(sides[0], sides[1], number, frozenset(doubted))
+    links = PointLinks(sides[0], sides[1], number, frozenset(doubted), frozenset(shared))
     valid = np.asarray(np.isfinite(links.target.rays).all(axis=1) & np.isfinite(links.source.rays).all(axis=1))
     if valid.all():
         return links

@@ -71,10 +71,10 @@ def map_and_judge(
     folds = None
     if search is not None:
         folds = Folds.of_database(task.database, weighed, checks.max_conflict, search)
-    probability = probabilities_of(weighed, frozenset() if search is None else search.trusted)
-    against = against_of(weighed, frozenset() if search is None else search.trusted)
+    trusted = frozenset() if search is None else frozenset(search.trusted)
+    probability, against = probabilities_of(weighed, trusted), against_of(weighed, trusted)
     options = checks, guessed_camera_ids, probability, folds, against
-    judging = Judging(mapper.config, task, *options, joining=weighed.joined)
+    judging = Judging(mapper.config, task, *options, joining=weighed.joined | trusted)
     first = judging.mapped(mapper, task)
     best = judging.merged(first)
     if folds is not None and search is not None and any(is_folded(each) for each in best):
@@ -190,7 +190,7 @@ class Judging:
         against: as for `judge_models`.
         is_after_split: whether models are not merged if places that look alike stand out in the merged one.
         joining: doubtful pairs that join parts of the scene in mapping. So they may connect models, too; they are no
-            evidence for the poses that follow from them.
+            evidence for the poses that follow from them. Pairs that the user trusts connect models as they do.
     """
 
     mapper_config: Any

@@ -57,7 +57,7 @@ def map_with_added(
         folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, search)
     probability = probabilities_of(weighed, trusted)
     against = against_of(weighed, trusted)
-    options = probability, folds, against, bool(left_out), weighed.joined
+    options = probability, folds, against, bool(left_out), weighed.joined | frozenset(trusted)
     judging = Judging(mapper_config, task, config.checks, guessed_camera_ids, *options)
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
     again = still_told(without_many_signs(again), judged)

@@ -289,4 +289,15 @@ def test_pairs_of_one_image_are_enough_only_if_three_join_parts_better_than_all_
         assert [each.num_reg_images() for each in pieces.models] == [12]
     else:
         assert [each.num_reg_images() for each in pieces.models] == [6, 6]
-        assert "with different images on both sides are needed" in pieces.apart[0]
+        assert "with different images on both sides are needed, or 3 of one image" in pieces.apart[0]
+
+
+def test_pairs_of_an_image_of_both_models_are_no_evidence_of_their_own(model) -> None:
+    """All of them lie in one of the models."""
+    asks = [("06.jpg", f"{number:02d}.jpg") for number in (7, 8, 9)]
+    pairs = pairs_of(model, lambda *names: names in asks)
+    links = find_links(part(model, range(7)), part(model, range(6, 12), MOVED), pairs)
+    assert links.shared == {"06.jpg"}
+    found = align_by_links(links, 0, [ImagePair(*names) for names in asks])
+    assert isinstance(found, NotMerged)
+    assert "with different images on both sides are needed" in found.reason

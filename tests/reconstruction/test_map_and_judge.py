@@ -263,4 +263,6 @@ def test_a_doubtful_pair_that_joins_parts_connects_models_but_is_no_surer_eviden
     task = MappingTask(write_database(tmp_path / "database.db", scene), tmp_path, 10, frozenset({1}), seed=3)
     map_and_judge(mapper, task, weighed, ChecksConfig())
     assert seen[0] == ({BEST: 0.5, other: 0.2}, {BEST})
+    map_and_judge(mapper, task, weighed, ChecksConfig(), search=FoldSearch(frozenset({other})))
+    assert seen[-1] == ({BEST: 0.5}, {BEST, other}), "a trusted pair connects models, too"
     assert probabilities_of(weighed, ()) == {BEST: 0.3, other: 0.2}
