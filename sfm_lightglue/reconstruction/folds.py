@@ -61,6 +61,7 @@ class FoldSearch:
         left_out: pairs that were left out, because they joined places that look alike in an earlier attempt.
         suspects: whether models that may be folded are, if the places stand out that lie on top of each other.
         only_tells: whether signs of a fold are told, and nothing is done about them, as with known poses.
+        taken_back: pairs that were left out after a fold and take part again: what `left_out` pairs say, these do, too.
     """
 
     trusted: Collection[ImagePair] = frozenset()
@@ -68,6 +69,7 @@ class FoldSearch:
     left_out: frozenset[ImagePair] = frozenset()
     suspects: bool = False
     only_tells: bool = False
+    taken_back: frozenset[ImagePair] = frozenset()
 
 
 Judge = Callable[[Sequence["pycolmap.Reconstruction"]], list[JudgedModel]]
@@ -90,6 +92,7 @@ class Folds:
         doubtful_inliers: keypoints [K, 2] of the inliers of pairs that are probably wrong, in a scene with twins.
         suspects: see `FoldSearch`.
         only_tells: see `FoldSearch`.
+        taken_back: number of inliers of these pairs; see `FoldSearch`.
     """
 
     num_inliers: Mapping[ImagePair, int]
@@ -103,6 +106,7 @@ class Folds:
     doubtful_inliers: Mapping[ImagePair, AnyArray] = field(default_factory=dict)
     suspects: bool = False
     only_tells: bool = False
+    taken_back: Mapping[ImagePair, int] = field(default_factory=dict)
 
     @classmethod
     def of_database(cls, database: Path, weighed: WeighedPairs, max_conflict: float, search: FoldSearch) -> Folds:
@@ -112,7 +116,9 @@ class Folds:
         attempted = matched_pairs(database)
         left_out = {pair: record.num_inliers for pair, record in weighed.apart.items() if pair in search.left_out}
         twins = weighed.has_twins, weighed.unlike, left_out, weighed.doubtful_inliers
-        options = search.suspects, search.only_tells
+        verified = {**weighed.kept, **weighed.contradicted, **weighed.apart}
+        taken_back = {pair: verified[pair].num_inliers for pair in sorted(search.taken_back & verified.keys())}
+        options = search.suspects, search.only_tells, taken_back
         return cls(num_inliers, attempted, max_conflict, probabilities, frozenset(search.trusted), *twins, *options)
 
     def checked(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
@@ -203,10 +209,17 @@ class Folds:
         return tuple(sorted({name for pair in _if_several(unlike) for name in (pair.name0, pair.name1)}))
 
     def _joined_again(self, found: FoldCheck) -> Collection[ImagePair]:
-        """The left-out pairs whose images are at one place of a model all the same, if these are several."""
-        inside = {pair: self.left_out[pair] for pair in found.without_joined(self.left_out.keys() - self.trusted)}
-        again = found.joined(inside, _JOINED_AGAIN)
-        return _if_several(again) if len(again) >= _MIN_JOINED_FRACTION * len(inside) else ()
+        """The left-out pairs whose images are at one place of a model all the same, if these are several.
+
+        Pairs that were taken back caused a fold before: one of few is enough.
+        """
+        again: set[ImagePair] = set()
+        for num_inliers, fewest in ((self.left_out, _MIN_PAIRS), (self.taken_back, 1)):
+            inside = {pair: num_inliers[pair] for pair in found.without_joined(num_inliers.keys() - self.trusted)}
+            joined = found.joined(inside, _JOINED_AGAIN)
+            if len(joined) >= max(fewest, _MIN_JOINED_FRACTION * len(inside)):
+                again.update(joined)
+        return sorted(again)
 
 
 def is_folded(judged: JudgedModel) -> bool:

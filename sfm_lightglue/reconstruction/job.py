@@ -29,7 +29,7 @@ from sfm_lightglue.reconstruction.finish import Finishing
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
-from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs
+from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, taken_back_pairs
 from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pairs, map_and_judge, quality, weights_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
@@ -174,9 +174,8 @@ def _map_scene(
         return fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
-        map_filled = partial(_map, job, mapper, snapshots)
         doubtful = partial(doubtful_pairs, trusted=job.trusted, limit=job.config.lookalikes.min_probability)
-        how = partial(fill_database, job), map_filled, doubtful
+        how = partial(fill_database, job), partial(_map, job, mapper, snapshots), doubtful
         filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
         groups: Sequence[CameraGroup] = ()
         first = judged[0] if judged and judged[0].verdict.outcome != "rejected" else None
@@ -348,8 +347,9 @@ def _map(
         return []
     with job.clock.stage("map"), _mapping_task(job, filled, work) as prepared:
         task = replace(prepared, snapshots=snapshots and snapshots / name, growth=job.growth)
-        left_out, mode = left_out_pairs(job.store, job.keys.mapped), job.config.lookalikes.mode
-        search = FoldSearch(job.trusted, cuts, left_out, suspects, bool(task.known_poses)) if mode != "off" else None
+        left_out, taken_back = (each(job.store, job.keys.mapped) for each in (left_out_pairs, taken_back_pairs))
+        options = cuts, left_out, suspects, bool(task.known_poses), taken_back
+        search = FoldSearch(job.trusted, *options) if job.config.lookalikes.mode != "off" else None
         return map_and_judge(mapper, task, filled.weighed, job.config.checks, filled.guessed_camera_ids, search)
 
 

@@ -55,6 +55,26 @@ def save_improbable(store: Store, key: str, pairs: frozenset[ImagePair]) -> None
     store.save(MAPPED_KIND, _improbable_key(key), {"left_out": np.array(names)})
 
 
+def taken_back_pairs(store: Store, key: str) -> frozenset[ImagePair]:
+    """The pairs that had been left out after a fold, and take part again: models are judged by them all the same.
+
+    Args:
+        store: of the run.
+        key: of the models that are mapped.
+    """
+    return store.read_as(MAPPED_KIND, _taken_back_key(key), _decoded) or frozenset()
+
+
+def save_taken_back(store: Store, key: str, pairs: frozenset[ImagePair]) -> None:
+    """Keep these pairs; see `taken_back_pairs`."""
+    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
+    store.save(MAPPED_KIND, _taken_back_key(key), {"left_out": np.array(names)})
+
+
+def _taken_back_key(key: str) -> str:
+    return make_key("taken back", key)
+
+
 def _improbable_key(key: str) -> str:
     return make_key("left out as improbable", key)
 

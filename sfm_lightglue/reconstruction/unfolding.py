@@ -25,6 +25,7 @@ from sfm_lightglue.reconstruction.known_folds import (
     left_out_pairs,
     save_folds,
     save_improbable,
+    save_taken_back,
 )
 from sfm_lightglue.reconstruction.map_and_judge import num_published, tell_notes
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder
@@ -127,8 +128,10 @@ def map_unfolded(
     """
     if left_out_pairs(store, key) or has_known_fold(store, key):  # an interrupted run
         save_folds(store, key, frozenset(), False)
+        save_taken_back(store, key, frozenset())
         filled = _refilled(filled, fill, new_folder(work / "restarted"))
     attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
+    had_twins = filled.weighed.has_twins
     judged = attempts.first(filled, work, _attempt_name(store, key))
     filled, judged, was_folded = _without_folds(store, key, (filled, judged), fill, attempts, work)
     # Without overlaps, nothing is asked about places that look alike.
@@ -138,7 +141,8 @@ def map_unfolded(
     if _is_unsure(judged):
         is_asked = may_have_twins and not filled.weighed.has_twins
     else:
-        is_asked = was_folded and _lacks_images(filled.weighed, judged)
+        # A scene that had twins from the start would be mapped as before.
+        is_asked = was_folded and not had_twins and _lacks_images(left_out_pairs(store, key), judged)
     if is_asked and attempts.num_left > 0:
         filled, judged = _with_twins(store, key, (filled, judged), fill, attempts, work / "twins")
     between, is_split = frozenset[ImagePair](), False
@@ -217,10 +221,23 @@ def _is_unsure(judged: Sequence[JudgedModel]) -> bool:
     return not published or any(each.maybe_folded or each.left_out for each in published)
 
 
-def _lacks_images(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
-    """Whether images with verified pairs are in no published model."""
-    pairs = (*weighed.kept, *weighed.apart)
-    return num_published(judged) < len({name for pair in pairs for name in (pair.name0, pair.name1)})
+def _published(judged: Sequence[JudgedModel]) -> list[set[str]]:
+    """The registered images of each published model."""
+    published = [each.verdict.images for each in judged if each.verdict.outcome != "rejected"]
+    return [{name for name, image in images.items() if image.status == "registered"} for images in published]
+
+
+def _lacks_images(left_out: frozenset[ImagePair], judged: Sequence[JudgedModel]) -> bool:
+    """Whether images of pairs that were left out are in no published model."""
+    known = set[str]().union(*_published(judged))
+    return any(name not in known for pair in left_out for name in (pair.name0, pair.name1))
+
+
+def _adds_images(found: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> bool:
+    """Whether models have all images of those before and others, and the largest one is not smaller."""
+    names = _published(found), _published(before)
+    has_more = set[str]().union(*names[0]) > set[str]().union(*names[1])
+    return has_more and max(map(len, names[0])) >= max(map(len, names[1]), default=0)
 
 
 def _with_twins(
@@ -235,21 +252,26 @@ def _with_twins(
 
     What was there before stays if these models are not sure either, or lack too many of its images. If it is sure, the
     pairs that joined places in the fold may be true ones between other images of its groups, without which images lack.
-    Then it stays, unless these models have more of its images.
+    Then it stays, unless these models add images to it. They are judged by these pairs: if most of them are at one
+    place again, the models may be folded.
     """
     filled, judged = before
-    left_out, fewest = left_out_pairs(store, key), MIN_KEPT * num_published(judged)
-    if not _is_unsure(judged):
-        fewest = num_published(judged) + 1
+    left_out = left_out_pairs(store, key)
     save_folds(store, key, frozenset(), True)
+    save_taken_back(store, key, left_out)
     with store_errors(work):
         work.mkdir()
     again, reason = _refilled(filled, fill, work), "models may be wrong; pairs are weighed as in a scene with twins"
     found = attempts.again(reason, again, work, _attempt_name(store, key), False, False)
     again, found, _ = _without_folds(store, key, (again, found), fill, attempts, work)
-    if not _is_unsure(found) and num_published(found) >= fewest:
+    if _is_unsure(judged):
+        is_better = num_published(found) >= MIN_KEPT * num_published(judged)
+    else:
+        is_better = _adds_images(found, judged)
+    if is_better and not _is_unsure(found):
         return again, found
     save_folds(store, key, left_out, False)
+    save_taken_back(store, key, frozenset())
     with store_errors(work):
         (work / "before").mkdir()
     return _refilled(filled, fill, work / "before"), judged

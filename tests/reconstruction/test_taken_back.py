@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from sfm_lightglue.colmap.model_parts import copy_of_part
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs
+from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
+from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, taken_back_pairs
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import ImagePair
+from tests.helpers.exact_scenes import ring_scene, write_database
 from tests.helpers.folded_models import street_model
-from tests.reconstruction.test_folds import HOUSES, PAIRS, Filled, Scene, Weighed, checked
+from tests.helpers.judged_models import record, weighed_pairs
+from tests.reconstruction.test_folds import FOLDS, HOUSES, PAIRS, Filled, Scene, Weighed, checked, judged
 
 ALL = [*HOUSES[0], *HOUSES[1]]
+
+
+def right(*names: Sequence[str]) -> list[JudgedModel]:
+    """Right models of some images."""
+    return checked(*(copy_of_part(street_model(False), each) for each in names))
 
 
 class Losing(Scene):
@@ -21,46 +34,94 @@ class Losing(Scene):
     Args:
         folder: of the scene.
         num_without: images of the model without these pairs, which is right.
-        num_with: images of the right model with all pairs, weighed as in a scene with twins; 0 if it is folded.
+        again: gives the models with all pairs, weighed as in a scene with twins.
+        has_twins: whether the scene has twins from the start.
     """
 
-    def __init__(self, folder: Path, num_without: int, num_with: int) -> None:
-        super().__init__(folder, unfolds=True)
-        self.num_without, self.num_with = num_without, num_with
+    def __init__(
+        self, folder: Path, num_without: int, again: Callable[[Store], list[JudgedModel]], has_twins: bool = False
+    ) -> None:
+        super().__init__(folder, unfolds=True, has_twins=has_twins)
+        self.num_without, self.map_again = num_without, again
 
     def fill(self, path: Path) -> Filled:
         filled = super().fill(path)
-        return Filled(filled.path, filled.left_out, Weighed(True, kept=tuple(PAIRS)))
+        has_twins = filled.weighed.has_twins or bool(filled.left_out)
+        return Filled(filled.path, filled.left_out, Weighed(has_twins, kept=tuple(PAIRS)))
 
     def map_filled(self, filled: Filled, work: Path, name: str, cuts: bool, suspects: bool) -> list[JudgedModel]:
         self.attempts.append((name, cuts))
-        number = self.num_with if has_known_fold(self.store, "key") else self.num_without
-        if number == 0 or not (filled.left_out or has_known_fold(self.store, "key")):
-            return checked(street_model(True))
-        return checked(copy_of_part(street_model(False), ALL[:number]))
+        if has_known_fold(self.store, "key"):
+            return self.map_again(self.store)
+        return right(ALL[: self.num_without]) if filled.left_out else checked(street_model(True))
+
+
+def folded_again(store: Store) -> list[JudgedModel]:
+    """A folded model that only the pairs tell that were taken back."""
+    taken_back = dict.fromkeys(sorted(taken_back_pairs(store, "key"))[:2], 40)
+    model = street_model(True)
+    check = replace(FOLDS.check(model), doubted=(), doubted_pairs=())
+    with mock.patch.object(Folds, "check", lambda *_: check):
+        return replace(FOLDS, max_conflict=99.0, taken_back=taken_back).checked([judged(model)])
 
 
 def test_if_images_are_left_the_pairs_that_were_left_out_are_asked_again(tmp_path: Path) -> None:
-    scene = Losing(tmp_path, 8, 12)
+    scene = Losing(tmp_path, 8, lambda _: right(ALL))
     filled, found = scene.run()
     assert [len(each.verdict.images) for each in found] == [12]
     assert filled.left_out == left_out_pairs(scene.store, "key") == frozenset()
+    assert taken_back_pairs(scene.store, "key") != frozenset(), "models are judged by them"
     assert len(scene.attempts) == 3
 
 
-@pytest.mark.parametrize("num_with", [8, 0])
-def test_they_stay_left_out_if_no_more_images_are_in_models_then_or_these_are_folded(
-    tmp_path: Path, num_with: int
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda _: right(ALL[:8]),  # no more images
+        lambda _: right(ALL[1:]),  # without one that was in a model
+        lambda _: right(*HOUSES),  # in smaller models
+        lambda _: checked(street_model(True)),
+        folded_again,
+    ],
+)
+def test_they_stay_left_out_if_they_add_no_images_or_a_model_is_folded(
+    tmp_path: Path, again: Callable[[Store], list[JudgedModel]]
 ) -> None:
-    scene = Losing(tmp_path, 8, num_with)
+    scene = Losing(tmp_path, 8, again)
     filled, found = scene.run()
-    assert [len(each.verdict.images) for each in found] == [8]
+    assert [sorted(each.verdict.images) for each in found] == [ALL[:8]]
+    assert [each.verdict.maybe_folded for each in found] == [()]
     assert filled.left_out == left_out_pairs(scene.store, "key") != frozenset()
     assert not has_known_fold(scene.store, "key")
+    assert taken_back_pairs(scene.store, "key") == frozenset()
     assert filled.path.read_text() == str(len(filled.left_out))
+    assert len(scene.attempts) >= 3
 
 
-def test_nothing_is_asked_again_if_all_images_are_in_models(tmp_path: Path) -> None:
-    scene = Losing(tmp_path, 12, 12)
+@pytest.mark.parametrize(("num_without", "has_twins"), [(12, False), (8, True)])
+def test_nothing_is_asked_again_if_all_images_are_in_models_or_twins_were_known(
+    tmp_path: Path, num_without: int, has_twins: bool
+) -> None:
+    scene = Losing(tmp_path, num_without, lambda _: right(ALL), has_twins)
     scene.run()
     assert len(scene.attempts) == 2
+
+
+def test_nothing_is_asked_again_if_the_missing_images_are_in_no_left_out_pair(tmp_path: Path) -> None:
+    scene = Losing(tmp_path, 12, lambda _: right(ALL))
+    plain = scene.fill
+    others = (*PAIRS, ImagePair("0-0.jpg", "lost.jpg"))
+    scene.fill = lambda path: replace(plain(path), weighed=replace(plain(path).weighed, kept=others))  # type: ignore[method-assign]
+    scene.run()
+    assert len(scene.attempts) == 2
+
+
+def test_pairs_that_were_taken_back_judge_models_wherever_they_are_now(tmp_path: Path) -> None:
+    """Some take part again, others do not."""
+    kept, apart, absent = (ImagePair(*names) for names in (("a", "b"), ("a", "c"), ("b", "d")))
+    weighed = weighed_pairs({(kept.name0, kept.name1): record(num_inliers=70)})
+    weighed = replace(weighed, apart={apart: record(num_inliers=50)})
+    search = FoldSearch(taken_back=frozenset({kept, apart, absent}))
+    folds = Folds.of_database(write_database(tmp_path / "database.db", ring_scene(3)), weighed, 0.5, search)
+    assert folds.taken_back == {kept: 70, apart: 50}
+    assert folds.left_out == {}
