@@ -8,7 +8,6 @@ import PIL.Image  # noqa: F401  # before pycolmap
 import pycolmap
 import pytest
 
-from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.geometry import point_choice
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
@@ -22,8 +21,11 @@ from tests.helpers.dense_models import SIZE, model_of
 NUM_SPARSE, NUM_DENSE = 60, 600
 
 
-def scene(noise_px=0.3, num_images=4, seed=0, step=1.0):
-    """True points, poses, and features of all layers: the first rows show the first points, in all images."""
+def scene(noise_px=0.3, num_images=4, seed=0, step=1.0, pair=(), num_of_pair=0):
+    """True points, poses, and features of all layers: the first rows show the first points, in all images.
+
+    The last `num_of_pair` points are in the two images of a pair alone.
+    """
     rng = np.random.default_rng(seed)
     points = rng.uniform((-1.5, -1, 4), (1.5, 1, 7), (NUM_DENSE, 3))
     descriptors = np.abs(rng.standard_normal((NUM_DENSE, 64))).astype(np.float32)
@@ -35,10 +37,11 @@ def scene(noise_px=0.3, num_images=4, seed=0, step=1.0):
         in_camera = (points - center) @ R.T
         pixels = 800 * in_camera[:, :2] / in_camera[:, 2:] + (500, 400) + rng.normal(0, noise_px, (NUM_DENSE, 2))
         order = np.concatenate([np.arange(NUM_SPARSE), NUM_SPARSE + rng.permutation(NUM_DENSE - NUM_SPARSE)])
+        order = order[order < NUM_DENSE - (0 if number in pair else num_of_pair)]
         one = Features(
             np.clip(pixels[order], 0, SIZE).astype(np.float32),
-            np.ones(NUM_DENSE, np.float32),
-            (descriptors[order] + 0.05 * rng.standard_normal((NUM_DENSE, 64))).clip(0).astype(np.float32),
+            np.ones(len(order), np.float32),
+            (descriptors[order] + 0.05 * rng.standard_normal((len(order), 64))).clip(0).astype(np.float32),
             SIZE,
         )
         features[f"{number}.png"] = DenseFeatures.from_features(one, NUM_SPARSE)
@@ -156,9 +159,9 @@ def test_poses_are_adjusted_by_a_part_of_the_points_and_all_points_follow(monkey
 
 
 def test_the_pairs_of_one_image_with_a_bad_pose_are_matched_again():
-    points, poses, features = scene(num_images=15, step=0.5)
+    points, poses, features = scene(num_images=15, step=0.5, pair=(5, 9), num_of_pair=200)
     bad = list(poses)
-    turn = rotation_from_rotvec(np.array([1.3 / 800, 0.0, 0.0]))  # 1.3 px
+    turn = rotation_from_rotvec(np.array([2.6 / 800, 0.0, 0.0]))  # 2.6 px
     bad[5] = turn @ poses[5][0], turn @ poses[5][1]
     model = sparse_model(points, bad, features)
     true = pycolmap.Rigid3d(pycolmap.Rotation3d(poses[5][0]), poses[5][1])
@@ -173,12 +176,32 @@ def test_the_pairs_of_one_image_with_a_bad_pose_are_matched_again():
         if stage == "densify" and done == 0:
             totals.append(total)
 
-    config = DensityConfig(max_matched_partners=14)
+    config = DensityConfig(max_matched_partners=14, min_track_length=2)
     result = densify_model(model, features.__getitem__, config, corrects_the_pose, progress=progress)
     assert totals == [105, 14]  # 13 % of the pairs
     assert (result.num_rounds, result.num_pairs) == (2, 105)
     once = densify_model(model, features.__getitem__, replace(config, max_rounds=1), corrects_the_pose)
-    assert result.model.images[6].num_points3D >= once.model.images[6].num_points3D > 0.98 * NUM_DENSE
+    assert result.model.images[6].num_points3D > 0.98 * NUM_DENSE
+    assert once.model.images[6].num_points3D < 0.95 * NUM_DENSE  # tracks that the others do not have are not continued
+
+
+def test_a_round_without_points_does_not_replace_the_one_before():
+    points, poses, features = scene(num_images=8, step=0.5)
+    turn = rotation_from_rotvec(np.array([1.5 / 800, 0.0, 0.0]))
+    model = sparse_model(
+        points, [(turn @ R, turn @ t) if i % 4 == 2 else (R, t) for i, (R, t) in enumerate(poses)], features
+    )
+    calls = []
+
+    def fails_the_second_time(model):
+        calls.append(model.num_points3D())
+        for image_id, (R, t) in enumerate(poses, start=1):
+            turned = rotation_from_rotvec(np.array([0.0, (len(calls) - 1) * 0.9 * image_id, 0.0])) @ R
+            model.images[image_id].frame.set_cam_from_world(1, pycolmap.Rigid3d(pycolmap.Rotation3d(turned), t))
+
+    result = densify_model(model, features.__getitem__, DensityConfig(), fails_the_second_time, adjusts_all=False)
+    assert len(calls) == 2 and result.num_rounds == 1
+    assert result.model.num_points3D() > 0.9 * NUM_DENSE
 
 
 def test_what_is_needed_for_matching_is_free_when_the_whole_model_is_adjusted(monkeypatch):
@@ -360,22 +383,3 @@ def test_registered_images_alone_take_part():
 
     densify_model(model, dense, DensityConfig(), nothing)
     assert set(asked) == {"0.png", "1.png", "2.png"}
-
-
-@pytest.mark.parametrize(
-    ("values", "name"),
-    [
-        ({"level": "thick"}, "density.level"),
-        ({"max_error_px": 0.0}, "density.max_error_px"),
-        ({"min_track_length": 1}, "density.min_track_length"),
-        ({"max_ratio": 2.0}, "density.max_ratio"),
-    ],
-)
-def test_impossible_options_are_named(values, name):
-    with pytest.raises(ConfigError, match=name):
-        DensityConfig(**values)
-
-
-def test_images_choose_no_more_partners_than_there_are():
-    config = DensityConfig(max_matched_partners=4, max_partners=3)
-    assert [config.num_matched_partners(num) for num in (0, 1, 2, 4, 9)] == [0, 0, 1, 3, 3]

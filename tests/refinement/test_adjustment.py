@@ -157,10 +157,18 @@ def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
     whole = pycolmap.Reconstruction(model)
     assert adjust_by_precision(whole, sigmas, {1}, constant_image_ids=constant_image_ids)
     used, solve = [], adjustment._solve
+    is_chosen: list[np.ndarray] = []
 
     def recorded(part: pycolmap.Reconstruction, *arguments: object) -> None:
         used.append(part.compute_num_observations())
         solve(part, *arguments)
+
+    def choose(*arguments: object) -> np.ndarray:
+        is_chosen.append(points_for_poses(*arguments))
+        return is_chosen[-1]
+
+    points_for_poses = adjustment._points_for_poses
+    monkeypatch.setattr(adjustment, "_points_for_poses", choose)
 
     monkeypatch.setattr(adjustment, "_solve", recorded)
     monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", model.compute_num_observations() // 20)
@@ -172,9 +180,41 @@ def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
     far = np.linalg.norm(read_observations(model).positions - true, axis=1)
     assert adjust_by_precision(model, sigmas, {1}, constant_image_ids=constant_image_ids)
     assert len(used) == 1 and used[0] < 0.6 * model.compute_num_observations()
-    if not constant_image_ids:
-        assert center_error(model) < 2.5 * center_error(whole)
-        return
     near = np.linalg.norm(read_observations(model).positions - true, axis=1)
     best = np.linalg.norm(read_observations(whole).positions - true, axis=1)
-    assert np.median(near) < 1.05 * np.median(best) < 0.5 * np.median(far)
+    others = ~is_chosen[0]
+    assert 20 < others.sum() < len(others) - 20
+    if not constant_image_ids:
+        assert center_error(model) < 2.5 * center_error(whole)
+        before = read_observations(model).positions
+        monkeypatch.setattr(adjustment, "_points_for_poses", lambda seen, _: np.ones(len(seen.positions), np.bool_))
+        fixed = sorted(model.reg_image_ids())
+        adjust_by_precision(model, sigmas, {1}, constant_image_ids=fixed, tolerance=1e-8)
+        moved = np.linalg.norm(read_observations(model).positions - before, axis=1)
+        assert np.median(moved[others]) < 0.05 * np.median(far)
+        return
+    for rows in (others, ~others):
+        assert np.median(near[rows]) < 1.05 * np.median(best[rows]) < 0.5 * np.median(far[rows])
+
+
+def test_enough_precise_observations_determine_the_poses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", 20)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 15)
+    monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 0)
+    seen = read_observations(make_model(exact_ring()))
+    is_precise = np.random.default_rng(0).random(len(seen)) < 0.1
+    is_chosen = adjustment._points_for_poses(seen, is_precise)
+    assert not is_chosen.all()
+    per_image = [np.bincount(seen.images[mask]) for mask in (is_precise, is_precise & is_chosen[seen.points])]
+    assert (per_image[1] >= np.minimum(per_image[0], 12)).all()
+
+
+def test_points_that_do_not_fit_the_adjusted_poses_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sigmas = noisy()
+    hopeless = sorted(model.point3D_ids())[:5]
+    for point_id in hopeless:
+        model.points3D[point_id].xyz *= 1000.0  # behind some of its cameras
+    monkeypatch.setattr(adjustment, "_points_for_poses", lambda seen, _: np.arange(len(seen.positions)) >= 5)
+    total = model.num_points3D()
+    assert adjust_by_precision(model, sigmas, {1})
+    assert total - model.num_points3D() == 5 and not set(hopeless) & model.point3D_ids()
