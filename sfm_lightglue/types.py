@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -181,6 +181,9 @@ class Matches:
         scores: [M] float32 in [0, 1], higher is better.
         stop_layer: number of layers that an adaptive network used; 0 for matchers without layers.
         key: digest of the input of the matching, set by the store; "" without a store.
+        asked0: [N0] bool, the features of image 0 that were compared with others: what was not has no match whatever
+            the images show. None if all were.
+        asked1: [N1] bool, likewise of image 1.
 
     Raises:
         ValueError: for wrong shapes or types, or a feature that is matched twice.
@@ -195,10 +198,15 @@ class Matches:
     scores: Float32Array
     stop_layer: int = 0
     key: str = field(default="", repr=False)
+    asked0: BoolArray | None = field(default=None, repr=False)
+    asked1: BoolArray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_array("indices", self.indices, np.int32, (len(self.indices), 2))
         require_array("scores", self.scores, np.float32, (len(self.indices),))
+        for name, asked in (("asked0", self.asked0), ("asked1", self.asked1)):
+            if asked is not None:
+                require_array(name, asked, np.bool_, (len(asked),))
         ordered = np.sort(self.indices, axis=0)  # a third of the time of `np.unique`
         is_repeated = (ordered[1:] == ordered[:-1]).any(axis=0)
         if is_repeated.any():
@@ -215,7 +223,12 @@ class Matches:
     def swapped(self) -> Matches:
         """The same correspondences with the images exchanged, sorted by the new first index."""
         order = np.argsort(self.indices[:, 1], kind="stable")
-        return Matches(np.ascontiguousarray(self.indices[order, ::-1]), self.scores[order], self.stop_layer)
+        indices = np.ascontiguousarray(self.indices[order, ::-1])
+        return Matches(indices, self.scores[order], self.stop_layer, asked0=self.asked1, asked1=self.asked0)
+
+    def where(self, mask: BoolArray) -> Matches:
+        """The correspondences of a mask [M], without the key."""
+        return replace(self, indices=self.indices[mask], scores=self.scores[mask], key="")
 
     @cached_property
     def digest(self) -> str:

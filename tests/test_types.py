@@ -107,6 +107,19 @@ def test_swapping_matches_twice_changes_nothing():
     assert again.digest == matches.digest != swapped.digest
 
 
+def test_what_was_asked_stays_with_its_image() -> None:
+    rows = np.array([[0, 3], [2, 1]], np.int32)
+    asked0, asked1 = np.array([True, False, True]), np.array([False, True, True, True])
+    matches = Matches(rows, np.ones(2, np.float32), 4, "key", asked0, asked1)
+    swapped = matches.swapped()
+    assert swapped.asked0 is asked1 and swapped.asked1 is asked0
+    some = matches.where(np.array([False, True]))
+    assert some.indices.tolist() == [[2, 1]]
+    assert (some.asked0 is asked0, some.asked1 is asked1, some.stop_layer, some.key) == (True, True, 4, "")
+    with pytest.raises(ValueError, match="asked1: expected bool"):
+        Matches(rows, np.ones(2, np.float32), asked1=np.ones(4, np.int32))  # type: ignore[arg-type]
+
+
 def test_no_matches_swap_to_no_matches():
     assert len(Matches.empty()) == 0
     assert Matches.empty().swapped().indices.shape == (0, 2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
 
-CUES_VERSION = 7
+CUES_VERSION = 8
 """Part of the keys of models. Raise it when the same verified pairs would have other cues."""
 
 

@@ -57,11 +57,9 @@ def side_cues(
     Roberts et al., Structure from motion for scenes with large duplicate structures, 2011.
     """
     rows = pair.rows[:, 0], pair.rows[:, 1]
-    # A pair whose inliers are all among the first keypoints was probably matched with these alone.
-    firsts = images[0].is_first, images[1].is_first
-    is_settled = all(first is not None and bool(first[row].all()) for first, row in zip(firsts, rows, strict=True))
+    is_asked = [pair.is_asked(side, len(images[side].keypoints)) for side in (0, 1)]
     first, second = (
-        _side(images[side], images[1 - side], rows[side], rows[1 - side], num_pairs[side], is_settled)
+        _side(images[side], images[1 - side], rows[side], rows[1 - side], num_pairs[side], is_asked[side])
         for side in (0, 1)
     )
     return first, second
@@ -73,14 +71,12 @@ def _side(
     rows: IndexArray,
     other_rows: IndexArray,
     num_pairs: IndexArray,
-    is_settled: bool,
+    is_asked: BoolArray,
 ) -> SideCues:
     size, other_size = np.array(image.size, np.float64), np.array(other.size, np.float64)
     keypoints = image.keypoints / size
     affine = fit_affine(keypoints[rows], other.keypoints[other_rows] / other_size)
-    is_seen = _is_inside(keypoints, affine)
-    if is_settled and image.is_first is not None:
-        is_seen &= image.is_first
+    is_seen = _is_inside(keypoints, affine) & is_asked
     is_matched = np.zeros(len(keypoints), np.bool_)
     is_matched[rows] = True
     num_others = num_pairs - is_matched

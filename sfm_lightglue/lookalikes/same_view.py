@@ -114,9 +114,8 @@ def same_view_conflict(
     if stands_still is None:
         stands_still = np.ones(len(images[0].keypoints), np.bool_), np.ones(len(images[1].keypoints), np.bool_)
     rows = pair.rows[:, 0], pair.rows[:, 1]
-    firsts = images[0].is_first, images[1].is_first
-    is_settled = all(first is not None and bool(first[row].all()) for first, row in zip(firsts, rows, strict=True))
-    first, second = (_side(images[side], rows[side], is_settled, stands_still[side]) for side in (0, 1))
+    is_asked = [pair.is_asked(side, len(images[side].keypoints)) for side in (0, 1)]
+    first, second = (_side(images[side], rows[side], is_asked[side], stands_still[side]) for side in (0, 1))
     values = _conflict(first, second, pair.rotation), _conflict(second, first, pair.rotation.T)
     return float(min(values)) if not np.isnan(values).any() else nan
 
@@ -165,10 +164,9 @@ class _Side:
     is_alone: BoolArray
 
 
-def _side(image: ImageView, rows: AnyArray, is_settled: bool, stands_still: BoolArray) -> _Side:
+def _side(image: ImageView, rows: AnyArray, is_asked: BoolArray, stands_still: BoolArray) -> _Side:
     is_matched = np.zeros(len(image.keypoints), np.bool_)
     is_matched[rows] = True
-    is_asked = _asked(image, is_settled)
     keypoints, is_matched, is_still = image.keypoints[is_asked], is_matched[is_asked], stands_still[is_asked]
     is_alone: BoolArray = np.zeros(len(keypoints), np.bool_)
     if len(keypoints) >= _NUM_NEAREST:
@@ -218,13 +216,6 @@ def _are_alone_there(points: AnyArray, other: _Side, limit_px: float) -> BoolArr
     are_alone = other.is_alone[other.is_still][nearest].all(axis=1)
     are_near: BoolArray = np.asarray(distances)[:, _NUM_NEAR - 1] < limit_px
     return are_near & are_alone
-
-
-def _asked(image: ImageView, is_settled: bool) -> BoolArray:
-    """The keypoints [N] that were matched: only the first ones if these settled the pair."""
-    if is_settled and image.is_first is not None:
-        return image.is_first
-    return np.ones(len(image.keypoints), np.bool_)
 
 
 def _rays(keypoints: AnyArray, image: ImageView, focal_px: float) -> Float64Array:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array
+import numpy as np
+
+from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, UInt8Array
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -15,8 +17,6 @@ class ImageView:
         keypoints: [N, 2] (x, y) in pixels.
         size: (width, height) in pixels.
         scales: [N] diameters of the keypoints in pixels; None if the extractor has none.
-        is_first: [N] keypoints that are matched before the others, see `matcher.first_keypoints`; None if all are
-            matched at once.
         focal_px: focal length in pixels; None if it is not known.
         position_m: [3] known position in metres; None if it is not known.
         number: position in the order of all images of the scene; None if it is not known.
@@ -26,7 +26,6 @@ class ImageView:
     keypoints: Float32Array
     size: tuple[int, int]
     scales: Float32Array | None = None
-    is_first: BoolArray | None = None
     focal_px: float | None = None
     position_m: Float64Array | None = None
     number: int | None = None
@@ -46,6 +45,9 @@ class PairView:
         num_distinctive_inliers: number of distinctive inliers.
         mean_score: of the inliers.
         rotation: [3, 3] of `cam1_from_cam0`.
+        asked0: bits of the keypoints of the first image that the matcher compared with others, see `is_asked`; None for
+            all.
+        asked1: likewise of the second image.
     """
 
     image0: int
@@ -56,3 +58,17 @@ class PairView:
     num_distinctive_inliers: int
     mean_score: float
     rotation: Float64Array
+    asked0: UInt8Array | None = None
+    asked1: UInt8Array | None = None
+
+    def is_asked(self, side: int, num_keypoints: int) -> BoolArray:
+        """The keypoints [N] of an image that were compared with others. That others have no match is no evidence.
+
+        Args:
+            side: 0 for the first image, 1 for the second.
+            num_keypoints: N.
+        """
+        bits = self.asked1 if side else self.asked0
+        if bits is None:
+            return np.ones(num_keypoints, np.bool_)
+        return np.unpackbits(bits, count=num_keypoints).astype(np.bool_)

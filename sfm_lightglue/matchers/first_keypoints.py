@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, Int32Array
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.features import best_spread
 from sfm_lightglue.types import Features, Matches
@@ -21,7 +23,7 @@ _NUM_IMAGES = 128
 _NUM_NEIGHBOURS, _MIN_WANTED = 8, 2
 """Number of the nearest first keypoints, and how many of them must be wanted, so that a further keypoint is matched."""
 
-_FEWEST_AGAIN, _SHARE_AGAIN = 1024, 2 / 3
+_FEWEST_AGAIN, _SHARE_AGAIN = 1024, Fraction(2, 3)
 """Of more keypoints, those amid the most wanted ones are matched: so many, or this share of all of the image. With
 1,024 of 1,536, a pair takes half the time, and nine in ten matches are found."""
 
@@ -29,9 +31,8 @@ _MULTIPLE = 128
 """The number of keypoints is a multiple of this, or all are matched: products of a new shape take a millisecond
 more."""
 
-TWO_STEPS_VERSION = 2
-"""Number to raise when a change of the code changes which keypoints are matched after the first ones."""
-
+TWO_STEPS_VERSION = 3
+"""Number to raise when a change of the code changes the matches of pairs that are matched in two steps."""
 
 KeptRows = tuple[IndexArray, IndexArray]
 """Rows of the keypoints of image 0 and of image 1 that are matched."""
@@ -43,7 +44,7 @@ class Selected(NamedTuple):
     features: Features
     rows: IndexArray
     """[K] their rows among all features of the image, ascending."""
-    neighbours: IndexArray
+    neighbours: Int32Array
     """[N, 8] the nearest of them to each feature of the image, by their places in `rows`; fewer if there are."""
 
 
@@ -52,7 +53,16 @@ class FoundMatches(NamedTuple):
 
     matches: Matches
     is_wanted: tuple[BoolArray, BoolArray]
-    """[K] of image 0 and of image 1: the keypoints that no layer found without a match."""
+    """[K] of image 0 and of image 1: True for keypoints that no layer judged to be without a match."""
+
+    @classmethod
+    def of(
+        cls, matches0: IndexArray, scores0: Float32Array, stop_layer: int, is_wanted: tuple[BoolArray, BoolArray]
+    ) -> FoundMatches:
+        """From the match of each keypoint [N] of image 0, -1 without one, and its score."""
+        idxs0 = np.flatnonzero(matches0 >= 0)
+        indices = np.stack([idxs0, matches0[idxs0]], axis=1).astype(np.int32)
+        return cls(Matches(indices, scores0[idxs0].astype(np.float32), stop_layer), is_wanted)
 
 
 class FirstKeypoints:
@@ -79,52 +89,97 @@ class FirstKeypoints:
         return kept
 
 
-def _nearest(points: Float32Array, others: Float32Array) -> IndexArray:
+def _nearest(points: Float32Array, others: Float32Array) -> Int32Array:
     """[N, 8] the nearest of other points to each point [N, 2], in any order; fewer if there are."""
     num = min(_NUM_NEIGHBOURS, len(others))
     squared = sum(np.subtract.outer(points[:, axis], others[:, axis]) ** 2 for axis in (0, 1))
-    nearest: IndexArray = np.argpartition(squared, num - 1, axis=1)[:, :num]
-    return nearest
+    # The copy is kept: a part of the whole array would keep all of it in memory.
+    return np.argpartition(squared, num - 1, axis=1)[:, :num].astype(np.int32)
 
 
-def in_all_keypoints(matches: Matches, rows0: IndexArray, rows1: IndexArray) -> Matches:
-    """Matches of some keypoints, with the rows of all features of both images.
+def in_all_keypoints(matches: Matches, rows: KeptRows, num_keypoints: tuple[int, int]) -> Matches:
+    """Matches of some keypoints, with the rows of all features of both images; tells which were asked.
 
     Args:
         matches: of the keypoints.
-        rows0: of the keypoints of image 0 among all of its features.
-        rows1: of image 1.
+        rows: of the keypoints of both images among all of their features.
+        num_keypoints: of both images, all of them.
     """
-    rows = (rows0[matches.indices[:, 0]], rows1[matches.indices[:, 1]])
-    return Matches(np.stack(rows, axis=1).astype(np.int32), matches.scores, matches.stop_layer)
+    indices = np.stack([rows[side][matches.indices[:, side]] for side in (0, 1)], axis=1).astype(np.int32)
+    asked0, asked1 = (_asked(rows[side], num_keypoints[side]) for side in (0, 1))
+    return Matches(indices, matches.scores, matches.stop_layer, asked0=asked0, asked1=asked1)
+
+
+def _asked(rows: IndexArray, num: int) -> BoolArray | None:
+    """The keypoints [N] of some rows; None if they are all."""
+    is_asked = np.zeros(num, np.bool_)
+    is_asked[rows] = True
+    return None if bool(is_asked.all()) else is_asked
 
 
 def rows_to_match(selected: Selected, is_wanted: BoolArray, scores: Float32Array) -> IndexArray:
     """The keypoints of an image that are worth matching after the first ones, by their rows among all, ascending.
 
     Outside of the common view, no layer of the network wants a keypoint, and amid first ones that are not wanted the
-    others would not be either.
+    others would not be either. If all first ones are wanted, also because the network judges none, all are matched.
 
     Args:
         selected: the first keypoints of the image.
-        is_wanted: [K] which of them the network wants.
+        is_wanted: [K] which of them the network wants; they are matched again before any others.
         scores: [N] of all keypoints, by which those with equally many wanted neighbours are chosen.
     """
+    if bool(is_wanted.all()):
+        return np.arange(len(scores))
     num_wanted = is_wanted[selected.neighbours].sum(axis=1)
-    is_near = num_wanted >= _MIN_WANTED
-    is_near[selected.rows] |= is_wanted
-    most = max(_FEWEST_AGAIN, round(_SHARE_AGAIN * len(scores)))
+    is_sure = np.zeros(len(scores), np.bool_)
+    is_sure[selected.rows] = is_wanted
+    is_near = (num_wanted >= _MIN_WANTED) | is_sure
+    most = max(_FEWEST_AGAIN, int(_SHARE_AGAIN * len(scores)) // _MULTIPLE * _MULTIPLE)
     num = min(-(-max(int(is_near.sum()), 1) // _MULTIPLE) * _MULTIPLE, most, len(scores))
-    order = np.lexsort((-scores, -num_wanted, ~is_near))
+    order = np.lexsort((-scores, -num_wanted, ~is_near, ~is_sure))
     return np.sort(order[:num])
 
 
-def rows_of_pair(
-    selected: tuple[Selected, Selected], is_wanted: tuple[BoolArray, BoolArray], pair: tuple[Features, Features]
-) -> KeptRows:
-    """`rows_to_match` of both images of a pair, from their first keypoints and all of their features."""
-    rows0, rows1 = (rows_to_match(selected[side], is_wanted[side], pair[side].scores) for side in (0, 1))
-    return rows0, rows1
+class SecondStep(NamedTuple):
+    """What is matched of a pair that its first keypoints do not settle."""
+
+    selected: tuple[Selected, Selected]
+    first: Matches
+    """Of these first keypoints."""
+    rows: KeptRows
+    """Of the keypoints that are matched in the second step."""
+
+    @classmethod
+    def after(
+        cls, selected: tuple[Selected, Selected], first: FoundMatches, pair: tuple[Features, Features]
+    ) -> SecondStep:
+        """The second step after the first one: first keypoints with a match count as wanted."""
+        rows = []
+        for side in (0, 1):
+            is_wanted = first.is_wanted[side].copy()
+            is_wanted[first.matches.indices[:, side]] = True
+            rows.append(rows_to_match(selected[side], is_wanted, pair[side].scores))
+        return cls(selected, first.matches, (rows[0], rows[1]))
+
+    def result(self, matches: Matches) -> Matches:
+        """The matches of the pair in the rows of all features, from those of the second step.
+
+        If keypoints were left out and the others find less, these are the matches of the first step.
+        """
+        nums = len(self.selected[0].neighbours), len(self.selected[1].neighbours)
+        firsts = self.selected[0].rows, self.selected[1].rows
+        is_all = all(len(rows) == num for rows, num in zip(self.rows, nums, strict=True))
+        if not is_all and matches.scores.sum() < self.first.scores.sum():
+            return in_all_keypoints(self.first, firsts, nums)
+        found = in_all_keypoints(matches, self.rows, nums)
+        asked0, asked1 = (_asked(np.union1d(self.rows[side], firsts[side]), nums[side]) for side in (0, 1))
+        return replace(found, asked0=asked0, asked1=asked1)
+
+
+def num_matched(pair: tuple[Features, Features], rows: KeptRows | None) -> tuple[int, int]:
+    """Number of keypoints of both images that are matched: those of some rows, or all."""
+    first, second = pair if rows is None else rows
+    return len(first), len(second)
 
 
 def is_settled(matches: Matches, enough_matches: float, min_best_score: float) -> bool:

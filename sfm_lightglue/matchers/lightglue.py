@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, IndexArray
+from sfm_lightglue.arrays import Float32Array
 from sfm_lightglue.errors import ConfigError
 from sfm_lightglue.execution.processor import has_bfloat16_instructions
 from sfm_lightglue.execution.threads import num_cores_of_this_thread, num_usable_cores
@@ -22,9 +22,10 @@ from sfm_lightglue.matchers.first_keypoints import (
     FirstKeypoints,
     FoundMatches,
     KeptRows,
+    SecondStep,
     in_all_keypoints,
     is_settled,
-    rows_of_pair,
+    num_matched,
 )
 from sfm_lightglue.matchers.point_layers import PointLayers
 from sfm_lightglue.models.lazy_network import LazyNetwork
@@ -73,9 +74,10 @@ class LightGlueMatcherConfig:
     first_keypoints: int | None = None
     """Each pair is first matched with this number of keypoints of each image, the best-spread ones. Only where the
     scores of these matches add up to less than `enough_matches`, and the ten best have a mean score of at least
-    `min_best_score`, it is matched again, with up to two thirds of all keypoints, at least 1,024: those amid first
-    ones that may have a match. 0 matches all at once. None is 640 in `reconstruct`, and 0 elsewhere: a database of
-    COLMAP gets all matches."""
+    `min_best_score`, it is matched again with the keypoints near those first ones that may have a match: at most two
+    thirds of all, or 1,024 if that is more; with all if all first ones may have one. 0 matches all at once. None is
+    640 in `reconstruct`, `localize` and what uses their configuration, and 0 elsewhere: a database of COLMAP gets all
+    matches."""
 
     enough_matches: float = 80.0
     """Sum of the scores of the first keypoints' matches, their expected number of correct ones, that is enough."""
@@ -216,7 +218,7 @@ class LightGlueMatcher:
 
     def _match_in_steps(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of the first keypoints; for the pairs that need more, of those that may be in the common view."""
-        config, found, kept = self.config, dict[int, Matches](), dict[int, KeptRows]()
+        config, found, steps = self.config, dict[int, Matches](), dict[int, SecondStep]()
         limit = config.first_keypoints
         if limit:
             longer = [row for row, pair in enumerate(pairs) if min(map(len, pair)) > limit]
@@ -224,33 +226,35 @@ class LightGlueMatcher:
             firsts = self._match_all([(one.features, other.features) for one, other in selected], [None] * len(longer))
             for row, both, first in zip(longer, selected, firsts, strict=True):
                 if is_settled(first.matches, config.enough_matches, config.min_best_score):
-                    found[row] = in_all_keypoints(first.matches, both[0].rows, both[1].rows)
+                    num0, num1 = map(len, pairs[row])
+                    found[row] = in_all_keypoints(first.matches, (both[0].rows, both[1].rows), (num0, num1))
                 else:
-                    kept[row] = rows_of_pair(both, first.is_wanted, pairs[row])
+                    steps[row] = SecondStep.after(both, first, pairs[row])
         missing = [row for row in range(len(pairs)) if row not in found]
-        more = self._match_all([pairs[row] for row in missing], [kept.get(row) for row in missing])
+        kept = [steps[row].rows if row in steps else None for row in missing]
+        more = self._match_all([pairs[row] for row in missing], kept)
         for row, (matches, _) in zip(missing, more, strict=True):
-            found[row] = in_all_keypoints(matches, *kept[row]) if row in kept else matches
+            found[row] = steps[row].result(matches) if row in steps else matches
         return [found[row] for row in range(len(pairs))]
 
     def _match_all(
         self, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]
     ) -> list[FoundMatches]:
         """What the network finds of the keypoints of some rows of both images; of all where there are no rows."""
-        batches = self._batches(pairs) if pairs else []
+        batches = self._batches([num_matched(*each) for each in zip(pairs, kept, strict=True)]) if pairs else []
         return [one for start, stop in batches for one in self._match(pairs[start:stop], kept[start:stop])]
 
-    def _batches(self, pairs: Sequence[tuple[Features, Features]]) -> list[tuple[int, int]]:
-        """Ranges (start, stop) of consecutive pairs that fit into a batch."""
+    def _batches(self, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Ranges (start, stop) of consecutive pairs that fit into a batch, from their numbers of keypoints."""
         architecture, budget = self.architecture, self.config.memory_mb * 2**20 * 3 // 4
         batches, start, longest0, longest1 = [], 0, 0, 0
-        for row, (features0, features1) in enumerate(pairs):
-            longest0, longest1 = max(longest0, len(features0)), max(longest1, len(features1))
+        for row, (num0, num1) in enumerate(sizes):
+            longest0, longest1 = max(longest0, num0), max(longest1, num1)
             size = row + 1 - start
             if size > 1 and (size > self.batch_size or batch_bytes(size, longest0, longest1, architecture) > budget):
                 batches.append((start, row))
-                start, longest0, longest1 = row, len(features0), len(features1)
-        return [*batches, (start, len(pairs))]
+                start, longest0, longest1 = row, num0, num1
+        return [*batches, (start, len(sizes))]
 
     def _match(self, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]) -> list[FoundMatches]:
         import torch
@@ -263,12 +267,12 @@ class LightGlueMatcher:
             torch.cuda.empty_cache()
             middle = len(pairs) // 2
             return self._match(pairs[:middle], kept[:middle]) + self._match(pairs[middle:], kept[middle:])
-        matches, scores = output.matches0, output.matching_scores0.float()
-        each = (matches, scores, output.stop_layer, output.is_wanted0, output.is_wanted1)
+        scores, sizes = output.matching_scores0.float(), map(num_matched, pairs, kept)
+        each = (output.matches0, scores, output.stop_layer, output.is_wanted0, output.is_wanted1)
         return [
-            FoundMatches(_as_matches(row, scores, int(stop)), (wanted0[: sizes[0]], wanted1[: sizes[1]]))
-            for row, scores, stop, wanted0, wanted1, sizes in zip(
-                *(one.cpu().numpy() for one in each), [tuple(map(len, pair)) for pair in pairs], strict=True
+            FoundMatches.of(matches0, scores0, int(stop), (wanted0[:num0], wanted1[:num1]))
+            for matches0, scores0, stop, wanted0, wanted1, (num0, num1) in zip(
+                *(one.cpu().numpy() for one in each), sizes, strict=True
             )
         ]
 
@@ -392,9 +396,3 @@ def upright_positions(features: Features, with_scale_orientation: bool) -> Float
         )
     angles = np.mod(features.orientations + features.quarter_turns * np.pi / 2, 2 * np.pi)
     return np.concatenate([centred, features.scales[:, None], angles[:, None]], axis=1).astype(np.float32)
-
-
-def _as_matches(matches0: IndexArray, scores0: Float32Array, stop_layer: int) -> Matches:
-    idx0 = np.flatnonzero(matches0 >= 0)
-    indices = np.stack([idx0, matches0[idx0]], axis=1).astype(np.int32)
-    return Matches(indices, scores0[idx0].astype(np.float32), stop_layer)

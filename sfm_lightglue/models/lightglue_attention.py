@@ -257,8 +257,7 @@ def attend_both_ways(
 ) -> tuple[Tensor, Tensor | None] | None:
     """Attention between two images whose queries equal their keys, in blocks that are used in both directions.
 
-    It saves one product and one exponential of four. A message is None if a number of its direction overflows or
-    underflows; the other one is of use all the same. Swapped images give swapped messages, except for rounding.
+    It saves one product and one exponential of four. Swapped images give swapped messages, except for rounding.
 
     Args:
         query0: [B, H, N0, d].
@@ -267,8 +266,9 @@ def attend_both_ways(
         value1: [B, H, N1, d].
 
     Returns:
-        Messages [B, H, N0, d] and [B, H, N1, d], the second one or None; None without the first, or if blocks are not
-        faster.
+        Messages [B, H, N0, d] and [B, H, N1, d]. The second one is None if only sums of its own direction are out of
+        range, as where all weights of a point of image 1 underflow. None if other sums overflow or underflow, or if
+        blocks are not faster.
     """
     if not prefers_blocks(query0):
         return None

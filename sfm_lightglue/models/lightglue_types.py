@@ -160,8 +160,8 @@ class LightGlueOutput(NamedTuple):
     num_layers1: Tensor
     """[B, N1] int64, likewise."""
     is_wanted0: Tensor
-    """[B, N0] bool: whether no layer found the point without a match. Others may have stayed, to fill up a multiple.
-    False on padding."""
+    """[B, N0] bool: True for points that no layer judged to be without a match. Others may have stayed, to fill up a
+    multiple. False on padding."""
     is_wanted1: Tensor
     """[B, N1] bool, likewise."""
     hidden_states: tuple[Tensor, ...] | None = None

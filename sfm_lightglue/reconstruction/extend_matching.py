@@ -180,7 +180,8 @@ class ArrivalMatching:
 
     def _renumbered(self, pair: ImagePair, matches: Matches) -> Matches:
         """Matches of rows of features, as matches of keypoints of the model."""
-        return replace(matches, indices=self._keypoints(pair, matches.indices).astype(np.int32))
+        indices = self._keypoints(pair, matches.indices).astype(np.int32)
+        return replace(matches, indices=indices, asked0=None, asked1=None)
 
     def _keypoints(self, pair: ImagePair, indices: Int32Array | IndexArray) -> IndexArray:
         rows = (self._rows[name][one] for name, one in zip((pair.name0, pair.name1), indices.T, strict=True))

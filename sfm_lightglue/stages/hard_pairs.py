@@ -43,7 +43,7 @@ class Attempt:
         own: alteration of the image that is helped; None for none.
         other: alteration of its partners.
         has_more_keypoints: whether the image gets more keypoints than usual.
-        is_quick: whether a pair ends after its first keypoints if these do not match.
+        is_quick: whether a pair ends after its first keypoints if these do not match; see `HardMatchers`.
         by_other_extractor: whether another extractor finds the keypoints of both images.
     """
 
@@ -88,7 +88,8 @@ class HardMatchers:
     """The matchers of attempts, with the store.
 
     Args:
-        quick: ends pairs that do not match after their first keypoints.
+        quick: ends pairs that do not match after their first keypoints, and matches others again with the keypoints
+            around those first ones that may have a match.
         thorough: matches all keypoints.
         other: matches the features of `other_extractor`; None without.
         other_extractor: another extractor, with the store; None if there is none whose weights are installed.

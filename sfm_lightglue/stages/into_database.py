@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sfm_lightglue.arrays import Float32Array
+from sfm_lightglue.arrays import Float32Array, UInt8Array
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.geometry.transforms import Rigid3
@@ -63,17 +63,23 @@ class InlierRecord:
         rows: [K, 2] uint16 or int32 keypoints of the inliers, by their rows in both images.
         num_matches: number of matches, inliers or not.
         evidence: of the geometry; None if it was not measured.
+        asked0: `Matches.asked0` as bits, see `numpy.packbits`; None if all keypoints were asked.
+        asked1: likewise.
     """
 
     rows: npt.NDArray[Any]
     num_matches: int
     evidence: PairEvidence | None
+    asked0: UInt8Array | None = None
+    asked1: UInt8Array | None = None
 
     @classmethod
     def of(cls, matches: Matches, geometry: TwoViewGeometry) -> InlierRecord:
         """Those of a pair, in few bytes: all verified pairs of a scene are kept at a time."""
         rows = matches.indices[geometry.inlier_mask]
-        return cls(rows.astype(np.uint16) if rows.max(initial=0) < 2**16 else rows, len(matches), geometry.evidence)
+        few = rows.astype(np.uint16) if rows.max(initial=0) < 2**16 else rows
+        asked0, asked1 = (None if one is None else np.packbits(one) for one in (matches.asked0, matches.asked1))
+        return cls(few, len(matches), geometry.evidence, asked0, asked1)
 
 
 class PairReceiver(Protocol):

@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.features import best_spread
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.scene_cues import scene_cues
 from sfm_lightglue.lookalikes.views import ImageView, PairView
@@ -24,7 +23,6 @@ from sfm_lightglue.types import Camera, Features, ImagePair, PairEvidence
 def cues_of_pairs(
     verified: Mapping[ImagePair, VerifiedPairRecord],
     features: Mapping[str, Features],
-    first_keypoints: int = 0,
     position_m_from_name: Mapping[str, Float64Array] | None = None,
     max_error_deg: float = 5.0,
     camera_from_name: Mapping[str, Camera] | None = None,
@@ -34,7 +32,6 @@ def cues_of_pairs(
     Args:
         verified: by pair, with inliers.
         features: by name of image; each is looked up once.
-        first_keypoints: number of keypoints of an image that are matched before the others; 0 if all are matched.
         position_m_from_name: known positions [3] of images in metres.
         max_error_deg: rotations of a triplet that differ by at most this angle close.
         camera_from_name: intrinsics of images; without them, some cues are not known.
@@ -42,7 +39,7 @@ def cues_of_pairs(
     Raises:
         ValueError: if a record has no inliers.
     """
-    views = scene_views(verified, features, first_keypoints, position_m_from_name or {}, camera_from_name or {})
+    views = scene_views(verified, features, position_m_from_name or {}, camera_from_name or {})
     return dict(zip(sorted(verified), scene_cues(views.images, views.pairs, max_error_deg), strict=True))
 
 
@@ -62,7 +59,6 @@ class SceneViews:
 def scene_views(
     verified: Mapping[ImagePair, VerifiedPairRecord],
     features: Mapping[str, Features],
-    first_keypoints: int,
     position_m_from_name: Mapping[str, Float64Array],
     camera_from_name: Mapping[str, Camera],
 ) -> SceneViews:
@@ -80,7 +76,6 @@ def scene_views(
         [
             _image_view(
                 keypoints_of(name),
-                first_keypoints,
                 position_m_from_name.get(name),
                 camera_from_name.get(name),
                 (position_from_name[name], str(PurePosixPath(name).parent)),
@@ -96,19 +91,14 @@ def scene_views(
 
 def _image_view(
     features: HasKeypoints,
-    first_keypoints: int,
     position_m: Float64Array | None,
     camera: Camera | None,
     place: tuple[int, str],
 ) -> ImageView:
-    is_first = None
-    if 0 < first_keypoints < len(features):
-        is_first = np.zeros(len(features), np.bool_)
-        is_first[best_spread(features.keypoints, features.scores, first_keypoints, features.image_size)] = True
     scales = None if features.scales is None else features.scales * np.float32(features.shrink_factor or 1.0)
     # A copy: the arrays of an entry of the store can share memory, and the descriptors must not stay in it.
     focal_px = None if camera is None else mean_focal_length(camera)
-    return ImageView(features.keypoints.copy(), features.image_size, scales, is_first, focal_px, position_m, *place)
+    return ImageView(features.keypoints.copy(), features.image_size, scales, focal_px, position_m, *place)
 
 
 def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView:
@@ -124,4 +114,6 @@ def _pair_view(image0: int, image1: int, record: VerifiedPairRecord) -> PairView
         evidence.num_distinctive_inliers,
         evidence.mean_inlier_score,
         record.cam1_from_cam0.R,
+        record.inliers.asked0,
+        record.inliers.asked1,
     )

@@ -117,9 +117,8 @@ class PairDoubt:
         pairs, known = ImagePair.in_order(verified), frozenset(trusted) & verified.keys()
         if config.mode == "off" or not pairs:
             return cls(config, pairs, known)
-        first_keypoints = int(getattr(getattr(sources.matcher.matcher, "config", None), "first_keypoints", 0) or 0)
         positions, cameras = sources.position_m_from_name, sources.camera_from_name
-        views = scene_views(verified, sources.features, first_keypoints, positions, cameras)
+        views = scene_views(verified, sources.features, positions, cameras)
         cues = kept_scene_cues(views, limit_deg, sources.matcher.store)
         is_wrong = np.array([pair in joining for pair in pairs], np.bool_)
         is_trusted = np.array([pair in known for pair in pairs], np.bool_)

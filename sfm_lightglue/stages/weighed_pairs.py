@@ -245,7 +245,7 @@ def _without_still_content(
         still = is_still(points0, points1, size) if is_dominated else content.mask(points0, points1, size)
         if not still.any():
             return None
-        rest = Matches(matched.matches.indices[~still], matched.matches.scores[~still], matched.matches.stop_layer)
+        rest = matched.matches.where(~still)
         geometry = sources.verifier.verify(pair, matched.features, rest, matched.cameras)
         if isinstance(geometry, TwoViewGeometry) and _fit(geometry, points0[still], points1[still]):
             return None  # points at infinity, or on the axis of a forward motion

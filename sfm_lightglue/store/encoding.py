@@ -96,12 +96,14 @@ def dense_from_arrays(arrays: Mapping[str, AnyArray], key: str) -> DenseFeatures
 
 
 def arrays_from_matches(matches: Matches) -> dict[str, AnyArray]:
-    """The arrays of a store entry of matches."""
-    return {
+    """The arrays of a store entry of matches. Optional arrays that are None are left out."""
+    arrays: dict[str, AnyArray] = {
         "indices": matches.indices,
         "scores": matches.scores,
         "stop_layer": np.array(matches.stop_layer),
     }
+    optional = {"asked0": matches.asked0, "asked1": matches.asked1}
+    return arrays | {name: array for name, array in optional.items() if array is not None}
 
 
 def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tuple[Sized, Sized]) -> Matches:
@@ -115,7 +117,11 @@ def matches_from_arrays(arrays: Mapping[str, AnyArray], key: str, features: tupl
     Raises:
         Exception: if arrays are missing or wrong, whatever NumPy or `Matches` raises.
     """
-    matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key)
+    asked0, asked1 = (
+        _shaped(arrays[name], (len(one),), "b") if name in arrays else None
+        for name, one in zip(("asked0", "asked1"), features, strict=True)
+    )
+    matches = Matches(arrays["indices"], arrays["scores"], int(arrays["stop_layer"]), key, asked0, asked1)
     last0, last1 = matches.indices.view(np.uint32).max(axis=0, initial=0).tolist()  # negative numbers are large
     if len(matches) > 0 and (last0 >= len(features[0]) or last1 >= len(features[1])):
         raise ValueError("indices of features that the images do not have")

@@ -225,7 +225,7 @@ def _with_pose(verified: VerifiedPair, pair: MatchedPair, priors: list[FocalPrio
     distortions = [] if verified.lens is not None else _distortion_priors(pair.cameras)
     uncertainty = pose_uncertainty(inliers, pose, geometry.kind == "pure_rotation", priors, distortions)
     points, idxs = _triangulated(inliers, pose, uncertainty.noise_px / inliers.focal_px)
-    chosen = Matches(matches.indices[mask], matches.scores[mask], matches.stop_layer)
+    chosen = matches.where(mask)
     keypoints0, keypoints1 = (one.keypoints[chosen.indices[:, side]] for side, one in enumerate(pair.features))
     alternative = _alternative_pose(verified, uncertainty)
     return RelativePose(geometry, pair.cameras, uncertainty, alternative, chosen, keypoints0, keypoints1, points, idxs)

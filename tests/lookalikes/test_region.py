@@ -51,16 +51,23 @@ def test_a_part_that_other_pairs_match_and_this_pair_does_not_is_missing():
     assert alone.missing == 0
 
 
-def test_keypoints_that_were_not_matched_first_are_no_evidence():
+def test_keypoints_that_were_not_asked_are_no_evidence():
     walk = Walk([0, 0])
     pair = walk.pair(0, 1)
     seen = walk.images[0].keypoints[pair.rows[:, 0]][:, 0] > SIZE[0] / 4
     hidden = replace(pair, rows=pair.rows[seen])
-    images = []
+    asked = []
     for side in (0, 1):
-        is_first = np.zeros(len(walk.images[side].keypoints), np.bool_)
-        is_first[hidden.rows[:, side]] = True
-        images.append(replace(walk.images[side], is_first=is_first))
-    first, _ = side_cues((images[0], images[1]), hidden, (num_pairs(walk, 0, 3), num_pairs(walk, 1, 3)))
-    assert first.matched == 1.0
-    assert np.isnan(first.unmatched_cells) or first.unmatched_cells == 0
+        is_asked = np.zeros(len(walk.images[side].keypoints), np.bool_)
+        is_asked[hidden.rows[:, side]] = True
+        asked.append(np.packbits(is_asked))
+    both, counts = (walk.images[0], walk.images[1]), (num_pairs(walk, 0, 3), num_pairs(walk, 1, 3))
+    of_asked = side_cues(both, replace(hidden, asked0=asked[0], asked1=asked[1]), counts)
+    for side in of_asked:
+        assert side.matched == 1.0
+        assert side.missing == 0
+        assert np.isnan(side.unmatched_cells) or side.unmatched_cells == 0
+    # Also if only one image has keypoints that were not asked.
+    first, second = side_cues(both, replace(hidden, asked1=asked[1]), counts)
+    assert first == side_cues(both, hidden, counts)[0] and first.matched < 0.9
+    assert second == of_asked[1]

@@ -64,12 +64,13 @@ def test_nothing_is_said_about_images_from_different_places_or_without_a_focal_l
     assert np.isnan(conflict(nearer, pair))
 
 
-def test_only_the_keypoints_that_were_matched_first_count_if_they_settled_the_pair() -> None:
+def test_only_the_keypoints_that_were_asked_count() -> None:
     images, pair = pair_of_views(1.0)
-    is_matched = np.zeros(NUM, np.bool_)
-    is_matched[pair.rows[:, 0]] = True
     is_left = images[0].keypoints[:, 0] < 0.7 * SIZE[0]
     kept = replace(pair, rows=pair.rows[is_left[pair.rows[:, 0]]])
-    first = [replace(image, is_first=is_left) for image in images]
+    bits = np.packbits(is_left)
+    asked = replace(kept, asked0=bits, asked1=bits)
+    assert np.array_equal(asked.is_asked(0, NUM), is_left)
+    assert kept.is_asked(1, NUM).all()
     assert conflict(images, kept) > 1.2
-    assert conflict(first, kept) < 0.6
+    assert conflict(images, asked) < 0.6

@@ -17,6 +17,9 @@ from sfm_lightglue.image_pair.config import MatchConfig
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.matchers.first_keypoints import (
     FirstKeypoints,
+    FoundMatches,
+    KeptRows,
+    SecondStep,
     Selected,
     in_all_keypoints,
     is_settled,
@@ -62,6 +65,7 @@ def test_a_pair_with_enough_matches_ends_with_the_first_keypoints(weights: Path,
     found = matcher_of(weights, first_keypoints=LIMIT, enough_matches=1.0).match(*features[:2])
     assert same(found, expected)
     assert 5 < len(found) <= LIMIT
+    assert found.asked0 is not None and found.asked0.sum() == LIMIT
 
 
 def test_a_pair_without_a_good_match_ends_with_the_first_keypoints(weights: Path, features: list[Features]) -> None:
@@ -104,13 +108,19 @@ def test_swapped_images_give_swapped_matches(weights: Path, features: list[Featu
     assert same(matcher.match(features[1], features[0]), matcher.match(features[0], features[1]).swapped())
 
 
-def test_the_steps_are_part_of_the_identity_only_if_there_are_two(weights: Path) -> None:
+def test_the_steps_are_part_of_the_identity_only_if_there_are_two(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_once = matcher_of(weights).identity
     assert matcher_of(weights, first_keypoints=0, enough_matches=3.0).identity == at_once
     in_steps = matcher_of(weights, first_keypoints=LIMIT).identity
     assert in_steps != at_once
     assert matcher_of(weights, first_keypoints=LIMIT, enough_matches=3.0).identity != in_steps
     assert matcher_of(weights, first_keypoints=LIMIT, min_best_score=0.3).identity != in_steps
+    # A change of the second step computes only matches of two steps again.
+    monkeypatch.setattr("sfm_lightglue.matchers.lightglue.TWO_STEPS_VERSION", 90_001)
+    assert matcher_of(weights).identity == at_once
+    assert matcher_of(weights, first_keypoints=LIMIT).identity != in_steps
 
 
 def test_a_reconstruction_matches_in_two_steps_and_other_jobs_at_once() -> None:
@@ -141,9 +151,14 @@ def test_the_first_keypoints_of_an_image_are_selected_once(features: list[Featur
     assert (np.diff(selected.rows) > 0).all()
     assert np.array_equal(features[0].keypoints[selected.rows], selected.features.keypoints)
     rows = np.array([[3, 5]], np.int32)
-    found = in_all_keypoints(Matches(rows, np.ones(1, np.float32), 4), selected.rows, first.of(features[1]).rows)
+    nums = len(features[0]), len(features[1])
+    both = selected.rows, first.of(features[1]).rows
+    found = in_all_keypoints(Matches(rows, np.ones(1, np.float32), 4), both, nums)
     assert found.indices.tolist() == [[selected.rows[3], first.of(features[1]).rows[5]]]
     assert found.stop_layer == 4
+    assert found.asked0 is not None and np.array_equal(np.flatnonzero(found.asked0), selected.rows)
+    of_all = in_all_keypoints(found, (selected.rows, np.arange(nums[1])), nums)
+    assert of_all.asked0 is not None and of_all.asked1 is None
 
 
 def test_the_neighbours_of_a_keypoint_are_the_nearest_first_ones(features: list[Features]) -> None:
@@ -151,8 +166,12 @@ def test_the_neighbours_of_a_keypoint_are_the_nearest_first_ones(features: list[
     distances = np.linalg.norm(features[0].keypoints[:, None] - selected.features.keypoints, axis=2)
     nearest = np.take_along_axis(distances, selected.neighbours, axis=1)
     assert np.allclose(np.sort(nearest, axis=1), np.sort(distances, axis=1)[:, :8], atol=1e-3)
-    few = FirstKeypoints(3).of(features[0])
-    assert few.neighbours.shape == (len(features[0]), 3)
+    for num in (1, 3):
+        assert FirstKeypoints(num).of(features[0]).neighbours.shape == (len(features[0]), num)
+    # The neighbours of many images are kept: nothing larger stays in memory with them.
+    kept = selected.neighbours.base
+    assert selected.neighbours.nbytes == len(features[0]) * 8 * 4
+    assert kept is None or kept.nbytes == selected.neighbours.nbytes
 
 
 def selected_of(num: int, num_first: int, neighbours: np.ndarray) -> Selected:
@@ -189,12 +208,66 @@ def test_of_many_keypoints_those_with_the_most_wanted_neighbours_are_matched() -
     neighbours[::2, 7] = 100
     scores = np.linspace(0, 1, 3000).astype(np.float32)
     rows = rows_to_match(selected_of(3000, 640, neighbours), is_wanted, scores)
-    assert len(rows) == 2000
+    assert len(rows) == 1920  # a multiple of 128, at most two thirds
     assert {*range(0, 3000, 2)} <= {*rows.tolist()}
-    assert next(row for row in rows.tolist() if row % 2) == 2001  # the others by their scores
+    assert next(row for row in rows.tolist() if row % 2 and row < 2360) == 2161  # the others by their scores
     few = rows_to_match(selected_of(1100, 640, neighbours[:1100]), is_wanted, scores[:1100])
     assert len(few) == 1024
     assert len(rows_to_match(selected_of(900, 640, neighbours[:900]), is_wanted, scores[:900])) == 900
+
+
+def test_wanted_first_keypoints_are_never_left_out_for_others() -> None:
+    neighbours = np.tile(np.arange(8), (3000, 1))
+    is_wanted = np.zeros(640, np.bool_)
+    is_wanted[:8] = is_wanted[600:] = True
+    neighbours[2360:] = 20  # all other keypoints are amid wanted ones, the first keypoints themselves are not
+    scores = np.linspace(1, 0, 3000).astype(np.float32)
+    rows = rows_to_match(selected_of(3000, 640, neighbours), is_wanted, scores)
+    assert len(rows) == 1920
+    assert {*range(2360, 2368), *range(2960, 3000)} <= {*rows.tolist()}
+
+
+def test_all_keypoints_are_matched_if_all_first_ones_are_wanted() -> None:
+    neighbours = np.tile(np.arange(8), (3000, 1))
+    rows = rows_to_match(selected_of(3000, 640, neighbours), np.ones(640, np.bool_), np.ones(3000, np.float32))
+    assert np.array_equal(rows, np.arange(3000))
+
+
+def second_step(score: float) -> SecondStep:
+    """Of 3,000 and 500 keypoints; the last 640 and 200 are the first ones, of which a wanted and an unwanted match."""
+    both = tuple(selected_of(num, first, np.tile(np.arange(8), (num, 1))) for num, first in ((3000, 640), (500, 200)))
+    wanted = np.zeros(640, np.bool_), np.ones(200, np.bool_)
+    wanted[0][0] = True
+    matches = Matches(np.array([[0, 0], [9, 9]], np.int32), np.full(2, score, np.float32))
+    pair = tuple(
+        Features(np.zeros((num, 2), np.float32), np.ones(num, np.float32), np.zeros((num, 4), np.float32), (9, 9))
+        for num in (3000, 500)
+    )
+    return SecondStep.after((both[0], both[1]), FoundMatches(matches, wanted), (pair[0], pair[1]))
+
+
+def test_a_first_keypoint_with_a_match_is_matched_again() -> None:
+    step = second_step(0.5)
+    assert {2360, 2369} <= {*step.rows[0].tolist()}
+    assert len(step.rows[0]) == 3000 or len(step.rows[0]) % 128 == 0
+    assert np.array_equal(step.rows[1], np.arange(500))
+
+
+def test_the_matches_of_the_first_step_stay_if_the_second_one_finds_less() -> None:
+    more = Matches(np.array([[3, 4]], np.int32), np.full(1, 0.8, np.float32), 7)
+    step = second_step(0.5)
+    kept = step.result(more)
+    assert kept.indices.tolist() == [[2360, 300], [2369, 309]]
+    assert kept.asked0 is not None and np.array_equal(np.flatnonzero(kept.asked0), np.arange(2360, 3000))
+    assert kept.asked1 is not None and np.array_equal(np.flatnonzero(kept.asked1), np.arange(300, 500))
+    found = second_step(0.1).result(more)
+    assert found.indices.tolist() == [[step.rows[0][3], 4]]
+    assert found.stop_layer == 7
+    # What the first step asked was asked, too.
+    expected = np.union1d(step.rows[0], np.arange(2360, 3000))
+    assert found.asked0 is not None and np.array_equal(np.flatnonzero(found.asked0), expected)
+    assert len(expected) > len(step.rows[0])
+    assert found.asked1 is None
 
 
 def test_without_a_wanted_keypoint_some_are_matched_all_the_same() -> None:
@@ -219,6 +292,50 @@ def test_the_second_step_matches_what_is_near_wanted_first_ones(
         assert len(seen) <= round(2 / 3 * len(pair[side])) < len(pair[side])
     assert len(found) > 0.6 * len(expected) > 20  # the images have all in common, so a third of the keypoints is missed
     assert same(matcher.match(*pair[::-1]), found.swapped())
+
+
+def test_pairs_with_unequal_kept_rows_give_the_matches_of_each_alone(
+    features: list[Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfm_lightglue.matchers.first_keypoints._FEWEST_AGAIN", 128)
+    monkeypatch.setattr("sfm_lightglue.matchers.first_keypoints._MULTIPLE", 8)
+    options = LightGlueMatcherConfig(
+        first_keypoints=LIMIT, enough_matches=1e6, min_best_score=0.0, precision="float32", batch_size=4
+    )
+    matcher = LightGlueMatcher(options, "cpu")
+    kept_rows: list[tuple[int, int]] = []
+    run = LightGlueMatcher._run
+
+    def noted(self: LightGlueMatcher, pairs: Sequence[tuple[Features, Features]], kept: Sequence[KeptRows | None]):  # type: ignore[no-untyped-def]
+        kept_rows.extend((len(one[0]), len(one[1])) for one in kept if one is not None)
+        return run(self, pairs, kept)
+
+    monkeypatch.setattr(LightGlueMatcher, "_run", noted)
+    left = features[1].rows(np.sort(np.argsort(features[1].keypoints[:, 0])[:240]))
+    pairs = [(features[0], features[1]), (features[2], left), (left, features[3])]
+    together = matcher.match_batch(pairs)
+    assert len(kept_rows) == 3 and len({*kept_rows}) > 1
+    assert any(num0 != num1 for num0, num1 in kept_rows)
+    for pair, found in zip(pairs, together, strict=True):
+        alone, swapped = matcher.match(*pair), matcher.match(*pair[::-1]).swapped()
+        assert len(found) > 10
+        for other in (alone, swapped):
+            assert np.array_equal(found.indices, other.indices)
+            assert np.array_equal(found.asked0, other.asked0) and np.array_equal(found.asked1, other.asked1)
+        for side, asked in enumerate((found.asked0, found.asked1)):
+            assert asked is not None and asked.shape == (len(pair[side]),)
+            assert asked[found.indices[:, side]].all() and not asked.all()
+
+
+def test_without_pruning_the_second_step_matches_all_keypoints(
+    features: list[Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfm_lightglue.matchers.first_keypoints._FEWEST_AGAIN", 128)
+    at_once = LightGlueMatcher(LightGlueMatcherConfig(width_confidence=-1, precision="float32"), "cpu")
+    options = replace(at_once.config, first_keypoints=LIMIT, enough_matches=1e6, min_best_score=0.0)
+    found = LightGlueMatcher(options, "cpu").match(*features[:2])
+    assert same(found, at_once.match(*features[:2]))
+    assert found.asked0 is None and found.asked1 is None
 
 
 def test_is_wanted_tells_which_keypoints_stay_only_to_fill_up(features: list[Features]) -> None:

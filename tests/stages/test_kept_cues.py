@@ -56,9 +56,11 @@ def test_any_other_input_is_computed_anew(calls: list[int], tmp_path: Path) -> N
     kept_scene_cues(replace(views, images=known), 5.0, store)
     kept_scene_cues(replace(views, pairs=[*views.pairs[:2], walk.pair(0, 2, keep=0.5)]), 5.0, store)
     kept_scene_cues(replace(views, pairs=views.pairs[:2]), 5.0, store)
-    assert calls == [3, 3, 3, 3, 3, 2]
+    bits = np.packbits(np.ones(len(walk.images[0].keypoints), np.bool_))
+    kept_scene_cues(replace(views, pairs=[replace(views.pairs[0], asked0=bits), *views.pairs[1:]]), 5.0, store)
+    assert calls == [3, 3, 3, 3, 3, 2, 3]
     kept_scene_cues(views, 5.0, store)
-    assert len(calls) == 6
+    assert len(calls) == 7
 
 
 def test_size_of_integers_does_not_matter(calls: list[int], tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ from sfm_lightglue.reconstruction.pair_record import pair_evidence, pairs_apart,
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.report.images_table import RecordedPair, recorded_pairs
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
-from sfm_lightglue.stages.into_database import InlierRecord, PairCounts, VerifiedPairRecord
+from sfm_lightglue.stages.into_database import InlierRecord, PairCounts, VerifiedPairRecord, record_of
 from sfm_lightglue.stages.matching import match_pairs
 from sfm_lightglue.stages.pair_cues import SceneViews, scene_views
 from sfm_lightglue.stages.pair_doubt import PairDoubt, PairOverlap
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.two_view.config import TwoViewConfig
-from sfm_lightglue.types import Features, ImagePair
+from sfm_lightglue.types import Features, ImagePair, Matches, TwoViewGeometry
 from tests.helpers.exact_scenes import GIVEN, SIZE, ExactScene
 from tests.helpers.judged_models import judged_model
 from tests.helpers.lookalike_views import Walk
@@ -243,7 +243,22 @@ def test_images_stand_in_the_natural_order_of_all_names() -> None:
     inliers = InlierRecord(np.column_stack([np.arange(8), np.arange(8)]), 8, None)
     record = VerifiedPairRecord("general", Rigid3(np.eye(3), np.zeros(3)), 1.0, 8, 0.0, inliers)
     views = scene_views(
-        {ImagePair("a/10.jpg", "a/2.jpg"): record, ImagePair("a/10.jpg", "b/1.jpg"): record}, features, 0, {}, {}
+        {ImagePair("a/10.jpg", "a/2.jpg"): record, ImagePair("a/10.jpg", "b/1.jpg"): record}, features, {}, {}
     )
     assert [(image.number, image.folder) for image in views.images] == [(0, "a"), (2, "a"), (3, "b")]
     assert [(pair.image0, pair.image1) for pair in views.pairs] == [(1, 0), (1, 2)]
+
+
+def test_the_view_of_a_pair_knows_which_keypoints_were_asked() -> None:
+    points, ones = np.ones((20, 2), np.float32), np.ones(20, np.float32)
+    features = {name: Features(points, ones, np.ones((20, 4), np.float32), SIZE) for name in ("a", "b")}
+    rows = np.stack([np.arange(8), np.arange(8)], axis=1).astype(np.int32)
+    asked = np.arange(20) % 3 != 2
+    identity = Rigid3(np.eye(3), np.zeros(3))
+    geometry = TwoViewGeometry("general", np.arange(8) < 5, identity, np.zeros((3, 3)))
+    matches = Matches(rows, np.ones(8, np.float32), asked1=asked)
+    record = record_of((features["a"], features["b"]), matches, geometry, keeps_inliers=True)
+    assert record.inliers is not None and record.inliers.asked1 is not None and record.inliers.asked1.nbytes == 3
+    (view,) = scene_views({ImagePair("a", "b"): record}, features, {}, {}).pairs
+    assert view.is_asked(0, 20).all()
+    assert np.array_equal(view.is_asked(1, 20), asked)

@@ -2,12 +2,13 @@
 
 import json
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sfm_lightglue.store import entry_bytes
-from sfm_lightglue.store.encoding import arrays_from_matches
+from sfm_lightglue.store.encoding import arrays_from_matches, matches_from_arrays
 from sfm_lightglue.store.entry_bytes import decode_entry, encode_entry
 from sfm_lightglue.types import Matches
 
@@ -71,6 +72,20 @@ def test_300_matches_take_two_kilobytes_with_exact_scores():
     data = encode_entry(arrays_from_matches(matches))
     assert len(data) < 1950
     assert_same_arrays(decode_entry(data), arrays_from_matches(matches))
+
+
+def test_matches_tell_which_keypoints_were_asked():
+    rng = np.random.default_rng(0)
+    asked = np.arange(1536) < 900
+    matches = Matches(np.array([[3, 4]], np.int32), np.ones(1, np.float32), 4, "", None, asked)
+    data = encode_entry(arrays_from_matches(matches))
+    found = matches_from_arrays(decode_entry(data), "key", (rng.random(7), asked))
+    assert found.asked0 is None
+    assert np.array_equal(found.asked1, asked)
+    with pytest.raises(ValueError, match="expected the shape"):
+        matches_from_arrays(decode_entry(data), "key", (rng.random(7), rng.random(9)))
+    some = replace(matches, asked0=rng.random(1536) < 0.4, asked1=rng.random(1536) < 0.7)
+    assert len(encode_entry(arrays_from_matches(some))) < 600
 
 
 def test_entries_of_earlier_versions_can_be_read():
