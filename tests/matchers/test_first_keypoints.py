@@ -311,11 +311,20 @@ def test_pairs_with_unequal_kept_rows_give_the_matches_of_each_alone(
         return run(self, pairs, kept)
 
     monkeypatch.setattr(LightGlueMatcher, "_run", noted)
+    planned: list[tuple[int, int]] = []
+    batches = LightGlueMatcher._batches
+
+    def planning(self: LightGlueMatcher, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        planned.extend(sizes)
+        return batches(self, sizes)
+
+    monkeypatch.setattr(LightGlueMatcher, "_batches", planning)
     left = features[1].rows(np.sort(np.argsort(features[1].keypoints[:, 0])[:240]))
     pairs = [(features[0], features[1]), (features[2], left), (left, features[3])]
     together = matcher.match_batch(pairs)
     assert len(kept_rows) == 3 and len({*kept_rows}) > 1
     assert any(num0 != num1 for num0, num1 in kept_rows)
+    assert planned == [(LIMIT, LIMIT)] * 3 + kept_rows  # batches are planned with what is matched, not with all
     for pair, found in zip(pairs, together, strict=True):
         alone, swapped = matcher.match(*pair), matcher.match(*pair[::-1]).swapped()
         assert len(found) > 10
