@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
 from sfm_lightglue.colmap.model_parts import copy_of_part
+from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.reconstruction import job
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
-from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, taken_back_pairs
+from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, save_taken_back, taken_back_pairs
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
 from tests.helpers.exact_scenes import ring_scene, write_database
@@ -125,3 +130,18 @@ def test_pairs_that_were_taken_back_judge_models_wherever_they_are_now(tmp_path:
     folds = Folds.of_database(write_database(tmp_path / "database.db", ring_scene(3)), weighed, 0.5, search)
     assert folds.taken_back == {kept: 70, apart: 50}
     assert folds.left_out == {}
+
+
+def test_a_run_judges_its_models_by_the_pairs_that_were_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pair, seen = Store(tmp_path / "store"), ImagePair("a", "b"), []
+    save_taken_back(store, "key", frozenset({pair}))
+    task = MappingTask(tmp_path / "database.db", tmp_path, 10, frozenset(), seed=0)
+    monkeypatch.setattr(job, "_mapping_task", lambda *_: nullcontext(task))
+    monkeypatch.setattr(job, "map_and_judge", lambda *args: seen.append(args[-1]))
+    clock, keys = SimpleNamespace(stage=lambda _: nullcontext()), job.ModelKeys("key", "finished")
+    run = SimpleNamespace(store=store, keys=keys, config=ReconstructConfig(), trusted=(), growth=None, clock=clock)
+    filled = SimpleNamespace(weighed=Weighed(True, kept=(pair,)), guessed_camera_ids=frozenset())
+    job._map(run, None, None, filled, tmp_path, "first")  # type: ignore[arg-type]
+    assert [search.taken_back for search in seen] == [{pair}]
