@@ -353,7 +353,7 @@ class _Hypothesis:
         return any(not {*self._ends(first)} & {*self._ends(second)} for first, second in combinations(idxs, 2))
 
     def _may_be_fragment(self, idx: int, alike: float | None) -> bool:
-        """Whether a pair can match other pieces of the tracks of the same points: these were matched in no used pair."""
+        """Whether a pair can match other pieces of the tracks of points; these were matched in no used pair."""
         probabilities = self.probabilities[self.best], self.probabilities[idx]
         return (alike is not None and alike >= _MIN_PARTLY_ALIKE) or _is_clear(*probabilities, _MIN_FRAGMENT_ODDS_RATIO)
 
