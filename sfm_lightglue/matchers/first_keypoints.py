@@ -24,14 +24,14 @@ _NUM_NEIGHBOURS, _MIN_WANTED = 8, 2
 """Number of the nearest first keypoints, and how many of them must be wanted, so that a further keypoint is matched."""
 
 _FEWEST_AGAIN, _SHARE_AGAIN = 1024, Fraction(2, 3)
-"""Of more keypoints, those amid the most wanted ones are matched: so many, or this share of all of the image. With
-1,024 of 1,536, a pair takes half the time, and nine in ten matches are found."""
+"""So many keypoints are matched at least, and at most so many or this share of all of the image: those near the most
+wanted ones. With 1,024 of 1,536, a pair takes half the time, and nine in ten matches are found."""
 
 _MULTIPLE = 128
 """The number of keypoints is a multiple of this, or all are matched: products of a new shape take a millisecond
 more."""
 
-TWO_STEPS_VERSION = 3
+TWO_STEPS_VERSION = 4
 """Number to raise when a change of the code changes the matches of pairs that are matched in two steps."""
 
 KeptRows = tuple[IndexArray, IndexArray]
@@ -120,8 +120,9 @@ def _asked(rows: IndexArray, num: int) -> BoolArray | None:
 def rows_to_match(selected: Selected, is_wanted: BoolArray, scores: Float32Array) -> IndexArray:
     """The keypoints of an image that are worth matching after the first ones, by their rows among all, ascending.
 
-    Outside of the common view, no layer of the network wants a keypoint, and amid first ones that are not wanted the
-    others would not be either. If all first ones are wanted, also because the network judges none, all are matched.
+    Outside of the common view, no layer of the network wants a keypoint, and near first ones that are not wanted the
+    others would not be either. Of few keypoints, or if all first ones are wanted, also because the network judges none,
+    all are matched.
 
     Args:
         selected: the first keypoints of the image.
@@ -135,7 +136,7 @@ def rows_to_match(selected: Selected, is_wanted: BoolArray, scores: Float32Array
     is_sure[selected.rows] = is_wanted
     is_near = (num_wanted >= _MIN_WANTED) | is_sure
     most = max(_FEWEST_AGAIN, int(_SHARE_AGAIN * len(scores)) // _MULTIPLE * _MULTIPLE)
-    num = min(-(-max(int(is_near.sum()), 1) // _MULTIPLE) * _MULTIPLE, most, len(scores))
+    num = min(max(-(-int(is_near.sum()) // _MULTIPLE) * _MULTIPLE, _FEWEST_AGAIN), most, len(scores))
     order = np.lexsort((-scores, -num_wanted, ~is_near, ~is_sure))
     return np.sort(order[:num])
 

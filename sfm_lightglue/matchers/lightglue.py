@@ -74,9 +74,10 @@ class LightGlueMatcherConfig:
     first_keypoints: int | None = None
     """Each pair is first matched with this number of keypoints of each image, the best-spread ones. Only where the
     scores of these matches add up to less than `enough_matches`, and the ten best have a mean score of at least
-    `min_best_score`, it is matched again with the keypoints near those first ones that may have a match: at most two
-    thirds of all, or 1,024 if that is more; with all if all first ones may have one. 0 matches all at once. None is
-    640 in `reconstruct`, `localize` and what uses their configuration, and 0 elsewhere: a database of COLMAP gets all
+    `min_best_score`, it is matched again with the keypoints near those first ones that may have a match: at least 1,024
+    of each image, at most two thirds of all if that is more; with all if all first ones may have one. 0 matches all at
+    once. None is 640 in `reconstruct`, `localize` and what uses their configuration, and 0 elsewhere: a database of
+    COLMAP gets all
     matches."""
 
     enough_matches: float = 80.0

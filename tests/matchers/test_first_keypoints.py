@@ -184,8 +184,9 @@ def selected_of(num: int, num_first: int, neighbours: np.ndarray) -> Selected:
     return Selected(some, np.arange(num - num_first, num), neighbours)
 
 
-def test_keypoints_amid_unwanted_first_ones_are_left_out() -> None:
-    """Of the neighbours of each third of the first 300 keypoints, none, one or two are wanted; the last ones stay."""
+def test_keypoints_amid_unwanted_first_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the neighbours of each third of all 500 keypoints, none, one or two are wanted; wanted first ones stay."""
+    monkeypatch.setattr("sfm_lightglue.matchers.first_keypoints._FEWEST_AGAIN", 128)
     neighbours = np.tile(np.arange(8), (500, 1))
     neighbours[1::3, 0], neighbours[2::3, :2] = 100, (100, 101)
     is_wanted = np.zeros(200, np.bool_)
@@ -270,11 +271,10 @@ def test_the_matches_of_the_first_step_stay_if_the_second_one_finds_less() -> No
     assert found.asked1 is None
 
 
-def test_without_a_wanted_keypoint_some_are_matched_all_the_same() -> None:
-    rows = rows_to_match(
-        selected_of(500, 200, np.zeros((500, 8), int)), np.zeros(200, np.bool_), np.ones(500, np.float32)
-    )
-    assert rows.tolist() == [*range(128)]
+def test_without_a_wanted_keypoint_so_many_are_matched_all_the_same() -> None:
+    selected = selected_of(1500, 640, np.zeros((1500, 8), int))
+    rows = rows_to_match(selected, np.zeros(640, np.bool_), np.ones(1500, np.float32))
+    assert rows.tolist() == [*range(1024)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
