@@ -249,8 +249,8 @@ class _Job:
                 adjust,
                 self.executor,
                 self.log.progress,
-                is_last,
-                task.constant_camera_ids,
+                adjusts_all=is_last,
+                constant_camera_ids=task.constant_camera_ids,
             )
         if result.num_rounds == 0:
             raise ReconstructionError(

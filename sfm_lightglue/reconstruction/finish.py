@@ -100,7 +100,14 @@ class Finishing:
                 adjust = adjustment_like(self.mapper_config, self.task, is_last)
                 constant = self.task.constant_camera_ids
                 result = densify_model(
-                    model, self.dense, self.density, adjust, self.executor, self.progress, is_last, constant
+                    model,
+                    self.dense,
+                    self.density,
+                    adjust,
+                    self.executor,
+                    self.progress,
+                    adjusts_all=is_last,
+                    constant_camera_ids=constant,
                 )
                 if result.num_rounds > 0:
                     model, min_views = result.model, self.density.min_views(model.num_reg_images())

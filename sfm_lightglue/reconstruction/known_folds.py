@@ -15,8 +15,7 @@ from sfm_lightglue.types import ImagePair
 
 def save_folds(store: Store, key: str, left_out: frozenset[ImagePair], has_fold: bool) -> None:
     """Keep what `left_out_pairs` and `has_known_fold` give."""
-    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(left_out)])
-    store.save(MAPPED_KIND, _key(key), {"left_out": np.array(names), "has_fold": np.array(has_fold)})
+    _save(store, _key(key), left_out, has_fold=np.array(has_fold))
 
 
 def left_out_pairs(store: Store, key: str) -> frozenset[ImagePair]:
@@ -26,7 +25,7 @@ def left_out_pairs(store: Store, key: str) -> frozenset[ImagePair]:
         store: of the run.
         key: of the models that are mapped.
     """
-    return store.read_as(MAPPED_KIND, _key(key), _decoded) or frozenset()
+    return _read(store, _key(key))
 
 
 def has_known_fold(store: Store, key: str) -> bool:
@@ -46,13 +45,12 @@ def improbable_pairs(store: Store, key: str) -> frozenset[ImagePair]:
         store: of the run.
         key: of the models that are mapped.
     """
-    return store.read_as(MAPPED_KIND, _improbable_key(key), _decoded) or frozenset()
+    return _read(store, _improbable_key(key))
 
 
 def save_improbable(store: Store, key: str, pairs: frozenset[ImagePair]) -> None:
     """Keep these pairs; see `improbable_pairs`."""
-    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
-    store.save(MAPPED_KIND, _improbable_key(key), {"left_out": np.array(names)})
+    _save(store, _improbable_key(key), pairs)
 
 
 def taken_back_pairs(store: Store, key: str) -> frozenset[ImagePair]:
@@ -62,13 +60,12 @@ def taken_back_pairs(store: Store, key: str) -> frozenset[ImagePair]:
         store: of the run.
         key: of the models that are mapped.
     """
-    return store.read_as(MAPPED_KIND, _taken_back_key(key), _decoded) or frozenset()
+    return _read(store, _taken_back_key(key))
 
 
 def save_taken_back(store: Store, key: str, pairs: frozenset[ImagePair]) -> None:
     """Keep these pairs; see `taken_back_pairs`."""
-    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
-    store.save(MAPPED_KIND, _taken_back_key(key), {"left_out": np.array(names)})
+    _save(store, _taken_back_key(key), pairs)
 
 
 def _taken_back_key(key: str) -> str:
@@ -81,6 +78,16 @@ def _improbable_key(key: str) -> str:
 
 def _key(key: str) -> str:
     return make_key("left out", key)
+
+
+def _save(store: Store, key: str, pairs: frozenset[ImagePair], **more: AnyArray) -> None:
+    names = json.dumps([(pair.name0, pair.name1) for pair in sorted(pairs)])
+    store.save(MAPPED_KIND, key, {"left_out": np.array(names), **more})
+
+
+def _read(store: Store, key: str) -> frozenset[ImagePair]:
+    """The pairs of an entry, none without an entry."""
+    return store.read_as(MAPPED_KIND, key, _decoded) or frozenset()
 
 
 def _decoded(arrays: Mapping[str, AnyArray]) -> frozenset[ImagePair]:
