@@ -73,7 +73,7 @@ def test_an_interrupted_run_maps_nothing_again(
 ) -> None:
     output = tmp_path / "out"
 
-    def interrupted(*arguments: object) -> DensifyResult:
+    def interrupted(*arguments: object, **options: object) -> DensifyResult:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -96,7 +96,7 @@ def test_a_model_that_gets_worse_stays_as_the_mapping_made_it(
     output = tmp_path / "out"
     shutil.copytree(finished, output)
 
-    def bent(model: pycolmap.Reconstruction, *arguments: object) -> DensifyResult:
+    def bent(model: pycolmap.Reconstruction, *arguments: object, **options: object) -> DensifyResult:
         model = pycolmap.Reconstruction(model)
         for image_id in sorted(model.images)[:3]:
             frame = model.images[image_id].frame
