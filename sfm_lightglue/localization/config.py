@@ -15,7 +15,8 @@ from sfm_lightglue.registry.components import (
     default_choice,
     tables_from_config,
 )
-from sfm_lightglue.registry.fitting_weights import with_first_keypoints, with_fitting_weights
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
+from sfm_lightglue.registry.matching_steps import with_first_keypoints
 from sfm_lightglue.registry.registry import Choice
 
 

@@ -31,6 +31,9 @@ _MULTIPLE = 128
 """The number of keypoints is a multiple of this, or all are matched: products of a new shape take a millisecond
 more."""
 
+ENOUGH_MATCHES, MIN_BEST_SCORE = 80.0, 0.5
+"""Limits of `is_settled` if none are given."""
+
 TWO_STEPS_VERSION = 4
 """Number to raise when a change of the code changes the matches of pairs that are matched in two steps."""
 
@@ -181,6 +184,26 @@ def num_matched(pair: tuple[Features, Features], rows: KeptRows | None) -> tuple
     """Number of keypoints of both images that are matched: those of some rows, or all."""
     first, second = pair if rows is None else rows
     return len(first), len(second)
+
+
+def settled_limits(enough_matches: float | None, min_best_score: float | None) -> tuple[float, float]:
+    """The limits of `is_settled`; None stands for `ENOUGH_MATCHES` and `MIN_BEST_SCORE`."""
+    enough = ENOUGH_MATCHES if enough_matches is None else enough_matches
+    return enough, MIN_BEST_SCORE if min_best_score is None else min_best_score
+
+
+def may_have_more(matches: Matches, first_keypoints: int, enough_matches: float, min_best_score: float) -> bool:
+    """Whether a pair has the matches of its first keypoints alone, and these do not settle it by other limits.
+
+    Args:
+        matches: of a matcher with the same `first_keypoints`, by which fewer pairs are matched again.
+        first_keypoints: as in `LightGlueMatcherConfig`.
+        enough_matches: see `is_settled`.
+        min_best_score: see `is_settled`.
+    """
+    asked = matches.asked0, matches.asked1
+    is_first = all(one is not None and int(one.sum()) <= first_keypoints for one in asked)
+    return is_first and not is_settled(matches, enough_matches, min_best_score)
 
 
 def is_settled(matches: Matches, enough_matches: float, min_best_score: float) -> bool:

@@ -25,7 +25,9 @@ from sfm_lightglue.matchers.first_keypoints import (
     SecondStep,
     in_all_keypoints,
     is_settled,
+    may_have_more,
     num_matched,
+    settled_limits,
 )
 from sfm_lightglue.matchers.point_layers import PointLayers
 from sfm_lightglue.models.lazy_network import LazyNetwork
@@ -77,14 +79,15 @@ class LightGlueMatcherConfig:
     `min_best_score`, it is matched again with the keypoints near those first ones that may have a match: at least 1,024
     of each image, at most two thirds of all if that is more; with all if all first ones may have one. 0 matches all at
     once. None is 640 in `reconstruct`, `localize` and what uses their configuration, and 0 elsewhere: a database of
-    COLMAP gets all
-    matches."""
+    COLMAP gets all matches."""
 
-    enough_matches: float = 80.0
-    """Sum of the scores of the first keypoints' matches, their expected number of correct ones, that is enough."""
+    enough_matches: float | None = None
+    """Sum of the scores of the first keypoints' matches, their expected number of correct ones, that is enough. None is
+    40 in `reconstruct`, and 80 elsewhere."""
 
-    min_best_score: float = 0.5
-    """Two images have no common view if the mean score of the ten best matches of their first keypoints is lower."""
+    min_best_score: float | None = None
+    """Two images have no common view if the mean score of the ten best matches of their first keypoints is lower. None
+    is 0.6 in `reconstruct`, and 0.5 elsewhere."""
 
     batch_size: int = 0
     """Number of pairs per run of the network; 0 means 1 on the CPU, where more is not faster, and 16 on CUDA."""
@@ -109,7 +112,7 @@ class LightGlueMatcherConfig:
             raise ConfigError(f"lightglue: {error}") from error
         if (self.first_keypoints or 0) < 0:
             raise ConfigError("`matcher.first_keypoints` must not be negative")
-        if not 0 <= self.enough_matches < np.inf or not 0 <= self.min_best_score <= 1:
+        if not 0 <= (self.enough_matches or 0) < np.inf or not 0 <= (self.min_best_score or 0) <= 1:
             raise ConfigError(
                 "`matcher.enough_matches` must not be negative, `matcher.min_best_score` must be from 0 to 1"
             )
@@ -144,28 +147,21 @@ class LightGlueMatcher:
         self._network = LazyNetwork(path, _load, device)
         self._running = threading.Lock()
         self._first = FirstKeypoints(self.config.first_keypoints or 0)
+        self._settles = settled_limits(config.enough_matches, config.min_best_score)
         self._encoded = EncodedImages(self.config.memory_mb * 2**20 // 4)
 
     @property
     def identity(self) -> Identity:
         """Name, thresholds, steps, precision and the digest of the weights, but not the path of the file."""
-        config = self.config
-        options: tuple[object, ...] = (
-            config.depth_confidence,
-            config.width_confidence,
-            config.filter_threshold,
-            self._precision(),
-        )
-        if config.first_keypoints:
-            options += (TWO_STEPS_VERSION, config.first_keypoints, config.enough_matches, config.min_best_score)
-        return Identity("lightglue", 4, options, self._network.digest)
+        config, precision = self.config, self._precision()
+        options = (config.depth_confidence, config.width_confidence, config.filter_threshold, precision)
+        steps = (TWO_STEPS_VERSION, config.first_keypoints, *self._settles) if config.first_keypoints else ()
+        return Identity("lightglue", 4, options + steps, self._network.digest)
 
     @property
     def batch_size(self) -> int:
         """Number of pairs per run of the network."""
-        if self.config.batch_size:
-            return self.config.batch_size
-        return 1 if self._network.is_on_cpu() else 16
+        return self.config.batch_size or (1 if self._network.is_on_cpu() else 16)
 
     @property
     def architecture(self) -> LightGlueArchitecture:
@@ -195,6 +191,10 @@ class LightGlueMatcher:
             output = self._run([(features0, features1)], [None])
         layers0, layers1 = (each[0].cpu().numpy().astype(np.int64) for each in (output.num_layers0, output.num_layers1))
         return PointLayers(layers0, layers1, int(output.stop_layer[0]), self.architecture.num_layers)
+
+    def may_have_more(self, matches: Matches) -> bool:
+        """Whether a pair that a matcher with other limits ended with its first keypoints would have more matches."""
+        return may_have_more(matches, self.config.first_keypoints or 0, *self._settles)
 
     def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs of any sizes. In float32, each pair gives the same result as alone.
@@ -226,7 +226,7 @@ class LightGlueMatcher:
             selected = [(self._first.of(pairs[row][0]), self._first.of(pairs[row][1])) for row in longer]
             firsts = self._match_all([(one.features, other.features) for one, other in selected], [None] * len(longer))
             for row, both, first in zip(longer, selected, firsts, strict=True):
-                if is_settled(first.matches, config.enough_matches, config.min_best_score):
+                if is_settled(first.matches, *self._settles):
                     num0, num1 = map(len, pairs[row])
                     found[row] = in_all_keypoints(first.matches, (both[0].rows, both[1].rows), (num0, num1))
                 else:

@@ -26,8 +26,9 @@ from sfm_lightglue.registry.components import (
     default_choice,
     tables_from_config,
 )
-from sfm_lightglue.registry.fitting_weights import with_first_keypoints, with_fitting_weights
+from sfm_lightglue.registry.fitting_weights import with_fitting_weights
 from sfm_lightglue.registry.known_poses import mapper_of_poses, pairs_of_poses
+from sfm_lightglue.registry.matching_steps import quick_first
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.scene.camera_assignment import CameraConfig
 from sfm_lightglue.stages.second_chance import SecondChanceConfig
@@ -167,7 +168,7 @@ class ReconstructConfig(DatabaseConfig):
 
     def __post_init__(self) -> None:
         DatabaseConfig.__post_init__(self)
-        object.__setattr__(self, "matcher", with_first_keypoints(self.matcher))
+        object.__setattr__(self, "matcher", quick_first(self.matcher))
         if not isinstance(self.rig, str):
             raise ConfigError(f"`rig` {self.rig!r}: expected the path of a file")
         if not isinstance(self.poses, str):

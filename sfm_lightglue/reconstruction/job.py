@@ -36,9 +36,10 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
+from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, thorough_job, was_thorough
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
+from sfm_lightglue.reconstruction.turns import find_turns, turns_key
 from sfm_lightglue.reconstruction.unfolding import map_unfolded, told_as_before
-from sfm_lightglue.retrieval.describe import describe_scene
 from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
@@ -46,7 +47,7 @@ from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.pair_plan import PairPlan
-from sfm_lightglue.stages.turned_images import TurnedImages, decode_turns, encode_turns, most_turned, turn_images
+from sfm_lightglue.stages.turned_images import decode_turns, encode_turns, turn_images
 from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
@@ -110,7 +111,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         work: an existing folder for intermediate files.
         database: path of a new database.
     """
-    filled, mapped = _map_scene(job, mapper, work, database)
+    job, filled, mapped = _map_scene(job, mapper, work, database)
     judged, groups = mapped
     tell_unverified(job.trusted, filled.weighed)
     path_from_name = {image.name: image.path for image in job.scene.images}
@@ -163,20 +164,28 @@ def _move_to_metres(job: Job, judged: JudgedModel) -> dict[str, Any] | None:
 
 def _map_scene(
     job: Job, mapper: Mapper, work: Path, database: Path
-) -> tuple[FilledDatabase, tuple[list[JudgedModel], Sequence[CameraGroup]]]:
-    """The database and the judged models of the mapping.
+) -> tuple[Job, FilledDatabase, tuple[list[JudgedModel], Sequence[CameraGroup]]]:
+    """The database and the judged models of the mapping, and the job that made them.
 
     The models are read back from the store: an interrupted run, which maps nothing again, goes on from the same values.
+    If pairs that take no part join pieces of the scene, pairs are matched more thoroughly, and it is mapped anew.
     """
+    thorough = thorough_job(job)
+    if thorough is not None and was_thorough(job):
+        return _map_scene(thorough, mapper, work, database)
     mapped = read_mapped(job.store, job.keys.mapped, new_folder(work / "mapped-before"))
     job.store.count(MAPPED_KIND, hit=mapped is not None)
     if mapped is not None:
-        return fill_database(job, database, mapped[1]), mapped
+        return job, fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
         doubtful = partial(doubtful_pairs, trusted=job.trusted, limit=job.config.lookalikes.min_probability)
         how = partial(fill_database, job), partial(_map, job, mapper, snapshots), doubtful
         filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
+        if thorough is not None and asks_for_more(job, thorough, filled.weighed, judged):
+            with store_errors(filled.path):
+                filled.path.unlink()
+            return _map_scene(thorough, mapper, new_folder(work / "thorough"), database)
         groups: Sequence[CameraGroup] = ()
         first = judged[0] if judged and judged[0].verdict.outcome != "rejected" else None
         if first and first.model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
@@ -187,7 +196,7 @@ def _map_scene(
             save_mapped(job.store, job.keys.mapped, judged, groups, new_folder(work / "mapped"))
     with job.clock.stage("map"):
         loaded = read_mapped(job.store, job.keys.mapped, new_folder(work / "mapped-again"))
-    return filled, loaded or (judged, groups)
+    return job, filled, loaded or (judged, groups)
 
 
 def _added_before(job: Job) -> AddedPairs:
@@ -245,11 +254,11 @@ def fill_database(
     """
     added = _added_before(job) if added is None else added
     _look(job).use(added)
-    key = make_key("turns", job.keys.mapped)
+    key = turns_key(job)
     turns = job.store.read_as(MAPPED_KIND, key, decode_turns)
     if turns is None:  # decided once, with the cameras of the scene
         filled = _fill(job, path, groups, added)
-        turns = _find_turns(job, filled)
+        turns = find_turns(job, filled.weighed)
         job.store.save(MAPPED_KIND, key, encode_turns(turns))
         if not turns:
             return filled
@@ -257,22 +266,6 @@ def fill_database(
             path.unlink()
     turn_images(job.features, turns)
     return _fill(job, path, groups, added)
-
-
-def _find_turns(job: Job, filled: FilledDatabase) -> dict[str, int]:
-    """Quarter turns of the images without a verified pair that EXIF does not turn, if they match others so."""
-    verified = {*filled.weighed.kept, *filled.weighed.contradicted, *filled.weighed.apart}
-    matched = {name for pair in verified for name in (pair.name0, pair.name1)}
-    alone = [one.name for one in job.features.decoded_images if one.name not in matched and one.quarter_turns == 0]
-    if not matched or not 0 < len(alone) <= most_turned(len(job.features)):
-        return {}
-    matcher = CachedMatcher(job.components.matcher, job.store)
-    verifier = CachedVerifier(job.config.two_view, job.config.seed, job.store)
-    camera_from_name = {image.name: image.camera for image in job.features.decoded_images}
-    with job.clock.stage("match"):
-        similar = describe_scene(job.features, job.store, job.executor, job.progress)
-        turned = TurnedImages(job.features, camera_from_name, matcher, verifier, job.executor)
-        return turned.find(alone, similar, job.plan)
 
 
 def _fill(job: Job, path: Path, groups: Sequence[CameraGroup], added: AddedPairs) -> FilledDatabase:

@@ -38,6 +38,7 @@ class RayExecutor(ThreadExecutor):
         super().__init__(config.num_threads)
         self._options = config.executor
         self._job = WorkerJob.of(config, components.extractor, components.matcher)
+        self._matcher_identity = components.matcher.identity
         self._tasks = RayTasks(config.executor, config.num_threads)
 
     def __enter__(self) -> Self:
@@ -49,10 +50,10 @@ class RayExecutor(ThreadExecutor):
         self._tasks.__exit__(kind, error, trace)
 
     def fill(self, work: SharedWork[ItemT], progress: Progress = silent) -> None:
-        """Have the cluster compute what the store lacks."""
+        """Have the cluster compute what the store lacks; pairs for another matcher are left to this process."""
         if isinstance(work, FeatureWork):
             self._extract(work, progress)
-        elif isinstance(work, PairWork):
+        elif isinstance(work, PairWork) and work.matcher.identity == self._matcher_identity:
             self._match(work, progress)
 
     def _extract(self, work: FeatureWork, progress: Progress) -> None:

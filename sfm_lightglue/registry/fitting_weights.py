@@ -45,20 +45,3 @@ def with_fitting_weights(matcher: Choice, extractor: Choice) -> Choice:
             " give a file of weights with `matcher.weights`, or choose `matcher.name` nearest"
         )
     return Choice(matcher.name, replace(config, weights=weights))
-
-
-def with_first_keypoints(matcher: Choice) -> Choice:
-    """Match in two steps, unless the configuration says how many keypoints are matched first.
-
-    Args:
-        matcher: any matcher; one that is not a LightGlue is returned unchanged.
-    """
-    config = matcher.config
-    if not isinstance(config, LightGlueMatcherConfig) or config.first_keypoints is not None:
-        return matcher
-    return Choice(matcher.name, replace(config, first_keypoints=_FIRST_KEYPOINTS))
-
-
-_FIRST_KEYPOINTS = 640
-"""Of the 1,536 of SIFT. On 41 drone photographs, two thirds of the pairs without a common view end with them, at a
-quarter of the time; fewer keypoints lose weak pairs."""
