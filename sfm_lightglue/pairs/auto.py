@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class AutoConfig:
     """Options of the automatic choice."""
 
-    exhaustive_up_to: int = 40
+    exhaustive_up_to: int = 30
     """Up to this number of images, all pairs are matched."""
 
     num_neighbors: int = 10

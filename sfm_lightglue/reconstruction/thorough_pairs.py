@@ -55,30 +55,39 @@ def was_thorough(job: Job) -> bool:
 
 
 def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
-    """Whether a scene may be made whole, or a doubt be removed, by more matches; kept in the store.
+    """Whether a scene is in doubt, so that it is matched more thoroughly; kept in the store.
+
+    Args:
+        job: of the first attempt.
+        thorough: of the second one, which turns the same images.
+        weighed: the verified pairs of the first attempt.
+        judged: its models.
+    """
+    if not is_in_doubt(weighed, judged):
+        return False
+    logger.info("pairs are matched more thoroughly, because places that look alike leave doubts")
+    turns = job.store.read_as(MAPPED_KIND, turns_key(job), decode_turns) or {}
+    job.store.save(MAPPED_KIND, turns_key(thorough), encode_turns(turns))
+    job.store.save(MAPPED_KIND, _key(job), {"asks": np.array(True)})
+    return True
+
+
+def is_in_doubt(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
+    """Whether more matches may make a scene whole or remove a doubt.
 
     This is so if a model may be folded, or if pairs that take no part because they may show places that look alike join
     images that are in no common model. Then the matches between those places decide, and few of them tell little.
 
     Args:
-        job: of the first attempt.
-        thorough: of the second one, which turns the same images.
-        weighed: its verified pairs.
-        judged: its models.
+        weighed: the verified pairs.
+        judged: the models.
     """
     published = [each for each in judged if each.verdict.outcome != "rejected"]
     names = [frozenset(registered_names(each)) for each in published]
     left_out = {ImagePair.from_names(*both) for each in judged for both in each.verdict.left_out}
-    apart = {*weighed.apart, *left_out}
-    asks = any(each.verdict.maybe_folded for each in published) or any(
-        not any({pair.name0, pair.name1} <= known for known in names) for pair in apart
+    return any(each.verdict.maybe_folded for each in published) or any(
+        not any({pair.name0, pair.name1} <= known for known in names) for pair in {*weighed.apart, *left_out}
     )
-    if asks:
-        logger.info("pairs are matched more thoroughly, because places that look alike leave doubts")
-        turns = job.store.read_as(MAPPED_KIND, turns_key(job), decode_turns) or {}
-        job.store.save(MAPPED_KIND, turns_key(thorough), encode_turns(turns))
-        job.store.save(MAPPED_KIND, _key(job), {"asks": np.array(True)})
-    return asks
 
 
 def _key(job: Job) -> str:

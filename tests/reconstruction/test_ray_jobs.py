@@ -8,12 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.reconstruction.ray_jobs import RayExecutor
 from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.stages.distributed import PairWork
 from tests.helpers.checkout import ROOT
 from tests.helpers.reconstructions import one_thread, tree
 
@@ -28,7 +32,10 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.config import ExecutorConfig
 from sfm_lightglue.execution.ray_executor import RayTasks
 from sfm_lightglue.reconstruction import ray_jobs
+from sfm_lightglue.identity import Identity
+from sfm_lightglue.reconstruction.ray_jobs import RayExecutor
 from sfm_lightglue.reconstruction.run import reconstruct
+from sfm_lightglue.stages.distributed import PairWork
 from tests.helpers import ray_tasks
 from tests.helpers.reconstructions import one_thread
 
@@ -100,3 +107,14 @@ def test_the_bytes_are_those_of_one_process(on_a_cluster: tuple[Path, dict[str, 
 def test_without_ray_the_message_names_the_extra(small_scene_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'needs Ray: pip install "sfm-lightglue\[cluster\]"'):
         reconstruct(small_scene_dir, tmp_path / "out", one_thread(executor={"name": "ray"}))
+
+
+def test_pairs_of_another_matcher_are_left_to_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(RayExecutor, "_match", lambda self, work, progress: asked.append(work))
+    executor = object.__new__(RayExecutor)  # a cluster is not needed for it
+    monkeypatch.setattr(executor, "_matcher_identity", Identity("lightglue", 1, (40.0,)), raising=False)
+    for options in ((40.0,), (80.0,)):
+        matcher = SimpleNamespace(identity=Identity("lightglue", 1, options))
+        executor.fill(PairWork((), 48, {}, str, {}, matcher, None, list))  # type: ignore[arg-type]
+    assert [work.matcher.identity.config for work in asked] == [(40.0,)]
