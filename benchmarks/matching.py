@@ -118,9 +118,10 @@ def _compare_checkouts(
     """Adds the scores of another checkout; returns a table of times."""
     from benchmarks.matching_checkouts import CheckoutMatcher, ratio_table
 
+    as_reconstruct = arguments.as_reconstruct
     with (
-        CheckoutMatcher(ROOT, arguments.device) as this,
-        CheckoutMatcher(arguments.other, arguments.device) as other,
+        CheckoutMatcher(ROOT, arguments.device, as_reconstruct) as this,
+        CheckoutMatcher(arguments.other, arguments.device, as_reconstruct) as other,
     ):
         pairs_from_group: dict[str, list[tuple[Features, Features]]] = {}
         for pairs, max_image_size in sets:
@@ -131,6 +132,8 @@ def _compare_checkouts(
         if {"fountain_p11", "lund_door"} <= images.keys():
             pairs_from_group["no common view"] = list(zip(images["fountain_p11"], images["lund_door"], strict=False))
         table = ratio_table(pairs_from_group, this, other)
+        if as_reconstruct:
+            scores["lightglue, as in reconstruct"] = _evaluate("as in reconstruct", this, sets, arguments)
         scores[f"lightglue of {arguments.other}"] = _evaluate("other", other, sets, arguments)
     return table
 
@@ -211,6 +214,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=5, metavar="N", help="pose estimations per pair, all counted (default: 5)")
     add("--peers", action="store_true", help="also measure the LightGlue of transformers (dev extra)")
     add("--other", type=Path, metavar="DIR", help="also time and score the default LightGlue of another checkout")
+    add(
+        "--as-reconstruct",
+        action="store_true",
+        help="with --other: both with the options that `reconstruct` gives them",
+    )
     add("--device", default="auto")
     add("--json", type=Path, metavar="FILE")
     return parser

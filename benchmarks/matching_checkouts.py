@@ -35,13 +35,15 @@ class CheckoutMatcher:
     Args:
         root: folder of the checkout.
         device: "cpu", "cuda", ...
+        as_reconstruct: with the options that `reconstruct` gives it.
     """
 
     batch_size = 1
 
-    def __init__(self, root: Path, device: str) -> None:
+    def __init__(self, root: Path, device: str, as_reconstruct: bool = False) -> None:
         self._sent: dict[Features, int] = {}
-        command = [sys.executable, str(Path(__file__).resolve()), str(root.resolve()), device]
+        job = "reconstruct" if as_reconstruct else "match"
+        command = [sys.executable, str(Path(__file__).resolve()), str(root.resolve()), device, job]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> CheckoutMatcher:
@@ -100,7 +102,7 @@ def ratio_table(
     return "\n".join(lines)
 
 
-def _serve(root: str, device: str) -> None:
+def _serve(root: str, device: str, job: str) -> None:
     """Answers the messages of `CheckoutMatcher.timed` with the code of a checkout."""
     sys.path.insert(0, root)
     import torch
@@ -109,13 +111,15 @@ def _serve(root: str, device: str) -> None:
     import sfm_lightglue
     from sfm_lightglue.execution import threads
     from sfm_lightglue.matchers import lightglue
+    from sfm_lightglue.reconstruction.config import ReconstructConfig
     from sfm_lightglue.types import Features as FeaturesOfCheckout
 
     if not str(sfm_lightglue.__file__).startswith(root):
         raise SystemExit(f"{root}: not a checkout of this project, {sfm_lightglue.__file__} was imported")
     for module in (threads, lightglue):
         module.num_usable_cores = lambda: 1  # type: ignore[attr-defined]
-    matcher = lightglue.LightGlueMatcher(device=device)
+    config: Any = ReconstructConfig().matcher.config if job == "reconstruct" else None
+    matcher = lightglue.LightGlueMatcher(config, device)
     images: dict[int, Any] = {}
     torch.set_num_threads(1)
     with threadpool_limits(1):
@@ -133,4 +137,4 @@ def _serve(root: str, device: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2])
+    _serve(*sys.argv[1:])

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.matching import ROOT
 from benchmarks.matching_checkouts import CheckoutMatcher, ratio_table
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from tests.helpers.random_features import random_sift
 
 
@@ -22,6 +23,15 @@ def test_a_checkout_finds_the_matches_of_its_own_code() -> None:
     here = LightGlueMatcher(device="cpu").match(*pairs[2])
     assert len(here) > 10 and np.array_equal(found.matches.indices, here.indices)
     assert found.cpu_s > 0 and found.wall_s > 0
+
+
+def test_matches_are_those_of_a_reconstruction_if_asked() -> None:
+    both = [random_sift(seed, 800) for seed in (0, 0)]
+    with CheckoutMatcher(ROOT, "cpu", as_reconstruct=True) as matcher:
+        found = matcher.match(*both)
+    expected = LightGlueMatcher(ReconstructConfig().matcher.config, "cpu").match(*both)
+    assert len(found) <= 640
+    assert np.array_equal(found.indices, expected.indices)
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capfd: pytest.CaptureFixture[str]) -> None:
