@@ -13,11 +13,15 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
+from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.extractors.scale_space import LAYERS, Blobs, ScaleSpace, pixels_per_image_pixel
 
 _BATCH = 256
 """Patches that are processed at a time, so that they stay in the cache of the processor."""
+_FEW = 64
+"""Patches whose gradients are divided into bins at a time, which takes eight times the memory."""
+_STRIP_PX = 16
+"""Height of the strips of a layer whose patches are processed from left to right."""
 
 _ORIENTATION_STEP = 0.6
 """Distance of the samples of the orientation, in standard deviations of the blob."""
@@ -45,46 +49,62 @@ def orientations(space: ScaleSpace, blobs: Blobs) -> tuple[Float32Array, Float32
     Returns:
         The lowest one [N], and the next one [N], NaN for a blob with one only.
     """
-    angles, others = np.zeros(len(blobs), np.float32), np.full(len(blobs), np.nan, np.float32)
+    histograms = np.zeros((_ORIENTATION_BINS, len(blobs)))
     steps = np.arange(-_ORIENTATION_RADIUS, _ORIENTATION_RADIUS + 1) * _ORIENTATION_STEP
     weights = np.exp(-(steps**2) / (2 * _ORIENTATION_SIGMA**2))
-    grid_weights = np.outer(weights, weights).astype(np.float32)
+    sample_weights = np.outer(weights, weights).astype(np.float32).reshape(-1, 1)
     upright = np.zeros(len(blobs), np.float32)
     for rows, x, y in _gradients(space, blobs, upright, 2 * _ORIENTATION_RADIUS + 1, _ORIENTATION_STEP):
-        lengths, directions = cv2.cartToPolar(x, y, angleInDegrees=True)
-        bins = np.rint(directions * np.float32(_ORIENTATION_BINS / 360)).astype(np.int64) % _ORIENTATION_BINS
-        bins += np.arange(len(rows))[:, None, None] * _ORIENTATION_BINS
-        sums = np.bincount(
-            bins.reshape(-1), (lengths * grid_weights).reshape(-1), minlength=len(rows) * _ORIENTATION_BINS
-        )
-        peaks = _two_lowest_peaks(sums.astype(np.float64).reshape(len(rows), _ORIENTATION_BINS))
-        angles[rows], others[rows] = np.nan_to_num(peaks[:, 0]), peaks[:, 1]
-    return angles, others
+        lengths, bins = cv2.cartToPolar(x, y, angleInDegrees=True)
+        bins *= np.float32(_ORIENTATION_BINS / 360)
+        np.rint(bins, out=bins)
+        bins *= bins < _ORIENTATION_BINS  # a full turn is none
+        bins *= np.float32(len(rows))
+        bins += np.arange(len(rows), dtype=np.float32)  # whole numbers below 2**24: exact
+        lengths *= sample_weights
+        num_sums = _ORIENTATION_BINS * len(rows)
+        sums = np.bincount(bins.astype(np.intp).reshape(-1), lengths.reshape(-1), minlength=num_sums)
+        histograms[:, rows] = sums.reshape(_ORIENTATION_BINS, -1)
+    angles, others = _two_lowest_peaks(histograms)
+    return np.nan_to_num(angles), others
 
 
 def describe(space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array) -> Float32Array:
     """Descriptors [N, 128] float32 of length 1, of blobs with angles [N]."""
     found = np.zeros((len(blobs), _CELLS * _CELLS * _BINS), np.float32)
-    sums = _cell_weights()
+    weights = _cell_weights()
     side = (_CELLS + 1) * _SAMPLES_PER_CELL
     for rows, x, y in _gradients(space, blobs, angles_rad, side, _CELL_WIDTH / _SAMPLES_PER_CELL):
-        lengths, directions = cv2.cartToPolar(x.reshape(len(rows), -1), -y.reshape(len(rows), -1))
+        lengths, directions = cv2.cartToPolar(x, np.negative(y, out=y))
         directions *= np.float32(_BINS / (2 * np.pi))
-        lower = directions.astype(np.int32)
-        upper_share = (directions - lower) * lengths
-        shares = np.zeros((*lengths.shape, _BINS), np.float32)  # [n, samples, bins]
-        first = np.arange(lengths.size, dtype=np.int32).reshape(lengths.shape) * np.int32(_BINS)
-        flat = shares.reshape(-1)
-        flat[first + (lower & (_BINS - 1))] = lengths - upper_share
-        flat[first + ((lower + 1) & (_BINS - 1))] = upper_share
-        found[rows] = np.matmul(sums, shares).reshape(len(rows), -1)  # [cells, samples] @ [n, samples, bins]
+        lengths, directions = cv2.transpose(lengths), cv2.transpose(directions)
+        for start in range(0, len(rows), _FEW):
+            part = slice(start, start + _FEW)
+            sums = np.matmul(weights, _shares_of_bins(lengths[part], directions[part]))  # one product for each patch
+            found[rows[part]] = sums.reshape(len(sums), -1)
     return _limited(found)
+
+
+def _shares_of_bins(lengths: AnyArray, directions: AnyArray) -> Float32Array:
+    """Shares [n, samples, bins] of the lengths [n, samples] of gradients, linear between the bins of directions."""
+    lower = directions.astype(np.int32)
+    upper_share = directions - lower
+    upper_share *= lengths
+    shares = np.zeros((*lengths.shape, _BINS), np.float32)
+    first = np.arange(0, shares.size, _BINS).reshape(lengths.shape)
+    flat = shares.reshape(-1)
+    flat[first + (lower & (_BINS - 1))] = lengths - upper_share
+    lower += 1
+    lower &= _BINS - 1
+    first += lower
+    flat[first] = upper_share
+    return shares
 
 
 def _gradients(
     space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array, side: int, step: float
 ) -> Iterator[tuple[IndexArray, Float32Array, Float32Array]]:
-    """Rows [n] of blobs of one layer, and the gradients in x and y [n, side, side] of their rotated patches.
+    """Rows [n] of blobs of one layer, and the gradients in x and y [side * side, n] of their rotated patches.
 
     Args:
         space: in which the blobs were found.
@@ -100,16 +120,21 @@ def _gradients(
     for of_layer in np.split(order, starts[1:]) if len(order) > 0 else []:
         octave_idx, layer_idx = int(blobs.octave_idxs[of_layer[0]]), int(blobs.layer_idxs[of_layer[0]])
         image, factor = space.blurred(octave_idx, layer_idx), np.float32(pixels_per_image_pixel(octave_idx))
-        for start in range(0, len(of_layer), _BATCH):
-            rows = of_layer[start : start + _BATCH]
-            centres = (blobs.keypoints[rows] - np.float32(0.5)) * factor
-            yield rows, *_patch_gradients(image, centres, blobs.scales[rows] * (factor / 2), angles_rad[rows], ticks)
+        centres = (blobs.keypoints[of_layer] - np.float32(0.5)) * factor
+        # Neighbours are sampled together: their pixels are then in the cache of the processor.
+        near = np.lexsort((centres[:, 0], centres[:, 1] // _STRIP_PX))
+        for batch in np.split(near, range(_BATCH, len(near), _BATCH)):
+            rows = of_layer[batch]
+            sigmas = blobs.scales[rows] * (factor / 2)
+            yield rows, *_patch_gradients(image, centres[batch], sigmas, angles_rad[rows], ticks)
 
 
 def _patch_gradients(
     image: Float32Array, centres: Float32Array, sigmas: Float32Array, angles_rad: Float32Array, ticks: Float32Array
 ) -> tuple[Float32Array, Float32Array]:
-    """Gradients in x and y [n, S, S] of patches; zero outside the image.
+    """Gradients in x and y [S * S, n] of patches; zero outside the image.
+
+    The patches are the last axis, so that NumPy works on long rows.
 
     Args:
         image: [H, W].
@@ -118,42 +143,48 @@ def _patch_gradients(
         angles_rad: [n] of the patches.
         ticks: [S + 2] positions of the samples along a side.
     """
-    cosine, sine = np.cos(angles_rad) * sigmas, np.sin(angles_rad) * sigmas
-    along_x = cosine[:, None] * ticks + centres[:, :1], sine[:, None] * ticks + centres[:, 1:]
-    map_x = along_x[0][:, None, :] - (sine[:, None] * ticks)[:, :, None]
-    map_y = along_x[1][:, None, :] + (cosine[:, None] * ticks)[:, :, None]
-    wide = (-1, len(ticks))
-    patches = cv2.remap(
-        image, map_x.reshape(wide), map_y.reshape(wide), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    along, across = ticks[:, None] * (np.cos(angles_rad) * sigmas), ticks[:, None] * (np.sin(angles_rad) * sigmas)
+    map_x = (along + centres[:, 0])[None] - across[:, None]  # [S + 2, S + 2, n]
+    map_y = (across + centres[:, 1])[None] + along[:, None]
+    samples = cv2.remap(
+        image,
+        map_x.reshape(-1, len(centres)),
+        map_y.reshape(-1, len(centres)),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     ).reshape(map_x.shape)
-    x = np.ascontiguousarray(patches[:, 1:-1, 2:] - patches[:, 1:-1, :-2])
-    y = np.ascontiguousarray(patches[:, 2:, 1:-1] - patches[:, :-2, 1:-1])
+    x, y = samples[1:-1, 2:] - samples[1:-1, :-2], samples[2:, 1:-1] - samples[:-2, 1:-1]
     size = np.array(image.shape[::-1])
     reach = sigmas[:, None] * (np.sqrt(2) * ticks[-1])
     at_border = np.flatnonzero(((centres < reach) | (centres + reach > size - 1)).any(axis=1))
     if len(at_border) > 0:
-        columns, lines = map_x[at_border, 1:-1, 1:-1], map_y[at_border, 1:-1, 1:-1]
+        columns, lines = map_x[1:-1, 1:-1, at_border], map_y[1:-1, 1:-1, at_border]
         is_inside = (columns > 0) & (columns < size[0] - 1) & (lines > 0) & (lines < size[1] - 1)
-        x[at_border] *= is_inside
-        y[at_border] *= is_inside
-    return x, y
+        x[..., at_border] *= is_inside
+        y[..., at_border] *= is_inside
+    return x.reshape(-1, len(centres)), y.reshape(-1, len(centres))
 
 
 def _two_lowest_peaks(sums: Float64Array) -> Float32Array:
-    """The two lowest angles [N, 2] in radians of the peaks of cyclic histograms [N, bins] that are nearly the highest.
+    """The two lowest angles [2, N] in radians of the peaks of cyclic histograms [bins, N] that are nearly the highest.
 
     NaN stands for a missing peak.
     """
-    near = np.roll(sums, 1, axis=1) + np.roll(sums, -1, axis=1)
-    far = np.roll(sums, 2, axis=1) + np.roll(sums, -2, axis=1)
-    smooth = (far + 4 * near + 6 * sums) / 16
-    before, after = np.roll(smooth, 1, axis=1), np.roll(smooth, -1, axis=1)
-    is_peak = (smooth > before) & (smooth > after) & (smooth >= _PEAK_RATIO * smooth.max(axis=1, keepdims=True))
-    curvature = np.where(is_peak, before - 2 * smooth + after, -1)
-    places = np.arange(sums.shape[1]) + 0.5 * (before - after) / curvature
-    angles = np.where(is_peak, np.mod(places, sums.shape[1]), np.inf)
-    lowest = np.partition(angles, 1, axis=1)[:, :2] * (2 * np.pi / sums.shape[1])
-    return np.where(np.isfinite(lowest), lowest, np.nan).astype(np.float32)
+    num_bins = len(sums)
+    wide = np.concatenate([sums[-2:], sums, sums[:2]])
+    smooth = (wide[:-4] + wide[4:] + 4 * (wide[1:-3] + wide[3:-1]) + 6 * sums) / 16
+    wide = np.concatenate([smooth[-1:], smooth, smooth[:1]])
+    is_peak = (smooth > wide[:-2]) & (smooth > wide[2:]) & (smooth >= _PEAK_RATIO * smooth.max(axis=0))
+    bins, rows = np.nonzero(is_peak)
+    before, peaks, after = wide[bins, rows], wide[bins + 1, rows], wide[bins + 2, rows]
+    angles = np.mod(bins + 0.5 * (before - after) / (before - 2 * peaks + after), num_bins) * (2 * np.pi / num_bins)
+    lowest = np.full((2, sums.shape[1]), np.nan, np.float32)
+    order = np.lexsort((angles, rows))
+    rows, angles = rows[order], angles[order]
+    is_first = np.diff(rows, prepend=-1) > 0
+    is_second = ~is_first & np.concatenate([[False], is_first])[: len(rows)]
+    lowest[0, rows[is_first]], lowest[1, rows[is_second]] = angles[is_first], angles[is_second]
+    return lowest
 
 
 def _cell_weights() -> Float32Array:
