@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import cv2
 import numpy as np
@@ -97,7 +97,11 @@ class BlobLimits:
 
 
 def find_blobs(
-    pixels: UInt8Array, edge_threshold: float, limits: BlobLimits, limits_of_faint: BlobLimits | None = None
+    pixels: UInt8Array,
+    edge_threshold: float,
+    limits: BlobLimits,
+    limits_of_faint: BlobLimits | None = None,
+    memory: Float32Array | None = None,
 ) -> tuple[Blobs, ScaleSpace]:
     """Find the blobs of a grey image [H, W].
 
@@ -106,11 +110,14 @@ def find_blobs(
         edge_threshold: largest ratio of curvatures.
         limits: of all blobs that are not marked as faint; these do not depend on `limits_of_faint`.
         limits_of_faint: of further blobs, with a lower threshold and a higher number; None for none.
+        memory: [scale_space_size] float32 for the blurred images, which the scale space uses; None for new memory.
     """
+    if memory is None:
+        memory = np.empty(scale_space_size(*pixels.shape), np.float32)
     found, layers = [_no_blobs()], []
     all_limits = (limits,) if limits_of_faint is None else (limits, limits_of_faint)
     faintest = [_FAINTEST * each.contrast_threshold / LAYERS * _GREY_LEVELS for each in all_limits]
-    for octave_idx, blurred in enumerate(_octaves(pixels)):
+    for octave_idx, blurred in enumerate(_octaves(pixels, memory)):
         layers.append(tuple(blurred[1 : LAYERS + 1]))
         places, values = _extrema(blurred, faintest[-1])
         if octave_idx == 0:
@@ -131,32 +138,73 @@ def _nth_highest(values: Float32Array, n: int) -> float:
     return float(np.partition(values, -n)[-n]) if len(values) > n else 0.0
 
 
-def _octaves(pixels: UInt8Array) -> Iterator[list[Float32Array]]:
-    """The LAYERS + 3 blurred images [H, W] float32 of each octave."""
-    height, width = pixels.shape
+def scale_space_size(height: int, width: int) -> int:
+    """Numbers of float32 that the scale space of an image takes, see `find_blobs`."""
+    return sum((_NUM_BLURRED if octave_idx == 0 else LAYERS) * h * w for octave_idx, (h, w) in _sizes(height, width))
+
+
+def _sizes(height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Index and (height, width) of each octave."""
+    size = 2 * height, 2 * width
+    for octave_idx in count():
+        if octave_idx > 0 and min(size) <= 2 * _BORDER_PX:
+            return
+        yield octave_idx, size
+        size = -(-size[0] // 2), -(-size[1] // 2)
+
+
+def _octaves(pixels: UInt8Array, memory: Float32Array) -> Iterator[list[Float32Array]]:
+    """The LAYERS + 3 blurred images [H, W] float32 of each octave.
+
+    Args:
+        pixels: of the image.
+        memory: [scale_space_size] for the images; those before and after the layers 1..LAYERS are overwritten by the
+            next octave.
+    """
+    sigmas = _SIGMA * 2.0 ** (np.arange(_NUM_BLURRED) / LAYERS)
+    blurred: list[Float32Array] = []
+    for octave_idx, size in _sizes(*pixels.shape):
+        num, num_pixels = (_NUM_BLURRED if octave_idx == 0 else LAYERS), size[0] * size[1]
+        kept, memory = memory[: num * num_pixels].reshape(num, *size), memory[num * num_pixels :]
+        if octave_idx == 0:
+            outer = kept[LAYERS:]
+            base = _blur(_doubled(pixels, outer[2]), np.sqrt(_SIGMA**2 - (2 * _SIGMA_OF_IMAGE) ** 2), outer[0])
+            spare = outer[1:].reshape(-1)
+        else:
+            outer = spare[: 3 * num_pixels].reshape(3, *size)
+            base = outer[0]
+            base[:] = blurred[LAYERS][::2, ::2]
+        if min(size) <= 2 * _BORDER_PX:
+            return
+        blurred = [base]
+        for out, (before, after) in zip([*kept[:LAYERS], *outer[1:]], pairwise(sigmas), strict=True):
+            blurred.append(_blur(blurred[-1], np.sqrt(after**2 - before**2), out))
+        yield blurred
+
+
+def _doubled(pixels: UInt8Array, out: Float32Array) -> Float32Array:
     # Pixel i of the image becomes pixel 2 i of the doubled one; other scalings shift all keypoints by quarter pixels.
     doubled = cv2.warpAffine(
         pixels.astype(np.float32),
         np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32),
-        (2 * width, 2 * height),
+        out.shape[::-1],
+        dst=out,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT,
     )
-    base = _blur(doubled, np.sqrt(_SIGMA**2 - (2 * _SIGMA_OF_IMAGE) ** 2))
-    sigmas = _SIGMA * 2.0 ** (np.arange(LAYERS + 3) / LAYERS)
-    while min(base.shape) > 2 * _BORDER_PX:
-        blurred = [base]
-        for before, after in pairwise(sigmas):
-            blurred.append(_blur(blurred[-1], np.sqrt(after**2 - before**2)))
-        yield blurred
-        base = np.ascontiguousarray(blurred[LAYERS][::2, ::2])
+    return _float32(doubled)
 
 
-def _blur(image: AnyArray, sigma: float) -> Float32Array:
+def _blur(image: Float32Array, sigma: float, out: Float32Array) -> Float32Array:
     side = 2 * int(np.ceil(_KERNEL_RADIUS_IN_SIGMAS * sigma)) + 1
-    return cv2.GaussianBlur(image, (side, side), sigma).astype(np.float32, copy=False)
+    return _float32(cv2.GaussianBlur(image, (side, side), sigma, dst=out))
 
 
+def _float32(image: AnyArray) -> Float32Array:
+    return image.astype(np.float32, copy=False)
+
+
+_NUM_BLURRED = LAYERS + 3
 _KERNEL_RADIUS_IN_SIGMAS = 3.0
 
 

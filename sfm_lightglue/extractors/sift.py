@@ -9,13 +9,14 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, IndexArray, UInt8Array
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.execution.blocks import borrowed_block
 from sfm_lightglue.extractors.base import (
     Detection,
     UprightExtractor,
     options_of_identity,
     require_dense_limit,
 )
-from sfm_lightglue.extractors.scale_space import LAYERS, BlobLimits, Blobs, find_blobs
+from sfm_lightglue.extractors.scale_space import LAYERS, BlobLimits, Blobs, find_blobs, scale_space_size
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
 from sfm_lightglue.features import best_spread
 from sfm_lightglue.identity import Identity
@@ -88,22 +89,23 @@ class SiftExtractor(UprightExtractor):
         numbers = [2 * config.max_keypoints, max_keypoints] if allowed is None else [pixels.size, pixels.size]
         limits = BlobLimits(config.contrast_threshold, numbers[0])
         faint = BlobLimits(_DENSE_CONTRAST * config.contrast_threshold, max(numbers))
-        blobs, space = find_blobs(pixels, config.edge_threshold, limits, faint if is_dense else None)
-        if allowed is not None:
-            columns, rows = np.floor(blobs.keypoints).astype(np.int64).T
-            blobs = blobs.rows(allowed[rows, columns])
-        chosen = self._sparse(blobs, (pixels.shape[1], pixels.shape[0]))
-        num_sparse = len(chosen)
-        if is_dense:
-            chosen = np.concatenate([chosen, _others(blobs, chosen, max_keypoints)])
-        blobs = blobs.rows(chosen)
-        angles, others = orientations(space, blobs)
-        if is_dense:  # a matcher that uses positions cannot distinguish both, guided matching can
-            twins = np.flatnonzero(np.isfinite(others))
-            blobs = blobs.rows(np.concatenate([np.arange(len(blobs)), twins]))
-            angles = np.concatenate([angles, others[twins]])
-        descriptors = root_sift(describe(space, blobs, angles))
-        return Detection(blobs.keypoints, blobs.contrasts, descriptors, blobs.scales, angles), num_sparse
+        with borrowed_block(scale_space_size(*pixels.shape)) as memory:
+            blobs, space = find_blobs(pixels, config.edge_threshold, limits, faint if is_dense else None, memory)
+            if allowed is not None:
+                columns, rows = np.floor(blobs.keypoints).astype(np.int64).T
+                blobs = blobs.rows(allowed[rows, columns])
+            chosen = self._sparse(blobs, (pixels.shape[1], pixels.shape[0]))
+            num_sparse = len(chosen)
+            if is_dense:
+                chosen = np.concatenate([chosen, _others(blobs, chosen, max_keypoints)])
+            blobs = blobs.rows(chosen)
+            angles, others = orientations(space, blobs)
+            if is_dense:  # a matcher that uses positions cannot distinguish both, guided matching can
+                twins = np.flatnonzero(np.isfinite(others))
+                blobs = blobs.rows(np.concatenate([np.arange(len(blobs)), twins]))
+                angles = np.concatenate([angles, others[twins]])
+            descriptors = root_sift(describe(space, blobs, angles))
+            return Detection(blobs.keypoints, blobs.contrasts, descriptors, blobs.scales, angles), num_sparse
 
     def _sparse(self, blobs: Blobs, size: tuple[int, int]) -> IndexArray:
         """Indices of the blobs that matchers see, one of each pixel, spread over the image, best first."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from sfm_lightglue.errors import DataError
+from sfm_lightglue.execution.blocks import blocks_kept
 from sfm_lightglue.execution.executor import SERIAL, Executor
 from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, silent
@@ -65,14 +66,15 @@ class SceneFeatures(Mapping[str, Features]):
             work = FeatureWork(self._images, self._extractor, self._max_keypoints_dense, self._extract_one)
             executor.fill(work, progress)
         progress("extract", 0, len(self._images))
-        results = executor.map(self._extract_one, self._images)
-        for num_done, (image, result) in enumerate(zip(self._images, results, strict=True), start=1):
-            if isinstance(result, SkippedImage):
-                self._skip(result)
-            else:
-                self._image_from_name[image.name] = image
-                self._key_from_name[image.name], self._dense_key_from_name[image.name] = result
-            progress("extract", num_done, len(self._images))
+        with blocks_kept():
+            results = executor.map(self._extract_one, self._images)
+            for num_done, (image, result) in enumerate(zip(self._images, results, strict=True), start=1):
+                if isinstance(result, SkippedImage):
+                    self._skip(result)
+                else:
+                    self._image_from_name[image.name] = image
+                    self._key_from_name[image.name], self._dense_key_from_name[image.name] = result
+                progress("extract", num_done, len(self._images))
         if len(self) == 0:
             raise DataError(f"{self._root}: none of the {len(self._images)} images can be decoded")
 
