@@ -1,120 +1,128 @@
-"""The fit of the logistic model of look-alikes: standardised cues, weights of known sign, validation by scene."""
+"""The fit of the logistic model of look-alikes: a prior of known weights, and validation by kinds of scene."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 
 import numpy as np
 from scipy.optimize import minimize
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.evaluation.tables import markdown_table
-from sfm_lightglue.lookalikes.probability import OverlapModel
+from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import OverlapModel, calibrated_probabilities, fraction_shift
 
-SIGN_FROM_CUE = {
-    "log_inliers": 1,
-    "inlier_ratio": 1,
-    "distinctive_ratio": 1,
-    "log_distinctive": 1,
-    "mean_score": 1,
-    "matched_low": 1,
-    "matched_high": 1,
-    "relative_matched": 1,
-    "unmatched_cells_low": -1,
-    "unmatched_cells_high": -1,
-    "missing_low": -1,
-    "missing_high": -1,
-    "scale_spread": -1,
-    "scale_offset": -1,
-    "track_rarity": 1,
-    "triplets_closed": 1,
-    "tracks_closed": 1,
-    "tracks_crossed": -1,
-    "jaccard": 1,
-    "relative_inliers": 1,
-    "order_gap": -1,
-    "position_gap": -1,
-}
-"""Cues of the model, and the sign that their weights may have: what a cue means does not depend on the renderer."""
+PRIOR = OverlapModel(
+    fields=(
+        *("tracks_closed", "jaccard", "relative_matched", "matched_high", "unmatched_cells_low"),
+        *("unmatched_cells_high", "missing_low", "distinctive_ratio", "triplets_closed", "position_gap"),
+        *("order_gap", "log_inliers"),
+    ),
+    means=(0.4, 0.45, 0.45, 0.2, 0.22, 0.33, 0.62, 0.82, 0.7, 1.2, 0.3, 2.0),
+    scales=(0.3, 0.2, 0.25, 0.12, 0.15, 0.17, 0.13, 0.15, 0.3, 0.8, 0.25, 0.25),
+    weights=(1.2, 0.9, 0.9, 0.6, -1.0, -0.8, -0.6, 0.5, 0.5, -1.0, -0.5, 0.2),
+    bias=0.5,
+    true_fraction=0.6,
+)
+"""Weights that were set by hand. Training starts from them, and never changes their signs: what a cue means does not
+depend on the renderer."""
 
-PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2)
-"""Factors of the squared weights, relative to the mean loss; validation chooses one."""
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+"""Factors of the squared differences of the weights from those of `PRIOR` times the slope, relative to the mean loss;
+validation chooses one. The largest one leaves little more than slope and offset to the data."""
+
+_MIN_SLOPE = 0.05
+"""Smallest slope of the calibrated logit."""
 
 NUM_BINS = 10
-_MIN_WEIGHT = 1e-3
-"""Cues with smaller weights are left out."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairTable:
-    """Labelled pairs.
+    """Labelled pairs, with the cues of `PRIOR`.
 
     Args:
         values: [P, F] cues, NaN where one is not known.
         is_true: [P] whether the pair is a true overlap.
         group: [P] pairs of one group are held out together.
+        scene: [P] number of the scene of each pair.
         weight: [P] weight of the pair in the loss.
     """
 
     values: Float64Array
     is_true: BoolArray
     group: IndexArray
+    scene: IndexArray
     weight: Float64Array
 
     def take(self, chosen: BoolArray) -> PairTable:
         """The chosen rows."""
-        return PairTable(self.values[chosen], self.is_true[chosen], self.group[chosen], self.weight[chosen])
+        return PairTable(*(getattr(self, field.name)[chosen] for field in dataclass_fields(self)))
 
 
-def fit(table: PairTable, fields: Sequence[str], penalty: float) -> OverlapModel:
-    """The coefficients that minimise the weighted logistic loss and a penalty of the squared weights.
+def fit(table: PairTable, penalty: float) -> OverlapModel:
+    """The most probable coefficients: logistic loss, and weights that are normally distributed around those of `PRIOR`.
+
+    The calibrated logit is `slope score + offset`. The score has the bias of `PRIOR`, so that limits of scores keep
+    their meaning, and its weights are near to those of `PRIOR`; slope and offset are free.
+
+    In the library, the fraction of true pairs of a scene is estimated from its pairs and shifts their logits. So here,
+    each scene has the shift of its true fraction: what is learned are the likelihoods of the cues, not how often twins
+    are rendered.
 
     Args:
-        table: labelled pairs, whose columns are `fields`.
-        fields: names of the cues, all in `SIGN_FROM_CUE`.
+        table: labelled pairs.
         penalty: see `PENALTIES`.
     """
-    means, scales = np.zeros(len(fields)), np.ones(len(fields))
-    for column in range(len(fields)):
-        known = table.values[~np.isnan(table.values[:, column]), column]
-        if len(known) > 0:
-            means[column], scales[column] = known.mean(), max(float(known.std()), 1e-3)
-    standard = np.nan_to_num((table.values - means) / scales)
-    sign = np.where(table.is_true, 1.0, -1.0)
-    share = table.weight / table.weight.sum()
+    standard = np.nan_to_num((table.values - np.array(PRIOR.means)) / np.array(PRIOR.scales))
+    sign, share = np.where(table.is_true, 1.0, -1.0), table.weight / table.weight.sum()
+    prior, shift = np.array(PRIOR.weights), _true_shifts(table)
 
     def loss(parameters: Float64Array) -> tuple[float, Float64Array]:
-        weights, bias = parameters[:-1], parameters[-1]
-        margin = sign * (standard @ weights + bias)
-        slope = -share * sign / (1 + np.exp(np.clip(margin, -50, 50)))
-        value = float((share * np.logaddexp(0, -margin)).sum() + penalty * (weights**2).sum())
-        return value, np.append(standard.T @ slope + 2 * penalty * weights, slope.sum())
+        weights, offset, slope = parameters[:-2], parameters[-2], parameters[-1]
+        margin = sign * (standard @ weights + slope * PRIOR.bias + offset + shift)
+        gradient = -share * sign / (1 + np.exp(np.clip(margin, -50, 50)))
+        change = weights - slope * prior
+        value = float((share * np.logaddexp(0, -margin)).sum() + penalty * (change**2).sum())
+        of_weights = standard.T @ gradient + 2 * penalty * change
+        of_slope = PRIOR.bias * gradient.sum() - 2 * penalty * float(change @ prior)
+        return value, np.concatenate([of_weights, [gradient.sum(), of_slope]])
 
-    bounds = [(0.0, None) if SIGN_FROM_CUE[name] > 0 else (None, 0.0) for name in fields]
-    found = minimize(loss, np.zeros(len(fields) + 1), jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)])
-    weights, bias = found.x[:-1], float(found.x[-1])
-    kept = [column for column in range(len(fields)) if abs(weights[column]) >= _MIN_WEIGHT]
-    rounded = [tuple(round(float(values[column]), 4) for column in kept) for values in (means, scales, weights)]
-    true_fraction = float((share * table.is_true).sum())
-    return OverlapModel(tuple(fields[column] for column in kept), *rounded, round(bias, 4), round(true_fraction, 4))
-
-
-def logits(model: OverlapModel, values: Float64Array, fields: Sequence[str]) -> Float64Array:
-    """Logits [P] of rows whose columns are `fields`."""
-    columns = [list(fields).index(name) for name in model.fields]
-    standard = (values[:, columns] - np.array(model.means)) / np.array(model.scales)
-    result: Float64Array = np.nan_to_num(standard) @ np.array(model.weights) + model.bias
-    return result
+    start = np.array([*PRIOR.weights, 0.0, 1.0])
+    bounds = [(0.0, None) if weight > 0 else (None, 0.0) for weight in PRIOR.weights]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None), (_MIN_SLOPE, None)])
+    offset, slope = (round(float(value), 4) for value in found.x[-2:])
+    weights = tuple(round(float(weight), 4) for weight in found.x[:-2] / found.x[-1])
+    return replace(PRIOR, weights=weights, slope=slope, offset=offset)
 
 
-def held_out_probabilities(table: PairTable, fields: Sequence[str], penalty: float) -> Float64Array:
+def _true_shifts(table: PairTable) -> Float64Array:
+    """The shifts [P] of the logits by the true fraction of true pairs of each scene, within the library's limits."""
+    shifts = np.zeros(len(table.is_true))
+    for scene in np.unique(table.scene):
+        own = table.scene == scene
+        shifts[own] = fraction_shift(PRIOR, float(table.is_true[own].sum()), int(own.sum()))
+    return shifts
+
+
+def scene_probabilities_of(table: PairTable, model: OverlapModel) -> Float64Array:
+    """The probability [P] of each pair as the library computes it, with all pairs of its scene."""
+    probabilities = np.zeros(len(table.is_true))
+    for scene in np.unique(table.scene):
+        own = table.scene == scene
+        cues = [PairCues(**dict(zip(PRIOR.fields, row, strict=True))) for row in table.values[own].tolist()]
+        probabilities[own] = calibrated_probabilities(cues, model)
+    return probabilities
+
+
+def held_out_probabilities(table: PairTable, penalty: float) -> Float64Array:
     """The probability [P] of each pair by a model that has seen no pair of its group."""
     probabilities = np.zeros(len(table.is_true))
     for group in np.unique(table.group):
         held_out = table.group == group
-        model = fit(table.take(~held_out), fields, penalty)
-        probabilities[held_out] = 1 / (1 + np.exp(-logits(model, table.values[held_out], fields)))
+        model = fit(table.take(~held_out), penalty)
+        probabilities[held_out] = scene_probabilities_of(table.take(held_out), model)
     return probabilities
 
 

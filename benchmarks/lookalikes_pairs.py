@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import OverlapModel
+from sfm_lightglue.lookalikes.scene_cues import scene_cues
+from sfm_lightglue.lookalikes.twins import has_lone_surroundings, has_twins
+from sfm_lightglue.lookalikes.views import PairView
 from sfm_lightglue.pairs.base import PairContext
 from sfm_lightglue.reconstruction.components import build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -17,10 +24,12 @@ from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVe
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import VerifiedPairRecord, extract_scene, match_scene
-from sfm_lightglue.stages.pair_cues import cues_of_pairs
+from sfm_lightglue.stages.pair_cues import scene_views
 from sfm_lightglue.stages.pair_plan import plan_pairs
-from sfm_lightglue.store.store import Store
+from sfm_lightglue.store.atomic_file import atomic_write
+from sfm_lightglue.store.store import Store, canonical_json
 from sfm_lightglue.synthetic import SyntheticScene, write_scene
+from sfm_lightglue.two_view.verification import verification_identity
 from sfm_lightglue.types import ImagePair, Matches, Rejected, TwoViewGeometry
 
 MAX_KEYPOINTS = 512
@@ -33,6 +42,9 @@ MIN_TRUE, MAX_FALSE = 0.6, 0.3
 """A pair is true if at least the first fraction of its inliers is right, false if at most the second one is. Pairs
 between are left out."""
 
+_MOST = 0.5
+"""A scene has twins if a larger fraction of its false pairs look true."""
+
 _POSITION_NOISE = 0.15
 """Standard deviation of known positions, relative to the extent of the scene."""
 
@@ -44,37 +56,109 @@ class _NoDatabase:
         """Forget the pair."""
 
 
-def labelled_pairs(
-    scene: SyntheticScene, folder: Path, seed: int, with_positions: bool
-) -> tuple[Float64Array, BoolArray]:
+@dataclass(frozen=True, eq=False, slots=True)
+class LabelledScene:
+    """The verified pairs of a rendered scene.
+
+    Args:
+        cues: [P, F] in the order of `PairCues.FIELDS`.
+        right: [P] fraction of the inliers that are the same point by depth and pose.
+        ends: [P, 2] indices of both images, in the order of their names.
+        rotations: [P, 3, 3] of `cam1_from_cam0` of the pairs, as verified.
+    """
+
+    cues: Float64Array
+    right: Float64Array
+    ends: IndexArray
+    rotations: Float64Array
+
+    @property
+    def is_true(self) -> BoolArray:
+        """Which pairs [P] are true overlaps."""
+        found: BoolArray = self.right >= MIN_TRUE
+        return found
+
+    @property
+    def is_clear(self) -> BoolArray:
+        """Which pairs [P] are true or false, and not between."""
+        found: BoolArray = (self.right >= MIN_TRUE) | (self.right <= MAX_FALSE)
+        return found
+
+    def has_twins(self, model: OverlapModel) -> bool:
+        """Whether places of it match as completely as one place does, so that the cues of the model say nothing.
+
+        It has if the library finds twins in it by the logits of a model, or if most false pairs look true. Among twins,
+        other rules than the model give the probabilities, and the check of finished models finds folds.
+        """
+        cues = [PairCues(*row) for row in self.cues.tolist()]
+        nothing = np.zeros((0, 2), np.int64)
+        views = [
+            PairView(first, second, nothing, 0, 0, 0, 0.0, rotation)
+            for (first, second), rotation in zip(self.ends.tolist(), self.rotations, strict=True)
+        ]
+        logits = model.logits(cues)
+        is_false = self.is_clear & ~self.is_true
+        if is_false.any() and (logits[is_false] > 0).mean() > _MOST:
+            return True
+        return has_twins(cues, logits) or has_lone_surroundings(views, cues, logits)
+
+    def save(self, path: Path) -> None:
+        """Write it to an .npz file, all or nothing."""
+        with atomic_write(path) as file:
+            np.savez(file, cues=self.cues, right=self.right, ends=self.ends, rotations=self.rotations)
+
+    @classmethod
+    def load(cls, path: Path) -> LabelledScene:
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            return cls(stored["cues"], stored["right"], stored["ends"], stored["rotations"])
+
+
+def labelled_scene(scene: SyntheticScene, folder: Path, seed: int, with_positions: bool) -> LabelledScene:
     """Match and verify a scene, and label its pairs.
 
     Args:
         scene: with depths.
-        folder: of the images and the store.
+        folder: of the images and the store; finished features and matches in it are not computed again.
         seed: of the noise of known positions.
         with_positions: whether rough positions of the images are known.
-
-    Returns:
-        Cues [P, F] in the order of `PairCues.FIELDS`, and whether each pair is a true overlap [P].
     """
     write_scene(scene, folder)
     features, verified = _verified_pairs(folder)
-    positions = _rough_positions(scene, seed) if with_positions else None
-    cues = cues_of_pairs(verified, features, position_m_from_name=positions)
-    rows, labels = [], []
-    for pair, one in cues.items():
-        right = _right_fraction(scene, pair, verified[pair], features)
-        if right >= MIN_TRUE or right <= MAX_FALSE:
-            rows.append(one.as_vector())
-            labels.append(right >= MIN_TRUE)
-    return np.array(rows).reshape(-1, len(PairCues.FIELDS)), np.array(labels, np.bool_)
+    positions = _rough_positions(scene, seed) if with_positions else {}
+    views = scene_views(verified, features, positions, dict.fromkeys(scene.names, scene.camera))
+    cues = np.array([one.as_vector() for one in scene_cues(views.images, views.pairs)], np.float64)
+    right = [_right_fraction(scene, pair, verified[pair], features) for pair in ImagePair.in_order(verified)]
+    ends = np.array([(view.image0, view.image1) for view in views.pairs], np.int64)
+    rotations = np.array([view.rotation for view in views.pairs], np.float64)
+    num = len(right)
+    return LabelledScene(
+        cues.reshape(num, len(PairCues.FIELDS)),
+        np.array(right, np.float64),
+        ends.reshape(num, 2),
+        rotations.reshape(num, 3, 3),
+    )
+
+
+def _config() -> ReconstructConfig:
+    return ReconstructConfig.from_mapping(
+        {"extractor": {"max_keypoints": MAX_KEYPOINTS}, "density": {"level": "sparse"}, "num_threads": 1}
+    )
+
+
+def stage_versions() -> dict[str, Any]:
+    """Names, versions and options of extractor and matcher, and the versions and limits of the verification."""
+    config = _config()
+    components = build_components(config)
+    stages = {"extractor": components.extractor.identity, "matcher": components.matcher.identity}
+    identities: dict[str, Any] = json.loads(
+        canonical_json(stages | {"two_view": verification_identity(config.two_view)})
+    )
+    return identities
 
 
 def _verified_pairs(folder: Path) -> tuple[SceneFeatures, dict[ImagePair, VerifiedPairRecord]]:
-    config = ReconstructConfig.from_mapping(
-        {"extractor": {"max_keypoints": MAX_KEYPOINTS}, "density": {"level": "sparse"}, "num_threads": 1}
-    )
+    config = _config()
     output = folder / "output"
     scene = read_scene(folder / "images", output, config, 1, silent)
     components, store = build_components(config), Store(output)

@@ -1,6 +1,6 @@
 """Train the logistic model of look-alikes on rendered scenes with known truth.
 
-    python -m benchmarks.lookalikes_training [--seeds 3] [--work DIR] [--output FILE]
+    python -m benchmarks.lookalikes_training [--seeds 2] [--work DIR] [--output FILE]
 
 Scenes are rendered with other seeds than those of the benchmark, matched and verified with the default options. A
 verified pair is true if most of its inliers are the same point by depth and pose, false if few are. Finished scenes
@@ -13,9 +13,10 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ if __name__ == "__main__":
 
 from benchmarks.lookalikes_fit import (
     PENALTIES,
-    SIGN_FROM_CUE,
+    PRIOR,
     PairTable,
     calibration_error,
     fit,
@@ -33,12 +34,24 @@ from benchmarks.lookalikes_fit import (
     mean_loss,
     ranking_quality,
     reliability_table,
+    scene_probabilities_of,
 )
-from benchmarks.lookalikes_pairs import labelled_pairs
+from benchmarks.lookalikes_pairs import (
+    MAX_FALSE,
+    MAX_KEYPOINTS,
+    MIN_TRUE,
+    LabelledScene,
+    labelled_scene,
+    stage_versions,
+)
 from pipelines.command import run_command
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.errors import DataError
 from sfm_lightglue.lookalikes.cues import CUES_VERSION, PairCues
 from sfm_lightglue.lookalikes.probability import PACKAGED_MODEL
+from sfm_lightglue.lookalikes.twins import TWINS_VERSION
 from sfm_lightglue.store.atomic_file import atomic_write
+from sfm_lightglue.store.store import make_key
 from sfm_lightglue.synthetic import SyntheticScene, render_courtyard, render_room, render_scene, render_street
 from sfm_lightglue.synthetic.lookalikes import KINDS, LookalikeScene, render_lookalikes
 
@@ -46,6 +59,8 @@ FIRST_SEED = 5000
 """Seeds of the training; the benchmark has smaller ones."""
 
 SIZE = (320, 240)
+"""(width, height) of the images."""
+
 _OTHERS: dict[str, Callable[..., SyntheticScene]] = {
     "courtyard": render_courtyard,
     "row": render_street,
@@ -57,6 +72,9 @@ _OTHERS: dict[str, Callable[..., SyntheticScene]] = {
 _NUM_OTHER_IMAGES = 8
 _MAX_IMAGES = 10
 """Of scenes with more images, this many are drawn by chance."""
+
+_KEY_DIGITS = 12
+"""Of the key in the names of finished scenes."""
 
 _POSITIONS_EVERY = 3
 """Every third scene has known positions of its images."""
@@ -104,48 +122,107 @@ def training_scenes(num_seeds: int) -> list[TrainingScene]:
     ]
 
 
-def table_of(scenes: list[TrainingScene], fields: tuple[str, ...], work: Path) -> tuple[PairTable, tuple[str, ...]]:
-    """Labelled pairs of all scenes, each scene with the same weight, and the kinds that are the groups."""
+@dataclass(frozen=True, eq=False, slots=True)
+class TrainingSet:
+    """Labelled pairs of the scenes whose probabilities the model gives, and which scenes these are.
+
+    Args:
+        table: of the pairs; each scene has the same weight.
+        kinds: of the scenes; their positions in it are the groups of the table.
+        used: scenes of the table.
+        twins: scenes that were left out: among twins, other rules give the probabilities.
+    """
+
+    table: PairTable
+    kinds: tuple[str, ...]
+    used: tuple[TrainingScene, ...]
+    twins: tuple[TrainingScene, ...]
+
+
+def training_set(scenes: Sequence[TrainingScene], work: Path) -> TrainingSet:
+    """Label the pairs of all scenes; finished ones are read from `work`, if they are of the same versions."""
     kinds = tuple(sorted({scene.kind for scene in scenes}))
-    columns = [PairCues.FIELDS.index(name) for name in fields]
-    values, is_true, group, weight = [], [], [], []
+    columns = [PairCues.FIELDS.index(name) for name in PRIOR.fields]
+    versions = make_key(data_versions())[:_KEY_DIGITS]
+    parts: list[tuple[Float64Array, BoolArray, IndexArray, IndexArray, Float64Array]] = []
+    chosen: tuple[list[TrainingScene], list[TrainingScene]] = ([], [])
     for scene in scenes:
-        path = work / f"{scene.kind}_{scene.seed}_v{CUES_VERSION}.npz"
-        if not path.is_file():
-            cues, labels = labelled_pairs(scene.render(), work / "scenes" / path.stem, scene.seed, scene.with_positions)
-            with atomic_write(path) as file:
-                np.savez(file, cues=cues, is_true=labels)
-        with np.load(path) as stored:
-            values.append(stored["cues"][:, columns])
-            is_true.append(stored["is_true"])
-        num = len(is_true[-1])
-        group.append(np.full(num, kinds.index(scene.kind)))
-        weight.append(np.full(num, 1 / max(num, 1)))
-        print(f"{path.stem}: {is_true[-1].sum()} of {num} pairs are true", file=sys.stderr, flush=True)
-    table = PairTable(*(np.concatenate(parts) for parts in (values, is_true, group, weight)))
-    return table, kinds
+        found = _labelled(scene, work, versions)
+        is_left_out = found.has_twins(PRIOR)
+        chosen[is_left_out].append(scene)
+        is_true, num = found.is_true[found.is_clear], int(found.is_clear.sum())
+        ending = ", left out: it has twins" if is_left_out else ""
+        print(
+            f"{scene.kind} {scene.seed}: {is_true.sum()} of {num} pairs are true{ending}", file=sys.stderr, flush=True
+        )
+        if num > 0 and not is_left_out:
+            numbers = np.full(num, kinds.index(scene.kind)), np.full(num, scene.seed), np.full(num, 1 / num)
+            parts.append((found.cues[found.is_clear][:, columns], is_true, *numbers))
+    if not parts:
+        raise DataError("no scene without twins has pairs: train with more scenes (`--seeds`)")
+    table = PairTable(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return TrainingSet(table, kinds, tuple(chosen[False]), tuple(chosen[True]))
 
 
-def train(table: PairTable, fields: tuple[str, ...], kinds: tuple[str, ...], output: Path) -> None:
+def _labelled(scene: TrainingScene, work: Path, versions: str) -> LabelledScene:
+    name = f"{scene.kind}_{scene.seed}"
+    path = work / f"{name}_{versions}.npz"
+    if not path.is_file():
+        found = labelled_scene(scene.render(), work / "scenes" / name, scene.seed, scene.with_positions)
+        found.save(path)
+    return LabelledScene.load(path)
+
+
+def data_versions() -> dict[str, Any]:
+    """What the labelled pairs depend on, beside the scenes: sizes, and versions of what finds and compares pairs."""
+    return {
+        "image_size": list(SIZE),
+        "max_images": _MAX_IMAGES,
+        "max_keypoints": MAX_KEYPOINTS,
+        "true_from": MIN_TRUE,
+        "false_up_to": MAX_FALSE,
+        "cues": CUES_VERSION,
+        "twins": TWINS_VERSION,
+        **stage_versions(),
+    }
+
+
+def train(found: TrainingSet, output: Path) -> None:
     """Choose the penalty by validation, fit on all pairs, write the coefficients, and print what was measured."""
-    held_out = {penalty: held_out_probabilities(table, fields, penalty) for penalty in PENALTIES}
+    table = found.table
+    held_out = {penalty: held_out_probabilities(table, penalty) for penalty in PENALTIES}
     penalty = min(PENALTIES, key=lambda one: mean_loss(table, held_out[one]))
-    model = fit(table, fields, penalty)
-    with atomic_write(output) as file:
-        file.write(json.dumps(model.as_mapping(), indent=1).encode() + b"\n")
     probabilities = held_out[penalty]
+    quality = {
+        "loss": mean_loss(table, probabilities),
+        "roc_area": ranking_quality(table.is_true, probabilities),
+        "calibration_error": calibration_error(table, probabilities),
+    }
+    by_hand = scene_probabilities_of(table, PRIOR)
+    training = {
+        "program": "python -m benchmarks.lookalikes_training",
+        "scenes": [[scene.kind, scene.seed] for scene in found.used],
+        "left_out_with_twins": [[scene.kind, scene.seed] for scene in found.twins],
+        "num_pairs": len(table.is_true),
+        "num_true": int(table.is_true.sum()),
+        "penalty": penalty,
+        "kinds_held_out": {name: round(value, 4) for name, value in quality.items()},
+        "data": data_versions(),
+    }
+    with atomic_write(output) as file:
+        file.write(json.dumps(fit(table, penalty).as_mapping() | {"training": training}, indent=1).encode() + b"\n")
     print(f"{len(table.is_true)} pairs, {int(table.is_true.sum())} true; penalty {penalty:g}; kinds held out in turn:")
+    print(", ".join(f"{name} {value:.3f}" for name, value in quality.items()))
     print(
-        f"loss {mean_loss(table, probabilities):.3f}, area under the ROC curve"
-        f" {ranking_quality(table.is_true, probabilities):.3f}, calibration error"
-        f" {calibration_error(table, probabilities):.3f}\n"
+        f"set by hand: loss {mean_loss(table, by_hand):.3f}, roc_area {ranking_quality(table.is_true, by_hand):.3f},"
+        f" calibration_error {calibration_error(table, by_hand):.3f}\n"
     )
     print(reliability_table(table, probabilities) + "\n")
-    for idx, kind in enumerate(kinds):
+    for idx, kind in enumerate(found.kinds):
         own = table.group == idx
         num_true = int(table.is_true[own].sum())
-        quality = ranking_quality(table.is_true[own], probabilities[own])
-        print(f"{kind}: {num_true} true, {int(own.sum()) - num_true} false, ROC {quality:.3f}")
+        roc_area = ranking_quality(table.is_true[own], probabilities[own])
+        print(f"{kind}: {num_true} true, {int(own.sum()) - num_true} false, ROC {roc_area:.3f}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -156,7 +233,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--seeds", type=int, default=3, metavar="N", help="number of scenes of each kind (default: 3)")
+    add("--seeds", type=int, default=2, metavar="N", help="number of scenes of each kind (default: 2)")
     add("--work", type=Path, metavar="DIR", help="keeps the pairs of finished scenes (default: a temporary folder)")
     add("--output", type=Path, default=PACKAGED_MODEL, metavar="FILE", help="(default: the file of the package)")
     return parser
@@ -167,10 +244,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def body() -> None:
-        fields = tuple(name for name in PairCues.FIELDS if name in SIGN_FROM_CUE)
         with tempfile.TemporaryDirectory(prefix="sfm_lookalikes_") as temporary:
-            table, kinds = table_of(training_scenes(arguments.seeds), fields, arguments.work or Path(temporary))
-        train(table, fields, kinds, arguments.output)
+            found = training_set(training_scenes(arguments.seeds), arguments.work or Path(temporary))
+        train(found, arguments.output)
 
     return run_command(body)
 
