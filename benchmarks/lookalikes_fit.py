@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
@@ -12,6 +14,7 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.evaluation.tables import markdown_table
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.probability import OverlapModel, calibrated_probabilities, fraction_shift
+from sfm_lightglue.store.atomic_file import atomic_write
 
 PRIOR = OverlapModel(
     fields=(
@@ -59,6 +62,19 @@ class PairTable:
     def take(self, chosen: BoolArray) -> PairTable:
         """The chosen rows."""
         return PairTable(*(getattr(self, field.name)[chosen] for field in dataclass_fields(self)))
+
+    def save(self, path: Path) -> None:
+        """Write the pairs to an .npz file; cues are rounded to four decimals."""
+        columns = {field.name: getattr(self, field.name) for field in dataclass_fields(self)}
+        with atomic_write(path) as file:
+            np.savez_compressed(file, **columns | {"values": self.values.round(4).astype(np.float32)})
+
+    @classmethod
+    def load(cls, path: Path) -> PairTable:
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            columns = {field.name: stored[field.name] for field in dataclass_fields(cls)}
+        return cls(**columns | {"values": columns["values"].astype(np.float64)})
 
 
 def fit(table: PairTable, penalty: float) -> OverlapModel:
@@ -124,6 +140,34 @@ def held_out_probabilities(table: PairTable, penalty: float) -> Float64Array:
         model = fit(table.take(~held_out), penalty)
         probabilities[held_out] = scene_probabilities_of(table.take(held_out), model)
     return probabilities
+
+
+def chosen_penalty(table: PairTable, held_out: Mapping[float, Float64Array]) -> float:
+    """The largest penalty whose loss is not larger than the smallest one by more than a standard error.
+
+    The standard error is that of the mean difference over the groups: weights leave those of `PRIOR` only as far as the
+    groups agree that this is better.
+
+    Args:
+        table: labelled pairs.
+        held_out: the probabilities [P] of `held_out_probabilities` by penalty.
+
+    Source: Breiman, Friedman, Olshen and Stone, Classification and regression trees, 1984, section 3.4.3 (here with
+    paired differences).
+    """
+    groups = [table.group == group for group in np.unique(table.group)]
+    losses = {
+        penalty: np.array([mean_loss(table.take(own), values[own]) for own in groups])
+        for penalty, values in held_out.items()
+    }
+    best = min(losses.values(), key=lambda each: float(each.mean()))
+    return max(penalty for penalty, each in losses.items() if _mean_is_within_error(each - best))
+
+
+def _mean_is_within_error(differences: Float64Array) -> bool:
+    if len(differences) < 2:
+        return bool(differences.mean() <= 0)
+    return bool(differences.mean() <= differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
 def mean_loss(table: PairTable, probabilities: Float64Array) -> float:

@@ -1,6 +1,6 @@
 """Train the logistic model of look-alikes on rendered scenes with known truth.
 
-    python -m benchmarks.lookalikes_training [--seeds 2] [--work DIR] [--output FILE]
+    python -m benchmarks.lookalikes_training [--seeds 2] [--work DIR] [--pairs FILE] [--output FILE]
 
 Scenes are rendered with other seeds than those of the benchmark, matched and verified with the default options. A
 verified pair is true if most of its inliers are the same point by depth and pose, false if few are. Finished scenes
@@ -29,6 +29,7 @@ from benchmarks.lookalikes_fit import (
     PRIOR,
     PairTable,
     calibration_error,
+    chosen_penalty,
     fit,
     held_out_probabilities,
     mean_loss,
@@ -187,11 +188,20 @@ def data_versions() -> dict[str, Any]:
     }
 
 
-def train(found: TrainingSet, output: Path) -> None:
-    """Choose the penalty by validation, fit on all pairs, write the coefficients, and print what was measured."""
+def train(found: TrainingSet, output: Path, pairs_file: Path | None = None) -> None:
+    """Choose the penalty by validation, fit on all pairs, write the coefficients, and print what was measured.
+
+    Args:
+        found: labelled pairs.
+        output: file of the coefficients.
+        pairs_file: gets the pairs too, so that the fit can be repeated without rendering; None for no file.
+    """
     table = found.table
+    if pairs_file is not None:
+        table.save(pairs_file)
+        table = PairTable.load(pairs_file)
     held_out = {penalty: held_out_probabilities(table, penalty) for penalty in PENALTIES}
-    penalty = min(PENALTIES, key=lambda one: mean_loss(table, held_out[one]))
+    penalty = chosen_penalty(table, held_out)
     probabilities = held_out[penalty]
     quality = {
         "loss": mean_loss(table, probabilities),
@@ -235,6 +245,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--seeds", type=int, default=2, metavar="N", help="number of scenes of each kind (default: 2)")
     add("--work", type=Path, metavar="DIR", help="keeps the pairs of finished scenes (default: a temporary folder)")
+    add("--pairs", type=Path, metavar="FILE", help="also write the labelled pairs to this .npz file")
     add("--output", type=Path, default=PACKAGED_MODEL, metavar="FILE", help="(default: the file of the package)")
     return parser
 
@@ -246,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> None:
         with tempfile.TemporaryDirectory(prefix="sfm_lookalikes_") as temporary:
             found = training_set(training_scenes(arguments.seeds), arguments.work or Path(temporary))
-        train(found, arguments.output)
+        train(found, arguments.output, arguments.pairs)
 
     return run_command(body)
 

@@ -167,8 +167,8 @@ def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None =
 def calibrated_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
     """The calibrated probability [P] of each verified pair of a scene to be a true overlap.
 
-    Of pairs with a value near .8, about 80 % were true overlaps in rendered scenes whose twins the library does not
-    notice, and in scenes without twins. In a scene with known twins the values have no meaning.
+    Of pairs with a value near .8, about 80 % are true overlaps, in rendered scenes without complete twins. Where twins
+    match as completely as one place does, the values have no meaning, whether the library noticed the twins or not.
 
     Args:
         cues: of all pairs of the scene.

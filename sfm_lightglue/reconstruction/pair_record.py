@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import calibrated_probabilities
 from sfm_lightglue.mapping.cached_models import PairStatistics
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.pairs.pair_sets import IndexedPairs
@@ -77,10 +78,11 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
 
     Returns:
         "has_twins": whether places match as completely as one place does. "images": names. "pairs": for each pair the
-        indices of its images, its probability to be a true overlap (None if it was left out after a fold, before
-        probabilities were estimated), and "used", "apart" or "contradicted". "cues": names of cues. "doubtful": index
-        of a pair, and its cues (None if not known), for the doubtful pairs. "own", only if these weigh pairs when a
-        model is judged: the probability of each pair by its own cues.
+        indices of its images, its probability to be a true overlap on the scale of the rules (None if it was left out
+        after a fold, before probabilities were estimated), and "used", "apart" or "contradicted". "cues": names of
+        cues. "doubtful": index of a pair, and its cues (None if not known), for the doubtful pairs. "own", only if
+        these weigh pairs when a model is judged: the probability of each pair by its own cues. "calibrated", only in a
+        scene without known twins: the calibrated probability of each pair by its own cues.
     """
     own = against_of(weighed, ())
     pairs = sorted(weighed.overlaps.keys() | weighed.apart.keys())
@@ -106,7 +108,16 @@ def pair_evidence(weighed: WeighedPairs) -> dict[str, Any]:
         "cues": list(PairCues.FIELDS),
         "doubtful": [[idx, *_rounded(weighed.overlaps[pairs[idx]].cues)] for idx in sorted(doubtful[:_MAX_DOUBTFUL])],
     }
-    return found | ({"own": [round(own[pair], 4) if pair in own else None for pair in pairs]} if own else {})
+    for name, values in (("own", own), ("calibrated", {} if weighed.has_twins else _calibrated(weighed))):
+        if values:
+            found[name] = [round(values[pair], 4) if pair in values else None for pair in pairs]
+    return found
+
+
+def _calibrated(weighed: WeighedPairs) -> dict[ImagePair, float]:
+    pairs = sorted(weighed.overlaps)
+    probabilities = calibrated_probabilities([weighed.overlaps[pair].cues for pair in pairs])
+    return dict(zip(pairs, probabilities.tolist(), strict=True))
 
 
 def probabilities_of_evidence(

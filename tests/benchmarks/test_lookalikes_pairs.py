@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.lookalikes_pairs import labelled_pairs
+from benchmarks.lookalikes_fit import ranking_quality
+from benchmarks.lookalikes_pairs import labelled_scene
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import calibrated_probabilities
 from sfm_lightglue.synthetic.lookalikes import LookalikeScene, render_lookalikes
 
 
@@ -20,10 +22,30 @@ def test_pairs_within_a_room_are_true_and_pairs_of_twin_rooms_are_false(tmp_path
         depths={name: whole.depths[name] for name in names},
         cam_from_world_from_name={name: whole.cam_from_world_from_name[name] for name in names},
     )
-    cues, is_true = labelled_pairs(scene, tmp_path, seed=0, with_positions=True)
+    found = labelled_scene(scene, tmp_path, seed=0, with_positions=True)
+    cues, is_true = found.cues, found.is_true
     assert cues.shape == (6, len(PairCues.FIELDS))
+    assert found.is_clear.all()
     # Sorted pairs: (2, 3), (2, 10), (2, 11), (3, 10), (3, 11), (10, 11).
     assert is_true.tolist() == [True, False, False, False, False, True]
     inliers = cues[:, PairCues.FIELDS.index("log_inliers")]
     assert inliers[~is_true].min() > np.log10(30)  # the twins match well
     assert np.isfinite(cues[:, PairCues.FIELDS.index("position_gap")]).all()
+
+
+def test_the_packaged_model_tells_true_pairs_of_another_corridor_from_false_ones(tmp_path):
+    whole = render_lookalikes(LookalikeScene("corridor", "corridor", True, True, True, seed=4), (320, 240))
+    names = whole.names[::3]
+    scene = replace(
+        whole,
+        images={name: whole.images[name] for name in names},
+        depths={name: whole.depths[name] for name in names},
+        cam_from_world_from_name={name: whole.cam_from_world_from_name[name] for name in names},
+    )
+    found = labelled_scene(scene, tmp_path, seed=0, with_positions=False)
+    is_true = found.is_true[found.is_clear]
+    assert 3 <= is_true.sum() <= len(is_true) - 3
+    cues = [PairCues(*row) for row in found.cues.tolist()]
+    probabilities = calibrated_probabilities(cues)[found.is_clear]
+    assert ranking_quality(is_true, probabilities) > 0.9
+    assert probabilities[is_true].mean() > probabilities[~is_true].mean() + 0.2

@@ -2,12 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sfm_lightglue.lookalikes.cues import PairCues
-from sfm_lightglue.lookalikes.probability import PACKAGED_MODEL, OverlapModel, overlap_probabilities, packaged_model
+from sfm_lightglue.lookalikes.probability import (
+    PACKAGED_MODEL,
+    OverlapModel,
+    calibrated_probabilities,
+    overlap_probabilities,
+    packaged_model,
+)
 from tests.helpers.checkout import ROOT
 
 MODEL = OverlapModel(("matched_low", "jaccard"), (0.2, 0.5), (0.1, 0.2), (2.0, 1.0), 0.5, 0.5)
@@ -39,6 +46,21 @@ def test_the_order_of_the_pairs_does_not_matter():
 
 def test_a_model_is_read_as_it_was_written():
     assert OverlapModel.from_mapping(json.loads(json.dumps(MODEL.as_mapping()))) == MODEL
+
+
+def test_a_calibrated_probability_is_that_of_a_linear_function_of_the_logit():
+    calibrated = replace(MODEL, slope=0.5, offset=-0.3)
+    plain = replace(MODEL, weights=(1.0, 0.5), bias=0.25 - 0.3)
+    cues = [PairCues(matched_low=value, jaccard=0.4) for value in (0.05, 0.2, 0.3)]
+    np.testing.assert_allclose(calibrated_probabilities(cues, calibrated), overlap_probabilities(cues, plain))
+    np.testing.assert_array_equal(overlap_probabilities(cues, calibrated), overlap_probabilities(cues, MODEL))
+    assert len(calibrated_probabilities([], calibrated)) == 0
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0])
+def test_a_calibration_that_turns_the_order_around_is_refused(slope):
+    with pytest.raises(ValueError, match="slope"):
+        replace(MODEL, slope=slope)
 
 
 def test_the_packaged_model_prefers_complete_overlaps():
