@@ -109,7 +109,8 @@ def _thinned(scene: SyntheticScene, seed: int) -> SyntheticScene:
     chosen = np.random.default_rng([seed, 3]).permutation(scene.names)[:_MAX_IMAGES]
     names = sorted(chosen.tolist())
     poses = {name: scene.cam_from_world_from_name[name] for name in names}
-    images, depths = ({name: values[name] for name in names} for values in (scene.images, scene.depths))
+    images = {name: scene.images[name] for name in names}
+    depths = {name: scene.depths[name] for name in names}
     return replace(scene, images=images, depths=depths, cam_from_world_from_name=poses)
 
 
