@@ -116,17 +116,29 @@ def align_by_links(links: PointLinks, seed: int, joining: Collection[ImagePair] 
     enough = np.bincount(links.pair, minlength=links.num_pairs) >= MIN_INLIERS_OF_PAIR
     if _num_independent(links, enough, joining) < MIN_PAIRS:
         return NotMerged(f"{int(enough.sum())} pairs of images connect their points, {_ENOUGH}")
+    best = best_alignment(links, seed)
+    if best is None:
+        return NotMerged("their common points leave no alignment")
+    return _checked(links, best, enough, joining)
+
+
+def best_alignment(links: PointLinks, seed: int) -> Sim3 | None:
+    """The similarity between the worlds of two models that most links fit, without any check; None if none is found.
+
+    Args:
+        links: between the models.
+        seed: of the random samples.
+    """
     scored = [(_score(links, candidate), k, candidate) for k, candidate in enumerate(_candidates(links, seed))]
     if not scored:
-        return NotMerged("their common points leave no alignment")
+        return None
     found: list[tuple[float, Sim3]] = []
     for score, _, candidate in sorted(scored, key=lambda each: (-each[0], each[1]))[:_NUM_REFINED]:
         refined = _refined(links, candidate)
         found += [(score, candidate), (_score(links, refined), refined)]
     highest = max(score for score, _ in found)
     nearly = [each for each in found if each[0] >= _NEARLY_BEST * highest]
-    best = max(nearly, key=lambda each: (_num_both(links, each[1]), each[0]))
-    return _checked(links, best[1], enough, joining)
+    return max(nearly, key=lambda each: (_num_both(links, each[1]), each[0]))[1]
 
 
 def _num_both(links: PointLinks, similarity: Sim3) -> int:

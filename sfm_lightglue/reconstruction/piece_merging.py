@@ -17,7 +17,7 @@ from sfm_lightglue.stages.hard_pairs import AS_THEY_ARE, MORE_KEYPOINTS, HardPai
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.types import ImagePair
 
-_MAX_MODELS = 5
+MAX_MODELS = 5
 """Models, the largest ones, between which pairs are asked for."""
 
 _NUM_WITH_MORE = 3
@@ -64,7 +64,7 @@ class PiecePairs:
         Args:
             published: the models, the largest first.
         """
-        sides = [registered_names(each) for each in published[:_MAX_MODELS]]
+        sides = [registered_names(each) for each in published[:MAX_MODELS]]
         chosen = [
             (sides[i], sides[k])
             for i, k in combinations(range(len(sides)), 2)

@@ -13,6 +13,7 @@ from sfm_lightglue.extractors.altered import AlteredExtractor, AlteredInPlace
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.images.alteration import ALTERATION_VERSION, Alteration
 from sfm_lightglue.mapping.extend_pairs import Covisibility
+from sfm_lightglue.mapping.joint_hypotheses import JOINT_HYPOTHESES_VERSION
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.merging_by_points import MERGING_VERSION, is_of_pieces
 from sfm_lightglue.mapping.verdict import ImageVerdict
@@ -20,6 +21,7 @@ from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.hypothesis_pairs import HypothesisPairs
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.piece_merging import PiecePairs, registered_names
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
@@ -34,7 +36,7 @@ from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import Scene
+from sfm_lightglue.types import ImagePair, Scene
 from sfm_lightglue.weights.lookup import entry_of, locate_weights
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,9 @@ class SecondLook:
             limits = verified, weighed.apart, positions, options.max_pairs_between
             between = PiecePairs(hard, similar, self.plan, *limits, self.executor)
             added = added.joined(between.find(published))
+        if asks_between and self.config.lookalikes.mode == "auto":
+            known = frozenset(ImagePair.from_names(*names) for each in judged for names in each.verdict.left_out)
+            added = added.joined(HypothesisPairs(hard, weighed, known, self.config.seed).find(published))
         return added
 
     def use(self, added: AddedPairs) -> None:
@@ -152,7 +157,13 @@ def _other_extractor(config: ReconstructConfig) -> Extractor | None:
 
 def second_look_identity(config: ReconstructConfig, scene: Scene) -> list[object]:
     """What models depend on because of a second look, for their keys."""
-    versions = [HARD_PAIRS_VERSION, SECOND_CHANCE_VERSION, MERGING_VERSION, ALTERATION_VERSION]
+    versions = [
+        HARD_PAIRS_VERSION,
+        SECOND_CHANCE_VERSION,
+        MERGING_VERSION,
+        ALTERATION_VERSION,
+        JOINT_HYPOTHESES_VERSION,
+    ]
     options = config.second_chance
     other = _other_extractor(config) if options.max_images > 0 else None
     asks = options.max_images > 0 or options.max_pairs_between > 0

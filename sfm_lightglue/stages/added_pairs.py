@@ -36,16 +36,18 @@ class AddedPairs:
         tried: what was tried for images that were left over, in order, by name.
         notes: what users should know, of the scene.
         altered: by which attempt the features of an image were found that replace its ordinary ones, by name.
+        joining: verified pairs that were kept apart, and take part because they tell how two models lie to each other.
     """
 
     pairs: Mapping[ImagePair, AddedPair] = field(default_factory=dict)
     tried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     altered: Mapping[str, str] = field(default_factory=dict)
+    joining: frozenset[ImagePair] = frozenset()
 
     def without_pairs(self) -> AddedPairs:
         """The same without pairs, if mapping with them was no improvement."""
-        return replace(self, pairs={}, altered={})
+        return replace(self, pairs={}, altered={}, joining=frozenset())
 
     def joined(self, other: AddedPairs) -> AddedPairs:
         """Both; of a pair of both, that of the other."""
@@ -54,6 +56,7 @@ class AddedPairs:
             {**self.tried, **other.tried},
             tuple(dict.fromkeys(self.notes + other.notes)),
             {**self.altered, **other.altered},
+            self.joining | other.joining,
         )
 
 
@@ -79,7 +82,8 @@ def with_added_kept(weighed: WeighedPairs, added: AddedPairs) -> WeighedPairs:
     """Let added pairs take part in mapping although their rotations contradict those of the others.
 
     The pose of a pair of very different images is uncertain, above all with long focal lengths. The image is registered
-    by points, and its model is judged by the matches. Pairs that may show places that look alike stay out.
+    by points, and its model is judged by the matches. Pairs that may show places that look alike stay out, but for
+    those that tell how two models lie to each other.
 
     Args:
         weighed: the pairs of the scene.
@@ -90,9 +94,17 @@ def with_added_kept(weighed: WeighedPairs, added: AddedPairs) -> WeighedPairs:
         for pair, record in weighed.contradicted.items()
         if pair in added.pairs and (pair not in weighed.overlaps or weighed.overlaps[pair].probability >= _MIN_OVERLAP)
     }
-    contradicted = {pair: record for pair, record in weighed.contradicted.items() if pair not in kept}
+    doubtful = {**weighed.apart, **weighed.contradicted}
+    joining = added.joining & doubtful.keys()
+    kept |= {pair: doubtful[pair] for pair in sorted(joining)}
+    contradicted, apart = (
+        {pair: record for pair, record in records.items() if pair not in kept}
+        for records in (weighed.contradicted, weighed.apart)
+    )
     both = {**weighed.kept, **kept}
-    return replace(weighed, kept={pair: both[pair] for pair in ImagePair.in_order(both)}, contradicted=contradicted)
+    in_order = {pair: both[pair] for pair in ImagePair.in_order(both)}
+    joined = weighed.joined | (added.joining & both.keys())
+    return replace(weighed, kept=in_order, contradicted=contradicted, apart=apart, joined=joined)
 
 
 def encode_added(added: AddedPairs) -> dict[str, AnyArray]:
@@ -103,6 +115,7 @@ def encode_added(added: AddedPairs) -> dict[str, AnyArray]:
         "tried": {name: list(texts) for name, texts in added.tried.items()},
         "notes": list(added.notes),
         "altered": dict(added.altered),
+        "joining": [[pair.name0, pair.name1] for pair in sorted(added.joining)],
     }
     arrays: dict[str, AnyArray] = {"record": np.array(json.dumps(record, sort_keys=True))}
     for number, pair in enumerate(pairs):
@@ -122,7 +135,8 @@ def decode_added(arrays: Mapping[str, AnyArray]) -> AddedPairs:
     pairs = dict(_decoded_pairs(record["pairs"], arrays))
     tried = {str(name): tuple(map(str, texts)) for name, texts in record["tried"].items()}
     altered = {str(name): str(text) for name, text in record["altered"].items()}
-    return AddedPairs(pairs, tried, tuple(map(str, record["notes"])), altered)
+    joining = frozenset(ImagePair(str(name0), str(name1)) for name0, name1 in record["joining"])
+    return AddedPairs(pairs, tried, tuple(map(str, record["notes"])), altered, joining)
 
 
 def _decoded_pairs(names: list[list[str]], arrays: Mapping[str, AnyArray]) -> Iterator[tuple[ImagePair, AddedPair]]:

@@ -16,7 +16,7 @@ from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
 from sfm_lightglue.reconstruction.second_chance import left_over
-from sfm_lightglue.stages.added_pairs import AddedPairs, decode_added, encode_added
+from sfm_lightglue.stages.added_pairs import AddedPairs, decode_added, encode_added, with_added_kept
 from sfm_lightglue.stages.hard_pairs import ATTEMPTS
 from sfm_lightglue.stages.second_chance import SecondChanceConfig
 from sfm_lightglue.types import Features, ImagePair, Matches
@@ -160,3 +160,17 @@ def test_among_twins_only_images_that_were_kept_apart_get_no_second_chance() -> 
     assert left_over(features, [], pairs) == ["a", "b", "c", "d"]
     assert left_over(features, [], apart) == ["a", "b", "c", "d"]
     assert left_over(features, [], replace(apart, has_twins=True)) == ["a", "b"]
+
+
+def test_pairs_that_tell_how_models_lie_take_part_although_they_were_kept_apart() -> None:
+    joining, other = ImagePair("a", "c"), ImagePair("b", "c")
+    pairs = replace(weighed_pairs({("a", "b"): record()}), apart={joining: record(), other: record()})
+    added = AddedPairs(joining=frozenset({joining}))
+    found = with_added_kept(pairs, added)
+    assert (set(found.kept), set(found.apart)) == ({ImagePair("a", "b"), joining}, {other})
+    assert found.joined == {joining}
+    assert with_added_kept(pairs, added.without_pairs()).joined == frozenset()
+    assert decode_added(encode_added(added)).joining == {joining}
+    assert AddedPairs().joined(added).joining == {joining}
+    contradicted = replace(pairs, apart={}, contradicted={joining: record()})
+    assert with_added_kept(contradicted, added).contradicted == {}
