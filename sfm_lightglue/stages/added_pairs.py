@@ -150,7 +150,8 @@ def _decoded_pairs(names: list[list[str]], arrays: Mapping[str, AnyArray]) -> It
             for kind in ("matches", "geometry")
         }
         rows = range(int(values["matches"]["indices"].max(initial=-1)) + 1)
-        matches = matches_from_arrays(values["matches"], "", (rows, rows))
+        asked = values["matches"].get("asked0", rows), values["matches"].get("asked1", rows)  # of all keypoints
+        matches = matches_from_arrays(values["matches"], "", asked)
         geometry = geometry_from_arrays(values["geometry"], len(matches))
         if not isinstance(geometry, TwoViewGeometry):
             raise ValueError("a pair without geometry")

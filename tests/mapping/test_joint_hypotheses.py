@@ -106,10 +106,11 @@ TWINS = hypothesis(30, 0.2, 5000, "t")
 """Most pairs say that twins are one place; most points are missing then."""
 
 
-def test_a_position_of_fewer_pairs_is_believed_if_that_of_most_pairs_is_refuted() -> None:
+def test_a_position_with_less_overlap_is_believed_if_that_of_twins_is_refuted() -> None:
     right = hypothesis(8, 0.6, 300)
     assert clear_hypothesis([TWINS, right]) is right
     assert clear_hypothesis([TWINS, right, hypothesis(1, 0.02, 400, "x")]) is right
+    assert clear_hypothesis([hypothesis(4, 0.2, 5000, "t"), right]) is right
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,11 @@ def test_a_position_of_fewer_pairs_is_believed_if_that_of_most_pairs_is_refuted(
     [
         ("nothing", []),
         ("no rival", [hypothesis(30, 0.7)]),
-        ("the most frequent one may be that of twins", [hypothesis(30, 0.7), hypothesis(8, 0.2, 300, "x")]),
+        ("the larger overlap may be that of twins", [hypothesis(30, 0.7), hypothesis(18, 0.2, 300, "x")]),
         ("twins are not refuted", [hypothesis(30, 0.5, 5000, "t"), hypothesis(8, 0.6, 300)]),
         ("a rare rival is as good", [TWINS, hypothesis(8, 0.6, 300), hypothesis(1, 0.5, 300, "x")]),
         ("the rival overlaps less", [hypothesis(30, 0.2, 200, "t"), hypothesis(8, 0.6, 300)]),
+        ("the rival has few pairs", [hypothesis(3, 0.2, 5000, "t"), hypothesis(8, 0.6, 300)]),
         ("few pairs", [TWINS, hypothesis(4, 0.6, 300)]),
         ("few points", [TWINS, hypothesis(8, 0.6, 30)]),
         ("most points are missing", [hypothesis(30, 0.02, 5000, "t"), hypothesis(8, 0.2, 300)]),

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from sfm_lightglue.errors import ConfigError
+from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.matchers.nearest import NearestMatcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
@@ -19,7 +20,7 @@ from sfm_lightglue.reconstruction.second_chance import left_over
 from sfm_lightglue.stages.added_pairs import AddedPairs, decode_added, encode_added, with_added_kept
 from sfm_lightglue.stages.hard_pairs import ATTEMPTS
 from sfm_lightglue.stages.second_chance import SecondChanceConfig
-from sfm_lightglue.types import Features, ImagePair, Matches
+from sfm_lightglue.types import Features, ImagePair, Matches, TwoViewGeometry
 from tests.helpers.judged_models import record, weighed_pairs
 from tests.helpers.reconstructions import copy_scene, one_thread, tree
 
@@ -145,6 +146,17 @@ def test_a_pair_is_the_same_after_reading_it_back(pair) -> None:
     assert np.array_equal(found.indices, result.matches.indices)
     assert geometry.num_inliers == result.relative_pose.geometry.num_inliers
     assert np.array_equal(geometry.E, result.relative_pose.geometry.E)
+
+
+def test_which_keypoints_were_asked_is_the_same_after_reading_it_back() -> None:
+    asked = np.array([True, False, True, True]), np.array([True, True, False])
+    matches = Matches(np.array([[0, 1], [2, 0]], np.int32), np.ones(2, np.float32), asked0=asked[0], asked1=asked[1])
+    geometry = TwoViewGeometry("general", np.ones(2, np.bool_), Rigid3.identity(), np.eye(3))
+    added = AddedPairs({ImagePair("a", "b"): (matches, geometry)})
+    ((found, _),) = decode_added(encode_added(added)).pairs.values()
+    assert found.asked0 is not None and found.asked1 is not None
+    assert found.asked0.tolist() == asked[0].tolist()
+    assert found.asked1.tolist() == asked[1].tolist()
 
 
 class CountedFeatures(dict[str, None]):
