@@ -1,14 +1,15 @@
-"""Best and second best keypoint of each epipolar band, in blocks of neighbouring bands."""
+"""Keypoints that are the best ones of each other's epipolar bands, in blocks of neighbouring bands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
-from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
+from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
 
 _BLOCK_SIZE = 64
 """Keypoints of image 0 that are compared at once."""
@@ -22,6 +23,9 @@ wide angle; without classes, all keypoints would be compared with others in so w
 
 _ROUNDING_RAD = 1e-6
 """Error of the difference of two float32 angles below 2 pi, with which bands are widened in the choice of keypoints."""
+
+_NUM_SCRATCH = 5
+"""Arrays that the computation of a block overwrites: similarities, gaps, a part of these, descriptors of both images."""
 
 _NOT_ALLOWED = np.float32(-2.0)
 """Similarity of keypoints outside the band; cosines are at least -1."""
@@ -50,36 +54,24 @@ class BandSide:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Best:
-    """The best keypoint of the other image for each keypoint.
+class MutualBest:
+    """Keypoints that are the best ones of each other's bands.
 
     Args:
-        rows: [N] of the other image; -1 if its band is empty.
-        similarities: [N] float32 cosine of the best one; -2 if the band is empty.
-        next_similarities: [N] float32 cosine of the second best one; -2 without a second one.
+        rows0: [M] of image 0, ascending.
+        rows1: [M] of image 1.
+        similarities: [M] float32 cosine of both.
+        next_similarities: [M] float32 cosine of the second best pair of either keypoint; -2 without one.
     """
 
-    rows: IndexArray
+    rows0: IndexArray
+    rows1: IndexArray
     similarities: Float32Array
     next_similarities: Float32Array
 
-    @classmethod
-    def nothing(cls, num: int) -> Best:
-        """No keypoint has a band yet."""
-        return cls(np.full(num, -1), np.full(num, _NOT_ALLOWED), np.full(num, _NOT_ALLOWED))
 
-    def update(self, columns: IndexArray | slice, found: Best) -> None:
-        """Take better keypoints into some columns, in place; those of `found` have not been compared before."""
-        best, second = self.similarities[columns], self.next_similarities[columns]
-        better = found.similarities > best
-        runner_up = np.minimum(best, found.similarities)
-        self.next_similarities[columns] = np.maximum(np.maximum(second, found.next_similarities), runner_up)
-        self.rows[columns] = np.where(better, found.rows, self.rows[columns])
-        self.similarities[columns] = np.maximum(best, found.similarities)
-
-
-def best_of_bands(side0: BandSide, side1: BandSide, period: float) -> tuple[Best, Best]:
-    """For each keypoint of both images, the best and second best one of the other image within its band.
+def mutual_best(side0: BandSide, side1: BandSide, period: float) -> MutualBest:
+    """The keypoints of both images that are the best ones of each other within their bands.
 
     Keypoints i and j are within each other's band if the difference of their angles is at most
     √((limit_i slope_i)² + (limit_j slope_j)²), the Sampson error of equal angles, and the depth is possible.
@@ -91,22 +83,69 @@ def best_of_bands(side0: BandSide, side1: BandSide, period: float) -> tuple[Best
     """
     sorted0 = _Sorted.of(side0, side0.limits_px)
     sorted1 = _Sorted.of(side1, np.full(len(side1.angles), side0.other_limits_px.max(initial=0.0)))
-    best0, best1 = Best.nothing(len(side0.angles)), Best.nothing(len(side1.angles))
-    scratch = _Scratch()
-    blocks = _blocks(sorted0) if len(side1.angles) > 0 else []
-    for rows, columns in zip(blocks, _columns(blocks, sorted0, sorted1, period), strict=True):
-        if columns is None:
-            continue
-        others = _rows(sorted1.descriptors, columns)
-        similarity = scratch.array(0, (rows.stop - rows.start, len(others)))
-        np.matmul(sorted0.descriptors[rows], others.T, out=similarity)
-        outside = _outside(sorted0, rows, sorted1, columns, period, scratch)
-        np.copyto(similarity, _NOT_ALLOWED, where=outside)
-        best1.update(columns, _two_best(similarity, sorted0.order[rows], axis=0))
-        by_row = _two_best(similarity, sorted1.order[columns], axis=1)
-        best0.rows[rows], best0.similarities[rows] = by_row.rows, by_row.similarities
-        best0.next_similarities[rows] = by_row.next_similarities
-    return _in_first_order(best0, sorted0.order), _in_first_order(best1, sorted1.order)
+    found = _Found.nothing(len(side0.angles), len(side1.angles))
+    if len(side1.angles) > 0:
+        blocks, bands = _blocks(sorted0), _Bands(sorted0, sorted1, period)
+        for rows, columns in zip(blocks, _columns(blocks, sorted0, sorted1, period), strict=True):
+            if columns is not None:
+                found.update(rows, columns, bands.similarities(rows, columns))
+    return found.mutual(sorted0.order, sorted1.order)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Found:
+    """What the blocks have shown, by the positions of sorted keypoints. Similarities are -2 where nothing was found.
+
+    Args:
+        columns: [N0] best keypoint of image 1 for each one of image 0.
+        best: [N0] its similarity.
+        second: [N0] similarity of the second best one.
+        others: [N1] largest similarity of each keypoint of image 1 with those of image 0 that have a better one.
+    """
+
+    columns: IndexArray
+    best: Float32Array
+    second: Float32Array
+    others: Float32Array
+
+    @classmethod
+    def nothing(cls, num0: int, num1: int) -> _Found:
+        """No keypoint has a band yet."""
+        best, second, others = (np.full(num, _NOT_ALLOWED) for num in (num0, num0, num1))
+        return cls(np.zeros(num0, np.int64), best, second, others)
+
+    def update(self, rows: slice, columns: IndexArray | slice, similarity: Float32Array) -> None:
+        """Take the similarities of a block, whose values are overwritten; each row comes in one block."""
+        positions = similarity.argmax(axis=1)
+        flat, places = similarity.reshape(-1), positions + np.arange(0, similarity.size, similarity.shape[1])
+        self.best[rows] = flat.take(places)
+        flat[places] = _NOT_ALLOWED
+        self.second[rows] = similarity.max(axis=1)
+        largest = similarity.max(axis=0)
+        if isinstance(columns, slice):
+            self.columns[rows] = positions + columns.start
+            others = self.others[columns]
+            np.maximum(others, largest, out=others)
+        else:
+            self.columns[rows] = columns.take(positions)
+            self.others[columns] = np.maximum(self.others.take(columns), largest)
+
+    def mutual(self, order0: IndexArray, order1: IndexArray) -> MutualBest:
+        """The pairs in which both keypoints are the best ones, in the orders [N0] and [N1] before sorting."""
+        rows = np.flatnonzero(self.best > _NOT_ALLOWED)
+        rows = rows[np.lexsort((-self.best[rows], self.columns[rows]))]
+        columns, best = self.columns[rows], self.best[rows]
+        firsts = np.flatnonzero(np.diff(columns, prepend=-1))  # of the rows with the same best keypoint
+        followers = np.minimum(firsts + 1, len(rows) - 1)
+        has_follower = (columns[followers] == columns[firsts]) & (followers > firsts)
+        others = np.maximum(self.others[columns[firsts]], np.where(has_follower, best[followers], _NOT_ALLOWED))
+        is_mutual = best[firsts] >= others
+        chosen, others = rows[firsts[is_mutual]], others[is_mutual]
+        rows0 = order0[chosen]
+        order = np.argsort(rows0)
+        chosen = chosen[order]
+        next_similarities = np.maximum(self.second[chosen], others[order])
+        return MutualBest(rows0[order], order1[self.columns[chosen]], self.best[chosen], next_similarities)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -123,7 +162,7 @@ class _Sorted:
         squared_slopes: squared change of the angle per pixel.
         squared_other_limits: squared width in the other image.
         depths: see `BandSide`.
-        descriptors: [N, D].
+        descriptors: [N, D], not sorted.
     """
 
     order: IndexArray
@@ -156,8 +195,7 @@ class _Sorted:
         angles, widths, squared, slopes, others, depths = (column[order].astype(np.float32) for column in columns)
         largest = np.zeros(len(borders) + 1)
         np.maximum.at(largest, classes, reaches)
-        descriptors = side.descriptors.take(order, axis=0)  # a fifth of the time of indexing
-        return cls(order, starts, angles, widths, largest, squared, slopes, others, depths, descriptors)
+        return cls(order, starts, angles, widths, largest, squared, slopes, others, depths, side.descriptors)
 
 
 def _borders(smallest_rad: float) -> Float64Array:
@@ -206,31 +244,70 @@ def _columns(
             yield slice(*parts[0]) if parts else None
 
 
-def _outside(
-    keypoints: _Sorted, rows: slice, others: _Sorted, columns: IndexArray | slice, period: float, scratch: _Scratch
-) -> BoolArray:
-    """[R, C] whether two keypoints do not lie in each other's band, or at an impossible depth."""
-    angles, other_angles = keypoints.angles[rows], others.angles[columns]
-    shape = len(angles), len(other_angles)
-    gaps, part = scratch.array(1, shape), scratch.array(2, shape)
-    np.subtract(angles[:, None], other_angles, out=gaps)
-    is_sorted = isinstance(columns, slice)  # neighbours of one class
-    low, high = (other_angles[0], other_angles[-1]) if is_sorted else (other_angles.min(), other_angles.max())
-    if max(angles[-1] - low, high - angles[0]) > period / 2:
-        np.multiply(gaps, np.float32(1 / period), out=part)
-        np.rint(part, out=part)  # np.remainder is twenty times as slow
-        part *= np.float32(period)
-        gaps -= part
-    gaps *= gaps
-    np.multiply(keypoints.squared_other_limits[rows, None], others.squared_slopes[columns], out=part)
-    gaps -= part
-    outside: BoolArray = gaps > keypoints.squared_reaches[rows, None]
-    outside |= others.depths[columns] < keypoints.depths[rows, None]
-    return outside
+class _Bands:
+    """Similarities of blocks of keypoints within their bands.
+
+    Args:
+        keypoints: of image 0.
+        others: of image 1.
+        period: of the angles, in radians.
+    """
+
+    def __init__(self, keypoints: _Sorted, others: _Sorted, period: float) -> None:
+        self._keypoints, self._others, self._period, self._scratch = keypoints, others, period, _Scratch()
+        limits = keypoints.squared_other_limits
+        self._widths = others.squared_slopes * limits[0] if len(limits) > 0 and (limits == limits[0]).all() else None
+
+    def similarities(self, rows: slice, columns: IndexArray | slice) -> Float32Array:
+        """Cosines [R, C] of descriptors; -2 for keypoints outside the band, or at an impossible depth.
+
+        The array is valid until the next call.
+        """
+        keypoints, others = self._keypoints, self._others
+        descriptors = self._descriptors(3, keypoints, rows), self._descriptors(4, others, columns)
+        shape = len(descriptors[0]), len(descriptors[1])
+        similarity = self._scratch.array(0, shape)
+        np.matmul(descriptors[0], descriptors[1].T, out=similarity)
+        gaps = self._squared_gaps(rows, columns, shape)
+        if self._widths is None:
+            part = self._scratch.array(2, shape)
+            np.multiply(keypoints.squared_other_limits[rows, None], _part(others.squared_slopes, columns), out=part)
+            gaps -= part
+        else:
+            gaps -= _part(self._widths, columns)
+        outside = gaps > keypoints.squared_reaches[rows, None]
+        outside |= _part(others.depths, columns) < keypoints.depths[rows, None]
+        np.putmask(similarity, outside, _NOT_ALLOWED)  # np.copyto takes longer
+        return similarity
+
+    def _descriptors(self, number: int, keypoints: _Sorted, part: IndexArray | slice) -> Float32Array:
+        """Descriptors of some keypoints, in scratch memory, which stays in the cache: the other image has them all."""
+        chosen = _part(keypoints.order, part)
+        taken = self._scratch.array(number, (len(chosen), keypoints.descriptors.shape[1]))
+        return keypoints.descriptors.take(chosen, axis=0, out=taken, mode="clip")  # "raise" copies once more
+
+    def _squared_gaps(self, rows: slice, columns: IndexArray | slice, shape: tuple[int, int]) -> Float32Array:
+        """Squared differences of the angles of keypoints."""
+        angles, other_angles = self._keypoints.angles[rows], _part(self._others.angles, columns)
+        gaps = self._scratch.array(1, shape)
+        np.subtract(angles[:, None], other_angles, out=gaps)
+        is_sorted = isinstance(columns, slice)  # neighbours of one class
+        low, high = (other_angles[0], other_angles[-1]) if is_sorted else (other_angles.min(), other_angles.max())
+        if max(angles[-1] - low, high - angles[0]) > self._period / 2:
+            part = self._scratch.array(2, shape)
+            np.multiply(gaps, np.float32(1 / self._period), out=part)
+            np.rint(part, out=part)  # np.remainder is twenty times as slow
+            part *= np.float32(self._period)
+            gaps -= part
+        gaps *= gaps
+        return gaps
 
 
-def _rows(values: Float32Array, rows: IndexArray | slice) -> Float32Array:
-    """Rows of an array [N, D]."""
+_Values = TypeVar("_Values", Float32Array, IndexArray)
+
+
+def _part(values: _Values, rows: IndexArray | slice) -> _Values:
+    """Some values of an array [N]."""
     return values[rows] if isinstance(rows, slice) else values.take(rows, axis=0)
 
 
@@ -238,30 +315,11 @@ class _Scratch:
     """Memory that blocks use one after the other: new pages take longer than the arithmetic on them."""
 
     def __init__(self) -> None:
-        self._flat = [np.empty(0, np.float32)] * 3
+        self._flat = [np.empty(0, np.float32)] * _NUM_SCRATCH
 
     def array(self, number: int, shape: tuple[int, int]) -> Float32Array:
-        """One of three arrays, float32 with any values."""
+        """One of the arrays, float32 with any values."""
         size = shape[0] * shape[1]
         if len(self._flat[number]) < size:
             self._flat[number] = np.empty(size, np.float32)
         return self._flat[number][:size].reshape(shape)
-
-
-def _two_best(similarity: Float32Array, numbers: IndexArray, axis: int) -> Best:
-    """The two largest values of [R, C] along an axis, and the largest one's number; `numbers` are those of the axis."""
-    positions = similarity.argmax(axis=axis)
-    along = np.arange(similarity.shape[1 - axis])
-    place = (positions, along) if axis == 0 else (along, positions)
-    best = similarity[place]
-    similarity[place] = _NOT_ALLOWED
-    second = similarity.max(axis=axis)
-    similarity[place] = best
-    return Best(np.where(best > _NOT_ALLOWED, numbers[positions], -1), best, second)
-
-
-def _in_first_order(best: Best, order: IndexArray) -> Best:
-    """The entries of sorted keypoints in the order before sorting."""
-    inverse = np.empty(len(order), np.int64)
-    inverse[order] = np.arange(len(order))
-    return Best(best.rows[inverse], best.similarities[inverse], best.next_similarities[inverse])

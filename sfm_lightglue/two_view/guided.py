@@ -18,7 +18,7 @@ from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
 from sfm_lightglue.geometry.epipolar import essential_from_pose, homogeneous
 from sfm_lightglue.geometry.transforms import Rigid3, cross_matrix
 from sfm_lightglue.scene.cameras import calibration_matrix, mean_focal_length, normalized_from_pixels
-from sfm_lightglue.two_view.band_search import BandSide, Best, best_of_bands
+from sfm_lightglue.two_view.band_search import BandSide, MutualBest, mutual_best
 from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.types import Camera, DenseFeatures, Features, Matches
 
@@ -245,12 +245,12 @@ def _match(
     limit_px = max(config.max_error_px * max(1.0, view.size_px / config.reference_size_px) for view in (view0, view1))
     limits0, limits1 = (np.full(len(view.rows), limit_px) for view in (view0, view1))
     other_limits = limits0 if line_deviations is None else limits0 + config.num_deviations * line_deviations
-    best0, best1 = best_of_bands(
+    found = mutual_best(
         _side(view0, pencils[0], limits0, other_limits, -1),
         _side(view1, pencils[1], limits1, limits1, 1),
         pencils[0].period,
     )
-    return _accepted(view0, view1, best0, best1, config)
+    return _accepted(view0, view1, found, config)
 
 
 def _side(
@@ -263,15 +263,12 @@ def _side(
     return BandSide(pencil.angles, pencil.slopes, limits_px, other_limits_px, depths, view.descriptors)
 
 
-def _accepted(view0: GuidedView, view1: GuidedView, best0: Best, best1: Best, config: GuidedConfig) -> Matches:
+def _accepted(view0: GuidedView, view1: GuidedView, found: MutualBest, config: GuidedConfig) -> Matches:
     """Mutual best keypoints that are near in descriptor space and clearly better than the second best."""
-    rows0 = np.flatnonzero(best0.rows >= 0)
-    rows0 = rows0[best1.rows[best0.rows[rows0]] == rows0]
-    rows1 = best0.rows[rows0]
-    gap = np.maximum(1 - best0.similarities[rows0], 0)
-    next_gap = 1 - np.maximum(best0.next_similarities[rows0], best1.next_similarities[rows1])
+    gap = np.maximum(1 - found.similarities, 0)
+    next_gap = 1 - found.next_similarities
     accepted = (2 * gap <= config.max_distance**2) & (gap <= config.max_ratio**2 * next_gap)
-    indices = np.stack([view0.rows[rows0[accepted]], view1.rows[rows1[accepted]]], axis=1)
+    indices = np.stack([view0.rows[found.rows0[accepted]], view1.rows[found.rows1[accepted]]], axis=1)
     scores = 1 - np.sqrt(gap[accepted] / np.maximum(next_gap[accepted], 1e-12))
     return Matches(indices.astype(np.int32), np.clip(scores, 0, 1).astype(np.float32))
 
