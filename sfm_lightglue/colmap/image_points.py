@@ -11,6 +11,10 @@ _PIXELS = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[1.0
 """Coordinates in the camera are those of the pixel: pycolmap converts a whole list of keypoints with it at once."""
 
 
+_POINTS_AT_A_TIME = 4096
+"""Points whose observations become objects of pycolmap at once: lists of a few take longer, all need much memory."""
+
+
 def pixels_of(image: pycolmap.Image) -> Float64Array:
     """Pixels [N, 2] of all keypoints of an image."""
     if image.num_points2D() == 0:
@@ -51,8 +55,12 @@ def add_points(
         image_ids: [O] of the observations.
         keypoints: [O] indices of the keypoints in their images.
     """
-    begin = 0
-    for xyz, end in zip(positions, ends.tolist(), strict=True):
-        of_point = image_ids[begin:end].tolist(), keypoints[begin:end].tolist()
-        model.add_point3D(xyz, pycolmap.Track(list(map(pycolmap.TrackElement, *of_point))))
-        begin = end
+    begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    for first in range(0, len(positions), _POINTS_AT_A_TIME):
+        some = slice(first, first + _POINTS_AT_A_TIME)
+        start, stop = int(begins[first]), int(ends[some][-1])
+        elements = list(map(pycolmap.TrackElement, image_ids[start:stop].tolist(), keypoints[start:stop].tolist()))
+        for xyz, begin, end in zip(
+            positions[some], (begins[some] - start).tolist(), (ends[some] - start).tolist(), strict=True
+        ):
+            model.add_point3D(xyz, pycolmap.Track(elements[begin:end]))

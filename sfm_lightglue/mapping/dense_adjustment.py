@@ -23,6 +23,9 @@ _ENOUGH_OF_IMAGE = 500
 _ENOUGH_OF_CAMERA = 10_000
 """Observations of a camera by which its intrinsics are adjusted, if they are free."""
 
+_ENOUGH_OF_ALL = 24_000
+"""Observations of all free cameras together: each of many cameras gets less, their common points tie them together."""
+
 _LOSS, _MAX_STEPS = 0.25, 15
 """Scale of the soft L1 loss, as a part of the limits, with which points follow the poses, and steps at most: a few of
 their observations can be wrong with the adjusted poses."""
@@ -104,7 +107,8 @@ def _enough(
     per_image = np.bincount(image, minlength=num)
     per_camera = np.bincount(cameras, per_image)[cameras]
     is_free = ~np.isin(cameras, sorted(constant_camera_ids))
-    of_camera = _ENOUGH_OF_CAMERA * per_image / np.maximum(per_camera, 1)
+    num_free = len(np.unique(cameras[is_free]))
+    of_camera = min(_ENOUGH_OF_CAMERA, _ENOUGH_OF_ALL / max(num_free, 1)) * per_image / np.maximum(per_camera, 1)
     choice.want(np.maximum(_ENOUGH_OF_IMAGE, np.where(is_free, of_camera, 0)))
     choice.want_pairs()
     return choice.chosen()

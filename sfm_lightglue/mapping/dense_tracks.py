@@ -202,9 +202,9 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     rows = np.flatnonzero(component_from_old[label] >= 0)
     of_row = component_from_old[label[rows]]
     num_images = int(image.max(initial=0)) + 1
-    codes = np.sort(of_row * num_images + image[rows])  # np.unique of integers hashes them, which takes longer
-    twice = codes[1:][codes[1:] == codes[:-1]] // num_images
-    is_single = np.bincount(twice, minlength=num_components) == 0
+    sees = np.zeros((num_components, num_images), np.bool_)  # marks take less time than sorted numbers of both
+    sees.reshape(-1)[of_row * num_images + image[rows]] = True
+    is_single = np.count_nonzero(sees, axis=1) == np.bincount(of_row, minlength=num_components)
     first = np.empty(num_components, np.int64)
     first[component[::-1]] = old[::-1]  # the first label of each component is written last
     result = label.copy()

@@ -134,6 +134,7 @@ class TrackCompletion:
         for first, second in sorted({*pairs, *((second, first) for first, second in pairs)}):
             self._partners[second].append(first)
         self._centers = observers.centers()
+        self._row_from_index: dict[int, IndexArray] = {}
 
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
@@ -268,8 +269,10 @@ class TrackCompletion:
     def _is_similar_side(self, positions: Float64Array, first: int, second: int) -> BoolArray:
         """Whether the rays of two images to points [N, 3] have a small angle."""
         rays = [positions - self._centers[image] for image in (first, second)]
-        lengths = np.linalg.norm(rays[0], axis=1) * np.linalg.norm(rays[1], axis=1)
-        return np.asarray((rays[0] * rays[1]).sum(axis=1) >= np.cos(np.radians(_MAX_ANGLE_DEG)) * lengths)
+        squared, other_squared, products = (
+            np.einsum("nd,nd->n", rays[i], rays[j]) for i, j in ((0, 0), (1, 1), (0, 1))
+        )
+        return np.asarray(products >= np.cos(np.radians(_MAX_ANGLE_DEG)) * np.sqrt(squared * other_squared))
 
     def _compared(
         self, near: _Near, point: IndexArray, source: int, own: IndexArray, image: int, max_distance: float
@@ -296,8 +299,12 @@ class TrackCompletion:
 
     def _rows(self, image: int, numbers: IndexArray) -> IndexArray:
         """Rows [K] of the descriptors of keypoints of an image; -1 for those that the dense layer lacks."""
-        view, start = self._view(image), self._keypoints.starts[image]
-        row_from_index = np.full(self._keypoints.starts[image + 1] - start, -1)
-        row_from_index[self._keypoints.number_from_row[image][view.rows] - start] = np.arange(len(view.rows))
-        found: IndexArray = row_from_index[numbers - start]
+        start = self._keypoints.starts[image]
+        row_from_index = self._row_from_index.get(image)
+        if row_from_index is None:
+            view = self._view(image)
+            row_from_index = np.full(self._keypoints.starts[image + 1] - start, -1)
+            row_from_index[self._keypoints.number_from_row[image][view.rows] - start] = np.arange(len(view.rows))
+            self._row_from_index[image] = row_from_index
+        found: IndexArray = row_from_index.take(numbers - start)
         return found

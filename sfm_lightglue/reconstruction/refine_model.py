@@ -54,7 +54,8 @@ def refine_model(
     principal_point = bool(getattr(mapper_config, "refine_principal_point", False))
     fixed = sorted(model.reg_image_ids()) if task.known_poses else ()
     constant, num_threads = task.constant_camera_ids, task.num_threads
-    if adjust_by_precision(model, report.sigmas_px, constant, num_threads, principal_point, fixed):
+    seen = report.observations
+    if adjust_by_precision(model, report.sigmas_px, constant, num_threads, principal_point, fixed, seen=seen):
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)

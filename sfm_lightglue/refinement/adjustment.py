@@ -9,6 +9,7 @@ be refined together; they are refined before, from the precise observations alon
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pycolmap
@@ -33,9 +34,13 @@ _PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
 _ENOUGH_OF_CAMERA, _ENOUGH_OF_IMAGE = 20_000, 400
 """Precise observations of a camera, and of an image, that determine its intrinsics and its pose well enough."""
 
-_ENOUGH_OF_POSE = 2000
+_ENOUGH_OF_ALL = 40_000
+"""Precise observations of all cameras together: each of many cameras gets less, their common points tie them
+together."""
+
+_ENOUGH_OF_POSE = 1000
 """Observations of an image by which its pose is adjusted; the points of all others follow with fixed poses. With all
-observations the adjustment takes three times as long, and the errors of the centres are not smaller. Of them,
+observations the adjustment takes five times as long, and the errors of the centres are not smaller. Of them,
 `_ENOUGH_OF_IMAGE` must be precise ones."""
 
 _MOST = 0.8
@@ -53,6 +58,7 @@ def adjust_by_precision(
     refine_principal_point: bool = False,
     constant_image_ids: Collection[int] = (),
     tolerance: float = 1e-4,
+    seen: Observations | None = None,
 ) -> bool:
     """Adjust a model with errors in standard deviations of the keypoints, and a robust loss.
 
@@ -66,6 +72,7 @@ def adjust_by_precision(
         refine_principal_point: refine it too where intrinsics are refined.
         constant_image_ids: images whose poses stay; with one of them, the frame of the model cannot move.
         tolerance: relative change of the cost at which the adjustment stops.
+        seen: the observations of the model, None to read them.
 
     Returns:
         Whether it was adjusted. A model of rigs with several sensors is not, and one with fewer than two images.
@@ -74,14 +81,14 @@ def adjust_by_precision(
         return False
     if any(rig.num_sensors() != 1 for rig in model.rigs.values()):
         return False
-    seen = read_observations(model)
+    seen = read_observations(model) if seen is None else seen
     sigmas = np.concatenate([sigmas_px[image_id][seen.keypoints[seen.of(row)]] for row, image_id in _rows(seen)])
     free = _precise_camera_ids(model, seen, sigmas) - set(constant_camera_ids)
     if free:
         options = _options(_PRECISE_LOSS_PX, num_threads, tolerance)
         options.refine_principal_point = refine_principal_point
         chosen = _enough(model, seen, sigmas <= _PRECISE_SIGMA_PX, free)
-        _refine_intrinsics(model, seen, chosen, free, options, constant_image_ids)
+        seen = _refine_intrinsics(model, seen, chosen, free, options, constant_image_ids)
     classes = np.searchsorted(np.sqrt(_SIGMAS_PX[1:] * _SIGMAS_PX[:-1]), sigmas)
     options = _options(_LOSS_SIGMAS, num_threads, tolerance)
     options.ceres.max_num_images_direct_dense_cpu_solver *= len(_SIGMAS_PX)  # the classes of an image have one pose
@@ -115,13 +122,24 @@ def _adjust_poses(
     """
     weighted = _model_of_classes(model, seen, classes, _SIGMAS_PX.tolist())
     _solve(weighted, set(weighted.cameras), constant_image_ids, options)
+    return _adjusted(model, seen, weighted, np.bincount(seen.points[classes >= 0], minlength=len(seen.positions)) >= 1)
+
+
+def _adjusted(
+    model: pycolmap.Reconstruction, seen: Observations, weighted: pycolmap.Reconstruction, has_moved: BoolArray
+) -> Float64Array:
+    """Give a model the poses of its adjusted `_model_of_classes`.
+
+    Returns:
+        The positions [P, 3] of the points; those of a mask [P] are in the adjusted model.
+    """
     for image_id in seen.image_ids:
         frame, moved = model.images[image_id].frame, weighted.frames[image_id].rig_from_world
         assert frame is not None and moved is not None  # the image is registered
         frame.set_cam_from_world(model.images[image_id].camera_id, moved)
     positions, adjusted = seen.positions.copy(), weighted.points3D
-    kept = np.flatnonzero(np.bincount(seen.points[classes >= 0], minlength=len(positions)))
-    positions[kept] = np.reshape([adjusted[number].xyz for number in range(1, len(kept) + 1)], (-1, 3))
+    numbers = range(1, int(has_moved.sum()) + 1)
+    positions[has_moved] = np.reshape([adjusted[number].xyz for number in numbers], (-1, 3))
     return positions
 
 
@@ -171,7 +189,8 @@ def _enough(
     camera_of_image = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])
     per_camera = np.bincount(camera_of_image, per_image)[camera_of_image]
     is_free = np.isin(camera_of_image, sorted(camera_ids))
-    of_camera = np.where(is_free, _ENOUGH_OF_CAMERA * per_image / np.maximum(per_camera, 1), 0)
+    enough = min(_ENOUGH_OF_CAMERA, _ENOUGH_OF_ALL / max(len(camera_ids), 1))
+    of_camera = np.where(is_free, enough * per_image / np.maximum(per_camera, 1), 0)
     choice = PointChoice(len(seen.positions), seen.points, seen.images, len(seen.image_ids))
     choice.want(np.maximum(_ENOUGH_OF_IMAGE, of_camera), is_precise)
     return np.asarray(is_precise & choice.chosen()[seen.points])
@@ -203,12 +222,18 @@ def _refine_intrinsics(
     camera_ids: Collection[int],
     options: pycolmap.BundleAdjustmentOptions,
     constant_image_ids: Collection[int],
-) -> None:
-    """Refine the intrinsics of some cameras from chosen observations [M]; poses and points stay as they are."""
+) -> Observations:
+    """Refine the intrinsics of some cameras, and all poses, from chosen observations [M].
+
+    Returns:
+        The observations with the positions of the points that were refined with them.
+    """
     precise = _model_of_classes(model, seen, np.where(chosen, 0, -1), (1.0,), min_views=2)
     _solve(precise, set(model.cameras) - set(camera_ids), constant_image_ids, options)
     for camera_id in camera_ids:
         model.cameras[camera_id].params = precise.cameras[camera_id].params.tolist()
+    is_refined = np.bincount(seen.points[chosen], minlength=len(seen.positions)) >= 2
+    return replace(seen, positions=_adjusted(model, seen, precise, is_refined))
 
 
 def _model_of_classes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ class RefinementReport:
         unread_images: names of images whose file is missing, damaged or of another size; their keypoints stay.
         sigmas_px: standard deviation of each keypoint [K] of an image in pixels, by number of the image; NaN for a
             keypoint without point.
+        observations: of the model, with the moved keypoints.
     """
 
     num_points: int
@@ -62,6 +63,7 @@ class RefinementReport:
     median_correlation_after: float
     unread_images: tuple[str, ...]
     sigmas_px: Mapping[int, Float32Array]
+    observations: Observations
 
     def __str__(self) -> str:
         correlations = f"{self.median_correlation_before:.3f} to {self.median_correlation_after:.3f}"
@@ -255,7 +257,7 @@ def _apply(
     unread_images: tuple[str, ...],
 ) -> RefinementReport:
     """Move the keypoints of a model, and report it."""
-    sigmas = np.full(len(seen), DETECTED_SIGMA_PX)
+    sigmas, xy = np.full(len(seen), DETECTED_SIGMA_PX), seen.xy.copy()
     shifts: list[Float64Array] = []
     before: list[Float64Array] = []
     after: list[Float64Array] = []
@@ -264,6 +266,7 @@ def _apply(
         if len(rows) > 0:
             image_id = seen.image_ids[int(np.searchsorted(seen.starts, rows[0], side="right")) - 1]
             move_keypoints(model, image_id, seen.keypoints[rows], alignment.centers[one.is_good])
+        xy[rows] = alignment.centers[one.is_good]
         sigmas[rows] = np.hypot(alignment.sigmas_px[one.is_good], REFERENCE_SIGMA_PX)
         shifts.append(np.linalg.norm(alignment.centers[one.is_good] - seen.xy[rows], axis=1))
         before.append(alignment.before[one.is_good])
@@ -280,6 +283,7 @@ def _apply(
         _median(after),
         unread_images,
         _sigmas_of_images(model, seen, sigmas),
+        replace(seen, xy=xy),
     )
 
 

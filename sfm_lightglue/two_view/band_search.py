@@ -25,7 +25,7 @@ _ROUNDING_RAD = 1e-6
 """Error of the difference of two float32 angles below 2 pi, with which bands are widened in the choice of keypoints."""
 
 _NUM_SCRATCH = 5
-"""Arrays that the computation of a block overwrites: similarities, gaps, a part of these, descriptors of both images."""
+"""Arrays that each block overwrites: similarities, gaps, a part of these, descriptors of both images."""
 
 _NOT_ALLOWED = np.float32(-2.0)
 """Similarity of keypoints outside the band; cosines are at least -1."""

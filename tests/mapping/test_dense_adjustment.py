@@ -7,6 +7,7 @@ import pytest
 
 from sfm_lightglue.geometry.point_choice import PointChoice
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping import dense_adjustment
 from sfm_lightglue.mapping.dense_adjustment import PoseAdjustment, adjust_poses
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import DensePoints
@@ -89,6 +90,14 @@ def test_a_free_camera_gets_more_points_than_a_fixed_one():
         adjusted(model, keypoints, points, lambda part: counts.append(part.num_points3D()), constant)
     assert 400 < counts[0] < 650  # 500 of each image
     assert 2350 < counts[1] < 2650  # 10,000 of the camera
+
+
+def test_many_free_cameras_get_fewer_points_each(monkeypatch):
+    monkeypatch.setattr(dense_adjustment, "_ENOUGH_OF_ALL", 4000)
+    model, keypoints, points = scene(num_images=4, num_points=3000)
+    counts: list[int] = []
+    adjusted(model, keypoints, points, lambda part: counts.append(part.num_points3D()), ())
+    assert 850 < counts[0] < 1150  # 4,000 of one camera
 
 
 def test_points_that_join_two_parts_stay():

@@ -74,6 +74,7 @@ def test_keypoints_move_to_the_same_place_of_the_surface(paths):
     assert np.median(after[is_aligned]) < 0.1
     assert report.median_correlation_after > report.median_correlation_before
     assert "aligned, moved by" in str(report)
+    np.testing.assert_array_equal(report.observations.xy, pixels(model))
 
 
 def test_references_and_keypoints_that_are_not_aligned_stay(paths):
