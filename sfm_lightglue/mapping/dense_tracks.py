@@ -21,7 +21,7 @@ _MAX_ROUNDS = 2
 _ROWS_AT_A_TIME = 1 << 18
 """Matches, or pairs of hypothesis and keypoint, that are computed at once."""
 
-_NUM_PARTS = 24
+_NUM_PARTS = 12
 """Matches are joined to tracks in so many parts, the surest first."""
 
 _NUM_TRIALS = 2

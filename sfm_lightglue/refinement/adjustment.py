@@ -31,6 +31,9 @@ _LOSS_SIGMAS = 1.5
 _PRECISE_SIGMA_PX, _PRECISE_LOSS_PX = 0.25, 0.15
 """Largest standard deviation of the observations from which intrinsics are refined, and scale of their loss."""
 
+_PASSING = 2.0
+"""Factor on the tolerance of the adjustment of the intrinsics, which that of the poses follows."""
+
 _ENOUGH_OF_CAMERA, _ENOUGH_OF_IMAGE = 20_000, 400
 """Precise observations of a camera, and of an image, that determine its intrinsics and its pose well enough."""
 
@@ -85,7 +88,7 @@ def adjust_by_precision(
     sigmas = np.concatenate([sigmas_px[image_id][seen.keypoints[seen.of(row)]] for row, image_id in _rows(seen)])
     free = _precise_camera_ids(model, seen, sigmas) - set(constant_camera_ids)
     if free:
-        options = _options(_PRECISE_LOSS_PX, num_threads, tolerance)
+        options = _options(_PRECISE_LOSS_PX, num_threads, _PASSING * tolerance)
         options.refine_principal_point = refine_principal_point
         chosen = _enough(model, seen, sigmas <= _PRECISE_SIGMA_PX, free)
         seen = _refine_intrinsics(model, seen, chosen, free, options, constant_image_ids)
