@@ -171,7 +171,7 @@ def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
     monkeypatch.setattr(adjustment, "_points_for_poses", choose)
 
     monkeypatch.setattr(adjustment, "_solve", recorded)
-    monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", model.compute_num_observations() // 20)
+    monkeypatch.setattr(adjustment, "_MOST_OF_POSE", model.compute_num_observations() // 20)
     monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 20)
     monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 10)
     rng = np.random.default_rng(3)
@@ -198,7 +198,7 @@ def test_a_part_of_the_points_determines_the_poses_and_all_points_follow(
 
 
 def test_enough_precise_observations_determine_the_poses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adjustment, "_ENOUGH_OF_POSE", 20)
+    monkeypatch.setattr(adjustment, "_MOST_OF_POSE", 20)
     monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 15)
     monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 0)
     seen = read_observations(make_model(exact_ring()))
