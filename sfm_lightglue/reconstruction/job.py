@@ -228,7 +228,8 @@ def _second_look(
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
-        again = map_with_added(mapper.config, task, *known, judged, added.pairs, job.trusted)
+        doubted = job.trusted, taken_back_pairs(job.store, job.keys.mapped)
+        again = map_with_added(mapper.config, task, *known, judged, added.pairs, *doubted)
     if again is None:
         for name in sorted(added.altered):
             job.features.alter(name, None)

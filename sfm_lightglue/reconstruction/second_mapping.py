@@ -30,6 +30,7 @@ def map_with_added(
     judged: Sequence[JudgedModel],
     added: Collection[ImagePair],
     trusted: Collection[ImagePair] = (),
+    taken_back: frozenset[ImagePair] = frozenset(),
 ) -> list[JudgedModel] | None:
     """Register images in published models by the pairs that were added, and merge the models.
 
@@ -45,6 +46,7 @@ def map_with_added(
         judged: the models before; not changed.
         added: the pairs that were added.
         trusted: pairs that the user named.
+        taken_back: pairs that had been left out after a fold: models are judged by them here, too.
 
     Returns:
         The models; None if they have fewer images than before, or none has more.
@@ -53,7 +55,7 @@ def map_with_added(
     remove_geometries(task.database, sorted(left_out))  # they join places that look alike
     folds = None
     if config.lookalikes.mode != "off":
-        search = FoldSearch(frozenset(trusted), left_out=frozenset(left_out))
+        search = FoldSearch(frozenset(trusted), left_out=frozenset(left_out), taken_back=taken_back)
         folds = Folds.of_database(task.database, weighed, config.checks.max_conflict, search)
     probability = probabilities_of(weighed, trusted)
     against = against_of(weighed, trusted)

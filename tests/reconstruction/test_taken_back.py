@@ -14,7 +14,7 @@ import pytest
 from sfm_lightglue.colmap.model_parts import copy_of_part
 from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.judgement import JudgedModel
-from sfm_lightglue.reconstruction import job
+from sfm_lightglue.reconstruction import job, second_mapping
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
 from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, save_taken_back, taken_back_pairs
@@ -144,4 +144,16 @@ def test_a_run_judges_its_models_by_the_pairs_that_were_taken_back(
     run = SimpleNamespace(store=store, keys=keys, config=ReconstructConfig(), trusted=(), growth=None, clock=clock)
     filled = SimpleNamespace(weighed=Weighed(True, kept=(pair,)), guessed_camera_ids=frozenset())
     job._map(run, None, None, filled, tmp_path, "first")  # type: ignore[arg-type]
+    assert [search.taken_back for search in seen] == [{pair}]
+
+
+def test_a_second_look_judges_models_by_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, pair = [], ImagePair("a", "b")
+    monkeypatch.setattr(second_mapping, "remove_geometries", lambda *_: None)
+    monkeypatch.setattr(second_mapping, "_extended", lambda judging, judged, excluded: list(judged))
+    monkeypatch.setattr(second_mapping, "Judging", lambda *_: SimpleNamespace(merged=list))
+    monkeypatch.setattr(second_mapping, "Folds", SimpleNamespace(of_database=lambda *args: seen.append(args[-1])))
+    task = MappingTask(tmp_path / "database.db", tmp_path, 10, frozenset(), seed=0)
+    arguments = None, task, weighed_pairs(), ReconstructConfig(), frozenset(), [], (), ()
+    assert second_mapping.map_with_added(*arguments, frozenset({pair})) is None  # type: ignore[arg-type]
     assert [search.taken_back for search in seen] == [{pair}]
