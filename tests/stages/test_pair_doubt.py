@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from sfm_lightglue.geometry.transforms import Rigid3
 from sfm_lightglue.lookalikes.config import LookalikesConfig
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.probability import calibrated_probabilities
 from sfm_lightglue.lookalikes.selection import Selection
 from sfm_lightglue.mapping.cached_models import MapStatistics, PairStatistics, look_alike_models
 from sfm_lightglue.mapping.checks_config import ChecksConfig
@@ -223,6 +225,18 @@ def test_the_record_has_all_pairs(tmp_path: Path) -> None:
         assert len(cues) == len(evidence["cues"])
     probabilities = [probability for *_, probability, _ in evidence["pairs"]]
     assert len(evidence["doubtful"]) == sum(probability < 0.9 for probability in probabilities)
+    cues = [result.overlaps[pair].cues for pair in sorted(result.overlaps)]
+    np.testing.assert_allclose(evidence["calibrated"], calibrated_probabilities(cues), atol=1e-4)
+
+
+def test_calibrated_probabilities_are_recorded_without_twins_only_and_for_known_pairs(tmp_path: Path) -> None:
+    left_out = ImagePair(name_of(5), name_of(6))
+    found = weighed(tmp_path, "auto", left_out=(left_out,))
+    evidence = pair_evidence(found)
+    known = [probability is not None for *_, probability, _ in evidence["pairs"]]
+    assert [value is not None for value in evidence["calibrated"]] == known
+    assert not all(known)
+    assert "calibrated" not in pair_evidence(replace(found, has_twins=True))
 
 
 def test_models_that_look_alike_name_each_other() -> None:
