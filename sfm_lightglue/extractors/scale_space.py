@@ -254,14 +254,14 @@ def _extrema_of_strip(blurred: list[Float32Array], faintest: float) -> tuple[Ind
         is_peak[0] = is_peak[-1] = False
         is_peak[:, :_BORDER_PX] = is_peak[:, -_BORDER_PX:] = False
         index = np.flatnonzero(is_peak)
-        peaks = differences[layer].reshape(-1)[index]
-        is_left = peaks > faintest
-        index, peaks = index[is_left], peaks[is_left]
+        peaks = differences[layer].reshape(-1).take(index)
+        is_left = np.flatnonzero(peaks > faintest)
+        index, peaks = index.take(is_left), peaks.take(is_left)
         for other in (layer - 1, layer + 1):
             compared = largest[other] if other in inner else differences[other]
             for step in (0,) if other in inner else around:
-                is_left = peaks >= compared.reshape(-1)[index + step]
-                index, peaks = index[is_left], peaks[is_left]
+                is_left = np.flatnonzero(peaks >= compared.reshape(-1).take(index + step))
+                index, peaks = index.take(is_left), peaks.take(is_left)
         places.append(np.stack([np.full(len(index), layer), *np.divmod(index, width)], axis=1))
         values.append(peaks)
     return np.concatenate(places), np.concatenate(values)
@@ -304,7 +304,7 @@ def _derivatives(blurred: list[Float32Array], places: IndexArray) -> tuple[Float
     for layer in range(1, LAYERS + 1):
         rows = np.flatnonzero(places[:, 0] == layer)
         index = (places[rows, 1] * width + places[rows, 2])[:, None] + around
-        squares = [blurred[layer + step].reshape(-1)[index] for step in (-1, 0, 1, 2)]
+        squares = [blurred[layer + step].reshape(-1).take(index) for step in (-1, 0, 1, 2)]
         cubes[rows] = np.stack([after - before for before, after in pairwise(squares)], axis=1)
     found = cubes.reshape(-1, 27) @ _STENCILS
     return found[:, 0], found[:, 1:4], found[:, _HESSIAN_COLUMNS]
