@@ -24,6 +24,9 @@ _ROWS_AT_A_TIME = 1 << 18
 _NUM_PARTS = 12
 """Matches are joined to tracks in so many parts, the surest first."""
 
+_MAX_MARKS = 1 << 26
+"""Largest number of tracks times images, of a byte each, for which marks tell what images a track sees."""
+
 _NUM_TRIALS = 2
 """Matches of a part that would give a track two keypoints of one image are tried so often, each time the surer half."""
 
@@ -201,10 +204,7 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     component_from_old[old] = component
     rows = np.flatnonzero(component_from_old[label] >= 0)
     of_row = component_from_old[label[rows]]
-    num_images = int(image.max(initial=0)) + 1
-    sees = np.zeros((num_components, num_images), np.bool_)  # marks take less time than sorted numbers of both
-    sees.reshape(-1)[of_row * num_images + image[rows]] = True
-    is_single = np.count_nonzero(sees, axis=1) == np.bincount(of_row, minlength=num_components)
+    is_single = _sees_images_once(of_row, image[rows], num_components)
     first = np.empty(num_components, np.int64)
     first[component[::-1]] = old[::-1]  # the first label of each component is written last
     result = label.copy()
@@ -212,6 +212,19 @@ def _joined_labels(label: IndexArray, matches: IndexArray, image: IndexArray) ->
     result[rows[kept]] = first[of_row[kept]]
     accepted: BoolArray = result[matches[:, 0]] == result[matches[:, 1]]
     return result, accepted
+
+
+def _sees_images_once(track: IndexArray, image: IndexArray, num_tracks: int) -> BoolArray:
+    """Which tracks [T] have no two keypoints of one image, by the track and image of each keypoint [K]."""
+    num_images = int(image.max(initial=0)) + 1
+    codes = track * num_images + image
+    if num_tracks * num_images <= _MAX_MARKS:  # marks take less time than sorting, and memory for each track and image
+        sees = np.zeros((num_tracks, num_images), np.bool_)
+        sees.reshape(-1)[codes] = True
+        return np.asarray(np.count_nonzero(sees, axis=1) == np.bincount(track, minlength=num_tracks))
+    codes.sort()  # np.unique of integers hashes them, which takes longer
+    twice = codes[1:][codes[1:] == codes[:-1]] // num_images
+    return np.asarray(np.bincount(twice, minlength=num_tracks) == 0)
 
 
 def _numbered(values: IndexArray, end: int) -> tuple[IndexArray, IndexArray]:

@@ -144,6 +144,26 @@ def test_the_points_do_not_depend_on_how_many_matches_are_computed_at_once(monke
     np.testing.assert_array_equal(in_parts.keypoint, at_once.keypoint)
 
 
+@pytest.mark.parametrize("num_images", [3, 40])
+def test_tracks_are_joined_alike_with_marks_and_with_less_memory(monkeypatch, num_images):
+    rng = np.random.default_rng(num_images)
+    image = np.sort(rng.integers(0, num_images, 500))
+    matches = rng.integers(0, 500, (400, 2))
+    matches = matches[image[matches[:, 0]] != image[matches[:, 1]]]
+    with_marks = dense_tracks._joined_labels(np.arange(500), matches, image)
+    monkeypatch.setattr(dense_tracks, "_MAX_MARKS", 100)
+    sorted_ones = dense_tracks._joined_labels(np.arange(500), matches, image)
+    assert with_marks[1].any() and not with_marks[1].all()
+    for found, expected in zip(sorted_ones, with_marks, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_many_tracks_and_images_need_no_memory_for_each_of_both():
+    track, image = np.array([0, 1, 1, 7, 7]), np.array([10**9, 5, 5, 5, 6])
+    is_single = dense_tracks._sees_images_once(track, image, 10**6)
+    assert np.flatnonzero(~is_single).tolist() == [1]
+
+
 def test_keypoints_whose_distortion_cannot_be_undone_are_left_out():
     observers, _ = cameras(50)
     observers.points[7] = np.nan
