@@ -13,20 +13,51 @@ def address(array):
 
 def borrowed(*sizes):
     """The start of the memory of each of several blocks, one borrowed after the other."""
-    found = []
+    found = []  # holds all blocks, so that no two have the same memory by chance
     for size in sizes:
         with borrowed_block(size) as block:
             assert block.shape == (size,)
             block[:] = size
-            found.append(address(block))
-    return found
+            found.append(block)
+    return [address(block) for block in found]
 
 
 def test_a_kept_block_serves_smaller_requests_and_is_replaced_for_larger_ones():
     with blocks_kept():
-        first, again, smaller, larger, last = borrowed(5000, 5000, 100, 9000, 5000)
+        first, again, smaller, larger, last = borrowed(5000, 5000, 1250, 9000, 5000)
     assert first == again == smaller
-    assert last == larger
+    assert last == larger != first
+
+
+def test_a_block_is_replaced_for_a_request_of_less_than_a_fourth(monkeypatch):
+    kept = []
+    monkeypatch.setattr("sfm_lightglue.execution.blocks._free", kept)
+    with blocks_kept():
+        large, small, again = borrowed(5000, 1249, 1249)
+        assert large != small == again
+        assert list(map(len, kept)) == [1249]
+
+
+def test_large_blocks_are_not_kept(monkeypatch):
+    kept = []
+    monkeypatch.setattr("sfm_lightglue.execution.blocks._free", kept)
+    with blocks_kept():
+        with borrowed_block(2**27) as largest, borrowed_block(2**27 + 1) as larger:  # nothing is written to them
+            assert (len(largest), len(larger)) == (2**27, 2**27 + 1)
+        assert list(map(len, kept)) == [2**27]
+        borrowed(2000)
+        assert list(map(len, kept)) == [2000]
+
+
+def test_small_and_large_requests_in_turn_keep_one_block_of_each_thread(monkeypatch):
+    kept = []
+    monkeypatch.setattr("sfm_lightglue.execution.blocks._free", kept)
+    with blocks_kept():
+        for large, small in ((9000, 100), (100, 9000), (8000, 3000)):
+            with borrowed_block(large), borrowed_block(small):
+                pass
+            borrowed(40, 7000, 600)
+            assert len(kept) == 2
 
 
 def test_blocks_that_are_used_at_the_same_time_are_apart():
