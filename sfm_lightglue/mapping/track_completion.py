@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.execution.executor import Executor
+from sfm_lightglue.execution.lru import LruCache
 from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import (
@@ -38,6 +39,9 @@ _NUM_NEAREST = 2
 
 _MAX_ANGLE_DEG = 45.0
 """Largest angle between the rays of two images to a point whose descriptors are compared."""
+
+_NUM_IN_MEMORY = 48
+"""Images whose rows of descriptors are kept by keypoint: as many as have their descriptors in memory."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -134,7 +138,7 @@ class TrackCompletion:
         for first, second in sorted({*pairs, *((second, first) for first, second in pairs)}):
             self._partners[second].append(first)
         self._centers = observers.centers()
-        self._row_from_index: dict[int, IndexArray] = {}
+        self._row_from_index: LruCache[int, IndexArray] = LruCache(_NUM_IN_MEMORY)
 
     def grown(self, points: DensePoints, matches: IndexArray, min_angle_deg: float, min_views: int) -> DensePoints:
         """Points with further observations, and further points whose matches are in fewer than `min_views` images.
@@ -305,6 +309,6 @@ class TrackCompletion:
             view = self._view(image)
             row_from_index = np.full(self._keypoints.starts[image + 1] - start, -1)
             row_from_index[self._keypoints.number_from_row[image][view.rows] - start] = np.arange(len(view.rows))
-            self._row_from_index[image] = row_from_index
+            self._row_from_index.put(image, row_from_index)
         found: IndexArray = row_from_index.take(numbers - start)
         return found

@@ -100,7 +100,8 @@ class _Found:
         columns: [N0] best keypoint of image 1 for each one of image 0.
         best: [N0] its similarity.
         second: [N0] similarity of the second best one.
-        others: [N1] largest similarity of each keypoint of image 1 with those of image 0 that have a better one.
+        others: [N1] largest similarity of each keypoint of image 1 with keypoints of image 0 in whose band it lies, but
+            whose best keypoint is another one.
     """
 
     columns: IndexArray

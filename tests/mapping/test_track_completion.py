@@ -8,6 +8,7 @@ import pytest
 from sfm_lightglue.execution.executor import SERIAL, ThreadExecutor
 from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
+from sfm_lightglue.mapping import track_completion
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import Observers, joined_points, triangulate_matches
 from sfm_lightglue.mapping.track_completion import TrackCompletion
@@ -264,3 +265,15 @@ def test_several_threads_give_the_same():
     two = scene.completion(executor=ThreadExecutor(2)).completed(points, 0.9)
     assert np.array_equal(one.keypoint, two.keypoint)
     assert np.array_equal(one.point, two.point)
+
+
+def test_rows_of_few_images_are_in_memory_and_the_points_are_the_same(monkeypatch):
+    scene = Scene()
+    points = scene.points([(0, 1), (1, 2)])
+    expected = scene.completion().completed(points, 0.9)
+    monkeypatch.setattr(track_completion, "_NUM_IN_MEMORY", 2)
+    completion = scene.completion()
+    found = completion.completed(points, 0.9)
+    assert len(completion._row_from_index) == 2
+    np.testing.assert_array_equal(found.keypoint, expected.keypoint)
+    np.testing.assert_array_equal(found.point, expected.point)
