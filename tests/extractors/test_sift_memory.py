@@ -41,7 +41,7 @@ def test_features_are_those_of_fresh_memory_and_share_none_with_it(images, expec
     with blocks_kept():
         found = list(ordered_map(arrays_of, images, num_threads))
     assert len(blocks) == 2 * len(images)
-    assert num_different(blocks) <= num_threads
+    assert num_different(blocks) <= 2 * num_threads - 1  # a small block may be replaced by a large one
     for arrays, others in zip(found, expected, strict=True):
         assert [array.tobytes() for array in arrays] == [array.tobytes() for array in others]
         assert not any(np.may_share_memory(array, block) for array in arrays for block in blocks)
