@@ -33,7 +33,10 @@ HOLOLENS_PX, OTHERS_PX = 540, 800
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.as_reconstruct and not arguments.other:
+        parser.error("--as-reconstruct needs --other")
 
     def body() -> None:
         sets = _pair_sets(arguments)

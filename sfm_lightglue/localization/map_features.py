@@ -24,6 +24,7 @@ from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.features import DenseFeatures, Features
 from sfm_lightglue.mapping.density_config import DensityConfig
 from sfm_lightglue.messages import shown_path
+from sfm_lightglue.registry.matching_steps import without_quick_limits
 from sfm_lightglue.retrieval.scene_vocabulary import is_root_sift
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.into_database import extract_scene
@@ -60,8 +61,11 @@ class RunOfMap:
         # The matcher of visual SLAM has other options.
         names = ("extractor",) if record.get("job") == "track" else ("extractor", "matcher")
         masks = values.get("masks")
+        tables = {name: values[name] for name in names if name in values}
+        if isinstance(tables.get("matcher"), dict):
+            tables["matcher"] = without_quick_limits(tables["matcher"])
         return cls(
-            {name: values[name] for name in names if name in values},
+            tables,
             Path(masks) if isinstance(masks, str) and masks else None,
             0 if record.get("job") == "track" else _dense_factor(values.get("density")),
         )

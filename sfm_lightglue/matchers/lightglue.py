@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from sfm_lightglue.matchers.first_keypoints import (
     num_matched,
     settled_limits,
 )
+from sfm_lightglue.matchers.pair_order import comes_second
 from sfm_lightglue.matchers.point_layers import PointLayers
 from sfm_lightglue.models.lazy_network import LazyNetwork
 from sfm_lightglue.types import Features, Matches
@@ -184,13 +186,20 @@ class LightGlueMatcher:
 
         The network runs once more for it: nothing of it is kept otherwise.
         """
-        if _is_second(features0, features1):
+        if comes_second(features0, features1):
             swapped = self.point_layers(features1, features0)
             return PointLayers(swapped.num_layers1, swapped.num_layers0, swapped.stop_layer, swapped.network_layers)
         with self._running:
             output = self._run([(features0, features1)], [None])
         layers0, layers1 = (each[0].cpu().numpy().astype(np.int64) for each in (output.num_layers0, output.num_layers1))
         return PointLayers(layers0, layers1, int(output.stop_layer[0]), self.architecture.num_layers)
+
+    def with_limits(self, enough_matches: float, min_best_score: float) -> LightGlueMatcher:
+        """A matcher with the same network, and other limits of the pairs that end with their first keypoints."""
+        other = copy.copy(self)  # what is kept of images is shared
+        other.config = replace(self.config, enough_matches=enough_matches, min_best_score=min_best_score)
+        other._settles = (enough_matches, min_best_score)
+        return other
 
     def may_have_more(self, matches: Matches) -> bool:
         """Whether a pair that a matcher with other limits ended with its first keypoints would have more matches."""
@@ -209,7 +218,7 @@ class LightGlueMatcher:
             return []
         num_cores, device = num_cores_of_this_thread(), self._network.get()[1]
         shares_cores = device.type == "cpu" and num_cores < num_usable_cores()
-        is_swapped = [_is_second(*pair) for pair in pairs]
+        is_swapped = [comes_second(*pair) for pair in pairs]
         ordered = [pair[::-1] if swapped else pair for pair, swapped in zip(pairs, is_swapped, strict=True)]
         # Several pairs on one core each are faster than one pair on all cores; but if every pair uses all cores, run
         # one at a time.
@@ -333,23 +342,6 @@ def _load(path: Path) -> LightGlue:
     from sfm_lightglue.models.checkpoints import load_lightglue
 
     return load_lightglue(path)
-
-
-def _is_second(features0: Features, features1: Features) -> bool:
-    """Whether the first of two images becomes the second inside the network, which rounds both sides differently.
-
-    The image with fewer points comes first, so that batches need the least padding; ties are broken by the bytes.
-    """
-    if len(features0) != len(features1):
-        return len(features0) > len(features1)
-    if not np.array_equal(features0.keypoints, features1.keypoints):
-        return features0.keypoints.tobytes() > features1.keypoints.tobytes()
-    return _rest_of(features0) > _rest_of(features1)
-
-
-def _rest_of(features: Features) -> tuple[tuple[int, int], int, list[bytes]]:
-    arrays = (features.descriptors, features.scales, features.orientations)
-    return features.image_size, features.quarter_turns, [one.tobytes() for one in arrays if one is not None]
 
 
 def _encode(features: Features, network: LightGlue, device: torch.device) -> EncodedSide:

@@ -9,6 +9,7 @@ from sfm_lightglue.execution.executor import Executor, ThreadExecutor
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import DatabaseConfig
 from sfm_lightglue.reconstruction.job import Job
+from sfm_lightglue.reconstruction.thorough_pairs import job_of_models
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.folder_executor import FolderExecutor
 from sfm_lightglue.stages.into_database import match_scene
@@ -61,7 +62,11 @@ def building_alone(job: Job) -> Iterator[None]:
 
 
 def _match_with_others(job: Job) -> None:
-    """Match and verify all rounds of pairs, so that the process that builds the models finds them in the store."""
+    """Match and verify all rounds of pairs, so that the process that builds the models finds them in the store.
+
+    If the scene turns out to be in doubt, that process alone matches more thoroughly; after a restart, all do.
+    """
+    job = job_of_models(job)
     match_scene(
         job.plan,
         job.features,

@@ -37,6 +37,7 @@ from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run import STAGES, reconstruct, trusted_pairs
 from sfm_lightglue.reconstruction.run_record import Summary, recorded_summary
+from sfm_lightglue.reconstruction.thorough_pairs import with_thorough_matcher
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.into_database import extract_scene
@@ -99,7 +100,7 @@ def extend(
             scene = read_scene(Path(scene_dir), output, config, executor.num_workers, log.progress)
             extended = with_known_cameras(scene, base.model, not config.cameras.refine)
             arrivals = sorted(set(scene.names) - base.known)
-            components = build_components(config)
+            components = with_thorough_matcher(build_components(config), config, store)
             selector = components.pairs
             excluded = selector.excluded(scene) if isinstance(selector, ExcludesPairs) else ()
         if not arrivals:

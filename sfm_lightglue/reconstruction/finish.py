@@ -17,14 +17,16 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
 from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.scene.local_frame import local_positions
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.store.atomic_file import store_errors
-from sfm_lightglue.types import DenseFeatures, ImagePair
+from sfm_lightglue.types import DenseFeatures, ImagePair, Scene
 
 if TYPE_CHECKING:
     import pycolmap
@@ -162,3 +164,15 @@ class Finishing:
         checks = dict(before.verdict.checks) | dict(after.verdict.checks)
         verdict = replace(before.verdict, checks=checks, images=dict(sorted(images.items())))
         return JudgedModel(after.model, verdict)
+
+
+def move_to_metres(scene: Scene, judged: JudgedModel) -> dict[str, Any] | None:
+    """Move a published model into the frame of known positions; None if they do not determine it."""
+    positions = local_positions(scene.images)
+    if positions is None or judged.verdict.outcome == "rejected":
+        return None
+    found = georegister(judged.model, positions)
+    if found is None:
+        return None
+    found.apply(judged.model)
+    return found.as_dict()

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
 from sfm_lightglue.colmap.rig_config import read_rigs
@@ -19,13 +18,12 @@ from sfm_lightglue.mapping.base import Mapper, MappingTask
 from sfm_lightglue.mapping.cached_models import MapStatistics, PackedModels, keep_models
 from sfm_lightglue.mapping.camera_groups import CameraGroup, find_camera_groups
 from sfm_lightglue.mapping.colors import color_points
-from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND, read_mapped, save_mapped
 from sfm_lightglue.messages import shortened
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.finish import Finishing
+from sfm_lightglue.reconstruction.finish import Finishing, move_to_metres
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
@@ -36,11 +34,11 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
-from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, thorough_job, was_thorough
+from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, thorough_job, was_thorough, with_thorough
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
 from sfm_lightglue.reconstruction.turns import find_turns, turns_key
 from sfm_lightglue.reconstruction.unfolding import map_unfolded, told_as_before
-from sfm_lightglue.scene.local_frame import local_positions, positions_m_from_name
+from sfm_lightglue.scene.local_frame import positions_m_from_name
 from sfm_lightglue.stages.added_pairs import AddedPairs, add_verified, decode_added, encode_added, with_added_kept
 from sfm_lightglue.stages.cached import CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
@@ -136,7 +134,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     added = _added_before(job)
     images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
     tell_second_look(added, images, judged)
-    chosen = with_left_out(job.plan.chosen, filled.num_left_out)
+    chosen = with_thorough(with_left_out(job.plan.chosen, filled.num_left_out), job)
     pairs = pair_statistics(tuple(sorted(job.features)), chosen, filled.num_pairs, filled.weighed)
     statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups))
     if not judged:
@@ -146,20 +144,8 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         return PackedModels(statistics, {}), message
     with job.clock.stage("write"):
         color_points([each.model for each in judged], path_from_name, job.executor, job.progress)
-        metres = [_move_to_metres(job, each) for each in judged]
+        metres = [move_to_metres(job.scene, each) for each in judged]
         return keep_models(job.store, job.keys.finished, judged, metres, statistics, work), None
-
-
-def _move_to_metres(job: Job, judged: JudgedModel) -> dict[str, Any] | None:
-    """Move a published model into the frame of known positions; None if they do not determine it."""
-    positions = local_positions(job.scene.images)
-    if positions is None or judged.verdict.outcome == "rejected":
-        return None
-    found = georegister(judged.model, positions)
-    if found is None:
-        return None
-    found.apply(judged.model)
-    return found.as_dict()
 
 
 def _map_scene(
@@ -178,25 +164,36 @@ def _map_scene(
     if mapped is not None:
         return job, fill_database(job, database, mapped[1]), mapped
     filled = fill_database(job, database)
+    groups: Sequence[CameraGroup] = ()
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
         doubtful = partial(doubtful_pairs, trusted=job.trusted, limit=job.config.lookalikes.min_probability)
         how = partial(fill_database, job), partial(_map, job, mapper, snapshots), doubtful
         filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
-        if thorough is not None and asks_for_more(job, thorough, filled.weighed, judged):
-            with store_errors(filled.path):
-                filled.path.unlink()
-            return _map_scene(thorough, mapper, new_folder(work / "thorough"), database)
-        groups: Sequence[CameraGroup] = ()
-        first = judged[0] if judged and judged[0].verdict.outcome != "rejected" else None
-        if first and first.model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
-            filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
-        filled, judged, added = _second_look(job, mapper, filled, judged, groups, work)
-        with job.clock.stage("map"):
-            job.store.save(MAPPED_KIND, make_key("added", job.keys.mapped), encode_added(added))
-            save_mapped(job.store, job.keys.mapped, judged, groups, new_folder(work / "mapped"))
+        asks = thorough is not None and asks_for_more(job, thorough, filled.weighed, judged)
+        if not asks:
+            filled, judged, groups = _map_rest(job, mapper, filled, judged, work, snapshots)
+    if thorough is not None and asks:
+        with store_errors(filled.path):
+            filled.path.unlink()
+        return _map_scene(thorough, mapper, new_folder(work / "thorough"), database)
     with job.clock.stage("map"):
         loaded = read_mapped(job.store, job.keys.mapped, new_folder(work / "mapped-again"))
     return job, filled, loaded or (judged, groups)
+
+
+def _map_rest(
+    job: Job, mapper: Mapper, filled: FilledDatabase, judged: list[JudgedModel], work: Path, snapshots: Path | None
+) -> tuple[FilledDatabase, list[JudgedModel], Sequence[CameraGroup]]:
+    """Group cameras, take a second look, and keep the models of the mapping."""
+    groups: Sequence[CameraGroup] = ()
+    first = judged[0] if judged and judged[0].verdict.outcome != "rejected" else None
+    if first and first.model.num_points3D() > 0 and job.config.cameras.mode == "auto" and not job.config.rig:
+        filled, judged, groups = _map_with_camera_groups(job, mapper, filled, judged, work, snapshots)
+    filled, judged, added = _second_look(job, mapper, filled, judged, groups, work)
+    with job.clock.stage("map"):
+        job.store.save(MAPPED_KIND, make_key("added", job.keys.mapped), encode_added(added))
+        save_mapped(job.store, job.keys.mapped, judged, groups, new_folder(work / "mapped"))
+    return filled, judged, groups
 
 
 def _added_before(job: Job) -> AddedPairs:

@@ -37,8 +37,10 @@ from sfm_lightglue.reconstruction.read_scene import read_scene
 from sfm_lightglue.reconstruction.result import ReconstructionResult
 from sfm_lightglue.reconstruction.run_record import Summary
 from sfm_lightglue.reconstruction.second_chance import second_look_identity
+from sfm_lightglue.reconstruction.thorough_pairs import THOROUGH_VERSION, job_of_models
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import MAPPERS
+from sfm_lightglue.registry.matching_steps import thorough_limits
 from sfm_lightglue.stages.cached import CachedExtractor, CachedMatcher, CachedVerifier
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.distributed import FillsStore
@@ -144,7 +146,7 @@ def _build_and_publish(job: Job, mapper: Mapper, output: Path) -> tuple[Summary,
             models,
             key if statistics.models else None,
             database,
-            lambda: fill_database(job, database, statistics.camera_groups),
+            lambda: fill_database(job_of_models(job), database, statistics.camera_groups),
         )
         if not database.is_file() and not has_database_of(output, key):
             results.fill_database()
@@ -234,6 +236,7 @@ def _model_keys(
         config.checks,
         config.cameras.mode == "auto",  # only then a shared camera is split after mapping
         [JUDGEMENT_VERSION, WEIGHING_VERSION, TURNS_VERSION],
+        [THOROUGH_VERSION, thorough_limits(config.matcher)],
         *([] if rigs is None else [rigs]),
         *[(name, pose.as_matrix().tolist()) for name, pose in scene.known_poses.items()],
         *_lookalikes_identity(scene, config, trusted),

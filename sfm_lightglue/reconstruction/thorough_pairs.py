@@ -11,16 +11,18 @@ import numpy as np
 
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.mapped_models import MAPPED_KIND
+from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
+from sfm_lightglue.reconstruction.components import Components
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.piece_merging import registered_names
 from sfm_lightglue.reconstruction.turns import turns_key
-from sfm_lightglue.registry.builtin import MATCHERS
-from sfm_lightglue.registry.matching_steps import thorough_of
+from sfm_lightglue.registry.matching_steps import thorough_limits
 from sfm_lightglue.stages.cached import CachedMatcher
 from sfm_lightglue.stages.thorough_matcher import ThoroughMatcher
 from sfm_lightglue.stages.turned_images import decode_turns, encode_turns
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
-from sfm_lightglue.store.store import make_key
+from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
@@ -28,25 +30,45 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+THOROUGH_VERSION = 1
+"""Number to raise when a change of the code matches other scenes thoroughly, or with other limits."""
+
 _MOST_IMAGES = 200
 """Scenes with more images are not matched again: that takes long."""
 
 
-def thorough_job(job: Job) -> Job | None:
-    """The job with a matcher that matches more pairs with more than their first keypoints; None if there is none.
+def thorough_matcher(config: ReconstructConfig, matcher: Matcher, store: Store) -> ThoroughMatcher | None:
+    """A matcher that matches more pairs with more than their first keypoints; None if there is none.
 
-    It has its own keys of models. What the first attempt found is read from the store where it stays the same.
+    Args:
+        config: of the run.
+        matcher: of the first attempt.
+        store: has its matches, which are taken over where they stay the same.
     """
-    choice = thorough_of(job.config.matcher)
-    is_thorough = choice is None or isinstance(job.components.matcher, ThoroughMatcher)
-    if choice is None or is_thorough or len(job.features) > _MOST_IMAGES:
+    limits = thorough_limits(config.matcher)
+    if limits is None or not isinstance(matcher, LightGlueMatcher):
         return None
-    more = MATCHERS.build(choice, job.config.device)
-    if not isinstance(more, LightGlueMatcher):
+    return ThoroughMatcher(matcher.with_limits(*limits), CachedMatcher(matcher, store))
+
+
+def with_thorough_matcher(components: Components, config: ReconstructConfig, store: Store) -> Components:
+    """Components for few images that come into a model: there is no second attempt, so the first one is thorough."""
+    return replace(components, matcher=thorough_matcher(config, components.matcher, store) or components.matcher)
+
+
+def thorough_job(job: Job) -> Job | None:
+    """The job with a `thorough_matcher` and keys of its own; None if there is none."""
+    matcher = thorough_matcher(job.config, job.components.matcher, job.store)
+    if matcher is None:
         return None
-    matcher = ThoroughMatcher(more, CachedMatcher(job.components.matcher, job.store))
-    keys = replace(job.keys, mapped=make_key("thorough", matcher.identity, job.keys.mapped))
+    keys = replace(job.keys, mapped=make_key("thorough", job.keys.mapped))
     return replace(job, components=replace(job.components, matcher=matcher), keys=keys)
+
+
+def job_of_models(job: Job) -> Job:
+    """The job that made the models of a finished run: that of the second attempt, if there was one."""
+    thorough = thorough_job(job)
+    return thorough if thorough is not None and was_thorough(job) else job
 
 
 def was_thorough(job: Job) -> bool:
@@ -63,13 +85,33 @@ def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequen
         weighed: the verified pairs of the first attempt.
         judged: its models.
     """
-    if not is_in_doubt(weighed, judged):
+    limit = getattr(job.config.matcher.config, "first_keypoints", None) or 0
+    num_longer = sum(job.features.num_keypoints_from_name[name] > limit for name in job.features)
+    if (
+        job.scene.known_poses or num_longer < 2 or not is_in_doubt(weighed, judged)
+    ):  # pairs of few keypoints are matched with all of them
         return False
-    logger.info("pairs are matched more thoroughly, because places that look alike leave doubts")
+    if len(job.features) > _MOST_IMAGES:
+        logger.warning(
+            "places that look alike leave doubts about this scene, which is too large to be matched anew: a run with"
+            " `--set matcher.enough_matches=%g --set matcher.min_best_score=%g` compares more keypoints, in more time",
+            *(thorough_limits(job.config.matcher) or ()),
+        )
+        return False
+    logger.info(
+        "places that look alike leave doubts: pairs are matched more thoroughly, and the scene is mapped anew; what was"
+        " told about its models so far is void"
+    )
     turns = job.store.read_as(MAPPED_KIND, turns_key(job), decode_turns) or {}
     job.store.save(MAPPED_KIND, turns_key(thorough), encode_turns(turns))
     job.store.save(MAPPED_KIND, _key(job), {"asks": np.array(True)})
     return True
+
+
+def with_thorough(chosen: str, job: Job) -> str:
+    """Which pairs were matched and why, and that there was a second attempt with more of their keypoints."""
+    is_thorough = isinstance(job.components.matcher, ThoroughMatcher)
+    return f"{chosen}; matched thoroughly, because places that look alike left doubts" if is_thorough else chosen
 
 
 def is_in_doubt(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sfm_lightglue.matchers.first_keypoints import ENOUGH_MATCHES, MIN_BEST_SCORE
 from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
@@ -44,18 +46,25 @@ def quick_first(matcher: Choice) -> Choice:
     return Choice(matcher.name, replace(config, enough_matches=enough, min_best_score=min_best))
 
 
-def thorough_of(matcher: Choice) -> Choice | None:
-    """The matcher of a second attempt, which matches more pairs with more than their first keypoints.
+def thorough_limits(matcher: Choice) -> tuple[float, float] | None:
+    """The limits of a second attempt, with which more pairs are matched with more than their first keypoints.
 
     Args:
         matcher: of the first attempt.
 
     Returns:
-        The matcher; None if there is none, or if the limits are not those of `quick_first`.
+        `enough_matches` and `min_best_score`; None if there is no second attempt, because all keypoints are matched at
+        once, or the limits are not those of `quick_first`.
     """
     config = matcher.config
     if not isinstance(config, LightGlueMatcherConfig) or not config.first_keypoints:
         return None
-    if (config.enough_matches, config.min_best_score) != (_QUICK_ENOUGH, _QUICK_MIN_BEST):
-        return None
-    return Choice(matcher.name, replace(config, enough_matches=ENOUGH_MATCHES, min_best_score=MIN_BEST_SCORE))
+    is_quick = (config.enough_matches, config.min_best_score) == (_QUICK_ENOUGH, _QUICK_MIN_BEST)
+    return (ENOUGH_MATCHES, MIN_BEST_SCORE) if is_quick else None
+
+
+def without_quick_limits(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a matcher of a reconstruction for other jobs, which have no second attempt."""
+    quick = {"enough_matches": _QUICK_ENOUGH, "min_best_score": _QUICK_MIN_BEST}
+    is_quick = all(table.get(name) == value for name, value in quick.items())
+    return {name: value for name, value in table.items() if not is_quick or name not in quick}

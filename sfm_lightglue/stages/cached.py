@@ -248,6 +248,11 @@ class CachedMatcher:
         both = keypoints0, keypoints1
         return self.store.load_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, both))
 
+    def read(self, keypoints0: HasKeypoints, keypoints1: HasKeypoints) -> Matches | None:
+        """Matches of two images that the store has, None if it has none. It is not counted."""
+        key, both = self.key(keypoints0.digest, keypoints1.digest), (keypoints0, keypoints1)
+        return self.store.read_as("matches", key, lambda arrays: matches_from_arrays(arrays, key, both))
+
     def compute(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
         """Matches of several pairs, computed and saved whatever the store has."""
         found = self.matcher.match_batch(pairs) if pairs else []

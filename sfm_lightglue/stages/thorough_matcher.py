@@ -51,5 +51,5 @@ class ThoroughMatcher:
 
     def _settled(self, features0: Features, features1: Features) -> Matches | None:
         """The matches of the quicker matcher, if this one has the same; else None."""
-        found = self._quick.load(features0, features1)
+        found = self._quick.read(features0, features1)
         return None if found is None or self._thorough.may_have_more(found) else replace(found, key="")

@@ -32,10 +32,7 @@ from sfm_lightglue.errors import DataError
 from sfm_lightglue.execution.config import ExecutorConfig
 from sfm_lightglue.execution.ray_executor import RayTasks
 from sfm_lightglue.reconstruction import ray_jobs
-from sfm_lightglue.identity import Identity
-from sfm_lightglue.reconstruction.ray_jobs import RayExecutor
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.stages.distributed import PairWork
 from tests.helpers import ray_tasks
 from tests.helpers.reconstructions import one_thread
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,9 @@ from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.reconstruction.thorough_pairs import is_in_doubt
-from sfm_lightglue.types import Features, ImagePair, Matches
+from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, is_in_doubt, was_thorough
+from sfm_lightglue.store.store import Store
+from sfm_lightglue.types import ImagePair, Matches
 from tests.helpers.folded_models import street_model
 from tests.helpers.reconstructions import tree
 
@@ -36,7 +39,7 @@ def num_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts = []
     plain = LightGlueMatcher.match_batch
 
-    def counted(self: LightGlueMatcher, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+    def counted(self: LightGlueMatcher, pairs: Sequence[tuple[Any, Any]]) -> list[Matches]:
         counts.append(len(pairs))
         return plain(self, pairs)
 
@@ -77,13 +80,19 @@ def test_a_scene_in_doubt_becomes_what_it_is_with_thorough_matches(
         patch.setattr(job_module, "map_and_judge", None)
         patch.setattr(thorough_module, "is_in_doubt", None)
         (output / "database.db").unlink()
-        reconstruct(small_scene_dir, output, config_of(**QUICK))
+        again = reconstruct(small_scene_dir, output, config_of(**QUICK))
     assert num_computed == []
     assert tree(output / "sparse") == tree(matched_so_at_once / "sparse")
+    assert (output / "database.db").read_bytes() == (matched_so_at_once / "database.db").read_bytes()
+    assert "matched thoroughly" in again.summary.pairs
 
 
 def test_a_killed_second_attempt_goes_on(
-    small_scene_dir: Path, matched_so_at_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_scene_dir: Path,
+    matched_so_at_once: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_computed: list[int],
 ) -> None:
     plain, calls = job_module.map_and_judge, []
 
@@ -98,16 +107,49 @@ def test_a_killed_second_attempt_goes_on(
         patch.setattr(job_module, "map_and_judge", killed)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(small_scene_dir, tmp_path / "out", config_of(**QUICK))
+    monkeypatch.setattr(thorough_module, "is_in_doubt", None)  # the second attempt goes on
+    num_computed.clear()
     reconstruct(small_scene_dir, tmp_path / "out", config_of(**QUICK))
+    assert num_computed == []
     assert tree(tmp_path / "out" / "sparse") == tree(matched_so_at_once / "sparse")
 
 
-def test_a_large_scene_is_not_matched_again(
-    small_scene_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@dataclass(frozen=True)
+class Features:
+    """The part of `SceneFeatures` that is asked."""
+
+    num_keypoints_from_name: dict[str, int]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.num_keypoints_from_name)
+
+    def __len__(self) -> int:
+        return len(self.num_keypoints_from_name)
+
+
+@pytest.mark.parametrize("reason", ["", "large", "few keypoints", "known poses", "no doubt"])
+def test_a_second_attempt_needs_a_reason_and_can_be_afforded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
-    monkeypatch.setattr(thorough_module, "is_in_doubt", None)
-    monkeypatch.setattr(thorough_module, "_MOST_IMAGES", 5)
-    reconstruct(small_scene_dir, tmp_path / "out", config_of(**QUICK))
+    monkeypatch.setattr(thorough_module, "is_in_doubt", lambda weighed, judged: reason != "no doubt")
+    monkeypatch.setattr(thorough_module, "_MOST_IMAGES", 5 if reason == "large" else 6)
+    features = Features({f"{number}.jpg": 640 + (reason != "few keypoints") for number in range(6)})
+    scene = SimpleNamespace(known_poses={"0.jpg": None} if reason == "known poses" else {})
+    with Store(tmp_path / "out") as store:
+        first, second = (
+            SimpleNamespace(
+                config=ReconstructConfig(),
+                store=store,
+                features=features,
+                scene=scene,
+                keys=SimpleNamespace(mapped=key),
+            )
+            for key in ("first", "second")
+        )
+        asks = asks_for_more(first, second, None, [])  # type: ignore[arg-type]
+        assert asks == was_thorough(first) == (reason == "")  # type: ignore[arg-type]
+        assert not was_thorough(second)  # type: ignore[arg-type]
+    assert ("too large to be matched anew" in caplog.text) == (reason == "large")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from sfm_lightglue.localization.config import LocalizeConfig
 from sfm_lightglue.matchers.lightglue import LightGlueMatcherConfig
 from sfm_lightglue.reconstruction.config import DatabaseConfig, ReconstructConfig
 from sfm_lightglue.registry.builtin import MATCHERS
-from sfm_lightglue.registry.matching_steps import quick_first, thorough_of
+from sfm_lightglue.registry.matching_steps import quick_first, thorough_limits, without_quick_limits
 from sfm_lightglue.registry.registry import Choice
 
 
@@ -33,18 +33,26 @@ def test_given_limits_stay() -> None:
 
 
 def test_the_thorough_matcher_has_the_usual_limits() -> None:
-    thorough = thorough_of(quick_first(of()))
-    assert thorough is not None
-    assert limits(thorough) == (640, 80.0, 0.5)
-    assert thorough_of(thorough) is None, "there is only one"
+    assert thorough_limits(quick_first(of())) == (80.0, 0.5)
+    assert thorough_limits(of(first_keypoints=640)) is None, "there is only one"
 
 
 def test_there_is_no_thorough_matcher_beside_given_limits_or_of_other_matchers() -> None:
     for options in ({"enough_matches": 30.0}, {"min_best_score": 0.55}, {"first_keypoints": 0}):
-        assert thorough_of(quick_first(of(**options))) is None
-    assert thorough_of(MATCHERS.choose("nearest")) is None
+        assert thorough_limits(quick_first(of(**options))) is None
+    assert thorough_limits(MATCHERS.choose("nearest")) is None
 
 
 def test_the_configuration_of_a_record_has_the_same_thorough_matcher() -> None:
     config = ReconstructConfig()
-    assert thorough_of(ReconstructConfig.from_mapping(config.as_mapping()).matcher) == thorough_of(config.matcher)
+    assert thorough_limits(ReconstructConfig.from_mapping(config.as_mapping()).matcher) == thorough_limits(
+        config.matcher
+    )
+
+
+def test_other_jobs_with_the_options_of_a_reconstruction_have_the_usual_limits() -> None:
+    table = ReconstructConfig().as_mapping()["matcher"]
+    others = LocalizeConfig.from_mapping({"matcher": without_quick_limits(table)}).matcher
+    assert limits(others) == (640, None, None)
+    given = {"enough_matches": 40.0, "min_best_score": 0.3, "first_keypoints": 99}
+    assert without_quick_limits(given) == given
