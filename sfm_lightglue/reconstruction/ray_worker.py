@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.blas import one_blas_thread
+from sfm_lightglue.execution.blocks import blocks_kept
 from sfm_lightglue.execution.threads import on_one_core
 from sfm_lightglue.extractors.base import Extractor
 from sfm_lightglue.matchers.base import Matcher
@@ -66,7 +67,7 @@ def extract_images(
         max_keypoints_dense: about the number of places of the dense layer of an image; 0 for none.
     """
     _, extractor, _ = _components(job)
-    with one_blas_thread(), on_one_core():
+    with one_blas_thread(), on_one_core(), blocks_kept():
         return [
             _layers(extractor, image, known, max_keypoints_dense) for image, known in zip(images, stored, strict=True)
         ]

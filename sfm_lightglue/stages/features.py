@@ -62,11 +62,11 @@ class SceneFeatures(Mapping[str, Features]):
         Raises:
             DataError: if no image can be decoded.
         """
-        if isinstance(executor, FillsStore):
-            work = FeatureWork(self._images, self._extractor, self._max_keypoints_dense, self._extract_one)
-            executor.fill(work, progress)
-        progress("extract", 0, len(self._images))
         with blocks_kept():
+            if isinstance(executor, FillsStore):
+                work = FeatureWork(self._images, self._extractor, self._max_keypoints_dense, self._extract_one)
+                executor.fill(work, progress)
+            progress("extract", 0, len(self._images))
             results = executor.map(self._extract_one, self._images)
             for num_done, (image, result) in enumerate(zip(self._images, results, strict=True), start=1):
                 if isinstance(result, SkippedImage):
