@@ -93,8 +93,8 @@ def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequen
         return False
     if len(job.features) > _MOST_IMAGES:
         logger.warning(
-            "places that look alike leave doubts about this scene, which is too large to be matched anew: a run with"
-            " `--set matcher.enough_matches=%g --set matcher.min_best_score=%g` compares more keypoints, in more time",
+            "places that look alike leave doubts about this scene, which is too large to be matched anew: with"
+            " `matcher.enough_matches` %g and `matcher.min_best_score` %g, more keypoints are compared, in more time",
             *(thorough_limits(job.config.matcher) or ()),
         )
         return False
