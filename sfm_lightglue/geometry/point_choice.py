@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 
 _ENOUGH_OF_PAIR = 100
 """Common points of two images by which one is adjusted to the other; of images with fewer, all."""
+
+_ENOUGH_OF_PARAMETER = 250
+"""Observations of a camera for each of its parameters that it gets at least, also if many cameras are free."""
 
 _SEED = 0
 """Of the choice of the points."""
@@ -68,3 +71,22 @@ class PointChoice:
     def chosen(self) -> BoolArray:
         """The chosen points [P]."""
         return np.asarray(np.random.default_rng(_SEED).random(len(self._shares)) < self._shares)
+
+
+def wanted_for_intrinsics(
+    per_image: IndexArray, cameras: IndexArray, num_params: Mapping[int, int], enough: int, enough_of_all: int
+) -> Float64Array:
+    """Observations of each image [I] by which the intrinsics of its camera are adjusted; 0 if these are not free.
+
+    Args:
+        per_image: [I] observations that there are.
+        cameras: [I] number of the camera of each image.
+        num_params: of the intrinsics of each free camera, by its number.
+        enough: observations of a camera.
+        enough_of_all: of all free cameras together: each of many cameras gets less, their common points tie them
+            together. None gets less than `_ENOUGH_OF_PARAMETER` for each parameter.
+    """
+    per_camera = np.bincount(cameras, per_image)[cameras]
+    least = _ENOUGH_OF_PARAMETER * np.array([num_params.get(camera, 0) for camera in cameras.tolist()])
+    of_camera = np.minimum(np.maximum(enough_of_all / max(len(num_params), 1), least), enough)
+    return np.where(least > 0, of_camera, 0) * per_image / np.maximum(per_camera, 1)

@@ -6,14 +6,14 @@ and take most of the time of an adjustment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.geometry.point_choice import PointChoice
+from sfm_lightglue.geometry.point_choice import PointChoice, wanted_for_intrinsics
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, adjusted_positions, refine_points
 
@@ -24,7 +24,8 @@ _ENOUGH_OF_CAMERA = 10_000
 """Observations of a camera by which its intrinsics are adjusted, if they are free."""
 
 _ENOUGH_OF_ALL = 24_000
-"""Observations of all free cameras together: each of many cameras gets less, their common points tie them together."""
+"""Observations of all free cameras together, of which each of many cameras gets an equal part: their common points tie
+them together. The least numbers of each image and of each parameter come first, so many cameras together get more."""
 
 _LOSS, _MAX_STEPS = 0.25, 15
 """Scale of the soft L1 loss, as a part of the limits, with which points follow the poses, and steps at most: a few of
@@ -75,7 +76,8 @@ def adjust_poses(
         None if no point is left.
     """
     cameras = [model.images[image_id].camera_id for image_id in keypoints.image_ids]
-    part = points.chosen(_enough(points, observers, np.array(cameras), constant_camera_ids))
+    num_params = {number: len(model.cameras[number].params) for number in {*cameras} - {*constant_camera_ids}}
+    part = points.chosen(_enough(points, observers, np.array(cameras), num_params))
     numbers = np.unique(part.keypoint)
     renumbered = DensePoints(part.xyz, part.point, np.searchsorted(numbers, part.keypoint))
     adjusted = keypoints.part(numbers).model_with(model, renumbered)
@@ -91,25 +93,20 @@ def adjust_poses(
     return PoseAdjustment(adjusted, after, refined, _errors_taken_away((points, observers), (moved, after)))
 
 
-def _enough(
-    points: DensePoints, observers: Observers, cameras: IndexArray, constant_camera_ids: Collection[int]
-) -> BoolArray:
+def _enough(points: DensePoints, observers: Observers, cameras: IndexArray, num_params: Mapping[int, int]) -> BoolArray:
     """Points [P] by chance, so many that each image, free camera and pair of images has enough observations.
 
     Args:
         points: to choose from.
         observers: poses and keypoints.
         cameras: [I] camera of each image.
-        constant_camera_ids: cameras that are not free.
+        num_params: of the intrinsics of the free cameras.
     """
     image, num = observers.image[points.keypoint], len(observers.R)
     choice = PointChoice(len(points.xyz), points.point, image, num)
     per_image = np.bincount(image, minlength=num)
-    per_camera = np.bincount(cameras, per_image)[cameras]
-    is_free = ~np.isin(cameras, sorted(constant_camera_ids))
-    num_free = len(np.unique(cameras[is_free]))
-    of_camera = min(_ENOUGH_OF_CAMERA, _ENOUGH_OF_ALL / max(num_free, 1)) * per_image / np.maximum(per_camera, 1)
-    choice.want(np.maximum(_ENOUGH_OF_IMAGE, np.where(is_free, of_camera, 0)))
+    of_camera = wanted_for_intrinsics(per_image, cameras, num_params, _ENOUGH_OF_CAMERA, _ENOUGH_OF_ALL)
+    choice.want(np.maximum(_ENOUGH_OF_IMAGE, of_camera))
     choice.want_pairs()
     return choice.chosen()
 

@@ -25,7 +25,7 @@ from sfm_lightglue.types import DenseFeatures
 
 logger = logging.getLogger(__name__)
 
-DENSIFY_VERSION = 11
+DENSIFY_VERSION = 12
 """Part of a dense model's key. Raise it when the same model and features would become another dense model."""
 
 _NUM_IN_MEMORY = 48

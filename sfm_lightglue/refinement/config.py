@@ -9,7 +9,7 @@ from sfm_lightglue.errors import ConfigError
 
 _MIN_PATCH_SIZE, _MAX_PATCH_SIZE = 7, 41
 
-REFINEMENT_VERSION = 6
+REFINEMENT_VERSION = 7
 """Part of a model's key. Raise it when the same model would be refined to another one."""
 
 RefinementMode = Literal["auto", "on", "off"]

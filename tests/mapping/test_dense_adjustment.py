@@ -1,5 +1,7 @@
 """Poses are adjusted by a part of the points: enough for each image, free camera and pair; all points follow."""
 
+from copy import deepcopy
+
 import numpy as np
 import PIL.Image  # noqa: F401  # before pycolmap
 import pycolmap
@@ -92,12 +94,32 @@ def test_a_free_camera_gets_more_points_than_a_fixed_one():
     assert 2350 < counts[1] < 2650  # 10,000 of the camera
 
 
-def test_many_free_cameras_get_fewer_points_each(monkeypatch):
-    monkeypatch.setattr(dense_adjustment, "_ENOUGH_OF_ALL", 4000)
+def with_own_cameras(model):
+    """The model with a camera for each image, of its number."""
+    copy = pycolmap.Reconstruction()
+    for image_id in sorted(model.images):
+        image, camera = model.images[image_id], deepcopy(model.cameras[1])
+        camera.camera_id = image_id
+        copy.add_camera_with_trivial_rig(camera)
+        pixels = np.array([point.xy for point in image.points2D])
+        own = pycolmap.Image(name=image.name, keypoints=pixels, camera_id=image_id, image_id=image_id)
+        copy.add_image_with_trivial_frame(own, image.cam_from_world())
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("total", "constant", "expected"),
+    [(4800, (), 1200), (4800, (2, 3), 2400), (800, (), 1000)],
+    ids=["four free", "two free", "250 of each of four parameters"],
+)
+def test_free_cameras_share_a_number_of_points(monkeypatch, total, constant, expected):
+    monkeypatch.setattr(dense_adjustment, "_ENOUGH_OF_ALL", total)
     model, keypoints, points = scene(num_images=4, num_points=3000)
     counts: list[int] = []
-    adjusted(model, keypoints, points, lambda part: counts.append(part.num_points3D()), ())
-    assert 850 < counts[0] < 1150  # 4,000 of one camera
+    adjusted(
+        with_own_cameras(model), keypoints, points, lambda part: counts.append(part.num_points3D()), constant=constant
+    )
+    assert expected - 100 < counts[0] < expected + 100
 
 
 def test_points_that_join_two_parts_stay():

@@ -218,3 +218,63 @@ def test_points_that_do_not_fit_the_adjusted_poses_leave(monkeypatch: pytest.Mon
     total = model.num_points3D()
     assert adjust_by_precision(model, sigmas, {1})
     assert total - model.num_points3D() == 5 and not set(hopeless) & model.point3D_ids()
+
+
+@pytest.mark.parametrize(("free", "expected"), [({1, 2}, 200), ({2}, 400)])
+def test_free_cameras_share_a_number_of_observations(
+    monkeypatch: pytest.MonkeyPatch, free: set[int], expected: int
+) -> None:
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_ALL", 400)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 10)
+    monkeypatch.setattr(point_choice, "_ENOUGH_OF_PARAMETER", 10)
+    model = two_cameras(make_model(exact_ring()))
+    seen = read_observations(model)
+    chosen = adjustment._enough(model, seen, np.ones(len(seen), np.bool_), free)
+    cameras = np.array([model.images[image_id].camera_id for image_id in seen.image_ids])[seen.images]
+    for camera_id in free:
+        assert 0.85 * expected < chosen[cameras == camera_id].sum() < 1.15 * expected
+
+
+@pytest.mark.parametrize(("of_all", "expected"), [(6000, 400), (1800, 300), (600, 200)])
+def test_few_images_adjust_their_poses_by_more_observations(
+    monkeypatch: pytest.MonkeyPatch, of_all: int, expected: int
+) -> None:
+    for name, value in {"_ENOUGH_OF_POSES": of_all, "_ENOUGH_OF_POSE": 200, "_MOST_OF_POSE": 400}.items():
+        monkeypatch.setattr(adjustment, name, value)
+    monkeypatch.setattr(adjustment, "_ENOUGH_OF_IMAGE", 0)
+    monkeypatch.setattr(point_choice, "_ENOUGH_OF_PAIR", 0)
+    ring = ring_scene(6, num_points=2000)
+    seen = read_observations(make_model(ExactScene(ring.poses, ring.points, ring.camera, noise_px=0.0)))
+    is_chosen = adjustment._points_for_poses(seen, np.ones(len(seen), np.bool_))
+    per_image = np.bincount(seen.images[is_chosen[seen.points]])
+    assert 0.85 * expected < per_image.min() <= per_image.max() < 1.15 * expected
+
+
+@pytest.mark.parametrize("constant_image_ids", [(1, 2, 3, 4, 5, 6), (2, 5)])
+def test_constant_images_stay_where_intrinsics_are_free(constant_image_ids: tuple[int, ...]) -> None:
+    model, sigmas = noisy()
+    true = np.array(model.cameras[1].params)
+    model.cameras[1].params = true * [1.01, 1, 1, 1]
+    poses = {number: model.images[number].cam_from_world().matrix() for number in constant_image_ids}
+    assert adjust_by_precision(model, sigmas, set(), constant_image_ids=constant_image_ids)
+    for number, pose in poses.items():
+        np.testing.assert_array_equal(model.images[number].cam_from_world().matrix(), pose)
+    assert model.cameras[1].params[0] == pytest.approx(true[0], rel=1e-3)
+
+
+def test_few_precise_observations_move_no_pose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an image may be too few for its pose: all observations adjust it, from where it was."""
+    model, sigmas = noisy()
+    sigmas[3][4:] = COARSE_PX
+    poses = {number: model.images[number].cam_from_world().matrix() for number in sigmas}
+    starts, solve = [], adjustment._solve
+
+    def recorded(part: pycolmap.Reconstruction, *arguments: object) -> None:
+        starts.append({number: part.frames[number].rig_from_world.matrix() for number in sigmas})
+        solve(part, *arguments)
+
+    monkeypatch.setattr(adjustment, "_solve", recorded)
+    assert adjust_by_precision(model, sigmas, set())
+    assert len(starts) == 2
+    for number, pose in poses.items():
+        np.testing.assert_array_equal(starts[1][number], pose)
